@@ -1,0 +1,309 @@
+package discovery
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Status is the health of an instance: the worst of its checks, passing with none.
+type Status string
+
+// The statuses, from best to worst.
+const (
+	Passing  Status = "passing"
+	Warning  Status = "warning"
+	Critical Status = "critical"
+)
+
+// Validate returns an [ErrInvalid] unless s is one of the statuses.
+func (s Status) Validate() error {
+	if s.rank() < 0 {
+		return Errorf(ErrInvalid, "status %q is unknown; use passing, warning or critical", string(s))
+	}
+	return nil
+}
+
+func (s Status) rank() int { return slices.Index([]Status{Passing, Warning, Critical}, s) }
+
+// Worst returns the worst of statuses; passing when there are none.
+func Worst(statuses ...Status) Status {
+	worst := Passing
+	for _, s := range statuses {
+		if s.rank() > worst.rank() {
+			worst = s
+		}
+	}
+	return worst
+}
+
+// State is what the operator wants of an instance.
+type State string
+
+// The states.
+const (
+	Up    State = "up"    // answered as its status says
+	Drain State = "drain" // no new callers: left out of lookups
+	Down  State = "down"  // not answered anywhere
+)
+
+// Validate returns an [ErrInvalid] unless s is one of the states.
+func (s State) Validate() error {
+	switch s {
+	case Up, Drain, Down:
+		return nil
+	}
+	return Errorf(ErrInvalid, "state %q is unknown; use up, drain or down", string(s))
+}
+
+// Limits of an instance.
+const (
+	MaxWeight = 65535    // as in an SRV record, RFC 2782
+	MaxSlots  = 4096     // claims that an instance takes at once
+	MaxTags   = 64       // tags of an instance
+	MaxMeta   = 64       // meta keys of an instance
+	MaxRecord = 64 << 10 // bytes of a record in etcd
+)
+
+// Tags, Ports and Meta are never null in JSON: empty is [] or {}.
+type (
+	Tags  []string
+	Ports map[string]int
+	Meta  map[string]string
+)
+
+// MarshalJSON writes [] for no tags.
+func (t Tags) MarshalJSON() ([]byte, error) {
+	if t == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal([]string(t))
+}
+
+// MarshalJSON writes {} for no ports.
+func (p Ports) MarshalJSON() ([]byte, error) {
+	if p == nil {
+		return []byte("{}"), nil
+	}
+	return json.Marshal(map[string]int(p))
+}
+
+// MarshalJSON writes {} for no meta.
+func (m Meta) MarshalJSON() ([]byte, error) {
+	if m == nil {
+		return []byte("{}"), nil
+	}
+	return json.Marshal(map[string]string(m))
+}
+
+// CheckStatus is what a record says of one check. The check's output stays with
+// its agent.
+type CheckStatus struct {
+	ID     string    `json:"id"`
+	Name   string    `json:"name,omitempty"`
+	Type   CheckType `json:"type"`
+	Status Status    `json:"status"`
+}
+
+// Instance is one running copy of a service, as its record in etcd says. Unknown
+// fields of a record are ignored on reading.
+type Instance struct {
+	Service      string        `json:"service"` // as the registrant spelled it
+	ID           string        `json:"id"`
+	Node         string        `json:"node,omitempty"`
+	Address      string        `json:"address"` // an IP address or a host name
+	Port         int           `json:"port"`    // 0: none
+	Ports        Ports         `json:"ports"`
+	Zone         string        `json:"zone,omitempty"`
+	Weight       int           `json:"weight"` // 0 to 65535; 0: only when nothing else is left
+	Tags         Tags          `json:"tags"`
+	Meta         Meta          `json:"meta"`
+	Status       Status        `json:"status"`
+	Checks       []CheckStatus `json:"checks,omitempty"`
+	Slots        int           `json:"slots"` // claims it takes at once
+	Owner        string        `json:"owner,omitempty"`
+	Run          string        `json:"run,omitempty"`
+	RegisteredAt time.Time     `json:"registered_at,omitzero"`
+	Leaving      bool          `json:"leaving,omitempty"` // says goodbye; no longer there
+}
+
+// DecodeInstance reads a record. Absent fields get their defaults: weight and slots
+// 1, status passing. A record that cannot be read, or that says what no instance can
+// be, is an [ErrInvalid].
+func DecodeInstance(record []byte) (Instance, error) {
+	i := Instance{Weight: 1, Slots: 1, Status: Passing}
+	if err := json.Unmarshal(record, &i); err != nil {
+		return Instance{}, Errorf(ErrInvalid, "decode record: %v", err)
+	}
+	if err := i.Validate(); err != nil {
+		return Instance{}, err
+	}
+	return i, nil
+}
+
+// Encode writes the record of the instance.
+func (i Instance) Encode() []byte {
+	b, err := json.Marshal(i)
+	if err != nil {
+		panic(err) // the type holds nothing that json refuses
+	}
+	return b
+}
+
+// Validate returns an [ErrInvalid] naming all that is wrong with the instance.
+func (i Instance) Validate() error {
+	errs := []error{
+		ValidateService(i.Service),
+		ValidateID(i.ID),
+		validateAddress(i.Address),
+		validatePort("port", i.Port, 0),
+		validateRange("weight", i.Weight, 0, MaxWeight),
+		validateRange("slots", i.Slots, 1, MaxSlots),
+		validateText("zone", i.Zone),
+		i.Status.Validate(),
+		validateTags(i.Tags),
+		validateMeta(i.Meta),
+	}
+	for _, name := range slices.Sorted(maps.Keys(i.Ports)) {
+		errs = append(errs, validate("port name", name, "-_", MaxName), validatePort("port "+name, i.Ports[name], 1))
+	}
+	return errors.Join(errs...)
+}
+
+func validateAddress(s string) error {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return nil
+	}
+	if s == "" {
+		return Errorf(ErrInvalid, "address is empty; give an IP address or a host name without a port")
+	}
+	if len(s) > MaxNode || strings.ContainsAny(s, ":/ []") || validate("address", s, "-_.", MaxNode) != nil {
+		return Errorf(ErrInvalid, "address %.60q is neither an IP address nor a host name (the port goes into its own field)", s)
+	}
+	return nil
+}
+
+func validatePort(what string, n, least int) error { return validateRange(what, n, least, 65535) }
+
+func validateRange(what string, n, least, most int) error {
+	if n < least || n > most {
+		return Errorf(ErrInvalid, "%s %d is out of range; use %d to %d", what, n, least, most)
+	}
+	return nil
+}
+
+// validateText accepts free text that a terminal can show on one line.
+func validateText(what, s string) error {
+	if len(s) > MaxNode || strings.ContainsFunc(s, isControl) {
+		return Errorf(ErrInvalid, "%s %.40q is too long or has control characters", what, s)
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+func validateTags(tags []string) error {
+	var errs []error
+	if len(tags) > MaxTags {
+		errs = append(errs, Errorf(ErrInvalid, "%d tags are too many; at most %d are allowed", len(tags), MaxTags))
+	}
+	for _, t := range tags {
+		errs = append(errs, ValidateTag(t))
+	}
+	return errors.Join(errs...)
+}
+
+func validateMeta(meta map[string]string) error {
+	var errs []error
+	if len(meta) > MaxMeta {
+		errs = append(errs, Errorf(ErrInvalid, "%d meta keys are too many; at most %d are allowed", len(meta), MaxMeta))
+	}
+	for _, key := range slices.Sorted(maps.Keys(meta)) {
+		if key == "" || len(key) > MaxID || strings.ContainsFunc(key, isControl) {
+			errs = append(errs, Errorf(ErrInvalid, "meta key %.40q is empty, too long or has control characters", key))
+		}
+		if len(meta[key]) > 4096 {
+			errs = append(errs, Errorf(ErrInvalid, "meta %q has %d bytes; at most 4096 are allowed", key, len(meta[key])))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Override is an operator's lasting edit of an instance. What is absent leaves the
+// record's own value.
+type Override struct {
+	State  State `json:"state,omitempty"`
+	Weight *int  `json:"weight,omitempty"`
+	Tags   Tags  `json:"tags,omitzero"` // replace the record's; empty but not nil: none
+	Meta   Meta  `json:"meta,omitempty"`
+}
+
+// DecodeOverride reads an override as etcd keeps it, ignoring unknown fields.
+func DecodeOverride(record []byte) (Override, error) {
+	var o Override
+	if err := json.Unmarshal(record, &o); err != nil {
+		return Override{}, Errorf(ErrInvalid, "decode override: %v", err)
+	}
+	return o, o.Validate()
+}
+
+// Validate returns an [ErrInvalid] naming all that is wrong with the override.
+func (o Override) Validate() error {
+	var errs []error
+	if o.State != "" {
+		errs = append(errs, o.State.Validate())
+	}
+	if o.Weight != nil {
+		errs = append(errs, validateRange("weight", *o.Weight, 0, MaxWeight))
+	}
+	return errors.Join(append(errs, validateTags(o.Tags), validateMeta(o.Meta))...)
+}
+
+// Apply merges the override into an instance: tags replace, meta merges key by key.
+// The argument's own tags and meta are not changed.
+func (o Override) Apply(i Instance) (Instance, State) {
+	state := Up
+	if o.State != "" {
+		state = o.State
+	}
+	if o.Weight != nil {
+		i.Weight = *o.Weight
+	}
+	if o.Tags != nil {
+		i.Tags = o.Tags
+	}
+	if len(o.Meta) > 0 {
+		merged := make(Meta, len(i.Meta)+len(o.Meta))
+		maps.Copy(merged, i.Meta)
+		maps.Copy(merged, o.Meta)
+		i.Meta = merged
+	}
+	return i, state
+}
+
+// Node is the record of one agent on a node.
+type Node struct {
+	Node    string    `json:"node"`
+	Agent   string    `json:"agent"` // the owner id of its records
+	Version string    `json:"version,omitempty"`
+	Address string    `json:"address,omitempty"` // the advertised address
+	Zone    string    `json:"zone,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+}
+
+// DecodeNode reads a node's record, ignoring unknown fields.
+func DecodeNode(record []byte) (Node, error) {
+	var n Node
+	if err := json.Unmarshal(record, &n); err != nil {
+		return Node{}, Errorf(ErrInvalid, "decode node: %v", err)
+	}
+	if err := ValidateNode(n.Node); err != nil {
+		return Node{}, fmt.Errorf("decode node: %w", err)
+	}
+	return n, nil
+}
