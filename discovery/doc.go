@@ -3,7 +3,7 @@
 // [Snapshot], and how a [Query] becomes an [Answer].
 //
 // The package is pure. It opens no file and no connection, starts no goroutine
-// and reads no clock; whatever it needs of those is an argument. All protocols
+// and, but for the waiting of a [Backoff], reads no clock. All protocols
 // (HTTP, DNS and those that follow) answer from [Lookup], so they agree.
 //
 // # Words

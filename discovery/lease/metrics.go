@@ -1,0 +1,36 @@
+package lease
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are a session's collectors.
+type Metrics struct {
+	granted  prometheus.Counter
+	lost     prometheus.Counter
+	failures *prometheus.CounterVec
+	held     prometheus.Gauge
+}
+
+// NewMetrics returns collectors, registered with r unless that is nil.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		granted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "disc_session_leases_granted_total", Help: "Leases that etcd granted to the session."}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "disc_session_leases_lost_total", Help: "Leases that etcd no longer knew at a renewal."}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_session_failures_total", Help: "Calls for the session's lease that failed or were not answered in time."}, []string{"call"}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "disc_session_held", Help: "1 while the session has a lease."}),
+	}
+	if r != nil {
+		r.MustRegister(m.granted, m.lost, m.failures, m.held)
+	}
+	return m
+}
+
+func boolGauge(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,232 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"disc/discovery"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// The range of a session's TTL and its default.
+const (
+	MinTTL     = 5 * time.Second
+	MaxTTL     = time.Hour
+	DefaultTTL = 15 * time.Second
+)
+
+// Lease is a session's lease at one moment.
+type Lease struct {
+	ID  clientv3.LeaseID // 0: there is none
+	TTL time.Duration    // as etcd granted it
+
+	sent time.Duration // uptime at which the last renewal that was answered was sent
+}
+
+// Remaining returns for how long etcd is certain to keep the lease: its TTL since the
+// last answered renewal was sent. It is negative when it may have expired. Time that
+// the host was suspended counts.
+func (l Lease) Remaining() time.Duration { return l.TTL - l.Unconfirmed() }
+
+// Unconfirmed returns how long ago the last answered renewal was sent.
+func (l Lease) Unconfirmed() time.Duration { return uptime() - l.sent }
+
+// Options are a session's optional settings.
+type Options struct {
+	Logger  *slog.Logger // default: discard
+	Metrics *Metrics     // default: none
+}
+
+// Session keeps one lease alive. See the package's documentation.
+type Session struct {
+	client  *clientv3.Client
+	ttl     time.Duration
+	log     *slog.Logger
+	metrics *Metrics
+	doubt   chan struct{} // size one: verify the lease now
+
+	mu      sync.Mutex
+	lease   Lease
+	changed chan struct{} // closed when lease.ID changes
+}
+
+// New returns a session of a TTL, which etcd rounds up to whole seconds. It does
+// nothing until Run.
+func New(client *clientv3.Client, ttl time.Duration, o Options) *Session {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	return &Session{
+		client: client, ttl: ttl, log: o.Logger, metrics: o.Metrics,
+		doubt: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+}
+
+// Lease returns the lease and a channel that is closed when another takes its place
+// or it is lost.
+func (s *Session) Lease() (Lease, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease, s.changed
+}
+
+// Doubt tells the session that etcd does not seem to know the lease id. If it is the
+// current one, it is verified at once instead of at the next renewal.
+func (s *Session) Doubt(id clientv3.LeaseID) {
+	if current, _ := s.Lease(); current.ID != id {
+		return
+	}
+	select {
+	case s.doubt <- struct{}{}:
+	default:
+	}
+}
+
+// Revoke gives the lease back, with every key under it. It is for an agent that
+// leaves; call it after Run has returned.
+func (s *Session) Revoke(ctx context.Context) error {
+	current, _ := s.Lease()
+	if current.ID == 0 {
+		return nil
+	}
+	s.set(Lease{})
+	if _, err := s.client.Revoke(ctx, current.ID); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return fmt.Errorf("revoke lease %x: %w", int64(current.ID), err)
+	}
+	return nil
+}
+
+// Run keeps a lease until ctx ends, and returns nil then. The lease is left to lapse,
+// so that a successor can take the keys over.
+func (s *Session) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		granted, err := s.grant(ctx)
+		if err != nil {
+			return nil // ctx ended
+		}
+		s.set(granted)
+		s.metrics.granted.Inc()
+		s.log.Info("lease granted", "lease", hex(granted.ID), "ttl", granted.TTL)
+		if s.keep(ctx, granted) {
+			s.set(Lease{})
+			s.metrics.lost.Inc()
+			s.log.Warn("lease lost; granting another and registering again", "lease", hex(granted.ID))
+		}
+	}
+	return nil
+}
+
+func hex(id clientv3.LeaseID) string { return fmt.Sprintf("%x", int64(id)) }
+
+// set publishes the lease and wakes those who wait for another id.
+func (s *Session) set(l Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease.ID != l.ID {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+	s.lease = l
+	s.metrics.held.Set(boolGauge(l.ID != 0))
+}
+
+// grant asks for a lease until there is one. It fails only when ctx ends.
+func (s *Session) grant(ctx context.Context) (Lease, error) {
+	for retry := (discovery.Backoff{}); ; {
+		sent := uptime()
+		attempt, cancel := context.WithTimeout(ctx, s.patience())
+		r, err := s.client.Grant(attempt, seconds(s.ttl))
+		cancel()
+		if err == nil && r != nil {
+			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, sent: sent}, nil
+		}
+		if ctx.Err() != nil {
+			return Lease{}, ctx.Err()
+		}
+		s.metrics.failures.WithLabelValues("grant").Inc()
+		if retry.Failed() {
+			s.log.Warn("cannot get a lease from etcd; trying again", "failures", retry.Failures(), "error", err)
+		}
+		if err := retry.Wait(ctx); err != nil {
+			return Lease{}, err
+		}
+	}
+}
+
+// patience is how long one call may take before it is made again elsewhere.
+func (s *Session) patience() time.Duration { return max(s.ttl/5, time.Second) }
+
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// keep renews a lease until etcd says that it is gone, and reports true, or ctx ends.
+func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
+	k := keeper{client: s.client, id: l.ID}
+	defer k.close()
+	for {
+		if !s.pause(ctx, l) {
+			return false
+		}
+		renewed, err := s.renew(ctx, &k)
+		switch {
+		case err != nil:
+			return false // ctx ended
+		case renewed.TTL <= 0:
+			return true
+		}
+		l = renewed
+		s.set(l)
+	}
+}
+
+// pause waits until the next renewal is due, or the lease is doubted. It reports
+// false when ctx ends.
+func (s *Session) pause(ctx context.Context, l Lease) bool {
+	third := l.TTL / 3
+	due := time.NewTimer(third - third/10 + rand.N(third/10+1) - min(l.Unconfirmed(), third/2))
+	defer due.Stop()
+	select {
+	case <-due.C:
+	case <-s.doubt:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// renew renews the lease, over one connection after the other, until etcd answers. It
+// fails only when ctx ends.
+func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
+	for retry := (discovery.Backoff{}); ; {
+		sent := uptime()
+		ttl, err := k.renew(ctx, s.patience())
+		if err == nil {
+			if retry.Failures() > 0 {
+				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
+			}
+			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
+		}
+		if ctx.Err() != nil {
+			return Lease{}, ctx.Err()
+		}
+		s.metrics.failures.WithLabelValues("renew").Inc()
+		if retry.Failed() {
+			s.log.Warn("lease is not renewed; trying another connection", "lease", hex(k.id), "failures", retry.Failures(), "error", err)
+		}
+		k.move()
+		if retry.Failures() == 1 {
+			continue // the first repetition is made at once
+		}
+		if err := retry.Wait(ctx); err != nil {
+			return Lease{}, err
+		}
+	}
+}
