@@ -1,0 +1,92 @@
+package httpapi
+
+import (
+	"context"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// Catalog is the local view of the fleet. Its methods are called by many requests at
+// once and do not block.
+type Catalog interface {
+	// View returns the newest snapshot and how sure it is; until there is one, an
+	// ErrUnavailable that says why.
+	View() (discovery.View, error)
+
+	// Changed returns a channel that is closed at the next change of a service,
+	// known or not, whatever the case of its name; "" is any change of services or
+	// nodes. A reader takes the channel first and the view second, so that it misses
+	// nothing.
+	Changed(service string) <-chan struct{}
+
+	// Events returns the events after a revision of an epoch, oldest first; none is
+	// fine. It has at least those that led to the view that View returned before,
+	// and all or none of one revision. ok is false when the log does not reach back
+	// to that revision or the epoch is another: the reader starts over from a
+	// snapshot.
+	Events(epoch string, after int64) (events []discovery.Event, ok bool)
+}
+
+// Registrar registers instances through this agent. What it is given has the
+// service and id of the path, is not validated and has no defaults filled in.
+type Registrar interface {
+	// Register remembers a registration and waits until it is in etcd or etcd turns
+	// out to be away. On an error nothing is remembered: an ErrInvalid, an
+	// ErrForbidden (a check that the API may not give, an instance of the config
+	// file), or a *discovery.ConflictError that names the holder.
+	Register(ctx context.Context, r discovery.Registration) (Registered, error)
+
+	// Hold is Register for an instance that is bound to its caller and never
+	// remembered. After release it is deregistered within 10 s, unless it is held
+	// again by then. release does not block and is called once; it has no effect on
+	// a later Hold of the same instance. release is nil on an error.
+	Hold(ctx context.Context, r discovery.Registration) (reg Registered, release func(), err error)
+
+	// Deregister forgets a registration, and waits as Register does until etcd has.
+	// ErrNotFound: this agent has no such instance; ErrForbidden: it comes from the
+	// config file.
+	Deregister(ctx context.Context, service, id string) (Deregistered, error)
+
+	// Report is a ttl check's result. ErrNotFound: this agent has no such instance,
+	// or the instance no such check; ErrInvalid: the check is not of type ttl.
+	Report(ctx context.Context, service, id, check string, report api.CheckReport) error
+
+	// Owns reports whether an instance is registered through this agent.
+	Owns(service, id string) bool
+}
+
+// Registered is what became of a registration.
+type Registered struct {
+	Entry   discovery.Entry // as it is shown; Revision is that of the write, 0 when not written
+	Created bool            // this agent had no such registration before
+	Written bool            // it is in etcd; else it is remembered, and will be
+}
+
+// Deregistered is what became of a deregistration.
+type Deregistered struct {
+	Revision int64 // etcd's, of the write; 0 when not written
+	Written  bool  // it is gone from etcd; else it will be
+}
+
+// Overrides edits overrides in etcd by compare-and-swap.
+type Overrides interface {
+	// Patch lays a merge patch (RFC 7396, see [discovery.Override.Patch]) over the
+	// override of an instance, and returns what it is now and etcd's revision.
+	// ErrNotFound: there is no such instance; ErrConflict: it changed all the time;
+	// ErrUnavailable: etcd is away.
+	Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error)
+
+	// Delete removes an override and returns etcd's revision. ErrNotFound: there is
+	// none.
+	Delete(ctx context.Context, service, id string) (int64, error)
+}
+
+// Agent tells of the agent itself.
+type Agent interface {
+	Status() api.Agent
+
+	// Ready says why there is no view to answer from, and why not all wanted records
+	// are in etcd; nil each when it is as it should be.
+	Ready() (lookup, registered error)
+}

@@ -1,0 +1,81 @@
+package discovery
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Patch returns the override after a JSON merge patch (RFC 7396): what the patch
+// names is replaced, meta key by key, what it names with null is removed, and the
+// rest stays. The receiver is not changed. An unknown field, a wrong type or a value
+// that no override can have is an [ErrInvalid] that names it.
+func (o Override) Patch(patch []byte) (Override, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(patch, &fields); err != nil {
+		return Override{}, Errorf(ErrInvalid, "override patch is no JSON object: %v", err)
+	}
+	if fields == nil {
+		return Override{}, Errorf(ErrInvalid, "override patch is null; to remove the override, DELETE it")
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if err := o.patchField(name, fields[name]); err != nil {
+			return Override{}, err
+		}
+	}
+	return o, o.Validate()
+}
+
+// Empty reports whether the override says nothing.
+func (o Override) Empty() bool {
+	return o.State == "" && o.Weight == nil && o.Tags == nil && len(o.Meta) == 0
+}
+
+func (o *Override) patchField(name string, value json.RawMessage) error {
+	var err error
+	switch name {
+	case "state":
+		o.State = ""
+		err = json.Unmarshal(value, &o.State)
+	case "weight":
+		o.Weight = nil // unmarshalling into what it points to would change the receiver's
+		err = json.Unmarshal(value, &o.Weight)
+	case "tags":
+		o.Tags = nil
+		err = json.Unmarshal(value, &o.Tags)
+	case "meta":
+		err = o.patchMeta(value)
+	default:
+		return Errorf(ErrInvalid, "override patch: unknown field %q; use state, weight, tags and meta", name)
+	}
+	if err != nil {
+		return Errorf(ErrInvalid, "override patch: %s: %v", name, err)
+	}
+	return nil
+}
+
+func (o *Override) patchMeta(value json.RawMessage) error {
+	if bytes.Equal(bytes.TrimSpace(value), []byte("null")) {
+		o.Meta = nil
+		return nil
+	}
+	var keys map[string]*string
+	if err := json.Unmarshal(value, &keys); err != nil {
+		return fmt.Errorf("a map of strings is wanted: %w", err)
+	}
+	meta := maps.Clone(o.Meta)
+	if meta == nil {
+		meta = Meta{}
+	}
+	for key, v := range keys {
+		if v == nil {
+			delete(meta, key)
+		} else {
+			meta[key] = *v
+		}
+	}
+	o.Meta = meta
+	return nil
+}
