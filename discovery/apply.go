@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -53,11 +54,14 @@ type Event struct {
 // its neighbours alone; each gives an error in broken. The work is that of the
 // services that change, not of the catalog.
 func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, events []Event, broken []error) {
-	next = &Snapshot{revision: revision, epoch: s.epoch, services: s.services, nodes: s.nodes}
+	copied := *s
+	next = &copied
+	next.revision = revision
 	if len(changes) == 0 {
 		return next, nil, nil
 	}
 	a := apply{
+		revision: revision,
 		services: s.services.Txn(),
 		nodes:    s.nodes.Txn(),
 		touched:  map[string]*Service{},
@@ -73,6 +77,8 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 		a.services.Insert([]byte(name), service)
 	}
 	next.services, next.nodes = a.services.Commit(), a.nodes.Commit()
+	next.servicesRevision = cmp.Or(a.servicesRevision, s.servicesRevision)
+	next.nodesRevision = cmp.Or(a.nodesRevision, s.nodesRevision)
 	return next, a.events, broken
 }
 
@@ -92,11 +98,14 @@ func (s *Snapshot) Forget(names ...string) *Snapshot {
 
 // apply is one Apply under way.
 type apply struct {
+	revision int64
 	services *iradix.Txn[*Service]
 	nodes    *iradix.Txn[*Node]
 	touched  map[string]*Service // copies that may be changed, by folded name
 	died     map[string]bool     // agents whose own record goes in this batch
 	events   []Event
+
+	servicesRevision, nodesRevision int64 // the highest among the changes; 0: none
 }
 
 // diedWith collects the agents whose node record is deleted among changes: what
@@ -117,15 +126,17 @@ func diedWith(changes []Change) map[string]bool {
 func (a *apply) change(c Change) error {
 	switch c.Key.Kind {
 	case KeyNode:
+		a.nodesRevision = max(a.nodesRevision, c.Modified)
 		return a.node(c)
 	case KeyInstance, KeyStatic, KeyOverride:
+		a.servicesRevision = max(a.servicesRevision, c.Modified)
 		return a.entry(c)
 	}
 	return nil
 }
 
 func (a *apply) node(c Change) error {
-	key := []byte(c.Key.Node + "/" + c.Key.ID)
+	key := nodeKey(c.Key.Node, c.Key.ID)
 	if c.Value == nil {
 		a.nodes.Delete(key)
 		return nil
@@ -135,7 +146,8 @@ func (a *apply) node(c Change) error {
 		a.nodes.Delete(key)
 		return err
 	}
-	n.Node, n.Agent = c.Key.Node, c.Key.ID
+	n.Node, n.Agent = c.Key.Node, c.Key.ID // the key is what is watched and deleted
+	n.modified = c.Modified
 	a.nodes.Insert(key, &n)
 	return nil
 }
@@ -145,15 +157,16 @@ func (a *apply) entry(c Change) error {
 	if service == nil {
 		return nil // the deletion of what was never seen
 	}
-	at, err := service.own(c.Key.ID).with(c)
 	before := service.slot(c.Key.ID)
-	at.merge()
-	service.put(at)
-	service.Revision = max(service.Revision, c.Modified)
-	if at.entry != nil {
-		service.Name = at.entry.Service
+	after := &slot{id: c.Key.ID}
+	if before != nil {
+		*after = *before
 	}
-	a.event(c, before, at)
+	err := after.change(c)
+	after.merge()
+	service.put(after)
+	service.Revision = c.Modified
+	a.event(c, before, after)
 	return err
 }
 
@@ -166,9 +179,10 @@ func (a *apply) touch(name string, create bool) *Service {
 	service, ok := a.services.Get([]byte(name))
 	switch {
 	case ok:
-		c := *service
-		c.slots = slices.Clone(service.slots)
-		service = &c
+		service = &Service{Name: service.Name, Revision: service.Revision, slots: slices.Clone(service.slots)}
+		if service.Revision > a.revision {
+			service.Revision = 0 // etcd was wiped or restored: its revisions begin again
+		}
 	case create:
 		service = &Service{Name: name}
 	default:
@@ -205,119 +219,17 @@ func (a *apply) event(c Change, before, after *slot) {
 func (a *apply) reason(before, after *slot) Reason {
 	was := before.entry
 	switch {
-	case after.agent != nil && after.agent.Leaving:
-		return ReasonLeft
 	case was.Source == SourceStatic && before.static.Lease != 0:
 		return ReasonExpired
 	case was.Source == SourceStatic:
 		return ReasonRemoved
+	case after.agent.Instance != nil && after.agent.Leaving:
+		return ReasonLeft
 	case a.died[was.Owner]:
 		return ReasonExpired
 	}
-	if _, alive := a.nodes.Get([]byte(was.Node + "/" + was.Owner)); alive {
+	if _, alive := a.nodes.Get(nodeKey(was.Node, was.Owner)); alive {
 		return ReasonRemoved
 	}
 	return ReasonExpired
-}
-
-// own returns a copy of the slot of an id, or a new one.
-func (s *Service) own(id string) *slot {
-	if at := s.slot(id); at != nil {
-		c := *at
-		return &c
-	}
-	return &slot{id: id}
-}
-
-// put replaces, adds or, when it holds nothing any more, removes a slot.
-func (s *Service) put(at *slot) {
-	n, ok := s.find(at.id)
-	empty := at.agent == nil && at.static == nil && at.override == nil
-	switch {
-	case ok && empty:
-		s.slots = slices.Delete(s.slots, n, n+1)
-	case ok:
-		s.slots[n] = at
-	case !empty:
-		s.slots = slices.Insert(s.slots, n, at)
-	}
-}
-
-// seal derives what lookups read.
-func (s *Service) seal() {
-	s.entries, s.leaving = make([]*Entry, 0, len(s.slots)), 0
-	for _, at := range s.slots {
-		if at.entry != nil {
-			s.entries = append(s.entries, at.entry)
-		} else if at.agent != nil && at.agent.Leaving {
-			s.leaving++
-		}
-	}
-}
-
-// with returns the slot after a change of one of its keys.
-func (at *slot) with(c Change) (*slot, error) {
-	if c.Key.Kind == KeyOverride {
-		at.override = nil
-		if c.Value == nil {
-			return at, nil
-		}
-		o, err := DecodeOverride(c.Value)
-		if err == nil {
-			at.override = &override{o, c.Modified}
-		}
-		return at, err
-	}
-	field := &at.agent
-	if c.Key.Kind == KeyStatic {
-		field = &at.static
-	}
-	*field = nil
-	if c.Value == nil {
-		return at, nil
-	}
-	i, err := DecodeInstance(c.Value)
-	if err == nil && (FoldName(i.Service) != c.Key.Service || i.ID != c.Key.ID) {
-		err = Errorf(ErrInvalid, "the record says %s/%s: it lies under another's key", i.Service, i.ID)
-	}
-	if err == nil {
-		*field = &Record{Instance: i, Created: c.Created, Modified: c.Modified, Lease: c.Lease}
-	}
-	return at, err
-}
-
-// merge derives the entry: the agent's record wins over the static entry, and the
-// override is laid over either. An agent's record that is leaving uncovers the
-// static entry.
-func (at *slot) merge() {
-	at.entry = nil
-	base, source := at.agent, SourceAgent
-	if base == nil || base.Leaving {
-		base, source = at.static, SourceStatic
-	}
-	if base == nil {
-		return
-	}
-	e := Entry{Instance: base.Instance, State: Up, Source: source, Revision: base.Modified}
-	if at.override != nil {
-		e.Instance, e.State = at.override.Apply(base.Instance)
-		e.Override = &at.override.Override
-		e.Revision = max(e.Revision, at.override.modified)
-	}
-	if source == SourceAgent && at.static != nil {
-		e.Shadowed = &at.static.Instance
-	}
-	at.entry = &e
-}
-
-func (k KeyKind) String() string {
-	return [...]string{"key", "record", "static entry", "override", "node"}[k]
-}
-
-// owner is the service or node under which a key lies.
-func (k Key) owner() string {
-	if k.Kind == KeyNode {
-		return k.Node
-	}
-	return k.Service
 }

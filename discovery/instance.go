@@ -3,12 +3,12 @@ package discovery
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Status is the health of an instance: the worst of its checks, passing with none.
@@ -160,6 +160,7 @@ func (i Instance) Validate() error {
 	errs := []error{
 		ValidateService(i.Service),
 		ValidateID(i.ID),
+		i.validateNode(),
 		validateAddress(i.Address),
 		validatePort("port", i.Port, 0),
 		validateRange("weight", i.Weight, 0, MaxWeight),
@@ -170,22 +171,42 @@ func (i Instance) Validate() error {
 		validateMeta(i.Meta),
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.Ports)) {
-		errs = append(errs, validate("port name", name, "-_", MaxName), validatePort("port "+name, i.Ports[name], 1))
+		errs = append(errs, validatePortName(name), validatePort("port "+name, i.Ports[name], 1))
 	}
 	return errors.Join(errs...)
 }
 
-func validateAddress(s string) error {
-	if _, err := netip.ParseAddr(s); err == nil {
+// validateNode accepts no node too: static entries have none.
+func (i Instance) validateNode() error {
+	if i.Node == "" {
 		return nil
 	}
+	return ValidateNode(i.Node)
+}
+
+// validateAddress accepts what every host of the fleet can connect to: an IP address
+// without a zone, which means something on one host only, or a host name.
+func validateAddress(s string) error {
 	if s == "" {
 		return Errorf(ErrInvalid, "address is empty; give an IP address or a host name without a port")
 	}
-	if len(s) > MaxNode || strings.ContainsAny(s, ":/ []") || validate("address", s, "-_.", MaxNode) != nil {
+	if a, err := netip.ParseAddr(s); err == nil && a.IsUnspecified() {
+		return Errorf(ErrInvalid, "address %s stands for no host; give the address that callers connect to", s)
+	} else if err == nil && a.Zone() == "" {
+		return nil
+	}
+	if validate("address", s, "-_.", MaxNode) != nil || strings.Contains(s, "..") || endsInNumber(s) {
 		return Errorf(ErrInvalid, "address %.60q is neither an IP address nor a host name (the port goes into its own field)", s)
 	}
 	return nil
+}
+
+// endsInNumber reports whether the last label of a host name is a number: no name
+// ends so, but mistyped IPv4 addresses do.
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return strings.Trim(last, "0123456789") == ""
 }
 
 func validatePort(what string, n, least int) error { return validateRange(what, n, least, 65535) }
@@ -199,13 +220,11 @@ func validateRange(what string, n, least, most int) error {
 
 // validateText accepts free text that a terminal can show on one line.
 func validateText(what, s string) error {
-	if len(s) > MaxNode || strings.ContainsFunc(s, isControl) {
+	if len(s) > MaxNode || strings.ContainsFunc(s, unicode.IsControl) {
 		return Errorf(ErrInvalid, "%s %.40q is too long or has control characters", what, s)
 	}
 	return nil
 }
-
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 func validateTags(tags []string) error {
 	var errs []error
@@ -224,7 +243,7 @@ func validateMeta(meta map[string]string) error {
 		errs = append(errs, Errorf(ErrInvalid, "%d meta keys are too many; at most %d are allowed", len(meta), MaxMeta))
 	}
 	for _, key := range slices.Sorted(maps.Keys(meta)) {
-		if key == "" || len(key) > MaxID || strings.ContainsFunc(key, isControl) {
+		if key == "" || len(key) > MaxID || strings.ContainsFunc(key, unicode.IsControl) {
 			errs = append(errs, Errorf(ErrInvalid, "meta key %.40q is empty, too long or has control characters", key))
 		}
 		if len(meta[key]) > 4096 {
@@ -232,78 +251,4 @@ func validateMeta(meta map[string]string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Override is an operator's lasting edit of an instance. What is absent leaves the
-// record's own value.
-type Override struct {
-	State  State `json:"state,omitempty"`
-	Weight *int  `json:"weight,omitempty"`
-	Tags   Tags  `json:"tags,omitzero"` // replace the record's; empty but not nil: none
-	Meta   Meta  `json:"meta,omitempty"`
-}
-
-// DecodeOverride reads an override as etcd keeps it, ignoring unknown fields.
-func DecodeOverride(record []byte) (Override, error) {
-	var o Override
-	if err := json.Unmarshal(record, &o); err != nil {
-		return Override{}, Errorf(ErrInvalid, "decode override: %v", err)
-	}
-	return o, o.Validate()
-}
-
-// Validate returns an [ErrInvalid] naming all that is wrong with the override.
-func (o Override) Validate() error {
-	var errs []error
-	if o.State != "" {
-		errs = append(errs, o.State.Validate())
-	}
-	if o.Weight != nil {
-		errs = append(errs, validateRange("weight", *o.Weight, 0, MaxWeight))
-	}
-	return errors.Join(append(errs, validateTags(o.Tags), validateMeta(o.Meta))...)
-}
-
-// Apply merges the override into an instance: tags replace, meta merges key by key.
-// The argument's own tags and meta are not changed.
-func (o Override) Apply(i Instance) (Instance, State) {
-	state := Up
-	if o.State != "" {
-		state = o.State
-	}
-	if o.Weight != nil {
-		i.Weight = *o.Weight
-	}
-	if o.Tags != nil {
-		i.Tags = o.Tags
-	}
-	if len(o.Meta) > 0 {
-		merged := make(Meta, len(i.Meta)+len(o.Meta))
-		maps.Copy(merged, i.Meta)
-		maps.Copy(merged, o.Meta)
-		i.Meta = merged
-	}
-	return i, state
-}
-
-// Node is the record of one agent on a node.
-type Node struct {
-	Node    string    `json:"node"`
-	Agent   string    `json:"agent"` // the owner id of its records
-	Version string    `json:"version,omitempty"`
-	Address string    `json:"address,omitempty"` // the advertised address
-	Zone    string    `json:"zone,omitempty"`
-	Started time.Time `json:"started,omitzero"`
-}
-
-// DecodeNode reads a node's record, ignoring unknown fields.
-func DecodeNode(record []byte) (Node, error) {
-	var n Node
-	if err := json.Unmarshal(record, &n); err != nil {
-		return Node{}, Errorf(ErrInvalid, "decode node: %v", err)
-	}
-	if err := ValidateNode(n.Node); err != nil {
-		return Node{}, fmt.Errorf("decode node: %w", err)
-	}
-	return n, nil
 }

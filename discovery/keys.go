@@ -10,8 +10,9 @@ const root = "/disc/v1/"
 // folded (see [FoldName]), instance ids as written.
 type Keys struct{ prefix string }
 
-// NewKeys returns the layout of a namespace, whose name must be valid.
-func NewKeys(namespace string) Keys { return Keys{root + namespace + "/"} }
+// NewKeys returns the layout of a namespace, whose name must be valid. Like services,
+// namespaces are compared without regard to case.
+func NewKeys(namespace string) Keys { return Keys{root + FoldName(namespace) + "/"} }
 
 // Namespaces is the prefix under which all namespaces lie.
 func Namespaces() string { return root }
@@ -62,12 +63,24 @@ const (
 	KeyNode
 )
 
+func (k KeyKind) String() string {
+	return [...]string{"key", "record", "static entry", "override", "node"}[k]
+}
+
 // Key is a parsed key of the catalog.
 type Key struct {
 	Kind    KeyKind
 	Service string // folded; empty for KeyNode
 	ID      string // instance id, or agent id for KeyNode
 	Node    string // KeyNode only
+}
+
+// owner is the service or node under which a key lies.
+func (k Key) owner() string {
+	if k.Kind == KeyNode {
+		return k.Node
+	}
+	return k.Service
 }
 
 // Parse takes a key apart. Keys that are not of this layout are KeyOther.
@@ -78,15 +91,35 @@ func (k Keys) Parse(key string) Key {
 	}
 	part := strings.Split(rest, "/")
 	switch {
-	case len(part) == 3 && part[0] == "nodes" && ValidateNode(part[1]) == nil && part[2] != "":
-		return Key{Kind: KeyNode, Node: part[1], ID: part[2]}
-	case len(part) == 4 && part[0] == "services" && ValidateService(part[1]) == nil &&
-		part[1] == FoldName(part[1]) && ValidateID(part[3]) == nil:
-		if kind, ok := entryKinds[part[2]]; ok {
-			return Key{Kind: kind, Service: part[1], ID: part[3]}
-		}
+	case len(part) == 3 && part[0] == "nodes":
+		return parseNodeKey(part[1], part[2])
+	case len(part) == 4 && part[0] == "services":
+		return parseEntryKey(part[1], part[2], part[3])
 	}
 	return Key{}
 }
 
-var entryKinds = map[string]KeyKind{"instances": KeyInstance, "static": KeyStatic, "overrides": KeyOverride}
+func parseNodeKey(node, agent string) Key {
+	if ValidateNode(node) != nil || ValidateID(agent) != nil {
+		return Key{}
+	}
+	return Key{Kind: KeyNode, Node: node, ID: agent}
+}
+
+func parseEntryKey(service, part, id string) Key {
+	if ValidateService(service) != nil || service != FoldName(service) || ValidateID(id) != nil {
+		return Key{}
+	}
+	k := Key{Service: service, ID: id}
+	switch part {
+	case "instances":
+		k.Kind = KeyInstance
+	case "static":
+		k.Kind = KeyStatic
+	case "overrides":
+		k.Kind = KeyOverride
+	default:
+		return Key{}
+	}
+	return k
+}

@@ -10,6 +10,8 @@ const (
 	MaxName = 63  // namespace, service, tag, port name
 	MaxID   = 128 // instance id
 	MaxNode = 253 // node name: a host name (RFC 1035)
+
+	maxLookupName = 1024 // the longest id and service, with room for a domain
 )
 
 // ValidateNamespace returns an [ErrInvalid] unless s is 1 to 63 of letters,
@@ -31,6 +33,8 @@ func ValidateID(s string) error { return validate("instance id", s, "-_.:", MaxI
 // ValidateNode returns an [ErrInvalid] unless s is 1 to 253 of the characters of an
 // instance id.
 func ValidateNode(s string) error { return validate("node name", s, "-_.:", MaxNode) }
+
+func validatePortName(s string) error { return validate("port name", s, "-_", MaxName) }
 
 func validate(what, s, punctuation string, limit int) error {
 	if s == "" {
@@ -78,8 +82,8 @@ const (
 type Name struct {
 	Kind    NameKind
 	Service string // NameService and NameInstance; as written
-	Tag     string // NameService: only instances that have it
-	Port    string // NameService: the named port instead of the main one
+	Tag     string // NameService: only instances that have it; empty: all
+	Port    string // NameService: the named port instead of the main one; empty: the main one
 	ID      string // NameInstance
 	Node    string // NameNode
 }
@@ -95,12 +99,10 @@ type Name struct {
 //
 // It returns an [ErrInvalid] for anything else.
 func ParseName(name, domain string) (Name, error) {
-	rest := trimDomain(name, domain)
-	labels := strings.Split(rest, ".")
-	if rest == "" || len(name) > 1024 {
-		return Name{}, Errorf(ErrInvalid, "lookup name %.40q is empty or too long", name)
+	if len(name) > maxLookupName {
+		return Name{}, Errorf(ErrInvalid, "lookup name %.40q… has %d bytes; at most %d are allowed", name, len(name), maxLookupName)
 	}
-	n, ok := parseLabels(labels)
+	n, ok := parseLabels(strings.Split(trimDomain(name, domain), "."))
 	if !ok {
 		return Name{}, Errorf(ErrInvalid, "lookup name %q is of no known form; ask for SERVICE, TAG.SERVICE, _PORT._tcp.SERVICE.svc, ID.SERVICE.inst or NODE.node", name)
 	}
@@ -141,18 +143,30 @@ func parseLabels(labels []string) (Name, bool) {
 }
 
 func parseService(labels []string) (Name, bool) {
-	proto := len(labels) > 1 && (strings.EqualFold(labels[1], "_tcp") || strings.EqualFold(labels[1], "_udp"))
-	switch {
-	case len(labels) == 1:
+	if len(labels) > 1 && strings.HasPrefix(labels[0], "_") {
+		return parseUnderscored(labels)
+	}
+	switch len(labels) {
+	case 1:
 		return Name{Service: labels[0]}, true
-	case len(labels) == 2 && proto && strings.HasPrefix(labels[0], "_"):
-		return Name{Service: labels[0][1:]}, true
-	case len(labels) == 2:
-		return Name{Tag: labels[0], Service: labels[1]}, true
+	case 2:
+		return Name{Tag: labels[0], Service: labels[1]}, labels[0] != ""
+	}
+	return Name{}, false
+}
+
+// parseUnderscored reads the forms of RFC 2782 and RFC 6763. No service, tag or id
+// begins with "_".
+func parseUnderscored(labels []string) (Name, bool) {
+	first, proto := labels[0][1:], strings.ToLower(labels[1])
+	transport := proto == "_tcp" || proto == "_udp"
+	switch {
+	case len(labels) == 2 && transport:
+		return Name{Service: first}, true
 	case len(labels) == 3 && strings.EqualFold(strings.Join(labels, "."), "_services._dns-sd._udp"):
 		return Name{Kind: NameBrowse}, true
-	case len(labels) == 3 && proto && strings.HasPrefix(labels[0], "_"):
-		return Name{Port: labels[0][1:], Service: labels[2]}, true
+	case len(labels) == 3 && transport:
+		return Name{Port: first, Service: labels[2]}, first != ""
 	}
 	return Name{}, false
 }
@@ -170,6 +184,11 @@ func (n Name) validate() error {
 	case NameService:
 		if n.Tag != "" {
 			if err := ValidateTag(n.Tag); err != nil {
+				return err
+			}
+		}
+		if n.Port != "" {
+			if err := validatePortName(n.Port); err != nil {
 				return err
 			}
 		}

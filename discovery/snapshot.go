@@ -3,7 +3,6 @@ package discovery
 import (
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
@@ -38,96 +37,21 @@ type Record struct {
 	Lease    int64 // 0: none
 }
 
-// slot is all that etcd holds of one instance id: one to three keys.
-type slot struct {
-	id       string
-	agent    *Record
-	static   *Record
-	override *override
-	entry    *Entry // the merge of the above; nil when nothing of it is shown
-}
-
-type override struct {
-	Override
-	modified int64
-}
-
-// Service is a service at one revision. It is immutable.
-type Service struct {
-	// Name is the service's name as its registrants spell it.
-	Name string
-	// Revision is etcd's revision of the last change of anything under the service.
-	Revision int64
-
-	slots   []*slot  // sorted by id
-	entries []*Entry // sorted by id: the slots that are shown
-	leaving int      // records that say goodbye
-}
-
-// Entries returns the instances that are shown, sorted by id. The caller must not
-// change the slice or what it points to.
-func (s *Service) Entries() []*Entry { return s.entries }
-
-// Entry returns the instance with an id, as it is shown.
-func (s *Service) Entry(id string) (*Entry, bool) {
-	if n, ok := slices.BinarySearchFunc(s.entries, id, func(e *Entry, id string) int { return strings.Compare(e.ID, id) }); ok {
-		return s.entries[n], true
-	}
-	return nil, false
-}
-
-// Record returns an agent's record as it stands in etcd, even one that is leaving.
-func (s *Service) Record(id string) (*Record, bool) {
-	if at := s.slot(id); at != nil && at.agent != nil {
-		return at.agent, true
-	}
-	return nil, false
-}
-
-// Empty reports whether nothing of the service is left in etcd. Such a service is
-// remembered for a while, so that a lookup can tell it from one that never was.
-func (s *Service) Empty() bool { return len(s.slots) == 0 }
-
-// Healthy returns how many instances a plain lookup may answer with.
-func (s *Service) Healthy() int {
-	n := 0
-	for _, e := range s.entries {
-		if e.Status != Critical && e.State == Up {
-			n++
-		}
-	}
-	return n
-}
-
-// Tags returns all tags of the service's instances, sorted.
-func (s *Service) Tags() Tags {
-	var all Tags
-	for _, e := range s.entries {
-		all = append(all, e.Tags...)
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-func (s *Service) slot(id string) *slot {
-	if n, ok := s.find(id); ok {
-		return s.slots[n]
-	}
-	return nil
-}
-
-func (s *Service) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.slots, id, func(at *slot, id string) int { return strings.Compare(at.id, id) })
-}
-
 // Snapshot is an immutable catalog at one revision. Snapshots share what did not
 // change between them.
 type Snapshot struct {
 	revision int64
 	epoch    string
 	services *iradix.Tree[*Service] // by folded name
-	nodes    *iradix.Tree[*Node]    // by "<node>/<agent>"
+	nodes    *iradix.Tree[*Node]    // by nodeKey
+
+	servicesRevision, nodesRevision int64 // of the last changes
 }
+
+// nodeKey keeps spellings of a node that differ only in case together, each apart.
+func nodeKey(node, agent string) []byte { return []byte(nodePrefix(node) + agent) }
+
+func nodePrefix(node string) string { return FoldName(node) + "/" + node + "/" }
 
 // EmptySnapshot returns the snapshot that knows nothing.
 func EmptySnapshot() *Snapshot {
@@ -136,6 +60,12 @@ func EmptySnapshot() *Snapshot {
 
 // Revision is etcd's revision up to which the snapshot is complete.
 func (s *Snapshot) Revision() int64 { return s.revision }
+
+// ServicesRevision is etcd's revision of the last change of any service.
+func (s *Snapshot) ServicesRevision() int64 { return s.servicesRevision }
+
+// NodesRevision is etcd's revision of the last change of any node.
+func (s *Snapshot) NodesRevision() int64 { return s.nodesRevision }
 
 // Epoch is the random id of the etcd's life that the revisions belong to.
 func (s *Snapshot) Epoch() string { return s.epoch }
@@ -155,19 +85,37 @@ func (s *Snapshot) Service(name string) (*Service, bool) {
 // Services yields all services, sorted by name.
 func (s *Snapshot) Services() iter.Seq[*Service] { return values(s.services) }
 
-// Nodes yields all agents, sorted by node and agent id.
+// Nodes yields all agents, sorted by node, without regard to case, and agent id.
 func (s *Snapshot) Nodes() iter.Seq[*Node] { return values(s.nodes) }
 
 // Node yields the agents on one node.
 func (s *Snapshot) Node(name string) iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
-		s.nodes.Root().WalkPrefix([]byte(name+"/"), func(_ []byte, n *Node) bool { return !yield(n) })
+		s.nodes.Root().WalkPrefix([]byte(nodePrefix(name)), func(_ []byte, n *Node) bool { return !yield(n) })
 	}
+}
+
+// nodeNamed returns the agents on the node of a name: spelled so or, where none is, on
+// the only node that differs in case, since DNS resolvers mix the case of what they
+// ask.
+func (s *Snapshot) nodeNamed(name string) []*Node {
+	if exact := slices.Collect(s.Node(name)); len(exact) > 0 {
+		return exact
+	}
+	var agents []*Node
+	s.nodes.Root().WalkPrefix([]byte(FoldName(name)+"/"), func(_ []byte, n *Node) bool {
+		agents = append(agents, n)
+		return false
+	})
+	if slices.ContainsFunc(agents, func(n *Node) bool { return n.Node != agents[0].Node }) {
+		return nil
+	}
+	return agents
 }
 
 // HasAgent reports whether an agent's own record is there.
 func (s *Snapshot) HasAgent(node, agent string) bool {
-	_, ok := s.nodes.Get([]byte(node + "/" + agent))
+	_, ok := s.nodes.Get(nodeKey(node, agent))
 	return ok
 }
 
@@ -181,7 +129,18 @@ func (s *Snapshot) Len() (services, instances, nodes int) {
 
 func values[T any](tree *iradix.Tree[T]) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		tree.Root().Walk(func(_ []byte, v T) bool { return !yield(v) })
+		for _, v := range all(tree) {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// all yields the keys and values of a tree, sorted by key.
+func all[T any](tree *iradix.Tree[T]) iter.Seq2[[]byte, T] {
+	return func(yield func([]byte, T) bool) {
+		tree.Root().Walk(func(key []byte, v T) bool { return !yield(key, v) })
 	}
 }
 

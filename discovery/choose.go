@@ -1,0 +1,202 @@
+package discovery
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// lookup is one Lookup under way.
+type lookup struct {
+	query  *Query
+	id     string // only this instance; empty: all
+	answer Answer
+}
+
+// candidate is an entry with its place in a weighted shuffle.
+type candidate struct {
+	*Entry
+	tier int     // lower tiers come first
+	rank float64 // lower ranks come first within a tier
+}
+
+// choose returns the entries to answer with, and tells of the others why not.
+func (l *lookup) choose(service *Service) []candidate {
+	entries := service.entries
+	if l.id != "" && !l.query.Explain {
+		entries = entries[:0:0]
+		if e, ok := service.Entry(l.id); ok {
+			entries = []*Entry{e}
+		}
+	}
+	l.leaveOutLeaving(service)
+	up, healthy := 0, 0
+	selected := make([]candidate, 0, len(entries))
+	for _, e := range entries {
+		if why := l.selects(e); why != "" {
+			l.out(e, why)
+			continue
+		}
+		if e.State == Up {
+			up++
+			if e.unfit(l.query.Status) == "" {
+				healthy++
+			}
+		}
+		selected = append(selected, candidate{Entry: e})
+	}
+	l.answer.Panic = float64(healthy) < l.query.Panic*float64(up)
+	return l.dropZeroWeights(l.dropUnfit(selected))
+}
+
+func (l *lookup) leaveOutLeaving(service *Service) {
+	if service.leaving == 0 {
+		return
+	}
+	for _, at := range service.slots {
+		if at.leaving() && (l.id == "" || l.id == at.id) {
+			l.out(&Entry{Instance: *at.agent.Instance}, OutLeaving)
+		}
+	}
+}
+
+func (l *lookup) selects(e *Entry) string {
+	if l.id != "" && e.ID != l.id {
+		return OutID
+	}
+	return l.query.Selector.Match(e)
+}
+
+// unfit returns why a status filter leaves an entry out, or nothing.
+func (e *Entry) unfit(filter StatusFilter) string {
+	switch {
+	case e.State == Down:
+		return string(Down)
+	case filter == StatusAny:
+		return ""
+	case e.State != Up:
+		return string(e.State)
+	case e.Status == Critical, e.Status == Warning && filter == StatusPassing:
+		return string(e.Status)
+	}
+	return ""
+}
+
+// dropUnfit leaves out what the status filter does not want, but for what a panic
+// lets through.
+func (l *lookup) dropUnfit(selected []candidate) []candidate {
+	return slices.DeleteFunc(selected, func(c candidate) bool {
+		why := c.unfit(l.query.Status)
+		if why == "" || l.answer.Panic && c.State == Up {
+			return false
+		}
+		l.out(c.Entry, why)
+		return true
+	})
+}
+
+// dropZeroWeights leaves out the entries of weight 0 unless they are all there is.
+func (l *lookup) dropZeroWeights(fit []candidate) []candidate {
+	weighty := slices.ContainsFunc(fit, func(c candidate) bool { return c.Weight > 0 })
+	if !weighty || l.query.Status == StatusAny {
+		return fit
+	}
+	return slices.DeleteFunc(fit, func(c candidate) bool {
+		if c.Weight == 0 {
+			l.out(c.Entry, OutWeight)
+		}
+		return c.Weight == 0
+	})
+}
+
+func (l *lookup) out(e *Entry, why string) {
+	if why != OutID && why != OutPick {
+		if l.answer.LeftOut == nil {
+			l.answer.LeftOut = map[string]int{}
+		}
+		l.answer.LeftOut[why]++
+	}
+	if l.query.Explain {
+		l.answer.Explain = append(l.answer.Explain, Explanation{e.ID, false, explainOut(why)})
+	}
+}
+
+// order shuffles candidates by weight, the preferred zone first and suspects last.
+//
+// The shuffle is that of Efraimidis and Spirakis (2006): sorting by an exponential
+// variate divided by the weight draws without replacement, each draw with chances
+// proportional to the weights that are left.
+func (l *lookup) order(candidates []candidate) {
+	random := rand.Float64
+	if l.query.Rand != nil {
+		random = l.query.Rand.Float64
+	}
+	for n := range candidates {
+		c := &candidates[n]
+		c.rank = -math.Log(1-random()) / max(float64(c.Weight), 1e-9)
+		if l.query.PreferZone != "" && c.Zone != l.query.PreferZone {
+			c.tier = 1
+		}
+		if c.Suspect {
+			c.tier += 2
+		}
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(a.rank, b.rank))
+	})
+}
+
+// respond answers with the first of the candidates, as many as are to be picked.
+func (l *lookup) respond(candidates []candidate) {
+	picked := len(candidates)
+	if l.query.Pick > 0 {
+		picked = min(picked, l.query.Pick)
+	}
+	l.answer.Endpoints = make([]Endpoint, picked)
+	for n, c := range candidates[:picked] {
+		l.answer.Endpoints[n] = c.endpoint(l.query.Port)
+		if l.query.Explain {
+			l.answer.Explain = append(l.answer.Explain, Explanation{c.ID, true, l.explainIn(c.Entry)})
+		}
+	}
+	for _, c := range candidates[picked:] {
+		l.out(c.Entry, OutPick)
+	}
+	slices.SortFunc(l.answer.Explain, func(a, b Explanation) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// endpoint shows an entry as an answer, at its named port if port is not empty.
+func (e *Entry) endpoint(port string) Endpoint {
+	out := Endpoint{
+		ID: e.ID, Node: e.Node, Address: e.Address, Port: e.Port, Ports: e.Ports, Zone: e.Zone,
+		Weight: e.Weight, Tags: e.Tags, Meta: e.Meta, Status: e.Status, Suspect: e.Suspect,
+	}
+	if port != "" {
+		out.Port = e.port(port)
+	}
+	if e.State != Up {
+		out.State = e.State
+	}
+	return out
+}
+
+// port returns the named port, spelled as asked or, where none is, the only one that
+// differs in case: DNS resolvers mix the case of what they ask. 0: there is none.
+func (e *Entry) port(name string) int {
+	if port, ok := e.Ports[name]; ok {
+		return port
+	}
+	found := 0
+	for other, port := range e.Ports {
+		if !strings.EqualFold(other, name) {
+			continue
+		}
+		if found != 0 {
+			return 0
+		}
+		found = port
+	}
+	return found
+}

@@ -1,0 +1,41 @@
+package discovery
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Node is the record of one agent on a node.
+type Node struct {
+	Node    string    `json:"node"`
+	Agent   string    `json:"agent"` // the owner id of its records
+	Version string    `json:"version,omitempty"`
+	Address string    `json:"address,omitempty"` // the advertised address
+	Zone    string    `json:"zone,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+
+	modified int64 // etcd's revision of the record
+}
+
+// DecodeNode reads a node's record, ignoring unknown fields.
+func DecodeNode(record []byte) (Node, error) {
+	var n Node
+	if err := json.Unmarshal(record, &n); err != nil {
+		return Node{}, Errorf(ErrInvalid, "decode node: %v", err)
+	}
+	if err := n.Validate(); err != nil {
+		return Node{}, fmt.Errorf("decode node: %w", err)
+	}
+	return n, nil
+}
+
+// Validate returns an [ErrInvalid] naming all that is wrong with the node's record.
+func (n Node) Validate() error {
+	errs := []error{ValidateNode(n.Node), validateText("version", n.Version), validateText("zone", n.Zone)}
+	if n.Address != "" {
+		errs = append(errs, validateAddress(n.Address))
+	}
+	return errors.Join(errs...)
+}

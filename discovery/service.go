@@ -1,0 +1,124 @@
+package discovery
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Service is a service at one revision. It is immutable.
+type Service struct {
+	// Name is the service's name as its registrants spell it; as the first by id does,
+	// where they differ.
+	Name string
+	// Revision is etcd's revision of the last change of anything under the service.
+	Revision int64
+
+	slots   []*slot  // sorted by id
+	entries []*Entry // sorted by id: the slots that are shown
+	healthy int      // entries that a plain lookup may answer with
+	leaving int      // records that say goodbye
+
+	memo sync.Map // see Memo
+}
+
+// Entries returns the instances that are shown, sorted by id. The caller must not
+// change the slice or what it points to.
+func (s *Service) Entries() []*Entry { return s.entries }
+
+// Entry returns the instance with an id, as it is shown.
+func (s *Service) Entry(id string) (*Entry, bool) {
+	if at := s.slot(id); at != nil && at.entry != nil {
+		return at.entry, true
+	}
+	return nil, false
+}
+
+// Record returns an agent's record as it stands in etcd, even one that is leaving.
+func (s *Service) Record(id string) (*Record, bool) {
+	if at := s.slot(id); at != nil && at.agent.Instance != nil {
+		return &Record{*at.agent.Instance, at.agent.Created, at.agent.Modified, at.agent.Lease}, true
+	}
+	return nil, false
+}
+
+// Empty reports whether nothing of the service is left in etcd. Such a service is
+// remembered for a while, so that a lookup can tell it from one that never was.
+func (s *Service) Empty() bool { return len(s.slots) == 0 }
+
+// Healthy returns how many instances a plain lookup may answer with.
+func (s *Service) Healthy() int { return s.healthy }
+
+// Tags returns all tags of the service's instances, sorted.
+func (s *Service) Tags() Tags {
+	var all Tags
+	for _, e := range s.entries {
+		all = append(all, e.Tags...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (s *Service) slot(id string) *slot {
+	if n, ok := s.find(id); ok {
+		return s.slots[n]
+	}
+	return nil
+}
+
+func (s *Service) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(s.slots, id, func(at *slot, id string) int { return strings.Compare(at.id, id) })
+}
+
+// named returns the slot of an instance that is shown or leaving, by its id: as
+// written or, where no id is written so, without regard to case, since DNS resolvers
+// mix the case of what they ask. It returns nil if there is none or more than one.
+func (s *Service) named(id string) *slot {
+	if at := s.slot(id); at != nil && at.present() {
+		return at
+	}
+	var found *slot
+	for _, at := range s.slots {
+		if !strings.EqualFold(at.id, id) || !at.present() {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = at
+	}
+	return found
+}
+
+// put replaces, adds or, when it holds nothing any more, removes a slot.
+func (s *Service) put(at *slot) {
+	n, ok := s.find(at.id)
+	empty := at.agent.Instance == nil && at.static.Instance == nil && at.override == nil
+	switch {
+	case ok && empty:
+		s.slots = slices.Delete(s.slots, n, n+1)
+	case ok:
+		s.slots[n] = at
+	case !empty:
+		s.slots = slices.Insert(s.slots, n, at)
+	}
+}
+
+// seal derives what lookups read from the slots.
+func (s *Service) seal() {
+	s.entries, s.healthy, s.leaving = make([]*Entry, 0, len(s.slots)), 0, 0
+	for _, at := range s.slots {
+		switch {
+		case at.entry != nil:
+			s.entries = append(s.entries, at.entry)
+			if at.entry.unfit(StatusHealthy) == "" {
+				s.healthy++
+			}
+		case at.leaving():
+			s.leaving++
+		}
+	}
+	if len(s.entries) > 0 {
+		s.Name = s.entries[0].Service
+	}
+}

@@ -1,0 +1,91 @@
+package discovery
+
+// slot is all that etcd holds of one instance id, which is one to three keys, and
+// what they make together.
+type slot struct {
+	id       string
+	agent    record
+	static   record
+	override *override
+	entry    *Entry // nil when nothing of it is shown
+}
+
+// record is a [Record] that shares its instance; nil when there is none.
+type record struct {
+	*Instance
+	Created, Modified, Lease int64
+}
+
+type override struct {
+	Override
+	modified int64
+}
+
+// leaving reports whether the slot is not shown because its agent said goodbye.
+func (at *slot) leaving() bool {
+	return at.entry == nil && at.agent.Instance != nil && at.agent.Leaving
+}
+
+// present reports whether an instance is there or was until a moment ago.
+func (at *slot) present() bool { return at.entry != nil || at.leaving() }
+
+// change takes over the new value of one of the slot's keys. A value that cannot be
+// read counts as none.
+func (at *slot) change(c Change) (err error) {
+	switch c.Key.Kind {
+	case KeyInstance:
+		at.agent, err = decodeRecord(c)
+	case KeyStatic:
+		at.static, err = decodeRecord(c)
+	case KeyOverride:
+		at.override = nil
+		if c.Value == nil {
+			return nil
+		}
+		var o Override
+		if o, err = DecodeOverride(c.Value); err == nil {
+			at.override = &override{o, c.Modified}
+		}
+	}
+	return err
+}
+
+// decodeRecord reads the value of a change; the zero record for a deletion.
+func decodeRecord(c Change) (record, error) {
+	if c.Value == nil {
+		return record{}, nil
+	}
+	i, err := DecodeInstance(c.Value)
+	if err != nil {
+		return record{}, err
+	}
+	if FoldName(i.Service) != c.Key.Service || i.ID != c.Key.ID {
+		return record{}, Errorf(ErrInvalid, "the record says %s/%s: it lies under another's key", i.Service, i.ID)
+	}
+	return record{&i, c.Created, c.Modified, c.Lease}, nil
+}
+
+// merge derives the entry: the agent's record wins over the static entry, and the
+// override is laid over either. An agent's record that is leaving uncovers the
+// static entry.
+func (at *slot) merge() {
+	at.entry = nil
+	base, source := &at.agent, SourceAgent
+	if base.Instance == nil || base.Leaving {
+		base, source = &at.static, SourceStatic
+	}
+	if base.Instance == nil {
+		return
+	}
+	e := &Entry{Instance: *base.Instance, State: Up, Source: source, Revision: base.Modified}
+	if o := at.override; o != nil {
+		e.Instance, e.State = o.Apply(*base.Instance)
+		e.Override, e.Revision = &o.Override, max(e.Revision, o.modified)
+	} else {
+		base.Instance = &e.Instance // one copy for both: most instances have no override
+	}
+	if source == SourceAgent {
+		e.Shadowed = at.static.Instance
+	}
+	at.entry = e
+}
