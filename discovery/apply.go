@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"cmp"
-	"fmt"
 	"reflect"
 	"slices"
 
@@ -51,9 +50,9 @@ type Event struct {
 // events that they make, in the changes' order. The receiver stays as it is.
 //
 // A change whose value cannot be read leaves its key out, as if it were deleted, and
-// its neighbours alone; each gives an error in broken. The work is that of the
+// its neighbours alone; each is told of in broken. The work is that of the
 // services that change, not of the catalog.
-func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, events []Event, broken []error) {
+func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, events []Event, broken []BrokenRecord) {
 	copied := *s
 	next = &copied
 	next.revision = revision
@@ -69,7 +68,7 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 	}
 	for _, c := range changes {
 		if err := a.change(c); err != nil {
-			broken = append(broken, fmt.Errorf("%s %s/%s at revision %d: %w", c.Key.Kind, c.Key.owner(), c.Key.ID, c.Modified, err))
+			broken = append(broken, BrokenRecord{c.Key, c.Modified, err})
 		}
 	}
 	for name, service := range a.touched {

@@ -54,3 +54,17 @@ func (e *ConflictError) Error() string {
 
 // Is reports that a ConflictError is an [ErrConflict].
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// BrokenRecord is the error of a key whose value cannot be read.
+type BrokenRecord struct {
+	Key      Key
+	Modified int64 // etcd's revision of the value
+	Err      error
+}
+
+func (b BrokenRecord) Error() string {
+	return fmt.Sprintf("%s %s/%s at revision %d: %v", b.Key.Kind, b.Key.owner(), b.Key.ID, b.Modified, b.Err)
+}
+
+// Unwrap returns what is wrong with the value.
+func (b BrokenRecord) Unwrap() error { return b.Err }
