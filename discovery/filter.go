@@ -1,10 +1,11 @@
 package discovery
 
 import (
-	"maps"
-	"slices"
+	"strings"
+	"sync"
 
 	"github.com/hashicorp/go-bexpr"
+	"github.com/hashicorp/go-bexpr/grammar"
 )
 
 // Filter is a compiled filter expression, in the language of
@@ -13,15 +14,26 @@ import (
 //	meta.team == "core" and "v2" in tags
 //	weight != 0 or zone matches "^eu-"
 //
-// The zero Filter passes everything.
-type Filter struct{ evaluator *bexpr.Evaluator }
+// A meta key or port that an instance lacks equals nothing. The zero Filter passes
+// everything.
+type Filter struct{ compiled *compiledFilter }
+
+type compiledFilter struct {
+	mu        sync.Mutex // the evaluator compiles regular expressions when it meets them
+	evaluator *bexpr.Evaluator
+}
 
 // MaxFilter is the greatest length of a filter expression, in bytes.
 const MaxFilter = 1024
 
+// maxFilterSteps bounds the parser, whose work grows tenfold with each level of
+// parentheses: enough for four of them, and some 20 ms at the worst.
+const maxFilterSteps = 500_000
+
 // ParseFilter compiles an expression. An empty one passes everything. It returns an
-// [ErrInvalid] for an expression that cannot be parsed or that names a field that
-// instances do not have.
+// [ErrInvalid] for an expression that cannot be parsed, that names a field that
+// instances do not have, or that compares a field in a way that its type does not
+// allow.
 func ParseFilter(expression string) (Filter, error) {
 	if expression == "" {
 		return Filter{}, nil
@@ -29,23 +41,39 @@ func ParseFilter(expression string) (Filter, error) {
 	if len(expression) > MaxFilter {
 		return Filter{}, Errorf(ErrInvalid, "filter has %d bytes; at most %d are allowed", len(expression), MaxFilter)
 	}
-	// The undefined value makes a meta key or port that an instance lacks compare as
-	// empty instead of failing.
-	e, err := bexpr.CreateEvaluator(expression, bexpr.WithTagName("bexpr"), bexpr.WithUnknownValue(""), bexpr.WithMaxExpressions(64))
+	tree, err := grammar.Parse("", []byte(expression), grammar.MaxExpressions(maxFilterSteps))
+	if err != nil && strings.Contains(err.Error(), "max number of expressions") {
+		return Filter{}, Errorf(ErrInvalid, "filter %q is nested too deeply; use fewer parentheses", expression)
+	}
+	if err == nil {
+		err = checkFilter(tree, filterFields)
+	}
 	if err != nil {
 		return Filter{}, Errorf(ErrInvalid, "filter %q: %v", expression, err)
 	}
-	f := Filter{e}
-	if _, err := f.match(&Entry{}); err != nil {
+	evaluator, err := bexpr.CreateEvaluator(expression, bexpr.WithMaxExpressions(maxFilterSteps))
+	if err != nil {
 		return Filter{}, Errorf(ErrInvalid, "filter %q: %v", expression, err)
 	}
-	return f, nil
+	return Filter{&compiledFilter{evaluator: evaluator}}, nil
 }
 
 // Match reports whether an entry passes.
 func (f Filter) Match(e *Entry) bool {
 	ok, err := f.match(e)
 	return ok && err == nil
+}
+
+func (f Filter) match(e *Entry) (bool, error) {
+	if f.compiled == nil {
+		return true, nil
+	}
+	f.compiled.mu.Lock()
+	defer f.compiled.mu.Unlock()
+	return f.compiled.evaluator.Evaluate(filterable{
+		e.Service, e.ID, e.Node, e.Address, e.Port, e.Ports, e.Zone, e.Weight, e.Tags, e.Meta,
+		string(e.Status), e.Slots, string(e.State), string(e.Source),
+	})
 }
 
 // filterable is what expressions see of an entry: plain types under the JSON names.
@@ -64,51 +92,4 @@ type filterable struct {
 	Slots   int               `bexpr:"slots"`
 	State   string            `bexpr:"state"`
 	Source  string            `bexpr:"source"`
-}
-
-func (f Filter) match(e *Entry) (bool, error) {
-	if f.evaluator == nil {
-		return true, nil
-	}
-	return f.evaluator.Evaluate(filterable{
-		e.Service, e.ID, e.Node, e.Address, e.Port, e.Ports, e.Zone, e.Weight, e.Tags, e.Meta,
-		string(e.Status), e.Slots, string(e.State), string(e.Source),
-	})
-}
-
-// Selector says which entries a lookup or a list is about. Its zero value selects
-// all.
-type Selector struct {
-	Tags   []string          // all of them
-	Zone   string            // empty: any
-	Node   string            // empty: any
-	Meta   map[string]string // each key with this value
-	Port   string            // has a port of this name
-	Filter Filter
-}
-
-// Match returns an empty string for an entry that is selected, else the field that
-// spoke against it.
-func (s *Selector) Match(e *Entry) string {
-	for _, tag := range s.Tags {
-		if !slices.Contains(e.Tags, tag) {
-			return "tag"
-		}
-	}
-	for key := range maps.Keys(s.Meta) {
-		if e.Meta[key] != s.Meta[key] {
-			return "meta"
-		}
-	}
-	switch {
-	case s.Zone != "" && e.Zone != s.Zone:
-		return "zone"
-	case s.Node != "" && e.Node != s.Node:
-		return "node"
-	case s.Port != "" && e.Ports[s.Port] == 0:
-		return "port"
-	case !s.Filter.Match(e):
-		return "filter"
-	}
-	return ""
 }

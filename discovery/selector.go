@@ -1,0 +1,62 @@
+package discovery
+
+import (
+	"slices"
+	"strings"
+)
+
+// Selector says which entries a lookup or a list is about. Its zero value selects
+// all.
+type Selector struct {
+	Tags   []string          // all of them, without regard to case
+	Zone   string            // empty: any
+	Node   string            // empty: any
+	Meta   map[string]string // each key with this value
+	Port   string            // has a port of this name
+	Filter Filter
+}
+
+// Match returns an empty string for an entry that is selected, else the field that
+// spoke against it.
+func (s *Selector) Match(e *Entry) string {
+	for _, tag := range s.Tags {
+		if !slices.ContainsFunc(e.Tags, func(t string) bool { return strings.EqualFold(t, tag) }) {
+			return "tag"
+		}
+	}
+	for key, want := range s.Meta {
+		if value, ok := e.Meta[key]; !ok || value != want {
+			return "meta"
+		}
+	}
+	switch {
+	case s.Zone != "" && e.Zone != s.Zone:
+		return "zone"
+	case s.Node != "" && e.Node != s.Node:
+		return "node"
+	case s.Port != "" && e.port(s.Port) == 0:
+		return "port"
+	case !s.Filter.Match(e):
+		return "filter"
+	}
+	return ""
+}
+
+// port returns the named port, spelled as asked or, where none is, the only one that
+// differs in case: DNS resolvers mix the case of what they ask. 0: there is none.
+func (e *Entry) port(name string) int {
+	if port, ok := e.Ports[name]; ok {
+		return port
+	}
+	found := 0
+	for other, port := range e.Ports {
+		if !strings.EqualFold(other, name) {
+			continue
+		}
+		if found != 0 {
+			return 0
+		}
+		found = port
+	}
+	return found
+}
