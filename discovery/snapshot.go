@@ -127,6 +127,12 @@ func (s *Snapshot) Len() (services, instances, nodes int) {
 	return s.services.Len(), instances, s.nodes.Len()
 }
 
+// ServiceCount returns the number of services known.
+func (s *Snapshot) ServiceCount() int { return s.services.Len() }
+
+// NodeCount returns the number of agents.
+func (s *Snapshot) NodeCount() int { return s.nodes.Len() }
+
 func values[T any](tree *iradix.Tree[T]) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for _, v := range all(tree) {

@@ -1,0 +1,190 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"disc/discovery"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Defaults of a catalog.
+const (
+	DefaultStaleAfter = 15 * time.Second
+	DefaultRemember   = time.Hour // an empty service stays known
+)
+
+// Options are a catalog's optional settings.
+type Options struct {
+	StaleAfter time.Duration // age above which a view is stale; default 15 s
+	Remember   time.Duration // how long a service without instances stays known; default 1 h
+	MakeEpoch  bool          // write the epoch key where there is none; for agents
+	Logger     *slog.Logger  // default: discard
+	Metrics    *Metrics      // default: none
+}
+
+// Catalog is a local view of a namespace. See the package's documentation.
+type Catalog struct {
+	client  *clientv3.Client
+	keys    discovery.Keys
+	options Options
+	log     *slog.Logger
+	metrics *Metrics
+
+	state atomic.Pointer[state] // nil until the first list is complete
+
+	// What follows belongs to Run.
+	cluster uint64                  // etcd's cluster id, as of the last list
+	behind  time.Time               // since when the watched member is behind the view; zero: it is not
+	broken  map[discovery.Key]int64 // keys whose value cannot be read, with their revision
+	emptied map[string]time.Time    // since when a known service has been empty
+
+	mu      sync.Mutex
+	events  eventLog
+	waiters map[string]chan struct{} // by folded name; "" is any change
+	trouble error                    // why the view is not being confirmed; nil: it is
+	resyncs int
+}
+
+// state is what readers load.
+type state struct {
+	snapshot  *discovery.Snapshot
+	confirmed time.Time // when etcd last was known to have nothing newer
+}
+
+// New returns a catalog. It does nothing until Run.
+func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
+	if o.StaleAfter <= 0 {
+		o.StaleAfter = DefaultStaleAfter
+	}
+	if o.Remember <= 0 {
+		o.Remember = DefaultRemember
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	return &Catalog{
+		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics,
+		broken: map[discovery.Key]int64{}, emptied: map[string]time.Time{},
+		waiters: map[string]chan struct{}{},
+	}
+}
+
+// View returns the newest snapshot and how sure it is. Until there is one it is an
+// [discovery.ErrUnavailable] that says why.
+func (c *Catalog) View() (discovery.View, error) {
+	s := c.state.Load()
+	if s == nil {
+		return discovery.View{}, discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.why())
+	}
+	age := time.Since(s.confirmed)
+	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: age > c.options.StaleAfter}, nil
+}
+
+func (c *Catalog) why() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.trouble != nil {
+		return c.trouble
+	}
+	return fmt.Errorf("the first list from etcd is under way")
+}
+
+// Changed returns a channel that is closed at the next change of a service, known or
+// not, whatever the case of its name; "" is any change of services or nodes.
+func (c *Catalog) Changed(service string) <-chan struct{} {
+	service = discovery.FoldName(service)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch, ok := c.waiters[service]
+	if !ok {
+		ch = make(chan struct{})
+		c.waiters[service] = ch
+	}
+	return ch
+}
+
+// Events returns the events after a revision of an epoch, oldest first. It has at
+// least those that led to the view that View returned before, and all or none of one
+// revision. ok is false when the log does not reach back that far or the epoch is
+// another: the reader starts over from a snapshot.
+func (c *Catalog) Events(epoch string, after int64) (events []discovery.Event, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.events.since(epoch, after)
+}
+
+// Health is what a catalog says of itself.
+type Health struct {
+	Synced  bool
+	Broken  int   // records that cannot be read
+	Resyncs int   // lists after the first
+	Err     error // why the view is not being confirmed; nil: it is
+}
+
+// Health returns how the catalog is.
+func (c *Catalog) Health() Health {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Health{Synced: c.state.Load() != nil, Broken: int(c.metrics.brokenNow.Load()), Resyncs: c.resyncs, Err: c.trouble}
+}
+
+// Run keeps the view current until ctx ends, and returns nil then.
+func (c *Catalog) Run(ctx context.Context) error {
+	var retry discovery.Backoff
+	for ctx.Err() == nil {
+		err := c.follow(ctx, retry.Reset)
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.setTrouble(err)
+		c.metrics.failures.Inc()
+		if retry.Failed() {
+			c.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
+		}
+		if retry.Failures() > 1 { // the first time at once
+			if retry.Wait(ctx) != nil {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Catalog) setTrouble(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trouble = err
+}
+
+// publish makes a snapshot the one that readers see, and wakes those who wait for a
+// service that changed. confirmed is a moment at which etcd had nothing newer.
+func (c *Catalog) publish(next *discovery.Snapshot, confirmed time.Time, changes []discovery.Change, events []discovery.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events.add(next, events)
+	c.state.Store(&state{next, confirmed})
+	c.metrics.revision.Set(float64(next.Revision()))
+	for _, change := range changes {
+		c.release(change.Key.Service)
+	}
+	if len(changes) > 0 {
+		c.release("")
+	}
+}
+
+// release wakes those who wait for a service; c.mu is held.
+func (c *Catalog) release(service string) {
+	if ch, ok := c.waiters[service]; ok {
+		close(ch)
+		delete(c.waiters, service)
+	}
+}

@@ -1,0 +1,54 @@
+package catalog
+
+import (
+	"sync/atomic"
+
+	"disc/discovery"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are a catalog's collectors.
+type Metrics struct {
+	revision  prometheus.Gauge
+	events    prometheus.Counter
+	resyncs   prometheus.Counter
+	failures  prometheus.Counter
+	broken    prometheus.Gauge
+	brokenNow atomic.Int64 // what the gauge shows
+	services  prometheus.Gauge
+	nodes     prometheus.Gauge
+}
+
+// NewMetrics returns collectors, registered with r unless that is nil.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "disc_catalog_" + name, Help: help})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "disc_catalog_" + name, Help: help})
+	}
+	m := &Metrics{
+		revision: gauge("revision", "Revision of etcd up to which the view is complete."),
+		events:   counter("events_total", "Changes received through the watch."),
+		resyncs:  counter("resyncs_total", "Comparisons with etcd after the first list."),
+		failures: counter("failures_total", "Lists and watches that failed."),
+		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
+		services: gauge("services", "Services known."),
+		nodes:    gauge("nodes", "Agents known."),
+	}
+	if r != nil {
+		r.MustRegister(m.revision, m.events, m.resyncs, m.failures, m.broken, m.services, m.nodes)
+	}
+	return m
+}
+
+func (m *Metrics) setBroken(n int) {
+	m.brokenNow.Store(int64(n))
+	m.broken.Set(float64(n))
+}
+
+func (m *Metrics) size(s *discovery.Snapshot) {
+	m.services.Set(float64(s.ServiceCount()))
+	m.nodes.Set(float64(s.NodeCount()))
+}

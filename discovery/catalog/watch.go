@@ -1,0 +1,219 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"disc/discovery"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+)
+
+// Timing of a watch.
+const (
+	quiet      = 2 * time.Second // without an answer: ask for progress
+	quietLarge = 5 * time.Second // the same in a fleet of more than 1,000 nodes
+	silence    = 5 * time.Second // without an answer to that: give the watch up
+	largeFleet = 1000            // nodes
+)
+
+// stream is one watch on one stream of its own. clientv3's watcher would open the
+// stream again by itself, from the revision it had reached: of an etcd that was wiped
+// or restored meanwhile it then waits for ever, or misses what changed before.
+type stream struct {
+	pb.Watch_WatchClient
+	cancel    context.CancelFunc
+	responses chan *pb.WatchResponse
+	err       error // why responses was closed
+}
+
+// watch follows the changes after the view until the stream ends, with the reason.
+func (c *Catalog) watch(ctx context.Context, steady func()) error {
+	s, err := c.open(ctx, c.state.Load().snapshot.Revision()+1)
+	if err != nil {
+		return fmt.Errorf("open watch: %w", err)
+	}
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		s.receive()
+	}()
+	defer func() {
+		s.cancel()
+		for range s.responses { // receive must not hang on a full channel
+		}
+		<-received
+	}()
+	return c.consume(ctx, s, steady)
+}
+
+// open starts a watch of the catalog's range from a revision.
+func (c *Catalog) open(ctx context.Context, from int64) (*stream, error) {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	late := time.AfterFunc(silence, cancel)
+	defer late.Stop()
+	s, err := pb.NewWatchClient(c.client.ActiveConnection()).Watch(ctx, grpc.WaitForReady(true))
+	if err == nil {
+		first, end := c.keys.CatalogRange()
+		err = s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+			Key: []byte(first), RangeEnd: []byte(end), StartRevision: from, ProgressNotify: true, Fragment: true,
+		}}})
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &stream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64)}, nil
+}
+
+// receive hands over whole responses, fragments put together, until the stream ends.
+func (s *stream) receive() {
+	defer close(s.responses)
+	var parts []*mvccpb.Event
+	for {
+		r, err := s.Recv()
+		if err != nil {
+			s.err = err
+			return
+		}
+		parts = append(parts, r.Events...)
+		if r.Fragment {
+			continue
+		}
+		r.Events, parts = parts, nil
+		s.responses <- r
+	}
+}
+
+// consume applies what the stream brings until it ends, or falls silent.
+func (c *Catalog) consume(ctx context.Context, s *stream, steady func()) error {
+	asked := time.Now() // a moment before etcd made the next answer
+	wait, waiting := time.NewTimer(silence), true
+	defer wait.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r, ok := <-s.responses:
+			if !ok {
+				return watchEnded(s.err)
+			}
+			if err := c.take(s.drain(r), asked); err != nil {
+				return err
+			}
+			steady()
+			wait.Reset(c.quiet())
+			asked, waiting = time.Now(), false
+		case <-wait.C:
+			if waiting {
+				return fmt.Errorf("etcd has not answered the watch for %v", silence)
+			}
+			asked, waiting = time.Now(), true
+			if err := s.askProgress(); err != nil {
+				return err
+			}
+			wait.Reset(silence)
+		}
+	}
+}
+
+// drain returns a response and those that wait behind it, so that a burst makes one
+// new view and not thousands.
+func (s *stream) drain(first *pb.WatchResponse) []*pb.WatchResponse {
+	batch := []*pb.WatchResponse{first}
+	for len(batch) < cap(s.responses) {
+		select {
+		case r, ok := <-s.responses:
+			if !ok {
+				return batch // consume meets the end next
+			}
+			batch = append(batch, r)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// askProgress asks etcd to say up to where the watch has come.
+func (s *stream) askProgress() error {
+	err := s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+	if err != nil && !errors.Is(err, io.EOF) { // after an EOF, receive has the reason
+		return fmt.Errorf("ask for progress: %w", err)
+	}
+	return nil
+}
+
+func (c *Catalog) quiet() time.Duration {
+	if c.state.Load().snapshot.NodeCount() > largeFleet {
+		return quietLarge
+	}
+	return quiet
+}
+
+func watchEnded(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return errors.New("etcd closed the watch")
+	}
+	return fmt.Errorf("watch: %w", rpctypes.Error(err))
+}
+
+// take applies responses. asked is a moment before etcd made them.
+func (c *Catalog) take(responses []*pb.WatchResponse, asked time.Time) error {
+	before := c.state.Load().snapshot
+	var changes []discovery.Change
+	for _, r := range responses {
+		if err := c.check(r, before.Revision()); err != nil {
+			return err
+		}
+		for _, e := range r.Events {
+			changes = append(changes, c.event(e))
+		}
+	}
+	if len(changes) > 0 {
+		c.metrics.events.Add(float64(len(changes)))
+		c.apply(before, changes[len(changes)-1].Modified, changes, time.Now())
+	} else if c.behind.IsZero() {
+		// The revision of a progress notification is not taken over: etcd before 3.4.25
+		// could send one ahead of events (etcd-io/etcd#15220).
+		c.publish(before, asked, nil, nil)
+	}
+	c.setTrouble(nil)
+	return nil
+}
+
+// event turns an event of the watch into a change.
+func (c *Catalog) event(e *mvccpb.Event) discovery.Change {
+	key := c.keys.Parse(string(e.Kv.Key))
+	if e.Type == mvccpb.Event_DELETE {
+		return discovery.Change{Key: key, Modified: e.Kv.ModRevision}
+	}
+	return change(key, e.Kv)
+}
+
+// check returns why a response cannot be trusted. A member that lags behind the list
+// is given a moment; longer, its etcd has lost what the list showed.
+func (c *Catalog) check(r *pb.WatchResponse, reached int64) error {
+	switch at := r.Header.GetRevision(); {
+	case r.Canceled && r.CompactRevision != 0:
+		return fmt.Errorf("watch: revision %d is compacted", reached+1)
+	case r.Canceled:
+		return fmt.Errorf("watch: etcd canceled it: %s", r.CancelReason)
+	case r.Header.GetClusterId() != c.cluster:
+		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", c.cluster, r.Header.GetClusterId())
+	case at >= reached:
+		c.behind = time.Time{}
+	case c.behind.IsZero():
+		c.behind = time.Now()
+	case time.Since(c.behind) > silence:
+		return fmt.Errorf("watch: etcd's revision went back from %d to %d: it was wiped or restored", reached, at)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package registry
+
+import (
+	"time"
+
+	"disc/discovery"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Phase is how far an instance is on its way into etcd.
+type Phase string
+
+// The phases.
+const (
+	Pending    Phase = "pending"  // not in etcd as wanted yet
+	Written    Phase = "written"  // in etcd as wanted
+	InConflict Phase = "conflict" // another owner's record stands there
+	Leaving    Phase = "leaving"  // saying goodbye
+)
+
+// State is how an instance stands.
+type State struct {
+	Phase    Phase
+	Instance discovery.Instance // as wanted, with the status it was written with
+	Revision int64              // etcd's revision of the last write; 0: none
+	Created  bool               // the last write made a record where none was
+	Err      error              // why it is not written: a *[discovery.ConflictError], or etcd's last error
+}
+
+// item is one wanted instance and what is known of its key.
+type item struct {
+	key      string
+	instance discovery.Instance // status empty: not known yet
+	version  int                // counts the wishes
+	leaving  bool
+
+	sent      bool             // a write may have reached etcd
+	seen      bool             // this run has written or read the key
+	seenAt    int64            // etcd's revision when it was last written or read
+	revision  int64            // the key's mod revision as last seen; 0: absent
+	lease     clientv3.LeaseID // the key's lease as last written
+	written   int              // version that is in etcd; 0: none
+	created   bool             // the last write made a record where none was
+	doubted   bool             // read the key back before trusting the above
+	refused   bool             // by etcd, in this pass
+	conflict  *discovery.ConflictError
+	err       error
+	rewrites  int // how often another run of this owner rewrote the record
+	rewritten time.Time
+}
+
+// want takes a new wish. What was learnt of status and registration stays, unless the
+// wish says otherwise.
+func (it *item) want(i discovery.Instance) {
+	if i.RegisteredAt.IsZero() {
+		i.RegisteredAt = it.instance.RegisteredAt
+	}
+	it.instance, it.leaving = i, false
+	it.version++
+}
+
+func (it *item) state() State {
+	s := State{Phase: Pending, Instance: it.instance, Revision: it.revision, Created: it.created, Err: it.err}
+	switch {
+	case it.leaving:
+		s.Phase = Leaving
+	case it.conflict != nil:
+		s.Phase, s.Err = InConflict, it.conflict
+	case it.written == it.version && it.revision != 0:
+		s.Phase, s.Err = Written, nil
+	}
+	return s
+}
+
+// mayStand reports whether a record of this run may be in etcd, so that it has to say
+// goodbye.
+func (it *item) mayStand() bool { return it.sent && it.conflict == nil }
+
+// due reports whether the key has to be written under a lease.
+func (it *item) due(current clientv3.LeaseID) bool {
+	if it.leaving || it.doubted || it.conflict != nil {
+		return false
+	}
+	return it.revision == 0 || it.written != it.version || it.lease != current
+}
+
+// contradicts reports whether a snapshot shows something else than was last seen.
+func (it *item) contradicts(s *discovery.Snapshot) bool {
+	if it.seenAt == 0 || s.Revision() < it.seenAt {
+		return false
+	}
+	var record *discovery.Record
+	if service, ok := s.Service(it.instance.Service); ok {
+		record, _ = service.Record(it.instance.ID)
+	}
+	if it.conflict != nil {
+		return record == nil || record.Leaving || record.Owner != it.conflict.Owner
+	}
+	return it.revision != 0 && (record == nil || record.Modified != it.revision)
+}
+
+// record is the instance to write: the status that is not known yet is critical.
+func (it *item) record(now time.Time) discovery.Instance {
+	i := it.instance
+	if i.Status == "" {
+		i.Status = discovery.Critical
+	}
+	if i.RegisteredAt.IsZero() {
+		i.RegisteredAt = now
+	}
+	i.Leaving = it.leaving
+	return i
+}
+
+// learn takes in what etcd holds under the key, and decides whose it is.
+func (it *item) learn(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time, ttl time.Duration) {
+	it.doubted, it.seenAt = false, at
+	if kv == nil {
+		it.revision, it.written, it.conflict = 0, 0, nil
+		return
+	}
+	i, err := discovery.DecodeInstance(kv.Value)
+	switch {
+	case err != nil: // nobody can read it: nobody's
+	case i.Owner == who.Owner && i.Run == who.Run:
+		it.lease = clientv3.LeaseID(kv.Lease)
+	case i.Leaving:
+	case i.Owner != who.Owner:
+		it.conflict = &discovery.ConflictError{Service: i.Service, ID: i.ID, Node: i.Node, Owner: i.Owner}
+		it.revision, it.written = 0, 0
+		return
+	case it.cloned(now, ttl):
+		it.conflict = &discovery.ConflictError{Service: i.Service, ID: i.ID, Node: i.Node, Owner: i.Owner, Cloned: true}
+		it.revision, it.written = 0, 0
+		return
+	default:
+		it.adopt(i)
+	}
+	if it.revision != kv.ModRevision {
+		it.written = 0 // what stands there is not what was written
+	}
+	it.revision, it.conflict, it.seen = kv.ModRevision, nil, true
+}
+
+// cloned counts that another run of the same owner wrote over this run's record, and
+// reports whether it did so twice within a TTL.
+func (it *item) cloned(now time.Time, ttl time.Duration) bool {
+	if !it.seen {
+		return false // the record of an earlier run
+	}
+	if now.Sub(it.rewritten) > ttl {
+		it.rewrites = 0
+	}
+	it.rewrites++
+	it.rewritten = now
+	return it.rewrites >= 2
+}
+
+// adopt takes over what an earlier run of this agent registered: since when, and the
+// status of the checks that have not spoken yet.
+func (it *item) adopt(earlier discovery.Instance) {
+	it.instance.RegisteredAt = earlier.RegisteredAt
+	if it.instance.Status != "" {
+		return
+	}
+	was := map[string]discovery.Status{}
+	for _, c := range earlier.Checks {
+		was[c.ID] = c.Status
+	}
+	checks := make([]discovery.CheckStatus, len(it.instance.Checks))
+	for n, c := range it.instance.Checks {
+		if s, ok := was[c.ID]; ok {
+			c.Status = s
+		}
+		checks[n] = c
+	}
+	it.instance.Checks, it.instance.Status = checks, earlier.Status
+}

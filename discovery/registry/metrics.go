@@ -1,0 +1,31 @@
+package registry
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are a registry's collectors.
+type Metrics struct {
+	instances *prometheus.GaugeVec
+	writes    prometheus.Counter
+	repairs   prometheus.Counter
+	conflicts prometheus.Counter
+	failures  prometheus.Counter
+}
+
+// NewMetrics returns collectors, registered with r unless that is nil.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "disc_registry_" + name, Help: help})
+	}
+	m := &Metrics{
+		instances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "disc_registry_instances", Help: "Instances that this agent is to register, by how far they are."}, []string{"phase"}),
+		writes:    counter("writes_total", "Records written to etcd."),
+		repairs:   counter("repairs_total", "Records written again because somebody had removed or altered them."),
+		conflicts: counter("conflicts_total", "Times that another agent's record stood in the way."),
+		failures:  counter("failures_total", "Passes over the wanted set that etcd did not take."),
+	}
+	if r != nil {
+		r.MustRegister(m.instances, m.writes, m.repairs, m.conflicts, m.failures)
+	}
+	return m
+}
