@@ -1,0 +1,147 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"disc/discovery"
+)
+
+// maxBody is how much of an answer's body is read, in bytes. It is more than what is
+// kept, because redaction may shorten it.
+const maxBody = 64 << 10
+
+// httpProber asks a URL: 2xx is passing, 429 warning, all else critical.
+type httpProber struct {
+	request *http.Request // a pattern: cloned for each probe
+	client  *http.Client
+	what    string
+	timeout time.Duration
+	secrets secrets
+}
+
+func newHTTPProber(spec discovery.CheckSpec, from source) (*httpProber, error) {
+	if _, err := splitHost(spec); err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequest(spec.Method, spec.URL, nil)
+	if err != nil {
+		return nil, discovery.Errorf(discovery.ErrInvalid, "check %s: method %q or url is not valid", spec.ID, spec.Method)
+	}
+	p := &httpProber{
+		request: request,
+		client:  newHTTPClient(from),
+		what:    request.Method + " " + printable(request.URL),
+		timeout: time.Duration(spec.Timeout),
+	}
+	if password, ok := request.URL.User.Password(); ok {
+		p.secrets.add(password)
+	}
+	return p, p.setHeaders(spec)
+}
+
+func (p *httpProber) setHeaders(spec discovery.CheckSpec) error {
+	p.request.Header.Set("User-Agent", "disc-check")
+	for _, name := range slices.Sorted(maps.Keys(spec.Headers)) {
+		value := spec.Headers[name]
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return discovery.Errorf(discovery.ErrInvalid, "check %s: header %q has an impossible name or value", spec.ID, name)
+		}
+		if strings.EqualFold(name, "Host") {
+			p.request.Host = value
+			continue
+		}
+		p.request.Header.Set(name, value)
+		p.secrets.add(value)
+	}
+	return nil
+}
+
+// newHTTPClient returns a client that connects anew for every request, since a kept
+// connection would not notice that nobody listens any more, that goes through no
+// proxy, and that stays on the host.
+func newHTTPClient(from source) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:            from.dialer.DialContext,
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: maxBody,
+			TLSClientConfig:        &tls.Config{RootCAs: from.roots, MinVersion: tls.VersionTLS12},
+		},
+		CheckRedirect: func(next *http.Request, via []*http.Request) error {
+			if hostPort(next.URL) != hostPort(via[0].URL) {
+				return http.ErrUseLastResponse
+			}
+			if len(via) >= 10 {
+				return errors.New("stopped after 10 redirects")
+			}
+			return nil
+		},
+	}
+}
+
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return strings.ToLower(u.Hostname()) + " " + port
+}
+
+// printable is a URL without what may be secret: user, password, query, fragment.
+func printable(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+func (p *httpProber) probe(ctx context.Context) result {
+	response, err := p.client.Do(p.request.Clone(ctx))
+	if err != nil {
+		return p.failed(ctx, err)
+	}
+	defer response.Body.Close()
+	status, line := judge(response)
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if err != nil {
+		return p.failed(ctx, fmt.Errorf("%s, but the body did not arrive: %w", response.Status, err))
+	}
+	text := p.secrets.redact(string(body))
+	if len(body) == maxBody {
+		text = p.secrets.redactCut(string(body))
+	}
+	return result{status, fmt.Sprintf("%s: %s\n%s", p.what, p.secrets.redact(line), text)}
+}
+
+func (p *httpProber) failed(ctx context.Context, err error) result {
+	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+		err = wrapped.Err // its text has the whole URL, with what is secret in it
+	}
+	r := failed(ctx, p.what, p.timeout, err)
+	r.output = p.secrets.redact(r.output)
+	return r
+}
+
+// judge turns an answer into a status and a line that says why.
+func judge(response *http.Response) (discovery.Status, string) {
+	switch code := response.StatusCode; {
+	case code >= 200 && code <= 299:
+		return discovery.Passing, response.Status
+	case code == http.StatusTooManyRequests:
+		return discovery.Warning, response.Status
+	case code >= 300 && code <= 399:
+		if to, err := response.Location(); err == nil {
+			return discovery.Critical, response.Status + ", a redirect that is not followed, to " + printable(to)
+		}
+	}
+	return discovery.Critical, response.Status
+}

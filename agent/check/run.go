@@ -1,0 +1,188 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"disc/discovery"
+)
+
+// State is what is known of one check.
+type State struct {
+	ID          string              `json:"id"`
+	Name        string              `json:"name,omitempty"`
+	Type        discovery.CheckType `json:"type"`
+	Status      discovery.Status    `json:"status,omitempty"` // "" until the thresholds are met for the first time
+	Result      discovery.Status    `json:"result,omitempty"` // of the last run, before thresholds
+	Consecutive int                 `json:"consecutive"`      // results in a row that agree on passing or not
+	Output      string              `json:"output,omitempty"` // at most MaxOutput bytes of UTF-8
+	LastRun     time.Time           `json:"last_run,omitzero"`
+	Duration    discovery.Duration  `json:"duration,omitempty"` // of the last run
+}
+
+// check is one check of a set.
+type check struct {
+	spec   discovery.CheckSpec // resolved
+	prober prober              // nil for ttl
+	known  known
+}
+
+// known is what a check has learned; the set's mutex guards it.
+type known struct {
+	tally   tally
+	result  result
+	lastRun time.Time // when the last run began; of ttl, when the last report came
+	took    time.Duration
+	logged  discovery.Status
+	logs    allowance
+}
+
+// logPeriod is the time in which a flapping check is logged once.
+const logPeriod = time.Minute
+
+func newCheck(spec discovery.CheckSpec) *check {
+	return &check{spec: spec, known: known{tally: newTally(spec), logs: allowance{period: logPeriod}}}
+}
+
+func (c *check) status(s discovery.Status) discovery.CheckStatus {
+	return discovery.CheckStatus{ID: c.spec.ID, Name: c.spec.Name, Type: c.spec.Type, Status: s}
+}
+
+func (c *check) state() State {
+	return State{
+		ID:          c.spec.ID,
+		Name:        c.spec.Name,
+		Type:        c.spec.Type,
+		Status:      c.known.tally.status,
+		Result:      c.known.result.status,
+		Consecutive: c.known.tally.row,
+		Output:      c.known.result.output,
+		LastRun:     c.known.lastRun,
+		Duration:    discovery.Duration(c.known.took),
+	}
+}
+
+// schedule runs a check at once and then in each interval, until ctx ends.
+func (s *Set) schedule(ctx context.Context, c *check) {
+	interval := time.Duration(c.spec.Interval)
+	timer := time.NewTimer(s.firstWait(c, interval))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began, err := s.runOnce(ctx, c)
+		if err != nil {
+			return
+		}
+		timer.Reset(time.Until(began.Add(jitter(interval))))
+	}
+}
+
+// firstWait is how long it is until a check's first run. One that was carried over
+// from a previous set keeps its schedule.
+func (s *Set) firstWait(c *check, interval time.Duration) time.Duration {
+	s.mu.Lock()
+	carried := c.known.lastRun
+	s.mu.Unlock()
+	if carried.IsZero() {
+		return s.scheduler.firstDelay(interval)
+	}
+	return time.Until(carried.Add(jitter(interval)))
+}
+
+// runOnce runs a check when its turn comes and records the result. The error is that
+// of ctx: a probe cut short has no result.
+func (s *Set) runOnce(ctx context.Context, c *check) (began time.Time, err error) {
+	release, err := s.scheduler.acquire(ctx, c.spec.Type)
+	if err != nil {
+		return began, err
+	}
+	defer release()
+	began = time.Now()
+	limited, cancel := context.WithTimeout(ctx, time.Duration(c.spec.Timeout))
+	defer cancel()
+	r := c.prober.probe(limited)
+	if err := ctx.Err(); err != nil {
+		return began, err
+	}
+	took := time.Since(began)
+	s.scheduler.metrics.duration.WithLabelValues(string(c.spec.Type)).Observe(took.Seconds())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.known.lastRun, c.known.took = began, took
+	s.record(c, r)
+	return began, nil
+}
+
+// listen turns a ttl check critical when no report has come for its TTL.
+func (s *Set) listen(ctx context.Context, c *check) {
+	ttl := time.Duration(c.spec.TTL)
+	began := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		timer.Reset(s.silence(c, began, ttl))
+	}
+}
+
+// silence expires a ttl check when it is due and returns when to look again.
+func (s *Set) silence(c *check, began time.Time, ttl time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	heard := began
+	if !c.known.lastRun.IsZero() {
+		heard = c.known.lastRun
+	}
+	if left := ttl - time.Since(heard); left > 0 {
+		return left
+	}
+	s.record(c, result{discovery.Critical, fmt.Sprintf("no report within %v", ttl)})
+	return ttl
+}
+
+func (s *Set) hear(c *check, r result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.known.lastRun = time.Now()
+	s.record(c, r)
+}
+
+// record takes a result, with the mutex held.
+func (s *Set) record(c *check, r result) {
+	r.output = clean(r.output)
+	c.known.result = r
+	c.known.tally.add(r.status)
+	s.scheduler.metrics.runs.WithLabelValues(string(c.spec.Type), string(r.status)).Inc()
+	s.logChange(c)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// logChange logs a status that is not the last one logged, at a bounded rate. It is
+// asked at each result, so that the last status is logged in the end.
+func (s *Set) logChange(c *check) {
+	k, now := &c.known, time.Now()
+	if k.tally.status == k.logged || k.logs.wait(now, 1) > 0 {
+		return
+	}
+	k.logs.spend(now)
+	level := slog.LevelInfo
+	if k.tally.status != discovery.Passing {
+		level = slog.LevelWarn
+	}
+	s.logger.Log(context.Background(), level, "check changed status", "check", c.spec.ID,
+		"status", k.tally.status, "was", k.logged, "output", firstLine(k.result.output))
+	k.logged = k.tally.status
+}

@@ -1,0 +1,180 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"reflect"
+	"sync"
+
+	"disc/discovery"
+)
+
+// SetOptions are what a set needs beyond the registration. The zero value is useful.
+type SetOptions struct {
+	// Changed is called from Run, one call at a time, when the report differs from
+	// the one before. Reports that follow faster than it returns are coalesced.
+	Changed func(Report)
+	// Previous is the set that this one replaces. Checks that are the same in both
+	// keep their status, counters, output and schedule. It should have ended.
+	Previous *Set
+	// Restricted is for checks that the HTTP API has given: no exec, and
+	// no connection but to the instance's own address and to loopback.
+	Restricted bool
+}
+
+// Set runs the checks of one instance.
+type Set struct {
+	scheduler *Scheduler
+	changed   func(Report)
+	logger    *slog.Logger
+	checks    []*check // fixed
+	wake      chan struct{}
+
+	mu sync.Mutex // guards what the checks know
+}
+
+// NewSet returns the checks of a registration that has its defaults. It returns a
+// [discovery.ErrInvalid] for a check that cannot be run, and a
+// [discovery.ErrForbidden] for one that restricted checks may not be.
+func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error) {
+	if o.Changed == nil {
+		o.Changed = func(Report) {}
+	}
+	set := &Set{
+		scheduler: s,
+		changed:   o.Changed,
+		logger:    s.logger.With("service", r.Service, "instance", r.ID),
+		wake:      make(chan struct{}, 1),
+	}
+	from := source{&net.Dialer{}, s.roots}
+	if o.Restricted {
+		from.dialer = restrictedDialer(r.Address)
+	}
+	for _, spec := range r.Checks {
+		if o.Restricted {
+			if err := ValidateTarget(spec, r.Address); err != nil {
+				return nil, err
+			}
+		}
+		spec, err := resolve(spec, r.Address, r.Port)
+		if err != nil {
+			return nil, err
+		}
+		c := newCheck(spec)
+		if spec.Type != discovery.CheckTTL {
+			if c.prober, err = newProber(spec, from); err != nil {
+				return nil, err
+			}
+		}
+		set.checks = append(set.checks, c)
+	}
+	set.carry(o.Previous)
+	return set, nil
+}
+
+// carry takes over what the previous set knew of checks that are the same.
+func (s *Set) carry(previous *Set) {
+	if previous == nil {
+		return
+	}
+	previous.mu.Lock()
+	defer previous.mu.Unlock()
+	for _, c := range s.checks {
+		if old := previous.find(c.spec.ID); old != nil && reflect.DeepEqual(old.spec, c.spec) {
+			c.known = old.known
+		}
+	}
+}
+
+func (s *Set) find(id string) *check {
+	for _, c := range s.checks {
+		if c.spec.ID == id {
+			return c
+		}
+	}
+	return nil
+}
+
+// Run runs the checks until ctx ends and everything that they started is over. Run
+// a set once.
+func (s *Set) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, c := range s.checks {
+		if c.spec.Type == discovery.CheckTTL {
+			running.Go(func() { s.listen(ctx, c) })
+		} else {
+			running.Go(func() { s.schedule(ctx, c) })
+		}
+	}
+	s.tell(ctx)
+}
+
+// tell calls changed for every report that differs from the one before.
+func (s *Set) tell(ctx context.Context) {
+	last := Report{}
+	for _, c := range s.checks {
+		last.Checks = append(last.Checks, c.status(""))
+	}
+	for {
+		if next := s.Current(); !next.equal(last) {
+			last = next
+			s.changed(next)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+	}
+}
+
+// Current returns what the checks say together now: passing when there are none.
+func (s *Set) Current() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var r Report
+	var statuses []discovery.Status
+	for _, c := range s.checks {
+		r.Checks = append(r.Checks, c.status(c.known.tally.status))
+		if status := c.known.tally.status; status != "" {
+			statuses = append(statuses, status)
+		}
+	}
+	worst := discovery.Worst(statuses...)
+	if len(statuses) == len(s.checks) || worst == discovery.Critical {
+		r.Status = worst
+	}
+	return r
+}
+
+// Checks returns what is known of every check, in the order of the registration.
+func (s *Set) Checks() []State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	states := make([]State, len(s.checks))
+	for n, c := range s.checks {
+		states[n] = c.state()
+	}
+	return states
+}
+
+// Report takes the report of a ttl check about itself: its status, and an output that
+// may be empty. It returns a [discovery.ErrNotFound] when there is no such check, and
+// a [discovery.ErrInvalid] when it is of another type or the status is none.
+func (s *Set) Report(checkID string, status discovery.Status, output string) error {
+	c := s.find(checkID)
+	switch {
+	case c == nil:
+		return discovery.Errorf(discovery.ErrNotFound, "check %q is not known", checkID)
+	case c.spec.Type != discovery.CheckTTL:
+		return discovery.Errorf(discovery.ErrInvalid, "check %q is of type %s; only a ttl check takes reports", checkID, c.spec.Type)
+	}
+	if err := status.Validate(); err != nil {
+		return fmt.Errorf("report of check %q: %w", checkID, err)
+	}
+	s.hear(c, result{status, output})
+	return nil
+}

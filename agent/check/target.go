@@ -1,0 +1,98 @@
+package check
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"disc/discovery"
+)
+
+// ValidateTarget says whether a check may be given by the HTTP API for an instance at
+// address (an IP address or a host name). It returns a [discovery.ErrForbidden] for
+// an exec check and for one that probes anything but the instance's own address as
+// written, localhost or a loopback address, and a [discovery.ErrInvalid] for a target
+// that cannot be read.
+func ValidateTarget(spec discovery.CheckSpec, address string) error {
+	switch spec.Type {
+	case discovery.CheckExec:
+		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come from the agent's config file only; put it there, or use http, tcp, grpc or ttl", label(spec))
+	case discovery.CheckTTL:
+		return nil
+	}
+	if spec.Type != discovery.CheckHTTP && spec.Address == "" {
+		return nil
+	}
+	host, err := splitHost(spec)
+	if err != nil {
+		return err
+	}
+	if isOwn(host, address) || isLocal(host) {
+		return nil
+	}
+	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check given by the API may probe these only", label(spec), host, address)
+}
+
+func label(spec discovery.CheckSpec) string {
+	if spec.ID == "" {
+		return string(spec.Type)
+	}
+	return spec.ID
+}
+
+// splitHost returns the host that a check with a URL or an address probes.
+func splitHost(spec discovery.CheckSpec) (string, error) {
+	if spec.Type == discovery.CheckHTTP {
+		u, err := url.Parse(spec.URL)
+		if err != nil || u.Hostname() == "" {
+			return "", discovery.Errorf(discovery.ErrInvalid, "check %s: the url is no http or https URL with a host", label(spec))
+		}
+		return u.Hostname(), nil
+	}
+	host, port, err := net.SplitHostPort(spec.Address)
+	number, portErr := strconv.Atoi(port)
+	if err != nil || portErr != nil || host == "" || number < 1 || number > 65535 {
+		return "", discovery.Errorf(discovery.ErrInvalid, "check %s: address %q is not host:port with a port of 1 to 65535", label(spec), spec.Address)
+	}
+	return host, nil
+}
+
+func isOwn(host, address string) bool {
+	a, errA := netip.ParseAddr(host)
+	b, errB := netip.ParseAddr(address)
+	if errA == nil && errB == nil {
+		return a.Unmap() == b.Unmap()
+	}
+	return strings.EqualFold(host, address)
+}
+
+func isLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+// restrictedDialer refuses to connect anywhere but to loopback and to the instance's
+// own address. It looks at the address that a name was resolved to, the moment before
+// connecting, so that a name cannot turn to another host between check and use.
+func restrictedDialer(address string) *net.Dialer {
+	own, err := netip.ParseAddr(address)
+	named := err != nil
+	control := func(_, target string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(target)
+		if err != nil {
+			return discovery.Errorf(discovery.ErrForbidden, "refused: %s is no IP address and port", target)
+		}
+		ip := at.Addr().Unmap()
+		// An instance that is registered under a name is where the name leads, but
+		// for the link-local addresses, where clouds keep their credentials.
+		isSelf := ip == own.Unmap() || named && !ip.IsLinkLocalUnicast() && !ip.IsMulticast()
+		if ip.IsLoopback() || isSelf {
+			return nil
+		}
+		return discovery.Errorf(discovery.ErrForbidden, "refused: %s is neither the instance's own address, %s, nor loopback", ip, address)
+	}
+	return &net.Dialer{Control: control}
+}
