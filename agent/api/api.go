@@ -99,7 +99,7 @@ type Event struct {
 	Revision  int64              `json:"revision"`
 	Service   string             `json:"service,omitempty"` // EventReset: the one that is watched, or none
 	ID        string             `json:"id,omitempty"`
-	Instance  *discovery.Entry   `json:"instance,omitempty"`  // EventPut
-	Reason    discovery.Reason   `json:"reason,omitempty"`    // EventDelete
-	Instances []*discovery.Entry `json:"instances,omitempty"` // EventReset; sorted by service and id
+	Instance  *discovery.Entry   `json:"instance,omitempty"` // EventPut
+	Reason    discovery.Reason   `json:"reason,omitempty"`   // EventDelete
+	Instances []*discovery.Entry `json:"instances,omitzero"` // EventReset; sorted by service and id
 }

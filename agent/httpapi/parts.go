@@ -35,18 +35,18 @@ type Registrar interface {
 	// out to be away. On an error nothing is remembered: an ErrInvalid, an
 	// ErrForbidden (a check that the API may not give, an instance of the config
 	// file), or a *discovery.ConflictError that names the holder.
-	Register(ctx context.Context, r discovery.Registration) (Registered, error)
+	Register(ctx context.Context, r discovery.Registration) (api.Registered, error)
 
 	// Hold is Register for an instance that is bound to its caller and never
 	// remembered. After release it is deregistered within 10 s, unless it is held
 	// again by then. release does not block and is called once; it has no effect on
 	// a later Hold of the same instance. release is nil on an error.
-	Hold(ctx context.Context, r discovery.Registration) (reg Registered, release func(), err error)
+	Hold(ctx context.Context, r discovery.Registration) (reg api.Registered, release func(), err error)
 
 	// Deregister forgets a registration, and waits as Register does until etcd has.
 	// ErrNotFound: this agent has no such instance; ErrForbidden: it comes from the
 	// config file.
-	Deregister(ctx context.Context, service, id string) (Deregistered, error)
+	Deregister(ctx context.Context, service, id string) (api.Deregistered, error)
 
 	// Report is a ttl check's result. ErrNotFound: this agent has no such instance,
 	// or the instance no such check; ErrInvalid: the check is not of type ttl.
@@ -54,19 +54,6 @@ type Registrar interface {
 
 	// Owns reports whether an instance is registered through this agent.
 	Owns(service, id string) bool
-}
-
-// Registered is what became of a registration.
-type Registered struct {
-	Entry   discovery.Entry // as it is shown; Revision is that of the write, 0 when not written
-	Created bool            // this agent had no such registration before
-	Written bool            // it is in etcd; else it is remembered, and will be
-}
-
-// Deregistered is what became of a deregistration.
-type Deregistered struct {
-	Revision int64 // etcd's, of the write; 0 when not written
-	Written  bool  // it is gone from etcd; else it will be
 }
 
 // Overrides edits overrides in etcd by compare-and-swap.

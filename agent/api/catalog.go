@@ -1,0 +1,73 @@
+package api
+
+import (
+	"context"
+	"net/url"
+
+	"disc/discovery"
+)
+
+// ListOptions are the options of a list of instances.
+type ListOptions struct {
+	Select
+	Status discovery.Status // only those of this status; empty: all
+	Wait   Wait
+}
+
+// Services lists the services.
+func (c *Client) Services(ctx context.Context, wait Wait) ([]Service, View, error) {
+	var list []Service
+	v, err := c.list(ctx, "/v1/services", url.Values{}, wait, &list)
+	return list, v, err
+}
+
+// Instances lists a service's instances. ErrNotFound: the service is not known.
+func (c *Client) Instances(ctx context.Context, service string, o ListOptions) ([]discovery.Entry, View, error) {
+	q := url.Values{}
+	o.Select.set(q)
+	setUnlessEmpty(q, "status", string(o.Status))
+	var list []discovery.Entry
+	v, err := c.list(ctx, "/v1/services/"+url.PathEscape(service), q, o.Wait, &list)
+	return list, v, err
+}
+
+// Instance gets one instance. ErrNotFound: it is not known.
+func (c *Client) Instance(ctx context.Context, service, id string, wait Wait) (discovery.Entry, View, error) {
+	var e discovery.Entry
+	v, err := c.list(ctx, instancePath(service, id), url.Values{}, wait, &e)
+	return e, v, err
+}
+
+// Nodes lists the agents.
+func (c *Client) Nodes(ctx context.Context, wait Wait) ([]discovery.Node, View, error) {
+	var list []discovery.Node
+	v, err := c.list(ctx, "/v1/nodes", url.Values{}, wait, &list)
+	return list, v, err
+}
+
+// Agent asks the agent for what it says of itself.
+func (c *Client) Agent(ctx context.Context) (Agent, error) {
+	var a Agent
+	_, err := c.call(ctx, request{method: "GET", path: "/v1/agent"}, &a)
+	return a, err
+}
+
+// Ready returns nil when the agent has a view and all that it should register is in
+// etcd; else an ErrUnavailable that says what is missing.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.call(ctx, request{method: "GET", path: "/readyz"}, nil)
+	return err
+}
+
+func (c *Client) list(ctx context.Context, path string, q url.Values, wait Wait, into any) (View, error) {
+	wait.set(q)
+	resp, err := c.call(ctx, request{method: "GET", path: path, query: q}, into)
+	if err != nil {
+		return View{}, err
+	}
+	return viewOf(resp.Header), nil
+}
+
+func instancePath(service, id string) string {
+	return "/v1/services/" + url.PathEscape(service) + "/instances/" + url.PathEscape(id)
+}

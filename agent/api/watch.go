@@ -1,0 +1,122 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"disc/discovery"
+)
+
+// maxEvent is the greatest length of one event, in bytes: a reset carries all
+// instances of a namespace.
+const maxEvent = 256 << 20
+
+// Watch yields the changes of a service, or with "" of all. The first event is a
+// reset that carries all instances, unless cursor is the cursor of an earlier event
+// from which the agent can go on.
+//
+// Watch does not end with a lost connection: it yields the error with an empty
+// event, waits (full jitter, 100 ms to 5 s) and goes on from the last event, if the
+// consumer does. It ends with ctx, or after an error that would come again.
+func (c *Client) Watch(ctx context.Context, service, cursor string) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		var backoff discovery.Backoff
+		for {
+			err := c.watch(ctx, service, &cursor, func(e Event) bool {
+				backoff.Reset()
+				return yield(e, nil)
+			})
+			if errors.Is(err, errStopped) || ctx.Err() != nil {
+				return
+			}
+			if !yield(Event{}, err) || !errors.Is(err, discovery.ErrUnavailable) {
+				return
+			}
+			backoff.Failed()
+			if backoff.Wait(ctx) != nil {
+				return
+			}
+		}
+	}
+}
+
+// errStopped: the consumer of a watch wants no more.
+var errStopped = errors.New("stopped")
+
+// watch yields the events of one connection and keeps the cursor.
+func (c *Client) watch(ctx context.Context, service string, cursor *string, yield func(Event) bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	q, header := url.Values{}, http.Header{}
+	if service != "" {
+		q.Set("service", service)
+	}
+	if *cursor != "" {
+		header.Set("Last-Event-ID", *cursor)
+	}
+	resp, err := c.send(ctx, request{method: "GET", path: "/v1/watch", query: q, header: header, accept: TypeEvents})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	silence := time.AfterFunc(3*Keepalive, func() { cancel(errSilent) })
+	defer silence.Stop()
+	alive := func() { silence.Reset(3 * Keepalive) }
+	err = readEvents(resp.Body, alive, cursor, func(e Event) bool {
+		silence.Stop() // a consumer that takes its time is not the agent's silence
+		defer alive()
+		return yield(e)
+	})
+	switch {
+	case errors.Is(err, errStopped):
+		return err
+	case errors.Is(context.Cause(ctx), errSilent):
+		err = errSilent
+	case err == nil:
+		err = errors.New("the agent closed the connection")
+	}
+	return &unreachableError{c.address(), err}
+}
+
+// readEvents reads a stream of server-sent events (the WHATWG's HTML standard,
+// section 9.2). alive is called for each line.
+func readEvents(r io.Reader, alive func(), cursor *string, yield func(Event) bool) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxEvent)
+	id, name, data := *cursor, "", []byte(nil)
+	for lines.Scan() {
+		alive()
+		field, value, _ := strings.Cut(lines.Text(), ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case lines.Text() == "":
+			*cursor = id
+			if data != nil {
+				e := Event{Cursor: id, Type: discovery.EventType(name)}
+				if err := json.Unmarshal(data, &e); err != nil {
+					return fmt.Errorf("read a %s event: %w", name, err)
+				}
+				if !yield(e) {
+					return errStopped
+				}
+			}
+			name, data = "", nil
+		case field == "id":
+			id = value
+		case field == "event":
+			name = value
+		case field == "data":
+			data = append(data, value...)
+		}
+	}
+	return lines.Err()
+}
