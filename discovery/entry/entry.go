@@ -1,0 +1,227 @@
+// Package entry edits what operators keep in etcd: static entries, and overrides of
+// instances.
+//
+// Each edit reads the instance's keys at one revision, and writes with a compare on
+// all of them, so that it never undoes somebody else's:
+//
+//	editor := entry.Editor{Client: client, Keys: keys}
+//	change, err := editor.Override(ctx, "web", "web-1", func(o discovery.Override) (discovery.Override, error) {
+//		o.State = discovery.Drain
+//		return o, nil
+//	}, entry.Options{})
+package entry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"disc/discovery"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Editor edits the entries of a namespace.
+type Editor struct {
+	Client *clientv3.Client
+	Keys   discovery.Keys
+}
+
+// Options of an edit.
+type Options struct {
+	// IfRevision refuses the edit with an [discovery.ErrConflict] unless the entry is
+	// of this revision; 0: unless there is none. nil: any.
+	IfRevision *int64
+	// DryRun says what the edit would do, and does nothing.
+	DryRun bool
+	// TTL of a static entry, at least a second; 0: it stays until it is removed.
+	TTL time.Duration
+}
+
+// Change is what an edit did.
+type Change struct {
+	Before, After *discovery.Entry // nil: there was, there is none
+	Revision      int64            // etcd's, of the write; 0: nothing to write
+}
+
+// attempts is how often an edit is made again after somebody else's came between.
+const attempts = 8
+
+// PutStatic makes or changes a static entry. edit gets what is there, or an instance
+// with its service, id and defaults, and returns what is to be. It is an
+// [discovery.ErrConflict] where an agent's live record has the id.
+func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(discovery.Instance) (discovery.Instance, error), o Options) (Change, error) {
+	return e.edit(ctx, service, id, o, func(now *current) error {
+		if r := now.record; r != nil && !r.Leaving {
+			return &discovery.ConflictError{Service: r.Service, ID: r.ID, Node: r.Node, Owner: r.Owner}
+		}
+		i := discovery.Instance{Service: service, ID: id, Weight: 1, Slots: 1, Status: discovery.Passing}
+		if now.static.value != nil {
+			var err error
+			if i, err = discovery.DecodeInstance(now.static.value); err != nil {
+				return fmt.Errorf("static entry %s/%s: %w; remove it first", service, id, err)
+			}
+		}
+		i, err := edit(i)
+		if err != nil {
+			return err
+		}
+		if err := i.Validate(); err != nil {
+			return err
+		}
+		return now.static.set(i, o.TTL > 0)
+	})
+}
+
+// Override edits the override of an instance. An override that says nothing any more
+// is removed. It is an [discovery.ErrNotFound] where there is no such instance.
+func (e Editor) Override(ctx context.Context, service, id string, edit func(discovery.Override) (discovery.Override, error), o Options) (Change, error) {
+	return e.edit(ctx, service, id, o, func(now *current) error {
+		if now.entry == nil && now.override.value == nil {
+			return discovery.Errorf(discovery.ErrNotFound, "there is no instance %s/%s; see 'disc list %s', or give an address to make a static entry", service, id, service)
+		}
+		var v discovery.Override
+		if now.override.value != nil {
+			var err error
+			if v, err = discovery.DecodeOverride(now.override.value); err != nil {
+				return fmt.Errorf("override of %s/%s: %w; remove it first", service, id, err)
+			}
+		}
+		v, err := edit(v)
+		if err != nil {
+			return err
+		}
+		if err := v.Validate(); err != nil {
+			return err
+		}
+		if v.Empty() {
+			now.override.next = nil
+			return nil
+		}
+		return now.override.set(v, false)
+	})
+}
+
+// Parts are what [Editor.Remove] removes.
+type Parts struct{ Static, Override bool }
+
+// Remove removes a static entry, an override, or both. It is an
+// [discovery.ErrNotFound] where there is nothing of it to remove.
+func (e Editor) Remove(ctx context.Context, service, id string, parts Parts, o Options) (Change, error) {
+	return e.edit(ctx, service, id, o, func(now *current) error {
+		static, override := parts.Static && now.static.value != nil, parts.Override && now.override.value != nil
+		if !static && !override {
+			return discovery.Errorf(discovery.ErrNotFound, "%s/%s has nothing of the kind to remove; see 'disc get %s/%s'", service, id, service, id)
+		}
+		if static {
+			now.static.next = nil
+		}
+		if override {
+			now.override.next = nil
+		}
+		return nil
+	})
+}
+
+// Patch lays a merge patch over an override; see [discovery.Override.Patch].
+func (e Editor) Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
+	var patched discovery.Override
+	change, err := e.Override(ctx, service, id, func(o discovery.Override) (_ discovery.Override, err error) {
+		patched, err = o.Patch(patch)
+		return patched, err
+	}, Options{})
+	return patched, change.Revision, err
+}
+
+// edit reads the keys of an instance, has them changed, and writes what has changed if
+// they still are as they were read; otherwise it starts over.
+func (e Editor) edit(ctx context.Context, service, id string, o Options, edit func(*current) error) (Change, error) {
+	if err := discovery.ValidateService(service); err != nil {
+		return Change{}, err
+	}
+	if err := discovery.ValidateID(id); err != nil {
+		return Change{}, err
+	}
+	var retry discovery.Backoff
+	for range attempts {
+		now, err := e.read(ctx, service, id)
+		if err != nil {
+			return Change{}, err
+		}
+		if o.IfRevision != nil && *o.IfRevision != now.revision() {
+			return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is at revision %d, not %d; look at what changed and try again", service, id, now.revision(), *o.IfRevision)
+		}
+		if err := edit(now); err != nil {
+			return Change{}, err
+		}
+		change, written, err := e.write(ctx, now, o)
+		if err != nil || written {
+			return change, err
+		}
+		retry.Failed()
+		if err := retry.Wait(ctx); err != nil {
+			return Change{}, err
+		}
+	}
+	return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s was changed by others each of %d times; try again", service, id, attempts)
+}
+
+// write commits what was edited. written is false when somebody else came between.
+func (e Editor) write(ctx context.Context, now *current, o Options) (change Change, written bool, err error) {
+	change = Change{Before: now.entry, After: now.after()}
+	var compares []clientv3.Cmp
+	var ops []clientv3.Op
+	for _, d := range now.documents() {
+		compares = append(compares, clientv3.Compare(clientv3.ModRevision(d.name), "=", d.modified))
+		if !d.changed() {
+			continue
+		}
+		if d.next == nil {
+			ops = append(ops, clientv3.OpDelete(d.name))
+			continue
+		}
+		var lease clientv3.LeaseID
+		if d == &now.static && o.TTL > 0 && !o.DryRun {
+			granted, err := e.Client.Grant(ctx, int64((o.TTL+time.Second-1)/time.Second))
+			if err != nil {
+				return Change{}, false, fmt.Errorf("write %s: %w", d.name, err)
+			}
+			lease = granted.ID
+		}
+		ops = append(ops, clientv3.OpPut(d.name, string(d.next), clientv3.WithLease(lease)))
+	}
+	if o.DryRun || len(ops) == 0 {
+		return change, true, nil
+	}
+	txn, err := e.Client.Txn(ctx).If(compares...).Then(ops...).Commit()
+	if err != nil {
+		return Change{}, false, fmt.Errorf("write %s/%s: %w", now.service, now.id, err)
+	}
+	change.Revision = txn.Header.Revision
+	if change.After != nil {
+		change.After.Revision = txn.Header.Revision
+	}
+	return change, txn.Succeeded, nil
+}
+
+// read reads the three keys of an instance at one revision.
+func (e Editor) read(ctx context.Context, service, id string) (*current, error) {
+	now := &current{keys: e.Keys, service: service, id: id,
+		static: document{name: e.Keys.Static(service, id)}, override: document{name: e.Keys.Override(service, id)},
+		agent: document{name: e.Keys.Instance(service, id)}}
+	var gets []clientv3.Op
+	for _, d := range now.documents() {
+		gets = append(gets, clientv3.OpGet(d.name))
+	}
+	txn, err := e.Client.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("read %s/%s: %w", service, id, err)
+	}
+	for n, d := range now.documents() {
+		for _, kv := range txn.Responses[n].GetResponseRange().GetKvs() {
+			d.value, d.next, d.created, d.modified, d.lease = kv.Value, kv.Value, kv.CreateRevision, kv.ModRevision, kv.Lease
+		}
+	}
+	now.merge()
+	return now, nil
+}
