@@ -1,0 +1,131 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"disc/discovery"
+)
+
+// kind is the shape of a setting's value in the file.
+type kind int
+
+const (
+	kindText       kind = iota // a scalar
+	kindBool                   // true or false
+	kindList                   // a list of scalars
+	kindTextOrList             // either
+)
+
+// binding ties a row of the table to its field of Config.
+type binding struct {
+	kind kind
+	// set parses the texts of a value, exactly one unless the kind is a list, into its
+	// field. On an error the field stays as it is.
+	set  func(c *Config, texts []string) error
+	show func(c *Config) string
+}
+
+// one binds a field that is written as one text.
+func one[T any](field func(*Config) *T, parse func(string) (T, error)) binding {
+	return binding{
+		kind: kindText,
+		set: func(c *Config, texts []string) error {
+			v, err := parse(texts[0])
+			if err == nil {
+				*field(c) = v
+			}
+			return err
+		},
+		show: func(c *Config) string { return fmt.Sprint(*field(c)) },
+	}
+}
+
+// flag binds a field that is true or false.
+func flag(field func(*Config) *bool) binding {
+	b := one(field, func(text string) (bool, error) {
+		v, err := strconv.ParseBool(text)
+		if err != nil {
+			return false, invalid("%q is neither true nor false", text)
+		}
+		return v, nil
+	})
+	b.kind = kindBool
+	return b
+}
+
+// many binds a list, each element of which is trimmed and parsed.
+func many(field func(*Config) *[]string, parse func(string) (string, error)) binding {
+	return binding{
+		kind: kindList,
+		set: func(c *Config, texts []string) error {
+			list, err := parseAll(texts, parse)
+			if err == nil {
+				*field(c) = list
+			}
+			return err
+		},
+		show: func(c *Config) string { return strings.Join(*field(c), ",") },
+	}
+}
+
+func parseAll(texts []string, parse func(string) (string, error)) ([]string, error) {
+	var list []string
+	var errs []error
+	for n, text := range texts {
+		text = strings.TrimSpace(text)
+		if text == "" {
+			errs = append(errs, invalid("element %d of the list is empty", n+1))
+			continue
+		}
+		v, err := parse(text)
+		list, errs = append(list, v), append(errs, err)
+	}
+	return list, errors.Join(errs...)
+}
+
+// shown changes how a setting is shown.
+func (b binding) shown(change func(string) string) binding {
+	show := b.show
+	b.show = func(c *Config) string { return change(show(c)) }
+	return b
+}
+
+// etcdUser binds the user, which may carry the password; that is never shown.
+func etcdUser() binding {
+	return binding{
+		kind: kindText,
+		set: func(c *Config, texts []string) error {
+			user, password, found := strings.Cut(texts[0], ":")
+			if user == "" && texts[0] != "" {
+				return invalid("the user's name is missing before the colon; write name or name:password")
+			}
+			if found && password == "" {
+				return invalid("the password is empty after %q; write name:password, or give only the name and a password file", user+":")
+			}
+			c.Etcd.User, c.Etcd.Password = user, Secret(password)
+			return nil
+		},
+		show: func(c *Config) string { return c.Etcd.User },
+	}
+}
+
+// watch binds what the catalog watches.
+func watch() binding {
+	b := one(func(c *Config) *string { return &c.Catalog.Watch }, oneOf("auto", "all"))
+	set := b.set
+	b.kind = kindTextOrList
+	b.set = func(c *Config, texts []string) error {
+		if err := set(c, []string{strings.Join(texts, ",")}); err != nil {
+			return invalid("%q is not supported: this version watches the whole namespace; use auto or all", strings.Join(texts, ","))
+		}
+		return nil
+	}
+	return b
+}
+
+func invalid(format string, args ...any) error {
+	return discovery.Errorf(discovery.ErrInvalid, format, args...)
+}

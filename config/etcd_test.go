@@ -1,0 +1,171 @@
+package config_test
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/config"
+)
+
+func TestCredentials(t *testing.T) {
+	dir := t.TempDir()
+	password, empty := filepath.Join(dir, "password"), filepath.Join(dir, "empty")
+	write(t, password, "p: w \r\n")
+	write(t, empty, "\n")
+	for _, tt := range []struct {
+		etcd                    config.Etcd
+		user, password, problem string
+	}{
+		{etcd: config.Etcd{}},
+		{etcd: config.Etcd{User: "root", Password: "a:b"}, user: "root", password: "a:b"},
+		{etcd: config.Etcd{User: "root", PasswordFile: password}, user: "root", password: "p: w "},
+		{etcd: config.Etcd{User: "root", PasswordFile: empty}, problem: "read the password of etcd user root: " + empty + " is empty"},
+		{etcd: config.Etcd{User: "root", PasswordFile: dir + "/none"},
+			problem: "read the password of etcd user root: open " + dir + "/none: no such file or directory"},
+	} {
+		user, password, err := tt.etcd.Credentials()
+		if user != tt.user || password != tt.password || fmt.Sprint(err) != cmp.Or(tt.problem, "<nil>") {
+			t.Errorf("got %q, %q, %v; want %q, %q, %s", user, password, err, tt.user, tt.password, tt.problem)
+		}
+	}
+}
+
+func TestUserWithPassword(t *testing.T) {
+	c, err := config.Load(flags(t, "--config", "", "--user", "root:a:b"), host(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user, password, err := c.Etcd.Credentials(); user != "root" || password != "a:b" || err != nil {
+		t.Errorf("got %q, %q, %v", user, password, err)
+	}
+}
+
+func TestPasswordIsNeverPrinted(t *testing.T) {
+	c := load(t, "etcd: {user: \"root:hunter2\"}\n", nil)
+	encoded, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := fmt.Sprintf("%v %+v %#v %s %v", *c, *c, *c, encoded, c.Settings())
+	if strings.Contains(printed, "hunter2") {
+		t.Error(printed)
+	}
+}
+
+func TestUsesTLS(t *testing.T) {
+	for _, tt := range []struct {
+		etcd config.Etcd
+		want bool
+	}{
+		{config.Etcd{Endpoints: []string{"a:1"}}, false},
+		{config.Etcd{Endpoints: []string{"http://a:1"}}, false},
+		{config.Etcd{Endpoints: []string{"unix:///etcd"}}, false},
+		{config.Etcd{Endpoints: []string{"https://a:1"}}, true},
+		{config.Etcd{Endpoints: []string{"unixs:///etcd"}}, true},
+		{config.Etcd{Endpoints: []string{"a:1"}, CACert: "ca"}, true},
+		{config.Etcd{Endpoints: []string{"a:1"}, Cert: "c", Key: "k"}, true},
+		{config.Etcd{Endpoints: []string{"a:1"}, ServerName: "etcd"}, true},
+	} {
+		if got := tt.etcd.UsesTLS(); got != tt.want {
+			t.Errorf("%+v: %v", tt.etcd, got)
+		}
+	}
+}
+
+// A renewed client certificate is used by the next handshake.
+func TestClientCertificateIsReread(t *testing.T) {
+	dir := t.TempDir()
+	e := config.Etcd{CACert: dir + "/ca.pem", Cert: dir + "/cert.pem", Key: dir + "/key.pem", ServerName: "etcd.test"}
+	server := selfSigned(t, "etcd.test")
+	write(t, e.CACert, certPEM(server))
+	first, second := selfSigned(t, "first"), selfSigned(t, "second")
+	writePair(t, e, first)
+	c, err := e.TLSConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := handshake(t, server, c); got != "first" {
+		t.Errorf("the client was %q, want first", got)
+	}
+	writePair(t, e, second)
+	if got := handshake(t, server, c); got != "second" {
+		t.Errorf("after the renewal, the client was %q, want second", got)
+	}
+}
+
+func TestBadTLSFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/ca.pem", "no certificate")
+	for want, e := range map[string]config.Etcd{
+		"read etcd's CA certificates: open /nowhere/ca.pem: no such file or directory": {CACert: "/nowhere/ca.pem"},
+		"read etcd's CA certificates: " + dir + "/ca.pem has none in PEM form":         {CACert: dir + "/ca.pem"},
+		"read the client certificate /nowhere/c with the key /nowhere/k: open /nowhere/c: no such file or directory": {
+			Cert: "/nowhere/c", Key: "/nowhere/k"},
+	} {
+		if _, err := e.TLSConfig(); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// handshake returns the name in the client certificate that a server saw.
+func handshake(t *testing.T, server tls.Certificate, client *tls.Config) string {
+	t.Helper()
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	done := make(chan error, 1)
+	go func() { done <- tls.Client(near, client).Handshake() }()
+	conn := tls.Server(far, &tls.Config{
+		Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert,
+		SessionTicketsDisabled: true, // nobody reads from the pipe after the handshake
+	})
+	if err := conn.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	return conn.ConnectionState().PeerCertificates[0].DNSNames[0]
+}
+
+func selfSigned(t *testing.T, name string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func certPEM(c tls.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}))
+}
+
+func writePair(t *testing.T, e config.Etcd, c tls.Certificate) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, e.Cert, certPEM(c))
+	write(t, e.Key, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"disc/discovery"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// file is what a config file says, before it is merged with the rest.
+type file struct {
+	values   map[string]any // a value each, by key
+	services []discovery.Registration
+	reader
+}
+
+// parseFile reads a config file. What is wrong with it, except with its syntax, which
+// is an error, is among the problems.
+func parseFile(name string, data []byte) (*file, error) {
+	f := &file{values: map[string]any{}, reader: reader{name: name, lines: map[string]int{}}}
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	err := decoder.Decode(&document)
+	if errors.Is(err, io.EOF) {
+		return f, nil
+	}
+	if err == nil {
+		err = decoder.Decode(&second)
+	}
+	switch {
+	case err == nil:
+		f.bad(&second, "", "a second document begins; a config file is one")
+	case !errors.Is(err, io.EOF):
+		return nil, f.syntaxError(err)
+	}
+	f.section(document.Content[0], "", settings())
+	return f, nil
+}
+
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
+
+// syntaxError gives an error of the YAML library our form.
+func (f *file) syntaxError(err error) error {
+	at, text := f.at(0), err.Error()
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		at.line, _ = strconv.Atoi(m[1])
+		text = m[2]
+	}
+	return joined([]problem{{at: at, text: "not YAML: " + text}})
+}
+
+// section reads a mapping whose keys are settings and sections of the table.
+func (f *file) section(n *yaml.Node, path string, table []setting) {
+	n, ok := f.resolve(n, path)
+	if !ok {
+		return
+	}
+	known := names(table, path)
+	for key, value := range f.pairs(n, path) {
+		at := join(path, key.Value)
+		row := slices.IndexFunc(table, func(s setting) bool { return s.key == at })
+		switch {
+		case !slices.Contains(known, key.Value):
+			f.unknown(key, path, known)
+		case at == "services":
+			f.decode(value, at, reflect.ValueOf(&f.services).Elem())
+		case row < 0:
+			f.section(value, at, table)
+		default:
+			f.setting(value, table[row])
+		}
+	}
+}
+
+// names lists the keys that the section at path may have.
+func names(table []setting, path string) []string {
+	var all []string
+	if path == "" {
+		all = append(all, "services")
+	}
+	for _, s := range table {
+		rest, ok := strings.CutPrefix(s.key, path)
+		if path != "" {
+			rest, ok = strings.CutPrefix(s.key, path+".")
+		}
+		if ok && !s.notInFile {
+			name, _, _ := strings.Cut(rest, ".")
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// setting reads the value of a setting. A key without a value leaves the default.
+func (f *file) setting(n *yaml.Node, s setting) {
+	n, ok := f.resolve(n, s.key)
+	if !ok {
+		return
+	}
+	v := value{origin: f.at(f.lines[s.key])}
+	switch {
+	case n.Kind == yaml.SequenceNode && (s.kind == kindList || s.kind == kindTextOrList):
+		f.decode(n, s.key, reflect.ValueOf(&v.texts).Elem())
+	case s.kind == kindList:
+		f.bad(n, s.key, "%s where a list is wanted", describe(n))
+		return
+	case n.Kind != yaml.ScalarNode:
+		f.bad(n, s.key, "%s where text is wanted", describe(n))
+		return
+	case s.kind == kindBool && n.ShortTag() != "!!bool":
+		f.bad(n, s.key, "%s where true or false is wanted", describe(n))
+		return
+	default:
+		v.texts = []string{n.Value}
+	}
+	f.values[s.key] = v
+}

@@ -1,0 +1,248 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// forever is the longest duration.
+const forever = time.Duration(math.MaxInt64)
+
+// maxSocket is the longest path of a Unix socket on Linux, unix(7).
+const maxSocket = 107
+
+func anyText(text string) (string, error) { return text, nil }
+
+// given accepts all but nothing.
+func given(text string) (string, error) {
+	if text == "" {
+		return "", invalid("is empty")
+	}
+	return text, nil
+}
+
+// plainText accepts what a terminal can show on one line.
+func plainText(text string) (string, error) {
+	if len(text) > 253 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", invalid("%.40q is too long or has control characters", text)
+	}
+	return text, nil
+}
+
+// valid accepts what check does.
+func valid(check func(string) error) func(string) (string, error) {
+	return func(text string) (string, error) { return text, check(text) }
+}
+
+// oneOf accepts the given words.
+func oneOf[T ~string](words ...T) func(string) (T, error) {
+	return func(text string) (T, error) {
+		if slices.Contains(words, T(text)) {
+			return T(text), nil
+		}
+		last := len(words) - 1
+		var list []string
+		for _, w := range words[:last] {
+			list = append(list, string(w))
+		}
+		return "", invalid("%q is unknown; use %s or %s", text, strings.Join(list, ", "), words[last])
+	}
+}
+
+// within accepts durations from least to most.
+func within(least, most time.Duration) func(string) (time.Duration, error) {
+	return func(text string) (time.Duration, error) {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return 0, invalid("%q is no duration; write it as 500ms, 10s or 1h30m", text)
+		case d < least && most == forever:
+			return 0, invalid("%v is out of range; use at least %v", d, least)
+		case d < least || d > most:
+			return 0, invalid("%v is out of range; use %v to %v", d, least, most)
+		}
+		return d, nil
+	}
+}
+
+// seconds accepts durations of whole seconds: etcd leases and DNS know no parts.
+func seconds(least, most time.Duration) func(string) (time.Duration, error) {
+	parse := within(least, most)
+	return func(text string) (time.Duration, error) {
+		d, err := parse(text)
+		if err == nil && d%time.Second != 0 {
+			return 0, invalid("%v is not a number of whole seconds", d)
+		}
+		return d, err
+	}
+}
+
+func part(text string) (float64, error) {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(v >= 0 && v <= 1) {
+		return 0, invalid("%q is no number from 0 to 1", text)
+	}
+	return v, nil
+}
+
+func logLevel(text string) (slog.Level, error) {
+	word, err := oneOf("debug", "info", "warn", "error")(text)
+	if err != nil {
+		return 0, err
+	}
+	var level slog.Level
+	return level, level.UnmarshalText([]byte(word))
+}
+
+func output(text string) (string, error) {
+	if body, ok := strings.CutPrefix(text, "template="); ok {
+		if body == "" {
+			return "", invalid("the template is empty; write template='{{.id}}'")
+		}
+		return text, nil
+	}
+	return oneOf("table", "wide", "json", "jsonl", "yaml", "name", "addr", "template=TEMPLATE")(text)
+}
+
+// listen accepts host:port; the host may be missing, the port may be 0. Names are not
+// resolved.
+func listen(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return "", invalid("%q is no host:port; write 127.0.0.1:3472 or [::1]:3472", text)
+	}
+	if host != "" && !isHost(host) {
+		return "", invalid("%q is neither an IP address nor a host name", host)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", invalid("port %q is no number from 0 to 65535", port)
+	}
+	return text, nil
+}
+
+// isLoopback reports whether a valid listen address is reachable from this host alone.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+}
+
+func socket(text string) (string, error) {
+	if len(text) > maxSocket {
+		return "", invalid("the path has %d bytes; a Unix socket's may have %d", len(text), maxSocket)
+	}
+	return text, nil
+}
+
+func hostName(text string) (string, error) {
+	if !isHost(text) {
+		return "", invalid("%q is neither an IP address nor a host name (without a port)", text)
+	}
+	return text, nil
+}
+
+func advertised(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if ip, err := netip.ParseAddr(text); err == nil && ip.IsUnspecified() {
+		return "", invalid("%s is no address that others can reach this host by", text)
+	}
+	return hostName(text)
+}
+
+// domain returns a DNS name (RFC 1035) in lower case, with a dot at the end.
+func domain(text string) (string, error) {
+	name := strings.ToLower(strings.TrimSuffix(text, "."))
+	if !isName(name) {
+		return "", invalid("%q is no DNS domain; write it as disc. or sd.example.com", text)
+	}
+	return name + ".", nil
+}
+
+// agentURL accepts the ways to reach an agent.
+func agentURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	switch {
+	case strings.Contains(text, "@"):
+		return "", invalid("the URL has a user in it, which the agent does not know")
+	case err != nil || u.RawQuery != "" || u.Fragment != "":
+	case u.Scheme == "unix" && u.Host == "" && strings.HasPrefix(u.Path, "/"):
+		return text, nil
+	case (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Hostname()):
+		return strings.TrimSuffix(text, "/"), nil
+	}
+	return "", invalid("%q is no agent's address; write http://127.0.0.1:3472, https://host:port or unix:///path", text)
+}
+
+func isHost(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil || isName(text)
+}
+
+// isName reports whether text is a host name: labels of 1 to 63 letters, digits, '-'
+// and '_', 253 in all.
+func isName(text string) bool {
+	for label := range strings.SplitSeq(text, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		if strings.ContainsFunc(label, notInName) {
+			return false
+		}
+	}
+	return len(text) <= 253
+}
+
+func notInName(r rune) bool {
+	letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	return !letter && !('0' <= r && r <= '9') && r != '-' && r != '_'
+}
+
+// endpoint normalises one of etcd's addresses: host:port, http://host:port,
+// https://host:port, unix://path or unixs://path.
+func endpoint(text string) (string, error) {
+	if strings.Contains(text, "@") {
+		return "", invalid("an endpoint has a user in it; give that as etcd.user")
+	}
+	scheme, rest := splitScheme(strings.TrimSuffix(text, "/"))
+	switch scheme {
+	case "unix", "unixs":
+		if rest == "" {
+			return "", invalid("%q has no path; write %s:///path", text, scheme)
+		}
+		return scheme + "://" + rest, nil
+	case "", "http", "https":
+	default:
+		return "", invalid("%q has the unknown scheme %q; use http, https, unix, unixs or none", text, scheme)
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 || !isHost(host) {
+		return "", invalid("%q is no etcd endpoint; write host:2379, http://host:2379 or https://host:2379", text)
+	}
+	if scheme == "" {
+		return rest, nil
+	}
+	return fmt.Sprintf("%s://%s", scheme, rest), nil
+}
+
+func splitScheme(endpoint string) (scheme, rest string) {
+	if scheme, rest, ok := strings.Cut(endpoint, "://"); ok {
+		return scheme, rest
+	}
+	return "", endpoint
+}

@@ -1,0 +1,173 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxNodes bounds the work for a file whose aliases refer to aliases.
+const maxNodes = 1 << 20
+
+// reader reads YAML nodes strictly, and collects all that is wrong with its line.
+type reader struct {
+	name     string         // of the file
+	lines    map[string]int // of what was read, by path
+	visited  int
+	problems []problem
+}
+
+func (r *reader) bad(n *yaml.Node, path, format string, args ...any) {
+	r.problems = append(r.problems, problem{r.at(n.Line), path, fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) at(line int) origin { return origin{fromFile, r.name, line} }
+
+// resolve follows an alias; ok is false when there is nothing: null, or too much of it.
+func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool) {
+	if r.visited++; r.visited >= maxNodes {
+		if r.visited == maxNodes {
+			r.bad(n, path, "the file is too large with all its aliases")
+		}
+		return n, false
+	}
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n, n.ShortTag() != "!!null"
+}
+
+// pairs yields the keys and values of a mapping.
+func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.Node] {
+	return func(yield func(*yaml.Node, *yaml.Node) bool) {
+		if n.Kind != yaml.MappingNode {
+			r.bad(n, path, "%s where keys and values are wanted", describe(n))
+			return
+		}
+		first := map[string]int{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			switch line, twice := first[key.Value]; {
+			case key.Kind != yaml.ScalarNode:
+				r.bad(key, path, "%s where a key is wanted", describe(key))
+			case twice:
+				r.bad(key, join(path, key.Value), "given twice; the first is in line %d", line)
+			default:
+				first[key.Value] = key.Line
+				r.lines[join(path, key.Value)] = key.Line
+				if !yield(key, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// decode reads a node into a value made of structs with yaml tags, maps with string
+// keys, slices, pointers, texts, numbers and truths.
+func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
+	n, ok := r.resolve(n, path)
+	if !ok {
+		return
+	}
+	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		r.text(n, path, text)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		r.decode(n, path, v.Elem())
+	case reflect.Struct:
+		r.fields(n, path, v)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for key, value := range r.pairs(n, path) {
+			element := reflect.New(v.Type().Elem()).Elem()
+			r.decode(value, join(path, key.Value), element)
+			v.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), element)
+		}
+	case reflect.Slice:
+		r.elements(n, path, v)
+	default:
+		if n.Kind != yaml.ScalarNode || n.Decode(v.Addr().Interface()) != nil {
+			r.bad(n, path, "%s where %s is wanted", describe(n), wanted(v.Kind()))
+		}
+	}
+}
+
+func (r *reader) text(n *yaml.Node, path string, v encoding.TextUnmarshaler) {
+	if n.Kind != yaml.ScalarNode {
+		r.bad(n, path, "%s where text is wanted", describe(n))
+		return
+	}
+	if err := v.UnmarshalText([]byte(n.Value)); err != nil {
+		r.bad(n, path, "%v", err)
+	}
+}
+
+func (r *reader) fields(n *yaml.Node, path string, v reflect.Value) {
+	var names []string
+	for i := range v.NumField() {
+		names = append(names, v.Type().Field(i).Tag.Get("yaml"))
+	}
+	for key, value := range r.pairs(n, path) {
+		i := slices.Index(names, key.Value)
+		if i < 0 {
+			r.unknown(key, path, names)
+			continue
+		}
+		r.decode(value, join(path, key.Value), v.Field(i))
+	}
+}
+
+func (r *reader) elements(n *yaml.Node, path string, v reflect.Value) {
+	if n.Kind != yaml.SequenceNode {
+		r.bad(n, path, "%s where a list is wanted", describe(n))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, element := range n.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		r.lines[at] = element.Line
+		r.decode(element, at, v.Index(i))
+	}
+}
+
+func (r *reader) unknown(key *yaml.Node, path string, known []string) {
+	r.bad(key, join(path, key.Value), "unknown key%s", suggest(key.Value, known))
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// describe says what a node is, for an error.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a map is given"
+	case yaml.SequenceNode:
+		return "a list is given"
+	case yaml.AliasNode:
+		return "an alias is given"
+	}
+	return fmt.Sprintf("%.60q is given", n.Value)
+}
+
+func wanted(k reflect.Kind) string {
+	switch k {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "text"
+}
