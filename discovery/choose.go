@@ -144,7 +144,10 @@ func (l *lookup) order(candidates []candidate) {
 		}
 	}
 	slices.SortFunc(candidates, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(a.rank, b.rank))
+		if a.tier != b.tier {
+			return a.tier - b.tier
+		}
+		return cmp.Compare(a.rank, b.rank)
 	})
 }
 

@@ -143,7 +143,25 @@ func DecodeInstance(record []byte) (Instance, error) {
 	if err := i.Validate(); err != nil {
 		return Instance{}, err
 	}
+	i.dropEmpty()
 	return i, nil
+}
+
+// dropEmpty makes empty what is absent, so that a record reads as it was written and
+// takes no memory for what it does not have.
+func (i *Instance) dropEmpty() {
+	if len(i.Ports) == 0 {
+		i.Ports = nil
+	}
+	if len(i.Tags) == 0 {
+		i.Tags = nil
+	}
+	if len(i.Meta) == 0 {
+		i.Meta = nil
+	}
+	if len(i.Checks) == 0 {
+		i.Checks = nil
+	}
 }
 
 // Encode writes the record of the instance.

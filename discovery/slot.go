@@ -87,5 +87,5 @@ func (at *slot) merge() {
 	if source == SourceAgent {
 		e.Shadowed = at.static.Instance
 	}
-	at.entry = e
+	at.id, at.entry = e.ID, e // the key's id would keep the whole key in memory
 }
