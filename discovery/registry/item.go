@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"time"
 
 	"disc/discovery"
@@ -54,10 +55,9 @@ type item struct {
 // want takes a new wish. What was learnt of status and registration stays, unless the
 // wish says otherwise.
 func (it *item) want(i discovery.Instance) {
-	if i.RegisteredAt.IsZero() {
-		i.RegisteredAt = it.instance.RegisteredAt
-	}
+	before := it.instance
 	it.instance, it.leaving = i, false
+	it.adopt(before)
 	it.version++
 }
 
@@ -106,6 +106,12 @@ func (it *item) record(now time.Time) discovery.Instance {
 	i := it.instance
 	if i.Status == "" {
 		i.Status = discovery.Critical
+	}
+	i.Checks = slices.Clone(i.Checks)
+	for n := range i.Checks {
+		if i.Checks[n].Status == "" {
+			i.Checks[n].Status = discovery.Critical
+		}
 	}
 	if i.RegisteredAt.IsZero() {
 		i.RegisteredAt = now
@@ -158,11 +164,13 @@ func (it *item) cloned(now time.Time, ttl time.Duration) bool {
 	return it.rewrites >= 2
 }
 
-// adopt takes over what an earlier run of this agent registered: since when, and the
-// status of the checks that have not spoken yet.
+// adopt takes over what was registered before, by this run or an earlier one: since
+// when, and the status as long as the checks have not spoken.
 func (it *item) adopt(earlier discovery.Instance) {
-	it.instance.RegisteredAt = earlier.RegisteredAt
-	if it.instance.Status != "" {
+	if it.instance.RegisteredAt.IsZero() || !earlier.RegisteredAt.IsZero() {
+		it.instance.RegisteredAt = earlier.RegisteredAt
+	}
+	if it.instance.Status != "" || earlier.Status == "" {
 		return
 	}
 	was := map[string]discovery.Status{}
@@ -171,7 +179,7 @@ func (it *item) adopt(earlier discovery.Instance) {
 	}
 	checks := make([]discovery.CheckStatus, len(it.instance.Checks))
 	for n, c := range it.instance.Checks {
-		if s, ok := was[c.ID]; ok {
+		if s, ok := was[c.ID]; ok && c.Status == "" {
 			c.Status = s
 		}
 		checks[n] = c
