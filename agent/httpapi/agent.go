@@ -1,0 +1,27 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"disc/agent/api"
+)
+
+func (a *API) agentRoutes() []route {
+	return []route{{method: "GET", path: "/v1/agent", handle: a.status}}
+}
+
+func (a *API) status(w http.ResponseWriter, _ request) error {
+	return replyWrite(w, http.StatusOK, 0, withoutNulls(a.agent.Status()))
+}
+
+// withoutNulls makes empty lists of those that are not there.
+func withoutNulls(s api.Agent) api.Agent {
+	s.Endpoints = append([]string{}, s.Endpoints...)
+	s.Settings = append([]api.Setting{}, s.Settings...)
+	s.Registrations = append([]api.Registration{}, s.Registrations...)
+	for n := range s.Registrations {
+		r := &s.Registrations[n]
+		r.Checks = append([]api.Check{}, r.Checks...)
+	}
+	return s
+}

@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"disc/discovery"
+)
+
+// readBody reads a body whole, within the limits that [limitBody] set, and takes the
+// time limit off again: the answer may take its time.
+func readBody(w http.ResponseWriter, r request) ([]byte, error) {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, err
+		}
+		return nil, invalid("the body cannot be read: %v", err)
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // not every writer has a connection
+	return b, nil
+}
+
+// decodeStrict reads a JSON object into a struct. A field that the struct does not
+// have, a wrong type, or anything after the object is an ErrInvalid that names it.
+func decodeStrict(b []byte, into any) error {
+	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
+		return invalid("the body is no JSON object; send one, such as {\"port\":8080}")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return bodyError(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalid("the body goes on after the JSON object, at byte %d; send one object", d.InputOffset())
+	}
+	return nil
+}
+
+// bodyError says what is wrong with a body in its sender's terms.
+func bodyError(err error) error {
+	var syntax *json.SyntaxError
+	var wrong *json.UnmarshalTypeError
+	text := strings.TrimPrefix(err.Error(), "json: ")
+	switch {
+	case errors.Is(err, discovery.ErrInvalid):
+		return err
+	case errors.As(err, &wrong):
+		return invalid("field %q: a %s does not fit", wrong.Field, wrong.Value)
+	case errors.As(err, &syntax):
+		return invalid("the body is no JSON: %s at byte %d", text, syntax.Offset)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return invalid("the body ends in the middle of its JSON object")
+	case strings.HasPrefix(text, "unknown field "):
+		return invalid("%s in the body; see /openapi.json", text)
+	}
+	return fmt.Errorf("%w: the body cannot be read: %s", discovery.ErrInvalid, text)
+}

@@ -1,0 +1,31 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"disc/agent/api"
+)
+
+func (a *API) checkRoutes() []route {
+	return []route{{method: "PUT", path: instancePath + "/checks/{check}", write: true, handle: a.report}}
+}
+
+func (a *API) report(w http.ResponseWriter, r request) error {
+	b, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	var report api.CheckReport
+	if err := decodeStrict(b, &report); err != nil {
+		return err
+	}
+	if err := report.Status.Validate(); err != nil {
+		return err
+	}
+	err = a.registrar.Report(r.Context(), r.PathValue("service"), r.PathValue("id"), r.PathValue("check"), report)
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,75 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// statuses maps the kinds of errors to HTTP's; see also [api.Problem.Is], which maps
+// them back.
+var statuses = []struct {
+	kind   error
+	status int
+}{
+	{discovery.ErrInvalid, http.StatusBadRequest},
+	{discovery.ErrNotFound, http.StatusNotFound},
+	{discovery.ErrConflict, http.StatusConflict},
+	{discovery.ErrForbidden, http.StatusForbidden},
+	{discovery.ErrUnavailable, http.StatusServiceUnavailable},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable},
+	{context.Canceled, http.StatusServiceUnavailable}, // the caller is gone, or the agent stops
+}
+
+// problemOf returns an error as it is answered. What no kind fits is the agent's own
+// fault, and its text is for the log.
+func problemOf(err error) (p *api.Problem, internal bool) {
+	var problem *api.Problem
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &problem):
+		copied := *problem
+		return &copied, false
+	case errors.As(err, &tooLarge):
+		return api.NewProblem(http.StatusRequestEntityTooLarge,
+			"the body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes; send less"), false
+	}
+	for _, s := range statuses {
+		if errors.Is(err, s.kind) {
+			return api.NewProblem(s.status, err.Error()), false
+		}
+	}
+	return api.NewProblem(http.StatusInternalServerError, "the agent failed at this request; its log says how"), true
+}
+
+// fail answers an error. An answer that has begun can only be broken off.
+func (a *API) fail(w *recorder, r *http.Request, err error) {
+	if w.begun {
+		return
+	}
+	p, internal := problemOf(err)
+	if internal {
+		a.log.Error("http request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	extend(w) // the caller may have waited for long
+	p.Instance = r.URL.EscapedPath()
+	h := w.Header()
+	switch p.Status {
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // the type holds nothing that json refuses
+	}
+	h.Set("Content-Type", api.TypeProblem)
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n')) // the caller may be gone
+}

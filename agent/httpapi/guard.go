@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+)
+
+// guard refuses what a web page may have sent from the browser of somebody on this
+// host: requests for another host name (DNS rebinding), and those from another
+// origin.
+func (a *API) guard(r *http.Request) error {
+	if !a.hostAllowed(r) {
+		return api.NewProblem(http.StatusMisdirectedRequest, fmt.Sprintf(
+			"this agent does not answer for host %q; ask for localhost, or add the name to http.allow_hosts", r.Host))
+	}
+	if foreign(r) || a.crossOrigin.Check(r) != nil {
+		return api.NewProblem(http.StatusForbidden, "cross-origin requests are refused: ask from the agent's own page, or from outside of a browser")
+	}
+	return nil
+}
+
+// hostAllowed reports whether the Host header names this agent. Whoever can open the
+// Unix socket is no web page.
+func (a *API) hostAllowed(r *http.Request) bool {
+	name := hostname(r.Host)
+	if name == "127.0.0.1" || name == "localhost" {
+		return true
+	}
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local != nil && local.Network() == "unix" {
+		return true
+	}
+	if a.hosts[strings.ToLower(strings.TrimSuffix(name, "."))] || strings.EqualFold(name, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	if ip.IsLoopback() {
+		return true
+	}
+	at, ok := local.(*net.TCPAddr)
+	return ok && at.AddrPort().Addr().Unmap() == ip.Unmap()
+}
+
+// hostname returns a host without its port and brackets.
+func hostname(hostport string) string {
+	if rest, ok := strings.CutPrefix(hostport, "["); ok {
+		host, _, _ := strings.Cut(rest, "]")
+		return host
+	}
+	if i := strings.LastIndexByte(hostport, ':'); i >= 0 && strings.IndexByte(hostport, ':') == i {
+		return hostport[:i]
+	}
+	return hostport
+}
+
+// foreign reports whether another origin's page sent the request, also one that only
+// reads: http.CrossOriginProtection lets those pass. Following a link is fine.
+func foreign(r *http.Request) bool {
+	if origin, ok := r.Header["Origin"]; ok {
+		if u, err := url.Parse(origin[0]); err != nil || u.Host != r.Host || len(origin) > 1 {
+			return true
+		}
+	}
+	if site, ok := r.Header["Sec-Fetch-Site"]; ok {
+		mine := site[0] == "same-origin" || site[0] == "none"
+		return !mine && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+	}
+	return false
+}
+
+// authorize wants the bearer token of a write (RFC 6750), if one is configured.
+func (a *API) authorize(r *http.Request) error {
+	if a.options.Token == nil {
+		return nil
+	}
+	want := a.options.Token()
+	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	// The hashes have one length, so that the time tells nothing of the token's.
+	w, g := sha256.Sum256([]byte(want)), sha256.Sum256([]byte(got))
+	if want == "" || !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(w[:], g[:]) != 1 {
+		return api.NewProblem(http.StatusUnauthorized,
+			"this needs the token of the agent's http.token_file; send it as 'Authorization: Bearer TOKEN'")
+	}
+	return nil
+}
+
+// bodyTime is how long a caller may take to send a body.
+const bodyTime = 30 * time.Second
+
+// limitBody bounds the size of a body, and the time that it takes to come in.
+func limitBody(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, api.MaxBody)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // not every writer has a connection
+}

@@ -1,0 +1,54 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"disc/agent/api"
+)
+
+func (a *API) healthRoutes() []route {
+	metrics := promhttp.HandlerFor(a.options.Gatherer, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	})
+	return []route{
+		{method: "GET", path: "/healthz", handle: func(w http.ResponseWriter, _ request) error { return ok(w) }},
+		{method: "GET", path: "/readyz", handle: a.ready(true, true)},
+		{method: "GET", path: "/readyz/lookup", handle: a.ready(true, false)},
+		{method: "GET", path: "/readyz/registered", handle: a.ready(false, true)},
+		{method: "GET", path: "/metrics", handle: func(w http.ResponseWriter, r request) error {
+			metrics.ServeHTTP(w, r.Request)
+			return nil
+		}},
+	}
+}
+
+// ready answers whether the agent can answer lookups, has written what it should
+// register, or both.
+func (a *API) ready(lookup, registered bool) handler {
+	return func(w http.ResponseWriter, _ request) error {
+		noView, notWritten := a.agent.Ready()
+		var errs []error
+		if lookup && noView != nil {
+			errs = append(errs, fmt.Errorf("lookup: %w", noView))
+		}
+		if registered && notWritten != nil {
+			errs = append(errs, fmt.Errorf("registered: %w", notWritten))
+		}
+		if len(errs) > 0 {
+			return api.NewProblem(http.StatusServiceUnavailable, errors.Join(errs...).Error())
+		}
+		return ok(w)
+	}
+}
+
+func ok(w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", api.TypeText)
+	_, err := io.WriteString(w, "ok\n")
+	return err
+}

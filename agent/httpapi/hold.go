@@ -1,0 +1,62 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"disc/discovery"
+)
+
+// hold registers an instance for as long as the request is open. The answer is the
+// record, and then newlines that say that the agent is still there: taken together
+// still one JSON text.
+func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration) error {
+	done, release, err := a.registrar.Hold(r.Context(), reg)
+	if err != nil {
+		return err
+	}
+	defer release()
+	defer a.metrics.streaming("hold")()
+	if err := replyWrite(w, registeredStatus(done), done.Entry.Revision, done.Entry); err != nil {
+		return err
+	}
+	return a.stream(w, r, nil, func() error {
+		_, err := w.Write([]byte{'\n'})
+		return err
+	})
+}
+
+// stream keeps an answer open until the caller is gone or the API ends. It calls
+// beat at each keepalive, and flushes. wake, if there is one, is called first and
+// returns what to wait for before it is called again.
+func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struct{}, error), beat func() error) error {
+	rc := http.NewResponseController(w)
+	ticker := time.NewTicker(a.keepalive)
+	defer ticker.Stop()
+	var woken <-chan struct{}
+	for {
+		var err error
+		if wake != nil && woken == nil {
+			woken, err = wake()
+		}
+		if err == nil {
+			err = rc.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-woken:
+			woken = nil
+		case <-ticker.C:
+			extend(w)
+			if err := beat(); err != nil {
+				return err
+			}
+		case <-r.Context().Done():
+			return nil
+		case <-a.ended:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,208 @@
+// Package httpapi is the agent's HTTP API: one file a resource, with its routes on
+// top. It answers from the agent's local view, and hands writes to the parts that
+// speak to etcd; see the interfaces in parts.go.
+//
+//	a, err := httpapi.New(catalog, registrar, overrides, agent, httpapi.Options{Zone: "a"})
+//	err = a.Serve(ctx, listener)
+package httpapi
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// Options are the optional parts of an API. The zero value is useful.
+type Options struct {
+	Domain string  // the DNS suffix that lookup names may have; default DefaultDomain
+	Zone   string  // the agent's own, for ?prefer=zone
+	Panic  float64 // a lookup's panic threshold, 0 to 1; default 0: none
+
+	// AllowHosts are names and addresses that the Host header may have besides
+	// loopback's and the address that the request came in on.
+	AllowHosts []string
+
+	// Token returns the bearer token that writes need, so that a reload can change
+	// it; while it returns "", writes are refused. Nil: writes need none, and
+	// overrides are limited to the agent's own instances.
+	Token func() string
+
+	Registerer prometheus.Registerer // gets the API's own metrics
+	Gatherer   prometheus.Gatherer   // answers /metrics; default: what Registerer has, if it gathers
+	Logger     *slog.Logger          // default: slog.Default
+}
+
+// DefaultDomain is the DNS suffix that lookup names may have.
+const DefaultDomain = "disc."
+
+// API is the HTTP API, an http.Handler.
+type API struct {
+	catalog   Catalog
+	registrar Registrar
+	overrides Overrides
+	agent     Agent
+	options   Options
+	log       *slog.Logger
+
+	routes      []route
+	mux         *http.ServeMux
+	hosts       map[string]bool
+	crossOrigin *http.CrossOriginProtection
+	metrics     *metrics
+	plain       [2]*prepared           // the plain lookup as JSON and as text: keys of a service's memos
+	revision    atomic.Pointer[header] // the newest view's, ready to be sent
+	keepalive   time.Duration
+
+	ended chan struct{} // closed when waits and streams are to end
+	end   sync.Once
+}
+
+// New returns the API over its parts. It fails for options that cannot be, and for
+// metrics that the registerer already has.
+func New(catalog Catalog, registrar Registrar, overrides Overrides, agent Agent, o Options) (*API, error) {
+	q := discovery.Query{Panic: o.Panic}
+	if err := q.Validate(); err != nil {
+		return nil, fmt.Errorf("http api: %w", err)
+	}
+	o.Domain = cmp.Or(o.Domain, DefaultDomain)
+	a := &API{
+		catalog: catalog, registrar: registrar, overrides: overrides, agent: agent, options: o,
+		log:         cmp.Or(o.Logger, slog.Default()),
+		mux:         http.NewServeMux(),
+		hosts:       map[string]bool{},
+		crossOrigin: http.NewCrossOriginProtection(),
+		plain:       [2]*prepared{{contentType: []string{api.TypeJSON}}, {contentType: []string{api.TypeText}, text: true}},
+		keepalive:   api.Keepalive,
+		ended:       make(chan struct{}),
+	}
+	for _, host := range o.AllowHosts {
+		a.hosts[strings.ToLower(hostname(host))] = true
+	}
+	if err := a.addMetrics(); err != nil {
+		return nil, fmt.Errorf("http api: %w", err)
+	}
+	a.addRoutes()
+	return a, nil
+}
+
+// EndStreams makes blocking queries answer, and ends watches and held registrations,
+// now and from now on. It is the first step of a shutdown; see [API.NewServer].
+func (a *API) EndStreams() { a.end.Do(func() { close(a.ended) }) }
+
+// route is one method of one path.
+type route struct {
+	method string
+	path   string   // a pattern of http.ServeMux
+	params []string // query parameters that it knows; "meta.*" stands for all that begin so
+	write  bool     // needs the token, where there is one
+	handle handler
+}
+
+// request is a request whose query was checked against its route.
+type request struct {
+	*http.Request
+	query params
+}
+
+// handler answers a request or returns why it does not.
+type handler func(w http.ResponseWriter, r request) error
+
+func (a *API) addRoutes() {
+	a.routes = slices.Concat(
+		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
+		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.openAPIRoutes(),
+	)
+	for _, rt := range a.routes {
+		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))
+	}
+	a.mux.Handle("/", a.serve("none", a.notFound))
+}
+
+// ServeHTTP answers a request. The plain lookup goes past the mux: it is asked
+// thousands of times a second.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := a.guard(r); err != nil {
+		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
+		return
+	}
+	if a.servePrepared(w, r) {
+		return
+	}
+	if r.ContentLength != 0 {
+		limitBody(w, r)
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+func (a *API) handler(rt route) http.Handler {
+	return a.serve(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) error {
+		query, err := parseParams(r.URL.RawQuery, rt.params)
+		if err != nil {
+			return err
+		}
+		if rt.write {
+			if err := a.authorize(r); err != nil {
+				return err
+			}
+		}
+		return rt.handle(w, request{r, query})
+	})
+}
+
+// serve counts what a function answers, and answers the error that it returns.
+func (a *API) serve(route string, f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		if err := f(rec, r); err != nil {
+			a.fail(rec, r, err)
+		}
+		a.metrics.count(route, rec.status)
+	})
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	begun  bool
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status, r.begun = status, true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.begun = true
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// notFound answers what no route matched: a path that has other methods, or none.
+func (a *API) notFound(w http.ResponseWriter, r *http.Request) error {
+	var allow []string
+	for _, method := range []string{"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"} {
+		asked := &http.Request{Method: method, Host: r.Host, URL: r.URL}
+		if _, pattern := a.mux.Handler(asked); pattern != "/" {
+			allow = append(allow, method)
+		}
+	}
+	if len(allow) == 0 {
+		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no %s here; see /openapi.json for what there is", r.URL.Path))
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return api.NewProblem(http.StatusMethodNotAllowed, fmt.Sprintf("%s does not take %s; use %s", r.URL.Path, r.Method, strings.Join(allow, ", ")))
+}

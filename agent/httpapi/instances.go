@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+const instancePath = "/v1/services/{service}/instances/{id}"
+
+func (a *API) instanceRoutes() []route {
+	return []route{
+		{method: "GET", path: instancePath, params: slices.Clone(waitParams), handle: a.instance},
+		{method: "PUT", path: instancePath, params: []string{"hold"}, write: true, handle: a.register},
+		{method: "DELETE", path: instancePath, write: true, handle: a.deregister},
+	}
+}
+
+func (a *API) instance(w http.ResponseWriter, r request) error {
+	name, id := r.PathValue("service"), r.PathValue("id")
+	view, index, err := a.view(r, aService(name))
+	if err != nil {
+		return err
+	}
+	service, ok := view.Snapshot.Service(name)
+	if !ok {
+		return unknownService(name)
+	}
+	e, ok := service.Entry(id)
+	if !ok {
+		return discovery.Errorf(discovery.ErrNotFound, "instance %q of service %q is not known; see 'disc list %s'", id, name, name)
+	}
+	return a.reply(w, r, view, index, e)
+}
+
+func (a *API) register(w http.ResponseWriter, r request) error {
+	hold, err := r.query.flag("hold")
+	if err != nil {
+		return err
+	}
+	b, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	reg, err := decodeRegistration(b, r.PathValue("service"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if strings.Contains(reg.Service, ".") {
+		w.Header().Set(api.HeaderWarning, "a service name with a dot is not reached by DNS; ask for it over HTTP")
+	}
+	if hold {
+		return a.hold(w, r, reg)
+	}
+	done, err := a.registrar.Register(r.Context(), reg)
+	if err != nil {
+		return err
+	}
+	return replyWrite(w, registeredStatus(done), done.Entry.Revision, done.Entry)
+}
+
+func registeredStatus(done api.Registered) int {
+	switch {
+	case !done.Written:
+		return http.StatusAccepted
+	case done.Created:
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
+
+// decodeRegistration reads a registration. The path says which instance it is; the
+// body may say so too.
+func decodeRegistration(b []byte, service, id string) (discovery.Registration, error) {
+	var reg discovery.Registration
+	if err := decodeStrict(b, &reg); err != nil {
+		return discovery.Registration{}, err
+	}
+	if reg.Service != "" && discovery.FoldName(reg.Service) != discovery.FoldName(service) {
+		return discovery.Registration{}, invalid("service %q in the body is not %q of the path; leave it out of the body", reg.Service, service)
+	}
+	if reg.ID != "" && reg.ID != id {
+		return discovery.Registration{}, invalid("id %q in the body is not %q of the path; leave it out of the body", reg.ID, id)
+	}
+	reg.ID = id
+	if reg.Service == "" {
+		reg.Service = service
+	}
+	return reg, errors.Join(discovery.ValidateService(reg.Service), discovery.ValidateID(reg.ID))
+}
+
+func (a *API) deregister(w http.ResponseWriter, r request) error {
+	done, err := a.registrar.Deregister(r.Context(), r.PathValue("service"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if !done.Written {
+		status = http.StatusAccepted
+	}
+	return replyWrite(w, status, done.Revision, nil)
+}

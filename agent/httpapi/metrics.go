@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the API's own.
+type metrics struct {
+	requests *prometheus.CounterVec
+	streams  *prometheus.GaugeVec
+
+	// Of the plain lookup, so that it looks up no label.
+	prepared, preparedUnchanged prometheus.Counter
+}
+
+func (a *API) addMetrics() error {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_http_requests_total",
+			Help: "Answered requests of the HTTP API, by route and status.",
+		}, []string{"route", "code"}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "disc_http_streams",
+			Help: "Open blocking queries (wait), watches (watch) and held registrations (hold).",
+		}, []string{"kind"}),
+	}
+	m.prepared = m.requests.WithLabelValues(lookupRoute, "200")
+	m.preparedUnchanged = m.requests.WithLabelValues(lookupRoute, "304")
+	a.metrics = m
+	o := &a.options
+	if o.Registerer == nil {
+		registry := prometheus.NewRegistry()
+		o.Registerer = registry
+		if o.Gatherer == nil {
+			o.Gatherer = registry
+		}
+	}
+	if o.Gatherer == nil {
+		gatherer, ok := o.Registerer.(prometheus.Gatherer)
+		if !ok {
+			return errors.New("metrics: a registerer needs a gatherer beside it")
+		}
+		o.Gatherer = gatherer
+	}
+	return errors.Join(o.Registerer.Register(m.requests), o.Registerer.Register(m.streams))
+}
+
+func (m *metrics) count(route string, status int) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+}
+
+// streaming counts an open request until the function that it returns is called.
+func (m *metrics) streaming(kind string) func() {
+	open := m.streams.WithLabelValues(kind)
+	open.Inc()
+	return open.Dec
+}

@@ -1,0 +1,28 @@
+package httpapi
+
+import (
+	_ "embed"
+	"net/http"
+	"strconv"
+
+	"disc/agent/api"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+func (a *API) openAPIRoutes() []route {
+	return []route{{method: "GET", path: "/openapi.json", handle: describe}}
+}
+
+// describe answers with the API's description (OpenAPI 3.1.1).
+func describe(w http.ResponseWriter, _ request) error {
+	h := w.Header()
+	h.Set("Content-Type", api.TypeJSON)
+	h.Set("Content-Length", strconv.Itoa(len(openAPI)))
+	_, err := w.Write(openAPI)
+	return err
+}
+
+// OpenAPI returns the description that /openapi.json answers with.
+func OpenAPI() []byte { return append([]byte(nil), openAPI...) }

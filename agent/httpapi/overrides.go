@@ -1,0 +1,73 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+func (a *API) overrideRoutes() []route {
+	path := instancePath + "/override"
+	return []route{
+		{method: "PATCH", path: path, write: true, handle: a.patchOverride},
+		{method: "DELETE", path: path, write: true, handle: a.deleteOverride},
+	}
+}
+
+func (a *API) patchOverride(w http.ResponseWriter, r request) error {
+	if media := r.Header.Get("Content-Type"); media != "" {
+		media, _, err := mime.ParseMediaType(media)
+		if err != nil || media != api.TypeMergePatch && media != api.TypeJSON {
+			w.Header().Set("Accept-Patch", api.TypeMergePatch)
+			return api.NewProblem(http.StatusUnsupportedMediaType, fmt.Sprintf(
+				"an override takes no %s; send a merge patch as %s", r.Header.Get("Content-Type"), api.TypeMergePatch))
+		}
+	}
+	service, id, err := a.overridable(r)
+	if err != nil {
+		return err
+	}
+	patch, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	if _, err := (discovery.Override{}).Patch(patch); err != nil {
+		return err
+	}
+	o, revision, err := a.overrides.Patch(r.Context(), service, id, patch)
+	if err != nil {
+		return err
+	}
+	return replyWrite(w, http.StatusOK, revision, o)
+}
+
+func (a *API) deleteOverride(w http.ResponseWriter, r request) error {
+	service, id, err := a.overridable(r)
+	if err != nil {
+		return err
+	}
+	revision, err := a.overrides.Delete(r.Context(), service, id)
+	if err != nil {
+		return err
+	}
+	return replyWrite(w, http.StatusOK, revision, nil)
+}
+
+// overridable returns the instance of the path if the caller may override it. Without
+// a token, that is what is registered through this agent: everybody on the host may
+// ask, and others' instances are not theirs.
+func (a *API) overridable(r request) (service, id string, err error) {
+	service, id = r.PathValue("service"), r.PathValue("id")
+	if err := errors.Join(discovery.ValidateService(service), discovery.ValidateID(id)); err != nil {
+		return "", "", err
+	}
+	if a.options.Token == nil && !a.registrar.Owns(service, id) {
+		return "", "", discovery.Errorf(discovery.ErrForbidden,
+			"%s/%s is not registered through this agent; override it with 'disc set', which speaks to etcd, or set http.token_file and send the token", service, id)
+	}
+	return service, id, nil
+}

@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+)
+
+// The limits of a server.
+const (
+	MaxConnections = 4096             // at once, on each listener; more wait to be accepted
+	MaxHeader      = 16 << 10         // bytes of a request's header
+	headerTime     = 10 * time.Second // to send a header
+	idleTime       = 2 * time.Minute  // between two requests
+	shutdownTime   = 5 * time.Second  // for answers under way when the server ends
+)
+
+// NewServer returns a server of the API with its limits set. Its Shutdown makes
+// blocking queries answer, and ends watches and held registrations. Its listeners are
+// to be limited with [LimitListener].
+func (a *API) NewServer() *http.Server {
+	s := &http.Server{
+		Handler:           a,
+		ReadHeaderTimeout: headerTime,
+		WriteTimeout:      writeTime, // what takes longer extends it; see extend
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    MaxHeader,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	s.RegisterOnShutdown(a.EndStreams)
+	return s
+}
+
+// LimitListener limits a listener to [MaxConnections].
+func LimitListener(l net.Listener) net.Listener { return netutil.LimitListener(l, MaxConnections) }
+
+// Serve answers what comes in on a listener until ctx ends. Then it lets the answers
+// under way finish, for 5 s at most, and closes the listener. It returns nil when ctx
+// ended it.
+func (a *API) Serve(ctx context.Context, l net.Listener) error {
+	s := a.NewServer()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := s.Serve(LimitListener(l)); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		if err := s.Shutdown(limit); err != nil {
+			return s.Close()
+		}
+		return nil
+	})
+	return group.Wait()
+}

@@ -1,0 +1,63 @@
+package httpapi
+
+import (
+	"time"
+
+	"disc/discovery"
+)
+
+// subject is what a query is about: the service whose changes concern it ("" for the
+// lists of all), and its revision in a snapshot; 0 when it is not there.
+type subject func(*discovery.Snapshot) (service string, revision int64)
+
+func aService(name string) subject {
+	return func(s *discovery.Snapshot) (string, int64) {
+		if service, ok := s.Service(name); ok {
+			return name, service.Revision
+		}
+		return name, 0
+	}
+}
+
+func allServices(s *discovery.Snapshot) (string, int64) { return "", s.ServicesRevision() }
+
+func allNodes(s *discovery.Snapshot) (string, int64) { return "", s.NodesRevision() }
+
+// view returns the view to answer a query from, and the query's index. When the
+// caller asks for that, it blocks until the index is another than the caller's; it
+// stops waiting when the caller's time is over, the caller is gone or the API ends.
+func (a *API) view(r request, about subject) (discovery.View, int64, error) {
+	known, wait, err := r.query.wait()
+	if err != nil {
+		return discovery.View{}, 0, err
+	}
+	view, err := a.catalog.View()
+	if err != nil {
+		return discovery.View{}, 0, err
+	}
+	service, index := about(view.Snapshot)
+	if wait == 0 || index != known {
+		return view, index, nil
+	}
+	defer a.metrics.streaming("wait")()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for over := false; ; {
+		changed := a.catalog.Changed(service)
+		if view, err = a.catalog.View(); err != nil {
+			return discovery.View{}, 0, err
+		}
+		if service, index = about(view.Snapshot); index != known || over {
+			return view, index, nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			over = true
+		case <-r.Context().Done():
+			over = true
+		case <-a.ended:
+			over = true
+		}
+	}
+}
