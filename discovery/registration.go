@@ -1,164 +1,11 @@
 package discovery
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
-	"time"
 )
-
-// Duration is a [time.Duration] that is written as a string, "10s", in JSON and YAML.
-type Duration time.Duration
-
-// MarshalText writes the duration as [time.Duration.String] does.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText reads what [time.ParseDuration] reads.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return Errorf(ErrInvalid, "duration %q is not one; write it as 500ms, 10s or 1h30m", text)
-	}
-	*d = Duration(v)
-	return nil
-}
-
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// CheckType is how a check probes.
-type CheckType string
-
-// The types of checks.
-const (
-	CheckHTTP CheckType = "http" // GET a URL: 2xx passing, 429 warning, else critical
-	CheckTCP  CheckType = "tcp"  // connect
-	CheckGRPC CheckType = "grpc" // grpc.health.v1
-	CheckExec CheckType = "exec" // run a command: exit 0 passing, 1 warning, else critical
-	CheckTTL  CheckType = "ttl"  // the service reports by itself, within the TTL
-)
-
-// Defaults of checks.
-const (
-	DefaultCheckInterval = 10 * time.Second
-	DefaultCheckTimeout  = 5 * time.Second // or the interval, if that is lower
-	DefaultFailures      = 2               // failure_threshold
-	DefaultSuccesses     = 1               // success_threshold
-)
-
-// CheckSpec says how an instance is checked. Absent fields are defaults; see
-// [CheckSpec.WithDefaults].
-type CheckSpec struct {
-	ID               string            `json:"id,omitempty" yaml:"id"`
-	Name             string            `json:"name,omitempty" yaml:"name"`
-	Type             CheckType         `json:"type" yaml:"type"`
-	URL              string            `json:"url,omitempty" yaml:"url"`         // http
-	Method           string            `json:"method,omitempty" yaml:"method"`   // http; default GET
-	Headers          map[string]string `json:"headers,omitempty" yaml:"headers"` // http
-	Address          string            `json:"address,omitempty" yaml:"address"` // tcp, grpc: host:port; default the instance's
-	Service          string            `json:"service,omitempty" yaml:"service"` // grpc: the name asked for
-	TLS              bool              `json:"tls,omitempty" yaml:"tls"`         // grpc
-	Command          []string          `json:"command,omitempty" yaml:"command"` // exec
-	TTL              Duration          `json:"ttl,omitempty" yaml:"ttl"`         // ttl
-	Interval         Duration          `json:"interval,omitempty" yaml:"interval"`
-	Timeout          Duration          `json:"timeout,omitempty" yaml:"timeout"`
-	SuccessThreshold int               `json:"success_threshold,omitempty" yaml:"success_threshold"`
-	FailureThreshold int               `json:"failure_threshold,omitempty" yaml:"failure_threshold"`
-}
-
-// WithDefaults fills in what is absent, but for the id, which depends on the check's
-// neighbours.
-func (c CheckSpec) WithDefaults() CheckSpec {
-	if c.Type == CheckTTL {
-		return c
-	}
-	if c.Interval == 0 {
-		c.Interval = Duration(DefaultCheckInterval)
-	}
-	if c.Timeout == 0 {
-		c.Timeout = min(Duration(DefaultCheckTimeout), c.Interval)
-	}
-	if c.SuccessThreshold == 0 {
-		c.SuccessThreshold = DefaultSuccesses
-	}
-	if c.FailureThreshold == 0 {
-		c.FailureThreshold = DefaultFailures
-	}
-	if c.Type == CheckHTTP && c.Method == "" {
-		c.Method = "GET"
-	}
-	return c
-}
-
-// Validate returns an [ErrInvalid] naming all that is wrong with a check that has
-// its defaults.
-func (c CheckSpec) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, Errorf(ErrInvalid, format, args...)) }
-	if c.ID != "" {
-		errs = append(errs, validate("check id", c.ID, "-_.:", MaxID))
-	}
-	switch c.Type {
-	case CheckHTTP:
-		if u, err := url.Parse(c.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			bad("url %q is no http or https URL", c.URL)
-		}
-	case CheckExec:
-		if len(c.Command) == 0 || c.Command[0] == "" {
-			bad("command is missing; give a list: [/usr/local/bin/probe, --quick]")
-		}
-	case CheckTTL:
-		if c.TTL < Duration(100*time.Millisecond) {
-			bad("ttl %v is missing or below 100ms", c.TTL)
-		}
-	case CheckTCP, CheckGRPC:
-	default:
-		bad("type %q is unknown; use http, tcp, grpc, exec or ttl", string(c.Type))
-	}
-	if c.Type != CheckTTL {
-		if c.Interval < Duration(100*time.Millisecond) || c.Interval > Duration(24*time.Hour) {
-			bad("interval %v is out of range; use 100ms to 24h", c.Interval)
-		}
-		if c.Timeout <= 0 || c.Timeout > c.Interval {
-			bad("timeout %v is out of range; it must be above 0 and at most the interval, %v", c.Timeout, c.Interval)
-		}
-		errs = append(errs,
-			validateRange("success_threshold", c.SuccessThreshold, 1, 100),
-			validateRange("failure_threshold", c.FailureThreshold, 1, 100))
-	}
-	errs = append(errs, c.validateUnused()...)
-	return errors.Join(errs...)
-}
-
-// validateUnused refuses fields that the check's type does not read: an operator
-// who writes one believes that it does something.
-func (c CheckSpec) validateUnused() []error {
-	var errs []error
-	for _, f := range []struct {
-		name string
-		set  bool
-		used []CheckType
-	}{
-		{"url", c.URL != "", []CheckType{CheckHTTP}},
-		{"method", c.Method != "", []CheckType{CheckHTTP}},
-		{"headers", len(c.Headers) > 0, []CheckType{CheckHTTP}},
-		{"address", c.Address != "", []CheckType{CheckTCP, CheckGRPC}},
-		{"service", c.Service != "", []CheckType{CheckGRPC}},
-		{"tls", c.TLS, []CheckType{CheckGRPC}},
-		{"command", len(c.Command) > 0, []CheckType{CheckExec}},
-		{"ttl", c.TTL != 0, []CheckType{CheckTTL}},
-		{"interval", c.Interval != 0, []CheckType{CheckHTTP, CheckTCP, CheckGRPC, CheckExec}},
-		{"timeout", c.Timeout != 0, []CheckType{CheckHTTP, CheckTCP, CheckGRPC, CheckExec}},
-		{"success_threshold", c.SuccessThreshold != 0, []CheckType{CheckHTTP, CheckTCP, CheckGRPC, CheckExec}},
-		{"failure_threshold", c.FailureThreshold != 0, []CheckType{CheckHTTP, CheckTCP, CheckGRPC, CheckExec}},
-	} {
-		known := c.Type == CheckHTTP || c.Type == CheckTCP || c.Type == CheckGRPC || c.Type == CheckExec || c.Type == CheckTTL
-		if f.set && known && !slices.Contains(f.used, c.Type) {
-			errs = append(errs, Errorf(ErrInvalid, "%s is not a setting of a %s check", f.name, c.Type))
-		}
-	}
-	return errs
-}
 
 // Registration is what an agent is told to register: an instance and its checks.
 // The config file and the HTTP API share it.
@@ -180,32 +27,28 @@ type Registration struct {
 // WithDefaults fills in the address and zone of the host, the checks' defaults and
 // their ids: the type, then "<type>-2" and so on.
 func (r Registration) WithDefaults(address, zone string) Registration {
-	if r.Address == "" {
-		r.Address = address
-	}
-	if r.Zone == "" {
-		r.Zone = zone
-	}
+	r.Address, r.Zone = cmp.Or(r.Address, address), cmp.Or(r.Zone, zone)
+	r.Checks = slices.Clone(r.Checks)
 	taken := map[string]bool{}
 	for _, c := range r.Checks {
 		taken[c.ID] = true
 	}
-	checks := make([]CheckSpec, len(r.Checks))
-	for n, c := range r.Checks {
-		c = c.WithDefaults()
-		for try := 1; c.ID == ""; try++ {
-			id := string(c.Type)
-			if try > 1 {
-				id = fmt.Sprintf("%s-%d", c.Type, try)
-			}
-			if !taken[id] {
-				c.ID, taken[id] = id, true
-			}
-		}
-		checks[n] = c
+	for n := range r.Checks {
+		c := r.Checks[n].WithDefaults()
+		c.ID = cmp.Or(c.ID, freeID(c.Type, taken))
+		taken[c.ID] = true
+		r.Checks[n] = c
 	}
-	r.Checks = checks
 	return r
+}
+
+// freeID returns the first of "http", "http-2", "http-3"… that is not taken.
+func freeID(t CheckType, taken map[string]bool) string {
+	id := string(t)
+	for n := 2; taken[id]; n++ {
+		id = fmt.Sprintf("%s-%d", t, n)
+	}
+	return id
 }
 
 // Instance returns the instance to register. Its status is passing without checks
@@ -251,6 +94,9 @@ func (r Registration) Validate() error {
 		if (c.Type == CheckTCP || c.Type == CheckGRPC) && c.Address == "" && r.Port == 0 {
 			errs = append(errs, Errorf(ErrInvalid, "%s: a %s check needs an address, or an instance with a port", where, c.Type))
 		}
+	}
+	if r.DeregisterAfter != nil && *r.DeregisterAfter <= 0 {
+		errs = append(errs, Errorf(ErrInvalid, "deregister_after %v is out of range; it must be above 0", *r.DeregisterAfter))
 	}
 	if size := len(r.Instance().Encode()); size > MaxRecord {
 		errs = append(errs, Errorf(ErrInvalid, "the instance has %d bytes; at most %d are allowed", size, MaxRecord))
