@@ -10,7 +10,8 @@ type allowance struct {
 
 // wait returns how long it is until n (1 or 2) things may happen; 0: now.
 func (a *allowance) wait(now time.Time, n int) time.Duration {
-	return max(0, a.paid.Sub(now)-time.Duration(2-n)*a.period)
+	debt := max(0, a.paid.Sub(now))
+	return max(0, debt-time.Duration(2-n)*a.period)
 }
 
 // spend notes that a thing happened.

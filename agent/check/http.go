@@ -110,7 +110,11 @@ func (p *httpProber) probe(ctx context.Context) result {
 		return p.failed(ctx, err)
 	}
 	defer response.Body.Close()
-	status, line := judge(response)
+	if to, err := response.Location(); err == nil && response.StatusCode/100 == 3 {
+		// Its body is left out: it repeats the address, with what is secret in it.
+		output := fmt.Sprintf("%s: %s, a redirect that is not followed, to %s", p.what, response.Status, printable(to))
+		return result{discovery.Critical, p.secrets.redact(output)}
+	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
 		return p.failed(ctx, fmt.Errorf("%s, but the body did not arrive: %w", response.Status, err))
@@ -119,7 +123,7 @@ func (p *httpProber) probe(ctx context.Context) result {
 	if len(body) == maxBody {
 		text = p.secrets.redactCut(string(body))
 	}
-	return result{status, fmt.Sprintf("%s: %s\n%s", p.what, p.secrets.redact(line), text)}
+	return result{judge(response.StatusCode), fmt.Sprintf("%s: %s\n%s", p.what, response.Status, text)}
 }
 
 func (p *httpProber) failed(ctx context.Context, err error) result {
@@ -131,17 +135,12 @@ func (p *httpProber) failed(ctx context.Context, err error) result {
 	return r
 }
 
-// judge turns an answer into a status and a line that says why.
-func judge(response *http.Response) (discovery.Status, string) {
-	switch code := response.StatusCode; {
+func judge(code int) discovery.Status {
+	switch {
 	case code >= 200 && code <= 299:
-		return discovery.Passing, response.Status
+		return discovery.Passing
 	case code == http.StatusTooManyRequests:
-		return discovery.Warning, response.Status
-	case code >= 300 && code <= 399:
-		if to, err := response.Location(); err == nil {
-			return discovery.Critical, response.Status + ", a redirect that is not followed, to " + printable(to)
-		}
+		return discovery.Warning
 	}
-	return discovery.Critical, response.Status
+	return discovery.Critical
 }

@@ -27,7 +27,7 @@ func clean(output string) string {
 	for !utf8.RuneStart(output[end]) {
 		end--
 	}
-	return output[:end]
+	return strings.TrimSpace(output[:end])
 }
 
 func firstLine(output string) string {

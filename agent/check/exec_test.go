@@ -1,0 +1,181 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"disc/discovery"
+)
+
+func shell(script string, timeout time.Duration) discovery.CheckSpec {
+	return discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"/bin/sh", "-c", script}, Timeout: discovery.Duration(timeout)}
+}
+
+// fifo makes a named pipe: reading it waits until somebody has written.
+func fifo(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// pidIn reads a pid that a command writes, waiting for it when the file is a fifo.
+func pidIn(t *testing.T, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if dead(t, pid, 0) {
+			return
+		}
+		syscall.Kill(pid, syscall.SIGKILL)
+	})
+	return pid
+}
+
+// dead says whether a process is dead, or dies within the given time.
+func dead(t *testing.T, pid int, within time.Duration) bool {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(within.Milliseconds()))
+		if err != unix.EINTR {
+			return n == 1
+		}
+	}
+}
+
+func TestExecStatuses(t *testing.T) {
+	for _, test := range []struct {
+		command []string
+		want    discovery.Status
+		says    string
+	}{
+		{[]string{"/bin/sh", "-c", "echo fine; echo so far >&2"}, discovery.Passing, "fine\nso far"},
+		{[]string{"/bin/sh", "-c", "echo hm; exit 1"}, discovery.Warning, "hm"},
+		{[]string{"/bin/sh", "-c", "echo no; exit 2"}, discovery.Critical, "exit status 2\nno"},
+		{[]string{"/bin/sh", "-c", "kill -TERM $$"}, discovery.Critical, "signal: terminated"},
+		{[]string{"echo", "$HOME;", "*"}, discovery.Passing, "$HOME; *"},
+		{[]string{"/no/such/probe"}, discovery.Critical, "start /no/such/probe"},
+	} {
+		r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckExec, Command: test.command})
+		if r.status != test.want || !strings.Contains(r.output, test.says) {
+			t.Errorf("%q: got %+v, want %s, %q", test.command, r, test.want, test.says)
+		}
+	}
+}
+
+func TestExecOutputIsTrimmed(t *testing.T) {
+	r := probeOnce(t, shell("head -c 1048576 /dev/zero | tr '\\0' x", 5*time.Second))
+	if r.status != discovery.Passing || len(r.output) != MaxOutput {
+		t.Errorf("%s with %d bytes", r.status, len(r.output))
+	}
+}
+
+func TestExecTimeoutKillsTheGroup(t *testing.T) {
+	file := fifo(t)
+	// The child ignores what can be ignored and outlives its parent.
+	script := fmt.Sprintf(`(trap '' TERM INT HUP; exec sleep 1000) & echo $! > %s; wait`, file)
+	ctx, timeout := context.WithCancel(t.Context())
+	results := make(chan result)
+	go func() { results <- newExecProber(shell(script, time.Minute)).probe(ctx) }()
+	child := pidIn(t, file)
+	if dead(t, child, 0) {
+		t.Fatal("the child is dead: this test shows nothing")
+	}
+	timeout()
+	if r := <-results; r.status != discovery.Critical || !strings.Contains(r.output, "killed after 1m0s") {
+		t.Errorf("got %+v", r)
+	}
+	if !dead(t, child, 10*time.Second) {
+		t.Error("the child is alive")
+	}
+}
+
+func TestExecLeavesNoChildBehind(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	r := probeOnce(t, shell(fmt.Sprintf(`sleep 1000 & echo $! > %s; echo done`, file), 5*time.Second))
+	if r.status != discovery.Passing || r.output != "done" {
+		t.Errorf("got %+v", r)
+	}
+	if !dead(t, pidIn(t, file), 10*time.Second) {
+		t.Error("the child is alive")
+	}
+}
+
+// A daemon that has left the group cannot be killed with it, and it holds the
+// output open, but it does not hold up the check.
+func TestExecGrandchildHoldsOutput(t *testing.T) {
+	file, ready := filepath.Join(t.TempDir(), "pid"), fifo(t)
+	script := fmt.Sprintf(`setsid sh -c 'echo $$ > %s; echo > %s; exec sleep 1000' & read x < %[2]s; echo done`, file, ready)
+	r := probeOnce(t, shell(script, 10*time.Second))
+	if r.status != discovery.Passing || r.output != "done" {
+		t.Errorf("got %+v", r)
+	}
+	if dead(t, pidIn(t, file), 0) {
+		t.Error("the grandchild is dead: this test shows nothing")
+	}
+}
+
+// A command that cannot be killed is given up, and none is started beside it.
+func TestExecThatDoesNotDie(t *testing.T) {
+	p := newExecProber(shell("exec sleep 1000", time.Minute))
+	groups := make(chan int, 1)
+	p.kill = func(group int) { groups <- group }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r := p.probe(ctx); r.status != discovery.Critical || !strings.Contains(r.output, "does not die") {
+		t.Errorf("first: got %+v", r)
+	}
+	if r := p.probe(t.Context()); r.status != discovery.Critical || !strings.Contains(r.output, "not gone yet") {
+		t.Errorf("second: got %+v", r)
+	}
+	killGroup(<-groups)
+	p.running <- <-p.running // once it is gone
+	p.command, p.kill = []string{"echo", "again"}, killGroup
+	if r := p.probe(t.Context()); r.status != discovery.Passing {
+		t.Errorf("third: got %+v", r)
+	}
+}
+
+func TestExecDiesWithTheAgent(t *testing.T) {
+	file := fifo(t)
+	agent := exec.Command(os.Args[0])
+	agent.Env = append(os.Environ(), agentEnv+"="+fmt.Sprintf(`echo $$ > %s; exec sleep 1000`, file))
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := pidIn(t, file)
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait() // "signal: killed"
+	if !dead(t, pid, 10*time.Second) {
+		t.Error("the command is alive")
+	}
+}

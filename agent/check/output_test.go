@@ -1,0 +1,55 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestClean(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"fine\n", "fine"},
+		{"a\r\n\tb\x00", "a\n\tb"},
+		{"\x1b[31mred", "[31mred"},
+		{"bad \xff byte", "bad \uFFFD byte"},
+		{strings.Repeat("x", 5000), strings.Repeat("x", 4096)},
+		{"x" + strings.Repeat("ü", 3000), "x" + strings.Repeat("ü", 2047)},
+		{strings.Repeat("\xff ", 4000), strings.TrimSpace(strings.Repeat("\uFFFD ", 1024))},
+	} {
+		got := clean(test.in)
+		if got != test.want || len(got) > MaxOutput || !utf8.ValidString(got) {
+			t.Errorf("clean(%.20q) is %.40q (%d bytes), want %.40q (%d bytes)", test.in, got, len(got), test.want, len(test.want))
+		}
+	}
+}
+
+func TestHeadKeepsTheBeginning(t *testing.T) {
+	var h head
+	for n := range 2000 {
+		fmt.Fprintf(&h, "line %d\n", n)
+	}
+	if len(h.kept) != MaxOutput || !strings.HasPrefix(string(h.kept), "line 0\nline 1\n") {
+		t.Errorf("kept %d bytes: %.20q", len(h.kept), h.kept)
+	}
+}
+
+func TestRedact(t *testing.T) {
+	var s secrets
+	s.add("Bearer abcdefghij")
+	s.add("abcdefgh")
+	s.add("on") // too short to be a secret
+	for in, want := range map[string]string{
+		"got Bearer abcdefghij":  "got ***",
+		"token abcdefghij, on":   "token ***, on",
+		"abcdefgh":               "***",
+		"nothing to see, Bearer": "nothing to see, Bearer",
+	} {
+		if got := s.redact(in); got != want {
+			t.Errorf("redact(%q) is %q, want %q", in, got, want)
+		}
+	}
+	if got := s.redactCut("long text that ends in Bearer abcdefg"); strings.Contains(got, "abc") {
+		t.Errorf("a secret cut in two is left: %q", got)
+	}
+}

@@ -1,0 +1,360 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"disc/discovery"
+)
+
+// collect makes options that gather the reports of a set as one line each.
+func collect(lines *[]string) SetOptions {
+	began := time.Now()
+	return SetOptions{Changed: func(r Report) {
+		line := fmt.Sprintf("%v [%s]", time.Since(began).Truncate(time.Second), r.Status)
+		for _, c := range r.Checks {
+			line += fmt.Sprintf(" %s=%s", c.ID, c.Status)
+		}
+		*lines = append(*lines, line)
+	}}
+}
+
+// valueOf reads a counter or a gauge.
+func valueOf(t *testing.T, m prometheus.Metric) float64 {
+	t.Helper()
+	var d dto.Metric
+	if err := m.Write(&d); err != nil {
+		t.Fatal(err)
+	}
+	return d.GetCounter().GetValue() + d.GetGauge().GetValue()
+}
+
+func TestReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		r := registration("a", "b", "c")
+		r.Checks[1].FailureThreshold = 3
+		set := newSet(t, NewScheduler(Options{}), r, collect(&got),
+			says(discovery.Passing),
+			says(discovery.Critical, discovery.Critical, discovery.Warning, discovery.Passing),
+			proberFunc(func(ctx context.Context) result { <-ctx.Done(); return result{discovery.Passing, "slow"} }))
+		stop := start(t, set.Run)
+		time.Sleep(time.Minute)
+		stop()
+		want := []string{
+			"0s [] a=passing b= c=",
+			"5s [] a=passing b= c=passing",
+			"20s [warning] a=passing b=warning c=passing",
+			"30s [passing] a=passing b=passing c=passing",
+		}
+		// The third round comes at 20 s, give or take the jitter.
+		for n := range got {
+			_, got[n], _ = strings.Cut(got[n], " ")
+		}
+		for n := range want {
+			_, want[n], _ = strings.Cut(want[n], " ")
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("reports:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
+func TestOneCriticalCheckDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		set := newSet(t, NewScheduler(Options{}), registration("bad", "slow"), collect(&got), says(discovery.Critical), proberFunc(hangs))
+		stop := start(t, set.Run)
+		synctest.Wait()
+		stop()
+		if want := []string{"0s [critical] bad=critical slow="}; !slices.Equal(got, want) {
+			t.Errorf("reports: %q, want %q", got, want)
+		}
+	})
+}
+
+func TestNoChecksPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		stop := start(t, newSet(t, NewScheduler(Options{}), registration(), collect(&got)).Run)
+		synctest.Wait()
+		stop()
+		if want := []string{"0s [passing]"}; !slices.Equal(got, want) {
+			t.Errorf("reports: %q, want %q", got, want)
+		}
+	})
+}
+
+func TestIntervalAndHungCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs []time.Time
+		var running, most atomic.Int32
+		good := proberFunc(func(context.Context) result {
+			runs = append(runs, time.Now())
+			return result{discovery.Passing, ""}
+		})
+		hung := proberFunc(func(ctx context.Context) result {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			return hangs(ctx)
+		})
+		r := registration("good", "hung")
+		r.Checks[1].Timeout = r.Checks[1].Interval // no pause between its runs
+		began := time.Now()
+		stop := start(t, newSet(t, NewScheduler(Options{}), r, SetOptions{}, good, hung).Run)
+		time.Sleep(200 * time.Second)
+		stop()
+		if len(runs) < 19 || len(runs) > 22 || runs[0] != began {
+			t.Errorf("%d runs in 200s, the first after %v; want about 20 and none", len(runs), runs[0].Sub(began))
+		}
+		for n := range len(runs) - 1 {
+			if pause := runs[n+1].Sub(runs[n]); pause < 9500*time.Millisecond || pause > 10500*time.Millisecond {
+				t.Errorf("run %d came after %v, want 10s ±5%%", n+1, pause)
+			}
+		}
+		if most.Load() != 1 {
+			t.Errorf("%d runs of one check at a time", most.Load())
+		}
+	})
+}
+
+func TestConcurrencyIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
+		scheduler := NewScheduler(Options{Probes: 5, Execs: 2, Registerer: registry})
+		var running, execs, most, mostExecs atomic.Int32
+		count := func(exec bool) proberFunc {
+			return func(ctx context.Context) result {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				if exec {
+					mostExecs.Store(max(mostExecs.Load(), execs.Add(1)))
+					defer execs.Add(-1)
+				}
+				return hangs(ctx)
+			}
+		}
+		r := registration()
+		for n := range 20 {
+			spec := discovery.CheckSpec{ID: fmt.Sprint(n), Type: discovery.CheckTCP}
+			if n%2 == 0 {
+				spec = discovery.CheckSpec{ID: fmt.Sprint(n), Type: discovery.CheckExec, Command: []string{"true"}}
+			}
+			r.Checks = append(r.Checks, spec)
+		}
+		set := newSet(t, scheduler, r.WithDefaults("127.0.0.1", ""), SetOptions{})
+		for _, c := range set.checks {
+			c.prober = count(c.spec.Type == discovery.CheckExec)
+		}
+		stop := start(t, set.Run)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := valueOf(t, scheduler.metrics.running); got != 5 {
+			t.Errorf("the gauge says %v, want 5", got)
+		}
+		time.Sleep(time.Minute)
+		for _, s := range set.Checks() {
+			if s.LastRun.IsZero() {
+				t.Errorf("check %s had no turn in a minute", s.ID)
+			}
+		}
+		stop()
+		if most.Load() != 5 || mostExecs.Load() != 2 {
+			t.Errorf("at most %d at a time, of which exec %d; want 5 and 2", most.Load(), mostExecs.Load())
+		}
+	})
+}
+
+func TestManyFirstRunsAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		scheduler := NewScheduler(Options{})
+		var delays []time.Duration
+		for range 100 {
+			delays = append(delays, scheduler.firstDelay(10*time.Second))
+		}
+		if slices.Max(delays[:startsFree]) != 0 {
+			t.Errorf("the first ones wait: %v", delays[:startsFree])
+		}
+		slices.Sort(delays)
+		if delays[50] == 0 || delays[99] >= spread || delays[99] < spread/2 {
+			t.Errorf("median %v, longest %v", delays[50], delays[99])
+		}
+		if d := scheduler.firstDelay(100 * time.Millisecond); d >= 100*time.Millisecond {
+			t.Errorf("a check of 100ms waits %v", d)
+		}
+		time.Sleep(2 * spread)
+		if d := scheduler.firstDelay(time.Minute); d != 0 {
+			t.Errorf("a lone check waits %v", d)
+		}
+	})
+}
+
+func TestTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		r := registration()
+		r.Checks = []discovery.CheckSpec{{ID: "beat", Type: discovery.CheckTTL, TTL: discovery.Duration(10 * time.Second)}}
+		set := newSet(t, NewScheduler(Options{}), r, collect(&got))
+		defer start(t, set.Run)()
+		beat := func(s discovery.Status, wait time.Duration) {
+			t.Helper()
+			if err := set.Report("beat", s, "said "+string(s)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			time.Sleep(wait)
+		}
+		time.Sleep(12 * time.Second)
+		beat(discovery.Passing, 9*time.Second)
+		beat(discovery.Warning, 9*time.Second)
+		beat(discovery.Passing, 9*time.Second)
+		if o := set.Checks()[0].Output; o != "said passing" {
+			t.Errorf("output %q", o)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		want := []string{"10s [critical] beat=critical", "12s [passing] beat=passing", "21s [warning] beat=warning", "30s [passing] beat=passing", "40s [critical] beat=critical"}
+		if !slices.Equal(got, want) {
+			t.Errorf("reports: %q, want %q", got, want)
+		}
+		if o := set.Checks()[0].Output; o != "no report within 10s" {
+			t.Errorf("output %q", o)
+		}
+	})
+}
+
+func TestReportIsRefused(t *testing.T) {
+	r := registration("tcp")
+	r.Checks = append(r.Checks, discovery.CheckSpec{ID: "beat", Type: discovery.CheckTTL, TTL: discovery.Duration(time.Second)})
+	set := newSet(t, NewScheduler(Options{}), r, SetOptions{})
+	for _, test := range []struct {
+		id     string
+		status discovery.Status
+		want   error
+	}{
+		{"beat", discovery.Passing, nil},
+		{"beat", "fine", discovery.ErrInvalid},
+		{"tcp", discovery.Passing, discovery.ErrInvalid},
+		{"none", discovery.Passing, discovery.ErrNotFound},
+	} {
+		if err := set.Report(test.id, test.status, ""); !errors.Is(err, test.want) {
+			t.Errorf("report %s of %s: got %v, want %v", test.status, test.id, err, test.want)
+		}
+	}
+}
+
+func TestPreviousIsCarriedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		scheduler := NewScheduler(Options{})
+		old := newSet(t, scheduler, registration("same", "changed", "gone"), SetOptions{}, says(discovery.Passing), says(discovery.Passing), says(discovery.Critical))
+		stop := start(t, old.Run)
+		time.Sleep(25 * time.Second)
+		stop()
+
+		r := registration("new", "changed", "same")
+		r.Checks[1].Address = "127.0.0.1:81"
+		var got []string
+		options := collect(&got)
+		options.Previous = old
+		set := newSet(t, scheduler, r, options, proberFunc(hangs), proberFunc(hangs), says(discovery.Passing))
+		states := set.Checks()
+		if s := states[2]; s.Status != discovery.Passing || s.Consecutive != 3 || s.Output != "says passing" {
+			t.Errorf("the same check begins anew: %+v", s)
+		}
+		for _, s := range states[:2] {
+			if s.Status != "" || s.Consecutive != 0 {
+				t.Errorf("another check has a past: %+v", s)
+			}
+		}
+		defer start(t, set.Run)()
+		synctest.Wait()
+		if s := set.Checks()[2]; s.Consecutive != 3 {
+			t.Error("the same check did not keep its schedule")
+		}
+		time.Sleep(7 * time.Second)
+		if s := set.Checks()[2]; s.Consecutive != 4 {
+			t.Errorf("the same check has %d results, want a fourth", s.Consecutive)
+		}
+	})
+}
+
+func TestStopCutsAProbeShortWithoutAResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := newSet(t, NewScheduler(Options{}), registration("a"), SetOptions{}, proberFunc(hangs))
+		stop := start(t, set.Run)
+		synctest.Wait()
+		stop()
+		if s := set.Checks()[0]; s.Status != "" || s.Result != "" {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+func TestFlappingDoesNotFloodTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := registration("flap")
+		r.Checks[0].Interval, r.Checks[0].Timeout = discovery.Duration(time.Second), discovery.Duration(time.Second)
+		n := 0
+		flap := proberFunc(func(context.Context) result {
+			if n++; n > 595 || n%2 == 0 {
+				return result{discovery.Critical, "down\nsecond line"}
+			}
+			return result{discovery.Passing, "up"}
+		})
+		registry := prometheus.NewRegistry()
+		scheduler := NewScheduler(Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Registerer: registry})
+		stop := start(t, newSet(t, scheduler, r, SetOptions{}, flap).Run)
+		time.Sleep(800 * time.Second)
+		stop()
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) < 8 || len(lines) > 15 {
+			t.Errorf("%d lines for ten minutes of flapping", len(lines))
+		}
+		if last := lines[len(lines)-1]; !containsAll(last, "level=WARN", "service=web", "instance=web-1", "check=flap", "status=critical", "output=down") || strings.Contains(last, "second") {
+			t.Errorf("the last line is %s", last)
+		}
+		runs := valueOf(t, scheduler.metrics.runs.WithLabelValues("tcp", "passing"))
+		if runs != 298 {
+			t.Errorf("%v passing runs were counted, want 298", runs)
+		}
+	})
+}
+
+func TestNewSetRefuses(t *testing.T) {
+	check := func(c discovery.CheckSpec) discovery.Registration {
+		return discovery.Registration{Service: "web", ID: "web-1", Port: 80, Checks: []discovery.CheckSpec{c}}.WithDefaults("10.0.0.5", "")
+	}
+	for _, test := range []struct {
+		spec       discovery.CheckSpec
+		restricted bool
+		want       error
+	}{
+		{discovery.CheckSpec{Type: discovery.CheckTCP, Address: "nowhere"}, false, discovery.ErrInvalid},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://a/", Method: "G T"}, false, discovery.ErrInvalid},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://a/", Headers: map[string]string{"a b": "c"}}, false, discovery.ErrInvalid},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://a/", Headers: map[string]string{"a": "b\nc"}}, false, discovery.ErrInvalid},
+		{discovery.CheckSpec{Type: "ping"}, false, discovery.ErrInvalid},
+		{discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"true"}}, true, discovery.ErrForbidden},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.6/"}, true, discovery.ErrForbidden},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.5/"}, true, nil},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.6/"}, false, nil},
+	} {
+		_, err := NewScheduler(Options{}).NewSet(check(test.spec), SetOptions{Restricted: test.restricted})
+		if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+			t.Errorf("%+v: got %v, want %v", test.spec, err, test.want)
+		}
+	}
+}
