@@ -215,3 +215,49 @@ func TestListenAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestGoodFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{"--agent", "http://127.0.0.1:3472/"}, {"--agent", "https://[::1]"}, {"--agent", "unix:///run/disc.sock"},
+		{"-o", "json"}, {"-o", "template={{.id}}"}, {"--dns", ""}, {"--http", "localhost:0"},
+		{"--endpoints", "[::1]:2379,etcd-1:2379"}, {"--endpoints", "unix:///run/etcd.sock"}, {"--endpoints", "https://a:1,unixs:///b"},
+		{"--advertise", "fd00::5"}, {"--advertise", "host-1.example.com"},
+	} {
+		if _, err := config.Load(flags(t, append(args, "--config", "")...), host(t, nil)); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	long := "/" + strings.Repeat("s", 107)
+	for _, tt := range []struct {
+		args []string
+		env  map[string]string
+		want string
+	}{
+		{args: []string{"--agent", "unix://run/disc.sock"}, want: `flag --agent: cli.agent: "unix://run/disc.sock" is no agent's address; write http://127.0.0.1:3472, https://host:port or unix:///path`},
+		{args: []string{"--agent", "http://me:hunter2@a"}, want: `flag --agent: cli.agent: the URL has a user in it, which the agent does not know`},
+		{args: []string{"-o", "template="}, want: `flag --output: cli.output: the template is empty; write template='{{.id}}'`},
+		{args: []string{"--user", "root:"}, want: `flag --user: etcd.user: the password is empty after "root:"; write name:password, or give only the name and a password file`},
+		{args: []string{"--http", "a b:80"}, want: `flag --http: http.listen: "a b" is neither an IP address nor a host name`},
+		{env: map[string]string{"DISC_HTTP_SOCKET": long}, want: `env DISC_HTTP_SOCKET: http.socket: the path has 108 bytes; a Unix socket's may have 107`},
+		{env: map[string]string{"DISC_NO_COLOR": "sure"}, want: `env DISC_NO_COLOR: cli.no_color: "sure" is neither true nor false`},
+	} {
+		_, err := config.Load(flags(t, append(tt.args, "--config", "")...), host(t, tt.env))
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("got  %v\nwant %s", err, tt.want)
+		}
+	}
+}
+
+// Aliases of aliases make a small file mean a huge one; the reader stops.
+func TestAliasBomb(t *testing.T) {
+	list := func(element string) string { return "[" + strings.Repeat(element+", ", 399) + element + "]" }
+	content := "services:\n  - &s {service: web, checks: [&c {type: exec, command: &t " + list("x") + "}" + strings.Repeat(", *c", 399) + "]}\n" +
+		strings.Repeat("  - *s\n", 399)
+	_, err := config.Load(flags(t, "--config", file(t, content)), host(t, nil))
+	if err == nil || !strings.Contains(err.Error(), "the file is too large with all its aliases") {
+		t.Errorf("got %.200v", err)
+	}
+}

@@ -64,7 +64,7 @@ func load(t *testing.T, content string, env map[string]string, args ...string) *
 	return c
 }
 
-// origins returns the value and origin of each setting, the file's path shortened.
+// shown returns the value and origin of each setting, the file's path shortened.
 func shown(c *config.Config) map[string]string {
 	all := map[string]string{}
 	for _, s := range c.Settings() {
@@ -200,6 +200,7 @@ func TestDataDir(t *testing.T) {
 	}{
 		{1000, map[string]string{"XDG_STATE_HOME": "/state"}, "/state/disc"},
 		{1000, map[string]string{"HOME": "/home/ann"}, "/home/ann/.local/state/disc"},
+		{1000, map[string]string{"HOME": "/home/ann", "XDG_STATE_HOME": "state"}, "/home/ann/.local/state/disc"},
 		{1000, map[string]string{"HOME": ""}, "/var/lib/disc"},
 		{0, map[string]string{"XDG_STATE_HOME": "/state"}, "/var/lib/disc"},
 	} {

@@ -138,7 +138,7 @@ func isLoopback(address string) bool {
 		return false
 	}
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
 }
 
 func socket(text string) (string, error) {

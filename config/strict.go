@@ -11,7 +11,7 @@ import (
 )
 
 // maxNodes bounds the work for a file whose aliases refer to aliases.
-const maxNodes = 1 << 20
+const maxNodes = 1 << 18
 
 // reader reads YAML nodes strictly, and collects all that is wrong with its line.
 type reader struct {
