@@ -205,6 +205,7 @@ func (r *Registry) leave(ctx context.Context, batch []*draft) error {
 	return r.swap(ctx, batch, lapse.ID, func(d *draft, revision int64) {
 		d.revision, d.seenAt = revision, revision
 		if d.item.leaving {
+			r.gone = revision
 			r.drop(d.item)
 		}
 	})
@@ -271,6 +272,7 @@ func (r *Registry) learn(it *item, kv *mvccpb.KeyValue, at int64) (altered bool)
 	it.learn(kv, at, r.who, time.Now(), current.TTL)
 	switch {
 	case it.leaving && (kv == nil || it.conflict != nil):
+		r.gone = at
 		r.drop(it)
 	case it.conflict != nil && !held:
 		r.metrics.conflicts.Inc()

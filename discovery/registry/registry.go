@@ -54,6 +54,7 @@ type Registry struct {
 	items        map[string]*item // by key
 	nodeLease    clientv3.LeaseID // under which the agent's own record was written
 	nodeRevision int64            // of that write
+	gone         int64              // etcd's revision by which the last that was removed was gone
 	settled      chan struct{}    // closed whenever an item settles
 }
 
@@ -128,7 +129,8 @@ func (r *Registry) State(service, id string) (State, error) {
 }
 
 // Settled waits until an instance is in etcd as it was last put, or in conflict, or,
-// removed, gone. It returns its state; that of one which is gone is the zero State.
+// removed, gone. It returns its state; that of one which is gone has nothing but a
+// revision of etcd's by which it was.
 // When ctx ends first, it returns the state so far and the context's error.
 func (r *Registry) Settled(ctx context.Context, service, id string) (State, error) {
 	for {
@@ -138,9 +140,12 @@ func (r *Registry) Settled(ctx context.Context, service, id string) (State, erro
 		if ok {
 			state = it.state()
 		}
-		settled := r.settled
+		settled, gone := r.settled, r.gone
 		r.mu.Unlock()
-		if !ok || !it.leaving && (state.Phase == Written || state.Phase == InConflict) {
+		if !ok {
+			return State{Revision: gone}, nil
+		}
+		if !it.leaving && (state.Phase == Written || state.Phase == InConflict) {
 			return state, nil
 		}
 		select {
