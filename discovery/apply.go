@@ -164,7 +164,7 @@ func (a *apply) entry(c Change) error {
 	err := after.change(c)
 	after.merge()
 	service.put(after)
-	service.Revision = c.Modified
+	service.Revision = max(service.Revision, c.Modified)
 	a.event(c, before, after)
 	return err
 }

@@ -1,0 +1,456 @@
+package discovery
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// put is a change that writes a value under a key of the form "web/instances/a",
+// "web/static/a", "web/overrides/a" or "nodes/host-1/a1". Fields are the record's, but
+// for those that the key gives and an address.
+func put(revision int64, key, fields string) Change {
+	c := remove(revision, key)
+	value := `{` + fields
+	switch c.Key.Kind {
+	case KeyInstance, KeyStatic:
+		value += fmt.Sprintf(`,"service":%q,"id":%q,"address":"10.0.0.5"`, c.Key.Service, c.Key.ID)
+	case KeyNode:
+		value += fmt.Sprintf(`,"node":%q`, c.Key.Node)
+	}
+	c.Value, c.Created = []byte(strings.Replace(value, "{,", "{", 1)+"}"), revision
+	return c
+}
+
+// remove is a change that deletes a key.
+func remove(revision int64, key string) Change {
+	k := NewKeys("default")
+	prefix := k.Services()
+	if strings.HasPrefix(key, "nodes/") {
+		prefix = k.Prefix()
+	}
+	return Change{Key: k.Parse(prefix + key), Modified: revision}
+}
+
+func leased(c Change) Change {
+	c.Lease = 7
+	return c
+}
+
+// raw replaces a change's value.
+func raw(c Change, value string) Change {
+	c.Value = []byte(value)
+	return c
+}
+
+// lookAt tells an event or an entry in one line.
+func (e Event) lookAt() string {
+	switch e.Type {
+	case EventPut:
+		return fmt.Sprintf("%d put %s/%s %s", e.Revision, e.Service, e.ID, e.Entry.lookAt())
+	default:
+		return fmt.Sprintf("%d delete %s/%s %s", e.Revision, e.Service, e.ID, e.Reason)
+	}
+}
+
+func (e *Entry) lookAt() string {
+	s := fmt.Sprintf("%s weight=%d %s %s revision=%d", e.Source, e.Weight, e.Status, e.State, e.Revision)
+	if e.Shadowed != nil {
+		s += fmt.Sprintf(" shadows weight=%d", e.Shadowed.Weight)
+	}
+	return s
+}
+
+func TestApply(t *testing.T) {
+	tests := []struct {
+		name    string
+		batches [][]Change
+		events  []string // of the last batch
+		entries []string // of web, after it
+	}{
+		{"a record",
+			[][]Change{{put(5, "web/instances/a", `"weight":3,"status":"warning"`)}},
+			[]string{"5 put web/a agent weight=3 warning up revision=5"},
+			[]string{"agent weight=3 warning up revision=5"}},
+		{"a static entry",
+			[][]Change{{put(5, "web/static/a", ``)}},
+			[]string{"5 put web/a static weight=1 passing up revision=5"},
+			[]string{"static weight=1 passing up revision=5"}},
+		{"an override of nothing",
+			[][]Change{{put(5, "web/overrides/a", `"weight":9`)}}, nil, nil},
+		{"an override waits for its record",
+			[][]Change{{put(5, "web/overrides/a", `"weight":9,"state":"drain"`)}, {put(6, "web/instances/a", ``)}},
+			[]string{"6 put web/a agent weight=9 passing drain revision=6"},
+			[]string{"agent weight=9 passing drain revision=6"}},
+		{"an override after its record",
+			[][]Change{{put(5, "web/instances/a", ``)}, {put(6, "web/overrides/a", `"weight":9`)}},
+			[]string{"6 put web/a agent weight=9 passing up revision=6"},
+			[]string{"agent weight=9 passing up revision=6"}},
+		{"an override goes",
+			[][]Change{{put(5, "web/instances/a", ``), put(6, "web/overrides/a", `"weight":9`)}, {remove(7, "web/overrides/a")}},
+			[]string{"7 put web/a agent weight=1 passing up revision=5"},
+			[]string{"agent weight=1 passing up revision=5"}},
+		{"a record shadows a static entry",
+			[][]Change{{put(5, "web/static/a", `"weight":7`)}, {put(6, "web/instances/a", ``)}},
+			[]string{"6 put web/a agent weight=1 passing up revision=6 shadows weight=7"},
+			[]string{"agent weight=1 passing up revision=6 shadows weight=7"}},
+		{"a static entry comes under a record",
+			[][]Change{{put(6, "web/instances/a", ``)}, {put(7, "web/static/a", `"weight":7`)}},
+			[]string{"7 put web/a agent weight=1 passing up revision=6 shadows weight=7"},
+			[]string{"agent weight=1 passing up revision=6 shadows weight=7"}},
+		{"a record goes and uncovers the static entry",
+			[][]Change{{put(5, "web/static/a", `"weight":7`), put(6, "web/instances/a", ``)}, {remove(7, "web/instances/a")}},
+			[]string{"7 put web/a static weight=7 passing up revision=5"},
+			[]string{"static weight=7 passing up revision=5"}},
+		{"a leaving record uncovers the static entry",
+			[][]Change{{put(5, "web/static/a", `"weight":7`), put(6, "web/instances/a", ``)}, {put(7, "web/instances/a", `"leaving":true`)}},
+			[]string{"7 put web/a static weight=7 passing up revision=5"},
+			[]string{"static weight=7 passing up revision=5"}},
+		{"the same again",
+			[][]Change{{put(5, "web/instances/a", ``)}, {put(5, "web/instances/a", ``)}}, nil,
+			[]string{"agent weight=1 passing up revision=5"}},
+		{"sorted by id",
+			[][]Change{{put(5, "web/instances/b", ``), put(6, "web/instances/a:1", ``), put(7, "web/static/a", ``)}},
+			[]string{"5 put web/b agent weight=1 passing up revision=5", "6 put web/a:1 agent weight=1 passing up revision=6", "7 put web/a static weight=1 passing up revision=7"},
+			[]string{"static weight=1 passing up revision=7", "agent weight=1 passing up revision=6", "agent weight=1 passing up revision=5"}},
+		{"a record that leaves, then lapses",
+			[][]Change{{put(5, "web/instances/a", ``)}, {put(6, "web/instances/a", `"leaving":true`), remove(7, "web/instances/a")}},
+			[]string{"6 delete web/a left"}, nil},
+		{"a record seen only leaving",
+			[][]Change{{put(6, "web/instances/a", `"leaving":true`)}}, nil, nil},
+		{"a record comes back from leaving",
+			[][]Change{{put(6, "web/instances/a", `"leaving":true`)}, {put(7, "web/instances/a", ``)}},
+			[]string{"7 put web/a agent weight=1 passing up revision=7"},
+			[]string{"agent weight=1 passing up revision=7"}},
+		{"what was never seen goes",
+			[][]Change{{remove(6, "web/instances/a"), remove(6, "nodes/host-1/a1")}}, nil, nil},
+		{"other keys",
+			[][]Change{{{Key: Key{}, Value: []byte("x"), Modified: 5}}}, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := EmptySnapshot()
+			var events []Event
+			for _, batch := range tt.batches {
+				var broken []BrokenRecord
+				if s, events, broken = s.Apply(100, batch); broken != nil {
+					t.Fatal(broken)
+				}
+			}
+			var told, shown []string
+			for _, e := range events {
+				told = append(told, e.lookAt())
+			}
+			if service, ok := s.Service("WEB"); ok {
+				for _, e := range service.Entries() {
+					shown = append(shown, e.lookAt())
+				}
+			}
+			if !slices.Equal(told, tt.events) {
+				t.Errorf("events:\n%s\nwant:\n%s", strings.Join(told, "\n"), strings.Join(tt.events, "\n"))
+			}
+			if !slices.Equal(shown, tt.entries) {
+				t.Errorf("entries:\n%s\nwant:\n%s", strings.Join(shown, "\n"), strings.Join(tt.entries, "\n"))
+			}
+		})
+	}
+}
+
+func TestApplyReasons(t *testing.T) {
+	node := put(1, "nodes/host-1/o1", ``)
+	record := put(2, "web/instances/a", `"node":"host-1","owner":"o1"`)
+	tests := []struct {
+		name   string
+		before []Change
+		batch  []Change
+		want   Reason
+	}{
+		{"its agent says goodbye", []Change{node, record}, []Change{put(3, "web/instances/a", `"node":"host-1","owner":"o1","leaving":true`)}, ReasonLeft},
+		{"its agent lives", []Change{node, record}, []Change{remove(3, "web/instances/a")}, ReasonRemoved},
+		{"its agent goes before it in the batch", []Change{node, record}, []Change{remove(3, "nodes/host-1/o1"), remove(3, "web/instances/a")}, ReasonExpired},
+		{"its agent goes after it in the batch", []Change{node, record}, []Change{remove(3, "web/instances/a"), remove(3, "nodes/host-1/o1")}, ReasonExpired},
+		{"its agent goes and comes back in the batch", []Change{node, record},
+			[]Change{remove(3, "web/instances/a"), remove(3, "nodes/host-1/o1"), put(4, "nodes/host-1/o1", ``)}, ReasonExpired},
+		{"its agent is unknown", []Change{record}, []Change{remove(3, "web/instances/a")}, ReasonExpired},
+		{"another agent on its node lives", []Change{put(1, "nodes/host-1/o2", ``), record}, []Change{remove(3, "web/instances/a")}, ReasonExpired},
+		{"its record becomes unreadable", []Change{node, record}, []Change{raw(remove(3, "web/instances/a"), "{")}, ReasonRemoved},
+		{"a static entry is unset", []Change{put(2, "web/static/a", ``)}, []Change{remove(3, "web/static/a")}, ReasonRemoved},
+		{"a static entry's TTL ends", []Change{leased(put(2, "web/static/a", ``))}, []Change{remove(3, "web/static/a")}, ReasonExpired},
+		{"a static entry is unset that a leaving record uncovered", []Change{put(2, "web/static/a", ``), put(2, "web/instances/a", `"leaving":true`)},
+			[]Change{remove(3, "web/static/a")}, ReasonRemoved},
+	}
+	for _, tt := range tests {
+		s, _, _ := EmptySnapshot().Apply(2, tt.before)
+		_, events, _ := s.Apply(3, tt.batch)
+		if want := "3 delete web/a " + string(tt.want); len(events) != 1 || events[0].lookAt() != want {
+			t.Errorf("%s: %+v, want %s", tt.name, events, want)
+		}
+	}
+}
+
+func TestApplyBroken(t *testing.T) {
+	s, events, broken := EmptySnapshot().Apply(9, []Change{
+		put(1, "web/instances/a", ``),
+		raw(put(2, "web/instances/b", ``), `{"service":"web"`),
+		raw(put(3, "web/static/c", ``), `{"service":"api","id":"c","address":"a"}`),
+		raw(put(4, "web/instances/d", ``), `{"service":"web","id":"D","address":"a"}`),
+		raw(put(5, "web/overrides/a", ``), `{"state":"off"}`),
+		raw(put(6, "nodes/host-1/a1", ``), `7`),
+		put(7, "web/instances/e", ``),
+		put(8, "nodes/host-2/a2", ``),
+	})
+	want := []string{
+		"record web/b at revision 2: decode record: unexpected end of JSON input",
+		"static entry web/c at revision 3: the record says api/c: it lies under another's key",
+		"record web/d at revision 4: the record says web/D: it lies under another's key",
+		`override web/a at revision 5: state "off" is unknown; use up, drain or down`,
+		"node host-1/a1 at revision 6: decode node: json: cannot unmarshal number into Go value of type discovery.Node",
+	}
+	var got []string
+	for _, b := range broken {
+		got = append(got, b.Error())
+		if !errors.Is(b, ErrInvalid) {
+			t.Errorf("%v is no ErrInvalid", b)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("broken:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if services, instances, nodes := s.Len(); services != 1 || instances != 2 || nodes != 1 || len(events) != 2 {
+		t.Errorf("%d services, %d instances, %d nodes, %d events; want 1, 2, 1, 2", services, instances, nodes, len(events))
+	}
+	// A value that becomes unreadable takes the place of the one that could be read.
+	s, events, _ = s.Apply(10, []Change{raw(put(10, "nodes/host-2/a2", ``), `{}`), raw(put(10, "web/instances/e", ``), `x`)})
+	if _, instances, nodes := s.Len(); instances != 1 || nodes != 0 || len(events) != 1 {
+		t.Errorf("%d instances, %d nodes, events %+v", instances, nodes, events)
+	}
+}
+
+func TestApplyRevisions(t *testing.T) {
+	s := EmptySnapshot().WithEpoch("e1")
+	s, _, _ = s.Apply(9, []Change{put(7, "web/instances/a", ``), put(5, "web/instances/b", ``), put(6, "api/instances/a", ``), put(8, "nodes/host-1/a1", ``)})
+	revision := func(name string) int64 {
+		service, ok := s.Service(name)
+		if !ok {
+			t.Fatalf("no service %s", name)
+		}
+		return service.Revision
+	}
+	if s.Revision() != 9 || s.Epoch() != "e1" || revision("web") != 7 || revision("api") != 6 || s.ServicesRevision() != 7 || s.NodesRevision() != 8 {
+		t.Errorf("revisions %d, %s, web %d, api %d, services %d, nodes %d", s.Revision(), s.Epoch(), revision("web"), revision("api"), s.ServicesRevision(), s.NodesRevision())
+	}
+	s, _, _ = s.Apply(12, []Change{remove(11, "web/instances/b")})
+	if s.Revision() != 12 || revision("web") != 11 || revision("api") != 6 {
+		t.Errorf("after a deletion: %d, web %d, api %d", s.Revision(), revision("web"), revision("api"))
+	}
+	s, _, _ = s.Apply(20, nil)
+	if s.Revision() != 20 || revision("web") != 11 {
+		t.Errorf("after nothing: %d, web %d", s.Revision(), revision("web"))
+	}
+	// A restored etcd counts from an earlier revision on.
+	s, _, _ = s.Apply(4, []Change{put(3, "web/instances/a", ``)})
+	if s.Revision() != 4 || revision("web") != 3 || revision("api") != 6 {
+		t.Errorf("after a restore: %d, web %d, api %d", s.Revision(), revision("web"), revision("api"))
+	}
+}
+
+func TestServiceView(t *testing.T) {
+	s, _, _ := EmptySnapshot().Apply(9, []Change{
+		raw(put(1, "web/instances/b", ``), `{"service":"Web","id":"b","address":"a","tags":["v2","v1"],"owner":"o1"}`),
+		raw(put(2, "web/instances/a", ``), `{"service":"WEB","id":"a","address":"a","tags":["v2"],"status":"critical"}`),
+		put(3, "web/static/c", `"weight":0`), put(4, "web/overrides/c", `"state":"drain"`),
+		put(5, "web/instances/d", `"leaving":true`), put(6, "api/static/x", ``),
+	})
+	web, ok := s.Service("wEb")
+	if !ok || web.Name != "WEB" || web.Healthy() != 1 || !reflect.DeepEqual(web.Tags(), Tags{"v1", "v2"}) || web.Empty() {
+		t.Errorf("web: %t %q, %d healthy, tags %v", ok, web.Name, web.Healthy(), web.Tags())
+	}
+	if r, ok := web.Record("d"); !ok || !r.Leaving || r.Created != 5 || r.Modified != 5 {
+		t.Errorf("record d: %+v, %t", r, ok)
+	}
+	if r, ok := web.Record("b"); !ok || r.Owner != "o1" {
+		t.Errorf("record b: %+v, %t", r, ok)
+	}
+	if _, ok := web.Record("c"); ok {
+		t.Error("static c has a record")
+	}
+	for id, want := range map[string]bool{"a": true, "c": true, "d": false, "B": false, "": false} {
+		if e, ok := web.Entry(id); ok != want || ok && e.ID != id {
+			t.Errorf("entry %q: %+v, %t", id, e, ok)
+		}
+	}
+	var names []string
+	for service := range s.Services() {
+		names = append(names, service.Name)
+	}
+	if !slices.Equal(names, []string{"api", "WEB"}) {
+		t.Errorf("services %v", names)
+	}
+}
+
+func TestForget(t *testing.T) {
+	s, _, _ := EmptySnapshot().Apply(9, []Change{put(1, "web/instances/a", ``), put(2, "api/instances/a", ``), put(3, "db/overrides/a", ``)})
+	s, _, _ = s.Apply(10, []Change{remove(10, "web/instances/a")})
+	if web, ok := s.Service("web"); !ok || !web.Empty() {
+		t.Errorf("web is %t, %+v; want remembered", ok, web)
+	}
+	forgotten := s.Forget("Web", "api", "db", "never")
+	for name, want := range map[string]bool{"web": false, "api": true, "db": true} {
+		if _, ok := forgotten.Service(name); ok != want {
+			t.Errorf("after Forget, %s is known: %t", name, ok)
+		}
+	}
+	if _, ok := s.Service("web"); !ok {
+		t.Error("Forget changed its receiver")
+	}
+}
+
+func TestNodes(t *testing.T) {
+	s, _, _ := EmptySnapshot().Apply(9, []Change{
+		raw(put(1, "nodes/host-1/b", ``), `{"node":"liar","agent":"liar","address":"10.0.0.1"}`),
+		put(2, "nodes/host-1/a", ``), put(3, "nodes/host-10/c", ``), put(4, "nodes/HOST-1/d", ``), put(5, "nodes/host-1.x/e", ``),
+	})
+	list := func(seq func(func(*Node) bool)) string {
+		var all []string
+		for n := range seq {
+			all = append(all, n.Node+"/"+n.Agent)
+		}
+		return strings.Join(all, " ")
+	}
+	if got, want := list(s.Nodes()), "host-1.x/e HOST-1/d host-1/a host-1/b host-10/c"; got != want {
+		t.Errorf("nodes %s, want %s", got, want)
+	}
+	if got, want := list(s.Node("host-1")), "host-1/a host-1/b"; got != want {
+		t.Errorf("host-1 is %s, want %s", got, want)
+	}
+	if !s.HasAgent("host-1", "a") || s.HasAgent("host-1", "d") || s.HasAgent("host", "a") {
+		t.Error("HasAgent is wrong")
+	}
+	for range s.Nodes() {
+		break
+	}
+}
+
+// dump writes all that readers see of a snapshot, but for services that are empty and
+// for revisions, which tell when and not what.
+func dump(t *testing.T, s *Snapshot) string {
+	t.Helper()
+	var b strings.Builder
+	for service := range s.Services() {
+		if service.Empty() {
+			continue
+		}
+		fmt.Fprintf(&b, "%s %d healthy %d leaving\n", FoldName(service.Name), service.Healthy(), service.leaving)
+		for _, e := range service.Entries() {
+			text, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(&b, "  %s\n", text)
+		}
+		for _, at := range service.slots {
+			if r, ok := service.Record(at.id); ok {
+				fmt.Fprintf(&b, "  record %s %d %d %d\n", r.Encode(), r.Created, r.Modified, r.Lease)
+			}
+		}
+	}
+	for n := range s.Nodes() {
+		fmt.Fprintf(&b, "%+v\n", *n)
+	}
+	return b.String()
+}
+
+// randomChange writes or deletes one of a few keys, now and then with a value that
+// cannot be read.
+func randomChange(r *rand.Rand, revision int64) Change {
+	service, id := []string{"web", "api", "db"}[r.IntN(3)], []string{"a", "b", "c", "d", "e"}[r.IntN(5)]
+	key := fmt.Sprintf("%s/%s/%s", service, []string{"instances", "instances", "static", "overrides"}[r.IntN(4)], id)
+	if r.IntN(8) == 0 {
+		key = "nodes/host-" + id + "/agent"
+	}
+	switch r.IntN(10) {
+	case 0, 1, 2:
+		return remove(revision, key)
+	case 3:
+		return raw(put(revision, key, ``), `{"weight":-1}`)
+	}
+	fields := fmt.Sprintf(`"weight":%d`, r.IntN(5))
+	if strings.Contains(key, "/overrides/") {
+		fields += fmt.Sprintf(`,"state":%q`, []State{Up, Drain, Down}[r.IntN(3)])
+	} else if strings.Contains(key, "/instances/") {
+		fields += fmt.Sprintf(`,"status":%q,"leaving":%t,"meta":{"k":"%d"}`, []Status{Passing, Critical}[r.IntN(2)], r.IntN(4) == 0, r.IntN(3))
+	}
+	return put(revision, key, fields)
+}
+
+// TestApplyRandom applies random batches. After each, the snapshot is what one made
+// from the keys that are left is, the one before is as it was, and a reader of events
+// alone knows the same instances.
+func TestApplyRandom(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		s, keys, told := EmptySnapshot(), map[Key]Change{}, map[string]*Entry{}
+		for revision := int64(1); revision <= 100; {
+			var batch []Change
+			for range 1 + r.IntN(6) {
+				c := randomChange(r, revision)
+				if earlier, ok := keys[c.Key]; ok && c.Value != nil {
+					c.Created = earlier.Created
+				}
+				batch, revision = append(batch, c), revision+1
+				keys[c.Key] = c
+				if c.Value == nil {
+					delete(keys, c.Key)
+				}
+			}
+			before := dump(t, s)
+			next, events, _ := s.Apply(revision, batch)
+			if after := dump(t, s); after != before {
+				t.Fatalf("seed %d, revision %d: Apply changed its receiver from\n%s\nto\n%s", seed, revision, before, after)
+			}
+			scratch, _, _ := EmptySnapshot().Apply(revision, slices.Collect(maps.Values(keys)))
+			if got, want := dump(t, next), dump(t, scratch); got != want {
+				t.Fatalf("seed %d, revision %d: after %+v\n%s\nwant\n%s", seed, revision, batch, got, want)
+			}
+			for _, e := range events {
+				told[e.Service+"/"+e.ID] = e.Entry
+			}
+			compareTold(t, told, next)
+			s = next
+		}
+	}
+}
+
+func compareTold(t *testing.T, told map[string]*Entry, s *Snapshot) {
+	t.Helper()
+	shown := map[string]*Entry{}
+	for service := range s.Services() {
+		for _, e := range service.Entries() {
+			shown[e.Service+"/"+e.ID] = e
+		}
+	}
+	maps.DeleteFunc(told, func(_ string, e *Entry) bool { return e == nil })
+	if !reflect.DeepEqual(told, shown) {
+		t.Fatalf("events told %v, shown are %v", told, shown)
+	}
+}
+
+// TestApplyCost keeps a change to one service from costing more in a large catalog:
+// only the path to the service in the tree may be longer.
+func TestApplyCost(t *testing.T) {
+	change := fleet("service-0", 3, 1)
+	allocs := func(services int) float64 {
+		s := catalogOf(services)
+		return testing.AllocsPerRun(100, func() { s.Apply(1, change) })
+	}
+	one, many := allocs(1), allocs(20_000)
+	if many > one+20 {
+		t.Errorf("a change allocates %v times in a catalog of 20,000 services and %v times in one of a single service", many, one)
+	}
+}
