@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -37,6 +38,8 @@ type Server struct {
 
 	endpoint  string
 	temporary string // directory to remove; empty: none
+	closing   sync.Once
+	closed    error // of the first Close
 }
 
 // Start starts an etcd and returns when it is ready to serve.
@@ -72,10 +75,14 @@ func (s *Server) Endpoint() string { return s.endpoint }
 // Err reports the first failure of the running server.
 func (s *Server) Err() <-chan error { return s.Etcd.Err() }
 
-// Close stops the server and removes its data if that is temporary.
+// Close stops the server and removes its data if that is temporary. It may be called
+// again.
 func (s *Server) Close() error {
-	s.Etcd.Close()
-	return s.cleanUp()
+	s.closing.Do(func() {
+		s.Etcd.Close()
+		s.closed = s.cleanUp()
+	})
+	return s.closed
 }
 
 func (s *Server) cleanUp() error {

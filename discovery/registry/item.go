@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"reflect"
 	"slices"
 	"time"
 
@@ -55,10 +56,12 @@ type item struct {
 // want takes a new wish. What was learnt of status and registration stays, unless the
 // wish says otherwise.
 func (it *item) want(i discovery.Instance) {
-	before := it.instance
+	before, left := it.instance, it.leaving
 	it.instance, it.leaving = i, false
 	it.adopt(before)
-	it.version++
+	if it.version == 0 || left || !reflect.DeepEqual(it.instance, before) {
+		it.version++
+	}
 }
 
 func (it *item) state() State {

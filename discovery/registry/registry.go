@@ -54,7 +54,7 @@ type Registry struct {
 	items        map[string]*item // by key
 	nodeLease    clientv3.LeaseID // under which the agent's own record was written
 	nodeRevision int64            // of that write
-	gone         int64              // etcd's revision by which the last that was removed was gone
+	gone         int64            // etcd's revision by which the last that was removed was gone
 	settled      chan struct{}    // closed whenever an item settles
 }
 
@@ -145,7 +145,7 @@ func (r *Registry) Settled(ctx context.Context, service, id string) (State, erro
 		if !ok {
 			return State{Revision: gone}, nil
 		}
-		if !it.leaving && (state.Phase == Written || state.Phase == InConflict) {
+		if state.Phase == Written || state.Phase == InConflict {
 			return state, nil
 		}
 		select {

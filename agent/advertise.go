@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// advertised returns the address that instances get by default: the configured one, or
+// the source address of this host's route to etcd. An address that other hosts cannot
+// reach is refused unless etcd itself is on this host.
+func advertised(ctx context.Context, configured string, endpoints []string) (string, error) {
+	address := configured
+	if address == "" {
+		var err error
+		if address, err = routeTo(ctx, endpoints); err != nil {
+			return "", fmt.Errorf("find the address to advertise: %w; set --advertise", err)
+		}
+	}
+	if isLoopback(address) && !allLoopback(endpoints) {
+		return "", fmt.Errorf("advertised address %s cannot be reached from other hosts, while etcd at %s is on another; set --advertise to an address of this host",
+			address, strings.Join(endpoints, ","))
+	}
+	return address, nil
+}
+
+// routeTo returns the source address towards the first endpoint that has one. It sends
+// nothing: connecting a UDP socket only asks the routing table.
+func routeTo(ctx context.Context, endpoints []string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var last error
+	for _, endpoint := range endpoints {
+		host, port, local := hostPort(endpoint)
+		if local {
+			return "127.0.0.1", nil
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(host, port))
+		if err != nil {
+			last = err
+			continue
+		}
+		defer conn.Close()
+		return netip.MustParseAddrPort(conn.LocalAddr().String()).Addr().WithZone("").String(), nil
+	}
+	return "", last
+}
+
+// hostPort takes an endpoint apart. local is true for a Unix socket.
+func hostPort(endpoint string) (host, port string, local bool) {
+	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
+		endpoint = u.Host
+	}
+	if strings.HasPrefix(endpoint, "unix") {
+		return "", "", true
+	}
+	host, port, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return endpoint, "2379", false
+	}
+	return host, port, false
+}
+
+func isLoopback(address string) bool {
+	ip, err := netip.ParseAddr(address)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(address, "localhost")
+}
+
+// allLoopback reports whether etcd is on this host only.
+func allLoopback(endpoints []string) bool {
+	for _, endpoint := range endpoints {
+		host, _, local := hostPort(endpoint)
+		if local || isLoopback(host) {
+			continue
+		}
+		return false
+	}
+	return true
+}

@@ -1,0 +1,233 @@
+// Package agent puts the parts of disc together: the session, the registry and the
+// catalog on etcd, the health checks, and the listeners that answer this host.
+//
+//	a, err := agent.New(cfg, agent.Options{Logger: log, Version: version})
+//	err = a.Run(ctx) // until ctx ends; then it leaves, drains and stops
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"disc/agent/check"
+	"disc/agent/httpapi"
+	"disc/config"
+	"disc/discovery"
+	"disc/discovery/catalog"
+	"disc/discovery/entry"
+	"disc/discovery/etcd"
+	"disc/discovery/lease"
+	"disc/discovery/registry"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Options are what an agent needs beside its settings.
+type Options struct {
+	Logger  *slog.Logger // default: slog.Default
+	Version string       // of the program; default "dev"
+}
+
+// Agent is one agent. Make it with [New] and run it once.
+type Agent struct {
+	config  *config.Config                // as it was at the start
+	current atomic.Pointer[config.Config] // as it is after reloads
+	options Options
+	log     *slog.Logger
+	metrics *prometheus.Registry
+
+	dir       *dataDir
+	node      discovery.Node
+	run       string // random, of this start
+	client    *clientv3.Client
+	session   *lease.Session
+	catalog   *catalog.Catalog
+	registry  *registry.Registry
+	registrar *registrar
+	api       *httpapi.API
+	listeners []net.Listener
+
+	token   atomic.Pointer[string] // nil: writes need none
+	leaving atomic.Bool
+}
+
+// New makes an agent: it locks the data directory and opens the listeners, so that
+// what is wrong with these is said at once, and does not wait for etcd. An agent that
+// is not run must be closed.
+func New(cfg *config.Config, o Options) (_ *Agent, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Version == "" {
+		o.Version = "dev"
+	}
+	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), run: strings.ToLower(rand.Text())}
+	a.current.Store(cfg)
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := a.loadToken(cfg); err != nil {
+		return nil, err
+	}
+	if a.dir, err = openDataDir(cfg.DataDir, a.log); err != nil {
+		return nil, err
+	}
+	if a.client, err = dial(cfg.Etcd); err != nil {
+		return nil, err
+	}
+	if err := a.build(); err != nil {
+		return nil, err
+	}
+	a.listeners, err = listen(cfg.HTTP)
+	return a, err
+}
+
+// dial makes the client of etcd from the settings.
+func dial(c config.Etcd) (*clientv3.Client, error) {
+	conf := etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout}
+	if c.UsesTLS() {
+		t, err := c.TLSConfig()
+		if err != nil {
+			return nil, err
+		}
+		conf.TLS = t
+	}
+	if c.User != "" {
+		conf.Credentials = c.Credentials
+	}
+	return etcd.Dial(conf)
+}
+
+// build makes the parts, each of which gets what it needs of the others.
+func (a *Agent) build() error {
+	c := a.config
+	address, err := advertised(context.Background(), c.Advertise, c.Etcd.Endpoints)
+	if err != nil {
+		return err
+	}
+	a.node = discovery.Node{Node: c.Node, Agent: a.dir.owner(), Version: a.options.Version, Address: address, Zone: c.Zone, Started: time.Now().UTC()}
+	keys := discovery.NewKeys(c.Namespace)
+	a.session = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Metrics: lease.NewMetrics(a.metrics)})
+	a.catalog = catalog.New(a.client, keys, catalog.Options{
+		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, Logger: a.log, Metrics: catalog.NewMetrics(a.metrics)})
+	a.registry = registry.New(a.client, keys, a.session, a.catalog,
+		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
+		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
+	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
+	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, a.log)
+	a.registrar.load(c.Services)
+	a.registerMetrics()
+	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
+		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
+		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+	})
+	return err
+}
+
+// registerMetrics adds what belongs to no part: how sure the view is, and the build.
+func (a *Agent) registerMetrics() {
+	a.metrics.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_catalog_age_seconds", Help: "Seconds since etcd last confirmed the view; -1 while there is none."},
+			func() float64 {
+				view, err := a.catalog.View()
+				if err != nil {
+					return -1
+				}
+				return view.Age.Seconds()
+			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_build_info", Help: "1, with the version of the agent.",
+			ConstLabels: prometheus.Labels{"version": a.options.Version}},
+			func() float64 { return 1 }),
+	)
+}
+
+// loadToken reads the bearer token that the settings name.
+func (a *Agent) loadToken(c *config.Config) error {
+	if c.HTTP.TokenFile == "" {
+		return nil
+	}
+	token, err := readToken(c.HTTP.TokenFile)
+	if err != nil {
+		return err
+	}
+	a.token.Store(&token)
+	return nil
+}
+
+// tokenSource is where the HTTP API gets the token of each request's moment; nil when
+// writes need none.
+func (a *Agent) tokenSource() func() string {
+	if a.config.HTTP.TokenFile == "" {
+		return nil
+	}
+	return func() string { return *a.token.Load() }
+}
+
+// Addr is the address that the HTTP API listens on: of TCP if it does, else of the
+// Unix socket.
+func (a *Agent) Addr() net.Addr { return a.listeners[0].Addr() }
+
+// Close releases what New has taken, of an agent that is not run.
+func (a *Agent) Close() error {
+	var errs []error
+	for _, l := range a.listeners {
+		errs = append(errs, l.Close())
+	}
+	if a.client != nil {
+		errs = append(errs, a.client.Close())
+	}
+	if a.dir != nil {
+		a.dir.close()
+	}
+	return errors.Join(errs...)
+}
+
+// Reload takes over the services, the token and the certificates of new settings.
+// Other settings that have changed need a restart, and are named in the log.
+func (a *Agent) Reload(cfg *config.Config) error {
+	if (cfg.HTTP.TokenFile == "") != (a.config.HTTP.TokenFile == "") {
+		return errors.New("reload: http.token_file was set or unset; restart the agent for that")
+	}
+	if err := a.loadToken(cfg); err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	for _, key := range restartNeeded(a.current.Load(), cfg) {
+		a.log.Warn("setting has changed; it takes effect at the next start", "setting", key)
+	}
+	a.current.Store(cfg)
+	a.registrar.reload(cfg.Services)
+	a.log.Info("settings are reloaded", "services", len(cfg.Services))
+	return nil
+}
+
+// restartNeeded returns the settings that differ and that a reload does not take over.
+func restartNeeded(before, after *config.Config) []string {
+	was := map[string]string{}
+	for _, s := range before.Settings() {
+		was[s.Key] = s.Value
+	}
+	var keys []string
+	for _, s := range after.Settings() {
+		if strings.HasPrefix(s.Key, "services[") || s.Key == "http.token_file" {
+			continue
+		}
+		if v, ok := was[s.Key]; ok && v != s.Value {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys
+}

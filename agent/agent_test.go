@@ -1,0 +1,185 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"disc/agent"
+	"disc/agent/api"
+	"disc/config"
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+
+	"github.com/spf13/pflag"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// settings returns settings with what a test needs: free ports, an own data directory,
+// no drain delay.
+func settings(t *testing.T, etcd string, file string) *config.Config {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{
+		"DISC_CONFIG": path, "DISC_ENDPOINTS": etcd, "DISC_HTTP": "127.0.0.1:0", "DISC_DATA_DIR": filepath.Join(dir, "data"),
+		"DISC_NODE": "n1", "DISC_DRAIN_DELAY": "0s", "DISC_SESSION_TTL": "5s",
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(flags, config.Global, config.Agent)
+	cfg, err := config.Load(flags, config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
+		v, ok := env[name]
+		return v, ok
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// running is an agent that runs until it is stopped or the test ends.
+type running struct {
+	*agent.Agent
+	api  *api.Client
+	stop func()
+}
+
+func start(t *testing.T, cfg *config.Config) *running {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	a, err := agent.New(cfg, agent.Options{Logger: log, Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := api.NewClient("http://" + a.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stopped := false
+	r := &running{Agent: a, api: client, stop: func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// eventually waits until check passes.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// answers waits until a lookup has so many endpoints.
+func (r *running) answers(t *testing.T, name string, want int) discovery.Answer {
+	t.Helper()
+	var answer discovery.Answer
+	eventually(t, func() (err error) {
+		if answer, _, err = r.api.Lookup(t.Context(), name, api.LookupOptions{}); err != nil {
+			return err
+		}
+		if len(answer.Endpoints) != want {
+			return errors.New("not so many endpoints yet")
+		}
+		return nil
+	})
+	return answer
+}
+
+func TestRegisterAndFind(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), `
+services:
+  - {service: db, id: db-1, port: 5432, meta: {Team: core}}
+`))
+	b := start(t, settings(t, etcd.Endpoint(), ""))
+	if got := b.answers(t, "db", 1).Endpoints[0]; got.Meta["Team"] != "core" || got.Address != "127.0.0.1" {
+		t.Errorf("got %+v", got)
+	}
+	done, err := a.api.Register(t.Context(), discovery.Registration{Service: "Web", ID: "web-1", Port: 80})
+	if err != nil || !done.Created || !done.Written {
+		t.Fatalf("register: %+v, %v", done, err)
+	}
+	b.answers(t, "web", 1)
+	if _, err := b.api.Register(t.Context(), discovery.Registration{Service: "web", ID: "web-1", Port: 81}); !errors.Is(err, discovery.ErrConflict) {
+		t.Errorf("a second owner: %v, want a conflict", err)
+	}
+	if _, err := a.api.Deregister(t.Context(), "web", "web-1"); err != nil {
+		t.Error(err)
+	}
+	b.answers(t, "web", 0)
+	a.stop()
+	b.answers(t, "db", 0)
+}
+
+func TestRegistrationsSurviveARestart(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	cfg := settings(t, etcd.Endpoint(), "on_stop: keep\n")
+	a := start(t, cfg)
+	if _, err := a.api.Register(t.Context(), discovery.Registration{Service: "web", ID: "web-1", Port: 80}); err != nil {
+		t.Fatal(err)
+	}
+	a.stop()
+	b := start(t, cfg)
+	b.answers(t, "web", 1)
+	eventually(t, func() error { return b.api.Ready(t.Context()) })
+}
+
+func TestDataDirectoryInUse(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	cfg := settings(t, etcd.Endpoint(), "")
+	start(t, cfg)
+	if _, err := agent.New(cfg, agent.Options{}); err == nil {
+		t.Error("a second agent got the data directory")
+	} else {
+		t.Log(err)
+	}
+}
+
+func TestEtcdAwayAtTheStart(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	endpoint := etcd.Endpoint()
+	if err := etcd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, settings(t, endpoint, ""))
+	if _, _, err := a.api.Lookup(t.Context(), "web", api.LookupOptions{}); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("lookup: %v, want unavailable", err)
+	}
+	done, err := a.api.Register(t.Context(), discovery.Registration{Service: "web", ID: "web-1", Port: 80})
+	if err != nil || done.Written {
+		t.Fatalf("register: %+v, %v; want it remembered", done, err)
+	}
+	etcdtest.StartWith(t, devetcd.Options{Listen: endpoint})
+	a.answers(t, "web", 1)
+	a.stop()
+}

@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"disc/discovery"
+
+	"golang.org/x/sys/unix"
+)
+
+// dataDir is where an agent keeps what outlives it: its owner id and the registrations
+// that it was given through the API. It is locked against a second agent. One that
+// cannot be written costs a warning and the memory, not the service.
+type dataDir struct {
+	path     string
+	lock     *os.File // nil: nothing is kept
+	log      *slog.Logger
+	writable bool
+}
+
+// openDataDir makes, locks and tries the directory. It fails only when another agent
+// holds it.
+func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
+	d := &dataDir{path: path, log: log}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		log.Warn("data directory cannot be made; registrations are forgotten with this process", "error", err)
+		return d, nil
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		log.Warn("data directory cannot be written; registrations are forgotten with this process", "error", err)
+		return d, nil
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data directory %s is in use by another agent; stop that one, or give this one its own with --data-dir", path)
+		}
+		log.Warn("data directory cannot be locked", "error", err)
+		return d, nil
+	}
+	d.lock, d.writable = lock, true
+	return d, nil
+}
+
+func (d *dataDir) close() {
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}
+
+// owner returns the agent's id, making it at the first start.
+func (d *dataDir) owner() string {
+	name := filepath.Join(d.path, "owner")
+	if d.writable {
+		if b, err := os.ReadFile(name); err == nil && discovery.ValidateID(strings.TrimSpace(string(b))) == nil {
+			return strings.TrimSpace(string(b))
+		}
+	}
+	id := strings.ToLower(rand.Text())
+	d.write(name, []byte(id+"\n"))
+	return id
+}
+
+// registrations returns what was kept, sorted as it was.
+func (d *dataDir) registrations() []discovery.Registration {
+	b, err := os.ReadFile(d.registrationsFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var kept []discovery.Registration
+	if err == nil {
+		err = json.Unmarshal(b, &kept)
+	}
+	if err != nil {
+		aside := d.registrationsFile() + ".unreadable"
+		d.log.Error("kept registrations cannot be read; they are set aside, register the instances again", "file", aside, "error", err,
+			"rename", os.Rename(d.registrationsFile(), aside))
+		return nil
+	}
+	return kept
+}
+
+// keep writes the registrations to the directory.
+func (d *dataDir) keep(all []discovery.Registration) {
+	b, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		d.log.Error("registrations cannot be encoded", "error", err)
+		return
+	}
+	d.write(d.registrationsFile(), b)
+}
+
+func (d *dataDir) registrationsFile() string { return filepath.Join(d.path, "registrations.json") }
+
+// write replaces a file as a whole, or leaves the old one as it was.
+func (d *dataDir) write(name string, content []byte) {
+	if !d.writable {
+		return
+	}
+	if err := replaceFile(name, content); err != nil {
+		d.log.Warn("cannot write to the data directory; what is kept there is out of date", "error", err)
+	}
+}
+
+// replaceFile writes a temporary file beside name, syncs it and renames it.
+func replaceFile(name string, content []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}

@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"disc/config"
+)
+
+// listen opens what the HTTP API listens on: a TCP address, a Unix socket, or both.
+func listen(c config.HTTP) (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+		}
+	}()
+	if c.Listen != "" {
+		l, err := net.Listen("tcp", c.Listen)
+		if err != nil {
+			return nil, explainListen("http.listen", c.Listen, err)
+		}
+		if c.TLS.Cert != "" {
+			if _, err := (certificate(c.TLS))(nil); err != nil {
+				l.Close()
+				return nil, err
+			}
+			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate(c.TLS), NextProtos: []string{"h2", "http/1.1"}})
+		}
+		listeners = append(listeners, l)
+	}
+	if c.Socket != "" {
+		l, err := listenSocket(c.Socket)
+		if err != nil {
+			return listeners, err
+		}
+		listeners = append(listeners, l)
+	}
+	if len(listeners) == 0 {
+		return nil, errors.New("nothing to listen on: set http.listen or http.socket")
+	}
+	return listeners, nil
+}
+
+func explainListen(setting, address string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s %s is in use: stop what listens there, or choose another address", setting, address)
+	}
+	return fmt.Errorf("%s: %w", setting, err)
+}
+
+// listenSocket listens on a Unix socket that this user and group may write to. A
+// socket that nobody answers on any more is replaced.
+func listenSocket(path string) (net.Listener, error) {
+	l, err := net.Listen("unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		conn, dialErr := net.Dial("unix", path)
+		if dialErr == nil {
+			conn.Close()
+			return nil, explainListen("http.socket", path, err)
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("http.socket: %w", err)
+		}
+		l, err = net.Listen("unix", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("http.socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("http.socket: %w", err)
+	}
+	return l, nil
+}
+
+// certificate returns a function that reads the server's certificate anew for each
+// handshake, so that a renewed one is taken up without a restart.
+func certificate(c config.TLS) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", c.Cert, c.Key, err)
+		}
+		return &pair, nil
+	}
+}
+
+// readToken returns the bearer token that writes need, from its file.
+func readToken(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("http.token_file: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", fmt.Errorf("http.token_file %s is empty: write a token into it", file)
+	}
+	return token, nil
+}

@@ -1,0 +1,35 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/entry"
+	"disc/discovery/etcd"
+)
+
+// editTime bounds one edit of an override.
+const editTime = 5 * time.Second
+
+// overrides edits overrides on behalf of the HTTP API.
+type overrides struct {
+	editor    entry.Editor
+	endpoints []string
+}
+
+// Patch implements httpapi.Overrides.
+func (o overrides) Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, editTime)
+	defer cancel()
+	patched, revision, err := o.editor.Patch(ctx, service, id, patch)
+	return patched, revision, etcd.Explain(o.endpoints, err)
+}
+
+// Delete implements httpapi.Overrides.
+func (o overrides) Delete(ctx context.Context, service, id string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, editTime)
+	defer cancel()
+	change, err := o.editor.Remove(ctx, service, id, entry.Parts{Override: true}, entry.Options{})
+	return change.Revision, etcd.Explain(o.endpoints, err)
+}

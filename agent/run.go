@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"disc/config"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+)
+
+// leaveTime bounds saying goodbye to an etcd that may be away.
+const leaveTime = 3 * time.Second
+
+// errStopped ends the parts when the agent has left.
+var errStopped = errors.New("stopped")
+
+// Run runs the agent until ctx ends and it has left: it is no longer ready, says
+// goodbye (unless on_stop is keep), goes on answering for the drain delay, and stops.
+// An agent that fails returns why.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.Close()
+	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
+	for _, run := range []func(context.Context) error{a.catalog.Run, a.session.Run, a.registry.Run} {
+		group.Go(func() error { return run(running) })
+	}
+	checking, stopChecks := context.WithCancel(running)
+	defer stopChecks()
+	group.Go(func() error { return a.registrar.Run(checking) })
+	for _, l := range a.listeners {
+		group.Go(func() error { return a.api.Serve(running, l) })
+	}
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			stopChecks() // the last word of a check must not come after the goodbye
+			a.stop(running)
+			return errStopped
+		case <-running.Done():
+			return nil
+		}
+	})
+	a.log.Info("agent is running", "http", a.Addr().String(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
+		"node", a.node.Node, "advertise", a.node.Address, "owner", a.node.Agent)
+	a.notify(daemon.SdNotifyReady)
+	if err := group.Wait(); !errors.Is(err, errStopped) {
+		return err
+	}
+	if a.config.OnStop == config.Leave {
+		a.revoke(context.WithoutCancel(ctx))
+	}
+	return nil
+}
+
+// revoke gives the lease back, and with it the agent's own record.
+func (a *Agent) revoke(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	if err := a.session.Revoke(ctx); err != nil {
+		a.log.Warn("etcd did not take the lease back; it ends by itself", "error", err)
+	}
+}
+
+// stop says goodbye and answers on for the drain delay.
+func (a *Agent) stop(ctx context.Context) {
+	drained := time.After(a.config.DrainDelay)
+	a.leaving.Store(true)
+	a.notify(daemon.SdNotifyStopping)
+	a.log.Info("agent is stopping", "on_stop", a.config.OnStop, "drain_delay", a.config.DrainDelay)
+	if a.config.OnStop == config.Leave {
+		a.leave(ctx)
+	}
+	select {
+	case <-drained:
+	case <-ctx.Done():
+	}
+}
+
+// leave takes what this agent has registered out of etcd, as far as etcd answers.
+func (a *Agent) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	if err := a.registry.Leave(ctx); err != nil {
+		a.log.Warn("etcd did not take the goodbye; the registrations end with their lease", "error", err)
+	}
+}
+
+// notify tells systemd how the agent is, where systemd has asked for it.
+func (a *Agent) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		a.log.Warn("cannot notify systemd", "error", err)
+	}
+}

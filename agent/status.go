@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/registry"
+)
+
+// Status implements httpapi.Agent.
+func (a *Agent) Status() api.Agent {
+	return api.Agent{
+		Version: a.options.Version, Node: a.node.Node, Zone: a.node.Zone,
+		Namespace: a.config.Namespace, Advertise: a.node.Address,
+		Owner: a.node.Agent, Run: a.run, Started: a.node.Started,
+		Endpoints: a.config.Etcd.Endpoints, Settings: a.settings(),
+		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
+	}
+}
+
+func (a *Agent) settings() []api.Setting {
+	var all []api.Setting
+	for _, s := range a.current.Load().Settings() {
+		all = append(all, api.Setting{Name: s.Key, Value: s.Value, Source: s.Origin})
+	}
+	return all
+}
+
+func (a *Agent) sessionStatus() api.Session {
+	lease, _ := a.session.Lease()
+	if lease.ID == 0 {
+		return api.Session{State: api.SessionConnecting, TTL: discovery.Duration(a.config.Session.TTL)}
+	}
+	return api.Session{
+		State: api.SessionAlive, Lease: fmt.Sprintf("%x", int64(lease.ID)), TTL: discovery.Duration(lease.TTL),
+		LastKeepalive: discovery.Duration(lease.Unconfirmed().Round(time.Millisecond)),
+	}
+}
+
+func (a *Agent) catalogStatus() api.Catalog {
+	health := a.catalog.Health()
+	s := api.Catalog{Synced: health.Synced, Broken: health.Broken, Resyncs: health.Resyncs}
+	if health.Err != nil {
+		s.Error = health.Err.Error()
+	}
+	view, err := a.catalog.View()
+	if err != nil {
+		return s
+	}
+	s.Revision, s.Epoch = view.Snapshot.Revision(), view.Snapshot.Epoch()
+	s.Age, s.Stale = discovery.Duration(view.Age.Round(time.Millisecond)), view.Stale
+	s.Services, s.Instances, s.Nodes = view.Snapshot.Len()
+	return s
+}
+
+// status shows all registrations, sorted by service and id.
+func (g *registrar) status() []api.Registration {
+	all := []api.Registration{}
+	for _, r := range g.list() {
+		s := api.Registration{Service: r.spec.Service, ID: r.spec.ID, Source: r.source, State: api.RegistrationPending, Checks: r.checkStatus()}
+		state, err := g.registry.State(r.spec.Service, r.spec.ID)
+		if err == nil {
+			s.State, s.Revision, s.Status = registrationStates[state.Phase], state.Revision, state.Instance.Status
+			err = state.Err
+		}
+		if err != nil {
+			s.Error = err.Error()
+		}
+		if s.Status == "" {
+			s.Status = discovery.Critical // as it is written while the checks have not spoken
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+var registrationStates = map[registry.Phase]api.RegistrationState{
+	registry.Pending:    api.RegistrationPending,
+	registry.Written:    api.RegistrationWritten,
+	registry.InConflict: api.RegistrationConflict,
+	registry.Leaving:    api.RegistrationLeaving,
+}
+
+func (r *registration) checkStatus() []api.Check {
+	all := []api.Check{}
+	for _, c := range r.checks.Checks() {
+		status := c.Status
+		if status == "" {
+			status = discovery.Critical
+		}
+		all = append(all, api.Check{ID: c.ID, Name: c.Name, Type: c.Type, Status: status, Output: c.Output, Last: c.LastRun})
+	}
+	return all
+}
+
+// Ready implements httpapi.Agent.
+func (a *Agent) Ready() (lookup, registered error) {
+	if a.leaving.Load() {
+		err := errors.New("the agent is stopping")
+		return err, err
+	}
+	_, lookup = a.catalog.View()
+	return lookup, a.registrar.pending()
+}
