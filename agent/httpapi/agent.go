@@ -11,7 +11,7 @@ func (a *API) agentRoutes() []route {
 }
 
 func (a *API) status(w http.ResponseWriter, _ request) error {
-	return replyWrite(w, http.StatusOK, 0, withoutNulls(a.agent.Status()))
+	return a.replyWrite(w, http.StatusOK, 0, withoutNulls(a.agent.Status()))
 }
 
 // withoutNulls makes empty lists of those that are not there.

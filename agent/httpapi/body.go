@@ -13,7 +13,7 @@ import (
 	"disc/discovery"
 )
 
-// readBody reads a body whole, within the limits that [limitBody] set, and takes the
+// readBody reads a body whole, within the limits that [API.limitBody] set, and takes the
 // time limit off again: the answer may take its time.
 func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)

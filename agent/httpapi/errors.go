@@ -56,7 +56,7 @@ func (a *API) fail(w *recorder, r *http.Request, err error) {
 	if internal {
 		a.log.Error("http request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	extend(w) // the caller may have waited for long
+	a.extend(w) // the caller may have waited for long
 	p.Instance = r.URL.EscapedPath()
 	h := w.Header()
 	switch p.Status {

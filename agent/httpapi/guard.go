@@ -100,7 +100,7 @@ func (a *API) authorize(r *http.Request) error {
 const bodyTime = 30 * time.Second
 
 // limitBody bounds the size of a body, and the time that it takes to come in.
-func limitBody(w http.ResponseWriter, r *http.Request) {
+func (a *API) limitBody(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, api.MaxBody)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // not every writer has a connection
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.times.body)) // not every writer has a connection
 }

@@ -17,7 +17,7 @@ func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration)
 	}
 	defer release()
 	defer a.metrics.streaming("hold")()
-	if err := replyWrite(w, registeredStatus(done), done.Entry.Revision, done.Entry); err != nil {
+	if err := a.replyWrite(w, registeredStatus(done), done.Entry.Revision, done.Entry); err != nil {
 		return err
 	}
 	return a.stream(w, r, nil, func() error {
@@ -31,7 +31,7 @@ func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration)
 // returns what to wait for before it is called again.
 func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struct{}, error), beat func() error) error {
 	rc := http.NewResponseController(w)
-	ticker := time.NewTicker(a.keepalive)
+	ticker := time.NewTicker(a.times.keepalive)
 	defer ticker.Stop()
 	var woken <-chan struct{}
 	for {
@@ -49,7 +49,7 @@ func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struc
 		case <-woken:
 			woken = nil
 		case <-ticker.C:
-			extend(w)
+			a.extend(w)
 			if err := beat(); err != nil {
 				return err
 			}

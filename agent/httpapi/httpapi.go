@@ -62,7 +62,7 @@ type API struct {
 	metrics     *metrics
 	plain       [2]*prepared           // the plain lookup as JSON and as text: keys of a service's memos
 	revision    atomic.Pointer[header] // the newest view's, ready to be sent
-	keepalive   time.Duration
+	times       times
 
 	ended chan struct{} // closed when waits and streams are to end
 	end   sync.Once
@@ -83,7 +83,7 @@ func New(catalog Catalog, registrar Registrar, overrides Overrides, agent Agent,
 		hosts:       map[string]bool{},
 		crossOrigin: http.NewCrossOriginProtection(),
 		plain:       [2]*prepared{{contentType: []string{api.TypeJSON}}, {contentType: []string{api.TypeText}, text: true}},
-		keepalive:   api.Keepalive,
+		times:       times{keepalive: api.Keepalive, body: bodyTime, write: writeTime},
 		ended:       make(chan struct{}),
 	}
 	for _, host := range o.AllowHosts {
@@ -94,6 +94,13 @@ func New(catalog Catalog, registrar Registrar, overrides Overrides, agent Agent,
 	}
 	a.addRoutes()
 	return a, nil
+}
+
+// times are an API's intervals and limits.
+type times struct {
+	keepalive time.Duration // between two signs of life on a stream
+	body      time.Duration // to send a body
+	write     time.Duration // to read what is sent at once
 }
 
 // EndStreams makes blocking queries answer, and ends watches and held registrations,
@@ -140,7 +147,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		limitBody(w, r)
+		a.limitBody(w, r)
 	}
 	a.mux.ServeHTTP(w, r)
 }

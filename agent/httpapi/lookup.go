@@ -45,7 +45,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	h := w.Header()
 	a.setView(h, view, []string{strconv.FormatInt(index, 10)})
 	h["Vary"] = varyAccept
-	return write(w, r, c)
+	return a.write(w, r, c)
 }
 
 func (a *API) lookupQuery(r request) (discovery.Query, error) {

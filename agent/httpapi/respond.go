@@ -54,7 +54,7 @@ func (a *API) reply(w http.ResponseWriter, r request, v discovery.View, index in
 		return err
 	}
 	a.setView(w.Header(), v, []string{strconv.FormatInt(index, 10)})
-	return write(w, r, content{body: body, contentType: api.TypeJSON, etag: `"` + digest(body) + `"`})
+	return a.write(w, r, content{body: body, contentType: api.TypeJSON, etag: `"` + digest(body) + `"`})
 }
 
 // content is a body and what is to be said of it.
@@ -65,8 +65,8 @@ type content struct {
 }
 
 // write answers with content, or with 304 when the caller has it.
-func write(w http.ResponseWriter, r request, c content) error {
-	extend(w) // the caller may have waited for long
+func (a *API) write(w http.ResponseWriter, r request, c content) error {
+	a.extend(w) // the caller may have waited for long
 	h := w.Header()
 	h["Etag"] = []string{c.etag}
 	if matches(r.Header["If-None-Match"], c.etag) {
@@ -80,13 +80,13 @@ func write(w http.ResponseWriter, r request, c content) error {
 }
 
 // extend gives the caller its time to read what is written next.
-func extend(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // not every writer has a connection
+func (a *API) extend(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.times.write)) // not every writer has a connection
 }
 
 // replyWrite answers a write with a value and etcd's revision, if it got that far.
-func replyWrite(w http.ResponseWriter, status int, revision int64, value any) error {
-	extend(w) // etcd may have taken its time
+func (a *API) replyWrite(w http.ResponseWriter, status int, revision int64, value any) error {
+	a.extend(w) // etcd may have taken its time
 	h := w.Header()
 	if revision > 0 {
 		h.Set(api.HeaderRevision, strconv.FormatInt(revision, 10))

@@ -29,7 +29,7 @@ func (a *API) NewServer() *http.Server {
 	s := &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: headerTime,
-		WriteTimeout:      writeTime, // what takes longer extends it; see extend
+		WriteTimeout:      a.times.write, // what takes longer extends it; see API.extend
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    MaxHeader,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),

@@ -36,7 +36,7 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 		return nil
 	}
 	defer a.metrics.streaming("watch")()
-	t := watcher{catalog: a.catalog, service: service, w: w}
+	t := watcher{catalog: a.catalog, service: service, w: w, extend: a.extend}
 	t.resume(r.Header.Get("Last-Event-ID"), view)
 	wake := func() (<-chan struct{}, error) {
 		changed := a.catalog.Changed(service)
@@ -65,6 +65,7 @@ type watcher struct {
 	catalog Catalog
 	service string // empty: all
 	w       http.ResponseWriter
+	extend  func(http.ResponseWriter) // gives the reader its time for what comes next
 
 	at    cursor
 	known bool   // the reader knows what was at the cursor
@@ -90,7 +91,6 @@ func (t *watcher) advance() error {
 	if t.known = t.known && t.at.epoch == s.Epoch(); t.known {
 		events, t.known = t.catalog.Events(t.at.epoch, t.at.revision)
 	}
-	extend(t.w)
 	if !t.known {
 		return t.reset(s)
 	}
@@ -148,6 +148,7 @@ func (t *watcher) write(kind discovery.EventType, e api.Event, id cursor) error 
 		t.told = id
 	}
 	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", kind, data)
+	t.extend(t.w)
 	_, err = t.w.Write(b.Bytes())
 	return err
 }

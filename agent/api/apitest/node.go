@@ -1,0 +1,61 @@
+package apitest
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// node is a place in the document; the zero node is none.
+type node struct {
+	root    any
+	pointer string // RFC 6901, as a URL's fragment
+	value   any
+}
+
+func (v *Validator) root(path ...string) node {
+	return node{root: v.document, value: v.document}.get(path...)
+}
+
+func (n node) exists() bool { return n.value != nil }
+
+// keys returns the members of an object, sorted.
+func (n node) keys() []string {
+	object, _ := n.value.(map[string]any)
+	return slices.Sorted(maps.Keys(object))
+}
+
+// get goes down a path of members and indices, and through references on the way.
+func (n node) get(path ...string) node {
+	for _, name := range path {
+		switch at := n.value.(type) {
+		case map[string]any:
+			n.value = at[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(at) {
+				return node{}
+			}
+			n.value = at[i]
+		default:
+			return node{}
+		}
+		n.pointer += "/" + url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+		if object, ok := n.value.(map[string]any); ok {
+			if ref, ok := object["$ref"].(string); ok {
+				n = n.follow(ref)
+			}
+		}
+	}
+	return n
+}
+
+func (n node) follow(ref string) node {
+	at := node{root: n.root, value: n.root}
+	for part := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
+		at = at.get(strings.NewReplacer("~1", "/", "~0", "~").Replace(part))
+	}
+	return at
+}

@@ -1,0 +1,202 @@
+// Package apitest checks answers of the HTTP API against its own description, for
+// tests: an answer that /openapi.json does not describe is a failure.
+//
+//	v, err := apitest.NewValidator(document)
+//	client := &http.Client{Transport: v.Transport(http.DefaultTransport)}
+package apitest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Validator holds an OpenAPI 3.1 document. It may be used by many goroutines.
+type Validator struct {
+	document any
+	compiler *jsonschema.Compiler
+	lock     sync.Mutex // the compiler and its schemas
+	schemas  map[string]*jsonschema.Schema
+}
+
+// location is the document's name for the compiler.
+const location = "file:///openapi.json"
+
+// NewValidator reads a document, and compiles all schemas in it, so that one that is
+// broken is found at once.
+func NewValidator(document []byte) (*Validator, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
+	if err != nil {
+		return nil, fmt.Errorf("read the description: %w", err)
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource(location, doc); err != nil {
+		return nil, fmt.Errorf("read the description: %w", err)
+	}
+	v := &Validator{document: doc, compiler: c, schemas: map[string]*jsonschema.Schema{}}
+	for _, name := range v.root("components", "schemas").keys() {
+		if _, err := v.schema(v.root("components", "schemas", name)); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// Operations returns what the document describes as "METHOD /path", sorted.
+func (v *Validator) Operations() []string {
+	var all []string
+	for _, path := range v.root("paths").keys() {
+		for _, method := range v.root("paths", path).keys() {
+			all = append(all, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Parameters returns the names of an operation's query parameters, sorted.
+func (v *Validator) Parameters(operation string) []string {
+	method, path, _ := strings.Cut(operation, " ")
+	var names []string
+	list := v.root("paths", path, strings.ToLower(method), "parameters")
+	items, _ := list.value.([]any)
+	for n := range items {
+		if p := list.get(strconv.Itoa(n)); p.get("in").value == "query" {
+			names = append(names, p.get("name").value.(string))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Value checks JSON against one of the document's named schemas.
+func (v *Validator) Value(schema string, b []byte) error {
+	return v.validate(v.root("components", "schemas", schema), b)
+}
+
+// Response checks an answer: that its status, its headers, its media type and, for
+// JSON, its body are described for its request. A body of nil is not checked.
+func (v *Validator) Response(req *http.Request, resp *http.Response, body []byte) error {
+	op, what := v.operation(req), fmt.Sprintf("%s %s: %d", req.Method, req.URL.Path, resp.StatusCode)
+	described := op.get("responses", strconv.Itoa(resp.StatusCode))
+	if !described.exists() && resp.StatusCode >= 400 {
+		described = op.get("responses", "default")
+		if !op.exists() {
+			described = v.root("components", "responses", "Problem")
+		}
+	}
+	if !described.exists() {
+		return fmt.Errorf("%s: the description does not have that", what)
+	}
+	if err := v.headers(described.get("headers"), resp.Header); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := v.content(described.get("content"), req, resp, body); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// operation finds the description of a request's route; not every request has one.
+func (v *Validator) operation(req *http.Request) node {
+	method := strings.ToLower(req.Method)
+	if method == "head" {
+		method = "get"
+	}
+	asked := strings.Split(req.URL.EscapedPath(), "/")
+	for _, path := range v.root("paths").keys() {
+		parts := strings.Split(path, "/")
+		same := slices.EqualFunc(parts, asked, func(pattern, part string) bool {
+			return pattern == part || strings.HasPrefix(pattern, "{") && part != ""
+		})
+		if same {
+			return v.root("paths", path, method)
+		}
+	}
+	return node{}
+}
+
+func (v *Validator) headers(described node, h http.Header) error {
+	for _, name := range described.keys() {
+		d := described.get(name)
+		got := h.Values(name)
+		if len(got) == 0 {
+			if d.get("required").value == true {
+				return fmt.Errorf("header %s is missing", name)
+			}
+			continue
+		}
+		b := []byte(got[0])
+		if kind := d.get("schema", "type").value; kind != "integer" && kind != "number" {
+			b, _ = json.Marshal(got[0]) // a string always can be
+		}
+		if err := v.validate(d.get("schema"), b); err != nil {
+			return fmt.Errorf("header %s: %w", name, err)
+		}
+	}
+	for name := range h {
+		if strings.HasPrefix(name, "Disc-") && !slices.Contains(described.keys(), name) {
+			return fmt.Errorf("header %s is not described", name)
+		}
+	}
+	return nil
+}
+
+func (v *Validator) content(described node, req *http.Request, resp *http.Response, body []byte) error {
+	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if !described.exists() {
+		if len(body) > 0 || err == nil {
+			return fmt.Errorf("a body of %q is not described", resp.Header.Get("Content-Type"))
+		}
+		return nil
+	}
+	if !described.get(media).exists() {
+		return fmt.Errorf("media type %q is not described", resp.Header.Get("Content-Type"))
+	}
+	if body == nil || req.Method == http.MethodHead || !isJSON(media) {
+		return nil
+	}
+	return v.validate(described.get(media, "schema"), body)
+}
+
+func isJSON(media string) bool {
+	return media == "application/json" || strings.HasSuffix(media, "+json")
+}
+
+func (v *Validator) validate(schema node, b []byte) error {
+	compiled, err := v.schema(schema)
+	if err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		return fmt.Errorf("%.200q is no JSON: %w", b, err)
+	}
+	if err := compiled.Validate(value); err != nil {
+		return fmt.Errorf("%.2000s: %w", b, err)
+	}
+	return nil
+}
+
+func (v *Validator) schema(at node) (*jsonschema.Schema, error) {
+	v.lock.Lock()
+	defer v.lock.Unlock()
+	if s, ok := v.schemas[at.pointer]; ok {
+		return s, nil
+	}
+	s, err := v.compiler.Compile(location + "#" + at.pointer)
+	if err != nil {
+		return nil, fmt.Errorf("schema %s: %w", at.pointer, err)
+	}
+	v.schemas[at.pointer] = s
+	return s, nil
+}

@@ -1,0 +1,286 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// fleet is a catalog, a registrar, overrides and an agent in memory. What etcd and
+// the agent's other parts do for the API is done here by Snapshot.Apply alone.
+type fleet struct {
+	lock     sync.Mutex
+	keys     discovery.Keys
+	view     discovery.View
+	err      error // of View
+	log      []discovery.Event
+	logFrom  int64 // the log reaches back to here
+	waiters  []chan struct{}
+	mine     map[string]bool // registered through this agent
+	config   map[string]bool // from the config file
+	away     bool            // etcd is
+	reports  []string
+	released chan string
+	notReady [2]error
+}
+
+func newFleet() *fleet {
+	return &fleet{
+		keys:     discovery.NewKeys("default"),
+		view:     discovery.View{Snapshot: discovery.EmptySnapshot().WithEpoch("e1"), Age: 1500 * time.Millisecond},
+		mine:     map[string]bool{},
+		config:   map[string]bool{},
+		released: make(chan string, 16),
+	}
+}
+
+// web is an instance of web at 10.0.0.n:8080.
+func web(n int, edit ...func(*discovery.Instance)) discovery.Instance {
+	i := discovery.Instance{
+		Service: "web", ID: fmt.Sprintf("web-%d", n), Node: "host-1", Address: fmt.Sprintf("10.0.0.%d", n), Port: 8080,
+		Zone: "a", Weight: 1, Slots: 1, Tags: discovery.Tags{"v2"}, Status: discovery.Passing, Owner: "o1",
+	}
+	for _, f := range edit {
+		f(&i)
+	}
+	return i
+}
+
+func withWebs(n int) *fleet {
+	f := newFleet()
+	for k := range n {
+		f.put(web(k + 1))
+	}
+	return f
+}
+
+func (f *fleet) put(instances ...discovery.Instance) int64 {
+	var changes []discovery.Change
+	for _, i := range instances {
+		changes = append(changes, f.change(f.keys.Instance(i.Service, i.ID), i.Encode()))
+	}
+	return f.apply(changes...)
+}
+
+func (f *fleet) putNode(n discovery.Node) int64 {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic(err)
+	}
+	return f.apply(f.change(f.keys.Node(n.Node, n.Agent), b))
+}
+
+func (f *fleet) delete(service, id string) int64 {
+	return f.apply(f.change(f.keys.Instance(service, id), nil))
+}
+
+func (f *fleet) change(key string, value []byte) discovery.Change {
+	return discovery.Change{Key: f.keys.Parse(key), Value: value, Lease: 1}
+}
+
+// apply makes all changes at the next revision.
+func (f *fleet) apply(changes ...discovery.Change) int64 {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	revision := f.view.Snapshot.Revision() + 1
+	for n := range changes {
+		changes[n].Created, changes[n].Modified = revision, revision
+	}
+	next, events, broken := f.view.Snapshot.Apply(revision, changes)
+	if len(broken) > 0 {
+		panic(broken)
+	}
+	f.log = append(f.log, events...)
+	f.view.Snapshot = next
+	f.wake()
+	return revision
+}
+
+// update changes the fleet in another way, and wakes those who wait.
+func (f *fleet) update(edit func()) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	edit()
+	f.wake()
+}
+
+func (f *fleet) wake() {
+	for _, w := range f.waiters {
+		close(w)
+	}
+	f.waiters = nil
+}
+
+func (f *fleet) View() (discovery.View, error) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.view, f.err
+}
+
+// Changed wakes its readers at every change: more often than it must.
+func (f *fleet) Changed(string) <-chan struct{} {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	w := make(chan struct{})
+	f.waiters = append(f.waiters, w)
+	return w
+}
+
+func (f *fleet) Events(epoch string, after int64) ([]discovery.Event, bool) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	if epoch != f.view.Snapshot.Epoch() || after < f.logFrom {
+		return nil, false
+	}
+	n := slices.IndexFunc(f.log, func(e discovery.Event) bool { return e.Revision > after })
+	if n < 0 {
+		return nil, true
+	}
+	return slices.Clone(f.log[n:]), true
+}
+
+func (f *fleet) Register(_ context.Context, r discovery.Registration) (api.Registered, error) {
+	r = r.WithDefaults("10.0.0.9", "a")
+	if err := r.Validate(); err != nil {
+		return api.Registered{}, err
+	}
+	i := r.Instance()
+	i.Node, i.Owner = "host-1", "o1"
+	view, err := f.View()
+	if err != nil {
+		return api.Registered{}, err
+	}
+	if service, ok := view.Snapshot.Service(r.Service); ok {
+		if there, ok := service.Record(r.ID); ok && there.Owner != "o1" {
+			return api.Registered{}, &discovery.ConflictError{Service: r.Service, ID: r.ID, Node: there.Node, Owner: there.Owner}
+		}
+	}
+	f.lock.Lock()
+	created := !f.mine[r.Service+"/"+r.ID]
+	f.mine[r.Service+"/"+r.ID] = true
+	away := f.away
+	f.lock.Unlock()
+	e := discovery.Entry{Instance: i, State: discovery.Up, Source: discovery.SourceAgent}
+	if !away {
+		e.Revision = f.put(i)
+	}
+	return api.Registered{Entry: e, Created: created, Written: !away}, nil
+}
+
+func (f *fleet) Hold(ctx context.Context, r discovery.Registration) (api.Registered, func(), error) {
+	done, err := f.Register(ctx, r)
+	if err != nil {
+		return api.Registered{}, nil, err
+	}
+	return done, func() { f.released <- r.Service + "/" + r.ID }, nil
+}
+
+func (f *fleet) Deregister(_ context.Context, service, id string) (api.Deregistered, error) {
+	f.lock.Lock()
+	name := service + "/" + id
+	mine, config, away := f.mine[name], f.config[name], f.away
+	delete(f.mine, name)
+	f.lock.Unlock()
+	switch {
+	case config:
+		return api.Deregistered{}, discovery.Errorf(discovery.ErrForbidden, "%s comes from the config file; remove it there and reload", name)
+	case !mine:
+		return api.Deregistered{}, discovery.Errorf(discovery.ErrNotFound, "%s is not registered through this agent", name)
+	case away:
+		return api.Deregistered{}, nil
+	}
+	return api.Deregistered{Revision: f.delete(service, id), Written: true}, nil
+}
+
+func (f *fleet) Report(_ context.Context, service, id, check string, report api.CheckReport) error {
+	if !f.Owns(service, id) {
+		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent", service, id)
+	}
+	f.update(func() {
+		f.reports = append(f.reports, fmt.Sprintf("%s/%s %s %s %s", service, id, check, report.Status, report.Output))
+	})
+	return nil
+}
+
+func (f *fleet) Owns(service, id string) bool {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.mine[service+"/"+id]
+}
+
+func (f *fleet) Patch(_ context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
+	e, err := f.entry(service, id)
+	if err != nil {
+		return discovery.Override{}, 0, err
+	}
+	var before discovery.Override
+	if e.Override != nil {
+		before = *e.Override
+	}
+	after, err := before.Patch(patch)
+	if err != nil {
+		return discovery.Override{}, 0, err
+	}
+	b, err := json.Marshal(after)
+	if err != nil {
+		return discovery.Override{}, 0, err
+	}
+	return after, f.apply(f.change(f.keys.Override(service, id), b)), nil
+}
+
+func (f *fleet) Delete(_ context.Context, service, id string) (int64, error) {
+	e, err := f.entry(service, id)
+	if err != nil {
+		return 0, err
+	}
+	if e.Override == nil {
+		return 0, discovery.Errorf(discovery.ErrNotFound, "%s/%s has no override", service, id)
+	}
+	return f.apply(f.change(f.keys.Override(service, id), nil)), nil
+}
+
+func (f *fleet) entry(service, id string) (*discovery.Entry, error) {
+	view, err := f.View()
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := view.Snapshot.Service(service); ok {
+		if e, ok := s.Entry(id); ok {
+			return e, nil
+		}
+	}
+	return nil, discovery.Errorf(discovery.ErrNotFound, "%s/%s is not known", service, id)
+}
+
+func (f *fleet) Status() api.Agent {
+	return api.Agent{
+		Version: "1", Node: "host-1", Namespace: "default", Owner: "o1", Run: "r1", Started: time.Unix(1, 0),
+		Session: api.Session{State: api.SessionAlive, TTL: discovery.Duration(15 * time.Second)},
+		Catalog: api.Catalog{Synced: true, Age: discovery.Duration(time.Second)},
+		Registrations: []api.Registration{
+			{Service: "web", ID: "web-1", Source: api.FromAPI, State: api.RegistrationWritten, Status: discovery.Passing},
+		},
+	}
+}
+
+func (f *fleet) Ready() (lookup, registered error) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.notReady[0], f.notReady[1]
+}
+
+func (f *fleet) api(t testing.TB, o Options) *API {
+	t.Helper()
+	a, err := New(f, f, f, f, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}

@@ -1,0 +1,138 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/agent/api/apitest"
+)
+
+// server is an API that answers on a socket. All that its clients get is checked
+// against the description.
+type server struct {
+	*api.Client
+	t       testing.TB
+	api     *API
+	address string
+}
+
+// serve serves an API on a port of its own until the test ends.
+func serve(t testing.TB, a *API) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, a, l, "http://"+l.Addr().String())
+}
+
+func serveUnix(t testing.TB, a *API) *server {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, a, l, "unix://"+path)
+}
+
+func serveOn(t testing.TB, a *API, l net.Listener, address string) *server {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- a.Serve(ctx, l) }()
+	client, err := api.NewClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validator, err := apitest.NewValidator(OpenAPI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.HTTP.Transport = validator.Transport(client.HTTP.Transport)
+	t.Cleanup(func() {
+		client.CloseIdle()
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return &server{client, t, a, l.Addr().String()}
+}
+
+// answer is an answer whose body was read.
+type answer struct {
+	*http.Response
+	body string
+}
+
+// do sends a request of "METHOD /path", with a body and headers "Name: value".
+func (s *server) do(request, body string, headers ...string) answer {
+	s.t.Helper()
+	method, path, _ := strings.Cut(request, " ")
+	req, err := http.NewRequest(method, s.BaseURL+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body == "" {
+		req.Body, req.ContentLength = http.NoBody, 0
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" {
+			req.Host = value
+		}
+		req.Header.Set(name, value)
+	}
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		s.t.Fatalf("%s: %v", request, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatalf("%s: %v", request, err)
+	}
+	return answer{resp, string(b)}
+}
+
+// want fails the test unless the answer has a status and contains all of some texts.
+func (s *server) want(request, body string, status int, texts ...string) answer {
+	s.t.Helper()
+	got := s.do(request, body)
+	got.want(s.t, status, texts...)
+	return got
+}
+
+func (a answer) want(t testing.TB, status int, texts ...string) {
+	t.Helper()
+	if a.StatusCode != status {
+		t.Errorf("%s %s: %s, want %d: %s", a.Request.Method, a.Request.URL, a.Status, status, a.body)
+	}
+	for _, text := range texts {
+		if !strings.Contains(a.body, text) {
+			t.Errorf("%s %s: %q is not in %s", a.Request.Method, a.Request.URL, text, a.body)
+		}
+	}
+}
+
+// eventually waits until a condition holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never came: %s", what)
+		}
+		<-tick.C
+	}
+}

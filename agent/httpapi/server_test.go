@@ -1,0 +1,241 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// streams waits until so many streams of a kind are open.
+func streams(t *testing.T, s *server, kind string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d open of kind %s", n, kind), func() bool { return openStreams(t, s.api, kind) == n })
+}
+
+func openStreams(t *testing.T, a *API, kind string) int {
+	t.Helper()
+	var m dto.Metric
+	if err := a.metrics.streams.WithLabelValues(kind).Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return int(m.GetGauge().GetValue())
+}
+
+func TestReadiness(t *testing.T) {
+	f := newFleet()
+	s := serve(t, f.api(t, Options{}))
+	for _, path := range []string{"/healthz", "/readyz", "/readyz/lookup", "/readyz/registered"} {
+		s.want("GET "+path, "", 200, "ok\n")
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.update(func() { f.notReady = [2]error{errors.New("no view yet"), errors.New("web/web-1 is to be written")} })
+	s.want("GET /healthz", "", 200)
+	s.want("GET /readyz", "", 503, `lookup: no view yet\nregistered: web/web-1 is to be written`)
+	s.want("GET /readyz/lookup", "", 503, `"lookup: no view yet"`)
+	s.want("GET /readyz/registered", "", 503, `"registered: web/web-1 is to be written"`)
+	if err := s.Ready(t.Context()); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "no view yet") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAgentSaysWhatItIs(t *testing.T) {
+	s := serve(t, newFleet().api(t, Options{}))
+	got, err := s.Agent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Node != "host-1" || got.Session.TTL != discovery.Duration(15*time.Second) || got.Registrations[0].ID != "web-1" {
+		t.Errorf("agent %+v", got)
+	}
+	s.want("GET /v1/agent", "", 200, `"endpoints":[]`, `"checks":[]`, `"ttl":"15s"`)
+}
+
+func TestMetricsCountByRoute(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	s := serve(t, withWebs(1).api(t, Options{Registerer: registry, Gatherer: registry}))
+	s.want("GET /v1/lookup/web", "", 200)
+	s.want("GET /v1/lookup/web?zone=a", "", 200)
+	s.want("GET /v1/lookup/nosuch", "", 404)
+	s.want("GET /v1/services/web/instances/web-1", "", 200)
+	s.want("GET /nosuch", "", 404)
+	s.want("GET /metrics", "", 200,
+		`disc_http_requests_total{code="200",route="GET /v1/lookup/{name}"} 2`,
+		`disc_http_requests_total{code="404",route="GET /v1/lookup/{name}"} 1`,
+		`disc_http_requests_total{code="200",route="GET /v1/services/{service}/instances/{id}"} 1`,
+		`disc_http_requests_total{code="404",route="none"} 1`)
+	f := newFleet()
+	if _, err := New(f, f, f, f, Options{Registerer: registry, Gatherer: registry}); err == nil {
+		t.Error("metrics were registered twice")
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	f := newFleet()
+	if _, err := New(f, f, f, f, Options{Panic: 2}); !errors.Is(err, discovery.ErrInvalid) {
+		t.Errorf("panic 2: %v", err)
+	}
+}
+
+func TestShutdownEndsWhatIsOpen(t *testing.T) {
+	f := withWebs(1)
+	s := serve(t, f.api(t, Options{}))
+	held, err := s.Hold(t.Context(), discovery.Registration{Service: "held", ID: "h-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	ended := make(chan error, 3)
+	go func() { ended <- held.Wait() }()
+	go func() {
+		_, _, err := s.Lookup(context.WithoutCancel(t.Context()), "web", api.LookupOptions{Wait: api.Wait{Index: 1, For: 10 * time.Minute}})
+		ended <- err
+	}()
+	go func() {
+		for _, err := range s.Watch(context.WithoutCancel(t.Context()), "", "") {
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	streams(t, s, "wait", 1)
+	streams(t, s, "watch", 1)
+	s.api.EndStreams()
+	lost := 0
+	for range cap(ended) {
+		if err := <-ended; errors.Is(err, discovery.ErrUnavailable) {
+			lost++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if lost != 2 {
+		t.Errorf("%d streams were lost, want the watch and the hold", lost)
+	}
+	if name := <-f.released; name != "held/h-1" {
+		t.Errorf("released %s", name)
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	s := serveUnix(t, withWebs(1).api(t, Options{}))
+	if _, _, err := s.Lookup(t.Context(), "web", api.LookupOptions{}); err != nil {
+		t.Error(err)
+	}
+	s.do("GET /v1/lookup/web", "", "Host: whatever.example").want(t, 200)
+}
+
+func TestServeFailsWithItsListener(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := newFleet().api(t, Options{}).Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestBodiesAreLimited(t *testing.T) {
+	s := serve(t, newFleet().api(t, Options{}))
+	big := `{"meta":{"k":"` + strings.Repeat("x", api.MaxBody) + `"}}`
+	s.want("PUT /v1/services/web/instances/web-1", big, 413, "larger than 1048576 bytes")
+}
+
+func TestHeadersAreLimited(t *testing.T) {
+	s := serve(t, newFleet().api(t, Options{}))
+	conn := dial(t, s)
+	fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", strings.Repeat("x", 2*MaxHeader))
+	b, _ := io.ReadAll(conn) // the server may reset what it did not read
+	if len(b) > 0 && !strings.HasPrefix(string(b), "HTTP/1.1 431") {
+		t.Errorf("answer %q", b)
+	}
+}
+
+// dial opens a bare connection to a server.
+func dial(t *testing.T, s *server) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func TestServerHasLimits(t *testing.T) {
+	s := newFleet().api(t, Options{}).NewServer()
+	if s.ReadHeaderTimeout == 0 || s.WriteTimeout == 0 || s.IdleTimeout == 0 || s.MaxHeaderBytes != MaxHeader || s.ReadTimeout != 0 {
+		t.Errorf("limits %+v", s)
+	}
+}
+
+// A body that never comes must not hold a connection for ever, whether the route
+// reads it or not.
+func TestSlowBodiesAreDropped(t *testing.T) {
+	a := newFleet().api(t, Options{})
+	a.times.body = 50 * time.Millisecond
+	s := serve(t, a)
+	for _, request := range []string{"PUT /v1/services/web/instances/web-1", "GET /healthz", "GET /v1/lookup/web"} {
+		conn := dial(t, s)
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", request)
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Errorf("%s: the connection stays open: %v", request, err)
+		}
+	}
+}
+
+// A blocking query outlasts the write timeout of the server, and its answer has its
+// own.
+func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
+	f := withWebs(1)
+	a := f.api(t, Options{})
+	a.times.write = 30 * time.Millisecond
+	s := serve(t, a)
+	for _, path := range []string{"/v1/lookup/web?index=1&wait=150ms", "/v1/lookup/nosuch?index=0&wait=150ms"} {
+		resp, err := http.Get(s.BaseURL + path)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		resp.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// A reader that does not read is dropped once the buffers between are full.
+func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
+	f := newFleet()
+	a := f.api(t, Options{})
+	a.times.write, a.times.keepalive = 50*time.Millisecond, time.Millisecond
+	s := serve(t, a)
+	conn := dial(t, s)
+	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	streams(t, s, "watch", 1)
+	meta := discovery.Meta{"k": strings.Repeat("x", 4000)}
+	eventually(t, "the watch is dropped", func() bool {
+		for n := range 50 {
+			f.put(web(n, func(i *discovery.Instance) { i.Meta = meta; i.Port = 1000 + len(f.log)%50000 }))
+		}
+		return openStreams(t, a, "watch") == 0
+	})
+}
