@@ -3,11 +3,9 @@ package etcd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
-	"sync"
-
-	"disc/discovery"
+	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -22,24 +20,25 @@ import (
 type tokens struct {
 	credentials func() (user, password string, err error)
 	endpoints   []string
+	timeout     time.Duration // of fetching a token
 
-	mu    sync.Mutex
-	conn  *grpc.ClientConn // learnt from the first call
-	token string           // empty: none, or etcd has no authentication
-	valid bool
+	fetching chan struct{}          // size one: held by who fetches
+	current  atomic.Pointer[string] // nil: to be fetched; empty: etcd has no authentication
 }
 
-// authenticating marks the context of the call that fetches a token, which itself
-// needs none.
-type authenticating struct{}
+// connection is the key of a context's connection: the one that a call goes over is
+// the one to authenticate over, since another may hang. A call without one needs no
+// token.
+type connection struct{}
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (t *tokens) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	if ctx.Value(authenticating{}) != nil {
-		return map[string]string{}, nil
+	conn, _ := ctx.Value(connection{}).(*grpc.ClientConn)
+	if conn == nil {
+		return nil, nil
 	}
-	token, err := t.get(ctx)
-	if err != nil {
+	token, err := t.get(ctx, conn)
+	if err != nil || token == "" {
 		return nil, err
 	}
 	return map[string]string{rpctypes.TokenFieldNameGRPC: token}, nil
@@ -49,91 +48,111 @@ func (t *tokens) GetRequestMetadata(ctx context.Context, _ ...string) (map[strin
 // plain connections are the operator's choice, as with etcdctl.
 func (t *tokens) RequireTransportSecurity() bool { return false }
 
-func (t *tokens) get(ctx context.Context) (string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.valid {
-		return t.token, nil
+// get returns the token, fetched if there is none. One caller fetches at a time.
+func (t *tokens) get(ctx context.Context, conn *grpc.ClientConn) (string, error) {
+	if token := t.current.Load(); token != nil {
+		return *token, nil
 	}
-	user, password, err := t.credentials()
+	select {
+	case t.fetching <- struct{}{}:
+		defer func() { <-t.fetching }()
+	case <-ctx.Done():
+		return "", status.FromContextError(ctx.Err()).Err()
+	}
+	if token := t.current.Load(); token != nil {
+		return *token, nil
+	}
+	token, err := t.fetch(ctx, conn)
 	if err != nil {
-		return "", status.Error(codes.Unauthenticated, err.Error())
-	}
-	ctx = context.WithValue(ctx, authenticating{}, true)
-	r, err := pb.NewAuthClient(t.conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
-	switch err = rpctypes.Error(err); {
-	case err == nil:
-		t.token, t.valid = r.Token, true
-	case errors.Is(err, rpctypes.ErrAuthNotEnabled):
-		t.token, t.valid = "", true
-	case errors.Is(err, rpctypes.ErrAuthFailed):
-		return "", status.Error(codes.PermissionDenied, fmt.Sprintf("etcd at %s refuses user %q: invalid user name or password",
-			strings.Join(t.endpoints, ","), user))
-	default:
 		return "", err
 	}
-	return t.token, nil
+	t.current.Store(&token)
+	return token, nil
 }
 
-// use learns the connection over which to authenticate.
-func (t *tokens) use(conn *grpc.ClientConn) {
-	t.mu.Lock()
-	t.conn = conn
-	t.mu.Unlock()
-}
-
-// drop forgets the token if err says that it is no longer good, or that
-// authentication was switched on, and reports whether it did.
-func (t *tokens) drop(err error) bool {
-	err = rpctypes.Error(err)
-	if !errors.Is(err, rpctypes.ErrInvalidAuthToken) && !errors.Is(err, rpctypes.ErrUserEmpty) && !errors.Is(err, rpctypes.ErrAuthOldRevision) {
-		return false
+// fetch trades user and password for a token. Its errors are gRPC's, with codes that
+// gRPC allows here: PermissionDenied where etcd refuses the user.
+func (t *tokens) fetch(ctx context.Context, conn *grpc.ClientConn) (string, error) {
+	user, password, err := t.credentials()
+	if err != nil {
+		return "", status.Errorf(codes.Unauthenticated, "user and password for etcd: %v", err)
 	}
-	t.mu.Lock()
-	t.valid = false
-	t.mu.Unlock()
-	return true
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connection{}, nil), t.timeout)
+	defer cancel()
+	r, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
+	switch {
+	case err == nil:
+		return r.Token, nil
+	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
+		return "", nil
+	case status.Code(err) == codes.InvalidArgument:
+		return "", status.Errorf(codes.PermissionDenied, "etcd at %s refuses user %q: %s; check the name and the password",
+			strings.Join(t.endpoints, ","), user, strings.TrimPrefix(status.Convert(err).Message(), "etcdserver: "))
+	}
+	return "", err
+}
+
+// refusals are etcd's words for a token that is no longer good, and for a missing one
+// since authentication was switched on.
+var refusals = [...]string{
+	rpctypes.ErrInvalidAuthToken.Error(),
+	rpctypes.ErrUserEmpty.Error(),
+	rpctypes.ErrAuthOldRevision.Error(),
+}
+
+// refused reports whether etcd's words refuse the token that a call used, and sees to
+// it that it is fetched again.
+func (t *tokens) refused(words string, used *string) bool {
+	for _, refusal := range refusals {
+		if strings.Contains(words, refusal) {
+			t.current.CompareAndSwap(used, nil) // unless another call has seen to it
+			return true
+		}
+	}
+	return false
 }
 
 // unary repeats a call once with a new token. etcd refuses such calls before it looks
 // at them, so nothing is done twice.
 func (t *tokens) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	t.use(conn)
+	if method == pb.Auth_Authenticate_FullMethodName {
+		return invoke(ctx, method, req, reply, conn, opts...)
+	}
+	ctx, used := context.WithValue(ctx, connection{}, conn), t.current.Load()
 	err := invoke(ctx, method, req, reply, conn, opts...)
-	if err != nil && t.drop(err) {
+	if err != nil && t.refused(err.Error(), used) {
 		err = invoke(ctx, method, req, reply, conn, opts...)
 	}
 	return err
 }
 
-// stream watches for a refused token; who reads the stream opens it again.
+// stream watches for a refused token; who reads the stream opens another.
 func (t *tokens) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	t.use(conn)
-	s, err := open(ctx, desc, conn, method, opts...)
+	s, err := open(context.WithValue(ctx, connection{}, conn), desc, conn, method, opts...)
 	if err != nil {
-		t.drop(err)
 		return nil, err
 	}
-	return &tokenStream{s, t}, nil
+	return &tokenStream{s, t, t.current.Load()}, nil
 }
 
+// tokenStream is a stream that was opened with a token.
 type tokenStream struct {
 	grpc.ClientStream
 	tokens *tokens
+	used   *string
 }
 
+// RecvMsg looks for a refusal. A watch has it inside an answer, and from etcd before
+// 3.5 it is a denied permission whatever the reason.
 func (s *tokenStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err != nil {
-		s.tokens.drop(err)
+		s.tokens.refused(err.Error(), s.used)
+		return err
 	}
-	return err
-}
-
-// IsRefused reports whether etcd refuses the user or what the user may do: an error
-// that waiting does not mend.
-func IsRefused(err error) bool {
-	return errors.Is(err, rpctypes.ErrAuthFailed) || errors.Is(err, rpctypes.ErrPermissionDenied) ||
-		errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, discovery.ErrForbidden) ||
-		status.Code(err) == codes.PermissionDenied
+	r, ok := m.(*pb.WatchResponse)
+	if ok && r.Canceled && !s.tokens.refused(r.CancelReason, s.used) && strings.Contains(r.CancelReason, rpctypes.ErrPermissionDenied.Error()) {
+		s.tokens.current.CompareAndSwap(s.used, nil)
+	}
+	return nil
 }

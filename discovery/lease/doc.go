@@ -1,9 +1,10 @@
 // Package lease keeps an etcd lease alive for as long as an agent runs.
 //
 // A [Session] has at most one lease at a time. It grants one as soon as etcd can be
-// reached, renews it at a third of its TTL, and grants another when etcd says that
-// the lease is gone, for ever. Whoever keeps keys under the lease reads
-// [Session.Lease] and writes the keys again whenever the id has changed:
+// reached, renews it at each third of its TTL and whenever its stream to etcd breaks,
+// and grants another when etcd says that the lease is gone, for ever. Whoever keeps
+// keys under the lease reads [Session.Lease] and writes the keys again whenever the id
+// has changed:
 //
 //	session := lease.New(client, 15*time.Second, lease.Options{})
 //	go session.Run(ctx)

@@ -2,97 +2,142 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 )
 
-// keeper renews one lease over one stream. clientv3.KeepAlive would do so over a
-// stream that it shares with others, would not say when it sent what, and could not be
-// moved to another connection.
+// keeper renews one lease over one stream, on a connection of its own to one endpoint
+// at a time. clientv3.KeepAlive would use a stream that it shares with others, would
+// not say when it sent what, and could not be moved. The client's own connection
+// would not say which endpoint it uses, and so which one to try next.
 type keeper struct {
 	client *clientv3.Client
 	id     clientv3.LeaseID
 
-	moves  int              // how often the connection was changed
-	own    *grpc.ClientConn // nil: the client's own connection
-	stream pb.Lease_LeaseKeepAliveClient
-	cancel context.CancelFunc
+	at      int              // the endpoint's index, modulo their number
+	conn    *grpc.ClientConn // nil: none yet
+	stream  pb.Lease_LeaseKeepAliveClient
+	hangUp  context.CancelFunc // ends the stream
+	answers chan answer        // of the stream; nil while there is none
+	reader  sync.WaitGroup     // reads the stream
+}
+
+// answer is what came over a stream. With an error it is the last.
+type answer struct {
+	ttl time.Duration // 0: etcd does not know the lease
+	err error
 }
 
 // renew sends one renewal and waits at most patience for its answer: the lease's TTL,
-// or 0 when etcd does not know the lease.
+// or 0 when etcd does not know the lease. etcd does not answer for a lease that has
+// run out until it has removed it; that is an error here like any other silence.
 func (k *keeper) renew(ctx context.Context, patience time.Duration) (time.Duration, error) {
-	if k.stream == nil {
-		if err := k.open(ctx, patience); err != nil {
-			return 0, fmt.Errorf("renew lease over %s: %w", k.endpoint(), err)
-		}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
+	defer cancel()
+	ttl, err := k.ask(ctx)
+	if err == nil {
+		return ttl, nil
 	}
-	expired := time.AfterFunc(patience, k.cancel)
-	defer expired.Stop()
-	stop := context.AfterFunc(ctx, k.cancel)
-	defer stop()
-	err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(k.id)})
-	for err == nil {
-		var r *pb.LeaseKeepAliveResponse
-		if r, err = k.stream.Recv(); err == nil && r.ID == int64(k.id) {
-			return time.Duration(max(r.TTL, 0)) * time.Second, nil
-		}
+	k.drop()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	k.hangUp()
-	return 0, fmt.Errorf("renew lease over %s: %w", k.endpoint(), err)
+	return 0, fmt.Errorf("renew lease %s over %s: %w", hex(k.id), k.endpoint(), rpctypes.Error(err))
 }
 
-// open opens the stream. The stream outlives the call, so its context is its own, and
-// the patience of opening it is enforced from outside.
-func (k *keeper) open(ctx context.Context, patience time.Duration) error {
-	conn := k.own
-	if conn == nil {
-		conn = k.client.ActiveConnection()
+func (k *keeper) ask(ctx context.Context) (time.Duration, error) {
+	if k.stream == nil {
+		if err := k.open(ctx); err != nil {
+			return 0, err
+		}
 	}
-	streaming, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
-	expired := time.AfterFunc(patience, cancel)
-	defer expired.Stop()
-	stop := context.AfterFunc(ctx, cancel)
-	defer stop()
-	stream, err := pb.NewLeaseClient(conn).LeaseKeepAlive(streaming, grpc.WaitForReady(true))
+	if err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(k.id)}); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err // io.EOF: the reader learns why the stream ended
+	}
+	select {
+	case a := <-k.answers:
+		return a.ttl, a.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// open opens the stream, which outlives ctx. It does not wait for a connection that
+// cannot be had: another endpoint may do.
+func (k *keeper) open(ctx context.Context) error {
+	if k.conn == nil {
+		conn, err := k.client.Dial(k.endpoint())
+		if err != nil {
+			return err
+		}
+		k.conn = conn
+	}
+	streaming, hangUp := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
+	stop := context.AfterFunc(ctx, hangUp)
+	stream, err := pb.NewLeaseClient(k.conn).LeaseKeepAlive(streaming)
+	if err == nil && !stop() {
+		err = ctx.Err()
+	}
 	if err != nil {
-		cancel()
+		hangUp()
 		return err
 	}
-	k.stream, k.cancel = stream, cancel
+	k.stream, k.hangUp, k.answers = stream, hangUp, make(chan answer)
+	k.reader.Go(func() { read(streaming, stream, k.answers) })
 	return nil
 }
 
-// move changes to a new connection, to the next endpoint where there are several.
+// read passes on what comes over a stream, so that its end is noticed between two
+// renewals too. The one who hangs up ends it.
+func read(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, answers chan<- answer) {
+	for {
+		r, err := stream.Recv()
+		select {
+		case answers <- answer{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, err: err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// move goes to the next endpoint, or to a new connection where there is only one. It
+// stays there until that one fails.
 func (k *keeper) move() {
 	k.close()
-	k.moves++
-	if conn, err := k.client.Dial(k.endpoint()); err == nil {
-		k.own = conn
-	}
+	k.at++
 }
 
 // endpoint is where the keeper's connection leads.
 func (k *keeper) endpoint() string {
 	endpoints := k.client.Endpoints()
-	return endpoints[k.moves%len(endpoints)]
+	return endpoints[k.at%len(endpoints)]
 }
 
-func (k *keeper) hangUp() {
-	if k.cancel != nil {
-		k.cancel()
+// drop ends the stream.
+func (k *keeper) drop() {
+	if k.stream == nil {
+		return
 	}
-	k.stream, k.cancel = nil, nil
+	k.hangUp()
+	k.reader.Wait()
+	k.stream, k.hangUp, k.answers = nil, nil, nil
 }
 
 func (k *keeper) close() {
-	k.hangUp()
-	if k.own != nil {
-		k.own.Close()
-		k.own = nil
+	k.drop()
+	if k.conn != nil {
+		k.conn.Close()
+		k.conn = nil
 	}
 }

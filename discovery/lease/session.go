@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -99,10 +100,10 @@ func (s *Session) Revoke(ctx context.Context) error {
 	if current.ID == 0 {
 		return nil
 	}
-	s.set(Lease{})
 	if _, err := s.client.Revoke(ctx, current.ID); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return fmt.Errorf("revoke lease %x: %w", int64(current.ID), err)
+		return fmt.Errorf("revoke lease %s: %w", hex(current.ID), err)
 	}
+	s.set(Lease{})
 	return nil
 }
 
@@ -144,8 +145,8 @@ func (s *Session) set(l Lease) {
 func (s *Session) grant(ctx context.Context) (Lease, error) {
 	for retry := (discovery.Backoff{}); ; {
 		sent := uptime()
-		attempt, cancel := context.WithTimeout(ctx, s.patience())
-		r, err := s.client.Grant(attempt, seconds(s.ttl))
+		attempt, cancel := context.WithTimeout(ctx, s.patience(retry.Failures()))
+		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
 		cancel()
 		if err == nil && r != nil {
 			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, sent: sent}, nil
@@ -163,53 +164,57 @@ func (s *Session) grant(ctx context.Context) (Lease, error) {
 	}
 }
 
-// patience is how long one call may take before it is made again elsewhere.
-func (s *Session) patience() time.Duration { return max(s.ttl/5, time.Second) }
-
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+// patience is how long one call may take before it is made again elsewhere: a fifth of
+// the TTL, at most 3 s, and longer once every endpoint has failed, for an etcd that is
+// slow.
+func (s *Session) patience(failures int) time.Duration {
+	rounds := failures / len(s.client.Endpoints())
+	return min(s.ttl/5, 3*time.Second) << min(rounds, 2)
+}
 
 // keep renews a lease until etcd says that it is gone, and reports true, or ctx ends.
+// It begins at any endpoint, so that a fleet's leases are spread over them, and soon:
+// only an open stream tells when etcd goes away.
 func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
-	k := keeper{client: s.client, id: l.ID}
+	k := keeper{client: s.client, id: l.ID, at: rand.IntN(len(s.client.Endpoints()))}
 	defer k.close()
-	for {
-		if !s.pause(ctx, l) {
-			return false
-		}
+	for interval := min(l.TTL/3, time.Second); s.pause(ctx, &k, interval); interval = l.TTL/3 - min(l.Unconfirmed(), l.TTL/6) {
 		renewed, err := s.renew(ctx, &k)
 		switch {
 		case err != nil:
 			return false // ctx ended
-		case renewed.TTL <= 0:
+		case renewed.TTL == 0:
 			return true
 		}
 		l = renewed
 		s.set(l)
 	}
+	return false
 }
 
-// pause waits until the next renewal is due, or the lease is doubted. It reports
-// false when ctx ends.
-func (s *Session) pause(ctx context.Context, l Lease) bool {
-	third := l.TTL / 3
-	due := time.NewTimer(third - third/10 + rand.N(third/10+1) - min(l.Unconfirmed(), third/2))
-	defer due.Stop()
+// pause waits until the next renewal is due, the lease is doubted, or the stream
+// ended: etcd may come back without the lease. It reports false when ctx ends.
+func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) bool {
 	select {
-	case <-due.C:
+	case <-time.After(interval - rand.N(interval/10+1)):
 	case <-s.doubt:
+	case <-k.answers:
+		k.drop()
+		// A member that goes takes the streams of many agents along.
+		return wait(ctx, rand.N(min(interval/2, time.Second)+1))
 	case <-ctx.Done():
 	}
 	return ctx.Err() == nil
 }
 
-// renew renews the lease, over one connection after the other, until etcd answers. It
+// renew renews the lease, over one endpoint after the other, until etcd answers. It
 // fails only when ctx ends.
 func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 	for retry := (discovery.Backoff{}); ; {
 		sent := uptime()
-		ttl, err := k.renew(ctx, s.patience())
+		ttl, err := k.renew(ctx, s.patience(retry.Failures()))
 		if err == nil {
-			if retry.Failures() > 0 {
+			if retry.Failures() > 1 {
 				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
 			}
 			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
@@ -218,15 +223,24 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 			return Lease{}, ctx.Err()
 		}
 		s.metrics.failures.WithLabelValues("renew").Inc()
-		if retry.Failed() {
-			s.log.Warn("lease is not renewed; trying another connection", "lease", hex(k.id), "failures", retry.Failures(), "error", err)
+		if retry.Failed() && retry.Failures() > 1 {
+			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", retry.Failures(), "error", err)
 		}
 		k.move()
-		if retry.Failures() == 1 {
-			continue // the first repetition is made at once
+		if retry.Failures() < max(2, len(s.client.Endpoints())) {
+			continue // once around without delay
 		}
-		if err := retry.Wait(ctx); err != nil {
-			return Lease{}, err
+		if !wait(ctx, min(retry.Next(), s.ttl/5)) {
+			return Lease{}, ctx.Err()
 		}
 	}
+}
+
+// wait waits for d. It reports false when ctx ends.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
 }
