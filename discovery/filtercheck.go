@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -83,7 +84,7 @@ func checkMatch(m *grammar.MatchExpression, fields map[string]fieldType) error {
 
 func selectField(selector grammar.Selector, fields map[string]fieldType) (fieldType, error) {
 	if len(selector.Path) == 0 {
-		return "", fmt.Errorf("a field is missing")
+		return "", errors.New("a field is missing")
 	}
 	field, ok := fields[selector.Path[0]]
 	if !ok {
@@ -115,6 +116,9 @@ func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldTyp
 	case textMap:
 	default:
 		return fmt.Errorf("%s is %s, which any and all do not apply to", c.Selector, field)
+	}
+	if len(fields) > len(filterFields) {
+		return errors.New("any and all do not nest") // the work of each level multiplies
 	}
 	within := maps.Clone(fields)
 	names := c.NameBinding
