@@ -179,7 +179,12 @@ func (f *fleet) Hold(ctx context.Context, r discovery.Registration) (api.Registe
 	if err != nil {
 		return api.Registered{}, nil, err
 	}
-	return done, func() { f.released <- r.Service + "/" + r.ID }, nil
+	return done, func() {
+		select {
+		case f.released <- r.Service + "/" + r.ID:
+		default: // nobody wants to know
+		}
+	}, nil
 }
 
 func (f *fleet) Deregister(_ context.Context, service, id string) (api.Deregistered, error) {

@@ -31,7 +31,7 @@ func (a *API) guard(r *http.Request) error {
 // hostAllowed reports whether the Host header names this agent. Whoever can open the
 // Unix socket is no web page.
 func (a *API) hostAllowed(r *http.Request) bool {
-	name := hostname(r.Host)
+	name := strings.TrimSuffix(hostname(r.Host), ".")
 	if name == "127.0.0.1" || name == "localhost" {
 		return true
 	}
@@ -39,7 +39,7 @@ func (a *API) hostAllowed(r *http.Request) bool {
 	if local != nil && local.Network() == "unix" {
 		return true
 	}
-	if a.hosts[strings.ToLower(strings.TrimSuffix(name, "."))] || strings.EqualFold(name, "localhost") {
+	if a.hosts[strings.ToLower(name)] || strings.EqualFold(name, "localhost") {
 		return true
 	}
 	ip, err := netip.ParseAddr(name)

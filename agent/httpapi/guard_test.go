@@ -1,0 +1,117 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"disc/discovery"
+)
+
+func TestHosts(t *testing.T) {
+	a := withWebs(1).api(t, Options{AllowHosts: []string{"agent.example", "10.9.9.9:3472", "[2001:db8::9]"}})
+	for host, want := range map[string]bool{
+		"localhost": true, "localhost:3472": true, "LOCALHOST:1": true, "localhost.": true,
+		"127.0.0.1": true, "127.0.0.1:3472": true, "127.9.8.7:1": true, "[::1]:3472": true, "[::1]": true,
+		"agent.example": true, "Agent.Example:80": true, "10.9.9.9": true, "[2001:db8::9]:1": true,
+		"192.0.2.1:3472": true, // the address that the request came in on
+		"192.0.2.2:3472": false, "evil.example": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
+		"": false, ":3472": false, "0x7f.1": false, "[": false,
+	} {
+		r := get(t, "/v1/lookup/web")
+		r.Host = host
+		local := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3472}
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+		if got := a.hostAllowed(r); got != want {
+			t.Errorf("host %q: %v", host, got)
+		}
+	}
+}
+
+func TestForeignHostsAreMisdirected(t *testing.T) {
+	s := serve(t, withWebs(1).api(t, Options{}))
+	for _, path := range []string{"/v1/lookup/web", "/v1/services", "/healthz", "/"} {
+		s.do("GET "+path, "", "Host: evil.example").want(t, 421, "http.allow_hosts", "evil.example")
+	}
+	conn := dial(t, s)
+	fmt.Fprint(conn, "GET /v1/lookup/web HTTP/1.0\r\n\r\n")
+	if b, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(b), "HTTP/1.0 421") {
+		t.Errorf("without a host: %q, %v", b, err)
+	}
+}
+
+func TestCrossOriginRequestsAreRefused(t *testing.T) {
+	s := serve(t, withWebs(1).api(t, Options{}))
+	mine := "Origin: " + s.BaseURL
+	for _, c := range []struct {
+		request string
+		headers []string
+		status  int
+	}{
+		{"GET /v1/lookup/web", []string{mine}, 200},
+		{"GET /v1/lookup/web", []string{"Origin: http://evil.example"}, 403},
+		{"GET /v1/services", []string{"Origin: null"}, 403},
+		{"GET /v1/services", []string{"Sec-Fetch-Site: same-origin"}, 200},
+		{"GET /v1/services", []string{"Sec-Fetch-Site: none"}, 200},
+		{"GET /v1/services", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, 403},
+		{"GET /v1/services", []string{"Sec-Fetch-Site: same-site"}, 403},
+		{"GET /v1/services", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"}, 200},
+		{"PUT /v1/services/web/instances/w", []string{mine, "Sec-Fetch-Site: same-origin"}, 201},
+		{"PUT /v1/services/web/instances/w", []string{"Origin: http://evil.example"}, 403},
+		{"PUT /v1/services/web/instances/w", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"}, 403},
+	} {
+		s.do(c.request, "{}", c.headers...).want(t, c.status)
+	}
+}
+
+func TestWritesNeedTheToken(t *testing.T) {
+	f := withWebs(1)
+	var token atomic.Value
+	token.Store("first")
+	s := serve(t, f.api(t, Options{Token: func() string { return token.Load().(string) }}))
+	instance := "/v1/services/web/instances/web-1"
+	for _, request := range []string{
+		"PUT " + instance, "DELETE " + instance, "PUT " + instance + "/checks/ttl",
+		"PATCH " + instance + "/override", "DELETE " + instance + "/override",
+	} {
+		for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer firs", "Bearer first2", "Basic first", "first"} {
+			got := s.do(request, "{}", "Authorization: "+authorization)
+			got.want(t, 401, "http.token_file")
+			if got.Header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("WWW-Authenticate %q", got.Header.Get("WWW-Authenticate"))
+			}
+		}
+	}
+	s.want("GET "+instance, "", 200)
+	patch := []byte(`{"state":"drain"}`)
+	if _, _, err := s.PatchOverride(t.Context(), "web", "web-1", patch); !errors.Is(err, discovery.ErrForbidden) {
+		t.Errorf("without the token: %v", err)
+	}
+	s.Token = "first"
+	if _, _, err := s.PatchOverride(t.Context(), "web", "web-1", patch); err != nil {
+		t.Errorf("another's instance, with the token: %v", err)
+	}
+	token.Store("second")
+	if _, err := s.Register(t.Context(), discovery.Registration{Service: "a", ID: "1"}); !errors.Is(err, discovery.ErrForbidden) {
+		t.Errorf("with the former token: %v", err)
+	}
+	token.Store("")
+	s.Token = ""
+	s.do("PUT "+instance, "{}", "Authorization: Bearer ").want(t, 401)
+}
+
+func TestHostname(t *testing.T) {
+	for in, want := range map[string]string{
+		"a": "a", "a:1": "a", "[::1]:1": "::1", "[::1]": "::1", "::1": "::1", "": "", "[::1": "::1", "a:b:c": "a:b:c",
+	} {
+		if got := hostname(in); got != want {
+			t.Errorf("hostname %q is %q, want %q", in, got, want)
+		}
+	}
+}
