@@ -1,0 +1,207 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"disc/discovery"
+)
+
+// answering returns a client of a server that answers with a function.
+func answering(t *testing.T, answer http.HandlerFunc) *Client {
+	t.Helper()
+	s := httptest.NewServer(answer)
+	c, err := NewClient(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.CloseIdle()
+		s.Close()
+	})
+	return c
+}
+
+func TestNewClient(t *testing.T) {
+	for address, base := range map[string]string{
+		"http://127.0.0.1:3472":  "http://127.0.0.1:3472",
+		"http://127.0.0.1:3472/": "http://127.0.0.1:3472",
+		"127.0.0.1:1":            "http://127.0.0.1:1",
+		"[::1]:1":                "http://[::1]:1",
+		"https://agent.example":  "https://agent.example",
+		"unix:///run/disc.sock":  "http://localhost",
+	} {
+		c, err := NewClient(address)
+		if err != nil || c.BaseURL != base {
+			t.Errorf("%q: %+v, %v", address, c, err)
+		}
+	}
+	for _, address := range []string{"", "unix://relative", "ftp://host", "http://", "http://[::1", "http://a b"} {
+		if _, err := NewClient(address); !errors.Is(err, discovery.ErrInvalid) {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func TestZeroClientAsksTheDefaultAddress(t *testing.T) {
+	if c := new(Client); c.base() != "http://127.0.0.1:3472" || c.client() != http.DefaultClient {
+		t.Errorf("base %s", c.base())
+	}
+}
+
+func TestErrorsNameTheAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	c, err := NewClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Agent(t.Context())
+	want := fmt.Sprintf("ask agent at http://%s: connection refused; is 'disc agent' running? (set --agent)", address)
+	if err == nil || err.Error() != want || !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	c, err = NewClient("unix:///nonexistent/disc.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = c.Agent(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "ask agent at unix:///nonexistent/disc.sock: no such file") {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = c.Agent(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("error of an ended context %v", err)
+	}
+}
+
+func TestProblemsBecomeErrors(t *testing.T) {
+	for status, kind := range map[int]error{
+		400: discovery.ErrInvalid, 405: discovery.ErrInvalid, 413: discovery.ErrInvalid, 415: discovery.ErrInvalid,
+		401: discovery.ErrForbidden, 403: discovery.ErrForbidden, 421: discovery.ErrForbidden,
+		404: discovery.ErrNotFound, 409: discovery.ErrConflict, 412: discovery.ErrConflict, 503: discovery.ErrUnavailable, 500: nil,
+	} {
+		c := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":"do this"}`, status)
+		})
+		_, err := c.Agent(t.Context())
+		if err == nil || err.Error() != "do this" {
+			t.Errorf("%d: %v", status, err)
+		}
+		for _, k := range []error{discovery.ErrInvalid, discovery.ErrForbidden, discovery.ErrNotFound, discovery.ErrConflict, discovery.ErrUnavailable} {
+			if errors.Is(err, k) != (k == kind) {
+				t.Errorf("%d is %v: %v", status, k, errors.Is(err, k))
+			}
+		}
+	}
+}
+
+func TestAnswersThatAreNoProblem(t *testing.T) {
+	c := answering(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) })
+	if _, err := c.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "answered 502 Bad Gateway, without saying why") {
+		t.Errorf("%v", err)
+	}
+	c = answering(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") })
+	if _, err := c.Agent(t.Context()); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "read the answer to GET /v1/agent") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestRequestsCarryTheirOptions(t *testing.T) {
+	var got *http.Request
+	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		io.WriteString(w, "{}")
+	})
+	c.Token = "secret"
+	half := 0.5
+	_, _, err := c.Lookup(t.Context(), "a/b", LookupOptions{
+		Select: Select{Tags: []string{"x", "y"}, Zone: "z", Node: "n", Meta: map[string]string{"Team": "core"}, Port: "grpc", Filter: "weight > 1"},
+		Status: discovery.StatusAny, PreferZone: true, Pick: 2, Panic: &half, Explain: true, Wait: Wait{Index: 7, For: time.Second},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "/v1/lookup/a%2Fb?explain=&filter=weight+%3E+1&index=7&meta.Team=core&node=n&panic=0.5&pick=2&port=grpc&prefer=zone&status=any&tag=x&tag=y&wait=1s&zone=z"
+	if got.RequestURI != want || got.Header.Get("Authorization") != "Bearer secret" {
+		t.Errorf("asked %s with %v", got.RequestURI, got.Header)
+	}
+}
+
+// An agent whose host has vanished closes no connection: only its silence tells.
+func TestSilenceIsALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		c := &Client{BaseURL: "http://agent", HTTP: &http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return here, nil },
+		}}}
+		go func() {
+			buf := make([]byte, 4096)
+			_, _ = there.Read(buf)
+			_, _ = io.WriteString(there, "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+			time.Sleep(Keepalive)
+			_, _ = io.WriteString(there, "1\r\n\n\r\n")
+		}()
+		begun := time.Now()
+		held, err := c.Hold(t.Context(), discovery.Registration{Service: "web", ID: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "said nothing for too long") {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(begun); took != 4*Keepalive {
+			t.Errorf("lost after %v, want one keepalive and three without", took)
+		}
+		there.Close()
+	})
+}
+
+func TestHoldEndsWithItsContext(t *testing.T) {
+	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "{}\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	held, err := c.Hold(ctx, discovery.Registration{Service: "web", ID: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	cancel()
+	if err := held.Wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestHoldIsLostWithItsConnection(t *testing.T) {
+	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "{}\n")
+		_ = http.NewResponseController(w).Flush()
+	})
+	held, err := c.Hold(t.Context(), discovery.Registration{Service: "web", ID: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "the agent closed the connection") {
+		t.Errorf("%v", err)
+	}
+}
