@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"disc/agent"
+	"disc/config"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) agentCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the sidecar",
+		Long: `Run the sidecar: register the services of the config file and of the HTTP API, keep
+their leases alive, check their health, and answer lookups on this host from memory.
+
+SIGHUP reloads the services, the token and the certificates of the config file; a
+file that is wrong changes nothing. SIGTERM leaves: the registrations go, lookups are
+answered for the drain delay. A second SIGTERM stops at once.`,
+		Example: `  disc agent
+  disc agent --endpoints 10.0.0.1:2379,10.0.0.2:2379 --zone a
+  disc agent --config /etc/disc/config.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runAgent(cmd.Context(), func() (*config.Config, error) { return config.Load(cmd.Flags(), a.io.host()) })
+		},
+	}
+	config.AddFlags(c.Flags(), config.Agent)
+	return c
+}
+
+func (a *app) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
+	log := a.logger(a.config.Log.Level)
+	sidecar, err := agent.New(a.config, agent.Options{Logger: log, Version: programVersion().Version})
+	if err != nil {
+		return err
+	}
+	stop := reloadOnHangup(log, sidecar, load)
+	defer stop()
+	return sidecar.Run(ctx)
+}
+
+// logger writes the program's log to stderr.
+func (a *app) logger(level slog.Level) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if f := a.config.Log.Format; f == config.LogText || f == config.LogAuto && a.io.Terminal {
+		return slog.New(slog.NewTextHandler(a.io.Err, o))
+	}
+	return slog.New(slog.NewJSONHandler(a.io.Err, o))
+}
+
+// reloadOnHangup reloads the settings at each SIGHUP. It returns what ends that.
+func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config.Config, error)) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range hangup {
+			cfg, err := load()
+			if err == nil {
+				err = sidecar.Reload(cfg)
+			}
+			if err != nil {
+				log.Error("settings are not reloaded; the old ones stay in force", "error", err)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(hangup)
+		<-done
+	}
+}
+
+// readToken reads a bearer token from its file.
+func readToken(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the token for the agent: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

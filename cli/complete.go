@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/config"
+
+	"github.com/spf13/cobra"
+)
+
+// completeTime bounds a completion: whoever types does not wait longer.
+const completeTime = 700 * time.Millisecond
+
+// completeService completes the names of live services, as this host's agent knows
+// them, or else etcd.
+func (a *app) completeService(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	var names []string
+	for _, s := range a.knownServices(ctx) {
+		names = append(names, s.Service)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeTarget completes SERVICE/ID.
+func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	service, _, inService := strings.Cut(typed, "/")
+	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	var names []string
+	if !inService {
+		for _, s := range a.knownServices(ctx) {
+			names = append(names, s.Service+"/")
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+	if agent, err := a.agent(); err == nil {
+		if entries, _, err := agent.Instances(ctx, service, api.ListOptions{}); err == nil {
+			for _, e := range entries {
+				names = append(names, service+"/"+e.ID)
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	if snapshot, err := a.load(ctx, service); err == nil {
+		if s, ok := snapshot.Service(service); ok {
+			for _, e := range s.Entries() {
+				names = append(names, service+"/"+e.ID)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// prepareCompletion loads the settings, which a completion does not by itself.
+func (a *app) prepareCompletion(cmd *cobra.Command) (err error) {
+	a.config, err = config.Load(cmd.Flags(), a.io.host())
+	return err
+}
+
+func (a *app) knownServices(ctx context.Context) []api.Service {
+	if agent, err := a.agent(); err == nil {
+		if services, _, err := agent.Services(ctx, api.Wait{}); err == nil {
+			return services
+		}
+	}
+	snapshot, err := a.load(ctx, "")
+	if err != nil {
+		return nil
+	}
+	var all []api.Service
+	for s := range snapshot.Services() {
+		all = append(all, api.ServiceOf(s))
+	}
+	return all
+}
+
+// completeFlags completes the values of global flags.
+func (a *app) completeFlags(root *cobra.Command) {
+	formats := cobra.FixedCompletions([]string{"table", "wide", "json", "jsonl", "yaml", "name", "addr", "template="}, cobra.ShellCompDirectiveNoFileComp)
+	if err := root.RegisterFlagCompletionFunc("output", formats); err != nil {
+		panic(err) // the flag is defined above
+	}
+}

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+)
+
+// demoCommand is the hidden command that a demo service runs.
+const demoCommand = "demo-service"
+
+// demoService is a service of the demo: a process of its own, so that it can be killed.
+type demoService struct {
+	service, id string
+	port        int
+	process     *exec.Cmd
+	stdin       io.Closer     // the service ends when this is closed, however this process ends
+	held        chan struct{} // closed when it is registered for the first time
+}
+
+// demoServiceCommand answers HTTP with its name until its standard input ends.
+func (a *app) demoServiceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:         demoCommand + " NAME",
+		Hidden:      true,
+		Args:        cobra.ExactArgs(1),
+		Annotations: map[string]string{withoutConfig: "true"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(a.io.Out, listener.Addr().(*net.TCPAddr).Port)
+			server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, "this is %s\n", args[0])
+			})}
+			stop := context.AfterFunc(cmd.Context(), func() { server.Close() })
+			defer stop()
+			go func() {
+				io.Copy(io.Discard, a.io.In) // until whoever started this ends, or this process
+				server.Close()
+			}()
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		},
+	}
+}
+
+// startDemo starts the demo's services.
+func startDemo(ctx context.Context) ([]*demoService, error) {
+	services := []*demoService{
+		{service: "web", id: "web-1", held: make(chan struct{})},
+		{service: "web", id: "web-2", held: make(chan struct{})},
+		{service: "api", id: "api-1", held: make(chan struct{})},
+	}
+	for n, s := range services {
+		if err := s.start(ctx); err != nil {
+			stopDemo(services[:n])
+			return nil, fmt.Errorf("start the demo's %s/%s: %w", s.service, s.id, err)
+		}
+	}
+	return services, nil
+}
+
+func (s *demoService) start(ctx context.Context) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s.process = exec.CommandContext(ctx, program, demoCommand, s.id)
+	s.process.Args[0] = "disc"
+	if s.stdin, err = s.process.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := s.process.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil {
+		s.port, err = strconv.Atoi(strings.TrimSpace(line))
+	}
+	if err != nil {
+		stopDemo([]*demoService{s})
+	}
+	return err
+}
+
+// stopDemo ends the services and waits for them.
+func stopDemo(services []*demoService) {
+	for _, s := range services {
+		s.stdin.Close()
+	}
+	for _, s := range services {
+		s.process.Wait() // killed ones have said so; there is nobody to tell
+	}
+}
+
+// hold keeps one service registered, with a check that notices its death at once.
+func (s *demoService) hold(ctx context.Context, client *api.Client) error {
+	second := discovery.Duration(time.Second)
+	var retry discovery.Backoff
+	for first := true; ; {
+		held, err := client.Hold(ctx, discovery.Registration{
+			Service: s.service, ID: s.id, Address: "127.0.0.1", Port: s.port, Tags: discovery.Tags{"demo"},
+			Checks: []discovery.CheckSpec{{
+				Type: discovery.CheckHTTP, URL: fmt.Sprintf("http://127.0.0.1:%d/", s.port),
+				Interval: second, Timeout: second, FailureThreshold: 1,
+			}},
+		})
+		if err == nil {
+			if first {
+				close(s.held)
+				first = false
+			}
+			err = held.Wait()
+			held.Close()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !errors.Is(err, discovery.ErrUnavailable):
+			return fmt.Errorf("register the demo's %s/%s: %w", s.service, s.id, err)
+		}
+		retry.Failed()
+		if retry.Wait(ctx) != nil {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"disc/discovery"
+)
+
+// The exit codes.
+const (
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitNotFound = 3
+	exitTimedOut = 4
+	exitConflict = 5
+)
+
+// errTimedOut: what was waited for did not come in time.
+var errTimedOut = errors.New("timed out")
+
+// exitCodes maps errors to exit codes; the first that matches counts.
+var exitCodes = []struct {
+	err  error
+	code int
+}{
+	{errTimedOut, exitTimedOut},
+	{discovery.ErrInvalid, exitUsage},
+	{discovery.ErrNotFound, exitNotFound},
+	{discovery.ErrConflict, exitConflict},
+	{context.DeadlineExceeded, exitTimedOut},
+}
+
+func exitCode(err error) int {
+	if e := (*silentError)(nil); errors.As(err, &e) {
+		return e.code
+	}
+	if e := (*usageError)(nil); errors.As(err, &e) {
+		return exitUsage
+	}
+	for _, row := range exitCodes {
+		if errors.Is(err, row.err) {
+			return row.code
+		}
+	}
+	return exitFailed
+}
+
+// usageError is an error of how the program was called.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func usage(err error) error { return &usageError{err} }
+
+// silentError is an exit code of which everything has been said.
+type silentError struct{ code int }
+
+func (*silentError) Error() string { return "" }
+
+func exit(code int) error {
+	if code == exitDone {
+		return nil
+	}
+	return &silentError{code}
+}

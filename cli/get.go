@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) getCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get SERVICE[/ID]",
+		Short: "Show instances whole",
+		Long: `Show the instances of a service, or one instance, with all their fields: the merge
+of record or static entry with the override, as etcd has it. YAML unless -o says
+otherwise.`,
+		Example: `  disc get web
+  disc get web/web-1 -o json`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeTarget,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.get(cmd.Context(), args[0])
+		},
+	}
+}
+
+func (a *app) get(ctx context.Context, what string) error {
+	if a.config.CLI.Output == "table" {
+		a.config.CLI.Output = "yaml"
+	}
+	if !strings.Contains(what, "/") {
+		entries, err := a.instances(ctx, what)
+		if err != nil {
+			return err
+		}
+		return show(a, entryListing(entries))
+	}
+	service, id, err := parseTarget(what)
+	if err != nil {
+		return err
+	}
+	entries, err := a.instances(ctx, service)
+	if err != nil {
+		return err
+	}
+	n := slices.IndexFunc(entries, func(e discovery.Entry) bool { return e.ID == id })
+	if n < 0 {
+		return discovery.Errorf(discovery.ErrNotFound, "instance %q of service %q is not known; see 'disc list %s'", id, service, service)
+	}
+	l := entryListing(entries[n : n+1])
+	l.single = true
+	return show(a, l)
+}

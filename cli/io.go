@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"strings"
+	"unicode"
+
+	"disc/config"
+
+	"golang.org/x/term"
+)
+
+// IO is the program's terminal and environment. Tests put buffers in.
+type IO struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Terminal bool // Err is a terminal
+	Color    bool // Out is a terminal that takes colours
+	Host     config.Host
+}
+
+// System returns the process's own.
+func System() *IO {
+	_, plain := os.LookupEnv("NO_COLOR")
+	return &IO{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Terminal: term.IsTerminal(int(os.Stderr.Fd())),
+		Color:    term.IsTerminal(int(os.Stdout.Fd())) && !plain && os.Getenv("TERM") != "dumb",
+		Host:     config.ThisHost(),
+	}
+}
+
+func (i *IO) host() config.Host { return i.Host }
+
+// The colours of a terminal.
+const (
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	reset  = "\x1b[0m"
+)
+
+// paint colours a text that is shown in a table.
+func (i *IO) paint(text string) string {
+	colour := map[string]string{
+		"passing": green, "warning": yellow, "critical": red, "drain": yellow, "down": red,
+		"pending": yellow, "conflict": red, "connecting": red, "stale": yellow,
+	}[strings.TrimSpace(text)]
+	if !i.Color || colour == "" {
+		return text
+	}
+	return colour + text + reset
+}
+
+// printable makes a text safe to show: control characters could steer the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || !unicode.IsPrint(r) && r != ' ' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,272 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+type listOptions struct {
+	service       string
+	watch         bool
+	allNamespaces bool
+	tags          []string
+	filter        string
+	status        string
+	zone          string
+	node          string
+	meta          map[string]string
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var o listOptions
+	c := &cobra.Command{
+		Use:     "list [SERVICE]",
+		Aliases: []string{"ls"},
+		Short:   "List services, or the instances of one",
+		Long: `List services, or the instances of one, as etcd has them. When etcd cannot be
+reached, this host's agent is asked, and stderr says so.`,
+		Example: `  disc list
+  disc list web -o wide
+  disc list web -l v2 --status critical
+  disc list web --filter 'meta.Team == "core" and weight > 0'
+  disc list web -w`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeService,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.service = args[0]
+			}
+			return a.list(cmd.Context(), o)
+		},
+	}
+	f := c.Flags()
+	f.BoolVarP(&o.watch, "watch", "w", false, "go on and show changes as they come")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "the services of all namespaces")
+	f.StringSliceVarP(&o.tags, "tag", "l", nil, "only instances with all of these tags")
+	f.StringVar(&o.filter, "filter", "", "only instances for which this expression holds")
+	f.StringVar(&o.status, "status", "", "only instances of this status: passing, warning or critical")
+	f.StringVar(&o.zone, "zone", "", "only instances in this zone")
+	f.StringVar(&o.node, "node", "", "only instances on this node")
+	f.StringToStringVar(&o.meta, "meta", nil, "only instances with this meta, key=value")
+	return c
+}
+
+// selector checks the options and returns what they select.
+func (o *listOptions) selector() (func(*discovery.Entry) bool, error) {
+	filter, err := discovery.ParseFilter(o.filter)
+	if err != nil {
+		return nil, err
+	}
+	if o.status != "" {
+		if err := discovery.Status(o.status).Validate(); err != nil {
+			return nil, usage(err)
+		}
+	}
+	s := discovery.Selector{Tags: o.tags, Zone: o.zone, Node: o.node, Meta: o.meta, Filter: filter}
+	return func(e *discovery.Entry) bool {
+		return s.Match(e) == "" && (o.status == "" || e.Status == discovery.Status(o.status))
+	}, nil
+}
+
+// narrows reports whether the options select among instances.
+func (o *listOptions) narrows() bool {
+	return len(o.tags) > 0 || o.filter != "" || o.status != "" || o.zone != "" || o.node != "" || len(o.meta) > 0
+}
+
+func (a *app) list(ctx context.Context, o listOptions) error {
+	selects, err := o.selector()
+	switch {
+	case err != nil:
+		return err
+	case o.service != "" && discovery.ValidateService(o.service) != nil:
+		return usage(discovery.ValidateService(o.service))
+	case o.allNamespaces && (o.service != "" || o.watch):
+		return usage(fmt.Errorf("-A lists the services of all namespaces; it goes with neither SERVICE nor -w"))
+	case o.service == "" && o.narrows():
+		return usage(fmt.Errorf("name a SERVICE whose instances to select"))
+	case o.watch:
+		return a.listAndFollow(ctx, o, selects)
+	case o.allNamespaces:
+		return a.listNamespaces(ctx)
+	case o.service == "":
+		services, err := a.services(ctx)
+		if err != nil {
+			return err
+		}
+		if len(services) == 0 {
+			a.note("no services in namespace %q", a.config.Namespace)
+		}
+		return show(a, serviceListing(services))
+	}
+	entries, err := a.instances(ctx, o.service)
+	if err != nil {
+		return err
+	}
+	entries = slices.DeleteFunc(entries, func(e discovery.Entry) bool { return !selects(&e) })
+	if len(entries) == 0 {
+		a.note("no such instances of service %q", o.service)
+	}
+	return show(a, entryListing(entries))
+}
+
+func serviceListing(services []api.Service) listing[api.Service] {
+	return listing[api.Service]{
+		items: services,
+		columns: []column[api.Service]{
+			{header: "SERVICE", value: func(s api.Service) string { return s.Service }},
+			{header: "HEALTHY", value: func(s api.Service) string { return strconv.Itoa(s.Healthy) }},
+			{header: "TOTAL", value: func(s api.Service) string { return strconv.Itoa(s.Total) }},
+			{header: "TAGS", value: func(s api.Service) string { return strings.Join(s.Tags, ",") }},
+			{header: "REVISION", wide: true, value: func(s api.Service) string { return strconv.FormatInt(s.Revision, 10) }},
+		},
+		name: func(s api.Service) string { return s.Service },
+	}
+}
+
+func entryListing(entries []discovery.Entry) listing[discovery.Entry] {
+	return listing[discovery.Entry]{items: entries, columns: entryColumns(), name: target, addr: address}
+}
+
+func entryColumns() []column[discovery.Entry] {
+	return []column[discovery.Entry]{
+		{header: "ID", value: func(e discovery.Entry) string { return e.ID }},
+		{header: "ADDRESS", value: address},
+		{header: "STATUS", value: func(e discovery.Entry) string { return string(e.Status) }},
+		{header: "STATE", value: func(e discovery.Entry) string { return string(e.State) }},
+		{header: "TAGS", value: func(e discovery.Entry) string { return strings.Join(e.Tags, ",") }},
+		{header: "NODE", wide: true, value: func(e discovery.Entry) string { return e.Node }},
+		{header: "ZONE", wide: true, value: func(e discovery.Entry) string { return e.Zone }},
+		{header: "WEIGHT", wide: true, value: func(e discovery.Entry) string { return strconv.Itoa(e.Weight) }},
+		{header: "META", wide: true, value: func(e discovery.Entry) string { return joinMap(e.Meta) }},
+		{header: "SOURCE", wide: true, value: func(e discovery.Entry) string { return string(e.Source) }},
+		{header: "AGE", wide: true, value: age},
+		{header: "REVISION", wide: true, value: func(e discovery.Entry) string { return strconv.FormatInt(e.Revision, 10) }},
+	}
+}
+
+// address shows host:port, or the host alone without a port.
+func address(e discovery.Entry) string {
+	if e.Port == 0 {
+		return e.Address
+	}
+	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
+}
+
+// age shows since when an instance has been registered, by this host's clock.
+func age(e discovery.Entry) string {
+	if e.RegisteredAt.IsZero() {
+		return ""
+	}
+	d := max(time.Since(e.RegisteredAt), 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// joinMap shows a map as k=v,…, sorted.
+func joinMap(m map[string]string) string {
+	var all []string
+	for k, v := range m {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
+}
+
+// namespaced is a service with the namespace that it is in.
+type namespaced struct {
+	Namespace string `json:"namespace"`
+	api.Service
+}
+
+func (a *app) listNamespaces(ctx context.Context) error {
+	names, err := withEtcd(ctx, a, namespaces)
+	if err != nil {
+		return err
+	}
+	var all []namespaced
+	for _, name := range names {
+		a.config.Namespace = name
+		services, err := a.services(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range services {
+			all = append(all, namespaced{name, s})
+		}
+	}
+	l := listing[namespaced]{
+		items:   all,
+		columns: []column[namespaced]{{header: "NAMESPACE", value: func(s namespaced) string { return s.Namespace }}},
+		name:    func(s namespaced) string { return s.Namespace + "/" + s.Service.Service },
+	}
+	for _, c := range serviceListing(nil).columns {
+		l.columns = append(l.columns, column[namespaced]{c.header, c.wide, func(s namespaced) string { return c.value(s.Service) }})
+	}
+	return show(a, l)
+}
+
+// namespaces skips from one namespace to the next, so that it reads one key of each.
+func namespaces(ctx context.Context, client *clientv3.Client) ([]string, error) {
+	var names []string
+	from, to := discovery.Namespaces(), clientv3.GetPrefixRangeEnd(discovery.Namespaces())
+	for {
+		next, err := client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+		if err != nil || len(next.Kvs) == 0 {
+			return names, err
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(string(next.Kvs[0].Key), discovery.Namespaces()), "/")
+		if discovery.ValidateNamespace(name) == nil {
+			names = append(names, name)
+		}
+		from = discovery.Namespaces() + name + "0" // '0' follows '/'
+	}
+}
+
+// listAndFollow shows the instances that are there, and then each change on a line.
+func (a *app) listAndFollow(ctx context.Context, o listOptions, selects func(*discovery.Entry) bool) error {
+	asJSON := a.config.CLI.Output == "json" || a.config.CLI.Output == "jsonl"
+	for e, err := range a.follow(ctx, o.service) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case asJSON:
+			err = json.NewEncoder(a.io.Out).Encode(e)
+		case e.Type == api.EventReset:
+			var entries []discovery.Entry
+			for _, i := range e.Instances {
+				if selects(i) {
+					entries = append(entries, *i)
+				}
+			}
+			l := entryListing(entries)
+			l.columns[0] = column[discovery.Entry]{header: "INSTANCE", value: target}
+			err = show(a, l)
+		case e.Instance == nil || selects(e.Instance):
+			_, err = fmt.Fprintln(a.io.Out, changeLine(e))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

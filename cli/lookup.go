@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) lookupCommand() *cobra.Command {
+	var o api.LookupOptions
+	var status string
+	c := &cobra.Command{
+		Use:   "lookup NAME",
+		Short: "Show what this host's agent answers for a name",
+		Long: `Show what this host's agent answers for a name: SERVICE, TAG.SERVICE, ID.SERVICE.inst,
+_PORT._tcp.SERVICE.svc or NODE.node. Endpoints come in the order in which a client
+would try them.
+
+Exit code 3 when the name is not known or nothing is healthy.`,
+		Example: `  disc lookup web
+  disc lookup v2.web -o addr
+  disc lookup web --explain`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeService,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Status = discovery.StatusFilter(status)
+			return a.lookup(cmd.Context(), args[0], o)
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&o.Explain, "explain", false, "say of each instance why it is in or out")
+	f.StringVar(&status, "status", "", "passing: only these; any: all but those that are down")
+	f.StringSliceVarP(&o.Tags, "tag", "l", nil, "only instances with all of these tags")
+	f.StringVar(&o.Zone, "zone", "", "only instances in this zone")
+	f.StringVar(&o.Node, "node", "", "only instances on this node")
+	f.StringVar(&o.Filter, "filter", "", "only instances for which this expression holds")
+	f.StringVar(&o.Port, "port", "", "the port of this name")
+	f.IntVar(&o.Pick, "pick", 0, "so many endpoints, by weighted choice")
+	f.BoolVar(&o.PreferZone, "prefer-zone", false, "the agent's own zone first")
+	return c
+}
+
+func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) error {
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	answer, view, err := agent.Lookup(ctx, name, o)
+	if err != nil {
+		return err
+	}
+	a.noteStale(view)
+	if a.config.CLI.Output == "json" || a.config.CLI.Output == "yaml" {
+		err = show(a, listing[discovery.Answer]{items: []discovery.Answer{answer}, single: true})
+	} else {
+		err = a.showEndpoints(answer, o.Explain)
+	}
+	if err == nil && len(answer.Endpoints) == 0 {
+		a.note("nothing to answer for %s: %s", name, leftOut(answer))
+		return exit(exitNotFound)
+	}
+	return err
+}
+
+func (a *app) showEndpoints(answer discovery.Answer, explain bool) error {
+	if err := show(a, endpointListing(answer.Endpoints)); err != nil || !explain {
+		return err
+	}
+	rows := [][]string{{"INSTANCE", "ANSWERED", "WHY"}}
+	for _, e := range answer.Explain {
+		rows = append(rows, []string{cell(e.ID), map[bool]string{true: "yes", false: "no"}[e.In], cell(e.Why)})
+	}
+	if len(answer.Endpoints) > 0 {
+		fmt.Fprintln(a.io.Out)
+	}
+	return writeRows(a.io, rows)
+}
+
+func endpointListing(endpoints []discovery.Endpoint) listing[discovery.Endpoint] {
+	return listing[discovery.Endpoint]{
+		items: endpoints,
+		columns: []column[discovery.Endpoint]{
+			{header: "ID", value: func(e discovery.Endpoint) string { return e.ID }},
+			{header: "ADDRESS", value: endpointAddress},
+			{header: "STATUS", value: func(e discovery.Endpoint) string { return string(e.Status) }},
+			{header: "TAGS", value: func(e discovery.Endpoint) string { return strings.Join(e.Tags, ",") }},
+			{header: "NODE", wide: true, value: func(e discovery.Endpoint) string { return e.Node }},
+			{header: "ZONE", wide: true, value: func(e discovery.Endpoint) string { return e.Zone }},
+			{header: "WEIGHT", wide: true, value: func(e discovery.Endpoint) string { return strconv.Itoa(e.Weight) }},
+			{header: "META", wide: true, value: func(e discovery.Endpoint) string { return joinMap(e.Meta) }},
+		},
+		name: func(e discovery.Endpoint) string { return e.ID },
+		addr: endpointAddress,
+	}
+}
+
+func endpointAddress(e discovery.Endpoint) string {
+	if e.Port == 0 {
+		return e.Address
+	}
+	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
+}
+
+// leftOut says why an answer has not more endpoints.
+func leftOut(a discovery.Answer) string {
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(a.LeftOut)) {
+		parts = append(parts, fmt.Sprintf("%d %s", a.LeftOut[why], why))
+	}
+	if len(parts) == 0 {
+		return "it has no instances"
+	}
+	return "left out " + strings.Join(parts, ", ")
+}
+
+type waitOptions struct {
+	least   int
+	timeout time.Duration
+}
+
+func (a *app) waitCommand() *cobra.Command {
+	var o waitOptions
+	c := &cobra.Command{
+		Use:   "wait SERVICE",
+		Short: "Wait until a service is healthy",
+		Long: `Wait until this host's agent answers a name with as many endpoints as are wanted.
+
+Exit code 4 when that does not come in time.`,
+		Example: `  disc wait web
+  disc wait web --min 2 --timeout 30s`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeService,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.wait(cmd.Context(), args[0], o)
+		},
+	}
+	c.Flags().IntVar(&o.least, "min", 1, "so many endpoints")
+	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "at most this long; 0: for ever")
+	return c
+}
+
+func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
+	if o.least < 1 || o.timeout < 0 {
+		return usage(fmt.Errorf("--min is at least 1 and --timeout at least 0"))
+	}
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	if o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.timeout)
+		defer cancel()
+	}
+	var retry discovery.Backoff
+	last := "the agent has not answered"
+	lookup := api.LookupOptions{}
+	for {
+		answer, view, err := agent.Lookup(ctx, name, lookup)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w after %v: %s", errTimedOut, o.timeout, last)
+		case err == nil && len(answer.Endpoints) >= o.least:
+			return nil
+		case err == nil:
+			last = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), o.least, leftOut(answer))
+			lookup.Wait = api.Wait{Index: view.Index, For: api.DefaultWait}
+			retry.Reset()
+			continue
+		case errors.Is(err, discovery.ErrNotFound):
+			last = err.Error()
+			lookup.Wait = api.Wait{For: api.DefaultWait}
+		case errors.Is(err, discovery.ErrUnavailable):
+			last = err.Error()
+			lookup.Wait = api.Wait{}
+		default:
+			return err
+		}
+		retry.Failed()
+		if retry.Wait(ctx) != nil {
+			return fmt.Errorf("%w after %v: %s", errTimedOut, o.timeout, last)
+		}
+	}
+}

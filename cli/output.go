@@ -1,0 +1,196 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/template"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// column is one column of a table.
+type column[T any] struct {
+	header string
+	wide   bool // only with -o wide
+	value  func(T) string
+}
+
+// listing is what a command has to show: a list, or one thing.
+type listing[T any] struct {
+	items   []T
+	single  bool // JSON shows the one item instead of an array
+	columns []column[T]
+	name    func(T) string // -o name
+	addr    func(T) string // -o addr; nil: it has no address
+}
+
+// show prints a listing in the form that -o asks for.
+func show[T any](a *app, l listing[T]) error {
+	format, argument, _ := strings.Cut(a.config.CLI.Output, "=")
+	switch format {
+	case "json":
+		return l.json(a.io.Out)
+	case "jsonl":
+		return l.jsonLines(a.io.Out)
+	case "yaml":
+		return l.yaml(a.io.Out)
+	case "name":
+		return l.lines(a.io.Out, l.name)
+	case "addr":
+		if l.addr == nil {
+			return usage(fmt.Errorf("-o addr: what is shown has no address"))
+		}
+		return l.lines(a.io.Out, l.addr)
+	case "template":
+		return l.template(a.io.Out, argument)
+	}
+	return l.table(a.io, format == "wide")
+}
+
+func (l listing[T]) value() any {
+	if l.single && len(l.items) == 1 {
+		return l.items[0]
+	}
+	if l.items == nil {
+		return []T{}
+	}
+	return l.items
+}
+
+func (l listing[T]) json(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(l.value())
+}
+
+func (l listing[T]) jsonLines(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	for _, item := range l.items {
+		if err := e.Encode(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// yaml writes what json writes, field by field in the same order.
+func (l listing[T]) yaml(w io.Writer) error {
+	b, err := json.Marshal(l.value())
+	if err != nil {
+		return err
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML
+		return err
+	}
+	unquote(&node)
+	e := yaml.NewEncoder(w)
+	e.SetIndent(2)
+	defer e.Close()
+	return e.Encode(&node)
+}
+
+// unquote takes JSON's style off a node, so that it is written as people write YAML.
+func unquote(n *yaml.Node) {
+	n.Style = 0
+	for _, c := range n.Content {
+		unquote(c)
+	}
+}
+
+func (l listing[T]) lines(w io.Writer, text func(T) string) error {
+	for _, item := range l.items {
+		if _, err := fmt.Fprintln(w, printable(text(item))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// template executes a Go template for each item; fields have the names of the JSON.
+func (l listing[T]) template(w io.Writer, text string) error {
+	t, err := template.New("-o template").Option("missingkey=error").Parse(text)
+	if err != nil {
+		return usage(err)
+	}
+	for _, item := range l.items {
+		b, err := json.Marshal(item)
+		if err != nil {
+			return err
+		}
+		var fields any
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		if err := d.Decode(&fields); err != nil {
+			return err
+		}
+		if err := t.Execute(w, fields); err != nil {
+			return usage(err)
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
+
+func (l listing[T]) table(out *IO, wide bool) error {
+	rows := [][]string{{}}
+	var shown []column[T]
+	for _, c := range l.columns {
+		if !c.wide || wide {
+			shown = append(shown, c)
+			rows[0] = append(rows[0], c.header)
+		}
+	}
+	if len(l.items) == 0 {
+		return nil
+	}
+	for _, item := range l.items {
+		row := make([]string, len(shown))
+		for n, c := range shown {
+			row[n] = cell(c.value(item))
+		}
+		rows = append(rows, row)
+	}
+	return writeRows(out, rows)
+}
+
+// cell makes a value fit to stand in a table.
+func cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return printable(s)
+}
+
+// writeRows aligns rows in columns, two blanks apart. The colours that it puts in do
+// not count for the width.
+func writeRows(out *IO, rows [][]string) error {
+	var width []int
+	for _, row := range rows {
+		for n, text := range row {
+			if n == len(width) {
+				width = append(width, 0)
+			}
+			width[n] = max(width[n], utf8.RuneCountInString(text))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for n, text := range row {
+			line.WriteString(out.paint(text))
+			if n < len(row)-1 {
+				line.WriteString(strings.Repeat(" ", width[n]-utf8.RuneCountInString(text)+2))
+			}
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(out.Out, b.String())
+	return err
+}

@@ -1,0 +1,318 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/entry"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.yaml.in/yaml/v3"
+)
+
+type setOptions struct {
+	service, id string
+	address     string // HOST:PORT or HOST; empty: an override
+	file        string
+	weight      *int
+	tags        []string // nil: untouched
+	meta        []string // k=v, or k- to remove
+	zone        *string
+	state       string
+	entry.Options
+}
+
+func (a *app) setCommand() *cobra.Command {
+	var o setOptions
+	var weight int
+	var zone string
+	var revision int64
+	c := &cobra.Command{
+		Use:   "set SERVICE/ID [HOST:PORT]",
+		Short: "Make a static entry, or override an instance",
+		Long: `With an address, make or change a static entry: an instance with no agent behind
+it, kept until it is removed or its --ttl ends. Without one, override what is there:
+state, weight, tags and meta, on top of the record that its agent owns.
+
+What is not named stays as it is. It prints what has changed.
+
+Exit code 5 when an agent has the id that an address is given for, or --if-revision
+does not hold.`,
+		Example: `  disc set db/primary 10.0.0.5:5432 --tag primary --zone a
+  disc set web/web-1 --weight 10 --meta canary=yes
+  disc set web/web-1 --state drain
+  disc set web/web-1 --meta canary- --dry-run
+  disc set db/primary -f db.yaml --ttl 1h`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeTarget,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if o.service, o.id, err = parseTarget(args[0]); err != nil {
+				return err
+			}
+			if len(args) == 2 {
+				o.address = args[1]
+			}
+			o.given(cmd.Flags(), weight, zone, revision)
+			if err := o.validate(); err != nil {
+				return usage(err)
+			}
+			return a.set(cmd.Context(), o)
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&weight, "weight", 1, "0 to 65535; 0: only when nothing else is left")
+	f.StringSliceVar(&o.tags, "tag", nil, "tags, in place of what is there; --tag '' for none")
+	f.StringArrayVar(&o.meta, "meta", nil, "key=value to set, key- to remove")
+	f.StringVar(&zone, "zone", "", "zone of a static entry")
+	f.StringVar(&o.state, "state", "", "up, drain (no new callers) or down (not answered)")
+	f.DurationVar(&o.TTL, "ttl", 0, "remove a static entry after this long, at least 1s")
+	f.StringVarP(&o.file, "file", "f", "", "read a static entry, YAML or JSON, from a file, or - for stdin")
+	f.BoolVar(&o.DryRun, "dry-run", false, "say what would change, and change nothing")
+	f.Int64Var(&revision, "if-revision", 0, "only if the entry is at this revision; 0: only if there is none")
+	return c
+}
+
+// given takes over those flags whose absence is not their zero value.
+func (o *setOptions) given(f *pflag.FlagSet, weight int, zone string, revision int64) {
+	if f.Changed("weight") {
+		o.weight = &weight
+	}
+	if f.Changed("zone") {
+		o.zone = &zone
+	}
+	if f.Changed("if-revision") {
+		o.IfRevision = &revision
+	}
+	if f.Changed("tag") {
+		o.tags = slices.DeleteFunc(append([]string{}, o.tags...), func(t string) bool { return t == "" })
+	}
+}
+
+// static reports whether the options are about a static entry.
+func (o *setOptions) static() bool { return o.address != "" || o.file != "" }
+
+func (o *setOptions) validate() error {
+	var errs []error
+	if o.TTL != 0 && o.TTL < time.Second {
+		errs = append(errs, fmt.Errorf("--ttl %v is below 1s", o.TTL))
+	}
+	if !o.static() && (o.zone != nil || o.TTL != 0) {
+		errs = append(errs, errors.New("--zone and --ttl are for static entries: give an address, HOST:PORT"))
+	}
+	if !o.static() && o.weight == nil && o.tags == nil && len(o.meta) == 0 && o.state == "" {
+		errs = append(errs, errors.New("nothing to set: give an address, --state, --weight, --tag or --meta"))
+	}
+	if o.static() && o.state != "" {
+		errs = append(errs, errors.New("--state overrides an instance: make the static entry first, then set its state without an address"))
+	}
+	if o.weight != nil && (*o.weight < 0 || *o.weight > discovery.MaxWeight) {
+		errs = append(errs, fmt.Errorf("--weight %d is out of range; use 0 to %d", *o.weight, discovery.MaxWeight))
+	}
+	if o.state != "" {
+		errs = append(errs, discovery.State(o.state).Validate())
+	}
+	for _, m := range o.meta {
+		if key, _, ok := strings.Cut(m, "="); key == "" || !ok && !strings.HasSuffix(m, "-") {
+			errs = append(errs, fmt.Errorf("--meta %q is neither key=value nor key-", m))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *app) set(ctx context.Context, o setOptions) error {
+	if strings.Contains(o.service, ".") {
+		a.note("service %q has a dot in its name: DNS cannot reach it, /v1/services and this command can", o.service)
+	}
+	edit, err := o.staticEdit(a.io.In)
+	if err != nil {
+		return err
+	}
+	change, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (entry.Change, error) {
+		editor := entry.Editor{Client: client, Keys: a.keys()}
+		if o.static() {
+			return editor.PutStatic(ctx, o.service, o.id, edit, o.Options)
+		}
+		return editor.Override(ctx, o.service, o.id, o.override, o.Options)
+	})
+	if err != nil {
+		return err
+	}
+	return a.showChange(o.service+"/"+o.id, change, o.DryRun)
+}
+
+// staticEdit returns the edit of a static entry, from the file and then the flags.
+func (o *setOptions) staticEdit(in io.Reader) (func(discovery.Instance) (discovery.Instance, error), error) {
+	var from *discovery.Registration
+	if o.file != "" {
+		r, err := readEntry(o.file, in)
+		if err != nil {
+			return nil, err
+		}
+		from = &r
+	}
+	return func(i discovery.Instance) (discovery.Instance, error) {
+		if from != nil {
+			registered := from.Instance()
+			registered.Service, registered.ID = i.Service, i.ID
+			i = registered
+		}
+		if o.address != "" {
+			if err := setAddress(&i, o.address); err != nil {
+				return i, err
+			}
+		}
+		if o.weight != nil {
+			i.Weight = *o.weight
+		}
+		if o.tags != nil {
+			i.Tags = o.tags
+		}
+		if o.zone != nil {
+			i.Zone = *o.zone
+		}
+		i.Meta = o.editMeta(i.Meta)
+		return i, nil
+	}, nil
+}
+
+func setAddress(i *discovery.Instance, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		i.Address, i.Port = strings.Trim(address, "[]"), 0
+		return nil
+	}
+	i.Address = host
+	if i.Port, err = strconv.Atoi(port); err != nil {
+		return discovery.Errorf(discovery.ErrInvalid, "address %q: port %q is no number", address, port)
+	}
+	return nil
+}
+
+// readEntry reads a static entry in the shape of a registration, strictly.
+func readEntry(file string, in io.Reader) (discovery.Registration, error) {
+	var r discovery.Registration
+	var b []byte
+	var err error
+	if file == "-" {
+		b, err = io.ReadAll(in)
+	} else {
+		b, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return r, err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&r); err != nil {
+		return r, discovery.Errorf(discovery.ErrInvalid, "%s: %v", file, err)
+	}
+	if len(r.Checks) > 0 {
+		return r, discovery.Errorf(discovery.ErrInvalid, "%s: a static entry has no agent to run checks; register it through an agent, or leave them out", file)
+	}
+	return r, nil
+}
+
+// override edits an override.
+func (o *setOptions) override(v discovery.Override) (discovery.Override, error) {
+	if o.state != "" {
+		v.State = discovery.State(o.state)
+		if v.State == discovery.Up {
+			v.State = "" // nothing to override
+		}
+	}
+	if o.weight != nil {
+		v.Weight = o.weight
+	}
+	if o.tags != nil {
+		v.Tags = o.tags
+	}
+	v.Meta = o.editMeta(v.Meta)
+	return v, nil
+}
+
+// editMeta returns meta with what --meta says.
+func (o *setOptions) editMeta(meta discovery.Meta) discovery.Meta {
+	if len(o.meta) == 0 {
+		return meta
+	}
+	edited := maps.Clone(meta)
+	if edited == nil {
+		edited = discovery.Meta{}
+	}
+	for _, m := range o.meta {
+		if key, value, ok := strings.Cut(m, "="); ok {
+			edited[key] = value
+		} else {
+			delete(edited, strings.TrimSuffix(m, "-"))
+		}
+	}
+	return edited
+}
+
+// showChange prints what an edit did: the entry as it is now, or what is different.
+func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
+	format, _, _ := strings.Cut(a.config.CLI.Output, "=")
+	if format != "table" && format != "wide" && c.After != nil {
+		l := entryListing([]discovery.Entry{*c.After})
+		l.single = true
+		return show(a, l)
+	}
+	lines := differences(c.Before, c.After)
+	for n, line := range lines {
+		lines[n] = printable(line)
+	}
+	tail := fmt.Sprintf(" (revision %d)", c.Revision)
+	switch {
+	case dryRun:
+		tail = " (dry run)"
+	case c.Revision == 0:
+		tail = ""
+	}
+	_, err := fmt.Fprintf(a.io.Out, "%s: %s%s\n", printable(name), strings.Join(lines, ", "), tail)
+	return err
+}
+
+// differences tells what is different between two entries, field by field.
+func differences(before, after *discovery.Entry) []string {
+	switch {
+	case after == nil && before == nil:
+		return []string{"override removed"}
+	case after == nil:
+		return []string{"removed"}
+	case before == nil:
+		return []string{"made, at " + address(*after)}
+	}
+	was, is := fields(before), fields(after)
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if was[name] != is[name] {
+			lines = append(lines, fmt.Sprintf("%s %s → %s", name, cell(was[name]), cell(is[name])))
+		}
+	}
+	if len(lines) == 0 {
+		return []string{"unchanged"}
+	}
+	return lines
+}
+
+func fields(e *discovery.Entry) map[string]string {
+	ports, _ := json.Marshal(e.Ports)
+	return map[string]string{
+		"address": address(*e), "ports": string(ports), "zone": e.Zone, "weight": strconv.Itoa(e.Weight), "slots": strconv.Itoa(e.Slots),
+		"tags": strings.Join(e.Tags, ","), "meta": joinMap(e.Meta), "state": string(e.State), "source": string(e.Source),
+	}
+}

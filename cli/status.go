@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show how this host's agent is",
+		Long: `Show how this host's agent is: its session and view of etcd, what it registers, and
+the results of its checks.
+
+Exit code 1 when the agent cannot be reached.`,
+		Example: `  disc status
+  disc status -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+	}
+}
+
+func (a *app) status(ctx context.Context) error {
+	client, err := a.agent()
+	if err != nil {
+		return err
+	}
+	agent, err := client.Agent(ctx)
+	if err != nil {
+		return err
+	}
+	if format, _, _ := strings.Cut(a.config.CLI.Output, "="); format != "table" && format != "wide" {
+		return show(a, listing[api.Agent]{items: []api.Agent{agent}, single: true, name: func(s api.Agent) string { return s.Node }})
+	}
+	if err := writeRows(a.io, statusRows(agent)); err != nil || len(agent.Registrations) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.io.Out)
+	return writeRows(a.io, registrationRows(agent.Registrations))
+}
+
+func statusRows(s api.Agent) [][]string {
+	session := []string{"session", string(s.Session.State)}
+	if s.Session.Lease != "" {
+		session = append(session, fmt.Sprintf("lease %s, ttl %v, renewed %v ago", s.Session.Lease, s.Session.TTL, s.Session.LastKeepalive))
+	}
+	view := []string{"catalog", "current"}
+	switch {
+	case s.Catalog.Revision == 0 && !s.Catalog.Synced:
+		view[1] = "unavailable"
+	case s.Catalog.Stale:
+		view[1] = "stale"
+	}
+	view = append(view, fmt.Sprintf("revision %d, %v old; %d services, %d instances, %d nodes",
+		s.Catalog.Revision, s.Catalog.Age, s.Catalog.Services, s.Catalog.Instances, s.Catalog.Nodes))
+	rows := [][]string{
+		{"agent", cell(s.Node), printable(fmt.Sprintf("version %s, up %v, owner %s", s.Version, time.Since(s.Started).Round(time.Second), s.Owner))},
+		{"etcd", printable(strings.Join(s.Endpoints, ",")), "namespace " + printable(s.Namespace)},
+		session, view,
+	}
+	for _, problem := range []string{s.Session.Error, s.Catalog.Error} {
+		if problem != "" {
+			rows = append(rows, []string{"", "", printable(problem)})
+		}
+	}
+	if s.Catalog.Broken > 0 {
+		rows = append(rows, []string{"", "", fmt.Sprintf("%d records cannot be read; the agent's log names them", s.Catalog.Broken)})
+	}
+	return rows
+}
+
+func registrationRows(all []api.Registration) [][]string {
+	rows := [][]string{{"INSTANCE", "SOURCE", "STATE", "STATUS", "CHECK", "OUTPUT"}}
+	for _, r := range all {
+		row := []string{cell(r.Service + "/" + r.ID), string(r.Source), string(r.State), string(r.Status), "", printable(r.Error)}
+		rows = append(rows, row)
+		for _, c := range r.Checks {
+			output, _, _ := strings.Cut(c.Output, "\n")
+			rows = append(rows, []string{"", "", "", string(c.Status), printable(c.ID), printable(output)})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+
+	"disc/discovery"
+	"disc/discovery/entry"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+func (a *app) unsetCommand() *cobra.Command {
+	var parts entry.Parts
+	var o entry.Options
+	c := &cobra.Command{
+		Use:   "unset SERVICE/ID",
+		Short: "Remove a static entry, an override, or both",
+		Long: `Remove what 'disc set' has made of an instance: the static entry, the override, or
+both. A record that an agent owns is not touched.
+
+Exit code 3 when there is nothing to remove.`,
+		Example: `  disc unset web/web-1
+  disc unset db/primary --override`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeTarget,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !parts.Static && !parts.Override {
+				parts = entry.Parts{Static: true, Override: true}
+			}
+			return a.unset(cmd.Context(), args[0], parts, o)
+		},
+	}
+	c.Flags().BoolVar(&parts.Static, "static", false, "only the static entry")
+	c.Flags().BoolVar(&parts.Override, "override", false, "only the override")
+	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would change, and change nothing")
+	return c
+}
+
+func (a *app) unset(ctx context.Context, what string, parts entry.Parts, o entry.Options) error {
+	service, id, err := parseTarget(what)
+	if err != nil {
+		return err
+	}
+	change, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (entry.Change, error) {
+		return entry.Editor{Client: client, Keys: a.keys()}.Remove(ctx, service, id, parts, o)
+	})
+	if err != nil {
+		return err
+	}
+	return a.showChange(what, change, o.DryRun)
+}
+
+func (a *app) drainCommand() *cobra.Command {
+	return a.stateCommand("drain", discovery.Drain, "Give an instance no new callers",
+		`Leave an instance out of lookups, until 'disc undrain': the same as
+'disc set SERVICE/ID --state drain'.`)
+}
+
+func (a *app) undrainCommand() *cobra.Command {
+	return a.stateCommand("undrain", discovery.Up, "Answer with an instance again",
+		`Take an instance into lookups again: the same as 'disc set SERVICE/ID --state up'.`)
+}
+
+func (a *app) stateCommand(name string, state discovery.State, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use:               name + " SERVICE/ID",
+		Short:             short,
+		Long:              long,
+		Example:           "  disc " + name + " web/web-1",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeTarget,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			service, id, err := parseTarget(args[0])
+			if err != nil {
+				return err
+			}
+			return a.set(cmd.Context(), setOptions{service: service, id: id, state: string(state)})
+		},
+	}
+}

@@ -1,0 +1,181 @@
+package e2e_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// layer says what of disc the packages that match a pattern may import, and why. The
+// first pattern that matches counts; a pattern that ends in /* matches what lies below.
+type layer struct {
+	pattern string
+	may     []string
+	why     string
+}
+
+// layers is the architecture: the vocabulary is pure, an adapter package knows one
+// technology, adapters never meet, and agent and cli tie them together.
+var layers = []layer{
+	{"discovery", nil,
+		"it is the vocabulary, and pure"},
+	{"discovery/devetcd/*", []string{"discovery", "discovery/devetcd"},
+		"it serves the tests of all others"},
+	{"discovery/registry", []string{"discovery", "discovery/lease"},
+		"what else it needs it declares as an interface"},
+	{"discovery/*", []string{"discovery"},
+		"what else it needs it declares as an interface"},
+	{"config", []string{"discovery"},
+		"settings know no part that they are for"},
+	{"agent/api/*", []string{"discovery", "agent/api"},
+		"it serves the tests of the API's users"},
+	{"agent/api", []string{"discovery"},
+		"wire types are for clients, who have no agent"},
+	{"agent/*", []string{"discovery", "agent/api"},
+		"adapters never meet; package agent ties them"},
+	{"agent", []string{"config", "discovery", "discovery/*", "agent/*"},
+		"it puts the parts together"},
+	{"cli/child", nil,
+		"a supervised process knows nothing of discovery"},
+	{"cli", []string{"config", "discovery", "discovery/*", "agent/api", "cli/child", "agent"},
+		"commands speak to etcd or to an agent's API"},
+	{"cmd/disc", []string{"cli"},
+		"main only starts the CLI"},
+	{"e2e/*", []string{"*"}, "tests of the whole may look at everything"},
+	{"e2e", []string{"*"}, "tests of the whole may look at everything"},
+}
+
+// onlyIn are imports that only some files of a package may have.
+var onlyIn = map[string][]string{
+	"cli -> agent": {"agent.go", "dev.go"},
+}
+
+// forTests is what the tests of any package may import besides.
+var forTests = []string{"discovery", "discovery/devetcd", "discovery/devetcd/etcdtest", "agent/api/apitest"}
+
+// etcdClient is for the packages that own a piece of etcd, and for who hands it to them.
+const etcdClient = "go.etcd.io/etcd/client/v3"
+
+func TestImports(t *testing.T) {
+	for _, file := range goFiles(t) {
+		dir := path.Dir(file)
+		l := layerOf(dir)
+		if l == nil {
+			t.Errorf("%s: package %s is in no layer; add it to the architecture", file, dir)
+			continue
+		}
+		for _, imported := range imports(t, file) {
+			if imported == etcdClient && strings.HasPrefix(dir, "agent/") {
+				t.Errorf("%s imports an etcd client: a protocol of the agent never speaks to etcd itself", file)
+			}
+			if err := l.check(file, imported); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestTopLevel keeps the top of the tree to what a newcomer is told of.
+func TestTopLevel(t *testing.T) {
+	entries, err := os.ReadDir("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	may := []string{
+		"cmd", "agent", "discovery", "cli", "config", "e2e", "deploy", "go.mod", "go.sum", "README.md", "LICENSE",
+		".ci", ".git", ".gitignore", ".goreleaser.yaml",
+	}
+	for _, e := range entries {
+		if !slices.Contains(may, e.Name()) {
+			t.Errorf("%s lies at the top of the tree; it belongs into a folder", e.Name())
+		}
+	}
+}
+
+func (l *layer) check(file, imported string) error {
+	of, ok := strings.CutPrefix(imported, "disc/")
+	if !ok {
+		return nil
+	}
+	dir, test := path.Dir(file), strings.HasSuffix(file, "_test.go")
+	if test && (slices.Contains(forTests, of) || of == dir || matchAny(l.may, of)) {
+		return nil
+	}
+	if test && strings.HasPrefix(dir, "discovery/") && strings.HasPrefix(of, "discovery/") {
+		return nil // the parts that are built on etcd are tested together
+	}
+	if files, ok := onlyIn[dir+" -> "+of]; ok && !slices.Contains(files, path.Base(file)) && !test {
+		return fmt.Errorf("%s imports %s: only %s may", file, of, strings.Join(files, " and "))
+	}
+	if !matchAny(l.may, of) {
+		return fmt.Errorf("%s imports %s: %s (%s may import %s)", file, of, l.why, dir, strings.Join(l.may, ", "))
+	}
+	return nil
+}
+
+func layerOf(dir string) *layer {
+	for n := range layers {
+		if match(layers[n].pattern, dir) {
+			return &layers[n]
+		}
+	}
+	return nil
+}
+
+func matchAny(patterns []string, dir string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return match(p, dir) })
+}
+
+func match(pattern, dir string) bool {
+	if pattern == "*" {
+		return true
+	}
+	if below, ok := strings.CutSuffix(pattern, "/*"); ok {
+		return strings.HasPrefix(dir, below+"/")
+	}
+	return pattern == dir
+}
+
+// goFiles returns all Go files of the module, by their path from its top.
+func goFiles(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == "testdata" || d.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		if err == nil && strings.HasSuffix(name, ".go") {
+			files = append(files, strings.TrimPrefix(filepath.ToSlash(name), "../"))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func imports(t *testing.T, file string) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", file), nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, spec := range f.Imports {
+		name, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, name)
+	}
+	return all
+}
