@@ -77,6 +77,20 @@ func (s *Snapshot) WithEpoch(epoch string) *Snapshot {
 	return &next
 }
 
+// KeepKnown returns the snapshot with the services of another that it lacks, empty and
+// changed at its revision, so that a lookup still knows them.
+func (s *Snapshot) KeepKnown(other *Snapshot) *Snapshot {
+	txn := s.services.Txn()
+	for key, service := range all(other.services) {
+		if _, ok := txn.Get(key); !ok {
+			txn.Insert(key, &Service{Name: service.Name, Revision: s.revision})
+		}
+	}
+	next := *s
+	next.services = txn.Commit()
+	return &next
+}
+
 // Service returns a service by name, without regard to case.
 func (s *Snapshot) Service(name string) (*Service, bool) {
 	return s.services.Get([]byte(FoldName(name)))
