@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"golang.org/x/sync/errgroup"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -207,23 +207,32 @@ func TestSlowBodiesAreDropped(t *testing.T) {
 func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
 	f := withWebs(1)
 	a := f.api(t, Options{})
-	a.times.write = 30 * time.Millisecond
+	a.times.write = time.Second
 	s := serve(t, a)
-	for _, path := range []string{"/v1/lookup/web?index=1&wait=150ms", "/v1/lookup/nosuch?index=0&wait=150ms"} {
-		resp, err := http.Get(s.BaseURL + path)
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		resp.Body.Close()
+	var group errgroup.Group
+	for path, status := range map[string]int{"/v1/lookup/web?index=1&wait=1500ms": 200, "/v1/lookup/nosuch?index=0&wait=1500ms": 404} {
+		group.Go(func() error {
+			resp, err := s.HTTP.Get(s.BaseURL + path)
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			if resp.StatusCode != status {
+				return fmt.Errorf("%s: %s", path, resp.Status)
+			}
+			return nil
+		})
 	}
-	http.DefaultClient.CloseIdleConnections()
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A reader that does not read is dropped once the buffers between are full.
 func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
 	f := newFleet()
 	a := f.api(t, Options{})
-	a.times.write, a.times.keepalive = 50*time.Millisecond, time.Millisecond
+	a.times.write, a.times.keepalive = 500*time.Millisecond, time.Millisecond
 	s := serve(t, a)
 	conn := dial(t, s)
 	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
