@@ -1,0 +1,54 @@
+package e2e_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setUp,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"etcd":   etcdCommand,
+			"start":  startCommand,
+			"agent":  agentCommand,
+			"signal": signalCommand,
+			"ended":  endedCommand,
+			"output": outputCommand,
+			"await":  awaitCommand,
+			"http":   httpCommand,
+			"port":   portCommand,
+			"code":   codeCommand,
+			"same":   sameCommand,
+		},
+	})
+}
+
+// setUp gives each script settings of its own: a short TTL and no drain delay, so that
+// it is quick, and directories within its own.
+func setUp(env *testscript.Env) error {
+	env.Values[stageKey{}] = &stage{env: env, processes: map[string]*process{}}
+	for name, value := range map[string]string{
+		"HOME":              env.WorkDir,
+		"XDG_CONFIG_HOME":   filepath.Join(env.WorkDir, "config"),
+		"XDG_STATE_HOME":    filepath.Join(env.WorkDir, "state"),
+		"DISC_SESSION_TTL":  "5s",
+		"DISC_DRAIN_DELAY":  "0s",
+		"DISC_KILL_TIMEOUT": "5s",
+		"DISC_LOG_FORMAT":   "json",
+		"DISC_NODE":         "n1",
+		"DISC_DNS":          "",
+		"DISC_AGENT":        "http://127.0.0.1:1", // until an agent is started
+		"DISC_ENDPOINTS":    "127.0.0.1:1",        // until etcd is started
+		"GORACE":            "atexit_sleep_ms=0",
+	} {
+		env.Setenv(name, value)
+	}
+	env.Defer(env.Values[stageKey{}].(*stage).close)
+	return nil
+}

@@ -1,0 +1,160 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"disc/discovery/devetcd"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// patience bounds every wait for something that is to come. It is reached only when
+// it does not come.
+const patience = 30 * time.Second
+
+// stage is what one script has running.
+type stage struct {
+	env       *testscript.Env
+	etcd      *devetcd.Server
+	endpoint  string // of etcd, for good
+	processes map[string]*process
+}
+
+type stageKey struct{}
+
+func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*stage) }
+
+func (s *stage) close() {
+	for _, p := range s.processes {
+		p.signal(syscall.SIGCONT)
+		p.signal(syscall.SIGKILL)
+		<-p.ended
+	}
+	if s.etcd != nil {
+		s.etcd.Close()
+	}
+}
+
+// startEtcd starts an etcd where the one before it was, with its data.
+func (s *stage) startEtcd() error {
+	etcd, err := devetcd.Start(context.Background(), devetcd.Options{Listen: s.endpoint, Dir: filepath.Join(s.env.WorkDir, ".etcd")})
+	if err != nil {
+		return err
+	}
+	s.etcd, s.endpoint = etcd, etcd.Endpoint()
+	return nil
+}
+
+// process is a program that runs in the background.
+type process struct {
+	command *exec.Cmd
+	output  buffer // stdout and stderr
+	ended   chan struct{}
+	code    int // valid when ended is closed: as a shell tells it
+}
+
+func (s *stage) start(ts *testscript.TestScript, name, program string, args ...string) *process {
+	if old, ok := s.processes[name]; ok {
+		select {
+		case <-old.ended:
+		default:
+			ts.Fatalf("%s is running already", name)
+		}
+	}
+	path, err := exec.LookPath(program)
+	if path == "" || !filepath.IsAbs(path) {
+		path, err = lookPath(ts.Getenv("PATH"), program)
+	}
+	ts.Check(err)
+	p := &process{command: exec.Command(path, args...), ended: make(chan struct{})}
+	p.command.Args[0] = program
+	p.command.Dir = ts.MkAbs(".")
+	p.command.Env = environ(ts)
+	p.command.Stdout, p.command.Stderr = &p.output, &p.output
+	p.command.WaitDelay = time.Second // a grandchild may keep the output open
+	ts.Check(p.command.Start())
+	go func() {
+		defer close(p.ended)
+		p.code = shellCode(p.command.Wait(), p.command)
+	}()
+	s.processes[name] = p
+	return p
+}
+
+func lookPath(path, program string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		if found, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not in %s", program, path)
+}
+
+// environ is the script's environment, as the processes that it starts get it.
+func environ(ts *testscript.TestScript) []string {
+	s := stageOf(ts)
+	var all []string
+	seen := map[string]bool{}
+	for n := len(s.env.Vars) - 1; n >= 0; n-- {
+		name, _, _ := strings.Cut(s.env.Vars[n], "=")
+		if !seen[name] {
+			seen[name] = true
+			all = append(all, name+"="+ts.Getenv(name))
+		}
+	}
+	for _, name := range []string{"DISC_AGENT", "DISC_ENDPOINTS"} {
+		if !seen[name] {
+			all = append(all, name+"="+ts.Getenv(name))
+		}
+	}
+	return all
+}
+
+func shellCode(err error, c *exec.Cmd) int {
+	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	if err != nil && c.ProcessState.ExitCode() == 0 && !errors.Is(err, exec.ErrWaitDelay) {
+		return -1
+	}
+	return c.ProcessState.ExitCode()
+}
+
+func (p *process) signal(s syscall.Signal) { p.command.Process.Signal(s) }
+
+// buffer is written by a process and read by its script.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// await waits until check holds and reports whether it did in time.
+func await(check func() bool) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if check() {
+			return true
+		}
+	}
+	return check()
+}
