@@ -39,15 +39,15 @@ type Catalog struct {
 	state atomic.Pointer[state] // nil until the first list is complete
 
 	// What follows belongs to Run.
-	cluster uint64                  // etcd's cluster id, as of the last list
-	behind  time.Time               // since when the watched member is behind the view; zero: it is not
-	broken  map[discovery.Key]int64 // keys whose value cannot be read, with their revision
-	emptied map[string]time.Time    // since when a known service has been empty
+	life     life      // of etcd, as of the last list
+	behind   time.Time // since when the watched member is behind the view; zero: it is not
+	ailing   ailing
+	departed departed
 
 	mu      sync.Mutex
 	events  eventLog
-	waiters map[string]chan struct{} // by folded name; "" is any change
-	trouble error                    // why the view is not being confirmed; nil: it is
+	waiters waiters
+	trouble error // why the view is not being confirmed; nil: it is
 	resyncs int
 }
 
@@ -73,8 +73,9 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 	}
 	return &Catalog{
 		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics,
-		broken: map[discovery.Key]int64{}, emptied: map[string]time.Time{},
-		waiters: map[string]chan struct{}{},
+		ailing:   ailing{log: o.Logger, metrics: o.Metrics, revisions: map[discovery.Key]int64{}},
+		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
+		waiters:  waiters{services: map[string]chan struct{}{}},
 	}
 }
 
@@ -99,17 +100,20 @@ func (c *Catalog) why() error {
 }
 
 // Changed returns a channel that is closed at the next change of a service, known or
-// not, whatever the case of its name; "" is any change of services or nodes.
+// not, whatever the case of its name; "" is any change of services or nodes. The
+// channel of a name that nothing is known of may be closed for another such name.
 func (c *Catalog) Changed(service string) <-chan struct{} {
-	service = discovery.FoldName(service)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ch, ok := c.waiters[service]
-	if !ok {
-		ch = make(chan struct{})
-		c.waiters[service] = ch
+	return c.waiters.of(discovery.FoldName(service), c.snapshot())
+}
+
+// snapshot is the newest; nil: there is none.
+func (c *Catalog) snapshot() *discovery.Snapshot {
+	if s := c.state.Load(); s != nil {
+		return s.snapshot
 	}
-	return ch
+	return nil
 }
 
 // Events returns the events after a revision of an epoch, oldest first. It has at
@@ -163,28 +167,4 @@ func (c *Catalog) setTrouble(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.trouble = err
-}
-
-// publish makes a snapshot the one that readers see, and wakes those who wait for a
-// service that changed. confirmed is a moment at which etcd had nothing newer.
-func (c *Catalog) publish(next *discovery.Snapshot, confirmed time.Time, changes []discovery.Change, events []discovery.Event) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.events.add(next, events)
-	c.state.Store(&state{next, confirmed})
-	c.metrics.revision.Set(float64(next.Revision()))
-	for _, change := range changes {
-		c.release(change.Key.Service)
-	}
-	if len(changes) > 0 {
-		c.release("")
-	}
-}
-
-// release wakes those who wait for a service; c.mu is held.
-func (c *Catalog) release(service string) {
-	if ch, ok := c.waiters[service]; ok {
-		close(ch)
-		delete(c.waiters, service)
-	}
 }

@@ -19,11 +19,15 @@ type eventLog struct {
 	events []discovery.Event
 }
 
-// add appends the events that led to a snapshot. A new epoch starts a new log, and so
-// does a revision that went back.
+// begin starts a new log: no event before leads to this snapshot.
+func (l *eventLog) begin(at *discovery.Snapshot) {
+	*l = eventLog{epoch: at.Epoch(), floor: at.Revision(), newest: at.Revision()}
+}
+
+// add appends the events that led to a snapshot. A new epoch starts a new log.
 func (l *eventLog) add(next *discovery.Snapshot, events []discovery.Event) {
-	if l.epoch != next.Epoch() || next.Revision() < l.newest || l.newest == 0 {
-		*l = eventLog{epoch: next.Epoch(), floor: next.Revision(), newest: next.Revision()}
+	if l.epoch != next.Epoch() {
+		l.begin(next)
 		return
 	}
 	l.newest = next.Revision()

@@ -48,7 +48,8 @@ func (m *Metrics) setBroken(n int) {
 	m.broken.Set(float64(n))
 }
 
-func (m *Metrics) size(s *discovery.Snapshot) {
+func (m *Metrics) shows(s *discovery.Snapshot) {
+	m.revision.Set(float64(s.Revision()))
 	m.services.Set(float64(s.ServiceCount()))
 	m.nodes.Set(float64(s.NodeCount()))
 }

@@ -14,9 +14,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// fetchMost is up to how many changed keys are read one by one after a gap; beyond,
-// everything is listed.
-const fetchMost = 500
+// Bounds of reading what changed after a gap.
+const (
+	fetchMost  = 500 // keys that are read one by one; beyond, everything is listed
+	fetchBatch = 100 // keys of one transaction; etcd takes at most 128
+)
 
 // follow brings the view up to date and then follows the watch until that ends, with
 // the reason. It calls steady when the watch has proved to work.
@@ -30,50 +32,72 @@ func (c *Catalog) follow(ctx context.Context, steady func()) error {
 // sync makes the view equal to what etcd holds at one revision.
 func (c *Catalog) sync(ctx context.Context) error {
 	started := time.Now()
-	epoch, err := c.epoch(ctx)
+	before := c.state.Load()
+	if before != nil {
+		c.life.revision = before.snapshot.Revision()
+	}
+	now, err := c.ask(ctx, c.life)
 	if err != nil {
 		return err
 	}
-	before, again := discovery.EmptySnapshot(), false
-	if s := c.state.Load(); s != nil {
-		before, again = s.snapshot, true
+	var changes int
+	switch why := now.startedOver(c.life); {
+	case before == nil:
+		changes, err = c.rebuild(ctx, discovery.EmptySnapshot(), now, started)
+	case why != "":
+		c.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
+			"why", why, "epoch", now.epoch, "epoch_before", before.snapshot.Epoch())
+		changes, err = c.rebuild(ctx, before.snapshot, now, started)
+	default:
+		changes, err = c.catchUp(ctx, before.snapshot, now, started)
 	}
-	another := again && before.Epoch() != epoch
-	if another {
-		c.log.Warn("etcd has begun another life: it was wiped, restored or replaced", "epoch", epoch, "before", before.Epoch())
-	}
-	changes, at, err := c.difference(ctx, before, again && !another)
 	if err != nil {
 		return err
 	}
-	c.cluster, c.behind = at.cluster, time.Time{}
-	c.apply(before.WithEpoch(epoch), at.revision, changes, started)
-	c.log.Info("catalog is in sync with etcd", "revision", at.revision, "changes", len(changes), "took", time.Since(started).Round(time.Millisecond))
-	if again {
-		c.mu.Lock()
-		c.resyncs++
-		c.mu.Unlock()
-		c.metrics.resyncs.Inc()
+	c.life, c.behind = now, time.Time{}
+	if before != nil {
+		c.countResync()
 	}
+	c.log.Info("catalog is in sync with etcd", "revision", c.state.Load().snapshot.Revision(),
+		"changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
 }
 
-// difference returns what has changed between a snapshot and what etcd holds now, in
-// the order of revisions. With trust, a key whose revision is the same is the same,
-// and only the keys are listed unless much has changed.
-func (c *Catalog) difference(ctx context.Context, before *discovery.Snapshot, trust bool) ([]discovery.Change, header, error) {
-	known := maps.Collect(before.Keys())
-	maps.Copy(known, c.broken)
-	var changes []discovery.Change
-	var at header
-	var err error
-	if trust {
-		changes, at, err = c.listChanged(ctx, known)
-	} else {
-		changes, at, err = c.listAll(ctx, known)
+func (c *Catalog) countResync() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resyncs++
+	c.metrics.resyncs.Inc()
+}
+
+// rebuild makes the view anew, since nothing that is known can be trusted. Services
+// that are not there any more stay known. It returns how many keys it read.
+func (c *Catalog) rebuild(ctx context.Context, before *discovery.Snapshot, now life, started time.Time) (int, error) {
+	b := builder{keys: c.keys, snapshot: discovery.EmptySnapshot().WithEpoch(now.epoch)}
+	from, to := c.keys.CatalogRange()
+	at, err := list(ctx, c.client, from, to, b.add)
+	if err = cmp.Or(err, now.same(at)); err != nil {
+		return 0, err
 	}
+	c.ailing.replace(b.broken)
+	next := b.finish(at.revision).KeepKnown(before)
+	c.departed.noteAll(next, started)
+	c.publishAnew(next, started)
+	return b.size, nil
+}
+
+// catchUp applies what has changed since a snapshot of the same life: a key whose
+// revision is the same is the same. It returns how many keys have changed.
+func (c *Catalog) catchUp(ctx context.Context, before *discovery.Snapshot, now life, started time.Time) (int, error) {
+	known := maps.Collect(before.Keys())
+	maps.Copy(known, c.ailing.revisions)
+	changed, at, err := c.listChanged(ctx, known)
+	if err = cmp.Or(err, now.same(at)); err != nil {
+		return 0, err
+	}
+	changes, err := c.readChanged(ctx, at.revision, changed)
 	if err != nil {
-		return nil, header{}, err
+		return 0, err
 	}
 	for key := range known { // what is left was not listed
 		changes = append(changes, discovery.Change{Key: key, Modified: at.revision})
@@ -81,7 +105,8 @@ func (c *Catalog) difference(ctx context.Context, before *discovery.Snapshot, tr
 	slices.SortFunc(changes, func(a, b discovery.Change) int {
 		return cmp.Or(cmp.Compare(a.Modified, b.Modified), compareKeys(a.Key, b.Key))
 	})
-	return changes, at, nil
+	c.apply(before.WithEpoch(now.epoch), at.revision, changes, started)
+	return len(changes), nil
 }
 
 // compareKeys orders keys: nodes first, so that a death is told by its node's record.
@@ -89,60 +114,49 @@ func compareKeys(a, b discovery.Key) int {
 	return cmp.Or(-cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Service, b.Service), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Node, b.Node))
 }
 
-// listAll lists everything, and takes what is listed out of known.
-func (c *Catalog) listAll(ctx context.Context, known map[discovery.Key]int64) ([]discovery.Change, header, error) {
-	var changes []discovery.Change
-	from, to := c.keys.CatalogRange()
-	at, err := list(ctx, c.client, from, to, func(kv *mvccpb.KeyValue) {
-		key := c.keys.Parse(string(kv.Key))
-		delete(known, key)
-		changes = append(changes, change(key, kv))
-	})
-	return changes, at, err
-}
-
-// listChanged lists the keys alone, takes those that are there out of known, and
-// fetches the values of those whose revision is another than known.
-func (c *Catalog) listChanged(ctx context.Context, known map[discovery.Key]int64) ([]discovery.Change, header, error) {
+// listChanged lists the keys without their values, takes those that are there out of
+// known, and returns those whose revision is another than known.
+func (c *Catalog) listChanged(ctx context.Context, known map[discovery.Key]int64) ([]string, header, error) {
 	var changed []string
 	from, to := c.keys.CatalogRange()
-	at, err := list(ctx, c.client, from, to, func(kv *mvccpb.KeyValue) {
-		key := c.keys.Parse(string(kv.Key))
-		if known[key] != kv.ModRevision && key.Kind != discovery.KeyOther {
-			changed = append(changed, string(kv.Key))
+	at, err := list(ctx, c.client, from, to, func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			key := parse(c.keys, kv.Key)
+			if known[key] != kv.ModRevision {
+				changed = append(changed, string(kv.Key))
+			}
+			delete(known, key)
 		}
-		delete(known, key)
 	}, clientv3.WithKeysOnly())
-	if err != nil || len(changed) == 0 {
-		return nil, at, err
-	}
-	if len(changed) > fetchMost {
-		return c.listAt(ctx, at, changed)
-	}
-	changes, err := c.fetch(ctx, at.revision, changed)
-	return changes, at, err
+	return changed, at, err
 }
 
-// listAt lists everything at a revision and keeps what is named.
-func (c *Catalog) listAt(ctx context.Context, at header, names []string) ([]discovery.Change, header, error) {
+// readChanged reads the named keys at a revision: one by one or, if they are many, by
+// listing everything.
+func (c *Catalog) readChanged(ctx context.Context, revision int64, names []string) ([]discovery.Change, error) {
+	if len(names) <= fetchMost {
+		return c.fetch(ctx, revision, names)
+	}
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
 		wanted[name] = true
 	}
 	var changes []discovery.Change
 	from, to := c.keys.CatalogRange()
-	_, err := list(ctx, c.client, from, to, func(kv *mvccpb.KeyValue) {
-		if wanted[string(kv.Key)] {
-			changes = append(changes, change(c.keys.Parse(string(kv.Key)), kv))
+	_, err := list(ctx, c.client, from, to, func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			if wanted[string(kv.Key)] {
+				changes = append(changes, change(parse(c.keys, kv.Key), kv))
+			}
 		}
-	}, clientv3.WithRev(at.revision))
-	return changes, at, err
+	}, clientv3.WithRev(revision))
+	return changes, err
 }
 
 // fetch reads some keys at a revision.
 func (c *Catalog) fetch(ctx context.Context, revision int64, names []string) ([]discovery.Change, error) {
 	var changes []discovery.Change
-	for batch := range slices.Chunk(names, 100) {
+	for batch := range slices.Chunk(names, fetchBatch) {
 		ops := make([]clientv3.Op, len(batch))
 		for n, name := range batch {
 			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))
@@ -155,52 +169,9 @@ func (c *Catalog) fetch(ctx context.Context, revision int64, names []string) ([]
 		}
 		for _, r := range txn.Responses {
 			for _, kv := range r.GetResponseRange().GetKvs() {
-				changes = append(changes, change(c.keys.Parse(string(kv.Key)), kv))
+				changes = append(changes, change(parse(c.keys, kv.Key), kv))
 			}
 		}
 	}
 	return changes, nil
-}
-
-// apply makes a new view of the changes and publishes it.
-func (c *Catalog) apply(before *discovery.Snapshot, revision int64, changes []discovery.Change, confirmed time.Time) {
-	next, events, broken := before.Apply(revision, changes)
-	c.noteBroken(changes, broken)
-	next = c.forget(next, changes)
-	c.publish(next, confirmed, changes, events)
-	c.metrics.size(next)
-}
-
-// noteBroken keeps track of the records that cannot be read, and logs each once.
-func (c *Catalog) noteBroken(changes []discovery.Change, broken []discovery.BrokenRecord) {
-	for _, change := range changes {
-		delete(c.broken, change.Key)
-	}
-	for _, b := range broken {
-		c.broken[b.Key] = b.Modified
-		c.log.Warn("record cannot be read; leaving it out", "error", b)
-	}
-	c.metrics.setBroken(len(c.broken))
-}
-
-// forget drops the services that have been empty for long.
-func (c *Catalog) forget(s *discovery.Snapshot, changes []discovery.Change) *discovery.Snapshot {
-	for _, change := range changes {
-		if service, ok := s.Service(change.Key.Service); ok && service.Empty() {
-			c.emptied[change.Key.Service] = time.Now()
-		} else {
-			delete(c.emptied, change.Key.Service)
-		}
-	}
-	var old []string
-	for name, since := range c.emptied {
-		if time.Since(since) > c.options.Remember {
-			old = append(old, name)
-			delete(c.emptied, name)
-		}
-	}
-	if len(old) == 0 {
-		return s
-	}
-	return s.Forget(old...)
 }

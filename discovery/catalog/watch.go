@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
-
-	"disc/discovery"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
@@ -59,7 +58,7 @@ func (c *Catalog) open(ctx context.Context, from int64) (*stream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	late := time.AfterFunc(silence, cancel)
 	defer late.Stop()
-	s, err := pb.NewWatchClient(c.client.ActiveConnection()).Watch(ctx, grpc.WaitForReady(true))
+	s, err := pb.NewWatchClient(c.client.ActiveConnection()).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err == nil {
 		first, end := c.keys.CatalogRange()
 		err = s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
@@ -108,7 +107,9 @@ func (c *Catalog) consume(ctx context.Context, s *stream, steady func()) error {
 			if err := c.take(s.drain(r), asked); err != nil {
 				return err
 			}
-			steady()
+			if !r.Created {
+				steady()
+			}
 			wait.Reset(c.quiet())
 			asked, waiting = time.Now(), false
 		case <-wait.C:
@@ -151,69 +152,9 @@ func (s *stream) askProgress() error {
 	return nil
 }
 
-func (c *Catalog) quiet() time.Duration {
-	if c.state.Load().snapshot.NodeCount() > largeFleet {
-		return quietLarge
-	}
-	return quiet
-}
-
 func watchEnded(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return errors.New("etcd closed the watch")
 	}
 	return fmt.Errorf("watch: %w", rpctypes.Error(err))
-}
-
-// take applies responses. asked is a moment before etcd made them.
-func (c *Catalog) take(responses []*pb.WatchResponse, asked time.Time) error {
-	before := c.state.Load().snapshot
-	var changes []discovery.Change
-	for _, r := range responses {
-		if err := c.check(r, before.Revision()); err != nil {
-			return err
-		}
-		for _, e := range r.Events {
-			changes = append(changes, c.event(e))
-		}
-	}
-	if len(changes) > 0 {
-		c.metrics.events.Add(float64(len(changes)))
-		c.apply(before, changes[len(changes)-1].Modified, changes, time.Now())
-	} else if c.behind.IsZero() {
-		// The revision of a progress notification is not taken over: etcd before 3.4.25
-		// could send one ahead of events (etcd-io/etcd#15220).
-		c.publish(before, asked, nil, nil)
-	}
-	c.setTrouble(nil)
-	return nil
-}
-
-// event turns an event of the watch into a change.
-func (c *Catalog) event(e *mvccpb.Event) discovery.Change {
-	key := c.keys.Parse(string(e.Kv.Key))
-	if e.Type == mvccpb.Event_DELETE {
-		return discovery.Change{Key: key, Modified: e.Kv.ModRevision}
-	}
-	return change(key, e.Kv)
-}
-
-// check returns why a response cannot be trusted. A member that lags behind the list
-// is given a moment; longer, its etcd has lost what the list showed.
-func (c *Catalog) check(r *pb.WatchResponse, reached int64) error {
-	switch at := r.Header.GetRevision(); {
-	case r.Canceled && r.CompactRevision != 0:
-		return fmt.Errorf("watch: revision %d is compacted", reached+1)
-	case r.Canceled:
-		return fmt.Errorf("watch: etcd canceled it: %s", r.CancelReason)
-	case r.Header.GetClusterId() != c.cluster:
-		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", c.cluster, r.Header.GetClusterId())
-	case at >= reached:
-		c.behind = time.Time{}
-	case c.behind.IsZero():
-		c.behind = time.Now()
-	case time.Since(c.behind) > silence:
-		return fmt.Errorf("watch: etcd's revision went back from %d to %d: it was wiped or restored", reached, at)
-	}
-	return nil
 }

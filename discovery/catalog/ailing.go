@@ -1,0 +1,75 @@
+package catalog
+
+import (
+	"log/slog"
+	"strings"
+
+	"disc/discovery"
+)
+
+// parse takes a key apart. An alien key, which is not of the layout, is a KeyOther
+// with all of the key as its id, so that it can be told from others. Load reports are
+// of the layout but not of the view.
+func parse(keys discovery.Keys, raw []byte) discovery.Key {
+	name := string(raw)
+	key := keys.Parse(name)
+	if key.Kind == discovery.KeyOther && !strings.Contains(name, "/load/") {
+		key.ID = name
+	}
+	return key
+}
+
+// separate returns the changes that make a view, and the alien keys as records that
+// cannot be read.
+func separate(changes []discovery.Change) (known []discovery.Change, alien []discovery.BrokenRecord) {
+	known = make([]discovery.Change, 0, len(changes))
+	for _, change := range changes {
+		switch {
+		case change.Key.Kind != discovery.KeyOther:
+			known = append(known, change)
+		case change.Key.ID != "" && change.Value != nil:
+			alien = append(alien, discovery.BrokenRecord{Key: change.Key, Modified: change.Modified,
+				Err: discovery.Errorf(discovery.ErrInvalid, "the key is not of disc's layout")})
+		}
+	}
+	return known, alien
+}
+
+// ailing are the keys that cannot be read, each with the revision at which it was
+// found so. It is logged when it begins to ail.
+type ailing struct {
+	log       *slog.Logger
+	metrics   *Metrics
+	revisions map[discovery.Key]int64
+}
+
+// update takes in changes and those of them that cannot be read.
+func (a *ailing) update(changes []discovery.Change, broken []discovery.BrokenRecord) {
+	was := map[discovery.Key]bool{}
+	for _, change := range changes {
+		if _, ok := a.revisions[change.Key]; ok {
+			was[change.Key] = true
+			delete(a.revisions, change.Key)
+		}
+	}
+	for _, b := range broken {
+		if _, again := a.revisions[b.Key]; !again && !was[b.Key] {
+			a.log.Warn("record cannot be read; leaving it out", "error", b)
+		}
+		a.revisions[b.Key] = b.Modified
+	}
+	a.metrics.setBroken(len(a.revisions))
+}
+
+// replace takes in all keys of a list that cannot be read.
+func (a *ailing) replace(broken []discovery.BrokenRecord) {
+	before := a.revisions
+	a.revisions = map[discovery.Key]int64{}
+	for _, b := range broken {
+		if _, again := before[b.Key]; !again {
+			a.log.Warn("record cannot be read; leaving it out", "error", b)
+		}
+		a.revisions[b.Key] = b.Modified
+	}
+	a.metrics.setBroken(len(a.revisions))
+}

@@ -1,0 +1,205 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var keys = discovery.NewKeys("test")
+
+// fixture is a catalog that runs, and a way to etcd for the test itself.
+type fixture struct {
+	*Catalog
+	t    *testing.T
+	etcd *clientv3.Client
+	log  *journal
+	stop func() // ends Run, and waits for it
+}
+
+// journal is what the catalog logs.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+// lines returns those that contain all words.
+func (j *journal) lines(words ...string) []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []string
+	for line := range strings.Lines(j.text.String()) {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// start runs a catalog over one endpoint, while the test itself uses another.
+func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
+	t.Helper()
+	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &journal{}}
+	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
+	client := etcdtest.Client(t, endpoint)
+	f.Catalog = New(client, keys, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	f.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(f.stop)
+	return f
+}
+
+// until waits for a condition.
+func (f *fixture) until(what string, holds func() bool) {
+	f.t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); !holds(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			f.t.Fatalf("waited a minute for: %s; health %+v\n%s", what, f.Health(), strings.Join(f.log.lines(), ""))
+		}
+	}
+}
+
+// settled waits until the view is what etcd holds, and returns it.
+func (f *fixture) settled() *discovery.Snapshot {
+	f.t.Helper()
+	truth, _ := f.truth()
+	want := show(truth)
+	f.until("the view of etcd's revision "+fmt.Sprint(truth.Revision()), func() bool {
+		return f.snapshot() != nil && show(f.snapshot()) == want
+	})
+	return f.snapshot()
+}
+
+func (f *fixture) truth() (*discovery.Snapshot, []discovery.BrokenRecord) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	s, broken, err := Load(ctx, f.etcd, keys, "")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return s, broken
+}
+
+// show writes down all that a snapshot holds of etcd's keys, but for services that are
+// only remembered.
+func show(s *discovery.Snapshot) string {
+	var b strings.Builder
+	encode := json.NewEncoder(&b)
+	var revisions []string
+	for key, revision := range s.Keys() {
+		revisions = append(revisions, fmt.Sprint(key, revision))
+	}
+	slices.Sort(revisions)
+	encode.Encode(revisions)
+	for service := range s.Services() {
+		if !service.Empty() {
+			fmt.Fprintln(&b, service.Name)
+			encode.Encode(service.Entries())
+		}
+	}
+	for node := range s.Nodes() {
+		encode.Encode(node)
+	}
+	return b.String()
+}
+
+// record is an instance's record.
+func record(service, id string) string {
+	return fmt.Sprintf(`{"service":%q,"id":%q,"address":"10.0.0.5","port":80,"owner":"o"}`, service, id)
+}
+
+func (f *fixture) put(key, value string) int64 {
+	f.t.Helper()
+	r, err := f.etcd.Put(f.ctx(), key, value)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+func (f *fixture) register(service, id string) int64 {
+	f.t.Helper()
+	return f.put(keys.Instance(service, id), record(service, id))
+}
+
+func (f *fixture) remove(key string) int64 {
+	f.t.Helper()
+	r, err := f.etcd.Delete(f.ctx(), key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+// ctx bounds a call of the test.
+func (f *fixture) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	f.t.Cleanup(cancel)
+	return ctx
+}
+
+// reached waits until the view is complete up to a revision.
+func (f *fixture) reached(revision int64) *discovery.Snapshot {
+	f.t.Helper()
+	f.until(fmt.Sprintf("revision %d", revision), func() bool {
+		return f.snapshot() != nil && f.snapshot().Revision() >= revision
+	})
+	return f.snapshot()
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// fill puts n instances of a service in transactions of 100.
+func fill(t testing.TB, client *clientv3.Client, service string, n int, value func(id string) string) {
+	t.Helper()
+	for first := 0; first < n; first += 100 {
+		var puts []clientv3.Op
+		for i := first; i < min(first+100, n); i++ {
+			id := fmt.Sprintf("i%06d", i)
+			puts = append(puts, clientv3.OpPut(keys.Instance(service, id), value(id)))
+		}
+		if _, err := client.Txn(context.Background()).Then(puts...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package etcdtest
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// Link is a way to an etcd that a test can break. Clients use its Endpoint.
+type Link struct {
+	listener net.Listener
+	to       string
+	copiers  sync.WaitGroup
+
+	mu       sync.Mutex
+	open     map[net.Conn]chan struct{} // clients' connections; closed at their end
+	requests chan struct{}              // closed: requests pass
+	answers  chan struct{}              // closed: answers pass
+}
+
+// StartLink leads to an endpoint until the test ends.
+func StartLink(t testing.TB, endpoint string) *Link {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Link{listener: listener, to: endpoint, open: map[net.Conn]chan struct{}{}, requests: closed(), answers: closed()}
+	l.copiers.Go(l.accept)
+	t.Cleanup(func() {
+		listener.Close()
+		l.Cut()
+		l.copiers.Wait()
+	})
+	return l
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// Endpoint is the address that clients connect to, host:port.
+func (l *Link) Endpoint() string { return l.listener.Addr().String() }
+
+// Cut ends all connections. New ones are taken.
+func (l *Link) Cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn, end := range l.open {
+		conn.Close()
+		close(end)
+		delete(l.open, conn)
+	}
+}
+
+// HoldAnswers lets requests pass and holds what is answered, until Mend or Cut.
+func (l *Link) HoldAnswers() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers = make(chan struct{})
+}
+
+// Freeze holds all that is sent either way, until Mend or Cut.
+func (l *Link) Freeze() {
+	l.HoldAnswers()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests = make(chan struct{})
+}
+
+// Mend lets everything pass again, what was held first.
+func (l *Link) Mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, gate := range []chan struct{}{l.requests, l.answers} {
+		select {
+		case <-gate:
+		default:
+			close(gate)
+		}
+	}
+}
+
+func (l *Link) accept() {
+	for {
+		client, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", l.to)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		end := make(chan struct{})
+		l.mu.Lock()
+		l.open[client] = end
+		l.mu.Unlock()
+		l.copiers.Go(func() { l.copy(server, client, end, &l.requests) })
+		l.copiers.Go(func() { l.copy(client, server, end, &l.answers) })
+	}
+}
+
+// copy passes on what comes from one side while its gate is open.
+func (l *Link) copy(to, from net.Conn, end chan struct{}, gate *chan struct{}) {
+	defer to.Close()
+	defer from.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		open := *gate
+		l.mu.Unlock()
+		select {
+		case <-open:
+		case <-end:
+			return
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
