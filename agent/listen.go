@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"disc/agent/httpapi"
 	"disc/config"
 )
 
@@ -27,6 +28,7 @@ func listen(c config.HTTP) (listeners []net.Listener, err error) {
 		if err != nil {
 			return nil, explainListen("http.listen", c.Listen, err)
 		}
+		l = httpapi.LimitListener(l) // below TLS: the server must see TLS connections as such
 		if c.TLS.Cert != "" {
 			if _, err := (certificate(c.TLS))(nil); err != nil {
 				l.Close()
@@ -41,7 +43,7 @@ func listen(c config.HTTP) (listeners []net.Listener, err error) {
 		if err != nil {
 			return listeners, err
 		}
-		listeners = append(listeners, l)
+		listeners = append(listeners, httpapi.LimitListener(l))
 	}
 	if len(listeners) == 0 {
 		return nil, errors.New("nothing to listen on: set http.listen or http.socket")

@@ -38,17 +38,19 @@ func (a *API) NewServer() *http.Server {
 	return s
 }
 
-// LimitListener limits a listener to [MaxConnections].
+// LimitListener limits a listener to [MaxConnections]. TLS goes on top of it: the
+// server speaks HTTP/2 only where the connections that it accepts are TLS's own.
 func LimitListener(l net.Listener) net.Listener { return netutil.LimitListener(l, MaxConnections) }
 
-// Serve answers what comes in on a listener until ctx ends. Then it lets the answers
+// Serve answers what comes in on a listener, which is to be limited with
+// [LimitListener], until ctx ends. Then it lets the answers
 // under way finish, for 5 s at most, and closes the listener. It returns nil when ctx
 // ended it.
 func (a *API) Serve(ctx context.Context, l net.Listener) error {
 	s := a.NewServer()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := s.Serve(LimitListener(l)); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 		}
 		return nil

@@ -2,10 +2,13 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +140,42 @@ func TestUnixSocket(t *testing.T) {
 		t.Error(err)
 	}
 	s.do("GET /v1/lookup/web", "", "Host: whatever.example").want(t, 200)
+}
+
+func TestTLS(t *testing.T) {
+	example := httptest.NewUnstartedServer(nil) // for its certificate
+	example.EnableHTTP2 = true
+	example.StartTLS()
+	defer example.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	a := withWebs(1).api(t, Options{})
+	go func() { served <- a.Serve(ctx, tls.NewListener(LimitListener(l), example.TLS)) }()
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		transport := example.Client().Transport.(*http.Transport).Clone()
+		transport.ForceAttemptHTTP2 = protocol == "HTTP/2.0"
+		if !transport.ForceAttemptHTTP2 {
+			transport.TLSClientConfig.NextProtos = []string{"http/1.1"}
+		}
+		client := &http.Client{Transport: transport}
+		resp, err := client.Get("https://" + l.Addr().String() + "/v1/lookup/web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.Proto != protocol || resp.StatusCode != 200 {
+			t.Errorf("%s: %s %s", protocol, resp.Proto, resp.Status)
+		}
+		client.CloseIdleConnections()
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestServeFailsWithItsListener(t *testing.T) {
