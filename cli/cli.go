@@ -26,7 +26,7 @@ func Main(ctx context.Context, args []string, io *IO) int {
 	root.SetIn(io.In)
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -34,6 +34,9 @@ func Main(ctx context.Context, args []string, io *IO) int {
 		err = usage(err)
 	}
 	a.report(err)
+	if e := (*usageError)(nil); errors.As(err, &e) {
+		fmt.Fprintf(a.io.Err, "      see '%s --help'\n", cmd.CommandPath())
+	}
 	return exitCode(err)
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"disc/discovery"
 )
@@ -15,6 +16,8 @@ const (
 	exitNotFound = 3
 	exitTimedOut = 4
 	exitConflict = 5
+
+	exitInterrupted = 128 + int(syscall.SIGINT)
 )
 
 // errTimedOut: what was waited for did not come in time.
@@ -30,6 +33,7 @@ var exitCodes = []struct {
 	{discovery.ErrNotFound, exitNotFound},
 	{discovery.ErrConflict, exitConflict},
 	{context.DeadlineExceeded, exitTimedOut},
+	{context.Canceled, exitInterrupted},
 }
 
 func exitCode(err error) int {

@@ -169,6 +169,8 @@ func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
 	for {
 		answer, view, err := agent.Lookup(ctx, name, lookup)
 		switch {
+		case errors.Is(ctx.Err(), context.Canceled):
+			return ctx.Err()
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w after %v: %s", errTimedOut, o.timeout, last)
 		case err == nil && len(answer.Endpoints) >= o.least:
