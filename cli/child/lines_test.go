@@ -1,0 +1,105 @@
+package child_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what must come; nothing depends on it but how
+// soon a failure is noticed.
+const patience = 20 * time.Second
+
+// lines collects what a process writes.
+type lines struct {
+	mu      sync.Mutex
+	text    strings.Builder
+	changed chan struct{}
+}
+
+func newLines() *lines { return &lines{changed: make(chan struct{})} }
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(b)
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return len(b), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// await waits for a whole line with a prefix and returns it.
+func (l *lines) await(t *testing.T, prefix string) string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		l.mu.Lock()
+		text, changed := l.text.String(), l.changed
+		l.mu.Unlock()
+		whole := text[:strings.LastIndexByte(text, '\n')+1]
+		for line := range strings.Lines(whole) {
+			if strings.HasPrefix(line, prefix) {
+				return strings.TrimSuffix(line, "\n")
+			}
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("no line begins with %q in:\n%s", prefix, text)
+		}
+	}
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// exists reports whether there is a process, a zombie too.
+func exists(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+// runs reports whether there is a process that is no zombie. Where nobody reaps
+// orphans, as in some containers, the dead stay zombies of the system.
+func runs(pid int) bool {
+	fields := stat(pid)
+	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
+}
+
+func parent(pid int) int {
+	fields := stat(pid)
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(fields[1])
+	return parent
+}
+
+// stat returns what proc(5) says of a process, from its state on; nothing when it is
+// gone.
+func stat(pid int) []string {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil
+	}
+	_, after, _ := strings.Cut(string(line), ") ")
+	return strings.Fields(after)
+}
