@@ -20,7 +20,9 @@ func (c *Catalog) take(responses []*pb.WatchResponse, asked time.Time) error {
 			return err
 		}
 		for _, e := range r.Events {
-			changes = append(changes, c.event(e))
+			if e.Kv.ModRevision > before.Revision() { // the first answer has what the view has
+				changes = append(changes, c.event(e))
+			}
 		}
 	}
 	switch {

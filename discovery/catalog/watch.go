@@ -35,7 +35,7 @@ type stream struct {
 
 // watch follows the changes after the view until the stream ends, with the reason.
 func (c *Catalog) watch(ctx context.Context, steady func()) error {
-	s, err := c.open(ctx, c.state.Load().snapshot.Revision()+1)
+	s, err := c.open(ctx, c.snapshot().Revision())
 	if err != nil {
 		return fmt.Errorf("open watch: %w", err)
 	}
@@ -53,7 +53,8 @@ func (c *Catalog) watch(ctx context.Context, steady func()) error {
 	return c.consume(ctx, s, steady)
 }
 
-// open starts a watch of the catalog's range from a revision.
+// open starts a watch of the catalog's range from a revision, which the view has. From
+// the next one, etcd 3.5 and newer would not tell of progress until there is a next one.
 func (c *Catalog) open(ctx context.Context, from int64) (*stream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	late := time.AfterFunc(silence, cancel)

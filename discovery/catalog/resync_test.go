@@ -1,0 +1,386 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// kept is an etcd whose data outlives it. Its writes are not synced to disk: no test
+// pulls the plug.
+func kept(dir, listen string) devetcd.Options {
+	return devetcd.Options{Dir: dir, Listen: listen, Configure: func(c *embed.Config) { c.UnsafeNoFsync = true }}
+}
+
+// linked runs a catalog over a link that the test can break.
+func linked(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
+	t.Helper()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	return start(t, s.Endpoint(), link.Endpoint(), o), link
+}
+
+// changes returns how many keys were read at each synchronisation.
+func (f *fixture) changes() []string {
+	var all []string
+	for _, line := range f.log.lines("in sync") {
+		_, after, _ := strings.Cut(line, "changes=")
+		count, _, _ := strings.Cut(after, " ")
+		all = append(all, count)
+	}
+	return all
+}
+
+// After a gap, what has changed is read and nothing else, and it makes the events that
+// the watch would have made.
+func TestGap(t *testing.T) {
+	t.Parallel()
+	for _, gap := range []struct {
+		name    string
+		compact bool
+		more    int // further keys that change
+	}{{"short", false, 0}, {"compacted", true, 0}, {"long", false, fetchMost + 1}} {
+		f, link := linked(t, Options{MakeEpoch: true})
+		fill(t, f.etcd, "web", 1200, func(id string) string { return record("web", id) })
+		f.put(keys.Instance("web", "junk"), "junk")
+		f.register("db", "zz")
+		from := f.reached(f.put(keys.Node("n1", "o"), `{"node":"n1","agent":"o"}`))
+		f.until("one list", func() bool { return len(f.changes()) >= 1 })
+		known := len(f.changes())
+
+		link.Freeze()
+		f.remove(keys.Instance("web", "i000000"))
+		f.register("web", "i000001")
+		fill(t, f.etcd, "db", gap.more, func(id string) string { return record("db", id) })
+		last := f.register("new", "a")
+		if gap.compact {
+			if _, err := f.etcd.Compact(f.ctx(), last); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db, web := f.Changed("db"), f.Changed("web")
+		link.Cut()
+		link.Mend()
+		view := f.reached(last)
+		f.settled()
+		if got := f.changes(); len(got) != known+1 || got[known] != fmt.Sprint(3+gap.more) {
+			t.Errorf("%s: changes read at each list %v, want %d at the last", gap.name, got, 3+gap.more)
+		}
+		if !isClosed(web) || isClosed(db) != (gap.more > 0) {
+			t.Errorf("%s: web woken %v, db woken %v", gap.name, isClosed(web), isClosed(db))
+		}
+		replayed(t, f, from, view)
+	}
+}
+
+// replayed checks that the events after a snapshot lead to the next.
+func replayed(t *testing.T, f *fixture, from, to *discovery.Snapshot) {
+	t.Helper()
+	events, ok := f.Events(from.Epoch(), from.Revision())
+	if !ok {
+		t.Fatalf("no events after %d", from.Revision())
+	}
+	shown := map[string]int64{}
+	for service := range from.Services() {
+		for _, e := range service.Entries() {
+			shown[service.Name+"/"+e.ID] = e.Revision
+		}
+	}
+	last := from.Revision()
+	for _, e := range events {
+		if e.Revision > to.Revision() {
+			break
+		}
+		if e.Revision < last {
+			t.Fatalf("event of revision %d after %d", e.Revision, last)
+		}
+		last = e.Revision
+		if name := e.Service + "/" + e.ID; e.Type == discovery.EventPut {
+			shown[name] = e.Entry.Revision
+		} else {
+			delete(shown, name)
+		}
+	}
+	for service := range to.Services() {
+		for _, e := range service.Entries() {
+			name := service.Name + "/" + e.ID
+			if shown[name] != e.Revision {
+				t.Errorf("%s is at %d by the events, at %d in the view", name, shown[name], e.Revision)
+			}
+			delete(shown, name)
+		}
+	}
+	if len(shown) > 0 {
+		t.Errorf("by the events, these are there too: %v", shown)
+	}
+}
+
+// etcd comes back with its data: nothing is read again but the keys.
+func TestRestartedEtcd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := etcdtest.StartWith(t, kept(dir, ""))
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true})
+	fill(t, f.etcd, "web", 10, func(id string) string { return record("web", id) })
+	before := f.settled()
+	web := mustService(t, before, "web")
+	s.Close()
+	f.until("the loss to be noticed", func() bool { return f.Health().Err != nil })
+	if v, err := f.View(); err != nil || v.Snapshot.Epoch() != before.Epoch() || mustService(t, v.Snapshot, "web") != web {
+		t.Errorf("without etcd, the view is %v, %v", v, err)
+	}
+	etcdtest.StartWith(t, kept(dir, s.Endpoint()))
+	f.until("etcd is back", func() bool { return f.Health().Err == nil && f.Health().Resyncs > 0 })
+	if now := f.settled(); now.Epoch() != before.Epoch() || mustService(t, now, "web") != web {
+		t.Errorf("epoch %q after %q; web is the same: %v", now.Epoch(), before.Epoch(), mustService(t, now, "web") == web)
+	}
+}
+
+// etcd comes back without its data. Services stay known; readers start over.
+func TestWipedEtcd(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true})
+	for n := range 20 {
+		f.register("web", fmt.Sprint("w", n))
+	}
+	f.register("db", "a")
+	before := f.settled()
+	web, unknown := f.Changed("web"), f.Changed("nobody")
+	s.Close()
+	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
+	f.register("web", "w7")
+	f.until("the new life", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	now := f.settled()
+	if db := mustService(t, now, "db"); !db.Empty() || db.Revision > now.Revision() {
+		t.Errorf("db has %d instances at revision %d of %d", len(db.Entries()), db.Revision, now.Revision())
+	}
+	if revision := mustService(t, now, "web").Revision; revision > now.Revision() {
+		t.Errorf("web is at revision %d of %d", revision, now.Revision())
+	}
+	if !isClosed(web) || !isClosed(unknown) {
+		t.Error("not everybody was woken")
+	}
+	for _, after := range []int64{0, 1, before.Revision()} {
+		if _, ok := f.Events(before.Epoch(), after); ok {
+			t.Errorf("readers of the old life go on at %d", after)
+		}
+	}
+	// Beyond the old life's revision, too.
+	for f.snapshot().Revision() <= before.Revision() {
+		f.reached(f.register("web", "w8"))
+	}
+	if _, ok := f.Events(before.Epoch(), before.Revision()); ok {
+		t.Error("readers of the old life go on once the new one is longer")
+	}
+	replayed(t, f, now, f.settled())
+}
+
+// etcd comes back from a backup: the epoch is the old one, and the revisions since
+// repeat with other values, or lead beyond what was seen before anybody looks.
+func TestRestoredEtcd(t *testing.T) {
+	t.Parallel()
+	for _, longer := range []bool{false, true} {
+		dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+		s := etcdtest.StartWith(t, kept(dir, ""))
+		link := etcdtest.StartLink(t, s.Endpoint())
+		f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true})
+		f.register("web", "a")
+		f.put(keys.Instance("web", "b"), record("web", "b"))
+		old := f.settled()
+		s.Close()
+		if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		s = etcdtest.StartWith(t, kept(dir, s.Endpoint()))
+		f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "81", 1))
+		f.reached(f.register("gone", "a"))
+		before := f.settled()
+
+		link.Freeze()
+		s.Close()
+		s = etcdtest.StartWith(t, kept(backup, s.Endpoint()))
+		for n := range 5 {
+			if longer {
+				f.register("web", fmt.Sprint("c", n))
+			}
+		}
+		f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "82", 1))
+		link.Cut()
+		link.Mend()
+		now := f.settled()
+		if another := now.Epoch() != old.Epoch(); another == longer {
+			t.Errorf("longer %v: another epoch %v", longer, another)
+		}
+		if b, _ := mustService(t, now, "web").Entry("b"); b.Port != 82 {
+			t.Errorf("longer %v: b is at port %d", longer, b.Port)
+		}
+		if _, ok := f.Events(before.Epoch(), before.Revision()); ok && !longer {
+			t.Error("readers of the lost revisions go on")
+		}
+		f.reached(f.register("web", "after"))
+		f.settled()
+	}
+}
+
+func TestEpochIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	var all []*fixture
+	for range 5 {
+		all = append(all, start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true}))
+	}
+	reader := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	for _, f := range append(all, reader) {
+		f.until("a view", func() bool { return f.snapshot() != nil })
+	}
+	for _, f := range all {
+		if epoch := f.snapshot().Epoch(); epoch == "" || epoch != all[0].snapshot().Epoch() {
+			t.Errorf("epochs %q and %q", epoch, all[0].snapshot().Epoch())
+		}
+	}
+	got, err := reader.etcd.Get(t.Context(), keys.Epoch())
+	if err != nil || len(got.Kvs) != 1 || got.Kvs[0].Version != 1 {
+		t.Errorf("the epoch's key is %v, %v", got.Kvs, err)
+	}
+}
+
+// One that may not write makes no epoch, and takes one that comes later for the life
+// that it knows.
+func TestEpochThatComesLater(t *testing.T) {
+	t.Parallel()
+	f, link := linked(t, Options{})
+	f.register("web", "a")
+	f.settled()
+	if got, err := f.etcd.Get(t.Context(), keys.Epoch()); err != nil || len(got.Kvs) > 0 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	f.put(keys.Epoch(), "first")
+	link.Cut()
+	f.until("the epoch", func() bool { return f.snapshot().Epoch() == "first" })
+	if lines := f.log.lines("started over"); len(lines) > 0 {
+		t.Error(lines)
+	}
+}
+
+// While nothing comes from etcd the view ages, and then it is young again.
+func TestFrozenEtcd(t *testing.T) {
+	t.Parallel()
+	f, link := linked(t, Options{StaleAfter: 3 * time.Second})
+	f.register("web", "a")
+	f.settled()
+	link.Freeze()
+	frozen := time.Now()
+	f.until("a stale view", func() bool {
+		v, err := f.View()
+		if err != nil || v.Snapshot.ServiceCount() != 1 {
+			t.Fatalf("view %v, %v", v, err)
+		}
+		return v.Stale
+	})
+	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+quiet+time.Second {
+		t.Errorf("age %v, %v after the freeze", v.Age, time.Since(frozen))
+	}
+	f.until("the watch to be given up", func() bool { return f.Health().Err != nil })
+	last := f.register("web", "b")
+	link.Mend()
+	f.reached(last)
+	f.until("a young view", func() bool {
+		v, _ := f.View()
+		return !v.Stale && v.Age < 3*time.Second
+	})
+	f.until("a good conscience", func() bool { return f.Health().Err == nil })
+}
+
+// Without changes the view is confirmed again and again.
+func TestQuietEtcd(t *testing.T) {
+	t.Parallel()
+	f := begin(t, Options{})
+	f.register("web", "a")
+	f.settled()
+	for range 2 {
+		confirmed := f.state.Load().confirmed
+		f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
+	}
+	if h := f.Health(); h.Resyncs != 0 || h.Err != nil {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestStartedOver(t *testing.T) {
+	before := life{header{cluster: 1, term: 2, revision: 30}, "e"}
+	for _, test := range []struct {
+		now  life
+		want string
+	}{
+		{life{header{1, 2, 30}, "e"}, ""},
+		{life{header{1, 3, 31}, "e"}, ""},
+		{life{header{1, 2, 30}, "f"}, "the epoch is another"},
+		{life{header{1, 2, 30}, ""}, "the epoch is another"},
+		{life{header{9, 2, 30}, "e"}, "the cluster id is another"},
+		{life{header{1, 2, 29}, "e"}, "the revision went back"},
+		{life{header{1, 1, 31}, "e"}, "the term went back"},
+	} {
+		if got := test.now.startedOver(before); got != test.want {
+			t.Errorf("%+v: %q, want %q", test.now, got, test.want)
+		}
+	}
+}
+
+// The first answers of a member may be older than the list, for a moment.
+func TestLaggingMember(t *testing.T) {
+	c := New(nil, keys, Options{})
+	c.life.cluster = 1
+	c.publishAnew(mustApply(100), time.Now().Add(-time.Hour))
+	answer := func(revision int64) error { return c.take(progress(1, revision), time.Now()) }
+	if err := answer(90); err != nil || c.Health().Err == nil {
+		t.Fatalf("behind: %v, health %+v", err, c.Health())
+	}
+	if v, _ := c.View(); v.Age < time.Minute {
+		t.Error("a member that is behind confirms the view")
+	}
+	if err := answer(100); err != nil || c.Health().Err != nil {
+		t.Fatalf("caught up: %v, health %+v", err, c.Health())
+	}
+	if v, _ := c.View(); v.Age > time.Minute {
+		t.Error("the view is not confirmed")
+	}
+	answer(90)
+	c.behind = c.behind.Add(-silence - 1)
+	if err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
+		t.Errorf("behind for long: %v", err)
+	}
+	if err := c.take(progress(2, 100), time.Now()); err == nil || !strings.Contains(err.Error(), "another etcd") {
+		t.Errorf("another cluster: %v", err)
+	}
+}
+
+func mustApply(revision int64) *discovery.Snapshot {
+	s, _, _ := discovery.EmptySnapshot().Apply(revision, nil)
+	return s
+}
+
+// Two members, one of which hangs: the catalog finds the other.
+func TestHungMember(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	good, hung := etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
+	hung.Freeze()
+	f := &fixture{t: t, etcd: etcdtest.Client(t, s.Endpoint()), log: &journal{}}
+	f.Catalog = New(etcdtest.Client(t, hung.Endpoint(), good.Endpoint()), keys, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- f.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	f.reached(f.register("web", "a"))
+}
