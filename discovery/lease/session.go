@@ -201,7 +201,7 @@ func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) 
 	case <-k.answers:
 		k.drop()
 		// A member that goes takes the streams of many agents along.
-		return wait(ctx, rand.N(min(interval/2, time.Second)+1))
+		return s.pause(ctx, k, rand.N(min(interval/2, time.Second)+1))
 	case <-ctx.Done():
 	}
 	return ctx.Err() == nil
@@ -214,7 +214,7 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 		sent := uptime()
 		ttl, err := k.renew(ctx, s.patience(retry.Failures()))
 		if err == nil {
-			if retry.Failures() > 1 {
+			if ttl > 0 && retry.Failures() > 1 {
 				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
 			}
 			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
@@ -230,17 +230,11 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 		if retry.Failures() < max(2, len(s.client.Endpoints())) {
 			continue // once around without delay
 		}
-		if !wait(ctx, min(retry.Next(), s.ttl/5)) {
+		select {
+		case <-time.After(min(retry.Next(), s.ttl/5)):
+		case <-s.doubt: // whoever doubts has heard from etcd
+		case <-ctx.Done():
 			return Lease{}, ctx.Err()
 		}
 	}
-}
-
-// wait waits for d. It reports false when ctx ends.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
 }
