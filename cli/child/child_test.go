@@ -131,14 +131,17 @@ func TestStop(t *testing.T) {
 	s.stdout.await(t, "bye")
 }
 
+// A stopped command would not see TERM.
 func TestStopOfStopped(t *testing.T) {
-	s := start(t, long, "sleep", "1000")
+	s := start(t, long, "sh", "-c", `trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done`)
 	pid := s.pid("command")
+	s.stdout.await(t, "ready")
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the command is stopped", func() bool { return stat(pid)[0] == "T" })
 	s.send(syscall.SIGTERM)
-	if got := s.code(); got != 128+15 {
+	if got := s.code(); got != 9 {
 		t.Errorf("got exit code %d", got)
 	}
 }
