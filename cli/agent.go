@@ -57,6 +57,15 @@ func (a *app) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(a.io.Err, o))
 }
 
+// warnings writes what a command's parts warn of to stderr; with -v all that they say.
+func (a *app) warnings() *slog.Logger {
+	level := slog.LevelWarn
+	if a.config.CLI.Verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.io.Err, &slog.HandlerOptions{Level: level}))
+}
+
 // reloadOnHangup reloads the settings at each SIGHUP. It returns what ends that.
 func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config.Config, error)) (stop func()) {
 	hangup := make(chan os.Signal, 1)

@@ -4,7 +4,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 
 	"disc/config"
 
@@ -51,14 +50,4 @@ func (i *IO) paint(text string) string {
 		return text
 	}
 	return colour + text + reset
-}
-
-// printable makes a text safe to show: control characters could steer the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || !unicode.IsPrint(r) && r != ' ' {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
 }

@@ -2,7 +2,7 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -36,7 +36,9 @@ func (a *app) listCommand() *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List services, or the instances of one",
 		Long: `List services, or the instances of one, as etcd has them. When etcd cannot be
-reached, this host's agent is asked, and stderr says so.`,
+reached, this host's agent is asked, and stderr says so.
+
+A list without anything in it is no failure: the exit code is 0.`,
 		Example: `  disc list
   disc list web -o wide
   disc list web -l v2 --status critical
@@ -97,7 +99,7 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 	case o.service == "" && o.narrows():
 		return usage(fmt.Errorf("name a SERVICE whose instances to select"))
 	case o.watch:
-		return a.listAndFollow(ctx, o, selects)
+		return a.listAndFollow(ctx, o.service, selects)
 	case o.allNamespaces:
 		return a.listNamespaces(ctx)
 	case o.service == "":
@@ -111,12 +113,12 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 		return show(a, serviceListing(services))
 	}
 	entries, err := a.instances(ctx, o.service)
-	if err != nil {
+	if err != nil && !errors.Is(err, discovery.ErrNotFound) { // of a service without instances etcd knows nothing
 		return err
 	}
 	entries = slices.DeleteFunc(entries, func(e discovery.Entry) bool { return !selects(&e) })
 	if len(entries) == 0 {
-		a.note("no such instances of service %q", o.service)
+		a.note("no such instances of service %q in namespace %q", o.service, a.config.Namespace)
 	}
 	return show(a, entryListing(entries))
 }
@@ -129,7 +131,7 @@ func serviceListing(services []api.Service) listing[api.Service] {
 			{header: "HEALTHY", value: func(s api.Service) string { return strconv.Itoa(s.Healthy) }},
 			{header: "TOTAL", value: func(s api.Service) string { return strconv.Itoa(s.Total) }},
 			{header: "TAGS", value: func(s api.Service) string { return strings.Join(s.Tags, ",") }},
-			{header: "REVISION", wide: true, value: func(s api.Service) string { return strconv.FormatInt(s.Revision, 10) }},
+			{header: "REVISION", value: func(s api.Service) string { return strconv.FormatInt(s.Revision, 10) }},
 		},
 		name: func(s api.Service) string { return s.Service },
 	}
@@ -239,34 +241,4 @@ func namespaces(ctx context.Context, client *clientv3.Client) ([]string, error) 
 		}
 		from = discovery.Namespaces() + name + "0" // '0' follows '/'
 	}
-}
-
-// listAndFollow shows the instances that are there, and then each change on a line.
-func (a *app) listAndFollow(ctx context.Context, o listOptions, selects func(*discovery.Entry) bool) error {
-	asJSON := a.config.CLI.Output == "json" || a.config.CLI.Output == "jsonl"
-	for e, err := range a.follow(ctx, o.service) {
-		if err != nil {
-			return err
-		}
-		switch {
-		case asJSON:
-			err = json.NewEncoder(a.io.Out).Encode(e)
-		case e.Type == api.EventReset:
-			var entries []discovery.Entry
-			for _, i := range e.Instances {
-				if selects(i) {
-					entries = append(entries, *i)
-				}
-			}
-			l := entryListing(entries)
-			l.columns[0] = column[discovery.Entry]{header: "INSTANCE", value: target}
-			err = show(a, l)
-		case e.Instance == nil || selects(e.Instance):
-			_, err = fmt.Fprintln(a.io.Out, changeLine(e))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

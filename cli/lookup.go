@@ -56,6 +56,8 @@ func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) erro
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
 	answer, view, err := agent.Lookup(ctx, name, o)
 	if err != nil {
 		return err

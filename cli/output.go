@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"text/template"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -61,22 +60,28 @@ func (l listing[T]) value() any {
 	return l.items
 }
 
-func (l listing[T]) json(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(l.value())
-}
+func (l listing[T]) json(w io.Writer) error { return writeJSON(w, l.value(), "  ") }
 
 func (l listing[T]) jsonLines(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
 	for _, item := range l.items {
-		if err := e.Encode(item); err != nil {
+		if err := writeJSON(w, item, ""); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeJSON writes a value on a line, or indented on several.
+func writeJSON(w io.Writer, value any, indent string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", indent)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return err
+	}
+	_, err := w.Write(escapeControls(b.Bytes()))
+	return err
 }
 
 // yaml writes what json writes, field by field in the same order.
@@ -130,10 +135,11 @@ func (l listing[T]) template(w io.Writer, text string) error {
 		if err := d.Decode(&fields); err != nil {
 			return err
 		}
-		if err := t.Execute(w, fields); err != nil {
+		var line strings.Builder
+		if err := t.Execute(&line, fields); err != nil {
 			return usage(err)
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintln(w, printableText(line.String()))
 	}
 	return nil
 }
@@ -177,7 +183,7 @@ func writeRows(out *IO, rows [][]string) error {
 			if n == len(width) {
 				width = append(width, 0)
 			}
-			width[n] = max(width[n], utf8.RuneCountInString(text))
+			width[n] = max(width[n], displayWidth(text))
 		}
 	}
 	var b strings.Builder
@@ -186,7 +192,7 @@ func writeRows(out *IO, rows [][]string) error {
 		for n, text := range row {
 			line.WriteString(out.paint(text))
 			if n < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", width[n]-utf8.RuneCountInString(text)+2))
+				line.WriteString(strings.Repeat(" ", width[n]-displayWidth(text)+2))
 			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")

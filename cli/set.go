@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -116,9 +115,6 @@ func (o *setOptions) validate() error {
 	if !o.static() && o.weight == nil && o.tags == nil && len(o.meta) == 0 && o.state == "" {
 		errs = append(errs, errors.New("nothing to set: give an address, --state, --weight, --tag or --meta"))
 	}
-	if o.static() && o.state != "" {
-		errs = append(errs, errors.New("--state overrides an instance: make the static entry first, then set its state without an address"))
-	}
 	if o.weight != nil && (*o.weight < 0 || *o.weight > discovery.MaxWeight) {
 		errs = append(errs, fmt.Errorf("--weight %d is out of range; use 0 to %d", *o.weight, discovery.MaxWeight))
 	}
@@ -133,18 +129,36 @@ func (o *setOptions) validate() error {
 	return errors.Join(errs...)
 }
 
+// check finds what is wrong with the edit itself, before etcd is asked for what it is an
+// edit of.
+func (o *setOptions) check(edit func(discovery.Instance) (discovery.Instance, error)) error {
+	if !o.static() {
+		v, err := o.override(discovery.Override{})
+		return errors.Join(err, v.Validate())
+	}
+	i, err := edit(discovery.Instance{Service: o.service, ID: o.id, Address: "localhost", Weight: 1, Slots: 1, Status: discovery.Passing})
+	return errors.Join(err, i.Validate())
+}
+
 func (a *app) set(ctx context.Context, o setOptions) error {
 	if strings.Contains(o.service, ".") {
 		a.note("service %q has a dot in its name: DNS cannot reach it, /v1/services and this command can", o.service)
 	}
 	edit, err := o.staticEdit(a.io.In)
+	if err == nil {
+		err = o.check(edit)
+	}
 	if err != nil {
 		return err
 	}
 	change, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (entry.Change, error) {
 		editor := entry.Editor{Client: client, Keys: a.keys()}
 		if o.static() {
-			return editor.PutStatic(ctx, o.service, o.id, edit, o.Options)
+			change, err := editor.PutStatic(ctx, o.service, o.id, edit, o.Options)
+			if err == nil && o.state != "" {
+				change, err = o.thenState(ctx, editor, change)
+			}
+			return change, err
 		}
 		return editor.Override(ctx, o.service, o.id, o.override, o.Options)
 	})
@@ -154,6 +168,22 @@ func (a *app) set(ctx context.Context, o setOptions) error {
 	return a.showChange(o.service+"/"+o.id, change, o.DryRun)
 }
 
+// thenState overrides the state of a static entry that was just written.
+func (o *setOptions) thenState(ctx context.Context, editor entry.Editor, put entry.Change) (entry.Change, error) {
+	if o.DryRun {
+		after := *put.After
+		after.State = discovery.State(o.state)
+		put.After = &after
+		return put, nil
+	}
+	state := setOptions{state: o.state}
+	change, err := editor.Override(ctx, o.service, o.id, state.override, entry.Options{})
+	if err != nil {
+		return put, fmt.Errorf("the static entry is written, its state is not: %w", err)
+	}
+	return entry.Change{Before: put.Before, After: change.After, Revision: max(put.Revision, change.Revision)}, nil
+}
+
 // staticEdit returns the edit of a static entry, from the file and then the flags.
 func (o *setOptions) staticEdit(in io.Reader) (func(discovery.Instance) (discovery.Instance, error), error) {
 	var from *discovery.Registration
@@ -161,6 +191,9 @@ func (o *setOptions) staticEdit(in io.Reader) (func(discovery.Instance) (discove
 		r, err := readEntry(o.file, in)
 		if err != nil {
 			return nil, err
+		}
+		if r.Service != "" && discovery.FoldName(r.Service) != discovery.FoldName(o.service) || r.ID != "" && r.ID != o.id {
+			return nil, discovery.Errorf(discovery.ErrInvalid, "%s is about %s/%s, not %s/%s", o.file, r.Service, r.ID, o.service, o.id)
 		}
 		from = &r
 	}
@@ -220,8 +253,8 @@ func readEntry(file string, in io.Reader) (discovery.Registration, error) {
 	if err := d.Decode(&r); err != nil {
 		return r, discovery.Errorf(discovery.ErrInvalid, "%s: %v", file, err)
 	}
-	if len(r.Checks) > 0 {
-		return r, discovery.Errorf(discovery.ErrInvalid, "%s: a static entry has no agent to run checks; register it through an agent, or leave them out", file)
+	if len(r.Checks) > 0 || r.DeregisterAfter != nil {
+		return r, discovery.Errorf(discovery.ErrInvalid, "%s: a static entry has no agent that could check it; leave checks and deregister_after out, or register it through an agent", file)
 	}
 	return r, nil
 }
@@ -261,58 +294,4 @@ func (o *setOptions) editMeta(meta discovery.Meta) discovery.Meta {
 		}
 	}
 	return edited
-}
-
-// showChange prints what an edit did: the entry as it is now, or what is different.
-func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
-	format, _, _ := strings.Cut(a.config.CLI.Output, "=")
-	if format != "table" && format != "wide" && c.After != nil {
-		l := entryListing([]discovery.Entry{*c.After})
-		l.single = true
-		return show(a, l)
-	}
-	lines := differences(c.Before, c.After)
-	for n, line := range lines {
-		lines[n] = printable(line)
-	}
-	tail := fmt.Sprintf(" (revision %d)", c.Revision)
-	switch {
-	case dryRun:
-		tail = " (dry run)"
-	case c.Revision == 0:
-		tail = ""
-	}
-	_, err := fmt.Fprintf(a.io.Out, "%s: %s%s\n", printable(name), strings.Join(lines, ", "), tail)
-	return err
-}
-
-// differences tells what is different between two entries, field by field.
-func differences(before, after *discovery.Entry) []string {
-	switch {
-	case after == nil && before == nil:
-		return []string{"override removed"}
-	case after == nil:
-		return []string{"removed"}
-	case before == nil:
-		return []string{"made, at " + address(*after)}
-	}
-	was, is := fields(before), fields(after)
-	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(is)) {
-		if was[name] != is[name] {
-			lines = append(lines, fmt.Sprintf("%s %s → %s", name, cell(was[name]), cell(is[name])))
-		}
-	}
-	if len(lines) == 0 {
-		return []string{"unchanged"}
-	}
-	return lines
-}
-
-func fields(e *discovery.Entry) map[string]string {
-	ports, _ := json.Marshal(e.Ports)
-	return map[string]string{
-		"address": address(*e), "ports": string(ports), "zone": e.Zone, "weight": strconv.Itoa(e.Weight), "slots": strconv.Itoa(e.Slots),
-		"tags": strings.Join(e.Tags, ","), "meta": joinMap(e.Meta), "state": string(e.State), "source": string(e.Source),
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"time"
 
@@ -18,6 +17,9 @@ import (
 
 // Commands that read entries ask etcd, which has the truth, and fall back to this
 // host's agent when etcd cannot be reached or asked.
+
+// agentTime bounds what is asked of an agent, which answers from memory.
+const agentTime = 10 * time.Second
 
 // withEtcd runs a call to etcd under the dial timeout. It gives up earlier when no
 // endpoint can be connected to.
@@ -66,13 +68,33 @@ func watchConnection(ctx context.Context, client *clientv3.Client, abort context
 	return func() { end(); <-done }
 }
 
-// fallBack reports whether the agent is to be asked instead, and says so.
-func (a *app) fallBack(ctx context.Context, err error) bool {
-	if err == nil || ctx.Err() != nil || !errors.Is(err, discovery.ErrUnavailable) && !errors.Is(err, discovery.ErrForbidden) {
-		return false
+// instead returns this host's agent, to be asked because etcd failed with err, and says
+// so; or the error that is left when the agent is of no help either.
+func (a *app) instead(ctx context.Context, err error) (*api.Client, error) {
+	if ctx.Err() != nil || !errors.Is(err, discovery.ErrUnavailable) && !errors.Is(err, discovery.ErrForbidden) {
+		return nil, err
+	}
+	agent, agentErr := a.agent()
+	if agentErr == nil {
+		agentErr = a.sameNamespace(ctx, agent)
+	}
+	if agentErr != nil {
+		return nil, errors.Join(err, agentErr)
 	}
 	a.note("%v; asking this host's agent instead", err)
-	return true
+	return agent, nil
+}
+
+// sameNamespace returns an error unless the agent serves the namespace that is asked
+// for.
+func (a *app) sameNamespace(ctx context.Context, agent *api.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	its, err := agent.Agent(ctx)
+	if err == nil && discovery.FoldName(its.Namespace) != discovery.FoldName(a.config.Namespace) {
+		err = discovery.Errorf(discovery.ErrUnavailable, "this host's agent cannot be asked instead: it serves namespace %q, not %q", its.Namespace, a.config.Namespace)
+	}
+	return err
 }
 
 // load reads a snapshot from etcd: of one service, or with "" of all.
@@ -89,17 +111,16 @@ func (a *app) load(ctx context.Context, service string) (*discovery.Snapshot, er
 // services returns the lines of all services, sorted by name.
 func (a *app) services(ctx context.Context) ([]api.Service, error) {
 	snapshot, err := a.load(ctx, "")
-	if a.fallBack(ctx, err) {
-		agent, err := a.agent()
+	if err != nil {
+		agent, err := a.instead(ctx, err)
 		if err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithTimeout(ctx, agentTime)
+		defer cancel()
 		services, view, err := agent.Services(ctx, api.Wait{})
 		a.noteStale(view)
 		return services, err
-	}
-	if err != nil {
-		return nil, err
 	}
 	var all []api.Service
 	for s := range snapshot.Services() {
@@ -114,17 +135,16 @@ func (a *app) services(ctx context.Context) ([]api.Service, error) {
 // there is no such service.
 func (a *app) instances(ctx context.Context, service string) ([]discovery.Entry, error) {
 	snapshot, err := a.load(ctx, service)
-	if a.fallBack(ctx, err) {
-		agent, err := a.agent()
+	if err != nil {
+		agent, err := a.instead(ctx, err)
 		if err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithTimeout(ctx, agentTime)
+		defer cancel()
 		entries, view, err := agent.Instances(ctx, service, api.ListOptions{})
 		a.noteStale(view)
 		return entries, err
-	}
-	if err != nil {
-		return nil, err
 	}
 	s, ok := snapshot.Service(service)
 	if !ok {
@@ -141,139 +161,6 @@ func (a *app) noteStale(view api.View) {
 	if view.Stale {
 		a.note("the agent's view is %v old", view.Age.Round(time.Second))
 	}
-}
-
-// follow yields the changes of a service, or with "" of all, from etcd or, if that
-// cannot be reached, from this host's agent. The first event is a reset with what is
-// there. It ends with ctx, or with an error.
-func (a *app) follow(ctx context.Context, service string) iter.Seq2[api.Event, error] {
-	return func(yield func(api.Event, error) bool) {
-		err := a.followEtcd(ctx, service, yield)
-		if a.fallBack(ctx, err) {
-			a.followAgent(ctx, service, yield)
-			return
-		}
-		if err != nil && ctx.Err() == nil {
-			yield(api.Event{}, err)
-		}
-	}
-}
-
-func (a *app) followAgent(ctx context.Context, service string, yield func(api.Event, error) bool) {
-	agent, err := a.agent()
-	if err != nil {
-		yield(api.Event{}, err)
-		return
-	}
-	for e, err := range agent.Watch(ctx, service, "") {
-		if err != nil && errors.Is(err, discovery.ErrUnavailable) {
-			a.note("%v; trying again", err)
-			continue
-		}
-		if !yield(e, err) {
-			return
-		}
-	}
-}
-
-// followEtcd follows a catalog of its own. It returns an error only when etcd cannot be
-// reached from the start.
-func (a *app) followEtcd(ctx context.Context, service string, yield func(api.Event, error) bool) error {
-	client, err := a.etcd()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	c := catalog.New(client, a.keys(), catalog.Options{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		c.Run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
-	if err := a.firstView(ctx, c); err != nil {
-		return err
-	}
-	a.yieldChanges(ctx, c, service, yield)
-	return nil
-}
-
-// firstView waits until the catalog has a view, at most for the dial timeout.
-func (a *app) firstView(ctx context.Context, c *catalog.Catalog) error {
-	_, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*clientv3.GetResponse, error) {
-		return client.Get(ctx, a.keys().Epoch())
-	})
-	if err != nil {
-		return err
-	}
-	for {
-		changed := c.Changed("")
-		if _, err := c.View(); err == nil {
-			return nil
-		}
-		timeout := time.NewTimer(20 * time.Millisecond) // an empty namespace has no first change
-		select {
-		case <-changed:
-		case <-timeout.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		timeout.Stop()
-	}
-}
-
-// yieldChanges yields a reset and then what the catalog's log brings.
-func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service string, yield func(api.Event, error) bool) {
-	view, _ := c.View()
-	at := view.Snapshot.Revision()
-	if !yield(resetOf(view.Snapshot, service), nil) {
-		return
-	}
-	for {
-		changed := c.Changed(service)
-		view, _ = c.View()
-		events, ok := c.Events(view.Snapshot.Epoch(), at)
-		if !ok {
-			if !yield(resetOf(view.Snapshot, service), nil) {
-				return
-			}
-		}
-		for _, e := range events {
-			if service != "" && discovery.FoldName(e.Service) != discovery.FoldName(service) {
-				continue
-			}
-			if !yield(eventOf(e), nil) {
-				return
-			}
-		}
-		at = max(at, view.Snapshot.Revision())
-		if len(events) > 0 {
-			at = max(at, events[len(events)-1].Revision)
-		}
-		if !ok {
-			at = view.Snapshot.Revision()
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func eventOf(e discovery.Event) api.Event {
-	return api.Event{Type: e.Type, Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
-}
-
-func resetOf(s *discovery.Snapshot, service string) api.Event {
-	e := api.Event{Type: api.EventReset, Revision: s.Revision(), Service: service, Instances: []*discovery.Entry{}}
-	for of := range s.Services() {
-		if service == "" || discovery.FoldName(of.Name) == discovery.FoldName(service) {
-			e.Instances = append(e.Instances, of.Entries()...)
-		}
-	}
-	return e
 }
 
 // target shows where an instance is.

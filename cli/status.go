@@ -18,7 +18,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show how this host's agent is: its session and view of etcd, what it registers, and
 the results of its checks.
 
-Exit code 1 when the agent cannot be reached.`,
+Exit code 1 when the agent cannot be reached, 3 when it is not ready: it has no view of
+etcd yet, or what it is to register is not in etcd.`,
 		Example: `  disc status
   disc status -o json`,
 		Args: cobra.NoArgs,
@@ -31,10 +32,23 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
 	agent, err := client.Agent(ctx)
 	if err != nil {
 		return err
 	}
+	if err := a.showStatus(agent); err != nil {
+		return err
+	}
+	if err := client.Ready(ctx); err != nil {
+		a.note("the agent is not ready: %v", err)
+		return exit(exitNotFound)
+	}
+	return nil
+}
+
+func (a *app) showStatus(agent api.Agent) error {
 	if format, _, _ := strings.Cut(a.config.CLI.Output, "="); format != "table" && format != "wide" {
 		return show(a, listing[api.Agent]{items: []api.Agent{agent}, single: true, name: func(s api.Agent) string { return s.Node }})
 	}

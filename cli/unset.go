@@ -13,6 +13,7 @@ import (
 func (a *app) unsetCommand() *cobra.Command {
 	var parts entry.Parts
 	var o entry.Options
+	var revision int64
 	c := &cobra.Command{
 		Use:   "unset SERVICE/ID",
 		Short: "Remove a static entry, an override, or both",
@@ -25,6 +26,9 @@ Exit code 3 when there is nothing to remove.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("if-revision") {
+				o.IfRevision = &revision
+			}
 			if !parts.Static && !parts.Override {
 				parts = entry.Parts{Static: true, Override: true}
 			}
@@ -34,6 +38,7 @@ Exit code 3 when there is nothing to remove.`,
 	c.Flags().BoolVar(&parts.Static, "static", false, "only the static entry")
 	c.Flags().BoolVar(&parts.Override, "override", false, "only the override")
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would change, and change nothing")
+	c.Flags().Int64Var(&revision, "if-revision", 0, "only if the entry is at this revision")
 	return c
 }
 

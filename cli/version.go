@@ -7,38 +7,38 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Version is set when a release is linked: -X disc/cli.Version=1.2.3.
-var Version = ""
-
 type version struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
 }
 
-// programVersion reads what the program was built from.
+// programVersion reads what the program was built from; "dev" where that has no version.
 func programVersion() version {
-	v := version{Version: Version}
+	v := version{Version: "dev"}
 	info, ok := debug.ReadBuildInfo()
-	if ok {
-		v.Go = info.GoVersion
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = s.Value
-			}
-		}
+	if !ok {
+		return v
 	}
-	if v.Version == "" {
-		v.Version = "dev"
+	v.Go = info.GoVersion
+	if m := info.Main.Version; m != "" && m != "(devel)" {
+		v.Version = m
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Commit = s.Value
+		}
 	}
 	return v
 }
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Show the version",
-		Example: "  disc version -o json",
+		Use:   "version",
+		Short: "Show the version",
+		Long: `Show the version of the program, the commit that it was built from and the Go that
+built it.`,
+		Example: "  disc version\n  disc version -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return show(a, listing[version]{

@@ -2,8 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"disc/agent/api"
@@ -35,17 +35,17 @@ func (a *app) watch(ctx context.Context, service string) error {
 			return usage(err)
 		}
 	}
-	asJSON := a.config.CLI.Output == "json" || a.config.CLI.Output == "jsonl"
+	asJSON, err := a.followsJSON()
+	if err != nil {
+		return err
+	}
 	first := true
 	for e, err := range a.follow(ctx, service) {
 		switch {
 		case err != nil:
 			return err
 		case asJSON:
-			err = json.NewEncoder(a.io.Out).Encode(struct {
-				Type discovery.EventType `json:"event"`
-				api.Event
-			}{e.Type, e})
+			err = a.showEvent(e)
 		case e.Type == api.EventReset && first:
 			a.note("watching from revision %d; %d instances are there", e.Revision, len(e.Instances))
 		default:
@@ -57,6 +57,85 @@ func (a *app) watch(ctx context.Context, service string) error {
 		first = false
 	}
 	return nil
+}
+
+// followsJSON reports whether changes are to be shown as JSON; else they are lines. The
+// other forms of -o are for what is whole.
+func (a *app) followsJSON() (bool, error) {
+	switch a.config.CLI.Output {
+	case "table", "wide":
+		return false, nil
+	case "json", "jsonl":
+		return true, nil
+	}
+	return false, usage(fmt.Errorf("-o %s does not go with following changes; use table, wide or jsonl", a.config.CLI.Output))
+}
+
+// listAndFollow shows the instances that are there, and then each change on a line. An
+// instance that is selected no longer is shown once more.
+func (a *app) listAndFollow(ctx context.Context, service string, selects func(*discovery.Entry) bool) error {
+	asJSON, err := a.followsJSON()
+	if err != nil {
+		return err
+	}
+	shown := map[string]bool{}
+	for e, err := range a.follow(ctx, service) {
+		if err != nil {
+			return err
+		}
+		e, ok := selected(e, selects, shown)
+		switch {
+		case !ok:
+		case asJSON:
+			err = a.showEvent(e)
+		case e.Type == api.EventReset:
+			err = a.showReset(e)
+		default:
+			_, err = fmt.Fprintln(a.io.Out, changeLine(e))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selected narrows an event to the instances that are selected or were when they were
+// last shown; it keeps which these are. ok is false for an event that is about others.
+func selected(e api.Event, selects func(*discovery.Entry) bool, shown map[string]bool) (_ api.Event, ok bool) {
+	if e.Type == api.EventReset {
+		e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *discovery.Entry) bool { return !selects(i) })
+		clear(shown)
+		for _, i := range e.Instances {
+			shown[nameOf(i.Service, i.ID)] = true
+		}
+		return e, true
+	}
+	name := nameOf(e.Service, e.ID)
+	was := shown[name]
+	shown[name] = e.Instance != nil && selects(e.Instance)
+	return e, was || shown[name]
+}
+
+// nameOf is an instance's name, whatever the case of its service.
+func nameOf(service, id string) string { return discovery.FoldName(service) + "/" + id }
+
+// showReset shows all that is there.
+func (a *app) showReset(e api.Event) error {
+	l := entryListing(nil)
+	for _, i := range e.Instances {
+		l.items = append(l.items, *i)
+	}
+	l.columns[0] = column[discovery.Entry]{header: "INSTANCE", value: target}
+	return show(a, l)
+}
+
+// showEvent prints an event as JSON, with its name.
+func (a *app) showEvent(e api.Event) error {
+	return writeJSON(a.io.Out, struct {
+		Type discovery.EventType `json:"event"`
+		api.Event
+	}{e.Type, e}, "")
 }
 
 // changeLine shows an event on one line.

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"disc/discovery"
+	"disc/discovery/entry"
+)
+
+// showChange prints what an edit did: the entry as it is now, or what is different.
+func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
+	format, _, _ := strings.Cut(a.config.CLI.Output, "=")
+	if format != "table" && format != "wide" && c.After != nil {
+		l := entryListing([]discovery.Entry{*c.After})
+		l.single = true
+		return show(a, l)
+	}
+	lines := differences(c.Before, c.After)
+	for n, line := range lines {
+		lines[n] = printable(line)
+	}
+	tail := fmt.Sprintf(" (revision %d)", c.Revision)
+	switch {
+	case dryRun:
+		tail = " (dry run)"
+	case c.Revision == 0:
+		tail = ""
+	}
+	_, err := fmt.Fprintf(a.io.Out, "%s: %s%s\n", printable(name), strings.Join(lines, ", "), tail)
+	return err
+}
+
+// differences tells what is different between two entries, field by field.
+func differences(before, after *discovery.Entry) []string {
+	switch {
+	case after == nil && before == nil:
+		return []string{"override removed"}
+	case after == nil:
+		return []string{"removed"}
+	case before == nil:
+		return []string{"made, at " + address(*after)}
+	}
+	was, is := fields(before), fields(after)
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if was[name] != is[name] {
+			lines = append(lines, fmt.Sprintf("%s %s → %s", name, cell(was[name]), cell(is[name])))
+		}
+	}
+	if len(lines) == 0 {
+		return []string{"unchanged"}
+	}
+	return lines
+}
+
+func fields(e *discovery.Entry) map[string]string {
+	ports, _ := json.Marshal(e.Ports)
+	return map[string]string{
+		"address": address(*e), "ports": string(ports), "zone": e.Zone, "weight": strconv.Itoa(e.Weight), "slots": strconv.Itoa(e.Slots),
+		"tags": strings.Join(e.Tags, ","), "meta": joinMap(e.Meta), "state": string(e.State), "source": string(e.Source),
+	}
+}

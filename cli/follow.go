@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/catalog"
+)
+
+// follow yields the changes of a service, or with "" of all, from etcd or, if that
+// cannot be reached, from this host's agent. The first event is a reset with what is
+// there. It ends with ctx, or with an error.
+func (a *app) follow(ctx context.Context, service string) iter.Seq2[api.Event, error] {
+	return func(yield func(api.Event, error) bool) {
+		err := a.followEtcd(ctx, service, yield)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		agent, err := a.instead(ctx, err)
+		if err != nil {
+			yield(api.Event{}, err)
+			return
+		}
+		a.followAgent(ctx, agent, service, yield)
+	}
+}
+
+func (a *app) followAgent(ctx context.Context, agent *api.Client, service string, yield func(api.Event, error) bool) {
+	for e, err := range agent.Watch(ctx, service, "") {
+		if err != nil && errors.Is(err, discovery.ErrUnavailable) {
+			a.note("%v; trying again", err)
+			continue
+		}
+		if !yield(e, err) {
+			return
+		}
+	}
+}
+
+// followEtcd follows a catalog of its own. It returns an error only when etcd cannot be
+// reached from the start.
+func (a *app) followEtcd(ctx context.Context, service string, yield func(api.Event, error) bool) error {
+	client, err := a.etcd()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	c := catalog.New(client, a.keys(), catalog.Options{Logger: a.warnings()})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.Run(ctx)
+	}()
+	defer func() { cancel(); <-ended }()
+	if err := a.firstView(ctx, c); err != nil {
+		return err
+	}
+	a.yieldChanges(ctx, c, service, yield)
+	return nil
+}
+
+// firstView waits until the catalog has a view, at most for the dial timeout.
+func (a *app) firstView(ctx context.Context, c *catalog.Catalog) error {
+	if _, err := a.load(ctx, ""); err != nil {
+		return err // a catalog would try for ever
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.config.Etcd.DialTimeout)
+	defer cancel()
+	for {
+		changed := c.Changed("")
+		if _, err := c.View(); err == nil {
+			return nil
+		}
+		timeout := time.NewTimer(20 * time.Millisecond) // an empty namespace has no first change
+		select {
+		case <-changed:
+		case <-timeout.C:
+		case <-ctx.Done():
+			timeout.Stop()
+			return a.explain(errors.Join(ctx.Err(), c.Health().Err))
+		}
+		timeout.Stop()
+	}
+}
+
+// yieldChanges yields a reset, and then what the catalog's log brings; another reset
+// where that does not reach back far enough.
+func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service string, yield func(api.Event, error) bool) {
+	known, at, epoch := false, int64(0), ""
+	for {
+		changed := c.Changed(service)
+		view, err := c.View()
+		if err != nil {
+			yield(api.Event{}, err)
+			return
+		}
+		var events []discovery.Event
+		if known = known && epoch == view.Snapshot.Epoch(); known {
+			events, known = c.Events(epoch, at)
+		}
+		if !known {
+			known, at, epoch = true, 0, view.Snapshot.Epoch()
+			if !yield(resetOf(view.Snapshot, service), nil) {
+				return
+			}
+		}
+		at = max(at, view.Snapshot.Revision())
+		for _, e := range events {
+			at = max(at, e.Revision)
+			if isOf(service, e.Service) && !yield(eventOf(e), nil) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// isOf reports whether a service is the one that is followed; "" is all.
+func isOf(followed, service string) bool {
+	return followed == "" || discovery.FoldName(followed) == discovery.FoldName(service)
+}
+
+func eventOf(e discovery.Event) api.Event {
+	return api.Event{Type: e.Type, Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
+}
+
+func resetOf(s *discovery.Snapshot, service string) api.Event {
+	e := api.Event{Type: api.EventReset, Revision: s.Revision(), Service: service, Instances: []*discovery.Entry{}}
+	for of := range s.Services() {
+		if isOf(service, of.Name) {
+			e.Instances = append(e.Instances, of.Entries()...)
+		}
+	}
+	return e
+}
