@@ -21,6 +21,10 @@ type Query struct {
 	Name   string // as [ParseName] reads it; an exact service name comes first
 	Domain string // the DNS suffix that Name may have
 
+	// Grammar reads Name by the grammar of [ParseName] alone, as DNS does: no exact
+	// service name comes first.
+	Grammar bool
+
 	Selector
 	Status     StatusFilter
 	PreferZone string  // entries of this zone first, the rest as spill-over
@@ -102,7 +106,7 @@ func Lookup(s *Snapshot, q Query) (Answer, error) {
 
 // resolve finds what a name means in a snapshot.
 func resolve(s *Snapshot, q *Query) (Name, *Service, error) {
-	if service, ok := s.Service(q.Name); ok {
+	if service, ok := s.Service(q.Name); ok && !q.Grammar {
 		return Name{Service: q.Name}, service, nil
 	}
 	name, err := ParseName(q.Name, q.Domain)

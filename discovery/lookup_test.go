@@ -108,6 +108,8 @@ func TestLookup(t *testing.T) {
 		{Query{Name: "MY.App"}, "dotted", nil},
 		{Query{Name: "my.app.svc"}, "plain", nil},
 		{Query{Name: "my.app.", Domain: "disc"}, "plain", nil},
+		{Query{Name: "my.app", Grammar: true}, "plain", nil},
+		{Query{Name: "web", Grammar: true}, "pass-a pass-b warn-a", rest(nil)},
 
 		{Query{Name: "pass-a.web.inst"}, "pass-a", nil},
 		{Query{Name: "zero.web.inst"}, "zero", nil},
