@@ -43,7 +43,11 @@ func differences(before, after *discovery.Entry) []string {
 	case after == nil:
 		return []string{"removed"}
 	case before == nil:
-		return []string{"made, at " + address(*after)}
+		made := []string{"made, at " + address(*after)}
+		if after.State != discovery.Up {
+			made = append(made, "state "+string(after.State))
+		}
+		return made
 	}
 	was, is := fields(before), fields(after)
 	var lines []string

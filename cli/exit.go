@@ -5,6 +5,7 @@ import (
 	"errors"
 	"syscall"
 
+	"disc/cli/child"
 	"disc/discovery"
 )
 
@@ -42,6 +43,9 @@ func exitCode(err error) int {
 	}
 	if e := (*usageError)(nil); errors.As(err, &e) {
 		return exitUsage
+	}
+	if e := (*child.StartError)(nil); errors.As(err, &e) {
+		return e.Code()
 	}
 	for _, row := range exitCodes {
 		if errors.Is(err, row.err) {

@@ -81,7 +81,8 @@ func (a *app) instead(ctx context.Context, err error) (*api.Client, error) {
 	if agentErr != nil {
 		return nil, errors.Join(err, agentErr)
 	}
-	a.note("%v; asking this host's agent instead", err)
+	a.note("%v", err)
+	a.note("asking this host's agent instead")
 	return agent, nil
 }
 
