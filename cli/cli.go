@@ -69,11 +69,15 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "entries", Title: "Entries in etcd:"},
 		&cobra.Group{ID: "ask", Title: "Ask this host's agent:"},
+		&cobra.Group{ID: "program", Title: "The program:"},
 	)
 	add(root, "run", a.agentCommand(), a.devCommand(), a.runCommand())
 	add(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand())
 	add(root, "ask", a.lookupCommand(), a.waitCommand(), a.statusCommand())
-	root.AddCommand(a.configCommand(), a.versionCommand(), a.demoServiceCommand())
+	add(root, "program", a.configCommand(), a.versionCommand())
+	root.AddCommand(a.demoServiceCommand())
+	root.SetHelpCommandGroupID("program")
+	root.SetCompletionCommandGroupID("program")
 	a.completeFlags(root)
 	return root
 }

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"disc/agent/api"
 	"disc/discovery"
 
 	"github.com/spf13/cobra"
@@ -28,8 +27,7 @@ type demoService struct {
 	service, id string
 	port        int
 	process     *exec.Cmd
-	stdin       io.Closer     // the service ends when this is closed, however this process ends
-	held        chan struct{} // closed when it is registered for the first time
+	stdin       io.Closer // the service ends when this is closed, however this process ends
 }
 
 // demoServiceCommand answers HTTP with its name until its standard input ends.
@@ -65,9 +63,9 @@ func (a *app) demoServiceCommand() *cobra.Command {
 // startDemo starts the demo's services.
 func startDemo(ctx context.Context) ([]*demoService, error) {
 	services := []*demoService{
-		{service: "web", id: "web-1", held: make(chan struct{})},
-		{service: "web", id: "web-2", held: make(chan struct{})},
-		{service: "api", id: "api-1", held: make(chan struct{})},
+		{service: "web", id: "web-1"},
+		{service: "web", id: "web-2"},
+		{service: "api", id: "api-1"},
 	}
 	for n, s := range services {
 		if err := s.start(ctx); err != nil {
@@ -115,35 +113,14 @@ func stopDemo(services []*demoService) {
 	}
 }
 
-// hold keeps one service registered, with a check that notices its death at once.
-func (s *demoService) hold(ctx context.Context, client *api.Client) error {
+// registration has a check that notices the service's death at once.
+func (s *demoService) registration() discovery.Registration {
 	second := discovery.Duration(time.Second)
-	var retry discovery.Backoff
-	for first := true; ; {
-		held, err := client.Hold(ctx, discovery.Registration{
-			Service: s.service, ID: s.id, Address: "127.0.0.1", Port: s.port, Tags: discovery.Tags{"demo"},
-			Checks: []discovery.CheckSpec{{
-				Type: discovery.CheckHTTP, URL: fmt.Sprintf("http://127.0.0.1:%d/", s.port),
-				Interval: second, Timeout: second, FailureThreshold: 1,
-			}},
-		})
-		if err == nil {
-			if first {
-				close(s.held)
-				first = false
-			}
-			err = held.Wait()
-			held.Close()
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, discovery.ErrUnavailable):
-			return fmt.Errorf("register the demo's %s/%s: %w", s.service, s.id, err)
-		}
-		retry.Failed()
-		if retry.Wait(ctx) != nil {
-			return nil
-		}
+	return discovery.Registration{
+		Service: s.service, ID: s.id, Address: "127.0.0.1", Port: s.port, Tags: discovery.Tags{"demo"},
+		Checks: []discovery.CheckSpec{{
+			Type: discovery.CheckHTTP, URL: fmt.Sprintf("http://127.0.0.1:%d/", s.port),
+			Interval: second, Timeout: second, FailureThreshold: 1,
+		}},
 	}
 }

@@ -10,12 +10,11 @@ import (
 	"strings"
 
 	"disc/agent"
-	"disc/agent/api"
 	"disc/config"
-	"disc/discovery"
 	"disc/discovery/devetcd"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -62,48 +61,26 @@ func (o *devOptions) fromEnvironment(cmd *cobra.Command, env func(string) (strin
 	return err
 }
 
-func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) (err error) {
+func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 	if err := o.fromEnvironment(cmd, a.io.Host.Env); err != nil {
 		return err
 	}
-	keep := a.origin("data_dir") != "default"
-	dir := a.config.DataDir
-	if !keep {
-		if dir, err = os.MkdirTemp("", "disc-dev-"); err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
+	dir, remove, err := a.devDir()
+	if err != nil {
+		return err
 	}
-	etcdOptions := devetcd.Options{Listen: o.etcdListen}
-	if keep {
-		etcdOptions.Dir = dir
-	}
-	etcd, err := devetcd.Start(ctx, etcdOptions)
+	defer remove()
+	etcd, err := devetcd.Start(ctx, devetcd.Options{Listen: o.etcdListen, Dir: a.keptDir()})
 	if err != nil {
 		return fmt.Errorf("%w (--etcd-listen)", err)
 	}
 	defer etcd.Close()
-	load := func() (*config.Config, error) {
-		cfg, err := config.Load(cmd.Flags(), a.io.host())
-		if err != nil {
-			return nil, err
-		}
-		cfg.Etcd = config.Etcd{Endpoints: []string{etcd.Endpoint()}, DialTimeout: cfg.Etcd.DialTimeout}
-		cfg.DataDir = filepath.Join(dir, "agent")
-		if a.origin("drain_delay") == "default" {
-			cfg.DrainDelay = 0 // nobody depends on it, and somebody waits at the terminal
-		}
-		return cfg, nil
-	}
+	load := func() (*config.Config, error) { return a.devSettings(cmd.Flags(), etcd.Endpoint(), dir) }
 	cfg, err := load()
 	if err != nil {
 		return err
 	}
-	level := max(cfg.Log.Level, slog.LevelWarn) // the log would hide what to try
-	if cfg.CLI.Verbose || a.origin("log.level") != "default" {
-		level = cfg.Log.Level
-	}
-	log := a.logger(level)
+	log := a.logger(a.devLevel())
 	sidecar, err := agent.New(cfg, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
 		return err
@@ -113,14 +90,55 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) (err er
 	return a.runDev(ctx, o, sidecar, etcd)
 }
 
-// origin returns where a setting came from.
-func (a *app) origin(key string) string {
+// keptDir is the data directory that was asked for; "" when nothing is to be kept.
+func (a *app) keptDir() string {
+	if a.isDefault("data_dir") {
+		return ""
+	}
+	return a.config.DataDir
+}
+
+// devDir returns the data directory, and what takes it away if it is temporary.
+func (a *app) devDir() (dir string, remove func(), err error) {
+	if dir = a.keptDir(); dir != "" {
+		return dir, func() {}, nil
+	}
+	if dir, err = os.MkdirTemp("", "disc-dev-"); err != nil {
+		return "", nil, fmt.Errorf("make a temporary data directory: %w", err)
+	}
+	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// devSettings are the settings with the embedded etcd in place of any other.
+func (a *app) devSettings(flags *pflag.FlagSet, endpoint, dir string) (*config.Config, error) {
+	cfg, err := config.Load(flags, a.io.host())
+	if err != nil {
+		return nil, err
+	}
+	cfg.Etcd = config.Etcd{Endpoints: []string{endpoint}, DialTimeout: cfg.Etcd.DialTimeout}
+	cfg.DataDir = filepath.Join(dir, "agent")
+	if a.isDefault("drain_delay") {
+		cfg.DrainDelay = 0 // nobody depends on it, and somebody waits at the terminal
+	}
+	return cfg, nil
+}
+
+// devLevel is the level of the log, which would hide what to try.
+func (a *app) devLevel() slog.Level {
+	if a.config.CLI.Verbose || !a.isDefault("log.level") {
+		return a.config.Log.Level
+	}
+	return slog.LevelWarn
+}
+
+// isDefault reports whether nobody gave a setting.
+func (a *app) isDefault(key string) bool {
 	for _, s := range a.config.Settings() {
 		if s.Key == key {
-			return s.Origin
+			return s.Origin == "default"
 		}
 	}
-	return ""
+	return true
 }
 
 // runDev runs the sidecar, tells what to try once it answers, and runs the demo.
@@ -140,99 +158,9 @@ func (a *app) runDev(ctx context.Context, o devOptions, sidecar *agent.Agent, et
 			return nil
 		}
 	})
-	group.Go(func() error { return a.present(ctx, o, sidecar, etcd.Endpoint()) })
+	group.Go(func() error { return a.present(ctx, o, sidecar.Addr(), etcd.Endpoint()) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
-}
-
-// present tells what to try, and runs the demo's services.
-func (a *app) present(ctx context.Context, o devOptions, sidecar *agent.Agent, endpoint string) error {
-	url := agentURL(sidecar)
-	client, err := api.NewClient(url)
-	if err != nil {
-		return err
-	}
-	defer client.CloseIdle()
-	var services []*demoService
-	if o.demo {
-		if services, err = startDemo(ctx); err != nil {
-			return err
-		}
-		defer stopDemo(services)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, s := range services {
-		group.Go(func() error { return s.hold(ctx, client) })
-	}
-	group.Go(func() error {
-		if !answers(ctx, client, services) {
-			return nil
-		}
-		_, err := fmt.Fprint(a.io.Out, welcome(url, endpoint, services))
-		return err
-	})
-	return group.Wait()
-}
-
-// answers waits until the agent has a view and the services are registered. It
-// reports false when ctx ends before.
-func answers(ctx context.Context, client *api.Client, services []*demoService) bool {
-	for _, s := range services {
-		select {
-		case <-s.held:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	var retry discovery.Backoff
-	for {
-		if _, _, err := client.Services(ctx, api.Wait{}); err == nil {
-			return true
-		}
-		if retry.Wait(ctx) != nil {
-			return false
-		}
-	}
-}
-
-// agentURL is where the sidecar's API is, as --agent takes it.
-func agentURL(sidecar *agent.Agent) string {
-	if at := sidecar.Addr(); at.Network() == "unix" {
-		return "unix://" + at.String()
-	}
-	return "http://" + sidecar.Addr().String()
-}
-
-// welcome tells what to try next, in commands that can be copied.
-func welcome(url, endpoint string, services []*demoService) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "disc is running: agent at %s, etcd at %s. Ctrl-C ends it.\n", url, endpoint)
-	var flags string
-	if endpoint != "127.0.0.1:2379" {
-		flags += " --endpoints " + endpoint
-	}
-	ask := ""
-	if url != "http://"+api.DefaultAddress {
-		ask = " --agent " + url
-	}
-	b.WriteString("\nTry, in another terminal:\n")
-	if len(services) == 0 {
-		fmt.Fprintf(&b, "  disc set web/web-1 127.0.0.1:8080%s\n", flags)
-	}
-	fmt.Fprintf(&b, "  disc list%s\n", flags)
-	fmt.Fprintf(&b, "  disc lookup web%s\n", ask)
-	if strings.HasPrefix(url, "unix://") {
-		fmt.Fprintf(&b, "  curl --unix-socket %s http://localhost/v1/lookup/web\n", strings.TrimPrefix(url, "unix://"))
-	} else {
-		fmt.Fprintf(&b, "  curl %s/v1/lookup/web\n", strings.TrimPrefix(url, "http://"))
-	}
-	if len(services) > 0 {
-		b.WriteString("\nKill one, and look it up again:\n")
-		for _, s := range services {
-			fmt.Fprintf(&b, "  kill %-7d # %s/%s at %s:%d\n", s.process.Process.Pid, s.service, s.id, "127.0.0.1", s.port)
-		}
-	}
-	return b.String()
 }

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+
+	"disc/agent/api"
+	"disc/discovery"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// present tells what to try, and runs the demo's services.
+func (a *app) present(ctx context.Context, o devOptions, at net.Addr, endpoint string) error {
+	url := a.agentURL(at)
+	client, err := api.NewClient(url)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdle()
+	var services []*demoService
+	if o.demo {
+		if services, err = startDemo(ctx); err != nil {
+			return err
+		}
+		defer stopDemo(services)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	var held []<-chan struct{}
+	for _, s := range services {
+		h := newHolder(client, s.registration(), a.note)
+		held = append(held, h.held)
+		group.Go(func() error {
+			h.keep(ctx)
+			return nil
+		})
+	}
+	group.Go(func() error {
+		if !answers(ctx, client, held) {
+			return nil
+		}
+		_, err := fmt.Fprint(a.io.Out, welcome(programName(), url, endpoint, services))
+		return err
+	})
+	return group.Wait()
+}
+
+// answers waits until the agent has a view and the services are registered. It
+// reports false when ctx ends before.
+func answers(ctx context.Context, client *api.Client, registered []<-chan struct{}) bool {
+	for _, r := range registered {
+		select {
+		case <-r:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	var retry discovery.Backoff
+	for {
+		if _, _, err := client.Services(ctx, api.Wait{}); err == nil {
+			return true
+		}
+		if retry.Wait(ctx) != nil {
+			return false
+		}
+	}
+}
+
+// agentURL is where the sidecar's API is, as --agent takes it from this host.
+func (a *app) agentURL(at net.Addr) string {
+	if at.Network() == "unix" {
+		return "unix://" + at.String()
+	}
+	scheme := "http://"
+	if a.config.HTTP.TLS.Cert != "" {
+		scheme = "https://"
+	}
+	return scheme + reachable(at.String())
+}
+
+// reachable turns the address that something listens on into one to connect to.
+func reachable(address string) string {
+	at, err := netip.ParseAddrPort(address)
+	switch {
+	case err != nil || !at.Addr().IsUnspecified():
+		return address
+	case at.Addr().Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String()
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port()).String()
+}
+
+// programName is how this program is called again: by its name where that finds it.
+func programName() string {
+	program, err := os.Executable()
+	if err != nil {
+		return "disc"
+	}
+	if strings.Contains(program, "/go-build") { // of 'go run'
+		return "go run ./cmd/disc"
+	}
+	if found, err := exec.LookPath("disc"); err == nil && sameFile(found, program) {
+		return "disc"
+	}
+	return program
+}
+
+func sameFile(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
+}
+
+// welcome tells what to try next, in commands that can be copied.
+func welcome(program, url, endpoint string, services []*demoService) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	etcdFlag, agentFlag := "", ""
+	if endpoint != "127.0.0.1:2379" {
+		etcdFlag = " --endpoints " + endpoint
+	}
+	if url != "http://"+api.DefaultAddress {
+		agentFlag = " --agent " + url
+	}
+	line("disc is running: agent at %s, etcd at %s. Ctrl-C ends it.", url, endpoint)
+	line("\nTry, in another terminal:")
+	if len(services) == 0 {
+		line("  %s set web/web-1 127.0.0.1:8080%s", program, etcdFlag)
+	}
+	line("  %s list%s", program, etcdFlag)
+	line("  %s lookup web%s", program, agentFlag)
+	if socket, ok := strings.CutPrefix(url, "unix://"); ok {
+		line("  curl --unix-socket %s http://localhost/v1/lookup/web", socket)
+	} else {
+		line("  curl %s/v1/lookup/web", strings.TrimPrefix(url, "http://"))
+	}
+	if len(services) > 0 {
+		line("\nKill one, and look it up again:")
+		for _, s := range services {
+			line("  kill %-7d # %s/%s at 127.0.0.1:%d", s.process.Process.Pid, s.service, s.id, s.port)
+		}
+	}
+	return b.String()
+}
