@@ -1,0 +1,190 @@
+// Package resolver lets gRPC clients dial services by name.
+//
+//	conn, err := grpc.NewClient("disc:///web",
+//		grpc.WithResolvers(resolver.New(source)),
+//		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+//
+// The source is a [catalog], which follows etcd itself, or an [Agent], this host's
+// sidecar; with none given, a target that names an agent, disc://127.0.0.1:3472/web, is
+// enough. The path is a lookup name as every protocol takes it: web, v2.web,
+// _grpc._tcp.web.svc. A query narrows it: disc:///web?zone=a&tag=v2, ?port=grpc,
+// ?prefer=zone.
+//
+// A client keeps the addresses it has while the source cannot answer. They become none
+// only when the source says that nothing is healthy.
+//
+// [catalog]: disc/discovery/catalog
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"disc/discovery"
+
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/resolver"
+)
+
+// Scheme is the scheme of the targets that are resolved here.
+const Scheme = "disc"
+
+// Source answers lookups and tells of changes. A *catalog.Catalog is one through
+// [View]; an agent is one through [Agent].
+type Source interface {
+	// Lookup answers a query. index stands for the state of what was asked for.
+	Lookup(ctx context.Context, q Query) (answer discovery.Answer, index int64, err error)
+	// Wait returns when the state may be another than index, or ctx ends.
+	Wait(ctx context.Context, q Query, index int64) error
+}
+
+// Query is what a target asks for.
+type Query struct {
+	Name   string   // a lookup name
+	Tags   []string // all of them
+	Zone   string
+	Port   string // a named port
+	Prefer bool   // own zone first
+}
+
+// New returns a builder of resolvers over a source. With a nil source, targets name the
+// agent to ask: disc://127.0.0.1:3472/web.
+func New(source Source) resolver.Builder { return &builder{source} }
+
+type builder struct{ source Source }
+
+// Scheme implements resolver.Builder.
+func (*builder) Scheme() string { return Scheme }
+
+// Build implements resolver.Builder.
+func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	q, err := parse(target.URL)
+	if err != nil {
+		return nil, err
+	}
+	source := b.source
+	switch {
+	case target.URL.Host != "":
+		source = &Agent{BaseURL: "http://" + target.URL.Host}
+	case source == nil:
+		return nil, discovery.Errorf(discovery.ErrInvalid, "target %q names no agent, and the resolver has no source; write %s://127.0.0.1:3472/%s", target.String(), Scheme, q.Name)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &follower{source: source, query: q, conn: conn, cancel: cancel, now: make(chan struct{}, 1)}
+	r.done.Go(func() { r.run(ctx) })
+	return r, nil
+}
+
+// parse reads the name and the options of a target.
+func parse(target url.URL) (Query, error) {
+	q := Query{Name: strings.TrimPrefix(target.Path, "/")}
+	if q.Name == "" {
+		return Query{}, discovery.Errorf(discovery.ErrInvalid, "target %q has no name; write %s:///web", target.String(), Scheme)
+	}
+	for key, values := range target.Query() {
+		switch key {
+		case "tag":
+			q.Tags = values
+		case "zone":
+			q.Zone = values[0]
+		case "port":
+			q.Port = values[0]
+		case "prefer":
+			if values[0] != "zone" {
+				return Query{}, discovery.Errorf(discovery.ErrInvalid, "target %q: prefer=%s is unknown; use prefer=zone", target.String(), values[0])
+			}
+			q.Prefer = true
+		default:
+			return Query{}, discovery.Errorf(discovery.ErrInvalid, "target %q: option %q is unknown; use tag, zone, port and prefer", target.String(), key)
+		}
+	}
+	return q, nil
+}
+
+// follower keeps one client's addresses current.
+type follower struct {
+	source Source
+	query  Query
+	conn   resolver.ClientConn
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	now    chan struct{} // size one: look again soon
+}
+
+// ResolveNow implements resolver.Resolver: gRPC failed to connect to an address. The
+// source tells of changes by itself, so this only ends a wait between two errors.
+func (f *follower) ResolveNow(resolver.ResolveNowOptions) {
+	select {
+	case f.now <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements resolver.Resolver.
+func (f *follower) Close() {
+	f.cancel()
+	f.done.Wait()
+}
+
+func (f *follower) run(ctx context.Context) {
+	var retry discovery.Backoff
+	for ctx.Err() == nil {
+		answer, index, err := f.source.Lookup(ctx, f.query)
+		if err == nil {
+			retry.Reset()
+			f.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // what it returns is the balancer's business
+			err = f.source.Wait(ctx, f.query, index)
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		f.conn.ReportError(fmt.Errorf("resolve %s: %w", f.query.Name, err)) // the addresses stay
+		retry.Failed()
+		f.pause(ctx, &retry)
+	}
+}
+
+// pause waits for the next attempt after an error, or less if gRPC asks for it.
+func (f *follower) pause(ctx context.Context, retry *discovery.Backoff) {
+	timer := time.NewTimer(retry.Next())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.now:
+	case <-ctx.Done():
+	}
+}
+
+// endpoints turns an answer into gRPC's form, in the answer's order.
+func endpoints(answer discovery.Answer) []resolver.Endpoint {
+	all := make([]resolver.Endpoint, 0, len(answer.Endpoints))
+	for _, e := range answer.Endpoints {
+		about := attributes.New(weightKey{}, e.Weight).WithValue(zoneKey{}, e.Zone)
+		at := resolver.Address{Addr: net.JoinHostPort(e.Address, strconv.Itoa(e.Port))}
+		all = append(all, resolver.Endpoint{Addresses: []resolver.Address{at}, Attributes: about})
+	}
+	return all
+}
+
+type (
+	weightKey struct{}
+	zoneKey   struct{}
+)
+
+// Weight returns the weight of an endpoint's instance, 0 to 65535, for balancers.
+func Weight(e resolver.Endpoint) int {
+	w, _ := e.Attributes.Value(weightKey{}).(int)
+	return w
+}
+
+// Zone returns the zone of an endpoint's instance; empty: none.
+func Zone(e resolver.Endpoint) string {
+	z, _ := e.Attributes.Value(zoneKey{}).(string)
+	return z
+}

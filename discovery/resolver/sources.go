@@ -1,0 +1,143 @@
+package resolver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/discovery"
+)
+
+// View is a source over a catalog in this process: etcd directly, without an agent.
+type View struct {
+	Catalog interface {
+		// View returns the newest snapshot, or an ErrUnavailable.
+		View() (discovery.View, error)
+		// Changed returns a channel that is closed at the next change of a service; ""
+		// is of anything.
+		Changed(service string) <-chan struct{}
+	}
+	Zone string // this host's, for prefer=zone
+}
+
+// Lookup implements [Source].
+func (v View) Lookup(_ context.Context, q Query) (discovery.Answer, int64, error) {
+	view, err := v.Catalog.View()
+	if err != nil {
+		return discovery.Answer{}, 0, err
+	}
+	lookup := discovery.Query{Name: q.Name, Selector: discovery.Selector{Tags: q.Tags, Zone: q.Zone, Port: q.Port}}
+	if q.Prefer {
+		lookup.PreferZone = v.Zone
+	}
+	answer, err := discovery.Lookup(view.Snapshot, lookup)
+	return answer, answer.Revision, err
+}
+
+// Wait implements [Source].
+func (v View) Wait(ctx context.Context, q Query, index int64) error {
+	name, err := discovery.ParseName(q.Name, "")
+	if err != nil {
+		name.Service = "" // a service with dots in its name: any change may be its
+	}
+	changed := v.Catalog.Changed(name.Service)
+	if answer, _, err := v.Lookup(ctx, q); err != nil || answer.Revision != index {
+		return err
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Agent is a source over an agent's HTTP API. The zero value asks this host's, at
+// 127.0.0.1:3472.
+type Agent struct {
+	BaseURL string       // default http://127.0.0.1:3472
+	HTTP    *http.Client // default http.DefaultClient
+}
+
+// blocking is how long one query waits for a change.
+const blocking = time.Minute
+
+// Lookup implements [Source].
+func (a *Agent) Lookup(ctx context.Context, q Query) (discovery.Answer, int64, error) {
+	var answer discovery.Answer
+	header, err := a.get(ctx, q, nil, &answer)
+	if err != nil {
+		return discovery.Answer{}, 0, err
+	}
+	index, err := strconv.ParseInt(header.Get("Disc-Index"), 10, 64)
+	if err != nil {
+		return discovery.Answer{}, 0, fmt.Errorf("%s answered without Disc-Index: %w", a.base(), err)
+	}
+	return answer, index, nil
+}
+
+// Wait implements [Source].
+func (a *Agent) Wait(ctx context.Context, q Query, index int64) error {
+	_, err := a.get(ctx, q, url.Values{"index": {strconv.FormatInt(index, 10)}, "wait": {blocking.String()}}, nil)
+	return err
+}
+
+func (a *Agent) base() string {
+	return strings.TrimSuffix(cmp.Or(a.BaseURL, "http://127.0.0.1:3472"), "/")
+}
+
+// get asks for a lookup and reads its answer into v, unless that is nil.
+func (a *Agent) get(ctx context.Context, q Query, options url.Values, v any) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, blocking+10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base()+"/v1/lookup/"+url.PathEscape(q.Name)+"?"+q.values(options).Encode(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent at %s: %w", a.base(), err)
+	}
+	resp, err := cmp.Or(a.HTTP, http.DefaultClient).Do(req)
+	if err != nil {
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "ask the agent at %s: %v", a.base(), err)
+	}
+	defer resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, discovery.Errorf(discovery.ErrNotFound, "the agent at %s does not know %s", a.base(), q.Name)
+	case resp.StatusCode != http.StatusOK:
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "the agent at %s answered %s", a.base(), resp.Status)
+	case v == nil:
+		_, err = io.Copy(io.Discard, resp.Body)
+	default:
+		err = json.NewDecoder(resp.Body).Decode(v)
+	}
+	if err != nil {
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "read the answer of the agent at %s: %v", a.base(), err)
+	}
+	return resp.Header, nil
+}
+
+func (q Query) values(options url.Values) url.Values {
+	v := url.Values{}
+	for key, values := range options {
+		v[key] = values
+	}
+	for _, tag := range q.Tags {
+		v.Add("tag", tag)
+	}
+	if q.Zone != "" {
+		v.Set("zone", q.Zone)
+	}
+	if q.Port != "" {
+		v.Set("port", q.Port)
+	}
+	if q.Prefer {
+		v.Set("prefer", "zone")
+	}
+	return v
+}
