@@ -1,0 +1,49 @@
+package dns
+
+import (
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"disc/discovery"
+)
+
+// browseServices lists the services, RFC 6763, section 9.
+func (z *zone) browseServices(s *discovery.Snapshot, q question) response {
+	var r response
+	if q.qtype != dns.TypePTR && q.qtype != dns.TypeANY {
+		return r
+	}
+	for service := range s.Services() {
+		name := "_" + discovery.FoldName(service.Name)
+		if !service.Empty() && len(name) <= maxLabel && !strings.Contains(name, ".") {
+			r.answer = append(r.answer, z.pointer(q.name, name+"._tcp.svc."+z.domain))
+		}
+	}
+	return r
+}
+
+// browseInstances lists the instances of a service type, RFC 6763, section 4, with
+// what a browser asks for next (section 12.1). An instance that no name leads to is
+// left out.
+func (z *zone) browseInstances(q question, service *discovery.Service, endpoints []discovery.Endpoint) response {
+	var r response
+	for _, e := range endpoints {
+		name := strings.ReplaceAll(e.ID, ".", `\.`) + "." + q.name
+		_, valid := dns.IsDomainName(name)
+		one := []discovery.Endpoint{e}
+		found := z.services(question{name: name}, service, one)
+		if !valid || len(found.answer) == 0 || z.isTwin(service, e.ID) {
+			continue
+		}
+		r.answer = append(r.answer, z.pointer(q.name, name))
+		r.extra = append(r.extra, found.answer...)
+		r.extra = append(r.extra, z.texts(question{name: name}, meaning{instance: true}, one).answer...)
+		r.extra = append(r.extra, found.extra...)
+	}
+	return r
+}
+
+func (z *zone) pointer(owner, target string) dns.RR {
+	return &dns.PTR{Hdr: z.header(owner, dns.TypePTR), Ptr: target}
+}

@@ -1,0 +1,73 @@
+package dns
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the responder's own.
+type metrics struct {
+	queries *prometheus.CounterVec
+	latency prometheus.Histogram
+
+	answered map[uint16]prometheus.Counter // without an error, by type: no label is looked up
+	other    prometheus.Counter            // the same of all other types
+}
+
+// otherType is the label of the types that nothing is ever said of.
+const otherType = "other"
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_dns_queries_total",
+			Help: "Answered DNS queries, over all transports, by type and response code.",
+		}, []string{"type", "rcode"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "disc_dns_duration_seconds",
+			Help:    "Time to make the answer to a DNS query, without the network.",
+			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 9), // to 65 ms
+		}),
+		answered: map[uint16]prometheus.Counter{},
+	}
+	success := dns.RcodeToString[dns.RcodeSuccess]
+	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypePTR, dns.TypeSOA, dns.TypeNS, dns.TypeANY} {
+		m.answered[t] = m.queries.WithLabelValues(dns.TypeToString[t], success)
+	}
+	m.other = m.queries.WithLabelValues(otherType, success)
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.queries, m.latency} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("dns metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) observe(qtype uint16, rcode int, took time.Duration) {
+	m.latency.Observe(took.Seconds())
+	counter, known := m.answered[qtype]
+	switch {
+	case rcode != dns.RcodeSuccess && known:
+		m.queries.WithLabelValues(dns.TypeToString[qtype], rcodeName(rcode)).Inc()
+	case rcode != dns.RcodeSuccess:
+		m.queries.WithLabelValues(otherType, rcodeName(rcode)).Inc()
+	case known:
+		counter.Inc()
+	default:
+		m.other.Inc()
+	}
+}
+
+// rcodeName names a response code; what the library calls BADSIG is BADVERS here.
+func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers {
+		return "BADVERS"
+	}
+	return dns.RcodeToString[rcode]
+}

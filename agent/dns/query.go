@@ -1,0 +1,225 @@
+package dns
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/miekg/dns"
+)
+
+// Sizes of messages, in bytes.
+const (
+	headerSize = 12
+	plainSize  = dns.MinMsgSize // of an answer over UDP without EDNS, RFC 1035
+	ednsSize   = 1232           // the most that passes every network unfragmented, DNS flag day 2020
+	wholeSize  = dns.MaxMsgSize // of an answer over TCP or HTTPS
+
+	optSize = 11          // of an OPT record without options
+	optRoom = optSize + 6 // with an extended error, RFC 8914
+)
+
+// The bits of a header's flags.
+const (
+	flagResponse = 1 << 15
+	maskOpcode   = 0xf << 11
+	flagAA       = 1 << 10
+	flagTC       = 1 << 9
+	flagRD       = 1 << 8
+	flagDO       = 1 << 15 // in an OPT record
+)
+
+// Limits of names in packets, RFC 1035.
+const (
+	maxLabel      = 63
+	maxNameWire   = 255
+	maxNameLabels = 127
+	pointerLabel  = 0xc0 // and above: the rest of the name is elsewhere
+)
+
+// query is a query as it came, taken apart without an allocation.
+type query struct {
+	packet []byte
+	flags  uint16
+	end    int // of the question in packet; headerSize when it could not be read
+
+	name   [maxNameWire]byte    // in lower case, as in the packet
+	labels [maxNameLabels]uint8 // where the labels begin in name, at their lengths
+	length int                  // of name
+	count  int                  // of labels, without the root
+	within int                  // how many of them come before the domain; -1: it is not in the domain
+
+	qtype, qclass uint16
+
+	edns    bool
+	version uint8
+	do      bool
+	size    int // that the sender takes over UDP
+}
+
+// read takes a packet apart. It returns false for one that is not to be answered at
+// all: no query, or too short to have an id. Otherwise it returns the response code
+// that the query's form deserves.
+func (q *query) read(packet []byte, domain []byte) (rcode int, ok bool) {
+	q.packet, q.end = packet, headerSize
+	if len(packet) < headerSize {
+		return 0, false
+	}
+	q.flags = binary.BigEndian.Uint16(packet[2:])
+	switch {
+	case q.flags&flagResponse != 0:
+		return 0, false
+	case q.flags&maskOpcode != 0:
+		return dns.RcodeNotImplemented, true
+	case binary.BigEndian.Uint16(packet[4:]) != 1:
+		return dns.RcodeFormatError, true
+	}
+	end := q.readQuestion(headerSize)
+	if end < 0 || !q.readRecords(end) {
+		q.edns = false
+		return dns.RcodeFormatError, true
+	}
+	q.end = end
+	q.within = q.inside(domain)
+	switch {
+	case q.version != 0:
+		return dns.RcodeBadVers, true
+	case q.qclass != dns.ClassINET && q.qclass != dns.ClassANY, isMeta(q.qtype):
+		return dns.RcodeRefused, true
+	}
+	return dns.RcodeSuccess, true
+}
+
+// isMeta reports whether a type is one of messages and transfers, not of records;
+// ANY is neither.
+func isMeta(qtype uint16) bool {
+	return qtype == dns.TypeNone || qtype == dns.TypeOPT || qtype >= dns.TypeTKEY && qtype < dns.TypeANY
+}
+
+// readQuestion reads the question and returns where it ends; -1 if it is malformed.
+func (q *query) readQuestion(at int) int {
+	for {
+		if at >= len(q.packet) {
+			return -1
+		}
+		n := int(q.packet[at])
+		end := at + 1 + n
+		if n > maxLabel || end > len(q.packet) || q.length+1+n > maxNameWire {
+			return -1 // a pointer has nothing to point to here
+		}
+		q.name[q.length] = byte(n)
+		for k, c := range q.packet[at+1 : end] {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			q.name[q.length+1+k] = c
+		}
+		if n > 0 {
+			q.labels[q.count] = uint8(q.length)
+			q.count++
+		}
+		q.length += 1 + n
+		at = end
+		if n == 0 {
+			break
+		}
+	}
+	if at+4 > len(q.packet) {
+		return -1
+	}
+	q.qtype, q.qclass = binary.BigEndian.Uint16(q.packet[at:]), binary.BigEndian.Uint16(q.packet[at+2:])
+	return at + 4
+}
+
+// readRecords walks the records behind the question for an OPT record.
+func (q *query) readRecords(at int) bool {
+	before := int(binary.BigEndian.Uint16(q.packet[6:])) + int(binary.BigEndian.Uint16(q.packet[8:]))
+	records := before + int(binary.BigEndian.Uint16(q.packet[10:]))
+	for n := range records {
+		name := at
+		at = skipName(q.packet, at)
+		if at < 0 || at+10 > len(q.packet) {
+			return false
+		}
+		record := q.packet[at:]
+		at += 10 + int(binary.BigEndian.Uint16(record[8:]))
+		if at > len(q.packet) {
+			return false
+		}
+		if binary.BigEndian.Uint16(record) != dns.TypeOPT {
+			continue
+		}
+		if q.edns || n < before || q.packet[name] != 0 || !validOptions(q.packet[at-int(binary.BigEndian.Uint16(record[8:])):at]) {
+			return false
+		}
+		q.edns = true
+		q.size = int(binary.BigEndian.Uint16(record[2:]))
+		q.version = record[5]
+		q.do = binary.BigEndian.Uint16(record[6:])&flagDO != 0
+	}
+	return at == len(q.packet)
+}
+
+// validOptions reports whether the options of an OPT record fill it. What they say is
+// of no concern here.
+func validOptions(b []byte) bool {
+	for len(b) >= 4 {
+		n := 4 + int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b) {
+			return false
+		}
+		b = b[n:]
+	}
+	return len(b) == 0
+}
+
+// skipName returns where a name ends that begins at an offset; -1 if it does not.
+func skipName(packet []byte, at int) int {
+	for at < len(packet) {
+		n := int(packet[at])
+		switch {
+		case n == 0:
+			return at + 1
+		case n >= pointerLabel:
+			return at + 2
+		case n > maxLabel:
+			return -1
+		}
+		at += 1 + n
+	}
+	return -1
+}
+
+// inside returns how many labels the name has before the domain, or -1.
+func (q *query) inside(domain []byte) int {
+	at := q.length - len(domain)
+	if at < 0 || !bytes.Equal(q.name[at:q.length], domain) {
+		return -1
+	}
+	for n := range q.count {
+		if int(q.labels[n]) == at {
+			return n
+		}
+	}
+	return -1
+}
+
+// label returns a label of the name, in lower case.
+func (q *query) label(n int) []byte {
+	at := int(q.labels[n])
+	return q.name[at+1 : at+1+int(q.name[at])]
+}
+
+// room returns how many bytes an answer may have, without its OPT record; limit is
+// what the transport takes, 0 for UDP, where the query says it.
+func (q *query) room(limit int) int {
+	switch {
+	case limit == 0 && !q.edns:
+		return plainSize
+	case limit == 0:
+		limit = min(max(q.size, plainSize), ednsSize)
+	}
+	if q.edns {
+		limit -= optRoom
+	}
+	return limit
+}

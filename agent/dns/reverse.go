@@ -1,0 +1,108 @@
+package dns
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"disc/discovery"
+)
+
+// resolveReverse answers for the reverse names of addresses that the snapshot knows,
+// each of which is a zone of its own. All other names are somebody else's.
+func (z *zone) resolveReverse(s *discovery.Snapshot, q question) response {
+	ip, ok := reverseAddress(q.labels)
+	if !ok {
+		return refused()
+	}
+	names := z.namesOf(s, ip)
+	if len(names) == 0 {
+		return refused()
+	}
+	r := response{authority: q.name}
+	switch q.qtype {
+	case dns.TypePTR:
+		for _, name := range names {
+			r.answer = append(r.answer, z.pointer(q.name, name))
+		}
+	case dns.TypeSOA:
+		r.answer = []dns.RR{z.soa(q.name, s.Revision())}
+	case dns.TypeANY:
+		r.answer = []dns.RR{z.minimal(q)}
+	}
+	return r
+}
+
+// namesOf returns the names of an address: of nodes, then of instances that are not
+// down, in the order of services.
+func (z *zone) namesOf(s *discovery.Snapshot, ip netip.Addr) []string {
+	var names []string
+	seen := map[string]bool{}
+	add := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	for n := range s.Nodes() {
+		name := strings.ToLower(n.Node) + ".node." + z.domain
+		_, valid := dns.IsDomainName(name)
+		if at, ok := parseIP(n.Address); ok && at == ip && valid && !strings.ContainsAny(name, "_:") {
+			add(name)
+		}
+	}
+	for service := range s.Services() {
+		byAddress := service.Memo(z.reverse, func() any { return z.byAddress(service) }).(map[netip.Addr][]string)
+		for _, name := range byAddress[ip] {
+			add(name)
+		}
+	}
+	return names
+}
+
+func (z *zone) byAddress(service *discovery.Service) map[netip.Addr][]string {
+	names := map[netip.Addr][]string{}
+	for _, e := range service.Entries() {
+		if name, ip := z.target(service, e.ID, e.Address); ip.IsValid() && e.State != discovery.Down {
+			names[ip] = append(names[ip], name)
+		}
+	}
+	return names
+}
+
+// reverseAddress reads the address of a reverse name: 5.0.0.10.in-addr.arpa (RFC 1035)
+// or 32 digits before ip6.arpa (RFC 3596).
+func reverseAddress(labels []string) (netip.Addr, bool) {
+	n := len(labels) - 2
+	if n < 0 || labels[n+1] != "arpa" {
+		return netip.Addr{}, false
+	}
+	digits := slices.Clone(labels[:n])
+	slices.Reverse(digits)
+	text := strings.Join(digits, ".")
+	switch {
+	case labels[n] == "ip6" && n == 32:
+		text = groups(digits)
+	case labels[n] != "in-addr" || n != 4:
+		return netip.Addr{}, false
+	}
+	ip, err := netip.ParseAddr(text)
+	return ip, err == nil && ip.Is4() == (n == 4) && ip.Zone() == ""
+}
+
+// groups writes 32 hexadecimal digits as eight groups of four.
+func groups(digits []string) string {
+	var b strings.Builder
+	for n, d := range digits {
+		if n > 0 && n%4 == 0 {
+			b.WriteByte(':')
+		}
+		if len(d) != 1 || !strings.Contains("0123456789abcdef", d) {
+			return ""
+		}
+		b.WriteString(d)
+	}
+	return b.String()
+}
