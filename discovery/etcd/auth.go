@@ -142,17 +142,15 @@ type tokenStream struct {
 	used   *string
 }
 
-// RecvMsg looks for a refusal. A watch has it inside an answer, and from etcd before
-// 3.5 it is a denied permission whatever the reason.
+// RecvMsg looks for a refusal, which a watch has inside an answer.
 func (s *tokenStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err != nil {
 		s.tokens.refused(err.Error(), s.used)
 		return err
 	}
-	r, ok := m.(*pb.WatchResponse)
-	if ok && r.Canceled && !s.tokens.refused(r.CancelReason, s.used) && strings.Contains(r.CancelReason, rpctypes.ErrPermissionDenied.Error()) {
-		s.tokens.current.CompareAndSwap(s.used, nil)
+	if r, ok := m.(*pb.WatchResponse); ok && r.Canceled {
+		s.tokens.refused(r.CancelReason, s.used)
 	}
 	return nil
 }
