@@ -9,8 +9,14 @@ import (
 	"disc/discovery"
 )
 
-// leaveTime bounds a goodbye to an agent that does not answer.
-const leaveTime = 5 * time.Second
+const (
+	// answerTime bounds the wait for an agent's answer to a registration.
+	answerTime = 30 * time.Second
+	// leaveTime bounds a goodbye to an agent that does not answer.
+	leaveTime = 2 * time.Second
+)
+
+var errNoAnswer = errors.New("the agent does not answer")
 
 // holder keeps an instance registered at this host's agent, bound to a connection.
 type holder struct {
@@ -18,31 +24,30 @@ type holder struct {
 	registration discovery.Registration
 	note         func(format string, args ...any) // for the user
 	held         chan struct{}                    // closed when the instance is registered for the first time
+	refused      bool                             // the agent's last answer was no
 }
 
 func newHolder(client *api.Client, r discovery.Registration, note func(string, ...any)) *holder {
 	return &holder{client: client, registration: r, note: note, held: make(chan struct{})}
 }
 
+func (h *holder) name() string { return h.registration.Service + "/" + h.registration.ID }
+
 // keep registers the instance, and again whenever the connection is lost, until ctx
 // ends. It does not give up: an agent that is away comes back, and who holds the id
 // goes.
 func (h *holder) keep(ctx context.Context) {
 	var retry discovery.Backoff
-	name := h.registration.Service + "/" + h.registration.ID
 	for {
-		held, err := h.client.Hold(ctx, h.registration)
-		if err == nil {
-			h.entered(held.Registered, name)
-			retry.Reset()
-			err = held.Wait()
-			held.Close()
-		}
+		lasted, err := h.hold(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		if lasted > discovery.BackoffMost {
+			retry.Reset()
+		}
 		if retry.Failed() {
-			h.note("%s is not registered: %v; trying again", name, err)
+			h.note("%s is not registered: %v; trying again", h.name(), err)
 		}
 		if retry.Wait(ctx) != nil {
 			return
@@ -50,9 +55,34 @@ func (h *holder) keep(ctx context.Context) {
 	}
 }
 
-func (h *holder) entered(r api.Registered, name string) {
+// hold registers the instance until the connection is lost. It returns why that is, or
+// why there was none, and how long it lasted.
+func (h *holder) hold(ctx context.Context) (lasted time.Duration, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(answerTime, func() { cancel(errNoAnswer) })
+	held, err := h.client.Hold(ctx, h.registration)
+	late.Stop()
+	if err != nil {
+		h.refused = errors.Is(err, discovery.ErrConflict) || errors.Is(err, discovery.ErrInvalid) || errors.Is(err, discovery.ErrForbidden)
+		return 0, err
+	}
+	defer held.Close()
+	since := time.Now()
+	h.entered(held.Registered)
+	err = held.Wait()
+	return time.Since(since), err
+}
+
+func (h *holder) entered(r api.Registered) {
+	h.refused = false
+	switch {
+	case !r.Written:
+		h.note("%s is not in etcd yet; the agent writes it when it reaches etcd", h.name())
+	case h.wasHeld():
+		h.note("%s is registered again", h.name())
+	}
 	if h.wasHeld() {
-		h.note("%s is registered again", name)
 		return
 	}
 	if r.Warning != "" {
@@ -70,14 +100,17 @@ func (h *holder) wasHeld() bool {
 	}
 }
 
-// leave takes the instance out, and returns when etcd has it so or the agent does not
-// answer. The agent may have it even when it never said so: its answer was not waited
-// for.
+// leave takes the instance out, after keep has ended, and returns when etcd has it so or
+// the agent does not answer. The agent may have it even when it never said so: its answer
+// was not waited for. When it said no, what it has under the id is another's.
 func (h *holder) leave(ctx context.Context) {
+	if h.refused {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
 	_, err := h.client.Deregister(ctx, h.registration.Service, h.registration.ID)
 	if h.wasHeld() && err != nil && !errors.Is(err, discovery.ErrNotFound) {
-		h.note("%s/%s is not deregistered: %v; its agent drops it 10 s after the connection", h.registration.Service, h.registration.ID, err)
+		h.note("%s is not deregistered: %v; its agent drops it 10 s after the connection", h.name(), err)
 	}
 }

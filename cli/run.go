@@ -4,31 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"disc/cli/child"
 	"disc/discovery"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 type runOptions struct {
 	discovery.Registration
-	weight   int
-	ports    map[string]int
-	meta     map[string]string
-	tags     []string
-	checks   []string
-	interval time.Duration
-	timeout  time.Duration
-	command  []string
+	weight, slots int
+	ports         map[string]int
+	meta          map[string]string
+	tags          []string
+	checks        []string
+	interval      time.Duration
+	timeout       time.Duration
+	drainDelay    time.Duration
+	killTimeout   time.Duration
+	command       []string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -41,23 +39,25 @@ for as long as 'disc run' lives; it is never remembered. An agent that is away d
 not keep the command from running: it is registered when the agent is back.
 
 SIGTERM or SIGINT: the instance is deregistered, callers get the drain delay to notice,
-then the command gets SIGTERM, and SIGKILL after the kill timeout (settings drain_delay
-and kill_timeout). A second one ends all at once. SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT and
-SIGWINCH are passed on.
+then the command gets SIGTERM, and SIGKILL after the kill timeout. At a second one the
+command gets SIGTERM at once. SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH and SIGCONT are
+passed on.
 
-The command shares the process group, so that it can read the terminal; INT, QUIT and
-WINCH of a terminal reach it directly. Orphans that it leaves are reaped, and whatever
-is left of it when it ends is ended too. If 'disc run' is killed, the kernel kills the
-command with it.
+The command shares the process group of 'disc run', so that it can read the terminal;
+the terminal itself sends it SIGINT, SIGQUIT and SIGWINCH. Orphans of the command are
+reaped, and what it leaves running is ended when it ends. If 'disc run' is killed, the
+kernel kills the command with it, but not what that has started: let a wrapper script
+exec the service.
 
 The command finds its service in DISC_SERVICE, its id in DISC_INSTANCE and --port, if
 given, in PORT.
 
 A check is one of
-  tcp, tcp://HOST:PORT                     connects; default: the instance's address
-  http://HOST:PORT/PATH, https://…, /PATH  2xx is passing; /PATH asks --port on loopback
-  grpc, grpc://HOST:PORT[/SERVICE]         grpc.health.v1
-  ttl:DURATION                             the command reports to the agent by itself
+  tcp, tcp://HOST:PORT             connects; default: to the instance's address and port
+  http, /PATH, http://HOST:PORT/…  2xx is passing; the first two ask --port of --address,
+                                   or of loopback without one
+  grpc, grpc://HOST:PORT[/NAME]    asks grpc.health.v1, for the service NAME
+  ttl:DURATION                     the command reports to the agent by itself
 
 Exit code: the command's, 128 and the number of the signal that killed it, 126 or 127
 when it cannot be started.`,
@@ -67,42 +67,64 @@ when it cannot be started.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.command = args
-			if cmd.Flags().Changed("weight") {
-				o.Weight = &o.weight
-			}
-			if err := o.complete(a.config.Node); err != nil {
+			if err := o.complete(cmd.Flags().Changed, a.config.Node); err != nil {
 				return usage(err)
+			}
+			if !cmd.Flags().Changed("drain-delay") {
+				o.drainDelay = a.config.DrainDelay
+			}
+			if !cmd.Flags().Changed("kill-timeout") {
+				o.killTimeout = a.config.KillTimeout
 			}
 			return a.run(cmd.Context(), o)
 		},
 	}
+	o.addFlags(c)
+	if err := c.RegisterFlagCompletionFunc("service", a.completeService); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return c
+}
+
+func (o *runOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.SetInterspersed(false)
 	f.StringVar(&o.Service, "service", "", "the service (required)")
-	f.StringVar(&o.ID, "id", "", "the instance's id (default SERVICE-NODE[-PORT])")
+	f.StringVar(&o.ID, "id", "", "the instance's id (default SERVICE-NODE-PORT, or SERVICE-NODE-PID without a port)")
 	f.StringVar(&o.Address, "address", "", "where callers reach it (default the agent's advertised address)")
 	f.IntVar(&o.Port, "port", 0, "its main port")
 	f.StringToIntVar(&o.ports, "ports", nil, "further ports, name=port")
 	f.StringVar(&o.Zone, "zone", "", "its zone (default the agent's)")
 	f.IntVar(&o.weight, "weight", 1, "0 to 65535; 0: only when nothing else is left")
+	f.IntVar(&o.slots, "slots", 1, "claims that it takes at once")
 	f.StringSliceVar(&o.tags, "tag", nil, "its tags")
 	f.StringToStringVar(&o.meta, "meta", nil, "its meta, key=value")
 	f.StringArrayVar(&o.checks, "check", nil, "a health check, see above; without one it passes at once")
-	f.DurationVar(&o.interval, "interval", discovery.DefaultCheckInterval, "time between two runs of a check")
+	f.DurationVar(&o.interval, "interval", 0, "time between two runs of a check (default 10s)")
 	f.DurationVar(&o.timeout, "timeout", 0, "time that a check may take (default the lower of 5s and the interval)")
-	return c
+	f.DurationVar(&o.drainDelay, "drain-delay", 0, "time between leaving and stopping (default the setting drain_delay)")
+	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between TERM and KILL (default the setting kill_timeout)")
 }
 
-// complete makes the registration of what the flags say, and checks it.
-func (o *runOptions) complete(node string) error {
-	if o.Service == "" {
+// complete makes the registration of what the flags say, and checks it. changed says of
+// a flag whether it was given.
+func (o *runOptions) complete(changed func(flag string) bool, node string) error {
+	switch {
+	case o.Service == "":
 		return errors.New("--service is missing: the service that the command is an instance of")
+	case len(o.checks) == 0 && (changed("interval") || changed("timeout")):
+		return errors.New("--interval and --timeout are for checks; give a --check")
+	case o.drainDelay < 0 || o.killTimeout < 0:
+		return errors.New("--drain-delay and --kill-timeout are at least 0")
 	}
 	if o.ID == "" {
-		o.ID = o.Service + "-" + node
-		if o.Port != 0 {
-			o.ID += "-" + strconv.Itoa(o.Port)
-		}
+		o.ID = defaultID(o.Service, node, o.Port)
+	}
+	if changed("weight") {
+		o.Weight = &o.weight
+	}
+	if changed("slots") {
+		o.Slots = &o.slots
 	}
 	o.Ports, o.Meta, o.Tags, o.Checks = o.ports, o.meta, o.tags, nil
 	for _, text := range o.checks {
@@ -116,35 +138,61 @@ func (o *runOptions) complete(node string) error {
 	return o.Registration.WithDefaults("127.0.0.1", "").Validate()
 }
 
+// defaultID is the same at each start where a port tells instances apart, so that
+// overrides last.
+func defaultID(service, node string, port int) string {
+	if port == 0 {
+		port = os.Getpid()
+	}
+	return service + "-" + node + "-" + strconv.Itoa(port)
+}
+
 func (o *runOptions) parseCheck(text string) (discovery.CheckSpec, error) {
 	c := discovery.CheckSpec{Interval: discovery.Duration(o.interval), Timeout: discovery.Duration(o.timeout)}
 	scheme, rest, _ := strings.Cut(text, "://")
 	switch {
 	case text == "tcp", text == "grpc":
 		c.Type = discovery.CheckType(text)
-	case scheme == "http", scheme == "https":
+	case text == "http", strings.HasPrefix(text, "/"):
+		return o.ownHTTP(c, text)
+	case scheme != text && (scheme == "http" || scheme == "https"):
 		c.Type, c.URL = discovery.CheckHTTP, text
-	case scheme == "tcp":
+	case scheme == "tcp" && rest != "":
 		c.Type, c.Address = discovery.CheckTCP, rest
-	case scheme == "grpc":
+	case scheme == "grpc" && rest != "":
 		c.Type = discovery.CheckGRPC
 		c.Address, c.Service, _ = strings.Cut(rest, "/")
-	case strings.HasPrefix(text, "/"):
-		if o.Port == 0 {
-			return c, errors.New("a path needs --port")
-		}
-		c.Type, c.URL = discovery.CheckHTTP, fmt.Sprintf("http://127.0.0.1:%d%s", o.Port, text)
 	case strings.HasPrefix(text, "ttl:"):
 		var ttl discovery.Duration
 		err := ttl.UnmarshalText([]byte(strings.TrimPrefix(text, "ttl:")))
 		return discovery.CheckSpec{Type: discovery.CheckTTL, TTL: ttl}, err
 	default:
-		return c, errors.New("use tcp, grpc, an http or https URL, a /PATH or ttl:DURATION")
+		return c, errors.New("use tcp, grpc, http, an http or https URL, a /PATH or ttl:DURATION")
 	}
 	return c, nil
 }
 
-// run supervises the command and its registration. The command's life does not hang on
+// ownHTTP is the check of the instance's own port. The address that the agent advertises
+// is not known here; loopback is this host too.
+func (o *runOptions) ownHTTP(c discovery.CheckSpec, path string) (discovery.CheckSpec, error) {
+	switch {
+	case path == "http" && o.Port == 0:
+		return c, errors.New("it needs --port, or a URL")
+	case o.Port == 0:
+		return c, errors.New("a path needs --port")
+	case path == "http":
+		path = "/"
+	}
+	host := o.Address
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	c.Type = discovery.CheckHTTP
+	c.URL = "http://" + net.JoinHostPort(host, strconv.Itoa(o.Port)) + path
+	return c, nil
+}
+
+// run starts the command and keeps it registered. The command's life does not hang on
 // the agent's.
 func (a *app) run(ctx context.Context, o runOptions) error {
 	client, err := a.agent()
@@ -152,15 +200,16 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 		return err
 	}
 	defer client.CloseIdle()
-	command, err := child.Start(child.Command{Args: o.command, Env: o.environment(), Grace: a.config.KillTimeout})
+	s := supervisor{
+		holder:     newHolder(client, o.Registration, a.note),
+		drainDelay: o.drainDelay, killTimeout: o.killTimeout,
+		interactive: isTerminal(a.io.In),
+	}
+	status, err := s.run(ctx, o.command, o.environment())
 	if err != nil {
 		return err
 	}
-	end := passSignals(command, isTerminal(a.io.In))
-	defer end()
-	a.registerWhileRunning(ctx, newHolder(client, o.Registration, a.note), command)
-	<-command.Done()
-	return exit(command.Status().Code)
+	return exit(status.Code)
 }
 
 // environment is what the command finds in its environment.
@@ -170,65 +219,4 @@ func (o *runOptions) environment() []string {
 		env = append(env, "PORT="+strconv.Itoa(o.Port))
 	}
 	return env
-}
-
-// registerWhileRunning keeps the instance registered until its command ends, or until
-// ctx does: then callers get the drain delay to notice that it left, before the command
-// is stopped.
-func (a *app) registerWhileRunning(ctx context.Context, h *holder, command *child.Process) {
-	living := context.WithoutCancel(ctx)
-	holding, release := context.WithCancel(living)
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		h.keep(holding)
-	}()
-	select {
-	case <-command.Exited():
-	case <-ctx.Done():
-	}
-	release()
-	<-kept
-	h.leave(living)
-	if h.wasHeld() { // otherwise there are no callers
-		drained(command, a.config.DrainDelay)
-	}
-	command.Stop(a.config.KillTimeout)
-}
-
-// drained waits for the drain delay, or until the command has ended by itself.
-func drained(command *child.Process, delay time.Duration) {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-command.Exited():
-	case <-timer.C:
-	}
-}
-
-// passSignals passes signals on to the command until end is called. What a terminal
-// sends, it sends to the command too.
-func passSignals(command *child.Process, interactive bool) (end func()) {
-	received := make(chan os.Signal, 16)
-	signal.Notify(received, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGWINCH)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for s := range received {
-			if interactive && (s == syscall.SIGQUIT || s == syscall.SIGWINCH) {
-				continue
-			}
-			_ = command.Signal(s.(syscall.Signal)) // it may have just ended
-		}
-	}()
-	return func() {
-		signal.Stop(received)
-		close(received)
-		<-done
-	}
-}
-
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -1,0 +1,201 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"disc/agent"
+	"disc/agent/api"
+	"disc/config"
+	"disc/discovery"
+
+	"github.com/spf13/pflag"
+)
+
+// patience is how long a test waits for what must come; nothing depends on it but how
+// soon a failure is noticed.
+const patience = 30 * time.Second
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// buffer collects what a process writes.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// program is the program as a process.
+type program struct {
+	*exec.Cmd
+	t              *testing.T
+	stdout, stderr buffer
+	ended          chan struct{}
+}
+
+// asProgram names the variable that makes the test binary the program itself: signals
+// and exit codes can only be seen of a process.
+const asProgram = "CLI_TEST_PROGRAM"
+
+// TestProgram is the program when it is run by startDisc; by itself it tests nothing.
+func TestProgram(t *testing.T) {
+	if os.Getenv(asProgram) == "" {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(Main(ctx, flag.Args(), System()))
+}
+
+// startDisc starts the program. It asks the agent at an address.
+func startDisc(t *testing.T, agent string, args ...string) *program {
+	t.Helper()
+	p := &program{Cmd: exec.Command(os.Args[0], append([]string{"-test.run=^TestProgram$", "--"}, args...)...), t: t, ended: make(chan struct{})}
+	p.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "DISC_AGENT="+agent, "DISC_NODE=n1", "DISC_DRAIN_DELAY=0s")
+	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	p.WaitDelay = patience
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.Wait() // the tests look at the exit code
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-p.ended
+		if t.Failed() {
+			t.Logf("disc %s\nstdout:\n%s\nstderr:\n%s", strings.Join(args, " "), &p.stdout, &p.stderr)
+		}
+	})
+	return p
+}
+
+// code waits for the exit code.
+func (p *program) code() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatal("the program does not end")
+	}
+	return p.ProcessState.ExitCode()
+}
+
+func (p *program) send(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// says waits until the command under the program writes a text.
+func (p *program) says(text string) {
+	p.t.Helper()
+	eventually(p.t, "stdout has "+text, func() bool { return strings.Contains(p.stdout.String(), text) })
+}
+
+// warns waits until the program itself says a text.
+func (p *program) warns(text string) {
+	p.t.Helper()
+	eventually(p.t, "stderr has "+text, func() bool { return strings.Contains(p.stderr.String(), text) })
+}
+
+// sidecar is an agent that runs until it is stopped or the test ends.
+type sidecar struct {
+	t    *testing.T
+	url  string
+	api  *api.Client
+	stop func()
+}
+
+// startAgent runs an agent at an address with a data directory; with "" at a free one.
+func startAgent(t *testing.T, etcd, listen, dir string) *sidecar {
+	t.Helper()
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	env := map[string]string{
+		"HOME": dir, "DISC_ENDPOINTS": etcd, "DISC_HTTP": listen, "DISC_DATA_DIR": filepath.Join(dir, "data"),
+		"DISC_NODE": "n1", "DISC_DRAIN_DELAY": "0s", "DISC_DNS": "127.0.0.1:0",
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(flags, config.Global, config.Agent)
+	cfg, err := config.Load(flags, config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
+		v, ok := env[name]
+		return v, ok
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := agent.New(cfg, agent.Options{Logger: slog.New(slog.DiscardHandler), Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := api.NewClient("http://" + a.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	s := &sidecar{t: t, url: "http://" + a.Addr().String(), api: client, stop: sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		client.CloseIdle()
+	})}
+	t.Cleanup(s.stop)
+	return s
+}
+
+// answers waits until a lookup has so many endpoints.
+func (s *sidecar) answers(name string, want int) discovery.Answer {
+	s.t.Helper()
+	var answer discovery.Answer
+	eventually(s.t, fmt.Sprintf("%s has %d endpoints", name, want), func() bool {
+		var err error
+		answer, _, err = s.api.Lookup(s.t.Context(), name, api.LookupOptions{})
+		if want == 0 && errors.Is(err, discovery.ErrNotFound) {
+			return true
+		}
+		return err == nil && len(answer.Endpoints) == want
+	})
+	return answer
+}
