@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"disc/discovery"
 
@@ -97,6 +98,39 @@ func (d *dataDir) keep(all []discovery.Registration) {
 		return
 	}
 	d.write(d.registrationsFile(), b)
+}
+
+// lastGoodFile is where the catalog keeps its last good view.
+func (d *dataDir) lastGoodFile() string { return filepath.Join(d.path, "last-good") }
+
+// Load implements catalog.Store.
+func (d *dataDir) Load() ([]byte, time.Time, error) {
+	b, err := os.ReadFile(d.lastGoodFile())
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	info, err := os.Stat(d.lastGoodFile())
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return b, info.ModTime(), nil
+}
+
+// Save implements catalog.Store.
+func (d *dataDir) Save(content []byte) error {
+	if !d.writable {
+		return nil // said when it was opened
+	}
+	return replaceFile(d.lastGoodFile(), content)
+}
+
+// Touch implements catalog.Store.
+func (d *dataDir) Touch() error {
+	if !d.writable {
+		return nil
+	}
+	now := time.Now()
+	return os.Chtimes(d.lastGoodFile(), now, now)
 }
 
 func (d *dataDir) registrationsFile() string { return filepath.Join(d.path, "registrations.json") }

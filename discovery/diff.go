@@ -1,6 +1,9 @@
 package discovery
 
-import "iter"
+import (
+	"encoding/json"
+	"iter"
+)
 
 // Keys yields every key that the snapshot was made of, with etcd's revision of its
 // last write, in no order. What etcd lists differently has changed since.
@@ -30,4 +33,40 @@ func (at *slot) keys(service string, yield func(Key, int64) bool) bool {
 		return false
 	}
 	return at.override == nil || yield(Key{Kind: KeyOverride, Service: service, ID: at.id}, at.override.modified)
+}
+
+// Changes returns the changes that make the snapshot of an empty one, in no order:
+// what there is to keep of it. Fields of records that this version does not know are
+// not among it, and a service of which nothing is left neither.
+func (s *Snapshot) Changes() []Change {
+	var all []Change
+	add := func(k Key, value []byte, r record) {
+		all = append(all, Change{Key: k, Value: value, Created: r.Created, Modified: r.Modified, Lease: r.Lease})
+	}
+	for service := range s.Services() {
+		name := FoldName(service.Name)
+		for _, at := range service.slots {
+			if at.agent.Instance != nil {
+				add(Key{Kind: KeyInstance, Service: name, ID: at.id}, at.agent.Encode(), at.agent)
+			}
+			if at.static.Instance != nil {
+				add(Key{Kind: KeyStatic, Service: name, ID: at.id}, at.static.Encode(), at.static)
+			}
+			if at.override != nil {
+				add(Key{Kind: KeyOverride, Service: name, ID: at.id}, encode(at.override.Override), record{Modified: at.override.modified})
+			}
+		}
+	}
+	for n := range s.Nodes() {
+		add(Key{Kind: KeyNode, Node: n.Node, ID: n.Agent}, encode(n), record{Modified: n.modified})
+	}
+	return all
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // the types hold nothing that json refuses
+	}
+	return b
 }

@@ -166,11 +166,7 @@ func (i *Instance) dropEmpty() {
 
 // Encode writes the record of the instance.
 func (i Instance) Encode() []byte {
-	b, err := json.Marshal(i)
-	if err != nil {
-		panic(err) // the type holds nothing that json refuses
-	}
-	return b
+	return encode(i)
 }
 
 // Validate returns an [ErrInvalid] naming all that is wrong with the instance.

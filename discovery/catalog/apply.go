@@ -77,7 +77,7 @@ func (c *Catalog) publish(next *discovery.Snapshot, confirmed time.Time, changed
 	defer c.mu.Unlock()
 	before := c.snapshot()
 	c.events.add(next, events)
-	c.state.Store(&state{next, confirmed})
+	c.state.Store(&state{snapshot: next, confirmed: confirmed})
 	c.waiters.wake(changed, before)
 	c.metrics.shows(next)
 }
@@ -88,7 +88,7 @@ func (c *Catalog) publishAnew(next *discovery.Snapshot, confirmed time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events.begin(next)
-	c.state.Store(&state{next, confirmed})
+	c.state.Store(&state{snapshot: next, confirmed: confirmed})
 	c.waiters.wakeAll()
 	c.metrics.shows(next)
 }

@@ -24,6 +24,7 @@ type Options struct {
 	StaleAfter time.Duration // age above which a view is stale; default 15 s
 	Remember   time.Duration // how long a service without instances stays known; default 1 h
 	MakeEpoch  bool          // write the epoch key where there is none; for agents
+	LastGood   Store         // keeps the view over restarts; default: nothing does
 	Logger     *slog.Logger  // default: discard
 	Metrics    *Metrics      // default: none
 }
@@ -55,6 +56,7 @@ type Catalog struct {
 type state struct {
 	snapshot  *discovery.Snapshot
 	confirmed time.Time // when etcd last was known to have nothing newer
+	kept      bool      // from an earlier run, and not confirmed in this one
 }
 
 // New returns a catalog. It does nothing until Run.
@@ -87,7 +89,7 @@ func (c *Catalog) View() (discovery.View, error) {
 		return discovery.View{}, discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.why())
 	}
 	age := time.Since(s.confirmed)
-	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: age > c.options.StaleAfter}, nil
+	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter}, nil
 }
 
 func (c *Catalog) why() error {
@@ -138,11 +140,24 @@ type Health struct {
 func (c *Catalog) Health() Health {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Health{Synced: c.state.Load() != nil, Broken: int(c.metrics.brokenNow.Load()), Resyncs: c.resyncs, Err: c.trouble}
+	s := c.state.Load()
+	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Resyncs: c.resyncs, Err: c.trouble}
 }
 
-// Run keeps the view current until ctx ends, and returns nil then.
+// Run keeps the view current until ctx ends, and returns nil then. It begins with the
+// last good view of an earlier run, if there is one.
 func (c *Catalog) Run(ctx context.Context) error {
+	if c.options.LastGood == nil {
+		return c.keepCurrent(ctx)
+	}
+	c.restore()
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	keeping.Go(func() { c.keepLastGood(ctx) })
+	return c.keepCurrent(ctx)
+}
+
+func (c *Catalog) keepCurrent(ctx context.Context) error {
 	var retry discovery.Backoff
 	for ctx.Err() == nil {
 		err := c.follow(ctx, retry.Reset)

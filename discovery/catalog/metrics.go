@@ -18,6 +18,7 @@ type Metrics struct {
 	brokenNow atomic.Int64 // what the gauge shows
 	services  prometheus.Gauge
 	nodes     prometheus.Gauge
+	lastGood  *prometheus.CounterVec
 }
 
 // NewMetrics returns collectors, registered with r unless that is nil.
@@ -36,9 +37,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
 		services: gauge("services", "Services known."),
 		nodes:    gauge("nodes", "Agents known."),
+		lastGood: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_catalog_last_good_failures_total", Help: "Times that the last good view could not be saved or loaded."}, []string{"call"}),
 	}
 	if r != nil {
-		r.MustRegister(m.revision, m.events, m.resyncs, m.failures, m.broken, m.services, m.nodes)
+		r.MustRegister(m.revision, m.events, m.resyncs, m.failures, m.broken, m.services, m.nodes, m.lastGood)
 	}
 	return m
 }

@@ -44,6 +44,8 @@ func (c *Catalog) sync(ctx context.Context) error {
 	switch why := now.startedOver(c.life); {
 	case before == nil:
 		changes, err = c.rebuild(ctx, discovery.EmptySnapshot(), now, started)
+	case before.kept:
+		changes, err = c.rebuild(ctx, before.snapshot, now, started)
 	case why != "":
 		c.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
 			"why", why, "epoch", now.epoch, "epoch_before", before.snapshot.Epoch())
