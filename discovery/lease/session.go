@@ -84,7 +84,7 @@ func (s *Session) Lease() (Lease, <-chan struct{}) {
 // Doubt tells the session that etcd does not seem to know the lease id. If it is the
 // current one, it is verified at once instead of at the next renewal.
 func (s *Session) Doubt(id clientv3.LeaseID) {
-	if current, _ := s.Lease(); current.ID != id {
+	if current, _ := s.Lease(); id == 0 || current.ID != id {
 		return
 	}
 	select {

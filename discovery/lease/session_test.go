@@ -152,20 +152,35 @@ func TestRunEnds(t *testing.T) {
 	proxy, endpoint := proxied(t, server.Endpoint())
 	client := etcdtest.Client(t, endpoint)
 	for _, test := range []struct {
-		name    string
-		prepare func(f *fixture)
+		name  string
+		reach func(start func() *fixture) *fixture // the state in which Run is ended
 	}{
-		{"between renewals", func(f *fixture) { f.renewed() }},
-		{"renewing", func(f *fixture) { f.renewed(); proxy.PauseRx(); f.failed("renew", 1) }},
-		{"granting", func(f *fixture) { proxy.PauseRx(); f.failed("grant", 1) }},
+		{"between renewals", func(start func() *fixture) *fixture {
+			f := start()
+			f.renewed()
+			return f
+		}},
+		{"renewing", func(start func() *fixture) *fixture {
+			f := start()
+			f.renewed()
+			proxy.PauseRx()
+			f.failed("renew", 1)
+			return f
+		}},
+		{"granting", func(start func() *fixture) *fixture {
+			proxy.PauseRx()
+			f := start()
+			f.failed("grant", 1)
+			return f
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			defer proxy.UnpauseRx()
 			if _, err := client.Get(t.Context(), "connect"); err != nil {
 				t.Fatal(err)
 			}
 			ours := goleak.IgnoreCurrent()
-			f := startWith(t, 2*time.Second, client)
-			test.prepare(f)
+			f := test.reach(func() *fixture { return startWith(t, 2*time.Second, client) })
 			f.stop()
 			proxy.UnpauseRx()
 			if err := goleak.Find(ours); err != nil {
