@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/binary"
 	"sort"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -17,6 +18,7 @@ type packed struct {
 	counts [3]uint16 // of answers, authorities and additional records
 	tail   []byte    // all that follows the question
 	serial int       // where in tail the serial of a negative answer's SOA is; 0: nowhere
+	until  time.Time // of one that is kept among others: when another order is to take its place
 }
 
 // failure is an answer without records.

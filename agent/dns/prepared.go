@@ -3,8 +3,8 @@ package dns
 import (
 	"encoding/binary"
 	"maps"
-	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -12,13 +12,15 @@ import (
 )
 
 // Answers about a service are packed once for each revision of it, and lie in the
-// service's memo, in several random orders. One answer in renewal is made anew, so
-// that no order lasts as long as the service does not change, and so that every
-// instance of a large service has its turn in answers that have not room for all.
+// service's memo, in several random orders. An order is made anew after a second, and
+// a millisecond more for each record: at few queries nearly all answers are shuffled
+// freshly, at many the work is the same as ever, and every instance of a large service
+// has its turn in answers that have not room for all.
 const (
 	orders       = 16      // so many are kept of each answer
 	ordersBytes  = 1 << 20 // or fewer, so that they do not take more than this
-	renewal      = 256
+	orderTime    = time.Second
+	recordTime   = time.Millisecond
 	maxQuestions = 256 // about a service, whose answers are kept
 )
 
@@ -109,39 +111,48 @@ func (q *query) service() []byte {
 	return last
 }
 
-// pick returns a kept answer with room for a query; nil where one is to be made. The
-// luck of the query, a random number, decides which.
-func (h *shelf) pick(q *query, room int, luck uint32) *packed {
-	if p := h.order(q, whole, luck); p == nil || p.fits(q, room) {
+// pick returns a kept answer with room for a query; nil where one is to be made.
+func (h *shelf) pick(q *query, room int) *packed {
+	if p := h.order(q, whole); p == nil || p.fits(q, room) {
 		return p
 	}
 	if c := classOf(room); c != exact {
-		return h.order(q, c, luck)
+		return h.order(q, c)
 	}
 	return nil
 }
 
-func (h *shelf) order(q *query, c class, luck uint32) *packed {
+func (h *shelf) order(q *query, c class) *packed {
 	var k key
 	a, ok := (*h.answers.Load())[string(k.write(q, c))]
-	if !ok || len(a.orders) > 1 && luck%renewal == 0 {
+	if !ok {
 		return nil
 	}
-	return a.orders[a.slot(luck)].Load()
+	p := a.at(q).Load()
+	if p == nil || len(a.orders) > 1 && q.asked.After(p.until) {
+		return nil
+	}
+	return p
 }
 
-func (a *answers) slot(luck uint32) int { return int(luck/renewal) % len(a.orders) }
+// at is the order that the luck of a query has chosen.
+func (a *answers) at(q *query) *atomic.Pointer[packed] {
+	return &a.orders[q.luck%uint32(len(a.orders))]
+}
 
 // keep packs a response for a query, and keeps it for those that come after.
-func (h *shelf) keep(z *zone, s *discovery.Snapshot, q *query, ask question, r response, room int, luck uint32) *packed {
+func (h *shelf) keep(z *zone, s *discovery.Snapshot, q *query, ask question, r response, room int) *packed {
+	until := q.asked.Add(orderTime + time.Duration(len(r.answer))*recordTime)
 	all := z.pack(s, ask, r, wholeSize-optRoom)
-	h.put(q, whole, all, r.orders(all), luck)
+	all.until = until
+	h.put(q, whole, all, r.orders(all))
 	if all.fits(q, room) {
 		return all
 	}
 	cut := z.pack(s, ask, r, room)
+	cut.until = until
 	if c := classOf(room); c != exact {
-		h.put(q, c, cut, r.orders(all), luck)
+		h.put(q, c, cut, r.orders(all))
 	}
 	return cut
 }
@@ -155,7 +166,7 @@ func (r *response) orders(p *packed) int {
 }
 
 // put keeps a packed answer in its place.
-func (h *shelf) put(q *query, c class, p *packed, orders int, luck uint32) {
+func (h *shelf) put(q *query, c class, p *packed, orders int) {
 	var k key
 	name := k.write(q, c)
 	for {
@@ -172,9 +183,7 @@ func (h *shelf) put(q *query, c class, p *packed, orders int, luck uint32) {
 				continue
 			}
 		}
-		a.orders[a.slot(luck)].Store(p)
+		a.at(q).Store(p)
 		return
 	}
 }
-
-func luck() uint32 { return rand.Uint32() }

@@ -3,6 +3,7 @@ package dns
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -38,6 +39,9 @@ const (
 
 // query is a query as it came, taken apart without an allocation.
 type query struct {
+	asked time.Time
+	luck  uint32 // random; chooses among kept answers
+
 	packet []byte
 	flags  uint16
 	end    int // of the question in packet; headerSize when it could not be read

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/miekg/dns"
@@ -47,8 +48,7 @@ func (r *Responder) Exchange(packet []byte, limit int) (answer []byte, ttl time.
 // respond appends the answer to a query to b, in limit bytes or, with limit 0, what
 // the query says of UDP. It reports false for what is not to be answered.
 func (r *Responder) respond(b, packet []byte, limit int) (answer []byte, rcode int, ok bool) {
-	start := time.Now()
-	var q query
+	q := query{asked: time.Now(), luck: rand.Uint32()}
 	rcode, ok = q.read(packet, r.zone.wire)
 	if !ok {
 		return b, 0, false
@@ -62,7 +62,7 @@ func (r *Responder) respond(b, packet []byte, limit int) (answer []byte, rcode i
 		p, serial, why = r.answer(&q, q.room(limit))
 	}
 	b = p.appendTo(b, &q, serial, why)
-	r.metrics.observe(q.qtype, p.rcode, time.Since(start))
+	r.metrics.observe(q.qtype, p.rcode, time.Since(q.asked))
 	return b, p.rcode, true
 }
 
@@ -79,11 +79,11 @@ func (r *Responder) answer(q *query, room int) (*packed, uint32, extendedError) 
 	if view.Stale {
 		why = staleAnswer
 	}
-	s, n := view.Snapshot, luck()
+	s := view.Snapshot
 	serial := uint32(s.Revision())
 	kept := r.shelfOf(s, q)
 	if kept != nil {
-		if p := kept.pick(q, room, n); p != nil {
+		if p := kept.pick(q, room); p != nil {
 			return p, serial, why
 		}
 	}
@@ -93,7 +93,7 @@ func (r *Responder) answer(q *query, room int) (*packed, uint32, extendedError) 
 	}
 	answer := r.zone.resolve(s, ask)
 	if kept != nil && answer.service == kept.service {
-		return kept.keep(r.zone, s, q, ask, answer, room, n), serial, why
+		return kept.keep(r.zone, s, q, ask, answer, room), serial, why
 	}
 	return r.zone.pack(s, ask, answer, room), serial, why
 }

@@ -1,0 +1,221 @@
+package dns
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"disc/discovery"
+)
+
+// crowd is a catalog of web with n instances.
+func crowd(t testing.TB, n int) *fixed {
+	f := &fixed{view: discovery.View{Snapshot: discovery.EmptySnapshot()}}
+	changes := make([]discovery.Change, n)
+	for k := range n {
+		changes[k] = put(fmt.Sprintf("web/instances/web-%d", k), fmt.Sprintf(`"address":"10.1.%d.%d","port":8080,"meta":{"n":"%d"}`, k>>8, k&255, k))
+	}
+	f.show(t, 7, changes...)
+	return f
+}
+
+// addressesOf collects the addresses of an answer, each of which must be there once.
+func addressesOf(t *testing.T, m *dns.Msg) []string {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, rr := range m.Answer {
+		a := rr.(*dns.A).A.String()
+		if seen[a] {
+			t.Fatalf("%s is there twice", a)
+		}
+		seen[a] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func TestWhatFitsOverUDP(t *testing.T) {
+	r := responder(t, crowd(t, 200), Options{})
+	tests := []struct {
+		qtype uint16
+		size  uint16 // of EDNS; 0: none
+		tc    bool
+		least int // records, about what there is room for
+	}{
+		{dns.TypeA, 0, false, 29}, {dns.TypeA, 100, false, 28}, {dns.TypeA, 512, false, 28}, {dns.TypeA, 1000, false, 58},
+		{dns.TypeA, 1232, false, 73}, {dns.TypeA, 4096, false, 73},
+		{dns.TypeSRV, 0, true, 11}, {dns.TypeSRV, 1000, true, 22}, {dns.TypeSRV, 4096, true, 28},
+		{dns.TypeTXT, 0, true, 27}, {dns.TypeTXT, 4096, true, 60},
+		{dns.TypePTR, 0, false, 0},
+	}
+	for _, tt := range tests {
+		limit := plainSize
+		for range 2 * orders {
+			q := newQuery("web.disc.", tt.qtype)
+			if tt.size > 0 {
+				q.SetEdns0(tt.size, false)
+				limit = min(max(int(tt.size), plainSize), ednsSize)
+			}
+			b, _, _ := r.respond(nil, packet(t, q), 0)
+			m := new(dns.Msg)
+			if err := m.Unpack(b); err != nil || len(b) > limit || m.Truncated != tt.tc || len(m.Answer) < tt.least {
+				t.Fatalf("%s in %d: %d bytes, %d records, TC %t, %v", dns.TypeToString[tt.qtype], tt.size, len(b), len(m.Answer), m.Truncated, err)
+			}
+		}
+	}
+}
+
+func TestGlueGoesFirst(t *testing.T) {
+	r := responder(t, crowd(t, 10), Options{})
+	m := exchange(t, r, newQuery("web.disc.", dns.TypeSRV), 0)
+	if m.Truncated || len(m.Answer) != 10 || len(m.Extra) == 0 || len(m.Extra) == 10 {
+		t.Errorf("TC %t, %d answers, %d additional", m.Truncated, len(m.Answer), len(m.Extra))
+	}
+	if m = exchange(t, r, newQuery("web.disc.", dns.TypeSRV).SetEdns0(1232, false), 0); len(m.Answer) != 10 || len(m.Extra) != 11 {
+		t.Errorf("%d answers, %d additional", len(m.Answer), len(m.Extra))
+	}
+}
+
+func TestWholeOverTCP(t *testing.T) {
+	r := responder(t, crowd(t, 1200), Options{})
+	m := exchange(t, r, newQuery("web.disc.", dns.TypeSRV), wholeSize)
+	if m.Truncated || len(m.Answer) != 1200 {
+		t.Errorf("SRV: TC %t, %d answers", m.Truncated, len(m.Answer))
+	}
+	if m = exchange(t, r, newQuery("web.disc.", dns.TypeA), wholeSize); m.Truncated || len(addressesOf(t, m)) != 1200 {
+		t.Errorf("A: TC %t, %d answers", m.Truncated, len(m.Answer))
+	}
+	r = responder(t, crowd(t, 5000), Options{}) // more than a message holds
+	if m = exchange(t, r, newQuery("web.disc.", dns.TypeSRV), wholeSize); !m.Truncated || len(m.Answer) < 1300 {
+		t.Errorf("SRV: TC %t, %d answers", m.Truncated, len(m.Answer))
+	}
+	if m = exchange(t, r, newQuery("web.disc.", dns.TypeA), wholeSize); m.Truncated || len(m.Answer) < 4000 {
+		t.Errorf("A: TC %t, %d answers", m.Truncated, len(m.Answer))
+	}
+}
+
+// TestOrdersVary looks that there are several orders, and that they are replaced as
+// time goes by.
+func TestOrdersVary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := responder(t, crowd(t, 40), Options{})
+		seen := map[string]bool{}
+		ask := func(times int) int {
+			for range times {
+				m := exchange(t, r, newQuery("web.disc.", dns.TypeA), wholeSize)
+				if len(addressesOf(t, m)) != 40 {
+					t.Fatalf("answer %v", m)
+				}
+				seen[fmt.Sprint(m.Answer)] = true
+			}
+			return len(seen)
+		}
+		if n := ask(600); n != orders {
+			t.Errorf("%d orders, want %d", n, orders)
+		}
+		time.Sleep(orderTime)
+		if n := ask(100); n != orders {
+			t.Errorf("%d orders after a second, want %d", n, orders)
+		}
+		time.Sleep(40*recordTime + 1)
+		if n := ask(600); n != 2*orders {
+			t.Errorf("%d orders after their time, want %d", n, 2*orders)
+		}
+	})
+}
+
+// TestEverybodyHasTurns looks that answers without room for all leave nobody out for
+// long.
+func TestEverybodyHasTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := responder(t, crowd(t, 200), Options{})
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeTXT} {
+			seen := map[string]bool{}
+			for range 300 {
+				for _, rr := range exchange(t, r, newQuery("web.disc.", qtype), 0).Answer {
+					seen[rr.String()] = true
+				}
+				time.Sleep(10 * orderTime)
+			}
+			if len(seen) != 200 {
+				t.Errorf("%s: %d of 200 were ever answered", dns.TypeToString[qtype], len(seen))
+			}
+		}
+	})
+}
+
+func TestKeptAnswersGoWithTheirRevision(t *testing.T) {
+	f := crowd(t, 1)
+	r := responder(t, f, Options{})
+	ask := func(qtype uint16) string { return show(exchange(t, r, newQuery("web.disc.", qtype), 0)) }
+	soa := func(serial int) string {
+		return fmt.Sprintf("NOERROR |  | disc. SOA 7f000001.addr.disc. hostmaster.disc. %d 3600 600 86400 1", serial)
+	}
+	if got := ask(dns.TypeAAAA); got != soa(7) {
+		t.Error(got)
+	}
+	f.show(t, 8, put("other/instances/o", ""))
+	if got := ask(dns.TypeAAAA); got != soa(8) { // kept, with the serial of the view
+		t.Error(got)
+	}
+	f.show(t, 9, put("web/instances/web-0", `"address":"2001:db8::1"`))
+	if got := ask(dns.TypeAAAA); got != "NOERROR | web.disc. AAAA 2001:db8::1" {
+		t.Error(got)
+	}
+	f.show(t, 10, gone("web/instances/web-0"))
+	if got := ask(dns.TypeAAAA); got != soa(10) {
+		t.Error(got)
+	}
+}
+
+// TestKeptAnswersAreBounded asks what no caller has an end of.
+func TestKeptAnswersAreBounded(t *testing.T) {
+	f := crowd(t, 2)
+	r := responder(t, f, Options{})
+	for n := range 2 * maxQuestions {
+		exchange(t, r, newQuery(fmt.Sprintf("tag-%d.web.disc.", n), dns.TypeA), 0)
+		exchange(t, r, newQuery("web.disc.", uint16(1000+n)), 0)
+		exchange(t, r, newQuery("web.disc.", dns.TypeSRV).SetEdns0(uint16(512+n), false), 0)
+	}
+	web, _ := f.view.Snapshot.Service("web")
+	keys := slices.Collect(maps.Keys(*web.Memo(r.shelves, nil).(*shelf).answers.Load()))
+	if len(keys) != 2 { // SRV, and all that there is nothing of
+		t.Errorf("kept are %q", keys)
+	}
+	var changes []discovery.Change
+	for n := range 2 * maxQuestions {
+		changes = append(changes, put(fmt.Sprintf("tagged/instances/i%d", n), fmt.Sprintf(`"tags":["t%d"]`, n)))
+	}
+	f.show(t, 9, changes...)
+	for n := range 2 * maxQuestions {
+		if m := exchange(t, r, newQuery(fmt.Sprintf("t%d.tagged.disc.", n), dns.TypeA), 0); len(m.Answer) != 1 {
+			t.Fatalf("t%d: %v", n, m)
+		}
+	}
+	tagged, _ := f.view.Snapshot.Service("tagged")
+	if n := len(*tagged.Memo(r.shelves, nil).(*shelf).answers.Load()); n != maxQuestions {
+		t.Errorf("%d answers are kept", n)
+	}
+}
+
+func TestKeptAnswersAllocateNothing(t *testing.T) {
+	r := responder(t, crowd(t, 10), Options{})
+	out := make([]byte, 0, ednsSize)
+	for _, name := range []string{"web.disc.", "web.svc.disc.", "_web._tcp.svc.disc."} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
+			q := packet(t, newQuery(strings.ToUpper(name), qtype).SetEdns0(1232, false))
+			respond := func() { _, _, _ = r.respond(out, q, 0) }
+			for range orders * orders { // until all orders are made
+				respond()
+			}
+			if n := testing.AllocsPerRun(2000, respond); n > 0 {
+				t.Errorf("%s %s: %v allocations", name, dns.TypeToString[qtype], n)
+			}
+		}
+	}
+}
