@@ -89,17 +89,38 @@ func (l *Link) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", l.to)
-		if err != nil {
-			client.Close()
-			continue
-		}
 		end := make(chan struct{})
 		l.mu.Lock()
 		l.open[client] = end
 		l.mu.Unlock()
-		l.copiers.Go(func() { l.copy(server, client, end, &l.requests) })
-		l.copiers.Go(func() { l.copy(client, server, end, &l.answers) })
+		l.copiers.Go(func() { l.serve(client, end) })
+	}
+}
+
+// serve connects a client once requests pass.
+func (l *Link) serve(client net.Conn, end chan struct{}) {
+	defer client.Close()
+	if !l.pass(&l.requests, end) {
+		return
+	}
+	server, err := net.Dial("tcp", l.to)
+	if err != nil {
+		return
+	}
+	l.copiers.Go(func() { l.copy(client, server, end, &l.answers) })
+	l.copy(server, client, end, &l.requests)
+}
+
+// pass waits until a gate is open. It reports false when the connection ends first.
+func (l *Link) pass(gate *chan struct{}, end chan struct{}) bool {
+	l.mu.Lock()
+	open := *gate
+	l.mu.Unlock()
+	select {
+	case <-open:
+		return true
+	case <-end:
+		return false
 	}
 }
 
@@ -110,15 +131,7 @@ func (l *Link) copy(to, from net.Conn, end chan struct{}, gate *chan struct{}) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		l.mu.Lock()
-		open := *gate
-		l.mu.Unlock()
-		select {
-		case <-open:
-		case <-end:
+		if err != nil || !l.pass(gate, end) {
 			return
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
