@@ -49,15 +49,20 @@ func differences(before, after *discovery.Entry) []string {
 		}
 		return made
 	}
+	if changed := changedFields(before, after); len(changed) > 0 {
+		return changed
+	}
+	return []string{"unchanged"}
+}
+
+// changedFields are the fields that differ, sorted, each as it was and as it is.
+func changedFields(before, after *discovery.Entry) []string {
 	was, is := fields(before), fields(after)
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(is)) {
 		if was[name] != is[name] {
 			lines = append(lines, fmt.Sprintf("%s %s → %s", name, cell(was[name]), cell(is[name])))
 		}
-	}
-	if len(lines) == 0 {
-		return []string{"unchanged"}
 	}
 	return lines
 }
@@ -66,6 +71,6 @@ func fields(e *discovery.Entry) map[string]string {
 	ports, _ := json.Marshal(e.Ports)
 	return map[string]string{
 		"address": address(*e), "ports": string(ports), "zone": e.Zone, "weight": strconv.Itoa(e.Weight), "slots": strconv.Itoa(e.Slots),
-		"tags": strings.Join(e.Tags, ","), "meta": joinMap(e.Meta), "state": string(e.State), "source": string(e.Source),
+		"tags": strings.Join(e.Tags, ","), "meta": joinMap(e.Meta), "state": string(e.State), "status": string(e.Status), "source": string(e.Source),
 	}
 }

@@ -22,7 +22,7 @@ import (
 func Main(ctx context.Context, args []string, io *IO) int {
 	a := &app{io: io}
 	root := a.rootCommand()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // cobra takes nil for the process's own
 	root.SetIn(io.In)
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
@@ -61,7 +61,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
-		Args:              cobra.NoArgs,
+		Args:              knownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	config.AddFlags(root.PersistentFlags(), config.Global)
@@ -80,6 +80,19 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 	root.SetCompletionCommandGroupID("program")
 	a.completeFlags(root)
 	return root
+}
+
+// knownCommand refuses what is no command, and says what may have been meant.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q for %q", args[0], root.CommandPath())
+	root.SuggestionsMinimumDistance = 2
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return errors.New(text)
 }
 
 func add(root *cobra.Command, group string, commands ...*cobra.Command) {

@@ -42,7 +42,7 @@ A list without anything in it is no failure: the exit code is 0.`,
 		Example: `  disc list
   disc list web -o wide
   disc list web -l v2 --status critical
-  disc list web --filter 'meta.Team == "core" and weight > 0'
+  disc list web --filter 'meta.Team == "core" and zone != "b"'
   disc list web -w`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeService,

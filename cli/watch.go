@@ -39,7 +39,7 @@ func (a *app) watch(ctx context.Context, service string) error {
 	if err != nil {
 		return err
 	}
-	first := true
+	first, known := true, memory{}
 	for e, err := range a.follow(ctx, service) {
 		switch {
 		case err != nil:
@@ -49,12 +49,13 @@ func (a *app) watch(ctx context.Context, service string) error {
 		case e.Type == api.EventReset && first:
 			a.note("watching from revision %d; %d instances are there", e.Revision, len(e.Instances))
 		default:
-			_, err = fmt.Fprintln(a.io.Out, changeLine(e))
+			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.before(e)))
 		}
 		if err != nil {
 			return err
 		}
 		first = false
+		known.note(e)
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func (a *app) listAndFollow(ctx context.Context, service string, selects func(*d
 	if err != nil {
 		return err
 	}
-	shown := map[string]bool{}
+	shown, known := memory{}, memory{}
 	for e, err := range a.follow(ctx, service) {
 		if err != nil {
 			return err
@@ -91,30 +92,48 @@ func (a *app) listAndFollow(ctx context.Context, service string, selects func(*d
 		case e.Type == api.EventReset:
 			err = a.showReset(e)
 		default:
-			_, err = fmt.Fprintln(a.io.Out, changeLine(e))
+			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.before(e)))
 		}
 		if err != nil {
 			return err
 		}
+		known.note(e)
 	}
 	return nil
 }
 
 // selected narrows an event to the instances that are selected or were when they were
-// last shown; it keeps which these are. ok is false for an event that is about others.
-func selected(e api.Event, selects func(*discovery.Entry) bool, shown map[string]bool) (_ api.Event, ok bool) {
-	if e.Type == api.EventReset {
-		e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *discovery.Entry) bool { return !selects(i) })
-		clear(shown)
-		for _, i := range e.Instances {
-			shown[nameOf(i.Service, i.ID)] = true
-		}
-		return e, true
+// last shown, as shown keeps them. ok is false for an event that is about others.
+func selected(e api.Event, selects func(*discovery.Entry) bool, shown memory) (_ api.Event, ok bool) {
+	was := shown.before(e) != nil
+	e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *discovery.Entry) bool { return !selects(i) })
+	now := e
+	if e.Instance != nil && !selects(e.Instance) {
+		now.Instance = nil
 	}
-	name := nameOf(e.Service, e.ID)
-	was := shown[name]
-	shown[name] = e.Instance != nil && selects(e.Instance)
-	return e, was || shown[name]
+	shown.note(now)
+	return e, e.Type == api.EventReset || was || now.Instance != nil
+}
+
+// memory is what instances were like when they were last heard of.
+type memory map[string]*discovery.Entry
+
+// before is the instance of an event as it was; nil when it was not there.
+func (m memory) before(e api.Event) *discovery.Entry { return m[nameOf(e.Service, e.ID)] }
+
+// note takes over what an event says.
+func (m memory) note(e api.Event) {
+	switch {
+	case e.Type == api.EventReset:
+		clear(m)
+		for _, i := range e.Instances {
+			m[nameOf(i.Service, i.ID)] = i
+		}
+	case e.Instance == nil:
+		delete(m, nameOf(e.Service, e.ID))
+	default:
+		m[nameOf(e.Service, e.ID)] = e.Instance
+	}
 }
 
 // nameOf is an instance's name, whatever the case of its service.
@@ -138,8 +157,8 @@ func (a *app) showEvent(e api.Event) error {
 	}{e.Type, e}, "")
 }
 
-// changeLine shows an event on one line.
-func changeLine(e api.Event) string {
+// changeLine shows an event on one line, and what it changed of how the instance was.
+func changeLine(e api.Event, before *discovery.Entry) string {
 	name := printable(e.Service + "/" + e.ID)
 	switch {
 	case e.Type == api.EventReset:
@@ -151,6 +170,11 @@ func changeLine(e api.Event) string {
 	line := fmt.Sprintf("%d  %-6s  %s  %s  %s", e.Revision, e.Type, name, cell(address(i)), i.Status)
 	if i.State != discovery.Up {
 		line += "  " + string(i.State)
+	}
+	if before != nil {
+		if changed := changedFields(before, &i); len(changed) > 0 {
+			line += "  " + printable(strings.Join(changed, ", "))
+		}
 	}
 	return line
 }

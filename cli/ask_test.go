@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestLookup(t *testing.T) {
+	term := atAgent(t)
+	term.ok("set", "web/one", "10.0.0.1:1", "--tag", "v2", "--zone", "a")
+	term.ok("set", "web/two", "10.0.0.2:1")
+	term.ok("drain", "web/two")
+	term.await(`"drain": 1`, "lookup", "web", "-o", "json")
+	golden(t, "lookup.txt", term.ok("lookup", "web"))
+	golden(t, "lookup-wide.txt", term.ok("lookup", "v2.web", "-o", "wide"))
+	golden(t, "lookup-explain.txt", term.ok("lookup", "web", "--explain"))
+	golden(t, "lookup.json", term.ok("lookup", "one.web.inst", "-o", "json"))
+	if got := term.ok("lookup", "web", "--status", "any", "-o", "addr", "--zone", "a"); got != "10.0.0.1:1\n" {
+		t.Errorf("got %q", got)
+	}
+	term.fails(exitNotFound, "nothing to answer for web: left out 2 tag", "lookup", "web", "--tag", "v3")
+	term.fails(exitNotFound, `service "none" is not known`, "lookup", "none")
+	term.fails(exitUsage, "of no known form", "lookup", "a.b.c.d")
+	term.fails(exitUsage, `status "fine" is unknown`, "lookup", "web", "--status", "fine")
+}
+
+func TestWait(t *testing.T) {
+	term := atAgent(t)
+	term.await(`"synced": true`, "status", "-o", "json")
+	term.fails(exitTimedOut, `timed out after 50ms: service "web" is not known`, "wait", "web", "--timeout", "50ms")
+	one, two := term.start("wait", "web"), term.start("wait", "web", "--min", "2")
+	term.ok("set", "web/one", "10.0.0.1:1")
+	if code := one.ends(); code != exitDone {
+		t.Errorf("got exit code %d: %s", code, one.err)
+	}
+	term.ok("set", "web/two", "10.0.0.2:1")
+	if code := two.ends(); code != exitDone {
+		t.Errorf("got exit code %d: %s", code, two.err)
+	}
+	term.ok("drain", "web/two")
+	term.await(`"drain": 1`, "lookup", "web", "-o", "json")
+	term.fails(exitTimedOut, "web has 1 of 2 endpoints; left out 1 drain", "wait", "web", "--min", "2", "--timeout", "50ms")
+	interrupted := term.start("wait", "web", "--min", "9")
+	interrupted.interrupt()
+	if code := interrupted.ends(); code != exitInterrupted {
+		t.Errorf("interrupted: got exit code %d", code)
+	}
+	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
+	term.fails(exitTimedOut, "connection refused", "wait", "web", "--timeout", "50ms")
+}
+
+func TestStatus(t *testing.T) {
+	term := atAgent(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	command := startDisc(t, term.env["DISC_AGENT"], "run", "--service", "web", "--id", "one", "--port", port, "--check", "tcp", "--", "sleep", "1000")
+	out := term.await("web/one   held    written  passing", "status")
+	for _, want := range []string{"agent    n1", "session  alive", "catalog  current", "namespace default", "passing  tcp"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got\n%swant %q in it", out, want)
+		}
+	}
+	if got := term.ok("status", "-o", "template={{.node}} {{.namespace}}"); got != "n1 default\n" {
+		t.Errorf("got %q", got)
+	}
+	_ = command.Process.Kill()
+	term.env["DISC_AGENT"] = startAgent(t, "127.0.0.1:1", "", t.TempDir()).url
+	term.fails(exitNotFound, "the agent is not ready", "status")
+	term.env["DISC_AGENT"] = "unix:///nonexistent/disc.sock"
+	term.fails(exitFailed, "/nonexistent/disc.sock: no such file or directory; is 'disc agent' running?", "status")
+}
+
+func TestCompletion(t *testing.T) {
+	term := atAgent(t)
+	term.ok("set", "web/one", "10.0.0.1:1")
+	term.ok("set", "web/two", "10.0.0.1:2")
+	term.await("10.0.0.1:2", "lookup", "web")
+	check := func() {
+		t.Helper()
+		for line, want := range map[string]string{
+			"list ":        "web\n",
+			"lookup ":      "web\n",
+			"watch ":       "web\n",
+			"drain ":       "web/\n",
+			"set web/":     "web/one\nweb/two\n",
+			"get web/t":    "web/one\nweb/two\n",
+			"unset x/":     "",
+			"list web -o ": "table\nwide\njson\njsonl\nyaml\nname\naddr\ntemplate=\n",
+			"list web ":    "",
+		} {
+			out := term.ok(append([]string{"__complete"}, strings.Split(line, " ")...)...)
+			if got, _, _ := strings.Cut(out, ":"); got != want {
+				t.Errorf("disc %s: got %q, want %q", line, out, want)
+			}
+		}
+	}
+	check()
+	agent := term.env["DISC_AGENT"]
+	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
+	check() // from etcd
+	term.env["DISC_AGENT"], term.env["DISC_ENDPOINTS"] = agent, "127.0.0.1:1"
+	check()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if out := term.ok("completion", shell); !strings.Contains(out, "__complete") {
+			t.Errorf("the script for %s does not complete", shell)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+)
+
+// all yields a command and those below it, but for what cobra adds.
+func all(c *cobra.Command, each func(*cobra.Command)) {
+	if c.Hidden || c.Name() == "completion" || c.Name() == "help" {
+		return
+	}
+	each(c)
+	for _, sub := range c.Commands() {
+		all(sub, each)
+	}
+}
+
+func TestEveryCommandIsDescribed(t *testing.T) {
+	a := &app{}
+	all(a.rootCommand(), func(c *cobra.Command) {
+		if c.Short == "" {
+			t.Errorf("%s has no short description", c.CommandPath())
+		}
+		if c.HasSubCommands() {
+			return
+		}
+		if c.Long == "" || c.Example == "" {
+			t.Errorf("%s has no long description or no example", c.CommandPath())
+		}
+		if strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: the short description ends with a full stop", c.CommandPath())
+		}
+		for line := range strings.SplitSeq(c.Long, "\n") {
+			if len([]rune(line)) > 90 {
+				t.Errorf("%s: a line of the help has more than 90 characters: %s", c.CommandPath(), line)
+			}
+		}
+	})
+}
+
+func TestExamplesParse(t *testing.T) {
+	var examples []string
+	all((&app{}).rootCommand(), func(c *cobra.Command) {
+		for line := range strings.SplitSeq(c.Example, "\n") {
+			if line = strings.TrimSpace(line); line != "" {
+				examples = append(examples, line)
+			}
+		}
+	})
+	if len(examples) < 25 {
+		t.Fatalf("found %d examples only", len(examples))
+	}
+	for _, example := range examples {
+		if err := parses(words(example)); err != nil {
+			t.Errorf("%s: %v", example, err)
+		}
+	}
+}
+
+// parses reports what is wrong with a command line, without its effect.
+func parses(line []string) error {
+	for strings.Contains(line[0], "=") { // variables
+		line = line[1:]
+	}
+	root := (&app{}).rootCommand()
+	root.SetOut(io.Discard)
+	c, args, err := root.Find(line[1:])
+	if err != nil {
+		return err
+	}
+	if err := c.ParseFlags(args); err != nil {
+		return err
+	}
+	if filter := c.Flags().Lookup("filter"); filter != nil {
+		if _, err := discovery.ParseFilter(filter.Value.String()); err != nil {
+			return err
+		}
+	}
+	return c.ValidateArgs(c.Flags().Args())
+}
+
+// words splits a line as a shell does, as far as the examples need it.
+func words(line string) []string {
+	var all []string
+	for n, part := range strings.Split(line, "'") {
+		switch fields := strings.Fields(part); {
+		case n%2 == 1:
+			all = append(all, part)
+		default:
+			all = append(all, fields...)
+		}
+	}
+	return all
+}
+
+func TestUsage(t *testing.T) {
+	term := newTerminal(t)
+	for _, tt := range []struct {
+		line, want string
+	}{
+		{"nonsense", `unknown command "nonsense" for "disc"`},
+		{"lst", "did you mean list"},
+		{"config vew", "did you mean view?"},
+		{"list --nonsense", "unknown flag: --nonsense"},
+		{"list --nonsense", "see 'disc list --help'"},
+		{"list a b", "accepts at most 1 arg(s)"},
+		{"list web --status fine", `status "fine" is unknown`},
+		{"list --tag v2", "name a SERVICE"},
+		{"list web --filter x==", "filter"},
+		{"list web -A", "-A lists the services of all namespaces"},
+		{"list -w -o yaml", "-o yaml does not go with following"},
+		{"list web/", "service name"},
+		{"list -o xml", `"xml" is unknown`},
+		{"list --endpoints :::", "is no etcd endpoint"},
+		{"get", "accepts 1 arg(s)"},
+		{"get web/", "instance id is empty"},
+		{"set web", "names no instance; write SERVICE/ID"},
+		{"set web/x", "nothing to set"},
+		{"set web/x --weight -1", "--weight -1 is out of range; use 0 to 65535"},
+		{"set web/x --weight many", "invalid argument"},
+		{"set web/x --state off", `state "off" is unknown`},
+		{"set web/x --meta novalue", `--meta "novalue" is neither key=value nor key-`},
+		{"set web/x --tag a/b", `tag "a/b"`},
+		{"set web/x --zone a --state up", "--zone and --ttl are for static entries"},
+		{"set web/x 10.0.0.1:1 --ttl 1ms", "--ttl 1ms is below 1s"},
+		{"set web/x 10.0.0.1:70000", "port 70000 is out of range"},
+		{"set web/x 10.0.0.1:http", `port "http" is no number`},
+		{"set web/x 10.0.0.256:1", "neither an IP address nor a host name"},
+		{"set web/-x 10.0.0.1:1", "begin with a letter or digit"},
+		{"drain web", "names no instance"},
+		{"watch a/b", "service name"},
+		{"wait web --min 0", "--min is at least 1"},
+		{"lookup", "accepts 1 arg(s)"},
+	} {
+		t.Run(tt.line, func(t *testing.T) {
+			r := term.disc(strings.Fields(tt.line)...)
+			if r.code != exitUsage || !strings.Contains(r.stderr, tt.want) || r.out != "" {
+				t.Errorf("got exit code %d, stdout %q, stderr:\n%swant 2 and %q", r.code, r.out, r.stderr, tt.want)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	term := newTerminal(t)
+	golden(t, "help.txt", term.ok())
+	golden(t, "help-set.txt", term.ok("set", "--help"))
+}
+
+func TestVersion(t *testing.T) {
+	out := newTerminal(t).ok("version", "-o", "json")
+	for _, want := range []string{`"version": "`, `"go": "go1.`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got %s, want %s in it", out, want)
+		}
+	}
+}
+
+func TestConfigView(t *testing.T) {
+	term := newTerminal(t)
+	term.env["DISC_ZONE"] = "a"
+	term.env["DISC_USER"] = "root:secret"
+	out := term.ok("config", "view", "-o", "template={{.key}}|{{.value}}|{{.origin}}", "--http", "127.0.0.1:9")
+	for _, want := range []string{
+		"namespace|default|default\n", "zone|a|env DISC_ZONE\n", "http.listen|127.0.0.1:9|flag --http\n", "etcd.user|root|env DISC_USER\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got\n%swant %q in it", out, want)
+		}
+	}
+	if strings.Contains(out, "secret") {
+		t.Errorf("a password is shown:\n%s", out)
+	}
+	if r := term.disc("config", "view", "--zone", "a\x1b"); r.code != exitUsage || strings.Contains(r.stderr, "\x1b") {
+		t.Errorf("got exit code %d, stderr %q", r.code, r.stderr)
+	}
+}

@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// startDev runs 'disc dev' and makes its agent and etcd the terminal's own.
+func startDev(t *testing.T, term *terminal, args ...string) *background {
+	t.Helper()
+	dev := term.start(append([]string{"dev", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0"}, args...)...)
+	dev.prints("disc is running")
+	found := regexp.MustCompile(`agent at (\S+), etcd at (\S+)\. `).FindStringSubmatch(dev.out.String())
+	if found == nil {
+		t.Fatalf("got\n%s", dev.out)
+	}
+	term.env["DISC_AGENT"], term.env["DISC_ENDPOINTS"] = found[1], found[2]
+	return dev
+}
+
+func TestDevKeepsItsDataWhenAsked(t *testing.T) {
+	term := newTerminal(t)
+	dir := t.TempDir()
+	for _, want := range []string{"", "web/one\n"} {
+		dev := startDev(t, term, "--data-dir", dir)
+		if got := term.ok("list", "web", "-o", "name"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		term.ok("set", "web/one", "10.0.0.1:1")
+		term.await("10.0.0.1:1", "lookup", "web")
+		dev.interrupt()
+		if code := dev.ends(); code != exitDone {
+			t.Errorf("got exit code %d: %s", code, dev.err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("got %v, %v in the data directory, want one for etcd and one for the agent", entries, err)
+	}
+}
+
+func TestDevDemo(t *testing.T) {
+	term := newTerminal(t)
+	dev := startDev(t, term, "--demo")
+	dev.prints("web/web-2 at")
+	for _, want := range []string{" list --endpoints " + term.env["DISC_ENDPOINTS"], " lookup web --agent " + term.env["DISC_AGENT"], "curl 127.0.0.1:"} {
+		if !strings.Contains(dev.out.String(), want) {
+			t.Errorf("got\n%swant %q in it", dev.out, want)
+		}
+	}
+	if got := term.ok("list", "-o", "template={{.service}} {{.total}}"); got != "api 1\nweb 2\n" {
+		t.Errorf("got %q", got)
+	}
+	term.ok("wait", "web", "--min", "2")
+	kill := regexp.MustCompile(`kill (\d+) +# web/web-1 at`).FindStringSubmatch(dev.out.String())
+	if kill == nil {
+		t.Fatalf("got\n%s", dev.out)
+	}
+	pid, err := strconv.Atoi(kill[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the killed one is gone", func() bool { return term.disc("lookup", "web", "-o", "name").out == "web-2\n" })
+	dev.interrupt()
+	if code := dev.ends(); code != exitDone {
+		t.Errorf("got exit code %d: %s", code, dev.err)
+	}
+	if syscall.Kill(pid, 0) == nil {
+		t.Error("the killed one was not reaped")
+	}
+}
+
+func TestDevRefuses(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	at := taken.Addr().String()
+	term := newTerminal(t)
+	term.fails(exitFailed, at+": bind: address already in use", "dev", "--etcd-listen", at, "--http", "127.0.0.1:0")
+	term.fails(exitFailed, "http.listen "+at+" is in use", "dev", "--etcd-listen", "127.0.0.1:0", "--http", at)
+	term.env["DISC_DEMO"] = "perhaps"
+	term.fails(exitUsage, "env DISC_DEMO", "dev")
+}
+
+func TestWelcome(t *testing.T) {
+	golden(t, "welcome.txt", welcome("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", nil))
+	golden(t, "welcome-socket.txt", welcome("disc", "unix:///run/disc.sock", "127.0.0.1:2379", nil))
+}
+
+func TestReachable(t *testing.T) {
+	for in, want := range map[string]string{
+		"0.0.0.0:80": "127.0.0.1:80", "[::]:80": "[::1]:80", "10.0.0.1:80": "10.0.0.1:80", "[::1]:80": "[::1]:80",
+	} {
+		if got := reachable(in); got != want {
+			t.Errorf("reachable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+)
+
+// populate makes entries that are the same in each run.
+func populate(term *terminal) {
+	term.ok("set", "db/primary", "10.0.0.5:5432", "--tag", "primary", "--tag", "v14", "--meta", "Team=core", "--zone", "a")
+	term.ok("set", "db/replica", "[2001:db8::1]:5432", "--weight", "0", "--meta", "note=a\x1b[31mb")
+	term.ok("set", "db/replica", "--state", "drain", "--weight", "7")
+	term.ok("set", "Cache/c:1", "cache.internal:6379")
+}
+
+func TestEntriesInEveryForm(t *testing.T) {
+	term := atEtcd(t)
+	populate(term)
+	for name, args := range map[string][]string{
+		"services.txt":  {"list"},
+		"services.json": {"list", "-o", "json"},
+		"services.yaml": {"list", "-o", "yaml"},
+		"list.txt":      {"list", "db"},
+		"list-wide.txt": {"list", "DB", "-o", "wide"},
+		"list.jsonl":    {"list", "db", "-o", "jsonl"},
+		"list-name.txt": {"list", "db", "-o", "name"},
+		"list-addr.txt": {"list", "db", "-o", "addr"},
+		"get.json":      {"get", "db/replica", "-o", "json"},
+		"get.yaml":      {"get", "db/replica"},
+		"get-all.yaml":  {"get", "db"},
+		"template.txt":  {"list", "db", "-o", `template={{.id}} {{.weight}} {{.meta}}`},
+		"all.txt":       {"list", "-A"},
+	} {
+		t.Run(name, func(t *testing.T) { golden(t, name, term.ok(args...)) })
+	}
+	term.color = true
+	if got := term.ok("list", "db"); !strings.Contains(got, green+"passing"+reset) || strings.Contains(term.ok("list", "db", "--no-color"), green) {
+		t.Errorf("got\n%q", got)
+	}
+	if got := term.ok("get", "db/replica", "-o", "json"); strings.Contains(got, "\x1b") {
+		t.Errorf("JSON has control characters, or colours: %q", got)
+	}
+}
+
+func TestListSelects(t *testing.T) {
+	term := atEtcd(t)
+	populate(term)
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-l", "V14"}, "db/primary\n"},
+		{[]string{"--tag", "v14,other"}, ""},
+		{[]string{"--zone", "a"}, "db/primary\n"},
+		{[]string{"--meta", "Team=core"}, "db/primary\n"},
+		{[]string{"--filter", `weight == 7 or "none" in tags`}, "db/replica\n"},
+		{[]string{"--filter", `state == "drain"`}, "db/replica\n"},
+		{[]string{"--status", "passing"}, "db/primary\ndb/replica\n"},
+		{[]string{"--status", "critical"}, ""},
+		{[]string{"--node", "n1"}, ""},
+	} {
+		if got := term.ok(append([]string{"list", "db", "-o", "name"}, tt.args...)...); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.args, got, tt.want)
+		}
+	}
+}
+
+func TestNothingThere(t *testing.T) {
+	term := atEtcd(t)
+	for _, tt := range []struct{ line, out, stderr string }{
+		{"list", "", `no services in namespace "default"`},
+		{"list -o json", "[]\n", ""},
+		{"list none", "", `no such instances of service "none" in namespace "default"`},
+		{"list none -o json", "[]\n", ""},
+		{"list none -n other", "", `in namespace "other"`},
+		{"list -A", "", ""},
+	} {
+		r := term.disc(strings.Fields(tt.line)...)
+		if r.code != exitDone || r.out != tt.out || !strings.Contains(r.stderr, tt.stderr) {
+			t.Errorf("disc %s: got exit code %d, stdout %q, stderr %q", tt.line, r.code, r.out, r.stderr)
+		}
+	}
+	term.fails(exitNotFound, `service "none" is not known`, "get", "none")
+	term.fails(exitNotFound, `service "none" is not known`, "get", "none/x")
+	term.fails(exitNotFound, "there is no instance none/x", "set", "none/x", "--weight", "1")
+	term.fails(exitNotFound, "there is no instance none/x", "drain", "none/x")
+	term.fails(exitNotFound, "nothing of the kind to remove", "unset", "none/x")
+	term.fails(exitUsage, "has no address", "list", "-o", "addr")
+}
+
+// TestEdits is one session of an operator.
+func TestEdits(t *testing.T) {
+	term := atEtcd(t)
+	for _, step := range []struct {
+		line, want string // without the revision
+	}{
+		{"set db/one 10.0.0.1:1 --dry-run", "db/one: made, at 10.0.0.1:1 (dry run)\n"},
+		{"list -o name", ""},
+		{"set db/one 10.0.0.1:1 --weight 3 --if-revision 0", "db/one: made, at 10.0.0.1:1\n"},
+		{"set db/one 10.0.0.1:1", "db/one: unchanged\n"},
+		{"set db/one 10.0.0.2:1 --tag a --tag b,c", "db/one: address 10.0.0.1:1 → 10.0.0.2:1, tags - → a,b,c\n"},
+		{"set db/one 10.0.0.2:1 --zone z --meta k=v --meta K=", "db/one: meta - → K=,k=v, zone - → z\n"},
+		{"set db/one --weight 9", "db/one: weight 3 → 9\n"},
+		{"set db/one --tag= --meta k-", "db/one: tags a,b,c → -\n"},
+		{"set db/one --state down --weight 9", "db/one: state up → down\n"},
+		{"drain db/one", "db/one: state down → drain\n"},
+		{"undrain db/one", "db/one: state drain → up\n"},
+		{"unset db/one --override", "db/one: tags - → a,b,c, weight 9 → 3\n"},
+		{"unset db/one --static --dry-run", "db/one: removed (dry run)\n"},
+		{"unset db/one", "db/one: removed\n"},
+		{"set db/two 10.0.0.2:2 --state drain", "db/two: made, at 10.0.0.2:2, state drain\n"},
+		{"set db/two 10.0.0.2:2 --state up --dry-run", "db/two: state drain → up (dry run)\n"},
+		{"set db/two 10.0.0.2:2 --state up", "db/two: state drain → up\n"},
+		{"set db/two [2001:db8::2]:5", "db/two: address 10.0.0.2:2 → [2001:db8::2]:5\n"},
+		{"set db/two host.example -o name", "db/two\n"},
+		{"unset db/two --if-revision 1", "exit 5"},
+		{"unset db/two --override", "exit 3"},
+	} {
+		r := term.disc(strings.Fields(step.line)...)
+		got := withoutRevision(r.out)
+		if want, ok := strings.CutPrefix(step.want, "exit "); ok {
+			got, step.want = string(rune('0'+r.code)), want
+		} else if r.code != exitDone {
+			t.Errorf("disc %s: exit code %d: %s", step.line, r.code, r.stderr)
+		}
+		if got != step.want {
+			t.Errorf("disc %s: got %q, want %q", step.line, got, step.want)
+		}
+	}
+}
+
+// withoutRevision takes " (revision 42)" off a line.
+func withoutRevision(line string) string {
+	before, after, ok := strings.Cut(line, " (revision ")
+	if !ok {
+		return line
+	}
+	_, rest, _ := strings.Cut(after, ")")
+	return before + rest
+}
+
+func TestSetFromFile(t *testing.T) {
+	term := atEtcd(t)
+	term.stdin = "{service: DB, id: one, address: 10.0.0.1, port: 1, weight: 4, tags: [a], meta: {Team: core}}"
+	if got := withoutRevision(term.ok("set", "db/one", "-f", "-", "--weight", "5")); got != "db/one: made, at 10.0.0.1:1\n" {
+		t.Errorf("got %q", got)
+	}
+	if got := term.ok("get", "db/one", "-o", "template={{.weight}} {{.meta.Team}}"); got != "5 core\n" {
+		t.Errorf("got %q", got)
+	}
+	for text, why := range map[string]string{
+		"{service: web, address: 10.0.0.1, port: 1}":          "- is about web/, not db/two",
+		"{id: three, address: 10.0.0.1, port: 1}":             "- is about /three, not db/two",
+		"{adress: 10.0.0.1}":                                  "field adress not found",
+		"{port: 1}":                                           "address is empty",
+		"{address: 10.0.0.1, port: 1, checks: [{type: tcp}]}": "leave checks and deregister_after out",
+		"{address: 10.0.0.1, port: 1, deregister_after: 1h}":  "leave checks and deregister_after out",
+		"{address: 10.0.0.1, port: 1, weight: heavy}":         "cannot unmarshal",
+		"": "-: EOF",
+	} {
+		term.stdin = text
+		term.fails(exitUsage, why, "set", "db/two", "-f", "-")
+	}
+	term.fails(exitFailed, "no such file", "set", "db/two", "-f", "/nonexistent/entry.yaml")
+}
+
+func TestSetWarnsOfDots(t *testing.T) {
+	term := atEtcd(t)
+	if r := term.disc("set", "db.main/one", "10.0.0.1:1"); r.code != exitDone || !strings.Contains(r.stderr, "DNS cannot reach it") {
+		t.Errorf("got exit code %d, stderr %q", r.code, r.stderr)
+	}
+}
+
+func TestBrokenRecordIsNamed(t *testing.T) {
+	term := atEtcd(t)
+	populate(term)
+	key := discovery.NewKeys("default").Static("db", "broken")
+	if _, err := etcdtest.Client(t, term.env["DISC_ENDPOINTS"]).Put(t.Context(), key, "{"); err != nil {
+		t.Fatal(err)
+	}
+	r := term.disc("list", "db", "-o", "name")
+	if r.code != exitDone || r.out != "db/primary\ndb/replica\n" || !strings.Contains(r.stderr, "static entry db/broken") {
+		t.Errorf("got exit code %d, stdout %q, stderr %q", r.code, r.out, r.stderr)
+	}
+}

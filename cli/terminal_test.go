@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/config"
+	"disc/discovery/devetcd/etcdtest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// terminal is what a test runs commands at, inside its own process.
+type terminal struct {
+	t     *testing.T
+	env   map[string]string
+	stdin string
+	color bool
+}
+
+// newTerminal has neither etcd nor agent.
+func newTerminal(t *testing.T) *terminal {
+	return &terminal{t: t, env: map[string]string{
+		"HOME": t.TempDir(), "DISC_NODE": "n1", "DISC_ENDPOINTS": "127.0.0.1:1", "DISC_AGENT": "http://127.0.0.1:1",
+	}}
+}
+
+// atEtcd has an etcd of its own.
+func atEtcd(t *testing.T) *terminal {
+	term := newTerminal(t)
+	term.env["DISC_ENDPOINTS"] = etcdtest.Start(t).Endpoint()
+	return term
+}
+
+// atAgent has an etcd and an agent of its own.
+func atAgent(t *testing.T) *terminal {
+	term := atEtcd(t)
+	term.env["DISC_AGENT"] = startAgent(t, term.env["DISC_ENDPOINTS"], "", t.TempDir()).url
+	return term
+}
+
+func (term *terminal) io(out, err *buffer) *IO {
+	env := map[string]string{}
+	for name, value := range term.env {
+		env[name] = value
+	}
+	return &IO{
+		In: strings.NewReader(term.stdin), Out: out, Err: err, Color: term.color,
+		Host: config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
+			v, ok := env[name]
+			return v, ok
+		}},
+	}
+}
+
+// result is what became of a command.
+type result struct {
+	code        int
+	out, stderr string
+}
+
+// disc runs a command.
+func (term *terminal) disc(args ...string) result {
+	term.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var out, err buffer
+	code := Main(ctx, args, term.io(&out, &err))
+	return result{code, out.String(), err.String()}
+}
+
+// ok runs a command that is to succeed, and returns what it prints.
+func (term *terminal) ok(args ...string) string {
+	term.t.Helper()
+	r := term.disc(args...)
+	if r.code != exitDone {
+		term.t.Fatalf("disc %s: got exit code %d, want 0\n%s%s", strings.Join(args, " "), r.code, r.out, r.stderr)
+	}
+	return r.out
+}
+
+// await runs a command until it prints a text, and returns all that it printed.
+func (term *terminal) await(text string, args ...string) string {
+	term.t.Helper()
+	var out string
+	eventually(term.t, "disc "+strings.Join(args, " ")+" prints "+text, func() bool {
+		out = term.disc(args...).out
+		return strings.Contains(out, text)
+	})
+	return out
+}
+
+// fails runs a command that is to end with a code, and to say why.
+func (term *terminal) fails(code int, why string, args ...string) {
+	term.t.Helper()
+	r := term.disc(args...)
+	if r.code != code || !strings.Contains(r.stderr, why) {
+		term.t.Errorf("disc %s: got exit code %d, want %d and %q\n%s%s", strings.Join(args, " "), r.code, code, why, r.out, r.stderr)
+	}
+}
+
+// background is a command that goes on.
+type background struct {
+	t         *testing.T
+	interrupt context.CancelFunc
+	out, err  *buffer
+	code      chan int
+}
+
+// start runs a command until it is interrupted or the test ends.
+func (term *terminal) start(args ...string) *background {
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &background{t: term.t, interrupt: cancel, out: &buffer{}, err: &buffer{}, code: make(chan int, 1)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.code <- Main(ctx, args, term.io(b.out, b.err))
+	}()
+	term.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return b
+}
+
+// prints waits until the command has printed a text.
+func (b *background) prints(text string) {
+	b.t.Helper()
+	eventually(b.t, "stdout has "+text, func() bool { return strings.Contains(b.out.String(), text) })
+}
+
+// says waits until the command has said a text on stderr.
+func (b *background) says(text string) {
+	b.t.Helper()
+	eventually(b.t, "stderr has "+text, func() bool { return strings.Contains(b.err.String(), text) })
+}
+
+// ends waits for the command's exit code.
+func (b *background) ends() int {
+	b.t.Helper()
+	select {
+	case code := <-b.code:
+		return code
+	case <-time.After(patience):
+		b.t.Fatalf("does not end; it printed:\n%s%s", b.out, b.err)
+	}
+	return -1
+}
+
+// golden compares with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", file, d)
+	}
+}
