@@ -7,6 +7,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/registry"
 )
 
@@ -31,13 +32,16 @@ func (a *Agent) settings() []api.Setting {
 
 func (a *Agent) sessionStatus() api.Session {
 	lease, _ := a.session.Lease()
-	if lease.ID == 0 {
-		return api.Session{State: api.SessionConnecting, TTL: discovery.Duration(a.config.Session.TTL)}
+	health := a.session.Health()
+	s := api.Session{State: api.SessionConnecting, TTL: discovery.Duration(a.config.Session.TTL), Since: health.Since}
+	if lease.ID != 0 {
+		s.State, s.Lease, s.TTL = api.SessionAlive, fmt.Sprintf("%x", int64(lease.ID)), discovery.Duration(lease.TTL)
+		s.LastKeepalive = discovery.Duration(lease.Unconfirmed().Round(time.Millisecond))
 	}
-	return api.Session{
-		State: api.SessionAlive, Lease: fmt.Sprintf("%x", int64(lease.ID)), TTL: discovery.Duration(lease.TTL),
-		LastKeepalive: discovery.Duration(lease.Unconfirmed().Round(time.Millisecond)),
+	if health.Err != nil {
+		s.Error = etcd.Explain(a.config.Etcd.Endpoints, health.Err).Error()
 	}
+	return s
 }
 
 func (a *Agent) catalogStatus() api.Catalog {

@@ -27,6 +27,9 @@ const (
 type Lease struct {
 	ID  clientv3.LeaseID // 0: there is none
 	TTL time.Duration    // as etcd granted it
+	// AfterOutage tells that etcd had not answered before it granted this lease: many
+	// sessions get theirs now, and had better not write all at once.
+	AfterOutage bool
 
 	sent time.Duration // uptime at which the last renewal that was answered was sent
 }
@@ -55,7 +58,22 @@ type Session struct {
 
 	mu      sync.Mutex
 	lease   Lease
+	since   time.Time     // when lease.ID changed
+	trouble error         // why etcd does not answer; nil: it does
 	changed chan struct{} // closed when lease.ID changes
+}
+
+// Health is what a session says of itself.
+type Health struct {
+	Since time.Time // when the lease was granted or lost; zero: there was none yet
+	Err   error     // why etcd does not grant or renew it; nil: it does
+}
+
+// Health returns how the session is.
+func (s *Session) Health() Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Health{s.since, s.trouble}
 }
 
 // New returns a session of a TTL, which etcd rounds up to whole seconds. It does
@@ -136,9 +154,28 @@ func (s *Session) set(l Lease) {
 	if s.lease.ID != l.ID {
 		close(s.changed)
 		s.changed = make(chan struct{})
+		s.since = time.Now()
 	}
 	s.lease = l
+	if l.ID != 0 {
+		s.trouble = nil
+	}
 	s.metrics.held.Set(boolGauge(l.ID != 0))
+}
+
+// fail counts a call that etcd did not answer, and keeps why.
+func (s *Session) fail(call string, err error) {
+	s.mu.Lock()
+	s.trouble = err
+	s.mu.Unlock()
+	s.metrics.failures.WithLabelValues(call).Inc()
+}
+
+// troubled reports whether etcd has not answered since the last time that it did.
+func (s *Session) troubled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble != nil
 }
 
 // grant asks for a lease until there is one. It fails only when ctx ends.
@@ -149,12 +186,12 @@ func (s *Session) grant(ctx context.Context) (Lease, error) {
 		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
 		cancel()
 		if err == nil && r != nil {
-			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, sent: sent}, nil
+			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, AfterOutage: s.troubled(), sent: sent}, nil
 		}
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()
 		}
-		s.metrics.failures.WithLabelValues("grant").Inc()
+		s.fail("grant", err)
 		if retry.Failed() {
 			s.log.Warn("cannot get a lease from etcd; trying again", "failures", retry.Failures(), "error", err)
 		}
@@ -186,6 +223,7 @@ func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
 		case renewed.TTL == 0:
 			return true
 		}
+		renewed.AfterOutage = l.AfterOutage
 		l = renewed
 		s.set(l)
 	}
@@ -200,6 +238,7 @@ func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) 
 	case <-s.doubt:
 	case <-k.answers:
 		k.drop()
+		s.fail("renew", errors.New("the connection to etcd was lost"))
 		// A member that goes takes the streams of many agents along.
 		return s.pause(ctx, k, rand.N(min(interval/2, time.Second)+1))
 	case <-ctx.Done():
@@ -222,7 +261,7 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()
 		}
-		s.metrics.failures.WithLabelValues("renew").Inc()
+		s.fail("renew", err)
 		if retry.Failed() && retry.Failures() > 1 {
 			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", retry.Failures(), "error", err)
 		}

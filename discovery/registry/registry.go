@@ -221,11 +221,18 @@ func (r *Registry) Run(ctx context.Context) error {
 	var retry discovery.Backoff
 	sweep := time.NewTimer(r.nextSweep())
 	defer sweep.Stop()
+	var under clientv3.LeaseID
+	var turn time.Time // before which nothing is written under that lease
 	for {
 		current, released := r.session.Lease()
 		changed := r.view.Changed("")
 		again := (<-chan time.Time)(nil)
-		if current.ID != 0 {
+		if current.ID != under {
+			under, turn = current.ID, time.Now().Add(r.smear(current))
+		}
+		if wait := time.Until(turn); current.ID != 0 && wait > 0 {
+			again = time.After(wait)
+		} else if current.ID != 0 {
 			if err := r.reconcile(ctx, current.ID); err != nil && ctx.Err() == nil {
 				r.failed(current.ID, &retry, err)
 				again = time.After(retry.Next())
@@ -247,6 +254,18 @@ func (r *Registry) Run(ctx context.Context) error {
 			sweep.Reset(r.nextSweep())
 		}
 	}
+}
+
+// smear returns how long to wait before writing under a lease. After an outage the
+// whole fleet gets its leases in one moment; a random delay of up to a second for each
+// 500 instances, at most 5 s, keeps it from writing in one, too.
+func (r *Registry) smear(l lease.Lease) time.Duration {
+	view, err := r.view.View()
+	if !l.AfterOutage || err != nil {
+		return 0
+	}
+	_, instances, _ := view.Snapshot.Len()
+	return rand.N(min(time.Duration(instances)*time.Second/500, 5*time.Second) + 1)
 }
 
 func (r *Registry) nextSweep() time.Duration { return r.sweep/2 + rand.N(r.sweep) }
