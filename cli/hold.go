@@ -23,7 +23,7 @@ type holder struct {
 	client       *api.Client
 	registration discovery.Registration
 	note         func(format string, args ...any) // for the user
-	held         chan struct{}                    // closed when the instance is registered for the first time
+	held         chan struct{}                    // closed when the agent has, or may have, registered the instance
 	refused      bool                             // the agent's last answer was no
 }
 
@@ -41,6 +41,7 @@ func (h *holder) keep(ctx context.Context) {
 	for {
 		lasted, err := h.hold(ctx)
 		if ctx.Err() != nil {
+			h.markHeld() // if not before: the answer was not waited for
 			return
 		}
 		if lasted > discovery.BackoffMost {
@@ -82,13 +83,16 @@ func (h *holder) entered(r api.Registered) {
 	case h.wasHeld():
 		h.note("%s is registered again", h.name())
 	}
-	if h.wasHeld() {
-		return
-	}
-	if r.Warning != "" {
+	if r.Warning != "" && !h.wasHeld() {
 		h.note("%s", r.Warning)
 	}
-	close(h.held)
+	h.markHeld()
+}
+
+func (h *holder) markHeld() {
+	if !h.wasHeld() {
+		close(h.held)
+	}
 }
 
 func (h *holder) wasHeld() bool {
@@ -101,16 +105,16 @@ func (h *holder) wasHeld() bool {
 }
 
 // leave takes the instance out, after keep has ended, and returns when etcd has it so or
-// the agent does not answer. The agent may have it even when it never said so: its answer
-// was not waited for. When it said no, what it has under the id is another's.
+// the agent does not answer. When the agent's last word was no, what it has under the id
+// is another's.
 func (h *holder) leave(ctx context.Context) {
-	if h.refused {
+	if h.refused || !h.wasHeld() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
 	_, err := h.client.Deregister(ctx, h.registration.Service, h.registration.ID)
-	if h.wasHeld() && err != nil && !errors.Is(err, discovery.ErrNotFound) {
+	if err != nil && !errors.Is(err, discovery.ErrNotFound) {
 		h.note("%s is not deregistered: %v; its agent drops it 10 s after the connection", h.name(), err)
 	}
 }

@@ -146,7 +146,8 @@ func TestRunIsRegisteredWhileItLives(t *testing.T) {
 func TestRunDrains(t *testing.T) {
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	p := startDisc(t, a.url, "run", "--service", "web", "--port", "80", "--drain-delay", "1h",
-		"--", "sh", "-c", `trap 'echo stopped; exit 7' TERM; trap 'echo alive' USR1; while :; do sleep 0.01; done`)
+		"--", "sh", "-c", `trap 'echo stopped; exit 7' TERM; trap 'echo alive' USR1; echo ready; while :; do sleep 0.01; done`)
+	p.says("ready")
 	a.answers("web", 1)
 	p.send(syscall.SIGTERM)
 	a.answers("web", 0)
@@ -190,7 +191,6 @@ func TestRunWithoutAgent(t *testing.T) {
 		a.answers("web", 1)
 		a.stop()
 	}
-	p.warns("web/web-n1-80 is registered again")
 	p.send(syscall.SIGTERM)
 	if got := p.code(); got != 128+15 {
 		t.Errorf("got exit code %d", got)
@@ -215,6 +215,9 @@ func TestRunConflict(t *testing.T) {
 	first.send(syscall.SIGTERM)
 	first.code()
 	a.answers("web", 1) // the third has it now
+	third.send(syscall.SIGTERM)
+	third.code()
+	a.answers("web", 0)
 }
 
 func TestRunCannotStart(t *testing.T) {
