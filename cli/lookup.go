@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -124,76 +122,4 @@ func leftOut(a discovery.Answer) string {
 		return "it has no instances"
 	}
 	return "left out " + strings.Join(parts, ", ")
-}
-
-type waitOptions struct {
-	least   int
-	timeout time.Duration
-}
-
-func (a *app) waitCommand() *cobra.Command {
-	var o waitOptions
-	c := &cobra.Command{
-		Use:   "wait SERVICE",
-		Short: "Wait until a service is healthy",
-		Long: `Wait until this host's agent answers a name with as many endpoints as are wanted.
-
-Exit code 4 when that does not come in time.`,
-		Example: `  disc wait web
-  disc wait web --min 2 --timeout 30s`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeService,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.wait(cmd.Context(), args[0], o)
-		},
-	}
-	c.Flags().IntVar(&o.least, "min", 1, "so many endpoints")
-	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "at most this long; 0: for ever")
-	return c
-}
-
-func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
-	if o.least < 1 || o.timeout < 0 {
-		return usage(fmt.Errorf("--min is at least 1 and --timeout at least 0"))
-	}
-	agent, err := a.agent()
-	if err != nil {
-		return err
-	}
-	if o.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.timeout)
-		defer cancel()
-	}
-	var retry discovery.Backoff
-	last := "the agent has not answered"
-	lookup := api.LookupOptions{}
-	for {
-		answer, view, err := agent.Lookup(ctx, name, lookup)
-		switch {
-		case errors.Is(ctx.Err(), context.Canceled):
-			return ctx.Err()
-		case ctx.Err() != nil:
-			return fmt.Errorf("%w after %v: %s", errTimedOut, o.timeout, last)
-		case err == nil && len(answer.Endpoints) >= o.least:
-			return nil
-		case err == nil:
-			last = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), o.least, leftOut(answer))
-			lookup.Wait = api.Wait{Index: view.Index, For: api.DefaultWait}
-			retry.Reset()
-			continue
-		case errors.Is(err, discovery.ErrNotFound):
-			last = err.Error()
-			lookup.Wait = api.Wait{For: api.DefaultWait}
-		case errors.Is(err, discovery.ErrUnavailable):
-			last = err.Error()
-			lookup.Wait = api.Wait{}
-		default:
-			return err
-		}
-		retry.Failed()
-		if retry.Wait(ctx) != nil {
-			return fmt.Errorf("%w after %v: %s", errTimedOut, o.timeout, last)
-		}
-	}
 }

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) drainCommand() *cobra.Command {
+	return a.stateCommand("drain", discovery.Drain, "Give an instance no new callers",
+		`Leave an instance out of lookups, until 'disc undrain': the same as
+'disc set SERVICE/ID --state drain'.`)
+}
+
+func (a *app) undrainCommand() *cobra.Command {
+	return a.stateCommand("undrain", discovery.Up, "Answer with an instance again",
+		`Take an instance into lookups again: the same as 'disc set SERVICE/ID --state up'.`)
+}
+
+func (a *app) stateCommand(name string, state discovery.State, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use:               name + " SERVICE/ID",
+		Short:             short,
+		Long:              long,
+		Example:           "  disc " + name + " web/web-1",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeTarget,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			service, id, err := parseTarget(args[0])
+			if err != nil {
+				return err
+			}
+			return a.set(cmd.Context(), setOptions{service: service, id: id, state: string(state)})
+		},
+	}
+}
