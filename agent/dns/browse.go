@@ -15,9 +15,9 @@ func (z *zone) browseServices(s *discovery.Snapshot, q question) response {
 		return r
 	}
 	for service := range s.Services() {
-		name := "_" + discovery.FoldName(service.Name)
-		if !service.Empty() && len(name) <= maxLabel && !strings.Contains(name, ".") {
-			r.answer = append(r.answer, z.pointer(q.name, name+"._tcp.svc."+z.domain))
+		name := "_" + discovery.FoldName(service.Name) + "._tcp.svc." + z.domain
+		if !service.Empty() && isName(name) && !strings.Contains(service.Name, ".") {
+			r.answer = append(r.answer, z.pointer(q.name, name))
 		}
 	}
 	return r
@@ -30,10 +30,9 @@ func (z *zone) browseInstances(q question, service *discovery.Service, endpoints
 	var r response
 	for _, e := range endpoints {
 		name := strings.ReplaceAll(e.ID, ".", `\.`) + "." + q.name
-		_, valid := dns.IsDomainName(name)
 		one := []discovery.Endpoint{e}
 		found := z.services(question{name: name}, service, one)
-		if !valid || len(found.answer) == 0 || z.isTwin(service, e.ID) {
+		if !isName(name) || len(found.answer) == 0 || z.isTwin(service, e.ID) {
 			continue
 		}
 		r.answer = append(r.answer, z.pointer(q.name, name))

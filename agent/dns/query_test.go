@@ -175,8 +175,9 @@ func checkAnswer(t *testing.T, query, b []byte, rcode, limit int) {
 	if err := m.Unpack(b); err != nil {
 		t.Fatalf("unpack: %v\n%x", err, b)
 	}
-	q := new(dns.Msg)
-	understood := q.Unpack(query) == nil && len(q.Question) == 1
+	q, alone := new(dns.Msg), bytes.Clone(query)
+	copy(alone[6:headerSize], make([]byte, 6)) // what is in the records that are passed over is of no concern
+	understood := q.Unpack(alone) == nil && len(q.Question) == 1
 	switch {
 	case !bytes.Equal(b[:2], query[:2]) || !m.Response || m.RecursionAvailable:
 		t.Fatalf("header %v of the answer to %x", m.MsgHdr, query)

@@ -48,8 +48,7 @@ func (z *zone) namesOf(s *discovery.Snapshot, ip netip.Addr) []string {
 	}
 	for n := range s.Nodes() {
 		name := strings.ToLower(n.Node) + ".node." + z.domain
-		_, valid := dns.IsDomainName(name)
-		if at, ok := parseIP(n.Address); ok && at == ip && valid && !strings.ContainsAny(name, "_:") {
+		if at, ok := parseIP(n.Address); ok && at == ip && isName(name) && !strings.ContainsAny(name, "_:") {
 			add(name)
 		}
 	}

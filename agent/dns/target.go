@@ -18,11 +18,17 @@ func parseIP(address string) (netip.Addr, bool) {
 
 // hostName is a host name as records have it; "" where DNS cannot say it.
 func hostName(address string) string {
-	name := dns.Fqdn(address)
-	if _, ok := dns.IsDomainName(name); !ok {
-		return ""
+	if name := dns.Fqdn(address); isName(name) {
+		return name
 	}
-	return name
+	return ""
+}
+
+// isName reports whether a fully qualified name, whose only escapes are those of dots,
+// has the lengths of RFC 1035. The library's own test takes a few bytes more.
+func isName(name string) bool {
+	_, ok := dns.IsDomainName(name)
+	return ok && len(name)-strings.Count(name, `\`)+1 <= maxNameWire
 }
 
 // target is the host of an instance as SRV names it, and the address that it has in
@@ -34,12 +40,9 @@ func (z *zone) target(service *discovery.Service, id, address string) (string, n
 	if !ok {
 		return hostName(address), netip.Addr{}
 	}
-	if !isHostLabel(id) || !isHostLabel(service.Name) || z.isTwin(service, id) {
-		return z.addressName(ip), ip
-	}
 	name := id + "." + discovery.FoldName(service.Name) + ".inst." + z.domain
-	if _, ok := dns.IsDomainName(name); !ok {
-		return z.addressName(ip), ip
+	if !isHostLabel(id) || !isHostLabel(service.Name) || !isName(name) || z.isTwin(service, id) {
+		name = z.addressName(ip)
 	}
 	return name, ip
 }
