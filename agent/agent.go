@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"disc/agent/check"
+	"disc/agent/dns"
 	"disc/agent/httpapi"
 	"disc/config"
 	"disc/discovery"
@@ -54,7 +56,9 @@ type Agent struct {
 	registry  *registry.Registry
 	registrar *registrar
 	api       *httpapi.API
+	dns       *dns.Responder
 	listeners []net.Listener
+	dnsServer *dns.Server // nil: none
 
 	token   atomic.Pointer[string] // nil: writes need none
 	leaving atomic.Bool
@@ -90,8 +94,15 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if err := a.build(); err != nil {
 		return nil, err
 	}
-	a.listeners, err = listen(cfg.HTTP)
-	return a, err
+	if a.listeners, err = listen(cfg.HTTP); err != nil {
+		return nil, err
+	}
+	if cfg.DNS.Listen != "" {
+		if a.dnsServer, err = dns.Listen(cfg.DNS.Listen, a.dns, a.log); err != nil {
+			return nil, explainListen("dns.listen", cfg.DNS.Listen, err)
+		}
+	}
+	return a, nil
 }
 
 // dial makes the client of etcd from the settings.
@@ -129,11 +140,22 @@ func (a *Agent) build() error {
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, a.log)
 	a.registrar.load(c.Services)
 	a.registerMetrics()
+	if a.dns, err = dns.New(a.catalog, dnsOptions(c, a.metrics)); err != nil {
+		return err
+	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+		DNS: a.dns, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
+}
+
+func dnsOptions(c *config.Config, metrics prometheus.Registerer) dns.Options {
+	o := dns.Options{Domain: c.DNS.Domain, TTL: c.DNS.TTL, Panic: c.Catalog.Panic, Registerer: metrics}
+	if c.DNS.PreferZone {
+		o.PreferZone = c.Zone
+	}
+	return o
 }
 
 // registerMetrics adds what belongs to no part: how sure the view is, and the build.
@@ -181,11 +203,22 @@ func (a *Agent) tokenSource() func() string {
 // Unix socket.
 func (a *Agent) Addr() net.Addr { return a.listeners[0].Addr() }
 
+// DNSAddr is the address that DNS listens on, over UDP and TCP; invalid if it does not.
+func (a *Agent) DNSAddr() netip.AddrPort {
+	if a.dnsServer == nil {
+		return netip.AddrPort{}
+	}
+	return a.dnsServer.Addr()
+}
+
 // Close releases what New has taken, of an agent that is not run.
 func (a *Agent) Close() error {
 	var errs []error
 	for _, l := range a.listeners {
 		errs = append(errs, l.Close())
+	}
+	if a.dnsServer != nil {
+		errs = append(errs, a.dnsServer.Close())
 	}
 	if a.client != nil {
 		errs = append(errs, a.client.Close())

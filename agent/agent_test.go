@@ -32,7 +32,7 @@ func settings(t *testing.T, etcd string, file string) *config.Config {
 		t.Fatal(err)
 	}
 	env := map[string]string{
-		"DISC_CONFIG": path, "DISC_ENDPOINTS": etcd, "DISC_HTTP": "127.0.0.1:0", "DISC_DATA_DIR": filepath.Join(dir, "data"),
+		"DISC_CONFIG": path, "DISC_ENDPOINTS": etcd, "DISC_HTTP": "127.0.0.1:0", "DISC_DNS": "127.0.0.1:0", "DISC_DATA_DIR": filepath.Join(dir, "data"),
 		"DISC_NODE": "n1", "DISC_DRAIN_DELAY": "0s", "DISC_SESSION_TTL": "5s",
 	}
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)

@@ -32,6 +32,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, l := range a.listeners {
 		group.Go(func() error { return a.api.Serve(running, l) })
 	}
+	if a.dnsServer != nil {
+		group.Go(func() error { return a.dnsServer.Serve(running) })
+	}
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -42,7 +45,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	a.log.Info("agent is running", "http", a.Addr().String(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
+	a.log.Info("agent is running", "http", a.Addr().String(), "dns", a.DNSAddr().String(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
 		"node", a.node.Node, "advertise", a.node.Address, "owner", a.node.Agent)
 	a.notify(daemon.SdNotifyReady)
 	if err := group.Wait(); !errors.Is(err, errStopped) {

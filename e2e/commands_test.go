@@ -53,7 +53,7 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0]+"_pid", strconv.Itoa(p.command.Process.Pid))
 }
 
-var listening = regexp.MustCompile(`"msg":"agent is running","http":"([^"]+)"`)
+var listening = regexp.MustCompile(`"msg":"agent is running","http":"([^"]+)","dns":"([^"]+)"`)
 
 // agent NAME [ARG...]: an agent with a data directory and a port of its own. Its URL
 // is $NAME, and that of the first is what the CLI asks.
@@ -78,6 +78,8 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	url := "http://" + at[1]
 	ts.Setenv(name, url)
+	_, dnsPort, _ := net.SplitHostPort(at[2])
+	ts.Setenv(name+"_dns", dnsPort) // on 127.0.0.1
 	if strings.HasSuffix(ts.Getenv("DISC_AGENT"), ":1") || ts.Getenv("first_agent") == name {
 		ts.Setenv("DISC_AGENT", url)
 		ts.Setenv("first_agent", name)

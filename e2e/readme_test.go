@@ -104,7 +104,7 @@ type console struct {
 func newConsole(t *testing.T) *console {
 	c := &console{t: t, dir: t.TempDir(), agent: "127.0.0.1:" + freePort(t), etcd: "127.0.0.1:" + freePort(t)}
 	c.env = append(os.Environ(),
-		"HOME="+c.dir, "DISC_HTTP="+c.agent, "DISC_ETCD_LISTEN="+c.etcd, "DISC_DNS=",
+		"HOME="+c.dir, "DISC_HTTP="+c.agent, "DISC_ETCD_LISTEN="+c.etcd, "DISC_DNS=127.0.0.1:0",
 		"DISC_AGENT=http://"+c.agent, "DISC_ENDPOINTS="+c.etcd, "DISC_NODE=n1")
 	return c
 }

@@ -42,7 +42,7 @@ func setUp(env *testscript.Env) error {
 		"DISC_KILL_TIMEOUT": "5s",
 		"DISC_LOG_FORMAT":   "json",
 		"DISC_NODE":         "n1",
-		"DISC_DNS":          "",
+		"DISC_DNS":          "127.0.0.1:0",
 		"DISC_AGENT":        "http://127.0.0.1:1", // until an agent is started
 		"DISC_ENDPOINTS":    "127.0.0.1:1",        // until etcd is started
 		"GORACE":            "atexit_sleep_ms=0",

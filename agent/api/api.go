@@ -55,6 +55,8 @@ const (
 	TypeMergePatch = "application/merge-patch+json" // RFC 7396
 	TypeProblem    = "application/problem+json"     // RFC 9457
 	TypeEvents     = "text/event-stream"
+	TypeDNS        = "application/dns-message" // RFC 8484
+	TypeDNSJSON    = "application/dns-json"
 	TypeText       = "text/plain; charset=utf-8"
 )
 

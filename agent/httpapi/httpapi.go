@@ -38,6 +38,8 @@ type Options struct {
 	// overrides are limited to the agent's own instances.
 	Token func() string
 
+	DNS DNS // answers DNS over HTTPS; nil: nothing does
+
 	Registerer prometheus.Registerer // gets the API's own metrics
 	Gatherer   prometheus.Gatherer   // answers /metrics; default: what Registerer has, if it gathers
 	Logger     *slog.Logger          // default: slog.Default
@@ -128,7 +130,7 @@ type handler func(w http.ResponseWriter, r request) error
 func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
-		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.openAPIRoutes(),
+		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

@@ -1,0 +1,112 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// DNS answers queries in the forms of DNS over HTTPS.
+type DNS interface {
+	// Exchange answers a packet in at most limit bytes, and says for how long the
+	// answer may be kept. ErrInvalid: the packet is no query.
+	Exchange(packet []byte, limit int) (answer []byte, ttl time.Duration, err error)
+
+	// JSON answers a question in JSON. ErrInvalid: there is no such name or type.
+	JSON(name, qtype string, checkingDisabled bool) (api.DNSAnswer, time.Duration, error)
+}
+
+// maxMessage is the greatest length of a DNS message (RFC 8484, section 6).
+const maxMessage = 65535
+
+// jsonParams are those of the JSON form. Public resolvers take the last four, too; here
+// they mean nothing, since nothing is asked of others and nothing is signed.
+var jsonParams = []string{"name", "type", "cd", "do", "ct", "edns_client_subnet", "random_padding"}
+
+func (a *API) dohRoutes() []route {
+	return []route{
+		{method: "GET", path: "/dns-query", params: append([]string{"dns"}, jsonParams...), handle: a.dnsGet},
+		{method: "POST", path: "/dns-query", handle: a.dnsPost},
+		{method: "GET", path: "/resolve", params: jsonParams, handle: a.resolve},
+	}
+}
+
+// dnsGet answers the query in ?dns= (RFC 8484, section 4.1), or with ?name= as JSON.
+func (a *API) dnsGet(w http.ResponseWriter, r request) error {
+	if r.query.Has("name") && !r.query.Has("dns") {
+		return a.resolve(w, r)
+	}
+	packet, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.query.Get("dns"), "="))
+	if err != nil || len(packet) == 0 {
+		return invalid("?dns= is no DNS query in base64url; for the JSON form ask ?name=web.disc&type=A")
+	}
+	return a.exchange(w, packet)
+}
+
+// dnsPost answers the query in the body.
+func (a *API) dnsPost(w http.ResponseWriter, r request) error {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || media != api.TypeDNS {
+		return api.NewProblem(http.StatusUnsupportedMediaType, fmt.Sprintf(
+			"a DNS query does not come as %q; send it as %s", r.Header.Get("Content-Type"), api.TypeDNS))
+	}
+	packet, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	return a.exchange(w, packet)
+}
+
+func (a *API) exchange(w http.ResponseWriter, packet []byte) error {
+	if a.options.DNS == nil {
+		return errNoDNS
+	}
+	if len(packet) > maxMessage {
+		return invalid("the query has %d bytes; a DNS message has at most %d", len(packet), maxMessage)
+	}
+	answer, ttl, err := a.options.DNS.Exchange(packet, maxMessage)
+	if err != nil {
+		return err
+	}
+	return writeDNS(w, api.TypeDNS, answer, ttl)
+}
+
+// resolve answers in the JSON form.
+func (a *API) resolve(w http.ResponseWriter, r request) error {
+	if a.options.DNS == nil {
+		return errNoDNS
+	}
+	checkingDisabled, err := r.query.flag("cd")
+	if err != nil {
+		return err
+	}
+	answer, ttl, err := a.options.DNS.JSON(r.query.Get("name"), r.query.Get("type"), checkingDisabled)
+	if err != nil {
+		return err
+	}
+	body, err := encode(answer)
+	if err != nil {
+		return err
+	}
+	return writeDNS(w, api.TypeDNSJSON, body, ttl)
+}
+
+var errNoDNS = discovery.Errorf(discovery.ErrNotFound, "this agent answers no DNS")
+
+// writeDNS writes an answer, which may be kept as long as its records (RFC 8484,
+// section 5.1).
+func writeDNS(w http.ResponseWriter, mediaType string, body []byte, ttl time.Duration) error {
+	h := w.Header()
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", fmt.Sprintf("max-age=%d", int(ttl.Seconds())))
+	_, err := w.Write(body)
+	return err
+}
