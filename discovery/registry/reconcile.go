@@ -179,11 +179,10 @@ func (r *Registry) read(ctx context.Context, batch []*draft) error {
 
 // write puts the records of a batch, if every key still is as it was last seen.
 func (r *Registry) write(ctx context.Context, batch []*draft, current clientv3.LeaseID) error {
-	r.mu.Lock()
-	for _, d := range batch {
-		d.sent = true
+	batch = r.send(batch)
+	if len(batch) == 0 {
+		return nil
 	}
-	r.mu.Unlock()
 	return r.swap(ctx, batch, current, func(d *draft, revision int64) {
 		d.revision, d.seenAt, d.lease, d.seen = revision, revision, current, true
 		d.written, d.created, d.err = d.version, d.absent, nil
@@ -192,6 +191,21 @@ func (r *Registry) write(ctx context.Context, batch []*draft, current clientv3.L
 		}
 		r.metrics.writes.Inc()
 	})
+}
+
+// send notes that a batch is on its way to etcd. It leaves out what was removed, and
+// forgotten as not sent, since the batch was made: nobody would take its record away.
+func (r *Registry) send(batch []*draft) []*draft {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var wanted []*draft
+	for _, d := range batch {
+		if r.items[d.key] == d.item {
+			d.sent = true
+			wanted = append(wanted, d)
+		}
+	}
+	return wanted
 }
 
 // leave marks the records of a batch as leaving, under a lease that lapses.
