@@ -23,8 +23,9 @@ type holder struct {
 	client       *api.Client
 	registration discovery.Registration
 	note         func(format string, args ...any) // for the user
-	held         chan struct{}                    // closed when the agent has, or may have, registered the instance
+	held         chan struct{}                    // closed when the instance is registered for the first time
 	refused      bool                             // the agent's last answer was no
+	unsure       bool                             // its last answer was not waited for
 }
 
 func newHolder(client *api.Client, r discovery.Registration, note func(string, ...any)) *holder {
@@ -41,7 +42,7 @@ func (h *holder) keep(ctx context.Context) {
 	for {
 		lasted, err := h.hold(ctx)
 		if ctx.Err() != nil {
-			h.markHeld() // if not before: the answer was not waited for
+			h.unsure = !h.wasHeld()
 			return
 		}
 		if lasted > discovery.BackoffMost {
@@ -108,13 +109,18 @@ func (h *holder) wasHeld() bool {
 // the agent does not answer. When the agent's last word was no, what it has under the id
 // is another's.
 func (h *holder) leave(ctx context.Context) {
-	if h.refused || !h.wasHeld() {
+	if h.refused || !h.wasHeld() && !h.unsure {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
 	_, err := h.client.Deregister(ctx, h.registration.Service, h.registration.ID)
-	if err != nil && !errors.Is(err, discovery.ErrNotFound) {
+	failed := err != nil && !errors.Is(err, discovery.ErrNotFound)
+	if failed && !h.wasHeld() {
+		return // the agent was not there to be asked before either
+	}
+	h.markHeld()
+	if failed {
 		h.note("%s is not deregistered: %v; its agent drops it 10 s after the connection", h.name(), err)
 	}
 }
