@@ -180,6 +180,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	for n := range 2 * maxQuestions {
 		exchange(t, r, newQuery(fmt.Sprintf("tag-%d.web.disc.", n), dns.TypeA), 0)
 		exchange(t, r, newQuery("web.disc.", uint16(1000+n)), 0)
+		exchange(t, r, newQuery("web-1._web._tcp.svc.disc.", dns.TypeTXT), 0)
 		exchange(t, r, newQuery("web.disc.", dns.TypeSRV).SetEdns0(uint16(512+n), false), 0)
 	}
 	web, _ := f.view.Snapshot.Service("web")

@@ -73,6 +73,12 @@ func (s *Server) listen(address string) error {
 	if err != nil {
 		return errors.Join(err, s.tcp.Close())
 	}
+	if !at.IP.IsUnspecified() {
+		return nil
+	}
+	if err := tellDestination(s.udp); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	return nil
 }
 

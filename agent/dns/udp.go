@@ -42,9 +42,6 @@ func (s *Server) answerUDP(in, out []byte, to netip.AddrPort) {
 // serveWildcard does the same on a socket that listens on all of the host's addresses:
 // an answer must come from the one that was asked.
 func (s *Server) serveWildcard(ctx context.Context) error {
-	if err := tellDestination(s.udp); err != nil {
-		return err
-	}
 	in, out := make([]byte, maxQuery), make([]byte, 0, ednsSize)
 	for {
 		n, session, err := dns.ReadFromSessionUDP(s.udp, in)
