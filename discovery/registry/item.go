@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"time"
@@ -38,7 +39,8 @@ type item struct {
 	version  int                // counts the wishes
 	leaving  bool
 
-	sent      bool             // a write may have reached etcd
+	sent      bool             // a transaction about it was made
+	unsure    bool             // a write was made whose outcome is not known: it may yet arrive
 	seen      bool             // this run has written or read the key
 	seenAt    int64            // etcd's revision when it was last written or read
 	revision  int64            // the key's mod revision as last seen; 0: absent
@@ -58,28 +60,38 @@ type item struct {
 func (it *item) want(i discovery.Instance) {
 	before, left := it.instance, it.leaving
 	it.instance, it.leaving = i, false
+	it.conflict = nil // whoever asks again wants to know anew
 	it.adopt(before)
 	if it.version == 0 || left || !reflect.DeepEqual(it.instance, before) {
 		it.version++
 	}
 }
 
-func (it *item) state() State {
+// state is how the instance stands while current is the session's lease.
+func (it *item) state(current clientv3.LeaseID) State {
 	s := State{Phase: Pending, Instance: it.instance, Revision: it.revision, Created: it.created, Err: it.err}
 	switch {
 	case it.leaving:
 		s.Phase = Leaving
 	case it.conflict != nil:
 		s.Phase, s.Err = InConflict, it.conflict
-	case it.written == it.version && it.revision != 0:
+	case it.written == it.version && it.revision != 0 && it.lease == current:
 		s.Phase, s.Err = Written, nil
 	}
 	return s
 }
 
-// mayStand reports whether a record of this run may be in etcd, so that it has to say
-// goodbye.
+// mayStand reports whether a record of this run may be in etcd, now or soon, so that
+// it has to say goodbye.
 func (it *item) mayStand() bool { return it.sent && it.conflict == nil }
+
+// unread reports whether the key has to be read. What leaves and is not there may need
+// no goodbye.
+func (it *item) unread() bool { return it.doubted || it.leaving && it.revision == 0 && !it.unsure }
+
+// says reports whether a goodbye has to be put: over the record or, where a write may
+// yet arrive, in its way, since that compares what it overwrites.
+func (it *item) says() bool { return it.leaving && !it.doubted && (it.revision != 0 || it.unsure) }
 
 // due reports whether the key has to be written under a lease.
 func (it *item) due(current clientv3.LeaseID) bool {
@@ -89,45 +101,54 @@ func (it *item) due(current clientv3.LeaseID) bool {
 	return it.revision == 0 || it.written != it.version || it.lease != current
 }
 
+// shown reports whether a snapshot has a record of which nothing is known yet: reading
+// it first is cheaper for etcd than a write that loses its compare.
+func (it *item) shown(s *discovery.Snapshot) bool {
+	return it.seenAt == 0 && it.in(s) != nil
+}
+
+// in returns the record that a snapshot shows; nil: none.
+func (it *item) in(s *discovery.Snapshot) *discovery.Record {
+	service, ok := s.Service(it.instance.Service)
+	if !ok {
+		return nil
+	}
+	record, _ := service.Record(it.instance.ID)
+	return record
+}
+
 // contradicts reports whether a snapshot shows something else than was last seen.
 func (it *item) contradicts(s *discovery.Snapshot) bool {
 	if it.seenAt == 0 || s.Revision() < it.seenAt {
 		return false
 	}
-	var record *discovery.Record
-	if service, ok := s.Service(it.instance.Service); ok {
-		record, _ = service.Record(it.instance.ID)
-	}
+	record := it.in(s)
 	if it.conflict != nil {
 		return record == nil || record.Leaving || record.Owner != it.conflict.Owner
 	}
 	return it.revision != 0 && (record == nil || record.Modified != it.revision)
 }
 
-// record is the instance to write: the status that is not known yet is critical.
+// record is the instance to write: a status that is not known yet is critical.
 func (it *item) record(now time.Time) discovery.Instance {
-	i := it.instance
-	if i.Status == "" {
-		i.Status = discovery.Critical
+	if it.instance.RegisteredAt.IsZero() {
+		it.instance.RegisteredAt = now.UTC().Truncate(time.Millisecond)
 	}
+	i := it.instance
+	i.Status = cmp.Or(i.Status, discovery.Critical)
 	i.Checks = slices.Clone(i.Checks)
 	for n := range i.Checks {
-		if i.Checks[n].Status == "" {
-			i.Checks[n].Status = discovery.Critical
-		}
-	}
-	if i.RegisteredAt.IsZero() {
-		i.RegisteredAt = now
+		i.Checks[n].Status = cmp.Or(i.Checks[n].Status, discovery.Critical)
 	}
 	i.Leaving = it.leaving
 	return i
 }
 
-// learn takes in what etcd holds under the key, and decides whose it is.
+// learn takes in what etcd holds under the key at a revision, and decides whose it is.
 func (it *item) learn(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time, ttl time.Duration) {
-	it.doubted, it.seenAt = false, at
+	it.doubted, it.seenAt, it.conflict = false, at, nil
 	if kv == nil {
-		it.revision, it.written, it.conflict = 0, 0, nil
+		it.revision, it.written = 0, 0
 		return
 	}
 	i, err := discovery.DecodeInstance(kv.Value)
@@ -135,14 +156,15 @@ func (it *item) learn(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time
 	case err != nil: // nobody can read it: nobody's
 	case i.Owner == who.Owner && i.Run == who.Run:
 		it.lease = clientv3.LeaseID(kv.Lease)
+	case it.leaving && (it.seen || i.Owner != who.Owner || i.Leaving): // a successor's
+		it.yield(i, false)
+		return
 	case i.Leaving:
 	case i.Owner != who.Owner:
-		it.conflict = &discovery.ConflictError{Service: i.Service, ID: i.ID, Node: i.Node, Owner: i.Owner}
-		it.revision, it.written = 0, 0
+		it.yield(i, false)
 		return
 	case it.cloned(now, ttl):
-		it.conflict = &discovery.ConflictError{Service: i.Service, ID: i.ID, Node: i.Node, Owner: i.Owner, Cloned: true}
-		it.revision, it.written = 0, 0
+		it.yield(i, true)
 		return
 	default:
 		it.adopt(i)
@@ -150,7 +172,13 @@ func (it *item) learn(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time
 	if it.revision != kv.ModRevision {
 		it.written = 0 // what stands there is not what was written
 	}
-	it.revision, it.conflict, it.seen = kv.ModRevision, nil, true
+	it.revision, it.seen = kv.ModRevision, true
+}
+
+// yield leaves the key to another.
+func (it *item) yield(to discovery.Instance, cloned bool) {
+	it.conflict = &discovery.ConflictError{Service: to.Service, ID: to.ID, Node: to.Node, Owner: to.Owner, Cloned: cloned}
+	it.revision, it.written = 0, 0
 }
 
 // cloned counts that another run of the same owner wrote over this run's record, and

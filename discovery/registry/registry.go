@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -52,6 +51,9 @@ type Registry struct {
 
 	mu           sync.Mutex
 	items        map[string]*item // by key
+	current      lease.Lease      // of the present pass
+	epoch        string           // of the view, as of the last pass
+	reached      int64            // its revision
 	nodeLease    clientv3.LeaseID // under which the agent's own record was written
 	nodeRevision int64            // of that write
 	gone         int64            // etcd's revision by which the last that was removed was gone
@@ -91,7 +93,6 @@ func (r *Registry) Put(i discovery.Instance) {
 		r.items[key] = it
 	}
 	it.want(i)
-	r.count()
 	signal(r.wake)
 }
 
@@ -105,12 +106,17 @@ func (r *Registry) Remove(service, id string) {
 	if !ok {
 		return
 	}
+	r.dismiss(it)
+	signal(r.wake)
+}
+
+// dismiss has an item say goodbye, if it may stand in etcd; r.mu is held.
+func (r *Registry) dismiss(it *item) {
 	it.version++
 	it.leaving = true
 	if !it.mayStand() {
-		r.drop(it)
+		r.drop(it, r.gone)
 	}
-	signal(r.wake)
 }
 
 // Recheck reads all records back soon, as the sweep does.
@@ -125,7 +131,7 @@ func (r *Registry) State(service, id string) (State, error) {
 	if !ok {
 		return State{}, discovery.Errorf(discovery.ErrNotFound, "instance %s/%s is not registered here", service, id)
 	}
-	return it.state(), nil
+	return it.state(r.current.ID), nil
 }
 
 // Settled waits until an instance is in etcd as it was last put, or in conflict, or,
@@ -138,7 +144,7 @@ func (r *Registry) Settled(ctx context.Context, service, id string) (State, erro
 		it, ok := r.items[r.keys.Instance(service, id)]
 		var state State
 		if ok {
-			state = it.state()
+			state = it.state(r.current.ID)
 		}
 		settled, gone := r.settled, r.gone
 		r.mu.Unlock()
@@ -161,11 +167,7 @@ func (r *Registry) Settled(ctx context.Context, service, id string) (State, erro
 func (r *Registry) Leave(ctx context.Context) error {
 	r.mu.Lock()
 	for _, it := range r.items {
-		it.version++
-		it.leaving = true
-		if !it.mayStand() {
-			r.drop(it)
-		}
+		r.dismiss(it)
 	}
 	r.mu.Unlock()
 	signal(r.wake)
@@ -184,10 +186,10 @@ func (r *Registry) Leave(ctx context.Context) error {
 	}
 }
 
-// drop forgets an item; r.mu is held.
-func (r *Registry) drop(it *item) {
+// drop forgets an item that is gone by a revision of etcd; r.mu is held.
+func (r *Registry) drop(it *item, at int64) {
 	delete(r.items, it.key)
-	r.count()
+	r.gone = at
 	r.announce()
 }
 
@@ -197,11 +199,13 @@ func (r *Registry) announce() {
 	r.settled = make(chan struct{})
 }
 
-// count publishes how the wanted set stands; r.mu is held.
+// count publishes how the wanted set stands.
 func (r *Registry) count() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	phases := map[Phase]float64{}
 	for _, it := range r.items {
-		phases[it.state().Phase]++
+		phases[it.state(r.current.ID).Phase]++
 	}
 	for _, p := range []Phase{Pending, Written, InConflict, Leaving} {
 		r.metrics.instances.WithLabelValues(string(p)).Set(phases[p])
@@ -212,70 +216,5 @@ func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// Run keeps etcd equal to the wanted set until ctx ends, and returns nil then. What
-// is in etcd stays there.
-func (r *Registry) Run(ctx context.Context) error {
-	var retry discovery.Backoff
-	sweep := time.NewTimer(r.nextSweep())
-	defer sweep.Stop()
-	var under clientv3.LeaseID
-	var turn time.Time // before which nothing is written under that lease
-	for {
-		current, released := r.session.Lease()
-		changed := r.view.Changed("")
-		again := (<-chan time.Time)(nil)
-		if current.ID != under {
-			under, turn = current.ID, time.Now().Add(r.smear(current))
-		}
-		if wait := time.Until(turn); current.ID != 0 && wait > 0 {
-			again = time.After(wait)
-		} else if current.ID != 0 {
-			if err := r.reconcile(ctx, current.ID); err != nil && ctx.Err() == nil {
-				r.failed(current.ID, &retry, err)
-				again = time.After(retry.Next())
-			} else {
-				retry.Reset()
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-released:
-		case <-r.wake:
-		case <-changed:
-		case <-again:
-		case <-r.recheck:
-			r.doubtAll()
-		case <-sweep.C:
-			r.doubtAll()
-			sweep.Reset(r.nextSweep())
-		}
-	}
-}
-
-// smear returns how long to wait before writing under a lease. After an outage the
-// whole fleet gets its leases in one moment; a random delay of up to a second for each
-// 500 instances, at most 5 s, keeps it from writing in one, too.
-func (r *Registry) smear(l lease.Lease) time.Duration {
-	view, err := r.view.View()
-	if !l.AfterOutage || err != nil {
-		return 0
-	}
-	_, instances, _ := view.Snapshot.Len()
-	return rand.N(min(time.Duration(instances)*time.Second/500, 5*time.Second) + 1)
-}
-
-func (r *Registry) nextSweep() time.Duration { return r.sweep/2 + rand.N(r.sweep) }
-
-// doubtAll makes the next pass read every record back.
-func (r *Registry) doubtAll() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.nodeLease = 0
-	for _, it := range r.items {
-		it.doubted = true
 	}
 }

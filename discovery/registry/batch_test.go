@@ -1,0 +1,133 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+// Thousands go in few transactions.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	const n = 3000
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
+	a.written("first")
+	old := a.lease()
+	put(a, n)
+	records := map[int64]int{}
+	for i := range n {
+		records[a.settled(fmt.Sprintf("%04d", i)).Revision]++
+	}
+	for revision, n := range records {
+		if n > batchOps {
+			t.Errorf("%d records in revision %d", n, revision)
+		}
+	}
+	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "everything again", func() bool { return a.lease() != old && a.mine(fmt.Sprintf("%04d", n-1)) })
+	again := map[int64]bool{}
+	for i := range n {
+		again[a.settled(fmt.Sprintf("%04d", i)).Revision] = true
+	}
+	if len(again) > n/batchOps+2 {
+		t.Errorf("%d records took %d transactions", n, len(again))
+	}
+}
+
+// put wants n instances.
+func put(a *agent, n int) {
+	for i := range n {
+		a.Put(instance(fmt.Sprintf("%04d", i)))
+	}
+}
+
+// What cannot be written holds up nothing: one that another has, one that is too large,
+// one that may not be written.
+func TestOneBadOne(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.MaxRequestBytes = 128 << 10 }})
+	root := etcdtest.Client(t, s.Endpoint())
+	if _, err := root.Put(t.Context(), keys.Instance("web", "0150"), foreign("0150", "other", "r", "")); err != nil {
+		t.Fatal(err)
+	}
+	restrict(t, root, keys.Nodes(), keys.Service("web"))
+	a := start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: blind{}})
+	a.etcd = user(t, s.Endpoint(), "root")
+
+	large := instance("0250")
+	large.Meta = map[string]string{}
+	for i := range 40 {
+		large.Meta[fmt.Sprint(i)] = strings.Repeat("x", 4000)
+	}
+	denied := instance("0100")
+	denied.Service = "forbidden"
+	a.Put(denied)
+	put(a, 300)
+	a.Put(large)
+	for i := range 300 {
+		if id := fmt.Sprintf("%04d", i); i != 150 && i != 250 {
+			if s := a.settled(id); s.Phase != Written {
+				t.Fatalf("%s is %+v", id, s)
+			}
+		}
+	}
+	if s := a.settled("0150"); s.Phase != InConflict {
+		t.Errorf("of another: %+v", s)
+	}
+	for name, want := range map[string]error{"forbidden/0100": rpctypes.ErrPermissionDenied, "web/0250": rpctypes.ErrRequestTooLarge} {
+		service, id, _ := strings.Cut(name, "/")
+		until(t, "the reason for "+name, func() bool {
+			s, err := a.State(service, id)
+			return err == nil && s.Phase == Pending && errors.Is(s.Err, want)
+		})
+	}
+	a.written("later")
+	a.written("0250") // small enough
+	a.Remove("web", "0000")
+	a.settled("0000")
+	wantGoodbye(t, a, "0000")
+}
+
+// restrict switches authentication on: root may do everything, agent has what is under
+// the prefixes. The password is the user's name.
+func restrict(t *testing.T, root *clientv3.Client, prefixes ...string) {
+	t.Helper()
+	ctx := t.Context()
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"root", "agent"} {
+		must(root.RoleAdd(ctx, name))
+		must(root.UserAdd(ctx, name, name))
+		must(root.UserGrantRole(ctx, name, name))
+	}
+	for _, prefix := range prefixes {
+		must(root.RoleGrantPermission(ctx, "agent", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
+	}
+	must(root.AuthEnable(ctx))
+}
+
+// user is a client of a user.
+func user(t *testing.T, endpoint, name string) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Username: name, Password: name, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}

@@ -1,0 +1,172 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// callTime bounds a call of etcd.
+const callTime = 5 * time.Second
+
+// goodbye is how long a record that is leaving stays, so that readers who list later
+// can still tell a departure from a death. In seconds.
+const goodbye = 60
+
+// writeNode writes the agent's own record, unless it stands under the lease.
+func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) error {
+	r.mu.Lock()
+	standing := r.nodeLease == current
+	r.mu.Unlock()
+	if standing {
+		return nil
+	}
+	value, err := json.Marshal(r.who.Node)
+	if err != nil {
+		return fmt.Errorf("encode node %s: %w", r.who.Node.Node, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	put, err := r.client.Put(ctx, r.keys.Node(r.who.Node.Node, r.who.Owner), string(value), clientv3.WithLease(current))
+	if err != nil {
+		return fmt.Errorf("write node %s: %w", r.who.Node.Node, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nodeLease, r.nodeRevision = current, put.Header.Revision
+	return nil
+}
+
+// read takes in what etcd holds under the keys of a batch.
+func (r *Registry) read(ctx context.Context, batch []*draft) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	resp, err := r.client.Txn(ctx).Then(gets(batch)...).Commit()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", names(batch), err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.learn(batch, resp)
+	return nil
+}
+
+// write puts the records of a batch, if every key still is as it was last seen.
+func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.LeaseID) error {
+	return r.swap(ctx, batch, under, func(d *draft, revision int64) {
+		d.revision, d.seenAt, d.lease, d.seen = revision, revision, under, true
+		d.written, d.created = d.version, d.absent
+		if d.item.version == d.version {
+			d.instance = d.record
+		}
+		r.metrics.writes.Inc()
+	})
+}
+
+// leave marks the records of a batch as leaving, under a lease that lapses.
+func (r *Registry) leave(ctx context.Context, batch []*draft) error {
+	granting, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	lapse, err := r.client.Grant(granting, goodbye)
+	if err != nil {
+		return fmt.Errorf("deregister %s: grant a lease: %w", names(batch), err)
+	}
+	return r.swap(ctx, batch, lapse.ID, func(d *draft, revision int64) {
+		d.revision, d.seenAt, d.lease, d.written = revision, revision, lapse.ID, 0
+		if d.leaving {
+			r.drop(d.item, revision)
+		}
+	})
+}
+
+// swap puts a batch under a lease by compare-and-swap. done is called with r.mu held
+// for each item that stands there as wanted; the others learn what stands there.
+func (r *Registry) swap(ctx context.Context, batch []*draft, under clientv3.LeaseID, done func(d *draft, revision int64)) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(puts(batch, under)...).Else(gets(batch)...).Commit()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		for _, d := range batch {
+			d.unsure = d.unsure || !isRefusal(err) && !errors.Is(err, rpctypes.ErrLeaseNotFound)
+		}
+		return fmt.Errorf("write %s: %w", names(batch), err)
+	}
+	if !resp.Succeeded {
+		r.learn(batch, resp)
+	}
+	for n, d := range batch {
+		if resp.Succeeded {
+			d.unsure = false // what may still arrive compares what is gone
+			done(d, resp.Header.Revision)
+		} else if kv := got(resp, n); kv != nil && string(kv.Value) == d.value && kv.Lease == int64(under) {
+			done(d, kv.ModRevision) // it was written, and the answer lost
+		}
+	}
+	return nil
+}
+
+func (r *Registry) compares(batch []*draft) []clientv3.Cmp {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []clientv3.Cmp
+	for _, d := range batch {
+		all = append(all, clientv3.Compare(clientv3.ModRevision(d.key), "=", d.revision))
+	}
+	return all
+}
+
+func puts(batch []*draft, under clientv3.LeaseID) []clientv3.Op {
+	var all []clientv3.Op
+	for _, d := range batch {
+		all = append(all, clientv3.OpPut(d.key, d.value, clientv3.WithLease(under)))
+	}
+	return all
+}
+
+func gets(batch []*draft) []clientv3.Op {
+	var all []clientv3.Op
+	for _, d := range batch {
+		all = append(all, clientv3.OpGet(d.key))
+	}
+	return all
+}
+
+// got is what a transaction of gets found under the key of its item n; nil: nothing.
+func got(resp *clientv3.TxnResponse, n int) *mvccpb.KeyValue {
+	for _, kv := range resp.Responses[n].GetResponseRange().GetKvs() {
+		return kv
+	}
+	return nil
+}
+
+// learn takes in what a transaction of gets found under the keys of a batch; r.mu is
+// held.
+func (r *Registry) learn(batch []*draft, resp *clientv3.TxnResponse) {
+	var altered []*draft
+	for n, d := range batch {
+		stood, held := d.written != 0 && d.lease == r.current.ID, d.conflict != nil
+		d.item.learn(got(resp, n), resp.Header.Revision, r.who, time.Now(), r.current.TTL)
+		switch {
+		case d.leaving && (d.conflict != nil || d.revision == 0 && !d.unsure):
+			r.drop(d.item, resp.Header.Revision)
+		case d.conflict != nil && !held:
+			r.metrics.conflicts.Inc()
+			r.log.Warn("instance is not registered: another agent has it", "service", d.record.Service,
+				"instance", d.record.ID, "holder_node", d.conflict.Node, "holder_owner", d.conflict.Owner, "cloned", d.conflict.Cloned)
+		case stood && d.conflict == nil && d.written == 0:
+			altered = append(altered, d)
+		}
+	}
+	if len(altered) > 0 {
+		r.metrics.repairs.Add(float64(len(altered)))
+		r.log.Warn("records were removed or altered by somebody; writing them again", "instances", names(altered))
+	}
+}

@@ -1,0 +1,203 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// wantGoodbye checks that an instance says goodbye, on a lease that lapses in a minute.
+func wantGoodbye(t *testing.T, a *agent, id string) {
+	t.Helper()
+	kv, _ := a.got(id)
+	if i := a.record(id); !i.Leaving || clientv3.LeaseID(kv.Lease) == a.lease() {
+		t.Errorf("%s is %v", id, kv)
+		return
+	}
+	left, err := a.etcd.TimeToLive(t.Context(), clientv3.LeaseID(kv.Lease))
+	if err != nil || left.GrantedTTL != goodbye || left.TTL < goodbye/2 {
+		t.Errorf("lease of %s: %+v, %v", id, left, err)
+	}
+}
+
+// modified is the revision of an instance's key; 0: it is not there.
+func modified(a *agent, id string) int64 {
+	a.t.Helper()
+	kv, _ := a.got(id)
+	return kv.ModRevision
+}
+
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
+	a.written("a")
+	a.Remove("web", "a")
+	gone, err := a.Settled(bounded(t), "web", "a")
+	if err != nil || gone.Phase != "" || gone.Revision != modified(a, "a") {
+		t.Errorf("%+v, %v", gone, err)
+	}
+	wantGoodbye(t, a, "a")
+	if story := a.history("a"); story != "PG" {
+		t.Errorf("history %s", story)
+	}
+	a.Remove("web", "a") // of what is not there: nothing
+	a.Remove("web", "never")
+
+	a.written("a") // back again
+	a.Remove("web", "a")
+	a.Put(instance("a"))
+	a.Remove("web", "a")
+	a.Put(instance("a"))
+	a.settled("a")
+	if !a.mine("a") {
+		t.Errorf("back again: %+v", a.record("a"))
+	}
+}
+
+// A goodbye that comes late leaves the successor's record alone.
+func TestLateGoodbye(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, successor string }{
+		{"another owner's", foreign("a", "other", "r", "")},
+		{"another owner's goodbye", foreign("a", "other", "r", `,"leaving":true`)},
+		{"the next run's", foreign("a", "owner", "next", "")},
+		{"the next run's goodbye", foreign("a", "owner", "next", `,"leaving":true`)},
+	} {
+		s := etcdtest.Start(t)
+		link := etcdtest.StartLink(t, s.Endpoint())
+		a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+		a.written("a")
+		link.Freeze()
+		a.Remove("web", "a")
+		a.put("a", test.successor)
+		link.Mend()
+		a.settled("a")
+		if kv, _ := a.got("a"); string(kv.Value) != test.successor {
+			t.Errorf("%s: %s", test.name, kv.Value)
+		}
+	}
+}
+
+// A record that is removed while it is being written is not left behind, even when the
+// answer to the write never comes.
+func TestRemoveDuringAWrite(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+	a.written("first")
+	link.HoldAnswers()
+	a.Put(instance("a"))
+	until(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
+	a.Remove("web", "a")
+	link.Cut()
+	link.Mend()
+	a.settled("a")
+	wantGoodbye(t, a, "a")
+}
+
+// Between making a transaction and sending it, a removal must not be taken for one of
+// what was never written.
+func TestRemoveOfADraft(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
+	a.written("first")
+	a.stop()
+	a.Put(instance("a"))
+	due := func(it *item) bool { return it.due(a.lease()) }
+	batch, _ := a.draft(a.keysOf(nil, due), due)
+	a.Remove("web", "a")
+	if err := a.write(t.Context(), batch, a.lease()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.reconcile(t.Context(), a.lease()); err != nil {
+		t.Fatal(err)
+	}
+	wantGoodbye(t, a, "a")
+}
+
+// A write whose outcome is not known may arrive after the removal has found nothing:
+// the goodbye stands in its way.
+func TestWriteThatArrivesLate(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
+	a.written("first")
+	a.stop()
+	a.Put(instance("a"))
+	due := func(it *item) bool { return it.due(a.lease()) }
+	late, _ := a.draft(a.keysOf(nil, due), due)
+	compares := a.compares(late)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.write(ended, late, a.lease()); err == nil {
+		t.Fatal("written after its context ended")
+	}
+	a.Remove("web", "a")
+	if err := a.reconcile(t.Context(), a.lease()); err != nil {
+		t.Fatal(err)
+	}
+	arrived, err := a.etcd.Txn(t.Context()).If(compares...).Then(puts(late, a.lease())...).Commit()
+	if err != nil || arrived.Succeeded {
+		t.Errorf("the late write is taken: %v", err)
+	}
+	wantGoodbye(t, a, "a")
+	if _, err := a.State("web", "a"); err == nil {
+		t.Error("the instance is still wanted")
+	}
+}
+
+// A write is not repeated when only its answer was lost.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+	a.written("first")
+	link.HoldAnswers()
+	a.Put(instance("a"))
+	until(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
+	link.Cut()
+	link.Mend()
+	if s := a.settled("a"); s.Phase != Written || !s.Created || s.Revision != modified(a, "a") {
+		t.Errorf("state %+v", s)
+	}
+	if story := a.history("a"); story != "P" {
+		t.Errorf("history %s", story)
+	}
+}
+
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint()})
+	for n := range 150 {
+		a.Put(instance(fmt.Sprint(n)))
+	}
+	for n := range 150 {
+		a.settled(fmt.Sprint(n))
+	}
+	link.Freeze()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := a.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without etcd: %v", err)
+	}
+	link.Cut()
+	link.Mend()
+	if err := a.Leave(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 99, 100, 149} {
+		wantGoodbye(t, a, fmt.Sprint(n))
+	}
+	if err := a.Leave(t.Context()); err != nil {
+		t.Errorf("with nothing: %v", err)
+	}
+}

@@ -1,0 +1,285 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var keys = discovery.NewKeys("test")
+
+// blind is a view that never shows anything.
+type blind struct{}
+
+func (blind) View() (discovery.View, error)  { return discovery.View{}, discovery.ErrUnavailable }
+func (blind) Changed(string) <-chan struct{} { return nil }
+
+// sight is a view that shows what it is given.
+type sight struct {
+	mu       sync.Mutex
+	snapshot *discovery.Snapshot
+	changed  chan struct{}
+}
+
+func (s *sight) View() (discovery.View, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.snapshot == nil {
+		return discovery.View{}, discovery.ErrUnavailable
+	}
+	return discovery.View{Snapshot: s.snapshot}, nil
+}
+
+func (s *sight) Changed(string) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// begin shows an empty snapshot.
+func (s *sight) begin(revision int64, epoch string) {
+	s.mu.Lock()
+	s.snapshot = discovery.EmptySnapshot().WithEpoch(epoch)
+	s.mu.Unlock()
+	s.show(revision)
+}
+
+func (s *sight) show(revision int64, changes ...discovery.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.snapshot, _, _ = s.snapshot.Apply(revision, changes)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// follow shows what happens in etcd until the test ends, as the catalog does.
+func follow(t *testing.T, client *clientv3.Client) *sight {
+	t.Helper()
+	s := &sight{changed: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	from, to := keys.CatalogRange()
+	listed, err := client.Get(ctx, from, clientv3.WithRange(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(kv *mvccpb.KeyValue) discovery.Change {
+		return discovery.Change{Key: keys.Parse(string(kv.Key)), Value: kv.Value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
+	}
+	s.begin(0, "")
+	for _, kv := range listed.Kvs {
+		s.show(listed.Header.Revision, change(kv))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for r := range client.Watch(ctx, from, clientv3.WithRange(to), clientv3.WithRev(listed.Header.Revision+1)) {
+			for _, e := range r.Events {
+				s.show(e.Kv.ModRevision, change(e.Kv))
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+// agent is a session and a registry that run.
+type agent struct {
+	*Registry
+	t       *testing.T
+	etcd    *clientv3.Client // the test's own
+	session *lease.Session
+	stop    func() // ends both, and leaves the records to the lease
+}
+
+// settings of an agent.
+type settings struct {
+	run      string           // default: run
+	endpoint string           // that the agent uses; default: etcd's own
+	client   *clientv3.Client // the agent's; default: one of endpoint
+	view     View             // default: one that sees etcd
+	sweep    time.Duration
+}
+
+// start runs an agent on an etcd.
+func start(t *testing.T, etcd string, s settings) *agent {
+	t.Helper()
+	a := &agent{t: t, etcd: etcdtest.Client(t, etcd)}
+	if s.run == "" {
+		s.run = "run"
+	}
+	if s.endpoint == "" {
+		s.endpoint = etcd
+	}
+	if s.view == nil {
+		s.view = follow(t, a.etcd)
+	}
+	if s.client == nil {
+		s.client = etcdtest.Client(t, s.endpoint)
+	}
+	a.session = lease.New(s.client, lease.MinTTL, lease.Options{})
+	node := discovery.Node{Node: "here", Agent: "owner"}
+	a.Registry = New(s.client, keys, a.session, s.view, Identity{Owner: "owner", Run: s.run, Node: node},
+		Options{Sweep: s.sweep, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { a.session.Run(ctx) })
+	running.Go(func() {
+		if err := a.Run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	a.stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	t.Cleanup(a.stop)
+	return a
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(40 * time.Second); !holds(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited 40 s for: %s", what)
+		}
+	}
+}
+
+// instance is one that passes.
+func instance(id string) discovery.Instance {
+	return discovery.Instance{Service: "web", ID: id, Address: "10.0.0.5", Port: 80, Weight: 1, Slots: 1, Status: discovery.Passing}
+}
+
+// settled waits until an instance is written, in conflict or gone.
+func (a *agent) settled(id string) State {
+	a.t.Helper()
+	s, err := a.Settled(bounded(a.t), "web", id)
+	if err != nil {
+		a.t.Fatalf("web/%s: %v; %+v", id, err, s)
+	}
+	return s
+}
+
+// written puts an instance and waits until it is in etcd.
+func (a *agent) written(id string) State {
+	a.t.Helper()
+	a.Put(instance(id))
+	s := a.settled(id)
+	if s.Phase != Written {
+		a.t.Fatalf("web/%s is %+v", id, s)
+	}
+	return s
+}
+
+// bounded is a context that ends.
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// got returns what etcd holds of an instance.
+func (a *agent) got(id string) (kv *mvccpb.KeyValue, ok bool) {
+	a.t.Helper()
+	r, err := a.etcd.Get(bounded(a.t), keys.Instance("web", id))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if len(r.Kvs) == 0 {
+		return &mvccpb.KeyValue{}, false
+	}
+	return r.Kvs[0], true
+}
+
+// record returns the record that etcd holds of an instance; the zero one: none that
+// can be read.
+func (a *agent) record(id string) discovery.Instance {
+	a.t.Helper()
+	kv, _ := a.got(id)
+	i, err := discovery.DecodeInstance(kv.Value)
+	if err != nil {
+		return discovery.Instance{}
+	}
+	return i
+}
+
+func (a *agent) lease() clientv3.LeaseID {
+	l, _ := a.session.Lease()
+	return l.ID
+}
+
+// mine reports whether an instance stands in etcd as this agent has it.
+func (a *agent) mine(id string) bool {
+	a.t.Helper()
+	kv, ok := a.got(id)
+	i, err := discovery.DecodeInstance(kv.Value)
+	return ok && err == nil && clientv3.LeaseID(kv.Lease) == a.lease() && i.Run == a.who.Run && i.ID == id && i.Status == discovery.Passing && !i.Leaving
+}
+
+func (a *agent) put(id, value string, opts ...clientv3.OpOption) {
+	a.t.Helper()
+	if _, err := a.etcd.Put(bounded(a.t), keys.Instance("web", id), value, opts...); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *agent) delete(id string) {
+	a.t.Helper()
+	if _, err := a.etcd.Delete(bounded(a.t), keys.Instance("web", id)); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// history returns all that has happened to an instance: P for a put, G for a goodbye, D
+// for a deletion.
+func (a *agent) history(id string) string {
+	a.t.Helper()
+	mark, err := a.etcd.Put(bounded(a.t), keys.Instance("web", id)+"-mark", "")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(bounded(a.t))
+	defer cancel()
+	var story string
+	for r := range a.etcd.Watch(ctx, keys.Instance("web", id), clientv3.WithPrefix(), clientv3.WithRev(1)) {
+		for _, e := range r.Events {
+			if e.Kv.ModRevision == mark.Header.Revision {
+				return story
+			}
+			if string(e.Kv.Key) != keys.Instance("web", id) {
+				continue
+			}
+			i, _ := discovery.DecodeInstance(e.Kv.Value)
+			switch {
+			case e.Type == clientv3.EventTypeDelete:
+				story += "D"
+			case i.Leaving:
+				story += "G"
+			default:
+				story += "P"
+			}
+		}
+	}
+	a.t.Fatal("the watch ended")
+	return ""
+}
+
+// foreign is another agent's record.
+func foreign(id, owner, run, more string) string {
+	return fmt.Sprintf(`{"service":"web","id":%q,"address":"10.0.0.9","node":"elsewhere","owner":%q,"run":%q%s}`, id, owner, run, more)
+}

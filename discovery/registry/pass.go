@@ -1,0 +1,175 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"disc/discovery"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Bounds of one transaction: etcd takes at most 128 operations and 1.5 MiB.
+const (
+	batchOps   = 100
+	batchBytes = 512 << 10
+)
+
+// errContended is that others change a record as fast as it is written.
+var errContended = errors.New("others change it as fast as it is written")
+
+// rounds is how often in a pass an instance is written whose record somebody else
+// changes at the same time.
+const rounds = 3
+
+// draft is an item as it was when a transaction was made of it.
+type draft struct {
+	*item
+	version int
+	record  discovery.Instance
+	value   string
+	absent  bool // the key was not there
+}
+
+// reconcile makes one pass: what is in doubt is read, what is due is written, what
+// leaves says goodbye. What etcd refuses holds up nothing else; the error tells of it.
+func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) error {
+	refused := []error{r.writeNode(ctx, current)}
+	if err := refused[0]; err != nil && !isRefusal(err) {
+		return err
+	}
+	for _, step := range []struct {
+		picks func(*item) bool
+		act   func(context.Context, []*draft) error
+	}{
+		{(*item).unread, r.read},
+		{func(it *item) bool { return it.due(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
+		{(*item).says, r.leave},
+	} {
+		err := r.each(ctx, step.picks, step.act)
+		if err != nil && !isRefusal(err) {
+			return err
+		}
+		refused = append(refused, err)
+	}
+	return errors.Join(refused...)
+}
+
+// each acts on the items that are picked, batch by batch. An item whose compare is lost
+// has learnt from it and is picked again.
+func (r *Registry) each(ctx context.Context, picks func(*item) bool, act func(context.Context, []*draft) error) error {
+	var refused []error
+	all := r.keysOf(nil, picks)
+	if len(all) == 0 {
+		return nil
+	}
+	for range rounds {
+		for keys := r.keysOf(all, picks); len(keys) > 0; {
+			var batch []*draft
+			batch, keys = r.draft(keys, picks)
+			err := r.attempt(ctx, batch, act)
+			if err != nil && !isRefusal(err) {
+				return err
+			}
+			refused = append(refused, err)
+		}
+	}
+	if left := r.keysOf(all, picks); len(left) > 0 {
+		refused = append(refused, fmt.Errorf("write %s: %w", left[0], errContended))
+	}
+	return errors.Join(refused...)
+}
+
+// attempt acts on a batch. If etcd refuses it, it acts on each item alone, since one of
+// them is to blame and must not hold up the rest.
+func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context.Context, []*draft) error) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	err := act(ctx, batch)
+	if !isRefusal(err) || len(batch) == 1 {
+		r.note(batch, err)
+		return err
+	}
+	var refused []error
+	for n := range batch {
+		err := r.attempt(ctx, batch[n:n+1], act)
+		if err != nil && !isRefusal(err) {
+			return err
+		}
+		refused = append(refused, err)
+	}
+	return errors.Join(refused...)
+}
+
+// isRefusal reports whether a transaction failed for what is in it, and not for how
+// etcd is.
+func isRefusal(err error) bool {
+	return errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrRequestTooLarge) || errors.Is(err, errContended)
+}
+
+// note keeps the error of a batch with its items, for [State].
+func (r *Registry) note(batch []*draft, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range batch {
+		d.err, d.refused = err, isRefusal(err)
+	}
+	r.announce()
+}
+
+// keysOf returns those of the given keys whose items are picked; nil stands for all.
+func (r *Registry) keysOf(keys []string, picks func(*item) bool) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var picked []string
+	if keys == nil {
+		for key, it := range r.items {
+			if !it.refused && picks(it) {
+				picked = append(picked, key)
+			}
+		}
+		slices.Sort(picked)
+		return picked
+	}
+	for _, key := range keys {
+		if it, ok := r.items[key]; ok && !it.refused && picks(it) {
+			picked = append(picked, key)
+		}
+	}
+	return picked
+}
+
+// draft makes a batch of the first of the keys, and returns the others.
+func (r *Registry) draft(keys []string, picks func(*item) bool) (batch []*draft, rest []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, size := time.Now(), 0
+	for n, key := range keys {
+		it, ok := r.items[key]
+		if !ok || it.refused || !picks(it) {
+			continue
+		}
+		d := &draft{item: it, version: it.version, record: it.record(now), absent: it.revision == 0}
+		d.value = string(d.record.Encode())
+		if size += len(d.value); len(batch) == batchOps || len(batch) > 0 && size > batchBytes {
+			return batch, keys[n:]
+		}
+		it.sent = true
+		batch = append(batch, d)
+	}
+	return batch, nil
+}
+
+// names shows a batch in an error.
+func names(batch []*draft) string {
+	first := batch[0].record.Service + "/" + batch[0].record.ID
+	if len(batch) == 1 {
+		return first
+	}
+	return fmt.Sprintf("%s and %d more", first, len(batch)-1)
+}

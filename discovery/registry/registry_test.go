@@ -1,0 +1,260 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+func TestPut(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
+	s := a.written("a")
+	kv, _ := a.got("a")
+	if s.Revision != kv.ModRevision || !s.Created || clientv3.LeaseID(kv.Lease) != a.lease() {
+		t.Errorf("state %+v, key %v, lease %x", s, kv, a.lease())
+	}
+	if i := a.record("a"); i.Owner != "owner" || i.Run != "run" || i.Node != "here" || i.RegisteredAt.IsZero() {
+		t.Errorf("record %+v", i)
+	}
+	changed := instance("a")
+	changed.Status = discovery.Critical
+	a.Put(changed)
+	if next := a.settled("a"); next.Created || next.Revision <= s.Revision || a.record("a").Status != discovery.Critical {
+		t.Errorf("state %+v after a change", next)
+	}
+	a.Put(changed) // nothing new
+	a.written("b")
+	if story := a.history("a"); story != "PP" {
+		t.Errorf("history %s", story)
+	}
+	if _, err := a.State("web", "other"); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("an unknown instance: %v", err)
+	}
+	node, err := a.etcd.Get(t.Context(), keys.Node("here", "owner"))
+	if err != nil || len(node.Kvs) != 1 || clientv3.LeaseID(node.Kvs[0].Lease) != a.lease() {
+		t.Errorf("node %v, %v", node, err)
+	}
+}
+
+// A restarted agent writes over its record: since when it is registered and, until the
+// checks have spoken, how it is, stays. Nobody sees it gone.
+func TestTakeover(t *testing.T) {
+	t.Parallel()
+	for _, sees := range []bool{true, false} {
+		etcd := etcdtest.Start(t).Endpoint()
+		first := start(t, etcd, settings{run: "first"})
+		i := instance("a")
+		i.Checks = []discovery.CheckStatus{{ID: "one", Status: discovery.Warning}, {ID: "two", Status: discovery.Passing}}
+		i.Status = discovery.Warning
+		first.Put(i)
+		first.settled("a")
+		before := first.record("a")
+		first.stop()
+
+		s := settings{run: "second", view: blind{}}
+		if sees {
+			s.view = nil
+		}
+		second := start(t, etcd, s)
+		i.Status = ""
+		i.Checks = []discovery.CheckStatus{{ID: "two"}, {ID: "new"}, {ID: "one"}}
+		second.Put(i)
+		i.ID = "b"
+		second.Put(i)
+		if s := second.settled("a"); s.Phase != Written || s.Created || s.Instance.Status != discovery.Warning {
+			t.Errorf("state %+v", s)
+		}
+		after := second.record("a")
+		if after.Run != "second" || after.Status != discovery.Warning || !after.RegisteredAt.Equal(before.RegisteredAt) {
+			t.Errorf("after %+v, before %+v", after, before)
+		}
+		if got := fmt.Sprint(after.Checks); got != "[{two   passing} {new   critical} {one   warning}]" {
+			t.Errorf("checks %s", got)
+		}
+		if s := second.settled("b"); !s.Created || second.record("b").Status != discovery.Critical {
+			t.Errorf("without an earlier record: %+v, %+v", s, second.record("b"))
+		}
+		if kv, _ := second.got("a"); clientv3.LeaseID(kv.Lease) != second.lease() {
+			t.Errorf("lease %x, want %x", kv.Lease, second.lease())
+		}
+		if story := second.history("a"); story != "PP" {
+			t.Errorf("history %s", story)
+		}
+	}
+}
+
+func TestLostLease(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
+	for n := range 3 {
+		a.written(fmt.Sprint(n))
+	}
+	old := a.lease()
+	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		until(t, "everything under the new lease", func() bool { return a.lease() != old && a.mine(fmt.Sprint(n)) })
+		if s := a.settled(fmt.Sprint(n)); s.Phase != Written {
+			t.Errorf("%d is %+v", n, s)
+		}
+	}
+	until(t, "the node", func() bool {
+		got, err := a.etcd.Get(t.Context(), keys.Node("here", "owner"))
+		return err == nil && len(got.Kvs) == 1
+	})
+}
+
+// An etcd without data answers at the same address.
+func TestWipedEtcd(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+	for n := range 3 {
+		a.written(fmt.Sprint(n))
+	}
+	link.Freeze()
+	link.Cut()
+	s.Close()
+	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
+	link.Mend()
+	for n := range 3 {
+		until(t, "everything again", func() bool { return a.mine(fmt.Sprint(n)) })
+	}
+}
+
+func TestEtcdAwayAtPut(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	link.Freeze()
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint()})
+	a.Put(instance("a"))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if s, err := a.Settled(ctx, "web", "a"); s.Phase != Pending || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without etcd: %+v, %v", s, err)
+	}
+	link.Cut()
+	link.Mend()
+	if s := a.settled("a"); s.Phase != Written {
+		t.Errorf("state %+v", s)
+	}
+}
+
+// Whatever somebody does to a record is undone: promptly where the view shows it, at a
+// sweep where not.
+func TestRepair(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		s    settings
+	}{{"view", settings{sweep: time.Hour}}, {"sweep", settings{view: blind{}, sweep: 100 * time.Millisecond}}} {
+		a := start(t, etcdtest.Start(t).Endpoint(), test.s)
+		a.written("a")
+		other, err := a.etcd.Grant(t.Context(), 3600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv, _ := a.got("a")
+		good := string(kv.Value)
+		for name, harm := range map[string]func(){
+			"deleted":          func() { a.delete("a") },
+			"altered":          func() { a.put("a", strings.Replace(good, "10.0.0.5", "10.0.0.6", 1), clientv3.WithLease(a.lease())) },
+			"junk":             func() { a.put("a", "junk") },
+			"misplaced":        func() { a.put("a", foreign("b", "owner", "run", "")) },
+			"another lease":    func() { a.put("a", good, clientv3.WithLease(other.ID)) },
+			"no lease":         func() { a.put("a", good) },
+			"others' goodbye":  func() { a.put("a", foreign("a", "x", "y", `,"leaving":true`)) },
+			"an earlier run's": func() { a.put("a", foreign("a", "owner", "old", "")) },
+		} {
+			harm()
+			until(t, test.name+": the repair of what is "+name, func() bool {
+				kv, _ := a.got("a")
+				return a.mine("a") && string(kv.Value) == good
+			})
+			if s := a.settled("a"); s.Phase != Written {
+				t.Fatalf("%s, %s: %+v", test.name, name, s)
+			}
+			until(t, "the state to show it", func() bool {
+				kv, _ := a.got("a")
+				return a.settled("a").Revision == kv.ModRevision
+			})
+		}
+	}
+}
+
+func TestRepairOfTheNode(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{sweep: time.Hour})
+	a.written("a")
+	key := keys.Node("here", "owner")
+	if _, err := a.etcd.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the node", func() bool {
+		got, err := a.etcd.Get(t.Context(), key)
+		return err == nil && len(got.Kvs) == 1
+	})
+}
+
+func TestRecheck(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}, sweep: time.Hour})
+	a.written("a")
+	a.delete("a")
+	a.Recheck()
+	until(t, "the repair", func() bool { return a.mine("a") })
+}
+
+// A view that begins anew, as of an etcd that was restored with the lease, puts
+// everything in doubt, whatever its revisions are.
+func TestRestoredView(t *testing.T) {
+	t.Parallel()
+	for _, epoch := range []string{"first", "second"} {
+		view := &sight{changed: make(chan struct{})}
+		view.begin(1000, "first")
+		a := start(t, etcdtest.Start(t).Endpoint(), settings{view: view, sweep: time.Hour})
+		a.written("a")
+		until(t, "a look at the view", func() bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.reached == 1000
+		})
+		a.delete("a")
+		view.begin(1, epoch)
+		until(t, "the repair", func() bool { return a.mine("a") })
+	}
+}
+
+// The last word of a pass is that nothing is left to do: a hostile writer costs the
+// others nothing, and a bounded number of writes.
+func TestContention(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
+	a.written("a")
+	a.stop()
+	a.mu.Lock()
+	a.items[keys.Instance("web", "a")].written = 0
+	a.mu.Unlock()
+	tries := 0
+	err := a.each(t.Context(), func(it *item) bool { return it.due(a.lease()) }, func(ctx context.Context, batch []*draft) error {
+		tries++
+		a.put("a", "junk")
+		return a.write(ctx, batch, a.lease())
+	})
+	if !errors.Is(err, errContended) || tries != rounds {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
