@@ -140,7 +140,7 @@ func (a *Agent) build() error {
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, a.log)
 	a.registrar.load(c.Services)
 	a.registerMetrics()
-	if a.dns, err = dns.New(a.catalog, dnsOptions(c, a.metrics)); err != nil {
+	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
@@ -150,10 +150,17 @@ func (a *Agent) build() error {
 	return err
 }
 
-func dnsOptions(c *config.Config, metrics prometheus.Registerer) dns.Options {
+// dnsOptions says how DNS answers. Its NS record names the address that DNS listens
+// on or, if that is all of them, the advertised one.
+func dnsOptions(c *config.Config, advertised string, metrics prometheus.Registerer) dns.Options {
 	o := dns.Options{Domain: c.DNS.Domain, TTL: c.DNS.TTL, Panic: c.Catalog.Panic, Registerer: metrics}
 	if c.DNS.PreferZone {
 		o.PreferZone = c.Zone
+	}
+	at, err := netip.ParseAddrPort(c.DNS.Listen)
+	o.Nameserver = at.Addr()
+	if err != nil || o.Nameserver.IsUnspecified() {
+		o.Nameserver, _ = netip.ParseAddr(advertised) // a host name: DNS keeps its default
 	}
 	return o
 }

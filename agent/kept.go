@@ -1,0 +1,52 @@
+package agent
+
+import (
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// keep writes what the API has registered to the data directory.
+func (g *registrar) keep() {
+	kept := []discovery.Registration{}
+	for _, r := range g.list() {
+		if r.source == api.FromAPI {
+			kept = append(kept, r.spec)
+		}
+	}
+	g.dir.keep(kept)
+}
+
+// load registers what the config file says and what the API registered in earlier
+// runs.
+func (g *registrar) load(configured []discovery.Registration) {
+	g.reload(configured)
+	for _, spec := range g.dir.registrations() {
+		if g.Owns(spec.Service, spec.ID) {
+			g.log.Warn("instance is in the config file too; what the API registered is dropped", "service", spec.Service, "instance", spec.ID)
+			continue
+		}
+		if _, err := g.put(spec, api.FromAPI); err != nil {
+			g.log.Error("kept registration is no longer valid; it is left out", "service", spec.Service, "instance", spec.ID, "error", err)
+		}
+	}
+}
+
+// reload makes the registrations of the config file those that are given. Checks that
+// stay the same carry on.
+func (g *registrar) reload(configured []discovery.Registration) {
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	wanted := map[identity]bool{}
+	for _, spec := range configured {
+		wanted[identify(spec.Service, spec.ID)] = true
+		if _, err := g.put(spec, api.FromConfig); err != nil {
+			g.log.Error("instance of the config file cannot be registered", "service", spec.Service, "instance", spec.ID, "error", err)
+		}
+	}
+	for _, r := range g.list() {
+		if r.source == api.FromConfig && !wanted[identify(r.spec.Service, r.spec.ID)] {
+			g.drop(r)
+		}
+	}
+}
+
