@@ -49,4 +49,3 @@ func (g *registrar) reload(configured []discovery.Registration) {
 		}
 	}
 }
-

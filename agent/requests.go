@@ -121,4 +121,3 @@ func (g *registrar) Report(_ context.Context, service, id, checkID string, repor
 	}
 	return r.checks.Report(checkID, report.Status, report.Output)
 }
-
