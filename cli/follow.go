@@ -91,7 +91,7 @@ func (a *app) firstView(ctx context.Context, c *catalog.Catalog) error {
 // yieldChanges yields a reset, and then what the catalog's log brings; another reset
 // where that does not reach back far enough.
 func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service string, yield func(api.Event, error) bool) {
-	known, at, epoch := false, int64(0), ""
+	known, at := false, discovery.Position{}
 	for {
 		changed := c.Changed(service)
 		view, err := c.View()
@@ -100,18 +100,22 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 			return
 		}
 		var events []discovery.Event
-		if known = known && epoch == view.Snapshot.Epoch(); known {
-			events, known = c.Events(epoch, at)
+		if known = known && at.Epoch == view.Snapshot.Epoch(); known {
+			events, known = c.Events(at)
 		}
 		if !known {
-			known, at, epoch = true, 0, view.Snapshot.Epoch()
+			known, at = true, view.Snapshot.Position()
 			if !yield(resetOf(view.Snapshot, service), nil) {
 				return
 			}
 		}
-		at = max(at, view.Snapshot.Revision())
+		if at.Compare(view.Snapshot.Position()) < 0 {
+			at = view.Snapshot.Position()
+		}
 		for _, e := range events {
-			at = max(at, e.Revision)
+			if read := e.Position(at.Epoch); at.Compare(read) < 0 {
+				at = read
+			}
 			if isOf(service, e.Service) && !yield(eventOf(e), nil) {
 				return
 			}

@@ -15,6 +15,12 @@ type Change struct {
 	Created  int64  // etcd's create revision; 0 when deleted
 	Modified int64  // etcd's revision of the change
 	Lease    int64
+
+	// Hold keeps a record whose deletion this is as it is shown, if it died and did not
+	// leave, until it is judged. The event is an EventHeld then.
+	Hold bool `json:"-"`
+	// Suspect marks the record of a suspect, which is not in etcd any more.
+	Suspect bool `json:",omitempty"`
 }
 
 // EventType is what happened to an instance.
@@ -24,6 +30,7 @@ type EventType string
 const (
 	EventPut    EventType = "put"
 	EventDelete EventType = "delete"
+	EventHeld   EventType = "held" // see [Change.Hold]; nothing changes for readers
 )
 
 // Reason is why an instance went.
@@ -39,6 +46,7 @@ const (
 // Event is a change of one instance as it is shown.
 type Event struct {
 	Revision int64
+	Step     int64 // see [Position]; 0 for what etcd told
 	Type     EventType
 	Service  string
 	ID       string
@@ -55,7 +63,9 @@ type Event struct {
 func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, events []Event, broken []BrokenRecord) {
 	copied := *s
 	next = &copied
-	next.revision = revision
+	if next.revision = revision; revision != s.revision {
+		next.step = 0
+	}
 	if len(changes) == 0 {
 		return next, nil, nil
 	}
@@ -76,7 +86,9 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 		a.services.Insert([]byte(name), service)
 	}
 	next.services, next.nodes = a.services.Commit(), a.nodes.Commit()
-	next.servicesRevision = cmp.Or(a.servicesRevision, s.servicesRevision)
+	if a.servicesRevision != 0 {
+		next.servicesRevision, next.servicesStep = a.servicesRevision, 0
+	}
 	next.nodesRevision = cmp.Or(a.nodesRevision, s.nodesRevision)
 	return next, a.events, broken
 }
@@ -128,7 +140,6 @@ func (a *apply) change(c Change) error {
 		a.nodesRevision = max(a.nodesRevision, c.Modified)
 		return a.node(c)
 	case KeyInstance, KeyStatic, KeyOverride:
-		a.servicesRevision = max(a.servicesRevision, c.Modified)
 		return a.entry(c)
 	}
 	return nil
@@ -163,10 +174,29 @@ func (a *apply) entry(c Change) error {
 	}
 	err := after.change(c)
 	after.merge()
+	if c.Hold && a.hold(c, before, after) {
+		service.put(after)
+		return err
+	}
+	a.servicesRevision = max(a.servicesRevision, c.Modified)
 	service.put(after)
-	service.Revision = max(service.Revision, c.Modified)
+	if c.Modified > service.Revision {
+		service.Revision, service.steps = c.Modified, 0
+	}
 	a.event(c, before, after)
 	return err
+}
+
+// hold keeps a record that died as it was shown, and reports whether it did. What
+// uncovers a static entry has not taken anything from readers.
+func (a *apply) hold(c Change, before, after *slot) bool {
+	if c.Value != nil || before == nil || before.entry == nil || after.entry != nil || a.reason(before, after) != ReasonExpired {
+		return false
+	}
+	after.agent, after.entry = before.agent, before.entry
+	after.vanished = max(before.vanished, held)
+	a.events = append(a.events, Event{Revision: c.Modified, Type: EventHeld, Service: c.Key.Service, ID: c.Key.ID})
+	return true
 }
 
 // touch returns a copy of a service that this Apply may change; nil if there is none
@@ -178,9 +208,9 @@ func (a *apply) touch(name string, create bool) *Service {
 	service, ok := a.services.Get([]byte(name))
 	switch {
 	case ok:
-		service = &Service{Name: service.Name, Revision: service.Revision, slots: slices.Clone(service.slots)}
+		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked}
 		if service.Revision > a.revision {
-			service.Revision = 0 // etcd was wiped or restored: its revisions begin again
+			service.Revision, service.steps = 0, 0 // etcd was wiped or restored: its revisions begin again
 		}
 	case create:
 		service = &Service{Name: name}

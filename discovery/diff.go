@@ -5,7 +5,7 @@ import (
 	"iter"
 )
 
-// Keys yields every key that the snapshot was made of, with etcd's revision of its
+// Keys yields every key that the snapshot was made of and that has not vanished, with etcd's revision of its
 // last write, in no order. What etcd lists differently has changed since.
 func (s *Snapshot) Keys() iter.Seq2[Key, int64] {
 	return func(yield func(Key, int64) bool) {
@@ -26,7 +26,7 @@ func (s *Snapshot) Keys() iter.Seq2[Key, int64] {
 
 // keys yields the keys of a slot and reports whether to go on.
 func (at *slot) keys(service string, yield func(Key, int64) bool) bool {
-	if at.agent.Instance != nil && !yield(Key{Kind: KeyInstance, Service: service, ID: at.id}, at.agent.Modified) {
+	if at.stands() && !yield(Key{Kind: KeyInstance, Service: service, ID: at.id}, at.agent.Modified) {
 		return false
 	}
 	if at.static.Instance != nil && !yield(Key{Kind: KeyStatic, Service: service, ID: at.id}, at.static.Modified) {
@@ -36,7 +36,7 @@ func (at *slot) keys(service string, yield func(Key, int64) bool) bool {
 }
 
 // Changes returns the changes that make the snapshot of an empty one, in no order:
-// what there is to keep of it. Fields of records that this version does not know are
+// what there is to keep of it. What vanished and is kept is a suspect. Fields of records that this version does not know are
 // not among it, and a service of which nothing is left neither.
 func (s *Snapshot) Changes() []Change {
 	var all []Change
@@ -48,6 +48,7 @@ func (s *Snapshot) Changes() []Change {
 		for _, at := range service.slots {
 			if at.agent.Instance != nil {
 				add(Key{Kind: KeyInstance, Service: name, ID: at.id}, at.agent.Encode(), at.agent)
+				all[len(all)-1].Suspect = !at.stands()
 			}
 			if at.static.Instance != nil {
 				add(Key{Kind: KeyStatic, Service: name, ID: at.id}, at.static.Encode(), at.static)

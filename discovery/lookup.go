@@ -75,6 +75,7 @@ type Answer struct {
 	Revision  int64          `json:"revision"`          // of the last change of the service, or of any node for a node's name
 	Endpoints []Endpoint     `json:"endpoints"`
 	LeftOut   map[string]int `json:"left_out,omitempty"` // why, and how many
+	Index     int64          `json:"-"`                  // another after each change of what Revision is of
 	Panic     bool           `json:"panic,omitempty"`    // too few were healthy: all are answered
 	Explain   []Explanation  `json:"explain,omitempty"`
 }
@@ -97,7 +98,8 @@ func Lookup(s *Snapshot, q Query) (Answer, error) {
 		q.Tags = append(slices.Clip(q.Tags), name.Tag)
 	}
 	q.Port = cmp.Or(name.Port, q.Port)
-	l := lookup{query: &q, id: name.ID, answer: Answer{Name: q.Name, Service: service.Name, Revision: service.Revision}}
+	service.note()
+	l := lookup{query: &q, id: name.ID, answer: Answer{Name: q.Name, Service: service.Name, Revision: service.Revision, Index: service.Index()}}
 	candidates := l.choose(service)
 	l.order(candidates)
 	l.respond(candidates)
@@ -136,7 +138,7 @@ func resolve(s *Snapshot, q *Query) (Name, *Service, error) {
 // lookupNode answers with the addresses of a node's agents. What a query asks of
 // instances does not apply to nodes.
 func lookupNode(s *Snapshot, asked, node string) (Answer, error) {
-	a := Answer{Name: asked, Revision: s.NodesRevision(), Endpoints: []Endpoint{}}
+	a := Answer{Name: asked, Revision: s.NodesRevision(), Index: s.NodesRevision(), Endpoints: []Endpoint{}}
 	for _, n := range s.nodeNamed(node) {
 		if n.Address != "" {
 			a.Endpoints = append(a.Endpoints, Endpoint{ID: n.Agent, Node: n.Node, Address: n.Address, Zone: n.Zone, Weight: 1, Status: Passing})

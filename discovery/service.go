@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Service is a service at one revision. It is immutable.
@@ -19,8 +20,16 @@ type Service struct {
 	healthy int      // entries that a plain lookup may answer with
 	leaving int      // records that say goodbye
 
+	registered int          // entries of agents
+	steps      int64        // changes at Revision that etcd knows nothing of
+	asked      *atomic.Bool // see note; nil: no entry is suspect
+
 	memo sync.Map // see Memo
 }
+
+// Index is another number after each change of the service: its revision or, after a
+// change that etcd knows nothing of, one above all revisions.
+func (s *Service) Index() int64 { return index(s.Revision, s.steps) }
 
 // Entries returns the instances that are shown, sorted by id. The caller must not
 // change the slice or what it points to.
@@ -36,13 +45,13 @@ func (s *Service) Entry(id string) (*Entry, bool) {
 
 // Record returns an agent's record as it stands in etcd, even one that is leaving.
 func (s *Service) Record(id string) (*Record, bool) {
-	if at := s.slot(id); at != nil && at.agent.Instance != nil {
+	if at := s.slot(id); at != nil && at.stands() {
 		return &Record{*at.agent.Instance, at.agent.Created, at.agent.Modified, at.agent.Lease}, true
 	}
 	return nil, false
 }
 
-// Empty reports whether nothing of the service is left in etcd. Such a service is
+// Empty reports whether nothing of the service is left in etcd or kept. Such a service is
 // remembered for a while, so that a lookup can tell it from one that never was.
 func (s *Service) Empty() bool { return len(s.slots) == 0 }
 
@@ -106,7 +115,8 @@ func (s *Service) put(at *slot) {
 
 // seal derives what lookups read from the slots.
 func (s *Service) seal() {
-	s.entries, s.healthy, s.leaving = make([]*Entry, 0, len(s.slots)), 0, 0
+	s.entries, s.healthy, s.leaving, s.registered = make([]*Entry, 0, len(s.slots)), 0, 0, 0
+	suspects := false
 	for _, at := range s.slots {
 		switch {
 		case at.entry != nil:
@@ -114,9 +124,18 @@ func (s *Service) seal() {
 			if at.entry.unfit(StatusHealthy) == "" {
 				s.healthy++
 			}
+			if at.entry.Source == SourceAgent {
+				s.registered++
+			}
+			suspects = suspects || at.entry.Suspect
 		case at.leaving():
 			s.leaving++
 		}
+	}
+	if !suspects {
+		s.asked = nil
+	} else if s.asked == nil {
+		s.asked = new(atomic.Bool)
 	}
 	if len(s.entries) > 0 {
 		s.Name = s.entries[0].Service

@@ -5,6 +5,7 @@ package discovery
 type slot struct {
 	id       string
 	agent    record
+	vanished vanishing // what agent is when etcd has it no more
 	static   record
 	override *override
 	entry    *Entry // nil when nothing of it is shown
@@ -26,6 +27,9 @@ func (at *slot) leaving() bool {
 	return at.entry == nil && at.agent.Instance != nil && at.agent.Leaving
 }
 
+// stands reports whether etcd has an agent's record.
+func (at *slot) stands() bool { return at.agent.Instance != nil && at.vanished == standing }
+
 // present reports whether an instance is there or was until a moment ago.
 func (at *slot) present() bool { return at.entry != nil || at.leaving() }
 
@@ -35,6 +39,10 @@ func (at *slot) change(c Change) (err error) {
 	switch c.Key.Kind {
 	case KeyInstance:
 		at.agent, err = decodeRecord(c)
+		at.vanished = standing
+		if c.Suspect && err == nil {
+			at.vanished = suspect
+		}
 	case KeyStatic:
 		at.static, err = decodeRecord(c)
 	case KeyOverride:
@@ -66,10 +74,13 @@ func decodeRecord(c Change) (record, error) {
 }
 
 // merge derives the entry: the agent's record wins over the static entry, and the
-// override is laid over either. An agent's record that is leaving uncovers the
-// static entry.
+// override is laid over either. An agent's record that is leaving or has vanished
+// uncovers the static entry.
 func (at *slot) merge() {
 	at.entry = nil
+	if at.vanished != standing && at.static.Instance != nil {
+		at.agent, at.vanished = record{}, standing
+	}
 	base, source := &at.agent, SourceAgent
 	if base.Instance == nil || base.Leaving {
 		base, source = &at.static, SourceStatic
@@ -77,7 +88,7 @@ func (at *slot) merge() {
 	if base.Instance == nil {
 		return
 	}
-	e := &Entry{Instance: *base.Instance, State: Up, Source: source, Revision: base.Modified}
+	e := &Entry{Instance: *base.Instance, State: Up, Source: source, Revision: base.Modified, Suspect: at.vanished == suspect}
 	if o := at.override; o != nil {
 		e.Instance, e.State = o.Apply(*base.Instance)
 		e.Override, e.Revision = &o.Override, max(e.Revision, o.modified)

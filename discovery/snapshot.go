@@ -41,11 +41,13 @@ type Record struct {
 // change between them.
 type Snapshot struct {
 	revision int64
+	step     int64 // changes at this revision that etcd knows nothing of
 	epoch    string
 	services *iradix.Tree[*Service] // by folded name
 	nodes    *iradix.Tree[*Node]    // by nodeKey
 
 	servicesRevision, nodesRevision int64 // of the last changes
+	servicesStep                    int64 // of the last change of any service, at servicesRevision
 }
 
 // nodeKey keeps spellings of a node that differ only in case together, each apart.
@@ -63,6 +65,10 @@ func (s *Snapshot) Revision() int64 { return s.revision }
 
 // ServicesRevision is etcd's revision of the last change of any service.
 func (s *Snapshot) ServicesRevision() int64 { return s.servicesRevision }
+
+// ServicesIndex is another number after each change of any service; see
+// [Service.Index].
+func (s *Snapshot) ServicesIndex() int64 { return index(s.servicesRevision, s.servicesStep) }
 
 // NodesRevision is etcd's revision of the last change of any node.
 func (s *Snapshot) NodesRevision() int64 { return s.nodesRevision }

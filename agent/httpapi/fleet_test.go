@@ -133,13 +133,13 @@ func (f *fleet) Changed(string) <-chan struct{} {
 	return w
 }
 
-func (f *fleet) Events(epoch string, after int64) ([]discovery.Event, bool) {
+func (f *fleet) Events(after discovery.Position) ([]discovery.Event, bool) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
-	if epoch != f.view.Snapshot.Epoch() || after < f.logFrom {
+	if after.Epoch != f.view.Snapshot.Epoch() || after.Revision < f.logFrom {
 		return nil, false
 	}
-	n := slices.IndexFunc(f.log, func(e discovery.Event) bool { return e.Revision > after })
+	n := slices.IndexFunc(f.log, func(e discovery.Event) bool { return e.Revision > after.Revision })
 	if n < 0 {
 		return nil, true
 	}

@@ -20,12 +20,11 @@ type Catalog interface {
 	// nothing.
 	Changed(service string) <-chan struct{}
 
-	// Events returns the events after a revision of an epoch, oldest first; none is
-	// fine. It has at least those that led to the view that View returned before,
-	// and all or none of one revision. ok is false when the log does not reach back
-	// to that revision or the epoch is another: the reader starts over from a
-	// snapshot.
-	Events(epoch string, after int64) (events []discovery.Event, ok bool)
+	// Events returns the events after a position, oldest first; none is fine. It has
+	// at least those that led to the view that View returned before, and all or none
+	// of one position. ok is false when the log does not reach back to that position
+	// or the epoch is another: the reader starts over from a snapshot.
+	Events(after discovery.Position) (events []discovery.Event, ok bool)
 }
 
 // Registrar registers instances through this agent. What it is given has the

@@ -84,7 +84,7 @@ func (a *API) prepare(s *discovery.Snapshot, service *discovery.Service, name st
 	}
 	return &answers{
 		etag:   []string{c.etag},
-		index:  []string{strconv.FormatInt(service.Revision, 10)},
+		index:  []string{strconv.FormatInt(service.Index(), 10)},
 		bodies: make([]atomic.Pointer[body], n),
 		firsts: firsts(answer.Endpoints, n, rand.Float64()),
 	}

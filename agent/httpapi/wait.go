@@ -7,19 +7,19 @@ import (
 )
 
 // subject is what a query is about: the service whose changes concern it ("" for the
-// lists of all), and its revision in a snapshot; 0 when it is not there.
+// lists of all), and its index in a snapshot; 0 when it is not there.
 type subject func(*discovery.Snapshot) (service string, revision int64)
 
 func aService(name string) subject {
 	return func(s *discovery.Snapshot) (string, int64) {
 		if service, ok := s.Service(name); ok {
-			return name, service.Revision
+			return name, service.Index()
 		}
 		return name, 0
 	}
 }
 
-func allServices(s *discovery.Snapshot) (string, int64) { return "", s.ServicesRevision() }
+func allServices(s *discovery.Snapshot) (string, int64) { return "", s.ServicesIndex() }
 
 func allNodes(s *discovery.Snapshot) (string, int64) { return "", s.NodesRevision() }
 

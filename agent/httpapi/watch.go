@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -45,20 +44,6 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 	return a.stream(w, r, wake, t.beat)
 }
 
-// cursor is how far a watcher has read: all events up to a revision of an epoch.
-type cursor struct {
-	revision int64
-	epoch    string
-}
-
-func parseCursor(s string) (cursor, bool) {
-	number, epoch, ok := strings.Cut(s, "-")
-	revision, err := strconv.ParseInt(number, 10, 64)
-	return cursor{revision, epoch}, ok && err == nil && revision >= 0
-}
-
-func (c cursor) String() string { return strconv.FormatInt(c.revision, 10) + "-" + c.epoch }
-
 // watcher writes one stream of events. It buffers nothing: when its reader is slow,
 // the catalog's log moves on, and in the end the reader starts over.
 type watcher struct {
@@ -67,16 +52,16 @@ type watcher struct {
 	w       http.ResponseWriter
 	extend  func(http.ResponseWriter) // gives the reader its time for what comes next
 
-	at    cursor
-	known bool   // the reader knows what was at the cursor
-	told  cursor // the last cursor that the reader was told
+	at    discovery.Position // how far it has read
+	known bool               // the reader knows what was there
+	told  discovery.Position // the last one that the reader was told
 }
 
 // resume takes up a reader that read up to an event's id, if that is of this epoch
 // and not ahead of this agent's view.
 func (t *watcher) resume(lastEventID string, v discovery.View) {
-	at, ok := parseCursor(lastEventID)
-	t.known = ok && at.epoch == v.Snapshot.Epoch() && at.revision <= v.Snapshot.Revision()
+	at, ok := discovery.ParsePosition(lastEventID)
+	t.known = ok && at.Epoch == v.Snapshot.Epoch() && at.Compare(v.Snapshot.Position()) <= 0
 	t.at, t.told = at, at
 }
 
@@ -88,17 +73,24 @@ func (t *watcher) advance() error {
 	}
 	s := view.Snapshot
 	var events []discovery.Event
-	if t.known = t.known && t.at.epoch == s.Epoch(); t.known {
-		events, t.known = t.catalog.Events(t.at.epoch, t.at.revision)
+	if t.known = t.known && t.at.Epoch == s.Epoch(); t.known {
+		events, t.known = t.catalog.Events(t.at)
 	}
 	if !t.known {
 		return t.reset(s)
 	}
-	t.at.revision = max(t.at.revision, s.Revision())
+	t.at = later(t.at, s.Position())
 	if len(events) > 0 {
-		t.at.revision = max(t.at.revision, events[len(events)-1].Revision)
+		t.at = later(t.at, events[len(events)-1].Position(t.at.Epoch))
 	}
 	return t.changes(events)
+}
+
+func later(p, q discovery.Position) discovery.Position {
+	if p.Compare(q) < 0 {
+		return q
+	}
+	return p
 }
 
 func (t *watcher) reset(s *discovery.Snapshot) error {
@@ -110,11 +102,11 @@ func (t *watcher) reset(s *discovery.Snapshot) error {
 	} else if service, ok := s.Service(t.service); ok {
 		e.Instances = append(e.Instances, service.Entries()...)
 	}
-	t.known, t.at = true, cursor{s.Revision(), s.Epoch()}
+	t.known, t.at = true, s.Position()
 	return t.write(api.EventReset, e, t.at)
 }
 
-// changes writes events. Where several are of one revision, only the last has an id:
+// changes writes events. Where several are of one position, only the last has an id:
 // a reader that is cut off between them goes on before the first.
 func (t *watcher) changes(events []discovery.Event) error {
 	mine := make([]discovery.Event, 0, len(events))
@@ -124,8 +116,8 @@ func (t *watcher) changes(events []discovery.Event) error {
 		}
 	}
 	for n, e := range mine {
-		id := cursor{e.Revision, t.at.epoch}
-		if n+1 < len(mine) && mine[n+1].Revision == e.Revision {
+		id := e.Position(t.at.Epoch)
+		if n+1 < len(mine) && mine[n+1].Position(t.at.Epoch) == id {
 			id = t.told
 		}
 		out := api.Event{Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
@@ -137,7 +129,7 @@ func (t *watcher) changes(events []discovery.Event) error {
 }
 
 // write writes one event, with its id if that is another than the last.
-func (t *watcher) write(kind discovery.EventType, e api.Event, id cursor) error {
+func (t *watcher) write(kind discovery.EventType, e api.Event, id discovery.Position) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode the %s event of revision %d: %w", kind, e.Revision, err)

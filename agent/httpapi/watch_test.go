@@ -220,14 +220,3 @@ func TestClientWatchGoesOnOverBrokenConnections(t *testing.T) {
 		t.Errorf("the connection broke %d times, want 4", broken)
 	}
 }
-
-func FuzzCursor(f *testing.F) {
-	f.Add("42-e1")
-	f.Add("-1-")
-	f.Fuzz(func(t *testing.T, s string) {
-		c, ok := parseCursor(s)
-		if again, _ := parseCursor(c.String()); ok && (again != c || c.revision < 0) {
-			t.Errorf("%q is %v, and then %v", s, c, again)
-		}
-	})
-}

@@ -118,14 +118,14 @@ func (c *Catalog) snapshot() *discovery.Snapshot {
 	return nil
 }
 
-// Events returns the events after a revision of an epoch, oldest first. It has at
-// least those that led to the view that View returned before, and all or none of one
-// revision. ok is false when the log does not reach back that far or the epoch is
-// another: the reader starts over from a snapshot.
-func (c *Catalog) Events(epoch string, after int64) (events []discovery.Event, ok bool) {
+// Events returns the events after a position, oldest first. It has at least those that
+// led to the view that View returned before, and all or none of one position. ok is
+// false when the log does not reach back that far or the epoch is another: the reader
+// starts over from a snapshot.
+func (c *Catalog) Events(after discovery.Position) (events []discovery.Event, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.events.since(epoch, after)
+	return c.events.since(after)
 }
 
 // Health is what a catalog says of itself.

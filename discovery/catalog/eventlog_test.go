@@ -26,34 +26,34 @@ func TestEventLog(t *testing.T) {
 		{"e", 9, "0 false"}, {"e", 10, "20 true"}, {"e", 11, "18 true"}, {"e", 20, "0 true"}, {"e", 25, "0 true"},
 		{"e", 30, "0 true"}, {"e", 31, "0 false"}, {"f", 15, "0 false"}, {"", 15, "0 false"},
 	} {
-		events, ok := l.since(test.epoch, test.after)
+		events, ok := l.since(discovery.Position{Epoch: test.epoch, Revision: test.after})
 		if got := fmt.Sprint(len(events), ok); got != test.want {
 			t.Errorf("after %d of %q: %s, want %s", test.after, test.epoch, got, test.want)
 		}
 	}
 
-	held, _ := l.since("e", 18)
+	held, _ := l.since(discovery.Position{Epoch: "e", Revision: 18})
 	for revision := int64(31); revision < 31+logSize; revision++ {
 		l.add(at("e", revision), pair(revision))
 	}
 	if len(held) != 4 || held[3].Revision != 20 {
 		t.Errorf("what was handed out has changed: %v", held)
 	}
-	if _, ok := l.since("e", 18); ok {
+	if _, ok := l.since(discovery.Position{Epoch: "e", Revision: 18}); ok {
 		t.Error("a reader that is too far behind goes on")
 	}
 	if n := len(l.events); n < logSize-1 || n > logSize+logSize/4+1 {
 		t.Errorf("%d events are kept", n)
 	}
-	if events, ok := l.since("e", l.floor); !ok || len(events)%2 != 0 || events[0].Revision != l.floor+1 {
+	if events, ok := l.since(l.floor); !ok || len(events)%2 != 0 || events[0].Revision != l.floor.Revision+1 {
 		t.Errorf("from the floor: %d events, %v", len(events), ok)
 	}
 
 	l.add(at("f", 5), pair(5))
-	if _, ok := l.since("e", 31+logSize-1); ok {
+	if _, ok := l.since(discovery.Position{Epoch: "e", Revision: 31 + logSize - 1}); ok {
 		t.Error("the old epoch goes on")
 	}
-	if events, ok := l.since("f", 5); !ok || len(events) > 0 {
+	if events, ok := l.since(discovery.Position{Epoch: "f", Revision: 5}); !ok || len(events) > 0 {
 		t.Errorf("the new epoch has %v, %v", events, ok)
 	}
 }

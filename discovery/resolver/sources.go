@@ -38,7 +38,7 @@ func (v View) Lookup(_ context.Context, q Query) (discovery.Answer, int64, error
 		lookup.PreferZone = v.Zone
 	}
 	answer, err := discovery.Lookup(view.Snapshot, lookup)
-	return answer, answer.Revision, err
+	return answer, answer.Index, err
 }
 
 // Wait implements [Source].
@@ -48,7 +48,7 @@ func (v View) Wait(ctx context.Context, q Query, index int64) error {
 		name.Service = "" // a service with dots in its name: any change may be its
 	}
 	changed := v.Catalog.Changed(name.Service)
-	if answer, _, err := v.Lookup(ctx, q); err != nil || answer.Revision != index {
+	if _, now, err := v.Lookup(ctx, q); err != nil || now != index {
 		return err
 	}
 	select {

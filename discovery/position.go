@@ -1,0 +1,60 @@
+package discovery
+
+import (
+	"cmp"
+	"strconv"
+	"strings"
+)
+
+// Position is a place in the events of an epoch: all up to a revision of etcd, and of
+// what happened to the view at that revision without etcd, up to a step. Without etcd
+// a view changes when it gives up an instance that it has kept, see [Verdict].
+type Position struct {
+	Epoch    string
+	Revision int64
+	Step     int64
+}
+
+// ParsePosition reads what [Position.String] writes.
+func ParsePosition(s string) (Position, bool) {
+	number, epoch, ok := strings.Cut(s, "-")
+	first, second, stepped := strings.Cut(number, ".")
+	p := Position{Epoch: epoch}
+	var err error
+	if p.Revision, err = strconv.ParseInt(first, 10, 64); err != nil || p.Revision < 0 {
+		return Position{}, false
+	}
+	if stepped {
+		if p.Step, err = strconv.ParseInt(second, 10, 64); err != nil || p.Step <= 0 {
+			return Position{}, false
+		}
+	}
+	return p, ok
+}
+
+// String writes "42-<epoch>", or "42.1-<epoch>" when there is a step.
+func (p Position) String() string {
+	s := strconv.FormatInt(p.Revision, 10)
+	if p.Step > 0 {
+		s += "." + strconv.FormatInt(p.Step, 10)
+	}
+	return s + "-" + p.Epoch
+}
+
+// Compare orders positions of one epoch: it is negative when p is before q.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Revision, q.Revision), cmp.Compare(p.Step, q.Step))
+}
+
+// Position is the place of a snapshot, which has all events up to there.
+func (s *Snapshot) Position() Position { return Position{s.epoch, s.revision, s.step} }
+
+// Position is the place of an event of an epoch.
+func (e Event) Position(epoch string) Position { return Position{epoch, e.Revision, e.Step} }
+
+// stepBits is how far a step is shifted in an index: above any revision.
+const stepBits = 40
+
+// index makes one number of a revision and a step that is another for each pair; the
+// revision itself while there is no step.
+func index(revision, step int64) int64 { return revision + step<<stepBits }
