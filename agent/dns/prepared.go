@@ -62,7 +62,7 @@ type key [maxNameWire + 3]byte
 func (k *key) write(q *query, c class) []byte {
 	qtype := q.qtype
 	switch qtype {
-	case dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypePTR, dns.TypeANY:
+	case dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypePTR, dns.TypeCNAME, dns.TypeANY:
 	default:
 		qtype = dns.TypeNone
 	}

@@ -24,8 +24,9 @@ func (z *zone) address(owner string, ip netip.Addr) dns.RR {
 	return &dns.AAAA{Hdr: z.header(owner, dns.TypeAAAA), AAAA: ip.AsSlice()}
 }
 
-// addresses answers A and AAAA, each address once (RFC 2181, section 5). Where there is
-// no IP address, the answer is a CNAME to the host name that comes first.
+// addresses answers A, AAAA and CNAME, each address once (RFC 2181, section 5). Where
+// there is no IP address, the answer to all three is a CNAME to the host name that comes
+// first.
 func (z *zone) addresses(q question, endpoints []discovery.Endpoint) response {
 	r := response{any: true}
 	seen := make(map[netip.Addr]bool, len(endpoints))
@@ -37,8 +38,8 @@ func (z *zone) addresses(q question, endpoints []discovery.Endpoint) response {
 			host = cmp.Or(host, hostName(e.Address))
 		case !seen[ip]:
 			seen[ip] = true
-			if ip.Is4() == (q.qtype == dns.TypeA) {
-				r.answer = append(r.answer, z.address(q.name, ip))
+			if rr := z.address(q.name, ip); rr.Header().Rrtype == q.qtype {
+				r.answer = append(r.answer, rr)
 			}
 		}
 	}

@@ -102,7 +102,7 @@ func offered(service *discovery.Service, name discovery.Name) bool {
 
 func (z *zone) aboutService(q question, m meaning, service *discovery.Service, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
-	case dns.TypeA, dns.TypeAAAA:
+	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
 		return z.addresses(q, endpoints)
 	case dns.TypeSRV:
 		return z.services(q, service, endpoints)
@@ -122,7 +122,7 @@ func (z *zone) aboutService(q question, m meaning, service *discovery.Service, e
 
 func (z *zone) aboutNode(q question, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
-	case dns.TypeA, dns.TypeAAAA:
+	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
 		return z.addresses(q, endpoints)
 	case dns.TypeANY:
 		return response{answer: []dns.RR{z.minimal(q)}}

@@ -68,6 +68,8 @@ func TestAnswers(t *testing.T) {
 		// Addresses that are host names.
 		{"db.disc. A", "NOERROR | db.disc. CNAME db.example.com."},
 		{"main.db.inst.disc. AAAA", "NOERROR | main.db.inst.disc. CNAME db.example.com."},
+		{"db.disc. CNAME", "NOERROR | db.disc. CNAME db.example.com."},
+		{"mixed.disc. CNAME", noData},
 		{"db.disc. SRV", "NOERROR | db.disc. SRV 0 1 5432 db.example.com."},
 		{"mixed.disc. A", "NOERROR | mixed.disc. A 10.0.0.5"},
 		{"mixed.disc. AAAA", noData},
