@@ -1,0 +1,73 @@
+package e2e_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// placeholder is where a file of a script takes a variable of it.
+var placeholder = regexp.MustCompile(`\$\{\w+\}`)
+
+// expand FILE...: puts the script's variables in place of ${NAME}.
+func expandCommand(ts *testscript.TestScript, _ bool, args []string) {
+	for _, file := range args {
+		text := placeholder.ReplaceAllStringFunc(ts.ReadFile(file), func(name string) string {
+			return ts.Getenv(strings.Trim(name, "${}"))
+		})
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o644))
+	}
+}
+
+// shipped FILE [OLD NEW]...: copies a file of the folder deploy, with other words where
+// the script has to have its own, which must be there to be replaced. The addresses of
+// the agent are replaced by those of the script's agent "one".
+func shippedCommand(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := os.ReadFile(filepath.Join("..", "deploy", args[0]))
+	ts.Check(err)
+	text := string(b)
+	for pairs := args[1:]; len(pairs) > 1; pairs = pairs[2:] {
+		if !strings.Contains(text, pairs[0]) {
+			ts.Fatalf("deploy/%s does not say %q", args[0], pairs[0])
+		}
+		text = strings.ReplaceAll(text, pairs[0], pairs[1])
+	}
+	text = strings.NewReplacer(
+		"127.0.0.1:3472", strings.TrimPrefix(ts.Getenv("one"), "http://"),
+		"127.0.0.1:3453", "127.0.0.1:"+ts.Getenv("one_dns"),
+		"127.0.0.1#3453", "127.0.0.1#"+ts.Getenv("one_dns"),
+	).Replace(text)
+	ts.Check(os.WriteFile(ts.MkAbs(filepath.Base(args[0])), []byte(text), 0o644))
+}
+
+// certificate CERT KEY: writes a certificate for localhost and 127.0.0.1 that signs
+// itself.
+func certificateCommand(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	now := time.Now()
+	about := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, about, about, &key.PublicKey, key)
+	ts.Check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+}

@@ -1,0 +1,184 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"disc/discovery/resolver"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+)
+
+// runServer is a service: 'server PORT [NAME]' answers HTTP with its name until it is
+// killed. It answers 503 while the file "sick" is in its directory.
+func runServer() {
+	name := "well"
+	if len(os.Args) > 2 {
+		name = os.Args[2]
+	}
+	err := http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := os.Stat("sick"); err == nil {
+			http.Error(w, "sick", http.StatusServiceUnavailable)
+			return
+		}
+		if r.URL.Path == "/metrics" {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			fmt.Fprintln(w, "e2e_server_up 1")
+			return
+		}
+		fmt.Fprintln(w, name)
+	}))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// grpcServer is the same for gRPC: 'grpcserver PORT NAME' answers health checks with
+// its name in the header.
+type grpcServer struct {
+	healthpb.UnimplementedHealthServer
+	name string
+}
+
+func runGRPCServer() {
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	if err == nil {
+		s := grpc.NewServer()
+		healthpb.RegisterHealthServer(s, grpcServer{name: os.Args[2]})
+		err = s.Serve(l)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func (s grpcServer) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING},
+		grpc.SetHeader(ctx, metadata.Pairs("name", s.name))
+}
+
+// The traffic of flow: so many at once, each so often; and how many answers in a row
+// tell who takes part.
+const (
+	callers    = 4
+	callEvery  = 4 * time.Millisecond
+	flowWindow = 60
+)
+
+// flow is a client that never stops asking.
+type flow struct {
+	mu               sync.Mutex
+	last             []string // who gave the last answers
+	shown            string
+	answered, failed int
+}
+
+// runFlow is 'flow http://HOST:PORT' or 'flow disc://AGENT/NAME' (gRPC, round robin). It
+// writes who answers whenever that changes, and what failed. On SIGTERM it writes how
+// many were answered and how many failed.
+func runFlow() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	call := callHTTP(os.Args[1])
+	if strings.HasPrefix(os.Args[1], resolver.Scheme+":") {
+		var err error
+		if call, err = callGRPC(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	var f flow
+	var running sync.WaitGroup
+	for range callers {
+		running.Go(func() { f.run(ctx, call) })
+	}
+	running.Wait()
+	fmt.Printf("%d answered, %d failed\n", f.answered, f.failed)
+	os.Exit(0)
+}
+
+func (f *flow) run(ctx context.Context, call func(context.Context) (string, error)) {
+	tick := time.NewTicker(callEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		f.count(call(limited))
+		cancel()
+	}
+}
+
+func (f *flow) count(by string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.failed++
+		fmt.Println("failed:", err)
+		return
+	}
+	f.answered++
+	f.last = append(f.last, by)
+	if len(f.last) < flowWindow {
+		return
+	}
+	f.last = f.last[len(f.last)-flowWindow:]
+	who := map[string]bool{}
+	for _, name := range f.last {
+		who[name] = true
+	}
+	if now := strings.Join(slices.Sorted(maps.Keys(who)), " "); now != f.shown {
+		f.shown = now
+		fmt.Println("by", now)
+	}
+}
+
+func callHTTP(url string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return "", err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New(resp.Status)
+		}
+		return strings.TrimSpace(string(b)), err
+	}
+}
+
+func callGRPC(target string) (func(context.Context) (string, error), error) {
+	conn, err := grpc.NewClient(target, grpc.WithResolvers(resolver.New(nil)),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	if err != nil {
+		return nil, err
+	}
+	client := healthpb.NewHealthClient(conn)
+	return func(ctx context.Context) (string, error) {
+		var header metadata.MD
+		_, err := client.Check(ctx, &healthpb.HealthCheckRequest{}, grpc.Header(&header))
+		return strings.Join(header.Get("name"), ","), err
+	}, nil
+}
