@@ -132,7 +132,8 @@ func (a *Agent) build() error {
 	keys := discovery.NewKeys(c.Namespace)
 	a.session = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Metrics: lease.NewMetrics(a.metrics)})
 	a.catalog = catalog.New(a.client, keys, catalog.Options{
-		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, LastGood: a.dir, Logger: a.log, Metrics: catalog.NewMetrics(a.metrics)})
+		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, LastGood: a.dir, Logger: a.log,
+		Guard: &catalog.Guard{TTL: c.Session.TTL, Probe: probe}, Metrics: catalog.NewMetrics(a.metrics)})
 	a.registry = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})

@@ -46,7 +46,7 @@ func (a *Agent) sessionStatus() api.Session {
 
 func (a *Agent) catalogStatus() api.Catalog {
 	health := a.catalog.Health()
-	s := api.Catalog{Synced: health.Synced, Broken: health.Broken, Resyncs: health.Resyncs}
+	s := api.Catalog{Synced: health.Synced, Broken: health.Broken, Suspects: health.Suspects, Resyncs: health.Resyncs}
 	if health.Err != nil {
 		s.Error = health.Err.Error()
 	}

@@ -83,6 +83,9 @@ func statusRows(s api.Agent) [][]string {
 			rows = append(rows, []string{"", "", printable(problem)})
 		}
 	}
+	if s.Catalog.Suspects > 0 {
+		rows = append(rows, []string{"", "", fmt.Sprintf("%d instances vanished with many others; they are kept as suspects, after the others", s.Catalog.Suspects)})
+	}
 	if s.Catalog.Broken > 0 {
 		rows = append(rows, []string{"", "", fmt.Sprintf("%d records cannot be read; the agent's log names them", s.Catalog.Broken)})
 	}

@@ -59,6 +59,7 @@ type Catalog struct {
 	Services  int                `json:"services"`
 	Instances int                `json:"instances"`
 	Nodes     int                `json:"nodes"`
+	Suspects  int                `json:"suspects"`        // instances that vanished with many others and are kept
 	Broken    int                `json:"broken"`          // records that cannot be read
 	Resyncs   int                `json:"resyncs"`         // lists after the first
 	Error     string             `json:"error,omitempty"` // why the view is not fresh

@@ -54,12 +54,14 @@ func (c *Catalog) event(e *mvccpb.Event) discovery.Change {
 // which etcd had nothing newer.
 func (c *Catalog) apply(before *discovery.Snapshot, revision int64, changes []discovery.Change, confirmed time.Time) {
 	known, alien := separate(changes)
+	c.suspects.before(known)
 	next, events, broken := before.Apply(revision, known)
 	if len(changes) > 0 {
 		c.ailing.update(changes, append(broken, alien...))
 	}
 	changed := make([]string, len(known))
 	now := time.Now()
+	events = c.suspects.after(next, known, events, now)
 	for n, change := range known {
 		changed[n] = change.Key.Service
 		c.departed.note(next, change.Key.Service, now)
@@ -68,6 +70,7 @@ func (c *Catalog) apply(before *discovery.Snapshot, revision int64, changes []di
 		next, changed = next.Forget(old...), append(changed, old...)
 	}
 	c.publish(next, confirmed, changed, events)
+	c.judge()
 }
 
 // publish makes a snapshot the one that readers see, and wakes those who wait for a

@@ -24,6 +24,7 @@ type Options struct {
 	StaleAfter time.Duration // age above which a view is stale; default 15 s
 	Remember   time.Duration // how long a service without instances stays known; default 1 h
 	MakeEpoch  bool          // write the epoch key where there is none; for agents
+	Guard      *Guard        // keeps what vanishes in masses; default: what vanishes is dropped
 	LastGood   Store         // keeps the view over restarts; default: nothing does
 	Logger     *slog.Logger  // default: discard
 	Metrics    *Metrics      // default: none
@@ -44,6 +45,8 @@ type Catalog struct {
 	behind   time.Time // since when the watched member is behind the view; zero: it is not
 	ailing   ailing
 	departed departed
+	suspects *suspects // nil: no guard
+	outdated bool      // the last good view is so old that it says nothing of who vanished
 
 	mu      sync.Mutex
 	events  eventLog
@@ -73,12 +76,16 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
-	return &Catalog{
+	c := &Catalog{
 		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics,
 		ailing:   ailing{log: o.Logger, metrics: o.Metrics, revisions: map[discovery.Key]int64{}},
 		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
 		waiters:  waiters{services: map[string]chan struct{}{}},
 	}
+	if o.Guard != nil {
+		c.suspects = newSuspects(*o.Guard, c.log, c.metrics)
+	}
+	return c
 }
 
 // View returns the newest snapshot and how sure it is. Until there is one it is an
@@ -130,10 +137,11 @@ func (c *Catalog) Events(after discovery.Position) (events []discovery.Event, ok
 
 // Health is what a catalog says of itself.
 type Health struct {
-	Synced  bool
-	Broken  int   // records that cannot be read
-	Resyncs int   // lists after the first
-	Err     error // why the view is not being confirmed; nil: it is
+	Synced   bool
+	Broken   int   // records that cannot be read
+	Resyncs  int   // lists after the first
+	Suspects int   // instances that are kept although they vanished
+	Err      error // why the view is not being confirmed; nil: it is
 }
 
 // Health returns how the catalog is.
@@ -141,19 +149,21 @@ func (c *Catalog) Health() Health {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.state.Load()
-	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Resyncs: c.resyncs, Err: c.trouble}
+	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: c.resyncs, Err: c.trouble}
 }
 
 // Run keeps the view current until ctx ends, and returns nil then. It begins with the
 // last good view of an earlier run, if there is one.
 func (c *Catalog) Run(ctx context.Context) error {
-	if c.options.LastGood == nil {
-		return c.keepCurrent(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if c.options.LastGood != nil {
+		c.restore()
+		beside.Go(func() { c.keepLastGood(ctx) })
 	}
-	c.restore()
-	var keeping sync.WaitGroup
-	defer keeping.Wait()
-	keeping.Go(func() { c.keepLastGood(ctx) })
+	if c.suspects != nil {
+		beside.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
+	}
 	return c.keepCurrent(ctx)
 }
 

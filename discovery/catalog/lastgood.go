@@ -88,6 +88,7 @@ func (c *Catalog) restore() {
 		c.log.Warn("last good view cannot be used; there is none until etcd answers", "error", err)
 		return
 	}
+	c.outdated = time.Since(confirmed) > c.options.Remember
 	next, _, _ := discovery.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.Keys)
 	c.state.Store(&state{snapshot: next, confirmed: confirmed, kept: true})
 	c.log.Info("answering from the last good view until etcd confirms it", "revision", v.Revision, "confirmed", confirmed.UTC().Format(time.RFC3339))
@@ -125,7 +126,7 @@ func (c *Catalog) saveView(saved *discovery.Snapshot) (*discovery.Snapshot, erro
 	if s == nil || s.kept || time.Since(s.confirmed) > c.options.StaleAfter {
 		return saved, nil
 	}
-	if saved != nil && s.snapshot.Revision() == saved.Revision() && s.snapshot.Epoch() == saved.Epoch() {
+	if saved != nil && s.snapshot.Position() == saved.Position() {
 		return saved, c.options.LastGood.Touch()
 	}
 	return s.snapshot, c.save(s.snapshot)

@@ -10,15 +10,18 @@ import (
 
 // Metrics are a catalog's collectors.
 type Metrics struct {
-	revision  prometheus.Gauge
-	events    prometheus.Counter
-	resyncs   prometheus.Counter
-	failures  prometheus.Counter
-	broken    prometheus.Gauge
-	brokenNow atomic.Int64 // what the gauge shows
-	services  prometheus.Gauge
-	nodes     prometheus.Gauge
-	lastGood  *prometheus.CounterVec
+	revision      prometheus.Gauge
+	events        prometheus.Counter
+	resyncs       prometheus.Counter
+	failures      prometheus.Counter
+	broken        prometheus.Gauge
+	brokenNow     atomic.Int64 // what the gauge shows
+	suspects      prometheus.Gauge
+	suspectsNow   atomic.Int64 // what the gauge shows
+	suspectsEnded *prometheus.CounterVec
+	services      prometheus.Gauge
+	nodes         prometheus.Gauge
+	lastGood      *prometheus.CounterVec
 }
 
 // NewMetrics returns collectors, registered with r unless that is nil.
@@ -35,13 +38,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		resyncs:  counter("resyncs_total", "Comparisons with etcd after the first list."),
 		failures: counter("failures_total", "Lists and watches that failed."),
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
+		suspects: gauge("suspects", "Instances that vanished with many others and are kept."),
+		suspectsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_catalog_suspects_ended_total", Help: "Suspects that are suspects no more, by what ended it: returned, left, probe or timeout."}, []string{"by"}),
 		services: gauge("services", "Services known."),
 		nodes:    gauge("nodes", "Agents known."),
 		lastGood: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "disc_catalog_last_good_failures_total", Help: "Times that the last good view could not be saved or loaded."}, []string{"call"}),
 	}
 	if r != nil {
-		r.MustRegister(m.revision, m.events, m.resyncs, m.failures, m.broken, m.services, m.nodes, m.lastGood)
+		r.MustRegister(m.revision, m.events, m.resyncs, m.failures, m.broken, m.suspects, m.suspectsEnded, m.services, m.nodes, m.lastGood)
 	}
 	return m
 }
@@ -49,6 +55,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func (m *Metrics) setBroken(n int) {
 	m.brokenNow.Store(int64(n))
 	m.broken.Set(float64(n))
+}
+
+func (m *Metrics) setSuspects(n int) {
+	m.suspectsNow.Store(int64(n))
+	m.suspects.Set(float64(n))
 }
 
 func (m *Metrics) shows(s *discovery.Snapshot) {

@@ -43,20 +43,22 @@ func (c *Catalog) sync(ctx context.Context) error {
 	var changes int
 	switch why := now.startedOver(c.life); {
 	case before == nil:
-		changes, err = c.rebuild(ctx, discovery.EmptySnapshot(), now, started)
+		changes, err = c.rebuild(ctx, discovery.EmptySnapshot(), now, started, false)
 	case before.kept:
-		changes, err = c.rebuild(ctx, before.snapshot, now, started)
+		// What is missing from a view of the same life has vanished; how much that is
+		// the guard judges.
+		changes, err = c.rebuild(ctx, before.snapshot, now, started, now.epoch != before.snapshot.Epoch() || now.revision < c.life.revision)
 	case why != "":
 		c.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
 			"why", why, "epoch", now.epoch, "epoch_before", before.snapshot.Epoch())
-		changes, err = c.rebuild(ctx, before.snapshot, now, started)
+		changes, err = c.rebuild(ctx, before.snapshot, now, started, true)
 	default:
 		changes, err = c.catchUp(ctx, before.snapshot, now, started)
 	}
 	if err != nil {
 		return err
 	}
-	c.life, c.behind = now, time.Time{}
+	c.life, c.behind, c.outdated = now, time.Time{}, false
 	if before != nil {
 		c.countResync()
 	}
@@ -73,8 +75,9 @@ func (c *Catalog) countResync() {
 }
 
 // rebuild makes the view anew, since nothing that is known can be trusted. Services
-// that are not there any more stay known. It returns how many keys it read.
-func (c *Catalog) rebuild(ctx context.Context, before *discovery.Snapshot, now life, started time.Time) (int, error) {
+// that are not there any more stay known, and instances are kept by the guard: as
+// suspects when etcd started over. It returns how many keys it read.
+func (c *Catalog) rebuild(ctx context.Context, before *discovery.Snapshot, now life, started time.Time, over bool) (int, error) {
 	b := builder{keys: c.keys, snapshot: discovery.EmptySnapshot().WithEpoch(now.epoch)}
 	from, to := c.keys.CatalogRange()
 	at, err := list(ctx, c.client, from, to, b.add)
@@ -83,8 +86,10 @@ func (c *Catalog) rebuild(ctx context.Context, before *discovery.Snapshot, now l
 	}
 	c.ailing.replace(b.broken)
 	next := b.finish(at.revision).KeepKnown(before)
+	next = c.keep(next, before, over)
 	c.departed.noteAll(next, started)
 	c.publishAnew(next, started)
+	c.judge()
 	return b.size, nil
 }
 

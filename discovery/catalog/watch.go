@@ -113,6 +113,10 @@ func (c *Catalog) consume(ctx context.Context, s *stream, steady func()) error {
 			}
 			wait.Reset(c.quiet())
 			asked, waiting = time.Now(), false
+		case <-c.suspects.due():
+			c.judge()
+		case i := <-c.suspects.failed():
+			c.condemn(i)
 		case <-wait.C:
 			if waiting {
 				return fmt.Errorf("etcd has not answered the watch for %v", silence)

@@ -1,0 +1,187 @@
+package catalog
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"disc/discovery"
+)
+
+// Guard are the settings of the mass-loss guard. It keeps instances that vanish with
+// many others, or with an etcd that starts over: shown as suspects until they are
+// registered again, a probe fails or 10 minutes pass. What vanishes is held back for a
+// moment, in which etcd may tell of more.
+type Guard struct {
+	// TTL is that of the agents' sessions; default 15 s.
+	TTL time.Duration
+	// Probe fails when nothing answers at an address, host:port, within ctx. It is
+	// called for suspects of services that are looked up. nil: nothing is probed.
+	Probe func(ctx context.Context, address string) error
+}
+
+const (
+	defaultTTL = 15 * time.Second
+	smear      = 5 * time.Second // over which agents register again after a wipe
+)
+
+// suspects is the guard at work. All but its prober belongs to the catalog's Run.
+type suspects struct {
+	*guard
+	ttl     time.Duration
+	timer   *time.Timer // when to judge again
+	prober  *prober
+	holding bool // there are suspects, and the log says so
+	log     *slog.Logger
+	metrics *Metrics
+}
+
+func newSuspects(o Guard, log *slog.Logger, metrics *Metrics) *suspects {
+	if o.TTL <= 0 {
+		o.TTL = defaultTTL
+	}
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &suspects{guard: newGuard(o.TTL), ttl: o.TTL, timer: timer, prober: newProber(o.Probe), log: log, metrics: metrics}
+}
+
+// due is when to judge; nil, as is failed, without a guard.
+func (g *suspects) due() <-chan time.Time {
+	if g == nil {
+		return nil
+	}
+	return g.timer.C
+}
+
+// failed brings the suspects that did not answer a probe.
+func (g *suspects) failed() <-chan instance {
+	if g == nil {
+		return nil
+	}
+	return g.prober.failed
+}
+
+// before marks the deletions among changes, so that the view holds those that died.
+func (g *suspects) before(changes []discovery.Change) {
+	if g == nil {
+		return
+	}
+	for n := range changes {
+		changes[n].Hold = changes[n].Key.Kind == discovery.KeyInstance && changes[n].Value == nil
+	}
+}
+
+// after takes in what changes did, and returns the events that are for readers.
+func (g *suspects) after(next *discovery.Snapshot, changes []discovery.Change, events []discovery.Event, now time.Time) []discovery.Event {
+	if g == nil {
+		return events
+	}
+	for _, c := range changes {
+		if c.Key.Kind == discovery.KeyInstance || c.Key.Kind == discovery.KeyStatic {
+			g.changed(next, instance{c.Key.Service, c.Key.ID}, now)
+		}
+	}
+	told := make([]discovery.Event, 0, len(events))
+	for _, e := range events {
+		if e.Type != discovery.EventHeld {
+			told = append(told, e)
+		}
+	}
+	return told
+}
+
+// changed takes in how an instance stands after a change.
+func (g *suspects) changed(s *discovery.Snapshot, i instance, now time.Time) {
+	kept, ok := s.Kept(i.service, i.id)
+	if ok {
+		if !kept.Suspect {
+			g.hold(i, now)
+		}
+		return
+	}
+	var stands bool
+	if service, ok := s.Service(i.service); ok {
+		record, found := service.Record(i.id)
+		stands = found && !record.Leaving
+	}
+	switch {
+	case stands && g.returned(i):
+		g.metrics.suspectsEnded.WithLabelValues("returned").Inc()
+	case !stands && g.left(i):
+		g.metrics.suspectsEnded.WithLabelValues("left").Inc()
+	}
+}
+
+// keep returns a snapshot that was made anew with the instances that one before shows
+// and that it lacks: suspects when etcd started over, which needs its time to hear of
+// them again; else to be judged.
+func (c *Catalog) keep(next, before *discovery.Snapshot, over bool) *discovery.Snapshot {
+	g := c.suspects
+	if g == nil || c.outdated {
+		return next
+	}
+	now := time.Now()
+	g.forget()
+	next, kept := next.Keep(before, over)
+	for _, k := range kept {
+		i := instance{k.Service, k.ID}
+		if k.Suspect {
+			g.suspect(i, now)
+		} else {
+			g.hold(i, now)
+		}
+	}
+	if over {
+		g.prober.waitUntil(now.Add(g.ttl + smear))
+	}
+	return next
+}
+
+// judge decides over what is kept in the view, and publishes that.
+func (c *Catalog) judge() {
+	g := c.suspects
+	if g == nil {
+		return
+	}
+	now, s := time.Now(), c.state.Load()
+	next, events := s.snapshot.Judge(g.guard.judge(s.snapshot, now))
+	if len(events) > 0 {
+		changed := make([]string, len(events))
+		for n, e := range events {
+			changed[n] = discovery.FoldName(e.Service)
+			c.departed.note(next, changed[n], now)
+		}
+		c.publish(next, s.confirmed, changed, events)
+	}
+	if at := g.next(); at.IsZero() {
+		g.timer.Stop()
+	} else {
+		g.timer.Reset(max(0, at.Sub(now)))
+	}
+	g.tell(next)
+}
+
+// condemn drops a suspect that did not answer.
+func (c *Catalog) condemn(i instance) {
+	if c.suspects.guard.condemn(i) {
+		c.metrics.suspectsEnded.WithLabelValues("probe").Inc()
+		c.judge()
+	}
+}
+
+// tell shows how many suspects there are, and says when the guard begins and ends.
+func (g *suspects) tell(s *discovery.Snapshot) {
+	n := len(g.guard.suspects)
+	g.metrics.suspectsEnded.WithLabelValues("timeout").Add(float64(g.timeouts))
+	g.timeouts = 0
+	g.metrics.setSuspects(n)
+	switch {
+	case n > 0 && !g.holding:
+		_, instances, _ := s.Len()
+		g.log.Warn("many instances vanished at once, or etcd started over; keeping them as suspects, after the others", "suspects", n, "instances", instances)
+		g.prober.awake()
+	case n == 0 && g.holding:
+		g.log.Warn("no suspects are left: each is registered again, or dropped")
+	}
+	g.holding = n > 0
+}
