@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"fmt"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -13,6 +15,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setUp,
+		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"etcd":        etcdCommand,
 			"start":       startCommand,
@@ -30,6 +33,15 @@ func TestScripts(t *testing.T) {
 			"certificate": certificateCommand,
 		},
 	})
+}
+
+// condition answers [namespaces]: whether a test may have a network and mounts of its
+// own.
+func condition(name string) (bool, error) {
+	if name == "namespaces" {
+		return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
+	}
+	return false, fmt.Errorf("condition %q is not known", name)
 }
 
 // setUp gives each script settings of its own: a short TTL and no drain delay, so that
