@@ -130,7 +130,7 @@ type handler func(w http.ResponseWriter, r request) error
 func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
-		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.openAPIRoutes(),
+		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

@@ -17,6 +17,9 @@ func (a *API) watchRoutes() []route {
 
 // watch answers with server-sent events (the WHATWG's HTML standard, section 9.2).
 func (a *API) watch(w http.ResponseWriter, r request) error {
+	if n := len(r.query.Values["service"]); n > 1 {
+		return invalid("query parameter %q is given %d times; watch one service, or all", "service", n)
+	}
 	service := r.query.Get("service")
 	if r.query.Has("service") {
 		if err := discovery.ValidateService(service); err != nil {

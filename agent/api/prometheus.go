@@ -1,0 +1,99 @@
+package api
+
+import (
+	"net"
+	"strconv"
+	"strings"
+
+	"disc/discovery"
+)
+
+// TargetGroup is a target of Prometheus as its http_sd and file_sd read it. Each
+// instance is a group of its own, since each has its own labels.
+type TargetGroup struct {
+	Targets []string          `json:"targets"` // one: host:port
+	Labels  map[string]string `json:"labels"`
+}
+
+// metaLabel begins the labels of a target; Prometheus drops them after relabelling.
+const metaLabel = "__meta_disc_"
+
+// TargetOptions narrow what is scraped. The zero value is all instances that have a
+// port, whatever their status, but for those whose state is down: a critical instance
+// is one to look at.
+type TargetOptions struct {
+	discovery.Selector                  // Port is the port to scrape; empty: the main one
+	Services           []string         // empty: all
+	Status             discovery.Status // empty: all
+}
+
+// TargetGroups returns the targets of a fleet, sorted by service and id.
+func TargetGroups(s *discovery.Snapshot, o TargetOptions) []TargetGroup {
+	groups := []TargetGroup{}
+	for service := range s.Services() {
+		if !o.wants(service.Name) {
+			continue
+		}
+		for _, e := range service.Entries() {
+			if group, ok := o.group(e); ok {
+				groups = append(groups, group)
+			}
+		}
+	}
+	return groups
+}
+
+func (o *TargetOptions) wants(service string) bool {
+	for _, name := range o.Services {
+		if discovery.FoldName(name) == discovery.FoldName(service) {
+			return true
+		}
+	}
+	return len(o.Services) == 0
+}
+
+func (o *TargetOptions) group(e *discovery.Entry) (TargetGroup, bool) {
+	port := e.Port
+	if o.Port != "" {
+		port = e.Ports[o.Port]
+	}
+	if port == 0 || e.State == discovery.Down || o.Status != "" && e.Status != o.Status || o.Match(e) != "" {
+		return TargetGroup{}, false
+	}
+	return TargetGroup{[]string{net.JoinHostPort(e.Address, strconv.Itoa(port))}, targetLabels(e)}, true
+}
+
+// targetLabels tells of an instance. Tags are listed with a comma on either side, so
+// that a regular expression finds a whole one: .*,v2,.*
+func targetLabels(e *discovery.Entry) map[string]string {
+	labels := map[string]string{
+		metaLabel + "service":  e.Service,
+		metaLabel + "instance": e.ID,
+		metaLabel + "node":     e.Node,
+		metaLabel + "zone":     e.Zone,
+		metaLabel + "status":   string(e.Status),
+		metaLabel + "state":    string(e.State),
+		metaLabel + "tags":     "",
+	}
+	if len(e.Tags) > 0 {
+		labels[metaLabel+"tags"] = "," + strings.Join(e.Tags, ",") + ","
+	}
+	for key, value := range e.Meta {
+		labels[metaLabel+"meta_"+labelName(key)] = value
+	}
+	for name, port := range e.Ports {
+		labels[metaLabel+"port_"+labelName(name)] = strconv.Itoa(port)
+	}
+	return labels
+}
+
+// labelName makes a label's name of a key, as Prometheus's own discoveries do: what is
+// no letter, digit or underscore becomes an underscore.
+func labelName(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, key)
+}

@@ -1,0 +1,32 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+
+	"disc/agent/api"
+)
+
+func (a *API) prometheusRoutes() []route {
+	return []route{{method: "GET", path: "/v1/sd/prometheus",
+		params: slices.Concat([]string{"service"}, selectParams, waitParams), handle: a.prometheus}}
+}
+
+// prometheus lists the targets for Prometheus's http_sd. Until there is a view it is
+// 503, at which Prometheus keeps the targets that it has; an empty list would drop them.
+func (a *API) prometheus(w http.ResponseWriter, r request) error {
+	selector, err := r.query.selector()
+	if err != nil {
+		return err
+	}
+	status, err := r.query.status()
+	if err != nil {
+		return err
+	}
+	view, index, err := a.view(r, allServices)
+	if err != nil {
+		return err
+	}
+	o := api.TargetOptions{Selector: selector, Services: r.query.Values["service"], Status: status}
+	return a.reply(w, r, view, index, api.TargetGroups(view.Snapshot, o))
+}
