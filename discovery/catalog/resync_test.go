@@ -220,7 +220,7 @@ func TestRestoredEtcd(t *testing.T) {
 		before := f.settled()
 
 		shut(link, s)
-		s = etcdtest.StartWith(t, kept(backup, s.Endpoint()))
+		etcdtest.StartWith(t, kept(backup, s.Endpoint()))
 		for n := range 5 {
 			if longer {
 				f.register("web", fmt.Sprint("c", n))
