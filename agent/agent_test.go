@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -182,4 +183,28 @@ func TestEtcdAwayAtTheStart(t *testing.T) {
 	etcdtest.StartWith(t, devetcd.Options{Listen: endpoint})
 	a.answers(t, "web", 1)
 	a.stop()
+}
+
+// TestNotifiesSystemd listens as systemd does for a unit of type notify.
+func TestNotifiesSystemd(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	for _, want := range []string{"READY=1", "STOPPING=1"} {
+		b := make([]byte, 100)
+		if err := socket.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := socket.Read(b)
+		if err != nil || string(b[:n]) != want {
+			t.Fatalf("told %q (%v), want %s", b[:n], err, want)
+		}
+		a.stop()
+	}
 }
