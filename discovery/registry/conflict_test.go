@@ -68,6 +68,17 @@ func TestConflictEnds(t *testing.T) {
 	}
 }
 
+// Who asks again after a conflict is told of how it is now, whatever the view shows.
+func TestAskAgain(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}, sweep: time.Hour})
+	a.put("a", foreign("a", "other", "r", ""))
+	a.Put(instance("a"))
+	a.settled("a")
+	a.delete("a")
+	a.written("a")
+}
+
 // A copied data directory: two agents with one owner. One gives way, and the writing
 // ends.
 func TestClone(t *testing.T) {

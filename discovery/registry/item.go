@@ -154,8 +154,7 @@ func (it *item) learn(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time
 	i, err := discovery.DecodeInstance(kv.Value)
 	switch {
 	case err != nil: // nobody can read it: nobody's
-	case i.Owner == who.Owner && i.Run == who.Run:
-		it.lease = clientv3.LeaseID(kv.Lease)
+	case i.Owner == who.Owner && i.Run == who.Run: // as it was written, or altered
 	case it.leaving && (it.seen || i.Owner != who.Owner || i.Leaving): // a successor's
 		it.yield(i, false)
 		return

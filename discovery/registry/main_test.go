@@ -43,6 +43,12 @@ func (s *sight) View() (discovery.View, error) {
 	return discovery.View{Snapshot: s.snapshot}, nil
 }
 
+func (s *sight) now() *discovery.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshot
+}
+
 func (s *sight) Changed(string) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -238,6 +238,32 @@ func TestRestoredView(t *testing.T) {
 	}
 }
 
+// What was written under a lease that is lost is not in etcd any more.
+func TestStateWithoutTheLease(t *testing.T) {
+	it := &item{version: 2, written: 2, revision: 9, lease: 7}
+	for lease, want := range map[clientv3.LeaseID]Phase{7: Written, 8: Pending, 0: Pending} {
+		if got := it.state(lease).Phase; got != want {
+			t.Errorf("under %d: %s, want %s", lease, got, want)
+		}
+	}
+}
+
+// A record that the view shows is read before it is written over, which spares etcd a
+// transaction that fails.
+func TestReadBeforeTheFirstWrite(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
+	a.put("a", foreign("a", "owner", "earlier", ""))
+	a.stop()
+	until(t, "the view to show it", func() bool { return (&item{instance: instance("a")}).in(a.view.(*sight).now()) != nil })
+	a.Put(instance("a"))
+	a.look(a.current)
+	it := a.items[keys.Instance("web", "a")]
+	if !it.unread() || it.due(a.lease()) {
+		t.Error("it would be written first")
+	}
+}
+
 // The last word of a pass is that nothing is left to do: a hostile writer costs the
 // others nothing, and a bounded number of writes.
 func TestContention(t *testing.T) {
