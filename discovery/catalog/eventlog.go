@@ -33,8 +33,7 @@ func (l *eventLog) add(next *discovery.Snapshot, events []discovery.Event) {
 	l.events = append(l.events, events...)
 	if excess := len(l.events) - logSize; excess > logSize/4 { // now and then, not each time
 		l.floor = l.events[excess-1].Position(l.newest.Epoch)
-		keep := l.after(l.floor)
-		l.events = slices.Clone(l.events[keep:])
+		l.events = slices.Clone(l.events[excess:])
 	}
 }
 

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"disc/discovery"
 )
@@ -55,5 +56,20 @@ func TestEventLog(t *testing.T) {
 	}
 	if events, ok := l.since(discovery.Position{Epoch: "f", Revision: 5}); !ok || len(events) > 0 {
 		t.Errorf("the new epoch has %v, %v", events, ok)
+	}
+}
+
+// A life that began anew under the same epoch, as one without an agent to write another,
+// has a log of its own.
+func TestNewLogForAnotherLife(t *testing.T) {
+	c := New(nil, keys, Options{})
+	c.publishAnew(mustApply(10), time.Now())
+	c.publish(mustApply(20), time.Now(), nil, []discovery.Event{{Revision: 20}})
+	c.publishAnew(mustApply(15), time.Now())
+	if _, ok := c.Events(discovery.Position{Revision: 12}); ok {
+		t.Error("a reader of the life before goes on")
+	}
+	if _, ok := c.Events(discovery.Position{Revision: 15}); !ok {
+		t.Error("a reader of this life does not go on")
 	}
 }

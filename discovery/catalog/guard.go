@@ -39,6 +39,7 @@ type loss struct {
 // guard decides what becomes of instances whose records vanished although nobody said
 // goodbye. It is told the time, and does nothing by itself.
 type guard struct {
+	pause    time.Duration          // of a burst, that ends it
 	window   time.Duration          // losses within it count together
 	losses   map[instance]loss      // within the window, whatever became of them
 	held     map[instance]bool      // not judged yet
@@ -49,9 +50,9 @@ type guard struct {
 	timeouts int                    // suspects whose time was over, since somebody counted
 }
 
-func newGuard(ttl time.Duration) *guard {
+func newGuard(ttl, pause time.Duration) *guard {
 	return &guard{
-		window: max(ttl, leastWindow),
+		pause: cmp.Or(pause, burstPause), window: max(ttl, leastWindow),
 		losses: map[instance]loss{}, held: map[instance]bool{}, suspects: map[instance]time.Time{},
 	}
 }
@@ -71,9 +72,7 @@ func (g *guard) hold(i instance, now time.Time) {
 	g.held[i] = true
 	g.losses[i] = loss{at: now}
 	most := min(time.Duration(len(g.held))*burstEach, burstMost)
-	if g.decide = now.Add(burstPause); g.decide.Sub(g.burst) > max(most, burstPause) {
-		g.decide = g.burst.Add(max(most, burstPause))
-	}
+	g.decide = earlier(now.Add(g.pause), g.burst.Add(max(most, g.pause)))
 }
 
 // suspect takes in that an instance is kept, whatever became of others.

@@ -312,18 +312,20 @@ func TestFrozenEtcd(t *testing.T) {
 	f.until("a good conscience", func() bool { return f.Health().Err == nil })
 }
 
-// Without changes the view is confirmed again and again.
+// Without changes the view is confirmed again and again, and nobody is woken.
 func TestQuietEtcd(t *testing.T) {
 	t.Parallel()
-	f := begin(t, Options{})
-	f.register("web", "a")
-	f.settled()
+	s := etcdtest.Start(t)
+	fill(t, etcdtest.Client(t, s.Endpoint()), "web", 1, func(id string) string { return record("web", id) })
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	f.until("a view", func() bool { return f.snapshot() != nil })
+	all := f.Changed("")
 	for begun := time.Now(); f.state.Load().confirmed.Before(begun.Add(quiet + 1)); {
 		confirmed := f.state.Load().confirmed
 		f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
 	}
-	if h := f.Health(); h.Resyncs != 0 || h.Err != nil {
-		t.Errorf("health %+v", h)
+	if h := f.Health(); h.Resyncs != 0 || h.Err != nil || isClosed(all) {
+		t.Errorf("health %+v, woken %v", h, isClosed(all))
 	}
 }
 

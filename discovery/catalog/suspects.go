@@ -18,6 +18,8 @@ type Guard struct {
 	// Probe fails when nothing answers at an address, host:port, within ctx. It is
 	// called for suspects of services that are looked up. nil: nothing is probed.
 	Probe func(ctx context.Context, address string) error
+
+	pause time.Duration // for tests that must not depend on time; default burstPause
 }
 
 const (
@@ -42,7 +44,7 @@ func newSuspects(o Guard, log *slog.Logger, metrics *Metrics) *suspects {
 	}
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
-	return &suspects{guard: newGuard(o.TTL), ttl: o.TTL, timer: timer, prober: newProber(o.Probe), log: log, metrics: metrics}
+	return &suspects{guard: newGuard(o.TTL, o.pause), ttl: o.TTL, timer: timer, prober: newProber(o.Probe), log: log, metrics: metrics}
 }
 
 // due is when to judge; nil, as is failed, without a guard.

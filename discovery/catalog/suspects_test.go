@@ -1,0 +1,308 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// patient is the pause that ends a burst where a test's losses must count together,
+// however slow the machine is.
+const patient = 20 * time.Second
+
+// agents are as many agents, each with a lease, its own record, and one instance of
+// each service.
+type agents struct {
+	*fixture
+	services []string
+	leases   []clientv3.LeaseID
+}
+
+func (f *fixture) agents(n int, services ...string) *agents {
+	a := &agents{f, services, make([]clientv3.LeaseID, n)}
+	a.register(0, n)
+	f.until("the agents are seen", func() bool { return f.snapshot() != nil && f.snapshot().NodeCount() == n })
+	return a
+}
+
+// each calls do for some of the agents, a few at a time.
+func (a *agents) each(from, to int, do func(ctx context.Context, n int) error) {
+	a.t.Helper()
+	group, ctx := errgroup.WithContext(a.ctx())
+	group.SetLimit(32)
+	for n := from; n < to; n++ {
+		group.Go(func() error { return do(ctx, n) })
+	}
+	if err := group.Wait(); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// register has agents write, each under a new lease.
+func (a *agents) register(from, to int) {
+	a.t.Helper()
+	a.each(from, to, func(ctx context.Context, n int) error {
+		lease, err := a.etcd.Grant(ctx, 3600)
+		if err != nil {
+			return err
+		}
+		a.leases[n] = lease.ID
+		owner, node := fmt.Sprintf("%s-%04d", a.services[0], n), fmt.Sprintf("n%04d", n)
+		puts := []clientv3.Op{clientv3.OpPut(keys.Node(node, owner), fmt.Sprintf(`{"node":%q,"agent":%q}`, node, owner), clientv3.WithLease(lease.ID))}
+		for _, service := range a.services {
+			id := fmt.Sprintf("i%04d", n)
+			value := fmt.Sprintf(`{"service":%q,"id":%q,"node":%q,"owner":%q,"address":"10.0.0.5","port":%d}`, service, id, node, owner, n+1)
+			puts = append(puts, clientv3.OpPut(keys.Instance(service, id), value, clientv3.WithLease(lease.ID)))
+		}
+		_, err = a.etcd.Txn(ctx).Then(puts...).Commit()
+		return err
+	})
+}
+
+// die ends the leases of agents.
+func (a *agents) die(from, to int) {
+	a.t.Helper()
+	a.each(from, to, func(ctx context.Context, n int) error {
+		_, err := a.etcd.Revoke(ctx, a.leases[n])
+		return err
+	})
+}
+
+// deletes are the deletions that readers were told of since a position.
+func (f *fixture) deletes(since discovery.Position) []string {
+	f.t.Helper()
+	events, ok := f.Events(since)
+	if !ok {
+		f.t.Fatalf("the log does not reach back to %v", since)
+	}
+	var all []string
+	for _, e := range events {
+		if e.Type == discovery.EventDelete {
+			all = append(all, fmt.Sprint(e.ID, " ", e.Reason))
+		}
+	}
+	return all
+}
+
+func (f *fixture) suspectsAre(n int) {
+	f.t.Helper()
+	f.until(fmt.Sprint(n, " suspects"), func() bool { return f.Health().Suspects == n })
+}
+
+func (f *fixture) entries(service string) int {
+	f.t.Helper()
+	return len(mustService(f.t, f.snapshot(), service).Entries())
+}
+
+// Most agents' leases end, each on its own; then the agents register again.
+func TestLeasesLapseAtOnce(t *testing.T) {
+	t.Parallel()
+	f := begin(t, Options{Guard: &Guard{pause: patient}})
+	a := f.agents(10, "web", "db")
+	at := f.settled().Position()
+	a.die(1, 10)
+	f.suspectsAre(18)
+	answer, err := discovery.Lookup(f.snapshot(), discovery.Query{Name: "web"})
+	if err != nil || len(answer.Endpoints) != 10 || answer.Endpoints[0].ID != "i0000" || !answer.Endpoints[1].Suspect {
+		t.Errorf("answered with %+v, %v", answer, err)
+	}
+	index := mustService(t, f.snapshot(), "web").Index()
+	a.register(1, 6)
+	f.suspectsAre(8)
+	if e, _ := mustService(t, f.snapshot(), "web").Entry("i0003"); e.Suspect {
+		t.Error("it is back and a suspect")
+	}
+	if mustService(t, f.snapshot(), "web").Index() == index {
+		t.Error("who waits for a change of web would not be told")
+	}
+	a.register(6, 10)
+	f.suspectsAre(0)
+	if deleted := f.deletes(at); len(deleted) > 0 {
+		t.Errorf("readers were told of deletions: %v", deleted)
+	}
+	if began, ended := f.log.lines("many instances vanished"), f.log.lines("no suspects are left"); len(began) != 1 || len(ended) != 1 {
+		t.Errorf("the log says %q, %q", began, ended)
+	}
+	f.settled()
+}
+
+func TestOneOfTenDies(t *testing.T) {
+	t.Parallel()
+	f := begin(t, Options{Guard: &Guard{}})
+	a := f.agents(10, "web")
+	at := f.settled()
+	web := f.Changed("web")
+	a.die(4, 5)
+	f.until("the dead one is gone", func() bool { return f.entries("web") == 9 })
+	if got := f.deletes(at.Position()); len(got) != 1 || got[0] != "i0004 expired" {
+		t.Errorf("readers were told of %v", got)
+	}
+	if now := mustService(t, f.snapshot(), "web"); now.Index() == mustService(t, at, "web").Index() || !isClosed(web) {
+		t.Error("who waits for a change of web is not told")
+	}
+	if n := f.Health().Suspects; n != 0 {
+		t.Errorf("there are %d suspects", n)
+	}
+	// Somebody removes one whose agent lives: that is no vanishing, however many do it.
+	for n := range 4 {
+		f.remove(keys.Instance("web", fmt.Sprintf("i%04d", n)))
+	}
+	f.until("the removed ones are gone", func() bool { return f.entries("web") == 5 })
+	if got := f.deletes(at.Position()); len(got) != 5 || got[4] != "i0003 removed" || f.Health().Suspects != 0 {
+		t.Errorf("readers were told of %v, suspects %d", got, f.Health().Suspects)
+	}
+}
+
+// Very many leases end while the service is looked up; those that do not answer a
+// probe are dropped.
+func TestProbesDecide(t *testing.T) {
+	t.Parallel()
+	const many, few = 1000, 20
+	var start sync.WaitGroup
+	start.Add(1)
+	dead := func(address string) bool { return strings.HasSuffix(address, "1") } // one in ten
+	f := begin(t, Options{Guard: &Guard{pause: patient, Probe: func(_ context.Context, address string) error {
+		start.Wait()
+		if dead(address) {
+			return errors.New("refused")
+		}
+		return nil
+	}}})
+	a := f.agents(many, "web")
+	b := &agents{f, []string{"db"}, make([]clientv3.LeaseID, few)}
+	b.register(0, few)
+	at := f.settled().Position()
+	a.die(0, many)
+	b.die(0, few)
+	f.suspectsAre(many + few)
+	if deleted := f.deletes(at); len(deleted) > 0 || f.entries("web") != many {
+		t.Errorf("readers were told of %d deletions", len(deleted))
+	}
+	start.Done()
+	f.until("probes have dropped those that do not answer", func() bool {
+		_, err := discovery.Lookup(f.snapshot(), discovery.Query{Name: "db"})
+		return err == nil && f.entries("db") == few-few/10
+	})
+	if got := fmt.Sprint(f.deletes(at)); got != "[i0000 expired i0010 expired]" && got != "[i0010 expired i0000 expired]" {
+		t.Errorf("readers were told of %v", got)
+	}
+	if f.entries("web") != many {
+		t.Error("a service that nobody looks up was probed")
+	}
+}
+
+// An etcd that comes back without its data loses no instance, and nobody is probed
+// before the agents had their time.
+func TestWipedEtcdLosesNobody(t *testing.T) {
+	t.Parallel()
+	var probed atomic.Int64
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true, Guard: &Guard{Probe: func(context.Context, string) error {
+		probed.Add(1)
+		return errors.New("refused")
+	}}})
+	a := f.agents(2, "web", "db")
+	f.put(keys.Instance("web", "leaving"), `{"service":"web","id":"leaving","address":"10.0.0.5","port":80,"leaving":true}`)
+	f.put(keys.Static("web", "static"), `{"service":"web","id":"static","address":"10.0.0.5","port":80}`)
+	before := f.settled()
+	shut(link, s)
+	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
+	link.Mend()
+	f.until("the new life", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	f.suspectsAre(4)
+	if f.entries("web") != 2 || f.entries("db") != 2 {
+		t.Errorf("%d of web, %d of db are left, want 2 and 2", f.entries("web"), f.entries("db"))
+	}
+	_, _ = discovery.Lookup(f.snapshot(), discovery.Query{Name: "web"})
+	now := f.snapshot().Position()
+	a.register(0, 2)
+	f.suspectsAre(0)
+	f.settled()
+	if deleted := f.deletes(now); len(deleted) > 0 || probed.Load() > 0 {
+		t.Errorf("readers were told of %v; %d were probed", deleted, probed.Load())
+	}
+}
+
+// What vanished while the catalog was not running is judged too, if it was not away
+// for long, and suspects stay suspects over a restart.
+func TestGuardOverARestart(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	store := &memory{}
+	run := func() *fixture {
+		return start(t, s.Endpoint(), s.Endpoint(), Options{Guard: &Guard{pause: patient}, LastGood: store})
+	}
+	f := run()
+	a := f.agents(10, "web")
+	f.settled()
+	f.stop()
+	a.die(0, 5)
+	f = run()
+	f.suspectsAre(5)
+	f.stop()
+	f = run()
+	f.suspectsAre(5)
+	f.stop()
+	store.confirmed = time.Now().Add(-2 * DefaultRemember)
+	f = run()
+	f.until("a view", func() bool { return f.Health().Synced })
+	if n := f.entries("web"); n != 5 {
+		t.Errorf("after long, %d are left", n)
+	}
+}
+
+// Probes keep their pace, wait for their time, and end with the last suspect.
+func TestProber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, quiet = 100, 20 * time.Second
+		var mu sync.Mutex
+		s := prey(map[string]int{"web": n})
+		view := func() *discovery.Snapshot {
+			mu.Lock()
+			defer mu.Unlock()
+			must(s.Service("web")).Memo("key", func() any { return 1 })
+			return s
+		}
+		began := time.Now()
+		var probes []time.Duration
+		p := newProber(func(ctx context.Context, address string) error {
+			mu.Lock()
+			probes = append(probes, time.Since(began))
+			mu.Unlock()
+			<-ctx.Done() // nothing answers
+			return ctx.Err()
+		})
+		p.waitUntil(began.Add(quiet))
+		done := make(chan struct{})
+		go func() { p.follow(t.Context(), view); close(done) }()
+		for range n {
+			i := <-p.failed
+			mu.Lock()
+			s, _ = s.Judge([]discovery.Verdict{{Service: i.service, ID: i.id}})
+			mu.Unlock()
+		}
+		<-done
+		if len(probes) != n || probes[0] < quiet {
+			t.Errorf("%d probes, the first after %v", len(probes), probes[0])
+		}
+		for k := range probes[:n-20] {
+			if d := probes[k+20] - probes[k]; d < time.Second {
+				t.Fatalf("20 probes within %v", d)
+			}
+		}
+	})
+}
