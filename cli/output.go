@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -46,6 +47,8 @@ func show[T any](a *app, l listing[T]) error {
 		return l.lines(a.io.Out, l.addr)
 	case "template":
 		return l.template(a.io.Out, argument)
+	case "file_sd":
+		return usage(errors.New("-o file_sd is for 'disc export'"))
 	}
 	return l.table(a.io, format == "wide")
 }

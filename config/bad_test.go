@@ -55,7 +55,7 @@ F:1: catalog.panic: "NaN" is no number from 0 to 1`},
 F:1: on_stop: "stay" is unknown; use leave or keep
 F:2: log.level: "loud" is unknown; use debug, info, warn or error
 F:2: log.format: "xml" is unknown; use auto, text or json
-F:4: cli.output: "csv" is unknown; use table, wide, json, jsonl, yaml, name, addr or template=TEMPLATE
+F:4: cli.output: "csv" is unknown; use table, wide, json, jsonl, yaml, name, addr, file_sd or template=TEMPLATE
 F:5: cli.agent: "localhost:3472" is no agent's address; write http://127.0.0.1:3472, https://host:port or unix:///path`},
 		{"names", "namespace: a/b\nnode: \"\"\nzone: \"a\\tb\"\nadvertise: 10.0.0.5:80\ndata_dir: \"\"\n", `
 F:1: namespace: namespace "a/b" has '/'; use letters, digits and - _ .

@@ -109,7 +109,7 @@ func output(text string) (string, error) {
 		}
 		return text, nil
 	}
-	return oneOf("table", "wide", "json", "jsonl", "yaml", "name", "addr", "template=TEMPLATE")(text)
+	return oneOf("table", "wide", "json", "jsonl", "yaml", "name", "addr", "file_sd", "template=TEMPLATE")(text)
 }
 
 // listen accepts host:port; the host may be missing, the port may be 0. Names are not

@@ -47,7 +47,7 @@ func generalSettings() []setting {
 			doc:     "this host's agent: a URL, or unix:///path",
 			binding: one(func(c *Config) *string { return &c.CLI.Agent }, agentURL)},
 		{key: "cli.output", flag: "output", shorthand: "o", group: Global, def: "table",
-			doc:     "table, wide, json, jsonl, yaml, name, addr or template=TEMPLATE",
+			doc:     "table, wide, json, jsonl, yaml, name, addr, file_sd or template=TEMPLATE",
 			binding: one(func(c *Config) *string { return &c.CLI.Output }, output)},
 		{key: "cli.no_color", flag: "no-color", group: Global, notInFile: true, def: "false",
 			doc:     "no colours, even on a terminal",

@@ -1,0 +1,163 @@
+package render_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"disc/cli/render"
+	"disc/discovery"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fleet is a source of fixed answers.
+type fleet struct{ err error }
+
+func (f fleet) Service(_ context.Context, name string) ([]discovery.Endpoint, error) {
+	if name != "web" {
+		return nil, f.err
+	}
+	return []discovery.Endpoint{{ID: "web-1", Address: "10.0.0.1", Port: 80, Weight: 1}, {ID: "web-2", Address: "10.0.0.2", Port: 80, Weight: 5}}, f.err
+}
+
+func (f fleet) Instances(context.Context, string) ([]discovery.Entry, error) {
+	entry := func(id, address string, weight int, state discovery.State, tags ...string) discovery.Entry {
+		return discovery.Entry{Instance: discovery.Instance{ID: id, Address: address, Port: 80, Weight: weight, Tags: tags}, State: state}
+	}
+	return []discovery.Entry{
+		entry("web-1", "10.0.0.1", 1, discovery.Up), entry("web-2", "10.0.0.2", 5, discovery.Up, "canary"), entry("web-3", "10.0.0.3", 1, discovery.Drain),
+	}, f.err
+}
+
+func (f fleet) Services(context.Context) ([]string, error) { return []string{"db", "web"}, f.err }
+
+func (f fleet) Nodes(context.Context) ([]discovery.Node, error) {
+	return []discovery.Node{{Node: "host-1"}, {Node: "host-2"}}, f.err
+}
+
+func TestTemplates(t *testing.T) {
+	for _, name := range []string{"nginx", "haproxy"} {
+		text, err := os.ReadFile("testdata/" + name + ".ctmpl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile("testdata/" + name + ".golden")
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := render.Parse(name, string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parsed.Execute(t.Context(), fleet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestFunctions(t *testing.T) {
+	t.Setenv("RENDER_TEST", "v")
+	for text, want := range map[string]string{
+		`{{ env "RENDER_TEST" }}`:                             "v",
+		`{{ "a,b" | split "," | join "+" }}`:                  "a+b",
+		`{{ "A.b" | toLower | replaceAll "." "-" }}`:          "a-b",
+		`{{ if "abc" | contains "b" }}yes{{ end }}`:           "yes",
+		`{{ services | toJSON }}`:                             `["db","web"]`,
+		`{{ range service "none" }}x{{ else }}none{{ end }}`:  "none",
+		`{{ with $s := service "web" }}{{ len $s }}{{ end }}`: "2",
+	} {
+		parsed, err := render.Parse("t", text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, err := parsed.Execute(t.Context(), fleet{}); err != nil || string(got) != want {
+			t.Errorf("%s: %q (%v), want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestErrorsNameTheLine(t *testing.T) {
+	if _, err := render.Parse("a.ctmpl", "\n{{ nothing }}"); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "a.ctmpl:2") {
+		t.Errorf("unknown function: %v", err)
+	}
+	parsed, err := render.Parse("a.ctmpl", "\n\n{{ range service \"web\" }}{{ .Prot }}{{ end }}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parsed.Execute(t.Context(), fleet{}); err == nil || !strings.Contains(err.Error(), "a.ctmpl:3") {
+		t.Errorf("unknown field: %v", err)
+	}
+	if _, err := parsed.Execute(t.Context(), fleet{discovery.Errorf(discovery.ErrUnavailable, "away")}); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("source: %v", err)
+	}
+}
+
+func TestWrite(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "out")
+	for _, step := range []struct {
+		content string
+		changed bool
+	}{{"a", true}, {"a", false}, {"b", true}} {
+		changed, err := render.Write(name, []byte(step.content))
+		if err != nil || changed != step.changed {
+			t.Errorf("%q: %v (%v), want %v", step.content, changed, err, step.changed)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != step.content {
+			t.Errorf("the file has %q (%v)", got, err)
+		}
+		if err := os.Chmod(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(name)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v (%v), want it kept", info.Mode(), err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(name), ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := render.Write(filepath.Join(name, "below"), nil); err == nil {
+		t.Error("wrote below a file")
+	}
+}
+
+func TestSettle(t *testing.T) {
+	q := render.Quiescence{Least: 250 * time.Millisecond, Most: 2 * time.Second}
+	for interval, want := range map[time.Duration]time.Duration{
+		time.Hour:              250 * time.Millisecond,
+		200 * time.Millisecond: 2 * time.Second, // they never rest
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			changed, began := make(chan struct{}, 1), time.Now()
+			every := time.NewTicker(interval)
+			defer every.Stop()
+			over := make(chan struct{})
+			go func() {
+				for {
+					select {
+					case <-every.C:
+						changed <- struct{}{}
+					case <-over:
+						return
+					}
+				}
+			}()
+			defer synctest.Wait()
+			defer close(over)
+			if err := q.Settle(t.Context(), changed); err != nil || time.Since(began) != want {
+				t.Errorf("changes each %v: settled after %v (%v), want %v", interval, time.Since(began), err, want)
+			}
+		})
+	}
+}
