@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,5 +15,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == demoCommand {
 		os.Exit(Main(context.Background(), os.Args[1:], System()))
 	}
+	// Whoever started the tests may ignore SIGHUP, as nohup does, and what a test starts
+	// would ignore it too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	goleak.VerifyTestMain(m)
 }

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if run, ok := programs()[os.Getenv(program)]; ok {
 		os.Exit(run(os.Args[1:]))
 	}
+	// Whoever started the tests may ignore SIGHUP, as nohup does, and what a test starts
+	// would ignore it too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	goleak.VerifyTestMain(m)
 }
 
