@@ -12,11 +12,11 @@ import (
 // A bad file and exactly what is said about it; F is the file's path.
 func TestBadFile(t *testing.T) {
 	for _, tt := range []struct{ name, content, want string }{
-		{"unknown keys", "zone: a\netcd:\n  dial_timout: 5s\ndata-dir: /x\nNamespace: x\ngrpc: {listen: \"\"}\nfrobnicate: 1\ncli: {no_color: true}\n", `
+		{"unknown keys", "zone: a\netcd:\n  dial_timout: 5s\ndata-dir: /x\nNamespace: x\ngrpc: {port: 1}\nfrobnicate: 1\ncli: {no_color: true}\n", `
 F:3: etcd.dial_timout: unknown key; did you mean dial_timeout?
 F:4: data-dir: unknown key; did you mean data_dir?
 F:5: Namespace: unknown key; did you mean namespace?
-F:6: grpc: unknown key
+F:6: grpc.port: unknown key
 F:7: frobnicate: unknown key
 F:8: cli.no_color: unknown key`},
 		{"syntax", "zone: a\n  node: b\n", `
@@ -74,6 +74,8 @@ F:1: http.listen: "127.0.0.1" is no host:port; write 127.0.0.1:3472 or [::1]:347
 F:2: dns.listen: port "65536" is no number from 0 to 65535`},
 		{"listen nowhere", "http: {listen: \"\"}\n", `
 F:1: http.listen: the agent would listen nowhere; give an address, or http.socket`},
+		{"gRPC for everybody", "grpc: {listen: \"0.0.0.0:18000\"}\n", `
+F:1: grpc.listen: 0.0.0.0:18000 is reachable from other hosts, and gRPC has neither TLS nor a token: give a loopback address, such as 127.0.0.1:18000`},
 		{"domain", "dns: {domain: \"a..b\"}\n", `
 F:1: dns.domain: "a..b" is no DNS domain; write it as disc. or sd.example.com`},
 		{"allow_hosts", "http: {allow_hosts: [a.example:80, \"\", ok.example]}\n", `
@@ -205,6 +207,9 @@ func TestListenAddress(t *testing.T) {
 		if loopback != (err == nil) {
 			t.Errorf("listen on %s: %v", address, err)
 		}
+		if _, err := config.Load(flags(t, "--config", "", "--grpc", address), host(t, nil)); loopback != (err == nil) {
+			t.Errorf("listen for gRPC on %s: %v", address, err)
+		}
 		token := map[string]string{"DISC_HTTP_TOKEN_FILE": "/dev/null"}
 		if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, token)); err != nil {
 			t.Errorf("listen on %s with a token: %v", address, err)
@@ -219,7 +224,7 @@ func TestListenAddress(t *testing.T) {
 func TestGoodFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"--agent", "http://127.0.0.1:3472/"}, {"--agent", "https://[::1]"}, {"--agent", "unix:///run/disc.sock"},
-		{"-o", "json"}, {"-o", "template={{.id}}"}, {"--dns", ""}, {"--http", "localhost:0"},
+		{"-o", "json"}, {"-o", "template={{.id}}"}, {"--dns", ""}, {"--grpc", ""}, {"--http", "localhost:0"},
 		{"--endpoints", "[::1]:2379,etcd-1:2379"}, {"--endpoints", "unix:///run/etcd.sock"}, {"--endpoints", "https://a:1,unixs:///b"},
 		{"--advertise", "fd00::5"}, {"--advertise", "host-1.example.com"},
 	} {

@@ -123,6 +123,9 @@ func (c *checker) listening() {
 	if h.Listen != "" && !isLoopback(h.Listen) && h.TokenFile == "" && (h.TLS.Cert == "" || h.TLS.Key == "") {
 		c.add("http.listen", invalid("%s is reachable from other hosts: set http.tls.cert and http.tls.key, or http.token_file", h.Listen))
 	}
+	if g := c.GRPC.Listen; g != "" && !isLoopback(g) {
+		c.add("grpc.listen", invalid("%s is reachable from other hosts, and gRPC has neither TLS nor a token: give a loopback address, such as 127.0.0.1:18000", g))
+	}
 }
 
 // raiseLogLevel makes --verbose show in the log.

@@ -37,6 +37,7 @@ type Config struct {
 	Catalog     Catalog
 	HTTP        HTTP
 	DNS         DNS
+	GRPC        GRPC
 	OnStop      OnStop
 	DrainDelay  time.Duration // at least 0
 	KillTimeout time.Duration // at least 0
@@ -84,6 +85,11 @@ type DNS struct {
 	Domain     string        // lower case, with a dot at the end
 	TTL        time.Duration // of answers; 0 to 24 h, whole seconds
 	PreferZone bool          // answer with the agent's own zone first
+}
+
+// GRPC is about the agent's gRPC server, for Envoy.
+type GRPC struct {
+	Listen string // host:port of loopback; "": no gRPC
 }
 
 // OnStop is what becomes of an agent's records when it is told to stop.
