@@ -3,11 +3,7 @@ package render
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"slices"
-	"strings"
 	"text/template"
 
 	"disc/discovery"
@@ -21,18 +17,32 @@ type Source interface {
 	// Instances returns all instances of a service, sorted by id, whatever their status
 	// and state; none when nothing is known of it.
 	Instances(ctx context.Context, service string) ([]discovery.Entry, error)
-	// Services returns the names of all services, sorted.
-	Services(ctx context.Context) ([]string, error)
+	// Services returns all services, sorted by name.
+	Services(ctx context.Context) ([]Service, error)
 	// Nodes returns all agents, sorted by node.
 	Nodes(ctx context.Context) ([]discovery.Node, error)
+}
+
+// Service is a service as templates list them.
+type Service struct {
+	Name    string         `json:"name"`
+	Healthy int            `json:"healthy"` // instances that a plain lookup may answer with
+	Total   int            `json:"total"`   // instances that are shown
+	Tags    discovery.Tags `json:"tags"`    // of all instances, sorted
 }
 
 // Template is a parsed template.
 type Template struct{ parsed *template.Template }
 
-// Parse parses a template. name is for errors, which tell the line.
+// Parse parses a template, which may call what a [Source] answers as service, instances,
+// services and nodes, and env, join, split, toLower, toUpper, replaceAll, contains, in,
+// hostport and toJSON. name is for errors, which tell the line. A template that cannot
+// be parsed is an ErrInvalid.
+//
+// A meta key or named port that an instance does not have is empty, or 0: what one
+// instance lacks keeps no file from following the others.
 func Parse(name, text string) (*Template, error) {
-	t, err := template.New(name).Option("missingkey=error").Funcs(functions(context.Background(), nil)).Parse(text)
+	t, err := template.New(name).Option("missingkey=zero").Funcs(functions(context.Background(), nil)).Parse(text)
 	if err != nil {
 		return nil, discovery.Errorf(discovery.ErrInvalid, "%v", err)
 	}
@@ -51,29 +61,4 @@ func (t *Template) Execute(ctx context.Context, s Source) ([]byte, error) {
 		return nil, fmt.Errorf("render: %w", err)
 	}
 	return b.Bytes(), nil
-}
-
-// functions are what templates may call. Arguments are in the order of consul-template:
-// what is piped in comes last.
-func functions(ctx context.Context, s Source) template.FuncMap {
-	return template.FuncMap{
-		"service":    func(name string) ([]discovery.Endpoint, error) { return s.Service(ctx, name) },
-		"instances":  func(service string) ([]discovery.Entry, error) { return s.Instances(ctx, service) },
-		"services":   func() ([]string, error) { return s.Services(ctx) },
-		"nodes":      func() ([]discovery.Node, error) { return s.Nodes(ctx) },
-		"env":        os.Getenv,
-		"join":       func(separator string, list []string) string { return strings.Join(list, separator) },
-		"split":      func(separator, text string) []string { return strings.Split(text, separator) },
-		"toLower":    strings.ToLower,
-		"toUpper":    strings.ToUpper,
-		"replaceAll": func(old, new, text string) string { return strings.ReplaceAll(text, old, new) },
-		"contains":   func(part, text string) bool { return strings.Contains(text, part) },
-		"in":         func(list []string, item string) bool { return slices.Contains(list, item) },
-		"toJSON":     toJSON,
-	}
-}
-
-func toJSON(v any) (string, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
 }

@@ -1,0 +1,88 @@
+package render
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"disc/discovery"
+)
+
+// functions are what templates may call. Arguments are in the order of consul-template:
+// what is piped in comes last.
+func functions(ctx context.Context, s Source) template.FuncMap {
+	return template.FuncMap{
+		"service": func(name string) ([]discovery.Endpoint, error) {
+			if strings.Trim(name, ".") == "" {
+				return nil, discovery.Errorf(discovery.ErrInvalid, "the name is empty; write service \"web\"")
+			}
+			return s.Service(ctx, name)
+		},
+		"instances": func(service string) ([]discovery.Entry, error) {
+			if err := discovery.ValidateService(service); err != nil {
+				return nil, err
+			}
+			return s.Instances(ctx, service)
+		},
+		"services":   func() ([]Service, error) { return s.Services(ctx) },
+		"nodes":      func() ([]discovery.Node, error) { return s.Nodes(ctx) },
+		"env":        os.Getenv,
+		"join":       func(separator string, list []string) string { return strings.Join(list, separator) },
+		"split":      func(separator, text string) []string { return strings.Split(text, separator) },
+		"toLower":    strings.ToLower,
+		"toUpper":    strings.ToUpper,
+		"replaceAll": func(old, new, text string) string { return strings.ReplaceAll(text, old, new) },
+		"contains":   func(item, in any) (bool, error) { return holds(in, item) },
+		"in":         holds,
+		"hostport":   hostport,
+		"toJSON":     toJSON,
+	}
+}
+
+// holds reports whether a text has a part, a list an item or a map a key.
+func holds(in, item any) (bool, error) {
+	list := reflect.ValueOf(in)
+	switch list.Kind() {
+	case reflect.String:
+		return strings.Contains(list.String(), fmt.Sprint(item)), nil
+	case reflect.Slice, reflect.Array:
+		for _, one := range list.Seq2() {
+			if fmt.Sprint(one) == fmt.Sprint(item) {
+				return true, nil
+			}
+		}
+		return false, nil
+	case reflect.Map:
+		for key := range list.Seq() {
+			if fmt.Sprint(key) == fmt.Sprint(item) {
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	return false, discovery.Errorf(discovery.ErrInvalid, "%T is no text, list or map, and holds nothing", in)
+}
+
+// hostport joins an address and a port, IPv6 addresses in brackets. Without a port it is
+// the address.
+func hostport(address string, port int) string {
+	if port == 0 {
+		return address
+	}
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
+
+func toJSON(v any) (string, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it goes into a file, not into a page
+	err := e.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
+}
