@@ -16,7 +16,7 @@ func (a *app) exportCommand() *cobra.Command {
 		Short: "Write entries as other programs read them",
 		Long: `Write all instances, or those of some services, as etcd has them, in a form that other
 programs read:
-  -o file_sd   targets for Prometheus's file_sd_configs, labelled as /v1/sd/prometheus does`,
+  -o file_sd   targets for Prometheus's file_sd_configs, as /v1/sd/prometheus gives them`,
 		Example:           `  disc export -o file_sd web > targets.json`,
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
