@@ -94,7 +94,8 @@ const EventReset discovery.EventType = "reset"
 // Event is one event of a watch.
 type Event struct {
 	// Cursor is what a watch that goes on from here hands back as its
-	// Last-Event-ID: "<revision>-<epoch>". It is no part of the data.
+	// Last-Event-ID: "<revision>-<epoch>", or "<revision>.<step>-<epoch>" of what the
+	// agent decided without etcd. It is no part of the data.
 	Cursor string              `json:"-"`
 	Type   discovery.EventType `json:"-"` // the name of the server-sent event
 

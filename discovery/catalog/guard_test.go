@@ -97,18 +97,19 @@ func TestMassLoss(t *testing.T) {
 		do   func(w *watched)
 		want string // of web: shown, and suspects among them
 	}{
-		"one of ten":               {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 1) }, "9 0"},
-		"one of one":               {func(w *watched) { w.up("web", 0, 1); w.die("web", 0, 1) }, "0 0"},
-		"the whole of a small one": {func(w *watched) { w.up("web", 0, 2); w.up("db", 0, 50); w.die("web", 0, 2) }, "0 0"},
-		"all there is":             {func(w *watched) { w.up("web", 0, 2); w.die("web", 0, 2) }, "2 2"},
-		"three of a small one":     {func(w *watched) { w.up("web", 0, 3); w.up("db", 0, 50); w.die("web", 0, 3) }, "3 3"},
-		"14 of a hundred":          {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 14) }, "86 0"},
-		"15 of a hundred":          {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 15) }, "85 0"},
-		"16 of a hundred":          {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 16) }, "100 16"},
-		"many of others":           {func(w *watched) { w.up("web", 0, 10); w.up("db", 0, 10); w.die("db", 0, 4); w.die("web", 0, 1) }, "10 1"},
-		"few by few":               {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Second); w.die("web", 3, 5) }, "17 2"},
-		"far apart":                {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Minute); w.die("web", 3, 5) }, "15 0"},
-		"scaled to zero":           {func(w *watched) { w.up("web", 0, 20); w.leave("web", 0, 20); w.die("web", 0, 20) }, "0 0"},
+		"one of ten":                 {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 1) }, "9 0"},
+		"one of one":                 {func(w *watched) { w.up("web", 0, 1); w.die("web", 0, 1) }, "0 0"},
+		"the whole of a small one":   {func(w *watched) { w.up("web", 0, 2); w.up("db", 0, 50); w.die("web", 0, 2) }, "0 0"},
+		"all there is":               {func(w *watched) { w.up("web", 0, 2); w.die("web", 0, 2) }, "2 2"},
+		"three of a small one":       {func(w *watched) { w.up("web", 0, 3); w.up("db", 0, 50); w.die("web", 0, 3) }, "3 3"},
+		"14 of a hundred":            {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 14) }, "86 0"},
+		"15 of a hundred":            {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 15) }, "85 0"},
+		"16 of a hundred":            {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 16) }, "100 16"},
+		"many of others":             {func(w *watched) { w.up("web", 0, 10); w.up("db", 0, 10); w.die("db", 0, 4); w.die("web", 0, 1) }, "10 1"},
+		"few by few":                 {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Second); w.die("web", 3, 5) }, "17 2"},
+		"measured by what there was": {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 2); w.wait(time.Second); w.die("web", 2, 3) }, "17 0"},
+		"far apart":                  {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Minute); w.die("web", 3, 5) }, "15 0"},
+		"scaled to zero":             {func(w *watched) { w.up("web", 0, 20); w.leave("web", 0, 20); w.die("web", 0, 20) }, "0 0"},
 		"back in time": {func(w *watched) {
 			w.up("web", 0, 10)
 			w.die("web", 0, 1)

@@ -211,7 +211,7 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	var probed atomic.Int64
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true, Guard: &Guard{Probe: func(context.Context, string) error {
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true, Guard: &Guard{TTL: time.Hour, Probe: func(context.Context, string) error {
 		probed.Add(1)
 		return errors.New("refused")
 	}}})
@@ -227,7 +227,9 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	if f.entries("web") != 2 || f.entries("db") != 2 {
 		t.Errorf("%d of web, %d of db are left, want 2 and 2", f.entries("web"), f.entries("db"))
 	}
-	_, _ = discovery.Lookup(f.snapshot(), discovery.Query{Name: "web"})
+	if _, err := discovery.Lookup(f.snapshot(), discovery.Query{Name: "web"}); err != nil || !f.suspects.prober.waits() {
+		t.Errorf("lookup: %v; probing waits: %v", err, f.suspects.prober.waits())
+	}
 	now := f.snapshot().Position()
 	a.register(0, 2)
 	f.suspectsAre(0)
