@@ -33,7 +33,7 @@ func expandCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 // shipped FILE [OLD NEW]...: copies a file of the folder deploy, with other words where
 // the script has to have its own, which must be there to be replaced. The addresses of
-// the agent are replaced by those of the script's agent "one".
+// the agent are replaced by those of the script's agent "one", if it has one.
 func shippedCommand(ts *testscript.TestScript, _ bool, args []string) {
 	b, err := os.ReadFile(filepath.Join("..", "deploy", args[0]))
 	ts.Check(err)
@@ -44,11 +44,13 @@ func shippedCommand(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		text = strings.ReplaceAll(text, pairs[0], pairs[1])
 	}
-	text = strings.NewReplacer(
-		"127.0.0.1:3472", strings.TrimPrefix(ts.Getenv("one"), "http://"),
-		"127.0.0.1:3453", "127.0.0.1:"+ts.Getenv("one_dns"),
-		"127.0.0.1#3453", "127.0.0.1#"+ts.Getenv("one_dns"),
-	).Replace(text)
+	if url := ts.Getenv("one"); url != "" {
+		text = strings.NewReplacer(
+			"127.0.0.1:3472", strings.TrimPrefix(url, "http://"),
+			"127.0.0.1:3453", "127.0.0.1:"+ts.Getenv("one_dns"),
+			"127.0.0.1#3453", "127.0.0.1#"+ts.Getenv("one_dns"),
+		).Replace(text)
+	}
 	ts.Check(os.WriteFile(ts.MkAbs(filepath.Base(args[0])), []byte(text), 0o644))
 }
 

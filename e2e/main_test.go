@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"disc": runDisc, "server": runServer, "grpcserver": runGRPCServer, "flow": runFlow,
+		"disc": runDisc, "server": runServer, "grpcserver": runGRPCServer, "flow": runFlow, "askgo": runAskGo,
 	})
 }
 

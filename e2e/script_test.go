@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -31,6 +32,8 @@ func TestScripts(t *testing.T) {
 			"expand":      expandCommand,
 			"shipped":     shippedCommand,
 			"certificate": certificateCommand,
+			"row":         rowCommand,
+			"rows":        rowsCommand,
 		},
 	})
 }
@@ -48,7 +51,12 @@ func condition(name string) (bool, error) {
 // it is quick, and directories within its own.
 func setUp(env *testscript.Env) error {
 	env.Values[stageKey{}] = &stage{env: env, processes: map[string]*process{}}
+	source, err := os.Getwd()
+	if err != nil {
+		return err
+	}
 	for name, value := range map[string]string{
+		"SOURCE":            source, // the tests' folder
 		"HOME":              env.WorkDir,
 		"XDG_CONFIG_HOME":   filepath.Join(env.WorkDir, "config"),
 		"XDG_STATE_HOME":    filepath.Join(env.WorkDir, "state"),

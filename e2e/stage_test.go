@@ -27,6 +27,7 @@ type stage struct {
 	etcd      *devetcd.Server
 	endpoint  string // of etcd, for good
 	processes map[string]*process
+	rows      []string // of the README's table, that were taken
 }
 
 type stageKey struct{}

@@ -1,0 +1,132 @@
+package e2e_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"disc/config"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// onlyRead are the files of the folder deploy whose programs are not run here.
+var onlyRead = []string{"Corefile", "compose.yaml", "kubernetes.yaml", "resolved.conf"}
+
+// TestDeployIsTested finds for each file of the folder deploy a script that runs it.
+func TestDeployIsTested(t *testing.T) {
+	files, err := os.ReadDir("../deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	for _, name := range scripts {
+		all = append(all, read(t, name)...)
+	}
+	for _, f := range files {
+		run := bytes.Contains(all, []byte("\nshipped "+f.Name()))
+		if run == slices.Contains(onlyRead, f.Name()) {
+			t.Errorf("deploy/%s: run by a script: %v", f.Name(), run)
+		}
+	}
+}
+
+// TestDeployYAML reads the YAML files, and starts an agent's settings with the
+// arguments that they give it.
+func TestDeployYAML(t *testing.T) {
+	var pod struct {
+		Spec struct {
+			DNSPolicy string `yaml:"dnsPolicy"`
+			DNSConfig struct {
+				Nameservers []string
+				Searches    []string
+			} `yaml:"dnsConfig"`
+			Containers []struct{ Args []string }
+		}
+	}
+	documents := yamlDocuments(t, "../deploy/kubernetes.yaml")
+	if err := documents[0].Decode(&pod); err != nil {
+		t.Fatal(err)
+	}
+	if pod.Spec.DNSPolicy != "None" || !slices.Contains(pod.Spec.DNSConfig.Searches, "disc") {
+		t.Errorf("the pod's resolver: %+v", pod.Spec)
+	}
+	args := pod.Spec.Containers[1].Args
+	flags := pflag.NewFlagSet("pod", pflag.ContinueOnError)
+	config.AddFlags(flags, config.Global, config.Agent)
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(flags, config.Host{Hostname: "n1", Env: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if args[0] != "agent" || cfg.DNS.Listen != pod.Spec.DNSConfig.Nameservers[0]+":53" {
+		t.Errorf("%v: the agent listens on %s, and the pod asks %v", args, cfg.DNS.Listen, pod.Spec.DNSConfig.Nameservers)
+	}
+
+	var compose struct {
+		Services map[string]struct{ DNS []string }
+	}
+	if err := yamlDocuments(t, "../deploy/compose.yaml")[0].Decode(&compose); err != nil {
+		t.Fatal(err)
+	}
+	if len(compose.Services["shop"].DNS) != 2 {
+		t.Errorf("the container's resolvers: %v", compose.Services)
+	}
+}
+
+// TestDeployResolvers holds what the other resolvers' files say of the agent against
+// its defaults.
+func TestDeployResolvers(t *testing.T) {
+	listen := regexp.QuoteMeta("127.0.0.1:3453")
+	for file, pattern := range map[string]string{
+		"Corefile":        `(?m)^disc:53 \{\n(?: +.*\n)* +forward disc ` + listen + `\n\}$`,
+		"resolved.conf":   `(?m)^\[Resolve\]\nDNS=` + listen + `\nDomains=~disc\n`,
+		"kubernetes.yaml": `(?m)^ +disc:53 \{\n(?: +.*\n)* +forward disc [0-9.]+:3453 `,
+	} {
+		if text := read(t, "../deploy/"+file); !regexp.MustCompile(pattern).Match(text) {
+			t.Errorf("deploy/%s does not match %s:\n%s", file, pattern, text)
+		}
+	}
+	if !strings.Contains(string(read(t, "../README.md")), "nameserver 127.0.0.1\n") {
+		t.Error("the README shows no resolv.conf")
+	}
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func yamlDocuments(t *testing.T, file string) []yaml.Node {
+	t.Helper()
+	decoder := yaml.NewDecoder(bytes.NewReader(read(t, file)))
+	var all []yaml.Node
+	for {
+		var n yaml.Node
+		err := decoder.Decode(&n)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all = append(all, n)
+	}
+}
