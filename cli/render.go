@@ -1,33 +1,23 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
-	"disc/agent/api"
 	"disc/cli/render"
 	"disc/discovery"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
-)
-
-// Bounds of following.
-const (
-	renderAgain   = 30 * time.Second // without a change: nodes come and go without one
-	renderCommand = 30 * time.Second // for a command; then it is killed
 )
 
 type renderOptions struct {
-	jobs []string // TEMPLATE:FILE[:COMMAND]
-	wait string   // LEAST:MOST
+	jobs    []string // TEMPLATE:FILE[:COMMAND]
+	wait    string   // LEAST:MOST
+	timeout time.Duration
 }
 
 func (a *app) renderCommand() *cobra.Command {
@@ -37,16 +27,23 @@ func (a *app) renderCommand() *cobra.Command {
 		Short: "Turn templates into files",
 		Long: `Render a template from what this host's agent answers, to stdout; or with -w, keep
 files current: each is written as a whole, and only when its content changes, and then
-its command is run by sh. Changes are awaited together (--wait). While the agent is
-away, files stay as they are.
+its command is run by sh. Changes are awaited together (--wait), and a command that
+still runs is not started once more, but again when it has ended. While the agent is
+away or a template fails, files stay as they are.
 
 Templates are Go's (text/template), with
-  service NAME        the healthy endpoints of a lookup name, sorted by id: .ID .Address
-                      .Port .Ports .Node .Zone .Weight .Tags .Meta .Status
-  instances SERVICE   all instances, whatever their .Status and .State
-  services, nodes     the names of all services; all agents
+  service NAME        the healthy endpoints of a lookup name (web, v2.web), sorted by id:
+                      .ID .Address .Port .Ports .Node .Zone .Weight .Tags .Meta .Status
+  instances SERVICE   all instances: the same fields, and .State
+  services            all services: .Name .Healthy .Total .Tags
+  nodes               all agents: .Node .Agent .Address .Zone .Version
+  hostport ADDRESS PORT, with brackets around IPv6
   env NAME, join SEPARATOR LIST, split SEPARATOR TEXT, toLower, toUpper,
-  replaceAll OLD NEW TEXT, contains PART TEXT, in LIST ITEM, toJSON`,
+  replaceAll OLD NEW TEXT, contains ITEM IN, in IN ITEM, toJSON
+An unknown service has no endpoints, and a meta key that is not there is empty. What
+.Meta says is up to who registers; it may be any text.
+
+Exit code 4 when the agent knows nothing yet and that does not change in time.`,
 		Example: `  disc render nginx.ctmpl
   disc render -w nginx.ctmpl:/etc/nginx/conf.d/web.conf:'nginx -s reload'`,
 		Args: cobra.MaximumNArgs(1),
@@ -55,17 +52,21 @@ Templates are Go's (text/template), with
 				return usage(errors.New("give one TEMPLATE, or -w TEMPLATE:FILE[:COMMAND] as often as you like"))
 			}
 			if len(args) == 1 {
-				return a.renderOnce(cmd.Context(), args[0])
+				return a.renderOnce(cmd.Context(), args[0], o.timeout)
 			}
 			return a.renderFollow(cmd.Context(), o)
 		},
 	}
 	c.Flags().StringArrayVarP(&o.jobs, "watch", "w", nil, "TEMPLATE:FILE[:COMMAND]: keep a file current")
 	c.Flags().StringVar(&o.wait, "wait", "250ms:2s", "LEAST:MOST: after a change, wait until none has come for LEAST, at most MOST")
+	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "without -w, wait at most this long for an agent that knows nothing yet; 0: for ever")
 	return c
 }
 
-func (a *app) renderOnce(ctx context.Context, file string) error {
+func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration) error {
+	if timeout < 0 {
+		return usage(fmt.Errorf("--timeout is at least 0"))
+	}
 	t, err := parseTemplate(file)
 	if err != nil {
 		return err
@@ -74,12 +75,38 @@ func (a *app) renderOnce(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	content, err := t.Execute(ctx, agentSource{agent})
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	content, err := a.firstRendering(ctx, t, agentSource{agent})
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+		return fmt.Errorf("%w after %v: %w", errTimedOut, timeout, err)
+	}
 	if err != nil {
 		return err
 	}
 	_, err = a.io.Out.Write(content)
 	return err
+}
+
+// firstRendering renders as soon as all that the template asks is answered. It returns
+// what was in the way when ctx ends, and at once what will not go away.
+func (a *app) firstRendering(ctx context.Context, t *render.Template, s render.Source) ([]byte, error) {
+	var retry discovery.Backoff
+	for {
+		content, err := t.Execute(ctx, s)
+		if err == nil || !errors.Is(err, discovery.ErrUnavailable) {
+			return content, err
+		}
+		if retry.Failed() {
+			a.note("%v; trying again", err)
+		}
+		if ended := retry.Wait(ctx); ended != nil {
+			return nil, errors.Join(ended, err)
+		}
+	}
 }
 
 func parseTemplate(file string) (*render.Template, error) {
@@ -90,19 +117,31 @@ func parseTemplate(file string) (*render.Template, error) {
 	return render.Parse(file, string(text))
 }
 
-// renderJob is a file that is kept current.
-type renderJob struct {
-	template *render.Template
-	file     string
-	command  string // empty: none
-	failed   string // the last failure that was told of
+// parseJobs reads TEMPLATE:FILE[:COMMAND], each for a file of its own.
+func parseJobs(all []string) ([]*renderJob, error) {
+	var jobs []*renderJob
+	for _, s := range all {
+		job, err := parseJob(s)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range jobs {
+			if other.file == job.file {
+				return nil, usage(fmt.Errorf("-w names %s as the file of two templates", job.file))
+			}
+		}
+		jobs = append(jobs, job)
+	}
+	return jobs, nil
 }
 
-// parseJob reads TEMPLATE:FILE[:COMMAND].
 func parseJob(s string) (*renderJob, error) {
 	part := strings.SplitN(s, ":", 3)
 	if len(part) < 2 || part[0] == "" || part[1] == "" {
 		return nil, usage(fmt.Errorf("-w %q is not TEMPLATE:FILE[:COMMAND]", s))
+	}
+	if part[0] == part[1] {
+		return nil, usage(fmt.Errorf("-w %q would write over its template", s))
 	}
 	t, err := parseTemplate(part[0])
 	if err != nil {
@@ -122,152 +161,4 @@ func parseQuiescence(s string) (render.Quiescence, error) {
 		return q, usage(fmt.Errorf("--wait %q is not LEAST:MOST, such as 250ms:2s", s))
 	}
 	return q, nil
-}
-
-func (a *app) renderFollow(ctx context.Context, o renderOptions) error {
-	q, err := parseQuiescence(o.wait)
-	if err != nil {
-		return err
-	}
-	var jobs []*renderJob
-	for _, s := range o.jobs {
-		job, err := parseJob(s)
-		if err != nil {
-			return err
-		}
-		jobs = append(jobs, job)
-	}
-	agent, err := a.agent()
-	if err != nil {
-		return err
-	}
-	changed := make(chan struct{}, 1)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return signalChanges(ctx, agent, changed) })
-	group.Go(func() error { return a.keepCurrent(ctx, agent, jobs, q, changed) })
-	return group.Wait()
-}
-
-// signalChanges signals each change of an instance, and that the agent goes away or is
-// back. It ends with ctx.
-func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
-	var retry discovery.Backoff
-	for ctx.Err() == nil {
-		for _, err := range agent.Watch(ctx, "", "") {
-			if err == nil {
-				retry.Reset()
-			}
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		}
-		retry.Failed()
-		if retry.Wait(ctx) != nil {
-			break
-		}
-	}
-	return nil
-}
-
-// keepCurrent renders all jobs now and after changes, until ctx ends.
-func (a *app) keepCurrent(ctx context.Context, agent *api.Client, jobs []*renderJob, q render.Quiescence, changed <-chan struct{}) error {
-	var retry discovery.Backoff
-	for {
-		again := renderAgain
-		for _, job := range jobs {
-			if err := a.renderFile(ctx, agent, job); err != nil && ctx.Err() == nil {
-				retry.Failed()
-				again = retry.Next()
-			}
-		}
-		if again == renderAgain {
-			retry.Reset()
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(again):
-			continue
-		case <-changed:
-		}
-		if q.Settle(ctx, changed) != nil {
-			return nil
-		}
-	}
-}
-
-// renderFile renders a job, and runs its command if the file has changed. Each failure
-// is told once.
-func (a *app) renderFile(ctx context.Context, agent *api.Client, job *renderJob) error {
-	content, err := job.template.Execute(ctx, agentSource{agent})
-	var written bool
-	if err == nil {
-		written, err = render.Write(job.file, content)
-	}
-	if text := fmt.Sprint(err); text != job.failed {
-		job.failed = text
-		if err != nil && ctx.Err() == nil {
-			a.note("%s stays as it is: %v", job.file, err)
-		}
-	}
-	if written {
-		a.note("%s is written", job.file)
-		a.runAfter(ctx, job)
-	}
-	return err
-}
-
-// runAfter runs a job's command to its end.
-func (a *app) runAfter(ctx context.Context, job *renderJob) {
-	if job.command == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, renderCommand)
-	defer cancel()
-	command := exec.CommandContext(ctx, "sh", "-c", job.command)
-	command.Stdout, command.Stderr = a.io.Err, a.io.Err
-	command.WaitDelay = time.Second // what it leaves running may keep the output open
-	if err := command.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		a.note("the command after %s failed, and is run again after the next change: %v", job.file, err)
-	}
-}
-
-// agentSource is what this host's agent answers, in a fixed order.
-type agentSource struct{ agent *api.Client }
-
-func (s agentSource) Service(ctx context.Context, name string) ([]discovery.Endpoint, error) {
-	answer, _, err := s.agent.Lookup(ctx, name, api.LookupOptions{})
-	slices.SortFunc(answer.Endpoints, func(a, b discovery.Endpoint) int { return strings.Compare(a.ID, b.ID) })
-	return answer.Endpoints, known(err)
-}
-
-func (s agentSource) Instances(ctx context.Context, service string) ([]discovery.Entry, error) {
-	entries, _, err := s.agent.Instances(ctx, service, api.ListOptions{})
-	return entries, known(err)
-}
-
-func (s agentSource) Services(ctx context.Context) ([]string, error) {
-	services, _, err := s.agent.Services(ctx, api.Wait{})
-	names := make([]string, len(services))
-	for n, service := range services {
-		names[n] = service.Service
-	}
-	return names, err
-}
-
-func (s agentSource) Nodes(ctx context.Context) ([]discovery.Node, error) {
-	nodes, _, err := s.agent.Nodes(ctx, api.Wait{})
-	slices.SortFunc(nodes, func(a, b discovery.Node) int {
-		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.Agent, b.Agent))
-	})
-	return nodes, err
-}
-
-// known takes an unknown service for one without instances.
-func known(err error) error {
-	if errors.Is(err, discovery.ErrNotFound) {
-		return nil
-	}
-	return err
 }

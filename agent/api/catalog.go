@@ -45,6 +45,14 @@ func (c *Client) Nodes(ctx context.Context, wait Wait) ([]discovery.Node, View, 
 	return list, v, err
 }
 
+// Targets lists the targets of services, or with none of all, as Prometheus is told of
+// them. ErrUnavailable: the agent has no view yet.
+func (c *Client) Targets(ctx context.Context, services []string) ([]TargetGroup, View, error) {
+	var list []TargetGroup
+	v, err := c.list(ctx, "/v1/sd/prometheus", url.Values{"service": services}, Wait{}, &list)
+	return list, v, err
+}
+
 // Agent asks the agent for what it says of itself.
 func (c *Client) Agent(ctx context.Context) (Agent, error) {
 	var a Agent

@@ -39,12 +39,6 @@ func (r *Runner) Run(ctx context.Context) error {
 		select {
 		case <-r.due:
 			r.run(lasting)
-			continue
-		default:
-		}
-		select {
-		case <-r.due:
-			r.run(lasting)
 		case <-ctx.Done():
 			select {
 			case <-r.due:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,7 +22,7 @@ func (f fleet) Service(_ context.Context, name string) ([]discovery.Endpoint, er
 	if name != "web" {
 		return nil, f.err
 	}
-	return []discovery.Endpoint{{ID: "web-1", Address: "10.0.0.1", Port: 80, Weight: 1}, {ID: "web-2", Address: "10.0.0.2", Port: 80, Weight: 5}}, f.err
+	return []discovery.Endpoint{{ID: "web-1", Address: "10.0.0.1", Port: 80, Weight: 1}, {ID: "web-2", Address: "10.0.0.2", Port: 80, Weight: 5, Meta: discovery.Meta{"team": "core"}}}, f.err
 }
 
 func (f fleet) Instances(context.Context, string) ([]discovery.Entry, error) {
@@ -35,7 +34,9 @@ func (f fleet) Instances(context.Context, string) ([]discovery.Entry, error) {
 	}, f.err
 }
 
-func (f fleet) Services(context.Context) ([]string, error) { return []string{"db", "web"}, f.err }
+func (f fleet) Services(context.Context) ([]render.Service, error) {
+	return []render.Service{{Name: "db"}, {Name: "web", Healthy: 2, Total: 3, Tags: discovery.Tags{"canary"}}}, f.err
+}
 
 func (f fleet) Nodes(context.Context) ([]discovery.Node, error) {
 	return []discovery.Node{{Node: "host-1"}, {Node: "host-2"}}, f.err
@@ -68,11 +69,20 @@ func TestTemplates(t *testing.T) {
 func TestFunctions(t *testing.T) {
 	t.Setenv("RENDER_TEST", "v")
 	for text, want := range map[string]string{
-		`{{ env "RENDER_TEST" }}`:                             "v",
-		`{{ "a,b" | split "," | join "+" }}`:                  "a+b",
-		`{{ "A.b" | toLower | replaceAll "." "-" }}`:          "a-b",
-		`{{ if "abc" | contains "b" }}yes{{ end }}`:           "yes",
-		`{{ services | toJSON }}`:                             `["db","web"]`,
+		`{{ env "RENDER_TEST" }}`:                                             "v",
+		`{{ "a,b" | split "," | join "+" }}`:                                  "a+b",
+		`{{ "A.b" | toLower | replaceAll "." "-" }}`:                          "a-b",
+		`{{ if "abc" | contains "b" }}yes{{ end }}`:                           "yes",
+		`{{ in "abc" "d" }}`:                                                  "false",
+		`{{ toUpper "a" }}`:                                                   "A",
+		`{{ hostport "2001:db8::1" 80 }} {{ hostport "a" 0 }}`:                "[2001:db8::1]:80 a",
+		`{{ (index (services) 1) | toJSON }}`:                                 `{"name":"web","healthy":2,"total":3,"tags":["canary"]}`,
+		`{{ range services }}{{ .Name }}={{ len (service .Name) }} {{ end }}`: "db=0 web=2 ",
+		`{{ range instances "web" }}{{ if .Tags | contains "canary" }}{{ .ID }}{{ end }}{{ end }}`:                "web-2",
+		`{{ range instances "web" }}{{ if in .Tags "canary" }}{{ .Tags | join "," }}{{ end }}{{ end }}`:           "canary",
+		`{{ range instances "web" }}{{ .State }} {{ end }}`:                                                       "up up drain ",
+		`{{ range service "web" }}{{ or .Meta.team "none" }}{{ if .Meta | contains "team" }}!{{ end }} {{ end }}`: "none core! ",
+		`{{ "<&>" | toJSON }}`:                                `"<&>"`,
 		`{{ range service "none" }}x{{ else }}none{{ end }}`:  "none",
 		`{{ with $s := service "web" }}{{ len $s }}{{ end }}`: "2",
 	} {
@@ -98,37 +108,17 @@ func TestErrorsNameTheLine(t *testing.T) {
 	if _, err := parsed.Execute(t.Context(), fleet{}); err == nil || !strings.Contains(err.Error(), "a.ctmpl:3") {
 		t.Errorf("unknown field: %v", err)
 	}
-	if _, err := parsed.Execute(t.Context(), fleet{discovery.Errorf(discovery.ErrUnavailable, "away")}); !errors.Is(err, discovery.ErrUnavailable) {
-		t.Errorf("source: %v", err)
-	}
-}
-
-func TestWrite(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "out")
-	for _, step := range []struct {
-		content string
-		changed bool
-	}{{"a", true}, {"a", false}, {"b", true}} {
-		changed, err := render.Write(name, []byte(step.content))
-		if err != nil || changed != step.changed {
-			t.Errorf("%q: %v (%v), want %v", step.content, changed, err, step.changed)
-		}
-		if got, err := os.ReadFile(name); err != nil || string(got) != step.content {
-			t.Errorf("the file has %q (%v)", got, err)
-		}
-		if err := os.Chmod(name, 0o600); err != nil {
+	for _, call := range []string{`service "."`, `instances "a/b"`, `contains "a" 1`, `in 1`} {
+		parsed, err := render.Parse("a.ctmpl", "\n{{ "+call+" }}")
+		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := parsed.Execute(t.Context(), fleet{}); err == nil || !strings.Contains(err.Error(), "a.ctmpl:2") {
+			t.Errorf("%s: %v", call, err)
+		}
 	}
-	info, err := os.Stat(name)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v (%v), want it kept", info.Mode(), err)
-	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(name), ".*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
-	if _, err := render.Write(filepath.Join(name, "below"), nil); err == nil {
-		t.Error("wrote below a file")
+	if _, err := parsed.Execute(t.Context(), fleet{discovery.Errorf(discovery.ErrUnavailable, "away")}); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("source: %v", err)
 	}
 }
 

@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"disc/agent/api"
+	"disc/cli/render"
+	"disc/discovery"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// renderCommandTime bounds a command that is run after a change: one that hangs would
+// keep all later ones from being run.
+const renderCommandTime = 30 * time.Second
+
+// renderJob is a file that is kept current.
+type renderJob struct {
+	template *render.Template
+	file     string
+	command  string // empty: none
+	failed   string // the last failure that was told of
+}
+
+func (a *app) renderFollow(ctx context.Context, o renderOptions) error {
+	q, err := parseQuiescence(o.wait)
+	if err != nil {
+		return err
+	}
+	jobs, err := parseJobs(o.jobs)
+	if err != nil {
+		return err
+	}
+	agent, err := a.agent()
+	if err != nil {
+		return err
+	}
+	changed := make(chan struct{}, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	written, allWritten := context.WithCancel(context.WithoutCancel(ctx))
+	commands := a.renderCommands(jobs)
+	for _, runner := range commands {
+		group.Go(func() error { return runner.Run(written) })
+	}
+	group.Go(func() error { return signalChanges(ctx, agent, changed) })
+	group.Go(func() error { return signalNodes(ctx, agent, changed) })
+	group.Go(func() error {
+		defer allWritten()
+		return a.keepCurrent(ctx, follower{agent, jobs, commands, q, changed})
+	})
+	return group.Wait()
+}
+
+// renderCommands returns a runner for each command. Jobs that have the same command
+// share one, so that it is not run twice after one change.
+func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
+	runners := map[string]*render.Runner{}
+	for _, job := range jobs {
+		if job.command == "" || runners[job.command] != nil {
+			continue
+		}
+		runners[job.command] = render.NewRunner(func(ctx context.Context) {
+			if err := render.Shell(ctx, job.command, a.io.Err, renderCommandTime); err != nil {
+				a.note("%v; it is run again after the next change", err)
+			}
+		})
+	}
+	return runners
+}
+
+// signalChanges signals each change of an instance, and that the agent goes away or is
+// back. It ends with ctx.
+func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
+	var retry discovery.Backoff
+	for ctx.Err() == nil {
+		for _, err := range agent.Watch(ctx, "", "") {
+			if err == nil {
+				retry.Reset()
+			}
+			notify(changed)
+		}
+		retry.Failed()
+		if retry.Wait(ctx) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// signalNodes signals each change of the agents, of which a watch does not tell. It ends
+// with ctx.
+func signalNodes(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
+	var retry discovery.Backoff
+	var wait api.Wait
+	for {
+		view, err := nodesView(ctx, agent, wait)
+		if err == nil {
+			if view.Index != wait.Index {
+				notify(changed)
+			}
+			wait = api.Wait{Index: view.Index, For: api.DefaultWait}
+			retry.Reset()
+			if ctx.Err() == nil {
+				continue
+			}
+		}
+		retry.Failed()
+		if retry.Wait(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+func nodesView(ctx context.Context, agent *api.Client, wait api.Wait) (api.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait.For+agentTime)
+	defer cancel()
+	_, view, err := agent.Nodes(ctx, wait)
+	return view, err
+}
+
+func notify(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}
+
+// follower is what keeps jobs current.
+type follower struct {
+	agent    *api.Client
+	jobs     []*renderJob
+	commands map[string]*render.Runner
+	quiet    render.Quiescence
+	changed  <-chan struct{}
+}
+
+// keepCurrent renders all jobs now and after changes, until ctx ends; and those that
+// failed, again and again.
+func (a *app) keepCurrent(ctx context.Context, f follower) error {
+	var retry discovery.Backoff
+	for {
+		var again <-chan time.Time
+		if a.renderFiles(ctx, f) {
+			retry.Reset()
+		} else {
+			retry.Failed()
+			again = time.After(retry.Next())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+			continue
+		case <-f.changed:
+		}
+		if f.quiet.Settle(ctx, f.changed) != nil {
+			return nil
+		}
+	}
+}
+
+// renderFiles renders all jobs, and then asks for the commands of those whose files have
+// changed. It reports whether all went well. Each failure is told once.
+func (a *app) renderFiles(ctx context.Context, f follower) (ok bool) {
+	ok = true
+	var due []*render.Runner
+	for _, job := range f.jobs {
+		written, err := job.render(ctx, agentSource{f.agent})
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			job.failed = ""
+		case err.Error() != job.failed:
+			job.failed = err.Error()
+			a.note("%s stays as it is: %v", job.file, err)
+		}
+		ok = ok && err == nil
+		if written {
+			a.note("%s is written", job.file)
+			if runner := f.commands[job.command]; runner != nil {
+				due = append(due, runner)
+			}
+		}
+	}
+	for _, runner := range due {
+		runner.Request()
+	}
+	return ok
+}
+
+func (j *renderJob) render(ctx context.Context, s render.Source) (written bool, err error) {
+	content, err := j.template.Execute(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	return render.Write(j.file, content)
+}
