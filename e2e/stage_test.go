@@ -37,7 +37,7 @@ func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*s
 func (s *stage) close() {
 	for _, p := range s.processes {
 		p.signal(syscall.SIGCONT)
-		p.signal(syscall.SIGKILL)
+		syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL) // with what it has started; often gone
 		<-p.ended
 	}
 	if s.etcd != nil {
@@ -81,6 +81,7 @@ func (s *stage) start(ts *testscript.TestScript, name, program string, args ...s
 	p.command.Dir = ts.MkAbs(".")
 	p.command.Env = environ(ts)
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.command.WaitDelay = time.Second // a grandchild may keep the output open
 	ts.Check(p.command.Start())
 	go func() {
