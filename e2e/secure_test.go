@@ -163,7 +163,7 @@ func TestClientCertificates(t *testing.T) {
 
 // TestUserAndPassword runs against an etcd that wants a user.
 func TestUserAndPassword(t *testing.T) {
-	etcd := etcdtest.Start(t)
+	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }}) // the least
 	root := etcdtest.Client(t, etcd.Endpoint())
 	for _, err := range []error{
 		second(root.RoleAdd(t.Context(), "root")), second(root.UserAdd(t.Context(), "root", "r00t")),
