@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"disc/agent/api"
 	"disc/cli/render"
 	"disc/discovery"
 
@@ -80,7 +81,7 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	content, err := a.firstRendering(ctx, t, agentSource{agent})
+	content, err := a.firstRendering(ctx, t, agent)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
 		return fmt.Errorf("%w after %v: %w", errTimedOut, timeout, err)
 	}
@@ -93,10 +94,10 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 
 // firstRendering renders as soon as all that the template asks is answered. It returns
 // what was in the way when ctx ends, and at once what will not go away.
-func (a *app) firstRendering(ctx context.Context, t *render.Template, s render.Source) ([]byte, error) {
+func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api.Client) ([]byte, error) {
 	var retry discovery.Backoff
 	for {
-		content, err := t.Execute(ctx, s)
+		content, err := t.Execute(ctx, newAgentSource(agent))
 		if err == nil || !errors.Is(err, discovery.ErrUnavailable) {
 			return content, err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"disc/agent/api"
@@ -165,8 +166,9 @@ func (a *app) keepCurrent(ctx context.Context, f follower) error {
 func (a *app) renderFiles(ctx context.Context, f follower) (ok bool) {
 	ok = true
 	var due []*render.Runner
+	source := newAgentSource(f.agent) // all files say the same of a service
 	for _, job := range f.jobs {
-		written, err := job.render(ctx, agentSource{f.agent})
+		written, err := job.render(ctx, source)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
@@ -178,7 +180,7 @@ func (a *app) renderFiles(ctx context.Context, f follower) (ok bool) {
 		ok = ok && err == nil
 		if written {
 			a.note("%s is written", job.file)
-			if runner := f.commands[job.command]; runner != nil {
+			if runner := f.commands[job.command]; runner != nil && !slices.Contains(due, runner) {
 				due = append(due, runner)
 			}
 		}

@@ -13,11 +13,17 @@ import (
 )
 
 // agentSource is what this host's agent answers, in a fixed order. A name that it does
-// not know has nothing.
-type agentSource struct{ agent *api.Client }
+// not know has nothing. Each thing is asked once, so that one rendering does not
+// contradict itself, and an agent that is away is not waited for again and again.
+type agentSource struct {
+	agent    *api.Client
+	answered map[string]any // by what was asked
+}
 
-func (s agentSource) Service(ctx context.Context, name string) ([]discovery.Endpoint, error) {
-	return asked(ctx, func(ctx context.Context) ([]discovery.Endpoint, error) {
+func newAgentSource(agent *api.Client) *agentSource { return &agentSource{agent, map[string]any{}} }
+
+func (s *agentSource) Service(ctx context.Context, name string) ([]discovery.Endpoint, error) {
+	return asked(ctx, s, "service "+name, func(ctx context.Context) ([]discovery.Endpoint, error) {
 		answer, _, err := s.agent.Lookup(ctx, name, api.LookupOptions{})
 		slices.SortFunc(answer.Endpoints, func(a, b discovery.Endpoint) int {
 			return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Address, b.Address))
@@ -26,15 +32,15 @@ func (s agentSource) Service(ctx context.Context, name string) ([]discovery.Endp
 	})
 }
 
-func (s agentSource) Instances(ctx context.Context, service string) ([]discovery.Entry, error) {
-	return asked(ctx, func(ctx context.Context) ([]discovery.Entry, error) {
+func (s *agentSource) Instances(ctx context.Context, service string) ([]discovery.Entry, error) {
+	return asked(ctx, s, "instances "+service, func(ctx context.Context) ([]discovery.Entry, error) {
 		entries, _, err := s.agent.Instances(ctx, service, api.ListOptions{})
 		return entries, err
 	})
 }
 
-func (s agentSource) Services(ctx context.Context) ([]render.Service, error) {
-	return asked(ctx, func(ctx context.Context) ([]render.Service, error) {
+func (s *agentSource) Services(ctx context.Context) ([]render.Service, error) {
+	return asked(ctx, s, "services", func(ctx context.Context) ([]render.Service, error) {
 		services, _, err := s.agent.Services(ctx, api.Wait{})
 		var all []render.Service
 		for _, one := range services {
@@ -44,16 +50,32 @@ func (s agentSource) Services(ctx context.Context) ([]render.Service, error) {
 	})
 }
 
-func (s agentSource) Nodes(ctx context.Context) ([]discovery.Node, error) {
-	return asked(ctx, func(ctx context.Context) ([]discovery.Node, error) {
+func (s *agentSource) Nodes(ctx context.Context) ([]discovery.Node, error) {
+	return asked(ctx, s, "nodes", func(ctx context.Context) ([]discovery.Node, error) {
 		nodes, _, err := s.agent.Nodes(ctx, api.Wait{})
 		return nodes, err
 	})
 }
 
-// asked asks the agent one thing, under the time that it has for it. An agent that does
-// not answer in time is away.
-func asked[T any](ctx context.Context, ask func(context.Context) ([]T, error)) ([]T, error) {
+// answer is what the agent said.
+type answer[T any] struct {
+	all []T
+	err error
+}
+
+// asked asks the agent one thing, unless it has answered that already.
+func asked[T any](ctx context.Context, s *agentSource, what string, ask func(context.Context) ([]T, error)) ([]T, error) {
+	a, ok := s.answered[what].(answer[T])
+	if !ok {
+		a.all, a.err = inTime(ctx, ask)
+		s.answered[what] = a
+	}
+	return a.all, a.err
+}
+
+// inTime asks the agent under the time that it has. One that does not answer within it
+// is away.
+func inTime[T any](ctx context.Context, ask func(context.Context) ([]T, error)) ([]T, error) {
 	limited, cancel := context.WithTimeout(ctx, agentTime)
 	defer cancel()
 	all, err := ask(limited)
