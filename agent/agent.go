@@ -19,6 +19,7 @@ import (
 
 	"disc/agent/check"
 	"disc/agent/dns"
+	"disc/agent/envoy"
 	"disc/agent/httpapi"
 	"disc/config"
 	"disc/discovery"
@@ -57,8 +58,10 @@ type Agent struct {
 	registrar *registrar
 	api       *httpapi.API
 	dns       *dns.Responder
+	envoy     *envoy.Server
 	listeners []net.Listener
-	dnsServer *dns.Server // nil: none
+	dnsServer *dns.Server  // nil: none
+	grpc      net.Listener // nil: none
 
 	token   atomic.Pointer[string] // nil: writes need none
 	leaving atomic.Bool
@@ -100,6 +103,11 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if cfg.DNS.Listen != "" {
 		if a.dnsServer, err = dns.Listen(cfg.DNS.Listen, a.dns, a.log); err != nil {
 			return nil, explainListen("dns.listen", cfg.DNS.Listen, err)
+		}
+	}
+	if cfg.GRPC.Listen != "" {
+		if a.grpc, err = net.Listen("tcp", cfg.GRPC.Listen); err != nil {
+			return nil, explainListen("grpc.listen", cfg.GRPC.Listen, err)
 		}
 	}
 	return a, nil
@@ -144,9 +152,12 @@ func (a *Agent) build() error {
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err
 	}
+	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Domain: c.DNS.Domain, Registerer: a.metrics, Logger: a.log}); err != nil {
+		return err
+	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+		DNS: a.dns, Envoy: a.envoy, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }
@@ -219,6 +230,14 @@ func (a *Agent) DNSAddr() netip.AddrPort {
 	return a.dnsServer.Addr()
 }
 
+// GRPCAddr is the address that gRPC listens on; empty if it does not.
+func (a *Agent) GRPCAddr() string {
+	if a.grpc == nil {
+		return ""
+	}
+	return a.grpc.Addr().String()
+}
+
 // Close releases what New has taken, of an agent that is not run.
 func (a *Agent) Close() error {
 	var errs []error
@@ -227,6 +246,9 @@ func (a *Agent) Close() error {
 	}
 	if a.dnsServer != nil {
 		errs = append(errs, a.dnsServer.Close())
+	}
+	if a.grpc != nil {
+		errs = append(errs, a.grpc.Close())
 	}
 	if a.client != nil {
 		errs = append(errs, a.client.Close())

@@ -35,6 +35,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.dnsServer != nil {
 		group.Go(func() error { return a.dnsServer.Serve(running) })
 	}
+	if a.grpc != nil {
+		group.Go(func() error { return a.envoy.Serve(running, a.grpc) })
+	}
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -45,7 +48,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	a.log.Info("agent is running", "http", a.Addr().String(), "dns", a.DNSAddr().String(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
+	a.log.Info("agent is running", "http", a.Addr().String(), "dns", a.DNSAddr().String(), "grpc", a.GRPCAddr(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
 		"node", a.node.Node, "advertise", a.node.Address, "owner", a.node.Agent)
 	a.notify(daemon.SdNotifyReady)
 	if err := group.Wait(); !errors.Is(err, errStopped) {

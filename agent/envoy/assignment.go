@@ -1,0 +1,133 @@
+package envoy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"disc/discovery"
+)
+
+// The messages of package envoy.config.endpoint.v3, as far as they are used here. The
+// tags are the names of their JSON form.
+type (
+	assignment struct { // ClusterLoadAssignment
+		Cluster    string       `json:"cluster_name"`
+		Localities []localities `json:"endpoints,omitempty"`
+	}
+	localities struct { // LocalityLbEndpoints
+		Locality  locality   `json:"locality"`
+		Endpoints []endpoint `json:"lb_endpoints"`
+		Weight    uint32     `json:"load_balancing_weight"`
+	}
+	locality struct { // Locality
+		Zone string `json:"zone,omitempty"`
+	}
+	endpoint struct { // LbEndpoint
+		Host   host   `json:"endpoint"`
+		Health health `json:"health_status"`
+		Weight uint32 `json:"load_balancing_weight"`
+	}
+	host struct { // Endpoint
+		Address address `json:"address"`
+	}
+	address struct { // Address
+		Socket socket `json:"socket_address"`
+	}
+	socket struct { // SocketAddress
+		Address string `json:"address"`
+		Port    uint32 `json:"port_value"`
+	}
+)
+
+// health is Envoy's HealthStatus.
+type health int
+
+const (
+	healthy   health = 1
+	unhealthy health = 2
+	draining  health = 3
+	degraded  health = 5
+)
+
+// MarshalText writes the name that the JSON form has.
+func (h health) MarshalText() ([]byte, error) {
+	switch h {
+	case healthy:
+		return []byte("HEALTHY"), nil
+	case unhealthy:
+		return []byte("UNHEALTHY"), nil
+	case draining:
+		return []byte("DRAINING"), nil
+	}
+	return []byte("DEGRADED"), nil
+}
+
+// assign returns the endpoints of clusters, in their order.
+func assign(s *discovery.Snapshot, clusters []string, domain string) []assignment {
+	all := make([]assignment, len(clusters))
+	for n, cluster := range clusters {
+		all[n] = assignOne(s, cluster, domain)
+	}
+	return all
+}
+
+// assignOne returns the endpoints of a cluster, sorted by zone and id; none of a name
+// that nothing is known of.
+func assignOne(s *discovery.Snapshot, cluster, domain string) assignment {
+	a := assignment{Cluster: cluster}
+	answer, err := discovery.Lookup(s, discovery.Query{Name: cluster, Domain: domain, Status: discovery.StatusAny})
+	if err != nil {
+		return a
+	}
+	for _, e := range expressible(answer.Endpoints) {
+		last := len(a.Localities) - 1
+		if last < 0 || a.Localities[last].Locality.Zone != e.Zone {
+			a.Localities = append(a.Localities, localities{Locality: locality{e.Zone}})
+			last++
+		}
+		out := endpointOf(e)
+		a.Localities[last].Endpoints = append(a.Localities[last].Endpoints, out)
+		a.Localities[last].Weight += out.Weight
+	}
+	return a
+}
+
+// expressible returns the endpoints that EDS can speak of, sorted by zone and id.
+func expressible(endpoints []discovery.Endpoint) []discovery.Endpoint {
+	weighty := slices.ContainsFunc(endpoints, func(e discovery.Endpoint) bool { return e.Weight > 0 && fit(e) })
+	endpoints = slices.DeleteFunc(endpoints, func(e discovery.Endpoint) bool {
+		_, err := netip.ParseAddr(e.Address)
+		return err != nil || e.Port == 0 || e.Weight == 0 && weighty
+	})
+	slices.SortFunc(endpoints, func(a, b discovery.Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.ID, b.ID))
+	})
+	return endpoints
+}
+
+// fit reports whether a plain lookup may answer with an endpoint.
+func fit(e discovery.Endpoint) bool {
+	h := healthOf(e)
+	return h == healthy || h == degraded
+}
+
+func endpointOf(e discovery.Endpoint) endpoint {
+	return endpoint{
+		Host:   host{address{socket{e.Address, uint32(e.Port)}}},
+		Health: healthOf(e),
+		Weight: uint32(max(e.Weight, 1)),
+	}
+}
+
+func healthOf(e discovery.Endpoint) health {
+	switch {
+	case e.State == discovery.Drain:
+		return draining
+	case e.Status == discovery.Critical:
+		return unhealthy
+	case e.Status == discovery.Warning, e.Suspect:
+		return degraded
+	}
+	return healthy
+}

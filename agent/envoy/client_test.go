@@ -1,0 +1,137 @@
+package envoy
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	endpointsvc "github.com/envoyproxy/go-control-plane/envoy/service/endpoint/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// served is a server on a socket, with a connection of Envoy's own client types to it.
+type served struct {
+	*Server
+	conn *grpc.ClientConn
+	stop func() // ends the server and waits for it
+}
+
+func serve(t *testing.T, f *fleet) *served {
+	t.Helper()
+	s, err := New(f, Options{Domain: "disc.", Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop := func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		stop()
+	})
+	return &served{s, conn, stop}
+}
+
+// talk is a stream, with what its requests have in common.
+type talk struct {
+	t      *testing.T
+	stream grpc.BidiStreamingClient[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]
+	cancel context.CancelFunc
+	last   *discoveryv3.DiscoveryResponse
+}
+
+func (s *served) context(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
+
+func (s *served) ads(t *testing.T) *talk {
+	t.Helper()
+	ctx, cancel := s.context(t)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(s.conn).StreamAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &talk{t: t, stream: stream, cancel: cancel, last: &discoveryv3.DiscoveryResponse{}}
+}
+
+func (s *served) eds(t *testing.T) *talk {
+	t.Helper()
+	ctx, cancel := s.context(t)
+	stream, err := endpointsvc.NewEndpointDiscoveryServiceClient(s.conn).StreamEndpoints(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &talk{t: t, stream: stream, cancel: cancel, last: &discoveryv3.DiscoveryResponse{}}
+}
+
+func (k *talk) send(r *discoveryv3.DiscoveryRequest) {
+	k.t.Helper()
+	if err := k.stream.Send(r); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// ask asks for clusters, which also acknowledges the last response.
+func (k *talk) ask(names ...string) {
+	k.t.Helper()
+	k.send(&discoveryv3.DiscoveryRequest{TypeUrl: typeURL, ResourceNames: names, VersionInfo: k.last.VersionInfo, ResponseNonce: k.last.Nonce})
+}
+
+// refuse is a NACK of the last response.
+func (k *talk) refuse(accepted string, names ...string) {
+	k.t.Helper()
+	k.send(&discoveryv3.DiscoveryRequest{
+		TypeUrl: typeURL, ResourceNames: names, VersionInfo: accepted, ResponseNonce: k.last.Nonce,
+		ErrorDetail: &statuspb.Status{Code: 13, Message: "malformed"},
+	})
+}
+
+// next wants a response with exactly these clusters: names and what brief says.
+func (k *talk) next(want ...string) {
+	k.t.Helper()
+	got, err := k.stream.Recv()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	if got.TypeUrl != typeURL || got.Nonce == k.last.Nonce || got.VersionInfo == k.last.VersionInfo {
+		k.t.Errorf("response %v after %v", got, k.last)
+	}
+	k.last = got
+	var all []string
+	for _, r := range got.Resources {
+		var a endpointv3.ClusterLoadAssignment
+		if err := r.UnmarshalTo(&a); err != nil {
+			k.t.Fatal(err)
+		}
+		all = append(all, a.ClusterName, brief(&a))
+	}
+	same(k.t, all, want)
+}

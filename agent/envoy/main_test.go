@@ -1,0 +1,123 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"disc/discovery"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet is a catalog in memory.
+type fleet struct {
+	lock    sync.Mutex
+	keys    discovery.Keys
+	view    discovery.View
+	err     error
+	waiters []waiter
+}
+
+// waiter waits for a change of a service; "" is any.
+type waiter struct {
+	service string
+	changed chan struct{}
+}
+
+// newFleet returns a fleet with what the texts say: "web/instances/web-1" and the
+// fields of the record after the address 10.0.0.1.
+func newFleet(t testing.TB, entries ...string) *fleet {
+	f := &fleet{keys: discovery.NewKeys("default"), view: discovery.View{Snapshot: discovery.EmptySnapshot().WithEpoch("e1")}}
+	for n := 0; n+1 < len(entries); n += 2 {
+		f.put(t, entries[n], entries[n+1])
+	}
+	return f
+}
+
+func (f *fleet) put(t testing.TB, key, fields string) {
+	t.Helper()
+	k := f.keys.Parse(f.keys.Services() + key)
+	record := fmt.Sprintf(`{"service":%q,"id":%q,"address":"10.0.0.1",%s}`, k.Service, k.ID, fields)
+	if k.Kind == discovery.KeyOverride {
+		record = "{" + fields + "}"
+	}
+	f.apply(t, discovery.Change{Key: k, Value: []byte(record)})
+}
+
+func (f *fleet) delete(t testing.TB, key string) {
+	t.Helper()
+	f.apply(t, discovery.Change{Key: f.keys.Parse(f.keys.Services() + key)})
+}
+
+// apply makes changes of one service at the next revision.
+func (f *fleet) apply(t testing.TB, changes ...discovery.Change) {
+	t.Helper()
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	revision := f.view.Snapshot.Revision() + 1
+	for n := range changes {
+		changes[n].Created, changes[n].Modified = revision, revision
+	}
+	next, _, broken := f.view.Snapshot.Apply(revision, changes)
+	if len(broken) > 0 {
+		t.Fatal(broken)
+	}
+	f.view.Snapshot = next
+	f.wake(changes[0].Key.Service)
+}
+
+// fail makes the view unavailable, or with nil available.
+func (f *fleet) fail(err error) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	f.err = err
+	f.wake("")
+}
+
+// wake wakes those who wait for a service, or everybody.
+func (f *fleet) wake(service string) {
+	f.waiters = slices.DeleteFunc(f.waiters, func(w waiter) bool {
+		concerned := service == "" || w.service == "" || w.service == service
+		if concerned {
+			close(w.changed)
+		}
+		return concerned
+	})
+}
+
+func (f *fleet) View() (discovery.View, error) {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.view, f.err
+}
+
+func (f *fleet) Changed(service string) <-chan struct{} {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	w := waiter{discovery.FoldName(service), make(chan struct{})}
+	f.waiters = append(f.waiters, w)
+	return w.changed
+}
+
+func (f *fleet) snapshot() *discovery.Snapshot {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.view.Snapshot
+}
+
+// eventually waits until something holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("never came: %s", what)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package envoy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"disc/discovery"
+)
+
+// The limits of a server.
+const (
+	MaxConnections = 1024    // at once; more wait to be accepted
+	MaxStreams     = 1024    // of one connection at once: Envoy may open one a cluster
+	MaxClusters    = 10_000  // that one stream or REST request asks for
+	MaxRequest     = 1 << 20 // bytes of a request
+
+	helloTime    = 10 * time.Second // for a new connection to speak HTTP/2
+	probeAfter   = 30 * time.Second // of silence, whether a connection is alive
+	probeTime    = 10 * time.Second // for the answer to that
+	clientProbes = 5 * time.Second  // the least time between the client's own
+	shutdownTime = 5 * time.Second  // for the streams to end when the server does
+)
+
+// Catalog is the local view of the fleet.
+type Catalog interface {
+	// View returns the newest snapshot, or an ErrUnavailable.
+	View() (discovery.View, error)
+	// Changed returns a channel that is closed at the next change of a service, known
+	// or not; "" is any change. A reader takes the channel first and the view second.
+	Changed(service string) <-chan struct{}
+}
+
+// Options are the optional parts of a server. The zero value is useful.
+type Options struct {
+	Domain     string                // the DNS suffix that the names of clusters may have
+	Registerer prometheus.Registerer // gets the server's own metrics
+	Logger     *slog.Logger          // default: slog.Default
+}
+
+// Server answers Envoy. Its REST form, [Server.Endpoints], needs no listener.
+type Server struct {
+	catalog Catalog
+	options Options
+	log     *slog.Logger
+	metrics *metrics
+}
+
+// New returns a server. It fails for metrics that the registerer already has.
+func New(catalog Catalog, o Options) (*Server, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m}, nil
+}
+
+// Serve answers gRPC on a listener until ctx ends, and closes it. Then it ends the
+// streams, for which Envoy goes on with what it has and connects again. It returns nil
+// when ctx ended it.
+//
+// There is neither TLS nor a token: the listener is to be a loopback address.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	v := &serving{Server: s, stopping: ctx.Done()}
+	defer v.receivers.Wait()
+	server := v.grpcServer()
+	group.Go(func() error {
+		err := server.Serve(netutil.LimitListener(l, MaxConnections))
+		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			return fmt.Errorf("serve grpc on %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		late := time.AfterFunc(shutdownTime, server.Stop)
+		defer late.Stop()
+		server.GracefulStop()
+		return nil
+	})
+	return group.Wait()
+}
+
+// serving is a server while it serves.
+type serving struct {
+	*Server
+	stopping  <-chan struct{}
+	receivers sync.WaitGroup // those who wait for the requests on a stream
+}
+
+func (v *serving) grpcServer() *grpc.Server {
+	s := grpc.NewServer(
+		grpc.ForceServerCodecV2(codec{}),
+		grpc.MaxConcurrentStreams(MaxStreams),
+		grpc.MaxRecvMsgSize(MaxRequest),
+		grpc.ConnectionTimeout(helloTime),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: probeAfter, Timeout: probeTime}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientProbes, PermitWithoutStream: true}),
+	)
+	s.RegisterService(service("envoy.service.discovery.v3.AggregatedDiscoveryService",
+		method("StreamAggregatedResources", v.follow(true, newWorld)),
+		method("DeltaAggregatedResources", v.follow(true, newDelta))), nil)
+	s.RegisterService(service("envoy.service.endpoint.v3.EndpointDiscoveryService",
+		method("StreamEndpoints", v.follow(false, newWorld)),
+		method("DeltaEndpoints", v.follow(false, newDelta))), nil)
+	return s
+}
+
+func service(name string, methods ...grpc.StreamDesc) *grpc.ServiceDesc {
+	return &grpc.ServiceDesc{ServiceName: name, Streams: methods}
+}
+
+func method(name string, h grpc.StreamHandler) grpc.StreamDesc {
+	return grpc.StreamDesc{StreamName: name, Handler: h, ServerStreams: true, ClientStreams: true}
+}
