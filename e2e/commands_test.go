@@ -191,10 +191,9 @@ func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
 // port NAME...: sets each variable to a free port of 127.0.0.1.
 func portCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := pickPort()
 		ts.Check(err)
-		ts.Setenv(name, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-		ts.Check(l.Close())
+		ts.Setenv(name, port)
 	}
 }
 

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,13 +95,14 @@ func steps(block string) []step {
 type console struct {
 	t           *testing.T
 	dir         string
+	service     string // port, in place of the README's 8081
 	agent, etcd string // addresses, in place of the README's
 	pids        []string
 	env         []string
 }
 
 func newConsole(t *testing.T) *console {
-	c := &console{t: t, dir: t.TempDir(), agent: "127.0.0.1:" + freePort(t), etcd: "127.0.0.1:" + freePort(t)}
+	c := &console{t: t, dir: t.TempDir(), service: freePort(t), agent: "127.0.0.1:" + freePort(t), etcd: "127.0.0.1:" + freePort(t)}
 	c.env = append(os.Environ(),
 		"HOME="+c.dir, "DISC_HTTP="+c.agent, "DISC_ETCD_LISTEN="+c.etcd, "DISC_DNS=127.0.0.1:0",
 		"DISC_AGENT=http://"+c.agent, "DISC_ENDPOINTS="+c.etcd, "DISC_NODE=n1")
@@ -111,12 +111,10 @@ func newConsole(t *testing.T) *console {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := pickPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := strings.Cut(l.Addr().String(), ":")
 	return port
 }
 
@@ -126,6 +124,7 @@ func (c *console) run(s step) {
 	c.t.Helper()
 	command := strings.ReplaceAll(s.command, "go run ./cmd/disc", "disc")
 	command = strings.ReplaceAll(command, "127.0.0.1:3472", c.agent)
+	command = strings.ReplaceAll(command, "8081", c.service)
 	command = strings.Replace(command, "curl ", "curl -sS ", 1)
 	c.t.Logf("$ %s", command)
 	switch {

@@ -47,6 +47,13 @@ func (s *stage) close() {
 
 // startEtcd starts an etcd where the one before it was, with its data.
 func (s *stage) startEtcd() error {
+	if s.endpoint == "" {
+		port, err := pickPort()
+		if err != nil {
+			return err
+		}
+		s.endpoint = "127.0.0.1:" + port
+	}
 	etcd, err := devetcd.Start(context.Background(), devetcd.Options{Listen: s.endpoint, Dir: filepath.Join(s.env.WorkDir, ".etcd")})
 	if err != nil {
 		return err
