@@ -1,7 +1,9 @@
 package api
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,13 +80,22 @@ func targetLabels(e *discovery.Entry) map[string]string {
 	if len(e.Tags) > 0 {
 		labels[metaLabel+"tags"] = "," + strings.Join(e.Tags, ",") + ","
 	}
-	for key, value := range e.Meta {
-		labels[metaLabel+"meta_"+labelName(key)] = value
+	for _, key := range slices.Sorted(maps.Keys(e.Meta)) {
+		setLabel(labels, "meta_", key, e.Meta[key])
 	}
-	for name, port := range e.Ports {
-		labels[metaLabel+"port_"+labelName(name)] = strconv.Itoa(port)
+	for _, name := range slices.Sorted(maps.Keys(e.Ports)) {
+		setLabel(labels, "port_", name, strconv.Itoa(e.Ports[name]))
 	}
 	return labels
+}
+
+// setLabel makes a label of a key. Of keys that make the same one, the key that is
+// spelled like it counts, else the first.
+func setLabel(labels map[string]string, prefix, key, value string) {
+	name := labelName(key)
+	if _, taken := labels[metaLabel+prefix+name]; !taken || name == key {
+		labels[metaLabel+prefix+name] = value
+	}
 }
 
 // labelName makes a label's name of a key, as Prometheus's own discoveries do: what is

@@ -16,7 +16,7 @@ func TestTargetGroups(t *testing.T) {
 		changes = append(changes, discovery.Change{Key: keys.Parse(key), Value: []byte(value), Modified: int64(len(changes) + 1)})
 	}
 	add(keys.Instance("web", "web-2"), `{"service":"web","id":"web-2","address":"::1","port":80,"status":"critical"}`)
-	add(keys.Instance("web", "web-1"), `{"service":"web","id":"web-1","node":"n1","zone":"a","address":"10.0.0.1","port":80,"ports":{"admin-x":81},"tags":["v2","eu"],"meta":{"Team.name":"core"}}`)
+	add(keys.Instance("web", "web-1"), `{"service":"web","id":"web-1","node":"n1","zone":"a","address":"10.0.0.1","port":80,"ports":{"admin-x":81},"tags":["v2","eu"],"meta":{"Team.name":"core","a.b":"1","a-b":"2","x-y":"3","x_y":"4"}}`)
 	add(keys.Instance("web", "web-3"), `{"service":"web","id":"web-3","address":"10.0.0.3","port":80}`)
 	add(keys.Override("web", "web-3"), `{"state":"down"}`)
 	add(keys.Instance("db", "db-1"), `{"service":"db","id":"db-1","address":"10.0.0.9","port":5432}`)
@@ -30,7 +30,7 @@ func TestTargetGroups(t *testing.T) {
 		{Targets: []string{"10.0.0.1:80"}, Labels: map[string]string{
 			"__meta_disc_service": "web", "__meta_disc_instance": "web-1", "__meta_disc_node": "n1", "__meta_disc_zone": "a",
 			"__meta_disc_status": "passing", "__meta_disc_state": "up", "__meta_disc_tags": ",v2,eu,",
-			"__meta_disc_meta_Team_name": "core", "__meta_disc_port_admin_x": "81"}},
+			"__meta_disc_meta_Team_name": "core", "__meta_disc_meta_a_b": "2", "__meta_disc_meta_x_y": "4", "__meta_disc_port_admin_x": "81"}},
 		{Targets: []string{"[::1]:80"}, Labels: map[string]string{
 			"__meta_disc_service": "web", "__meta_disc_instance": "web-2", "__meta_disc_node": "", "__meta_disc_zone": "",
 			"__meta_disc_status": "critical", "__meta_disc_state": "up", "__meta_disc_tags": ""}},

@@ -23,7 +23,7 @@ type served struct {
 	stop func() // ends the server and waits for it
 }
 
-func serve(t *testing.T, f *fleet) *served {
+func serve(t *testing.T, f *fleet, o ...grpc.DialOption) *served {
 	t.Helper()
 	s, err := New(f, Options{Domain: "disc.", Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
@@ -36,7 +36,7 @@ func serve(t *testing.T, f *fleet) *served {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(l.Addr().String(), append(o, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

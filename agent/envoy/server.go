@@ -54,6 +54,8 @@ type Server struct {
 	options Options
 	log     *slog.Logger
 	metrics *metrics
+
+	patience time.Duration // for streams to end by themselves
 }
 
 // New returns a server. It fails for metrics that the registerer already has.
@@ -65,7 +67,7 @@ func New(catalog Catalog, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m}, nil
+	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m, patience: shutdownTime}, nil
 }
 
 // Serve answers gRPC on a listener until ctx ends, and closes it. Then it ends the
@@ -87,7 +89,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		late := time.AfterFunc(shutdownTime, server.Stop)
+		late := time.AfterFunc(s.patience, server.Stop)
 		defer late.Stop()
 		server.GracefulStop()
 		return nil

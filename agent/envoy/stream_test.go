@@ -14,6 +14,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -221,6 +222,23 @@ func TestStreamsEnd(t *testing.T) {
 	s.stop()
 	_, err := open.stream.Recv()
 	wantCode(t, err, codes.Unavailable, "the agent is stopping")
+}
+
+// Who does not read what is sent does not hold up the end of the server.
+func TestReaderThatDoesNotRead(t *testing.T) {
+	s := serve(t, pair(t), grpc.WithInitialWindowSize(65535))
+	s.patience = 0
+	k := s.ads(t)
+	names := make([]string, MaxClusters-1)
+	for n := range names {
+		names[n] = fmt.Sprint("c", n)
+	}
+	for range 2 {
+		k.ask(names...)
+		k.ask(append(names, "web")...)
+	}
+	eventually(t, "two responses are made", func() bool { return value(t, s.metrics.responses) > 1 })
+	s.stop()
 }
 
 func TestMetricsAreRegisteredOnce(t *testing.T) {
