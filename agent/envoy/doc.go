@@ -36,6 +36,6 @@
 //
 // Requests and responses are read and written here, field by field, since the types
 // that are generated for them bring the descriptions of half of Envoy with them: some
-// 2.5 MiB of the memory of every agent, used or not. The tests speak with Envoy's own
+// 2 MiB of the memory of every agent, used or not. The tests speak with Envoy's own
 // types.
 package envoy
