@@ -167,6 +167,7 @@ var number = regexp.MustCompile(`\d+`)
 
 // shape is a text without its numbers and blanks, line by line, in order.
 func (c *console) shape(s string) string {
+	s = strings.ReplaceAll(s, "go run ./cmd/disc", "disc") // which names itself as it was called
 	s = strings.NewReplacer(c.agent, "ADDRESS", c.etcd, "ADDRESS", "127.0.0.1:3472", "ADDRESS", "127.0.0.1:2379", "ADDRESS",
 		" --endpoints "+c.etcd, "", " --agent http://"+c.agent, "").Replace(s)
 	s = number.ReplaceAllString(s, "N")
