@@ -36,11 +36,12 @@ type registrar struct {
 	zone      string
 	log       *slog.Logger
 	wake      chan struct{} // size one: all has changed
+	turns     turns         // one change of an instance at a time; held while etcd is awaited
+	keeping   sync.Mutex    // one write of what is kept at a time
 
-	turn sync.Mutex // one change of what is registered at a time; held while etcd is awaited
-
-	mu  sync.Mutex
-	all map[identity]*registration
+	mu     sync.Mutex
+	all    map[identity]*registration
+	closed bool // the agent stops: etcd is told of nothing new
 }
 
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, log *slog.Logger) *registrar {
@@ -78,7 +79,7 @@ func (g *registrar) Run(ctx context.Context) error {
 			running[r] = t
 			go func() {
 				defer close(t.done)
-				r.run(ctx, func(why string) bool { return g.forget(r, why) })
+				r.run(ctx, func(why string) bool { return g.forget(ctx, r, why) })
 			}()
 		}
 		select {
@@ -127,7 +128,7 @@ func (g *registrar) put(spec discovery.Registration, source api.RegistrationSour
 	if err != nil {
 		return nil, err
 	}
-	if before != nil {
+	if before != nil && source == api.FromHold {
 		now.inherit(before)
 	}
 	g.install(identify(spec.Service, spec.ID), now)
@@ -144,7 +145,7 @@ func (g *registrar) install(i identity, r *registration) {
 		g.registry.Remove(i.service, i.id)
 	} else {
 		g.all[i] = r
-		g.registry.Put(r.instance(r.checks.Current()))
+		g.tell(r, r.checks.Current())
 	}
 	select {
 	case g.wake <- struct{}{}:
@@ -158,8 +159,29 @@ func (g *registrar) write(r *registration, report check.Report) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.all[identify(r.spec.Service, r.spec.ID)] == r {
+		g.tell(r, report)
+	}
+}
+
+// tell passes an instance to the registry, unless the agent stops: what is put after
+// the goodbye would be back in etcd. g.mu is held.
+func (g *registrar) tell(r *registration, report check.Report) {
+	if !g.closed {
 		g.registry.Put(r.instance(report))
 	}
+}
+
+// close ends what comes from callers and checks, before the agent says goodbye.
+func (g *registrar) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+}
+
+func (g *registrar) stopping() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
 }
 
 // drop ends a registration and forgets it.
@@ -172,9 +194,12 @@ func (g *registrar) drop(r *registration) {
 
 // forget drops a registration whose time is up, and reports whether it is dropped: it
 // may have been held again, or be no longer critical, while this waited for its turn.
-func (g *registrar) forget(r *registration, why string) bool {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+func (g *registrar) forget(ctx context.Context, r *registration, why string) bool {
+	done, err := g.turns.take(ctx, identify(r.spec.Service, r.spec.ID))
+	if err != nil {
+		return false
+	}
+	defer done()
 	if now, ok := g.get(r.spec.Service, r.spec.ID); !ok || now != r {
 		return true
 	}

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"disc/agent/api"
@@ -15,10 +13,15 @@ import (
 // is told that this will come later.
 const settleTime = 2 * time.Second
 
+var errStopping = discovery.Errorf(discovery.ErrUnavailable, "this agent is stopping and registers nothing new; ask again when it is back")
+
 // Register implements httpapi.Registrar.
 func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (api.Registered, error) {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	end, err := g.turns.take(ctx, identify(spec.Service, spec.ID))
+	if err != nil {
+		return api.Registered{}, err
+	}
+	defer end()
 	done, err := g.enter(ctx, spec, api.FromAPI)
 	if err == nil {
 		g.keep()
@@ -28,8 +31,11 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 
 // Hold implements httpapi.Registrar.
 func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.Registered, func(), error) {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	end, err := g.turns.take(ctx, identify(spec.Service, spec.ID))
+	if err != nil {
+		return api.Registered{}, nil, err
+	}
+	defer end()
 	if r, ok := g.get(spec.Service, spec.ID); ok && r.held() {
 		return api.Registered{}, nil, discovery.Errorf(discovery.ErrConflict, "%s/%s is held by another open request to this agent; choose another id or end that one", spec.Service, spec.ID)
 	}
@@ -44,6 +50,9 @@ func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.
 // enter registers an instance that a caller has given, and waits until it is in etcd.
 // A conflict leaves everything as it was.
 func (g *registrar) enter(ctx context.Context, spec discovery.Registration, source api.RegistrationSource) (api.Registered, error) {
+	if g.stopping() {
+		return api.Registered{}, errStopping
+	}
 	if r, ok := g.get(spec.Service, spec.ID); ok && r.source != source {
 		if r.source == api.FromConfig {
 			return api.Registered{}, fromConfig(spec.Service, spec.ID)
@@ -55,24 +64,37 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 		return api.Registered{}, err
 	}
 	state, err := g.settle(ctx, spec.Service, spec.ID)
-	if state.Phase == registry.InConflict {
-		g.install(identify(spec.Service, spec.ID), before)
-		return api.Registered{}, state.Err
+	switch {
+	case state.Phase == registry.InConflict:
+		err = state.Err
+	case err != nil && ctx.Err() != nil: // the caller is gone and will not know
+	case g.stopping(): // the goodbye came in between
+		err = errStopping
+	default:
+		err = nil // what is not written yet will be
 	}
-	if err != nil && ctx.Err() != nil { // the caller is gone and will not know
-		g.install(identify(spec.Service, spec.ID), before)
+	if err != nil {
+		g.undo(identify(spec.Service, spec.ID), before, source)
 		return api.Registered{}, err
 	}
 	done := api.Registered{
 		Entry:   discovery.Entry{Instance: state.Instance, State: discovery.Up, Source: discovery.SourceAgent},
 		Created: before == nil,
 		Written: state.Phase == registry.Written,
-		Warning: nameWarning(spec.Service),
 	}
 	if done.Written {
 		done.Entry.Revision = state.Revision
 	}
 	return done, nil
+}
+
+// undo puts back what a registration was to replace, and forgets the registration also
+// where a change of another instance has kept it meanwhile.
+func (g *registrar) undo(i identity, before *registration, source api.RegistrationSource) {
+	g.install(i, before)
+	if source == api.FromAPI {
+		g.keep()
+	}
 }
 
 // settle waits until an instance is in etcd, or etcd turns out to be away.
@@ -86,18 +108,13 @@ func fromConfig(service, id string) error {
 	return discovery.Errorf(discovery.ErrForbidden, "%s/%s comes from the config file; change it there and reload the agent", service, id)
 }
 
-// nameWarning says what a service with a dot in its name has to do without.
-func nameWarning(service string) string {
-	if !strings.Contains(service, ".") {
-		return ""
-	}
-	return fmt.Sprintf("service %q has a dot in its name: DNS cannot reach it, /v1/services and the CLI can", service)
-}
-
 // Deregister implements httpapi.Registrar.
 func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Deregistered, error) {
-	g.turn.Lock()
-	defer g.turn.Unlock()
+	end, err := g.turns.take(ctx, identify(service, id))
+	if err != nil {
+		return api.Deregistered{}, err
+	}
+	defer end()
 	r, ok := g.get(service, id)
 	switch {
 	case !ok:

@@ -41,7 +41,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
-			stopChecks() // the last word of a check must not come after the goodbye
+			a.registrar.close() // or the last word of a check could come after the goodbye
+			stopChecks()
 			a.stop(running)
 			return errStopped
 		case <-running.Done():

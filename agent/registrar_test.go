@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"disc/agent/api"
+	"disc/agent/check"
+	"disc/discovery"
+	"disc/discovery/lease"
+	"disc/discovery/registry"
+)
+
+// nothing is a view that has nothing yet.
+type nothing struct{}
+
+func (nothing) View() (discovery.View, error)  { return discovery.View{}, discovery.ErrUnavailable }
+func (nothing) Changed(string) <-chan struct{} { return nil }
+
+// alone returns a registrar whose registry does not run, as if etcd were away.
+func alone(t *testing.T, path string) *registrar {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	dir, err := openDataDir(path, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(dir.close)
+	session := lease.New(nil, lease.DefaultTTL, lease.Options{})
+	r := registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", Run: "r"}, registry.Options{})
+	return newRegistrar(r, check.NewScheduler(check.Options{Logger: log}), dir, "127.0.0.1", "", log)
+}
+
+// running runs the registrar until the test ends, inside a bubble.
+func (g *registrar) running(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := g.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(run.Wait)
+	t.Cleanup(cancel)
+}
+
+// has fails the test unless the registrar has web/web-1, or has it not.
+func (g *registrar) has(t *testing.T, want bool, when string) {
+	t.Helper()
+	synctest.Wait()
+	if got := g.Owns("web", "web-1"); got != want {
+		t.Fatalf("%s: registered is %v, want %v", when, got, want)
+	}
+}
+
+func web() discovery.Registration {
+	return discovery.Registration{Service: "web", ID: "web-1", Port: 80}
+}
+
+func TestHoldReleaseRegain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		g.running(t)
+		_, first, err := g.Hold(t.Context(), web())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := g.Hold(t.Context(), web()); !errors.Is(err, discovery.ErrConflict) {
+			t.Errorf("held twice: %v, want a conflict", err)
+		}
+		if _, err := g.Register(t.Context(), web()); !errors.Is(err, discovery.ErrConflict) {
+			t.Errorf("registered while it is held: %v, want a conflict", err)
+		}
+		time.Sleep(time.Hour)
+		g.has(t, true, "held for long")
+		first()
+		time.Sleep(HoldGrace - 3*time.Second)
+		g.has(t, true, "within the grace")
+		_, second, err := g.Hold(t.Context(), web())
+		if err != nil {
+			t.Fatal(err)
+		}
+		first() // says nothing of the second
+		time.Sleep(2 * HoldGrace)
+		g.has(t, true, "held again")
+		second()
+		time.Sleep(HoldGrace - time.Second)
+		g.has(t, true, "within the grace again")
+		time.Sleep(2 * time.Second)
+		g.has(t, false, "after the grace")
+	})
+}
+
+func TestTheConfigFileTakesOverWhatWasHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		g.running(t)
+		_, release, err := g.Hold(t.Context(), web())
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		g.reload([]discovery.Registration{web()})
+		time.Sleep(2 * HoldGrace)
+		g.has(t, true, "from the config file")
+		if _, err := g.Deregister(t.Context(), "web", "web-1"); !errors.Is(err, discovery.ErrForbidden) {
+			t.Errorf("deregister: %v, want it forbidden", err)
+		}
+	})
+}
+
+func TestTheConfigFileTakesOverWhatTheAPIRegistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := t.TempDir()
+		g := alone(t, path)
+		if _, err := g.Register(t.Context(), web()); err != nil {
+			t.Fatal(err)
+		}
+		if kept := g.dir.registrations(); len(kept) != 1 {
+			t.Fatalf("kept %v, want web-1", kept)
+		}
+		g.reload([]discovery.Registration{web()})
+		g.reload(nil)
+		g.has(t, false, "after the config file has it no longer")
+		if kept := g.dir.registrations(); len(kept) != 0 {
+			t.Errorf("kept %v: it would be back after a restart", kept)
+		}
+	})
+}
+
+func TestWhatTheConfigFileHasAtTheStartIsForgotten(t *testing.T) {
+	g := alone(t, t.TempDir())
+	g.dir.keep([]discovery.Registration{web()})
+	g.load([]discovery.Registration{web()})
+	if kept := g.dir.registrations(); len(kept) != 0 {
+		t.Errorf("kept %v: it would be back once the config file has it no longer", kept)
+	}
+}
+
+func TestDeregisterAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		g.running(t)
+		spec, after := web(), discovery.Duration(time.Minute)
+		spec.DeregisterAfter = &after
+		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(10 * time.Second)}}
+		if _, err := g.Register(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		g.has(t, true, "critical for less than a minute")
+		if err := g.Report(t.Context(), "web", "web-1", "ttl", api.CheckReport{Status: discovery.Passing}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		g.has(t, true, "critical anew, since 50 s")
+		time.Sleep(15 * time.Second)
+		g.has(t, false, "critical for more than a minute")
+		if kept := g.dir.registrations(); len(kept) != 0 {
+			t.Errorf("kept %v", kept)
+		}
+	})
+}
+
+func TestReloadKeepsWhatChecksKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		g.running(t)
+		spec := web()
+		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Minute)}}
+		g.reload([]discovery.Registration{spec})
+		synctest.Wait()
+		if err := g.Report(t.Context(), "web", "web-1", "ttl", api.CheckReport{Status: discovery.Passing}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		spec.Tags = discovery.Tags{"v2"}
+		g.reload([]discovery.Registration{spec})
+		if s, err := g.registry.State("web", "web-1"); err != nil || s.Instance.Status != discovery.Passing || len(s.Instance.Tags) != 1 {
+			t.Errorf("%+v, %v; want it passing, with its new tag", s.Instance, err)
+		}
+	})
+}
+
+func TestNothingIsPutAfterTheGoodbye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		spec := web()
+		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Minute)}}
+		if _, err := g.Register(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		g.running(t)
+		synctest.Wait()
+		g.close()
+		g.registry.Remove("web", "web-1")
+		if err := g.Report(t.Context(), "web", "web-1", "ttl", api.CheckReport{Status: discovery.Passing}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := g.registry.State("web", "web-1"); !errors.Is(err, discovery.ErrNotFound) {
+			t.Errorf("%v: a check put the instance back", err)
+		}
+		if _, err := g.Register(t.Context(), web()); !errors.Is(err, discovery.ErrUnavailable) {
+			t.Errorf("register: %v, want unavailable", err)
+		}
+		if kept := g.dir.registrations(); len(kept) != 1 {
+			t.Errorf("kept %v: what was registered before is for the next start", kept)
+		}
+	})
+}
+
+func TestOneInstanceDoesNotWaitForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		began := time.Now()
+		var all sync.WaitGroup
+		for _, id := range []string{"a", "b", "c", "d", "e"} {
+			all.Go(func() {
+				if _, err := g.Register(t.Context(), discovery.Registration{Service: "web", ID: id, Port: 80}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took > settleTime {
+			t.Errorf("took %v while etcd is away, want %v for all together", took, settleTime)
+		}
+		if kept := g.dir.registrations(); len(kept) != 5 {
+			t.Errorf("kept %v, want all five", kept)
+		}
+	})
+}
