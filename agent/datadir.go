@@ -145,9 +145,10 @@ func (d *dataDir) write(name string, content []byte) {
 	}
 }
 
-// replaceFile writes a temporary file beside name, syncs it and renames it.
+// replaceFile writes a temporary file beside name, syncs it and renames it. It is
+// always the same one, so that what a killed agent left is used up by the next.
 func replaceFile(name string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
