@@ -111,7 +111,7 @@ func agentSettings() []setting {
 			doc:     "life of the agent's etcd lease without a keepalive, 5s to 1h",
 			binding: one(func(c *Config) *time.Duration { return &c.Session.TTL }, seconds(5*time.Second, time.Hour))},
 		{key: "catalog.watch", def: "auto",
-			doc:     "what is watched in etcd: auto or all",
+			doc:     "what is watched in etcd: auto or all; both are the whole namespace for now",
 			binding: watch()},
 		{key: "catalog.stale_after", def: "15s",
 			doc:     "age from which a view is stale",
