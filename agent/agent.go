@@ -285,12 +285,14 @@ func restartNeeded(before, after *config.Config) []string {
 	}
 	var keys []string
 	for _, s := range after.Settings() {
-		if strings.HasPrefix(s.Key, "services[") || s.Key == "http.token_file" {
-			continue
-		}
-		if v, ok := was[s.Key]; ok && v != s.Value {
+		if v, ok := was[s.Key]; ok && v != s.Value && !reloads(s.Key) {
 			keys = append(keys, s.Key)
 		}
 	}
 	return keys
+}
+
+// reloads reports whether a reload takes a setting over.
+func reloads(key string) bool {
+	return strings.HasPrefix(key, "services[") || key == "http.token_file"
 }

@@ -208,3 +208,25 @@ func TestNotifiesSystemd(t *testing.T) {
 		a.stop()
 	}
 }
+
+func TestReloadTakesOverServicesOnly(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), "zone: a\nservices: [{service: web, id: web-1, port: 80}]\n"))
+	a.answers(t, "web", 1)
+	if err := a.Reload(settings(t, etcd.Endpoint(), "zone: b\nservices: [{service: api, id: api-1, port: 81}]\n")); err != nil {
+		t.Fatal(err)
+	}
+	a.answers(t, "web", 0)
+	a.answers(t, "api", 1)
+	status, err := a.api.Agent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]any{}
+	for _, s := range status.Settings {
+		shown[s.Name] = s.Value
+	}
+	if shown["zone"] != "a" || shown["services[0]"] != "api/api-1" {
+		t.Errorf("shows zone %v and service %v; want what is in force, a and api/api-1", shown["zone"], shown["services[0]"])
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"disc/agent/api"
+	"disc/config"
 	"disc/discovery"
 	"disc/discovery/etcd"
 	"disc/discovery/registry"
@@ -22,9 +23,18 @@ func (a *Agent) Status() api.Agent {
 	}
 }
 
+// settings are those in force: what a reload does not take over is as it was at the
+// start.
 func (a *Agent) settings() []api.Setting {
+	atStart := map[string]config.Setting{}
+	for _, s := range a.config.Settings() {
+		atStart[s.Key] = s
+	}
 	var all []api.Setting
 	for _, s := range a.current.Load().Settings() {
+		if was, ok := atStart[s.Key]; ok && !reloads(s.Key) {
+			s = was
+		}
 		all = append(all, api.Setting{Name: s.Key, Value: s.Value, Source: s.Origin})
 	}
 	return all
