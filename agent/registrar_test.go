@@ -150,8 +150,12 @@ func TestDeregisterAfter(t *testing.T) {
 		spec, after := web(), discovery.Duration(time.Minute)
 		spec.DeregisterAfter = &after
 		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(10 * time.Second)}}
-		if _, err := g.Register(t.Context(), spec); err != nil {
+		done, err := g.Register(t.Context(), spec)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if done.Written || done.Entry.Status != discovery.Critical {
+			t.Errorf("written is %v, status %q; want it to be written, and critical", done.Written, done.Entry.Status)
 		}
 		time.Sleep(time.Minute)
 		g.has(t, true, "critical for less than a minute")

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -77,6 +78,7 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 		g.undo(identify(spec.Service, spec.ID), before, source)
 		return api.Registered{}, err
 	}
+	state.Instance.Status = cmp.Or(state.Instance.Status, discovery.Critical) // until the checks have spoken
 	done := api.Registered{
 		Entry:   discovery.Entry{Instance: state.Instance, State: discovery.Up, Source: discovery.SourceAgent},
 		Created: before == nil,
