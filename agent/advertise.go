@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,22 +11,53 @@ import (
 	"time"
 )
 
-// advertised returns the address that instances get by default: the configured one, or
-// the source address of this host's route to etcd. An address that other hosts cannot
-// reach is refused unless etcd itself is on this host.
+// address returns the address that instances get by default, and keeps it: while the
+// name of etcd cannot be resolved or this host has no network yet, an agent that was
+// restarted goes on with the one that it had.
+func (a *Agent) address(ctx context.Context) (string, error) {
+	c := a.config
+	found, err := advertised(ctx, c.Advertise, c.Etcd.Endpoints)
+	switch {
+	case err == nil && c.Advertise == "":
+		a.dir.keepAddress(found)
+	case errors.Is(err, errNoRoute):
+		kept := a.dir.address()
+		if kept == "" || reachable(kept, c.Etcd.Endpoints) != nil {
+			return "", err
+		}
+		a.log.Warn("there is no way to etcd; advertising the address of the last start", "address", kept, "error", err)
+		return kept, nil
+	}
+	return found, err
+}
+
+// errNoRoute: it cannot be told which of this host's addresses leads to etcd.
+var errNoRoute = errors.New("find the address to advertise")
+
+// advertised returns the configured address, or the source address of this host's
+// route to etcd.
 func advertised(ctx context.Context, configured string, endpoints []string) (string, error) {
 	address := configured
 	if address == "" {
 		var err error
 		if address, err = routeTo(ctx, endpoints); err != nil {
-			return "", fmt.Errorf("find the address to advertise: %w; set --advertise", err)
+			return "", fmt.Errorf("%w: %w; set --advertise", errNoRoute, err)
 		}
 	}
-	if isLoopback(address) && !allLoopback(endpoints) {
-		return "", fmt.Errorf("advertised address %s cannot be reached from other hosts, while etcd at %s is on another; set --advertise to an address of this host",
-			address, strings.Join(endpoints, ","))
+	if err := reachable(address, endpoints); err != nil {
+		return "", err
 	}
 	return address, nil
+}
+
+// reachable refuses an address that other hosts cannot reach, unless etcd itself is on
+// this host.
+func reachable(address string, endpoints []string) error {
+	if isLoopback(address) && !allLoopback(endpoints) {
+		return fmt.Errorf("advertised address %s cannot be reached from other hosts, while etcd at %s is on another; set --advertise to an address of this host",
+			address, strings.Join(endpoints, ","))
+	}
+	return nil
 }
 
 // routeTo returns the source address towards the first endpoint that has one. It sends

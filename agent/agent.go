@@ -132,7 +132,7 @@ func dial(c config.Etcd) (*clientv3.Client, error) {
 // build makes the parts, each of which gets what it needs of the others.
 func (a *Agent) build() error {
 	c := a.config
-	address, err := advertised(context.Background(), c.Advertise, c.Etcd.Endpoints)
+	address, err := a.address(context.Background())
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dataDir is where an agent keeps what outlives it: its owner id and the registrations
-// that it was given through the API. It is locked against a second agent. One that
+// dataDir is where an agent keeps what outlives it: its owner id, the registrations
+// that it was given through the API, the address that it advertised, and the last good
+// view. It is locked against a second agent. One that
 // cannot be written costs a warning and the memory, not the service.
 type dataDir struct {
 	path     string
@@ -70,6 +72,25 @@ func (d *dataDir) owner() string {
 	d.write(name, []byte(id+"\n"))
 	return id
 }
+
+// address returns the address that was advertised last; "" if none was kept.
+func (d *dataDir) address() string {
+	b, err := os.ReadFile(d.addressFile())
+	address := strings.TrimSpace(string(b))
+	if _, parseErr := netip.ParseAddr(address); err != nil || parseErr != nil {
+		return ""
+	}
+	return address
+}
+
+// keepAddress keeps the advertised address for a start without a way to etcd.
+func (d *dataDir) keepAddress(address string) {
+	if d.address() != address {
+		d.write(d.addressFile(), []byte(address+"\n"))
+	}
+}
+
+func (d *dataDir) addressFile() string { return filepath.Join(d.path, "address") }
 
 // registrations returns what was kept, sorted as it was.
 func (d *dataDir) registrations() []discovery.Registration {
