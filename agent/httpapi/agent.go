@@ -10,8 +10,8 @@ func (a *API) agentRoutes() []route {
 	return []route{{method: "GET", path: "/v1/agent", handle: a.status}}
 }
 
-func (a *API) status(w http.ResponseWriter, _ request) error {
-	return a.replyWrite(w, http.StatusOK, 0, withoutNulls(a.agent.Status()))
+func (a *API) status(w http.ResponseWriter, r request) error {
+	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.agent.Status()))
 }
 
 // withoutNulls makes empty lists of those that are not there.

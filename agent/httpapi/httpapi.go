@@ -86,7 +86,7 @@ func New(catalog Catalog, registrar Registrar, overrides Overrides, agent Agent,
 		hosts:       map[string]bool{},
 		crossOrigin: http.NewCrossOriginProtection(),
 		plain:       [2]*prepared{{contentType: []string{api.TypeJSON}}, {contentType: []string{api.TypeText}, text: true}},
-		times:       times{keepalive: api.Keepalive, body: bodyTime, write: writeTime},
+		times:       times{keepalive: api.Keepalive, body: bodyTime, write: writeTime, own: ownTime},
 		ended:       make(chan struct{}),
 	}
 	for _, host := range o.AllowHosts {
@@ -104,6 +104,7 @@ type times struct {
 	keepalive time.Duration // between two signs of life on a stream
 	body      time.Duration // to send a body
 	write     time.Duration // to read what is sent at once
+	own       time.Duration // for a caller's own write to be in the view
 }
 
 // EndStreams makes blocking queries answer, and ends watches and held registrations,

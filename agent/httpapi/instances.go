@@ -60,7 +60,7 @@ func (a *API) register(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyWrite(w, registeredStatus(done), done.Entry.Revision, done.Entry)
+	return a.replyWrite(w, r, registeredStatus(done), done.Entry.Revision, done.Entry)
 }
 
 func registeredStatus(done api.Registered) int {
@@ -102,5 +102,5 @@ func (a *API) deregister(w http.ResponseWriter, r request) error {
 	if !done.Written {
 		status = http.StatusAccepted
 	}
-	return a.replyWrite(w, status, done.Revision, nil)
+	return a.replyWrite(w, r, status, done.Revision, nil)
 }

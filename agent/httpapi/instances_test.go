@@ -1,11 +1,15 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -271,4 +275,57 @@ func TestOverrideRefuses(t *testing.T) {
 		t.Errorf("Accept-Patch %q", got.Header.Get("Accept-Patch"))
 	}
 	s.want("PATCH /v1/services/web/instances/a%20b/override", `{}`, 400, "instance id")
+}
+
+// late is a registrar whose writes are made in etcd and reach the view later.
+type late struct {
+	*fleet
+	written chan func()
+}
+
+func (l late) Register(_ context.Context, r discovery.Registration) (api.Registered, error) {
+	i := r.WithDefaults("10.0.0.9", "a").Instance()
+	view, err := l.View()
+	l.written <- func() { l.put(i) }
+	return api.Registered{Entry: discovery.Entry{Instance: i, Revision: view.Snapshot.Revision() + 1}, Created: true, Written: true}, err
+}
+
+func TestTheNextLookupHasTheWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := withWebs(1)
+		l := late{f, make(chan func())}
+		a, err := New(f, l, f, f, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		put := func(id string) <-chan int {
+			answered := make(chan int, 1)
+			go func() {
+				w := httptest.NewRecorder()
+				r := httptest.NewRequest("PUT", "http://localhost/v1/services/db/instances/"+id, strings.NewReader(`{"port":1}`))
+				r.Header.Set("Content-Type", api.TypeJSON)
+				a.ServeHTTP(w, r)
+				answered <- w.Code
+			}()
+			return answered
+		}
+		first := put("db-1")
+		arrives := <-l.written
+		synctest.Wait()
+		if len(first) > 0 {
+			t.Error("answered before a lookup has what was written")
+		}
+		arrives()
+		synctest.Wait()
+		if len(first) == 0 || <-first != 201 {
+			t.Error("not answered with 201 once a lookup has what was written")
+		}
+
+		began := time.Now()
+		second := put("db-2")
+		<-l.written // never arrives
+		if status, waited := <-second, time.Since(began); status != 201 || waited != ownTime {
+			t.Errorf("with a view that lags: %d after %v, want 201 after %v", status, waited, ownTime)
+		}
+	})
 }

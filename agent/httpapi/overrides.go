@@ -42,7 +42,7 @@ func (a *API) patchOverride(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyWrite(w, http.StatusOK, revision, o)
+	return a.replyWrite(w, r, http.StatusOK, revision, o)
 }
 
 func (a *API) deleteOverride(w http.ResponseWriter, r request) error {
@@ -54,7 +54,7 @@ func (a *API) deleteOverride(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyWrite(w, http.StatusOK, revision, nil)
+	return a.replyWrite(w, r, http.StatusOK, revision, nil)
 }
 
 // overridable returns the instance of the path if the caller may override it. Without

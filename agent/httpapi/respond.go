@@ -19,6 +19,9 @@ import (
 // slower is dropped.
 const writeTime = 30 * time.Second
 
+// ownTime is how long the answer to a write waits for the write to be in the view.
+const ownTime = 2 * time.Second
+
 // header is a header's value, ready to be put into a map of headers.
 type header struct {
 	number int64
@@ -84,13 +87,15 @@ func (a *API) extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.times.write)) // not every writer has a connection
 }
 
-// replyWrite answers a write with a value and etcd's revision, if it got that far.
-func (a *API) replyWrite(w http.ResponseWriter, status int, revision int64, value any) error {
-	a.extend(w) // etcd may have taken its time
+// replyWrite answers a write with a value and etcd's revision, if it got that far. The
+// caller's next lookup has what was written.
+func (a *API) replyWrite(w http.ResponseWriter, r request, status int, revision int64, value any) error {
 	h := w.Header()
 	if revision > 0 {
+		a.awaitRevision(r, revision)
 		h.Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	}
+	a.extend(w) // etcd may have taken its time
 	if value == nil {
 		h.Set("Content-Length", "0")
 		w.WriteHeader(status)

@@ -61,3 +61,26 @@ func (a *API) view(r request, about subject) (discovery.View, int64, error) {
 		}
 	}
 }
+
+// awaitRevision waits until the view has reached a revision that etcd answered a write
+// with. It stops waiting when that takes long, the caller is gone or the API ends: the
+// write has been made all the same.
+func (a *API) awaitRevision(r request, revision int64) {
+	late := time.NewTimer(a.times.own)
+	defer late.Stop()
+	for {
+		changed := a.catalog.Changed("")
+		if view, err := a.catalog.View(); err == nil && view.Snapshot.Revision() >= revision {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return
+		case <-r.Context().Done():
+			return
+		case <-a.ended:
+			return
+		}
+	}
+}
