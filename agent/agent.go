@@ -63,6 +63,9 @@ type Agent struct {
 	dnsServer *dns.Server  // nil: none
 	grpc      net.Listener // nil: none
 
+	watchdog     *watchdog
+	certificates *certificates
+
 	token   atomic.Pointer[string] // nil: writes need none
 	leaving atomic.Bool
 }
@@ -97,7 +100,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if err := a.build(); err != nil {
 		return nil, err
 	}
-	if a.listeners, err = listen(cfg.HTTP); err != nil {
+	if a.listeners, err = listen(cfg.HTTP, a.log); err != nil {
 		return nil, err
 	}
 	if cfg.DNS.Listen != "" {
@@ -117,11 +120,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 func dial(c config.Etcd) (*clientv3.Client, error) {
 	conf := etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout}
 	if c.UsesTLS() {
-		t, err := c.TLSConfig()
-		if err != nil {
-			return nil, err
-		}
-		conf.TLS = t
+		conf.TLS = c.TLSConfig
 	}
 	if c.User != "" {
 		conf.Credentials = c.Credentials
@@ -148,6 +147,8 @@ func (a *Agent) build() error {
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, a.log)
 	a.registrar.load(c.Services)
+	a.watchdog = newWatchdog(a.metrics, a.log)
+	a.certificates = newCertificates(c, a.metrics, a.log)
 	a.registerMetrics()
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err

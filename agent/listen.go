@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 // listen opens what the HTTP API listens on: a TCP address, a Unix socket, or both.
-func listen(c config.HTTP) (listeners []net.Listener, err error) {
+func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -30,11 +31,12 @@ func listen(c config.HTTP) (listeners []net.Listener, err error) {
 		}
 		l = httpapi.LimitListener(l) // below TLS: the server must see TLS connections as such
 		if c.TLS.Cert != "" {
-			if _, err := (certificate(c.TLS))(nil); err != nil {
+			pair := &keyPair{files: c.TLS, log: log}
+			if _, err := pair.get(nil); err != nil {
 				l.Close()
 				return nil, err
 			}
-			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate(c.TLS), NextProtos: []string{"h2", "http/1.1"}})
+			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get, NextProtos: []string{"h2", "http/1.1"}})
 		}
 		listeners = append(listeners, l)
 	}
@@ -81,18 +83,6 @@ func listenSocket(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("http.socket: %w", err)
 	}
 	return l, nil
-}
-
-// certificate returns a function that reads the server's certificate anew for each
-// handshake, so that a renewed one is taken up without a restart.
-func certificate(c config.TLS) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", c.Cert, c.Key, err)
-		}
-		return &pair, nil
-	}
 }
 
 // readToken returns the bearer token that writes need, from its file.

@@ -36,8 +36,9 @@ type registrar struct {
 	zone      string
 	log       *slog.Logger
 	wake      chan struct{} // size one: all has changed
-	turns     turns         // one change of an instance at a time; held while etcd is awaited
-	keeping   sync.Mutex    // one write of what is kept at a time
+	pulse     discovery.Pulse
+	turns     turns      // one change of an instance at a time; held while etcd is awaited
+	keeping   sync.Mutex // one write of what is kept at a time
 
 	mu     sync.Mutex
 	all    map[identity]*registration
@@ -59,6 +60,7 @@ func (g *registrar) Run(ctx context.Context) error {
 	}
 	running := map[*registration]task{}
 	for ctx.Err() == nil {
+		g.pulse.Work()
 		wanted := map[*registration]bool{}
 		for _, r := range g.list() {
 			wanted[r] = true
@@ -82,6 +84,7 @@ func (g *registrar) Run(ctx context.Context) error {
 				r.run(ctx, func(why string) bool { return g.forget(ctx, r, why) })
 			}()
 		}
+		g.pulse.Rest()
 		select {
 		case <-g.wake:
 		case <-ctx.Done():

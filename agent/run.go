@@ -23,12 +23,14 @@ var errStopped = errors.New("stopped")
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
-	for _, run := range []func(context.Context) error{a.catalog.Run, a.session.Run, a.registry.Run} {
-		group.Go(func() error { return run(running) })
-	}
+	group.Go(func() error { return a.catalog.Run(running) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"session", a.session.Pulse(), a.session.Run}) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"registry", a.registry.Pulse(), a.registry.Run}) })
+	group.Go(func() error { return a.certificates.run(running) })
+	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)
 	defer stopChecks()
-	group.Go(func() error { return a.registrar.Run(checking) })
+	group.Go(func() error { return a.watchdog.keep(checking, part{"registrar", &a.registrar.pulse, a.registrar.Run}) })
 	for _, l := range a.listeners {
 		group.Go(func() error { return a.api.Serve(running, l) })
 	}
@@ -91,6 +93,26 @@ func (a *Agent) leave(ctx context.Context) {
 	defer cancel()
 	if err := a.registry.Leave(ctx); err != nil {
 		a.log.Warn("etcd did not take the goodbye; the registrations end with their lease", "error", err)
+	}
+}
+
+// reassure tells systemd's watchdog, where the unit has one (WatchdogSec=), that the
+// agent is alive, while no part of it is stuck for good.
+func (a *Agent) reassure(ctx context.Context) error {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return err
+	}
+	for tick := time.NewTicker(every / 2); ; {
+		if a.watchdog.alive() == nil {
+			a.notify(daemon.SdNotifyWatchdog)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ func (a *Agent) Status() api.Agent {
 		Owner: a.node.Agent, Run: a.run, Started: a.node.Started,
 		Endpoints: a.config.Etcd.Endpoints, Settings: a.settings(),
 		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
+		Certificates: a.certificates.status(),
 	}
 }
 
@@ -119,3 +120,6 @@ func (a *Agent) Ready() (lookup, registered error) {
 	_, lookup = a.catalog.View()
 	return lookup, a.registrar.pending()
 }
+
+// Alive implements httpapi.Agent.
+func (a *Agent) Alive() error { return a.watchdog.alive() }

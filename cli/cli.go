@@ -142,11 +142,7 @@ func (a *app) agent() (*api.Client, error) {
 func (a *app) etcd() (*clientv3.Client, error) {
 	c := etcd.Config{Endpoints: a.config.Etcd.Endpoints, Timeout: a.config.Etcd.DialTimeout}
 	if a.config.Etcd.UsesTLS() {
-		t, err := a.config.Etcd.TLSConfig()
-		if err != nil {
-			return nil, err
-		}
-		c.TLS = t
+		c.TLS = a.config.Etcd.TLSConfig
 	}
 	if a.config.Etcd.User != "" {
 		c.Credentials = a.config.Etcd.Credentials

@@ -83,6 +83,11 @@ func statusRows(s api.Agent) [][]string {
 			rows = append(rows, []string{"", "", printable(problem)})
 		}
 	}
+	for _, c := range s.Certificates {
+		if c.Soon {
+			rows = append(rows, []string{"", "", printable(fmt.Sprintf("%s %s is valid until %s; renew it", c.Setting, c.File, c.Expires.Format(time.RFC3339)))})
+		}
+	}
 	if s.Catalog.Suspects > 0 {
 		rows = append(rows, []string{"", "", fmt.Sprintf("%d instances vanished with many others; they are kept as suspects, after the others", s.Catalog.Suspects)})
 	}

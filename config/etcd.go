@@ -50,9 +50,8 @@ func (e Etcd) UsesTLS() bool {
 
 func isSecure(scheme string) bool { return scheme == "https" || scheme == "unixs" }
 
-// TLSConfig returns how TLS with etcd is spoken; it is of use when [Etcd.UsesTLS]. The
-// client's certificate is read again at each handshake, so that a renewed one is
-// picked up. The error names the file that cannot be used.
+// TLSConfig reads the certificates and returns how TLS with etcd is spoken; it is of use
+// when [Etcd.UsesTLS]. The error names the file that cannot be used.
 func (e Etcd) TLSConfig() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.ServerName}
 	if e.CACert != "" {
@@ -66,20 +65,15 @@ func (e Etcd) TLSConfig() (*tls.Config, error) {
 		}
 	}
 	if e.Cert != "" {
-		if _, err := e.clientCertificate(nil); err != nil {
-			return nil, err
+		pair, err := tls.LoadX509KeyPair(e.Cert, e.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read the client certificate %s with the key %s: %w", e.Cert, e.Key, err)
 		}
-		c.GetClientCertificate = e.clientCertificate
+		// Not Certificates, of which none is sent when the server's list of authorities
+		// leaves an intermediate one out.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return c, nil
-}
-
-func (e Etcd) clientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(e.Cert, e.Key)
-	if err != nil {
-		return nil, fmt.Errorf("read the client certificate %s with the key %s: %w", e.Cert, e.Key, err)
-	}
-	return &pair, nil
 }
 
 // Credentials returns etcd's user and password, which it reads from the file each time;

@@ -161,6 +161,40 @@ func TestClientCertificates(t *testing.T) {
 	p.expect(t, 0, "10.0.0.1:1", "lookup", "db", "-o", "addr")
 }
 
+// TestFaultCertificatesReplaced replaces the authority and every certificate, as a fleet
+// does whose authority ends: the agent takes the new ones up by itself.
+func TestFaultCertificatesReplaced(t *testing.T) {
+	ca := newAuthority(t)
+	issue := func() {
+		ca.issue("server", []net.IP{net.IPv4(127, 0, 0, 1)})
+		ca.issue("agent", nil)
+	}
+	issue()
+	secure := func(c *embed.Config) {
+		c.ListenClientUrls[0].Scheme = "https"
+		c.AdvertiseClientUrls = c.ListenClientUrls
+		c.ClientTLSInfo = transport.TLSInfo{CertFile: ca.path("server.pem"), KeyFile: ca.path("server-key.pem"), TrustedCAFile: ca.path("ca.pem"), ClientCertAuth: true}
+	}
+	dir := t.TempDir()
+	etcd := etcdtest.StartWith(t, devetcd.Options{Dir: dir, Configure: secure})
+	p := newProgram(t, "https://"+etcd.Endpoint()).ready(t)
+	p.env["DISC_CACERT"], p.env["DISC_CERT"], p.env["DISC_KEY"] = ca.path("ca.pem"), ca.path("agent.pem"), ca.path("agent-key.pem")
+	p.expect(t, 0, "made", "set", "db/one", "10.0.0.1:1")
+	p.agent(t)
+	p.expect(t, 0, "10.0.0.1:1", "lookup", "db", "-o", "addr")
+	p.expect(t, 0, "agent.pem is valid until", "status")
+
+	if err := etcd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ca.cert = nil
+	ca.cert, ca.key = ca.issue("ca", nil)
+	issue()
+	etcdtest.StartWith(t, devetcd.Options{Dir: dir, Listen: etcd.Endpoint(), Configure: secure})
+	p.expect(t, 0, "made", "set", "db/two", "10.0.0.2:1")
+	p.expect(t, 0, "10.0.0.2:1", "lookup", "db", "-o", "addr")
+}
+
 // TestUserAndPassword runs against an etcd that wants a user.
 func TestUserAndPassword(t *testing.T) {
 	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }}) // the least

@@ -21,6 +21,15 @@ type Agent struct {
 	Session       Session        `json:"session"`
 	Catalog       Catalog        `json:"catalog"`
 	Registrations []Registration `json:"registrations"` // sorted by service and id
+	Certificates  []Certificate  `json:"certificates,omitempty"`
+}
+
+// Certificate is a file of certificates that a setting names.
+type Certificate struct {
+	Setting string    `json:"setting"` // dotted, as in the file: "etcd.cert"
+	File    string    `json:"file"`
+	Expires time.Time `json:"expires"`        // when it ends to be valid
+	Soon    bool      `json:"soon,omitempty"` // in less than 14 days
 }
 
 // Setting is one setting of the agent.

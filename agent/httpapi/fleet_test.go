@@ -29,6 +29,7 @@ type fleet struct {
 	reports  []string
 	released chan string
 	notReady [2]error
+	stuck    error
 }
 
 func newFleet() *fleet {
@@ -279,6 +280,12 @@ func (f *fleet) Ready() (lookup, registered error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.notReady[0], f.notReady[1]
+}
+
+func (f *fleet) Alive() error {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.stuck
 }
 
 func (f *fleet) api(t testing.TB, o Options) *API {

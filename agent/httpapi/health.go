@@ -17,7 +17,7 @@ func (a *API) healthRoutes() []route {
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	})
 	return []route{
-		{method: "GET", path: "/healthz", handle: func(w http.ResponseWriter, _ request) error { return ok(w) }},
+		{method: "GET", path: "/healthz", handle: a.alive},
 		{method: "GET", path: "/readyz", handle: a.ready(true, true)},
 		{method: "GET", path: "/readyz/lookup", handle: a.ready(true, false)},
 		{method: "GET", path: "/readyz/registered", handle: a.ready(false, true)},
@@ -26,6 +26,14 @@ func (a *API) healthRoutes() []route {
 			return nil
 		}},
 	}
+}
+
+// alive answers whether the agent needs no restart.
+func (a *API) alive(w http.ResponseWriter, _ request) error {
+	if err := a.agent.Alive(); err != nil {
+		return api.NewProblem(http.StatusServiceUnavailable, err.Error())
+	}
+	return ok(w)
 }
 
 // ready answers whether the agent can answer lookups, has written what it should

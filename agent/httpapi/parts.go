@@ -75,4 +75,8 @@ type Agent interface {
 	// Ready says why there is no view to answer from, and why not all wanted records
 	// are in etcd; nil each when it is as it should be.
 	Ready() (lookup, registered error)
+
+	// Alive says what of the agent is stuck, so that only a restart helps; nil when
+	// nothing is.
+	Alive() error
 }

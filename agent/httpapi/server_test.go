@@ -55,6 +55,14 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+func TestLiveness(t *testing.T) {
+	f := newFleet()
+	s := serve(t, f.api(t, Options{}))
+	f.update(func() { f.stuck = errors.New("stuck: catalog; restart the agent") })
+	s.want("GET /healthz", "", 503, "stuck: catalog")
+	s.want("GET /v1/services", "", 200)
+}
+
 func TestAgentSaysWhatItIs(t *testing.T) {
 	s := serve(t, newFleet().api(t, Options{}))
 	got, err := s.Agent(t.Context())

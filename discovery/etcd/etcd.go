@@ -13,13 +13,17 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 )
 
 // Config says how etcd is reached.
 type Config struct {
-	Endpoints []string      // with or without a scheme
-	TLS       *tls.Config   // nil: the system's roots where an endpoint says https
-	Timeout   time.Duration // of an attempt to connect, or to authenticate; default 5 s
+	Endpoints []string // with or without a scheme
+	// TLS returns how TLS is spoken, at the start and then for each handshake, so that
+	// renewed certificates are picked up. nil: the system's roots where an endpoint says
+	// https.
+	TLS     func() (*tls.Config, error)
+	Timeout time.Duration // of an attempt to connect, or to authenticate; default 5 s
 	// Credentials returns user and password each time that a token is needed, so that
 	// a rotated password is picked up. nil: no authentication by password.
 	Credentials func() (user, password string, err error)
@@ -53,9 +57,17 @@ func Dial(c Config) (*clientv3.Client, error) {
 			grpc.WithChainUnaryInterceptor(t.unary),
 			grpc.WithChainStreamInterceptor(t.stream))
 	}
+	var secure *tls.Config
+	if c.TLS != nil {
+		var err error
+		if secure, err = c.TLS(); err != nil {
+			return nil, err
+		}
+		options = append(options, grpc.WithTransportCredentials(renewed{credentials.NewTLS(secure), c.TLS}))
+	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
-		TLS:                  c.TLS,
+		TLS:                  secure,
 		Logger:               zap.NewNop(),
 		DialKeepAliveTime:    pingAfter,
 		DialKeepAliveTimeout: pingTimeout,

@@ -55,6 +55,7 @@ type Session struct {
 	log     *slog.Logger
 	metrics *Metrics
 	doubt   chan struct{} // size one: verify the lease now
+	pulse   discovery.Pulse
 
 	mu      sync.Mutex
 	lease   Lease
@@ -125,21 +126,28 @@ func (s *Session) Revoke(ctx context.Context) error {
 	return nil
 }
 
+// Pulse shows whether Run is stuck.
+func (s *Session) Pulse() *discovery.Pulse { return &s.pulse }
+
 // Run keeps a lease until ctx ends, and returns nil then. The lease is left to lapse,
-// so that a successor can take the keys over.
+// so that a successor can take the keys over; another Run goes on with it.
 func (s *Session) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		granted, err := s.grant(ctx)
-		if err != nil {
-			return nil // ctx ended
+		held, _ := s.Lease()
+		if held.ID == 0 {
+			granted, err := s.grant(ctx)
+			if err != nil {
+				return nil // ctx ended
+			}
+			held = granted
+			s.set(held)
+			s.metrics.granted.Inc()
+			s.log.Info("lease granted", "lease", hex(held.ID), "ttl", held.TTL)
 		}
-		s.set(granted)
-		s.metrics.granted.Inc()
-		s.log.Info("lease granted", "lease", hex(granted.ID), "ttl", granted.TTL)
-		if s.keep(ctx, granted) {
+		if s.keep(ctx, held) {
 			s.set(Lease{})
 			s.metrics.lost.Inc()
-			s.log.Warn("lease lost; granting another and registering again", "lease", hex(granted.ID))
+			s.log.Warn("lease lost; granting another and registering again", "lease", hex(held.ID))
 		}
 	}
 	return nil
@@ -181,6 +189,7 @@ func (s *Session) troubled() bool {
 // grant asks for a lease until there is one. It fails only when ctx ends.
 func (s *Session) grant(ctx context.Context) (Lease, error) {
 	for retry := (discovery.Backoff{}); ; {
+		s.pulse.Work()
 		sent := uptime()
 		attempt, cancel := context.WithTimeout(ctx, s.patience(retry.Failures()))
 		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
@@ -195,6 +204,7 @@ func (s *Session) grant(ctx context.Context) (Lease, error) {
 		if retry.Failed() {
 			s.log.Warn("cannot get a lease from etcd; trying again", "failures", retry.Failures(), "error", err)
 		}
+		s.pulse.Rest()
 		if err := retry.Wait(ctx); err != nil {
 			return Lease{}, err
 		}
@@ -233,6 +243,7 @@ func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
 // pause waits until the next renewal is due, the lease is doubted, or the stream
 // ended: etcd may come back without the lease. It reports false when ctx ends.
 func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) bool {
+	s.pulse.Rest()
 	select {
 	case <-time.After(interval - rand.N(interval/10+1)):
 	case <-s.doubt:
@@ -250,6 +261,7 @@ func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) 
 // fails only when ctx ends.
 func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 	for retry := (discovery.Backoff{}); ; {
+		s.pulse.Work()
 		sent := uptime()
 		ttl, err := k.renew(ctx, s.patience(retry.Failures()))
 		if err == nil {
@@ -269,6 +281,7 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 		if retry.Failures() < max(2, len(s.client.Endpoints())) {
 			continue // once around without delay
 		}
+		s.pulse.Rest()
 		select {
 		case <-time.After(min(retry.Next(), s.ttl/5)):
 		case <-s.doubt: // whoever doubts has heard from etcd

@@ -90,6 +90,7 @@ func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context
 	if len(batch) == 0 {
 		return nil
 	}
+	r.pulse.Work()
 	err := act(ctx, batch)
 	if !isRefusal(err) || len(batch) == 1 {
 		r.note(batch, err)

@@ -48,6 +48,7 @@ type Registry struct {
 	metrics *Metrics
 	wake    chan struct{} // size one: the wanted set changed
 	recheck chan struct{} // size one: read everything back
+	pulse   discovery.Pulse
 
 	mu           sync.Mutex
 	items        map[string]*item // by key

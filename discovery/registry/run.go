@@ -25,6 +25,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	var under clientv3.LeaseID
 	var turn time.Time // before which nothing is written under that lease
 	for {
+		r.pulse.Work()
 		current, released := r.session.Lease()
 		changed := r.view.Changed("")
 		again := (<-chan time.Time)(nil)
@@ -43,6 +44,7 @@ func (r *Registry) Run(ctx context.Context) error {
 			}
 		}
 		r.count()
+		r.pulse.Rest()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -59,6 +61,9 @@ func (r *Registry) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Pulse shows whether Run is stuck.
+func (r *Registry) Pulse() *discovery.Pulse { return &r.pulse }
 
 // rest lets the changes of a busy fleet gather, unless there is something to do.
 func (r *Registry) rest(ctx context.Context) {

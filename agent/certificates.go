@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"disc/agent/api"
+	"disc/config"
+	"disc/discovery"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// When certificates are looked at, and from when on their end is warned of.
+const (
+	certificatesEvery = time.Hour
+	expiresSoon       = 14 * 24 * time.Hour
+)
+
+// keyPair is the server's certificate. It is read anew for each handshake, so that a
+// renewed one is taken up without a restart; while the files cannot be used, the last
+// good one goes on.
+type keyPair struct {
+	files config.TLS
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	good   *tls.Certificate
+	broken discovery.Backoff
+}
+
+func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(k.files.Cert, k.files.Key)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil {
+		k.good = &pair
+		k.broken.Reset()
+		return k.good, nil
+	}
+	err = fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", k.files.Cert, k.files.Key, err)
+	if k.good == nil {
+		return nil, err
+	}
+	if k.broken.Failed() {
+		k.log.Warn("cannot read the server's certificate; using the last good one", "error", err)
+	}
+	return k.good, nil
+}
+
+// certificates watches over how long the certificates of the settings are valid.
+type certificates struct {
+	files  []certificateFile
+	log    *slog.Logger
+	expiry *prometheus.GaugeVec
+}
+
+// certificateFile is a setting that names a file of certificates.
+type certificateFile struct {
+	setting, path string
+	authorities   bool
+}
+
+func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.Logger) *certificates {
+	w := &certificates{log: log, expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "disc_certificate_expiry_timestamp_seconds",
+		Help: "When the certificates that a setting names end to be valid, in seconds since 1970.",
+	}, []string{"setting"})}
+	metrics.MustRegister(w.expiry)
+	for _, f := range []certificateFile{
+		{"etcd.cacert", c.Etcd.CACert, true}, {"etcd.cert", c.Etcd.Cert, false}, {"http.tls.cert", c.HTTP.TLS.Cert, false},
+	} {
+		if f.path != "" {
+			w.files = append(w.files, f)
+		}
+	}
+	return w
+}
+
+// run looks at the certificates now and every hour, until ctx ends.
+func (w *certificates) run(ctx context.Context) error {
+	if len(w.files) == 0 {
+		return nil
+	}
+	looks := time.NewTicker(certificatesEvery)
+	defer looks.Stop()
+	for {
+		w.look()
+		select {
+		case <-looks.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// look updates the metric and warns of what ends soon. It goes by the wall clock, as
+// certificates do.
+func (w *certificates) look() {
+	for _, f := range w.files {
+		expires, err := f.expires()
+		if err != nil {
+			w.log.Warn("cannot read a certificate", "setting", f.setting, "error", err)
+			continue
+		}
+		w.expiry.WithLabelValues(f.setting).Set(float64(expires.Unix()))
+		if left := time.Until(expires); left < expiresSoon {
+			w.log.Warn("a certificate ends soon; renew it, the agent takes the new one up by itself",
+				"setting", f.setting, "file", f.path, "expires", expires, "left", left.Round(time.Minute))
+		}
+	}
+}
+
+// status shows when the certificates end that can be read.
+func (w *certificates) status() []api.Certificate {
+	var all []api.Certificate
+	for _, f := range w.files {
+		if expires, err := f.expires(); err == nil {
+			all = append(all, api.Certificate{Setting: f.setting, File: f.path, Expires: expires, Soon: time.Until(expires) < expiresSoon})
+		}
+	}
+	return all
+}
+
+// expires returns when the file's certificates end to be valid: a chain with the first
+// of its links, a list of authorities with the last of them, since old ones stay in it
+// beside the new.
+func (f certificateFile) expires() (time.Time, error) {
+	rest, err := os.ReadFile(f.path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var end time.Time
+	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("read %s: %w", f.path, err)
+		}
+		if end.IsZero() || c.NotAfter.After(end) == f.authorities {
+			end = c.NotAfter
+		}
+	}
+	if end.IsZero() {
+		return end, fmt.Errorf("read %s: it has no certificate in PEM form", f.path)
+	}
+	return end.UTC(), nil
+}
