@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,9 +31,9 @@ func quietWatchdog(t *testing.T) *watchdog {
 func TestStuckPartIsStartedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		starts := 0
+		var starts atomic.Int32
 		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *discovery.Pulse) error {
-			if starts++; starts == 1 {
+			if starts.Add(1) == 1 {
 				p.Work() // and never again
 			}
 			<-ctx.Done()
@@ -41,18 +42,18 @@ func TestStuckPartIsStartedAnew(t *testing.T) {
 		})
 		time.Sleep(stuckLooks * watchEvery)
 		synctest.Wait()
-		if starts != 1 {
-			t.Fatalf("started %d times before the time was up", starts)
+		if starts.Load() != 1 {
+			t.Fatalf("started %d times before the time was up", starts.Load())
 		}
 		time.Sleep(2 * watchEvery)
 		synctest.Wait()
-		if starts != 2 {
-			t.Errorf("started %d times, want 2", starts)
+		if starts.Load() != 2 {
+			t.Errorf("started %d times, want 2", starts.Load())
 		}
 		time.Sleep(time.Hour) // it rests, and is left alone
 		synctest.Wait()
-		if starts != 2 {
-			t.Errorf("started %d times in an hour of rest", starts)
+		if starts.Load() != 2 {
+			t.Errorf("started %d times in an hour of rest", starts.Load())
 		}
 		cancel()
 		if err := <-done; err != nil {
