@@ -13,12 +13,13 @@ import (
 	"disc/cli"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.etcd.io/etcd/server/v3/etcdmain"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"disc": runDisc, "server": runServer, "grpcserver": runGRPCServer, "flow": runFlow, "askgo": runAskGo,
-		"envoyclient": runEnvoyClient,
+		"envoyclient": runEnvoyClient, "etcdserver": func() { etcdmain.Main(os.Args) },
 	})
 }
 

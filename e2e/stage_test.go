@@ -36,9 +36,7 @@ func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*s
 
 func (s *stage) close() {
 	for _, p := range s.processes {
-		p.signal(syscall.SIGCONT)
-		syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL) // with what it has started; often gone
-		<-p.ended
+		p.kill()
 	}
 	if s.etcd != nil {
 		s.etcd.Close()
@@ -83,20 +81,35 @@ func (s *stage) start(ts *testscript.TestScript, name, program string, args ...s
 		path, err = lookPath(ts.Getenv("PATH"), program)
 	}
 	ts.Check(err)
-	p := &process{command: exec.Command(path, args...), ended: make(chan struct{})}
-	p.command.Args[0] = program
-	p.command.Dir = ts.MkAbs(".")
-	p.command.Env = environ(ts)
-	p.command.Stdout, p.command.Stderr = &p.output, &p.output
-	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.command.WaitDelay = time.Second // a grandchild may keep the output open
-	ts.Check(p.command.Start())
-	go func() {
-		defer close(p.ended)
-		p.code = shellCode(p.command.Wait(), p.command)
-	}()
+	command := exec.Command(path, args...)
+	command.Args[0], command.Dir, command.Env = program, ts.MkAbs("."), environ(ts)
+	p, err := launch(command)
+	ts.Check(err)
 	s.processes[name] = p
 	return p
+}
+
+// launch starts a program in a process group of its own.
+func launch(command *exec.Cmd) (*process, error) {
+	p := &process{command: command, ended: make(chan struct{})}
+	command.Stdout, command.Stderr = &p.output, &p.output
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.WaitDelay = time.Second // a grandchild may keep the output open
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.ended)
+		p.code = shellCode(command.Wait(), command)
+	}()
+	return p, nil
+}
+
+// kill ends a process with what it has started; often it is gone.
+func (p *process) kill() {
+	p.signal(syscall.SIGCONT)
+	syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL)
+	<-p.ended
 }
 
 func lookPath(path, program string) (string, error) {

@@ -1,0 +1,118 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+)
+
+// TestFaultStopped stops an agent beyond its TTL, as a host that swaps or a virtual
+// machine that is moved does: it is registered again as soon as it goes on.
+func TestFaultStopped(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one, peer := startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint)
+	one.register(t, "web", "web-1")
+	peer.find(t, "web", "web-1")
+	one.signal(syscall.SIGSTOP)
+	within(t, time.Now(), ttl+2*time.Second, "peers drop the agent that stands still", func() error { return peer.answers(t.Context(), "web") })
+	one.signal(syscall.SIGCONT)
+	within(t, time.Now(), 2*time.Second, "it is registered again", func() error { return peer.answers(t.Context(), "web", "web-1") })
+}
+
+// TestFaultKilled kills an agent and starts it again within its TTL: the record is the
+// same, and nobody sees it go, not even when the lease of the dead one ends.
+func TestFaultKilled(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one, peer := startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint)
+	before := one.register(t, "web", "web-1")
+	peer.find(t, "web", "web-1")
+	watch := peer.follow(t, "web")
+	stop := peer.steady(t, "web", "web-1")
+	old, client := one.lease(t), etcdtest.Client(t, etcd.endpoint)
+
+	killed := time.Now()
+	one.signal(syscall.SIGKILL)
+	<-one.ended
+	one.start(t)
+	var after discovery.Entry
+	within(t, killed, ttl, "the record is written by the new process", func() (err error) {
+		if after, _, err = peer.Instance(t.Context(), "web", "web-1", api.Wait{}); err == nil && after.Run == before.Run {
+			err = errors.New("the record is still the old one's")
+		}
+		return err
+	})
+	if after.Owner != before.Owner || !after.RegisteredAt.Equal(before.RegisteredAt) {
+		t.Errorf("the record was of %s since %v, and is of %s since %v", before.Owner, before.RegisteredAt, after.Owner, after.RegisteredAt)
+	}
+	within(t, killed, ttl+2*time.Second, "the lease of the dead process ends", func() error { return leaseEnded(t, client, old) })
+	one.register(t, "web", "web-2") // its event is behind all that the end of the lease has caused
+	if !await(func() bool { return strings.Contains(watch.output.String(), "web-2") }) {
+		t.Error("the watch has ended")
+	}
+	stop()
+	if strings.Contains(watch.output.String(), `"event":"delete"`) {
+		t.Errorf("the watch has seen it go:\n%s", watch.output.String())
+	}
+}
+
+// TestFaultTerminated ends agents with SIGTERM: they say goodbye at once and answer on
+// for the drain delay; a second one ends them at once; an etcd that does not answer
+// holds nobody up.
+func TestFaultTerminated(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	peer := startSidecar(t, "peer", etcd.endpoint)
+	one := startSidecar(t, "one", etcd.endpoint, "drain_delay: 1h")
+	two := startSidecar(t, "two", etcd.endpoint, "drain_delay: 3s")
+	one.register(t, "web", "web-1")
+	two.register(t, "web", "web-2")
+	peer.find(t, "web", "web-1", "web-2")
+
+	for _, s := range []*sidecar{one, two} {
+		s.signal(syscall.SIGTERM)
+	}
+	signaled := time.Now()
+	within(t, signaled, time.Second, "deregistered", func() error { return peer.answers(t.Context(), "web") })
+	for two.exited() != nil {
+		if err := two.answers(t.Context(), "web"); err != nil && time.Since(signaled) < 3*time.Second {
+			t.Fatalf("in its drain delay, after %v: %v", time.Since(signaled), err)
+		}
+	}
+	if took := time.Since(signaled); took < 3*time.Second {
+		t.Errorf("ended %v after the signal, within its drain delay", took)
+	}
+	within(t, signaled, 4*time.Second, "ended after the drain delay of 3s", two.exited)
+	if err := one.Ready(t.Context()); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("ready while it drains: %v", err)
+	}
+	one.signal(syscall.SIGTERM)
+	within(t, time.Now(), time.Second, "ended by the second signal", one.exited)
+}
+
+// TestFaultTerminatedWithoutEtcd ends agents with SIGTERM whose etcd hangs, or is gone.
+func TestFaultTerminatedWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	for signal, fault := range map[syscall.Signal]string{syscall.SIGSTOP: "hangs", syscall.SIGKILL: "is gone"} {
+		t.Run(fmt.Sprintf("etcd %s", fault), func(t *testing.T) {
+			t.Parallel()
+			etcd := startMember(t)
+			one := startSidecar(t, "one", etcd.endpoint)
+			one.register(t, "web", "web-1")
+			etcd.signal(signal)
+			one.signal(syscall.SIGTERM)
+			within(t, time.Now(), 7*time.Second, "ended", one.exited)
+			if one.code != 0 {
+				t.Errorf("ended with %d", one.code)
+			}
+		})
+	}
+}

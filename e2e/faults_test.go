@@ -1,0 +1,298 @@
+package e2e_test
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// ttl is the session's in the tests of faults: the T of the bounds that the README
+// gives.
+const ttl = 5 * time.Second
+
+// slack is what a loaded machine may add to any bound before a test fails.
+const slack = 15 * time.Second
+
+// within waits until check passes, and says how long that took since a moment, beside
+// its bound.
+func within(t *testing.T, since time.Time, bound time.Duration, what string, check func() error) {
+	t.Helper()
+	for {
+		err := check()
+		took := time.Since(since)
+		if err == nil {
+			t.Logf("%s: %v; bound %v", what, took.Round(time.Millisecond), bound)
+			return
+		}
+		if took > bound+slack {
+			t.Fatalf("%s: not after %v, bound %v: %v", what, took.Round(time.Millisecond), bound, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// background runs a program until it ends or the test does. Of a test that failed, it
+// shows what the program has written.
+func background(t *testing.T, command *exec.Cmd) *process {
+	t.Helper()
+	p, err := launch(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s:\n%s", strings.Join(command.Args, " "), p.output.String())
+		}
+	})
+	return p
+}
+
+// exited waits until a process has ended.
+func (p *process) exited() error {
+	select {
+	case <-p.ended:
+		return nil
+	default:
+		return errors.New("the process still runs")
+	}
+}
+
+// member is an etcd of one member, as a process of its own.
+type member struct {
+	*process
+	endpoint string
+	argv     []string // of the program
+}
+
+// startMember starts an etcd with its own settings beside those of every test.
+func startMember(t *testing.T, flags ...string) *member {
+	t.Helper()
+	client, peer := freePort(t), freePort(t)
+	return startMemberAt(t, nil, "127.0.0.1:"+client, "127.0.0.1:"+peer, flags...)
+}
+
+// startMemberAt starts it at given addresses, through a command that goes before; nil:
+// none.
+func startMemberAt(t *testing.T, through []string, client, peer string, flags ...string) *member {
+	t.Helper()
+	m := &member{endpoint: client, argv: slices.Concat(through, []string{"etcdserver", "--data-dir", t.TempDir(), "--log-level", "error",
+		"--listen-client-urls", "http://" + client, "--advertise-client-urls", "http://" + client,
+		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer, "--initial-cluster", "default=http://" + peer,
+		"--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync"}, flags)}
+	m.start(t)
+	return m
+}
+
+// start starts the process, with the data of the one before.
+func (m *member) start(t *testing.T) {
+	m.process = background(t, exec.Command(m.argv[0], m.argv[1:]...))
+}
+
+// sidecar is an agent as a process of its own, which is asked at a Unix socket.
+type sidecar struct {
+	*process
+	*api.Client
+	dir  string // has config.yaml, disc.sock and data
+	argv []string
+	env  []string
+}
+
+// startSidecar starts an agent on a node of a name. The settings are lines of YAML.
+func startSidecar(t *testing.T, node, etcd string, settings ...string) *sidecar {
+	t.Helper()
+	return startSidecarThrough(t, nil, node, etcd, settings...)
+}
+
+func startSidecarThrough(t *testing.T, through []string, node, etcd string, settings ...string) *sidecar {
+	t.Helper()
+	s := newSidecar(t, through, node, etcd, settings...)
+	s.start(t)
+	return s
+}
+
+// newSidecar makes an agent that is not started, behind a command that goes before.
+func newSidecar(t *testing.T, through []string, node, etcd string, settings ...string) *sidecar {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "disc-fault-") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &sidecar{dir: dir, argv: slices.Concat(through, []string{"disc", "agent", "--config", filepath.Join(dir, "config.yaml")})}
+	defaults := map[string]string{
+		"node": node, "etcd": "{endpoints: [" + etcd + "]}", "data_dir": filepath.Join(dir, "data"), "session": "{ttl: " + ttl.String() + "}",
+		"http": "{listen: 127.0.0.1:0, socket: " + filepath.Join(dir, "disc.sock") + "}", "dns": "{listen: 127.0.0.1:0}",
+		"drain_delay": "0s", "log": "{format: json}",
+	}
+	for _, line := range settings {
+		key, value, _ := strings.Cut(line, ":")
+		defaults[key] = strings.TrimSpace(value)
+	}
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(defaults)) {
+		fmt.Fprintf(&text, "%s: %s\n", key, defaults[key])
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.Client, err = api.NewClient("unix://" + filepath.Join(dir, "disc.sock")); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// start starts the agent, again as the one before it, and waits until it answers.
+func (s *sidecar) start(t *testing.T) {
+	t.Helper()
+	command := exec.Command(s.argv[0], s.argv[1:]...)
+	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	command.Env = append(command.Env, s.env...)
+	s.process = background(t, command)
+	if !await(func() bool {
+		_, err := s.Agent(t.Context())
+		return err == nil || s.exited() == nil
+	}) || s.exited() == nil {
+		t.Fatal("the agent does not run")
+	}
+}
+
+// register registers an instance and waits until it is in etcd.
+func (s *sidecar) register(t *testing.T, service, id string) discovery.Entry {
+	t.Helper()
+	var done api.Registered
+	if !await(func() (written bool) {
+		var err error
+		done, err = s.Register(t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: 1})
+		return err == nil && done.Written
+	}) {
+		t.Fatalf("%s/%s is not registered", service, id)
+	}
+	return done.Entry
+}
+
+// answers returns an error unless a lookup is answered with these instances.
+func (s *sidecar) answers(ctx context.Context, service string, ids ...string) error {
+	answer, _, err := s.Lookup(ctx, service, api.LookupOptions{})
+	if err != nil {
+		return err
+	}
+	got := []string{}
+	for _, e := range answer.Endpoints {
+		got = append(got, e.ID)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, ids) {
+		return fmt.Errorf("lookup of %s: %v, want %v", service, got, ids)
+	}
+	return nil
+}
+
+// find waits until a lookup is answered with these instances.
+func (s *sidecar) find(t *testing.T, service string, ids ...string) {
+	t.Helper()
+	within(t, time.Now(), patience, "the lookup of "+service, func() error { return s.answers(t.Context(), service, ids...) })
+}
+
+// steady looks a service up again and again until it is stopped. Each answer must have
+// these instances.
+func (s *sidecar) steady(t *testing.T, service string, ids ...string) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	var asked int
+	var wrong error
+	asking.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+			if err := s.answers(ctx, service, ids...); ctx.Err() == nil {
+				wrong = cmp.Or(wrong, err)
+			}
+			asked++
+		}
+	})
+	return func() {
+		t.Helper()
+		cancel()
+		asking.Wait()
+		if wrong != nil {
+			t.Errorf("one of %d answers: %v", asked, wrong)
+		}
+		t.Logf("%d lookups of %s were answered with %v", asked, service, ids)
+	}
+}
+
+// follow watches a service as 'disc watch' does, until the test ends.
+func (s *sidecar) follow(t *testing.T, service string) *process {
+	t.Helper()
+	p := background(t, exec.Command("disc", "watch", service, "-o", "jsonl", "--agent", "unix://"+filepath.Join(s.dir, "disc.sock"), "--endpoints", "127.0.0.1:1"))
+	if !await(func() bool { return strings.Contains(p.output.String(), `"event":"reset"`) }) {
+		t.Fatal("the watch has not begun")
+	}
+	return p
+}
+
+// lease is the session's.
+func (s *sidecar) lease(t *testing.T) string {
+	t.Helper()
+	status, err := s.Agent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.Session.Lease
+}
+
+// metric is the value of a line of /metrics; 0 where there is none.
+func (s *sidecar) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.BaseURL+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			value, err := strconv.ParseFloat(text, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+	}
+	return 0
+}
+
+// leaseEnded returns an error while etcd knows a lease.
+func leaseEnded(t *testing.T, etcd *clientv3.Client, hex string) error {
+	t.Helper()
+	id, err := strconv.ParseInt(hex, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := etcd.TimeToLive(t.Context(), clientv3.LeaseID(id))
+	if err == nil && left.TTL >= 0 {
+		err = fmt.Errorf("it has %d s left", left.TTL)
+	}
+	return err
+}
