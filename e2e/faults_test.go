@@ -296,3 +296,6 @@ func leaseEnded(t *testing.T, etcd *clientv3.Client, hex string) error {
 	}
 	return err
 }
+
+// pause lets time pass that must do no harm.
+func pause(d time.Duration) { <-time.After(d) }
