@@ -172,7 +172,7 @@ func (a *apply) entry(c Change) error {
 	if before != nil {
 		*after = *before
 	}
-	err := after.change(c)
+	err := after.change(c, service.like(before))
 	after.merge()
 	if c.Hold && a.hold(c, before, after) {
 		service.put(after)

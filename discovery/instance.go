@@ -3,7 +3,6 @@ package discovery
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -136,9 +135,18 @@ type Instance struct {
 // 1, status passing. A record that cannot be read, or that says what no instance can
 // be, is an [ErrInvalid].
 func DecodeInstance(record []byte) (Instance, error) {
-	i := Instance{Weight: 1, Slots: 1, Status: Passing}
-	if err := json.Unmarshal(record, &i); err != nil {
-		return Instance{}, Errorf(ErrInvalid, "decode record: %v", err)
+	return decodeInstance(record, &Instance{})
+}
+
+// decodeInstance reads a record that is like another in most of its fields, which it
+// shares with it.
+func decodeInstance(record []byte, like *Instance) (Instance, error) {
+	i, ok := decodeAsWritten(record, like)
+	if !ok {
+		i = Instance{Weight: 1, Slots: 1, Status: Passing}
+		if err := json.Unmarshal(record, &i); err != nil {
+			return Instance{}, Errorf(ErrInvalid, "decode record: %v", err)
+		}
 	}
 	if err := i.Validate(); err != nil {
 		return Instance{}, err
@@ -171,7 +179,7 @@ func (i Instance) Encode() []byte {
 
 // Validate returns an [ErrInvalid] naming all that is wrong with the instance.
 func (i Instance) Validate() error {
-	errs := []error{
+	return errors.Join(
 		ValidateService(i.Service),
 		ValidateID(i.ID),
 		i.validateNode(),
@@ -183,11 +191,8 @@ func (i Instance) Validate() error {
 		i.Status.Validate(),
 		validateTags(i.Tags),
 		validateMeta(i.Meta),
-	}
-	for _, name := range slices.Sorted(maps.Keys(i.Ports)) {
-		errs = append(errs, validatePortName(name), validatePort("port "+name, i.Ports[name], 1))
-	}
-	return errors.Join(errs...)
+		validatePorts(i.Ports),
+	)
 }
 
 // validateNode accepts no node too: static entries have none.
@@ -225,6 +230,22 @@ func endsInNumber(host string) bool {
 
 func validatePort(what string, n, least int) error { return validateRange(what, n, least, 65535) }
 
+func validatePorts(ports Ports) error {
+	var errs []error
+	for name, port := range ports {
+		if err := errors.Join(validatePortName(name), validatePort("port "+name, port, 1)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return joinSorted(errs)
+}
+
+// joinSorted joins what was found wrong in a map, in an order of its own.
+func joinSorted(errs []error) error {
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
 func validateRange(what string, n, least, most int) error {
 	if n < least || n > most {
 		return Errorf(ErrInvalid, "%s %d is out of range; use %d to %d", what, n, least, most)
@@ -256,13 +277,13 @@ func validateMeta(meta map[string]string) error {
 	if len(meta) > MaxMeta {
 		errs = append(errs, Errorf(ErrInvalid, "%d meta keys are too many; at most %d are allowed", len(meta), MaxMeta))
 	}
-	for _, key := range slices.Sorted(maps.Keys(meta)) {
+	for key, value := range meta {
 		if key == "" || len(key) > MaxID || strings.ContainsFunc(key, unicode.IsControl) {
 			errs = append(errs, Errorf(ErrInvalid, "meta key %.40q is empty, too long or has control characters", key))
 		}
-		if len(meta[key]) > 4096 {
-			errs = append(errs, Errorf(ErrInvalid, "meta %q has %d bytes; at most 4096 are allowed", key, len(meta[key])))
+		if len(value) > 4096 {
+			errs = append(errs, Errorf(ErrInvalid, "meta %q has %d bytes; at most 4096 are allowed", key, len(value)))
 		}
 	}
-	return errors.Join(errs...)
+	return joinSorted(errs)
 }

@@ -99,6 +99,18 @@ func (s *Service) named(id string) *slot {
 	return found
 }
 
+// like returns an instance that one about to be read may resemble: what it was before,
+// else the last of the service.
+func (s *Service) like(before *slot) *Instance {
+	if before == nil && len(s.slots) > 0 {
+		before = s.slots[len(s.slots)-1]
+	}
+	if before == nil || before.entry == nil {
+		return &Instance{}
+	}
+	return &before.entry.Instance
+}
+
 // put replaces, adds or, when it holds nothing any more, removes a slot.
 func (s *Service) put(at *slot) {
 	n, ok := s.find(at.id)

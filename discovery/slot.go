@@ -34,17 +34,18 @@ func (at *slot) stands() bool { return at.agent.Instance != nil && at.vanished =
 func (at *slot) present() bool { return at.entry != nil || at.leaving() }
 
 // change takes over the new value of one of the slot's keys. A value that cannot be
-// read counts as none.
-func (at *slot) change(c Change) (err error) {
+// read counts as none. What it shares with like, an instance of the same service, is
+// kept in memory once.
+func (at *slot) change(c Change, like *Instance) (err error) {
 	switch c.Key.Kind {
 	case KeyInstance:
-		at.agent, err = decodeRecord(c)
+		at.agent, err = decodeRecord(c, like)
 		at.vanished = standing
 		if c.Suspect && err == nil {
 			at.vanished = suspect
 		}
 	case KeyStatic:
-		at.static, err = decodeRecord(c)
+		at.static, err = decodeRecord(c, like)
 	case KeyOverride:
 		at.override = nil
 		if c.Value == nil {
@@ -59,11 +60,11 @@ func (at *slot) change(c Change) (err error) {
 }
 
 // decodeRecord reads the value of a change; the zero record for a deletion.
-func decodeRecord(c Change) (record, error) {
+func decodeRecord(c Change, like *Instance) (record, error) {
 	if c.Value == nil {
 		return record{}, nil
 	}
-	i, err := DecodeInstance(c.Value)
+	i, err := decodeInstance(c.Value, like)
 	if err != nil {
 		return record{}, err
 	}

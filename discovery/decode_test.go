@@ -1,0 +1,83 @@
+package discovery
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// full is an instance that has everything.
+func full() Instance {
+	return Instance{
+		Service: "Web", ID: "web-1", Node: "host-1", Address: "10.0.0.5", Port: 8080, Ports: Ports{"admin": 9091, "grpc": 9090},
+		Zone: "a", Weight: 0, Tags: Tags{"v2", "blue"}, Meta: Meta{"Team": "core", "tier": "1"}, Status: Warning,
+		Checks: []CheckStatus{{ID: "http", Name: "alive", Type: CheckHTTP, Status: Passing}, {ID: "ttl", Type: CheckTTL, Status: Warning}},
+		Slots:  4, Owner: "o1", Run: "r1", RegisteredAt: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC), Leaving: true,
+	}
+}
+
+// What Encode writes is read without encoding/json, whatever the instance has.
+func TestRecordsAreReadAsWritten(t *testing.T) {
+	bare := Instance{Service: "web", ID: "web-1", Address: "::1", Weight: 1, Slots: 1, Status: Passing}
+	for _, want := range []Instance{full(), bare} {
+		got, ok := decodeAsWritten(want.Encode(), &Instance{})
+		got.dropEmpty()
+		if !ok || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, %+v", want.Encode(), ok, got)
+		}
+	}
+}
+
+func TestEqualFieldsAreShared(t *testing.T) {
+	like := full()
+	record := full()
+	record.ID, record.Meta["tier"] = "web-2", "2"
+	got, err := decodeInstance(record.Encode(), &like)
+	if err != nil || !reflect.DeepEqual(got, record) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if &got.Tags[0] != &like.Tags[0] || &got.Checks[0] != &like.Checks[0] || reflect.ValueOf(got.Ports).Pointer() != reflect.ValueOf(like.Ports).Pointer() {
+		t.Error("equal lists are there twice")
+	}
+	if reflect.ValueOf(got.Meta).Pointer() == reflect.ValueOf(like.Meta).Pointer() || like.Meta["tier"] != "1" {
+		t.Error("different meta is shared")
+	}
+}
+
+// FuzzDecodeAsWritten holds the two ways to read a record against each other.
+func FuzzDecodeAsWritten(f *testing.F) {
+	record := full()
+	f.Add(record.Encode())
+	f.Add(typicalRecord("web", 1))
+	for _, text := range []string{
+		`{}`, `{"service":"web"}`, `{"id":"a","service":"b"}`, `{"port":007}`, `{"port":-1}`, `{"port":1e3}`, `{"weight":0}`, `{"slots":12345678901}`,
+		`{"meta":{"b":"1","a":"2"}}`, `{"meta":{"a":"1","a":"2"}}`, `{"tags":["a",]}`, `{"tags":["\u0041"]}`, `{"zone":"é"}`, `{"leaving":false}`,
+		`{"registered_at":"2026-01-02T03:04:05.6+01:00"}`, `{"registered_at":"never"}`, `{"checks":[{"id":"a"},{}]}`, `{"status":"ill"}`, `{"service":"web"}x`,
+		`{"tags":["v2","blue"],"meta":{"Team":"core","tier":"1"}}`, `{"ports":{"admin":9091,"grpc":9091}}`, `{"SERVICE":"web"}`, `{"tags":null}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		before := bytes.Clone(text)
+		for _, like := range []Instance{{}, full()} {
+			got, ok := decodeAsWritten(text, &like)
+			if !ok {
+				continue
+			}
+			want := Instance{Weight: 1, Slots: 1, Status: Passing}
+			if err := json.Unmarshal(text, &want); err != nil {
+				t.Fatalf("%s is read, but %v", text, err)
+			}
+			got.dropEmpty()
+			want.dropEmpty()
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s is read as\n%+v, want\n%+v", text, got, want)
+			}
+		}
+		if !bytes.Equal(text, before) {
+			t.Fatal("reading changes the text")
+		}
+	})
+}
