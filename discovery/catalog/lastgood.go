@@ -88,6 +88,9 @@ func (c *Catalog) restore() {
 		c.log.Warn("last good view cannot be used; there is none until etcd answers", "error", err)
 		return
 	}
+	if now := time.Now(); confirmed.After(now) {
+		confirmed = now // the wall clock went back meanwhile; an age is never negative
+	}
 	c.outdated = time.Since(confirmed) > c.options.Remember
 	next, _, _ := discovery.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.Keys)
 	c.state.Store(&state{snapshot: next, confirmed: confirmed, kept: true})

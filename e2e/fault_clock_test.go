@@ -1,0 +1,179 @@
+package e2e_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// TestFaultClockJump has the wall clock jump an hour forth under one agent and an hour
+// back under another. Nothing expires, since nothing is measured with that clock.
+func TestFaultClockJump(t *testing.T) {
+	t.Parallel()
+	program := buildJumping(t)
+	etcd := startMember(t)
+	forth, back := startJumping(t, program, "forth", etcd.endpoint), startJumping(t, program, "back", etcd.endpoint)
+	for id, s := range map[string]*jumping{"web-1": forth, "web-2": back} {
+		s.register(t, "web", id, discovery.CheckSpec{Type: discovery.CheckTTL, TTL: discovery.Duration(30 * time.Minute)})
+		if err := s.ReportCheck(t.Context(), "web", id, "ttl", api.CheckReport{Status: discovery.Passing}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forth.find(t, "web", "web-1", "web-2")
+	back.find(t, "web", "web-1", "web-2")
+	watch := back.follow(t, "web")
+	leases := [2]string{forth.lease(t), back.lease(t)}
+	stops := []func(){forth.steady(t, "web", "web-1", "web-2"), back.steady(t, "web", "web-1", "web-2")}
+
+	forth.jump(t, time.Hour)
+	back.jump(t, -time.Hour)
+	pause(ttl + 2*time.Second)
+
+	for _, stop := range stops {
+		stop()
+	}
+	if now := [2]string{forth.lease(t), back.lease(t)}; now != leases {
+		t.Errorf("the leases were %s and are %s", leases, now)
+	}
+	if strings.Contains(watch.output.String(), `"event":"delete"`) {
+		t.Errorf("the watch:\n%s", watch.output.String())
+	}
+	forth.saneAges(t)
+	back.saneAges(t)
+
+	// What an agent has kept on disk is from the future when it starts an hour earlier.
+	etcd.signal(syscall.SIGKILL)
+	back.signal(syscall.SIGKILL)
+	<-back.ended
+	back.jump(t, -2*time.Hour)
+	back.start(t)
+	if err := back.answers(t.Context(), "web", "web-1", "web-2"); err != nil {
+		t.Error(err)
+	}
+	back.saneAges(t)
+}
+
+// jumping is an agent whose wall clock a test sets.
+type jumping struct {
+	*sidecar
+	clock string // the file that has the seconds that it is off
+}
+
+func startJumping(t *testing.T, program, node, etcd string) *jumping {
+	t.Helper()
+	j := &jumping{newSidecar(t, nil, node, etcd), filepath.Join(t.TempDir(), "clock")}
+	j.argv[0], j.env = program, []string{"WALL_CLOCK_JUMP=" + j.clock}
+	j.jump(t, 0)
+	j.start(t)
+	return j
+}
+
+// jump sets how far the agent's wall clock is off.
+func (j *jumping) jump(t *testing.T, by time.Duration) {
+	t.Helper()
+	f, err := os.OpenFile(j.clock, os.O_CREATE|os.O_WRONLY, 0o600) // the agent has mapped it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := binary.Write(f, binary.NativeEndian, int64(by/time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if j.sidecar.process != nil && j.exited() != nil {
+		j.hasJumped(t, by)
+	}
+}
+
+// hasJumped makes sure that the agent's clock is off, as its answers tell.
+func (j *jumping) hasJumped(t *testing.T, by time.Duration) {
+	t.Helper()
+	resp, err := j.HTTP.Get(j.BaseURL + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := time.Until(now) - by; off.Abs() > slack {
+		t.Fatalf("the clock of the agent says %v: it has not jumped by %v", now, by)
+	}
+}
+
+// saneAges looks at all that the agent says of how old something is.
+func (j *jumping) saneAges(t *testing.T) {
+	t.Helper()
+	status, err := j.Agent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, view, err := j.Lookup(t.Context(), "web", api.LookupOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, age := range map[string]time.Duration{
+		"status":    time.Duration(status.Catalog.Age),
+		"keepalive": time.Duration(status.Session.LastKeepalive),
+		"lookup":    view.Age,
+		"metric":    time.Duration(j.metric(t, "disc_catalog_age_seconds") * float64(time.Second)),
+	} {
+		if age < 0 || age > slack {
+			t.Errorf("%s: an age of %v", what, age)
+		}
+	}
+}
+
+// buildJumping builds disc with a package time whose wall clock jumps, and whose
+// monotonic clock does not. (What libc tells a program of the time, Go does not ask.)
+func buildJumping(t *testing.T) string {
+	t.Helper()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skip("needs the go command: ", err)
+	}
+	dir, source := t.TempDir(), filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	original, err := os.ReadFile(filepath.Join(source, "time.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := regexp.MustCompile(`(func Now\(\) Time \{\n\tsec, nsec, mono := \w+\(\)\n)`)
+	if !now.Match(original) {
+		t.Fatalf("%s/time.go has another Now than this test knows", source)
+	}
+	changed := filepath.Join(dir, "time.go")
+	if err := os.WriteFile(changed, now.ReplaceAll(original, []byte("$1\tsec += jump.Load()\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	jump, err := filepath.Abs("testdata/clock/jump.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
+		filepath.Join(source, "time.go"): changed, filepath.Join(source, "jump.go"): jump,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "disc")
+	began := time.Now()
+	if out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, "../cmd/disc").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("built in %v", time.Since(began).Round(time.Second))
+	return program
+}
