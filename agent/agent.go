@@ -145,7 +145,7 @@ func (a *Agent) build() error {
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
-	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, a.log)
+	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
 	a.watchdog = newWatchdog(a.metrics, a.log)
 	a.certificates = newCertificates(c, a.metrics, a.log)

@@ -15,6 +15,7 @@ import (
 	"disc/agent/api"
 	"disc/agent/check"
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/registry"
 )
 
@@ -34,6 +35,7 @@ type registrar struct {
 	dir       *dataDir
 	address   string // advertised
 	zone      string
+	endpoints []string // of etcd
 	log       *slog.Logger
 	wake      chan struct{} // size one: all has changed
 	pulse     discovery.Pulse
@@ -45,9 +47,9 @@ type registrar struct {
 	closed bool // the agent stops: etcd is told of nothing new
 }
 
-func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, log *slog.Logger) *registrar {
+func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
 	return &registrar{
-		registry: r, scheduler: s, dir: dir, address: address, zone: zone, log: log,
+		registry: r, scheduler: s, dir: dir, address: address, zone: zone, endpoints: endpoints, log: log,
 		wake: make(chan struct{}, 1), all: map[identity]*registration{},
 	}
 }
@@ -214,13 +216,16 @@ func (g *registrar) forget(ctx context.Context, r *registration, why string) boo
 	return true
 }
 
+// explain makes an error of etcd's one that an operator can act on.
+func (g *registrar) explain(err error) error { return etcd.Explain(g.endpoints, err) }
+
 // pending returns why not all wanted records are in etcd; nil when they are.
 func (g *registrar) pending() error {
 	var errs []error
 	for _, r := range g.list() {
 		state, err := g.registry.State(r.spec.Service, r.spec.ID)
 		if err == nil && state.Phase != registry.Written {
-			err = cmp.Or(state.Err, errors.New("not written to etcd yet"))
+			err = cmp.Or(g.explain(state.Err), errors.New("not written to etcd yet"))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s/%s: %w", r.spec.Service, r.spec.ID, err))

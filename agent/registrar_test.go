@@ -33,7 +33,7 @@ func alone(t *testing.T, path string) *registrar {
 	t.Cleanup(dir.close)
 	session := lease.New(nil, lease.DefaultTTL, lease.Options{})
 	r := registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", Run: "r"}, registry.Options{})
-	return newRegistrar(r, check.NewScheduler(check.Options{Logger: log}), dir, "127.0.0.1", "", log)
+	return newRegistrar(r, check.NewScheduler(check.Options{Logger: log}), dir, "127.0.0.1", "", nil, log)
 }
 
 // running runs the registrar until the test ends, inside a bubble.

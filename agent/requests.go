@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"disc/agent/api"
@@ -86,6 +87,9 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 	}
 	if done.Written {
 		done.Entry.Revision = state.Revision
+	} else {
+		why := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", settleTime))
+		done.Warning = fmt.Sprintf("remembered, and not in etcd yet: %v", why)
 	}
 	return done, nil
 }

@@ -79,7 +79,7 @@ func (g *registrar) status() []api.Registration {
 		state, err := g.registry.State(r.spec.Service, r.spec.ID)
 		if err == nil {
 			s.State, s.Revision, s.Status = registrationStates[state.Phase], state.Revision, state.Instance.Status
-			err = state.Err
+			err = g.explain(state.Err)
 		}
 		if err != nil {
 			s.Error = err.Error()

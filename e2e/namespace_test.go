@@ -48,9 +48,6 @@ func (n *namespace) run(t *testing.T, format string, args ...any) {
 	}
 }
 
-// path is where a file of the namespace is seen from outside.
-func (n *namespace) path(name string) string { return "/proc/" + n.pid + "/root" + name }
-
 // link joins two namespaces: this one has the address 10.77.0.1, the other 10.77.0.2.
 func (n *namespace) link(t *testing.T, to *namespace) {
 	t.Helper()

@@ -17,7 +17,7 @@ func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration)
 	}
 	defer release()
 	defer a.metrics.streaming("hold")()
-	if err := a.replyWrite(w, r, registeredStatus(done), done.Entry.Revision, done.Entry); err != nil {
+	if err := a.replyRegistered(w, r, done); err != nil {
 		return err
 	}
 	return a.stream(w, r, nil, func() error {

@@ -60,6 +60,13 @@ func (a *API) register(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	return a.replyRegistered(w, r, done)
+}
+
+func (a *API) replyRegistered(w http.ResponseWriter, r request, done api.Registered) error {
+	if done.Warning != "" {
+		w.Header().Add(api.HeaderWarning, done.Warning)
+	}
 	return a.replyWrite(w, r, registeredStatus(done), done.Entry.Revision, done.Entry)
 }
 

@@ -1,0 +1,233 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
+)
+
+// watched are two agents on one etcd, and what must stay as it is under a fault.
+type watched struct {
+	one, peer *sidecar
+	lease     string
+	watch     *process
+	stop      func() // looking up
+}
+
+// watchOver registers web-1 through the first of two agents, and looks at it from then
+// on.
+func watchOver(t *testing.T, one, peer *sidecar) *watched {
+	t.Helper()
+	one.register(t, "web", "web-1")
+	peer.find(t, "web", "web-1")
+	return &watched{one, peer, one.lease(t), peer.follow(t, "web"), peer.steady(t, "web", "web-1")}
+}
+
+// unmoved makes sure that nobody has noticed the fault: every lookup was answered, the
+// lease is the same, and nobody has left.
+func (w *watched) unmoved(t *testing.T) {
+	t.Helper()
+	w.stop()
+	if now := w.one.lease(t); now != w.lease {
+		t.Errorf("the lease was %s and is %s", w.lease, now)
+	}
+	if strings.Contains(w.watch.output.String(), `"event":"delete"`) {
+		t.Errorf("the watch has seen it go:\n%s", w.watch.output.String())
+	}
+}
+
+// attempt registers an instance that etcd may not take, and returns why it is not
+// there; "" if it is.
+func (s *sidecar) attempt(t *testing.T, service, id string) string {
+	t.Helper()
+	done, err := s.Register(t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done.Warning
+}
+
+// TestFaultNoSpace fills etcd up: leases are kept alive, what cannot be written says
+// why, and is written once there is space again.
+func TestFaultNoSpace(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t, "--quota-backend-bytes", "4194304")
+	w := watchOver(t, startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint))
+	client := etcdtest.Client(t, etcd.endpoint)
+	fill(t, client)
+
+	reasons := map[string]string{"registration": w.one.attempt(t, "db", "db-1")}
+	_, _, err := w.one.PatchOverride(t.Context(), "web", "web-1", []byte(`{"weight":3}`))
+	if !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("override: %v", err)
+	}
+	reasons["override"], reasons["readiness"] = fmt.Sprint(err), fmt.Sprint(w.one.Ready(t.Context()))
+	status, err := w.one.Agent(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons["status"] = status.Registrations[0].Error
+	for what, reason := range reasons {
+		if !strings.Contains(reason, "out of space") {
+			t.Errorf("%s: no word of etcd's space: %q", what, reason)
+		}
+	}
+	pause(ttl + 2*time.Second)
+	w.unmoved(t)
+
+	free(t, client, etcd.endpoint)
+	within(t, time.Now(), 5*time.Second, "what could not be written is there", func() error { return w.peer.answers(t.Context(), "db", "db-1") })
+}
+
+// fill writes until etcd raises the alarm of no space.
+func fill(t *testing.T, client *clientv3.Client) {
+	t.Helper()
+	for n := range 100 {
+		if _, err := client.Put(t.Context(), fmt.Sprintf("fill/%d", n), strings.Repeat("x", 256<<10)); err != nil {
+			if !errors.Is(err, rpctypes.ErrNoSpace) {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatal("etcd is not full")
+}
+
+// free makes space and takes the alarm back, as an operator does.
+func free(t *testing.T, client *clientv3.Client, endpoint string) {
+	t.Helper()
+	gone, err := client.Delete(t.Context(), "fill/", clientv3.WithPrefix())
+	if err == nil {
+		_, err = client.Compact(t.Context(), gone.Header.Revision, clientv3.WithCompactPhysical())
+	}
+	if err == nil {
+		_, err = client.Defragment(t.Context(), endpoint)
+	}
+	if err == nil {
+		_, err = client.AlarmDisarm(t.Context(), &clientv3.AlarmMember{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFaultPasswordRotated lets the agents' token expire, and then changes their
+// password in etcd and in the file: they go on by themselves.
+func TestFaultPasswordRotated(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t, "--auth-token-ttl", "1", "--bcrypt-cost", "4")
+	client := etcdtest.Client(t, etcd.endpoint)
+	root := switchAuthOn(t, client)
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(password string) {
+		if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("s3cret")
+	settings := fmt.Sprintf("etcd: {endpoints: [%s], user: disc, password_file: %s}", etcd.endpoint, file)
+	w := watchOver(t, startSidecar(t, "one", etcd.endpoint, settings), startSidecar(t, "peer", etcd.endpoint, settings))
+
+	token := root(t)
+	if !await(func() bool {
+		pause(3 * time.Second) // each use prolongs it
+		_, err := client.Get(token, "k")
+		return errors.Is(err, rpctypes.ErrInvalidAuthToken)
+	}) {
+		t.Fatal("a token that nobody uses does not expire")
+	}
+	w.one.register(t, "db", "db-1")
+
+	if _, err := client.UserChangePassword(root(t), "disc", "r0tated"); err != nil {
+		t.Fatal(err)
+	}
+	if reason := w.one.attempt(t, "db", "db-2"); !strings.Contains(reason, `"disc"`) {
+		t.Errorf("with the password of before: %q", reason)
+	}
+	write("r0tated")
+	within(t, time.Now(), 5*time.Second, "writes go on with the new password", func() error { return w.peer.answers(t.Context(), "db", "db-1", "db-2") })
+	etcd.signal(syscall.SIGKILL) // so that all streams are opened again
+	<-etcd.ended
+	etcd.start(t)
+	w.one.register(t, "db", "db-3")
+	w.peer.find(t, "db", "db-1", "db-2", "db-3")
+	w.unmoved(t)
+}
+
+// switchAuthOn makes the user disc with the password s3cret, who may use disc's keys,
+// and switches authentication on. It returns what makes a context of root's.
+func switchAuthOn(t *testing.T, client *clientv3.Client) (root func(*testing.T) context.Context) {
+	t.Helper()
+	ctx, prefix := t.Context(), "/disc/"
+	for _, err := range []error{
+		second(client.RoleAdd(ctx, "root")), second(client.UserAdd(ctx, "root", "r00t")), second(client.UserGrantRole(ctx, "root", "root")),
+		second(client.RoleAdd(ctx, "disc")), second(client.UserAdd(ctx, "disc", "s3cret")), second(client.UserGrantRole(ctx, "disc", "disc")),
+		second(client.RoleGrantPermission(ctx, "disc", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))),
+		second(client.AuthEnable(ctx)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func(t *testing.T) context.Context {
+		r, err := client.Authenticate(t.Context(), "root", "r00t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return metadata.AppendToOutgoingContext(t.Context(), rpctypes.TokenFieldNameGRPC, r.Token)
+	}
+}
+
+// TestFaultNameUnresolved takes the name of etcd's host away: the agents go on with the
+// connections that they have, and without them with what they know.
+func TestFaultNameUnresolved(t *testing.T) {
+	t.Parallel()
+	host := newNamespace(t)
+	dir := t.TempDir()
+	names := func(etcd string) {
+		if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 localhost\n"+etcd), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const known = "10.77.0.1 etcd.fleet\n"
+	names(known)
+	host.run(t, "ip addr add 10.77.0.1/32 dev lo && mount --bind %s/hosts /etc/hosts && getent hosts etcd.fleet", dir)
+	etcd := startMemberAt(t, host.through, "10.77.0.1:2379", "10.77.0.1:2380")
+	w := watchOver(t, startSidecarThrough(t, host.through, "one", "etcd.fleet:2379"), startSidecarThrough(t, host.through, "peer", "etcd.fleet:2379"))
+
+	names("")
+	host.run(t, "! getent hosts etcd.fleet")
+	pause(ttl + 2*time.Second)
+	w.one.register(t, "db", "db-1")
+	w.peer.find(t, "db", "db-1")
+	w.unmoved(t)
+
+	etcd.signal(syscall.SIGKILL)
+	<-etcd.ended
+	etcd.start(t)
+	stop := w.peer.steady(t, "web", "web-1")
+	if reason := w.one.attempt(t, "db", "db-2"); reason == "" {
+		t.Error("an etcd whose name is not known was written to")
+	}
+	stop()
+	names(known)
+	within(t, time.Now(), 10*time.Second, "back with the name", func() error {
+		if err := w.peer.answers(t.Context(), "web", "web-1"); err != nil {
+			return err
+		}
+		return w.peer.answers(t.Context(), "db", "db-1", "db-2")
+	})
+}
