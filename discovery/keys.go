@@ -99,6 +99,21 @@ func (k Keys) Parse(key string) Key {
 	return Key{}
 }
 
+// Name is a key as it stands in etcd: the reverse of [Keys.Parse], but for KeyOther.
+func (k Keys) Name(key Key) string {
+	switch key.Kind {
+	case KeyInstance:
+		return k.Instance(key.Service, key.ID)
+	case KeyStatic:
+		return k.Static(key.Service, key.ID)
+	case KeyOverride:
+		return k.Override(key.Service, key.ID)
+	case KeyNode:
+		return k.Node(key.Node, key.ID)
+	}
+	return ""
+}
+
 func parseNodeKey(node, agent string) Key {
 	if ValidateNode(node) != nil || ValidateID(agent) != nil {
 		return Key{}

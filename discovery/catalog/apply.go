@@ -1,50 +1,84 @@
 package catalog
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
+	"iter"
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/follow"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// take applies responses. asked is a moment before etcd made them.
-func (c *Catalog) take(responses []*pb.WatchResponse, asked time.Time) error {
-	before := c.snapshot()
-	var changes []discovery.Change
-	for _, r := range responses {
-		if err := c.check(r, before.Revision()); err != nil {
-			return err
+// Timing of the watch in a large fleet, so that many agents do not ask etcd often.
+const (
+	largeFleet = 1000 // nodes
+	quietLarge = 5 * time.Second
+)
+
+// everything is the range of all that a catalog holds.
+func everything(keys discovery.Keys) follow.Range {
+	from, to := keys.CatalogRange()
+	return follow.Range{From: from, To: to}
+}
+
+// mirror is a catalog as what its follower keeps equal to etcd.
+type mirror struct{ *Catalog }
+
+// Known implements [follow.Mirror].
+func (m mirror) Known(follow.Range) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for key, revision := range m.snapshot().Keys() {
+			if !yield(m.keys.Name(key), revision) {
+				return
+			}
 		}
-		for _, e := range r.Events {
-			if e.Kv.ModRevision > before.Revision() { // the first answer has what the view has
-				changes = append(changes, c.event(e))
+		for key, revision := range m.ailing.revisions {
+			name := m.keys.Name(key)
+			if key.Kind == discovery.KeyOther {
+				name = key.ID
+			}
+			if !yield(name, revision) {
+				return
 			}
 		}
 	}
-	switch {
-	case len(changes) > 0:
-		c.metrics.events.Add(float64(len(changes)))
-		c.apply(before, changes[len(changes)-1].Modified, changes, time.Now())
-	case !c.behind.IsZero():
-		c.setTrouble(errors.New("the member of etcd that is watched lags behind the others"))
-		return nil
-	default:
-		// The revision of a progress notification is not taken over: etcd before 3.4.25
-		// could send one ahead of events (etcd-io/etcd#15220).
-		c.apply(before, before.Revision(), nil, asked)
+}
+
+// Replace implements [follow.Mirror]. Services that are not there any more stay known,
+// and instances are kept by the guard: as suspects when etcd started over.
+func (m mirror) Replace(l *follow.Listing) error {
+	b := builder{keys: m.keys, snapshot: discovery.EmptySnapshot().WithEpoch(l.Epoch)}
+	revision, err := l.Read(b.add)
+	if err != nil {
+		return err
 	}
-	c.setTrouble(nil)
+	before := cmp.Or(m.snapshot(), discovery.EmptySnapshot())
+	m.ailing.replace(b.broken)
+	next := b.finish(revision).KeepKnown(before)
+	next = m.keep(next, before, l.Over)
+	m.departed.noteAll(next, l.Started)
+	m.publishAnew(next, l.Started)
+	m.judge()
+	m.outdated = false
 	return nil
 }
 
+// Apply implements [follow.Mirror].
+func (m mirror) Apply(u follow.Update) {
+	m.metrics.events.Add(float64(len(u.Events)))
+	changes := make([]discovery.Change, len(u.Events))
+	for n, e := range u.Events {
+		changes[n] = m.event(e)
+	}
+	m.apply(m.snapshot().WithEpoch(u.Epoch), u.Revision, changes, u.Confirmed)
+}
+
 // event turns an event of the watch into a change.
-func (c *Catalog) event(e *mvccpb.Event) discovery.Change {
+func (c *Catalog) event(e *clientv3.Event) discovery.Change {
 	key := parse(c.keys, e.Kv.Key)
-	if e.Type == mvccpb.Event_DELETE {
+	if e.Type == clientv3.EventTypeDelete {
 		return discovery.Change{Key: key, Modified: e.Kv.ModRevision}
 	}
 	return change(key, e.Kv)
@@ -96,29 +130,10 @@ func (c *Catalog) publishAnew(next *discovery.Snapshot, confirmed time.Time) {
 	c.metrics.shows(next)
 }
 
-// check returns why a response cannot be trusted. A member that lags behind the list
-// is given a moment; longer, its etcd has lost what the list showed.
-func (c *Catalog) check(r *pb.WatchResponse, reached int64) error {
-	switch at := r.Header.GetRevision(); {
-	case r.Canceled && r.CompactRevision != 0:
-		return fmt.Errorf("watch: revision %d is compacted", reached+1)
-	case r.Canceled:
-		return fmt.Errorf("watch: etcd canceled it: %s", r.CancelReason)
-	case r.Header.GetClusterId() != c.life.cluster:
-		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", c.life.cluster, r.Header.GetClusterId())
-	case at >= reached:
-		c.behind = time.Time{}
-	case c.behind.IsZero():
-		c.behind = time.Now()
-	case time.Since(c.behind) > silence:
-		return fmt.Errorf("watch: etcd's revision went back from %d to %d: it was wiped or restored", reached, at)
-	}
-	return nil
-}
-
+// quiet is how long the watch may bring nothing: longer in a large fleet.
 func (c *Catalog) quiet() time.Duration {
-	if c.snapshot().NodeCount() > largeFleet {
+	if s := c.snapshot(); s != nil && s.NodeCount() > largeFleet {
 		return quietLarge
 	}
-	return quiet
+	return follow.DefaultQuiet
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/follow"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -41,18 +42,15 @@ type Catalog struct {
 	state atomic.Pointer[state] // nil until the first list is complete
 
 	// What follows belongs to Run.
-	life     life      // of etcd, as of the last list
-	behind   time.Time // since when the watched member is behind the view; zero: it is not
 	ailing   ailing
 	departed departed
 	suspects *suspects // nil: no guard
 	outdated bool      // the last good view is so old that it says nothing of who vanished
 
-	mu      sync.Mutex
-	events  eventLog
-	waiters waiters
-	trouble error // why the view is not being confirmed; nil: it is
-	resyncs int
+	mu       sync.Mutex
+	events   eventLog
+	waiters  waiters
+	follower *follow.Follower // nil until Run
 }
 
 // state is what readers load.
@@ -102,8 +100,10 @@ func (c *Catalog) View() (discovery.View, error) {
 func (c *Catalog) why() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.trouble != nil {
-		return c.trouble
+	if c.follower != nil {
+		if err := c.follower.Health().Err; err != nil {
+			return err
+		}
 	}
 	return fmt.Errorf("the first list from etcd is under way")
 }
@@ -148,8 +148,12 @@ type Health struct {
 func (c *Catalog) Health() Health {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var h follow.Health
+	if c.follower != nil {
+		h = c.follower.Health()
+	}
 	s := c.state.Load()
-	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: c.resyncs, Err: c.trouble}
+	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: h.Err}
 }
 
 // Run keeps the view current until ctx ends, and returns nil then. It begins with the
@@ -161,35 +165,25 @@ func (c *Catalog) Run(ctx context.Context) error {
 		c.restore()
 		beside.Go(func() { c.keepLastGood(ctx) })
 	}
+	follower := c.newFollower()
 	if c.suspects != nil {
 		beside.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
+		beside.Go(func() { c.judgeSuspects(ctx, follower) })
 	}
-	return c.keepCurrent(ctx)
+	return follower.Run(ctx)
 }
 
-func (c *Catalog) keepCurrent(ctx context.Context) error {
-	var retry discovery.Backoff
-	for ctx.Err() == nil {
-		err := c.follow(ctx, retry.Reset)
-		if ctx.Err() != nil {
-			return nil
-		}
-		c.setTrouble(err)
-		c.metrics.failures.Inc()
-		if retry.Failed() {
-			c.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
-		}
-		if retry.Failures() > 1 { // the first time at once
-			if retry.Wait(ctx) != nil {
-				return nil
-			}
-		}
+// newFollower returns what keeps the view equal to etcd, from where it stands.
+func (c *Catalog) newFollower() *follow.Follower {
+	o := follow.Options{
+		Ranges: []follow.Range{everything(c.keys)}, Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
+		Quiet: c.quiet, Logger: c.log, Metrics: c.metrics.follow,
 	}
-	return nil
-}
-
-func (c *Catalog) setTrouble(err error) {
+	if s := c.snapshot(); s != nil {
+		o.Last = follow.Last{Epoch: s.Epoch(), Revision: s.Revision()}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.trouble = err
+	c.follower = follow.New(c.client, mirror{c}, o)
+	return c.follower
 }

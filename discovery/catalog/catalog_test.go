@@ -11,9 +11,6 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
-
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // begin runs a catalog on an etcd of its own.
@@ -44,11 +41,12 @@ func TestListThenWatch(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client := etcdtest.Client(t, s.Endpoint())
-	fill(t, client, "web", 2*pageSize+1, func(id string) string { return record("web", id) })
+	const many = 2001
+	fill(t, client, "web", many, func(id string) string { return record("web", id) })
 	fill(t, client, "db", 3, func(id string) string { return record("DB", id) })
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
 	f.until("a view", func() bool { return f.snapshot() != nil })
-	if services, instances, _ := f.snapshot().Len(); services != 2 || instances != 2*pageSize+4 {
+	if services, instances, _ := f.snapshot().Len(); services != 2 || instances != many+3 {
 		t.Fatalf("the first view has %d services, %d instances", services, instances)
 	}
 	last := f.register("web", "zz")
@@ -71,55 +69,6 @@ func mustService(t *testing.T, s *discovery.Snapshot, name string) *discovery.Se
 		t.Fatalf("service %s is not known", name)
 	}
 	return service
-}
-
-// The pages of servers that cannot stream are one revision too.
-func TestPagesAreOfOneRevision(t *testing.T) {
-	t.Parallel()
-	s := etcdtest.Start(t)
-	client := etcdtest.Client(t, s.Endpoint())
-	const n = 2*pageSize + 500
-	fill(t, client, "web", n, func(id string) string { return record("web", id) })
-	from, to := keys.CatalogRange()
-	for name, read := range map[string]func(b *builder) (header, error){
-		"paged": func(b *builder) (header, error) {
-			return paged(t.Context(), client, from, b.add, []clientv3.OpOption{clientv3.WithRange(to)})
-		},
-		"streamed": func(b *builder) (header, error) {
-			return streamed(t.Context(), client, from, b.add, []clientv3.OpOption{clientv3.WithRange(to)})
-		},
-	} {
-		b := &builder{keys: keys, snapshot: discovery.EmptySnapshot()}
-		at, err := read(b)
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		got, err := client.Get(t.Context(), keys.Instance("web", "i000000"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b.size != n || at != headerOf(got.Header) {
-			t.Errorf("%s: %d keys at %+v, want %d at %+v", name, b.size, at, n, headerOf(got.Header))
-		}
-		fill(t, client, "web", 1, func(id string) string { return record("web", id) })
-	}
-	first := true
-	b := &builder{keys: keys, snapshot: discovery.EmptySnapshot()}
-	at, err := paged(t.Context(), client, from, func(page []*mvccpb.KeyValue) {
-		b.add(page)
-		if first { // what is written meanwhile is not in the list
-			fill(t, client, "web", n, func(id string) string { return record("web", id) })
-			first = false
-		}
-	}, []clientv3.OpOption{clientv3.WithRange(to)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key, revision := range b.finish(at.revision).Keys() {
-		if revision > at.revision {
-			t.Fatalf("%v of revision %d in a list at %d", key, revision, at.revision)
-		}
-	}
 }
 
 func TestOnlyThoseConcernedWake(t *testing.T) {

@@ -73,3 +73,8 @@ func TestNewLogForAnotherLife(t *testing.T) {
 		t.Error("a reader of this life does not go on")
 	}
 }
+
+func mustApply(revision int64) *discovery.Snapshot {
+	s, _, _ := discovery.EmptySnapshot().Apply(revision, nil)
+	return s
+}

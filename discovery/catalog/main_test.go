@@ -16,7 +16,6 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 )
@@ -211,9 +210,4 @@ func fill(t testing.TB, client *clientv3.Client, service string, n int, value fu
 			t.Fatal(err)
 		}
 	}
-}
-
-// progress is a watch's answer without events.
-func progress(cluster uint64, revision int64) []*pb.WatchResponse {
-	return []*pb.WatchResponse{{Header: &pb.ResponseHeader{ClusterId: cluster, Revision: revision}}}
 }

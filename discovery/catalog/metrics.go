@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"disc/discovery"
+	"disc/discovery/follow"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -12,8 +13,7 @@ import (
 type Metrics struct {
 	revision      prometheus.Gauge
 	events        prometheus.Counter
-	resyncs       prometheus.Counter
-	failures      prometheus.Counter
+	follow        *follow.Metrics
 	broken        prometheus.Gauge
 	brokenNow     atomic.Int64 // what the gauge shows
 	suspects      prometheus.Gauge
@@ -29,14 +29,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "disc_catalog_" + name, Help: help})
 	}
-	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "disc_catalog_" + name, Help: help})
-	}
 	m := &Metrics{
 		revision: gauge("revision", "Revision of etcd up to which the view is complete."),
-		events:   counter("events_total", "Changes received through the watch."),
-		resyncs:  counter("resyncs_total", "Comparisons with etcd after the first list."),
-		failures: counter("failures_total", "Lists and watches that failed."),
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "disc_catalog_events_total", Help: "Changes received through the watch."}),
+		follow:   follow.NewMetrics(r, "catalog"),
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
 		suspects: gauge("suspects", "Instances that vanished with many others and are kept."),
 		suspectsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -47,7 +44,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "disc_catalog_last_good_failures_total", Help: "Times that the last good view could not be saved or loaded."}, []string{"call"}),
 	}
 	if r != nil {
-		r.MustRegister(m.revision, m.events, m.resyncs, m.failures, m.broken, m.suspects, m.suspectsEnded, m.services, m.nodes, m.lastGood)
+		r.MustRegister(m.revision, m.events, m.broken, m.suspects, m.suspectsEnded, m.services, m.nodes, m.lastGood)
 	}
 	return m
 }

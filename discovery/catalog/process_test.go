@@ -95,7 +95,7 @@ func TestEtcdProcess(t *testing.T) {
 	}
 
 	link.Freeze()
-	fill(t, client, "db", fetchMost+200, func(id string) string { return record("db", id) })
+	fill(t, client, "db", many+200, func(id string) string { return record("db", id) })
 	if _, err := client.Compact(t.Context(), f.remove(keys.Instance("web", "after"))); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -184,23 +183,5 @@ func TestBurst(t *testing.T) {
 	}
 	if service := mustService(t, f.snapshot(), "web"); !service.Empty() {
 		t.Errorf("%d are left", len(service.Entries()))
-	}
-}
-
-// What waits is taken together.
-func TestDrain(t *testing.T) {
-	s := &stream{responses: make(chan *pb.WatchResponse, 64)}
-	for range 64 {
-		s.responses <- &pb.WatchResponse{}
-	}
-	if got := len(s.drain(&pb.WatchResponse{})); got != 64 {
-		t.Errorf("%d answers are taken at once, want 64", got)
-	}
-	if got := len(s.drain(&pb.WatchResponse{})); got != 2 {
-		t.Errorf("then %d, want 2", got)
-	}
-	close(s.responses)
-	if got := len(s.drain(&pb.WatchResponse{})); got != 1 {
-		t.Errorf("at the end %d, want 1", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/follow"
 
 	"go.etcd.io/etcd/server/v3/embed"
 )
@@ -48,6 +49,9 @@ func (f *fixture) changes() []string {
 	return all
 }
 
+// many keys are more than are read one by one.
+const many = 501
+
 // After a gap, what has changed is read and nothing else, and it makes the events that
 // the watch would have made.
 func TestGap(t *testing.T) {
@@ -56,7 +60,7 @@ func TestGap(t *testing.T) {
 		name    string
 		compact bool
 		more    int // further keys that change
-	}{{"short", false, 0}, {"compacted", true, 0}, {"long", false, fetchMost + 1}} {
+	}{{"short", false, 0}, {"compacted", true, 0}, {"long", false, many}} {
 		f, link := linked(t, Options{MakeEpoch: true})
 		fill(t, f.etcd, "web", 1200, func(id string) string { return record("web", id) })
 		f.put(keys.Instance("web", "junk"), "junk")
@@ -298,7 +302,7 @@ func TestFrozenEtcd(t *testing.T) {
 		}
 		return v.Stale
 	})
-	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+quiet+silence {
+	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+follow.DefaultQuiet+5*time.Second {
 		t.Errorf("age %v, %v after the freeze", v.Age, time.Since(frozen))
 	}
 	f.until("the watch to be given up", func() bool { return f.Health().Err != nil })
@@ -320,66 +324,13 @@ func TestQuietEtcd(t *testing.T) {
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
 	f.until("a view", func() bool { return f.snapshot() != nil })
 	all := f.Changed("")
-	for begun := time.Now(); f.state.Load().confirmed.Before(begun.Add(quiet + 1)); {
+	for begun := time.Now(); f.state.Load().confirmed.Before(begun.Add(follow.DefaultQuiet + 1)); {
 		confirmed := f.state.Load().confirmed
 		f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
 	}
 	if h := f.Health(); h.Resyncs != 0 || h.Err != nil || isClosed(all) {
 		t.Errorf("health %+v, woken %v", h, isClosed(all))
 	}
-}
-
-func TestStartedOver(t *testing.T) {
-	before := life{header{cluster: 1, term: 2, revision: 30}, "e"}
-	for _, test := range []struct {
-		now  life
-		want string
-	}{
-		{life{header{1, 2, 30}, "e"}, ""},
-		{life{header{1, 3, 31}, "e"}, ""},
-		{life{header{1, 2, 30}, "f"}, "the epoch is another"},
-		{life{header{1, 2, 30}, ""}, "the epoch is another"},
-		{life{header{9, 2, 30}, "e"}, "the cluster id is another"},
-		{life{header{1, 2, 29}, "e"}, "the revision went back"},
-		{life{header{1, 1, 31}, "e"}, "the term went back"},
-	} {
-		if got := test.now.startedOver(before); got != test.want {
-			t.Errorf("%+v: %q, want %q", test.now, got, test.want)
-		}
-	}
-}
-
-// The first answers of a member may be older than the list, for a moment.
-func TestLaggingMember(t *testing.T) {
-	c := New(nil, keys, Options{})
-	c.life.cluster = 1
-	c.publishAnew(mustApply(100), time.Now().Add(-time.Hour))
-	answer := func(revision int64) error { return c.take(progress(1, revision), time.Now()) }
-	if err := answer(90); err != nil || c.Health().Err == nil {
-		t.Fatalf("behind: %v, health %+v", err, c.Health())
-	}
-	if v, _ := c.View(); v.Age < time.Minute {
-		t.Error("a member that is behind confirms the view")
-	}
-	if err := answer(100); err != nil || c.Health().Err != nil {
-		t.Fatalf("caught up: %v, health %+v", err, c.Health())
-	}
-	if v, _ := c.View(); v.Age > time.Minute {
-		t.Error("the view is not confirmed")
-	}
-	answer(90)
-	c.behind = c.behind.Add(-silence - 1)
-	if err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
-		t.Errorf("behind for long: %v", err)
-	}
-	if err := c.take(progress(2, 100), time.Now()); err == nil || !strings.Contains(err.Error(), "another etcd") {
-		t.Errorf("another cluster: %v", err)
-	}
-}
-
-func mustApply(revision int64) *discovery.Snapshot {
-	s, _, _ := discovery.EmptySnapshot().Apply(revision, nil)
-	return s
 }
 
 // Two members, one of which hangs: the catalog finds the other.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/follow"
 )
 
 // Guard are the settings of the mass-loss guard. It keeps instances that vanish with
@@ -45,22 +46,6 @@ func newSuspects(o Guard, log *slog.Logger, metrics *Metrics) *suspects {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	return &suspects{guard: newGuard(o.TTL, o.pause), ttl: o.TTL, timer: timer, prober: newProber(o.Probe), log: log, metrics: metrics}
-}
-
-// due is when to judge; nil, as is failed, without a guard.
-func (g *suspects) due() <-chan time.Time {
-	if g == nil {
-		return nil
-	}
-	return g.timer.C
-}
-
-// failed brings the suspects that did not answer a probe.
-func (g *suspects) failed() <-chan instance {
-	if g == nil {
-		return nil
-	}
-	return g.prober.failed
 }
 
 // before marks the deletions among changes, so that the view holds those that died.
@@ -161,6 +146,21 @@ func (c *Catalog) judge() {
 		g.timer.Reset(max(0, at.Sub(now)))
 	}
 	g.tell(next)
+}
+
+// judgeSuspects decides over what is kept when that is due, until ctx ends. While etcd
+// is away nothing is dropped.
+func (c *Catalog) judgeSuspects(ctx context.Context, follower *follow.Follower) {
+	for {
+		select {
+		case <-c.suspects.timer.C:
+			follower.Do(ctx, c.judge)
+		case i := <-c.suspects.prober.failed:
+			follower.Do(ctx, func() { c.condemn(i) })
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // condemn drops a suspect that did not answer.

@@ -1,0 +1,145 @@
+package follow
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"disc/discovery"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// DefaultQuiet is how long a watch may bring nothing before etcd is asked whether there
+// is something.
+const DefaultQuiet = 2 * time.Second
+
+// Options are a follower's settings.
+type Options struct {
+	// Ranges are followed from the start. They must not overlap.
+	Ranges []Range
+	// Epoch is the key of the random id that tells one life of an etcd from the next.
+	// It is read before a resumed watch is trusted.
+	Epoch string
+	// MakeEpoch has the key written where there is none; for agents.
+	MakeEpoch bool
+	// Last is up to where the mirror came in an earlier run, if it was kept. Such a
+	// mirror is replaced, and told whether that etcd is no more.
+	Last Last
+	// Quiet is asked how long the watch may bring nothing; default [DefaultQuiet].
+	Quiet func() time.Duration
+	// Trouble is told why the mirror is not being confirmed; nil: it is again.
+	Trouble func(error)
+	Logger  *slog.Logger // default: discard
+	Metrics *Metrics     // default: none
+}
+
+// Last is a place in the life of an etcd.
+type Last struct {
+	Epoch    string
+	Revision int64
+}
+
+// Follower keeps a mirror equal to etcd. See the package's documentation.
+type Follower struct {
+	client  *clientv3.Client
+	mirror  Mirror
+	options Options
+	log     *slog.Logger
+	do      chan func()
+
+	// What follows belongs to Run.
+	life      life  // of etcd, up to the newest revision that was told
+	asked     int64 // revision at which the epoch was read
+	ranges    []*followed
+	watches   map[int64]*followed // on the present stream, by their ids
+	confirmed time.Time           // when etcd last was known to have nothing newer
+	behind    time.Time           // since when the watched member is behind the mirror; zero: it is not
+
+	mu     sync.Mutex
+	health Health
+}
+
+// followed is a range, and up to where the mirror has it.
+type followed struct {
+	Range
+	revision int64 // 0: it was never listed
+}
+
+// Health is how a follower is.
+type Health struct {
+	Synced  bool  // the mirror was equal to etcd once
+	Resyncs int   // comparisons with etcd after the first list
+	Err     error // why the mirror is not being confirmed; nil: it is
+}
+
+// New returns a follower. It does nothing until Run.
+func New(client *clientv3.Client, mirror Mirror, o Options) *Follower {
+	if o.Quiet == nil {
+		o.Quiet = func() time.Duration { return DefaultQuiet }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	f := &Follower{client: client, mirror: mirror, options: o, log: o.Logger, do: make(chan func())}
+	f.options.Metrics = cmp.Or(o.Metrics, NewMetrics(nil, "follow"))
+	f.life = life{Head: Head{Revision: o.Last.Revision}, epoch: o.Last.Epoch}
+	for _, r := range o.Ranges {
+		f.ranges = append(f.ranges, &followed{Range: r})
+	}
+	return f
+}
+
+// Health returns how the follower is.
+func (f *Follower) Health() Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.health
+}
+
+// Do has a function called between two calls of the mirror's methods, while that is in
+// step with etcd, and returns when it was: for what a mirror does by itself but must not
+// do while etcd is away. It fails when ctx ends before.
+func (f *Follower) Do(ctx context.Context, what func()) error {
+	done := make(chan struct{})
+	select {
+	case f.do <- func() { defer close(done); what() }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Run keeps the mirror equal to etcd until ctx ends, and returns nil then.
+func (f *Follower) Run(ctx context.Context) error {
+	var retry discovery.Backoff
+	for ctx.Err() == nil {
+		err := f.follow(ctx, retry.Reset)
+		if ctx.Err() != nil {
+			return nil
+		}
+		f.setTrouble(err)
+		f.options.Metrics.failures.Inc()
+		if retry.Failed() {
+			f.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
+		}
+		if retry.Failures() > 1 { // the first time at once
+			if retry.Wait(ctx) != nil {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func (f *Follower) setTrouble(err error) {
+	f.mu.Lock()
+	f.health.Err = err
+	f.mu.Unlock()
+	if f.options.Trouble != nil {
+		f.options.Trouble(err)
+	}
+}

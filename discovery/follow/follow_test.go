@@ -1,0 +1,180 @@
+package follow
+
+import (
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/discovery/devetcd/etcdtest"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// The pages of servers that cannot stream are one revision too.
+func TestPagesAreOfOneRevision(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	const n = 2*pageSize + 500
+	fill(t, client, "/a/", n)
+	of := []clientv3.OpOption{clientv3.WithRange("/a0")}
+	for name, read := range map[string]func(each func([]*mvccpb.KeyValue)) (Head, error){
+		"paged": func(each func([]*mvccpb.KeyValue)) (Head, error) {
+			return paged(t.Context(), client, "/a/", each, of)
+		},
+		"streamed": func(each func([]*mvccpb.KeyValue)) (Head, error) {
+			return streamed(t.Context(), client, "/a/", each, of)
+		},
+	} {
+		size, highest := 0, int64(0)
+		at, err := read(func(page []*mvccpb.KeyValue) {
+			if size == 0 { // what is written meanwhile is not in the list
+				put(t, client, "/a/zz", name)
+			}
+			size += len(page)
+			for _, kv := range page {
+				highest = max(highest, kv.ModRevision)
+			}
+		})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if _, err := client.Delete(t.Context(), "/a/zz"); err != nil {
+			t.Fatal(err)
+		}
+		if size != n || highest > at.Revision || at.Revision == 0 || at.Cluster == 0 || at.Term == 0 {
+			t.Errorf("%s: %d keys up to revision %d at %+v, want %d", name, size, highest, at, n)
+		}
+	}
+}
+
+// Several ranges are followed at once, before and after a gap, and what lies between
+// them is not.
+func TestRanges(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, link := etcdtest.Client(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
+	put(t, client, "/a/1", "one")
+	put(t, client, "/b/1", "other")
+	m := newRecord()
+	f := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")}, MakeEpoch: true})
+	holds := func(want map[string]string) {
+		t.Helper()
+		until(t, "the mirror to be right", func() bool { return maps.Equal(m.holds(), want) })
+	}
+	holds(map[string]string{"/a/1": "one"})
+	put(t, client, "/c/1", "three")
+	put(t, client, "/a/2", "two")
+	holds(map[string]string{"/a/1": "one", "/a/2": "two", "/c/1": "three"})
+
+	link.Freeze()
+	put(t, client, "/a/1", "anew")
+	if _, err := client.Delete(t.Context(), "/c/1"); err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	link.Mend()
+	holds(map[string]string{"/a/1": "anew", "/a/2": "two"})
+	last := put(t, client, "/c/2", "four")
+	holds(map[string]string{"/a/1": "anew", "/a/2": "two", "/c/2": "four"})
+	if h := f.Health(); h.Err != nil || h.Resyncs == 0 || m.replaced != 2 || m.last.Revision != last {
+		t.Errorf("health %+v, %d ranges replaced, at revision %d of %d", h, m.replaced, m.last.Revision, last)
+	}
+	told := map[int64]string{}
+	for _, e := range m.events {
+		if before, ok := told[e.Kv.ModRevision]; ok {
+			t.Errorf("revision %d told twice: %s and %s", e.Kv.ModRevision, before, e.Kv.Key)
+		}
+		told[e.Kv.ModRevision] = string(e.Kv.Key)
+	}
+	called := false
+	if err := f.Do(t.Context(), func() { called = true }); err != nil || !called {
+		t.Errorf("called %v, %v", called, err)
+	}
+}
+
+// The mirror is confirmed again and again while nothing happens, even one of nothing.
+func TestConfirmed(t *testing.T) {
+	s := etcdtest.Start(t)
+	m := newRecord()
+	f := run(t, s.Endpoint(), m, Options{Quiet: func() time.Duration { return 10 * time.Millisecond }})
+	for begun := time.Now(); ; {
+		m.mu.Lock()
+		confirmed := m.last.Confirmed
+		m.mu.Unlock()
+		if confirmed.After(begun) {
+			break
+		}
+		until(t, "an update", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.last.Confirmed.After(confirmed)
+		})
+	}
+	if h := f.Health(); h.Err != nil || h.Resyncs > 0 {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestStartedOver(t *testing.T) {
+	before := life{Head{Cluster: 1, Term: 2, Revision: 30}, "e"}
+	for _, test := range []struct {
+		now  life
+		want string
+	}{
+		{life{Head{1, 2, 30}, "e"}, ""},
+		{life{Head{1, 3, 31}, "e"}, ""},
+		{life{Head{1, 2, 30}, "f"}, "the epoch is another"},
+		{life{Head{1, 2, 30}, ""}, "the epoch is another"},
+		{life{Head{9, 2, 30}, "e"}, "the cluster id is another"},
+		{life{Head{1, 2, 29}, "e"}, "the revision went back"},
+		{life{Head{1, 1, 31}, "e"}, "the term went back"},
+	} {
+		if got := test.now.startedOver(before); got != test.want {
+			t.Errorf("%+v: %q, want %q", test.now, got, test.want)
+		}
+	}
+	earlier := life{Head{Revision: 30}, "e"}
+	if why := (life{Head{1, 1, 31}, "e"}).startedOver(earlier); why != "" {
+		t.Errorf("after a restart: %q", why)
+	}
+}
+
+// The first answers of a member may be older than the list, for a moment.
+func TestLaggingMember(t *testing.T) {
+	f := New(nil, newRecord(), Options{})
+	f.life = life{Head: Head{Cluster: 1, Revision: 100}}
+	answer := func(revision int64) (bool, error) { return f.take(progress(1, revision), time.Now()) }
+	if confirmed, err := answer(90); err != nil || confirmed || f.Health().Err == nil {
+		t.Fatalf("behind: confirmed %v, %v, health %+v", confirmed, err, f.Health())
+	}
+	if confirmed, err := answer(100); err != nil || !confirmed || f.Health().Err != nil {
+		t.Fatalf("caught up: confirmed %v, %v, health %+v", confirmed, err, f.Health())
+	}
+	answer(90)
+	f.behind = f.behind.Add(-silence - 1)
+	if _, err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
+		t.Errorf("behind for long: %v", err)
+	}
+	if _, err := f.take(progress(2, 100), time.Now()); err == nil || !strings.Contains(err.Error(), "another etcd") {
+		t.Errorf("another cluster: %v", err)
+	}
+}
+
+// What waits is taken together.
+func TestDrain(t *testing.T) {
+	s := &stream{responses: make(chan *pb.WatchResponse, 64)}
+	for range 64 {
+		s.responses <- &pb.WatchResponse{}
+	}
+	if got := len(s.drain(&pb.WatchResponse{})); got != 64 {
+		t.Errorf("%d answers are taken at once, want 64", got)
+	}
+	if got := len(s.drain(&pb.WatchResponse{})); got != 2 {
+		t.Errorf("then %d, want 2", got)
+	}
+	close(s.responses)
+	if got := len(s.drain(&pb.WatchResponse{})); got != 1 {
+		t.Errorf("at the end %d, want 1", got)
+	}
+}

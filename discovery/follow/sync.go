@@ -1,0 +1,178 @@
+package follow
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Bounds of reading what changed after a gap.
+const (
+	fetchMost  = 500 // keys that are read one by one; beyond, the range is listed
+	fetchBatch = 100 // keys of one transaction; etcd takes at most 128
+)
+
+// follow makes the mirror equal to etcd and then follows the watch until that ends,
+// with the reason. It calls steady when the watch has proved to work.
+func (f *Follower) follow(ctx context.Context, steady func()) error {
+	if err := f.sync(ctx); err != nil {
+		return err
+	}
+	return f.watch(ctx, steady)
+}
+
+// sync makes the mirror equal to what etcd holds.
+func (f *Follower) sync(ctx context.Context) error {
+	started := time.Now()
+	now, err := f.ask(ctx)
+	if err != nil {
+		return err
+	}
+	why := now.startedOver(f.life)
+	if why != "" {
+		f.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
+			"why", why, "epoch", now.epoch, "epoch_before", f.life.epoch)
+	}
+	changes, asked := 0, now.Revision
+	for _, r := range f.ranges {
+		n, err := f.syncRange(ctx, r, now, why != "")
+		if err != nil {
+			return err
+		}
+		changes += n
+	}
+	for _, r := range f.ranges {
+		now.Revision = max(now.Revision, r.revision)
+	}
+	f.life, f.asked, f.confirmed, f.behind = now, asked, started, time.Time{}
+	f.synced()
+	f.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
+	return nil
+}
+
+func (f *Follower) synced() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.health.Synced {
+		f.health.Resyncs++
+		f.options.Metrics.resyncs.Inc()
+	}
+	f.health.Synced = true
+}
+
+// syncRange makes the mirror equal to what etcd holds of a range. It returns how many
+// keys it has told of.
+func (f *Follower) syncRange(ctx context.Context, r *followed, now life, over bool) (int, error) {
+	var told int
+	var at Head
+	var err error
+	if over || r.revision == 0 {
+		r.revision = 0 // whatever comes of it: nothing is known that can be trusted
+		told, at, err = f.replace(ctx, r.Range, now, over)
+	} else {
+		told, at, err = f.catchUp(ctx, r.Range, now)
+	}
+	if err == nil {
+		r.revision = at.Revision
+	}
+	return told, err
+}
+
+// replace has the mirror take a range anew.
+func (f *Follower) replace(ctx context.Context, r Range, now life, over bool) (int, Head, error) {
+	l := &Listing{Range: r, Epoch: now.epoch, Over: over, Started: time.Now()}
+	l.read = func(each func([]*mvccpb.KeyValue)) (Head, error) {
+		at, err := List(ctx, f.client, r, each)
+		return at, cmp.Or(err, now.same(at))
+	}
+	err := f.mirror.Replace(l)
+	return l.size, l.at, err
+}
+
+// catchUp tells what has changed in a range of the same life: a key whose revision is
+// the same is the same.
+func (f *Follower) catchUp(ctx context.Context, r Range, now life) (int, Head, error) {
+	started := time.Now()
+	known := maps.Collect(f.mirror.Known(r))
+	changed, at, err := f.listChanged(ctx, r, known)
+	if err = cmp.Or(err, now.same(at)); err != nil {
+		return 0, at, err
+	}
+	events, err := f.readChanged(ctx, r, at.Revision, changed)
+	if err != nil {
+		return 0, at, err
+	}
+	for key := range known { // what is left was not listed
+		events = append(events, &clientv3.Event{Type: clientv3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: at.Revision}})
+	}
+	slices.SortFunc(events, func(a, b *clientv3.Event) int {
+		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
+	})
+	f.mirror.Apply(Update{Events: events, Revision: at.Revision, Confirmed: started, Epoch: now.epoch})
+	return len(events), at, nil
+}
+
+// listChanged lists the keys without their values, takes those that are there out of
+// known, and returns those whose revision is another than known.
+func (f *Follower) listChanged(ctx context.Context, r Range, known map[string]int64) ([]string, Head, error) {
+	var changed []string
+	at, err := List(ctx, f.client, r, func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			if known[string(kv.Key)] != kv.ModRevision {
+				changed = append(changed, string(kv.Key))
+			}
+			delete(known, string(kv.Key))
+		}
+	}, clientv3.WithKeysOnly())
+	return changed, at, err
+}
+
+// readChanged reads the named keys at a revision: one by one or, if they are many, by
+// listing their range.
+func (f *Follower) readChanged(ctx context.Context, r Range, revision int64, names []string) ([]*clientv3.Event, error) {
+	if len(names) <= fetchMost {
+		return f.fetch(ctx, revision, names)
+	}
+	wanted := make(map[string]bool, len(names))
+	for _, name := range names {
+		wanted[name] = true
+	}
+	var events []*clientv3.Event
+	_, err := List(ctx, f.client, r, func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			if wanted[string(kv.Key)] {
+				events = append(events, &clientv3.Event{Kv: kv})
+			}
+		}
+	}, clientv3.WithRev(revision))
+	return events, err
+}
+
+// fetch reads some keys at a revision.
+func (f *Follower) fetch(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
+	var events []*clientv3.Event
+	for batch := range slices.Chunk(names, fetchBatch) {
+		ops := make([]clientv3.Op, len(batch))
+		for n, name := range batch {
+			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))
+		}
+		ctx, cancel := context.WithTimeout(ctx, pageTime)
+		txn, err := f.client.Txn(ctx).Then(ops...).Commit()
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("read %d changed keys: %w", len(batch), err)
+		}
+		for _, r := range txn.Responses {
+			for _, kv := range r.GetResponseRange().GetKvs() {
+				events = append(events, &clientv3.Event{Kv: kv})
+			}
+		}
+	}
+	return events, nil
+}

@@ -1,0 +1,183 @@
+package follow
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// silence is how long etcd may take to answer a watch before that is given up.
+const silence = 5 * time.Second
+
+// The ids of watches on a stream: one of the epoch, then one of each range. etcd answers
+// for all of them at once with allWatches.
+const (
+	allWatches = -1
+	epochWatch = 1
+)
+
+// watch follows the changes after the mirror until the stream ends, with the reason.
+func (f *Follower) watch(ctx context.Context, steady func()) error {
+	s, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		s.receive()
+	}()
+	defer s.close(received)
+	if err := f.watchAll(s); err != nil {
+		return err
+	}
+	return f.consume(ctx, s, steady)
+}
+
+// watchAll starts the watches. With that of the epoch there is always one, which can
+// tell of progress.
+func (f *Follower) watchAll(s *stream) error {
+	f.watches = map[int64]*followed{}
+	err := s.watch(epochWatch, Range{From: f.options.Epoch}, f.asked)
+	for n, r := range f.ranges {
+		id := int64(epochWatch + 1 + n)
+		f.watches[id] = r
+		err = cmp.Or(err, s.watch(id, r.Range, r.revision))
+	}
+	return err
+}
+
+// consume takes what the stream brings until it ends, or falls silent.
+func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error {
+	asked, waiting := time.Now(), true // since when an answer is waited for
+	look := time.NewTimer(silence)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r, ok := <-s.responses:
+			if !ok {
+				return watchEnded(s.err)
+			}
+			confirmed, err := f.take(s.drain(r), asked)
+			if err != nil {
+				return err
+			}
+			if !r.Created {
+				steady()
+			}
+			if confirmed || waiting {
+				look.Reset(f.options.Quiet())
+				waiting = false
+			}
+		case what := <-f.do:
+			what()
+		case <-look.C:
+			if waiting && time.Since(asked) >= silence {
+				return fmt.Errorf("etcd has not answered the watch for %v", silence)
+			}
+			if !waiting {
+				asked, waiting = time.Now(), true
+			}
+			if err := s.askProgress(); err != nil {
+				return err
+			}
+			// Asked while a watch has something to tell, etcd does not answer.
+			look.Reset(min(f.options.Quiet(), silence-time.Since(asked)))
+		}
+	}
+}
+
+// take tells the mirror what responses bring, and reports whether they confirm that it
+// is current. asked is when etcd was asked for progress.
+func (f *Follower) take(responses []*pb.WatchResponse, asked time.Time) (confirmed bool, err error) {
+	var events []*clientv3.Event
+	for _, r := range responses {
+		if err := f.check(r); err != nil {
+			return false, err
+		}
+		news, err := f.news(r)
+		if err != nil {
+			return false, err
+		}
+		events = append(events, news...)
+		// One for all of the watches comes when none of them has anything to tell.
+		confirmed = confirmed || r.WatchId == allWatches
+	}
+	if len(events) == 0 && !f.behind.IsZero() {
+		f.setTrouble(errors.New("the member of etcd that is watched lags behind the others"))
+		return false, nil
+	}
+	f.setTrouble(nil)
+	if len(events) > 0 && len(f.ranges) == 1 {
+		confirmed, asked = true, time.Now() // nothing else is followed that could lag behind
+	}
+	if confirmed && asked.After(f.confirmed) {
+		f.confirmed = asked
+	}
+	if len(events) > 0 || confirmed {
+		f.tell(events)
+	}
+	return confirmed, nil
+}
+
+// tell has the mirror apply events.
+func (f *Follower) tell(events []*clientv3.Event) {
+	slices.SortStableFunc(events, func(a, b *clientv3.Event) int { return cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision) })
+	if len(events) > 0 {
+		// The revision of an answer without events is not taken over: etcd before 3.4.25
+		// could send one ahead of events (etcd-io/etcd#15220).
+		f.life.Revision = max(f.life.Revision, events[len(events)-1].Kv.ModRevision)
+	}
+	f.mirror.Apply(Update{Events: events, Revision: f.life.Revision, Confirmed: f.confirmed, Epoch: f.life.epoch})
+}
+
+// news returns the events of a response that the mirror does not have. The first answer
+// of a watch has what the list had.
+func (f *Follower) news(r *pb.WatchResponse) ([]*clientv3.Event, error) {
+	of, ok := f.watches[r.WatchId]
+	var events []*clientv3.Event
+	for _, e := range r.Events {
+		switch {
+		case r.WatchId == epochWatch && string(e.Kv.Value) != f.life.epoch:
+			return nil, errors.New("watch: the epoch of etcd has changed")
+		case ok && e.Kv.ModRevision > of.revision:
+			events = append(events, (*clientv3.Event)(e))
+		}
+	}
+	if len(events) > 0 {
+		of.revision = events[len(events)-1].Kv.ModRevision
+	}
+	return events, nil
+}
+
+// check returns why a response cannot be trusted. A member that lags behind the list
+// is given a moment; longer, its etcd has lost what the list showed.
+func (f *Follower) check(r *pb.WatchResponse) error {
+	reached := f.life.Revision
+	if of, ok := f.watches[r.WatchId]; ok {
+		reached = of.revision
+	}
+	switch at := r.Header.GetRevision(); {
+	case r.Canceled && r.CompactRevision != 0:
+		return fmt.Errorf("watch: revision %d is compacted", reached+1)
+	case r.Canceled:
+		return fmt.Errorf("watch: etcd canceled it: %s", r.CancelReason)
+	case r.Header.GetClusterId() != f.life.Cluster:
+		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", f.life.Cluster, r.Header.GetClusterId())
+	case at >= reached:
+		f.behind = time.Time{}
+	case f.behind.IsZero():
+		f.behind = time.Now()
+	case time.Since(f.behind) > silence:
+		return fmt.Errorf("watch: etcd's revision went back from %d to %d: it was wiped or restored", reached, at)
+	}
+	return nil
+}
