@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// connections is how many clients ask at once.
+const connections = 32
+
+const lookupPath = "/v1/lookup/web"
+
+func httpRows() []row {
+	return []row{{
+		name:    "http",
+		about:   fmt.Sprintf("GET %s of 10 instances, %d connections, wrk", lookupPath, connections),
+		against: "bare net/http",
+		needs:   []string{"wrk"},
+		figures: []figure{{"lookups", "/s", atLeast(0.9)}, {"CPU a lookup", "µs", bound{}}},
+		start:   startHTTP,
+	}, {
+		name:    "http-rate",
+		about:   fmt.Sprintf("the same at %d a second, over %d connections", fixedRate, connections),
+		against: "bare net/http",
+		figures: []figure{{"p50", "µs", bound{}}, {"p99", "µs", bound{}}},
+		start:   startHTTPRate,
+	}, {
+		name:    "http-redis",
+		about:   fmt.Sprintf("the same lookup with wrk, and GET of as many bytes with redis-benchmark, %d connections each", connections),
+		against: "Redis GET",
+		needs:   []string{"wrk", "redis-server", "redis-benchmark"},
+		figures: []figure{{"lookups", "/s", bound{}}, {"CPU a lookup", "µs", bound{}}},
+		start:   startHTTPRedis,
+	}, {
+		name:    "unix",
+		about:   fmt.Sprintf("the same over the Unix socket, %d connections, from here", connections),
+		against: "bare net/http",
+		figures: []figure{{"lookups", "/s", atLeast(0.9)}, {"CPU a lookup", "µs", bound{}}},
+		start:   startUnix,
+	}, {
+		name:    "unix-redis",
+		about:   fmt.Sprintf("the same over the Unix socket, and GET of as many bytes, %d connections each, from here", connections),
+		against: "Redis GET",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"lookups", "/s", bound{}}, {"CPU a lookup", "µs", bound{}}},
+		start:   startUnixRedis,
+	}}
+}
+
+// fixedRate is what the latency is measured at, in questions a second: well below what
+// either side can answer on one core.
+const fixedRate = 5000
+
+// answer is what is asked for over HTTP: what the bare handler answers.
+type answer struct {
+	Header http.Header
+	Body   []byte
+}
+
+// fetch reads an answer; a status other than 200 is an error.
+func fetch(address, path string) (answer, error) {
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, body)
+	}
+	resp.Header.Del("Date") // net/http adds it
+	return answer{resp.Header, body}, err
+}
+
+// runBareHTTP answers everything with the answer that it is told on its input, over
+// TCP and over a Unix socket at the path of its first argument.
+func runBareHTTP(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	var a answer
+	if err := json.NewDecoder(in).Decode(&a); err != nil {
+		return err
+	}
+	socket, err := net.Listen("unix", args[0])
+	if err != nil {
+		return err
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		for name, value := range a.Header {
+			h[name] = value
+		}
+		w.Write(a.Body)
+	})}
+	go s.Serve(socket)
+	fmt.Fprintln(out, ready+tcp.Addr().String())
+	context.AfterFunc(ctx, func() { s.Close() })
+	s.Serve(tcp)
+	return nil
+}
+
+// bareHTTP starts a bare handler that answers as an agent does.
+func (s *stage) bareHTTP(a *agent) (*agent, error) {
+	answer, err := fetch(a.http, lookupPath)
+	if err != nil {
+		return nil, err
+	}
+	input, err := s.input("answer", answer)
+	if err != nil {
+		return nil, err
+	}
+	bare := &agent{socket: filepath.Join(s.dir, "bare.sock")}
+	bare.process, bare.http, err = s.start("http", input, bare.socket)
+	return bare, err
+}
+
+// bareBeside starts an agent that knows 10 instances, and a bare handler.
+func bareBeside(ctx context.Context, s *stage) (a, bare *agent, err error) {
+	if _, a, err = s.fleet(ctx, 10); err != nil {
+		return nil, nil, err
+	}
+	bare, err = s.bareHTTP(a)
+	return a, bare, err
+}
+
+// redisBeside starts an agent that knows 10 instances, and a Redis that has its answer
+// under lookupPath.
+func redisBeside(ctx context.Context, s *stage) (*agent, *redis, error) {
+	_, a, err := s.fleet(ctx, 10)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := s.redis()
+	if err != nil {
+		return nil, nil, err
+	}
+	answer, err := fetch(a.http, lookupPath)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = r.conn.do("SET", lookupPath, string(answer.Body))
+	return a, r, err
+}
+
+// wrkSide loads an agent, or what stands for one, over TCP.
+func (s *stage) wrkSide(a *agent) side {
+	return func(ctx context.Context) ([]float64, error) {
+		return costed(a.pid(), func() (load, error) { return wrk(ctx, s.window, "http://"+a.http+lookupPath) })
+	}
+}
+
+// unixSide loads a process over a Unix socket.
+func (s *stage) unixSide(pid int, socket string, over func(net.Conn) asker) side {
+	return func(ctx context.Context) ([]float64, error) {
+		return costed(pid, func() (load, error) { return closedLoop(ctx, s.window, dialer{"unix", socket}, over) })
+	}
+}
+
+// rateSide asks an agent, or what stands for one, at the fixed rate.
+func (s *stage) rateSide(a *agent) side {
+	return func(ctx context.Context) ([]float64, error) {
+		p50, p99, err := openLoop(ctx, s.window, fixedRate, dialer{"tcp", a.http}, lookupOver)
+		return []float64{micros(p50), micros(p99)}, err
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+func startHTTP(ctx context.Context, s *stage) (pair, error) {
+	a, bare, err := bareBeside(ctx, s)
+	if err != nil {
+		return pair{}, err
+	}
+	return pair{s.wrkSide(a), s.wrkSide(bare)}, nil
+}
+
+func startHTTPRate(ctx context.Context, s *stage) (pair, error) {
+	a, bare, err := bareBeside(ctx, s)
+	if err != nil {
+		return pair{}, err
+	}
+	return pair{s.rateSide(a), s.rateSide(bare)}, nil
+}
+
+func startHTTPRedis(ctx context.Context, s *stage) (pair, error) {
+	a, r, err := redisBeside(ctx, s)
+	if err != nil {
+		return pair{}, err
+	}
+	return pair{s.wrkSide(a), func(ctx context.Context) ([]float64, error) {
+		return costed(r.pid(), func() (load, error) { return r.getRate(ctx, s.window, lookupPath) })
+	}}, nil
+}
+
+func startUnix(ctx context.Context, s *stage) (pair, error) {
+	a, bare, err := bareBeside(ctx, s)
+	if err != nil {
+		return pair{}, err
+	}
+	return pair{s.unixSide(a.pid(), a.socket, lookupOver), s.unixSide(bare.pid(), bare.socket, lookupOver)}, nil
+}
+
+func startUnixRedis(ctx context.Context, s *stage) (pair, error) {
+	a, r, err := redisBeside(ctx, s)
+	if err != nil {
+		return pair{}, err
+	}
+	return pair{s.unixSide(a.pid(), a.socket, lookupOver), s.unixSide(r.pid(), r.socket, getOver(lookupPath))}, nil
+}
+
+// load is what a load generator has found.
+type load struct {
+	rate     float64 // answers a second
+	requests float64
+}
+
+// costed returns the rate of a load, and the CPU time of a process for each of its
+// requests in microseconds.
+func costed(pid int, generate func() (load, error)) ([]float64, error) {
+	before, err := cpuTime(pid)
+	if err != nil {
+		return nil, err
+	}
+	l, err := generate()
+	if err != nil {
+		return nil, err
+	}
+	after, err := cpuTime(pid)
+	return []float64{l.rate, float64((after - before).Microseconds()) / l.requests}, err
+}
+
+var (
+	wrkRate     = regexp.MustCompile(`Requests/sec:\s*([0-9.]+)`)
+	wrkRequests = regexp.MustCompile(`(\d+) requests in`)
+	wrkFailed   = regexp.MustCompile(`Non-2xx.*|Socket errors.*`)
+)
+
+// wrk loads a URL for a time, which it counts in whole seconds.
+func wrk(ctx context.Context, d time.Duration, url string) (load, error) {
+	seconds := max(1, int(d.Seconds()))
+	out, err := exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", seconds), url).CombinedOutput()
+	if err != nil {
+		return load{}, fmt.Errorf("wrk %s: %w: %s", url, err, out)
+	}
+	if failed := wrkFailed.Find(out); failed != nil {
+		return load{}, fmt.Errorf("wrk %s: %s", url, failed)
+	}
+	var l load
+	if l.rate, err = found(wrkRate, out); err != nil {
+		return load{}, err
+	}
+	l.requests, err = found(wrkRequests, out)
+	return l, err
+}
+
+// found returns the number that a pattern finds in what a program has written.
+func found(pattern *regexp.Regexp, out []byte) (float64, error) {
+	match := pattern.FindSubmatch(out)
+	if match == nil {
+		return 0, fmt.Errorf("no %q in this:\n%s", pattern, out)
+	}
+	return strconv.ParseFloat(string(match[1]), 64)
+}

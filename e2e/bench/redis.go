@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// redis is a running Redis.
+type redis struct {
+	*process
+	socket string
+	port   string
+	conn   *redisConn
+}
+
+// redis starts a Redis that keeps nothing on disk.
+func (s *stage) redis() (*redis, error) {
+	r := &redis{socket: filepath.Join(s.dir, "redis.sock")}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // Redis cannot choose a free port itself
+	if err != nil {
+		return nil, err
+	}
+	_, r.port, _ = net.SplitHostPort(l.Addr().String())
+	l.Close()
+	r.process, err = s.run(exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1",
+		"--unixsocket", r.socket, "--save", "", "--appendonly", "no", "--dir", s.dir), nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.await("The server is now ready to accept connections at"); err != nil {
+		return nil, err
+	}
+	conn, err := net.Dial("tcp", "127.0.0.1:"+r.port)
+	if err != nil {
+		return nil, err
+	}
+	s.onClose(func() { conn.Close() })
+	r.conn = newRedisConn(conn)
+	return r, nil
+}
+
+// redisConn speaks RESP, Redis's protocol, as far as the rows need it.
+type redisConn struct {
+	conn net.Conn
+	in   *bufio.Reader
+	out  []byte
+}
+
+func newRedisConn(c net.Conn) *redisConn {
+	return &redisConn{conn: c, in: bufio.NewReaderSize(c, 1<<20)}
+}
+
+// do sends a command and reads its answer; what it says is thrown away but for the
+// size: the elements of an array, the bytes of a string, else the number.
+func (c *redisConn) do(args ...string) (int, error) {
+	b := fmt.Appendf(c.out[:0], "*%d\r\n", len(args))
+	for _, arg := range args {
+		b = append(strconv.AppendInt(append(b, '$'), int64(len(arg)), 10), "\r\n"...)
+		b = append(append(b, arg...), "\r\n"...)
+	}
+	c.out = b
+	if _, err := c.conn.Write(b); err != nil {
+		return 0, err
+	}
+	return c.read()
+}
+
+func (c *redisConn) read() (int, error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	kind, text := line[0], string(line[1:len(line)-2])
+	switch kind {
+	case '+':
+		return 0, nil
+	case '-':
+		return 0, fmt.Errorf("redis: %s", text)
+	}
+	n, err := strconv.Atoi(text)
+	switch {
+	case err != nil || n < 0:
+		return n, err
+	case kind == '$':
+		_, err = c.in.Discard(n + 2)
+	case kind == '*':
+		for i := 0; i < n && err == nil; i++ {
+			_, err = c.read()
+		}
+	}
+	return n, err
+}
+
+var redisRate = regexp.MustCompile(`([0-9.]+) requests per second`)
+
+// getRate loads Redis with GET of a key.
+func (r *redis) getRate(ctx context.Context, d time.Duration, key string, more ...string) (load, error) {
+	requests := max(10_000, int(d.Seconds()*redisGuess))
+	args := append([]string{"-q", "-c", strconv.Itoa(connections), "-n", strconv.Itoa(requests), "-h", "127.0.0.1", "-p", r.port}, more...)
+	out, err := exec.CommandContext(ctx, "redis-benchmark", append(args, "GET", key)...).CombinedOutput()
+	if err != nil {
+		return load{}, fmt.Errorf("redis-benchmark: %w: %s", err, out)
+	}
+	l := load{requests: float64(requests)}
+	l.rate, err = found(redisRate, out)
+	return l, err
+}
+
+// redisGuess is about how many requests a second Redis answers here; redis-benchmark is
+// told a number of requests, not a time.
+const redisGuess = 70_000

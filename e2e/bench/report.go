@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// report is what a run has found.
+type report struct {
+	Machine machine  `json:"machine"`
+	Rounds  int      `json:"rounds"`
+	Results []result `json:"results"`
+}
+
+// result is one figure of a row: a number of each side for each round.
+type result struct {
+	Row     string    `json:"row"`
+	About   string    `json:"about"`
+	Against string    `json:"against"`
+	Figure  string    `json:"figure"`
+	Unit    string    `json:"unit"`
+	Disc    []float64 `json:"disc"`
+	Other   []float64 `json:"other"`
+	Ratio   spread    `json:"ratio"` // of disc to the other
+	Bound   *bound    `json:"bound,omitempty"`
+	LeftOut string    `json:"left_out,omitempty"` // why there are no numbers
+}
+
+// spread is a median with the least and the most.
+type spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+func spreadOf(values []float64) spread {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return spread{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
+}
+
+// results are a row's figures before they are measured.
+func (r *row) results() []result {
+	var all []result
+	for _, f := range r.figures {
+		next := result{Row: r.name, About: r.about, Against: r.against, Figure: f.name, Unit: f.unit}
+		if !f.bound.none() {
+			next.Bound = &f.bound
+		}
+		all = append(all, next)
+	}
+	return all
+}
+
+// ratios are those of each round.
+func (r *result) ratios() []float64 {
+	var all []float64
+	for n, ours := range r.Disc {
+		all = append(all, ours/r.Other[n])
+	}
+	return all
+}
+
+func (r *result) met() bool {
+	return r.LeftOut == "" && (r.Bound == nil || r.Bound.met(r.Ratio.Median))
+}
+
+// finish computes the ratios of all that was measured. Where a side has measured
+// nothing, the figure is left out.
+func (r *report) finish() {
+	for n := range r.Results {
+		result := &r.Results[n]
+		if result.LeftOut != "" {
+			continue
+		}
+		if result.Ratio = spreadOf(result.ratios()); math.IsNaN(result.Ratio.Max) || math.IsInf(result.Ratio.Max, 0) {
+			result.LeftOut, result.Ratio = fmt.Sprintf("too little to measure: %v against %v", result.Disc, result.Other), spread{}
+		}
+	}
+}
+
+// save writes the files that were asked for.
+func (r *report) save(s settings) error {
+	if s.json != "" {
+		b, err := json.MarshalIndent(r, "", "\t")
+		if err != nil {
+			return fmt.Errorf("encode the figures: %w", err)
+		}
+		if err := os.WriteFile(s.json, append(b, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if s.chart != "" {
+		return os.WriteFile(s.chart, r.chart(), 0o644)
+	}
+	return nil
+}
+
+// print writes the table.
+func (r *report) print(w io.Writer) {
+	fmt.Fprintln(w, r.Machine)
+	fmt.Fprintf(w, "Medians of %d rounds; the ratio is that of disc to the other, with its least and most.\n\n", r.Rounds)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ROW\tFIGURE\tDISC\tOTHER\tAGAINST\tRATIO\tSPREAD\tBOUND\t")
+	for _, result := range r.Results {
+		if result.LeftOut != "" {
+			fmt.Fprintf(t, "%s\t%s\t-\t-\t%s\tleft out: %s\n", result.Row, result.Figure, result.Against, result.LeftOut)
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f–%.2f\t%s\n", result.Row, result.Figure,
+			number(spreadOf(result.Disc).Median, result.Unit), number(spreadOf(result.Other).Median, result.Unit), result.Against,
+			result.Ratio.Median, result.Ratio.Min, result.Ratio.Max, result.verdict())
+	}
+	t.Flush()
+}
+
+func (r *result) verdict() string {
+	switch {
+	case r.Bound == nil:
+		return ""
+	case r.met():
+		return r.Bound.String() + " met"
+	}
+	return r.Bound.String() + " MISSED"
+}
+
+// missed names the bounds that were missed, as an error. A row that was left out
+// has missed its bounds.
+func (r *report) missed() error {
+	var all []string
+	for _, result := range r.Results {
+		if result.Bound != nil && !result.met() {
+			all = append(all, result.Row+" "+result.Figure)
+		}
+	}
+	if len(all) > 0 {
+		return fmt.Errorf("bounds are missed: %s", strings.Join(all, ", "))
+	}
+	return nil
+}
+
+// number writes a value with three digits.
+func number(v float64, unit string) string {
+	text := fmt.Sprintf("%.3g", v)
+	if v >= 1000 {
+		text = fmt.Sprintf("%.0f", v)
+	}
+	return strings.TrimSpace(text + " " + unit)
+}
