@@ -16,9 +16,11 @@ const (
 	leastWindow   = 30 * time.Second
 	suspectFor    = 10 * time.Minute
 
-	// etcd takes lapsed leases one by one, some hundred a second. What vanished waits
-	// for the rest: until the burst pauses, and the longer the more have vanished.
-	burstPause = 250 * time.Millisecond
+	// etcd takes lapsed leases one by one, in rounds of half a second and of 500 at
+	// most. What vanished waits for the rest: until nothing comes for longer than a
+	// round, and the longer the more have vanished.
+	burstPause = time.Second
+	lonePause  = 250 * time.Millisecond // of one that vanished alone
 	burstEach  = 100 * time.Millisecond
 	burstMost  = 15 * time.Second
 )
@@ -40,6 +42,7 @@ type loss struct {
 // goodbye. It is told the time, and does nothing by itself.
 type guard struct {
 	pause    time.Duration          // of a burst, that ends it
+	lone     time.Duration          // the same, of one instance
 	window   time.Duration          // losses within it count together
 	losses   map[instance]loss      // within the window, whatever became of them
 	held     map[instance]bool      // not judged yet
@@ -52,7 +55,7 @@ type guard struct {
 
 func newGuard(ttl, pause time.Duration) *guard {
 	return &guard{
-		pause: cmp.Or(pause, burstPause), window: max(ttl, leastWindow),
+		pause: cmp.Or(pause, burstPause), lone: cmp.Or(pause, lonePause), window: max(ttl, leastWindow),
 		losses: map[instance]loss{}, held: map[instance]bool{}, suspects: map[instance]time.Time{},
 	}
 }
@@ -71,8 +74,11 @@ func (g *guard) hold(i instance, now time.Time) {
 	}
 	g.held[i] = true
 	g.losses[i] = loss{at: now}
-	most := min(time.Duration(len(g.held))*burstEach, burstMost)
-	g.decide = earlier(now.Add(g.pause), g.burst.Add(max(most, g.pause)))
+	pause, most := g.pause, min(time.Duration(len(g.held))*burstEach, burstMost)
+	if len(g.held) == 1 {
+		pause = g.lone
+	}
+	g.decide = earlier(now.Add(pause), g.burst.Add(max(most, pause)))
 }
 
 // suspect takes in that an instance is kept, whatever became of others.

@@ -128,6 +128,7 @@ type target struct {
 	instance
 	address string
 	due     time.Time // zero: it was never probed
+	turn    int       // among those of its service that are due
 }
 
 // rounds is when which suspect is probed.
@@ -137,7 +138,7 @@ type rounds struct {
 }
 
 // look returns a few of the suspects that are to be probed, those that are due the
-// longest first.
+// longest first, and of each service some: one with thousands does not hold up others.
 func (r *rounds) look(s *discovery.Snapshot, now time.Time) []target {
 	var due []target
 	next := map[instance]time.Time{}
@@ -152,17 +153,19 @@ func (r *rounds) look(s *discovery.Snapshot, now time.Time) []target {
 		}
 		at, asked := r.asked[name]
 		asked = asked && now.Sub(at) < askedFor
+		turn := 0
 		for _, e := range suspects {
-			t := target{instance{name, e.ID}, net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), r.next[instance{name, e.ID}]}
+			t := target{instance{name, e.ID}, net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), r.next[instance{name, e.ID}], turn}
 			next[t.instance] = t.due
 			if asked && e.Port != 0 && !t.due.After(now) {
 				due = append(due, t)
+				turn++
 			}
 		}
 	}
 	r.next = next
 	slices.SortFunc(due, func(a, b target) int {
-		return cmp.Or(a.due.Compare(b.due), a.compare(b.instance))
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.turn, b.turn), a.compare(b.instance))
 	})
 	return due[:min(len(due), probeBatch)]
 }

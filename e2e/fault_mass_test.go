@@ -1,0 +1,240 @@
+package e2e_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+	"disc/discovery/registry"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+var fleetKeys = discovery.NewKeys("default")
+
+// count returns an error unless a lookup is answered with so many instances.
+func (s *sidecar) count(ctx context.Context, service string, want int) error {
+	text, _, err := s.LookupText(ctx, service, api.LookupOptions{})
+	if got := strings.Count(text, "\n"); err == nil && got != want {
+		err = fmt.Errorf("lookup of %s: %d instances, want %d", service, got, want)
+	}
+	return err
+}
+
+// never looks a service up again and again until it is stopped. No answer may have
+// another number of instances.
+func (s *sidecar) never(t *testing.T, service string, butThese int) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	var asked int
+	var wrong error
+	asking.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+			if err := s.count(ctx, service, butThese); ctx.Err() == nil {
+				wrong = cmp.Or(wrong, err)
+			}
+			asked++
+		}
+	})
+	return func() {
+		t.Helper()
+		cancel()
+		asking.Wait()
+		if wrong != nil {
+			t.Errorf("one of %d answers: %v", asked, wrong)
+		}
+		t.Logf("%d lookups of %s were answered with %d instances", asked, service, butThese)
+	}
+}
+
+// host is an agent without listeners: a session and a registry.
+type host struct {
+	*registry.Registry
+	session *lease.Session
+}
+
+// startHost runs one until the test ends.
+func startHost(t *testing.T, client *clientv3.Client, name string, view registry.View) host {
+	session := lease.New(client, ttl, lease.Options{})
+	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
+	h := host{registry.New(client, fleetKeys, session, view, registry.Identity{Owner: node.Agent, Run: "first", Node: node}, registry.Options{}), session}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { h.session.Run(ctx) })
+	running.Go(func() { h.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return h
+}
+
+// put wants an instance that passes.
+func (h host) put(service, id string) {
+	h.Put(discovery.Instance{Service: service, ID: id, Address: "127.0.0.1", Port: 1, Weight: 1, Slots: 1, Status: discovery.Passing})
+}
+
+// blind is a view that shows nothing.
+type blind struct{}
+
+func (blind) View() (discovery.View, error)  { return discovery.View{}, discovery.ErrUnavailable }
+func (blind) Changed(string) <-chan struct{} { return nil }
+
+// TestFaultMassDeregistration has a hundred agents deregister ten thousand instances in
+// one moment.
+func TestFaultMassDeregistration(t *testing.T) {
+	t.Parallel()
+	const agents, each = 100, 100
+	etcd := startMember(t)
+	peer := startSidecar(t, "peer", etcd.endpoint)
+	client := etcdtest.Client(t, etcd.endpoint)
+	hosts := make([]host, agents)
+	for n := range hosts {
+		hosts[n] = startHost(t, client, fmt.Sprintf("n%03d", n), blind{})
+		for i := range each {
+			hosts[n].put("web", fmt.Sprintf("web-%03d-%03d", n, i))
+		}
+	}
+	within(t, time.Now(), patience, "all are registered", func() error { return peer.count(t.Context(), "web", agents*each) })
+
+	began := time.Now()
+	var leaving errgroup.Group
+	for _, h := range hosts {
+		leaving.Go(func() error { return h.Leave(t.Context()) })
+	}
+	if err := leaving.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("etcd had taken the goodbyes after %v", time.Since(began).Round(time.Millisecond))
+	within(t, began, 5*time.Second, "applied", func() error { return peer.count(t.Context(), "web", 0) })
+	if n := peer.metric(t, "disc_catalog_suspects"); n != 0 {
+		t.Errorf("%v of them are suspects", n)
+	}
+}
+
+// TestFaultScaledToZero deregisters every instance of a service, of many in a fleet
+// that stays: on purpose, so nothing is kept.
+func TestFaultScaledToZero(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one, peer := startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint)
+	var ids []string
+	for n := range 20 {
+		ids = append(ids, fmt.Sprintf("web-%02d", n))
+	}
+	for _, id := range ids {
+		one.register(t, "web", id)
+	}
+	one.register(t, "db", "db-1")
+	peer.find(t, "web", ids...)
+
+	began := time.Now()
+	for _, id := range ids {
+		if _, err := one.Deregister(t.Context(), "web", id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	within(t, began, 2*time.Second, "empty", func() error { return peer.answers(t.Context(), "web") })
+	if err := peer.answers(t.Context(), "db", "db-1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFaultMassExpiry ends the leases of ten thousand agents at once, as a network does
+// that parts them from etcd. etcd takes a thousand a second, in two rounds. No answer
+// shrinks meanwhile; then probes find those that are dead.
+func TestFaultMassExpiry(t *testing.T) {
+	t.Parallel()
+	const agents, workers = 10_000, 20
+	alive, dead := livePort(t), freePort(t)
+	etcd := startMember(t)
+	peer := startSidecar(t, "peer", etcd.endpoint)
+	fleet, observer := etcdtest.Client(t, etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
+	registerLeased(t, fleet, "web", agents-workers, func(int) string { return alive })
+	registerLeased(t, fleet, "worker", workers, func(n int) string { return []string{alive, dead}[n%2] })
+	for service, n := range map[string]int{"web": agents - workers, "worker": workers} {
+		within(t, time.Now(), patience, "all of "+service+" are there", func() error { return peer.count(t.Context(), service, n) })
+	}
+
+	stop := peer.never(t, "web", agents-workers)
+	began := time.Now()
+	fleet.Close()
+	within(t, began, time.Minute, "etcd has taken all leases", func() error {
+		left, err := observer.Get(t.Context(), fleetKeys.Services(), clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err == nil && left.Count > 0 {
+			err = fmt.Errorf("%d are left", left.Count)
+		}
+		return err
+	})
+	within(t, time.Now(), patience, "the last of them is a suspect", func() error {
+		if n := int(peer.metric(t, "disc_catalog_suspects")); n != agents {
+			return fmt.Errorf("%d suspects", n)
+		}
+		return nil
+	})
+	asked := time.Now()
+	if err := peer.count(t.Context(), "worker", workers); err != nil { // this asks for probes
+		t.Error(err)
+	}
+	within(t, asked, 5*time.Second, "probes have found the dead", func() error { return peer.count(t.Context(), "worker", workers/2) })
+	stop()
+}
+
+// livePort is the port of a service that is alive until the test ends.
+func livePort(t *testing.T) (port string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// registerLeased registers an instance for each of n agents, all of them behind one
+// client, under a lease of its own that is kept alive until the client is closed.
+func registerLeased(t *testing.T, fleet *clientv3.Client, service string, n int, port func(int) string) {
+	t.Helper()
+	const batch = 100
+	var writing errgroup.Group
+	writing.SetLimit(8)
+	for first := 0; first < n; first += batch {
+		writing.Go(func() error {
+			var puts []clientv3.Op
+			for i := first; i < min(first+batch, n); i++ {
+				granted, err := fleet.Grant(t.Context(), int64(2*ttl/time.Second))
+				if err != nil {
+					return err
+				}
+				if _, err := fleet.KeepAlive(context.Background(), granted.ID); err != nil {
+					return err
+				}
+				id := fmt.Sprintf("%s-%05d", service, i)
+				record := fmt.Sprintf(`{"service":%q,"id":%q,"node":"n%05d","owner":"owner-%[2]s","address":"127.0.0.1","port":%[4]s}`, service, id, i, port(i))
+				puts = append(puts, clientv3.OpPut(fleetKeys.Instance(service, id), record, clientv3.WithLease(granted.ID)))
+			}
+			_, err := fleet.Txn(t.Context()).Then(puts...).Commit()
+			return err
+		})
+	}
+	if err := writing.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
