@@ -175,13 +175,19 @@ func (s *sidecar) start(t *testing.T) {
 	}
 }
 
-// register registers an instance and waits until it is in etcd.
+// register registers an instance, at a port where nobody listens, and waits until it is
+// in etcd.
 func (s *sidecar) register(t *testing.T, service, id string, checks ...discovery.CheckSpec) discovery.Entry {
+	t.Helper()
+	return s.registerAt(t, service, id, 1, checks...)
+}
+
+func (s *sidecar) registerAt(t *testing.T, service, id string, port int, checks ...discovery.CheckSpec) discovery.Entry {
 	t.Helper()
 	var done api.Registered
 	if !await(func() (written bool) {
 		var err error
-		done, err = s.Register(t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: 1, Checks: checks})
+		done, err = s.Register(t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: port, Checks: checks})
 		return err == nil && done.Written
 	}) {
 		t.Fatalf("%s/%s is not registered", service, id)
