@@ -107,6 +107,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 		if a.dnsServer, err = dns.Listen(cfg.DNS.Listen, a.dns, a.log); err != nil {
 			return nil, explainListen("dns.listen", cfg.DNS.Listen, err)
 		}
+		a.dnsServer.Connections = share(dns.MaxConnections, 8)
 	}
 	if cfg.GRPC.Listen != "" {
 		if a.grpc, err = net.Listen("tcp", cfg.GRPC.Listen); err != nil {
@@ -153,7 +154,9 @@ func (a *Agent) build() error {
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err
 	}
-	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Domain: c.DNS.Domain, Registerer: a.metrics, Logger: a.log}); err != nil {
+	if a.envoy, err = envoy.New(a.catalog, envoy.Options{
+		Domain: c.DNS.Domain, Connections: share(envoy.MaxConnections, 8), Registerer: a.metrics, Logger: a.log,
+	}); err != nil {
 		return err
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{

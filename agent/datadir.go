@@ -24,10 +24,12 @@ import (
 // cannot be written costs a warning and the memory, not the service.
 type dataDir struct {
 	path     string
-	lock     *os.File // nil: nothing is kept
+	lock     *os.File // nil: what is there may be another agent's too
 	log      *slog.Logger
 	writable bool
 }
+
+var errNotWritable = errors.New("the data directory could not be written when the agent started; mend it and start the agent again")
 
 // openDataDir makes, locks and tries the directory. It fails only when another agent
 // holds it.
@@ -37,10 +39,14 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 		log.Warn("data directory cannot be made; registrations are forgotten with this process", "error", err)
 		return d, nil
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	name := filepath.Join(path, "lock")
+	lock, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	writable := err == nil
+	if !writable {
 		log.Warn("data directory cannot be written; registrations are forgotten with this process", "error", err)
-		return d, nil
+		if lock, err = os.Open(name); err != nil {
+			return d, nil
+		}
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
@@ -50,7 +56,7 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 		log.Warn("data directory cannot be locked", "error", err)
 		return d, nil
 	}
-	d.lock, d.writable = lock, true
+	d.lock, d.writable = lock, writable
 	return d, nil
 }
 
@@ -63,7 +69,7 @@ func (d *dataDir) close() {
 // owner returns the agent's id, making it at the first start.
 func (d *dataDir) owner() string {
 	name := filepath.Join(d.path, "owner")
-	if d.writable {
+	if d.lock != nil {
 		if b, err := os.ReadFile(name); err == nil && discovery.ValidateID(strings.TrimSpace(string(b))) == nil {
 			return strings.TrimSpace(string(b))
 		}
@@ -140,7 +146,7 @@ func (d *dataDir) Load() ([]byte, time.Time, error) {
 // Save implements catalog.Store.
 func (d *dataDir) Save(content []byte) error {
 	if !d.writable {
-		return nil // said when it was opened
+		return errNotWritable
 	}
 	return replaceFile(d.lastGoodFile(), content)
 }
@@ -148,7 +154,7 @@ func (d *dataDir) Save(content []byte) error {
 // Touch implements catalog.Store.
 func (d *dataDir) Touch() error {
 	if !d.writable {
-		return nil
+		return errNotWritable
 	}
 	now := time.Now()
 	return os.Chtimes(d.lastGoodFile(), now, now)

@@ -13,6 +13,8 @@ import (
 
 	"disc/agent/httpapi"
 	"disc/config"
+
+	"golang.org/x/sys/unix"
 )
 
 // listen opens what the HTTP API listens on: a TCP address, a Unix socket, or both.
@@ -29,7 +31,7 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 		if err != nil {
 			return nil, explainListen("http.listen", c.Listen, err)
 		}
-		l = httpapi.LimitListener(l) // below TLS: the server must see TLS connections as such
+		l = httpapi.LimitListener(l, share(httpapi.MaxConnections, 4)) // below TLS: the server must see TLS connections as such
 		if c.TLS.Cert != "" {
 			pair := &keyPair{files: c.TLS, log: log}
 			if _, err := pair.get(nil); err != nil {
@@ -45,12 +47,24 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 		if err != nil {
 			return listeners, err
 		}
-		listeners = append(listeners, httpapi.LimitListener(l))
+		listeners = append(listeners, httpapi.LimitListener(l, share(httpapi.MaxConnections, 4)))
 	}
 	if len(listeners) == 0 {
 		return nil, errors.New("nothing to listen on: set http.listen or http.socket")
 	}
 	return listeners, nil
+}
+
+// share returns how many connections a listener may have at once: a part of the files
+// that this process may have open, and at most as many as are of use. What comes in is
+// to leave some for etcd, the checks and the data directory: of four listeners, TCP and
+// the Unix socket get a quarter each, DNS and gRPC an eighth.
+func share(most int, part uint64) int {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return most
+	}
+	return int(min(uint64(most), max(files.Cur/part, 1)))
 }
 
 func explainListen(setting, address string, err error) error {

@@ -16,7 +16,7 @@ import (
 
 // The limits of a server.
 const (
-	MaxConnections = 1024             // of TCP at once; more wait to be accepted
+	MaxConnections = 1024             // of TCP at once
 	idleTime       = 10 * time.Second // of a connection between two queries, RFC 7766
 	messageTime    = 5 * time.Second  // for a query to come in once begun, and for an answer to go out
 
@@ -27,6 +27,10 @@ const (
 
 // Server answers over UDP and TCP on one address. Make it with [Listen].
 type Server struct {
+	// Connections is how many connections of TCP there may be at once; more wait to be
+	// accepted. It is set before Serve. Default: MaxConnections.
+	Connections int
+
 	responder *Responder
 	log       *slog.Logger
 	udp       *net.UDPConn
@@ -39,7 +43,7 @@ func Listen(address string, r *Responder, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{responder: r, log: log}
+	s := &Server{Connections: MaxConnections, responder: r, log: log}
 	var err error
 	for range samePortTries {
 		if err = s.listen(address); err == nil || !errors.Is(err, syscall.EADDRINUSE) || !wantsAnyPort(address) {

@@ -14,7 +14,7 @@ import (
 
 // serveTCP accepts connections until ctx ends, and returns when all are closed.
 func (s *Server) serveTCP(ctx context.Context) error {
-	l := netutil.LimitListener(s.tcp, MaxConnections)
+	l := netutil.LimitListener(s.tcp, s.Connections)
 	var group errgroup.Group
 	for {
 		conn, err := l.Accept()

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ import (
 
 // The limits of a server.
 const (
-	MaxConnections = 1024    // at once; more wait to be accepted
+	MaxConnections = 1024    // at once
 	MaxStreams     = 1024    // of one connection at once: Envoy may open one a cluster
 	MaxClusters    = 10_000  // that one stream or REST request asks for
 	MaxRequest     = 1 << 20 // bytes of a request
@@ -43,9 +44,10 @@ type Catalog interface {
 
 // Options are the optional parts of a server. The zero value is useful.
 type Options struct {
-	Domain     string                // the DNS suffix that the names of clusters may have
-	Registerer prometheus.Registerer // gets the server's own metrics
-	Logger     *slog.Logger          // default: slog.Default
+	Domain      string                // the DNS suffix that the names of clusters may have
+	Connections int                   // at once, more wait to be accepted; default MaxConnections
+	Registerer  prometheus.Registerer // gets the server's own metrics
+	Logger      *slog.Logger          // default: slog.Default
 }
 
 // Server answers Envoy. Its REST form, [Server.Endpoints], needs no listener.
@@ -63,6 +65,7 @@ func New(catalog Catalog, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Connections = cmp.Or(o.Connections, MaxConnections)
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, err
@@ -81,7 +84,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer v.receivers.Wait()
 	server := v.grpcServer()
 	group.Go(func() error {
-		err := server.Serve(netutil.LimitListener(l, MaxConnections))
+		err := server.Serve(netutil.LimitListener(l, v.options.Connections))
 		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			return fmt.Errorf("serve grpc on %s: %w", l.Addr(), err)
 		}

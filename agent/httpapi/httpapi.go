@@ -3,7 +3,7 @@
 // speak to etcd; see the interfaces in parts.go.
 //
 //	a, err := httpapi.New(catalog, registrar, overrides, agent, httpapi.Options{Zone: "a"})
-//	err = a.Serve(ctx, httpapi.LimitListener(listener))
+//	err = a.Serve(ctx, httpapi.LimitListener(listener, httpapi.MaxConnections))
 package httpapi
 
 import (

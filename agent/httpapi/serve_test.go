@@ -47,7 +47,7 @@ func serveOn(t testing.TB, a *API, l net.Listener, address string) *server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(ctx, LimitListener(l)) }()
+	go func() { served <- a.Serve(ctx, LimitListener(l, MaxConnections)) }()
 	client, err := api.NewClient(address)
 	if err != nil {
 		t.Fatal(err)

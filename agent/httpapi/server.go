@@ -38,9 +38,11 @@ func (a *API) NewServer() *http.Server {
 	return s
 }
 
-// LimitListener limits a listener to [MaxConnections]. TLS goes on top of it: the
+// LimitListener limits a listener to so many connections, at most [MaxConnections]. TLS goes on top of it: the
 // server speaks HTTP/2 only where the connections that it accepts are TLS's own.
-func LimitListener(l net.Listener) net.Listener { return netutil.LimitListener(l, MaxConnections) }
+func LimitListener(l net.Listener, connections int) net.Listener {
+	return netutil.LimitListener(l, min(connections, MaxConnections))
+}
 
 // Serve answers what comes in on a listener, which is to be limited with
 // [LimitListener], until ctx ends. Then it lets the answers

@@ -162,7 +162,7 @@ func TestTLS(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	a := withWebs(1).api(t, Options{})
-	go func() { served <- a.Serve(ctx, tls.NewListener(LimitListener(l), example.TLS)) }()
+	go func() { served <- a.Serve(ctx, tls.NewListener(LimitListener(l, MaxConnections), example.TLS)) }()
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		transport := example.Client().Transport.(*http.Transport).Clone()
 		transport.ForceAttemptHTTP2 = protocol == "HTTP/2.0"

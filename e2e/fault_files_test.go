@@ -1,0 +1,174 @@
+package e2e_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"disc/discovery"
+)
+
+// TestFaultOpenFiles floods an agent that may have few files open with connections to
+// all that it listens on: it keeps its session, even when the connections to etcd have to
+// be made anew, and serves once the flood is over.
+func TestFaultOpenFiles(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one := startSidecarThrough(t, []string{"prlimit", "--nofile=96:96", "--"}, "one", etcd.endpoint)
+	w := watchOver(t, one, startSidecar(t, "peer", etcd.endpoint))
+	at := listening.FindStringSubmatch(one.output.String())
+	if at == nil {
+		t.Fatal("the agent does not say where it listens")
+	}
+	over := flood(t, 200, at[1], at[2])
+	began := time.Now()
+	etcd.signal(syscall.SIGKILL)
+	<-etcd.ended
+	etcd.start(t)
+	within(t, began, ttl, "the lease is kept alive over another connection", func() error {
+		status, err := one.Agent(t.Context())
+		if ago := time.Duration(status.Session.LastKeepalive); err == nil && ago > time.Since(began) {
+			err = fmt.Errorf("the last keepalive was %v ago", ago)
+		}
+		return err
+	})
+	pause(ttl + 2*time.Second)
+	one.register(t, "db", "db-1")
+	w.peer.find(t, "db", "db-1")
+	w.unmoved(t)
+	over()
+	within(t, time.Now(), time.Second, "it serves after the flood", func() error {
+		resp, err := (&http.Client{Timeout: time.Second}).Get("http://" + at[1] + "/v1/lookup/web")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("lookup: %s", resp.Status)
+		}
+		conn, err := net.DialTimeout("tcp", at[2], time.Second)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+}
+
+// flood opens connections to addresses, so many to each, and says nothing on them.
+func flood(t *testing.T, n int, addresses ...string) (over func()) {
+	t.Helper()
+	var all []net.Conn
+	over = func() {
+		for _, conn := range all {
+			conn.Close()
+		}
+	}
+	t.Cleanup(over)
+	for range n {
+		for _, address := range addresses {
+			conn, err := net.DialTimeout("tcp", address, patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, conn)
+		}
+	}
+	return over
+}
+
+// TestFaultDataDirectory has the disk run full, turn read-only, and damage the view that
+// is kept there. The old view stays as it was, a damaged one is refused, and the agent
+// runs.
+func TestFaultDataDirectory(t *testing.T) {
+	t.Parallel()
+	host, etcd := newNamespace(t), startMember(t)
+	one := newSidecar(t, []string{"nsenter", "--target", host.pid, "--mount", "--"}, "one", etcd.endpoint, "on_stop: keep")
+	host.run(t, "mkdir %s/data && mount -t tmpfs -o size=64k tmpfs %s/data", one.dir, one.dir)
+	kept := "/proc/" + host.pid + "/root" + one.dir + "/data/last-good"
+	one.start(t)
+	before := one.register(t, "web", "web-1")
+	one.signal(syscall.SIGTERM) // the view is kept at the end
+	<-one.ended
+
+	// full: etcd has what the disk has not, and the old view stays
+	host.run(t, "head -c 1M /dev/zero >%s/data/filler || true", one.dir)
+	one.start(t)
+	one.register(t, "web", "web-2")
+	one.complains(t, "last good view cannot be saved")
+	if one.failures(t, "save") == 0 {
+		t.Error("that the view cannot be saved is not counted")
+	}
+	one.answersFrom(t, etcd, "web-1")
+
+	// read-only: it starts
+	one.kill()
+	host.run(t, "rm %s/data/filler && mount -o remount,ro %s/data", one.dir, one.dir)
+	one.start(t)
+	one.complains(t, "data directory cannot be written")
+	one.find(t, "web", "web-1")
+	if status, err := one.Agent(t.Context()); err != nil || status.Owner != before.Owner {
+		t.Errorf("owner %s, %v; was %s", status.Owner, err, before.Owner)
+	}
+
+	// damaged: it is refused, and there is no view until etcd is back
+	one.kill()
+	host.run(t, "mount -o remount,rw %s/data", one.dir)
+	whole, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Clone(whole)
+	flipped[len(flipped)/2] ^= 1
+	for damage, content := range map[string][]byte{"torn": whole[:len(whole)*2/3], "flipped": flipped, "empty": nil} {
+		if err := os.WriteFile(kept, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		one.start(t)
+		one.complains(t, "last good view cannot be used")
+		if one.failures(t, "load") == 0 {
+			t.Errorf("%s: that the view cannot be loaded is not counted", damage)
+		}
+		if err := one.answers(t.Context(), "web", "web-1"); !errors.Is(err, discovery.ErrUnavailable) {
+			t.Errorf("%s: answered with %v", damage, err)
+		}
+		one.kill()
+	}
+	etcd.start(t)
+	one.start(t)
+	one.register(t, "db", "db-1")
+	one.find(t, "db", "db-1")
+}
+
+// complains waits until the agent has said something in its log.
+func (s *sidecar) complains(t *testing.T, warning string) {
+	t.Helper()
+	if !await(func() bool { return strings.Contains(s.output.String(), warning) }) {
+		t.Fatalf("no word of %q", warning)
+	}
+}
+
+// failures is how often the last good view could not be saved or loaded.
+func (s *sidecar) failures(t *testing.T, call string) float64 {
+	t.Helper()
+	return s.metric(t, `disc_catalog_last_good_failures_total{call="`+call+`"}`)
+}
+
+// answersFrom kills etcd and the agent, and makes sure that the agent then answers with
+// the view that it has kept, and says that it is stale.
+func (s *sidecar) answersFrom(t *testing.T, etcd *member, ids ...string) {
+	t.Helper()
+	etcd.kill()
+	s.kill()
+	s.start(t)
+	s.find(t, "web", ids...)
+	if err := s.stale(t); err != nil {
+		t.Error(err)
+	}
+}
