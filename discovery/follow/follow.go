@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"disc/discovery"
@@ -49,23 +50,20 @@ type Follower struct {
 	options Options
 	log     *slog.Logger
 	do      chan func()
+	syncs   atomic.Int64 // how often the mirror was made equal to etcd
 
 	// What follows belongs to Run.
 	life      life  // of etcd, up to the newest revision that was told
 	asked     int64 // revision at which the epoch was read
 	ranges    []*followed
+	stream    *stream
 	watches   map[int64]*followed // on the present stream, by their ids
+	lastID    int64               // of them
 	confirmed time.Time           // when etcd last was known to have nothing newer
 	behind    time.Time           // since when the watched member is behind the mirror; zero: it is not
 
 	mu     sync.Mutex
 	health Health
-}
-
-// followed is a range, and up to where the mirror has it.
-type followed struct {
-	Range
-	revision int64 // 0: it was never listed
 }
 
 // Health is how a follower is.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -57,13 +58,15 @@ func (m *record) Replace(l *Listing) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.Known(l.Range) {
-		delete(m.values, key)
-		delete(m.revisions, key)
+		if !slices.ContainsFunc(l.Except, func(r Range) bool { return r.contains(key) }) {
+			delete(m.values, key)
+			delete(m.revisions, key)
+		}
 	}
 	maps.Copy(m.values, values)
 	maps.Copy(m.revisions, revisions)
 	m.replaced++
-	m.last = Update{Revision: revision, Epoch: l.Epoch, Confirmed: l.Started}
+	m.last = Update{Revision: max(m.last.Revision, revision), Epoch: l.Epoch, Confirmed: l.Started}
 	return nil
 }
 
@@ -80,6 +83,18 @@ func (m *record) Apply(u Update) {
 	}
 	m.events = append(m.events, u.Events...)
 	m.last = u
+}
+
+// drop takes keys out, but for those in some ranges.
+func (m *record) drop(keep ...Range) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.values {
+		if !slices.ContainsFunc(keep, func(r Range) bool { return r.contains(key) }) {
+			delete(m.values, key)
+			delete(m.revisions, key)
+		}
+	}
 }
 
 // holds returns what the mirror has.

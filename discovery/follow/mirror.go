@@ -20,7 +20,7 @@ type Mirror interface {
 	// Known yields the keys of a range that the mirror has, each with the revision of
 	// its last write. It must have those too that it could not make sense of.
 	Known(Range) iter.Seq2[string, int64]
-	// Replace takes a range anew, since nothing that is known of it can be trusted or
+	// Replace takes a range anew, but for what is excepted, since nothing that is known of it can be trusted or
 	// there is nothing. It reads the listing; when that fails it leaves the mirror as it
 	// was and returns the error.
 	Replace(*Listing) error
@@ -44,6 +44,8 @@ type Update struct {
 // Listing is one range as it stands in etcd at one revision.
 type Listing struct {
 	Range
+	// Except are parts of the range that the mirror has already and keeps.
+	Except []Range
 	// Epoch is the value of the epoch key; see [Options.Epoch].
 	Epoch string
 	// Over says that the etcd before is no more: it was wiped, restored or replaced,

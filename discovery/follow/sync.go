@@ -39,6 +39,7 @@ func (f *Follower) sync(ctx context.Context) error {
 		f.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
 			"why", why, "epoch", now.epoch, "epoch_before", f.life.epoch)
 	}
+	f.merge()
 	changes, asked := 0, now.Revision
 	for _, r := range f.ranges {
 		n, err := f.syncRange(ctx, r, now, why != "")
@@ -52,11 +53,13 @@ func (f *Follower) sync(ctx context.Context) error {
 	}
 	f.life, f.asked, f.confirmed, f.behind = now, asked, started, time.Time{}
 	f.synced()
+	f.tell(nil)
 	f.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
 }
 
 func (f *Follower) synced() {
+	f.syncs.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.health.Synced {

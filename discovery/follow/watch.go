@@ -43,12 +43,10 @@ func (f *Follower) watch(ctx context.Context, steady func()) error {
 // watchAll starts the watches. With that of the epoch there is always one, which can
 // tell of progress.
 func (f *Follower) watchAll(s *stream) error {
-	f.watches = map[int64]*followed{}
+	f.stream, f.watches, f.lastID = s, map[int64]*followed{}, epochWatch
 	err := s.watch(epochWatch, Range{From: f.options.Epoch}, f.asked)
-	for n, r := range f.ranges {
-		id := int64(epochWatch + 1 + n)
-		f.watches[id] = r
-		err = cmp.Or(err, s.watch(id, r.Range, r.revision))
+	for _, w := range f.ranges {
+		err = cmp.Or(err, f.start(w))
 	}
 	return err
 }
@@ -100,6 +98,9 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 func (f *Follower) take(responses []*pb.WatchResponse, asked time.Time) (confirmed bool, err error) {
 	var events []*clientv3.Event
 	for _, r := range responses {
+		if f.ended(r.WatchId) {
+			continue
+		}
 		if err := f.check(r); err != nil {
 			return false, err
 		}
@@ -108,8 +109,12 @@ func (f *Follower) take(responses []*pb.WatchResponse, asked time.Time) (confirm
 			return false, err
 		}
 		events = append(events, news...)
-		// One for all of the watches comes when none of them has anything to tell.
-		confirmed = confirmed || r.WatchId == allWatches
+		if r.WatchId == allWatches { // none of them has anything to tell
+			confirmed = true
+			if err := f.settle(r.Header.Revision); err != nil {
+				return false, err
+			}
+		}
 	}
 	if len(events) == 0 && !f.behind.IsZero() {
 		f.setTrouble(errors.New("the member of etcd that is watched lags behind the others"))
@@ -142,20 +147,28 @@ func (f *Follower) tell(events []*clientv3.Event) {
 // news returns the events of a response that the mirror does not have. The first answer
 // of a watch has what the list had.
 func (f *Follower) news(r *pb.WatchResponse) ([]*clientv3.Event, error) {
-	of, ok := f.watches[r.WatchId]
+	of := f.watches[r.WatchId]
 	var events []*clientv3.Event
 	for _, e := range r.Events {
 		switch {
-		case r.WatchId == epochWatch && string(e.Kv.Value) != f.life.epoch:
+		case of == nil && string(e.Kv.Value) != f.life.epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
-		case ok && e.Kv.ModRevision > of.revision:
+		case of != nil && e.Kv.ModRevision > of.revision && !of.known(e.Kv) && !of.foreign(string(e.Kv.Key)):
 			events = append(events, (*clientv3.Event)(e))
 		}
 	}
-	if len(events) > 0 {
-		of.revision = events[len(events)-1].Kv.ModRevision
+	if of != nil && len(r.Events) > 0 {
+		of.revision = max(of.revision, r.Events[len(r.Events)-1].Kv.ModRevision)
+		of.forget()
 	}
 	return events, nil
+}
+
+// ended reports whether a watch has been stopped, and what still comes of it is not
+// news.
+func (f *Follower) ended(id int64) bool {
+	_, ok := f.watches[id]
+	return !ok && id != allWatches && id != epochWatch
 }
 
 // check returns why a response cannot be trusted. A member that lags behind the list

@@ -1,0 +1,208 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// followed is a range, and up to where the mirror has it.
+type followed struct {
+	Range
+	id       int64 // of its watch on the present stream
+	revision int64 // 0: it was never listed
+
+	// A range that holds others takes them over. Until they have come to where it was
+	// listed, what is theirs is told by them alone; after that by it alone, but for
+	// what they have told.
+	listed int64 // the revision of its list
+	within []*followed
+	told   []mark
+}
+
+// mark says up to where a part of a range was told by another watch.
+type mark struct {
+	Range
+	revision int64
+}
+
+func (r Range) contains(key string) bool { return key >= r.From && key < r.To }
+
+func (r Range) covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
+
+// Follow lists a range and follows it from then on. It returns when the mirror has it,
+// with how many keys it holds; one without keys is followed only if empty is set. A
+// range within one that is followed already is left to that.
+func (f *Follower) Follow(ctx context.Context, r Range, empty bool) (keys int, err error) {
+	for {
+		began, started := f.syncs.Load(), time.Now()
+		var listed []*mvccpb.KeyValue
+		at, err := List(ctx, f.client, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		if err != nil {
+			return 0, err
+		}
+		if len(listed) == 0 && !empty {
+			return 0, nil
+		}
+		var current bool
+		var failed error
+		err = f.Do(ctx, func() {
+			// A list from before a gap may be one of another life of etcd.
+			if current = f.syncs.Load() == began && f.life.Cluster == at.Cluster; current {
+				failed = f.add(r, listed, at, started)
+			}
+		})
+		if err != nil || current {
+			return len(listed), errors.Join(err, failed)
+		}
+	}
+}
+
+// add has the mirror take a list, and starts the watch from it. What is followed within
+// the range stays as it is.
+func (f *Follower) add(r Range, listed []*mvccpb.KeyValue, at Head, started time.Time) error {
+	w := &followed{Range: r, revision: at.Revision, listed: at.Revision}
+	for _, other := range f.ranges {
+		if other.covers(r) {
+			return nil
+		}
+		if r.covers(other.Range) {
+			w.within = append(w.within, other)
+		}
+	}
+	l := &Listing{Range: r, Epoch: f.life.epoch, Started: started}
+	for _, other := range w.within {
+		l.Except = append(l.Except, other.Range)
+	}
+	l.read = func(each func([]*mvccpb.KeyValue)) (Head, error) {
+		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.foreign(string(kv.Key)) }))
+		return at, nil
+	}
+	if err := f.mirror.Replace(l); err != nil {
+		return err
+	}
+	f.life.Revision = max(f.life.Revision, at.Revision)
+	f.ranges = append(f.ranges, w)
+	return f.start(w)
+}
+
+// foreign reports whether a key is told of by another watch.
+func (w *followed) foreign(key string) bool {
+	return slices.ContainsFunc(w.within, func(other *followed) bool { return other.contains(key) })
+}
+
+// known reports whether another watch has told of a write.
+func (w *followed) known(kv *mvccpb.KeyValue) bool {
+	return slices.ContainsFunc(w.told, func(m mark) bool { return kv.ModRevision <= m.revision && m.contains(string(kv.Key)) })
+}
+
+// settle lets ranges take over those within them, once all watches have come to a
+// revision.
+func (f *Follower) settle(revision int64) error {
+	for _, w := range slices.Clone(f.ranges) {
+		if len(w.within) == 0 || revision < w.listed {
+			continue
+		}
+		for _, other := range w.within {
+			w.told = append(w.told, mark{other.Range, other.revision})
+			if err := f.stop(other); err != nil {
+				return err
+			}
+		}
+		w.within = nil
+	}
+	return nil
+}
+
+// forget drops the marks that everything to come is beyond.
+func (w *followed) forget() {
+	w.told = slices.DeleteFunc(w.told, func(m mark) bool { return m.revision <= w.revision })
+}
+
+// Narrow has some ranges within another followed instead of it, without a gap. What
+// else the mirror has of that is the mirror's to drop, which it does in dropped.
+func (f *Follower) Narrow(ctx context.Context, from Range, to []Range, dropped func()) error {
+	var failed error
+	err := f.Do(ctx, func() { failed = errors.Join(f.narrow(from, to)); dropped() })
+	return errors.Join(err, failed)
+}
+
+func (f *Follower) narrow(from Range, to []Range) error {
+	n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == from })
+	if n < 0 {
+		return nil
+	}
+	w := f.ranges[n]
+	if err := f.stop(w); err != nil {
+		return err
+	}
+	for _, other := range w.within {
+		if !slices.Contains(to, other.Range) {
+			if err := f.stop(other); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range to {
+		if slices.ContainsFunc(w.within, func(other *followed) bool { return other.Range == r }) {
+			continue
+		}
+		part := &followed{Range: r, revision: w.revision}
+		for _, m := range w.told {
+			if m.Range == r {
+				part.revision = max(part.revision, m.revision)
+			}
+		}
+		f.ranges = append(f.ranges, part)
+		if err := f.start(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Drop ends the following of a range that [Follower.Follow] began. What the mirror has
+// of it is the mirror's to drop, which it does in dropped.
+func (f *Follower) Drop(ctx context.Context, r Range, dropped func()) error {
+	var failed error
+	err := f.Do(ctx, func() {
+		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r }); n >= 0 {
+			failed = f.stop(f.ranges[n])
+		}
+		dropped()
+	})
+	return errors.Join(err, failed)
+}
+
+// start starts the watch of a range on the present stream.
+func (f *Follower) start(w *followed) error {
+	f.lastID++
+	w.id = f.lastID
+	f.watches[w.id] = w
+	return f.stream.watch(w.id, w.Range, w.revision)
+}
+
+// stop ends the watch of a range. What it brings from now on is not listened to.
+func (f *Follower) stop(w *followed) error {
+	delete(f.watches, w.id)
+	f.ranges = slices.DeleteFunc(f.ranges, func(other *followed) bool { return other == w })
+	return f.stream.send("end a watch", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+}
+
+// merge drops the ranges that lie within others, before these are compared with etcd.
+func (f *Follower) merge() {
+	var all []*followed
+	for _, w := range f.ranges {
+		w.within, w.told = nil, nil
+		if !slices.ContainsFunc(f.ranges, func(other *followed) bool { return other != w && other.covers(w.Range) }) {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, func(a, b *followed) int { return strings.Compare(a.From, b.From) })
+	f.ranges = all
+}

@@ -1,0 +1,165 @@
+package follow
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// write changes keys of four prefixes at random until ctx ends, some of several
+// prefixes at once, and returns the last revision.
+func write(t *testing.T, ctx context.Context, client *clientv3.Client) (last int64) {
+	for n := 0; ctx.Err() == nil; n++ {
+		var ops []clientv3.Op
+		for _, prefix := range rand.Perm(4)[:1+rand.IntN(3)] {
+			key := fmt.Sprintf("/s/%c/%d", 'a'+prefix, rand.IntN(5))
+			if rand.IntN(3) == 0 {
+				ops = append(ops, clientv3.OpDelete(key))
+			} else {
+				ops = append(ops, clientv3.OpPut(key, fmt.Sprint(n)))
+			}
+		}
+		txn, err := client.Txn(t.Context()).Then(ops...).Commit()
+		if err != nil {
+			t.Error(err)
+			return last
+		}
+		last = txn.Header.Revision
+	}
+	return last
+}
+
+func describe(events []*clientv3.Event, prefix string, from int64) []string {
+	var all []string
+	for _, e := range events {
+		if strings.HasPrefix(string(e.Kv.Key), prefix) && e.Kv.ModRevision > from {
+			all = append(all, fmt.Sprintf("%d %s %s %s", e.Kv.ModRevision, e.Type, e.Kv.Key, e.Kv.Value))
+		}
+	}
+	return all
+}
+
+// While what is followed grows and shrinks under a busy writer, no event of what is
+// followed all along is lost, none is told twice, and the rest is right in the end.
+func TestRangesChange(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	put(t, client, "/s/a/0", "first")
+	whole, a, b, c := Prefix("/s/"), Prefix("/s/a/"), Prefix("/s/b/"), Prefix("/s/c/")
+	m := newRecord()
+	f := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{a}, Quiet: func() time.Duration { return 5 * time.Millisecond }})
+	until(t, "the first list", func() bool { return f.Health().Synced })
+	m.mu.Lock()
+	from := m.last.Revision
+	m.mu.Unlock()
+
+	writing, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	var lasts [2]int64
+	for n := range lasts {
+		writers.Go(func() { lasts[n] = write(t, writing, client) })
+	}
+	try := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	follow := func(r Range) {
+		t.Helper()
+		_, err := f.Follow(t.Context(), r, true)
+		try(err)
+	}
+	for range 30 {
+		follow(b)
+		follow(whole)
+		if rand.IntN(2) == 0 { // else it is narrowed before it has taken over
+			try(f.Do(t.Context(), func() {}))
+			settled(t, f)
+		}
+		try(f.Narrow(t.Context(), whole, []Range{a, c}, func() { m.drop(a, c) }))
+		try(f.Drop(t.Context(), c, func() { m.drop(a) }))
+	}
+	follow(whole)
+	stop()
+	writers.Wait()
+	settled(t, f)
+	last := max(lasts[0], lasts[1])
+	until(t, "the last event", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.last.Revision >= last
+	})
+
+	var raw []*clientv3.Event
+	watching, end := context.WithCancel(t.Context())
+	defer end()
+	for r := range client.Watch(watching, "/s/a/", clientv3.WithPrefix(), clientv3.WithRev(from+1)) {
+		raw = append(raw, r.Events...)
+		if r.Header.Revision >= last {
+			break
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if want, got := describe(raw, "/s/a/", from), describe(m.events, "/s/a/", from); !slices.Equal(want, got) {
+		t.Errorf("told %d events of %d", len(got), len(want))
+	}
+	got, err := client.Get(t.Context(), "/s/", clientv3.WithPrefix())
+	try(err)
+	truth := map[string]string{}
+	for _, kv := range got.Kvs {
+		truth[string(kv.Key)] = string(kv.Value)
+	}
+	if !maps.Equal(m.values, truth) {
+		t.Errorf("the mirror holds %v, etcd %v", m.values, truth)
+	}
+	if h := f.Health(); h.Resyncs > 0 {
+		t.Errorf("%d resyncs", h.Resyncs)
+	}
+}
+
+// settled waits until no range has others to take over.
+func settled(t *testing.T, f *Follower) {
+	t.Helper()
+	until(t, "one watch alone", func() bool {
+		var pending bool
+		if err := f.Do(t.Context(), func() {
+			pending = slices.ContainsFunc(f.ranges, func(w *followed) bool { return len(w.within) > 0 })
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return !pending
+	})
+}
+
+// A range without keys is not followed, unless that is wanted.
+func TestEmptyRange(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	m := newRecord()
+	f := run(t, client.Endpoints()[0], m, Options{})
+	for _, empty := range []bool{false, true} {
+		n, err := f.Follow(t.Context(), Prefix("/s/"), empty)
+		if err != nil || n != 0 {
+			t.Fatalf("%d keys, %v", n, err)
+		}
+		if err := f.Do(t.Context(), func() {
+			if got := len(f.ranges) == 1; got != empty {
+				t.Errorf("followed %v, want %v", got, empty)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, client, "/s/1", "one")
+	until(t, "the key", func() bool { return m.holds()["/s/1"] == "one" })
+}
