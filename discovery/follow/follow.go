@@ -53,6 +53,7 @@ type Follower struct {
 	syncs   atomic.Int64 // how often the mirror was made equal to etcd
 
 	// What follows belongs to Run.
+	member
 	life      life  // of etcd, up to the newest revision that was told
 	asked     int64 // revision at which the epoch was read
 	ranges    []*followed
@@ -116,6 +117,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	var retry discovery.Backoff
 	for ctx.Err() == nil {
 		err := f.follow(ctx, retry.Reset)
+		f.disconnect()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -124,7 +126,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		if retry.Failed() {
 			f.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
 		}
-		if retry.Failures() > 1 { // the first time at once
+		if retry.Failures() >= max(2, len(f.client.Endpoints())) { // once around at once
 			if retry.Wait(ctx) != nil {
 				return nil
 			}

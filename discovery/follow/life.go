@@ -60,7 +60,7 @@ func (f *Follower) ask(ctx context.Context) (life, error) {
 		return now, nil
 	}
 	key := f.options.Epoch
-	made, err := f.client.Txn(ctx).
+	made, err := f.kv.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", modified)).
 		Then(clientv3.OpPut(key, rand.Text())).
 		Commit()
@@ -74,7 +74,7 @@ func (f *Follower) ask(ctx context.Context) (life, error) {
 
 // readLife returns the present life and the revision of its epoch; 0: it has none.
 func (f *Follower) readLife(ctx context.Context) (now life, modified int64, err error) {
-	got, err := f.client.Get(ctx, f.options.Epoch)
+	got, err := f.kv.Get(ctx, f.options.Epoch)
 	if err != nil {
 		return life{}, 0, fmt.Errorf("read epoch: %w", err)
 	}

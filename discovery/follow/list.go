@@ -32,13 +32,13 @@ func headOf(h *pb.ResponseHeader) Head {
 
 // List reads a range at one revision, page by page: while one is worked on, the next is
 // on its way. After an error, what was read is worth nothing.
-func List(ctx context.Context, client *clientv3.Client, r Range, each func(page []*mvccpb.KeyValue), opts ...clientv3.OpOption) (Head, error) {
+func List(ctx context.Context, kv clientv3.KV, r Range, each func(page []*mvccpb.KeyValue), opts ...clientv3.OpOption) (Head, error) {
 	// etcd before 3.7 does not stream. It has no each called when it says so, and gives
 	// the pages one by one.
 	opts = append([]clientv3.OpOption{clientv3.WithRange(r.To)}, opts...)
-	at, err := streamed(ctx, client, r.From, each, opts)
+	at, err := streamed(ctx, kv, r.From, each, opts)
 	if status.Code(err) == codes.Unimplemented {
-		at, err = paged(ctx, client, r.From, each, opts)
+		at, err = paged(ctx, kv, r.From, each, opts)
 	}
 	if err != nil {
 		return Head{}, fmt.Errorf("list %s: %w", r.From, err)
@@ -47,12 +47,12 @@ func List(ctx context.Context, client *clientv3.Client, r Range, each func(page 
 }
 
 // streamed lists by one call.
-func streamed(ctx context.Context, client *clientv3.Client, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Head, error) {
+func streamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Head, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(pageTime, func() { cancel(fmt.Errorf("no answer within %v", pageTime)) })
 	defer late.Stop()
-	chunks, err := client.GetStream(ctx, from, opts...)
+	chunks, err := kv.GetStream(ctx, from, opts...)
 	if err != nil {
 		return Head{}, because(ctx, err)
 	}
@@ -81,7 +81,7 @@ func because(ctx context.Context, err error) error {
 }
 
 // paged lists by a call for each page.
-func paged(ctx context.Context, client *clientv3.Client, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Head, error) {
+func paged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Head, error) {
 	var at Head
 	var err error
 	ready := make(chan []*mvccpb.KeyValue)
@@ -89,7 +89,7 @@ func paged(ctx context.Context, client *clientv3.Client, from string, each func(
 		defer close(ready)
 		for more := true; more; {
 			var page *clientv3.GetResponse
-			if page, err = readPage(ctx, client, from, at.Revision, opts); err != nil {
+			if page, err = readPage(ctx, kv, from, at.Revision, opts); err != nil {
 				return
 			}
 			if at.Revision == 0 {
@@ -108,9 +108,9 @@ func paged(ctx context.Context, client *clientv3.Client, from string, each func(
 }
 
 // readPage reads a page at a revision; 0 is the newest, or what the options say.
-func readPage(ctx context.Context, client *clientv3.Client, from string, revision int64, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
+func readPage(ctx context.Context, kv clientv3.KV, from string, revision int64, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, pageTime)
 	defer cancel()
 	opts = append([]clientv3.OpOption{clientv3.WithLimit(pageSize), clientv3.WithRev(revision)}, opts...)
-	return client.Get(ctx, from, opts...)
+	return kv.Get(ctx, from, opts...)
 }

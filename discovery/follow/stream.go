@@ -30,7 +30,7 @@ func (f *Follower) open(ctx context.Context) (*stream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	late := time.AfterFunc(silence, cancel)
 	defer late.Stop()
-	s, err := pb.NewWatchClient(f.client.ActiveConnection()).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	s, err := pb.NewWatchClient(f.conn).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open watch: %w", err)

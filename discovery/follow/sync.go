@@ -21,6 +21,9 @@ const (
 // follow makes the mirror equal to etcd and then follows the watch until that ends,
 // with the reason. It calls steady when the watch has proved to work.
 func (f *Follower) follow(ctx context.Context, steady func()) error {
+	if err := f.connect(ctx, f.client); err != nil {
+		return err
+	}
 	if err := f.sync(ctx); err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func (f *Follower) syncRange(ctx context.Context, r *followed, now life, over bo
 func (f *Follower) replace(ctx context.Context, r Range, now life, over bool) (int, Head, error) {
 	l := &Listing{Range: r, Epoch: now.epoch, Over: over, Started: time.Now()}
 	l.read = func(each func([]*mvccpb.KeyValue)) (Head, error) {
-		at, err := List(ctx, f.client, r, each)
+		at, err := List(ctx, f.kv, r, each)
 		return at, cmp.Or(err, now.same(at))
 	}
 	err := f.mirror.Replace(l)
@@ -125,7 +128,7 @@ func (f *Follower) catchUp(ctx context.Context, r Range, now life) (int, Head, e
 // known, and returns those whose revision is another than known.
 func (f *Follower) listChanged(ctx context.Context, r Range, known map[string]int64) ([]string, Head, error) {
 	var changed []string
-	at, err := List(ctx, f.client, r, func(page []*mvccpb.KeyValue) {
+	at, err := List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			if known[string(kv.Key)] != kv.ModRevision {
 				changed = append(changed, string(kv.Key))
@@ -147,7 +150,7 @@ func (f *Follower) readChanged(ctx context.Context, r Range, revision int64, nam
 		wanted[name] = true
 	}
 	var events []*clientv3.Event
-	_, err := List(ctx, f.client, r, func(page []*mvccpb.KeyValue) {
+	_, err := List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			if wanted[string(kv.Key)] {
 				events = append(events, &clientv3.Event{Kv: kv})
@@ -166,7 +169,7 @@ func (f *Follower) fetch(ctx context.Context, revision int64, names []string) ([
 			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))
 		}
 		ctx, cancel := context.WithTimeout(ctx, pageTime)
-		txn, err := f.client.Txn(ctx).Then(ops...).Commit()
+		txn, err := f.kv.Txn(ctx).Then(ops...).Commit()
 		cancel()
 		if err != nil {
 			return nil, fmt.Errorf("read %d changed keys: %w", len(batch), err)

@@ -12,8 +12,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// callTime bounds a call of etcd.
-const callTime = 5 * time.Second
+// callTime is how long a call of etcd may take before it is made again, which may be over
+// another member: short at first, for a member that hangs, and longer for an etcd that is
+// slow.
+func (r *Registry) callTime() time.Duration {
+	return min(2*time.Second<<min(r.retry.Failures(), 2), 5*time.Second)
+}
 
 // goodbye is how long a record that is leaving stays, so that readers who list later
 // can still tell a departure from a death. In seconds.
@@ -31,7 +35,7 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 	if err != nil {
 		return fmt.Errorf("encode node %s: %w", r.who.Node.Node, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, r.callTime())
 	defer cancel()
 	put, err := r.client.Put(ctx, r.keys.Node(r.who.Node.Node, r.who.Owner), string(value), clientv3.WithLease(current))
 	if err != nil {
@@ -45,7 +49,7 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 
 // read takes in what etcd holds under the keys of a batch.
 func (r *Registry) read(ctx context.Context, batch []*draft) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, r.callTime())
 	defer cancel()
 	resp, err := r.client.Txn(ctx).Then(gets(batch)...).Commit()
 	if err != nil {
@@ -71,7 +75,7 @@ func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.Lea
 
 // leave marks the records of a batch as leaving, under a lease that lapses.
 func (r *Registry) leave(ctx context.Context, batch []*draft) error {
-	granting, cancel := context.WithTimeout(ctx, callTime)
+	granting, cancel := context.WithTimeout(ctx, r.callTime())
 	defer cancel()
 	lapse, err := r.client.Grant(granting, goodbye)
 	if err != nil {
@@ -88,7 +92,7 @@ func (r *Registry) leave(ctx context.Context, batch []*draft) error {
 // swap puts a batch under a lease by compare-and-swap. done is called with r.mu held
 // for each item that stands there as wanted; the others learn what stands there.
 func (r *Registry) swap(ctx context.Context, batch []*draft, under clientv3.LeaseID, done func(d *draft, revision int64)) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, r.callTime())
 	defer cancel()
 	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(puts(batch, under)...).Else(gets(batch)...).Commit()
 	r.mu.Lock()

@@ -49,6 +49,7 @@ type Registry struct {
 	wake    chan struct{} // size one: the wanted set changed
 	recheck chan struct{} // size one: read everything back
 	pulse   discovery.Pulse
+	retry   discovery.Backoff // of Run
 
 	mu           sync.Mutex
 	items        map[string]*item // by key

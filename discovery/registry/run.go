@@ -19,7 +19,6 @@ const lookEvery = 100 * time.Millisecond
 // Run keeps etcd equal to the wanted set until ctx ends, and returns nil then. What
 // is in etcd stays there.
 func (r *Registry) Run(ctx context.Context) error {
-	var retry discovery.Backoff
 	sweep := time.NewTimer(r.nextSweep())
 	defer sweep.Stop()
 	var under clientv3.LeaseID
@@ -37,10 +36,10 @@ func (r *Registry) Run(ctx context.Context) error {
 			again = time.After(wait)
 		} else if current.ID != 0 {
 			if err := r.reconcile(ctx, current.ID); err != nil && ctx.Err() == nil {
-				r.failed(current.ID, &retry, err)
-				again = time.After(retry.Next())
+				r.failed(current.ID, err)
+				again = time.After(r.retry.Next())
 			} else {
-				retry.Reset()
+				r.retry.Reset()
 			}
 		}
 		r.count()
@@ -129,12 +128,12 @@ func (r *Registry) look(current lease.Lease) {
 
 // failed reports a pass that etcd did not take, and has the lease verified if that is
 // why.
-func (r *Registry) failed(current clientv3.LeaseID, retry *discovery.Backoff, err error) {
+func (r *Registry) failed(current clientv3.LeaseID, err error) {
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		r.session.Doubt(current)
 	}
 	r.metrics.failures.Inc()
-	if retry.Failed() {
-		r.log.Warn("cannot write to etcd; trying again", "failures", retry.Failures(), "error", err)
+	if r.retry.Failed() {
+		r.log.Warn("cannot write to etcd; trying again", "failures", r.retry.Failures(), "error", err)
 	}
 }
