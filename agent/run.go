@@ -23,7 +23,7 @@ var errStopped = errors.New("stopped")
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
-	group.Go(func() error { return a.catalog.Run(running) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"catalog", a.catalog.Pulse(), a.catalog.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"session", a.session.Pulse(), a.session.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"registry", a.registry.Pulse(), a.registry.Run}) })
 	group.Go(func() error { return a.certificates.run(running) })

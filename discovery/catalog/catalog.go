@@ -51,6 +51,7 @@ type Catalog struct {
 	events   eventLog
 	waiters  waiters
 	follower *follow.Follower // nil until Run
+	pulse    discovery.Pulse
 }
 
 // state is what readers load.
@@ -156,13 +157,18 @@ func (c *Catalog) Health() Health {
 	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: h.Err}
 }
 
+// Pulse shows whether Run is stuck.
+func (c *Catalog) Pulse() *discovery.Pulse { return &c.pulse }
+
 // Run keeps the view current until ctx ends, and returns nil then. It begins with the
 // last good view of an earlier run, if there is one.
 func (c *Catalog) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	if c.options.LastGood != nil {
-		c.restore()
+		if c.snapshot() == nil { // else it runs anew
+			c.restore()
+		}
 		beside.Go(func() { c.keepLastGood(ctx) })
 	}
 	follower := c.newFollower()
@@ -177,7 +183,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 func (c *Catalog) newFollower() *follow.Follower {
 	o := follow.Options{
 		Ranges: []follow.Range{everything(c.keys)}, Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
-		Quiet: c.quiet, Logger: c.log, Metrics: c.metrics.follow,
+		Quiet: c.quiet, Pulse: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
 	}
 	if s := c.snapshot(); s != nil {
 		o.Last = follow.Last{Epoch: s.Epoch(), Revision: s.Revision()}

@@ -139,3 +139,36 @@ func TestLastGoodThatCannotBeSaved(t *testing.T) {
 		t.Errorf("the store has %q", store.content)
 	}
 }
+
+// A catalog that is run again, as the agent's watchdog does, goes on from the view that
+// it has, and not from what it kept before.
+func TestRunsAgain(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true, LastGood: &memory{}})
+	f.register("web", "a")
+	before := f.settled()
+	f.stop()
+	f.register("web", "b")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	f.until("web/b", func() bool {
+		if web := mustService(t, f.snapshot(), "web"); web.Healthy() == 0 {
+			t.Fatal("the view was empty")
+		}
+		return show(f.snapshot()) != show(before)
+	})
+	now := f.settled()
+	if now.Epoch() != before.Epoch() {
+		t.Errorf("the epoch was %s and is %s", before.Epoch(), now.Epoch())
+	}
+	f.until("the pulse rests", func() bool {
+		_, working := f.Pulse().Beat()
+		return !working
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -33,8 +33,9 @@ type Options struct {
 	Quiet func() time.Duration
 	// Trouble is told why the mirror is not being confirmed; nil: it is again.
 	Trouble func(error)
-	Logger  *slog.Logger // default: discard
-	Metrics *Metrics     // default: none
+	Pulse   *discovery.Pulse // shows whether Run is stuck; default: to nobody
+	Logger  *slog.Logger     // default: discard
+	Metrics *Metrics         // default: none
 }
 
 // Last is a place in the life of an etcd.
@@ -83,6 +84,7 @@ func New(client *clientv3.Client, mirror Mirror, o Options) *Follower {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	f := &Follower{client: client, mirror: mirror, options: o, log: o.Logger, do: make(chan func())}
+	f.options.Pulse = cmp.Or(o.Pulse, new(discovery.Pulse))
 	f.options.Metrics = cmp.Or(o.Metrics, NewMetrics(nil, "follow"))
 	f.life = life{Head: Head{Revision: o.Last.Revision}, epoch: o.Last.Epoch}
 	for _, r := range o.Ranges {
@@ -116,8 +118,10 @@ func (f *Follower) Do(ctx context.Context, what func()) error {
 func (f *Follower) Run(ctx context.Context) error {
 	var retry discovery.Backoff
 	for ctx.Err() == nil {
+		f.options.Pulse.Work()
 		err := f.follow(ctx, retry.Reset)
 		f.disconnect()
+		f.options.Pulse.Rest()
 		if ctx.Err() != nil {
 			return nil
 		}

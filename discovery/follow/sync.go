@@ -94,7 +94,7 @@ func (f *Follower) syncRange(ctx context.Context, r *followed, now life, over bo
 func (f *Follower) replace(ctx context.Context, r Range, now life, over bool) (int, Head, error) {
 	l := &Listing{Range: r, Epoch: now.epoch, Over: over, Started: time.Now()}
 	l.read = func(each func([]*mvccpb.KeyValue)) (Head, error) {
-		at, err := List(ctx, f.kv, r, each)
+		at, err := f.list(ctx, r, each)
 		return at, cmp.Or(err, now.same(at))
 	}
 	err := f.mirror.Replace(l)
@@ -128,7 +128,7 @@ func (f *Follower) catchUp(ctx context.Context, r Range, now life) (int, Head, e
 // known, and returns those whose revision is another than known.
 func (f *Follower) listChanged(ctx context.Context, r Range, known map[string]int64) ([]string, Head, error) {
 	var changed []string
-	at, err := List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
+	at, err := f.list(ctx, r, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			if known[string(kv.Key)] != kv.ModRevision {
 				changed = append(changed, string(kv.Key))
@@ -137,6 +137,14 @@ func (f *Follower) listChanged(ctx context.Context, r Range, known map[string]in
 		}
 	}, clientv3.WithKeysOnly())
 	return changed, at, err
+}
+
+// list lists a range, and shows that it comes on.
+func (f *Follower) list(ctx context.Context, r Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (Head, error) {
+	return List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
+		f.options.Pulse.Work()
+		each(page)
+	}, opts...)
 }
 
 // readChanged reads the named keys at a revision: one by one or, if they are many, by
@@ -150,7 +158,7 @@ func (f *Follower) readChanged(ctx context.Context, r Range, revision int64, nam
 		wanted[name] = true
 	}
 	var events []*clientv3.Event
-	_, err := List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
+	_, err := f.list(ctx, r, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			if wanted[string(kv.Key)] {
 				events = append(events, &clientv3.Event{Kv: kv})
@@ -164,6 +172,7 @@ func (f *Follower) readChanged(ctx context.Context, r Range, revision int64, nam
 func (f *Follower) fetch(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
 	var events []*clientv3.Event
 	for batch := range slices.Chunk(names, fetchBatch) {
+		f.options.Pulse.Work()
 		ops := make([]clientv3.Op, len(batch))
 		for n, name := range batch {
 			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))

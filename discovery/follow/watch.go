@@ -57,6 +57,7 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 	look := time.NewTimer(silence)
 	defer look.Stop()
 	for {
+		f.options.Pulse.Rest()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -64,6 +65,7 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 			if !ok {
 				return watchEnded(s.err)
 			}
+			f.options.Pulse.Work()
 			confirmed, err := f.take(s.drain(r), asked)
 			if err != nil {
 				return err
@@ -76,8 +78,10 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 				waiting = false
 			}
 		case what := <-f.do:
+			f.options.Pulse.Work()
 			what()
 		case <-look.C:
+			f.options.Pulse.Work()
 			if waiting && time.Since(asked) >= silence {
 				return fmt.Errorf("etcd has not answered the watch for %v", silence)
 			}
