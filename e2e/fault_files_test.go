@@ -39,7 +39,6 @@ func TestFaultOpenFiles(t *testing.T) {
 		}
 		return err
 	})
-	pause(ttl + 2*time.Second)
 	one.register(t, "db", "db-1")
 	w.peer.find(t, "db", "db-1")
 	w.unmoved(t)

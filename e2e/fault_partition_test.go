@@ -57,9 +57,9 @@ func TestFaultPartition(t *testing.T) {
 			}
 			return err
 		})
-		p.peer.register(t, "web", "web-3") // behind it on the watch is nothing of the cut
 		peers()
 		own()
+		p.peer.register(t, "web", "web-3") // its event is behind all that the cut has caused
 		p.one.find(t, "web", "web-1", "web-2", "web-3")
 		if now := p.one.lease(t); now != lease {
 			t.Errorf("the lease was %s and is %s", lease, now)
