@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -197,19 +195,7 @@ func (s *sidecar) registerAt(t *testing.T, service, id string, port int, checks 
 
 // answers returns an error unless a lookup is answered with these instances.
 func (s *sidecar) answers(ctx context.Context, service string, ids ...string) error {
-	answer, _, err := s.Lookup(ctx, service, api.LookupOptions{})
-	if err != nil {
-		return err
-	}
-	got := []string{}
-	for _, e := range answer.Endpoints {
-		got = append(got, e.ID)
-	}
-	slices.Sort(got)
-	if !slices.Equal(got, ids) {
-		return fmt.Errorf("lookup of %s: %v, want %v", service, got, ids)
-	}
-	return nil
+	return s.ask(ctx, service).has(ids)
 }
 
 // find waits until a lookup is answered with these instances.
@@ -221,26 +207,11 @@ func (s *sidecar) find(t *testing.T, service string, ids ...string) {
 // steady looks a service up again and again until it is stopped. Each answer must have
 // these instances.
 func (s *sidecar) steady(t *testing.T, service string, ids ...string) (stop func()) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var asking sync.WaitGroup
-	var asked int
-	var wrong error
-	asking.Go(func() {
-		for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
-			if err := s.answers(ctx, service, ids...); ctx.Err() == nil {
-				wrong = cmp.Or(wrong, err)
-			}
-			asked++
-		}
-	})
+	h := s.record(t, service)
 	return func() {
 		t.Helper()
-		cancel()
-		asking.Wait()
-		if wrong != nil {
-			t.Errorf("one of %d answers: %v", asked, wrong)
-		}
-		t.Logf("%d lookups of %s were answered with %v", asked, service, ids)
+		h.stop()
+		h.always(t, ids...)
 	}
 }
 

@@ -57,17 +57,24 @@ func (l *Link) Cut() {
 
 // HoldAnswers lets requests pass and holds what is answered, until Mend or Cut.
 func (l *Link) HoldAnswers() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.answers = make(chan struct{})
+	l.hold(&l.answers)
 }
 
 // Freeze holds all that is sent either way, until Mend or Cut.
 func (l *Link) Freeze() {
-	l.HoldAnswers()
+	l.hold(&l.answers)
+	l.hold(&l.requests)
+}
+
+// hold closes a gate to what passes, unless it is.
+func (l *Link) hold(gate *chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.requests = make(chan struct{})
+	select {
+	case <-*gate:
+		*gate = make(chan struct{})
+	default:
+	}
 }
 
 // Mend lets everything pass again, what was held first.

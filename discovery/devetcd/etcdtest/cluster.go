@@ -1,0 +1,179 @@
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// patience bounds every wait for a cluster. It is reached only when what is waited for
+// does not come.
+const patience = time.Minute
+
+// Cluster is an etcd whose members are processes of their own, as Debian ships it, for
+// tests that kill, stop and part them. Addresses and data stay over restarts.
+type Cluster struct {
+	Members []*Member
+
+	t       testing.TB
+	token   string   // of the initial cluster
+	initial string   // the initial cluster
+	flags   []string // further ones of etcd
+}
+
+// StartCluster runs an etcd of so many members until the test ends, with further flags
+// for each. It skips the test where there is no etcd in the PATH.
+func StartCluster(t testing.TB, size int, flags ...string) *Cluster {
+	t.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		t.Skip("needs etcd in the PATH (apt-get install etcd-server): ", err)
+	}
+	c := &Cluster{t: t, token: "etcd-cluster", flags: flags}
+	var initial []string
+	for n := range size {
+		m := newMember(c, fmt.Sprintf("m%d", n))
+		c.Members = append(c.Members, m)
+		initial = append(initial, m.Name+"=http://"+m.peers.Endpoint())
+	}
+	c.initial = strings.Join(initial, ",")
+	t.Cleanup(c.Kill)
+	c.Start()
+	return c
+}
+
+// Endpoints are where clients reach the members, one each.
+func (c *Cluster) Endpoints() []string {
+	var all []string
+	for _, m := range c.Members {
+		all = append(all, m.Endpoint())
+	}
+	return all
+}
+
+// Start starts the members that do not run, and returns when each of them serves.
+func (c *Cluster) Start() {
+	c.t.Helper()
+	for _, m := range c.Members {
+		m.Start()
+	}
+	for _, m := range c.Members {
+		m.Await()
+	}
+}
+
+// Kill kills all members.
+func (c *Cluster) Kill() {
+	for _, m := range c.Members {
+		m.Kill()
+	}
+}
+
+// Leader waits until the members agree on a leader, and returns it.
+func (c *Cluster) Leader() *Member {
+	c.t.Helper()
+	var leader *Member
+	c.await("a leader", func(ctx context.Context) error {
+		counted := map[uint64]int{}
+		ids := map[uint64]*Member{}
+		for _, m := range c.Members {
+			s, err := m.status(ctx)
+			if err != nil {
+				continue // it may be away
+			}
+			counted[s.Leader]++
+			ids[s.Header.MemberId] = m
+		}
+		for id, votes := range counted {
+			if m, ok := ids[id]; ok && 2*votes > len(c.Members) {
+				leader = m
+				return nil
+			}
+		}
+		return fmt.Errorf("the members say %v", counted)
+	})
+	return leader
+}
+
+// Follower returns a member that does not lead.
+func (c *Cluster) Follower() *Member {
+	c.t.Helper()
+	leader := c.Leader()
+	return c.Members[(slices.Index(c.Members, leader)+1)%len(c.Members)]
+}
+
+// await waits until check passes.
+func (c *Cluster) await(what string, check func(context.Context) error) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		err := check(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("waited %v for %s: %v", patience, what, err)
+		}
+	}
+}
+
+// Replace has the members that are started from now on be another cluster, one that has
+// never seen the data of this one. All of them must have been killed.
+func (c *Cluster) Replace() {
+	c.token += "-another"
+	for _, m := range c.Members {
+		m.Wipe()
+	}
+}
+
+// Snapshot saves a backup, and returns its file.
+func (c *Cluster) Snapshot() string {
+	c.t.Helper()
+	file := filepath.Join(c.t.TempDir(), "backup")
+	c.etcdctl("snapshot", "save", file, "--endpoints", c.Members[0].Endpoint())
+	return file
+}
+
+// Restore puts a backup in place of every member's data. All of them must have been
+// killed.
+func (c *Cluster) Restore(file string) {
+	c.t.Helper()
+	for _, m := range c.Members {
+		m.Wipe()
+		c.etcdctl("snapshot", "restore", file, "--data-dir", m.dir, "--name", m.Name, "--initial-cluster", c.initial,
+			"--initial-cluster-token", c.token, "--initial-advertise-peer-urls", "http://"+m.peers.Endpoint())
+	}
+}
+
+func (c *Cluster) etcdctl(args ...string) {
+	c.t.Helper()
+	command := exec.Command("etcdctl", args...)
+	command.Env = append(os.Environ(), "ETCDCTL_API=3")
+	if out, err := command.CombinedOutput(); err != nil {
+		c.t.Fatalf("etcdctl %s: %v (apt-get install etcd-client)\n%s", args[0], err, out)
+	}
+}
+
+// addresses counts those that were given.
+var addresses atomic.Int32
+
+// address returns one to listen on that nobody else on this host uses, now or later: no
+// other process has an address of the loopback network with this one's id in it.
+func address() string {
+	pid := os.Getpid()
+	ip := net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid))
+	return fmt.Sprintf("%s:%d", ip, 2000+addresses.Add(1))
+}
+
+// Client returns a client of all members, which is closed when the test ends.
+func (c *Cluster) Client() *clientv3.Client { return Client(c.t, c.Endpoints()...) }

@@ -1,0 +1,201 @@
+package etcdtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Member is one process of a cluster. Clients and the other members reach it over links,
+// which can be broken.
+type Member struct {
+	Name string
+
+	cluster      *Cluster
+	client, peer string // what it listens on itself
+	clients      *Link
+	peers        *peerLink
+	dir          string
+	direct       *clientv3.Client // not over the link
+	command      *exec.Cmd        // nil: it was killed
+	output       *bytes.Buffer
+	id           string // as the other members know it
+}
+
+func newMember(c *Cluster, name string) *Member {
+	m := &Member{Name: name, cluster: c, client: address(), peer: address(), dir: filepath.Join(c.t.TempDir(), name)}
+	m.clients, m.peers, m.direct = StartLink(c.t, m.client), startPeerLink(c.t, m.peer), Client(c.t, m.client)
+	return m
+}
+
+// Endpoint is where clients reach the member, host:port.
+func (m *Member) Endpoint() string { return m.clients.Endpoint() }
+
+// Start starts the process, unless it runs, with the data of the one before. It does not
+// wait for it.
+func (m *Member) Start() {
+	m.cluster.t.Helper()
+	if m.command != nil {
+		return
+	}
+	m.output = &bytes.Buffer{}
+	command := exec.Command("etcd", slices.Concat([]string{"--name", m.Name, "--data-dir", m.dir, "--log-level", "error",
+		"--listen-client-urls", "http://" + m.client, "--advertise-client-urls", "http://" + m.Endpoint(),
+		"--listen-peer-urls", "http://" + m.peer, "--initial-advertise-peer-urls", "http://" + m.peers.Endpoint(),
+		"--initial-cluster", m.cluster.initial, "--initial-cluster-token", m.cluster.token}, m.cluster.flags)...)
+	command.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=arm64")
+	command.Stdout, command.Stderr = m.output, m.output
+	if err := command.Start(); err != nil {
+		m.cluster.t.Fatal(err)
+	}
+	m.command = command
+}
+
+// Await waits until the member serves and knows a leader.
+func (m *Member) Await() {
+	m.cluster.t.Helper()
+	m.cluster.await("etcd's member "+m.Name, func(ctx context.Context) error {
+		s, err := m.status(ctx)
+		if err != nil {
+			return err
+		}
+		m.id = fmt.Sprintf("%x", s.Header.MemberId)
+		if s.Leader == 0 {
+			return fmt.Errorf("it has no leader")
+		}
+		return nil
+	})
+}
+
+// status asks the member, not over the link.
+func (m *Member) status(ctx context.Context) (*clientv3.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return m.direct.Status(ctx, m.client)
+}
+
+// Runs reports whether the member was started and not killed since.
+func (m *Member) Runs() bool { return m.command != nil }
+
+// Kill kills the process, if it runs.
+func (m *Member) Kill() {
+	if m.command == nil {
+		return
+	}
+	m.signal(syscall.SIGKILL)
+	m.command.Wait() // says that it was killed
+	m.command = nil
+	if m.cluster.t.Failed() {
+		m.cluster.t.Logf("etcd's member %s:\n%s", m.Name, m.output)
+	}
+}
+
+// Pause stops the process where it is, as a host that hangs does, until Continue.
+func (m *Member) Pause() { m.signal(syscall.SIGSTOP) }
+
+// Continue has a paused process go on.
+func (m *Member) Continue() { m.signal(syscall.SIGCONT) }
+
+func (m *Member) signal(s syscall.Signal) {
+	if err := m.command.Process.Signal(s); err != nil {
+		m.cluster.t.Errorf("etcd's member %s: %v", m.Name, err)
+	}
+}
+
+// Wipe removes the data. The member must have been killed.
+func (m *Member) Wipe() {
+	if err := os.RemoveAll(m.dir); err != nil {
+		m.cluster.t.Fatal(err)
+	}
+}
+
+// Vanish has every packet from and to the member be lost, on connections that stay
+// open, until Return.
+func (m *Member) Vanish() {
+	m.clients.Freeze()
+	m.Part()
+}
+
+// Return takes back Vanish.
+func (m *Member) Return() {
+	m.clients.Mend()
+	m.Join()
+}
+
+// Disconnect ends the connections of the member's clients. They may come back at once.
+func (m *Member) Disconnect() { m.clients.Cut() }
+
+// Part has every packet between the member and the others be lost until Join. Clients
+// reach it still.
+func (m *Member) Part() {
+	m.peers.freezeAll()
+	for _, other := range m.cluster.Members {
+		if other != m {
+			other.peers.freeze(m.id)
+		}
+	}
+}
+
+// Join takes back Part.
+func (m *Member) Join() {
+	m.peers.mendAll()
+	for _, other := range m.cluster.Members {
+		other.peers.mend(m.id)
+	}
+}
+
+// SlowDisk delays each time that the member syncs its disk, until mend is called or the
+// test ends. It skips the test where that cannot be done.
+func (m *Member) SlowDisk(delay time.Duration) (mend func()) {
+	t := m.cluster.t
+	t.Helper()
+	trace := exec.Command("strace", "-f", "-q", "-e", "trace=fdatasync", "-o", filepath.Join(t.TempDir(), "strace"),
+		"-e", fmt.Sprintf("inject=fdatasync:delay_enter=%d", delay.Microseconds()), "-p", fmt.Sprint(m.command.Process.Pid))
+	var output bytes.Buffer
+	trace.Stderr = &output
+	if err := trace.Start(); err != nil {
+		t.Skip("needs strace (apt-get install strace): ", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		trace.Wait()
+	}()
+	mend = func() {
+		trace.Process.Signal(syscall.SIGTERM)
+		<-ended
+	}
+	t.Cleanup(mend)
+	awaitTracer(t, m.command.Process.Pid, ended, &output)
+	return mend
+}
+
+// awaitTracer waits until a process is traced.
+func awaitTracer(t testing.TB, pid int, ended <-chan struct{}, output *bytes.Buffer) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-ended:
+			t.Skipf("strace cannot attach to etcd: %s", output)
+		default:
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(status), "TracerPid:") && !strings.Contains(string(status), "TracerPid:\t0\n") {
+			return
+		}
+	}
+	t.Fatal("strace has not attached to etcd")
+}

@@ -1,0 +1,96 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+)
+
+// lookedUp is what one lookup was answered.
+type lookedUp struct {
+	service string
+	asked   time.Time
+	took    time.Duration
+	ids     []string // of the endpoints, sorted
+	suspect int      // how many of them are kept although they vanished
+	view    api.View
+	err     error
+}
+
+// ask looks a service up.
+func (s *sidecar) ask(ctx context.Context, service string) lookedUp {
+	l := lookedUp{service: service, asked: time.Now(), ids: []string{}}
+	answer, view, err := s.Lookup(ctx, service, api.LookupOptions{})
+	l.took, l.view, l.err = time.Since(l.asked), view, err
+	for _, e := range answer.Endpoints {
+		l.ids = append(l.ids, e.ID)
+		if e.Suspect {
+			l.suspect++
+		}
+	}
+	slices.Sort(l.ids)
+	return l
+}
+
+// has returns an error unless the answer has these instances.
+func (l lookedUp) has(ids []string) error {
+	if l.err == nil && !slices.Equal(l.ids, ids) {
+		return fmt.Errorf("lookup of %s: %v, want %v", l.service, l.ids, ids)
+	}
+	return l.err
+}
+
+// history is every answer that somebody got who never stopped asking.
+type history struct {
+	cancel  context.CancelFunc
+	asking  sync.WaitGroup
+	answers []lookedUp // to be read once it is stopped
+}
+
+// record looks a service up again and again, and keeps every answer, until it is
+// stopped or the test ends.
+func (s *sidecar) record(t *testing.T, service string) *history {
+	ctx, cancel := context.WithCancel(t.Context())
+	h := &history{cancel: cancel}
+	t.Cleanup(h.stop)
+	h.asking.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+			if answer := s.ask(ctx, service); ctx.Err() == nil {
+				h.answers = append(h.answers, answer)
+			}
+		}
+	})
+	return h
+}
+
+func (h *history) stop() {
+	h.cancel()
+	h.asking.Wait()
+}
+
+// always makes sure that each answer had these instances.
+func (h *history) always(t *testing.T, ids ...string) {
+	t.Helper()
+	wrong := 0
+	for _, l := range h.answers {
+		if err := l.has(ids); err != nil {
+			if wrong++; wrong == 1 {
+				t.Errorf("one of %d answers, at %s: %v", len(h.answers), l.asked.Format(time.TimeOnly), err)
+			}
+		}
+	}
+	if len(h.answers) == 0 {
+		t.Error("nobody was answered")
+	}
+	oldest, slowest := time.Duration(0), time.Duration(0)
+	for _, l := range h.answers {
+		oldest, slowest = max(oldest, l.view.Age), max(slowest, l.took)
+	}
+	t.Logf("%d lookups, %d without %v; the oldest view was %v old, the slowest answer took %v",
+		len(h.answers), wrong, ids, oldest, slowest.Round(time.Millisecond))
+}
