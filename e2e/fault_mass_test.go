@@ -57,22 +57,33 @@ func (s *sidecar) never(t *testing.T, service string, butThese int) (stop func()
 	}
 }
 
-// host is an agent without listeners: a session and a registry.
-type host struct {
-	*registry.Registry
-	session *lease.Session
+// fleet is agents without listeners, all of them in this process.
+type fleet struct {
+	client  *clientv3.Client
+	view    registry.View
+	ctx     context.Context
+	running sync.WaitGroup
 }
 
-// startHost runs one until the test ends.
-func startHost(t *testing.T, client *clientv3.Client, name string, view registry.View) host {
-	session := lease.New(client, ttl, lease.Options{})
-	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
-	h := host{registry.New(client, fleetKeys, session, view, registry.Identity{Owner: node.Agent, Run: "first", Node: node}, registry.Options{}), session}
+// newFleet returns a fleet without agents, that runs until the test ends.
+func newFleet(t *testing.T, client *clientv3.Client, view registry.View) *fleet {
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { h.session.Run(ctx) })
-	running.Go(func() { h.Run(ctx) })
-	t.Cleanup(func() { cancel(); running.Wait() })
+	f := &fleet{client: client, view: view, ctx: ctx}
+	t.Cleanup(func() { cancel(); f.running.Wait() })
+	return f
+}
+
+// host is an agent of a fleet: a session and a registry.
+type host struct{ *registry.Registry }
+
+// host starts one. Its TTL is long: where so many share a machine with everything
+// else, a session may be late.
+func (f *fleet) host(name string) host {
+	session := lease.New(f.client, time.Minute, lease.Options{})
+	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
+	h := host{registry.New(f.client, fleetKeys, session, f.view, registry.Identity{Owner: node.Agent, Run: "first", Node: node}, registry.Options{})}
+	f.running.Go(func() { session.Run(f.ctx) })
+	f.running.Go(func() { h.Run(f.ctx) })
 	return h
 }
 
@@ -94,10 +105,9 @@ func TestFaultMassDeregistration(t *testing.T) {
 	const agents, each = 100, 100
 	etcd := startMember(t)
 	peer := startSidecar(t, "peer", etcd.endpoint)
-	client := etcdtest.Client(t, etcd.endpoint)
-	hosts := make([]host, agents)
+	hosts, all := make([]host, agents), newFleet(t, etcdtest.Client(t, etcd.endpoint), blind{})
 	for n := range hosts {
-		hosts[n] = startHost(t, client, fmt.Sprintf("n%03d", n), blind{})
+		hosts[n] = all.host(fmt.Sprintf("n%03d", n))
 		for i := range each {
 			hosts[n].put("web", fmt.Sprintf("web-%03d-%03d", n, i))
 		}
@@ -156,16 +166,16 @@ func TestFaultMassExpiry(t *testing.T) {
 	alive, dead := livePort(t), freePort(t)
 	etcd := startMember(t)
 	peer := startSidecar(t, "peer", etcd.endpoint)
-	fleet, observer := etcdtest.Client(t, etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
-	registerLeased(t, fleet, "web", agents-workers, func(int) string { return alive })
-	registerLeased(t, fleet, "worker", workers, func(n int) string { return []string{alive, dead}[n%2] })
+	clients, observer := etcdtest.Client(t, etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
+	registerLeased(t, clients, "web", agents-workers, func(int) string { return alive })
+	registerLeased(t, clients, "worker", workers, func(n int) string { return []string{alive, dead}[n%2] })
 	for service, n := range map[string]int{"web": agents - workers, "worker": workers} {
 		within(t, time.Now(), patience, "all of "+service+" are there", func() error { return peer.count(t.Context(), service, n) })
 	}
 
 	stop := peer.never(t, "web", agents-workers)
 	began := time.Now()
-	fleet.Close()
+	clients.Close()
 	within(t, began, time.Minute, "etcd has taken all leases", func() error {
 		left, err := observer.Get(t.Context(), fleetKeys.Services(), clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err == nil && left.Count > 0 {
@@ -210,7 +220,7 @@ func livePort(t *testing.T) (port string) {
 
 // registerLeased registers an instance for each of n agents, all of them behind one
 // client, under a lease of its own that is kept alive until the client is closed.
-func registerLeased(t *testing.T, fleet *clientv3.Client, service string, n int, port func(int) string) {
+func registerLeased(t *testing.T, client *clientv3.Client, service string, n int, port func(int) string) {
 	t.Helper()
 	const batch = 100
 	var writing errgroup.Group
@@ -219,18 +229,18 @@ func registerLeased(t *testing.T, fleet *clientv3.Client, service string, n int,
 		writing.Go(func() error {
 			var puts []clientv3.Op
 			for i := first; i < min(first+batch, n); i++ {
-				granted, err := fleet.Grant(t.Context(), int64(2*ttl/time.Second))
+				granted, err := client.Grant(t.Context(), int64(2*ttl/time.Second))
 				if err != nil {
 					return err
 				}
-				if _, err := fleet.KeepAlive(context.Background(), granted.ID); err != nil {
+				if _, err := client.KeepAlive(context.Background(), granted.ID); err != nil {
 					return err
 				}
 				id := fmt.Sprintf("%s-%05d", service, i)
 				record := fmt.Sprintf(`{"service":%q,"id":%q,"node":"n%05d","owner":"owner-%[2]s","address":"127.0.0.1","port":%[4]s}`, service, id, i, port(i))
 				puts = append(puts, clientv3.OpPut(fleetKeys.Instance(service, id), record, clientv3.WithLease(granted.ID)))
 			}
-			_, err := fleet.Txn(t.Context()).Then(puts...).Commit()
+			_, err := client.Txn(t.Context()).Then(puts...).Commit()
 			return err
 		})
 	}

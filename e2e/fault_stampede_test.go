@@ -1,0 +1,125 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery/catalog"
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// wipe ends etcd and starts it again without its data.
+func (m *member) wipe(t *testing.T) {
+	t.Helper()
+	m.kill()
+	if err := os.RemoveAll(m.argv[slices.Index(m.argv, "--data-dir")+1]); err != nil {
+		t.Fatal(err)
+	}
+	m.start(t)
+}
+
+// TestFaultRegisteringAgain wipes the etcd of a thousand agents. They all register
+// again, and not in one moment: they spread over a second for each 500 instances, and
+// over 5 s at most.
+func TestFaultRegisteringAgain(t *testing.T) {
+	t.Parallel()
+	const agents, each, smear = 1000, 3, 5 * time.Second
+	const most = 2 * agents * each * int(time.Second) / int(smear) // writes in a second
+	etcd := startMember(t)
+	client, observer := etcdtest.Client(t, etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
+	view := runCatalog(t, client)
+	all := newFleet(t, client, view)
+	var starting errgroup.Group
+	starting.SetLimit(16)
+	for n := range agents {
+		starting.Go(func() error {
+			h, id := all.host(fmt.Sprintf("n%04d", n)), fmt.Sprintf("web-%04d-", n)
+			for i := range each {
+				h.put("web", id+fmt.Sprint(i))
+			}
+			_, err := h.Settled(t.Context(), "web", id+"0")
+			return err
+		})
+	}
+	if err := starting.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Now(), patience, "all are seen", func() error {
+		if v, err := view.View(); err != nil || v.Snapshot.NodeCount() != agents {
+			return fmt.Errorf("not all are: %w", err)
+		}
+		return nil
+	})
+
+	etcd.wipe(t)
+	wiped := time.Now()
+	var counts growth
+	within(t, wiped, 4*patience, "all are registered again", func() error {
+		n, err := records(t, observer)
+		if err == nil {
+			counts = append(counts, count{time.Now(), n})
+			if n != agents*each {
+				err = fmt.Errorf("%d instances", n)
+			}
+		}
+		return err
+	})
+	if peak := counts.peak(); peak > most {
+		t.Errorf("%d writes in a second, want at most %d", peak, most)
+	} else {
+		t.Logf("at most %d writes in a second; bound %d", peak, most)
+	}
+}
+
+// runCatalog runs a catalog as an agent does, until the test ends.
+func runCatalog(t *testing.T, client *clientv3.Client) *catalog.Catalog {
+	t.Helper()
+	c := catalog.New(client, fleetKeys, catalog.Options{MakeEpoch: true, Guard: &catalog.Guard{TTL: ttl}})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return c
+}
+
+// records is how many instances there are.
+func records(t *testing.T, etcd *clientv3.Client) (int, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	got, err := etcd.Get(ctx, fleetKeys.Services(), clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return 0, err
+	}
+	return int(got.Count), nil
+}
+
+// growth is how many records there were, again and again.
+type growth []count
+
+type count struct {
+	at      time.Time
+	records int
+}
+
+// peak is the fastest that they grew, in records a second. What a second is, or longer
+// where this process stood still, is one to the other of two counts.
+func (g growth) peak() int {
+	fastest := 0.0
+	for first, last := 0, 0; last < len(g); last++ {
+		for first+1 < last && g[last].at.Sub(g[first+1].at) >= time.Second {
+			first++
+		}
+		if d := g[last].at.Sub(g[first].at); d >= time.Second {
+			fastest = max(fastest, float64(g[last].records-g[first].records)/d.Seconds())
+		}
+	}
+	return int(fastest)
+}
