@@ -24,6 +24,7 @@ import (
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/catalog"
+	"disc/discovery/claim"
 	"disc/discovery/entry"
 	"disc/discovery/etcd"
 	"disc/discovery/lease"
@@ -56,6 +57,7 @@ type Agent struct {
 	catalog   *catalog.Catalog
 	registry  *registry.Registry
 	registrar *registrar
+	holder    *claim.Holder
 	api       *httpapi.API
 	dns       *dns.Responder
 	envoy     *envoy.Server
@@ -145,6 +147,7 @@ func (a *Agent) build() error {
 	a.registry = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
+	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
@@ -161,7 +164,7 @@ func (a *Agent) build() error {
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+		DNS: a.dns, Envoy: a.envoy, Locks: locks{a.holder, c.Etcd.Endpoints}, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }

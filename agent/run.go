@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"disc/config"
@@ -26,6 +27,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.watchdog.keep(running, part{"catalog", a.catalog.Pulse(), a.catalog.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"session", a.session.Pulse(), a.session.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"registry", a.registry.Pulse(), a.registry.Run}) })
+	group.Go(func() error { return a.holder.Run(running) })
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)
@@ -40,12 +42,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.grpc != nil {
 		group.Go(func() error { return a.envoy.Serve(running, a.grpc) })
 	}
+	letGo := false
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
 			a.registrar.close() // or the last word of a check could come after the goodbye
 			stopChecks()
-			a.stop(running)
+			letGo = a.stop(running)
 			return errStopped
 		case <-running.Done():
 			return nil
@@ -57,7 +60,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := group.Wait(); !errors.Is(err, errStopped) {
 		return err
 	}
-	if a.config.OnStop == config.Leave {
+	if a.config.OnStop == config.Leave && letGo {
 		a.revoke(context.WithoutCancel(ctx))
 	}
 	return nil
@@ -72,19 +75,35 @@ func (a *Agent) revoke(ctx context.Context) {
 	}
 }
 
-// stop says goodbye and answers on for the drain delay.
-func (a *Agent) stop(ctx context.Context) {
+// stop says goodbye and answers on for the drain delay. It reports whether all who held
+// something through this agent have let go of it: else its lease must not end early.
+func (a *Agent) stop(ctx context.Context) (letGo bool) {
 	drained := time.After(a.config.DrainDelay)
 	a.leaving.Store(true)
 	a.notify(daemon.SdNotifyStopping)
 	a.log.Info("agent is stopping", "on_stop", a.config.OnStop, "drain_delay", a.config.DrainDelay)
+	var goodbye sync.WaitGroup
+	goodbye.Go(func() { letGo = a.letGo(ctx) })
 	if a.config.OnStop == config.Leave {
 		a.leave(ctx)
 	}
+	goodbye.Wait()
 	select {
 	case <-drained:
 	case <-ctx.Done():
 	}
+	return letGo
+}
+
+// letGo ends the locks that are held through this agent.
+func (a *Agent) letGo(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, letGoTime)
+	defer cancel()
+	if a.holder.Close(ctx) {
+		return true
+	}
+	a.log.Warn("holders of locks have not let go of them, or etcd does not answer; the locks end with the agent's lease")
+	return false
 }
 
 // leave takes what this agent has registered out of etcd, as far as etcd answers.

@@ -33,6 +33,7 @@ var exitCodes = []struct {
 	{discovery.ErrInvalid, exitUsage},
 	{discovery.ErrNotFound, exitNotFound},
 	{discovery.ErrConflict, exitConflict},
+	{discovery.ErrLost, exitConflict},
 	{context.DeadlineExceeded, exitTimedOut},
 	{context.Canceled, exitInterrupted},
 }

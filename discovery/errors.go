@@ -15,6 +15,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: another owner or a newer revision stands in the way.
 	ErrConflict = errors.New("conflict")
+	// ErrLost: what the caller held is not held any more.
+	ErrLost = errors.New("lost")
 	// ErrUnavailable: there is no view to answer from, or etcd cannot be reached.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrForbidden: the caller may not do this.

@@ -19,10 +19,11 @@ func TestErrorKinds(t *testing.T) {
 		{conflict, ErrConflict, "web/web-1 is registered by node host-2 (owner o2); choose another id or stop that one"},
 		{cloned, ErrConflict, "web/web-1 is rewritten by another agent with this agent's owner id o2 (node host-2): " +
 			"a copied data directory; give each agent its own"},
+		{Errorf(ErrLost, "lock %s is lost", "a"), ErrLost, "lock a is lost"},
 		{BrokenRecord{Err: Errorf(ErrInvalid, "torn")}, ErrInvalid, "key / at revision 0: torn"},
 	}
 	for _, tt := range tests {
-		for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrUnavailable, ErrForbidden} {
+		for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrUnavailable, ErrForbidden, ErrLost} {
 			if got := errors.Is(tt.err, kind); got != (kind == tt.kind) {
 				t.Errorf("%q is %q: %t", tt.err, kind, got)
 			}

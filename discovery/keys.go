@@ -44,6 +44,13 @@ func (k Keys) Node(node, agent string) string { return k.Nodes() + node + "/" + 
 // Epoch is the key of the random id that tells one life of an etcd from the next.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }
 
+// Locks is the prefix of all locks.
+func (k Keys) Locks() string { return k.prefix + "locks/" }
+
+// Lock is the prefix of those who hold a lock and wait for it, in the order of their
+// create revisions.
+func (k Keys) Lock(name string) string { return k.Locks() + name + "/" }
+
 // CatalogRange returns the half-open range [from, to) that holds all nodes and
 // services and nothing else: no other part of the layout sorts between them, so
 // one list and one watch cover both.

@@ -30,6 +30,10 @@ func ValidateTag(s string) error { return validate("tag", s, "-_.", MaxName) }
 // '_', '.' and ':', and begins with a letter or digit.
 func ValidateID(s string) error { return validate("instance id", s, "-_.:", MaxID) }
 
+// ValidateLock returns an [ErrInvalid] unless s may name a lock; the rule is that of
+// [ValidateID]. Locks are compared as written.
+func ValidateLock(s string) error { return validate("lock name", s, "-_.:", MaxID) }
+
 // ValidateNode returns an [ErrInvalid] unless s is 1 to 253 of the characters of an
 // instance id.
 func ValidateNode(s string) error { return validate("node name", s, "-_.:", MaxNode) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -15,6 +16,11 @@ import (
 // Held is a registration that is bound to an open request.
 type Held struct {
 	Registered
+	*Open
+}
+
+// Open is a request that is kept open: what it asked for lasts as long.
+type Open struct {
 	client *Client
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
@@ -28,46 +34,54 @@ var (
 
 // Hold registers an instance that stays for as long as the request is open: until
 // Close, or until ctx ends. After the connection is lost, the agent keeps the
-// instance for 10 s, in which it can be held again. The caller runs [Held.Wait], and
+// instance for 10 s, in which it can be held again. The caller runs [Open.Wait], and
 // closes what it got.
 func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*Held, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	resp, err := c.send(ctx, request{
+	var e discovery.Entry
+	open, resp, err := c.open(ctx, request{
 		method: "PUT", path: instancePath(r.Service, r.ID), query: url.Values{"hold": {""}}, body: r,
-	})
+	}, &e)
+	if err != nil {
+		return nil, err
+	}
+	return &Held{registered(resp, e), open}, nil
+}
+
+// open sends a request that is to stay open, and decodes the beginning of its answer.
+func (c *Client) open(ctx context.Context, r request, answer any) (*Open, *http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	resp, err := c.send(ctx, r)
 	if err != nil {
 		cancel(nil)
-		return nil, err
+		return nil, nil, err
 	}
-	h := &Held{client: c, body: resp.Body, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
-	var e discovery.Entry
-	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
-		err = c.unreachable(ctx, fmt.Errorf("read the held registration: %w", err))
-		h.Close()
-		return nil, err
+	o := &Open{client: c, body: resp.Body, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		err = c.unreachable(ctx, fmt.Errorf("read the answer to %s %s: %w", r.method, r.path, err))
+		o.Close()
+		return nil, nil, err
 	}
-	h.Registered = registered(resp, e)
-	return h, nil
+	return o, resp, nil
 }
 
 // Wait blocks until the connection to the agent is lost, and returns an
 // ErrUnavailable that says how; an agent that is silent for three times [Keepalive]
-// counts as lost. After Close it returns nil, after the end of the context that Hold
-// got that context's error.
-func (h *Held) Wait() error {
-	silence := time.AfterFunc(3*Keepalive, func() { h.cancel(errSilent) })
+// counts as lost. After Close it returns nil, after the end of the context that the
+// request was made with that context's error.
+func (o *Open) Wait() error {
+	silence := time.AfterFunc(3*Keepalive, func() { o.cancel(errSilent) })
 	defer silence.Stop()
 	buf := make([]byte, 64)
 	for {
-		if _, err := h.body.Read(buf); err != nil {
-			return h.lost(err)
+		if _, err := o.body.Read(buf); err != nil {
+			return o.lost(err)
 		}
 		silence.Reset(3 * Keepalive)
 	}
 }
 
-func (h *Held) lost(err error) error {
-	cause := h.cause()
+func (o *Open) lost(err error) error {
+	cause := o.cause()
 	switch {
 	case errors.Is(cause, errClosed):
 		return nil
@@ -78,12 +92,12 @@ func (h *Held) lost(err error) error {
 	case errors.Is(err, io.EOF):
 		err = errors.New("the agent closed the connection")
 	}
-	return &unreachableError{h.client.address(), err}
+	return &unreachableError{o.client.address(), err}
 }
 
-// Close ends the request; the agent deregisters the instance after 10 s, or at once
-// when it is told to with [Client.Deregister].
-func (h *Held) Close() {
-	h.cancel(errClosed)
-	h.body.Close()
+// Close ends the request, and with it what it asked for: a lock at once, a registration
+// after 10 s, or at once when the agent is told to with [Client.Deregister].
+func (o *Open) Close() {
+	o.cancel(errClosed)
+	o.body.Close()
 }

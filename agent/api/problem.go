@@ -37,6 +37,8 @@ func (p *Problem) Is(target error) bool {
 		return target == discovery.ErrNotFound
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return target == discovery.ErrConflict
+	case http.StatusGone:
+		return target == discovery.ErrLost
 	case http.StatusServiceUnavailable:
 		return target == discovery.ErrUnavailable
 	case http.StatusForbidden, http.StatusUnauthorized, http.StatusMisdirectedRequest:

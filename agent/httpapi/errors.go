@@ -20,6 +20,7 @@ var statuses = []struct {
 	{discovery.ErrInvalid, http.StatusBadRequest},
 	{discovery.ErrNotFound, http.StatusNotFound},
 	{discovery.ErrConflict, http.StatusConflict},
+	{discovery.ErrLost, http.StatusGone},
 	{discovery.ErrForbidden, http.StatusForbidden},
 	{discovery.ErrUnavailable, http.StatusServiceUnavailable},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable},

@@ -95,17 +95,23 @@ func (a *API) replyWrite(w http.ResponseWriter, r request, status int, revision 
 		a.awaitRevision(r, revision)
 		h.Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	}
-	a.extend(w) // etcd may have taken its time
 	if value == nil {
+		a.extend(w) // etcd may have taken its time
 		h.Set("Content-Length", "0")
 		w.WriteHeader(status)
 		return nil
 	}
+	return a.replyValue(w, status, value)
+}
+
+// replyValue answers with a value as JSON that is of no view.
+func (a *API) replyValue(w http.ResponseWriter, status int, value any) error {
 	body, err := encode(value)
 	if err != nil {
 		return err
 	}
-	h.Set("Content-Type", api.TypeJSON)
+	a.extend(w) // etcd may have taken its time
+	w.Header().Set("Content-Type", api.TypeJSON)
 	w.WriteHeader(status)
 	_, err = w.Write(body)
 	return err

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uptime is the time since the host started, with the time it was suspended: the
+// Uptime is the time since the host started, with the time it was suspended: the
 // clock of Go's timers stops then, and a lease does not.
-func uptime() time.Duration {
+func Uptime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
 		panic(err) // Linux has had this clock since 2.6.39

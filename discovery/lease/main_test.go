@@ -90,7 +90,7 @@ func (f *fixture) granted(other Lease) Lease {
 // renewed waits for a renewal that is sent from now on, asked for at once.
 func (f *fixture) renewed() Lease {
 	f.t.Helper()
-	now := uptime()
+	now := Uptime()
 	current, _ := f.Lease()
 	f.Doubt(current.ID)
 	until(f.t, "a renewal", func() bool {

@@ -31,7 +31,7 @@ type Lease struct {
 	// sessions get theirs now, and had better not write all at once.
 	AfterOutage bool
 
-	sent time.Duration // uptime at which the last renewal that was answered was sent
+	sent time.Duration // Uptime at which the last renewal that was answered was sent
 }
 
 // Remaining returns for how long etcd is certain to keep the lease: its TTL since the
@@ -40,7 +40,7 @@ type Lease struct {
 func (l Lease) Remaining() time.Duration { return l.TTL - l.Unconfirmed() }
 
 // Unconfirmed returns how long ago the last answered renewal was sent.
-func (l Lease) Unconfirmed() time.Duration { return uptime() - l.sent }
+func (l Lease) Unconfirmed() time.Duration { return Uptime() - l.sent }
 
 // Options are a session's optional settings.
 type Options struct {
@@ -190,7 +190,7 @@ func (s *Session) troubled() bool {
 func (s *Session) grant(ctx context.Context) (Lease, error) {
 	for retry := (discovery.Backoff{}); ; {
 		s.pulse.Work()
-		sent := uptime()
+		sent := Uptime()
 		attempt, cancel := context.WithTimeout(ctx, s.patience(retry.Failures()))
 		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
 		cancel()
@@ -262,7 +262,7 @@ func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) 
 func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 	for retry := (discovery.Backoff{}); ; {
 		s.pulse.Work()
-		sent := uptime()
+		sent := Uptime()
 		ttl, err := k.renew(ctx, s.patience(retry.Failures()))
 		if err == nil {
 			if ttl > 0 && retry.Failures() > 1 {

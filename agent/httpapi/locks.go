@@ -1,0 +1,149 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// Locks takes locks on behalf of callers.
+type Locks interface {
+	// Lock waits for a lock. With a TTL of 0 it lasts until it is unlocked. lost is
+	// closed when it is lost. ErrConflict: somebody else has it.
+	Lock(ctx context.Context, name string, o api.LockOptions) (l api.Lock, lost <-chan struct{}, err error)
+
+	// Renew begins a lock's TTL anew. ErrLost: it is lost; ErrNotFound: there is none.
+	Renew(name, id string) (api.Lock, error)
+
+	// Unlock releases a lock, whether or not there is one. done tells that etcd has let
+	// it go; else it will.
+	Unlock(ctx context.Context, name, id string) (done bool)
+}
+
+const lockRoute = "/v1/locks/{name}"
+
+func (a *API) lockRoutes() []route {
+	return []route{
+		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, write: true, handle: a.lock},
+		{method: "PUT", path: lockRoute + "/{id}", write: true, handle: a.renewLock},
+		{method: "DELETE", path: lockRoute + "/{id}", write: true, handle: a.unlock},
+	}
+}
+
+var errNoLocks = discovery.Errorf(discovery.ErrNotFound, "this agent takes no locks")
+
+func (a *API) lock(w http.ResponseWriter, r request) error {
+	o, hold, err := a.lockOptions(w, r)
+	if err != nil {
+		return err
+	}
+	if o.Wait > 0 {
+		defer a.metrics.streaming("wait")()
+	}
+	l, lost, err := a.options.Locks.Lock(r.Context(), r.PathValue("name"), o)
+	if err != nil {
+		return err
+	}
+	if err := a.replyLock(w, http.StatusCreated, l); err != nil || !hold {
+		return err
+	}
+	defer func() {
+		if r.Context().Err() != nil { // else the caller still has to let go of it
+			a.options.Locks.Unlock(context.WithoutCancel(r.Context()), l.Name, l.ID)
+		}
+	}()
+	return a.holdOpen(w, r, lost)
+}
+
+func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
+	if a.options.Locks == nil {
+		return o, false, errNoLocks
+	}
+	if b, err := readBody(w, r); err != nil || len(b) > 0 {
+		return o, false, invalid("a lock takes no body; give wait, ttl, shared and hold in the query")
+	}
+	if hold, err = r.query.flag("hold"); err != nil {
+		return o, false, err
+	}
+	if o.Wait, err = r.query.duration("wait", 0, 0, api.MaxLockWait); err != nil {
+		return o, false, err
+	}
+	if o.Shared, err = number(r.query, "shared", strconv.Atoi, 1); err != nil {
+		return o, false, err
+	}
+	switch {
+	case hold && r.query.Has("ttl"):
+		err = invalid("a lock has a ttl or is held by the open request; give one of ttl and hold")
+	case !hold:
+		o.TTL, err = r.query.duration("ttl", api.DefaultTTL, api.MinTTL, api.MaxTTL)
+	}
+	return o, hold, err
+}
+
+func (a *API) renewLock(w http.ResponseWriter, r request) error {
+	if a.options.Locks == nil {
+		return errNoLocks
+	}
+	l, err := a.options.Locks.Renew(r.PathValue("name"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return a.replyLock(w, http.StatusOK, l)
+}
+
+func (a *API) unlock(w http.ResponseWriter, r request) error {
+	if a.options.Locks == nil {
+		return errNoLocks
+	}
+	return a.replyReleased(w, a.options.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id")))
+}
+
+func (a *API) replyLock(w http.ResponseWriter, status int, l api.Lock) error {
+	w.Header().Set(api.HeaderFence, strconv.FormatInt(l.Fence, 10))
+	return a.replyValue(w, status, l)
+}
+
+// replyReleased answers that something was given back.
+func (a *API) replyReleased(w http.ResponseWriter, done bool) error {
+	if !done {
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// holdOpen keeps an answer open until the caller is gone, what it holds is lost or the
+// API ends.
+func (a *API) holdOpen(w http.ResponseWriter, r request, lost <-chan struct{}) error {
+	defer a.metrics.streaming("hold")()
+	var told bool
+	return a.stream(w, r, func() (<-chan struct{}, error) {
+		if told {
+			return nil, errHoldLost
+		}
+		told = true
+		return lost, nil
+	}, func() error {
+		_, err := w.Write([]byte{'\n'})
+		return err
+	})
+}
+
+var errHoldLost = discovery.Errorf(discovery.ErrLost, "what was held is lost")
+
+// duration reads a parameter that is a duration within bounds.
+func (p params) duration(name string, absent, least, most time.Duration) (time.Duration, error) {
+	if !p.Has(name) {
+		return absent, nil
+	}
+	d, err := time.ParseDuration(p.Get(name))
+	if err != nil || d < least || d > most {
+		return 0, invalid("%s %q is out of range; give a duration from %v to %v, such as 30s", name, p.Get(name), least, most)
+	}
+	return d, nil
+}

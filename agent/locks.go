@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/claim"
+	"disc/discovery/etcd"
+)
+
+// letGoTime bounds how long a stopping agent waits for those who hold locks through it.
+const letGoTime = 5 * time.Second
+
+// locks takes locks on behalf of the HTTP API.
+type locks struct {
+	holder    *claim.Holder
+	endpoints []string
+}
+
+// Lock implements httpapi.Locks.
+func (l locks) Lock(ctx context.Context, name string, o api.LockOptions) (api.Lock, <-chan struct{}, error) {
+	g, err := l.holder.Lock(ctx, name, claim.LockOptions{Wait: o.Wait, TTL: o.TTL, Shared: o.Shared})
+	if err != nil {
+		return api.Lock{}, nil, etcd.Explain(l.endpoints, err)
+	}
+	return lockOf(g), g.Lost(), nil
+}
+
+// Renew implements httpapi.Locks.
+func (l locks) Renew(name, id string) (api.Lock, error) {
+	g, err := l.holder.Renew(claim.KindLock, name, id)
+	if err != nil {
+		return api.Lock{}, err
+	}
+	return lockOf(g), nil
+}
+
+// Unlock implements httpapi.Locks.
+func (l locks) Unlock(ctx context.Context, name, id string) bool {
+	return l.holder.Release(ctx, claim.KindLock, name, id)
+}
+
+// lockOf shows a lock. What it says of the time is rounded down.
+func lockOf(g *claim.Grant) api.Lock {
+	l := api.Lock{
+		ID: g.ID(), Name: g.Name(), Fence: g.Fence(), TTL: discovery.Duration(g.TTL()),
+		ValidFor: discovery.Duration(g.ValidFor().Truncate(time.Millisecond)),
+	}
+	if g.Shared() > 1 {
+		l.Shared = g.Shared()
+	}
+	return l
+}

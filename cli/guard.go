@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"disc/cli/child"
+	"disc/discovery"
+	"disc/discovery/lease"
+)
+
+// now is the clock that deadlines of what is held are counted by: it runs while the host
+// is suspended.
+func now() time.Duration { return lease.Uptime() }
+
+// guard runs a command that must not outlive what was granted to it.
+type guard struct {
+	watch       func() error                                 // returns when the agent's connection ends
+	renew       func(context.Context) (time.Duration, error) // for how long it is granted from now on
+	killTimeout time.Duration
+	interactive bool
+}
+
+// run runs a command until it ends, or stops it when what it needs is lost, which is an
+// error.
+func (g *guard) run(ctx context.Context, c child.Command) (child.Status, error) {
+	sig := listen()
+	defer sig.end()
+	// What was granted after a wait says how long it is valid from its sending, which
+	// is not known here.
+	asked := now()
+	asking, cancel := context.WithTimeout(ctx, agentTime)
+	valid, err := g.renew(asking)
+	cancel()
+	if err != nil {
+		return child.Status{}, err
+	}
+	command, err := child.Start(c)
+	if err != nil {
+		return child.Status{}, err
+	}
+	var passing sync.WaitGroup
+	defer passing.Wait()
+	passing.Go(func() { sig.passOn(command, g.interactive) })
+
+	watching, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	deadline := &deadline{end: asked + valid, lead: min(valid/4, g.killTimeout)}
+	lost := make(chan error, 1)
+	go func() { lost <- g.untilLost(watching, deadline) }()
+	var why error
+	select {
+	case <-command.Exited():
+	case <-sig.stop:
+		command.Stop(g.killTimeout)
+	case <-ctx.Done():
+		command.Stop(g.killTimeout)
+	case why = <-lost:
+	}
+	if why == nil {
+		select {
+		case <-command.Done():
+			return command.Status(), nil
+		case why = <-lost: // while it was being stopped
+		}
+	}
+	command.Stop(max(0, min(deadline.end-now(), g.killTimeout)))
+	<-command.Done()
+	return command.Status(), fmt.Errorf("%w; the command was stopped (%v)", why, command.Status())
+}
+
+// deadline is when the command must have ended.
+type deadline struct {
+	end  time.Duration // on the clock of now
+	lead time.Duration // how long before it is told to end
+}
+
+func (d *deadline) left() time.Duration { return d.end - d.lead - now() }
+
+// untilLost returns why the grant cannot be relied on any more, early enough for the
+// command to end in time.
+func (g *guard) untilLost(ctx context.Context, d *deadline) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.watch() }()
+	for every := min(time.Second, (d.end-now())/8); ; {
+		select {
+		case err := <-ended:
+			return g.whyEnded(ctx, err)
+		case <-time.After(max(0, min(every, d.left()))):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		asked := now()
+		asking, cancel := context.WithTimeout(ctx, max(0, d.left()))
+		valid, err := g.renew(asking)
+		cancel()
+		switch {
+		case err == nil:
+			d.end = max(d.end, asked+valid)
+		case errors.Is(err, discovery.ErrLost), errors.Is(err, discovery.ErrNotFound):
+			return err
+		}
+		if d.left() <= 0 {
+			if err == nil {
+				err = errors.New("the agent has lost its session with etcd, or is about to")
+			}
+			return discovery.Errorf(discovery.ErrLost, "it can be relied on no longer: %v", err)
+		}
+	}
+}
+
+// whyEnded asks the agent why it has ended the connection.
+func (g *guard) whyEnded(ctx context.Context, ended error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := g.renew(ctx); errors.Is(err, discovery.ErrLost) {
+		return err
+	}
+	return discovery.Errorf(discovery.ErrLost, "lost with the connection: %v", ended)
+}

@@ -1,0 +1,40 @@
+package claim
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are a holder's collectors.
+type Metrics struct {
+	held     *prometheus.GaugeVec
+	waiting  *prometheus.GaugeVec
+	granted  *prometheus.CounterVec
+	lost     *prometheus.CounterVec
+	calls    *prometheus.CounterVec
+	failures prometheus.Counter
+	strays   prometheus.Counter
+}
+
+// NewMetrics returns collectors, registered with r unless that is nil.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	kinds := []string{"kind"}
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "disc_grants_" + name, Help: help}, kinds)
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "disc_grants_" + name, Help: help}, kinds)
+	}
+	m := &Metrics{
+		held:    gauge("held", "Locks and claims that callers of this agent hold."),
+		waiting: gauge("waiting", "Callers of this agent that wait for a lock or a claim."),
+		granted: counter("granted_total", "Locks and claims that callers of this agent got."),
+		lost:    counter("lost_total", "Locks and claims that ended before their holders released them."),
+		calls:   counter("transactions_total", "Transactions sent to etcd for locks and claims."),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "disc_grants_failures_total", Help: "Calls to etcd for locks and claims that failed or were not answered in time."}),
+		strays: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "disc_grants_strays_total", Help: "Keys of locks and claims that belonged to nobody any more and were swept out."}),
+	}
+	if r != nil {
+		r.MustRegister(m.held, m.waiting, m.granted, m.lost, m.calls, m.failures, m.strays)
+	}
+	return m
+}

@@ -1,0 +1,188 @@
+package claim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/lease"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// doubtFor is for how long a call that was not answered may still be carried out:
+	// far longer than etcd keeps a request.
+	doubtFor = time.Minute
+	// sweepEvery is how often is swept in that time.
+	sweepEvery = 5 * time.Second
+)
+
+// mark is what the values of all keys of this package have in common.
+type mark struct {
+	ID string `json:"id"`
+}
+
+// transact sends a transaction, and notes when it is not known what became of it.
+func (h *Holder) transact(ctx context.Context, kind Kind, txn func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	h.metrics.calls.WithLabelValues(string(kind)).Inc()
+	r, err := txn(h.client.Txn(ctx)).Commit()
+	if err == nil {
+		return r, nil
+	}
+	h.metrics.failures.Inc()
+	if !refused(err) {
+		h.mu.Lock()
+		h.doubt = lease.Uptime()
+		h.mu.Unlock()
+	}
+	return nil, err
+}
+
+// refused reports whether etcd has answered, and will not answer otherwise when it is
+// asked again.
+func refused(err error) bool {
+	code := status.Code(err)
+	var said rpctypes.EtcdError
+	if errors.As(err, &said) {
+		code = said.Code()
+	}
+	switch code {
+	case codes.PermissionDenied, codes.InvalidArgument, codes.NotFound, codes.ResourceExhausted, codes.FailedPrecondition:
+		return true
+	}
+	return false
+}
+
+// remove takes the key of a grant out of etcd, and reports whether it did; else the
+// sweep will.
+func (h *Holder) remove(ctx context.Context, g *Grant) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	defer cancel()
+	h.mu.Lock()
+	key, fence := g.key, g.fence
+	h.mu.Unlock()
+	_, err := h.transact(ctx, g.kind, func(t clientv3.Txn) clientv3.Txn {
+		return t.If(clientv3.Compare(clientv3.CreateRevision(key), "=", fence)).Then(clientv3.OpDelete(key))
+	})
+	if err != nil {
+		signal(h.clean)
+	}
+	return err == nil
+}
+
+// sweepUp sweeps when there may be something, until ctx ends.
+func (h *Holder) sweepUp(ctx context.Context) {
+	var retry discovery.Backoff
+	again := time.NewTicker(sweepEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-h.clean:
+		case <-again.C:
+			if !h.inDoubt() {
+				continue
+			}
+		case <-ctx.Done():
+			return
+		}
+		for {
+			err := h.sweep(ctx)
+			if err == nil {
+				retry.Reset()
+				break
+			}
+			if retry.Failed() && ctx.Err() == nil {
+				h.log.Warn("what is left of ended locks and claims is not cleared away; trying again", "failures", retry.Failures(), "error", err)
+			}
+			if retry.Wait(ctx) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (h *Holder) inDoubt() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.doubt > 0 && lease.Uptime() < h.doubt+doubtFor
+}
+
+// sweep takes out of etcd what lies under the session's lease and belongs to no grant.
+func (h *Holder) sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	current, _ := h.session.Lease()
+	if current.ID == 0 {
+		return nil // nothing lies under it
+	}
+	attached, err := h.client.TimeToLive(ctx, current.ID, clientv3.WithAttachedKeys())
+	if err != nil {
+		return fmt.Errorf("list the keys of lease %x: %w", int64(current.ID), err)
+	}
+	mine := h.heldKeys()
+	for _, key := range attached.Keys {
+		if key := string(key); h.ours(key) && !mine[key] {
+			if err := h.sweepKey(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ours reports whether a key is of this package.
+func (h *Holder) ours(key string) bool { return strings.HasPrefix(key, h.keys.Locks()) }
+
+// heldKeys are the keys that callers hold.
+func (h *Holder) heldKeys() map[string]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keys := map[string]bool{}
+	for _, g := range h.grants {
+		if g.phase != finished {
+			keys[g.key] = true
+		}
+	}
+	return keys
+}
+
+// sweepKey takes a key out if its value belongs to no grant. A caller may have got the
+// same key since it was listed.
+func (h *Holder) sweepKey(ctx context.Context, key string) error {
+	r, err := h.client.Get(ctx, key)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	if len(r.Kvs) == 0 {
+		return nil
+	}
+	var m mark
+	if json.Unmarshal(r.Kvs[0].Value, &m) == nil && h.alive(m.ID) {
+		return nil
+	}
+	_, err = h.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", r.Kvs[0].ModRevision)).
+		Then(clientv3.OpDelete(key)).Commit()
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", key, err)
+	}
+	h.metrics.strays.Inc()
+	return nil
+}
+
+// alive reports whether a grant is asked for or held.
+func (h *Holder) alive(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g, ok := h.grants[id]
+	return ok && g.phase != finished
+}
