@@ -163,14 +163,17 @@ func (c *console) command(ctx context.Context, line string) *exec.Cmd {
 	return cmd
 }
 
-var number = regexp.MustCompile(`\d+`)
+var (
+	number = regexp.MustCompile(`\d+(\.\d+)?`)
+	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // an id of a lock
+)
 
-// shape is a text without its numbers and blanks, line by line, in order.
+// shape is a text without its numbers, random ids and blanks, line by line, in order.
 func (c *console) shape(s string) string {
 	s = strings.ReplaceAll(s, "go run ./cmd/disc", "disc") // which names itself as it was called
 	s = strings.NewReplacer(c.agent, "ADDRESS", c.etcd, "ADDRESS", "127.0.0.1:3472", "ADDRESS", "127.0.0.1:2379", "ADDRESS",
 		" --endpoints "+c.etcd, "", " --agent http://"+c.agent, "").Replace(s)
-	s = number.ReplaceAllString(s, "N")
+	s = number.ReplaceAllString(random.ReplaceAllString(s, "ID"), "N")
 	var lines []string
 	for line := range strings.Lines(s) {
 		if line = strings.Join(strings.Fields(line), " "); line != "" {

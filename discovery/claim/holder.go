@@ -44,7 +44,7 @@ type Holder struct {
 
 	mu      sync.Mutex
 	grants  map[string]*Grant // by id; those that are lost, for a while
-	used    bool // something was asked for
+	used    bool              // something was asked for
 	closed  bool
 	changed chan struct{} // closed when a grant ends
 	doubt   time.Duration // uptime of the last call that was not answered; 0: none
