@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// changeRows tell how long it takes from the sending of a change to the last of many
+// who wait for it. An agent is its catalog here, with an etcd client of its own; all
+// are in this process, and so are the raw watches that they are held against.
+func changeRows() []row {
+	var all []row
+	for _, agents := range []int{1, 100, 1000} {
+		r := row{
+			name:    fmt.Sprintf("change-%d", agents),
+			about:   fmt.Sprintf("from the put of an instance to the last of %d agents' lookups (catalogs in one process, a client each)", agents),
+			against: "raw etcd watches",
+			figures: []figure{{"p50", "ms", bound{}}, {"p99", "ms", bound{}}},
+			start:   func(ctx context.Context, s *stage) (pair, error) { return startChange(ctx, s, agents) },
+		}
+		if agents == 100 {
+			r.figures[1].bound = atMost(1.2)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func startChange(ctx context.Context, s *stage, agents int) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	if err := fill(ctx, client, 100, 10); err != nil {
+		return pair{}, err
+	}
+	changes, agents := s.few(100, 5), min(agents, s.few(agents, 5))
+	side := func(watch func(*fanOut, context.Context, *clientv3.Client) error) side {
+		return func(ctx context.Context) ([]float64, error) {
+			f := newFanOut(agents)
+			took, err := f.run(ctx, client, changes, watch)
+			slices.Sort(took)
+			return []float64{millis(quantile(took, 0.5)), millis(quantile(took, 0.99))}, err
+		}
+	}
+	return pair{side((*fanOut).catalog), side((*fanOut).rawWatch)}, nil
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+
+// fanOut is a change on its way to many.
+type fanOut struct {
+	agents int
+	seen   chan int64 // the revision that one of them has; one for each and each change
+}
+
+func newFanOut(agents int) *fanOut { return &fanOut{agents: agents, seen: make(chan int64, agents)} }
+
+// run starts the agents, changes an instance so many times, and returns how long each
+// change took to be seen by the last of them.
+func (f *fanOut) run(ctx context.Context, client *clientv3.Client, changes int, watch func(*fanOut, context.Context, *clientv3.Client) error) (took []time.Duration, err error) {
+	ctx, end := context.WithCancel(ctx)
+	group, watching := errgroup.WithContext(ctx)
+	defer func() {
+		end()
+		group.Wait() // they have ended because they were told to
+	}()
+	for range f.agents {
+		own, err := connect(client.Endpoints()[0])
+		if err != nil {
+			return nil, err
+		}
+		defer own.Close()
+		group.Go(func() error { return watch(f, watching, own) })
+	}
+	keys := discovery.NewKeys("default")
+	i := instance("web", 0)
+	for n := range changes + 1 {
+		i.Weight = n + 1
+		start := time.Now()
+		at, err := client.Put(ctx, keys.Instance(i.Service, i.ID), string(i.Encode()))
+		if err != nil {
+			return nil, err
+		}
+		if err := f.await(watching, at.Header.Revision); err != nil {
+			return nil, err
+		}
+		if n > 0 { // the first waits for the start of the agents
+			took = append(took, time.Since(start))
+		}
+	}
+	return took, nil
+}
+
+// await waits until all agents have seen a revision.
+func (f *fanOut) await(ctx context.Context, revision int64) error {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for left := f.agents; left > 0; {
+		select {
+		case at := <-f.seen:
+			if at == revision {
+				left--
+			}
+		case <-late.C:
+			return fmt.Errorf("%d of %d have not seen revision %d within %v", left, f.agents, revision, patience)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// catalog is an agent: it says what revision of the service a lookup answers with.
+func (f *fanOut) catalog(ctx context.Context, client *clientv3.Client) error {
+	c := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { c.Run(ctx) })
+	for last := int64(0); ; {
+		changed := c.Changed("web")
+		if view, err := c.View(); err == nil {
+			answer, err := discovery.Lookup(view.Snapshot, discovery.Query{Name: "web"})
+			if err == nil && answer.Revision > last {
+				last = answer.Revision
+				f.seen <- last
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// rawWatch is a watch of the same keys, and says what revision an event has.
+func (f *fanOut) rawWatch(ctx context.Context, client *clientv3.Client) error {
+	prefix := discovery.NewKeys("default").Prefix()
+	now, err := client.Get(ctx, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	f.seen <- now.Header.Revision
+	for events := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(now.Header.Revision+1)) {
+		if err := events.Err(); err != nil {
+			return err
+		}
+		f.seen <- events.Header.Revision
+	}
+	return nil
+}
