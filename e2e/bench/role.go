@@ -19,7 +19,7 @@ const roleVariable = "DISC_BENCH_ROLE"
 type role func(ctx context.Context, args []string, in io.Reader, out io.Writer) error
 
 var roles = map[string]role{
-	"etcd": runEtcd, "http": runBareHTTP, "dns": runBareDNS,
+	"etcd": runEtcd, "http": runBareHTTP, "dns": runBareDNS, "catalog": runCatalog, "map": runMap,
 }
 
 // play plays a role, and returns the exit code.

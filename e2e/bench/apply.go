@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"disc/discovery"
+)
+
+func applyRows() []row {
+	return []row{{
+		name:    "apply",
+		about:   "one change to the new snapshot, in a catalog of 100000 instances in services of 10",
+		against: "catalog of one service",
+		figures: []figure{{"time", "µs", atMost(2)}, {"allocations", "", atMost(2)}, {"bytes", "", atMost(2)}},
+		start:   startApply,
+	}}
+}
+
+func startApply(_ context.Context, s *stage) (pair, error) {
+	side := func(services int) side {
+		snapshot := snapshotOf(services)
+		return func(ctx context.Context) ([]float64, error) { return changeOne(ctx, snapshot, s.window) }
+	}
+	return pair{side(s.few(10_000, 20)), side(1)}, nil
+}
+
+// snapshotOf returns a snapshot of services of 10 instances.
+func snapshotOf(services int) *discovery.Snapshot {
+	s := discovery.EmptySnapshot()
+	for n := range services {
+		var changes []discovery.Change
+		for i := range 10 {
+			changes = append(changes, put(serviceName(n), i, int64(n*10+i+1)))
+		}
+		s, _, _ = s.Apply(int64(n*10+10), changes)
+	}
+	return s
+}
+
+// put is the change that puts an instance.
+func put(service string, n int, revision int64) discovery.Change {
+	i := instance(service, n)
+	return discovery.Change{
+		Key:   discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: i.ID},
+		Value: i.Encode(), Created: 1, Modified: revision, Lease: 1,
+	}
+}
+
+// changeOne applies changes of one instance for a time, and returns what one takes:
+// microseconds, allocations and bytes.
+func changeOne(ctx context.Context, s *discovery.Snapshot, d time.Duration) ([]float64, error) {
+	change := []discovery.Change{put("web", 3, s.Revision())}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	n, start := 0, time.Now()
+	for ; time.Since(start) < d; n++ {
+		change[0].Modified++
+		var broken []discovery.BrokenRecord
+		if s, _, broken = s.Apply(change[0].Modified, change); len(broken) > 0 {
+			return nil, fmt.Errorf("apply: %v", broken[0])
+		}
+	}
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	each := func(v float64) float64 { return v / float64(n) }
+	return []float64{each(micros(took)), each(float64(after.Mallocs - before.Mallocs)), each(float64(after.TotalAlloc - before.TotalAlloc))}, ctx.Err()
+}
