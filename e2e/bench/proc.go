@@ -6,28 +6,19 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// tick is the kernel's unit of CPU time in /proc, USER_HZ.
-const tick = 10 * time.Millisecond
-
-// cpuTime returns the time that a process has run so far, in user and kernel mode.
+// cpuTime returns the time that a process has run so far, in user and kernel mode, all
+// of its threads together: what the clock of clock_getcpuclockid(3) shows.
 func cpuTime(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
+	const sched = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &t); err != nil {
+		return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
 	}
-	text := string(b)
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // the name before may have spaces
-	var sum time.Duration
-	for _, field := range fields[11:13] { // utime and stime, proc_pid_stat(5)
-		ticks, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("cpu time of process %d: %w", pid, err)
-		}
-		sum += time.Duration(ticks) * tick
-	}
-	return sum, nil
+	return time.Duration(t.Nano()), nil
 }
 
 // The memory of a process in /proc: resident now, and at most so far.

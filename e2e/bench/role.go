@@ -19,7 +19,8 @@ const roleVariable = "DISC_BENCH_ROLE"
 type role func(ctx context.Context, args []string, in io.Reader, out io.Writer) error
 
 var roles = map[string]role{
-	"etcd": runEtcd, "http": runBareHTTP, "dns": runBareDNS, "catalog": runCatalog, "map": runMap,
+	"etcd": runEtcd, "http": runBareHTTP, "dns": runBareDNS, "catalog": runCatalog, "map": runMap, "wait": runBareWait,
+	"fleet": runFleet, "watch": runWatch,
 }
 
 // play plays a role, and returns the exit code.

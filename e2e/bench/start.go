@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"disc/discovery"
+)
+
+func startRows() []row {
+	return []row{{
+		name:    "cold",
+		about:   "from the start of an agent with its last good view to its first answered lookup; etcd has 10000 instances",
+		against: "without that file",
+		figures: []figure{{"time", "ms", bound{}}},
+		start:   startCold,
+	}, {
+		name:    "list",
+		about:   "'disc list web' of 10 instances as a whole process",
+		against: "etcdctl get --prefix",
+		needs:   []string{"etcdctl"},
+		figures: []figure{{"time", "ms", atMost(1.2)}, {"CPU", "ms", bound{}}},
+		start:   startList,
+	}}
+}
+
+func startCold(ctx context.Context, s *stage) (pair, error) {
+	client, first, err := s.fleet(ctx, s.few(10_000, 100))
+	if err != nil {
+		return pair{}, err
+	}
+	endpoint := client.Endpoints()[0]
+	kept := filepath.Join(s.dir, "bench", "last-good")
+	if err := await(ctx, func() error { _, err := os.Stat(kept); return err }); err != nil {
+		return pair{}, err
+	}
+	first.kill()
+	cold := func(ctx context.Context, name string) ([]float64, error) {
+		start := time.Now()
+		a, err := s.agent(endpoint, name)
+		if err != nil {
+			return nil, err
+		}
+		defer a.kill()
+		err = await(ctx, func() error { _, err := fetch(a.http, lookupPath); return err })
+		return []float64{millis(time.Since(start))}, err
+	}
+	starts := 0
+	return pair{
+		disc: func(ctx context.Context) ([]float64, error) { return cold(ctx, "bench") },
+		other: func(ctx context.Context) ([]float64, error) {
+			starts++
+			return cold(ctx, fmt.Sprintf("bench-%d", starts)) // a data directory of its own
+		},
+	}, nil
+}
+
+func startList(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	if err := fill(ctx, client, 10, 10); err != nil {
+		return pair{}, err
+	}
+	endpoint, prefix := client.Endpoints()[0], discovery.NewKeys("default").Service("web")
+	return pair{
+		disc: s.runs(func() *exec.Cmd { return s.command(endpoint, "list", "web") }),
+		other: s.runs(func() *exec.Cmd {
+			c := exec.Command("etcdctl", "--endpoints", endpoint, "get", "--prefix", prefix)
+			c.Env = append(os.Environ(), "ETCDCTL_API=3")
+			return c
+		}),
+	}, nil
+}
+
+// runs runs a command again and again, and returns the medians of the time and of the
+// CPU time that it takes.
+func (s *stage) runs(command func() *exec.Cmd) side {
+	return func(ctx context.Context) ([]float64, error) {
+		var took, cpu []time.Duration
+		for begun := time.Now(); len(took) == 0 || time.Since(begun) < s.window; {
+			c := command()
+			start := time.Now()
+			if out, err := c.CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("%s: %w: %s", c.Path, err, out)
+			}
+			took = append(took, time.Since(start))
+			cpu = append(cpu, c.ProcessState.UserTime()+c.ProcessState.SystemTime())
+		}
+		slices.Sort(took)
+		slices.Sort(cpu)
+		return []float64{millis(quantile(took, 0.5)), millis(quantile(cpu, 0.5))}, ctx.Err()
+	}
+}
