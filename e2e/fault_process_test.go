@@ -76,13 +76,13 @@ func TestFaultTerminated(t *testing.T) {
 	two.register(t, "web", "web-2")
 	peer.find(t, "web", "web-1", "web-2")
 
+	signaled := time.Now()
 	for _, s := range []*sidecar{one, two} {
 		s.signal(syscall.SIGTERM)
 	}
-	signaled := time.Now()
 	within(t, signaled, time.Second, "deregistered", func() error { return peer.answers(t.Context(), "web") })
 	for two.exited() != nil {
-		if err := two.answers(t.Context(), "web"); err != nil && time.Since(signaled) < 3*time.Second {
+		if _, _, err := two.Lookup(t.Context(), "web", api.LookupOptions{}); err != nil && time.Since(signaled) < 3*time.Second {
 			t.Fatalf("in its drain delay, after %v: %v", time.Since(signaled), err)
 		}
 	}
