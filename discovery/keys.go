@@ -41,6 +41,9 @@ func (k Keys) Nodes() string { return k.prefix + "nodes/" }
 // Node is the key of one agent on a node.
 func (k Keys) Node(node, agent string) string { return k.Nodes() + node + "/" + agent }
 
+// KV is the prefix of the users' keys.
+func (k Keys) KV() string { return k.prefix + "kv/" }
+
 // Epoch is the key of the random id that tells one life of an etcd from the next.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }
 

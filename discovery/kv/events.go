@@ -1,0 +1,63 @@
+package kv
+
+import (
+	"strings"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+)
+
+// Event is a write or deletion of a key.
+type Event struct {
+	Revision int64
+	Key      string
+	Item     *Item // nil: deleted
+}
+
+// logSize is how many events are kept for watchers that fall behind.
+const logSize = 4096
+
+// eventLog has the last events, in the order of their revisions.
+type eventLog struct {
+	events []Event
+	begin  int64 // revision after which it has all
+}
+
+func (l *eventLog) add(e Event) {
+	if l.events = append(l.events, e); len(l.events) > 2*logSize {
+		l.begin = l.events[len(l.events)-logSize-1].Revision
+		l.events = append([]Event(nil), l.events[len(l.events)-logSize:]...)
+	}
+}
+
+// Events returns what happened below a prefix after a position, oldest first, and the
+// position up to where. ok is false when that is not known any more: the reader starts
+// over from a list.
+func (s *Store) Events(prefix string, after discovery.Position) (events []Event, upTo discovery.Position, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.state.Load()
+	upTo = discovery.Position{Epoch: now.epoch, Revision: now.revision}
+	c := now.covering(s.below(prefix))
+	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.since, s.events.begin) || after.Revision > now.revision {
+		return nil, upTo, false
+	}
+	c.touch()
+	for _, e := range s.events.events {
+		if e.Revision > after.Revision && strings.HasPrefix(e.Key, prefix) {
+			events = append(events, e)
+		}
+	}
+	return events, upTo, true
+}
+
+// Changed returns a channel that is closed at the next change of anything that is copied.
+// A reader takes it first and reads second, so that it misses nothing.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// ranges of the store, as they are named in errors.
+func (s *Store) name(r follow.Range) string { return strings.TrimPrefix(r.From, s.prefix) }

@@ -1,0 +1,66 @@
+package kv
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+)
+
+// Limits of keys and values, in bytes.
+const (
+	MaxKey   = 512
+	MaxValue = 512 << 10
+)
+
+// ValidateKey returns an [discovery.ErrInvalid] unless s is a key: 1 to 512 bytes of
+// UTF-8 without control characters, in segments divided by "/", none of which is empty,
+// "." or "..".
+func ValidateKey(s string) error {
+	switch {
+	case s == "":
+		return discovery.Errorf(discovery.ErrInvalid, "the key is empty; give one, such as app/greeting")
+	case len(s) > MaxKey:
+		return discovery.Errorf(discovery.ErrInvalid, "key %.20q… has %d bytes; at most %d are allowed", s, len(s), MaxKey)
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return discovery.Errorf(discovery.ErrInvalid, "key %.60q has control characters or is no UTF-8", s)
+	}
+	for segment := range strings.SplitSeq(s, "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return discovery.Errorf(discovery.ErrInvalid, "key %.60q has an empty segment, or \".\" or \"..\"; divide segments by one \"/\", with none at either end", s)
+		}
+	}
+	return nil
+}
+
+// ValidatePrefix returns an [discovery.ErrInvalid] unless s is a directory: a key with a
+// "/" behind it, or empty for everything.
+func ValidatePrefix(s string) error {
+	if s == "" {
+		return nil
+	}
+	key, ok := strings.CutSuffix(s, "/")
+	if !ok {
+		return discovery.Errorf(discovery.ErrInvalid, "prefix %.60q does not end in \"/\"; what lies below a directory is asked for as app/", s)
+	}
+	return ValidateKey(key)
+}
+
+// directory is what is copied when a key is read: its directory, or the key alone when
+// it lies in none, since at the top there may be anything.
+func (s *Store) directory(key string) follow.Range {
+	if n := strings.LastIndexByte(key, '/'); n >= 0 {
+		return s.below(key[:n+1])
+	}
+	return s.only(key)
+}
+
+// below is the range of a prefix.
+func (s *Store) below(prefix string) follow.Range { return follow.Prefix(s.prefix + prefix) }
+
+// only is the range of a single key.
+func (s *Store) only(key string) follow.Range {
+	return follow.Range{From: s.prefix + key, To: s.prefix + key + "\x00"}
+}

@@ -1,0 +1,155 @@
+package kv
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+
+	"github.com/google/btree"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// Item is a key and its value.
+type Item struct {
+	Key      string
+	Value    []byte
+	Revision int64            // etcd's, of the last write
+	Created  int64            // etcd's, of the first write since it was not there
+	Lease    clientv3.LeaseID // 0: none
+}
+
+// Options are a store's optional settings.
+type Options struct {
+	// StaleAfter is how old a copy may be before its reads are marked; default 15 s.
+	StaleAfter time.Duration
+	// Unused is for how long a directory is copied that nobody reads; default 10 min.
+	Unused time.Duration
+	// MaxCopied bounds what is copied, in bytes; default 256 MiB. What is beyond is read
+	// from etcd each time.
+	MaxCopied int64
+	Logger    *slog.Logger    // default: discard
+	Metrics   *follow.Metrics // default: none
+}
+
+// The bounds of a store.
+const (
+	callTime  = 5 * time.Second // for one call of etcd
+	largeTime = time.Minute     // before what was too large to be copied is tried again
+	itemCost  = 200             // bytes that an item takes beside its key and value
+	degree    = 64              // of the tree
+)
+
+// Store reads and writes the keys of one namespace. See the package's documentation. Its
+// methods may be called by many goroutines at once.
+type Store struct {
+	client  *clientv3.Client
+	prefix  string
+	options Options
+	follow  *follow.Follower
+
+	asked     chan struct{} // closed at the first read: nothing is watched before
+	firstRead sync.Once
+	state     atomic.Pointer[state]
+
+	mu      sync.Mutex
+	joining map[follow.Range]chan struct{} // closed when the copy is there, or is not to be had
+	large   map[follow.Range]time.Time     // too large to be copied, until then
+	changed chan struct{}                  // closed at the next change
+	events  eventLog
+}
+
+// state is what readers load. It is immutable but for the use of its copies.
+type state struct {
+	items     *btree.BTreeG[*Item] // by key, as in etcd
+	copies    []*copied
+	size      int64 // bytes, about
+	revision  int64
+	confirmed time.Time
+	epoch     string
+}
+
+// copied is a range of which the store has everything.
+type copied struct {
+	follow.Range
+	since   int64        // revision of the list that it began with
+	changed int64        // revision of its last change
+	used    atomic.Int64 // when it was last read, in Unix nanoseconds
+}
+
+// New returns a store. Reads wait for Run.
+func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
+	o.StaleAfter = cmp.Or(o.StaleAfter, 15*time.Second)
+	o.Unused = cmp.Or(o.Unused, 10*time.Minute)
+	o.MaxCopied = cmp.Or(o.MaxCopied, 256<<20)
+	s := &Store{
+		client: client, prefix: keys.KV(), options: o,
+		asked: make(chan struct{}), changed: make(chan struct{}),
+		joining: map[follow.Range]chan struct{}{}, large: map[follow.Range]time.Time{},
+	}
+	s.state.Store(&state{items: btree.NewG(degree, func(a, b *Item) bool { return a.Key < b.Key })})
+	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Logger: o.Logger, Metrics: o.Metrics})
+	return s
+}
+
+// Run keeps what is read copied until ctx ends, and returns nil then. It asks nothing of
+// etcd before the first read.
+func (s *Store) Run(ctx context.Context) error {
+	select {
+	case <-s.asked:
+	case <-ctx.Done():
+		return nil
+	}
+	var group errgroup.Group
+	group.Go(func() error { return s.follow.Run(ctx) })
+	group.Go(func() error { return s.sweep(ctx) })
+	return group.Wait()
+}
+
+// sweep lets go of copies that nobody reads.
+func (s *Store) sweep(ctx context.Context) error {
+	look := time.NewTicker(s.options.Unused / 10)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil
+		}
+		for _, c := range s.state.Load().copies {
+			if time.Since(time.Unix(0, c.used.Load())) > s.options.Unused {
+				_ = s.drop(ctx, c) // else at the next look: etcd is away
+			}
+		}
+	}
+}
+
+// drop ends a copy. The copies within it, which it has had watched, are watched again.
+func (s *Store) drop(ctx context.Context, c *copied) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return s.follow.Narrow(ctx, c.Range, s.within(c), func() { s.uncopy(c) })
+}
+
+// within returns the widest of the copies within another.
+func (s *Store) within(c *copied) []follow.Range {
+	var inner []follow.Range
+	for _, other := range s.state.Load().copies {
+		if other.Range != c.Range && covers(c.Range, other.Range) {
+			inner = append(inner, other.Range)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(inner), func(r follow.Range) bool {
+		return slices.ContainsFunc(inner, func(wider follow.Range) bool { return wider != r && covers(wider, r) })
+	})
+}
+
+// touch notes that a copy was read.
+func (c *copied) touch() { c.used.Store(time.Now().UnixNano()) }

@@ -1,0 +1,252 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+func TestReadsWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	if _, view, err := f.Get(t.Context(), "app/a", Read{}); !errors.Is(err, discovery.ErrNotFound) || view.Revision == 0 {
+		t.Errorf("%+v, %v", view, err)
+	}
+	first := f.put("app/a", "1")
+	got := f.get("app/a", Read{MinRevision: first})
+	if string(got.Value) != "1" || got.Revision != first || got.Created != first || got.Key != "app/a" {
+		t.Errorf("%+v", got)
+	}
+	second := f.put("app/a", "\x00\xff")
+	if got := f.get("app/a", Read{Linearizable: true}); string(got.Value) != "\x00\xff" || got.Revision != second || got.Created != first {
+		t.Errorf("%+v", got)
+	}
+	last := f.put("top", "2")
+	if got := f.keys("", Read{MinRevision: last}); !slices.Equal(got, []string{"app/a", "top"}) {
+		t.Errorf("%v", got)
+	}
+	gone, err := f.Write(t.Context(), Op{Key: "app/a", Delete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.Get(t.Context(), "app/a", Read{MinRevision: gone}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A copy answers without etcd, and says how old it is; what was never read does not.
+func TestReadsFromMemory(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{StaleAfter: 500 * time.Millisecond})
+	revision := f.put("app/a", "1")
+	f.put("other/a", "1")
+	f.get("app/a", Read{MinRevision: revision})
+	link.Freeze()
+	f.until("the copy is stale", func() bool {
+		i, view, err := f.Get(t.Context(), "app/a", Read{})
+		if err != nil || string(i.Value) != "1" {
+			t.Fatalf("%+v, %v", i, err)
+		}
+		return view.Stale && view.Age > 500*time.Millisecond
+	})
+	if _, _, err := f.Get(t.Context(), "app/a", Read{MaxAge: time.Millisecond}); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("with a limit of age: %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, _, err := f.Get(short, "other/a", Read{}); err == nil {
+		t.Error("what was never read is answered without etcd")
+	}
+	link.Mend()
+	last := f.put("app/a", "2")
+	f.until("the copy is current", func() bool { return string(f.get("app/a", Read{MinRevision: last}).Value) == "2" })
+}
+
+func TestConditions(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	revision := f.put("a", "1")
+	for _, test := range []struct {
+		name string
+		op   Op
+		want int64 // revision of the key in the error; -1: none
+	}{
+		{"another revision", Op{Key: "a", Value: []byte("2"), If: at(revision - 1)}, revision},
+		{"must not be there", Op{Key: "a", Value: []byte("2"), If: at(0)}, revision},
+		{"must be there", Op{Key: "b", Value: []byte("2"), Exists: true}, 0},
+		{"deletion of another revision", Op{Key: "a", Delete: true, If: at(7777)}, revision},
+		{"its revision", Op{Key: "a", Value: []byte("2"), If: at(revision)}, -1},
+		{"is not there", Op{Key: "b", Value: []byte("2"), If: at(0)}, -1},
+	} {
+		_, err := f.Write(t.Context(), test.op)
+		var condition *ConditionError
+		switch {
+		case test.want == -1 && err != nil:
+			t.Errorf("%s: %v", test.name, err)
+		case test.want >= 0 && (!errors.As(err, &condition) || condition.Key != test.op.Key || condition.Revision != test.want || !errors.Is(err, discovery.ErrConflict)):
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+	// All or nothing.
+	if _, err := f.Write(t.Context(), Op{Key: "c", Value: []byte("1")}, Op{Key: "d", Value: []byte("1"), If: at(1)}); !errors.Is(err, discovery.ErrConflict) {
+		t.Fatal(err)
+	}
+	if got := f.keys("", Read{Linearizable: true}); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestTTL(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	revision, err := f.Write(t.Context(), Op{Key: "a", Value: []byte("1"), TTL: 2 * time.Second}, Op{Key: "b", Value: []byte("1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := f.get("a", Read{MinRevision: revision}); i.Lease == 0 {
+		t.Error("it lies under no lease")
+	}
+	if _, err := f.Write(t.Context(), Op{Key: "a", Value: []byte("2"), TTL: time.Minute, If: at(0)}); !errors.Is(err, discovery.ErrConflict) {
+		t.Error(err)
+	}
+	leases, err := f.etcd.Leases(t.Context())
+	if err != nil || len(leases.Leases) != 1 {
+		t.Errorf("%v, %v; want the one lease, and none of the write that was refused", leases, err)
+	}
+	f.until("it lapses", func() bool { return slices.Equal(f.keys("", Read{}), []string{"b"}) })
+}
+
+func TestBadWrites(t *testing.T) {
+	t.Parallel()
+	f := &Store{}
+	many := make([]Op, MaxOps+1)
+	for want, ops := range map[string][]Op{
+		"give 1 to 64":                     many,
+		"the key is empty":                 {{}},
+		"empty segment":                    {{Key: "a//b"}},
+		"has an empty segment":             {{Key: "/a"}},
+		`or ".."`:                          {{Key: "a/../b"}},
+		"control characters":               {{Key: "a\x00"}},
+		"at most 512 are":                  {{Key: strings.Repeat("a", 513)}},
+		"at most 524288 are":               {{Key: "a", Value: make([]byte, MaxValue+1)}},
+		"at most 1048576 are":              {{Key: "a", Value: make([]byte, MaxValue)}, {Key: "b", Value: make([]byte, MaxValue)}},
+		"twice":                            {{Key: "a"}, {Key: "a", Delete: true}},
+		"ttl 1ms of key":                   {{Key: "a", TTL: time.Millisecond}},
+		"has a value or a ttl":             {{Key: "a", Delete: true, TTL: time.Minute}},
+		"revision -1 of key \"a\" is none": {{Key: "a", If: at(-1)}},
+	} {
+		if _, err := f.Write(t.Context(), ops...); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// Directories within each other are copied together and apart, whichever comes first,
+// and let go when nobody reads them.
+func TestCopiesComeAndGo(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{Unused: 300 * time.Millisecond})
+	f.put("a/b/c", "1")
+	f.put("a/d", "1")
+	f.put("e", "1")
+	f.get("a/b/c", Read{})
+	if got := f.keys("a/", Read{}); !slices.Equal(got, []string{"a/b/c", "a/d"}) {
+		t.Errorf("%v", got)
+	}
+	f.until("only what is read is copied", func() bool {
+		f.get("a/b/c", Read{})
+		now := f.state.Load()
+		return len(now.copies) == 1 && now.items.Len() == 1
+	})
+	last := f.put("a/b/c", "2")
+	if got := f.get("a/b/c", Read{MinRevision: last}); string(got.Value) != "2" {
+		t.Errorf("%+v: the narrower copy is not watched", got)
+	}
+	f.until("all are let go", func() bool {
+		now := f.state.Load()
+		return len(now.copies) == 0 && now.items.Len() == 0 && now.size == 0
+	})
+	if got := f.keys("", Read{}); !slices.Equal(got, []string{"a/b/c", "a/d", "e"}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestTooLargeToBeCopied(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MaxCopied: 2 * itemCost})
+	f.put("large/a", "1")
+	f.put("large/b", "1")
+	f.put("small/a", "1")
+	if got := f.keys("large/", Read{}); !slices.Equal(got, []string{"large/a", "large/b"}) {
+		t.Errorf("%v", got)
+	}
+	f.get("small/a", Read{})
+	if now := f.state.Load(); len(now.copies) != 1 || now.items.Len() != 1 {
+		t.Errorf("%d copies of %d items", len(now.copies), now.items.Len())
+	}
+}
+
+// After a gap the copy is compared with etcd; after a wipe it is made anew. Neither shows
+// a reader less than there is.
+func TestGaps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := etcdtest.StartWith(t, devetcd.Options{Dir: dir})
+	link := etcdtest.StartLink(t, s.Endpoint())
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{})
+	f.put("a/1", "1")
+	last := f.put("a/2", "1")
+	f.get("a/1", Read{MinRevision: last})
+	list, view, err := f.List(t.Context(), "a/", Read{})
+	if err != nil || len(slices.Collect(list)) != 2 {
+		t.Fatal(err)
+	}
+	link.Freeze()
+	prefix := discovery.NewKeys("test").KV()
+	if _, err := f.etcd.Delete(t.Context(), prefix+"a/1"); err != nil {
+		t.Fatal(err)
+	}
+	put, err := f.etcd.Put(t.Context(), prefix+"a/3", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.etcd.Compact(t.Context(), put.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	link.Mend()
+	f.until("the difference", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/2", "a/3"}) })
+	events, _, ok := f.Events("a/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision})
+	if !ok || len(events) != 2 || events[0].Key != "a/1" || events[0].Item != nil || events[1].Key != "a/3" {
+		t.Errorf("%v %+v", ok, events)
+	}
+
+	s.Close()
+	f.keys("a/", Read{})
+	another := etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
+	client := etcdtest.Client(t, another.Endpoint())
+	if _, err := client.Txn(t.Context()).Then(clientv3.OpPut(prefix+"a/4", "1")).Commit(); err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	f.until("what the other etcd has", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/4"}) })
+	if _, _, ok := f.Events("a/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision}); ok {
+		t.Error("readers of the old etcd go on")
+	}
+}

@@ -1,0 +1,90 @@
+package kv
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fixture is a store that runs, and a client of etcd for the test itself.
+type fixture struct {
+	*Store
+	t    *testing.T
+	etcd *clientv3.Client
+}
+
+// start runs a store over one endpoint, while the test itself uses another.
+func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
+	t.Helper()
+	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), Store: New(etcdtest.Client(t, endpoint), discovery.NewKeys("test"), o)}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return f
+}
+
+// until waits for a condition.
+func (f *fixture) until(what string, holds func() bool) {
+	f.t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); !holds(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			f.t.Fatalf("waited a minute for: %s", what)
+		}
+	}
+}
+
+// put writes a key and returns its revision.
+func (f *fixture) put(key, value string) int64 {
+	f.t.Helper()
+	revision, err := f.Write(f.t.Context(), Op{Key: key, Value: []byte(value)})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return revision
+}
+
+// get reads a key, which must be there.
+func (f *fixture) get(key string, r Read) Item {
+	f.t.Helper()
+	i, _, err := f.Get(f.t.Context(), key, r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return i
+}
+
+// keys lists the names below a prefix.
+func (f *fixture) keys(prefix string, r Read) []string {
+	f.t.Helper()
+	items, _, err := f.List(f.t.Context(), prefix, r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	names := []string{}
+	for i := range items {
+		names = append(names, i.Key)
+	}
+	return names
+}
+
+func at(revision int64) *int64 { return &revision }

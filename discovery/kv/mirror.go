@@ -1,0 +1,177 @@
+package kv
+
+import (
+	"iter"
+	"slices"
+
+	"disc/discovery/follow"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// mirror makes a store's state of what its follower tells.
+type mirror struct{ *Store }
+
+// Known implements [follow.Mirror].
+func (m mirror) Known(r follow.Range) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		m.state.Load().ascend(r, func(i *Item) bool { return yield(i.Key, i.Revision) })
+	}
+}
+
+// Replace implements [follow.Mirror].
+func (m mirror) Replace(l *follow.Listing) error {
+	var listed []*Item
+	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			listed = append(listed, itemOf(kv))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := m.state.Load().clone()
+	excepted := func(key string) bool {
+		return slices.ContainsFunc(l.Except, func(r follow.Range) bool { return contains(r, key) })
+	}
+	next.remove(l.Range, excepted)
+	for _, i := range listed {
+		next.put(i)
+	}
+	known := false
+	for n, c := range next.copies {
+		if covers(l.Range, c.Range) && !excepted(c.From) { // it begins anew
+			next.copies[n] = c.at(revision, revision)
+			known = known || c.Range == l.Range
+		}
+	}
+	if !known {
+		c := &copied{Range: l.Range, since: revision, changed: revision}
+		c.touch()
+		next.copies = append(next.copies, c)
+	}
+	next.revision = revision
+	if l.Over {
+		m.events = eventLog{}
+	} else {
+		next.revision = max(revision, m.state.Load().revision)
+	}
+	next.confirmed, next.epoch = l.Started, l.Epoch
+	m.publish(next, true)
+	return nil
+}
+
+// Apply implements [follow.Mirror].
+func (m mirror) Apply(u follow.Update) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := m.state.Load().clone()
+	for _, e := range u.Events {
+		key := string(e.Kv.Key)
+		event := Event{Revision: e.Kv.ModRevision, Key: key[len(m.prefix):]}
+		if e.Type == clientv3.EventTypeDelete {
+			next.delete(key)
+		} else {
+			event.Item = itemOf(e.Kv)
+			next.put(event.Item)
+		}
+		for n, c := range next.copies {
+			if contains(c.Range, key) {
+				next.copies[n] = c.at(c.since, e.Kv.ModRevision)
+			}
+		}
+		m.events.add(event)
+	}
+	next.revision, next.confirmed, next.epoch = u.Revision, u.Confirmed, u.Epoch
+	m.publish(next, len(u.Events) > 0)
+}
+
+// publish shows a state to readers and, if something has changed, wakes those who wait.
+// The store is locked.
+func (s *Store) publish(next *state, changed bool) {
+	s.state.Store(next)
+	if changed {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+}
+
+// uncopy takes a copy out, but for what others have of it.
+func (s *Store) uncopy(c *copied) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.state.Load().clone()
+	next.copies = slices.DeleteFunc(next.copies, func(other *copied) bool { return other.Range == c.Range })
+	next.remove(c.Range, func(key string) bool { return next.covering(follow.Range{From: key, To: key + "\x00"}) != nil })
+	s.publish(next, false)
+}
+
+// at returns the copy with other revisions.
+func (c *copied) at(since, changed int64) *copied {
+	next := &copied{Range: c.Range, since: since, changed: changed}
+	next.used.Store(c.used.Load())
+	return next
+}
+
+func itemOf(kv *mvccpb.KeyValue) *Item {
+	return &Item{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
+}
+
+// clone returns a state that may be changed.
+func (s *state) clone() *state {
+	next := *s
+	next.items = s.items.Clone()
+	next.copies = slices.Clone(s.copies)
+	return &next
+}
+
+func (s *state) put(i *Item) {
+	if before, ok := s.items.ReplaceOrInsert(i); ok {
+		s.size -= before.cost()
+	}
+	s.size += i.cost()
+}
+
+func (s *state) delete(key string) {
+	if before, ok := s.items.Delete(&Item{Key: key}); ok {
+		s.size -= before.cost()
+	}
+}
+
+// remove takes out what lies in a range, but for what is to be kept.
+func (s *state) remove(r follow.Range, keep func(key string) bool) {
+	var gone []string
+	s.ascend(r, func(i *Item) bool {
+		if !keep(i.Key) {
+			gone = append(gone, i.Key)
+		}
+		return true
+	})
+	for _, key := range gone {
+		s.delete(key)
+	}
+}
+
+func (i *Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemCost }
+
+// ascend goes through a range in the order of its keys.
+func (s *state) ascend(r follow.Range, each func(*Item) bool) {
+	s.items.AscendRange(&Item{Key: r.From}, &Item{Key: r.To}, each)
+}
+
+// covering returns a copy that has all of a range; nil: there is none.
+func (s *state) covering(r follow.Range) *copied {
+	for _, c := range s.copies {
+		if covers(c.Range, r) {
+			return c
+		}
+	}
+	return nil
+}
+
+func covers(outer, inner follow.Range) bool { return inner.From >= outer.From && inner.To <= outer.To }
+
+func contains(r follow.Range, key string) bool { return key >= r.From && key < r.To }

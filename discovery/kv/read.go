@@ -1,0 +1,222 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// ownTime is how long a read waits for its copy to come to a revision before it asks
+// etcd: the revision may be of a write elsewhere.
+const ownTime = 250 * time.Millisecond
+
+// Read says how fresh an answer must be. The zero value takes the copy as it is.
+type Read struct {
+	// Linearizable asks etcd, and so has every write that was answered before.
+	Linearizable bool
+	// MinRevision is a revision that the answer must have, as a write answered it.
+	MinRevision int64
+	// MaxAge is how old the answer may be; 0: however old.
+	MaxAge time.Duration
+}
+
+// View says how sure an answer is.
+type View struct {
+	Revision int64         // of etcd, up to which the answer is complete
+	Epoch    string        // of the etcd's life that the revision belongs to; "" when etcd was asked
+	Index    int64         // another after each change of what was asked for
+	Age      time.Duration // since etcd last confirmed that it was current
+	Stale    bool          // Age is above the threshold
+}
+
+// Get returns the item of a key. Errors: an ErrInvalid key; ErrNotFound, with the view
+// that says so; ErrUnavailable when etcd is away and the key was never copied, or the
+// copy is older than the reader wants.
+func (s *Store) Get(ctx context.Context, key string, r Read) (Item, View, error) {
+	if err := ValidateKey(key); err != nil {
+		return Item{}, View{}, err
+	}
+	only := s.only(key)
+	items, view, err := s.read(ctx, only, s.directory(key), r)
+	if err != nil {
+		return Item{}, View{}, err
+	}
+	var found *Item
+	for i := range items {
+		found = i
+	}
+	if found == nil {
+		view.Index = 0
+		return Item{}, view, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
+	}
+	view.Index = found.Revision
+	return s.shown(found), view, nil
+}
+
+// List returns the items below a prefix, sorted by key; see [ValidatePrefix]. None is
+// fine. Other errors as for [Store.Get].
+func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item], View, error) {
+	if err := ValidatePrefix(prefix); err != nil {
+		return nil, View{}, err
+	}
+	below := s.below(prefix)
+	items, view, err := s.read(ctx, below, below, r)
+	if err != nil {
+		return nil, View{}, err
+	}
+	return func(yield func(Item) bool) {
+		for i := range items {
+			if !yield(s.shown(i)) {
+				return
+			}
+		}
+	}, view, nil
+}
+
+// shown is an item as its readers know it.
+func (s *Store) shown(i *Item) Item {
+	shown := *i
+	shown.Key = i.Key[len(s.prefix):]
+	return shown
+}
+
+// read returns what is in a range, from a copy that holds it or from etcd. If there is no
+// copy, that of a wider range is made.
+func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.Seq[*Item], View, error) {
+	if r.Linearizable {
+		return s.ask(ctx, of)
+	}
+	now, c, err := s.copyOf(ctx, of, wider)
+	if err != nil || c == nil {
+		if err == nil {
+			return s.ask(ctx, of)
+		}
+		return nil, View{}, err
+	}
+	if r.MinRevision > now.revision {
+		if now, c = s.await(ctx, of, r.MinRevision); now == nil {
+			return s.ask(ctx, of)
+		}
+	}
+	view := View{Revision: now.revision, Epoch: now.epoch, Index: c.changed, Age: time.Since(now.confirmed)}
+	if view.Stale = view.Age > s.options.StaleAfter; r.MaxAge > 0 && view.Age > r.MaxAge {
+		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
+			"the copy of %q is %v old, and %v is asked for: etcd cannot be reached; ask for an older one, or try again", s.name(of), view.Age.Round(time.Millisecond), r.MaxAge)
+	}
+	return func(yield func(*Item) bool) { now.ascend(of, yield) }, view, nil
+}
+
+// copyOf returns the state and the copy that holds a range. If there is none, that of a
+// wider range is made; nil when that is too large.
+func (s *Store) copyOf(ctx context.Context, of, wider follow.Range) (*state, *copied, error) {
+	for {
+		now := s.state.Load()
+		if c := now.covering(of); c != nil {
+			c.touch()
+			return now, c, nil
+		}
+		joined, err := s.join(ctx, wider)
+		if err != nil || !joined {
+			return now, nil, err
+		}
+	}
+}
+
+// join copies a range, or waits for somebody who does. It reports false when the range is
+// too large.
+func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
+	s.firstRead.Do(func() { close(s.asked) })
+	s.mu.Lock()
+	if until, ok := s.large[r]; ok && time.Now().Before(until) {
+		s.mu.Unlock()
+		return false, nil
+	}
+	joining, ok := s.joining[r]
+	if !ok {
+		joining = make(chan struct{})
+		s.joining[r] = joining
+	}
+	s.mu.Unlock()
+	if ok {
+		select {
+		case <-joining:
+			return true, nil // or the caller tries by itself
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.joining, r)
+		close(joining)
+	}()
+	return s.copy(ctx, r)
+}
+
+// copy copies a range, unless that takes more than the store may.
+func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if _, err := s.follow.Follow(ctx, r, true); err != nil {
+		if why := s.follow.Health().Err; why != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = why
+		}
+		return false, fmt.Errorf("copy %q: %w", s.name(r), err)
+	}
+	now := s.state.Load()
+	if c := now.covering(r); c != nil && c.Range == r && now.size > s.options.MaxCopied {
+		s.mu.Lock()
+		s.large[r] = time.Now().Add(largeTime)
+		s.mu.Unlock()
+		return false, s.drop(ctx, c)
+	}
+	return true, nil
+}
+
+// await waits for a copy to come to a revision; nil when it does not soon.
+func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*state, *copied) {
+	late := time.NewTimer(ownTime)
+	defer late.Stop()
+	for {
+		changed := s.Changed()
+		now := s.state.Load()
+		if c := now.covering(of); c == nil || now.revision >= revision {
+			if c == nil {
+				return nil, nil
+			}
+			return now, c
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}
+
+// ask reads a range from etcd.
+func (s *Store) ask(ctx context.Context, r follow.Range) (iter.Seq[*Item], View, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	var items []*Item
+	at, err := follow.List(ctx, s.client, r, func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			items = append(items, itemOf(kv))
+		}
+	})
+	if err != nil {
+		return nil, View{}, err
+	}
+	return slices.Values(items), View{Revision: at.Revision, Index: at.Revision}, nil
+}

@@ -1,0 +1,186 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"disc/discovery"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Limits of a write.
+const (
+	MaxOps   = 64      // of one write
+	MaxBatch = 1 << 20 // bytes of its keys and values
+	MinTTL   = time.Second
+	MaxTTL   = 365 * 24 * time.Hour
+)
+
+// Op is one operation of a write.
+type Op struct {
+	Key    string
+	Value  []byte // of a put
+	Delete bool   // delete the key, else put the value
+	// TTL is after how long etcd deletes the key; rounded up to whole seconds, of which
+	// etcd wants two or more; 0: never.
+	TTL time.Duration
+	// If is the revision that the key must have; nil: whatever it is. Revision 0: it must
+	// not be there.
+	If *int64
+	// Exists wants the key to be there, at any revision.
+	Exists bool
+}
+
+// ConditionError says which key of a write was not as it had to be. It is an
+// [discovery.ErrConflict]; nothing was written.
+type ConditionError struct {
+	Key      string
+	Revision int64 // that it has; 0: it is not there
+}
+
+func (e *ConditionError) Error() string {
+	if e.Revision == 0 {
+		return fmt.Sprintf("key %q is not there; nothing was written", e.Key)
+	}
+	return fmt.Sprintf("key %q is at revision %d; nothing was written: read it again", e.Key, e.Revision)
+}
+
+// Is reports that a ConditionError is a conflict.
+func (e *ConditionError) Is(target error) bool { return target == discovery.ErrConflict }
+
+// ErrUnknown is the error of a write that etcd did not answer: it may have been made.
+var ErrUnknown = discovery.Errorf(discovery.ErrUnavailable, "etcd did not answer the write, which may have been made; read the keys before you write again")
+
+// Write makes all operations in one transaction, or none, and returns etcd's revision.
+// Errors: an ErrInvalid operation, a [*ConditionError], [ErrUnknown], or etcd's.
+func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
+	if err := validate(ops); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	leases, err := s.lease(ctx, ops)
+	if err != nil {
+		return 0, err
+	}
+	done, err := s.commit(ctx, ops, leases)
+	if errors.Is(err, discovery.ErrConflict) {
+		s.revoke(ctx, leases) // nothing lies under them
+	}
+	return done, err
+}
+
+// validate checks operations for themselves and against each other.
+func validate(ops []Op) error {
+	if len(ops) == 0 || len(ops) > MaxOps {
+		return discovery.Errorf(discovery.ErrInvalid, "%d operations; give 1 to %d", len(ops), MaxOps)
+	}
+	size, seen := 0, map[string]bool{}
+	for _, op := range ops {
+		if err := op.validate(); err != nil {
+			return err
+		}
+		if seen[op.Key] {
+			return discovery.Errorf(discovery.ErrInvalid, "key %q is there twice; give each key one operation", op.Key)
+		}
+		seen[op.Key] = true
+		size += len(op.Key) + len(op.Value)
+	}
+	if size > MaxBatch {
+		return discovery.Errorf(discovery.ErrInvalid, "%d bytes of keys and values are too many; at most %d are allowed", size, MaxBatch)
+	}
+	return nil
+}
+
+func (op *Op) validate() error {
+	if err := ValidateKey(op.Key); err != nil {
+		return err
+	}
+	switch {
+	case len(op.Value) > MaxValue:
+		return discovery.Errorf(discovery.ErrInvalid, "the value of key %q has %d bytes; at most %d are allowed", op.Key, len(op.Value), MaxValue)
+	case op.TTL != 0 && (op.TTL < MinTTL || op.TTL > MaxTTL):
+		return discovery.Errorf(discovery.ErrInvalid, "ttl %v of key %q is out of range; use %v to %v", op.TTL, op.Key, MinTTL, MaxTTL)
+	case op.Delete && (op.TTL != 0 || op.Value != nil):
+		return discovery.Errorf(discovery.ErrInvalid, "the deletion of key %q has a value or a ttl", op.Key)
+	case op.If != nil && *op.If < 0:
+		return discovery.Errorf(discovery.ErrInvalid, "revision %d of key %q is none; use 0 for a key that must not be there", *op.If, op.Key)
+	}
+	return nil
+}
+
+// lease grants what the operations with a TTL need: a lease each, since each is
+// overwritten by itself.
+func (s *Store) lease(ctx context.Context, ops []Op) ([]clientv3.LeaseID, error) {
+	leases := make([]clientv3.LeaseID, len(ops))
+	for n, op := range ops {
+		if op.TTL == 0 {
+			continue
+		}
+		granted, err := s.client.Grant(ctx, int64(math.Ceil(op.TTL.Seconds())))
+		if err != nil {
+			s.revoke(ctx, leases)
+			return nil, fmt.Errorf("grant a lease of %v: %w", op.TTL, err)
+		}
+		leases[n] = granted.ID
+	}
+	return leases, nil
+}
+
+// revoke gives leases back that nothing lies under. One that stays ends by itself.
+func (s *Store) revoke(ctx context.Context, leases []clientv3.LeaseID) {
+	for _, id := range leases {
+		if id != clientv3.NoLease {
+			_, _ = s.client.Revoke(ctx, id)
+		}
+	}
+}
+
+func (s *Store) commit(ctx context.Context, ops []Op, leases []clientv3.LeaseID) (int64, error) {
+	var conditions []clientv3.Cmp
+	var then, reads []clientv3.Op
+	for n, op := range ops {
+		key := s.prefix + op.Key
+		if op.If != nil {
+			conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(key), "=", *op.If))
+		}
+		if op.Exists {
+			conditions = append(conditions, clientv3.Compare(clientv3.CreateRevision(key), ">", 0))
+		}
+		if op.Delete {
+			then = append(then, clientv3.OpDelete(key))
+		} else {
+			then = append(then, clientv3.OpPut(key, string(op.Value), clientv3.WithLease(leases[n])))
+		}
+		reads = append(reads, clientv3.OpGet(key, clientv3.WithKeysOnly()))
+	}
+	txn, err := s.client.Txn(ctx).If(conditions...).Then(then...).Else(reads...).Commit()
+	switch {
+	case err == nil && txn.Succeeded:
+		return txn.Header.Revision, nil
+	case err == nil:
+		return 0, unmet(ops, txn)
+	case ctx.Err() != nil || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) || errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost):
+		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, ErrUnknown)
+	}
+	return 0, fmt.Errorf("write key %q: %w", ops[0].Key, err)
+}
+
+// unmet returns which condition did not hold.
+func unmet(ops []Op, txn *clientv3.TxnResponse) error {
+	for n, op := range ops {
+		var revision int64
+		for _, kv := range txn.Responses[n].GetResponseRange().GetKvs() {
+			revision = kv.ModRevision
+		}
+		if op.If != nil && *op.If != revision || op.Exists && revision == 0 {
+			return &ConditionError{op.Key, revision}
+		}
+	}
+	return discovery.Errorf(discovery.ErrConflict, "a condition did not hold, and holds now; try again")
+}
