@@ -67,6 +67,8 @@ const (
 	MaxTags   = 64       // tags of an instance
 	MaxMeta   = 64       // meta keys of an instance
 	MaxRecord = 64 << 10 // bytes of a record in etcd
+
+	maxRead = 1 << 20 // bytes of a record that is read: far above all that disc writes
 )
 
 // Tags, Ports and Meta are never null in JSON: empty is [] or {}.
@@ -141,6 +143,9 @@ func DecodeInstance(record []byte) (Instance, error) {
 // decodeInstance reads a record that is like another in most of its fields, which it
 // shares with it.
 func decodeInstance(record []byte, like *Instance) (Instance, error) {
+	if len(record) > maxRead {
+		return Instance{}, Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxRead)
+	}
 	i, ok := decodeAsWritten(record, like)
 	if !ok {
 		i = Instance{Weight: 1, Slots: 1, Status: Passing}

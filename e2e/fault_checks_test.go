@@ -101,7 +101,7 @@ func TestFaultHangingCheck(t *testing.T) {
 	if n := most.Load(); n > 2 { // the end of one may be seen after the beginning of the next
 		t.Errorf("%d at once", n)
 	}
-	if status := recordStatus(t, client, "hangs"); status != discovery.Critical {
+	if status := recordStatus(t, client, fleetKeys.Instance("web", "hangs")); status != discovery.Critical {
 		t.Errorf("the record says %s", status)
 	}
 }
@@ -122,13 +122,10 @@ func checkOf(t *testing.T, s *sidecar, id string) api.Check {
 	return api.Check{}
 }
 
-func recordStatus(t *testing.T, client *clientv3.Client, id string) discovery.Status {
+// recordStatus is the status that an instance's record in etcd says.
+func recordStatus(t *testing.T, client *clientv3.Client, key string) discovery.Status {
 	t.Helper()
-	got, err := client.Get(t.Context(), fleetKeys.Instance("web", id))
-	if err != nil || len(got.Kvs) != 1 {
-		t.Fatal(got, err)
-	}
-	i, err := discovery.DecodeInstance(got.Kvs[0].Value)
+	i, err := discovery.DecodeInstance([]byte(get(t, client, key)))
 	if err != nil {
 		t.Fatal(err)
 	}
