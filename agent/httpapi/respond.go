@@ -87,8 +87,9 @@ func (a *API) extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.times.write)) // not every writer has a connection
 }
 
-// replyWrite answers a write with a value and etcd's revision, if it got that far. The
-// caller's next lookup has what was written.
+// replyWrite answers a write with a value and etcd's revision, if it got that far: one
+// of an instance or an override, which the view will reach. The caller's next lookup has
+// what was written.
 func (a *API) replyWrite(w http.ResponseWriter, r request, status int, revision int64, value any) error {
 	h := w.Header()
 	if revision > 0 {
