@@ -134,7 +134,7 @@ func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
-		a.envoyRoutes(), a.lockRoutes(), a.openAPIRoutes(),
+		a.envoyRoutes(), a.lockRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

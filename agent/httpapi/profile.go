@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+)
+
+// How long the CPU is profiled: unless asked, and at most.
+const (
+	profileTime    = 30 * time.Second
+	maxProfileTime = 2 * time.Minute
+)
+
+func (a *API) profileRoutes() []route {
+	return []route{
+		{method: "GET", path: "/debug/pprof/profile", params: []string{"seconds"}, handle: a.cpuProfile},
+		{method: "GET", path: "/debug/pprof/{profile}", params: []string{"debug", "gc"}, handle: a.profile},
+	}
+}
+
+// mayProfile lets those profile the agent who can open its Unix socket or have its
+// token: a profile shows what is asked for, and takes CPU time.
+func (a *API) mayProfile(r request) error {
+	if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); local != nil && local.Network() == "unix" {
+		return nil
+	}
+	if a.options.Token == nil {
+		return api.NewProblem(http.StatusForbidden, "profiles are given over the Unix socket (http.socket), or to who has the token (http.token_file); set one of them")
+	}
+	return a.authorize(r.Request)
+}
+
+// cpuProfile answers with the profile of the CPU over some seconds.
+func (a *API) cpuProfile(w http.ResponseWriter, r request) error {
+	if err := a.mayProfile(r); err != nil {
+		return err
+	}
+	seconds, err := number(r.query, "seconds", strconv.Atoi, int(profileTime.Seconds()))
+	d := time.Duration(seconds) * time.Second
+	if err != nil || d <= 0 || d > maxProfileTime {
+		return invalid("seconds %q is out of range; use 1 to %d", r.query.Get("seconds"), int(maxProfileTime.Seconds()))
+	}
+	var b bytes.Buffer
+	if err := pprof.StartCPUProfile(&b); err != nil {
+		return api.NewProblem(http.StatusConflict, fmt.Sprintf("%v; try again when it is done", err))
+	}
+	over := time.NewTimer(d)
+	defer over.Stop()
+	select {
+	case <-over.C:
+	case <-r.Context().Done():
+	case <-a.ended:
+	}
+	pprof.StopCPUProfile()
+	return a.writeProfile(w, b.Bytes(), false)
+}
+
+// profile answers with one of the runtime's profiles: heap, allocs, goroutine and so
+// on, as text with ?debug=1.
+func (a *API) profile(w http.ResponseWriter, r request) error {
+	if err := a.mayProfile(r); err != nil {
+		return err
+	}
+	p := pprof.Lookup(r.PathValue("profile"))
+	if p == nil {
+		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no profile %q; there are profile (the CPU's), %s", r.PathValue("profile"), strings.Join(profiles(), ", ")))
+	}
+	debug, err := number(r.query, "debug", strconv.Atoi, 0)
+	if err != nil {
+		return err
+	}
+	gc, err := r.query.flag("gc")
+	if err != nil {
+		return err
+	}
+	if gc {
+		runtime.GC()
+	}
+	var b bytes.Buffer
+	if err := p.WriteTo(&b, debug); err != nil {
+		return fmt.Errorf("profile %s: %w", p.Name(), err)
+	}
+	return a.writeProfile(w, b.Bytes(), debug > 0)
+}
+
+// profiles names what the runtime has, sorted.
+func profiles() []string {
+	var names []string
+	for _, p := range pprof.Profiles() {
+		names = append(names, p.Name())
+	}
+	return names
+}
+
+func (a *API) writeProfile(w http.ResponseWriter, b []byte, text bool) error {
+	a.extend(w)
+	contentType := "application/octet-stream"
+	if text {
+		contentType = api.TypeText
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	_, err := w.Write(b)
+	return err
+}
