@@ -13,8 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// DefaultQuiet is how long a watch may bring nothing before etcd is asked whether there
-// is something.
+// DefaultQuiet is how often etcd is asked whether the watch brings everything.
 const DefaultQuiet = 2 * time.Second
 
 // Options are a follower's settings.
@@ -29,7 +28,7 @@ type Options struct {
 	// Last is up to where the mirror came in an earlier run, if it was kept. Such a
 	// mirror is replaced, and told whether that etcd is no more.
 	Last Last
-	// Quiet is asked how long the watch may bring nothing; default [DefaultQuiet].
+	// Quiet is asked how long etcd may go unasked; default [DefaultQuiet].
 	Quiet func() time.Duration
 	// Trouble is told why the mirror is not being confirmed; nil: it is again.
 	Trouble func(error)
@@ -62,6 +61,7 @@ type Follower struct {
 	watches   map[int64]*followed // on the present stream, by their ids
 	lastID    int64               // of them
 	confirmed time.Time           // when etcd last was known to have nothing newer
+	proof     proof               // the newest
 	behind    time.Time           // since when the watched member is behind the mirror; zero: it is not
 
 	mu     sync.Mutex

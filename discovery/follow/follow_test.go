@@ -144,20 +144,53 @@ func TestStartedOver(t *testing.T) {
 func TestLaggingMember(t *testing.T) {
 	f := New(nil, newRecord(), Options{})
 	f.life = life{Head: Head{Cluster: 1, Revision: 100}}
-	answer := func(revision int64) (bool, error) { return f.take(progress(1, revision), time.Now()) }
-	if confirmed, err := answer(90); err != nil || confirmed || f.Health().Err == nil {
-		t.Fatalf("behind: confirmed %v, %v, health %+v", confirmed, err, f.Health())
+	f.proof = proof{at: time.Now(), life: f.life}
+	answer := func(revision int64) error { return f.take(progress(1, revision)) }
+	if err := answer(90); err != nil || !f.confirmed.IsZero() || f.Health().Err == nil {
+		t.Fatalf("behind: confirmed %v, %v, health %+v", f.confirmed, err, f.Health())
 	}
-	if confirmed, err := answer(100); err != nil || !confirmed || f.Health().Err != nil {
-		t.Fatalf("caught up: confirmed %v, %v, health %+v", confirmed, err, f.Health())
+	if err := answer(100); err != nil || f.confirmed.IsZero() || f.Health().Err != nil {
+		t.Fatalf("caught up: confirmed %v, %v, health %+v", f.confirmed, err, f.Health())
 	}
-	answer(90)
+	if err := answer(90); err != nil {
+		t.Fatal(err)
+	}
 	f.behind = f.behind.Add(-silence - 1)
-	if _, err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
+	if err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
 		t.Errorf("behind for long: %v", err)
 	}
-	if _, err := f.take(progress(2, 100), time.Now()); err == nil || !strings.Contains(err.Error(), "another etcd") {
+	if err := f.take(progress(2, 100)); err == nil || !strings.Contains(err.Error(), "another etcd") {
 		t.Errorf("another cluster: %v", err)
+	}
+}
+
+// What comes late confirms nothing: only the moment at which etcd had nothing newer does.
+func TestConfirmedByProof(t *testing.T) {
+	f := New(nil, newRecord(), Options{Ranges: []Range{Prefix("/a/")}})
+	f.life = life{Head: Head{Cluster: 1, Revision: 100}}
+	f.watches = map[int64]*followed{epochWatch + 1: f.ranges[0]}
+	first := time.Now().Add(-time.Minute)
+	f.proof = proof{at: first, life: f.life}
+	put := func(revision int64) {
+		t.Helper()
+		event := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("/a/1"), ModRevision: revision}}
+		r := &pb.WatchResponse{WatchId: epochWatch + 1, Header: &pb.ResponseHeader{ClusterId: 1, Revision: revision}, Events: []*mvccpb.Event{event}}
+		if err := f.take([]*pb.WatchResponse{r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(101)
+	if !f.confirmed.Equal(first) {
+		t.Errorf("confirmed %v, want the moment of the proof, %v", f.confirmed, first)
+	}
+	second := first.Add(time.Second)
+	f.proof = proof{at: second, life: life{Head: Head{Cluster: 1, Revision: 105}}}
+	put(104)
+	if !f.confirmed.Equal(first) {
+		t.Errorf("confirmed by an event before the proof")
+	}
+	if put(105); !f.confirmed.Equal(second) {
+		t.Errorf("confirmed %v, want %v", f.confirmed, second)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -51,8 +52,15 @@ func (f *Follower) watchAll(s *stream) error {
 	return err
 }
 
-// consume takes what the stream brings until it ends, or falls silent.
+// consume takes what the stream brings until it ends, or falls silent. Every now and then
+// it has etcd prove that there is nothing newer than what came.
 func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var proving sync.WaitGroup
+	defer proving.Wait()
+	defer cancel()
+	proofs := make(chan proof, 1)
+	f.proof = proof{at: f.confirmed, life: f.life}
 	asked, waiting := time.Now(), true // since when an answer is waited for
 	look := time.NewTimer(silence)
 	defer look.Stop()
@@ -66,27 +74,35 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 				return watchEnded(s.err)
 			}
 			f.options.Pulse.Work()
-			confirmed, err := f.take(s.drain(r), asked)
-			if err != nil {
+			if err := f.take(s.drain(r)); err != nil {
 				return err
 			}
 			if !r.Created {
 				steady()
 			}
-			if confirmed || waiting {
+			if waiting {
 				look.Reset(f.options.Quiet())
 				waiting = false
 			}
 		case what := <-f.do:
 			f.options.Pulse.Work()
 			what()
+		case p := <-proofs:
+			f.options.Pulse.Work()
+			if p.err != nil {
+				return p.err
+			}
+			f.proof, asked, waiting = p, p.at, true
+			look.Reset(0)
 		case <-look.C:
 			f.options.Pulse.Work()
-			if waiting && time.Since(asked) >= silence {
-				return fmt.Errorf("etcd has not answered the watch for %v", silence)
-			}
 			if !waiting {
-				asked, waiting = time.Now(), true
+				before := f.life
+				proving.Go(func() { proofs <- f.prove(ctx, before) })
+				continue
+			}
+			if time.Since(asked) >= silence {
+				return errSilent
 			}
 			if err := s.askProgress(); err != nil {
 				return err
@@ -97,44 +113,41 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 	}
 }
 
-// take tells the mirror what responses bring, and reports whether they confirm that it
-// is current. asked is when etcd was asked for progress.
-func (f *Follower) take(responses []*pb.WatchResponse, asked time.Time) (confirmed bool, err error) {
+// take tells the mirror what responses bring, and whether that is all there is.
+func (f *Follower) take(responses []*pb.WatchResponse) error {
 	var events []*clientv3.Event
+	var reached int64 // all watches have
 	for _, r := range responses {
 		if f.ended(r.WatchId) {
 			continue
 		}
 		if err := f.check(r); err != nil {
-			return false, err
+			return err
 		}
 		news, err := f.news(r)
 		if err != nil {
-			return false, err
+			return err
 		}
 		events = append(events, news...)
 		if r.WatchId == allWatches { // none of them has anything to tell
-			confirmed = true
+			reached = r.Header.Revision
 			if err := f.settle(r.Header.Revision); err != nil {
-				return false, err
+				return err
 			}
 		}
 	}
 	if len(events) == 0 && !f.behind.IsZero() {
 		f.setTrouble(errors.New("the member of etcd that is watched lags behind the others"))
-		return false, nil
+		return nil
 	}
 	f.setTrouble(nil)
-	if len(events) > 0 && len(f.ranges) == 1 {
-		confirmed, asked = true, time.Now() // nothing else is followed that could lag behind
+	if len(events) > 0 && len(f.ranges) == 1 { // nothing else is followed that could lag behind
+		reached = max(reached, events[len(events)-1].Kv.ModRevision)
 	}
-	if confirmed && asked.After(f.confirmed) {
-		f.confirmed = asked
-	}
-	if len(events) > 0 || confirmed {
+	if confirmed := f.confirm(reached); confirmed || len(events) > 0 {
 		f.tell(events)
 	}
-	return confirmed, nil
+	return nil
 }
 
 // tell has the mirror apply events.
