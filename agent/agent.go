@@ -28,6 +28,7 @@ import (
 	"disc/discovery/entry"
 	"disc/discovery/etcd"
 	"disc/discovery/lease"
+	"disc/discovery/limit"
 	"disc/discovery/registry"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,7 @@ type Agent struct {
 	session   *lease.Session
 	catalog   *catalog.Catalog
 	registry  *registry.Registry
+	limits    limits
 	registrar *registrar
 	holder    *claim.Holder
 	api       *httpapi.API
@@ -148,6 +150,7 @@ func (a *Agent) build() error {
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
 	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
+	a.limits = limits{limit.New(a.client, keys, limit.Options{Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
@@ -157,14 +160,14 @@ func (a *Agent) build() error {
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err
 	}
-	if a.envoy, err = envoy.New(a.catalog, envoy.Options{
+	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Limits: a.limits,
 		Domain: c.DNS.Domain, Connections: share(envoy.MaxConnections, 8), Registerer: a.metrics, Logger: a.log,
 	}); err != nil {
 		return err
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, Locks: locks{a.holder, c.Etcd.Endpoints}, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+		DNS: a.dns, Envoy: a.envoy, Limits: a.limits, Locks: locks{a.holder, c.Etcd.Endpoints}, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }

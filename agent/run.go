@@ -28,6 +28,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.watchdog.keep(running, part{"session", a.session.Pulse(), a.session.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"registry", a.registry.Pulse(), a.registry.Run}) })
 	group.Go(func() error { return a.holder.Run(running) })
+	group.Go(func() error { return a.limits.Run(running) })
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)

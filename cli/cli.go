@@ -73,7 +73,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 	)
 	add(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand())
 	add(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand())
-	add(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.statusCommand())
+	add(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.limitCommand(), a.statusCommand())
 	add(root, "program", a.configCommand(), a.versionCommand())
 	root.AddCommand(a.demoServiceCommand())
 	root.SetHelpCommandGroupID("program")

@@ -54,6 +54,15 @@ func (k Keys) Locks() string { return k.prefix + "locks/" }
 // create revisions.
 func (k Keys) Lock(name string) string { return k.Locks() + name + "/" }
 
+// Limits is the prefix of the policies of all limits.
+func (k Keys) Limits() string { return k.prefix + "limits/" }
+
+// Limit is the key of a limit's policy.
+func (k Keys) Limit(name string) string { return k.Limits() + name }
+
+// Ledger is the key of a limit's ledger: what of it was ever sold.
+func (k Keys) Ledger(name string) string { return k.prefix + "ledger/" + name }
+
 // CatalogRange returns the half-open range [from, to) that holds all nodes and
 // services and nothing else: no other part of the layout sorts between them, so
 // one list and one watch cover both.

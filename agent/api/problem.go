@@ -7,8 +7,8 @@ import (
 	"disc/discovery"
 )
 
-// Problem is an error as the API answers it (RFC 9457). Its type is always
-// "about:blank": the status says what kind of problem it is, and the detail says
+// Problem is an error as the API answers it (RFC 9457). But for takes of rate limits its
+// type is "about:blank": the status says what kind of problem it is, and the detail says
 // what to do.
 type Problem struct {
 	Type     string `json:"type"`
@@ -16,6 +16,10 @@ type Problem struct {
 	Status   int    `json:"status"`
 	Detail   string `json:"detail"`
 	Instance string `json:"instance,omitempty"` // the path that was asked
+
+	// Of a take that was denied: the limits that denied it, and when to try again.
+	ViolatedPolicies []string           `json:"violated-policies,omitempty"`
+	RetryAfter       discovery.Duration `json:"retry_after,omitzero"`
 }
 
 // NewProblem returns the problem of a status.
@@ -43,6 +47,8 @@ func (p *Problem) Is(target error) bool {
 		return target == discovery.ErrUnavailable
 	case http.StatusForbidden, http.StatusUnauthorized, http.StatusMisdirectedRequest:
 		return target == discovery.ErrForbidden
+	case http.StatusTooManyRequests:
+		return false // nothing is wrong with it
 	}
 	return target == discovery.ErrInvalid && p.Status >= 400 && p.Status < 500
 }

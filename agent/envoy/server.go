@@ -45,6 +45,7 @@ type Catalog interface {
 // Options are the optional parts of a server. The zero value is useful.
 type Options struct {
 	Domain      string                // the DNS suffix that the names of clusters may have
+	Limits      Limits                // answers Envoy's rate limit service; nil: nothing does
 	Connections int                   // at once, more wait to be accepted; default MaxConnections
 	Registerer  prometheus.Registerer // gets the server's own metrics
 	Logger      *slog.Logger          // default: slog.Default
@@ -122,6 +123,9 @@ func (v *serving) grpcServer() *grpc.Server {
 	s.RegisterService(service("envoy.service.endpoint.v3.EndpointDiscoveryService",
 		method("StreamEndpoints", v.follow(false, newWorld)),
 		method("DeltaEndpoints", v.follow(false, newDelta))), nil)
+	if v.options.Limits != nil {
+		s.RegisterService(v.rateLimitService(), nil)
+	}
 	return s
 }
 

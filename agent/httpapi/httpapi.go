@@ -38,9 +38,10 @@ type Options struct {
 	// overrides are limited to the agent's own instances.
 	Token func() string
 
-	DNS   DNS   // answers DNS over HTTPS; nil: nothing does
-	Envoy Envoy // answers Envoy; nil: nothing does
-	Locks Locks // takes locks; nil: nothing does
+	DNS    DNS    // answers DNS over HTTPS; nil: nothing does
+	Envoy  Envoy  // answers Envoy; nil: nothing does
+	Locks  Locks  // takes locks; nil: nothing does
+	Limits Limits // keeps rate limits; nil: nothing does
 
 	Registerer prometheus.Registerer // gets the API's own metrics
 	Gatherer   prometheus.Gatherer   // answers /metrics; default: what Registerer has, if it gathers
@@ -134,7 +135,7 @@ func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
-		a.envoyRoutes(), a.lockRoutes(), a.profileRoutes(), a.openAPIRoutes(),
+		a.envoyRoutes(), a.lockRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

@@ -68,6 +68,27 @@ type Overrides interface {
 	Delete(ctx context.Context, service, id string) (int64, error)
 }
 
+// Limits keeps fleet-wide rate limits.
+type Limits interface {
+	// Take takes n tokens, and says whether it got them. ErrInvalid: more than can ever
+	// be taken at once; ErrNotFound: there is no such limit; ErrUnavailable: etcd cannot
+	// say what the limit is.
+	Take(ctx context.Context, name string, n int64) (discovery.Decision, error)
+
+	// List returns all limits, sorted by name.
+	List(ctx context.Context) ([]api.Limit, error)
+
+	// Get returns a limit. ErrNotFound: there is none.
+	Get(ctx context.Context, name string) (discovery.Limit, error)
+
+	// Put makes or changes a limit, fills in its defaults, and returns it with etcd's
+	// revision.
+	Put(ctx context.Context, name string, limit discovery.Limit) (is discovery.Limit, created bool, revision int64, err error)
+
+	// Delete removes a limit, and returns etcd's revision. ErrNotFound: there is none.
+	Delete(ctx context.Context, name string) (int64, error)
+}
+
 // Agent tells of the agent itself.
 type Agent interface {
 	Status() api.Agent

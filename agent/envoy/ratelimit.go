@@ -1,0 +1,153 @@
+package envoy
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"disc/discovery"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Limits keeps fleet-wide rate limits.
+type Limits interface {
+	// TakeAll takes of several limits, of all or of none, and returns a decision for
+	// each that was asked, up to the first that was denied. ErrNotFound: one of the
+	// limits does not exist.
+	TakeAll(ctx context.Context, takes []discovery.Take) ([]discovery.Decision, error)
+	// Known reports whether there is a limit.
+	Known(ctx context.Context, name string) (bool, error)
+}
+
+// MaxDescriptors is how many descriptors one request may have.
+const MaxDescriptors = 64
+
+// limitNames are the names of the limits that a descriptor may stand for; the first
+// that exists counts:
+//
+//	<domain>:<key>.<value>:<key>.<value>   all its entries, in their order
+//	<domain>:<key>:<key>                   whatever the values, shared by all of them
+//
+// What may not stand in a name becomes "_". So the domain "edge" and the entry
+// {"generic_key", "login"} are the limit edge:generic_key.login.
+func limitNames(domain string, d descriptor) []string {
+	exact, shared := domain, domain
+	for _, e := range d.entries {
+		exact += ":" + e.key
+		shared += ":" + e.key
+		if e.value != "" {
+			exact += "." + e.value
+		}
+	}
+	return []string{nameOf(exact), nameOf(shared)}
+}
+
+// nameOf makes a text the name of a limit.
+func nameOf(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '-' || r == '_' || r == '.' || r == ':' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') {
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+// rateLimitService is envoy.service.ratelimit.v3.RateLimitService.
+func (s *Server) rateLimitService() *grpc.ServiceDesc {
+	return &grpc.ServiceDesc{
+		ServiceName: "envoy.service.ratelimit.v3.RateLimitService",
+		Methods: []grpc.MethodDesc{{MethodName: "ShouldRateLimit", Handler: func(_ any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			var r rateLimitRequest
+			if err := read(&r); err != nil {
+				return nil, err
+			}
+			return s.shouldRateLimit(ctx, &r)
+		}}},
+	}
+}
+
+// shouldRateLimit takes of the limits of all descriptors, or of none. A descriptor for
+// which there is no limit is not limited, as with Envoy's own service.
+func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rateLimitResponse, error) {
+	switch {
+	case r.domain == "":
+		return nil, status.Error(codes.InvalidArgument, "the request has no domain")
+	case len(r.descriptors) == 0 || len(r.descriptors) > MaxDescriptors:
+		return nil, status.Errorf(codes.InvalidArgument, "the request has %d descriptors; send 1 to %d", len(r.descriptors), MaxDescriptors)
+	}
+	answer := &rateLimitResponse{code: codeOK, statuses: make([]descriptorStatus, len(r.descriptors))}
+	var takes []discovery.Take
+	var of []int // the descriptor of each take
+	for n, d := range r.descriptors {
+		answer.statuses[n].code = codeOK
+		name, err := s.limitOf(ctx, r.domain, d)
+		if err != nil {
+			return nil, refusal(err)
+		}
+		if hits := r.hits(d); name != "" && hits > 0 {
+			takes, of = append(takes, discovery.Take{Limit: name, N: hits}), append(of, n)
+		}
+	}
+	decisions, err := s.options.Limits.TakeAll(ctx, takes)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	for k, d := range decisions {
+		answer.statuses[of[k]] = statusOf(takes[k].Limit, d)
+		if !d.Granted {
+			answer.code = codeOverLimit
+		}
+	}
+	return answer, nil
+}
+
+// limitOf returns the name of a descriptor's limit; empty: it has none.
+func (s *Server) limitOf(ctx context.Context, domain string, d descriptor) (string, error) {
+	for _, name := range limitNames(domain, d) {
+		if discovery.ValidateLimit(name) != nil {
+			continue // too long, or begins with a sign
+		}
+		known, err := s.options.Limits.Known(ctx, name)
+		if err != nil || known {
+			return name, err
+		}
+	}
+	return "", nil
+}
+
+// hits is how many tokens a descriptor takes: its own addend, the request's, or 1.
+func (r *rateLimitRequest) hits(d descriptor) int64 {
+	switch {
+	case d.addend != nil:
+		return int64(min(*d.addend, discovery.MaxLimitBurst+1))
+	case r.addend != 0:
+		return int64(r.addend)
+	}
+	return 1
+}
+
+// statusOf is a decision as Envoy is told of it. A limit that is of no unit that Envoy
+// has is told of without its rate.
+func statusOf(name string, d discovery.Decision) descriptorStatus {
+	s := descriptorStatus{code: codeOK, name: name, remaining: uint32(min(d.Remaining, 1<<32-1)), reset: d.Full}
+	if !d.Granted {
+		s.code, s.reset = codeOverLimit, d.RetryAfter
+	}
+	per, ok := units[time.Duration(d.Limit.Per)]
+	if ok && d.Limit.Rate >= 1 {
+		s.unit, s.rate = per, uint32(min(d.Limit.Rate, 1<<32-1))
+	}
+	return s
+}
+
+// units are the values of RateLimitResponse.RateLimit.Unit.
+var units = map[time.Duration]uint32{time.Second: 1, time.Minute: 2, time.Hour: 3, 24 * time.Hour: 4}
+
+// refusal is an error as gRPC has it. Envoy lets the request pass then, unless it is
+// told otherwise (failure_mode_deny).
+func refusal(err error) error {
+	return status.Error(codes.Unavailable, err.Error())
+}

@@ -1,0 +1,120 @@
+package envoy
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The values of RateLimitResponse.Code.
+const (
+	codeOK        = 1
+	codeOverLimit = 2
+)
+
+// The messages of package envoy.service.ratelimit.v3, as far as they are used here.
+type (
+	rateLimitRequest struct { // RateLimitRequest
+		domain      string
+		descriptors []descriptor
+		addend      uint32
+	}
+	descriptor struct { // envoy.extensions.common.ratelimit.v3.RateLimitDescriptor
+		entries []descriptorEntry
+		addend  *uint64
+	}
+	descriptorEntry struct{ key, value string }
+
+	rateLimitResponse struct { // RateLimitResponse
+		code     uint64
+		statuses []descriptorStatus
+	}
+	descriptorStatus struct { // RateLimitResponse.DescriptorStatus
+		code       uint64
+		name       string // empty: there is no limit
+		rate, unit uint32
+		remaining  uint32
+		reset      time.Duration
+	}
+)
+
+func (r *rateLimitRequest) decode(b []byte) error {
+	err := eachField(b, func(field protowire.Number, content []byte) (err error) {
+		switch field {
+		case 1:
+			r.domain, err = text(field, content)
+		case 2:
+			var d descriptor
+			err = d.decode(content)
+			r.descriptors = append(r.descriptors, d)
+		}
+		return err
+	})
+	addend, _, numberErr := number(b, 3)
+	r.addend = uint32(addend)
+	if err == nil {
+		err = numberErr
+	}
+	return err
+}
+
+func (d *descriptor) decode(b []byte) error {
+	return eachField(b, func(field protowire.Number, content []byte) (err error) {
+		switch field {
+		case 1:
+			var e descriptorEntry
+			if e.key, err = firstText(content, 1); err == nil {
+				e.value, err = firstText(content, 2)
+			}
+			d.entries = append(d.entries, e)
+		case 3: // a google.protobuf.UInt64Value
+			var n uint64
+			n, _, err = number(content, 1)
+			d.addend = &n
+		}
+		return err
+	})
+}
+
+// number returns the last number in one field of a message, and whether it is there.
+func number(message []byte, wanted protowire.Number) (found uint64, ok bool, err error) {
+	for b := message; len(b) > 0; {
+		field, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, false, fmt.Errorf("read a field: %w", protowire.ParseError(n))
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(field, kind, b); n < 0 {
+			return 0, false, fmt.Errorf("read field %d: %w", field, protowire.ParseError(n))
+		}
+		if field == wanted && kind == protowire.VarintType {
+			found, _ = protowire.ConsumeVarint(b)
+			ok = true
+		}
+		b = b[n:]
+	}
+	return found, ok, nil
+}
+
+func (r *rateLimitResponse) appendTo(b []byte) []byte {
+	b = appendNumber(b, 1, r.code)
+	for _, s := range r.statuses {
+		b = appendMessage(b, 2, s.appendTo(nil))
+	}
+	return b
+}
+
+func (s descriptorStatus) appendTo(b []byte) []byte {
+	b = appendNumber(b, 1, s.code)
+	if s.name == "" {
+		return b
+	}
+	if s.unit != 0 {
+		limit := appendNumber(appendNumber(nil, 1, uint64(s.rate)), 2, uint64(s.unit))
+		b = appendMessage(b, 2, appendString(limit, 3, s.name))
+	}
+	b = appendNumber(b, 3, uint64(s.remaining))
+	reset := appendNumber(nil, 1, uint64(s.reset/time.Second))
+	return appendMessage(b, 4, appendNumber(reset, 2, uint64(s.reset%time.Second)))
+}

@@ -1,0 +1,138 @@
+package httpapi
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+const limitPath = "/v1/limits/{name}"
+
+func (a *API) limitRoutes() []route {
+	return []route{
+		{method: "GET", path: "/v1/limits", handle: a.keeping(a.limits)},
+		{method: "GET", path: limitPath, handle: a.keeping(a.limit)},
+		{method: "PUT", path: limitPath, write: true, handle: a.keeping(a.putLimit)},
+		{method: "DELETE", path: limitPath, write: true, handle: a.keeping(a.deleteLimit)},
+		{method: "POST", path: limitPath + "/take", params: []string{"n"}, handle: a.keeping(a.takeLimit)},
+	}
+}
+
+// keeping answers only where rate limits are kept.
+func (a *API) keeping(h handler) handler {
+	return func(w http.ResponseWriter, r request) error {
+		if a.options.Limits == nil {
+			return api.NewProblem(http.StatusNotFound, "this agent keeps no rate limits")
+		}
+		return h(w, r)
+	}
+}
+
+func (a *API) limits(w http.ResponseWriter, r request) error {
+	limits, err := a.options.Limits.List(r.Context())
+	if err != nil {
+		return err
+	}
+	return a.replyWrite(w, r, http.StatusOK, 0, limits)
+}
+
+func (a *API) limit(w http.ResponseWriter, r request) error {
+	limit, err := a.options.Limits.Get(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return a.replyWrite(w, r, http.StatusOK, 0, api.Limit{Name: r.PathValue("name"), Limit: limit})
+}
+
+func (a *API) putLimit(w http.ResponseWriter, r request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	var limit discovery.Limit
+	if err := decodeStrict(body, &limit); err != nil {
+		return err
+	}
+	name := r.PathValue("name")
+	is, created, revision, err := a.options.Limits.Put(r.Context(), name, limit)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
+	return a.replyWrite(w, r, status, 0, api.Limit{Name: name, Limit: is})
+}
+
+func (a *API) deleteLimit(w http.ResponseWriter, r request) error {
+	revision, err := a.options.Limits.Delete(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
+	return a.replyWrite(w, r, http.StatusOK, 0, nil)
+}
+
+func (a *API) takeLimit(w http.ResponseWriter, r request) error {
+	n, err := strconv.ParseInt(cmp.Or(r.query.Get("n"), "1"), 10, 64)
+	if err != nil || n < 1 {
+		return invalid("n %q is no number of tokens; take 1 or more", r.query.Get("n"))
+	}
+	name := r.PathValue("name")
+	d, err := a.options.Limits.Take(r.Context(), name, n)
+	if err != nil {
+		return err
+	}
+	setRateLimit(w.Header(), name, d)
+	if !d.Granted {
+		w.Header().Set("Retry-After", strconv.FormatInt(wholeSeconds(d.RetryAfter), 10))
+		return denial(name, n, d)
+	}
+	return a.replyWrite(w, r, http.StatusOK, 0, api.Taken{Name: name, Taken: n, Remaining: d.Remaining, Unavailable: d.Unavailable})
+}
+
+// denial is the answer to a take that was denied.
+func denial(name string, n int64, d discovery.Decision) error {
+	p := api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf(
+		"limit %s has no %d tokens left; try again in %v", name, n, d.RetryAfter.Round(time.Millisecond)))
+	p.Type, p.Title = api.ProblemQuota, "Request cannot be satisfied as assigned quota has been exceeded"
+	if d.Unavailable {
+		p.Type, p.Title = api.ProblemCapacity, "Request cannot be satisfied due to temporary server capacity constraints"
+		p.Detail = fmt.Sprintf("limit %s cannot be counted while etcd is away, and is set to deny then; see 'disc status'", name)
+	}
+	p.ViolatedPolicies, p.RetryAfter = []string{name}, discovery.Duration(d.RetryAfter)
+	return p
+}
+
+// setRateLimit tells of a limit as draft-ietf-httpapi-ratelimit-headers has it. Names of
+// limits need no escapes in a structured field (RFC 9651).
+func setRateLimit(h http.Header, name string, d discovery.Decision) {
+	quota, window := quotaOf(d.Limit)
+	reset := d.Full
+	if !d.Granted {
+		reset = d.RetryAfter
+	}
+	h.Set(api.HeaderRateLimitPolicy, fmt.Sprintf("%q;q=%d;w=%d", name, quota, window))
+	h.Set(api.HeaderRateLimit, fmt.Sprintf("%q;r=%d;t=%d", name, d.Remaining, wholeSeconds(reset)))
+}
+
+// quotaOf is a limit as whole tokens in whole seconds: as it was written if it was so.
+func quotaOf(l discovery.Limit) (quota, window int64) {
+	window = wholeSeconds(time.Duration(l.Per))
+	quota = int64(math.Floor(l.PerSecond() * float64(window)))
+	if quota < 1 {
+		return 1, int64(math.Ceil(1 / l.PerSecond()))
+	}
+	return quota, window
+}
+
+// wholeSeconds rounds up.
+func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

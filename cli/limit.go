@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) limitCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "limit",
+		Short: "Fleet-wide rate limits",
+		Long: `Fleet-wide rate limits: in any time W, all agents together let through at most
+rate x W + burst, whatever dies.`,
+		Example: `  disc limit set sms 50/s
+  disc limit take sms && send-sms`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.AddCommand(a.limitListCommand(), a.limitGetCommand(), a.limitSetCommand(), a.limitDelCommand(), a.limitTakeCommand())
+	return c
+}
+
+func (a *app) limitListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the limits",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
+				list, err := client.Limits(ctx)
+				if err != nil {
+					return err
+				}
+				return show(a, limitListing(list))
+			})
+		},
+	}
+}
+
+func (a *app) limitGetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "get NAME",
+		Short:             "Show a limit",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeLimit,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
+				limit, err := client.Limit(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.showLimit(limit)
+			})
+		},
+	}
+}
+
+func (a *app) limitSetCommand() *cobra.Command {
+	var limit discovery.Limit
+	var onUnavailable string
+	c := &cobra.Command{
+		Use:   "set NAME RATE",
+		Short: "Make or change a limit",
+		Long: `Make or change a limit. RATE is a number of tokens and the time that they are for: 50/s,
+100/m, 5/500ms. A change starts the limit anew: nothing can be had for a second, and
+then as much as the new rate gives.
+
+About half of the burst can be had at once; the rest makes up for what agents have
+bought and not used.`,
+		Example: `  disc limit set sms 50/s
+  disc limit set mail 100/m --burst 10 --on-unavailable allow`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: a.completeLimit,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if limit.Rate, limit.Per, err = discovery.ParseRate(args[1]); err != nil {
+				return usage(err)
+			}
+			limit.OnUnavailable = discovery.Unavailable(onUnavailable)
+			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
+				is, _, _, err := client.PutLimit(ctx, args[0], limit)
+				if err != nil {
+					return err
+				}
+				return a.showLimit(is)
+			})
+		},
+	}
+	c.Flags().Int64Var(&limit.Burst, "burst", 0, "tokens above the rate, in any time; default those of a second, at least 1")
+	c.Flags().StringVar(&onUnavailable, "on-unavailable", "", "what becomes of takes while etcd is away: deny (default) or allow")
+	return c
+}
+
+func (a *app) limitDelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "del NAME",
+		Short:             "Remove a limit",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeLimit,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
+				revision, err := client.DeleteLimit(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.io.Out, "%s: removed (revision %d)\n", printable(args[0]), revision)
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) limitTakeCommand() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use:   "take NAME [TOKENS]",
+		Short: "Take a token, or say when there may be one",
+		Long: `Take tokens of a limit. Exit code 0 when they are granted, 1 when they are denied, 4 when
+they were denied for as long as --wait says.`,
+		Example: `  disc limit take sms && send-sms
+  disc limit take sms 10 --wait 5s`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeLimit,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n := int64(1)
+			if len(args) == 2 {
+				var err error
+				if n, err = strconv.ParseInt(args[1], 10, 64); err != nil || n < 1 {
+					return usage(fmt.Errorf("%q is no number of tokens; take 1 or more", args[1]))
+				}
+			}
+			client, err := a.agent()
+			if err != nil {
+				return err
+			}
+			return a.take(cmd.Context(), client, args[0], n, wait)
+		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 0, "try again for so long")
+	return c
+}
+
+// take takes tokens, again and again for as long as it may.
+func (a *app) take(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
+	for until := time.Now().Add(wait); ; {
+		t, err := takeOnce(ctx, client, name, n)
+		if err != nil {
+			return err
+		}
+		if t.Taken > 0 {
+			_, err := fmt.Fprintf(a.io.Out, "%s: %d taken, %d left\n", printable(name), t.Taken, t.Remaining)
+			return err
+		}
+		again := time.Duration(t.RetryAfter)
+		switch left := time.Until(until); {
+		case wait == 0:
+			a.note("%s", t.Reason)
+			return exit(exitFailed)
+		case left < again:
+			return fmt.Errorf("%w: %s", errTimedOut, t.Reason)
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (api.Taken, error) {
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	return client.Take(ctx, name, n)
+}
+
+// withAgent calls a function with a client of this host's agent.
+func (a *app) withAgent(ctx context.Context, f func(context.Context, *api.Client) error) error {
+	client, err := a.agent()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	return f(ctx, client)
+}
+
+func (a *app) showLimit(l api.Limit) error {
+	list := limitListing([]api.Limit{l})
+	list.single = true
+	return show(a, list)
+}
+
+func limitListing(limits []api.Limit) listing[api.Limit] {
+	return listing[api.Limit]{
+		items: limits,
+		name:  func(l api.Limit) string { return l.Name },
+		columns: []column[api.Limit]{
+			{header: "LIMIT", value: func(l api.Limit) string { return l.Name }},
+			{header: "RATE", value: func(l api.Limit) string { return fmt.Sprintf("%v/%v", l.Rate, l.Per) }},
+			{header: "BURST", value: func(l api.Limit) string { return strconv.FormatInt(l.Burst, 10) }},
+			{header: "ON UNAVAILABLE", value: func(l api.Limit) string { return string(l.OnUnavailable) }},
+		},
+	}
+}
+
+// completeLimit completes the name of a limit.
+func (a *app) completeLimit(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	var names []string
+	if agent, err := a.agent(); err == nil {
+		limits, _ := agent.Limits(ctx) // without an answer there is nothing to offer
+		for _, l := range limits {
+			names = append(names, l.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,132 @@
+package limit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"disc/discovery"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Policy is a limit as it is kept in etcd.
+type Policy struct {
+	Name     string
+	Limit    discovery.Limit
+	Revision int64 // etcd's, of the last write
+}
+
+// Get returns a limit as etcd has it. ErrNotFound: there is none.
+func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
+	if err := discovery.ValidateLimit(name); err != nil {
+		return Policy{}, err
+	}
+	r, err := l.ask(ctx, l.keys.Limit(name))
+	if err != nil {
+		return Policy{}, err
+	}
+	if len(r.Kvs) == 0 {
+		return Policy{}, notFound(name)
+	}
+	limit, err := discovery.DecodeLimit(r.Kvs[0].Value)
+	if err != nil {
+		return Policy{}, fmt.Errorf("limit %s: %w", name, err)
+	}
+	return Policy{name, limit, r.Kvs[0].ModRevision}, nil
+}
+
+// List returns all limits, sorted by name, and etcd's revision. What cannot be read is
+// left out, and logged.
+func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
+	r, err := l.ask(ctx, l.keys.Limits(), clientv3.WithPrefix())
+	if err != nil {
+		return nil, 0, err
+	}
+	policies := []Policy{}
+	for _, kv := range r.Kvs {
+		name := strings.TrimPrefix(string(kv.Key), l.keys.Limits())
+		limit, err := discovery.DecodeLimit(kv.Value)
+		if err != nil {
+			l.options.Logger.Warn("limit in etcd cannot be read; set it again", "limit", name, "error", err)
+			continue
+		}
+		policies = append(policies, Policy{name, limit, kv.ModRevision})
+	}
+	return policies, r.Header.Revision, nil
+}
+
+func (l *Limits) ask(ctx context.Context, key string, o ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	r, err := l.client.Get(ctx, key, o...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return r, nil
+}
+
+// Put makes or changes a limit, whose defaults are filled in, and returns it. created:
+// there was none. A limit that is already so is not written, since a change starts it
+// anew: with nothing to be had at once, for the longest time that tokens are good.
+func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p Policy, created bool, err error) {
+	limit = limit.WithDefaults()
+	if err := limit.Validate(); err != nil {
+		return Policy{}, false, err
+	}
+	if err := discovery.ValidateLimit(name); err != nil {
+		return Policy{}, false, err
+	}
+	is, err := l.ask(ctx, l.keys.Limit(name))
+	if err != nil {
+		return Policy{}, false, err
+	}
+	if len(is.Kvs) > 0 {
+		if now, err := discovery.DecodeLimit(is.Kvs[0].Value); err == nil && now == limit {
+			return Policy{name, limit, is.Kvs[0].ModRevision}, false, nil
+		}
+	}
+	value, err := json.Marshal(limit)
+	if err != nil {
+		return Policy{}, false, fmt.Errorf("encode limit %s: %w", name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	r, err := l.client.Put(ctx, l.keys.Limit(name), string(value))
+	if err != nil {
+		return Policy{}, false, fmt.Errorf("put limit %s: %w", name, err)
+	}
+	l.written(name, value, r.Header.Revision)
+	return Policy{name, limit, r.Header.Revision}, len(is.Kvs) == 0, nil
+}
+
+// Delete removes a limit and its ledger, and returns etcd's revision. ErrNotFound: there
+// is none.
+func (l *Limits) Delete(ctx context.Context, name string) (int64, error) {
+	if err := discovery.ValidateLimit(name); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	r, err := l.client.Txn(ctx).Then(clientv3.OpDelete(l.keys.Limit(name)), clientv3.OpDelete(l.keys.Ledger(name))).Commit()
+	if err != nil {
+		return 0, fmt.Errorf("delete limit %s: %w", name, err)
+	}
+	if r.Responses[0].GetResponseDeleteRange().Deleted == 0 {
+		return 0, notFound(name)
+	}
+	l.written(name, nil, r.Header.Revision)
+	return r.Header.Revision, nil
+}
+
+// written has this agent know of a write at once, so that the caller's next take does.
+func (l *Limits) written(name string, value []byte, revision int64) {
+	l.mu.Lock()
+	delete(l.missing, name)
+	l.mu.Unlock()
+	if b := (*l.buyers.Load())[name]; b != nil {
+		b.change(func(now time.Duration) { b.account.setPolicy(now, value, revision) })
+	}
+}

@@ -1,0 +1,379 @@
+package limit
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"disc/discovery"
+)
+
+// store is an etcd of two keys, whose transactions are in a row.
+type store struct {
+	revision       int64
+	policyRevision int64
+	policy         []byte
+	ledger         version
+	log            []change // what the watch tells, of a ledger and a policy
+}
+
+// change is a key at a revision.
+type change struct {
+	revision int64
+	isLedger bool
+	ledger   version // the zero value: deleted
+	policy   []byte  // nil: deleted
+}
+
+func (s *store) put(c change) {
+	s.revision++
+	c.revision = s.revision
+	if c.isLedger {
+		if c.ledger.value != "" {
+			c.ledger.modified = s.revision
+			if c.ledger.created == 0 {
+				c.ledger.created = s.revision
+			}
+		}
+		s.ledger = c.ledger
+	} else {
+		s.policy, s.policyRevision = c.policy, s.revision
+	}
+	s.log = append(s.log, c)
+}
+
+// commit is a purchase.
+func (s *store) commit(o order) (version, bool) {
+	seen := s.ledger.modified == o.seen.modified && s.ledger.value == o.seen.value
+	if !seen || s.policy == nil || s.policyRevision != o.policy {
+		return version{}, false
+	}
+	s.put(change{isLedger: true, ledger: version{ledger: o.next, value: fmt.Sprint(o.next), created: s.ledger.created}})
+	return s.ledger, true
+}
+
+// agent is an agent in a simulation. What it is told waits in its inbox until it runs.
+type agent struct {
+	*simulation
+	name    int
+	life    int // starts
+	account account
+	offset  time.Duration
+	drift   float64 // how much too fast its clock goes
+	told    int     // up to where of the log
+	inbox   []message
+	cut     time.Duration // until when it is cut off
+	stopped time.Duration // until when it is stopped
+	watches bool
+	want    float64 // takes a second
+	hoards  bool    // buys whatever it may, and uses it at the last moment
+	waiters []*waiter
+}
+
+// message is something that reaches an agent at a time.
+type message struct {
+	at time.Duration
+	do func(now time.Duration)
+}
+
+// simulation is a fleet on a store, in an artificial time.
+type simulation struct {
+	*rand.Rand
+	now      time.Duration
+	store    store
+	saved    *store // a backup
+	away     time.Duration
+	agents   []*agent
+	eras     []era
+	harm     float64 // how often something befalls it, 0 to 1
+	admitted []admission
+	// purchases are on their way to etcd.
+	purchases []purchase
+}
+
+// purchase reaches etcd at a time.
+type purchase struct {
+	at time.Duration
+	do func()
+}
+
+// clock is what an agent's clock shows.
+func (a *agent) clock() time.Duration {
+	return a.offset + time.Duration(float64(a.now)*(1+a.drift))
+}
+
+func (s *simulation) chance(perSecond float64, step time.Duration) bool {
+	return s.Float64() < perSecond*step.Seconds()
+}
+
+// spell is a time of no more than a bound.
+func (s *simulation) spell(most time.Duration) time.Duration {
+	return time.Duration(s.Float64() * float64(most))
+}
+
+func newSimulation(seed uint64, agents int, limit discovery.Limit) *simulation {
+	s := &simulation{Rand: rand.New(rand.NewPCG(seed, 1))}
+	s.harm = max(0, 1.5*s.Float64()-0.5)
+	hoards := s.Float64() < 0.5
+	s.setPolicy(limit)
+	for n := range agents {
+		a := &agent{simulation: s, name: n, offset: s.spell(time.Hour), drift: (2*s.Float64() - 1) * 500e-6,
+			want: limit.PerSecond() * (0.2 + 3*s.Float64()) / float64(agents), hoards: hoards && s.Float64() < 0.8}
+		if a.hoards {
+			a.want = 0.2 + 5*s.Float64()
+		}
+		a.start()
+		s.agents = append(s.agents, a)
+	}
+	return s
+}
+
+func (s *simulation) setPolicy(limit discovery.Limit) {
+	s.store.put(change{policy: fmt.Appendf(nil, `{"rate":%g,"burst":%d}`, limit.Rate, limit.Burst)})
+	s.eras = append(s.eras, era{s.now, limit})
+}
+
+func (a *agent) start() {
+	a.life++
+	a.account, a.inbox, a.watches = newAccount(fmt.Sprintf("a%d-%d", a.name, a.life)), nil, false
+}
+
+// reaches reports whether etcd and an agent reach each other.
+func (a *agent) reaches() bool { return a.now >= a.cut && a.now >= a.away }
+
+// later has something reach the agent after a while.
+func (a *agent) later(most time.Duration, do func(now time.Duration)) {
+	at := a.now + a.spell(most)
+	a.inbox = append(a.inbox, message{at, do})
+}
+
+// run is what an agent does in a step.
+func (a *agent) run(step time.Duration) {
+	if a.now < a.stopped {
+		return
+	}
+	a.watch()
+	a.receive()
+	now := a.clock()
+	if a.hoards {
+		a.hoard(now)
+		return
+	}
+	for k := a.want * step.Seconds(); k > 0; k-- {
+		if a.Float64() < k {
+			a.takes(now)
+		}
+	}
+	a.served()
+	if n, _ := a.account.next(now); n > 0 {
+		a.buys(a.account.order(now, n))
+	}
+}
+
+// hoard does the worst that an agent may: it buys all that there is room for at moments
+// of chance, and uses it when it is nearly void.
+func (a *agent) hoard(now time.Duration) {
+	c := &a.account
+	if n := c.room(now); n > 0 && !c.buying && !c.blind && c.exists() && a.chance(a.want, time.Millisecond) {
+		a.buys(c.order(now, n))
+	}
+	for c.hand.expire(now); len(c.hand.lots) > 0 && c.hand.lots[0].until-now < 2*time.Millisecond; {
+		n := c.hand.lots[0].n
+		c.hand.take(now, n)
+		a.admitted = append(a.admitted, admission{a.now, n})
+	}
+}
+
+// receive hands the agent what has reached it.
+func (a *agent) receive() {
+	waiting := a.inbox
+	a.inbox = nil
+	for _, m := range waiting {
+		if m.at > a.now {
+			a.inbox = append(a.inbox, m)
+			continue
+		}
+		m.do(a.clock())
+	}
+}
+
+// watch tells the agent what is new in the store, or that it is not told any more.
+func (a *agent) watch() {
+	switch {
+	case !a.reaches():
+		if a.watches {
+			a.watches = false
+			a.later(time.Second, a.account.lose) // it takes its time to notice
+		}
+	case !a.watches:
+		a.watches, a.told = true, len(a.store.log)
+		is := a.store
+		a.later(20*time.Millisecond, func(now time.Duration) {
+			a.account.lose(now)
+			a.account.setPolicy(now, is.policy, is.policyRevision)
+			a.account.setLedger(now, is.ledger)
+			a.account.confirm(now)
+		})
+	}
+	if a.watches && a.Float64() < 0.5 {
+		a.hear()
+	}
+}
+
+// hear tells the agent of what it was not told yet, in order.
+func (a *agent) hear() {
+	for _, c := range a.store.log[a.told:] {
+		if len(a.inbox) > 0 && a.inbox[len(a.inbox)-1].at > a.now {
+			return // what was told before is still on its way
+		}
+		a.told++
+		a.later(5*time.Millisecond, func(now time.Duration) {
+			if c.isLedger {
+				a.account.setLedger(now, c.ledger)
+			} else {
+				a.account.setPolicy(now, c.policy, c.revision)
+			}
+			a.account.confirm(now)
+		})
+	}
+}
+
+func (a *agent) takes(now time.Duration) {
+	n := int64(1)
+	if a.Float64() < 0.1 {
+		n += a.Int64N(3)
+	}
+	switch o := a.account.take(now, n); {
+	case n > int64(a.account.capacity):
+	case o.verdict == granted:
+		a.admitted = append(a.admitted, admission{a.now, n})
+	case o.verdict == waits:
+		a.account.queue = append(a.account.queue, &waiter{n, make(chan outcome, 1)})
+		a.waiters = append(a.waiters, a.account.queue[len(a.account.queue)-1])
+	}
+}
+
+// served looks for takes that waited.
+func (a *agent) served() {
+	kept := a.waiters[:0]
+	for _, w := range a.waiters {
+		select {
+		case o := <-w.outcome:
+			if o.verdict == granted {
+				a.admitted = append(a.admitted, admission{a.now, w.n})
+			}
+		default:
+			kept = append(kept, w)
+		}
+	}
+	a.waiters = kept
+}
+
+// buys sends a purchase, which may be lost on either way.
+func (a *agent) buys(o order) {
+	life := a.life
+	delay := a.spell(10 * time.Millisecond)
+	if a.Float64() < 0.02 {
+		delay = a.spell(2 * time.Second)
+	}
+	a.purchases = append(a.purchases, purchase{a.now + delay, func() {
+		var is version
+		ok, lost := false, !a.reaches()
+		if !lost {
+			is, ok = a.store.commit(o)
+		}
+		if a.Float64() < 0.02 {
+			lost = true
+		}
+		a.later(10*time.Millisecond, func(now time.Duration) {
+			switch {
+			case a.life != life:
+			case lost:
+				a.account.failed(now)
+			case ok:
+				a.account.bought(now, o, is)
+			default:
+				a.account.lost(now, o)
+			}
+		})
+	}})
+}
+
+// trouble is what befalls the fleet.
+func (s *simulation) trouble(step time.Duration) {
+	step = time.Duration(s.harm * float64(step))
+	a := s.agents[s.IntN(len(s.agents))]
+	switch {
+	case s.chance(0.3, step):
+		a.stopped = s.now + s.spell(3*time.Second)
+	case s.chance(0.3, step):
+		a.cut = s.now + s.spell(3*time.Second)
+	case s.chance(0.2, step):
+		a.start()
+	case s.chance(0.1, step):
+		s.setPolicy(someLimit(s.Rand))
+	case s.chance(0.05, step):
+		s.store.put(change{isLedger: true})
+	case s.chance(0.05, step):
+		was := s.store
+		s.saved = &was
+	case s.saved != nil && s.chance(0.1, step) && s.saved.policyRevision == s.store.policyRevision:
+		s.restore()
+	}
+}
+
+// restore brings the backup back. Its revisions are used again, for other things.
+func (s *simulation) restore() {
+	s.store = *s.saved
+	s.store.log = append([]change{}, s.saved.log...)
+	s.saved = nil
+	s.away = s.now + time.Second + s.spell(time.Second)
+	for _, a := range s.agents {
+		a.told = len(s.store.log)
+	}
+}
+
+func someLimit(r *rand.Rand) discovery.Limit {
+	rate := math.Pow(10, 3*r.Float64())
+	return policy(math.Ceil(rate*10)/10, 1+r.Int64N(int64(rate)+2))
+}
+
+func TestNeverAboveTheLimit(t *testing.T) {
+	histories, admitted := 200, 0
+	for seed := range histories {
+		r := rand.New(rand.NewPCG(uint64(seed), 0))
+		s := newSimulation(uint64(seed), 1+r.IntN(6), someLimit(r))
+		s.play(15*time.Second, true)
+		admitted += len(s.admitted)
+		if over := excess(s.admitted, s.eras); over > 0 {
+			t.Errorf("history %d: %v above the limit, of %d admissions and policies %v", seed, over, len(s.admitted), s.eras)
+		}
+	}
+	if admitted < 100*histories {
+		t.Errorf("%d admissions in %d histories are too few to show anything", admitted, histories)
+	}
+}
+
+// play lets time go by.
+func (s *simulation) play(length time.Duration, trouble bool) {
+	const step = time.Millisecond
+	for end := s.now + length; s.now < end; s.now += step {
+		if trouble {
+			s.trouble(step)
+		}
+		due := s.purchases
+		s.purchases = nil
+		for _, p := range due {
+			if p.at > s.now {
+				s.purchases = append(s.purchases, p)
+				continue
+			}
+			p.do()
+		}
+		for _, a := range s.agents {
+			a.run(step)
+		}
+	}
+}
