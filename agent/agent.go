@@ -27,6 +27,8 @@ import (
 	"disc/discovery/claim"
 	"disc/discovery/entry"
 	"disc/discovery/etcd"
+	"disc/discovery/follow"
+	"disc/discovery/kv"
 	"disc/discovery/lease"
 	"disc/discovery/limit"
 	"disc/discovery/registry"
@@ -67,6 +69,7 @@ type Agent struct {
 	dnsServer *dns.Server  // nil: none
 	grpc      net.Listener // nil: none
 
+	kv           *kv.Store
 	watchdog     *watchdog
 	certificates *certificates
 
@@ -154,6 +157,7 @@ func (a *Agent) build() error {
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
+	a.kv = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, Logger: a.log, Metrics: follow.NewMetrics(a.metrics, "kv")})
 	a.watchdog = newWatchdog(a.metrics, a.log)
 	a.certificates = newCertificates(c, a.metrics, a.log)
 	a.registerMetrics()
@@ -167,7 +171,8 @@ func (a *Agent) build() error {
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, Limits: a.limits, Locks: locks{a.holder, c.Etcd.Endpoints}, Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+		DNS: a.dns, Envoy: a.envoy, KV: keyValues{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.holder, c.Etcd.Endpoints},
+		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }

@@ -29,6 +29,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.watchdog.keep(running, part{"registry", a.registry.Pulse(), a.registry.Run}) })
 	group.Go(func() error { return a.holder.Run(running) })
 	group.Go(func() error { return a.limits.Run(running) })
+	group.Go(func() error { return a.kv.Run(running) })
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)

@@ -101,6 +101,10 @@ const bodyTime = 30 * time.Second
 
 // limitBody bounds the size of a body, and the time that it takes to come in.
 func (a *API) limitBody(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, api.MaxBody)
+	most := int64(api.MaxBody)
+	if strings.HasPrefix(r.URL.Path, "/v1/kv") {
+		most = api.MaxKVBody
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, most)
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.times.body)) // not every writer has a connection
 }

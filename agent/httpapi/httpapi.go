@@ -40,6 +40,7 @@ type Options struct {
 
 	DNS    DNS    // answers DNS over HTTPS; nil: nothing does
 	Envoy  Envoy  // answers Envoy; nil: nothing does
+	KV     KV     // shared state; nil: there is none
 	Locks  Locks  // takes locks; nil: nothing does
 	Limits Limits // keeps rate limits; nil: nothing does
 
@@ -135,7 +136,7 @@ func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
-		a.envoyRoutes(), a.lockRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
+		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

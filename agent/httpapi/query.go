@@ -13,7 +13,7 @@ import (
 )
 
 // params are the query parameters of a request, all known to its route, each given
-// once but for tag and service.
+// once but for tag, service and key.
 type params struct{ url.Values }
 
 // The parameters that many routes share.
@@ -32,7 +32,7 @@ func parseParams(raw string, known []string) (params, error) {
 		meta := strings.HasPrefix(name, "meta.") && slices.Contains(known, "meta.*")
 		if !meta && (!slices.Contains(known, name) || name == "meta.*") {
 			unknown = append(unknown, name)
-		} else if len(values[name]) > 1 && name != "tag" && name != "service" {
+		} else if len(values[name]) > 1 && name != "tag" && name != "service" && name != "key" {
 			return params{}, invalid("query parameter %q is given %d times; give it once", name, len(values[name]))
 		}
 	}

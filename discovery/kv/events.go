@@ -30,21 +30,29 @@ func (l *eventLog) add(e Event) {
 	}
 }
 
-// Events returns what happened below a prefix after a position, oldest first, and the
-// position up to where. ok is false when that is not known any more: the reader starts
-// over from a list.
-func (s *Store) Events(prefix string, after discovery.Position) (events []Event, upTo discovery.Position, ok bool) {
+// Events returns what happened to a key, or below a prefix, after a position, oldest
+// first, and the position up to where. ok is false when that is not known any more: the
+// reader starts over from a list.
+func (s *Store) Events(what string, after discovery.Position) (events []Event, upTo discovery.Position, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
 	upTo = discovery.Position{Epoch: now.epoch, Revision: now.revision}
-	c := now.covering(s.below(prefix))
+	of, concerns := s.only(what), func(key string) bool { return key == what }
+	if what == "" || strings.HasSuffix(what, "/") {
+		of, concerns = s.below(what), func(key string) bool { return strings.HasPrefix(key, what) }
+	}
+	c := now.covering(of)
 	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.since, s.events.begin) || after.Revision > now.revision {
 		return nil, upTo, false
 	}
 	c.touch()
 	for _, e := range s.events.events {
-		if e.Revision > after.Revision && strings.HasPrefix(e.Key, prefix) {
+		if e.Revision > after.Revision && concerns(e.Key) {
+			if e.Item != nil {
+				item := s.shown(e.Item)
+				e.Item = &item
+			}
 			events = append(events, e)
 		}
 	}
@@ -59,5 +67,5 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// ranges of the store, as they are named in errors.
+// name is a range as it is named in errors.
 func (s *Store) name(r follow.Range) string { return strings.TrimPrefix(r.From, s.prefix) }

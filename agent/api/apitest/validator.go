@@ -114,8 +114,11 @@ func (v *Validator) operation(req *http.Request) node {
 	}
 	asked := strings.Split(req.URL.EscapedPath(), "/")
 	for _, path := range v.root("paths").keys() {
-		parts := strings.Split(path, "/")
-		same := slices.EqualFunc(parts, asked, func(pattern, part string) bool {
+		parts, of := strings.Split(path, "/"), asked
+		if last := len(parts); strings.HasSuffix(path, "...}") && len(asked) > last {
+			of = append(slices.Clone(asked[:last-1]), strings.Join(asked[last-1:], "/")) // as one
+		}
+		same := slices.EqualFunc(parts, of, func(pattern, part string) bool {
 			return pattern == part || strings.HasPrefix(pattern, "{") && part != ""
 		})
 		if same {

@@ -1,0 +1,172 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/discovery"
+)
+
+// Limits of key/value writes.
+const (
+	MaxKVValue = 512 << 10            // bytes
+	MaxKVTTL   = 365 * 24 * time.Hour // from one second
+)
+
+// MaxKVBody is the greatest length of the body of a key/value write, in bytes: a batch of
+// 1 MiB, in base64, with what is around it.
+const MaxKVBody = 2 << 20
+
+// KVItem is a key and its value.
+type KVItem struct {
+	Key      string `json:"key"`
+	Value    []byte `json:"value"`    // in base64
+	Revision int64  `json:"revision"` // etcd's, of the last write
+	Created  int64  `json:"created"`  // etcd's, of the first write since it was not there
+	Expires  bool   `json:"expires,omitempty"`
+}
+
+// The operations of a batch.
+const (
+	KVPut    = "put"
+	KVDelete = "delete"
+)
+
+// KVOp is one operation of a batch.
+type KVOp struct {
+	Op         string             `json:"op"` // KVPut or KVDelete
+	Key        string             `json:"key"`
+	Value      []byte             `json:"value,omitempty"`       // in base64
+	TTL        discovery.Duration `json:"ttl,omitempty"`         // 0: for good
+	IfRevision *int64             `json:"if_revision,omitempty"` // that the key must have; 0: it must not be there
+	IfExists   bool               `json:"-"`                     // the key must be there
+}
+
+// KVBatch is what POST /v1/kv takes.
+type KVBatch struct {
+	Ops []KVOp `json:"ops"`
+}
+
+// KVWritten is what POST /v1/kv answers.
+type KVWritten struct {
+	Revision int64 `json:"revision"`
+}
+
+// KVEvent is the data of one event of a watch of keys.
+type KVEvent struct {
+	Type     discovery.EventType `json:"-"` // the name of the server-sent event
+	Revision int64               `json:"revision"`
+	Key      string              `json:"key,omitempty"`
+	Item     *KVItem             `json:"item,omitempty"` // EventPut
+	Items    []KVItem            `json:"items,omitzero"` // EventReset; sorted by key
+}
+
+// KVRead says how fresh an answer must be. The zero value takes the agent's copy as it
+// is.
+type KVRead struct {
+	Linearizable bool
+	MinRevision  int64
+	MaxAge       time.Duration
+	Wait         Wait
+}
+
+func (r KVRead) query() url.Values {
+	q := url.Values{}
+	if r.Linearizable {
+		q.Set("consistency", "linearizable")
+	}
+	if r.MinRevision > 0 {
+		q.Set("min_rev", strconv.FormatInt(r.MinRevision, 10))
+	}
+	if r.MaxAge > 0 {
+		q.Set("max_age", r.MaxAge.String())
+	}
+	r.Wait.set(q)
+	return q
+}
+
+// KVGet reads a key. ErrNotFound: it is not there.
+func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, View, error) {
+	resp, err := c.send(ctx, request{method: "GET", path: kvPath(key), query: r.query(), accept: "*/*"})
+	if err != nil {
+		return KVItem{}, View{}, err
+	}
+	defer resp.Body.Close()
+	value, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return KVItem{}, View{}, c.unreachable(ctx, fmt.Errorf("read the value of key %s: %w", key, err))
+	}
+	view := viewOf(resp.Header)
+	return KVItem{Key: key, Value: value, Revision: view.Index}, view, nil
+}
+
+// KVList lists what lies below a prefix, which is empty or ends in "/", sorted by key.
+func (c *Client) KVList(ctx context.Context, prefix string, r KVRead) ([]KVItem, View, error) {
+	q := r.query()
+	q.Set("recurse", "true")
+	var items []KVItem
+	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &items)
+	if err != nil {
+		return nil, View{}, err
+	}
+	return items, viewOf(resp.Header), nil
+}
+
+// KVPut writes a key and returns etcd's revision. ifRevision is the revision that the key
+// must have, 0 for none, nil for any; ErrConflict: it has another.
+func (c *Client) KVPut(ctx context.Context, key string, value []byte, ttl time.Duration, ifRevision *int64) (int64, error) {
+	q := url.Values{}
+	if ttl > 0 {
+		q.Set("ttl", ttl.String())
+	}
+	header := http.Header{"Content-Type": {"application/octet-stream"}}
+	setIf(header, ifRevision)
+	return c.kvWrite(ctx, request{method: "PUT", path: kvPath(key), query: q, header: header, body: append([]byte{}, value...)})
+}
+
+// KVDelete deletes a key, whether or not it is there; see [Client.KVPut].
+func (c *Client) KVDelete(ctx context.Context, key string, ifRevision *int64) (int64, error) {
+	header := http.Header{}
+	setIf(header, ifRevision)
+	return c.kvWrite(ctx, request{method: "DELETE", path: kvPath(key), header: header})
+}
+
+// KVWrite makes all operations at once, or none. ErrConflict: a condition does not hold.
+func (c *Client) KVWrite(ctx context.Context, ops []KVOp) (int64, error) {
+	return c.kvWrite(ctx, request{method: "POST", path: "/v1/kv", body: KVBatch{ops}})
+}
+
+func (c *Client) kvWrite(ctx context.Context, r request) (int64, error) {
+	resp, err := c.call(ctx, r, nil)
+	if err != nil {
+		return 0, err
+	}
+	return viewOf(resp.Header).Revision, nil
+}
+
+func setIf(h http.Header, revision *int64) {
+	switch {
+	case revision == nil:
+	case *revision == 0:
+		h.Set("If-None-Match", "*")
+	default:
+		h.Set("If-Match", KVTag(*revision))
+	}
+}
+
+// KVTag is the ETag of a key at a revision.
+func KVTag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
+
+func kvPath(key string) string {
+	segments := strings.Split(key, "/")
+	for n, s := range segments {
+		segments[n] = url.PathEscape(s)
+	}
+	return "/v1/kv/" + strings.Join(segments, "/")
+}

@@ -1,0 +1,333 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// KV reads and writes shared key/value state. A prefix is empty or ends in "/".
+type KV interface {
+	// Get reads a key. ErrNotFound, with its view: it is not there. ErrUnavailable: it
+	// cannot be read, or not as fresh as it is asked for.
+	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVView, error)
+
+	// List reads what lies below a prefix, sorted by key.
+	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVView, error)
+
+	// Write makes all operations at once, or none, and returns etcd's revision. A
+	// condition that does not hold is an ErrConflict that names the key.
+	Write(ctx context.Context, ops ...api.KVOp) (int64, error)
+
+	// Events returns what happened to a key or below a prefix after a position, and up to
+	// where. ok is false when the reader has to start over from a list.
+	Events(what string, after discovery.Position) (events []api.KVEvent, upTo discovery.Position, ok bool)
+
+	// Changed returns a channel that is closed at the next change of what is copied.
+	Changed() <-chan struct{}
+}
+
+// KVView says how sure an answer is.
+type KVView struct {
+	Revision int64
+	Epoch    string // "": etcd was asked
+	Index    int64  // another after each change of what was asked for
+	Age      time.Duration
+	Stale    bool
+}
+
+const kvRoute = "/v1/kv/{key...}"
+
+func (a *API) kvRoutes() []route {
+	fresh := append([]string{"consistency", "min_rev", "max_age", "recurse", "keys"}, waitParams...)
+	return []route{
+		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), handle: a.withKV(a.kvGetMany)},
+		{method: "GET", path: kvRoute, params: fresh, handle: a.withKV(a.kvGet)},
+		{method: "PUT", path: kvRoute, params: []string{"ttl"}, write: true, handle: a.withKV(a.kvPut)},
+		{method: "DELETE", path: kvRoute, write: true, handle: a.withKV(a.kvDelete)},
+		{method: "POST", path: "/v1/kv", write: true, handle: a.withKV(a.kvBatch)},
+	}
+}
+
+func (a *API) withKV(h handler) handler {
+	return func(w http.ResponseWriter, r request) error {
+		if a.options.KV == nil {
+			return discovery.Errorf(discovery.ErrNotFound, "this agent keeps no key/value state")
+		}
+		return h(w, r)
+	}
+}
+
+// kvGet answers a key's value, what lies below a prefix, or either's changes.
+func (a *API) kvGet(w http.ResponseWriter, r request) error {
+	q, err := r.query.kvQuery()
+	if err != nil {
+		return err
+	}
+	what := r.PathValue("key")
+	switch {
+	case wantsEvents(r.Header.Get("Accept")):
+		return a.kvWatch(w, r, what)
+	case q.recurse || q.keys:
+		return a.kvList(w, r, what, q)
+	}
+	var item api.KVItem
+	view, err := a.kvRead(r, func() (view KVView, err error) {
+		item, view, err = a.options.KV.Get(r.Context(), what, q.read)
+		return view, err
+	})
+	if view.Revision > 0 {
+		setKVView(w.Header(), view)
+	}
+	if err != nil {
+		return err
+	}
+	return a.write(w, r, content{body: item.Value, contentType: "application/octet-stream", etag: api.KVTag(item.Revision)})
+}
+
+// kvList answers what lies below a prefix, or only the keys.
+func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery) error {
+	var items iter.Seq[api.KVItem]
+	view, err := a.kvRead(r, func() (view KVView, err error) {
+		items, view, err = a.options.KV.List(r.Context(), prefix, q.read)
+		return view, err
+	})
+	if err != nil {
+		return err
+	}
+	setKVView(w.Header(), view)
+	if !q.keys {
+		return a.replyContent(w, r, collect(items))
+	}
+	keys := []string{}
+	for i := range items {
+		keys = append(keys, i.Key)
+	}
+	return a.replyContent(w, r, keys)
+}
+
+// kvGetMany answers the keys that are named, those of them that are there.
+func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
+	q, err := r.query.kvQuery()
+	if err != nil {
+		return err
+	}
+	names := r.query.Values["key"]
+	if len(names) == 0 {
+		if !q.recurse && !q.keys {
+			return invalid("name the keys to read as ?key=a&key=b, or ask for everything with ?recurse or ?keys")
+		}
+		return a.kvList(w, r, "", q)
+	}
+	if q.recurse || q.keys || q.read.Wait.For > 0 {
+		return invalid("key does not go with recurse, keys, index and wait")
+	}
+	found := []api.KVItem{}
+	var oldest KVView
+	for _, name := range names {
+		item, view, err := a.options.KV.Get(r.Context(), name, q.read)
+		if err == nil {
+			found = append(found, item)
+		} else if !errors.Is(err, discovery.ErrNotFound) {
+			return err
+		}
+		if oldest.Revision == 0 || view.Revision < oldest.Revision {
+			oldest = view
+		}
+	}
+	oldest.Index = oldest.Revision
+	setKVView(w.Header(), oldest)
+	return a.replyContent(w, r, found)
+}
+
+func (a *API) replyContent(w http.ResponseWriter, r request, value any) error {
+	body, err := encode(value)
+	if err != nil {
+		return err
+	}
+	return a.write(w, r, content{body: body, contentType: api.TypeJSON, etag: `"` + digest(body) + `"`})
+}
+
+func collect(items iter.Seq[api.KVItem]) []api.KVItem {
+	return slices.AppendSeq([]api.KVItem{}, items)
+}
+
+// kvRead reads, again and again until the index is another than the caller's, if the
+// caller asks for that.
+func (a *API) kvRead(r request, read func() (KVView, error)) (KVView, error) {
+	known, wait, err := r.query.wait()
+	if err != nil {
+		return KVView{}, err
+	}
+	changed := a.options.KV.Changed()
+	view, err := read()
+	if wait == 0 {
+		return view, err
+	}
+	defer a.metrics.streaming("wait")()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for (err == nil || errors.Is(err, discovery.ErrNotFound)) && view.Index == known {
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return view, err
+		case <-r.Context().Done():
+			return view, err
+		case <-a.ended:
+			return view, err
+		}
+		changed = a.options.KV.Changed()
+		view, err = read()
+	}
+	return view, err
+}
+
+func setKVView(h http.Header, v KVView) {
+	h.Set(api.HeaderRevision, strconv.FormatInt(v.Revision, 10))
+	h.Set(api.HeaderIndex, strconv.FormatInt(v.Index, 10))
+	h.Set(api.HeaderAge, strconv.FormatFloat(v.Age.Seconds(), 'f', 3, 64))
+	if v.Stale {
+		h[api.HeaderStale] = staleValue
+	}
+}
+
+// kvQuery is how keys are to be read.
+type kvQuery struct {
+	read          api.KVRead
+	recurse, keys bool
+}
+
+func (p params) kvQuery() (q kvQuery, err error) {
+	if q.recurse, err = p.flag("recurse"); err != nil {
+		return q, err
+	}
+	if q.keys, err = p.flag("keys"); err != nil {
+		return q, err
+	}
+	switch c := p.Get("consistency"); c {
+	case "", "default":
+	case "linearizable":
+		q.read.Linearizable = true
+	default:
+		return q, invalid("consistency %q is unknown; use linearizable, or leave it out for the agent's copy", c)
+	}
+	if q.read.MinRevision, err = number(p, "min_rev", parseRevision, 0); err != nil {
+		return q, err
+	}
+	q.read.MaxAge, err = p.duration("max_age", 0, time.Millisecond, 24*time.Hour)
+	return q, err
+}
+
+func parseRevision(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err == nil && n < 0 {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+func wantsEvents(accept string) bool {
+	media, _, _ := strings.Cut(accept, ";")
+	return strings.TrimSpace(media) == api.TypeEvents
+}
+
+func (a *API) kvPut(w http.ResponseWriter, r request) error {
+	op := api.KVOp{Op: api.KVPut, Key: r.PathValue("key")}
+	ttl, err := r.query.duration("ttl", 0, time.Second, api.MaxKVTTL)
+	if err != nil {
+		return err
+	}
+	op.TTL = discovery.Duration(ttl)
+	if op.Value, err = readBody(w, r); err != nil {
+		return err
+	}
+	if len(op.Value) > api.MaxKVValue {
+		return api.NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the value has %d bytes; at most %d are allowed", len(op.Value), api.MaxKVValue))
+	}
+	return a.kvWriteOne(w, r, op)
+}
+
+func (a *API) kvDelete(w http.ResponseWriter, r request) error {
+	return a.kvWriteOne(w, r, api.KVOp{Op: api.KVDelete, Key: r.PathValue("key")})
+}
+
+// kvWriteOne makes an operation under the conditions of the request's header.
+func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
+	if err := conditions(r.Header, &op); err != nil {
+		return err
+	}
+	revision, err := a.options.KV.Write(r.Context(), op)
+	if err != nil {
+		return unmet(err)
+	}
+	if op.Op == api.KVPut {
+		w.Header().Set("Etag", api.KVTag(revision))
+	}
+	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
+	a.extend(w)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// conditions reads If-Match and If-None-Match (RFC 9110, section 13.1).
+func conditions(h http.Header, op *api.KVOp) error {
+	match, none := h.Get("If-Match"), h.Get("If-None-Match")
+	switch {
+	case match != "" && none != "":
+		return invalid("If-Match and If-None-Match exclude each other")
+	case none != "" && none != "*":
+		return invalid("If-None-Match %q is not known for a write; use * for a key that must not be there", none)
+	case none == "*":
+		op.IfRevision = new(int64)
+	case match == "*":
+		op.IfExists = true
+	case match != "":
+		revision, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
+		if err != nil || revision <= 0 || match != api.KVTag(revision) {
+			return invalid("If-Match %q is no tag of a key; give the ETag of an answer, such as \"41\", in its quotes", match)
+		}
+		op.IfRevision = &revision
+	}
+	return nil
+}
+
+// unmet makes a conflict the status of a condition that does not hold.
+func unmet(err error) error {
+	if errors.Is(err, discovery.ErrConflict) {
+		return api.NewProblem(http.StatusPreconditionFailed, err.Error())
+	}
+	return err
+}
+
+func (a *API) kvBatch(w http.ResponseWriter, r request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	var batch api.KVBatch
+	if err := decodeStrict(body, &batch); err != nil {
+		return err
+	}
+	for _, op := range batch.Ops {
+		if op.Op != api.KVPut && op.Op != api.KVDelete {
+			return invalid("operation %q of key %q is unknown; use put or delete", op.Op, op.Key)
+		}
+	}
+	revision, err := a.options.KV.Write(r.Context(), batch.Ops...)
+	if err != nil {
+		return unmet(err)
+	}
+	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
+	return a.replyValue(w, http.StatusOK, api.KVWritten{Revision: revision})
+}

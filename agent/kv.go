@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"disc/agent/api"
+	"disc/agent/httpapi"
+	"disc/discovery"
+	"disc/discovery/etcd"
+	"disc/discovery/kv"
+)
+
+// keyValues is the store as the HTTP API knows it.
+type keyValues struct {
+	store     *kv.Store
+	endpoints []string
+}
+
+// Get implements httpapi.KV.
+func (k keyValues) Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, httpapi.KVView, error) {
+	item, view, err := k.store.Get(ctx, key, readOf(r))
+	return shown(item), viewOf(view), etcd.Explain(k.endpoints, err)
+}
+
+// List implements httpapi.KV.
+func (k keyValues) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVView, error) {
+	items, view, err := k.store.List(ctx, prefix, readOf(r))
+	if err != nil {
+		return nil, httpapi.KVView{}, etcd.Explain(k.endpoints, err)
+	}
+	return func(yield func(api.KVItem) bool) {
+		for i := range items {
+			if !yield(shown(i)) {
+				return
+			}
+		}
+	}, viewOf(view), nil
+}
+
+// Write implements httpapi.KV.
+func (k keyValues) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
+	all := make([]kv.Op, len(ops))
+	for n, op := range ops {
+		all[n] = kv.Op{Key: op.Key, Value: op.Value, Delete: op.Op == api.KVDelete, TTL: time.Duration(op.TTL), If: op.IfRevision, Exists: op.IfExists}
+	}
+	revision, err := k.store.Write(ctx, all...)
+	return revision, etcd.Explain(k.endpoints, err)
+}
+
+// Events implements httpapi.KV.
+func (k keyValues) Events(what string, after discovery.Position) ([]api.KVEvent, discovery.Position, bool) {
+	events, upTo, ok := k.store.Events(what, after)
+	all := make([]api.KVEvent, len(events))
+	for n, e := range events {
+		all[n] = api.KVEvent{Type: discovery.EventDelete, Revision: e.Revision, Key: e.Key}
+		if e.Item != nil {
+			item := shown(*e.Item)
+			all[n].Type, all[n].Item = discovery.EventPut, &item
+		}
+	}
+	return all, upTo, ok
+}
+
+// Changed implements httpapi.KV.
+func (k keyValues) Changed() <-chan struct{} { return k.store.Changed() }
+
+func readOf(r api.KVRead) kv.Read {
+	return kv.Read{Linearizable: r.Linearizable, MinRevision: r.MinRevision, MaxAge: r.MaxAge}
+}
+
+func viewOf(v kv.View) httpapi.KVView { return httpapi.KVView(v) }
+
+func shown(i kv.Item) api.KVItem {
+	return api.KVItem{Key: i.Key, Value: i.Value, Revision: i.Revision, Created: i.Created, Expires: i.Lease != 0}
+}

@@ -1,0 +1,192 @@
+package agent_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+)
+
+// askKV sends a request to an agent, and returns the status and the body.
+func (r *running) askKV(t *testing.T, method, path, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, r.api.BaseURL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < len(header); n += 2 {
+		req.Header.Set(header[n], header[n+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+// What one agent writes every other reads, from its memory.
+func TestKeyValueState(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	one, two := start(t, settings(t, etcd.Endpoint(), "")), start(t, settings(t, etcd.Endpoint(), "node: n2"))
+	ctx := t.Context()
+	if _, _, err := two.api.KVGet(ctx, "app/a", api.KVRead{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Fatal(err)
+	}
+	first, err := one.api.KVPut(ctx, "app/a", []byte("\x00 1"), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	item, view, err := two.api.KVGet(ctx, "app/a", api.KVRead{MinRevision: first})
+	if err != nil || string(item.Value) != "\x00 1" || item.Revision != first || view.ETag != api.KVTag(first) {
+		t.Errorf("%+v %+v %v", item, view, err)
+	}
+	if _, err := one.api.KVPut(ctx, "app/a", []byte("2"), 0, new(int64)); !errors.Is(err, discovery.ErrConflict) || !strings.Contains(err.Error(), `"app/a"`) {
+		t.Errorf("as if it were new: %v", err)
+	}
+	second, err := one.api.KVWrite(ctx, []api.KVOp{
+		{Op: api.KVPut, Key: "app/a", Value: []byte("2"), IfRevision: &first},
+		{Op: api.KVPut, Key: "app/b", Value: []byte("2"), TTL: discovery.Duration(time.Minute)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	items, _, err := two.api.KVList(ctx, "app/", api.KVRead{MinRevision: second})
+	if err != nil || len(items) != 2 || string(items[0].Value) != "2" || !items[1].Expires || items[0].Created != first {
+		t.Errorf("%+v %v", items, err)
+	}
+	last, err := one.api.KVDelete(ctx, "app/a", &second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if items, _, err := two.api.KVList(ctx, "", api.KVRead{MinRevision: last}); err != nil || len(items) != 1 {
+		t.Errorf("%+v %v", items, err)
+	}
+}
+
+func TestKeyValueOverHTTP(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	put, _ := a.askKV(t, "PUT", "/v1/kv/app/a", "1")
+	tag := put.Header.Get("Etag")
+	since := "min_rev=" + put.Header.Get(api.HeaderRevision)
+	for _, test := range []struct {
+		request, body, header, value string
+		status                       int
+		want                         string
+	}{
+		{"GET /v1/kv/app/a?" + since, "", "", "", 200, "1"},
+		{"GET /v1/kv/app%2Fa", "", "", "", 200, "1"},
+		{"GET /v1/kv/app/a", "", "If-None-Match", tag, 304, ""},
+		{"GET /v1/kv/app/a?consistency=linearizable", "", "", "", 200, "1"},
+		{"GET /v1/kv/app/a?consistency=eventual", "", "", "", 400, "use linearizable"},
+		{"GET /v1/kv/app/a?max_age=1h", "", "", "", 200, "1"},
+		{"GET /v1/kv/app/?keys", "", "", "", 200, `["app/a"]`},
+		{"GET /v1/kv?keys", "", "", "", 200, `["app/a"]`},
+		{"GET /v1/kv/app?keys", "", "", "", 400, "does not end in"},
+		{"GET /v1/kv?key=app/a&key=app/b", "", "", "", 200, `"value":"MQ=="`},
+		{"GET /v1/kv", "", "", "", 400, "name the keys"},
+		{"GET /v1/kv/app/b", "", "", "", 404, "is not there"},
+		{"PUT /v1/kv/app/a", "2", "If-None-Match", "*", 412, "is at revision"},
+		{"PUT /v1/kv/app/b", "2", "If-Match", "*", 412, "is not there"},
+		{"PUT /v1/kv/app/a", "2", "If-Match", "x", 400, "no tag of a key"},
+		{"PUT /v1/kv/app/a", "2", "If-Match", tag, 200, ""},
+		{"DELETE /v1/kv/app/a", "", "If-Match", tag, 412, "is at revision"},
+		{"PUT /v1/kv/app/a?ttl=1ms", "2", "", "", 400, "ttl"},
+		{"PUT /v1/kv/app/a", strings.Repeat("x", api.MaxKVValue+1), "", "", 413, "at most 524288"},
+		{"PUT /v1/kv/app/a", strings.Repeat("x", api.MaxKVBody+1), "", "", 413, "larger than"},
+		{"PUT /v1/kv/app/", "x", "", "", 400, "empty segment"},
+		{"POST /v1/kv", `{"ops":[{"op":"put","key":"a","value":"MQ=="},{"op":"delete","key":"a"}]}`, "", "", 400, "twice"},
+		{"POST /v1/kv", `{"ops":[{"op":"steal","key":"a"}]}`, "", "", 400, "use put or delete"},
+		{"POST /v1/kv", `{"ops":[{"op":"put","key":"a","value":"MQ==","if_revision":7}]}`, "", "", 412, "is not there"},
+		{"POST /v1/kv", `{"ops":[{"op":"put","key":"b","value":"MQ==","if_revision":0}]}`, "", "", 200, `"revision":`},
+	} {
+		method, path, _ := strings.Cut(test.request, " ")
+		header := []string{}
+		if test.header != "" {
+			header = []string{test.header, test.value}
+		}
+		resp, body := a.askKV(t, method, path, test.body, header...)
+		if resp.StatusCode != test.status || !strings.Contains(body, test.want) {
+			t.Errorf("%s: %d %.200s; want %d, %s", test.request, resp.StatusCode, body, test.status, test.want)
+		}
+	}
+}
+
+// A blocking query answers when what it asks for changes; events tell each change.
+func TestKeyValueChanges(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", a.api.BaseURL+"/v1/kv/app/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", api.TypeEvents)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	next := func(kind string) (e api.KVEvent) {
+		t.Helper()
+		for got := ""; lines.Scan(); {
+			if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+				got = name
+			}
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				if err := json.Unmarshal([]byte(data), &e); err != nil || got != kind {
+					t.Fatalf("%s %s, want %s: %v", got, data, kind, err)
+				}
+				return e
+			}
+		}
+		t.Fatalf("no %s: %v", kind, lines.Err())
+		return e
+	}
+	if e := next("reset"); len(e.Items) != 0 {
+		t.Errorf("%+v", e)
+	}
+	waited := make(chan api.KVItem, 1)
+	go func() {
+		item, _, err := a.api.KVGet(ctx, "app/a", api.KVRead{Wait: api.Wait{For: time.Minute}})
+		if err != nil {
+			t.Error(err)
+		}
+		waited <- item
+	}()
+	revision, err := a.api.KVPut(ctx, "app/a", []byte("1"), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if item := <-waited; item.Revision != revision {
+		t.Errorf("%+v, want revision %d", item, revision)
+	}
+	if e := next("put"); e.Key != "app/a" || e.Revision != revision || string(e.Item.Value) != "1" {
+		t.Errorf("%+v", e)
+	}
+	if _, err := a.api.KVDelete(ctx, "app/a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if e := next("delete"); e.Key != "app/a" || e.Item != nil {
+		t.Errorf("%+v", e)
+	}
+}
