@@ -3,10 +3,12 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -312,7 +314,7 @@ func TestFaultMember(t *testing.T) {
 				t.Skip("needs strace (apt-get install strace): ", err)
 			}
 			slow := background(t, exec.Command("strace", "-f", "-p", strconv.Itoa(m.command.Process.Pid), "-o", "/dev/null",
-				"-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=3s"))
+				"-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=30s"))
 			if !await(func() bool { return strings.Contains(slow.output.String(), "attached") }) {
 				t.Fatal("strace does not attach")
 			}
@@ -335,9 +337,23 @@ func TestFaultMember(t *testing.T) {
 
 			harm(t, c.members[victim], c.hosts[victim])
 			harmed := time.Now()
-			one.register(t, "db", "db-1")
-			within(t, harmed, 8*time.Second, "the watch has moved to another member", func() error { return peer.answers(t.Context(), "db", "db-1") })
-			pause(time.Until(harmed.Add(ttl + 4*time.Second))) // a lease that was not kept has ended by then
+			written := map[string]time.Time{}
+			write := func(id string) {
+				one.register(t, "db", id)
+				written[id] = time.Now()
+			}
+			write("db-1")
+			within(t, harmed, 8*time.Second, "what is written is seen", func() error { return peer.answers(t.Context(), "db", "db-1") })
+			history := peer.record(t, "db")
+			for n := 2; time.Since(harmed) < ttl+4*time.Second; n++ { // a lease that was not kept has ended by then
+				write(fmt.Sprintf("db-%d", n))
+				pause(200 * time.Millisecond)
+			}
+			within(t, time.Now(), time.Second, "the watch has moved to another member", func() error {
+				return peer.answers(t.Context(), "db", slices.Sorted(maps.Keys(written))...)
+			})
+			history.stop()
+			history.upToDate(t, written)
 			for _, stop := range reads {
 				stop()
 			}

@@ -94,3 +94,20 @@ func (h *history) always(t *testing.T, ids ...string) {
 	t.Logf("%d lookups, %d without %v; the oldest view was %v old, the slowest answer took %v",
 		len(h.answers), wrong, ids, oldest, slowest.Round(time.Millisecond))
 }
+
+// upToDate makes sure that no view was older than it said: each answer has what had been
+// written by then. Ages are in milliseconds.
+func (h *history) upToDate(t *testing.T, written map[string]time.Time) {
+	t.Helper()
+	oldest := time.Duration(0)
+	for _, l := range h.answers {
+		oldest = max(oldest, l.view.Age)
+		for id, at := range written {
+			if l.err == nil && at.Before(l.asked.Add(-l.view.Age-time.Millisecond)) && !slices.Contains(l.ids, id) {
+				t.Fatalf("the answer of %s lacks %s, which was written %v before, and says that it is %v old",
+					l.asked.Format(time.TimeOnly), id, l.asked.Sub(at), l.view.Age)
+			}
+		}
+	}
+	t.Logf("%d lookups, and none is older than it says; the oldest view was %v old", len(h.answers), oldest)
+}
