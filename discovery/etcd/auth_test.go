@@ -3,8 +3,6 @@ package etcd_test
 import (
 	"context"
 	"errors"
-	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -194,36 +192,14 @@ func TestAuthenticationIsSwitchedOn(t *testing.T) {
 // The same with an etcd as Debian ships it, in a process of its own.
 func TestOldEtcd(t *testing.T) {
 	t.Parallel()
-	binary, err := exec.LookPath("etcd")
-	if err != nil {
-		t.Skip("needs etcd in the PATH (apt-get install etcd-server): ", err)
-	}
-	client, peer := "http://"+freeAddress(t), "http://"+freeAddress(t)
-	old := exec.Command(binary, "--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client, "--bcrypt-cost", "4",
-		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--log-level", "panic")
-	if err := old.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		old.Process.Kill()
-		old.Wait()
-	})
-	secure(t, etcdtest.Client(t, client))
-	c := dial(t, app(), client)
+	old := etcdtest.StartCluster(t, 1, "--bcrypt-cost", "4")
+	endpoint := old.Endpoints()[0]
+	secure(t, old.Client())
+	c := dial(t, app(), endpoint)
 	watch(t, c)
-	if _, err := dial(t, root(), client).UserChangePassword(timeout(t), "app", "secret"); err != nil { // forgets the tokens
+	if _, err := dial(t, root(), endpoint).UserChangePassword(timeout(t), "app", "secret"); err != nil { // forgets the tokens
 		t.Fatal(err)
 	}
 	watch(t, c)
 	mustGet(t, c)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
