@@ -1,0 +1,185 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/agent/api"
+	"disc/agent/httpapi"
+)
+
+// The rounds in which a lookup is measured without slow clients and with them, in turn.
+const (
+	measureRounds = 5
+	measureTime   = 400 * time.Millisecond
+)
+
+// TestFaultSlowClients has a thousand clients send their requests byte by byte, half of
+// them the header and half the body. Those who ask as one should do not notice. It is
+// not parallel, since it measures time.
+func TestFaultSlowClients(t *testing.T) {
+	const slow = 1000
+	etcd := startMember(t)
+	one := startSidecar(t, "one", etcd.endpoint)
+	one.register(t, "web", "web-1")
+	one.find(t, "web", "web-1")
+	address := one.address(t)
+	well, err := api.NewClient("http://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p99 := func() time.Duration {
+		var took []time.Duration
+		for end := time.Now().Add(measureTime); time.Now().Before(end); {
+			began := time.Now()
+			if _, _, err := well.LookupText(t.Context(), "web", api.LookupOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	p99() // opens the connection
+	var without, with []time.Duration
+	for range measureRounds {
+		without = append(without, p99())
+		stop := trickle(t, address, slow)
+		with = append(with, p99())
+		stop()
+	}
+	slices.Sort(without)
+	slices.Sort(with)
+	before, during := without[measureRounds/2], with[measureRounds/2]
+	// A thousand clients that this process plays take time of the same two cores; what a
+	// turn of the scheduler costs is no wait for a slow client.
+	const turn = 5 * time.Millisecond
+	t.Logf("p99 of a lookup: %v, with %d slow clients %v; bound %v and %v", before, slow, during, 2*before, turn)
+	if during > 2*before+turn {
+		t.Errorf("p99 of a lookup is %v with slow clients and %v without", during, before)
+	}
+}
+
+// address is where an agent listens on TCP.
+func (s *sidecar) address(t *testing.T) string {
+	t.Helper()
+	var at []string
+	if !await(func() bool { at = listening.FindStringSubmatch(s.output.String()); return at != nil }) {
+		t.Fatal("the agent does not say where it listens")
+	}
+	return at[1]
+}
+
+// What slow clients begin with: a header that has no end, and one whose body does not
+// come.
+const (
+	slowHeader = "GET /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+	slowBody   = "PUT /v1/services/web/instances/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+)
+
+// trickle connects slow clients, each of which sends a byte now and then until it is
+// stopped.
+func trickle(t *testing.T, address string, n int) (stop func()) {
+	t.Helper()
+	const every = 200 * time.Millisecond
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		conns[i] = begin(t, address, []string{slowHeader, slowBody}[i%2])
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for ctx.Err() == nil {
+			for _, conn := range conns {
+				_, _ = conn.Write([]byte("x")) // one that is closed sends nothing
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(every):
+			}
+		}
+	})
+	return func() {
+		cancel()
+		sending.Wait()
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}
+}
+
+// begin connects and sends the beginning of a request.
+func begin(t *testing.T, address, request string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		_, err = io.WriteString(conn, request)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// TestFaultSlowClientsAreDropped holds slow clients to the times that they have, and
+// answers those who send too much.
+func TestFaultSlowClientsAreDropped(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one := startSidecar(t, "one", etcd.endpoint)
+	one.register(t, "web", "web-1")
+	address := one.address(t)
+	for _, c := range []struct {
+		what, request string
+		bound         time.Duration
+	}{
+		{"a header", slowHeader, 10 * time.Second},
+		{"a body", slowBody, 30 * time.Second},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			conn, began := begin(t, address, c.request), time.Now()
+			t.Cleanup(func() { conn.Close() })
+			closed := make(chan struct{})
+			go func() {
+				defer close(closed)
+				_, _ = io.Copy(io.Discard, conn) // to its end, whichever
+			}()
+			within(t, began, c.bound, "dropped who sends it byte by byte", func() error {
+				_, _ = conn.Write([]byte("x")) // one that is closed sends nothing
+				select {
+				case <-closed:
+					return nil
+				case <-time.After(200 * time.Millisecond):
+					return errors.New("the connection is open")
+				}
+			})
+		})
+	}
+	for status, request := range map[int]*http.Request{
+		http.StatusRequestHeaderFieldsTooLarge: {Method: "GET", Header: http.Header{"X-Big": {strings.Repeat("x", 2*httpapi.MaxHeader)}}, URL: &url.URL{Path: "/v1/lookup/web"}},
+		http.StatusRequestEntityTooLarge: {Method: "PUT", URL: &url.URL{Path: "/v1/services/web/instances/big"},
+			Body: io.NopCloser(strings.NewReader(`{"meta":{"k":"` + strings.Repeat("x", api.MaxBody) + `"}}`)), Header: http.Header{"Content-Type": {"application/json"}}},
+	} {
+		request.URL.Scheme, request.URL.Host = "http", address
+		resp, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Errorf("%d: %v", status, err)
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("%s, want %d", resp.Status, status)
+		}
+	}
+	one.find(t, "web", "web-1")
+}
