@@ -62,6 +62,31 @@ func TestReadmeConfig(t *testing.T) {
 	}
 }
 
+// TestReadmeNamesTests finds every test and script that the README names.
+func TestReadmeNamesTests(t *testing.T) {
+	var sources []byte
+	for _, pattern := range []string{"*_test.go", "chaos/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			sources = append(sources, read(t, file)...)
+		}
+	}
+	text := string(read(t, "../README.md"))
+	for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(string(sources), "func "+m[1]+"(t *testing.T)") {
+			t.Errorf("there is no %s", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("script `(\\w+)`").FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat("testdata/script/" + m[1] + ".txtar"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // blocks returns the README's fenced blocks of a kind.
 func blocks(t *testing.T, kind string) []string {
 	t.Helper()
