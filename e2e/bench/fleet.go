@@ -134,11 +134,7 @@ func leastCPU(ctx context.Context, s *stage, etcd *process, client *clientv3.Cli
 	if err != nil {
 		return 0, err
 	}
-	put, err := s.unitCost(ctx, etcd, func(ctx context.Context, n int) error {
-		i := instance("web", n%10)
-		_, err := client.Put(ctx, discovery.NewKeys("bare").Instance(i.Service, i.ID), string(i.Encode()))
-		return err
-	})
+	put, err := s.unitCost(ctx, etcd, putLoop(client))
 	keepalives := float64(agents) / fleetKeepalive.Seconds()
 	return 100 * (keepalives*keepalive.Seconds() + fleetChanges*put.Seconds()), err
 }

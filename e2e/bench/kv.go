@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/kv"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+func kvRows() []row {
+	return []row{{
+		name:    "kv-get",
+		about:   "reading a value: in process, and from Redis over its Unix socket, one after the other",
+		against: "Redis GET",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "µs", bound{}}},
+		start:   startKVGet,
+	}, {
+		name:    "kv-scan",
+		about:   "a million keys by their prefix: walked in process, and listed by Redis over its Unix socket",
+		against: "Redis KEYS",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "ms", atMost(1)}},
+		start:   startKVScan,
+	}}
+}
+
+// store is a key/value store on an etcd of its own, until the row ends.
+func (s *stage) store(ctx context.Context) (*kv.Store, *clientv3.Client, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return nil, nil, err
+	}
+	store := kv.New(client, discovery.NewKeys("default"), kv.Options{})
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { store.Run(ctx) })
+	s.onClose(func() {
+		cancel()
+		running.Wait()
+	})
+	return store, client, nil
+}
+
+// redisSocket is a connection to a Redis of its own, over its Unix socket.
+func (s *stage) redisSocket() (*redisConn, error) {
+	r, err := s.redis()
+	if err != nil {
+		return nil, err
+	}
+	c, err := net.Dial("unix", r.socket)
+	if err != nil {
+		return nil, err
+	}
+	s.onClose(func() { c.Close() })
+	return newRedisConn(c), nil
+}
+
+// repeated does one thing again and again for a window, and returns how long it takes
+// on the average, in a unit.
+func (s *stage) repeated(unit time.Duration, do func(context.Context) error) side {
+	return func(ctx context.Context) ([]float64, error) {
+		n, start := 0, time.Now()
+		for ; n == 0 || time.Since(start) < s.window; n++ {
+			if err := do(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return []float64{float64(time.Since(start)) / float64(unit) / float64(n)}, ctx.Err()
+	}
+}
+
+func startKVGet(ctx context.Context, s *stage) (pair, error) {
+	store, _, err := s.store(ctx)
+	if err != nil {
+		return pair{}, err
+	}
+	conn, err := s.redisSocket()
+	if err != nil {
+		return pair{}, err
+	}
+	const key, value = "app/greeting", "hello"
+	if _, err := store.Write(ctx, kv.Op{Key: key, Value: []byte(value)}); err != nil {
+		return pair{}, err
+	}
+	if _, err := conn.do("SET", key, value); err != nil {
+		return pair{}, err
+	}
+	return pair{
+		s.repeated(time.Microsecond, func(ctx context.Context) error {
+			_, _, err := store.Get(ctx, key, kv.Read{})
+			return err
+		}),
+		s.repeated(time.Microsecond, func(context.Context) error {
+			_, err := conn.do("GET", key)
+			return err
+		}),
+	}, nil
+}
+
+func startKVScan(ctx context.Context, s *stage) (pair, error) {
+	n := s.few(1_000_000, 1000)
+	store, client, err := s.store(ctx)
+	if err != nil {
+		return pair{}, err
+	}
+	conn, err := s.redisSocket()
+	if err != nil {
+		return pair{}, err
+	}
+	if err := fillKV(ctx, client, n); err != nil {
+		return pair{}, err
+	}
+	if err := fillRedis(conn, n); err != nil {
+		return pair{}, err
+	}
+	scan := func(ctx context.Context) error {
+		items, _, err := store.List(ctx, "scan/", kv.Read{})
+		if err != nil {
+			return err
+		}
+		found := 0
+		for range items {
+			found++
+		}
+		if found != n {
+			return fmt.Errorf("%d keys of %d are found", found, n)
+		}
+		return nil
+	}
+	if err := await(ctx, func() error { return scan(ctx) }); err != nil { // the first one copies them
+		return pair{}, err
+	}
+	return pair{
+		s.repeated(time.Millisecond, scan),
+		s.repeated(time.Millisecond, func(context.Context) error {
+			found, err := conn.do("KEYS", "scan/*")
+			if err == nil && found != n {
+				err = fmt.Errorf("%d keys of %d are found", found, n)
+			}
+			return err
+		}),
+	}, nil
+}
+
+func scanKey(n int) string { return fmt.Sprintf("scan/%07d", n) }
+
+// fillKV puts keys with small values into etcd, past the store.
+func fillKV(ctx context.Context, client *clientv3.Client, keys int) error {
+	prefix := discovery.NewKeys("default").Prefix() + "kv/"
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for from := 0; from < keys; from += perTransaction {
+		group.Go(func() error {
+			var ops []clientv3.Op
+			for n := from; n < min(from+perTransaction, keys); n++ {
+				ops = append(ops, clientv3.OpPut(prefix+scanKey(n), "1"))
+			}
+			_, err := client.Txn(ctx).Then(ops...).Commit()
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func fillRedis(conn *redisConn, keys int) error {
+	for from := 0; from < keys; from += perTransaction {
+		set := []string{"MSET"}
+		for n := from; n < min(from+perTransaction, keys); n++ {
+			set = append(set, scanKey(n), "1")
+		}
+		if _, err := conn.do(set...); err != nil {
+			return fmt.Errorf("fill Redis: %w", err)
+		}
+	}
+	return nil
+}
