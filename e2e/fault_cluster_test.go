@@ -3,12 +3,10 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +23,8 @@ import (
 // writes go on.
 func TestFaultLeaderKilled(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t)
-	client := etcdtest.Client(t, c.members[0].endpoint, c.members[1].endpoint, c.members[2].endpoint)
-	one, peer := c.sidecar(t, "one"), c.sidecar(t, "peer")
+	etcd := etcdtest.StartCluster(t, 3)
+	one, peer := startSidecar(t, "one", endpoints(etcd)), startSidecar(t, "peer", endpoints(etcd))
 	one.register(t, "web", "web-1")
 	peer.register(t, "web", "web-2")
 	peer.find(t, "web", "web-1", "web-2")
@@ -35,9 +32,9 @@ func TestFaultLeaderKilled(t *testing.T) {
 	leases := []string{one.lease(t), peer.lease(t)}
 	reads := []func(){one.steady(t, "web", "web-1", "web-2"), peer.steady(t, "web", "web-1", "web-2")}
 
-	leader := c.leader(t, client)
+	leader := etcd.Leader()
 	killed := time.Now()
-	c.kill(leader)
+	leader.Kill()
 	one.register(t, "db", "db-1")
 	within(t, killed, 5*time.Second, "a write is made and seen by the peer", func() error { return peer.answers(t.Context(), "db", "db-1") })
 	pause(time.Until(killed.Add(ttl + 3*time.Second))) // a lease that was not kept has ended by then
@@ -52,17 +49,20 @@ func TestFaultLeaderKilled(t *testing.T) {
 	}
 }
 
+// endpoints are those of a cluster, as an agent's settings have them.
+func endpoints(etcd *etcdtest.Cluster) string { return strings.Join(etcd.Endpoints(), ", ") }
+
 // TestFaultQuorumLost takes two of three members away for longer than every lease: all
 // lookups are answered as before, and say that they are stale. When the quorum is back
 // and every lease has lapsed, all are registered again, and no answer shrinks meanwhile.
 func TestFaultQuorumLost(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t)
-	client := etcdtest.Client(t, c.members[0].endpoint, c.members[1].endpoint, c.members[2].endpoint)
+	etcd := etcdtest.StartCluster(t, 3)
+	client := etcd.Client()
 	var fleet []*sidecar
 	var ids []string
 	for n := range 5 {
-		s, id := c.sidecar(t, fmt.Sprintf("host-%d", n), "catalog: {stale_after: 2s}"), fmt.Sprintf("web-%d", n)
+		s, id := startSidecar(t, fmt.Sprintf("host-%d", n), endpoints(etcd), "catalog: {stale_after: 2s}"), fmt.Sprintf("web-%d", n)
 		s.registerAt(t, "web", id, alivePort(t))
 		fleet, ids = append(fleet, s), append(ids, id)
 	}
@@ -72,17 +72,15 @@ func TestFaultQuorumLost(t *testing.T) {
 		reads = append(reads, s.steady(t, "web", ids...))
 	}
 
-	leader := c.leader(t, client)
-	lost, others := time.Now(), []int{leader, (leader + 1) % 3}
-	c.kill(others...)
+	follower := etcd.Follower()
+	lost := time.Now()
+	etcd.Leader().Kill()
+	follower.Kill()
 	for _, s := range fleet {
 		within(t, lost, ttl, "the answer says that it is stale", func() error { return s.stale(t) })
 	}
 	pause(time.Until(lost.Add(2 * ttl)))
-	for _, n := range others {
-		c.members[n].start(t)
-	}
-	c.leader(t, client)
+	etcd.Start()
 	back := time.Now()
 	revokeAll(t, client)
 	for n, s := range fleet {
@@ -300,89 +298,5 @@ func copyDir(t *testing.T, from, to string) {
 	}
 	if err := exec.Command("chmod", "-R", "u+rw,go-rwx", to).Run(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestFaultMember takes one of three members away in the ways in which no connection
-// ends: its disk is very slow; it is cut off from the other members; its host vanishes,
-// and every packet is lost. The sessions go on over another member, and so do the watches.
-func TestFaultMember(t *testing.T) {
-	t.Parallel()
-	for name, harm := range map[string]func(*testing.T, *member, *namespace){
-		"slow disk": func(t *testing.T, m *member, _ *namespace) {
-			if _, err := exec.LookPath("strace"); err != nil {
-				t.Skip("needs strace (apt-get install strace): ", err)
-			}
-			slow := background(t, exec.Command("strace", "-f", "-p", strconv.Itoa(m.command.Process.Pid), "-o", "/dev/null",
-				"-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=30s"))
-			if !await(func() bool { return strings.Contains(slow.output.String(), "attached") }) {
-				t.Fatal("strace does not attach")
-			}
-		},
-		"cut off from its peers": func(t *testing.T, _ *member, host *namespace) { host.cutPort(t, 2380) },
-		"vanishes":               func(t *testing.T, _ *member, host *namespace) { host.cut(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := startHosts(t)
-			peer := c.sidecar(t, "peer")
-			victim := c.watched(t, peer)
-			one := c.sidecar(t, "one")
-			one.register(t, "web", "web-1")
-			peer.register(t, "web", "web-2")
-			one.find(t, "web", "web-1", "web-2")
-			peer.find(t, "web", "web-1", "web-2")
-			leases := []string{one.lease(t), peer.lease(t)}
-			reads := []func(){one.steady(t, "web", "web-1", "web-2"), peer.steady(t, "web", "web-1", "web-2")}
-
-			harm(t, c.members[victim], c.hosts[victim])
-			harmed := time.Now()
-			written := map[string]time.Time{}
-			write := func(id string) {
-				one.register(t, "db", id)
-				written[id] = time.Now()
-			}
-			write("db-1")
-			within(t, harmed, 8*time.Second, "what is written is seen", func() error { return peer.answers(t.Context(), "db", "db-1") })
-			history := peer.record(t, "db")
-			for n := 2; time.Since(harmed) < ttl+4*time.Second; n++ { // a lease that was not kept has ended by then
-				write(fmt.Sprintf("db-%d", n))
-				pause(200 * time.Millisecond)
-			}
-			within(t, time.Now(), time.Second, "the watch has moved to another member", func() error {
-				return peer.answers(t.Context(), "db", slices.Sorted(maps.Keys(written))...)
-			})
-			history.stop()
-			history.upToDate(t, written)
-			for _, stop := range reads {
-				stop()
-			}
-			if now := []string{one.lease(t), peer.lease(t)}; now[0] != leases[0] || now[1] != leases[1] {
-				t.Errorf("the leases were %v and are %v", leases, now)
-			}
-		})
-	}
-}
-
-// TestFaultOnlyMember loses every packet of the only member for less than the TTL: no
-// lease is lost, and nobody lists everything again and again.
-func TestFaultOnlyMember(t *testing.T) {
-	t.Parallel()
-	const ttl, off = 20 * time.Second, 8 * time.Second
-	p := startParted(t, "session: {ttl: "+ttl.String()+"}")
-	lease, before := p.one.lease(t), p.one.resyncs(t)
-	read := p.one.steady(t, "web", "web-1", "web-2")
-	p.host.cut(t)
-	pause(off)
-	p.host.heal(t)
-	healed := time.Now()
-	p.peer.register(t, "db", "db-1")
-	within(t, healed, 5*time.Second, "the view is current", func() error { return p.one.answers(t.Context(), "db", "db-1") })
-	read()
-	if now := p.one.lease(t); now != lease {
-		t.Errorf("the lease was %s and is %s", lease, now)
-	}
-	if now := p.one.resyncs(t); now > before+2 {
-		t.Errorf("%d comparisons with etcd after the cut, want 2 at most", now-before)
 	}
 }

@@ -64,15 +64,6 @@ func (n *namespace) cut(t *testing.T) {
 	}'`)
 }
 
-// cutPort drops every packet from and to one port.
-func (n *namespace) cutPort(t *testing.T, port int) {
-	t.Helper()
-	n.run(t, `nft 'table inet cut {
-		chain in { type filter hook input priority 0; tcp dport %[1]d drop; tcp sport %[1]d drop; }
-		chain out { type filter hook output priority 0; tcp dport %[1]d drop; tcp sport %[1]d drop; }
-	}'`, port)
-}
-
 // heal takes the cut back.
 func (n *namespace) heal(t *testing.T) {
 	t.Helper()

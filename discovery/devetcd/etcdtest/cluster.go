@@ -168,11 +168,21 @@ func (c *Cluster) etcdctl(args ...string) {
 var addresses atomic.Int32
 
 // address returns one to listen on that nobody else on this host uses, now or later: no
-// other process has an address of the loopback network with this one's id in it.
-func address() string {
+// other process has an address of the loopback network with this one's id in it. Where
+// somebody listens on a port of all addresses, the next one does.
+func address(t testing.TB) string {
+	t.Helper()
 	pid := os.Getpid()
 	ip := net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid))
-	return fmt.Sprintf("%s:%d", ip, 2000+addresses.Add(1))
+	for range 100 {
+		a := fmt.Sprintf("%s:%d", ip, 20000+addresses.Add(1))
+		if l, err := net.Listen("tcp", a); err == nil {
+			l.Close()
+			return a
+		}
+	}
+	t.Fatalf("no port of %s is free", ip)
+	return ""
 }
 
 // Client returns a client of all members, which is closed when the test ends.

@@ -29,7 +29,7 @@ type peerLink struct {
 
 func startPeerLink(t testing.TB, to string) *peerLink {
 	t.Helper()
-	listener, err := net.Listen("tcp", address())
+	listener, err := net.Listen("tcp", address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

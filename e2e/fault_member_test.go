@@ -1,0 +1,116 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/discovery/devetcd/etcdtest"
+)
+
+// TestFaultMember takes one of three members away in the ways in which no connection
+// ends: its disk is very slow; it is cut off from the other members; its host vanishes,
+// and every packet is lost. The sessions go on over another member, and so do the watches.
+func TestFaultMember(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*etcdtest.Member){
+		"slow disk":              func(m *etcdtest.Member) { m.SlowDisk(30 * time.Second) },
+		"cut off from its peers": (*etcdtest.Member).Part,
+		"vanishes":               (*etcdtest.Member).Vanish,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			etcd := etcdtest.StartCluster(t, 3)
+			peer := startSidecar(t, "peer", endpoints(etcd))
+			victim := watchedMember(t, etcd, peer)
+			one := startSidecar(t, "one", endpoints(etcd))
+			one.register(t, "web", "web-1")
+			peer.register(t, "web", "web-2")
+			one.find(t, "web", "web-1", "web-2")
+			peer.find(t, "web", "web-1", "web-2")
+			leases := []string{one.lease(t), peer.lease(t)}
+			reads := []func(){one.steady(t, "web", "web-1", "web-2"), peer.steady(t, "web", "web-1", "web-2")}
+
+			harm(victim)
+			harmed := time.Now()
+			written := map[string]time.Time{}
+			write := func(id string) {
+				one.register(t, "db", id)
+				written[id] = time.Now()
+			}
+			write("db-1")
+			within(t, harmed, 8*time.Second, "what is written is seen", func() error { return peer.answers(t.Context(), "db", "db-1") })
+			history := peer.record(t, "db")
+			for n := 2; time.Since(harmed) < ttl+4*time.Second; n++ { // a lease that was not kept has ended by then
+				write(fmt.Sprintf("db-%d", n))
+				pause(200 * time.Millisecond)
+			}
+			within(t, time.Now(), time.Second, "the watch has moved to another member", func() error {
+				return peer.answers(t.Context(), "db", slices.Sorted(maps.Keys(written))...)
+			})
+			history.stop()
+			history.upToDate(t, written)
+			for _, stop := range reads {
+				stop()
+			}
+			if now := []string{one.lease(t), peer.lease(t)}; now[0] != leases[0] || now[1] != leases[1] {
+				t.Errorf("the leases were %v and are %v", leases, now)
+			}
+		})
+	}
+}
+
+// watchedMember waits until the only agent watches, and returns the member over which it
+// does.
+func watchedMember(t *testing.T, etcd *etcdtest.Cluster, s *sidecar) *etcdtest.Member {
+	t.Helper()
+	var watched *etcdtest.Member
+	within(t, time.Now(), patience, "the agent watches", func() error {
+		for _, m := range etcd.Members {
+			resp, err := http.Get("http://" + m.Endpoint() + "/metrics")
+			if err != nil {
+				return err
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(string(text), "etcd_debugging_mvcc_watcher_total 0\n") {
+				watched = m
+				return nil
+			}
+		}
+		return errors.New("no member is watched")
+	})
+	return watched
+}
+
+// TestFaultOnlyMember loses every packet of the only member for less than the TTL: no
+// lease is lost, and nobody lists everything again and again.
+func TestFaultOnlyMember(t *testing.T) {
+	t.Parallel()
+	const ttl, off = 20 * time.Second, 8 * time.Second
+	p := startParted(t, "session: {ttl: "+ttl.String()+"}")
+	lease, before := p.one.lease(t), p.one.resyncs(t)
+	read := p.one.steady(t, "web", "web-1", "web-2")
+	p.host.cut(t)
+	pause(off)
+	p.host.heal(t)
+	healed := time.Now()
+	p.peer.register(t, "db", "db-1")
+	within(t, healed, 5*time.Second, "the view is current", func() error { return p.one.answers(t.Context(), "db", "db-1") })
+	read()
+	if now := p.one.lease(t); now != lease {
+		t.Errorf("the lease was %s and is %s", lease, now)
+	}
+	if now := p.one.resyncs(t); now > before+2 {
+		t.Errorf("%d comparisons with etcd after the cut, want 2 at most", now-before)
+	}
+}
