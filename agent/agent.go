@@ -62,6 +62,7 @@ type Agent struct {
 	limits    limits
 	registrar *registrar
 	holder    *claim.Holder
+	claims    *claim.Claims
 	api       *httpapi.API
 	dns       *dns.Responder
 	envoy     *envoy.Server
@@ -154,6 +155,7 @@ func (a *Agent) build() error {
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
 	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
 	a.limits = limits{limit.New(a.client, keys, limit.Options{Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
+	a.claims = claim.NewClaims(a.holder, a.catalog)
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
@@ -172,6 +174,7 @@ func (a *Agent) build() error {
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
 		DNS: a.dns, Envoy: a.envoy, KV: keyValues{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.holder, c.Etcd.Endpoints},
+		Claims: claims{a.claims, c.Zone, c.Etcd.Endpoints},
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err

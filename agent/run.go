@@ -30,6 +30,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.holder.Run(running) })
 	group.Go(func() error { return a.limits.Run(running) })
 	group.Go(func() error { return a.kv.Run(running) })
+	group.Go(func() error { return a.claims.Run(running) })
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)
@@ -97,14 +98,14 @@ func (a *Agent) stop(ctx context.Context) (letGo bool) {
 	return letGo
 }
 
-// letGo ends the locks that are held through this agent.
+// letGo ends the locks and claims that are held through this agent.
 func (a *Agent) letGo(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, letGoTime)
 	defer cancel()
 	if a.holder.Close(ctx) {
 		return true
 	}
-	a.log.Warn("holders of locks have not let go of them, or etcd does not answer; the locks end with the agent's lease")
+	a.log.Warn("holders of locks and claims have not let go of them, or etcd does not answer; they end with the agent's lease")
 	return false
 }
 

@@ -57,7 +57,7 @@ and this command line.
 'disc dev --demo' runs everything on this machine, for a try.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed out,
-5 conflict; 'run' and 'lock' end with their command's.`,
+5 conflict; 'run', 'lock' and 'claim' end with their command's.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
@@ -71,7 +71,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 		&cobra.Group{ID: "ask", Title: "Ask this host's agent:"},
 		&cobra.Group{ID: "program", Title: "The program:"},
 	)
-	add(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand())
+	add(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand(), a.claimCommand())
 	add(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand())
 	add(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.limitCommand(), a.statusCommand())
 	add(root, "program", a.configCommand(), a.versionCommand())

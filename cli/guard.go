@@ -121,3 +121,28 @@ func (g *guard) whyEnded(ctx context.Context, ended error) error {
 	}
 	return discovery.Errorf(discovery.ErrLost, "lost with the connection: %v", ended)
 }
+
+// bound asks for what is bound to an open request, until ctx ends. What is held does not
+// end with ctx: the command has to be stopped first.
+func bound[T interface{ Close() }](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	holding, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
+	held, err := ask(holding)
+	switch {
+	case err != nil:
+		cancel(nil)
+	case !stop():
+		held.Close()
+		err = ctx.Err()
+	}
+	return held, err
+}
+
+// release gives back what was held, after the command has ended.
+func (a *app) release(ctx context.Context, what string, release func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	if err := release(ctx); err != nil {
+		a.note("%s is not released: %v; it ends with the connection to the agent, or with the agent's session", what, err)
+	}
+}

@@ -99,7 +99,7 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 		return err
 	}
 	defer held.Close()
-	defer a.unlock(ctx, client, held)
+	defer a.release(ctx, "lock "+strconv.Quote(name), func(ctx context.Context) error { return client.Unlock(ctx, name, held.ID) })
 	env := append(os.Environ(), "DISC_LOCK="+name, "DISC_FENCE="+strconv.FormatInt(held.Fence, 10))
 	g := guard{
 		watch: held.Wait, killTimeout: o.killTimeout, interactive: isTerminal(a.io.In),
@@ -109,9 +109,7 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 		},
 	}
 	status, err := g.run(ctx, child.Command{Args: command, Env: env, Grace: o.killTimeout})
-	if failed := (*child.StartError)(nil); err != nil && !errors.As(err, &failed) {
-		return fmt.Errorf("lock %q: %w", name, err)
-	} else if err != nil {
+	if err != nil {
 		return err
 	}
 	return exit(status.Code)
@@ -129,7 +127,9 @@ func (a *app) waitForLock(ctx context.Context, client *api.Client, name string, 
 			wait = max(o.wait-time.Since(begun), time.Millisecond)
 		}
 		asked := time.Now()
-		held, err := holdLock(ctx, client, name, api.LockOptions{Wait: wait, Shared: o.shared})
+		held, err := bound(ctx, func(ctx context.Context) (*api.HeldLock, error) {
+			return client.HoldLock(ctx, name, api.LockOptions{Wait: wait, Shared: o.shared})
+		})
 		waited := errors.Is(err, discovery.ErrConflict) && time.Since(asked) >= wait
 		away := errors.Is(err, discovery.ErrUnavailable)
 		switch {
@@ -144,30 +144,5 @@ func (a *app) waitForLock(ctx context.Context, client *api.Client, name string, 
 		if err := retry.Wait(ctx); err != nil {
 			return nil, err
 		}
-	}
-}
-
-// holdLock asks for the lock until ctx ends. What is held does not end with ctx: the
-// command has to be stopped first.
-func holdLock(ctx context.Context, client *api.Client, name string, o api.LockOptions) (*api.HeldLock, error) {
-	holding, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	waiting := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
-	held, err := client.HoldLock(holding, name, o)
-	if !waiting() && err == nil {
-		held.Close()
-		return nil, ctx.Err()
-	}
-	if err != nil {
-		cancel(nil)
-	}
-	return held, err
-}
-
-// unlock gives the lock back, after the command has ended.
-func (a *app) unlock(ctx context.Context, client *api.Client, held *api.HeldLock) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
-	defer cancel()
-	if err := client.Unlock(ctx, held.Name, held.ID); err != nil {
-		a.note("lock %q is not released: %v; the agent releases it now that the connection ends, or its session does", held.Name, err)
 	}
 }

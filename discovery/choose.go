@@ -69,6 +69,12 @@ func (l *lookup) selects(e *Entry) string {
 	return l.query.Selector.Match(e)
 }
 
+// Healthy reports whether a plain lookup may answer with an entry.
+func (e *Entry) Healthy() bool { return e.unfit(StatusHealthy) == "" }
+
+// Endpoint shows an entry as an answer.
+func (e *Entry) Endpoint() Endpoint { return e.endpoint("") }
+
 // unfit returns why a status filter leaves an entry out, or nothing.
 func (e *Entry) unfit(filter StatusFilter) string {
 	switch {

@@ -1,6 +1,9 @@
 package discovery
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // root is where disc keeps everything in etcd, with the version of the layout.
 const root = "/disc/v1/"
@@ -62,6 +65,27 @@ func (k Keys) Limit(name string) string { return k.Limits() + name }
 
 // Ledger is the key of a limit's ledger: what of it was ever sold.
 func (k Keys) Ledger(name string) string { return k.prefix + "ledger/" + name }
+
+// Claims is the prefix of the claims on all services.
+func (k Keys) Claims() string { return k.prefix + "claims/" }
+
+// ClaimsOf is the prefix of the claims on one service.
+func (k Keys) ClaimsOf(service string) string { return k.Claims() + FoldName(service) + "/" }
+
+// Claim is the key of the claim on one slot of an instance.
+func (k Keys) Claim(service, id string, slot int) string {
+	return k.ClaimsOf(service) + id + "/" + strconv.Itoa(slot)
+}
+
+// Claimed takes the key of a claim apart. ok is false for keys that are none.
+func (k Keys) Claimed(key string) (service, id string, ok bool) {
+	rest, ok := strings.CutPrefix(key, k.Claims())
+	part := strings.Split(rest, "/")
+	if !ok || len(part) != 3 {
+		return "", "", false
+	}
+	return part[0], part[1], true
+}
 
 // CatalogRange returns the half-open range [from, to) that holds all nodes and
 // services and nothing else: no other part of the layout sorts between them, so

@@ -51,6 +51,21 @@ func (s *Service) Record(id string) (*Record, bool) {
 	return nil, false
 }
 
+// Incarnation returns etcd's create revision of the record that an instance is shown
+// by. It stays when the record is written over, as a restarted agent does, and is
+// another when the instance was gone in between. 0: etcd has no such record, or it says
+// goodbye.
+func (s *Service) Incarnation(id string) int64 {
+	at := s.slot(id)
+	switch {
+	case at == nil || at.entry == nil || at.entry.Suspect:
+		return 0
+	case at.entry.Source == SourceStatic:
+		return at.static.Created
+	}
+	return at.agent.Created
+}
+
 // Empty reports whether nothing of the service is left in etcd or kept. Such a service is
 // remembered for a while, so that a lookup can tell it from one that never was.
 func (s *Service) Empty() bool { return len(s.slots) == 0 }

@@ -190,7 +190,7 @@ func (c *console) command(ctx context.Context, line string) *exec.Cmd {
 
 var (
 	number = regexp.MustCompile(`\d+(\.\d+)?`)
-	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // an id of a lock
+	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // an id of a lock or a claim
 )
 
 // shape is a text without its numbers, random ids and blanks, line by line, in order.

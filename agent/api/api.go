@@ -34,7 +34,7 @@ const (
 	HeaderIndex    = "Disc-Index"    // to be handed back as ?index=
 	HeaderAge      = "Disc-Age"      // seconds, with decimals
 	HeaderStale    = "Disc-Stale"    // "true", or absent
-	HeaderFence    = "Disc-Fence"    // of a lock
+	HeaderFence    = "Disc-Fence"    // of a lock or a claim
 	HeaderWarning  = "Disc-Warning"  // what is done, and not as its caller may believe
 )
 

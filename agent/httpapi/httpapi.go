@@ -42,6 +42,7 @@ type Options struct {
 	Envoy  Envoy  // answers Envoy; nil: nothing does
 	KV     KV     // shared state; nil: there is none
 	Locks  Locks  // takes locks; nil: nothing does
+	Claims Claims // claims instances; nil: nothing does
 	Limits Limits // keeps rate limits; nil: nothing does
 
 	Registerer prometheus.Registerer // gets the API's own metrics
@@ -136,7 +137,7 @@ func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
-		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
+		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

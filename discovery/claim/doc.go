@@ -1,5 +1,5 @@
-// Package claim holds locks in etcd on behalf of an agent's callers: for as long as a
-// caller wants, and never longer than the agent's session lasts.
+// Package claim holds locks, and slots of instances, in etcd on behalf of an agent's
+// callers: for as long as a caller wants, and never longer than the agent's session lasts.
 //
 //	holder := claim.New(client, keys, session, claim.Options{Node: "host-1"})
 //	go holder.Run(ctx)
@@ -7,6 +7,11 @@
 //	fence := grant.Fence()          // to be checked by what the lock guards
 //	err = holder.Renew(grant.ID())  // within the TTL
 //	err = holder.Release(ctx, grant.ID())
+//
+// A claim is a slot of an instance. Which slots are free is known from a watch, so that
+// many who claim at once seldom meet: each picks its instance at random, the freer of two,
+// and tries up to eight of them in one transaction, which also holds that the instance is
+// the same as was seen. One that was gone in between is another, even under the same id.
 //
 // # How long a grant can be relied on
 //

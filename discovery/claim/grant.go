@@ -15,8 +15,11 @@ import (
 // Kind is what was granted.
 type Kind string
 
-// KindLock is a lock, or a share of one.
-const KindLock Kind = "lock"
+// The kinds of grants.
+const (
+	KindLock  Kind = "lock"  // a lock, or a share of one
+	KindClaim Kind = "claim" // a slot of an instance
+)
 
 // phase is how far a grant is.
 type phase int
@@ -38,6 +41,7 @@ type Grant struct {
 	lease  clientv3.LeaseID
 	ttl    time.Duration // 0: until it is released
 	shared int           // of a lock: how many may hold it at once
+	claim  *claimed      // of a claim
 
 	lost chan struct{}
 
@@ -60,7 +64,7 @@ func newID(id clientv3.LeaseID) string {
 // ID names the grant to its holder.
 func (g *Grant) ID() string { return g.id }
 
-// Name is what is held: the name of a lock.
+// Name is what is held: the name of a lock, or of the service of a claim.
 func (g *Grant) Name() string { return g.name }
 
 // Fence is the revision at which etcd took the grant's key: higher than that of whoever
@@ -130,6 +134,8 @@ func (g *Grant) verdict(current lease.Lease, now time.Duration) error {
 		return g.lostBecause("it was not renewed within its TTL of %v", g.ttl)
 	case Remaining(current) <= 0:
 		return g.lostBecause("etcd has not confirmed the agent's session in time")
+	case g.claim != nil && g.claim.gone():
+		return g.lostBecause("instance %q is gone", g.claim.entry.ID)
 	}
 	return nil
 }

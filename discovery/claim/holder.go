@@ -118,7 +118,8 @@ func (h *Holder) grant(g *Grant) error {
 	return nil
 }
 
-// Renew begins the TTL of a grant anew. ErrNotFound: this agent knows of no such grant;
+// Renew begins the TTL of a grant anew. The ids of claims are enough without a name.
+// ErrNotFound: this agent knows of no such grant;
 // ErrLost: it has ended, and this says why.
 func (h *Holder) Renew(kind Kind, name, id string) (*Grant, error) {
 	h.expire() // what is over is over, whether or not that was noticed
@@ -127,7 +128,7 @@ func (h *Holder) Renew(kind Kind, name, id string) (*Grant, error) {
 	g, ok := h.find(kind, name, id)
 	switch {
 	case !ok:
-		return nil, discovery.Errorf(discovery.ErrNotFound, "%s %q is not held under the id %q: it was released, or the agent was restarted; ask for another", kind, name, id)
+		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, or the agent was restarted; ask for another", kind, id)
 	case g.err != nil:
 		return nil, g.err
 	}
@@ -139,7 +140,7 @@ func (h *Holder) Renew(kind Kind, name, id string) (*Grant, error) {
 // find returns what a caller got, and may have lost since. h.mu is held.
 func (h *Holder) find(kind Kind, name, id string) (*Grant, bool) {
 	g, ok := h.grants[id]
-	return g, ok && g.kind == kind && g.name == name && g.phase != asking
+	return g, ok && g.kind == kind && (g.name == name || kind == KindClaim) && g.phase != asking
 }
 
 // Release gives a grant back, whether it is held, lost or not known any more. done

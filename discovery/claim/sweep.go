@@ -141,7 +141,9 @@ func (h *Holder) sweep(ctx context.Context) error {
 }
 
 // ours reports whether a key is of this package.
-func (h *Holder) ours(key string) bool { return strings.HasPrefix(key, h.keys.Locks()) }
+func (h *Holder) ours(key string) bool {
+	return strings.HasPrefix(key, h.keys.Locks()) || strings.HasPrefix(key, h.keys.Claims())
+}
 
 // heldKeys are the keys that callers hold.
 func (h *Holder) heldKeys() map[string]bool {

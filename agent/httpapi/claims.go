@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// Claims claims slots of instances on behalf of callers.
+type Claims interface {
+	// Claim takes a free slot of a healthy instance. With a TTL of 0 it is held until it
+	// is released. lost is closed when it is lost. ErrNotFound: there is no such
+	// service; ErrUnavailable: nothing is free.
+	Claim(ctx context.Context, service string, o api.ClaimOptions) (c api.Claim, lost <-chan struct{}, err error)
+
+	// RenewClaim begins a claim's TTL anew. ErrLost: it is lost; ErrNotFound: there is
+	// none.
+	RenewClaim(claim string) (api.Claim, error)
+
+	// ReleaseClaim releases a claim, whether or not there is one. done tells that etcd
+	// has let it go; else it will.
+	ReleaseClaim(ctx context.Context, claim string) (done bool)
+}
+
+// The name is that of a service, to claim from, or a claim's id.
+const claimRoute = "/v1/claims/{name}"
+
+func (a *API) claimRoutes() []route {
+	return []route{
+		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, write: true, handle: a.claim},
+		{method: "PUT", path: claimRoute, write: true, handle: a.renewClaim},
+		{method: "DELETE", path: claimRoute, write: true, handle: a.releaseClaim},
+	}
+}
+
+var errNoClaims = discovery.Errorf(discovery.ErrNotFound, "this agent claims nothing")
+
+func (a *API) claim(w http.ResponseWriter, r request) error {
+	if a.options.Claims == nil {
+		return errNoClaims
+	}
+	o, hold, err := claimOptions(w, r)
+	if err != nil {
+		return err
+	}
+	if o.Wait > 0 {
+		defer a.metrics.streaming("wait")()
+	}
+	c, lost, err := a.options.Claims.Claim(r.Context(), r.PathValue("name"), o)
+	if err != nil {
+		return err
+	}
+	if err := a.replyClaim(w, http.StatusCreated, c); err != nil || !hold {
+		return err
+	}
+	defer func() {
+		if r.Context().Err() != nil { // else the caller still has to let go of it
+			a.options.Claims.ReleaseClaim(context.WithoutCancel(r.Context()), c.Claim)
+		}
+	}()
+	return a.holdOpen(w, r, lost)
+}
+
+func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {
+	if hold, err = r.query.flag("hold"); err != nil {
+		return o, false, err
+	}
+	if o.Wait, err = r.query.duration("wait", 0, 0, api.MaxWait); err != nil {
+		return o, false, err
+	}
+	switch prefer := r.query.Get("prefer"); {
+	case prefer == "zone":
+		o.PreferZone = true
+	case r.query.Has("prefer"):
+		return o, false, invalid("prefer %q is unknown; use zone", prefer)
+	}
+	o.TTL, err = claimTTL(w, r, hold)
+	return o, hold, err
+}
+
+// claimTTL reads the body, which may be left out.
+func claimTTL(w http.ResponseWriter, r request, hold bool) (time.Duration, error) {
+	b, err := readBody(w, r)
+	if err != nil {
+		return 0, err
+	}
+	var asked api.ClaimRequest
+	if len(b) > 0 {
+		if err := decodeStrict(b, &asked); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case hold && asked.TTL != nil:
+		return 0, invalid("a claim has a ttl or is held by the open request; give one of ttl and hold")
+	case hold:
+		return 0, nil
+	case asked.TTL == nil:
+		return api.DefaultTTL, nil
+	}
+	ttl := time.Duration(*asked.TTL)
+	if ttl < api.MinTTL || ttl > api.MaxTTL {
+		return 0, invalid("ttl %v is out of range; give a duration from %v to %v, such as 30s", ttl, api.MinTTL, api.MaxTTL)
+	}
+	return ttl, nil
+}
+
+func (a *API) renewClaim(w http.ResponseWriter, r request) error {
+	if a.options.Claims == nil {
+		return errNoClaims
+	}
+	c, err := a.options.Claims.RenewClaim(r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return a.replyClaim(w, http.StatusOK, c)
+}
+
+func (a *API) releaseClaim(w http.ResponseWriter, r request) error {
+	if a.options.Claims == nil {
+		return errNoClaims
+	}
+	return a.replyReleased(w, a.options.Claims.ReleaseClaim(r.Context(), r.PathValue("name")))
+}
+
+func (a *API) replyClaim(w http.ResponseWriter, status int, c api.Claim) error {
+	w.Header().Set(api.HeaderFence, strconv.FormatInt(c.Fence, 10))
+	return a.replyValue(w, status, c)
+}

@@ -1,0 +1,322 @@
+package claim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// unused is after how long without a claim the slots of a service are not watched
+	// any more.
+	unused = 10 * time.Minute
+	// claimTime bounds a claim that does not wait for a slot.
+	claimTime = 10 * time.Second
+	// spread is within which time agents whose callers wait ask for a slot that has
+	// become free.
+	spread = 10 * time.Millisecond
+)
+
+// View is the catalog, as far as claims look at it.
+type View interface {
+	// View returns the newest snapshot, or an ErrUnavailable that says why there is none.
+	View() (discovery.View, error)
+	// Changed returns a channel that is closed at the next change of a service.
+	Changed(service string) <-chan struct{}
+}
+
+// Claims claim slots of instances. What is claimed is held by a [Holder].
+type Claims struct {
+	*Holder
+	view     View
+	slots    *slots
+	follower *follow.Follower
+	begin    func() // the following
+
+	begun     chan struct{}        // closed when a claim was asked for
+	enlisting sync.Mutex           // one service at a time begins or ends to be followed
+	used      map[string]time.Time // services that are followed, by folded name, and when they were last claimed from; guarded by slots.mu
+}
+
+// NewClaims returns claims that are held by h, on the instances of view.
+func NewClaims(h *Holder, view View) *Claims {
+	s := &slots{keys: h.keys, services: map[string]*taken{}}
+	c := &Claims{
+		Holder: h, view: view, slots: s, begun: make(chan struct{}),
+		used:     map[string]time.Time{},
+		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), Logger: h.log}),
+	}
+	c.begin = sync.OnceFunc(func() { close(c.begun) })
+	return c
+}
+
+// ClaimOptions say how a slot is asked for.
+type ClaimOptions struct {
+	Wait       time.Duration // how long to wait for one that is free; 0: do not
+	TTL        time.Duration // how long it lasts without being renewed; 0: until it is released
+	PreferZone string        // instances of this zone first
+}
+
+// claimed is the instance of a claim.
+type claimed struct {
+	view    View
+	entry   *discovery.Entry
+	created int64 // its incarnation
+	slot    int
+}
+
+// gone reports whether the instance is not there any more, or is another one.
+func (c *claimed) gone() bool {
+	view, err := c.view.View()
+	if err != nil {
+		return false // nothing is known
+	}
+	s, ok := view.Snapshot.Service(c.entry.Service)
+	return ok && s.Incarnation(c.entry.ID) != c.created
+}
+
+// Endpoint returns the instance of a claim, as it was when it was claimed.
+func (g *Grant) Endpoint() discovery.Endpoint { return g.claim.entry.Endpoint() }
+
+// Slot returns which slot of the instance is claimed, from 0.
+func (g *Grant) Slot() int { return g.claim.slot }
+
+// claimRecord is the value of a claim's key, for operators.
+type claimRecord struct {
+	mark
+	Node  string    `json:"node,omitempty"` // the claimant's
+	Asked time.Time `json:"asked"`
+}
+
+// errFull: no instance has a free slot.
+var errFull = errors.New("no instance that is healthy has a free slot")
+
+// Run follows the slots of the services that are claimed from, until ctx ends. It returns
+// nil then.
+func (c *Claims) Run(ctx context.Context) error {
+	select {
+	case <-c.begun:
+	case <-ctx.Done():
+		return nil
+	}
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return c.follower.Run(ctx) })
+	running.Go(func() error {
+		for look := time.NewTicker(time.Minute); ; {
+			select {
+			case <-look.C:
+				c.leave(ctx)
+			case <-ctx.Done():
+				look.Stop()
+				return nil
+			}
+		}
+	})
+	return running.Wait()
+}
+
+// leave ends the following of services that nobody has claimed from for a while.
+func (c *Claims) leave(ctx context.Context) {
+	c.enlisting.Lock()
+	defer c.enlisting.Unlock()
+	for _, service := range c.disused(time.Now().Add(-unused)) {
+		err := c.follower.Drop(ctx, follow.Prefix(c.keys.ClaimsOf(service)), func() { c.slots.forget(service) })
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn("cannot end the watch of a service's claims; trying again", "service", service, "error", err)
+		}
+	}
+}
+
+// disused returns the services that were last claimed from before a time and that nobody
+// waits for, and takes them off the list.
+func (c *Claims) disused(before time.Time) []string {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	var services []string
+	for service, last := range c.used {
+		if last.Before(before) && len(c.slots.of(service).queue) == 0 {
+			services = append(services, service)
+			delete(c.used, service)
+		}
+	}
+	return services
+}
+
+// enlist has the slots of a service followed.
+func (c *Claims) enlist(ctx context.Context, service string) error {
+	c.begin()
+	if c.use(service, false) {
+		return nil
+	}
+	c.enlisting.Lock()
+	defer c.enlisting.Unlock()
+	if c.use(service, false) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
+	if _, err := c.follower.Follow(ctx, follow.Prefix(c.keys.ClaimsOf(service)), true); err != nil {
+		return fmt.Errorf("claim %s: read its claims: %w", service, err)
+	}
+	c.use(service, true)
+	return nil
+}
+
+// use notes that a service is claimed from, and reports whether its slots are followed.
+func (c *Claims) use(service string, followed bool) bool {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	name := discovery.FoldName(service)
+	if _, ok := c.used[name]; ok || followed {
+		c.used[name] = time.Now()
+		return true
+	}
+	return false
+}
+
+// Claim takes a free slot of a healthy instance of a service. The errors are ErrInvalid,
+// ErrNotFound (there is no such service), ErrUnavailable (nothing is free, or the agent
+// has no view or no session), that of ctx, or what etcd says.
+func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
+	if o.Wait < 0 || o.TTL < 0 {
+		return nil, discovery.Errorf(discovery.ErrInvalid, "a claim's wait and ttl are at least 0")
+	}
+	if _, err := c.service(service); err != nil {
+		return nil, err
+	}
+	if err := c.enlist(ctx, service); err != nil {
+		return nil, err
+	}
+	until := time.Now().Add(o.Wait)
+	g, err := c.try(ctx, service, o)
+	if o.Wait > 0 && errors.Is(err, errFull) {
+		waiting, cancel := context.WithDeadline(ctx, until)
+		defer cancel()
+		g, err = c.await(waiting, service, o)
+	}
+	if errors.Is(err, errFull) && ctx.Err() == nil {
+		err = discovery.Errorf(discovery.ErrUnavailable, "claim %s: %v; try again, or wait for longer", service, errFull)
+	}
+	return g, err
+}
+
+func (c *Claims) service(name string) (*discovery.Service, error) {
+	if err := discovery.ValidateService(name); err != nil {
+		return nil, err
+	}
+	view, err := c.view.View()
+	if err != nil {
+		return nil, err
+	}
+	s, ok := view.Snapshot.Service(name)
+	if !ok {
+		return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known; see 'disc list'", name)
+	}
+	return s, nil
+}
+
+// try takes a slot, or returns errFull when none is free.
+func (c *Claims) try(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
+	g, err := c.enter(&Grant{kind: KindClaim, name: service, ttl: o.TTL})
+	if err != nil {
+		return nil, err
+	}
+	won, fence, err := c.take(ctx, g, service, o.PreferZone)
+	if err != nil {
+		c.mu.Lock()
+		c.forget(g)
+		c.mu.Unlock()
+		signal(c.clean)
+		return nil, err
+	}
+	c.mu.Lock()
+	g.key, g.fence = won.key, fence
+	g.claim = &claimed{c.view, won.Entry, won.created, won.slot}
+	c.mu.Unlock()
+	if err := c.grant(g); err != nil {
+		c.mu.Lock()
+		c.forget(g)
+		c.mu.Unlock()
+		c.remove(ctx, g)
+		return nil, err
+	}
+	return g, nil
+}
+
+// take tries candidates until it has a slot or none is free. It begins with what is
+// known of the slots; what is taken after an attempt is known from that.
+func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won *candidate, fence int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
+	value, err := json.Marshal(claimRecord{mark{g.id}, c.node, time.Now().UTC()})
+	if err != nil {
+		return nil, 0, fmt.Errorf("claim %s: %w", service, err)
+	}
+	var read *taken
+	for round := 0; ; round++ {
+		s, err := c.service(service)
+		if err != nil {
+			return nil, 0, err
+		}
+		chosen := c.reserve(s, read, zone)
+		if len(chosen) == 0 && read != nil {
+			return nil, 0, errFull
+		}
+		r, err := c.transact(ctx, KindClaim, func(t clientv3.Txn) clientv3.Txn {
+			return c.attempt(t, chosen, string(value), g.lease, c.keys.ClaimsOf(service))
+		})
+		if err != nil {
+			c.settle(service, chosen, nil, 0)
+			return nil, 0, fmt.Errorf("claim %s: %w", service, err)
+		}
+		won, read = c.outcome(r, chosen)
+		c.settle(service, chosen, won, r.Header.Revision)
+		if won != nil {
+			return won, r.Header.Revision, nil
+		}
+		select {
+		case <-time.After(rand.N(time.Millisecond << min(round, 6))):
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+	}
+}
+
+// reserve chooses candidates, and notes that the first is being asked for. read is what
+// is taken, if that was read; else what the watch says counts.
+func (c *Claims) reserve(s *discovery.Service, read *taken, zone string) []candidate {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	t := c.slots.of(s.Name)
+	known := t
+	if read != nil {
+		read.reserved = t.reserved
+		known = read
+	}
+	chosen := c.choose(c.candidates(s, known), known, zone)
+	if len(chosen) > 0 && wanted(chosen[0], t) == 0 {
+		t.reserved[chosen[0].key] = 0
+		chosen[0].reserved = true
+	}
+	return chosen
+}
+
+// settle ends the reservation of the first candidate, and notes which has been won.
+func (c *Claims) settle(service string, chosen []candidate, won *candidate, revision int64) {
+	if len(chosen) > 0 && chosen[0].reserved && won != &chosen[0] {
+		c.slots.settle(service, chosen[0].key, 0)
+	}
+	if won != nil {
+		c.slots.settle(service, won.key, revision)
+	}
+}

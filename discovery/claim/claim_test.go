@@ -1,0 +1,301 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
+	"disc/discovery/devetcd/etcdtest"
+
+	dto "github.com/prometheus/client_model/go"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+)
+
+// claimant is an agent that claims.
+type claimant struct {
+	*Claims
+	catalog *catalog.Catalog
+	agent   *agent
+	t       *testing.T
+}
+
+func startClaimant(t *testing.T, node string, endpoints ...string) *claimant {
+	t.Helper()
+	a := start(t, node, endpoints...)
+	view := catalog.New(a.client, keys, catalog.Options{MakeEpoch: true})
+	c := &claimant{NewClaims(a.Holder, view), view, a, t}
+	ctx, cancel := context.WithCancel(context.Background())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return view.Run(ctx) })
+	group.Go(func() error { return c.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// sees waits until the agent's catalog has so many instances of a service.
+func (c *claimant) sees(service string, n int) {
+	c.t.Helper()
+	until(c.t, "the catalog", func() bool {
+		view, err := c.catalog.View()
+		if err != nil {
+			return false
+		}
+		s, ok := view.Snapshot.Service(service)
+		return ok && s.Healthy() == n
+	})
+}
+
+func (c *claimant) claim(service string, o ClaimOptions) *Grant {
+	c.t.Helper()
+	g, err := c.Claim(patient(c.t), service, o)
+	if err != nil {
+		c.t.Fatalf("claim %s: %v", service, err)
+	}
+	return g
+}
+
+func (c *claimant) full(service string, o ClaimOptions) {
+	c.t.Helper()
+	g, err := c.Claim(patient(c.t), service, o)
+	if !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "free slot") {
+		c.t.Fatalf("claim %s: got %v, %v", service, g, err)
+	}
+}
+
+// register writes the record of an instance.
+func register(t *testing.T, c *clientv3.Client, id string, slots int, edit ...func(*discovery.Instance)) {
+	t.Helper()
+	i := discovery.Instance{Service: "gpu", ID: id, Address: "10.0.0.1", Port: 80, Weight: 1, Slots: slots, Status: discovery.Passing}
+	for _, f := range edit {
+		f(&i)
+	}
+	if _, err := c.Put(patient(t), keys.Instance(i.Service, i.ID), string(i.Encode())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
+	register(t, a.client, "gpu-1", 2)
+	register(t, a.client, "gpu-2", 1)
+	register(t, a.client, "sick", 9, func(i *discovery.Instance) { i.Status = discovery.Critical })
+	a.sees("gpu", 2)
+	b.sees("gpu", 2)
+	taken := map[string]int64{}
+	var grants []*Grant
+	for _, c := range []*claimant{a, b, a} {
+		g := c.claim("GPU", ClaimOptions{TTL: time.Minute})
+		slot := fmt.Sprintf("%s/%d", g.Endpoint().ID, g.Slot())
+		if taken[slot] != 0 || g.Fence() == 0 || g.ValidFor() <= 0 {
+			t.Errorf("claimed %s, fence %d, valid for %v", slot, g.Fence(), g.ValidFor())
+		}
+		taken[slot] = g.Fence()
+		grants = append(grants, g)
+	}
+	if taken["gpu-1/0"] == 0 || taken["gpu-1/1"] == 0 || taken["gpu-2/0"] == 0 {
+		t.Errorf("taken are %v", taken)
+	}
+	a.full("gpu", ClaimOptions{})
+	b.full("gpu", ClaimOptions{Wait: 20 * time.Millisecond})
+	if _, err := a.Claim(patient(t), "nosuch", ClaimOptions{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := b.Renew(KindClaim, "", grants[1].ID()); err != nil {
+		t.Error(err)
+	}
+	waiting(t, a.client, keys.Claims(), 3)
+	b.agent.release(grants[1])
+	b.agent.release(grants[1])
+	if again := a.claim("gpu", ClaimOptions{}); again.Fence() <= grants[1].Fence() || again.Endpoint().ID != grants[1].Endpoint().ID {
+		t.Errorf("claimed %s with fence %d after %d", again.Endpoint().ID, again.Fence(), grants[1].Fence())
+	}
+}
+
+func TestClaimPrefers(t *testing.T) {
+	t.Parallel()
+	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
+	zone := func(z string, weight int) func(*discovery.Instance) {
+		return func(i *discovery.Instance) { i.Zone, i.Weight = z, weight }
+	}
+	register(t, a.client, "here", 2, zone("here", 1))
+	register(t, a.client, "there", 2, zone("there", 1))
+	register(t, a.client, "last", 2, zone("here", 0))
+	a.sees("gpu", 3)
+	for n, want := range []string{"here", "here", "there", "there", "last", "last"} {
+		if g := a.claim("gpu", ClaimOptions{PreferZone: "here"}); g.Endpoint().ID != want {
+			t.Errorf("claim %d is of %s, want %s", n, g.Endpoint().ID, want)
+		}
+	}
+}
+
+// Who waits gets what is released, or what is registered.
+func TestClaimWaits(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
+	register(t, a.client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	b.sees("gpu", 1)
+	held := a.claim("gpu", ClaimOptions{})
+	got := make(chan *Grant)
+	for range 3 {
+		go func() {
+			g, err := b.Claim(patient(t), "gpu", ClaimOptions{Wait: time.Minute})
+			if err != nil {
+				t.Error(err)
+			}
+			got <- g
+		}()
+	}
+	until(t, "three wait", func() bool {
+		b.slots.mu.Lock()
+		defer b.slots.mu.Unlock()
+		return len(b.slots.of("gpu").queue) == 3
+	})
+	a.agent.release(held)
+	second := <-got
+	b.agent.release(second)
+	third := <-got
+	register(t, a.client, "gpu-2", 1)
+	fourth := <-got
+	if !(held.Fence() < second.Fence() && second.Fence() < third.Fence() && third.Fence() < fourth.Fence()) || fourth.Endpoint().ID != "gpu-2" {
+		t.Errorf("fences %d, %d, %d, %d of %s", held.Fence(), second.Fence(), third.Fence(), fourth.Fence(), fourth.Endpoint().ID)
+	}
+}
+
+// A claim ends when its instance is not the same any more, and stays when the record is
+// only written over.
+func TestClaimedInstanceGone(t *testing.T) {
+	t.Parallel()
+	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
+	register(t, a.client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	g := a.claim("gpu", ClaimOptions{})
+	register(t, a.client, "gpu-1", 2, func(i *discovery.Instance) { i.Run = "restarted" })
+	other := a.claim("gpu", ClaimOptions{Wait: time.Minute}) // the second slot is known
+	if _, err := a.Renew(KindClaim, "", g.ID()); err != nil {
+		t.Errorf("renewed: %v", err)
+	}
+	if _, err := a.client.Delete(patient(t), keys.Instance("gpu", "gpu-1")); err != nil {
+		t.Fatal(err)
+	}
+	register(t, a.client, "gpu-1", 2)
+	for _, g := range []*Grant{g, other} {
+		if err := lost(t, g); !strings.Contains(err.Error(), `instance "gpu-1" is gone`) {
+			t.Errorf("lost because %v", err)
+		}
+	}
+	if _, err := a.Renew(KindClaim, "", g.ID()); !errors.Is(err, discovery.ErrLost) {
+		t.Errorf("renewed: %v", err)
+	}
+	a.claim("gpu", ClaimOptions{Wait: time.Minute})
+	a.claim("gpu", ClaimOptions{Wait: time.Minute})
+}
+
+// A claim of which the answer was lost is nobody's.
+func TestClaimUnanswered(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, etcd.Endpoint())
+	a, b := startClaimant(t, "a", link.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
+	register(t, b.client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	b.sees("gpu", 1)
+	a.agent.release(a.claim("gpu", ClaimOptions{})) // its slots are followed
+	link.HoldAnswers()
+	ctx, hangUp := context.WithCancel(t.Context())
+	gaveUp := make(chan error, 1)
+	go func() {
+		_, err := a.Claim(ctx, "gpu", ClaimOptions{})
+		gaveUp <- err
+	}()
+	waiting(t, b.client, keys.Claims(), 1)
+	hangUp()
+	if err := <-gaveUp; err == nil {
+		t.Fatal("claimed without an answer")
+	}
+	link.Mend()
+	b.claim("gpu", ClaimOptions{Wait: time.Minute})
+}
+
+// What nobody claims from is not watched any more, and is again when it is.
+func TestClaimsLeave(t *testing.T) {
+	t.Parallel()
+	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
+	register(t, a.client, "gpu-1", 2)
+	a.sees("gpu", 1)
+	a.claim("gpu", ClaimOptions{})
+	a.slots.mu.Lock()
+	a.used["gpu"] = time.Now().Add(-unused - time.Second)
+	a.slots.mu.Unlock()
+	a.leave(patient(t))
+	if n := len(a.slots.services); n != 0 {
+		t.Errorf("%d services are known", n)
+	}
+	if g := a.claim("gpu", ClaimOptions{}); g.Fence() == 0 {
+		t.Error("no fence")
+	}
+	a.full("gpu", ClaimOptions{})
+}
+
+// A thousand claimants of a thousand slots, over four agents, get one each in few
+// transactions.
+func TestThousandClaimants(t *testing.T) {
+	t.Parallel()
+	const slots, bound = 1000, 4
+	etcd := etcdtest.Start(t)
+	var agents []*claimant
+	for n := range 4 {
+		agents = append(agents, startClaimant(t, fmt.Sprint(n), etcd.Endpoint()))
+	}
+	for n := range slots / 4 {
+		register(t, agents[0].client, fmt.Sprintf("gpu-%d", n), 4)
+	}
+	for _, a := range agents {
+		a.sees("gpu", slots/4)
+	}
+	var mu sync.Mutex
+	taken := map[string]bool{}
+	var claiming errgroup.Group
+	for n := range slots {
+		claiming.Go(func() error {
+			g, err := agents[n%4].Claim(patient(t), "gpu", ClaimOptions{Wait: time.Minute})
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			taken[fmt.Sprintf("%s/%d", g.Endpoint().ID, g.Slot())] = true
+			return nil
+		})
+	}
+	if err := claiming.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	transactions := 0.0
+	for _, a := range agents {
+		var m dto.Metric
+		if err := a.metrics.calls.WithLabelValues(string(KindClaim)).Write(&m); err != nil {
+			t.Fatal(err)
+		}
+		transactions += m.GetCounter().GetValue()
+	}
+	t.Logf("%.2f transactions a claim", transactions/slots)
+	if len(taken) != slots || transactions > bound*slots {
+		t.Errorf("%d of %d slots are taken by %.0f transactions, at most %d", len(taken), slots, transactions, bound*slots)
+	}
+}
