@@ -22,6 +22,8 @@ const (
 	unused = 10 * time.Minute
 	// claimTime bounds a claim that does not wait for a slot.
 	claimTime = 10 * time.Second
+	// atOnce bounds how many of an agent's callers ask etcd for a slot at once.
+	atOnce = 16
 	// spread is within which time agents whose callers wait ask for a slot that has
 	// become free.
 	spread = 10 * time.Millisecond
@@ -43,6 +45,7 @@ type Claims struct {
 	follower *follow.Follower
 	begin    func() // the following
 
+	turns     chan struct{}        // of those who ask etcd at the same time
 	begun     chan struct{}        // closed when a claim was asked for
 	enlisting sync.Mutex           // one service at a time begins or ends to be followed
 	used      map[string]time.Time // services that are followed, by folded name, and when they were last claimed from; guarded by slots.mu
@@ -52,7 +55,7 @@ type Claims struct {
 func NewClaims(h *Holder, view View) *Claims {
 	s := &slots{keys: h.keys, services: map[string]*taken{}}
 	c := &Claims{
-		Holder: h, view: view, slots: s, begun: make(chan struct{}),
+		Holder: h, view: view, slots: s, begun: make(chan struct{}), turns: make(chan struct{}, atOnce),
 		used:     map[string]time.Time{},
 		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), Logger: h.log}),
 	}
@@ -199,7 +202,7 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	}
 	until := time.Now().Add(o.Wait)
 	g, err := c.try(ctx, service, o)
-	if o.Wait > 0 && errors.Is(err, errFull) {
+	if o.Wait > 0 && waitable(err) && ctx.Err() == nil {
 		waiting, cancel := context.WithDeadline(ctx, until)
 		defer cancel()
 		g, err = c.await(waiting, service, o)
@@ -225,8 +228,19 @@ func (c *Claims) service(name string) (*discovery.Service, error) {
 	return s, nil
 }
 
+// waitable reports whether a claim that failed is worth to be tried again.
+func waitable(err error) bool {
+	return err != nil && !refused(err) && !errors.Is(err, discovery.ErrNotFound) && !errors.Is(err, discovery.ErrInvalid)
+}
+
 // try takes a slot, or returns errFull when none is free.
 func (c *Claims) try(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
+	select {
+	case c.turns <- struct{}{}:
+		defer func() { <-c.turns }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	g, err := c.enter(&Grant{kind: KindClaim, name: service, ttl: o.TTL})
 	if err != nil {
 		return nil, err

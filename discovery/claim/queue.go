@@ -33,7 +33,7 @@ func (c *Claims) await(ctx context.Context, service string, o ClaimOptions) (*Gr
 			return nil, errFull
 		case errors.Is(err, errFull):
 			retry.Reset()
-		case refused(err), errors.Is(err, discovery.ErrNotFound):
+		case !waitable(err):
 			return nil, err
 		default:
 			retry.Failed()
