@@ -174,7 +174,7 @@ func (a *Agent) build() error {
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
 		DNS: a.dns, Envoy: a.envoy, KV: keyValues{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.holder, c.Etcd.Endpoints},
-		Claims: claims{a.claims, c.Zone, c.Etcd.Endpoints},
+		Claims:     claims{a.claims, c.Zone, c.Etcd.Endpoints},
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
