@@ -25,7 +25,13 @@ type served struct {
 
 func serve(t *testing.T, f *fleet, o ...grpc.DialOption) *served {
 	t.Helper()
-	s, err := New(f, Options{Domain: "disc.", Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return serveWith(t, f, Options{Domain: "disc."}, o...)
+}
+
+func serveWith(t *testing.T, f *fleet, options Options, o ...grpc.DialOption) *served {
+	t.Helper()
+	options.Registerer, options.Logger = prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil))
+	s, err := New(f, options)
 	if err != nil {
 		t.Fatal(err)
 	}
