@@ -67,11 +67,12 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
 // Run watches and buys of the limits that are used, until ctx ends. It returns nil then.
 func (l *Limits) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return l.follower.Run(ctx) })
+	follow := sync.OnceFunc(func() { group.Go(func() error { return l.follower.Run(ctx) }) })
 	running := map[*buyer]context.CancelFunc{}
 	for tick := time.NewTicker(idle / 10); ; {
 		buyers := *l.buyers.Load()
 		for _, b := range buyers {
+			follow() // an agent that uses no limit costs etcd nothing
 			if running[b] == nil {
 				buying, stop := context.WithCancel(ctx)
 				running[b] = stop
