@@ -229,7 +229,7 @@ func registerLeased(t *testing.T, client *clientv3.Client, service string, n int
 		writing.Go(func() error {
 			var puts []clientv3.Op
 			for i := first; i < min(first+batch, n); i++ {
-				granted, err := client.Grant(t.Context(), int64(2*ttl/time.Second))
+				granted, err := client.Grant(t.Context(), 20)
 				if err != nil {
 					return err
 				}

@@ -121,15 +121,15 @@ func TestFaultRecordVersions(t *testing.T) {
 		}
 		for _, dir := range versions {
 			service := filepath.Base(dir)
-			for file, key := range map[string]string{
-				"instance.json": fleetKeys.Instance(service, "a"), "static.json": fleetKeys.Static(service, "b"),
-				"override.json": fleetKeys.Override(service, "a"), "node.json": fleetKeys.Node("node-"+service, "owner"),
+			for _, r := range [][2]string{ // what is looked for at the end
+				{"node.json", fleetKeys.Node("node-"+service, "owner")}, {"override.json", fleetKeys.Override(service, "a")},
+				{"static.json", fleetKeys.Static(service, "b")}, {"instance.json", fleetKeys.Instance(service, "a")},
 			} {
-				record, err := os.ReadFile(filepath.Join(dir, file))
+				record, err := os.ReadFile(filepath.Join(dir, r[0]))
 				if err != nil {
 					t.Fatal(err)
 				}
-				put(t, client, key, string(record))
+				put(t, client, r[1], string(record))
 			}
 			within(t, time.Now(), 2*time.Second, service+" is seen", func() error {
 				nodes, _, err := one.Nodes(t.Context(), api.Wait{})
