@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"disc/discovery"
@@ -39,13 +38,7 @@ func (s *stage) store(ctx context.Context) (*kv.Store, *clientv3.Client, error) 
 		return nil, nil, err
 	}
 	store := kv.New(client, discovery.NewKeys("default"), kv.Options{})
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { store.Run(ctx) })
-	s.onClose(func() {
-		cancel()
-		running.Wait()
-	})
+	s.runBeside(ctx, store.Run)
 	return store, client, nil
 }
 

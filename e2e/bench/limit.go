@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/claim"
+	"disc/discovery/lease"
+	"disc/discovery/limit"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// How limits are loaded.
+const (
+	limitName   = "sms"
+	limitWrites = 100  // a second, that a limit may cost etcd
+	limitWindow = 10.0 // seconds a round
+)
+
+func limitRows() []row {
+	all := []row{{
+		name:    "limit-local",
+		about:   "a take that is denied, in process; and INCR over Redis's Unix socket",
+		against: "Redis INCR",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "µs", bound{}}},
+		start:   startLimitLocal,
+	}}
+	for _, t := range []struct {
+		agents       int
+		rate, demand float64 // a second; takes, as a multiple of the rate
+		least        float64 // of the limit, to be admitted
+	}{{1, 1, 10, 0.85}, {20, 1, 40, 0.85}, {4, 50, 2, 0.85}, {20, 1000, 2, 0.9}, {100, 1000, 2, 0.8}} {
+		all = append(all, row{
+			name:    fmt.Sprintf("limit-%d-%g", t.agents, t.rate),
+			about:   fmt.Sprintf("%d agents (in one process) ask for %g times a limit of %g a second", t.agents, t.demand, t.rate),
+			against: "the limit",
+			figures: []figure{{"admitted", "/s", atLeast(t.least)}},
+			start:   func(ctx context.Context, s *stage) (pair, error) { return startLimit(ctx, s, t.agents, t.rate, t.demand) },
+		})
+	}
+	return append(all, row{
+		name:    "limit-writes",
+		about:   "etcd's writes a second for one limit, with 20 agents that ask for 2 times 1000 a second",
+		against: "at most",
+		figures: []figure{{"writes", "/s", atMost(1)}},
+		start:   startLimitWrites,
+	}, row{
+		name:    "lock",
+		about:   "a lock taken and released, in process; and SET NX and DEL over Redis's Unix socket, which keeps nothing on disk",
+		against: "Redis SET NX, DEL",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "µs", bound{}}},
+		start:   startLock,
+	})
+}
+
+// runBeside runs a part until the row ends.
+func (s *stage) runBeside(ctx context.Context, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
+	s.onClose(func() {
+		cancel()
+		running.Wait()
+	})
+}
+
+// limits starts the limits of one agent.
+func (s *stage) limits(ctx context.Context, client *clientv3.Client) *limit.Limits {
+	l := limit.New(client, discovery.NewKeys("default"), limit.Options{})
+	s.runBeside(ctx, l.Run)
+	return l
+}
+
+func startLimitLocal(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	conn, err := s.redisSocket()
+	if err != nil {
+		return pair{}, err
+	}
+	l := s.limits(ctx, client)
+	if _, _, err := l.Put(ctx, limitName, discovery.Limit{Rate: 1, Per: discovery.Duration(time.Hour), Burst: 1}); err != nil {
+		return pair{}, err
+	}
+	if _, err := l.Take(ctx, limitName, 1); err != nil {
+		return pair{}, err
+	}
+	return pair{
+		s.repeated(time.Microsecond, func(ctx context.Context) error {
+			_, err := l.Take(ctx, limitName, 1)
+			return err
+		}),
+		s.repeated(time.Microsecond, func(context.Context) error {
+			_, err := conn.do("INCR", limitName)
+			return err
+		}),
+	}, nil
+}
+
+// takers are agents that take more than a limit has. They count what they get.
+type takers struct{ admitted atomic.Int64 }
+
+// take starts agents that take of a limit until the row ends.
+func (s *stage) take(ctx context.Context, agents int, rate, demand float64) (*takers, *clientv3.Client, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return nil, nil, err
+	}
+	clients, err := s.connections(client, agents)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &takers{}
+	for n, c := range clients {
+		l := s.limits(ctx, c)
+		if n == 0 {
+			if _, _, err := l.Put(ctx, limitName, discovery.Limit{Rate: rate, Burst: max(1, int64(rate))}); err != nil {
+				return nil, nil, err
+			}
+		}
+		every := time.Duration(float64(agents) / (rate * demand) * float64(time.Second))
+		s.runBeside(ctx, func(ctx context.Context) error { return t.takeEvery(ctx, l, every) })
+	}
+	return t, client, sleep(ctx, 2*s.window) // the account of a new limit is full of debt
+}
+
+// takeEvery takes a token at intervals, whether or not an earlier take is still
+// waiting.
+func (t *takers) takeEvery(ctx context.Context, l *limit.Limits, every time.Duration) error {
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	if err := sleep(ctx, time.Duration(rand.Float64()*float64(every))); err != nil {
+		return err
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		waiting.Go(func() {
+			if d, err := l.Take(ctx, limitName, 1); err == nil && d.Granted {
+				t.admitted.Add(1)
+			}
+		})
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// limitWindow is how long a round is.
+func (s *stage) limitWindow() time.Duration {
+	if s.quick {
+		return s.window
+	}
+	return time.Duration(limitWindow * float64(time.Second))
+}
+
+func startLimit(ctx context.Context, s *stage, agents int, rate, demand float64) (pair, error) {
+	t, _, err := s.take(ctx, s.few(agents, 2), rate, demand)
+	if err != nil {
+		return pair{}, err
+	}
+	return pair{
+		disc: func(ctx context.Context) ([]float64, error) {
+			before, start := t.admitted.Load(), time.Now()
+			err := sleep(ctx, s.limitWindow())
+			return []float64{float64(t.admitted.Load()-before) / time.Since(start).Seconds()}, err
+		},
+		other: func(context.Context) ([]float64, error) { return []float64{rate}, nil },
+	}, nil
+}
+
+func startLimitWrites(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.take(ctx, s.few(20, 2), 1000, 2)
+	if err != nil {
+		return pair{}, err
+	}
+	revision := func(ctx context.Context) (int64, error) {
+		got, err := client.Get(ctx, discovery.NewKeys("default").Ledger(limitName))
+		if err != nil {
+			return 0, err
+		}
+		return got.Header.Revision, nil
+	}
+	return pair{
+		disc: func(ctx context.Context) ([]float64, error) {
+			before, err := revision(ctx)
+			if err != nil {
+				return nil, err
+			}
+			start := time.Now()
+			if err := sleep(ctx, s.limitWindow()); err != nil {
+				return nil, err
+			}
+			after, err := revision(ctx)
+			return []float64{float64(after-before) / time.Since(start).Seconds()}, err
+		},
+		other: func(context.Context) ([]float64, error) { return []float64{limitWrites}, nil },
+	}, nil
+}
+
+func startLock(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	conn, err := s.redisSocket()
+	if err != nil {
+		return pair{}, err
+	}
+	session := lease.New(client, lease.DefaultTTL, lease.Options{})
+	s.runBeside(ctx, session.Run)
+	holder := claim.New(client, discovery.NewKeys("default"), session, claim.Options{})
+	s.runBeside(ctx, holder.Run)
+	lock := func(ctx context.Context) error {
+		grant, err := holder.Lock(ctx, "bench", claim.LockOptions{TTL: time.Minute})
+		if err == nil && !holder.Release(ctx, claim.KindLock, grant.Name(), grant.ID()) {
+			err = errors.New("the lock is not released")
+		}
+		return err
+	}
+	if err := await(ctx, func() error { return lock(ctx) }); err != nil { // once there is a session
+		return pair{}, err
+	}
+	return pair{
+		s.repeated(time.Microsecond, lock),
+		s.repeated(time.Microsecond, func(context.Context) error {
+			if _, err := conn.do("SET", "lock", "1", "NX", "PX", "60000"); err != nil {
+				return err
+			}
+			_, err := conn.do("DEL", "lock")
+			return err
+		}),
+	}, nil
+}
