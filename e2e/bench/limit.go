@@ -43,7 +43,9 @@ func limitRows() []row {
 			about:   fmt.Sprintf("%d agents (in one process) ask for %g times a limit of %g a second", t.agents, t.demand, t.rate),
 			against: "the limit",
 			figures: []figure{{"admitted", "/s", atLeast(t.least)}},
-			start:   func(ctx context.Context, s *stage) (pair, error) { return startLimit(ctx, s, t.agents, t.rate, t.demand) },
+			start: func(ctx context.Context, s *stage) (pair, error) {
+				return startLimit(ctx, s, t.agents, t.rate, t.demand)
+			},
 		})
 	}
 	return append(all, row{
