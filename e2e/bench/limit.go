@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	"disc/discovery"
-	"disc/discovery/claim"
-	"disc/discovery/lease"
 	"disc/discovery/limit"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -54,13 +51,6 @@ func limitRows() []row {
 		against: "at most",
 		figures: []figure{{"writes", "/s", atMost(1)}},
 		start:   startLimitWrites,
-	}, row{
-		name:    "lock",
-		about:   "a lock taken and released, in process; and SET NX and DEL over Redis's Unix socket, which keeps nothing on disk",
-		against: "Redis SET NX, DEL",
-		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "µs", bound{}}},
-		start:   startLock,
 	})
 }
 
@@ -210,40 +200,5 @@ func startLimitWrites(ctx context.Context, s *stage) (pair, error) {
 			return []float64{float64(after-before) / time.Since(start).Seconds()}, err
 		},
 		other: func(context.Context) ([]float64, error) { return []float64{limitWrites}, nil },
-	}, nil
-}
-
-func startLock(ctx context.Context, s *stage) (pair, error) {
-	_, client, err := s.etcd()
-	if err != nil {
-		return pair{}, err
-	}
-	conn, err := s.redisSocket()
-	if err != nil {
-		return pair{}, err
-	}
-	session := lease.New(client, lease.DefaultTTL, lease.Options{})
-	s.runBeside(ctx, session.Run)
-	holder := claim.New(client, discovery.NewKeys("default"), session, claim.Options{})
-	s.runBeside(ctx, holder.Run)
-	lock := func(ctx context.Context) error {
-		grant, err := holder.Lock(ctx, "bench", claim.LockOptions{TTL: time.Minute})
-		if err == nil && !holder.Release(ctx, claim.KindLock, grant.Name(), grant.ID()) {
-			err = errors.New("the lock is not released")
-		}
-		return err
-	}
-	if err := await(ctx, func() error { return lock(ctx) }); err != nil { // once there is a session
-		return pair{}, err
-	}
-	return pair{
-		s.repeated(time.Microsecond, lock),
-		s.repeated(time.Microsecond, func(context.Context) error {
-			if _, err := conn.do("SET", "lock", "1", "NX", "PX", "60000"); err != nil {
-				return err
-			}
-			_, err := conn.do("DEL", "lock")
-			return err
-		}),
 	}, nil
 }

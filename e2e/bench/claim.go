@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
+	"disc/discovery/claim"
+	"disc/discovery/lease"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// claimRows hold what etcd has agreed on against a Redis alone that keeps nothing on
+// disk; neither has its disk synced here.
+func claimRows() []row {
+	return []row{{
+		name:    "lock",
+		about:   "a lock taken and released, in process; and SET NX and DEL over Redis's Unix socket",
+		against: "Redis SET NX, DEL",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "µs", bound{}}},
+		start:   startLock,
+	}, {
+		name:    "claim",
+		about:   "one of 10 instances claimed and released, in process; and SPOP and SADD over Redis's Unix socket",
+		against: "Redis SPOP, SADD",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "µs", bound{}}},
+		start:   startClaim,
+	}}
+}
+
+// holder holds claims and locks under a session of its own, until the row ends.
+func (s *stage) holder(ctx context.Context, client *clientv3.Client) *claim.Holder {
+	session := lease.New(client, lease.DefaultTTL, lease.Options{})
+	s.runBeside(ctx, session.Run)
+	holder := claim.New(client, discovery.NewKeys("default"), session, claim.Options{})
+	s.runBeside(ctx, holder.Run)
+	return holder
+}
+
+func startLock(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	holder := s.holder(ctx, client)
+	lock := func(ctx context.Context) error {
+		grant, err := holder.Lock(ctx, "bench", claim.LockOptions{TTL: time.Minute})
+		if err == nil && !holder.Release(ctx, claim.KindLock, grant.Name(), grant.ID()) {
+			err = errors.New("the lock is not released")
+		}
+		return err
+	}
+	return s.besideRedis(ctx, lock, func(conn *redisConn) error {
+		if _, err := conn.do("SET", "lock", "1", "NX", "PX", "60000"); err != nil {
+			return err
+		}
+		_, err := conn.do("DEL", "lock")
+		return err
+	})
+}
+
+func startClaim(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	if err := fill(ctx, client, 10, 10); err != nil {
+		return pair{}, err
+	}
+	view := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	s.runBeside(ctx, view.Run)
+	holder := s.holder(ctx, client)
+	claims := claim.NewClaims(holder, view)
+	s.runBeside(ctx, claims.Run)
+	once := func(ctx context.Context) error {
+		grant, err := claims.Claim(ctx, "web", claim.ClaimOptions{TTL: time.Minute})
+		if err == nil && !holder.Release(ctx, claim.KindClaim, grant.Name(), grant.ID()) {
+			err = errors.New("the claim is not released")
+		}
+		return err
+	}
+	return s.besideRedis(ctx, once, func(conn *redisConn) error {
+		if _, err := conn.do("SADD", "idle", "web-1", "web-2", "web-3"); err != nil {
+			return err
+		}
+		_, err := conn.do("SPOP", "idle")
+		return err
+	})
+}
+
+// besideRedis has one thing done again and again, and another over a Redis's socket.
+func (s *stage) besideRedis(ctx context.Context, do func(context.Context) error, redis func(*redisConn) error) (pair, error) {
+	conn, err := s.redisSocket()
+	if err != nil {
+		return pair{}, err
+	}
+	if err := await(ctx, func() error { return do(ctx) }); err != nil { // once there are a session and a view
+		return pair{}, err
+	}
+	return pair{
+		s.repeated(time.Microsecond, do),
+		s.repeated(time.Microsecond, func(context.Context) error { return redis(conn) }),
+	}, nil
+}
