@@ -82,7 +82,7 @@ func validate(ops []Op) error {
 	}
 	size, seen := 0, map[string]bool{}
 	for _, op := range ops {
-		if err := op.validate(); err != nil {
+		if err := op.Validate(); err != nil {
 			return err
 		}
 		if seen[op.Key] {
@@ -97,7 +97,8 @@ func validate(ops []Op) error {
 	return nil
 }
 
-func (op *Op) validate() error {
+// Validate returns an [discovery.ErrInvalid] unless the operation is sound.
+func (op *Op) Validate() error {
 	if err := ValidateKey(op.Key); err != nil {
 		return err
 	}
