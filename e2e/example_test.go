@@ -1,0 +1,269 @@
+package e2e_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"disc/discovery/devetcd/etcdtest"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// example is an application of two workers on each of two hosts, in one language.
+type example struct {
+	t     *testing.T
+	hosts []string // base URLs
+	http  http.Client
+}
+
+// reply is what the application answers, whatever was asked.
+type reply struct {
+	Worker     int
+	Revision   int64
+	Value      string
+	GPU        string
+	Fence      int64
+	Begin, End float64
+}
+
+func TestExamplePython(t *testing.T) {
+	python := "/usr/bin/python3"
+	if err := exec.Command(python, "-c", "import fastapi, uvicorn").Run(); err != nil {
+		t.Skip("needs FastAPI and uvicorn of Debian's Python (apt-get install python3-fastapi python3-uvicorn): ", err)
+	}
+	runExample(t, 2, func(port string) []*exec.Cmd {
+		return []*exec.Cmd{exec.Command(python, "-m", "uvicorn", "app:app", "--workers", "2", "--port", port, "--log-level", "warning")}
+	})
+}
+
+func TestExampleNode(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("needs Node.js (apt-get install nodejs): ", err)
+	}
+	runExample(t, 2, func(port string) []*exec.Cmd {
+		c := exec.Command(node, "app.mjs")
+		c.Env = []string{"WORKERS=2", "PORT=" + port}
+		return []*exec.Cmd{c}
+	})
+}
+
+func TestExampleGo(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "app")
+	if out, err := exec.Command("go", "build", "-o", binary, "./example/app").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	runExample(t, 1, func(port string) []*exec.Cmd {
+		return []*exec.Cmd{exec.Command(binary, "-listen", "127.0.0.1:"+port)}
+	})
+}
+
+// runExample starts an etcd, two agents, and the application beside each, and uses it
+// as its users do.
+func runExample(t *testing.T, workers int, command func(port string) []*exec.Cmd) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	x := &example{t: t, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}}
+	var agents []string
+	for n := range 2 {
+		p := newProgram(t, etcd.Endpoint()).ready(t)
+		p.env["DISC_NODE"] = fmt.Sprintf("host-%d", n+1)
+		p.agent(t)
+		agents = append(agents, p.env["DISC_AGENT"])
+		p.expect(t, 0, "", "status")
+		port, err := pickPort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range command(port) {
+			x.start(c, p.env["DISC_AGENT"])
+		}
+		x.hosts = append(x.hosts, "http://127.0.0.1:"+port)
+	}
+	x.prepare(agents[0])
+	x.sharesValue(workers)
+	x.sharesLimit()
+	x.claimsWorkers()
+}
+
+// start runs a process of the application until the test ends, with what it starts.
+func (x *example) start(c *exec.Cmd, agent string) {
+	x.t.Helper()
+	c.Dir = "example"
+	c.Env = append(append(os.Environ(), c.Env...), "DISC_AGENT="+agent, "PYTHONDONTWRITEBYTECODE=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var output buffer
+	c.Stdout, c.Stderr = &output, &output
+	if err := c.Start(); err != nil {
+		x.t.Fatal(err)
+	}
+	x.t.Cleanup(func() {
+		syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
+		c.Wait()
+		if x.t.Failed() {
+			x.t.Logf("%s:\n%s", c, output.String())
+		}
+	})
+}
+
+// prepare makes the limit and registers the GPUs.
+func (x *example) prepare(agent string) {
+	x.t.Helper()
+	x.must("PUT", agent+"/v1/limits/sms", `{"rate":1,"per":"1s","burst":1}`)
+	for n := range 3 {
+		x.must("PUT", fmt.Sprintf("%s/v1/services/gpu/instances/gpu-%d", agent, n), fmt.Sprintf(`{"address":"127.0.0.1","port":%d}`, 9000+n))
+	}
+}
+
+func (x *example) must(method, url, body string) {
+	x.t.Helper()
+	if status, _, err := x.ask(method, url, body); err != nil || status/100 != 2 {
+		x.t.Fatalf("%s %s: %d, %v", method, url, status, err)
+	}
+}
+
+func (x *example) ask(method, url, body string) (int, reply, error) {
+	request, err := http.NewRequestWithContext(x.t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, reply{}, err
+	}
+	answer, err := x.http.Do(request)
+	if err != nil {
+		return 0, reply{}, err
+	}
+	defer answer.Body.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(answer.Body); err != nil {
+		return 0, reply{}, err
+	}
+	var r reply
+	if answer.StatusCode/100 == 2 {
+		err = json.Unmarshal(b.Bytes(), &r)
+	}
+	return answer.StatusCode, r, err
+}
+
+// sharesValue tells one worker a value and asks until every worker has said it.
+func (x *example) sharesValue(workers int) {
+	x.t.Helper()
+	for _, value := range []string{"hello", "hello again"} {
+		var set reply
+		if !await(func() bool {
+			status, r, err := x.ask("PUT", x.hosts[0]+"/greeting", value)
+			set = r
+			return err == nil && status == http.StatusOK
+		}) {
+			x.t.Fatal("the application does not start")
+		}
+		seen := map[int]bool{}
+		if !await(func() bool {
+			for _, host := range x.hosts {
+				status, r, err := x.ask("GET", fmt.Sprintf("%s/greeting?min_rev=%d", host, set.Revision), "")
+				if err != nil {
+					return false // still starting
+				}
+				if status != http.StatusOK || r.Value != value {
+					x.t.Fatalf("%s says %d, %q; want %q, which was written at revision %d", host, status, r.Value, value, set.Revision)
+				}
+				seen[r.Worker] = true
+			}
+			return len(seen) == workers*len(x.hosts)
+		}) {
+			x.t.Errorf("%d workers answered, want %d", len(seen), workers*len(x.hosts))
+		}
+	}
+}
+
+// sharesLimit has every worker send as often as it can, until some were sent.
+func (x *example) sharesLimit() {
+	x.t.Helper()
+	const enough = 3
+	var mu sync.Mutex
+	sent, refused := 0, 0
+	began := time.Now()
+	going := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return sent < enough && time.Since(began) < patience
+	}
+	var senders errgroup.Group
+	for n := range 4 {
+		senders.Go(func() error {
+			for going() {
+				status, _, err := x.ask("POST", x.hosts[n%len(x.hosts)]+"/send", "")
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				switch status {
+				case http.StatusOK:
+					sent++
+				case http.StatusTooManyRequests:
+					refused++
+				default:
+					err = fmt.Errorf("POST /send: %d", status)
+				}
+				mu.Unlock()
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := senders.Wait(); err != nil {
+		x.t.Fatal(err)
+	}
+	took := time.Since(began)
+	x.t.Logf("sent %d and refused %d in %v", sent, refused, took)
+	if most := took.Seconds() + 1; float64(sent) > most || sent < enough || refused == 0 {
+		x.t.Errorf("sent %d and refused %d in %v; at 1 a second at most %.0f may be sent", sent, refused, took, most)
+	}
+}
+
+// claimsWorkers has more callers than GPUs; each gets one that nobody else has
+// meanwhile, and the fences of a GPU rise.
+func (x *example) claimsWorkers() {
+	x.t.Helper()
+	var mu sync.Mutex
+	byGPU := map[string][]reply{}
+	var callers errgroup.Group
+	for n := range 9 {
+		callers.Go(func() error {
+			status, r, err := x.ask("POST", x.hosts[n%len(x.hosts)]+"/work?seconds=0.1", "")
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("POST /work: %d", status)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			byGPU[r.GPU] = append(byGPU[r.GPU], r)
+			return err
+		})
+	}
+	if err := callers.Wait(); err != nil {
+		x.t.Fatal(err)
+	}
+	for gpu, work := range byGPU {
+		slices.SortFunc(work, func(a, b reply) int { return cmp.Compare(a.Fence, b.Fence) })
+		for n := range work[1:] {
+			if work[n].End > work[n+1].Begin {
+				x.t.Errorf("%s was claimed twice at once: %+v and %+v", gpu, work[n], work[n+1])
+			}
+		}
+	}
+	if len(byGPU) != 3 {
+		x.t.Errorf("%d GPUs worked, want 3", len(byGPU))
+	}
+}
