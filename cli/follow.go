@@ -101,7 +101,7 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 		}
 		var events []discovery.Event
 		if known = known && at.Epoch == view.Snapshot.Epoch(); known {
-			events, known = c.Events(at)
+			events, known = c.Events(service, at)
 		}
 		if !known {
 			known, at = true, view.Snapshot.Position()

@@ -19,6 +19,9 @@ type Change struct {
 	// Hold keeps a record whose deletion this is as it is shown, if it died and did not
 	// leave, until it is judged. The event is an EventHeld then.
 	Hold bool `json:"-"`
+	// Late marks what etcd told after the snapshot had come beyond its revision: parts
+	// that are watched apart do not come in one order.
+	Late bool `json:"-"`
 	// Suspect marks the record of a suspect, which is not in etcd any more.
 	Suspect bool `json:",omitempty"`
 }
@@ -46,7 +49,8 @@ const (
 // Event is a change of one instance as it is shown.
 type Event struct {
 	Revision int64
-	Step     int64 // see [Position]; 0 for what etcd told
+	Step     int64 // see [Position]; 0 for what etcd told in time
+	Late     int64 // the revision of the view that it came after; 0: in time
 	Type     EventType
 	Service  string
 	ID       string
@@ -63,14 +67,18 @@ type Event struct {
 func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, events []Event, broken []BrokenRecord) {
 	copied := *s
 	next = &copied
+	late := slices.ContainsFunc(changes, func(c Change) bool { return c.Late })
 	if next.revision = revision; revision != s.revision {
 		next.step = 0
+	} else if late {
+		next.step++
 	}
 	if len(changes) == 0 {
 		return next, nil, nil
 	}
 	a := apply{
 		revision: revision,
+		after:    s.Position(),
 		services: s.services.Txn(),
 		nodes:    s.nodes.Txn(),
 		touched:  map[string]*Service{},
@@ -86,7 +94,10 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 		a.services.Insert([]byte(name), service)
 	}
 	next.services, next.nodes = a.services.Commit(), a.nodes.Commit()
-	if a.servicesRevision != 0 {
+	switch {
+	case a.servicesRevision != 0 && late:
+		next.servicesRevision, next.servicesStep = next.revision, next.step
+	case a.servicesRevision != 0:
 		next.servicesRevision, next.servicesStep = a.servicesRevision, 0
 	}
 	next.nodesRevision = cmp.Or(a.nodesRevision, s.nodesRevision)
@@ -110,6 +121,7 @@ func (s *Snapshot) Forget(names ...string) *Snapshot {
 // apply is one Apply under way.
 type apply struct {
 	revision int64
+	after    Position // of the snapshot before
 	services *iradix.Txn[*Service]
 	nodes    *iradix.Txn[*Node]
 	touched  map[string]*Service // copies that may be changed, by folded name
@@ -182,6 +194,8 @@ func (a *apply) entry(c Change) error {
 	service.put(after)
 	if c.Modified > service.Revision {
 		service.Revision, service.steps = c.Modified, 0
+	} else if c.Late {
+		service.steps++
 	}
 	a.event(c, before, after)
 	return err
@@ -208,12 +222,12 @@ func (a *apply) touch(name string, create bool) *Service {
 	service, ok := a.services.Get([]byte(name))
 	switch {
 	case ok:
-		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked}
+		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked, used: service.used}
 		if service.Revision > a.revision {
 			service.Revision, service.steps = 0, 0 // etcd was wiped or restored: its revisions begin again
 		}
 	case create:
-		service = &Service{Name: name}
+		service = newService(name)
 	default:
 		return nil
 	}
@@ -228,6 +242,9 @@ func (a *apply) event(c Change, before, after *slot) {
 		was = before.entry
 	}
 	e := Event{Revision: c.Modified, Service: c.Key.Service, ID: c.Key.ID}
+	if c.Late {
+		e.Late, e.Step = a.after.Revision, a.after.Step+1
+	}
 	switch {
 	case after.entry != nil:
 		if was != nil && reflect.DeepEqual(*was, *after.entry) {

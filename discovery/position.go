@@ -7,8 +7,9 @@ import (
 )
 
 // Position is a place in the events of an epoch: all up to a revision of etcd, and of
-// what happened to the view at that revision without etcd, up to a step. Without etcd
-// a view changes when it gives up an instance that it has kept, see [Verdict].
+// what happened to the view at that revision without a newer one, up to a step: when it
+// gives up an instance that it has kept, see [Verdict], takes in or drops a [Part], or
+// hears of something late.
 type Position struct {
 	Epoch    string
 	Revision int64
@@ -50,7 +51,9 @@ func (p Position) Compare(q Position) int {
 func (s *Snapshot) Position() Position { return Position{s.epoch, s.revision, s.step} }
 
 // Position is the place of an event of an epoch.
-func (e Event) Position(epoch string) Position { return Position{epoch, e.Revision, e.Step} }
+func (e Event) Position(epoch string) Position {
+	return Position{epoch, max(e.Revision, e.Late), e.Step}
+}
 
 // stepBits is how far a step is shifted in an index: above any revision.
 const stepBits = 40

@@ -23,6 +23,7 @@ type Service struct {
 	registered int          // entries of agents
 	steps      int64        // changes at Revision that etcd knows nothing of
 	asked      *atomic.Bool // see note; nil: no entry is suspect
+	used       *atomic.Bool // see note; shared by all versions of the service
 
 	memo sync.Map // see Memo
 }

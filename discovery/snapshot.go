@@ -89,7 +89,9 @@ func (s *Snapshot) KeepKnown(other *Snapshot) *Snapshot {
 	txn := s.services.Txn()
 	for key, service := range all(other.services) {
 		if _, ok := txn.Get(key); !ok {
-			txn.Insert(key, &Service{Name: service.Name, Revision: s.revision})
+			known := newService(service.Name)
+			known.Revision = s.revision
+			txn.Insert(key, known)
 		}
 	}
 	next := *s
@@ -175,4 +177,5 @@ type View struct {
 	Snapshot *Snapshot
 	Age      time.Duration // since etcd last confirmed that the snapshot was current
 	Stale    bool          // Age is above the threshold
+	Partial  bool          // it is of what somebody asked for, and not of the whole namespace
 }

@@ -158,9 +158,11 @@ func (s *Service) Suspects() []*Entry {
 // Registered returns how many instances of agents are shown, kept ones among them.
 func (s *Service) Registered() int { return s.registered }
 
-// note remembers that somebody looks the service up, for as long as that matters:
-// while it has suspects.
+// note remembers that somebody looks the service up.
 func (s *Service) note() {
+	if s.used != nil && !s.used.Load() {
+		s.used.Store(true)
+	}
 	if s.asked != nil && !s.asked.Load() {
 		s.asked.Store(true)
 	}

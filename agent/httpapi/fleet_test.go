@@ -134,7 +134,7 @@ func (f *fleet) Changed(string) <-chan struct{} {
 	return w
 }
 
-func (f *fleet) Events(after discovery.Position) ([]discovery.Event, bool) {
+func (f *fleet) Events(_ string, after discovery.Position) ([]discovery.Event, bool) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	if after.Epoch != f.view.Snapshot.Epoch() || after.Revision < f.logFrom {

@@ -8,7 +8,7 @@ import (
 )
 
 // Catalog is the local view of the fleet. Its methods are called by many requests at
-// once and do not block.
+// once. Those without a context do not block.
 type Catalog interface {
 	// View returns the newest snapshot and how sure it is; until there is one, an
 	// ErrUnavailable that says why.
@@ -20,11 +20,26 @@ type Catalog interface {
 	// nothing.
 	Changed(service string) <-chan struct{}
 
-	// Events returns the events after a position, oldest first; none is fine. It has
-	// at least those that led to the view that View returned before, and all or none
-	// of one position. ok is false when the log does not reach back to that position
-	// or the epoch is another: the reader starts over from a snapshot.
-	Events(after discovery.Position) (events []discovery.Event, ok bool)
+	// Events returns the events after a position, oldest first, for a reader of a
+	// service, or of everything with ""; there may be those of others among them, and
+	// none is fine. It has at least those that led to the view that View returned
+	// before, and all or none of one position. ok is false when the log does not reach
+	// back to that position, the service was not in the view all the time, or the
+	// epoch is another: the reader starts over from a snapshot.
+	Events(service string, after discovery.Position) (events []discovery.Event, ok bool)
+
+	// Need makes the view have parts, as far as they exist: at once what it has, and
+	// by reading etcd, within a few seconds, what nobody has asked for before. It
+	// fails with an ErrUnavailable when etcd does not answer, or with ctx.
+	Need(ctx context.Context, parts ...discovery.Part) error
+
+	// Hold keeps parts in the view, and those that do not exist yet in sight, until
+	// release is called. It does not wait.
+	Hold(parts ...discovery.Part) (release func())
+
+	// Names returns the folded names of all services that have anything in etcd,
+	// sorted. The error is an ErrUnavailable.
+	Names(ctx context.Context) ([]string, error)
 }
 
 // Registrar registers instances through this agent. What it is given has the

@@ -77,7 +77,7 @@ func (t *watcher) advance() error {
 	s := view.Snapshot
 	var events []discovery.Event
 	if t.known = t.known && t.at.Epoch == s.Epoch(); t.known {
-		events, t.known = t.catalog.Events(t.at)
+		events, t.known = t.catalog.Events(t.service, t.at)
 	}
 	if !t.known {
 		return t.reset(s)

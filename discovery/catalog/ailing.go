@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"log/slog"
+	"maps"
 	"strings"
 
 	"disc/discovery"
@@ -17,6 +18,14 @@ func parse(keys discovery.Keys, raw []byte) discovery.Key {
 		key.ID = name
 	}
 	return key
+}
+
+// nameOf is the reverse of parse.
+func nameOf(keys discovery.Keys, key discovery.Key) string {
+	if key.Kind == discovery.KeyOther {
+		return key.ID
+	}
+	return keys.Name(key)
 }
 
 // separate returns the changes that make a view, and the alien keys as records that
@@ -61,15 +70,22 @@ func (a *ailing) update(changes []discovery.Change, broken []discovery.BrokenRec
 	a.metrics.setBroken(len(a.revisions))
 }
 
-// replace takes in all keys of a list that cannot be read.
-func (a *ailing) replace(broken []discovery.BrokenRecord) {
-	before := a.revisions
-	a.revisions = map[discovery.Key]int64{}
+// replace takes in all keys that cannot be read of a list, in place of what it had of
+// what was listed.
+func (a *ailing) replace(broken []discovery.BrokenRecord, listed func(discovery.Key) bool) {
+	before := maps.Clone(a.revisions)
+	a.keep(func(key discovery.Key) bool { return !listed(key) })
 	for _, b := range broken {
 		if _, again := before[b.Key]; !again {
 			a.log.Warn("record cannot be read; leaving it out", "error", b)
 		}
 		a.revisions[b.Key] = b.Modified
 	}
+	a.metrics.setBroken(len(a.revisions))
+}
+
+// keep forgets all but some keys.
+func (a *ailing) keep(stays func(discovery.Key) bool) {
+	maps.DeleteFunc(a.revisions, func(key discovery.Key, _ int64) bool { return !stays(key) })
 	a.metrics.setBroken(len(a.revisions))
 }

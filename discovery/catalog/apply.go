@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"iter"
+	"slices"
 	"time"
 
 	"disc/discovery"
@@ -17,29 +18,19 @@ const (
 	quietLarge = 5 * time.Second
 )
 
-// everything is the range of all that a catalog holds.
-func everything(keys discovery.Keys) follow.Range {
-	from, to := keys.CatalogRange()
-	return follow.Range{From: from, To: to}
-}
-
 // mirror is a catalog as what its follower keeps equal to etcd.
 type mirror struct{ *Catalog }
 
 // Known implements [follow.Mirror].
-func (m mirror) Known(follow.Range) iter.Seq2[string, int64] {
+func (m mirror) Known(r follow.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		for key, revision := range m.snapshot().Keys() {
+		for key, revision := range m.snapshot().Only(m.keys.PartOf(r.From)).Keys() {
 			if !yield(m.keys.Name(key), revision) {
 				return
 			}
 		}
 		for key, revision := range m.ailing.revisions {
-			name := m.keys.Name(key)
-			if key.Kind == discovery.KeyOther {
-				name = key.ID
-			}
-			if !yield(name, revision) {
+			if name := nameOf(m.keys, key); r.Contains(name) && !yield(name, revision) {
 				return
 			}
 		}
@@ -54,25 +45,46 @@ func (m mirror) Replace(l *follow.Listing) error {
 	if err != nil {
 		return err
 	}
-	before := cmp.Or(m.snapshot(), discovery.EmptySnapshot())
-	m.ailing.replace(b.broken)
-	next := b.finish(revision).KeepKnown(before)
-	next = m.keep(next, before, l.Over)
+	p := m.keys.PartOf(l.From)
+	before := m.known()
+	rest, part := before.Without(p), before.Only(p)
+	if len(l.Except) > 0 {
+		rest, part = before, discovery.EmptySnapshot() // what is excepted is all there is
+	}
+	m.ailing.replace(b.broken, func(key discovery.Key) bool { return l.Contains(nameOf(m.keys, key)) })
+	next := b.finish(revision).KeepKnown(part)
+	next = m.keep(next, part, p, l.Over)
 	m.departed.noteAll(next, l.Started)
-	m.publishAnew(next, l.Started)
-	m.judge()
-	m.outdated = false
+	all := len(l.Except) == 0 && p == everything
+	if !all {
+		next = rest.With(next, l.Over)
+	}
+	m.publishPart(p, next, l.Started, all || l.Over)
+	m.interest.watches(p)
 	return nil
+}
+
+// known is what the view is to be made from: what readers see or, until all of it has
+// been listed for the first time, what has been so far.
+func (m mirror) known() *discovery.Snapshot {
+	return cmp.Or(m.snapshot(), m.first, discovery.EmptySnapshot())
 }
 
 // Apply implements [follow.Mirror].
 func (m mirror) Apply(u follow.Update) {
 	m.metrics.events.Add(float64(len(u.Events)))
+	before := m.known().WithEpoch(u.Epoch)
+	if m.snapshot() == nil {
+		m.publishAnew(before, u.Confirmed)
+		m.first = nil
+	}
 	changes := make([]discovery.Change, len(u.Events))
 	for n, e := range u.Events {
 		changes[n] = m.event(e)
+		changes[n].Late = e.Kv.ModRevision <= before.Revision()
 	}
-	m.apply(m.snapshot().WithEpoch(u.Epoch), u.Revision, changes, u.Confirmed)
+	m.apply(before, max(u.Revision, before.Revision()), changes, u.Confirmed)
+	m.outdated = false
 }
 
 // event turns an event of the watch into a change.
@@ -128,6 +140,52 @@ func (c *Catalog) publishAnew(next *discovery.Snapshot, confirmed time.Time) {
 	c.state.Store(&state{snapshot: next, confirmed: confirmed})
 	c.waiters.wakeAll()
 	c.metrics.shows(next)
+}
+
+// publishPart shows readers a part that was listed. Where that is all there is, or of
+// another life, they start over. A view that is being listed for the first time part by
+// part is not shown before it is whole; one that was kept is not confirmed before.
+func (c *Catalog) publishPart(p discovery.Part, next *discovery.Snapshot, listed time.Time, fresh bool) {
+	before := c.state.Load()
+	switch {
+	case before == nil && p != everything:
+		c.first = next
+	case fresh:
+		c.publishAnew(next, listed)
+	default:
+		c.publish(next, before.confirmed, []string{p.Service}, nil)
+	}
+	c.mu.Lock()
+	c.events.widen(p, next)
+	if now := c.state.Load(); now != nil && before != nil && p != everything {
+		c.state.Store(&state{snapshot: next, confirmed: before.confirmed, kept: before.kept})
+	}
+	c.mu.Unlock()
+	if c.state.Load() != nil {
+		c.judge()
+	}
+}
+
+// publishLess shows readers what is left when only some parts are watched any more.
+func (c *Catalog) publishLess(next *discovery.Snapshot, stay []discovery.Part) {
+	c.ailing.keep(func(key discovery.Key) bool { return c.within(stay, key) })
+	c.departed.keep(next)
+	if c.suspects != nil {
+		c.suspects.forget(func(service string) bool { return !slices.Contains(stay, partOf(service)) })
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.state.Load()
+	c.events.narrow(stay, next)
+	c.state.Store(&state{snapshot: next, confirmed: before.confirmed, kept: before.kept})
+	c.waiters.wakeAll()
+	c.metrics.shows(next)
+}
+
+// within reports whether a key lies in one of some parts.
+func (c *Catalog) within(parts []discovery.Part, key discovery.Key) bool {
+	name := nameOf(c.keys, key)
+	return slices.ContainsFunc(parts, func(p discovery.Part) bool { return c.rangeOf(p).Contains(name) })
 }
 
 // quiet is how long the watch may bring nothing: longer in a large fleet.

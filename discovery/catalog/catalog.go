@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,13 @@ const (
 
 // Options are a catalog's optional settings.
 type Options struct {
+	// Watch says what of the namespace is watched; default WatchAll.
+	Watch WatchMode
+	// Services are watched for good, and with WatchListed nothing else is, whoever asks.
+	Services []string
+	// Node is that of the agent, whose agents are watched for good too.
+	Node string
+
 	StaleAfter time.Duration // age above which a view is stale; default 15 s
 	Remember   time.Duration // how long a service without instances stays known; default 1 h
 	MakeEpoch  bool          // write the epoch key where there is none; for agents
@@ -39,19 +47,24 @@ type Catalog struct {
 	log     *slog.Logger
 	metrics *Metrics
 
-	state atomic.Pointer[state] // nil until the first list is complete
+	state    atomic.Pointer[state] // nil until the first list is complete
+	interest *interest
+	names    names
 
 	// What follows belongs to Run.
+	first    *discovery.Snapshot // what has been listed of the first view
 	ailing   ailing
 	departed departed
 	suspects *suspects // nil: no guard
 	outdated bool      // the last good view is so old that it says nothing of who vanished
 
-	mu       sync.Mutex
-	events   eventLog
-	waiters  waiters
-	follower *follow.Follower // nil until Run
+	follower atomic.Pointer[follow.Follower] // nil until Run
 	pulse    discovery.Pulse
+
+	mu      sync.Mutex
+	events  eventLog
+	waiters waiters
+	trouble error // why it is not known what to watch; nil: it is
 }
 
 // state is what readers load.
@@ -69,6 +82,9 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 	if o.Remember <= 0 {
 		o.Remember = DefaultRemember
 	}
+	if o.Watch == "" {
+		o.Watch = WatchAll
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -76,7 +92,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 		o.Metrics = NewMetrics(nil)
 	}
 	c := &Catalog{
-		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics,
+		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics, interest: newInterest(o),
 		ailing:   ailing{log: o.Logger, metrics: o.Metrics, revisions: map[discovery.Key]int64{}},
 		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
 		waiters:  waiters{services: map[string]chan struct{}{}},
@@ -95,16 +111,12 @@ func (c *Catalog) View() (discovery.View, error) {
 		return discovery.View{}, discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.why())
 	}
 	age := time.Since(s.confirmed)
-	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter}, nil
+	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter, Partial: !c.interest.whole.Load()}, nil
 }
 
 func (c *Catalog) why() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.follower != nil {
-		if err := c.follower.Health().Err; err != nil {
-			return err
-		}
+	if err := c.Health().Err; err != nil {
+		return err
 	}
 	return fmt.Errorf("the first list from etcd is under way")
 }
@@ -126,14 +138,15 @@ func (c *Catalog) snapshot() *discovery.Snapshot {
 	return nil
 }
 
-// Events returns the events after a position, oldest first. It has at least those that
-// led to the view that View returned before, and all or none of one position. ok is
-// false when the log does not reach back that far or the epoch is another: the reader
-// starts over from a snapshot.
-func (c *Catalog) Events(after discovery.Position) (events []discovery.Event, ok bool) {
+// Events returns the events after a position, oldest first, for a reader of a service,
+// or of everything with "": there may be those of others among them. It has at least
+// those that led to the view that View returned before, and all or none of one position.
+// ok is false when the log does not reach back that far, the service was not watched
+// all the time, or the epoch is another: the reader starts over from a snapshot.
+func (c *Catalog) Events(service string, after discovery.Position) (events []discovery.Event, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.events.since(after)
+	return c.events.since(discovery.FoldName(service), after)
 }
 
 // Health is what a catalog says of itself.
@@ -148,13 +161,14 @@ type Health struct {
 // Health returns how the catalog is.
 func (c *Catalog) Health() Health {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	trouble := c.trouble
+	c.mu.Unlock()
 	var h follow.Health
-	if c.follower != nil {
-		h = c.follower.Health()
+	if f := c.follower.Load(); f != nil {
+		h = f.Health()
 	}
 	s := c.state.Load()
-	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: h.Err}
+	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: cmp.Or(h.Err, trouble)}
 }
 
 // Pulse shows whether Run is stuck.
@@ -171,7 +185,11 @@ func (c *Catalog) Run(ctx context.Context) error {
 		}
 		beside.Go(func() { c.keepLastGood(ctx) })
 	}
-	follower := c.newFollower()
+	follower, err := c.newFollower(ctx)
+	if err != nil {
+		return nil // the run is over
+	}
+	beside.Go(func() { c.keepInterest(ctx, follower) })
 	if c.suspects != nil {
 		beside.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
 		beside.Go(func() { c.judgeSuspects(ctx, follower) })
@@ -180,16 +198,19 @@ func (c *Catalog) Run(ctx context.Context) error {
 }
 
 // newFollower returns what keeps the view equal to etcd, from where it stands.
-func (c *Catalog) newFollower() *follow.Follower {
+func (c *Catalog) newFollower(ctx context.Context) (*follow.Follower, error) {
 	o := follow.Options{
-		Ranges: []follow.Range{everything(c.keys)}, Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
+		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
 		Quiet: c.quiet, Pulse: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
 	}
 	if s := c.snapshot(); s != nil {
 		o.Last = follow.Last{Epoch: s.Epoch(), Revision: s.Revision()}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.follower = follow.New(c.client, mirror{c}, o)
-	return c.follower
+	var err error
+	if o.Ranges, err = c.firstRanges(ctx); err != nil {
+		return nil, err
+	}
+	f := follow.New(c.client, mirror{c}, o)
+	c.follower.Store(f)
+	return f, nil
 }

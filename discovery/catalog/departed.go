@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"maps"
 	"time"
 
 	"disc/discovery"
@@ -22,9 +23,16 @@ func (d *departed) note(s *discovery.Snapshot, name string, now time.Time) {
 	}
 }
 
-// noteAll takes in how all services stand.
+// keep forgets the services that are not known any more.
+func (d *departed) keep(s *discovery.Snapshot) {
+	maps.DeleteFunc(d.since, func(name string, _ time.Time) bool {
+		_, ok := s.Service(name)
+		return !ok
+	})
+}
+
+// noteAll takes in how all services of a list stand.
 func (d *departed) noteAll(s *discovery.Snapshot, now time.Time) {
-	clear(d.since)
 	for service := range s.Services() {
 		d.note(s, discovery.FoldName(service.Name), now)
 	}

@@ -16,11 +16,49 @@ type eventLog struct {
 	floor  discovery.Position // events up to there are not here, or not all
 	newest discovery.Position // up to where the log is complete
 	events []discovery.Event
+
+	// Of what is watched apart there are events from where that began.
+	whole bool // everything is watched, from begun[""]
+	begun map[string]discovery.Position
 }
 
 // begin starts a new log: no event before leads to this snapshot.
 func (l *eventLog) begin(at *discovery.Snapshot) {
-	*l = eventLog{floor: at.Position(), newest: at.Position()}
+	l.floor, l.newest, l.events = at.Position(), at.Position(), nil
+	for service := range l.begun {
+		l.begun[service] = l.floor
+	}
+}
+
+// widen takes in that a part is watched from a snapshot on.
+func (l *eventLog) widen(p discovery.Part, at *discovery.Snapshot) {
+	if l.begun == nil {
+		l.begun = map[string]discovery.Position{}
+	}
+	l.whole = l.whole || p == everything
+	l.newest = at.Position()
+	if p.Node == "" {
+		l.begun[p.Service] = l.newest
+	}
+}
+
+// narrow takes in that only some parts are watched any more.
+func (l *eventLog) narrow(to []discovery.Part, at *discovery.Snapshot) {
+	begun := map[string]discovery.Position{}
+	for _, p := range to {
+		if p.Node == "" {
+			begun[p.Service] = l.from(p.Service)
+		}
+	}
+	l.whole, l.begun, l.newest = false, begun, at.Position()
+}
+
+// from returns the position from which there are events of a service, which is watched.
+func (l *eventLog) from(service string) discovery.Position {
+	if begun, ok := l.begun[service]; ok {
+		return begun
+	}
+	return l.begun[""]
 }
 
 // add appends the events that led to a snapshot. A new epoch starts a new log.
@@ -38,8 +76,11 @@ func (l *eventLog) add(next *discovery.Snapshot, events []discovery.Event) {
 }
 
 // since returns the events after a position; see [Catalog.Events].
-func (l *eventLog) since(after discovery.Position) ([]discovery.Event, bool) {
+func (l *eventLog) since(service string, after discovery.Position) ([]discovery.Event, bool) {
 	if after.Epoch != l.newest.Epoch || after.Compare(l.floor) < 0 || after.Compare(l.newest) > 0 {
+		return nil, false
+	}
+	if _, apart := l.begun[service]; !apart && !l.whole || service == "" && !l.whole || after.Compare(l.from(service)) < 0 {
 		return nil, false
 	}
 	return slices.Clip(l.events[l.after(after):]), true

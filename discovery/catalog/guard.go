@@ -60,11 +60,23 @@ func newGuard(ttl, pause time.Duration) *guard {
 	}
 }
 
-// forget begins anew.
-func (g *guard) forget() {
-	clear(g.losses)
-	clear(g.held)
-	clear(g.suspects)
+// forget begins anew with some services.
+func (g *guard) forget(of func(service string) bool) {
+	for i := range g.losses {
+		if of(i.service) {
+			delete(g.losses, i)
+		}
+	}
+	for i := range g.held {
+		if of(i.service) {
+			delete(g.held, i)
+		}
+	}
+	for i := range g.suspects {
+		if of(i.service) {
+			delete(g.suspects, i)
+		}
+	}
 }
 
 // hold takes in that an instance has vanished.

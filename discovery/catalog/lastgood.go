@@ -37,6 +37,7 @@ type savedView struct {
 	Revision int64              `json:"revision"`
 	Epoch    string             `json:"epoch"`
 	Keys     []discovery.Change `json:"keys"`
+	Partial  bool               `json:"partial,omitempty"` // not of everything, which was not watched
 }
 
 // encodeView writes a view with a checksum in front.
@@ -91,6 +92,7 @@ func (c *Catalog) restore() {
 	if now := time.Now(); confirmed.After(now) {
 		confirmed = now // the wall clock went back meanwhile; an age is never negative
 	}
+	c.interest.whole.Store(!v.Partial)
 	c.outdated = time.Since(confirmed) > c.options.Remember
 	next, _, _ := discovery.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.Keys)
 	c.state.Store(&state{snapshot: next, confirmed: confirmed, kept: true})
@@ -136,7 +138,7 @@ func (c *Catalog) saveView(saved *discovery.Snapshot) (*discovery.Snapshot, erro
 }
 
 func (c *Catalog) save(s *discovery.Snapshot) error {
-	content, err := encodeView(savedView{Prefix: c.keys.Prefix(), Revision: s.Revision(), Epoch: s.Epoch(), Keys: s.Changes()})
+	content, err := encodeView(savedView{Prefix: c.keys.Prefix(), Revision: s.Revision(), Epoch: s.Epoch(), Keys: s.Changes(), Partial: !c.interest.whole.Load()})
 	if err != nil {
 		return err
 	}

@@ -22,12 +22,9 @@ func change(key discovery.Key, kv *mvccpb.KeyValue) discovery.Change {
 // Load reads a snapshot once: of one service, or of the whole namespace with an empty
 // name. Records that cannot be read are left out; broken says which.
 func Load(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *discovery.Snapshot, broken []discovery.BrokenRecord, err error) {
-	of := everything(keys)
-	if service != "" {
-		of = follow.Prefix(keys.Service(service))
-	}
+	from, to := keys.PartRange(partOf(service))
 	b := builder{keys: keys, snapshot: discovery.EmptySnapshot()}
-	at, err := follow.List(ctx, client, of, b.add)
+	at, err := follow.List(ctx, client, follow.Range{From: from, To: to}, b.add)
 	if err != nil {
 		return nil, nil, err
 	}

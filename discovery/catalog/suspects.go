@@ -99,16 +99,16 @@ func (g *suspects) changed(s *discovery.Snapshot, i instance, now time.Time) {
 	}
 }
 
-// keep returns a snapshot that was made anew with the instances that one before shows
+// keep returns a part's snapshot that was made anew with the instances that one before shows
 // and that it lacks: suspects when etcd started over, which needs its time to hear of
 // them again; else to be judged.
-func (c *Catalog) keep(next, before *discovery.Snapshot, over bool) *discovery.Snapshot {
+func (c *Catalog) keep(next, before *discovery.Snapshot, p discovery.Part, over bool) *discovery.Snapshot {
 	g := c.suspects
 	if g == nil || c.outdated {
 		return next
 	}
 	now := time.Now()
-	g.forget()
+	g.forget(func(service string) bool { return p == everything || p.Service == service })
 	next, kept := next.Keep(before, over)
 	for _, k := range kept {
 		i := instance{k.Service, k.ID}

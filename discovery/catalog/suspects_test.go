@@ -84,7 +84,7 @@ func (a *agents) die(from, to int) {
 // deletes are the deletions that readers were told of since a position.
 func (f *fixture) deletes(since discovery.Position) []string {
 	f.t.Helper()
-	events, ok := f.Events(since)
+	events, ok := f.Events("", since)
 	if !ok {
 		f.t.Fatalf("the log does not reach back to %v", since)
 	}

@@ -50,7 +50,8 @@ type Follower struct {
 	options Options
 	log     *slog.Logger
 	do      chan func()
-	syncs   atomic.Int64 // how often the mirror was made equal to etcd
+	syncs   atomic.Int64                // how often the mirror was made equal to etcd
+	reader  atomic.Pointer[clientv3.KV] // of the member that is followed; nil: none was yet
 
 	// What follows belongs to Run.
 	member

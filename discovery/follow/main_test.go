@@ -58,7 +58,7 @@ func (m *record) Replace(l *Listing) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.Known(l.Range) {
-		if !slices.ContainsFunc(l.Except, func(r Range) bool { return r.contains(key) }) {
+		if !slices.ContainsFunc(l.Except, func(r Range) bool { return r.Contains(key) }) {
 			delete(m.values, key)
 			delete(m.revisions, key)
 		}
@@ -90,7 +90,7 @@ func (m *record) drop(keep ...Range) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.values {
-		if !slices.ContainsFunc(keep, func(r Range) bool { return r.contains(key) }) {
+		if !slices.ContainsFunc(keep, func(r Range) bool { return r.Contains(key) }) {
 			delete(m.values, key)
 			delete(m.revisions, key)
 		}

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -31,18 +32,24 @@ type mark struct {
 	revision int64
 }
 
-func (r Range) contains(key string) bool { return key >= r.From && key < r.To }
+// Contains reports whether a key lies in the range.
+func (r Range) Contains(key string) bool { return key >= r.From && key < r.To }
 
 func (r Range) covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
 
 // Follow lists a range and follows it from then on. It returns when the mirror has it,
-// with how many keys it holds; one without keys is followed only if empty is set. A
-// range within one that is followed already is left to that.
-func (f *Follower) Follow(ctx context.Context, r Range, empty bool) (keys int, err error) {
+// with how many keys it holds, after it has called done between two calls of the
+// mirror's methods. A range without keys is followed only if empty is set, and done is
+// not called if it is not. A range within one that is followed already is left to that.
+func (f *Follower) Follow(ctx context.Context, r Range, empty bool, done func()) (keys int, err error) {
 	for {
 		began, started := f.syncs.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
-		at, err := List(ctx, f.client, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		kv := f.reader.Load()
+		if kv == nil {
+			return 0, errors.New("etcd has not answered yet")
+		}
+		at, err := List(ctx, *kv, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
 		if err != nil {
 			return 0, err
 		}
@@ -55,6 +62,7 @@ func (f *Follower) Follow(ctx context.Context, r Range, empty bool) (keys int, e
 			// A list from before a gap may be one of another life of etcd.
 			if current = f.syncs.Load() == began && f.life.Cluster == at.Cluster; current {
 				failed = f.add(r, listed, at, started)
+				done()
 			}
 		})
 		if err != nil || current {
@@ -93,30 +101,29 @@ func (f *Follower) add(r Range, listed []*mvccpb.KeyValue, at Head, started time
 
 // foreign reports whether a key is told of by another watch.
 func (w *followed) foreign(key string) bool {
-	return slices.ContainsFunc(w.within, func(other *followed) bool { return other.contains(key) })
+	return slices.ContainsFunc(w.within, func(other *followed) bool { return other.Contains(key) })
 }
 
 // known reports whether another watch has told of a write.
 func (w *followed) known(kv *mvccpb.KeyValue) bool {
-	return slices.ContainsFunc(w.told, func(m mark) bool { return kv.ModRevision <= m.revision && m.contains(string(kv.Key)) })
+	return slices.ContainsFunc(w.told, func(m mark) bool { return kv.ModRevision <= m.revision && m.Contains(string(kv.Key)) })
 }
 
 // settle lets ranges take over those within them, once all watches have come to a
 // revision.
 func (f *Follower) settle(revision int64) error {
+	var err error
 	for _, w := range slices.Clone(f.ranges) {
 		if len(w.within) == 0 || revision < w.listed {
 			continue
 		}
 		for _, other := range w.within {
 			w.told = append(w.told, mark{other.Range, other.revision})
-			if err := f.stop(other); err != nil {
-				return err
-			}
+			err = cmp.Or(err, f.stop(other))
 		}
 		w.within = nil
 	}
-	return nil
+	return err
 }
 
 // forget drops the marks that everything to come is beyond.
@@ -124,28 +131,26 @@ func (w *followed) forget() {
 	w.told = slices.DeleteFunc(w.told, func(m mark) bool { return m.revision <= w.revision })
 }
 
-// Narrow has some ranges within another followed instead of it, without a gap. What
-// else the mirror has of that is the mirror's to drop, which it does in dropped.
-func (f *Follower) Narrow(ctx context.Context, from Range, to []Range, dropped func()) error {
+// Narrow has some ranges within another followed instead of it, without a gap. Which
+// these are says to, called between two calls of the mirror's methods; what else the
+// mirror has is the mirror's to drop.
+func (f *Follower) Narrow(ctx context.Context, from Range, to func() []Range) error {
 	var failed error
-	err := f.Do(ctx, func() { failed = errors.Join(f.narrow(from, to)); dropped() })
+	err := f.Do(ctx, func() {
+		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == from }); n >= 0 {
+			failed = f.narrow(f.ranges[n], to())
+		}
+	})
 	return errors.Join(err, failed)
 }
 
-func (f *Follower) narrow(from Range, to []Range) error {
-	n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == from })
-	if n < 0 {
-		return nil
-	}
-	w := f.ranges[n]
-	if err := f.stop(w); err != nil {
-		return err
-	}
+// narrow stops a watch and starts those of some of its parts. An error is one of the
+// stream, which ends; what is followed is right all the same.
+func (f *Follower) narrow(w *followed, to []Range) error {
+	err := f.stop(w)
 	for _, other := range w.within {
 		if !slices.Contains(to, other.Range) {
-			if err := f.stop(other); err != nil {
-				return err
-			}
+			err = cmp.Or(err, f.stop(other))
 		}
 	}
 	for _, r := range to {
@@ -159,22 +164,21 @@ func (f *Follower) narrow(from Range, to []Range) error {
 			}
 		}
 		f.ranges = append(f.ranges, part)
-		if err := f.start(part); err != nil {
-			return err
-		}
+		err = cmp.Or(err, f.start(part))
 	}
-	return nil
+	return err
 }
 
-// Drop ends the following of a range that [Follower.Follow] began. What the mirror has
-// of it is the mirror's to drop, which it does in dropped.
-func (f *Follower) Drop(ctx context.Context, r Range, dropped func()) error {
+// Drop ends the following of a range that [Follower.Follow] began, if sure, called
+// between two calls of the mirror's methods, agrees. What the mirror has of it is the
+// mirror's to drop.
+func (f *Follower) Drop(ctx context.Context, r Range, sure func() bool) error {
 	var failed error
 	err := f.Do(ctx, func() {
-		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r }); n >= 0 {
+		n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r })
+		if n >= 0 && sure() {
 			failed = f.stop(f.ranges[n])
 		}
-		dropped()
 	})
 	return errors.Join(err, failed)
 }

@@ -27,6 +27,8 @@ func (f *Follower) follow(ctx context.Context, steady func()) error {
 	if err := f.sync(ctx); err != nil {
 		return err
 	}
+	kv := f.kv
+	f.reader.Store(&kv)
 	return f.watch(ctx, steady)
 }
 
