@@ -148,6 +148,7 @@ func (a *Agent) build() error {
 	keys := discovery.NewKeys(c.Namespace)
 	a.session = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Metrics: lease.NewMetrics(a.metrics)})
 	a.catalog = catalog.New(a.client, keys, catalog.Options{
+		Watch: catalog.WatchMode(c.Catalog.Watch), Services: c.Catalog.Services, Node: c.Node,
 		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, LastGood: a.dir, Logger: a.log,
 		Guard: &catalog.Guard{TTL: c.Session.TTL, Probe: probe}, Metrics: catalog.NewMetrics(a.metrics)})
 	a.registry = registry.New(a.client, keys, a.session, a.catalog,

@@ -19,8 +19,9 @@ import (
 // nothing is a view that has nothing yet.
 type nothing struct{}
 
-func (nothing) View() (discovery.View, error)  { return discovery.View{}, discovery.ErrUnavailable }
-func (nothing) Changed(string) <-chan struct{} { return nil }
+func (nothing) View() (discovery.View, error)   { return discovery.View{}, discovery.ErrUnavailable }
+func (nothing) Changed(string) <-chan struct{}  { return nil }
+func (nothing) Retain(...discovery.Part) func() { return func() {} }
 
 // alone returns a registrar whose registry does not run, as if etcd were away.
 func alone(t *testing.T, path string) *registrar {

@@ -65,10 +65,10 @@ F:4: advertise: "10.0.0.5:80" is neither an IP address nor a host name (without 
 F:5: data_dir: is empty`},
 		{"advertise", "advertise: 0.0.0.0\n", `
 F:1: advertise: 0.0.0.0 is no address that others can reach this host by`},
-		{"watch", "catalog: {watch: lazy}\n", `
-F:1: catalog.watch: "lazy" is not supported: this version watches the whole namespace; use auto or all`},
-		{"watch a list", "catalog: {watch: [web, api]}\n", `
-F:1: catalog.watch: "web,api" is not supported: this version watches the whole namespace; use auto or all`},
+		{"watch", "catalog: {watch: web/1}\n", `
+F:1: catalog.watch: service name "web/1" has '/'; use letters, digits and - _ .; write auto, all, lazy or a list of services`},
+		{"watch a list", "catalog: {watch: [web, -]}\n", `
+F:1: catalog.watch: service name "-" begins with "-"; begin with a letter or digit; write auto, all, lazy or a list of services`},
 		{"listen", "http: {listen: 127.0.0.1}\ndns: {listen: \"127.0.0.1:65536\"}\n", `
 F:1: http.listen: "127.0.0.1" is no host:port; write 127.0.0.1:3472 or [::1]:3472
 F:2: dns.listen: port "65536" is no number from 0 to 65535`},

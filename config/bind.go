@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -112,18 +113,29 @@ func etcdUser() binding {
 	}
 }
 
-// watch binds what the catalog watches.
+// watch binds what the catalog watches: a word, or a list of services.
 func watch() binding {
-	b := one(func(c *Config) *string { return &c.Catalog.Watch }, oneOf("auto", "all"))
-	set := b.set
-	b.kind = kindTextOrList
-	b.set = func(c *Config, texts []string) error {
-		if err := set(c, []string{strings.Join(texts, ",")}); err != nil {
-			return invalid("%q is not supported: this version watches the whole namespace; use auto or all", strings.Join(texts, ","))
-		}
-		return nil
+	return binding{
+		kind: kindTextOrList,
+		set: func(c *Config, texts []string) error {
+			if len(texts) == 1 && slices.Contains([]string{WatchAuto, WatchAll, WatchLazy}, texts[0]) {
+				c.Catalog.Watch, c.Catalog.Services = texts[0], nil
+				return nil
+			}
+			services, err := parseAll(strings.Split(strings.Join(texts, ","), ","), func(name string) (string, error) { return name, discovery.ValidateService(name) })
+			if err != nil {
+				return fmt.Errorf("%w; write auto, all, lazy or a list of services", err)
+			}
+			c.Catalog.Watch, c.Catalog.Services = WatchListed, services
+			return nil
+		},
+		show: func(c *Config) string {
+			if c.Catalog.Watch == WatchListed {
+				return strings.Join(c.Catalog.Services, ",")
+			}
+			return c.Catalog.Watch
+		},
 	}
-	return b
 }
 
 func invalid(format string, args ...any) error {

@@ -58,9 +58,18 @@ type Session struct {
 	TTL time.Duration // 5 s to 1 h, whole seconds
 }
 
+// What of the namespace is watched.
+const (
+	WatchAuto   = "auto" // all of a small fleet; of a large one what is asked for
+	WatchAll    = "all"
+	WatchLazy   = "lazy" // what is asked for
+	WatchListed = "list" // the services that the setting lists
+)
+
 // Catalog is about the local view of the namespace.
 type Catalog struct {
-	Watch      string        // auto or all: what is watched
+	Watch      string        // what is watched: WatchAuto, WatchAll, WatchLazy or WatchListed
+	Services   []string      // with WatchListed: these
 	StaleAfter time.Duration // above 0: the age from which a view is stale
 	Panic      float64       // 0 to 1: the healthy part below which all are answered; 0: never
 }

@@ -97,8 +97,9 @@ func (h host) put(service, id string) {
 // blind is a view that shows nothing.
 type blind struct{}
 
-func (blind) View() (discovery.View, error)  { return discovery.View{}, discovery.ErrUnavailable }
-func (blind) Changed(string) <-chan struct{} { return nil }
+func (blind) View() (discovery.View, error)   { return discovery.View{}, discovery.ErrUnavailable }
+func (blind) Changed(string) <-chan struct{}  { return nil }
+func (blind) Retain(...discovery.Part) func() { return func() {} }
 
 // TestFaultMassDeregistration has a hundred agents deregister ten thousand instances in
 // one moment.

@@ -68,6 +68,9 @@ type Service struct {
 	Total    int            `json:"total"`   // instances that are shown
 	Tags     discovery.Tags `json:"tags"`    // of all instances, sorted
 	Revision int64          `json:"revision"`
+	// Unwatched says that the agent watches by interest, that nobody has asked it for
+	// the service, and that it knows nothing but the name.
+	Unwatched bool `json:"unwatched,omitempty"`
 }
 
 // ServiceOf returns the line of a service in the list of services.

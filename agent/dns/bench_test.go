@@ -95,7 +95,7 @@ func BenchmarkRespond(b *testing.B) {
 		b.Run(dns.TypeToString[qtype], func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _, _ = r.respond(out, q, 0)
+				_, _, _ = r.respond(nil, out, q, 0)
 			}
 		})
 	}
@@ -108,7 +108,7 @@ func BenchmarkParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		out := make([]byte, 0, ednsSize)
 		for pb.Next() {
-			_, _, _ = r.respond(out, q, 0)
+			_, _, _ = r.respond(nil, out, q, 0)
 		}
 	})
 }

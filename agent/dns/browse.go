@@ -14,13 +14,27 @@ func (z *zone) browseServices(s *discovery.Snapshot, q question) response {
 	if q.qtype != dns.TypePTR && q.qtype != dns.TypeANY {
 		return r
 	}
-	for service := range s.Services() {
-		name := "_" + discovery.FoldName(service.Name) + "._tcp.svc." + z.domain
-		if !service.Empty() && isName(name) && !strings.Contains(service.Name, ".") {
+	names := q.names
+	if names == nil {
+		names = serviceNames(s)
+	}
+	for _, service := range names {
+		name := "_" + service + "._tcp.svc." + z.domain
+		if isName(name) && !strings.Contains(service, ".") {
 			r.answer = append(r.answer, z.pointer(q.name, name))
 		}
 	}
 	return r
+}
+
+func serviceNames(s *discovery.Snapshot) []string {
+	var names []string
+	for service := range s.Services() {
+		if !service.Empty() {
+			names = append(names, discovery.FoldName(service.Name))
+		}
+	}
+	return names
 }
 
 // browseInstances lists the instances of a service type, RFC 6763, section 4, with

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,13 @@ type fixed struct {
 	view discovery.View
 	err  error
 }
+
+// Has finds that everything is in the view, as do the others.
+func (f *fixed) Has(...discovery.Part) bool { return true }
+
+func (f *fixed) Need(context.Context, ...discovery.Part) error { return nil }
+
+func (f *fixed) Names(context.Context) ([]string, error) { return nil, nil }
 
 func (f *fixed) View() (discovery.View, error) {
 	f.lock.Lock()
@@ -129,7 +137,7 @@ func exchange(t testing.TB, r *Responder, m *dns.Msg, limit int) *dns.Msg {
 
 func unpack(t testing.TB, r *Responder, query []byte, limit int) *dns.Msg {
 	t.Helper()
-	b, _, ok := r.respond(nil, query, limit)
+	b, _, ok := r.respond(nil, nil, query, limit)
 	if !ok {
 		t.Fatalf("no answer to %x", query)
 	}

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -24,6 +25,12 @@ type Catalog interface {
 	// View returns the newest snapshot and how sure it is; until there is one, an
 	// error. It is called for every query and does not block.
 	View() (discovery.View, error)
+	// Has reports whether the view has parts, as far as they exist. It does not block.
+	Has(parts ...discovery.Part) bool
+	// Need makes the view have parts, as far as they exist, by reading etcd.
+	Need(ctx context.Context, parts ...discovery.Part) error
+	// Names returns the folded names of all services, sorted.
+	Names(ctx context.Context) ([]string, error)
 }
 
 // Options are the optional parts of a Responder. The zero value is useful.

@@ -61,7 +61,7 @@ func TestWhatFitsOverUDP(t *testing.T) {
 				q.SetEdns0(tt.size, false)
 				limit = min(max(int(tt.size), plainSize), ednsSize)
 			}
-			b, _, _ := r.respond(nil, packet(t, q), 0)
+			b, _, _ := r.respond(nil, nil, packet(t, q), 0)
 			m := new(dns.Msg)
 			if err := m.Unpack(b); err != nil || len(b) > limit || m.Truncated != tt.tc || len(m.Answer) < tt.least {
 				t.Fatalf("%s in %d: %d bytes, %d records, TC %t, %v", dns.TypeToString[tt.qtype], tt.size, len(b), len(m.Answer), m.Truncated, err)
@@ -210,7 +210,7 @@ func TestKeptAnswersAllocateNothing(t *testing.T) {
 	for _, name := range []string{"web.disc.", "web.svc.disc.", "_web._tcp.svc.disc."} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
 			q := packet(t, newQuery(strings.ToUpper(name), qtype).SetEdns0(1232, false))
-			respond := func() { _, _, _ = r.respond(out, q, 0) }
+			respond := func() { _, _, _ = r.respond(nil, out, q, 0) }
 			for range orders * orders { // until all orders are made
 				respond()
 			}

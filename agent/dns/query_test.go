@@ -69,7 +69,7 @@ func TestForms(t *testing.T) {
 	}
 	r := responder(t, shop(t), Options{})
 	for _, tt := range tests {
-		b, _, ok := r.respond(nil, tt.packet, 0)
+		b, _, ok := r.respond(nil, nil, tt.packet, 0)
 		if !ok {
 			if tt.want != "" || len(b) > 0 {
 				t.Errorf("%s: no answer, want %s", tt.name, tt.want)
@@ -156,7 +156,7 @@ func FuzzPackets(f *testing.F) {
 	f.Add(wire(f, "1234 2900 0001 0001 0001 0001", webDisc, typeA, opt))
 	f.Fuzz(func(t *testing.T, query []byte) {
 		for _, limit := range []int{0, wholeSize} {
-			b, rcode, ok := r.respond([]byte("ab"), query, limit)
+			b, rcode, ok := r.respond(nil, []byte("ab"), query, limit)
 			if !ok {
 				if len(query) >= headerSize && query[2]&0x80 == 0 {
 					t.Fatal("a query without an answer")

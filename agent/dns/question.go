@@ -14,6 +14,7 @@ type question struct {
 	labels []string // those before the domain, without escapes; of a name outside: all
 	inside bool     // in the domain
 	qtype  uint16
+	names  []string // of all services, where the snapshot does not have all
 }
 
 // question makes the query's question.
@@ -30,7 +31,7 @@ func (q *query) question() (question, error) {
 	for n := range labels {
 		labels[n] = string(q.label(n))
 	}
-	return question{name, labels, q.within >= 0, q.qtype}, nil
+	return question{name: name, labels: labels, inside: q.within >= 0, qtype: q.qtype}, nil
 }
 
 // relative is the name without the domain, if it is made of characters that the names

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -35,7 +36,7 @@ func New(catalog Catalog, o Options) (*Responder, error) {
 // 65535, TCP's and HTTPS's own), and says for how long the answer may be kept. A
 // packet that is no query at all is an [discovery.ErrInvalid].
 func (r *Responder) Exchange(packet []byte, limit int) (answer []byte, ttl time.Duration, err error) {
-	answer, rcode, ok := r.respond(nil, packet, min(max(limit, plainSize), wholeSize))
+	answer, rcode, ok := r.respond(r.completes(context.Background()), nil, packet, min(max(limit, plainSize), wholeSize))
 	if !ok {
 		return nil, 0, discovery.Errorf(discovery.ErrInvalid, "%d bytes are no DNS query", len(packet))
 	}
@@ -45,9 +46,13 @@ func (r *Responder) Exchange(packet []byte, limit int) (answer []byte, ttl time.
 	return answer, ttl, nil
 }
 
+// unread stands for an answer that has to wait for etcd.
+const unread = -1
+
 // respond appends the answer to a query to b, in limit bytes or, with limit 0, what
-// the query says of UDP. It reports false for what is not to be answered.
-func (r *Responder) respond(b, packet []byte, limit int) (answer []byte, rcode int, ok bool) {
+// the query says of UDP. It reports false for what is not to be answered. Where the view
+// lacks something the complete one is asked for; without complete the rcode is unread.
+func (r *Responder) respond(complete completion, b, packet []byte, limit int) (answer []byte, rcode int, ok bool) {
 	q := query{asked: time.Now(), luck: rand.Uint32()}
 	rcode, ok = q.read(packet, r.zone.wire)
 	if !ok {
@@ -59,15 +64,18 @@ func (r *Responder) respond(b, packet []byte, limit int) (answer []byte, rcode i
 	if rcode != dns.RcodeSuccess {
 		p = failure(rcode)
 	} else {
-		p, serial, why = r.answer(&q, q.room(limit))
+		if p, serial, why = r.answer(complete, &q, q.room(limit)); p == nil {
+			return b, unread, false
+		}
 	}
 	b = p.appendTo(b, &q, serial, why)
 	r.metrics.observe(q.qtype, p.rcode, time.Since(q.asked))
 	return b, p.rcode, true
 }
 
-// answer answers a well-formed query from the view.
-func (r *Responder) answer(q *query, room int) (*packed, uint32, extendedError) {
+// answer answers a well-formed query from the view; nil without complete, where that
+// lacks something.
+func (r *Responder) answer(complete completion, q *query, room int) (*packed, uint32, extendedError) {
 	view, err := r.catalog.View()
 	if err != nil {
 		if q.within < 0 && !q.isReverse() {
@@ -91,11 +99,49 @@ func (r *Responder) answer(q *query, room int) (*packed, uint32, extendedError) 
 	if err != nil {
 		return failure(dns.RcodeFormatError), serial, 0
 	}
+	if kept == nil && view.Partial && r.lacks(ask) {
+		if complete == nil {
+			return nil, serial, 0
+		}
+		if s, err = complete(&ask); err != nil {
+			return failure(dns.RcodeServerFailure), serial, notReady
+		}
+	}
 	answer := r.zone.resolve(s, ask)
 	if kept != nil && answer.service == kept.service {
 		return kept.keep(r.zone, s, q, ask, answer, room), serial, why
 	}
 	return r.zone.pack(s, ask, answer, room), serial, why
+}
+
+// completion returns the snapshot once it has what a question is about, and tells the
+// question what no snapshot has.
+type completion func(*question) (*discovery.Snapshot, error)
+
+// lacks reports whether a view that is partial may lack what a question is about.
+func (r *Responder) lacks(ask question) bool {
+	if !ask.inside {
+		return false // addresses lead to what is in the view
+	}
+	m, ok := understand(ask.labels)
+	return ok && (m.name.Kind == discovery.NameBrowse || !r.catalog.Has(discovery.PartsOf(m.lookup, "", false)...))
+}
+
+// completes has etcd read for what the view lacks, within ctx.
+func (r *Responder) completes(ctx context.Context) completion {
+	return func(ask *question) (*discovery.Snapshot, error) {
+		var err error
+		if m, _ := understand(ask.labels); m.name.Kind == discovery.NameBrowse {
+			ask.names, err = r.catalog.Names(ctx)
+		} else {
+			err = r.catalog.Need(ctx, discovery.PartsOf(m.lookup, "", false)...)
+		}
+		if err != nil {
+			return nil, err
+		}
+		view, err := r.catalog.View()
+		return view.Snapshot, err
+	}
 }
 
 // isReverse reports whether the name is below those of reverse lookups.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // The limits of a server.
 const (
 	MaxConnections = 1024             // of TCP at once
+	maxWaiting     = 256              // queries over UDP that wait for etcd
 	idleTime       = 10 * time.Second // of a connection between two queries, RFC 7766
 	messageTime    = 5 * time.Second  // for a query to come in once begun, and for an answer to go out
 
@@ -34,6 +36,8 @@ type Server struct {
 	responder *Responder
 	log       *slog.Logger
 	udp       *net.UDPConn
+	waiting   chan struct{}  // as many as queries wait for etcd
+	waiters   sync.WaitGroup // they
 	tcp       *net.TCPListener
 }
 
@@ -43,7 +47,7 @@ func Listen(address string, r *Responder, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{Connections: MaxConnections, responder: r, log: log}
+	s := &Server{Connections: MaxConnections, responder: r, log: log, waiting: make(chan struct{}, maxWaiting)}
 	var err error
 	for range samePortTries {
 		if err = s.listen(address); err == nil || !errors.Is(err, syscall.EADDRINUSE) || !wantsAnyPort(address) {
@@ -106,6 +110,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		<-ctx.Done()
 		return s.Close()
 	})
+	defer s.waiters.Wait()
 	return group.Wait()
 }
 

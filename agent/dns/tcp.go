@@ -40,7 +40,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 			return
 		}
 		in = packet
-		answer, _, ok := s.responder.respond(append(out[:0], 0, 0), packet, wholeSize)
+		answer, _, ok := s.responder.respond(s.responder.completes(ctx), append(out[:0], 0, 0), packet, wholeSize)
 		if !ok {
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/ipv4"
@@ -29,14 +30,34 @@ func (s *Server) serveUDP(ctx context.Context) error {
 			}
 			return nil
 		}
-		s.answerUDP(in[:n], out, from)
+		s.answerUDP(ctx, in[:n], out, from)
 	}
 }
 
-func (s *Server) answerUDP(in, out []byte, to netip.AddrPort) {
-	if answer, _, ok := s.responder.respond(out, in, 0); ok {
+func (s *Server) answerUDP(ctx context.Context, in, out []byte, to netip.AddrPort) {
+	answer, rcode, ok := s.responder.respond(nil, out, in, 0)
+	if ok {
 		_, _ = s.udp.WriteToUDPAddrPort(answer, to) // whoever misses it asks again
+	} else if rcode == unread {
+		s.later(ctx, in, func(answer []byte) { _, _ = s.udp.WriteToUDPAddrPort(answer, to) })
 	}
+}
+
+// later answers a query whose answer has to wait for etcd beside the others. When many
+// do already it is dropped, and asked again.
+func (s *Server) later(ctx context.Context, in []byte, send func(answer []byte)) {
+	select {
+	case s.waiting <- struct{}{}:
+	default:
+		return
+	}
+	in = slices.Clone(in)
+	s.waiters.Go(func() {
+		defer func() { <-s.waiting }()
+		if answer, _, ok := s.responder.respond(s.responder.completes(ctx), nil, in, 0); ok {
+			send(answer)
+		}
+	})
 }
 
 // serveWildcard does the same on a socket that listens on all of the host's addresses:
@@ -51,8 +72,11 @@ func (s *Server) serveWildcard(ctx context.Context) error {
 			}
 			return nil
 		}
-		if answer, _, ok := s.responder.respond(out, in[:n], 0); ok {
+		answer, rcode, ok := s.responder.respond(nil, out, in[:n], 0)
+		if ok {
 			_, _ = dns.WriteToSessionUDP(s.udp, answer, session) // as above
+		} else if rcode == unread {
+			s.later(ctx, in[:n], func(answer []byte) { _, _ = dns.WriteToSessionUDP(s.udp, answer, session) })
 		}
 	}
 }

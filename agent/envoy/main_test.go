@@ -96,6 +96,11 @@ func (f *fleet) View() (discovery.View, error) {
 	return f.view, f.err
 }
 
+// Has finds that everything is in the view.
+func (f *fleet) Has(...discovery.Part) bool { return true }
+
+func (f *fleet) Retain(...discovery.Part) func() { return func() {} }
+
 func (f *fleet) Changed(service string) <-chan struct{} {
 	f.lock.Lock()
 	defer f.lock.Unlock()

@@ -50,6 +50,17 @@ func (s *Server) Endpoints(snapshot *discovery.Snapshot, request []byte) (respon
 	return response, false, nil
 }
 
+// Parts returns the parts of a view that the answer to a DiscoveryRequest lies in; of a
+// request that cannot be answered none.
+func (s *Server) Parts(request []byte) []discovery.Part {
+	r, err := readJSON(request)
+	if err != nil || len(r.names) > MaxClusters {
+		return nil
+	}
+	named, all := withoutWildcard(r.names)
+	return partsOf(servicesOf(named, all || len(named) == 0, s.options.Domain))
+}
+
 // readJSON reads a request. Its fields may be named as in the proto file or in
 // lowerCamelCase; what it says besides is for others.
 func readJSON(b []byte) (r request, err error) {

@@ -40,6 +40,11 @@ type Catalog interface {
 	// Changed returns a channel that is closed at the next change of a service, known
 	// or not; "" is any change. A reader takes the channel first and the view second.
 	Changed(service string) <-chan struct{}
+	// Has reports whether the view has parts, as far as they exist.
+	Has(parts ...discovery.Part) bool
+	// Retain brings parts into the view, and keeps them there until release is called.
+	// It does not wait.
+	Retain(parts ...discovery.Part) (release func())
 }
 
 // Options are the optional parts of a server. The zero value is useful.

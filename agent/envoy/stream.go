@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -43,9 +44,17 @@ func (v *serving) follow(aggregated bool, variantOf func(*client) variant) grpc.
 
 func (v *serving) converse(g grpc.ServerStream, talk variant) error {
 	requests := v.receive(g, talk)
-	for {
+	release := func() {}
+	defer func() { release() }()
+	for retained := []string(nil); ; {
+		if now := talk.services(); !slices.Equal(now, retained) {
+			before := release
+			release, retained = v.catalog.Retain(partsOf(now)...), now
+			before()
+		}
 		cases := v.wait(g, requests, talk)
-		if view, err := v.catalog.View(); err == nil {
+		// What was never read is not told of as empty; its first read is a change.
+		if view, err := v.catalog.View(); err == nil && v.catalog.Has(partsOf(retained)...) {
 			if out, due := talk.due(view.Snapshot); due {
 				v.metrics.responses.Inc()
 				if err := g.SendMsg(out); err != nil {

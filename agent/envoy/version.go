@@ -51,6 +51,17 @@ func version(s *discovery.Snapshot, clusters []string, domain string) string {
 	return fmt.Sprintf("%d-%016x", newest, print.Sum64())
 }
 
+// partsOf returns the parts of a view that services lie in.
+func partsOf(services []string) []discovery.Part {
+	parts := make([]discovery.Part, 0, len(services))
+	for _, name := range services {
+		if name == "" || discovery.ValidateService(name) == nil {
+			parts = append(parts, discovery.Part{Service: discovery.FoldName(name)})
+		}
+	}
+	return parts
+}
+
 // servicesOf returns the services whose changes concern a subscription; "" is all.
 func servicesOf(names []string, all bool, domain string) []string {
 	if all {

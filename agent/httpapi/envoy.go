@@ -14,6 +14,9 @@ type Envoy interface {
 	// unchanged, with no response, means that the caller has what it asks for.
 	// ErrInvalid: it cannot be read, or asks for something else.
 	Endpoints(s *discovery.Snapshot, request []byte) (response []byte, unchanged bool, err error)
+
+	// Parts returns the parts of the view that the answer to a request lies in.
+	Parts(request []byte) []discovery.Part
 }
 
 func (a *API) envoyRoutes() []route {
@@ -32,7 +35,7 @@ func (a *API) discoverEndpoints(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, err := a.catalog.View()
+	view, err := a.viewOf(r, a.options.Envoy.Parts(body)...)
 	if err != nil {
 		return err
 	}

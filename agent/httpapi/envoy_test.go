@@ -10,6 +10,8 @@ import (
 // envoy answers as Envoy's half of the agent would: {} has no version yet.
 type envoy struct{}
 
+func (envoy) Parts([]byte) []discovery.Part { return nil }
+
 func (envoy) Endpoints(s *discovery.Snapshot, request []byte) ([]byte, bool, error) {
 	const version = `"7-0123456789abcdef"`
 	switch {

@@ -147,6 +147,25 @@ func (f *fleet) Events(_ string, after discovery.Position) ([]discovery.Event, b
 	return slices.Clone(f.log[n:]), true
 }
 
+// Need finds that everything is in the view.
+func (f *fleet) Need(context.Context, ...discovery.Part) error { return nil }
+
+func (f *fleet) Retain(...discovery.Part) func() { return func() {} }
+
+func (f *fleet) Names(context.Context) ([]string, error) {
+	view, err := f.View()
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for s := range view.Snapshot.Services() {
+		if !s.Empty() {
+			all = append(all, discovery.FoldName(s.Name))
+		}
+	}
+	return all, nil
+}
+
 func (f *fleet) Register(_ context.Context, r discovery.Registration) (api.Registered, error) {
 	r = r.WithDefaults("10.0.0.9", "a")
 	if err := r.Validate(); err != nil {

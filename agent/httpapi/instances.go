@@ -22,7 +22,7 @@ func (a *API) instanceRoutes() []route {
 
 func (a *API) instance(w http.ResponseWriter, r request) error {
 	name, id := r.PathValue("service"), r.PathValue("id")
-	view, index, err := a.view(r, aService(name))
+	view, index, err := a.view(r, aService(name), partOf(name))
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, index, err := a.view(r, a.looksUp(q.Name))
+	view, index, err := a.view(r, a.looksUp(q.Name), discovery.PartsOf(q.Name, a.options.Domain, true)...)
 	if err != nil {
 		return err
 	}

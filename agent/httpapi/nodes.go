@@ -12,7 +12,7 @@ func (a *API) nodeRoutes() []route {
 }
 
 func (a *API) nodes(w http.ResponseWriter, r request) error {
-	view, index, err := a.view(r, allNodes)
+	view, index, err := a.view(r, allNodes, discovery.Part{})
 	if err != nil {
 		return err
 	}

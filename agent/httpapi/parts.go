@@ -33,9 +33,9 @@ type Catalog interface {
 	// fails with an ErrUnavailable when etcd does not answer, or with ctx.
 	Need(ctx context.Context, parts ...discovery.Part) error
 
-	// Hold keeps parts in the view, and those that do not exist yet in sight, until
+	// Retain keeps parts in the view, and those that do not exist yet in sight, until
 	// release is called. It does not wait.
-	Hold(parts ...discovery.Part) (release func())
+	Retain(parts ...discovery.Part) (release func())
 
 	// Names returns the folded names of all services that have anything in etcd,
 	// sorted. The error is an ErrUnavailable.

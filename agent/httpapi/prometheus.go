@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"disc/agent/api"
+	"disc/discovery"
 )
 
 func (a *API) prometheusRoutes() []route {
@@ -23,7 +24,14 @@ func (a *API) prometheus(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, index, err := a.view(r, allServices)
+	var parts []discovery.Part
+	for _, service := range r.query.Values["service"] {
+		parts = append(parts, partOf(service))
+	}
+	if len(parts) == 0 {
+		parts = append(parts, discovery.Part{})
+	}
+	view, index, err := a.view(r, allServices, parts...)
 	if err != nil {
 		return err
 	}

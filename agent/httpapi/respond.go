@@ -93,7 +93,7 @@ func (a *API) extend(w http.ResponseWriter) {
 func (a *API) replyWrite(w http.ResponseWriter, r request, status int, revision int64, value any) error {
 	h := w.Header()
 	if revision > 0 {
-		a.awaitRevision(r, revision)
+		a.awaitRevision(r, r.PathValue("service"), revision)
 		h.Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	}
 	if value == nil {

@@ -16,19 +16,46 @@ func (a *API) serviceRoutes() []route {
 }
 
 // services lists the services that have instances; those of which only the memory is
-// left are not shown.
+// left are not shown. Of those that are not watched there is only the name, unless the
+// caller waits for changes: of any service, so that all are watched.
 func (a *API) services(w http.ResponseWriter, r request) error {
-	view, index, err := a.view(r, allServices)
+	var parts []discovery.Part
+	if r.query.Has("index") {
+		parts = append(parts, discovery.Part{})
+	}
+	view, index, err := a.view(r, allServices, parts...)
 	if err != nil {
 		return err
 	}
 	list := []api.Service{}
+	if view.Partial {
+		if list, err = a.servicesByName(r, view.Snapshot); err != nil {
+			return err
+		}
+		return a.reply(w, r, view, index, list)
+	}
 	for s := range view.Snapshot.Services() {
 		if !s.Empty() {
 			list = append(list, api.ServiceOf(s))
 		}
 	}
 	return a.reply(w, r, view, index, list)
+}
+
+// servicesByName lists the services by the names that etcd has.
+func (a *API) servicesByName(r request, s *discovery.Snapshot) ([]api.Service, error) {
+	names, err := a.catalog.Names(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	list := make([]api.Service, len(names))
+	for n, name := range names {
+		list[n] = api.Service{Service: name, Tags: discovery.Tags{}, Unwatched: true}
+		if service, ok := s.Service(name); ok {
+			list[n] = api.ServiceOf(service)
+		}
+	}
+	return list, nil
 }
 
 // instances lists a service's instances, whatever their status and state.
@@ -42,7 +69,7 @@ func (a *API) instances(w http.ResponseWriter, r request) error {
 		return err
 	}
 	name := r.PathValue("service")
-	view, index, err := a.view(r, aService(name))
+	view, index, err := a.view(r, aService(name), partOf(name))
 	if err != nil {
 		return err
 	}
@@ -66,6 +93,11 @@ func (p params) status() (discovery.Status, error) {
 		return "", nil
 	}
 	return s, s.Validate()
+}
+
+// partOf is the part of the view that a service's answer lies in.
+func partOf(service string) discovery.Part {
+	return discovery.Part{Service: discovery.FoldName(service)}
 }
 
 func unknownService(name string) error {

@@ -23,15 +23,15 @@ func allServices(s *discovery.Snapshot) (string, int64) { return "", s.ServicesI
 
 func allNodes(s *discovery.Snapshot) (string, int64) { return "", s.NodesRevision() }
 
-// view returns the view to answer a query from, and the query's index. When the
-// caller asks for that, it blocks until the index is another than the caller's; it
+// view returns the view to answer a query from, with the parts that the answer lies in,
+// and the query's index. When the caller asks for that, it blocks until the index is another than the caller's; it
 // stops waiting when the caller's time is over, the caller is gone or the API ends.
-func (a *API) view(r request, about subject) (discovery.View, int64, error) {
+func (a *API) view(r request, about subject, parts ...discovery.Part) (discovery.View, int64, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
 		return discovery.View{}, 0, err
 	}
-	view, err := a.catalog.View()
+	view, err := a.viewOf(r, parts...)
 	if err != nil {
 		return discovery.View{}, 0, err
 	}
@@ -40,6 +40,7 @@ func (a *API) view(r request, about subject) (discovery.View, int64, error) {
 		return view, index, nil
 	}
 	defer a.metrics.streaming("wait")()
+	defer a.catalog.Retain(parts...)()
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for over := false; ; {
@@ -62,15 +63,27 @@ func (a *API) view(r request, about subject) (discovery.View, int64, error) {
 	}
 }
 
+// viewOf returns the view once it has parts, as far as they exist.
+func (a *API) viewOf(r request, parts ...discovery.Part) (discovery.View, error) {
+	if _, err := a.catalog.View(); err != nil {
+		return discovery.View{}, err
+	}
+	if err := a.catalog.Need(r.Context(), parts...); err != nil {
+		return discovery.View{}, err
+	}
+	return a.catalog.View()
+}
+
 // awaitRevision waits until the view has reached a revision that etcd answered a write
-// with. It stops waiting when that takes long, the caller is gone or the API ends: the
-// write has been made all the same.
-func (a *API) awaitRevision(r request, revision int64) {
+// to a service with. It stops waiting when that takes long, the caller is gone or the
+// API ends: the write has been made all the same.
+func (a *API) awaitRevision(r request, service string, revision int64) {
 	late := time.NewTimer(a.times.own)
 	defer late.Stop()
+	defer a.catalog.Retain(partOf(service))()
 	for {
 		changed := a.catalog.Changed("")
-		if view, err := a.catalog.View(); err == nil && view.Snapshot.Revision() >= revision {
+		if view, err := a.catalog.View(); err == nil && reached(view, service, revision) {
 			return
 		}
 		select {
@@ -83,4 +96,14 @@ func (a *API) awaitRevision(r request, revision int64) {
 			return
 		}
 	}
+}
+
+// reached reports whether a view has what was written to a service at a revision. One
+// that is partial may hear of others first.
+func reached(v discovery.View, service string, revision int64) bool {
+	if !v.Partial {
+		return v.Snapshot.Revision() >= revision
+	}
+	s, ok := v.Snapshot.Service(service)
+	return ok && s.Revision >= revision
 }

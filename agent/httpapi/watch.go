@@ -26,7 +26,7 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 			return err
 		}
 	}
-	view, err := a.catalog.View()
+	view, err := a.viewOf(r, partOf(service))
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,7 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 		return nil
 	}
 	defer a.metrics.streaming("watch")()
+	defer a.catalog.Retain(partOf(service))()
 	t := watcher{catalog: a.catalog, service: service, w: w, extend: a.extend}
 	t.resume(r.Header.Get("Last-Event-ID"), view)
 	wake := func() (<-chan struct{}, error) {

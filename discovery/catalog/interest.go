@@ -184,9 +184,9 @@ func (i *interest) wanted(p discovery.Part) bool {
 	return ok
 }
 
-// Hold keeps parts in the view, and those that do not exist yet in sight, until release
+// Retain keeps parts in the view, and those that do not exist yet in sight, until release
 // is called. It does not wait.
-func (c *Catalog) Hold(parts ...discovery.Part) (release func()) {
+func (c *Catalog) Retain(parts ...discovery.Part) (release func()) {
 	i := c.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // followed is a range, and up to where the mirror has it.
@@ -45,11 +46,11 @@ func (f *Follower) Follow(ctx context.Context, r Range, empty bool, done func())
 	for {
 		began, started := f.syncs.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
-		kv := f.reader.Load()
-		if kv == nil {
-			return 0, errors.New("etcd has not answered yet")
+		kv, err := f.reads(ctx)
+		if err != nil {
+			return 0, err
 		}
-		at, err := List(ctx, *kv, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		at, err := List(ctx, kv, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
 		if err != nil {
 			return 0, err
 		}
@@ -69,6 +70,16 @@ func (f *Follower) Follow(ctx context.Context, r Range, empty bool, done func())
 			return len(listed), errors.Join(err, failed)
 		}
 	}
+}
+
+// reads returns what reads from the member that is followed, once one is.
+func (f *Follower) reads(ctx context.Context) (clientv3.KV, error) {
+	if f.reader.Load() == nil {
+		if err := f.Do(ctx, func() {}); err != nil {
+			return nil, err
+		}
+	}
+	return *f.reader.Load(), nil
 }
 
 // add has the mirror take a list, and starts the watch from it. What is followed within

@@ -35,6 +35,7 @@ type State struct {
 // item is one wanted instance and what is known of its key.
 type item struct {
 	key      string
+	release  func()             // of its service, which is kept in the view
 	instance discovery.Instance // status empty: not known yet
 	version  int                // counts the wishes
 	leaving  bool

@@ -24,8 +24,9 @@ var keys = discovery.NewKeys("test")
 // blind is a view that never shows anything.
 type blind struct{}
 
-func (blind) View() (discovery.View, error)  { return discovery.View{}, discovery.ErrUnavailable }
-func (blind) Changed(string) <-chan struct{} { return nil }
+func (blind) View() (discovery.View, error)   { return discovery.View{}, discovery.ErrUnavailable }
+func (blind) Changed(string) <-chan struct{}  { return nil }
+func (blind) Retain(...discovery.Part) func() { return func() {} }
 
 // sight is a view that shows what it is given.
 type sight struct {
@@ -48,6 +49,8 @@ func (s *sight) now() *discovery.Snapshot {
 	defer s.mu.Unlock()
 	return s.snapshot
 }
+
+func (s *sight) Retain(...discovery.Part) func() { return func() {} }
 
 func (s *sight) Changed(string) <-chan struct{} {
 	s.mu.Lock()

@@ -20,6 +20,8 @@ type View interface {
 	View() (discovery.View, error)
 	// Changed returns a channel that is closed at the next change; "" is of anything.
 	Changed(service string) <-chan struct{}
+	// Retain brings parts into the view, and keeps them there until release is called.
+	Retain(parts ...discovery.Part) (release func())
 }
 
 // Identity is who the registry writes as.
@@ -91,7 +93,7 @@ func (r *Registry) Put(i discovery.Instance) {
 	defer r.mu.Unlock()
 	it, ok := r.items[key]
 	if !ok {
-		it = &item{key: key}
+		it = &item{key: key, release: r.view.Retain(discovery.Part{Service: discovery.FoldName(i.Service)})}
 		r.items[key] = it
 	}
 	it.want(i)
@@ -191,6 +193,7 @@ func (r *Registry) Leave(ctx context.Context) error {
 // drop forgets an item that is gone by a revision of etcd; r.mu is held.
 func (r *Registry) drop(it *item, at int64) {
 	delete(r.items, it.key)
+	it.release()
 	r.gone = at
 	r.announce()
 }

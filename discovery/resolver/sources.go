@@ -23,12 +23,19 @@ type View struct {
 		// Changed returns a channel that is closed at the next change of a service; ""
 		// is of anything.
 		Changed(service string) <-chan struct{}
+		// Need makes the view have parts, as far as they exist.
+		Need(ctx context.Context, parts ...discovery.Part) error
+		// Retain keeps parts in the view until release is called.
+		Retain(parts ...discovery.Part) (release func())
 	}
 	Zone string // this host's, for prefer=zone
 }
 
 // Lookup implements [Source].
-func (v View) Lookup(_ context.Context, q Query) (discovery.Answer, int64, error) {
+func (v View) Lookup(ctx context.Context, q Query) (discovery.Answer, int64, error) {
+	if err := v.Catalog.Need(ctx, discovery.PartsOf(q.Name, "", true)...); err != nil {
+		return discovery.Answer{}, 0, err
+	}
 	view, err := v.Catalog.View()
 	if err != nil {
 		return discovery.Answer{}, 0, err
@@ -47,6 +54,7 @@ func (v View) Wait(ctx context.Context, q Query, index int64) error {
 	if err != nil {
 		name.Service = "" // a service with dots in its name: any change may be its
 	}
+	defer v.Catalog.Retain(discovery.PartsOf(q.Name, "", true)...)()
 	changed := v.Catalog.Changed(name.Service)
 	if _, now, err := v.Lookup(ctx, q); err != nil || now != index {
 		return err
