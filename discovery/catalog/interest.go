@@ -254,7 +254,7 @@ func (c *Catalog) attempt(ctx context.Context, p discovery.Part, w *want) error 
 	i.mu.Unlock()
 	keys, err := 0, errors.New("the catalog does not run")
 	if f := c.follower.Load(); f != nil {
-		keys, err = f.Follow(ctx, c.rangeOf(p), expected, func() { i.watches(p) })
+		keys, err = f.Follow(ctx, c.rangeOf(p), expected)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -204,12 +204,12 @@ func (c *Catalog) sweep(ctx context.Context, follower *follow.Follower, now time
 	idle := i.findIdle(c.snapshot(), now)
 	for _, p := range idle {
 		limited, cancel := context.WithTimeout(ctx, needTime)
-		var err error
-		if p == everything {
-			err = follower.Narrow(limited, c.rangeOf(p), func() []follow.Range { return c.narrow(now) })
-		} else {
-			err = follower.Drop(limited, c.rangeOf(p), func() bool { return c.drop(p, now) })
-		}
+		err := follower.Narrow(limited, c.rangeOf(p), func() []follow.Range {
+			if p == everything {
+				return c.narrow(now)
+			}
+			return c.drop(p, now)
+		})
 		cancel()
 		if err != nil {
 			return // etcd is away: another time
@@ -268,6 +268,9 @@ func (c *Catalog) narrow(now time.Time) []follow.Range {
 	defer i.mu.Unlock()
 	before := c.snapshot()
 	i.note(before, now)
+	if w, ok := i.wants[everything]; ok && i.inUse(w, now) {
+		return []follow.Range{c.rangeOf(everything)} // somebody wants it after all
+	}
 	next := before.Without(everything)
 	var ranges []follow.Range
 	var stay []discovery.Part
@@ -283,15 +286,16 @@ func (c *Catalog) narrow(now time.Time) []follow.Range {
 	return ranges
 }
 
-// drop drops a part that is not used from the view, and reports whether it did.
-func (c *Catalog) drop(p discovery.Part, now time.Time) bool {
+// drop drops a part from the view, and returns no range; its own if somebody has used it
+// meanwhile. It runs between two changes of the view.
+func (c *Catalog) drop(p discovery.Part, now time.Time) []follow.Range {
 	i := c.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.note(c.snapshot(), now)
 	w, ok := i.wants[p]
 	if !ok || !w.watched || i.inUse(w, now) {
-		return false
+		return []follow.Range{c.rangeOf(p)}
 	}
 	delete(i.wants, p)
 	var stay []discovery.Part
@@ -301,5 +305,5 @@ func (c *Catalog) drop(p discovery.Part, now time.Time) bool {
 		}
 	}
 	c.publishLess(c.snapshot().Without(p), stay)
-	return true
+	return nil
 }

@@ -39,10 +39,9 @@ func (r Range) Contains(key string) bool { return key >= r.From && key < r.To }
 func (r Range) covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
 
 // Follow lists a range and follows it from then on. It returns when the mirror has it,
-// with how many keys it holds, after it has called done between two calls of the
-// mirror's methods. A range without keys is followed only if empty is set, and done is
-// not called if it is not. A range within one that is followed already is left to that.
-func (f *Follower) Follow(ctx context.Context, r Range, empty bool, done func()) (keys int, err error) {
+// with how many keys it holds; one without keys is followed only if empty is set. A
+// range within one that is followed already is left to that.
+func (f *Follower) Follow(ctx context.Context, r Range, empty bool) (keys int, err error) {
 	for {
 		began, started := f.syncs.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
@@ -63,7 +62,6 @@ func (f *Follower) Follow(ctx context.Context, r Range, empty bool, done func())
 			// A list from before a gap may be one of another life of etcd.
 			if current = f.syncs.Load() == began && f.life.Cluster == at.Cluster; current {
 				failed = f.add(r, listed, at, started)
-				done()
 			}
 		})
 		if err != nil || current {
@@ -180,16 +178,15 @@ func (f *Follower) narrow(w *followed, to []Range) error {
 	return err
 }
 
-// Drop ends the following of a range that [Follower.Follow] began, if sure, called
-// between two calls of the mirror's methods, agrees. What the mirror has of it is the
-// mirror's to drop.
-func (f *Follower) Drop(ctx context.Context, r Range, sure func() bool) error {
+// Drop ends the following of a range that [Follower.Follow] began. What the mirror has
+// of it is the mirror's to drop, which it does in dropped.
+func (f *Follower) Drop(ctx context.Context, r Range, dropped func()) error {
 	var failed error
 	err := f.Do(ctx, func() {
-		n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r })
-		if n >= 0 && sure() {
+		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r }); n >= 0 {
 			failed = f.stop(f.ranges[n])
 		}
+		dropped()
 	})
 	return errors.Join(err, failed)
 }

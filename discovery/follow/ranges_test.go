@@ -72,7 +72,7 @@ func TestRangesChange(t *testing.T) {
 	}
 	follow := func(r Range) {
 		t.Helper()
-		_, err := f.Follow(t.Context(), r, true, func() {})
+		_, err := f.Follow(t.Context(), r, true)
 		try(err)
 	}
 	for range 12 {
@@ -83,7 +83,7 @@ func TestRangesChange(t *testing.T) {
 			settled(t, f)
 		}
 		try(f.Narrow(t.Context(), whole, func() []Range { m.drop(a, c); return []Range{a, c} }))
-		try(f.Drop(t.Context(), c, func() bool { m.drop(a); return true }))
+		try(f.Drop(t.Context(), c, func() { m.drop(a) }))
 	}
 	follow(whole)
 	stop()
@@ -144,7 +144,7 @@ func TestEmptyRange(t *testing.T) {
 	m := newRecord()
 	f := run(t, client.Endpoints()[0], m, Options{})
 	for _, empty := range []bool{false, true} {
-		n, err := f.Follow(t.Context(), Prefix("/s/"), empty, func() {})
+		n, err := f.Follow(t.Context(), Prefix("/s/"), empty)
 		if err != nil || n != 0 {
 			t.Fatalf("%d keys, %v", n, err)
 		}

@@ -168,6 +168,8 @@ func (f *Follower) news(r *pb.WatchResponse) ([]*clientv3.Event, error) {
 	var events []*clientv3.Event
 	for _, e := range r.Events {
 		switch {
+		case of == nil && f.life.epoch == "":
+			f.life.epoch = string(e.Kv.Value) // somebody has given this life its name
 		case of == nil && string(e.Kv.Value) != f.life.epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
 		case of != nil && e.Kv.ModRevision > of.revision && !of.known(e.Kv) && !of.foreign(string(e.Kv.Key)):

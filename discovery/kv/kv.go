@@ -135,7 +135,11 @@ func (s *Store) sweep(ctx context.Context) error {
 func (s *Store) drop(ctx context.Context, c *copied) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	return s.follow.Narrow(ctx, c.Range, s.within(c), func() { s.uncopy(c) })
+	return s.follow.Narrow(ctx, c.Range, func() []follow.Range {
+		inner := s.within(c)
+		s.uncopy(c)
+		return inner
+	})
 }
 
 // within returns the widest of the copies within another.
