@@ -61,7 +61,20 @@ func (m mirror) Replace(l *follow.Listing) error {
 	}
 	m.publishPart(p, next, l.Started, all || l.Over)
 	m.interest.watches(p)
+	m.wakeAgain(p)
 	return nil
+}
+
+// wakeAgain wakes those who wait for a part that is watched now: who was woken when it
+// was shown may have looked before that was known.
+func (c *Catalog) wakeAgain(p discovery.Part) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p == everything {
+		c.waiters.wakeAll()
+	} else {
+		c.waiters.wake([]string{p.Service}, nil)
+	}
 }
 
 // known is what the view is to be made from: what readers see or, until all of it has
