@@ -10,6 +10,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -60,6 +61,7 @@ func mustGet(t testing.TB, l *Limits, name string, n int64) discovery.Decision {
 }
 
 func TestTake(t *testing.T) {
+	t.Parallel()
 	l := alone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	mustGet(t, l, "api", 20)
@@ -71,6 +73,7 @@ func TestTake(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	l := alone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	for _, c := range []struct {
@@ -102,7 +105,7 @@ func TestRefused(t *testing.T) {
 
 func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	l := alone(t)
-	mustPut(t, l, "api", policy(unreached, unreached))
+	mustPut(t, l, "api", slow)
 	handful(t, l, "api", 5000)
 	if n := testing.AllocsPerRun(1000, func() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || !d.Granted {
@@ -113,13 +116,113 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// unreached is a rate that no test reaches.
-const unreached = 900_000
+// slow is a limit that sells nothing while a test lasts.
+var slow = policy(0.001, 1)
 
-// handful puts tokens into the hand of an agent, good for an hour.
+// handful makes tokens that are good for an hour all that an agent has in its hand.
 func handful(t testing.TB, l *Limits, name string, n int64) {
 	t.Helper()
-	mustGet(t, l, name, 1)
+	if _, err := l.Take(t.Context(), name, 1); err != nil {
+		t.Fatal(err)
+	}
 	b := (*l.buyers.Load())[name]
-	b.change(func(now time.Duration) { b.account.hand.add(n, now+time.Hour) })
+	b.change(func(now time.Duration) {
+		b.account.hand.clear()
+		b.account.hand.add(n, now+time.Hour)
+	})
+}
+
+func TestTakeAll(t *testing.T) {
+	t.Parallel()
+	l := alone(t)
+	mustPut(t, l, "rich", slow)
+	mustPut(t, l, "poor", slow)
+	handful(t, l, "rich", 10)
+	takes := []discovery.Take{{Limit: "rich", N: 1}, {Limit: "poor", N: 1}}
+	left := func() int64 {
+		b := (*l.buyers.Load())["rich"]
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.account.hand.total
+	}
+	d, err := l.TakeAll(t.Context(), takes)
+	if err != nil || len(d) != 2 || !d[0].Granted || d[1].Granted || d[1].RetryAfter <= 0 {
+		t.Errorf("decisions %+v, %v", d, err)
+	}
+	if left() != 10 {
+		t.Errorf("%d tokens are left of 10, although nothing was granted", left())
+	}
+	if d, err := l.TakeAll(t.Context(), takes[:1]); err != nil || len(d) != 1 || !d[0].Granted {
+		t.Errorf("decisions %+v, %v", d, err)
+	}
+}
+
+func TestEtcdAway(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, server.Endpoint())
+	l := start(t, etcdtest.Client(t, link.Endpoint()), nil)
+	allow := policy(20, 20)
+	allow.OnUnavailable = discovery.AllowUnavailable
+	mustPut(t, l, "deny", policy(20, 20))
+	mustPut(t, l, "allow", allow)
+	mustGet(t, l, "deny", 1)
+	mustGet(t, l, "allow", 1)
+	link.Freeze()
+	for name, granted := range map[string]bool{"deny": false, "allow": true} {
+		until(t, name+" decides by itself", func() bool {
+			d, err := l.Take(t.Context(), name, 1)
+			return err == nil && d.Unavailable && d.Granted == granted
+		})
+	}
+	link.Mend()
+	link.Cut()
+	for _, name := range []string{"deny", "allow"} {
+		until(t, name+" is counted again", func() bool {
+			d, err := l.Take(t.Context(), name, 1)
+			return err == nil && d.Granted && !d.Unavailable
+		})
+	}
+}
+
+// A limit that is used no more is watched no more, and again when it is used again.
+func TestLetGo(t *testing.T) {
+	t.Parallel()
+	l := alone(t)
+	mustPut(t, l, "api", policy(50, 50))
+	mustGet(t, l, "api", 1)
+	b := (*l.buyers.Load())["api"]
+	b.mu.Lock()
+	b.used = lease.Uptime() - idle - time.Second
+	b.mu.Unlock()
+	l.change(func(map[string]*buyer) {}) // Run looks
+	until(t, "the end of the watch", func() bool { return (*l.buyers.Load())["api"] == nil })
+	mustGet(t, l, "api", 1)
+}
+
+// What an operator does to the keys by hand is survived.
+func TestKeysByHand(t *testing.T) {
+	t.Parallel()
+	l := alone(t)
+	mustPut(t, l, "api", policy(50, 50))
+	mustGet(t, l, "api", 1)
+	for _, value := range []string{"", "junk", `{"sold":-1}`, `{"sold":1,"sale":"x"}`} {
+		if _, err := l.client.Put(t.Context(), keys.Ledger("api"), value); err != nil {
+			t.Fatal(err)
+		}
+		mustGet(t, l, "api", 1)
+	}
+	if _, err := l.client.Delete(t.Context(), keys.Ledger("api")); err != nil {
+		t.Fatal(err)
+	}
+	mustGet(t, l, "api", 1)
+	if _, err := l.client.Put(t.Context(), keys.Limit("api"), `{"rate":"much"}`); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the error", func() bool {
+		_, err := l.Take(t.Context(), "api", 1)
+		return errors.Is(err, discovery.ErrUnavailable) && strings.Contains(err.Error(), "set it again")
+	})
+	mustPut(t, l, "api", policy(50, 50))
+	mustGet(t, l, "api", 1)
 }

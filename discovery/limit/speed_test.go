@@ -18,7 +18,7 @@ import (
 // BenchmarkTake is a take that is granted from what was bought.
 func BenchmarkTake(b *testing.B) {
 	l := alone(b)
-	mustPut(b, l, "api", policy(unreached, unreached))
+	mustPut(b, l, "api", slow)
 	handful(b, l, "api", 1<<40)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -31,7 +31,7 @@ func BenchmarkTake(b *testing.B) {
 // BenchmarkDenied is a take for which there is no room.
 func BenchmarkDenied(b *testing.B) {
 	l := alone(b)
-	mustPut(b, l, "api", policy(0.001, 1))
+	mustPut(b, l, "api", slow)
 	b.ReportAllocs()
 	for b.Loop() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || d.Granted {

@@ -1,0 +1,181 @@
+package limit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+)
+
+// taking is a take that was granted, somewhen between two moments.
+type taking struct{ asked, answered time.Duration }
+
+// surplus is by how much the fullest window is above a limit for sure: its takes were
+// granted between the asking of the first and the answer to the last.
+func surplus(all []taking, rate, burst float64) float64 {
+	slices.SortFunc(all, func(a, b taking) int { return cmp.Compare(a.answered, b.answered) })
+	worst := -burst
+	for _, first := range all {
+		n := 0.0
+		for _, last := range all {
+			if last.asked < first.asked {
+				continue
+			}
+			n++
+			worst = max(worst, n-burst-rate*(last.answered-first.asked).Seconds())
+		}
+	}
+	return worst
+}
+
+// history is what was taken of one limit.
+type history struct {
+	name  string
+	limit discovery.Limit
+	mu    sync.Mutex
+	taken []taking
+}
+
+// take takes with a fleet of agents, which come and go, until ctx ends.
+func (h *history) take(ctx context.Context, agents func() *Limits) {
+	tick := time.NewTicker(time.Duration(float64(time.Second) / (4 * h.limit.PerSecond())))
+	defer tick.Stop()
+	var takes sync.WaitGroup
+	defer takes.Wait()
+	for ctx.Err() == nil {
+		takes.Go(func() {
+			asked := lease.Uptime()
+			d, err := agents().Take(ctx, h.name, 1)
+			if err != nil || !d.Granted {
+				return
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.taken = append(h.taken, taking{asked, lease.Uptime()})
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// TestNeverAboveTheLimitOnEtcd takes of many limits with agents whose ways to etcd break
+// and hang, and that are started anew. Half of the limits are changed on the way to less
+// and back.
+func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
+	t.Parallel()
+	const fleet, length = 4, 8 * time.Second
+	server := etcdtest.Start(t)
+	direct := start(t, etcdtest.Client(t, server.Endpoint()), nil)
+	var histories []*history
+	for n := range 30 {
+		h := &history{name: fmt.Sprint("limit-", n), limit: policy(float64(1+rand.IntN(20)), 1+rand.Int64N(20))}
+		mustPut(t, direct, h.name, h.limit)
+		histories = append(histories, h)
+	}
+	agents := newFleet(t, server.Endpoint(), fleet)
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var running sync.WaitGroup
+	for _, h := range histories {
+		running.Go(func() { h.take(ctx, agents.any) })
+	}
+	for n := 0; ctx.Err() == nil; n++ {
+		agents.harm()
+		h := histories[2*rand.IntN(len(histories)/2)]
+		less := h.limit
+		if n%2 == 0 {
+			less.Rate = max(1, less.Rate/2)
+		}
+		if _, _, err := direct.Put(ctx, h.name, less); err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
+		select {
+		case <-time.After(rand.N(400 * time.Millisecond)):
+		case <-ctx.Done():
+		}
+	}
+	agents.mend()
+	running.Wait()
+	taken := 0
+	for _, h := range histories {
+		taken += len(h.taken)
+		if over := surplus(h.taken, h.limit.PerSecond(), float64(h.limit.Burst)); over > 0 {
+			t.Errorf("%s, %v a second and a burst of %d: %v too many of %d", h.name, h.limit.Rate, h.limit.Burst, over, len(h.taken))
+		}
+	}
+	if taken < len(histories) {
+		t.Errorf("%d takes were granted in all; that shows nothing", taken)
+	}
+	t.Logf("%d takes of %d limits were granted", taken, len(histories))
+}
+
+// fleet is agents, each with its own way to etcd.
+type fleet struct {
+	t     *testing.T
+	links []*etcdtest.Link
+
+	mu     sync.Mutex
+	agents []*Limits
+}
+
+func newFleet(t *testing.T, endpoint string, n int) *fleet {
+	f := &fleet{t: t}
+	for range n {
+		link := etcdtest.StartLink(t, endpoint)
+		f.links = append(f.links, link)
+		f.agents = append(f.agents, start(t, etcdtest.Client(t, link.Endpoint()), nil))
+	}
+	return f
+}
+
+func (f *fleet) any() *Limits {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.agents[rand.IntN(len(f.agents))]
+}
+
+// harm lets something befall one of the agents, or ends it.
+func (f *fleet) harm() {
+	n := rand.IntN(len(f.links))
+	switch link := f.links[n]; rand.IntN(6) {
+	case 0:
+		link.Cut()
+	case 1:
+		link.HoldAnswers()
+	case 2:
+		link.Freeze()
+	case 3:
+		fresh := start(f.t, etcdtest.Client(f.t, link.Endpoint()), nil)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.agents[n] = fresh // the one before is asked no more
+	default:
+		link.Mend()
+	}
+}
+
+func (f *fleet) mend() {
+	for _, link := range f.links {
+		link.Mend()
+	}
+}
+
+func TestSurplus(t *testing.T) {
+	s := time.Second
+	if got := surplus([]taking{{0, 0}, {s / 2, s / 2}, {s, s}}, 1, 1); got != 1 {
+		t.Errorf("three in a second: %v, want 1", got)
+	}
+	if got := surplus([]taking{{0, 0}, {s / 2, 3 * s / 2}, {2 * s, 2 * s}}, 1, 1); got != 0 {
+		t.Errorf("one of which came at an unknown moment: %v, want 0", got)
+	}
+}
