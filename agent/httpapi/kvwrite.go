@@ -1,0 +1,104 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+func (a *API) kvPut(w http.ResponseWriter, r request) error {
+	op := api.KVOp{Op: api.KVPut, Key: r.PathValue("key")}
+	ttl, err := r.query.duration("ttl", 0, time.Second, api.MaxKVTTL)
+	if err != nil {
+		return err
+	}
+	op.TTL = discovery.Duration(ttl)
+	if op.Value, err = readBody(w, r); err != nil {
+		return err
+	}
+	if len(op.Value) > api.MaxKVValue {
+		return api.NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the value has %d bytes; at most %d are allowed", len(op.Value), api.MaxKVValue))
+	}
+	return a.kvWriteOne(w, r, op)
+}
+
+func (a *API) kvDelete(w http.ResponseWriter, r request) error {
+	return a.kvWriteOne(w, r, api.KVOp{Op: api.KVDelete, Key: r.PathValue("key")})
+}
+
+// kvWriteOne makes an operation under the conditions of the request's header.
+func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
+	if err := conditions(r.Header, &op); err != nil {
+		return err
+	}
+	revision, err := a.options.KV.Write(r.Context(), op)
+	if err != nil {
+		return unmet(err)
+	}
+	if op.Op == api.KVPut {
+		w.Header().Set("Etag", api.KVTag(revision))
+	}
+	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
+	a.extend(w)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// conditions reads If-Match and If-None-Match (RFC 9110, section 13.1).
+func conditions(h http.Header, op *api.KVOp) error {
+	match, none := h.Get("If-Match"), h.Get("If-None-Match")
+	switch {
+	case match != "" && none != "":
+		return invalid("If-Match and If-None-Match exclude each other")
+	case none != "" && none != "*":
+		return invalid("If-None-Match %q is not known for a write; use * for a key that must not be there", none)
+	case none == "*":
+		op.IfRevision = new(int64)
+	case match == "*":
+		op.IfExists = true
+	case match != "":
+		revision, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
+		if err != nil || revision <= 0 || match != api.KVTag(revision) {
+			return invalid("If-Match %q is no tag of a key; give the ETag of an answer, such as \"41\", in its quotes", match)
+		}
+		op.IfRevision = &revision
+	}
+	return nil
+}
+
+// unmet makes a conflict the status of a condition that does not hold.
+func unmet(err error) error {
+	if errors.Is(err, discovery.ErrConflict) {
+		return api.NewProblem(http.StatusPreconditionFailed, err.Error())
+	}
+	return err
+}
+
+func (a *API) kvBatch(w http.ResponseWriter, r request) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	var batch api.KVBatch
+	if err := decodeStrict(body, &batch); err != nil {
+		return err
+	}
+	for _, op := range batch.Ops {
+		if op.Op != api.KVPut && op.Op != api.KVDelete {
+			return invalid("operation %q of key %q is unknown; use put or delete", op.Op, op.Key)
+		}
+	}
+	revision, err := a.options.KV.Write(r.Context(), batch.Ops...)
+	if err != nil {
+		return unmet(err)
+	}
+	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
+	return a.replyValue(w, http.StatusOK, api.KVWritten{Revision: revision})
+}
