@@ -72,19 +72,25 @@ func TestChaos(t *testing.T) {
 	t.Logf("%d lookups were answered", answers.Load())
 }
 
-// eventually waits until a check passes, and says how long that took.
+// eventually waits until a check passes, and says how long that took and what was wrong
+// until then.
 func eventually(t *testing.T, since time.Time, what string, check func() error) {
 	t.Helper()
+	var before error
 	for {
 		err := check()
 		took := time.Since(since).Round(time.Millisecond)
 		switch {
+		case err == nil && before != nil:
+			t.Logf("%v after the last fault: %s; before: %v", took, what, before)
+			return
 		case err == nil:
 			t.Logf("%v after the last fault: %s", took, what)
 			return
 		case took > patience:
 			t.Fatalf("not %v after the last fault: %s: %v", took, what, err)
 		}
+		before = err
 		<-time.After(50 * time.Millisecond)
 	}
 }
