@@ -28,7 +28,12 @@ type claimant struct {
 
 func startClaimant(t *testing.T, node string, endpoints ...string) *claimant {
 	t.Helper()
-	a := start(t, node, endpoints...)
+	return startClaimantWith(t, node, time.Minute, endpoints...)
+}
+
+func startClaimantWith(t *testing.T, node string, ttl time.Duration, endpoints ...string) *claimant {
+	t.Helper()
+	a := startWith(t, node, ttl, endpoints...)
 	view := catalog.New(a.client, keys, catalog.Options{MakeEpoch: true})
 	c := &claimant{NewClaims(a.Holder, view), view, a, t}
 	ctx, cancel := context.WithCancel(context.Background())

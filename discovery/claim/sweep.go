@@ -132,7 +132,7 @@ func (h *Holder) sweep(ctx context.Context) error {
 	mine := h.heldKeys()
 	for _, key := range attached.Keys {
 		if key := string(key); h.ours(key) && !mine[key] {
-			if err := h.sweepKey(ctx, key); err != nil {
+			if err := h.sweepKey(ctx, current.ID, key); err != nil {
 				return err
 			}
 		}
@@ -158,14 +158,14 @@ func (h *Holder) heldKeys() map[string]bool {
 	return keys
 }
 
-// sweepKey takes a key out if its value belongs to no grant. A caller may have got the
-// same key since it was listed.
-func (h *Holder) sweepKey(ctx context.Context, key string) error {
+// sweepKey takes a key out if its value belongs to no grant. A caller, of this agent or
+// of another, may have got the same key since it was listed.
+func (h *Holder) sweepKey(ctx context.Context, lease clientv3.LeaseID, key string) error {
 	r, err := h.client.Get(ctx, key)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
 	}
-	if len(r.Kvs) == 0 {
+	if len(r.Kvs) == 0 || r.Kvs[0].Lease != int64(lease) {
 		return nil
 	}
 	var m mark

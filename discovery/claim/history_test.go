@@ -1,0 +1,258 @@
+package claim
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+
+	"github.com/anishathalye/porcupine"
+	"golang.org/x/sync/errgroup"
+)
+
+var (
+	histories  = flag.Int("claim.histories", 50, "how many histories of locks and claims are checked")
+	operations = flag.Int("claim.operations", 500, "how many operations each has")
+)
+
+// step is what somebody did to what one may hold at a time: a lock, or a slot.
+type step struct {
+	take  bool // else it is let go, or lost
+	fence int64
+	of    string // which slot; a lock has one
+}
+
+// exclusion is the model: who takes it finds it free and has a higher fence than all
+// before, and only who has it can let go of it.
+var exclusion = porcupine.Model{
+	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
+		parts := map[string][]porcupine.Operation{}
+		for _, o := range all {
+			parts[o.Input.(step).of] = append(parts[o.Input.(step).of], o)
+		}
+		var out [][]porcupine.Operation
+		for _, part := range parts {
+			out = append(out, part)
+		}
+		return out
+	},
+	Init: func() any { return [2]int64{} }, // who has it, and the highest fence
+	Step: func(state, input, _ any) (bool, any) {
+		held, highest := state.([2]int64)[0], state.([2]int64)[1]
+		s := input.(step)
+		if s.take {
+			return held == 0 && s.fence > highest, [2]int64{s.fence, s.fence}
+		}
+		return held == s.fence, [2]int64{0, highest}
+	},
+	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
+}
+
+// history is what several clients did at the same time.
+type history struct {
+	began time.Time
+	left  atomic.Int64 // operations
+
+	mu  sync.Mutex
+	all []porcupine.Operation
+}
+
+func newHistory() *history {
+	h := &history{began: time.Now()}
+	h.left.Store(int64(*operations))
+	return h
+}
+
+func (h *history) now() int64 { return int64(time.Since(h.began)) }
+
+func (h *history) note(client int, s step, called int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = append(h.all, porcupine.Operation{ClientId: client, Input: s, Call: called, Return: h.now()})
+}
+
+// taker is an agent as a client of a history uses it.
+type taker struct {
+	*Holder
+	take func(wait time.Duration) (*Grant, error)
+}
+
+// run is one client: it takes, holds for a while, renews and lets go.
+func (h *history) run(t *testing.T, client int, a taker) {
+	ctx := t.Context()
+	for h.left.Add(-1) >= 0 {
+		called := h.now()
+		g, err := a.take(rand.N(50 * time.Millisecond))
+		if err != nil {
+			if !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) && !waitable(err) {
+				t.Errorf("take: %v", err)
+			}
+			continue
+		}
+		of := g.Name()
+		if g.kind == KindClaim {
+			of = fmt.Sprintf("%s/%s/%d", g.Name(), g.Endpoint().ID, g.Slot())
+		}
+		h.note(client, step{true, g.Fence(), of}, called)
+		for h.left.Add(-1) >= 0 && rand.IntN(3) > 0 {
+			asked := h.now()
+			if _, err := a.Renew(g.kind, g.name, g.id); err != nil {
+				break
+			}
+			called = asked
+			select {
+			case <-g.Lost():
+			case <-time.After(rand.N(2 * time.Millisecond)):
+			}
+		}
+		// What is lost was still held when its holder last asked, and nothing is known
+		// of the time since.
+		a.Release(ctx, g.kind, g.name, g.id)
+		h.note(client, step{false, g.Fence(), of}, called)
+	}
+}
+
+// Locks and claims are exclusive, and their fences tell who came later, while leaders are
+// killed, members stand still and one of the agents loses its session again and again.
+func TestHistories(t *testing.T) {
+	cluster := etcdtest.StartCluster(t, 3, "--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200")
+	var links []*etcdtest.Link
+	var behind []string
+	for _, endpoint := range cluster.Endpoints() {
+		link := etcdtest.StartLink(t, endpoint)
+		links, behind = append(links, link), append(behind, link.Endpoint())
+	}
+	agents := []*claimant{
+		startClaimant(t, "a", cluster.Endpoints()...),
+		startClaimant(t, "b", cluster.Endpoints()...),
+		startClaimantWith(t, "c", lease.MinTTL, behind...),
+	}
+	for n := range *histories {
+		for instance := range 2 {
+			register(t, agents[0].client, fmt.Sprint(instance), 1, func(i *discovery.Instance) { i.Service = fmt.Sprintf("s%d", n) })
+		}
+	}
+	for _, a := range agents {
+		a.sees(fmt.Sprintf("s%d", *histories-1), 2)
+	}
+	done := make(chan error, 1)
+	var checked, held atomic.Int64
+	go func() { done <- record(t, agents, &checked, &held) }()
+	disturb(cluster, links, done, t)
+	t.Logf("%d histories, %d times something was held", checked.Load(), held.Load())
+	if held.Load() == 0 || checked.Load() != int64(*histories) {
+		t.Error("nothing was checked")
+	}
+}
+
+// record has histories made and checks them, some at the same time.
+func record(t *testing.T, agents []*claimant, checked, held *atomic.Int64) error {
+	var running errgroup.Group
+	running.SetLimit(10)
+	for n := range *histories {
+		running.Go(func() error {
+			h := newHistory()
+			var clients sync.WaitGroup
+			for client := range 6 {
+				a := agents[client%len(agents)]
+				take := func(wait time.Duration) (*Grant, error) {
+					return a.Lock(t.Context(), fmt.Sprint(n), LockOptions{Wait: wait, TTL: time.Minute})
+				}
+				if n%2 == 1 {
+					take = func(wait time.Duration) (*Grant, error) {
+						return a.Claim(t.Context(), fmt.Sprintf("s%d", n), ClaimOptions{Wait: wait, TTL: time.Minute})
+					}
+				}
+				clients.Go(func() { h.run(t, client, taker{a.Holder, take}) })
+			}
+			clients.Wait()
+			checked.Add(1)
+			held.Add(int64(len(h.all) / 2))
+			if r, _ := porcupine.CheckOperationsVerbose(exclusion, h.all, time.Minute); r != porcupine.Ok {
+				return fmt.Errorf("history %d is not linearizable: %v\n%s", n, r, overlap(h.all))
+			}
+			return nil
+		})
+	}
+	return running.Wait()
+}
+
+// disturb kills and pauses leaders, and cuts an agent off, in turns, until all is done.
+func disturb(cluster *etcdtest.Cluster, links []*etcdtest.Link, done <-chan error, t *testing.T) {
+	faults := []func(time.Duration){
+		func(d time.Duration) {
+			leader := cluster.Leader()
+			leader.Kill()
+			defer cluster.Start()
+			<-time.After(d)
+		},
+		func(d time.Duration) {
+			leader := cluster.Leader()
+			leader.Pause()
+			defer leader.Continue()
+			<-time.After(d)
+		},
+		func(d time.Duration) {
+			for _, l := range links {
+				l.Freeze()
+				defer l.Mend()
+			}
+			<-time.After(6 * d)
+		},
+	}
+	for n := 0; ; n++ {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		case <-time.After(500 * time.Millisecond):
+		}
+		faults[n%len(faults)](time.Second)
+	}
+}
+
+// overlap shows who took what somebody before, by the fences, still had.
+func overlap(all []porcupine.Operation) string {
+	type tenure struct{ take, end porcupine.Operation }
+	tenures := map[string]map[int64]*tenure{}
+	for _, o := range all {
+		s := o.Input.(step)
+		if tenures[s.of] == nil {
+			tenures[s.of] = map[int64]*tenure{}
+		}
+		if tenures[s.of][s.fence] == nil {
+			tenures[s.of][s.fence] = &tenure{}
+		}
+		if s.take {
+			tenures[s.of][s.fence].take = o
+		} else {
+			tenures[s.of][s.fence].end = o
+		}
+	}
+	var found []string
+	for of, byFence := range tenures {
+		var before *tenure
+		for _, fence := range slices.Sorted(maps.Keys(byFence)) {
+			now := byFence[fence]
+			if before != nil && before.end.Call > now.take.Return {
+				found = append(found, fmt.Sprintf("%s: client %d had it from %v to %v, and client %d took it between %v and %v, with fence %d", of, before.take.ClientId,
+					time.Duration(before.take.Return), time.Duration(before.end.Call), now.take.ClientId, time.Duration(now.take.Call), time.Duration(now.take.Return), fence))
+			}
+			before = now
+		}
+	}
+	return strings.Join(found, "\n")
+}
