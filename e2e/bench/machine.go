@@ -13,14 +13,15 @@ type machine struct {
 	Cores  int    `json:"cores"`
 	Kernel string `json:"kernel"`
 	Go     string `json:"go"`
+	Load   string `json:"load"` // average number of running processes over a minute, at the start
 }
 
 func thisMachine() machine {
-	return machine{CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(), Go: runtime.Version()}
+	return machine{CPU: cpuModel(), Cores: runtime.NumCPU(), Kernel: kernel(), Go: runtime.Version(), Load: load1()}
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores, Linux %s, %s.", m.CPU, m.Cores, m.Kernel, m.Go)
+	return fmt.Sprintf("%s, %d cores, Linux %s, %s; a load of %s at the start.", m.CPU, m.Cores, m.Kernel, m.Go, m.Load)
 }
 
 func cpuModel() string {
@@ -42,4 +43,13 @@ func kernel() string {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(b))
+}
+
+func load1() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	load, _, _ := strings.Cut(string(b), " ")
+	return load
 }

@@ -102,13 +102,13 @@ func bench(ctx context.Context, args []string, out, log io.Writer) error {
 	r := report{Machine: thisMachine(), Rounds: s.rounds}
 	r.Results = measureAll(ctx, s, program, log)
 	r.finish()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	if err := r.save(s); err != nil {
 		return err
 	}
 	r.print(out)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("ended before the last row: %w", err)
+	}
 	if s.check {
 		return r.missed()
 	}

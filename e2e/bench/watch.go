@@ -43,7 +43,7 @@ func startChange(ctx context.Context, s *stage, agents int) (pair, error) {
 	if err := fill(ctx, client, 100, 10); err != nil {
 		return pair{}, err
 	}
-	changes, agents := s.few(100, 5), min(agents, s.few(agents, 5))
+	changes, agents := s.few(min(100, 20_000/agents), 5), s.few(agents, 5)
 	side := func(watch func(*fanOut, context.Context, *clientv3.Client) error) side {
 		return func(ctx context.Context) ([]float64, error) {
 			f := newFanOut(agents)
