@@ -59,7 +59,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
 	}
 	l := &Limits{client: client, keys: keys, options: o, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
 	m := &mirror{limits: l}
-	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
+	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
 	l.buyers.Store(&map[string]*buyer{})
 	return l
 }

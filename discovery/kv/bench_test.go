@@ -1,0 +1,35 @@
+package kv
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"disc/discovery"
+)
+
+// BenchmarkScan lists a directory of a million keys from the copy.
+func BenchmarkScan(b *testing.B) {
+	const size = 1_000_000
+	s := New(nil, discovery.NewKeys("bench"), Options{})
+	next := s.state.Load().clone()
+	for n := range size {
+		next.put(&Item{Key: s.prefix + fmt.Sprintf("scan/%07d", n), Value: []byte("1"), Revision: int64(n + 2)})
+	}
+	next.copies = append(next.copies, (&copied{Range: s.below("scan/")}).at(2, size+1))
+	next.revision, next.confirmed = size+1, time.Now()
+	s.publish(next, false)
+	for b.Loop() {
+		items, _, err := s.List(b.Context(), "scan/", Read{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := 0
+		for range items {
+			n++
+		}
+		if n != size {
+			b.Fatalf("%d keys, want %d", n, size)
+		}
+	}
+}
