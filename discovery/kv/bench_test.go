@@ -14,7 +14,7 @@ func BenchmarkScan(b *testing.B) {
 	s := New(nil, discovery.NewKeys("bench"), Options{})
 	next := s.state.Load().clone()
 	for n := range size {
-		next.put(&Item{Key: s.prefix + fmt.Sprintf("scan/%07d", n), Value: []byte("1"), Revision: int64(n + 2)})
+		next.put(Item{Key: s.prefix + fmt.Sprintf("scan/%07d", n), Value: []byte("1"), Revision: int64(n + 2)})
 	}
 	next.copies = append(next.copies, (&copied{Range: s.below("scan/")}).at(2, size+1))
 	next.revision, next.confirmed = size+1, time.Now()

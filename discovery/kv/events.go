@@ -50,7 +50,7 @@ func (s *Store) Events(what string, after discovery.Position) (events []Event, u
 	for _, e := range s.events.events {
 		if e.Revision > after.Revision && concerns(e.Key) {
 			if e.Item != nil {
-				item := s.shown(e.Item)
+				item := s.shown(*e.Item)
 				e.Item = &item
 			}
 			events = append(events, e)

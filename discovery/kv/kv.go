@@ -68,7 +68,7 @@ type Store struct {
 
 // state is what readers load. It is immutable but for the use of its copies.
 type state struct {
-	items     *btree.BTreeG[*Item] // by key, as in etcd
+	items     *btree.BTreeG[Item] // by key, as in etcd
 	copies    []*copied
 	size      int64 // bytes, about
 	revision  int64
@@ -94,7 +94,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
 		asked: make(chan struct{}), changed: make(chan struct{}),
 		joining: map[follow.Range]chan struct{}{}, large: map[follow.Range]time.Time{},
 	}
-	s.state.Store(&state{items: btree.NewG(degree, func(a, b *Item) bool { return a.Key < b.Key })})
+	s.state.Store(&state{items: btree.NewG(degree, func(a, b Item) bool { return a.Key < b.Key })})
 	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Logger: o.Logger, Metrics: o.Metrics})
 	return s
 }

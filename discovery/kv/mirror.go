@@ -16,13 +16,13 @@ type mirror struct{ *Store }
 // Known implements [follow.Mirror].
 func (m mirror) Known(r follow.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		m.state.Load().ascend(r, func(i *Item) bool { return yield(i.Key, i.Revision) })
+		m.state.Load().ascend(r, func(i Item) bool { return yield(i.Key, i.Revision) })
 	}
 }
 
 // Replace implements [follow.Mirror].
 func (m mirror) Replace(l *follow.Listing) error {
-	var listed []*Item
+	var listed []Item
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			listed = append(listed, itemOf(kv))
@@ -75,8 +75,9 @@ func (m mirror) Apply(u follow.Update) {
 		if e.Type == clientv3.EventTypeDelete {
 			next.delete(key)
 		} else {
-			event.Item = itemOf(e.Kv)
-			next.put(event.Item)
+			item := itemOf(e.Kv)
+			event.Item = &item
+			next.put(item)
 		}
 		for n, c := range next.copies {
 			if contains(c.Range, key) {
@@ -116,8 +117,8 @@ func (c *copied) at(since, changed int64) *copied {
 	return next
 }
 
-func itemOf(kv *mvccpb.KeyValue) *Item {
-	return &Item{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
+func itemOf(kv *mvccpb.KeyValue) Item {
+	return Item{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
 }
 
 // clone returns a state that may be changed.
@@ -128,7 +129,7 @@ func (s *state) clone() *state {
 	return &next
 }
 
-func (s *state) put(i *Item) {
+func (s *state) put(i Item) {
 	if before, ok := s.items.ReplaceOrInsert(i); ok {
 		s.size -= before.cost()
 	}
@@ -136,7 +137,7 @@ func (s *state) put(i *Item) {
 }
 
 func (s *state) delete(key string) {
-	if before, ok := s.items.Delete(&Item{Key: key}); ok {
+	if before, ok := s.items.Delete(Item{Key: key}); ok {
 		s.size -= before.cost()
 	}
 }
@@ -144,7 +145,7 @@ func (s *state) delete(key string) {
 // remove takes out what lies in a range, but for what is to be kept.
 func (s *state) remove(r follow.Range, keep func(key string) bool) {
 	var gone []string
-	s.ascend(r, func(i *Item) bool {
+	s.ascend(r, func(i Item) bool {
 		if !keep(i.Key) {
 			gone = append(gone, i.Key)
 		}
@@ -155,11 +156,11 @@ func (s *state) remove(r follow.Range, keep func(key string) bool) {
 	}
 }
 
-func (i *Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemCost }
+func (i Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemCost }
 
 // ascend goes through a range in the order of its keys.
-func (s *state) ascend(r follow.Range, each func(*Item) bool) {
-	s.items.AscendRange(&Item{Key: r.From}, &Item{Key: r.To}, each)
+func (s *state) ascend(r follow.Range, each func(Item) bool) {
+	s.items.AscendRange(Item{Key: r.From}, Item{Key: r.To}, each)
 }
 
 // covering returns a copy that has all of a range; nil: there is none.

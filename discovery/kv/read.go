@@ -49,11 +49,11 @@ func (s *Store) Get(ctx context.Context, key string, r Read) (Item, View, error)
 	if err != nil {
 		return Item{}, View{}, err
 	}
-	var found *Item
+	var found Item
 	for i := range items {
 		found = i
 	}
-	if found == nil {
+	if found.Key == "" {
 		view.Index = 0
 		return Item{}, view, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
 	}
@@ -82,15 +82,14 @@ func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item]
 }
 
 // shown is an item as its readers know it.
-func (s *Store) shown(i *Item) Item {
-	shown := *i
-	shown.Key = i.Key[len(s.prefix):]
-	return shown
+func (s *Store) shown(i Item) Item {
+	i.Key = i.Key[len(s.prefix):]
+	return i
 }
 
 // read returns what is in a range, from a copy that holds it or from etcd. If there is no
 // copy, that of a wider range is made.
-func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.Seq[*Item], View, error) {
+func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.Seq[Item], View, error) {
 	if r.Linearizable {
 		return s.ask(ctx, of)
 	}
@@ -111,7 +110,7 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
 			"the copy of %q is %v old, and %v is asked for: etcd cannot be reached; ask for an older one, or try again", s.name(of), view.Age.Round(time.Millisecond), r.MaxAge)
 	}
-	return func(yield func(*Item) bool) { now.ascend(of, yield) }, view, nil
+	return func(yield func(Item) bool) { now.ascend(of, yield) }, view, nil
 }
 
 // copyOf returns the state and the copy that holds a range. If there is none, that of a
@@ -206,10 +205,10 @@ func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*st
 }
 
 // ask reads a range from etcd.
-func (s *Store) ask(ctx context.Context, r follow.Range) (iter.Seq[*Item], View, error) {
+func (s *Store) ask(ctx context.Context, r follow.Range) (iter.Seq[Item], View, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	var items []*Item
+	var items []Item
 	at, err := follow.List(ctx, s.client, r, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			items = append(items, itemOf(kv))
