@@ -55,6 +55,7 @@ type Store struct {
 	options Options
 	follow  *follow.Follower
 
+	pulse     discovery.Pulse
 	asked     chan struct{} // closed at the first read: nothing is watched before
 	firstRead sync.Once
 	state     atomic.Pointer[state]
@@ -95,9 +96,12 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
 		joining: map[follow.Range]chan struct{}{}, large: map[follow.Range]time.Time{},
 	}
 	s.state.Store(&state{items: btree.NewG(degree, func(a, b Item) bool { return a.Key < b.Key })})
-	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Logger: o.Logger, Metrics: o.Metrics})
+	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Pulse: &s.pulse, Logger: o.Logger, Metrics: o.Metrics})
 	return s
 }
+
+// Pulse shows whether Run is stuck.
+func (s *Store) Pulse() *discovery.Pulse { return &s.pulse }
 
 // Run keeps what is read copied until ctx ends, and returns nil then. It asks nothing of
 // etcd before the first read.

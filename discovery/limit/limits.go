@@ -42,6 +42,7 @@ type Limits struct {
 	options  Options
 	id       string // of this start
 	follower *follow.Follower
+	pulse    discovery.Pulse
 	wake     chan struct{}                     // size one: there are other buyers
 	buyers   atomic.Pointer[map[string]*buyer] // copied when one comes or goes
 
@@ -59,10 +60,13 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
 	}
 	l := &Limits{client: client, keys: keys, options: o, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
 	m := &mirror{limits: l}
-	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
+	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Pulse: &l.pulse, Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
 	l.buyers.Store(&map[string]*buyer{})
 	return l
 }
+
+// Pulse shows whether Run is stuck.
+func (l *Limits) Pulse() *discovery.Pulse { return &l.pulse }
 
 // Run watches and buys of the limits that are used, until ctx ends. It returns nil then.
 func (l *Limits) Run(ctx context.Context) error {
