@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Limits of a write.
@@ -166,10 +168,24 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases []clientv3.LeaseID)
 		return txn.Header.Revision, nil
 	case err == nil:
 		return 0, unmet(ops, txn)
-	case ctx.Err() != nil || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) || errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost):
+	case !refused(err):
 		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, ErrUnknown)
 	}
 	return 0, fmt.Errorf("write key %q: %w", ops[0].Key, err)
+}
+
+// refused reports that etcd said no to a write. After any other error, such as that of a
+// connection that broke, the write may have been made.
+func refused(err error) bool {
+	code := status.Code(err)
+	if said, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		code = said.Code()
+	}
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Internal:
+		return false
+	}
+	return true
 }
 
 // unmet returns which condition did not hold.

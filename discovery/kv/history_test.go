@@ -1,0 +1,223 @@
+package kv
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+
+	"github.com/anishathalye/porcupine"
+	"golang.org/x/sync/errgroup"
+)
+
+var (
+	histories  = flag.Int("kv.histories", 50, "how many histories are checked")
+	operations = flag.Int("kv.operations", 500, "how many operations each has")
+)
+
+const historyKeys = 3
+
+// cell is a key as the model has it: absent at revision 0, and at revision -1 written by
+// somebody who was not told the revision.
+type cell struct {
+	value    int
+	revision int64
+}
+
+// change is an operation on one key, as the model has it.
+type change struct {
+	key       int
+	value     int // 0: delete
+	condition *int64
+}
+
+// call is a write of some keys or, without changes, a read of one; answer is what it said.
+type call struct {
+	read    int
+	changes []change
+}
+
+type answer struct {
+	unknown, conflict bool
+	revision          int64 // of the write, or of what was read
+	value             int
+}
+
+// registers is the model: a few keys that are read one at a time and written together.
+var registers = porcupine.Model{
+	Init: func() any { return [historyKeys]cell{} },
+	Step: func(state, input, output any) (bool, any) {
+		s, c, a := state.([historyKeys]cell), input.(call), output.(answer)
+		if c.changes == nil {
+			is := s[c.read]
+			s[c.read].revision = a.revision // learned, when nobody was told
+			return is.value == a.value && (is.revision == a.revision || is.revision < 0 && a.revision > 0), s
+		}
+		holds := true
+		for _, ch := range c.changes {
+			holds = holds && (ch.condition == nil || *ch.condition == s[ch.key].revision)
+		}
+		if !holds {
+			return a.unknown || a.conflict, s
+		}
+		for _, ch := range c.changes {
+			s[ch.key] = cell{ch.value, a.revision}
+			if ch.value == 0 {
+				s[ch.key].revision = 0
+			}
+		}
+		return !a.conflict, s
+	},
+	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
+}
+
+// history is what several clients did at the same time.
+type history struct {
+	name  string
+	began time.Time
+	left  atomic.Int64 // operations
+	value atomic.Int64 // the last that was written; none is written twice
+
+	mu  sync.Mutex
+	all []porcupine.Operation
+}
+
+func (h *history) now() int64 { return int64(time.Since(h.began)) }
+
+func (h *history) key(n int) string { return fmt.Sprintf("%s/%d", h.name, n) }
+
+// note adds an operation. One of which nobody knows whether it was made may be made at
+// any time after.
+func (h *history) note(client int, c call, a answer, called int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	returned := h.now()
+	if a.unknown {
+		returned = math.MaxInt64
+	}
+	h.all = append(h.all, porcupine.Operation{ClientId: client, Input: c, Output: a, Call: called, Return: returned})
+}
+
+// run is one client: it reads, and writes with conditions on what it has seen.
+func (h *history) run(t *testing.T, client int, s *Store) {
+	var seen [historyKeys]int64
+	for h.left.Add(-1) >= 0 {
+		called := h.now()
+		if rand.IntN(2) == 0 {
+			n := rand.IntN(historyKeys)
+			item, _, err := s.Get(t.Context(), h.key(n), Read{Linearizable: true})
+			if err != nil && !errors.Is(err, discovery.ErrNotFound) {
+				continue // nothing was read
+			}
+			value, _ := strconv.Atoi(string(item.Value))
+			seen[n] = item.Revision
+			h.note(client, call{read: n}, answer{revision: item.Revision, value: value}, called)
+			continue
+		}
+		c, ops := h.write(seen)
+		revision, err := s.Write(t.Context(), ops...)
+		if err != nil && !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, ErrUnknown) {
+			continue // nothing was written
+		}
+		h.note(client, c, answer{
+			unknown: errors.Is(err, ErrUnknown), conflict: errors.Is(err, discovery.ErrConflict), revision: told(revision),
+		}, called)
+	}
+}
+
+// told is a revision as the model has it.
+func told(revision int64) int64 {
+	if revision == 0 {
+		return -1
+	}
+	return revision
+}
+
+// write makes up a write: of one key or of all, with or without conditions.
+func (h *history) write(seen [historyKeys]int64) (call, []Op) {
+	var c call
+	var ops []Op
+	first, count := rand.IntN(historyKeys), 1+rand.IntN(2)*(historyKeys-1)
+	for n := range count {
+		ch := change{key: (first + n) % historyKeys}
+		op := Op{Key: h.key(ch.key), Delete: rand.IntN(4) == 0}
+		if !op.Delete {
+			ch.value = int(h.value.Add(1))
+			op.Value = []byte(strconv.Itoa(ch.value))
+		}
+		if rand.IntN(2) == 0 {
+			op.If = at(seen[ch.key])
+			ch.condition = op.If
+		}
+		c.changes, ops = append(c.changes, ch), append(ops, op)
+	}
+	return c, ops
+}
+
+// Writes and linearizable reads are linearizable while members are killed and stand still.
+func TestHistories(t *testing.T) {
+	cluster := etcdtest.StartCluster(t, 3, "--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200")
+	var stores []*Store
+	for range 3 {
+		stores = append(stores, New(etcdtest.Client(t, cluster.Endpoints()...), discovery.NewKeys("test"), Options{}))
+	}
+	done := make(chan error, 1)
+	var checked atomic.Int64
+	go func() { done <- record(t, stores, &checked) }()
+	for n := 0; ; n++ {
+		select {
+		case err := <-done:
+			if err != nil || checked.Load() < int64(*histories) {
+				t.Errorf("%d histories are checked: %v", checked.Load(), err)
+			}
+			return
+		case <-time.After(time.Second):
+		}
+		disturb(cluster, n)
+	}
+}
+
+// record has histories made and checks them, some at the same time.
+func record(t *testing.T, stores []*Store, checked *atomic.Int64) error {
+	var running errgroup.Group
+	running.SetLimit(10)
+	for n := range *histories {
+		running.Go(func() error {
+			h := &history{name: fmt.Sprint("h", n), began: time.Now()}
+			h.left.Store(int64(*operations))
+			var clients sync.WaitGroup
+			for client := range 6 {
+				clients.Go(func() { h.run(t, client, stores[client%len(stores)]) })
+			}
+			clients.Wait()
+			if r := porcupine.CheckOperationsTimeout(registers, h.all, time.Minute); r != porcupine.Ok {
+				return fmt.Errorf("history %d of %d operations is not linearizable: %v", n, len(h.all), r)
+			}
+			checked.Add(int64(min(1, len(h.all))))
+			return nil
+		})
+	}
+	return running.Wait()
+}
+
+// disturb kills the leader or has it stand still for a moment, in turns.
+func disturb(cluster *etcdtest.Cluster, n int) {
+	leader := cluster.Leader()
+	if n%2 == 0 {
+		leader.Kill()
+		defer cluster.Start()
+	} else {
+		leader.Pause()
+		defer leader.Continue()
+	}
+	<-time.After(300 * time.Millisecond)
+}
