@@ -48,8 +48,10 @@ func TestExamplesParse(t *testing.T) {
 	var examples []string
 	all((&app{}).rootCommand(), func(c *cobra.Command) {
 		for line := range strings.SplitSeq(c.Example, "\n") {
-			if line = strings.TrimSpace(line); line != "" {
-				examples = append(examples, line)
+			for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return strings.ContainsRune("|&>", r) }) {
+				if part = strings.TrimSpace(part); strings.Contains(" "+part, " disc ") {
+					examples = append(examples, part)
+				}
 			}
 		}
 	})

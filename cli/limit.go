@@ -31,7 +31,10 @@ func (a *app) limitListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the limits",
-		Args:  cobra.NoArgs,
+		Long:  "List the limits of the namespace, as etcd has them.",
+		Example: `  disc limit list
+  disc limit list -o json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				list, err := client.Limits(ctx)
@@ -48,6 +51,8 @@ func (a *app) limitGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "get NAME",
 		Short:             "Show a limit",
+		Long:              "Show a limit. Exit code 3 when there is none.",
+		Example:           "  disc limit get sms",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLimit,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -99,8 +104,11 @@ bought and not used.`,
 
 func (a *app) limitDelCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "del NAME",
-		Short:             "Remove a limit",
+		Use:   "del NAME",
+		Short: "Remove a limit",
+		Long: `Remove a limit, with what the fleet has bought of it. Takes of it are refused then, as of
+one that was never there. Exit code 3 when there is none.`,
+		Example:           "  disc limit del sms",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLimit,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -12,6 +12,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/follow"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 )
@@ -291,6 +292,10 @@ func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won 
 		})
 		if err != nil {
 			c.settle(service, chosen, nil, 0)
+			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				c.session.Doubt(g.lease)
+				return nil, 0, g.unavailable(noSession)
+			}
 			return nil, 0, fmt.Errorf("claim %s: %w", service, err)
 		}
 		won, read = c.outcome(r, chosen)
