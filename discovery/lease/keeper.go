@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // keeper renews one lease over one stream, on a connection of its own to one endpoint
@@ -64,10 +66,28 @@ func (k *keeper) ask(ctx context.Context) (time.Duration, error) {
 	}
 	select {
 	case a := <-k.answers:
+		if a.err == nil && a.ttl > 0 {
+			a.err = k.prove(ctx)
+		}
 		return a.ttl, a.err
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+}
+
+// prove reads by way of the endpoint what only etcd as a whole can answer, where there is
+// another endpoint to go to. Renewals are the leader's alone: before etcd 3.4.26 and 3.5.9
+// one that hangs goes on answering them after another has taken its place and let the
+// lease run out (etcd-io/etcd#15247).
+func (k *keeper) prove(ctx context.Context) error {
+	if len(k.client.Endpoints()) == 1 {
+		return nil
+	}
+	_, err := pb.NewKVClient(k.conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}})
+	if status.Code(err) == codes.PermissionDenied {
+		return nil // an answer of etcd as a whole too
+	}
+	return err
 }
 
 // open opens the stream, which outlives ctx. It does not wait for a connection that
