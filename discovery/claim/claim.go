@@ -36,6 +36,10 @@ type View interface {
 	View() (discovery.View, error)
 	// Changed returns a channel that is closed at the next change of a service.
 	Changed(service string) <-chan struct{}
+	// Need makes the view have services that are not watched yet.
+	Need(ctx context.Context, parts ...discovery.Part) error
+	// Retain keeps services in the view until release is called.
+	Retain(parts ...discovery.Part) (release func())
 }
 
 // Claims claim slots of instances. What is claimed is held by a [Holder].
@@ -46,10 +50,16 @@ type Claims struct {
 	follower *follow.Follower
 	begin    func() // the following
 
-	turns     chan struct{}        // of those who ask etcd at the same time
-	begun     chan struct{}        // closed when a claim was asked for
-	enlisting sync.Mutex           // one service at a time begins or ends to be followed
-	used      map[string]time.Time // services that are followed, by folded name, and when they were last claimed from; guarded by slots.mu
+	turns     chan struct{}    // of those who ask etcd at the same time
+	begun     chan struct{}    // closed when a claim was asked for
+	enlisting sync.Mutex       // one service at a time begins or ends to be followed
+	used      map[string]*used // services that are followed, by folded name; guarded by slots.mu
+}
+
+// used is the use of a service.
+type used struct {
+	last    time.Time // when it was claimed from
+	release func()    // lets the view go of it
 }
 
 // NewClaims returns claims that are held by h, on the instances of view.
@@ -57,8 +67,8 @@ func NewClaims(h *Holder, view View) *Claims {
 	s := &slots{keys: h.keys, services: map[string]*taken{}}
 	c := &Claims{
 		Holder: h, view: view, slots: s, begun: make(chan struct{}), turns: make(chan struct{}, atOnce),
-		used:     map[string]time.Time{},
-		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), Logger: h.log}),
+		used:     map[string]*used{},
+		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, Logger: h.log}),
 	}
 	c.begin = sync.OnceFunc(func() { close(c.begun) })
 	return c
@@ -141,19 +151,34 @@ func (c *Claims) leave(ctx context.Context) {
 	}
 }
 
-// disused returns the services that were last claimed from before a time and that nobody
-// waits for, and takes them off the list.
+// disused returns the services that were last claimed from before a time, of which nothing
+// is held and that nobody waits for, and takes them off the list.
 func (c *Claims) disused(before time.Time) []string {
+	held := c.heldServices()
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
 	var services []string
-	for service, last := range c.used {
-		if last.Before(before) && len(c.slots.of(service).queue) == 0 {
+	for service, use := range c.used {
+		if use.last.Before(before) && !held[service] && len(c.slots.of(service).queue) == 0 {
 			services = append(services, service)
+			use.release()
 			delete(c.used, service)
 		}
 	}
 	return services
+}
+
+// heldServices are those of which this agent holds claims, by folded name.
+func (c *Claims) heldServices() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	held := map[string]bool{}
+	for _, g := range c.grants {
+		if g.kind == KindClaim {
+			held[discovery.FoldName(g.name)] = true
+		}
+	}
+	return held
 }
 
 // enlist has the slots of a service followed.
@@ -181,11 +206,16 @@ func (c *Claims) use(service string, followed bool) bool {
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
 	name := discovery.FoldName(service)
-	if _, ok := c.used[name]; ok || followed {
-		c.used[name] = time.Now()
-		return true
+	use, ok := c.used[name]
+	if !ok && !followed {
+		return false
 	}
-	return false
+	if !ok {
+		use = &used{release: c.view.Retain(discovery.Part{Service: name})}
+		c.used[name] = use
+	}
+	use.last = time.Now()
+	return true
 }
 
 // Claim takes a free slot of a healthy instance of a service. The errors are ErrInvalid,
@@ -194,6 +224,12 @@ func (c *Claims) use(service string, followed bool) bool {
 func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
 	if o.Wait < 0 || o.TTL < 0 {
 		return nil, discovery.Errorf(discovery.ErrInvalid, "a claim's wait and ttl are at least 0")
+	}
+	if err := discovery.ValidateService(service); err != nil {
+		return nil, err
+	}
+	if err := c.view.Need(ctx, discovery.Part{Service: discovery.FoldName(service)}); err != nil {
+		return nil, err
 	}
 	if _, err := c.service(service); err != nil {
 		return nil, err
@@ -215,9 +251,6 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 }
 
 func (c *Claims) service(name string) (*discovery.Service, error) {
-	if err := discovery.ValidateService(name); err != nil {
-		return nil, err
-	}
 	view, err := c.view.View()
 	if err != nil {
 		return nil, err

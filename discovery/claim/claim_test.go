@@ -33,8 +33,13 @@ func startClaimant(t *testing.T, node string, endpoints ...string) *claimant {
 
 func startClaimantWith(t *testing.T, node string, ttl time.Duration, endpoints ...string) *claimant {
 	t.Helper()
+	return startClaimantOn(t, node, ttl, catalog.WatchAll, endpoints...)
+}
+
+func startClaimantOn(t *testing.T, node string, ttl time.Duration, watch catalog.WatchMode, endpoints ...string) *claimant {
+	t.Helper()
 	a := startWith(t, node, ttl, endpoints...)
-	view := catalog.New(a.client, keys, catalog.Options{MakeEpoch: true})
+	view := catalog.New(a.client, keys, catalog.Options{MakeEpoch: true, Watch: watch})
 	c := &claimant{NewClaims(a.Holder, view), view, a, t}
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
@@ -237,24 +242,54 @@ func TestClaimUnanswered(t *testing.T) {
 	b.claim("gpu", ClaimOptions{Wait: time.Minute})
 }
 
-// What nobody claims from is not watched any more, and is again when it is.
+// What nobody claims from is not watched any more, once nothing of it is held, and is
+// again when it is.
 func TestClaimsLeave(t *testing.T) {
 	t.Parallel()
 	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
 	register(t, a.client, "gpu-1", 2)
 	a.sees("gpu", 1)
-	a.claim("gpu", ClaimOptions{})
-	a.slots.mu.Lock()
-	a.used["gpu"] = time.Now().Add(-unused - time.Second)
-	a.slots.mu.Unlock()
-	a.leave(patient(t))
-	if n := len(a.slots.services); n != 0 {
+	g := a.claim("gpu", ClaimOptions{})
+	leave := func() int {
+		a.slots.mu.Lock()
+		a.used["gpu"].last = time.Now().Add(-unused - time.Second)
+		a.slots.mu.Unlock()
+		a.leave(patient(t))
+		return len(a.slots.services)
+	}
+	if n := leave(); n != 1 {
+		t.Errorf("%d services are known, while one is claimed from", n)
+	}
+	a.Release(patient(t), KindClaim, g.Name(), g.ID())
+	if n := leave(); n != 0 {
 		t.Errorf("%d services are known", n)
 	}
-	if g := a.claim("gpu", ClaimOptions{}); g.Fence() == 0 {
-		t.Error("no fence")
+	for range 2 {
+		if g := a.claim("gpu", ClaimOptions{}); g.Fence() == 0 {
+			t.Error("no fence")
+		}
 	}
 	a.full("gpu", ClaimOptions{})
+}
+
+// An agent that watches only what it is asked for finds a service to claim from, and is
+// told when the instance is gone.
+func TestClaimByInterest(t *testing.T) {
+	t.Parallel()
+	a := startClaimantOn(t, "a", time.Minute, catalog.WatchLazy, etcdtest.Start(t).Endpoint())
+	register(t, a.client, "gpu-1", 1)
+	g := a.claim("gpu", ClaimOptions{})
+	if _, err := a.client.Delete(patient(t), keys.Instance("gpu", "gpu-1")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-g.Lost():
+	case <-patient(t).Done():
+		t.Error("nobody says that the instance is gone")
+	}
+	if _, err := a.Claim(patient(t), "nosuch", ClaimOptions{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Error(err)
+	}
 }
 
 // A thousand claimants of a thousand slots, over four agents, get one each in few
