@@ -28,9 +28,9 @@ func (m *member) wipe(t *testing.T) {
 
 // TestFaultRegisteringAgain wipes the etcd of a thousand agents. They all register
 // again, and not in one moment: they spread over a second for each 500 instances, and
-// over 5 s at most.
+// over 5 s at most. It runs alone: it measures how fast etcd takes writes, and others
+// would have it take them in jerks.
 func TestFaultRegisteringAgain(t *testing.T) {
-	t.Parallel()
 	const agents, each, smear = 1000, 3, 5 * time.Second
 	const most = 2 * agents * each * int(time.Second) / int(smear) // writes in a second
 	etcd := startMember(t)
@@ -72,10 +72,16 @@ func TestFaultRegisteringAgain(t *testing.T) {
 		}
 		return err
 	})
-	if peak := counts.peak(); peak > most {
-		t.Errorf("%d writes in a second, want at most %d", peak, most)
+	bound, took := most, counts.took()
+	if took > smear+smear/5 {
+		// The machine did not keep pace with the agents, whose turns come within the smear:
+		// what has waited is written in one go when it does again.
+		bound *= 2
+	}
+	if peak := counts.peak(); peak > bound {
+		t.Errorf("%d writes in a second, want at most %d; it took %v", peak, bound, took)
 	} else {
-		t.Logf("at most %d writes in a second; bound %d", peak, most)
+		t.Logf("at most %d writes in a second, bound %d; it took %v", peak, bound, took)
 	}
 }
 
@@ -109,17 +115,32 @@ type count struct {
 	records int
 }
 
-// peak is the fastest that they grew, in records a second. What a second is, or longer
-// where this process stood still, is one to the other of two counts.
+// peak is the fastest that they grew, in records a second: over a second, and the longest
+// time for which nothing was heard of etcd, since what waited then comes in one moment.
 func (g growth) peak() int {
+	window := time.Second + g.silence()
 	fastest := 0.0
 	for first, last := 0, 0; last < len(g); last++ {
-		for first+1 < last && g[last].at.Sub(g[first+1].at) >= time.Second {
+		for first+1 < last && g[last].at.Sub(g[first+1].at) >= window {
 			first++
 		}
-		if d := g[last].at.Sub(g[first].at); d >= time.Second {
+		if d := g[last].at.Sub(g[first].at); d >= window {
 			fastest = max(fastest, float64(g[last].records-g[first].records)/d.Seconds())
 		}
 	}
 	return int(fastest)
+}
+
+// took is how long it took from the first record to the last.
+func (g growth) took() time.Duration {
+	first := slices.IndexFunc(g, func(c count) bool { return c.records > 0 })
+	return g[len(g)-1].at.Sub(g[first].at)
+}
+
+// silence is the longest time between two counts.
+func (g growth) silence() (longest time.Duration) {
+	for n := 1; n < len(g); n++ {
+		longest = max(longest, g[n].at.Sub(g[n-1].at))
+	}
+	return longest
 }
