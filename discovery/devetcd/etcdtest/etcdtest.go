@@ -19,9 +19,13 @@ func Start(t testing.TB) *devetcd.Server {
 	return StartWith(t, devetcd.Options{})
 }
 
-// StartWith runs an etcd with options until the test ends, or until it is closed.
+// StartWith runs an etcd with options until the test ends, or until it is closed. Unless
+// they say otherwise it listens where one that takes its place later surely can, too.
 func StartWith(t testing.TB, o devetcd.Options) *devetcd.Server {
 	t.Helper()
+	if o.Listen == "" {
+		o.Listen = address(t)
+	}
 	s, err := devetcd.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
