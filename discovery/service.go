@@ -15,10 +15,11 @@ type Service struct {
 	// Revision is etcd's revision of the last change of anything under the service.
 	Revision int64
 
-	slots   []*slot  // sorted by id
-	entries []*Entry // sorted by id: the slots that are shown
-	healthy int      // entries that a plain lookup may answer with
-	leaving int      // records that say goodbye
+	slots     []*slot  // sorted by id
+	entries   []*Entry // sorted by id: the slots that are shown
+	answering []*Entry // see Answering; entries itself where it is the same
+	healthy   int      // entries that a plain lookup may answer with
+	leaving   int      // records that say goodbye
 
 	registered int          // entries of agents
 	steps      int64        // changes at Revision that etcd knows nothing of
@@ -160,6 +161,7 @@ func (s *Service) seal() {
 			s.leaving++
 		}
 	}
+	s.answering = answering(s.entries)
 	if !suspects {
 		s.asked = nil
 	} else if s.asked == nil {

@@ -108,10 +108,40 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 func (c *Catalog) View() (discovery.View, error) {
 	s := c.state.Load()
 	if s == nil {
-		return discovery.View{}, discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.why())
+		return discovery.View{}, c.noView()
 	}
 	age := time.Since(s.confirmed)
 	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter, Partial: !c.interest.whole.Load()}, nil
+}
+
+// Service returns a service from the newest snapshot, by name, without regard to case. It
+// does not wait, and allocates nothing when it is found and its name is asked for in
+// lower case:
+//
+//	web, err := c.Service("web")
+//	if err == nil {
+//		endpoints := web.Answering()
+//	}
+//
+// A service that is not known is an [discovery.ErrNotFound]. Until there is a view, and
+// while a service has not been read that is watched by interest, it is an
+// [discovery.ErrUnavailable]; [Catalog.Need] reads it.
+func (c *Catalog) Service(name string) (*discovery.Service, error) {
+	s := c.state.Load()
+	if s == nil {
+		return nil, c.noView()
+	}
+	if service, ok := s.snapshot.Service(name); ok {
+		return service, nil
+	}
+	if p := partOf(name); !c.has(p) {
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; wait for Need first", describe(p))
+	}
+	return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known", name)
+}
+
+func (c *Catalog) noView() error {
+	return discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.why())
 }
 
 func (c *Catalog) why() error {

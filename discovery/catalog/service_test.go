@@ -1,0 +1,80 @@
+package catalog
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"disc/discovery"
+)
+
+// holding returns a catalog that does not run and has a view of three instances of web.
+func holding() *Catalog {
+	var changes []discovery.Change
+	for _, id := range []string{"a", "b", "c"} {
+		key := discovery.Key{Kind: discovery.KeyInstance, Service: "web", ID: id}
+		changes = append(changes, discovery.Change{Key: key, Value: []byte(record("web", id)), Created: 1, Modified: 1})
+	}
+	s, _, _ := discovery.EmptySnapshot().Apply(1, changes)
+	c := New(nil, keys, Options{})
+	c.state.Store(&state{snapshot: s, confirmed: time.Now()})
+	c.interest.whole.Store(true)
+	return c
+}
+
+func TestService(t *testing.T) {
+	t.Parallel()
+	if _, err := New(nil, keys, Options{}).Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("without a view: %v", err)
+	}
+	c := holding()
+	for _, name := range []string{"web", "WEB"} {
+		if web, err := c.Service(name); err != nil || len(web.Answering()) != 3 {
+			t.Errorf("%s: %+v, %v", name, web, err)
+		}
+	}
+	if _, err := c.Service("nobody"); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
+// By interest, what has not been read is not said to be unknown.
+func TestServiceByInterest(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy})
+	f.register("web", "a")
+	if _, err := f.Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("before it is read: %v", err)
+	}
+	if err := f.Need(f.ctx(), named("web")); err != nil {
+		t.Fatal(err)
+	}
+	if web, err := f.Service("web"); err != nil || len(web.Answering()) != 1 {
+		t.Errorf("after it is read: %+v, %v", web, err)
+	}
+	f.idle()
+	if _, err := f.Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("after a long time: %v", err)
+	}
+}
+
+func TestServiceAllocatesNothing(t *testing.T) {
+	c := holding()
+	if n := testing.AllocsPerRun(1000, func() {
+		if web, err := c.Service("web"); err != nil || len(web.Answering()) != 3 {
+			t.Error(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkService(b *testing.B) {
+	c := holding()
+	b.ReportAllocs()
+	for b.Loop() {
+		if web, err := c.Service("web"); err != nil || len(web.Answering()) != 3 {
+			b.Fatal(err)
+		}
+	}
+}
