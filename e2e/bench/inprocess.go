@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
+)
+
+// batch is how many lookups are made between two looks at the clock, which costs as much
+// as one.
+const batch = 1000
+
+func inProcessRows() []row {
+	return []row{{
+		name:    "lookup-local",
+		about:   "a service of 10 instances looked up by a Go program, in process; and GET from Redis over its Unix socket",
+		against: "Redis GET",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "ns", bound{}}},
+		start:   startLookupLocal,
+	}}
+}
+
+func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	const instances = 10
+	if err := fill(ctx, client, instances, instances); err != nil {
+		return pair{}, err
+	}
+	view := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	s.runBeside(ctx, view.Run)
+	lookups := func(context.Context) error {
+		for range batch {
+			web, err := view.Service("web")
+			if err != nil {
+				return err
+			}
+			if found := len(web.Answering()); found != instances {
+				return fmt.Errorf("%d of %d instances are found", found, instances)
+			}
+		}
+		return nil
+	}
+	if err := await(ctx, func() error { return lookups(ctx) }); err != nil { // once there is a view
+		return pair{}, err
+	}
+	conn, err := s.redisSocket()
+	if err != nil {
+		return pair{}, err
+	}
+	if _, err := conn.do("SET", "web", "10.0.0.1:8080"); err != nil {
+		return pair{}, err
+	}
+	return pair{
+		s.repeated(batch*time.Nanosecond, lookups),
+		s.repeated(time.Nanosecond, func(context.Context) error {
+			_, err := conn.do("GET", "web")
+			return err
+		}),
+	}, nil
+}
