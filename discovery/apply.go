@@ -247,7 +247,7 @@ func (a *apply) event(c Change, before, after *slot) {
 	}
 	switch {
 	case after.entry != nil:
-		if was != nil && reflect.DeepEqual(*was, *after.entry) {
+		if was != nil && was.Revision == after.entry.Revision && reflect.DeepEqual(was, after.entry) {
 			return
 		}
 		e.Type, e.Entry, e.Service = EventPut, after.entry, after.entry.Service

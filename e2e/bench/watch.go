@@ -128,12 +128,9 @@ func (f *fanOut) catalog(ctx context.Context, client *clientv3.Client) error {
 	running.Go(func() { c.Run(ctx) })
 	for last := int64(0); ; {
 		changed := c.Changed("web")
-		if view, err := c.View(); err == nil {
-			answer, err := discovery.Lookup(view.Snapshot, discovery.Query{Name: "web"})
-			if err == nil && answer.Revision > last {
-				last = answer.Revision
-				f.seen <- last
-			}
+		if web, err := c.Service("web"); err == nil && len(web.Answering()) > 0 && web.Revision > last {
+			last = web.Revision
+			f.seen <- last
 		}
 		select {
 		case <-changed:
