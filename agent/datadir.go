@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -144,11 +145,11 @@ func (d *dataDir) Load() ([]byte, time.Time, error) {
 }
 
 // Save implements catalog.Store.
-func (d *dataDir) Save(content []byte) error {
+func (d *dataDir) Save(write func(io.Writer) error) error {
 	if !d.writable {
 		return errNotWritable
 	}
-	return replaceFile(d.lastGoodFile(), content)
+	return replaceFile(d.lastGoodFile(), write)
 }
 
 // Touch implements catalog.Store.
@@ -167,14 +168,14 @@ func (d *dataDir) write(name string, content []byte) {
 	if !d.writable {
 		return
 	}
-	if err := replaceFile(name, content); err != nil {
+	if err := replaceFile(name, func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
 		d.log.Warn("cannot write to the data directory; what is kept there is out of date", "error", err)
 	}
 }
 
-// replaceFile writes a temporary file beside name, syncs it and renames it. It is
+// replaceFile has a temporary file written beside name, syncs it and renames it. It is
 // always the same one, so that what a killed agent left is used up by the next.
-func replaceFile(name string, content []byte) (err error) {
+func replaceFile(name string, write func(io.Writer) error) (err error) {
 	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -184,8 +185,7 @@ func replaceFile(name string, content []byte) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(write(f), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), name)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func TestAKilledAgentLeavesNoLitter(t *testing.T) {
 	if err := os.WriteFile(d.lastGoodFile()+".new", []byte("half of a vi"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Save([]byte("a view")); err != nil {
+	if err := d.Save(aView); err != nil {
 		t.Fatal(err)
 	}
 	files, err := os.ReadDir(path)
@@ -77,7 +78,12 @@ func TestADirectoryThatCannotBeMadeIsNoRefusal(t *testing.T) {
 		t.Error("no owner")
 	}
 	d.keep([]discovery.Registration{web()})
-	if d.Save([]byte("a view")) == nil || d.Touch() == nil {
+	if d.Save(aView) == nil || d.Touch() == nil {
 		t.Error("the view is not kept, and nothing says so")
 	}
+}
+
+func aView(w io.Writer) error {
+	_, err := io.WriteString(w, "a view")
+	return err
 }

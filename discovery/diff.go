@@ -35,33 +35,43 @@ func (at *slot) keys(service string, yield func(Key, int64) bool) bool {
 	return at.override == nil || yield(Key{Kind: KeyOverride, Service: service, ID: at.id}, at.override.modified)
 }
 
-// Changes returns the changes that make the snapshot of an empty one, in no order:
-// what there is to keep of it. What vanished and is kept is a suspect. Fields of records that this version does not know are
-// not among it, and a service of which nothing is left neither.
-func (s *Snapshot) Changes() []Change {
-	var all []Change
-	add := func(k Key, value []byte, r record) {
-		all = append(all, Change{Key: k, Value: value, Created: r.Created, Modified: r.Modified, Lease: r.Lease})
-	}
-	for service := range s.Services() {
-		name := FoldName(service.Name)
-		for _, at := range service.slots {
-			if at.agent.Instance != nil {
-				add(Key{Kind: KeyInstance, Service: name, ID: at.id}, at.agent.Encode(), at.agent)
-				all[len(all)-1].Suspect = !at.stands()
+// Changes yields the changes that make the snapshot of an empty one, in no order: what
+// there is to keep of it. What vanished and is kept is a suspect. Fields of records that
+// this version does not know are not among it, and a service of which nothing is left
+// neither.
+func (s *Snapshot) Changes() iter.Seq[Change] {
+	return func(yield func(Change) bool) {
+		for service := range s.Services() {
+			for _, at := range service.slots {
+				if !at.changes(FoldName(service.Name), yield) {
+					return
+				}
 			}
-			if at.static.Instance != nil {
-				add(Key{Kind: KeyStatic, Service: name, ID: at.id}, at.static.Encode(), at.static)
-			}
-			if at.override != nil {
-				add(Key{Kind: KeyOverride, Service: name, ID: at.id}, encode(at.override.Override), record{Modified: at.override.modified})
+		}
+		for n := range s.Nodes() {
+			if !yield(Change{Key: Key{Kind: KeyNode, Node: n.Node, ID: n.Agent}, Value: encode(n), Modified: n.modified}) {
+				return
 			}
 		}
 	}
-	for n := range s.Nodes() {
-		add(Key{Kind: KeyNode, Node: n.Node, ID: n.Agent}, encode(n), record{Modified: n.modified})
+}
+
+// changes yields those that make the slot, and reports whether to go on.
+func (at *slot) changes(service string, yield func(Change) bool) bool {
+	change := func(kind KeyKind, value []byte, r record) Change {
+		return Change{Key: Key{Kind: kind, Service: service, ID: at.id}, Value: value, Created: r.Created, Modified: r.Modified, Lease: r.Lease}
 	}
-	return all
+	if at.agent.Instance != nil {
+		c := change(KeyInstance, at.agent.Encode(), at.agent)
+		c.Suspect = !at.stands()
+		if !yield(c) {
+			return false
+		}
+	}
+	if at.static.Instance != nil && !yield(change(KeyStatic, at.static.Encode(), at.static)) {
+		return false
+	}
+	return at.override == nil || yield(change(KeyOverride, encode(at.override.Override), record{Modified: at.override.modified}))
 }
 
 func encode(v any) []byte {

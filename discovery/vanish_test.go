@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,7 +83,7 @@ func TestVanished(t *testing.T) {
 		"an override put":         {then(judged(vanished(t), true), put(20, over, `"weight":3`)), "abC?de c"},
 		"an override removed":     {then(vanished(t, put(9, over, `"weight":3`)), remove(20, over)), "abcde c"},
 		"overridden, and dropped": {judged(vanished(t, put(9, over, `"weight":3`)), false), "abde"},
-		"saved and loaded":        {then(EmptySnapshot(), judged(vanished(t), true).Changes()...), "abc?de c"},
+		"saved and loaded":        {then(EmptySnapshot(), slices.Collect(judged(vanished(t), true).Changes())...), "abc?de c"},
 		"kept of another":         {keep(EmptySnapshot(), vanished(t), true), "a?b?c?d?e? a b c d e"},
 		"kept beside":             {keep(then(EmptySnapshot(), put(2, "web/instances/b", ``), put(3, over, `"weight":3`)), vanished(t), true), "a?bC?d?e? a c d e"},
 		"kept to be judged":       {keep(EmptySnapshot(), vanished(t), false), "abcde a b c d e"},

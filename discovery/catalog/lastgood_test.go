@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"strings"
 	"sync"
@@ -32,13 +33,17 @@ func (m *memory) Load() ([]byte, time.Time, error) {
 	return m.content, m.confirmed, nil
 }
 
-func (m *memory) Save(content []byte) error {
+func (m *memory) Save(write func(io.Writer) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.full {
 		return errors.New("no space left on device")
 	}
-	m.content, m.confirmed = content, time.Now()
+	var content bytes.Buffer
+	if err := write(&content); err != nil {
+		return err
+	}
+	m.content, m.confirmed = content.Bytes(), time.Now()
 	return nil
 }
 

@@ -1,0 +1,81 @@
+package catalog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+
+	"disc/discovery"
+)
+
+// view is one of so many instances in services of ten, and of whatever else a view can
+// have.
+func view(instances int) *discovery.Snapshot {
+	var changes []discovery.Change
+	put := func(key discovery.Key, value string) {
+		changes = append(changes, discovery.Change{Key: key, Value: []byte(value), Created: 3, Modified: int64(len(changes) + 4), Lease: 7})
+	}
+	for n := range instances {
+		service, id := fmt.Sprintf("web-%d", n/10), fmt.Sprintf("web-%d", n)
+		put(discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, record(service, id))
+	}
+	changes[0].Suspect = true
+	put(discovery.Key{Kind: discovery.KeyOverride, Service: "web-0", ID: "web-1"}, `{"weight":9}`)
+	put(discovery.Key{Kind: discovery.KeyStatic, Service: "db", ID: "db"}, record("db", "db"))
+	put(discovery.Key{Kind: discovery.KeyNode, Node: "N1", ID: "owner"}, `{"node":"N1","agent":"owner"}`)
+	s, _, _ := discovery.EmptySnapshot().Apply(int64(len(changes)+4), changes)
+	return s
+}
+
+func TestViewIsReadAsWritten(t *testing.T) {
+	t.Parallel()
+	s := view(20)
+	head := viewHead{Prefix: keys.Prefix(), Revision: s.Revision(), Epoch: "x", Partial: true}
+	var b bytes.Buffer
+	if err := writeView(&b, head, keys, s); err != nil {
+		t.Fatal(err)
+	}
+	v, err := readView(b.Bytes(), keys)
+	if err != nil || v.viewHead != head {
+		t.Fatalf("the head is %+v, %v; want %+v", v.viewHead, err, head)
+	}
+	want := slices.Collect(s.Changes())
+	if len(want) != 23 || !slices.ContainsFunc(want, func(c discovery.Change) bool { return c.Suspect }) {
+		t.Fatalf("the view has %d changes, and none or no suspect", len(want))
+	}
+	if !reflect.DeepEqual(v.changes, want) {
+		t.Errorf("read %+v\nwant %+v", v.changes, want)
+	}
+}
+
+// FuzzReadView has nothing that is saved with its checksum bring readView down.
+func FuzzReadView(f *testing.F) {
+	var b bytes.Buffer
+	if err := writeView(&b, viewHead{Prefix: keys.Prefix()}, keys, view(1)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes()[:b.Len()-sha256.Size])
+	f.Add([]byte(savedFormat))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		sum := sha256.Sum256(content)
+		if v, err := readView(append(content, sum[:]...), keys); err != nil && v.changes != nil {
+			t.Errorf("%d changes beside %v", len(v.changes), err)
+		}
+	})
+}
+
+func BenchmarkReadView(b *testing.B) {
+	var saved bytes.Buffer
+	if err := writeView(&saved, viewHead{Prefix: keys.Prefix()}, keys, view(10_000)); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := readView(saved.Bytes(), keys); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
