@@ -59,6 +59,7 @@ type Catalog struct {
 	outdated bool      // the last good view is so old that it says nothing of who vanished
 
 	follower atomic.Pointer[follow.Follower] // nil until Run
+	begun    chan struct{}                   // closed when there is one
 	pulse    discovery.Pulse
 
 	mu      sync.Mutex
@@ -92,7 +93,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 		o.Metrics = NewMetrics(nil)
 	}
 	c := &Catalog{
-		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics, interest: newInterest(o),
+		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics, interest: newInterest(o), begun: make(chan struct{}),
 		ailing:   ailing{log: o.Logger, metrics: o.Metrics, revisions: map[discovery.Key]int64{}},
 		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
 		waiters:  waiters{services: map[string]chan struct{}{}},
@@ -241,6 +242,8 @@ func (c *Catalog) newFollower(ctx context.Context) (*follow.Follower, error) {
 		return nil, err
 	}
 	f := follow.New(c.client, mirror{c}, o)
-	c.follower.Store(f)
+	if c.follower.Swap(f) == nil {
+		close(c.begun)
+	}
 	return f, nil
 }

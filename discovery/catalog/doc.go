@@ -10,6 +10,9 @@
 //	view, err := c.View() // ErrUnavailable until the first list is complete
 //	answer, err := discovery.Lookup(view.Snapshot, discovery.Query{Name: "web"})
 //
+// [Catalog.Service] is the shorter way where a program chooses among the instances of a
+// service itself.
+//
 // To wait for a change, take the channel first and the view second:
 //
 //	changed := c.Changed("web")

@@ -252,9 +252,13 @@ func (c *Catalog) attempt(ctx context.Context, p discovery.Part, w *want) error 
 	i.mu.Lock()
 	expected := w.holds > 0 || w.pinned || p == everything
 	i.mu.Unlock()
-	keys, err := 0, errors.New("the catalog does not run")
-	if f := c.follower.Load(); f != nil {
-		keys, err = f.Follow(ctx, c.rangeOf(p), expected)
+	var keys int
+	var err error
+	select {
+	case <-c.begun:
+		keys, err = c.follower.Load().Follow(ctx, c.rangeOf(p), expected)
+	case <-ctx.Done():
+		err = errors.New("the catalog does not run")
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

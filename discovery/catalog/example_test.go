@@ -1,0 +1,56 @@
+package catalog_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
+	"disc/discovery/devetcd"
+	"disc/discovery/entry"
+	"disc/discovery/etcd"
+)
+
+// A Go program that looks up without a request to anybody, not even to an agent.
+func Example() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	server, err := devetcd.Start(ctx, devetcd.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	client, err := etcd.Dial(etcd.Config{Endpoints: []string{server.Endpoint()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	keys := discovery.NewKeys("default")
+	editor := entry.Editor{Client: client, Keys: keys}
+	if _, err := editor.PutStatic(ctx, "web", "web-1", func(i discovery.Instance) (discovery.Instance, error) {
+		i.Address, i.Port = "10.0.0.1", 8080
+		return i, nil
+	}, entry.Options{}); err != nil {
+		log.Fatal(err)
+	}
+
+	view := catalog.New(client, keys, catalog.Options{})
+	running, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); view.Run(running) }()
+	if err := view.Need(ctx, discovery.Part{Service: "web"}); err != nil { // waits until it is there
+		log.Fatal(err)
+	}
+	web, err := view.Service("web")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, e := range web.Answering() {
+		fmt.Println(e.Address, e.Port)
+	}
+	stop()
+	<-done
+	// Output: 10.0.0.1 8080
+}
