@@ -67,5 +67,5 @@ func (s setting) env() string {
 	if name == "" {
 		name = s.key
 	}
-	return "DISC_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(name))
+	return "DISC_" + strings.ToUpper(strings.ReplaceAll(strings.ReplaceAll(name, "-", "_"), ".", "_"))
 }

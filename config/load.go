@@ -1,11 +1,9 @@
 package config
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 )
 
 // Load returns the settings: a flag of [AddFlags] goes before its DISC_ variable, that
@@ -19,10 +17,7 @@ func Load(flags *pflag.FlagSet, host Host) (*Config, error) {
 	l := loader{flags, host, map[string]string{
 		"config": host.configFile(), "node": host.Hostname, "data_dir": host.dataDir(),
 	}}
-	values, err := l.merge(nil)
-	if err != nil {
-		return nil, err
-	}
+	values := l.merge(nil)
 	path, from := values["config"].texts[0], values["config"].origin
 	if path == "" {
 		return l.build("", nil)
@@ -53,10 +48,7 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := l.merge(f.values)
-	if err != nil {
-		return nil, err
-	}
+	values := l.merge(f.values)
 	c := &Config{origins: map[string]origin{}}
 	check := checker{Config: c, problems: f.problems}
 	for _, s := range settings() {
@@ -74,31 +66,21 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// merge lays the sources over each other, each value with its origin. Viper's own
-// reading of files and variables is not used: it loses the case of keys, the lines, and
-// the commas of lists.
-func (l loader) merge(file map[string]any) (map[string]value, error) {
-	v := viper.New()
-	variables := map[string]any{}
-	for _, s := range settings() {
-		v.SetDefault(s.key, value{s.texts(l.defaultOf(s)), origin{source: fromDefault}})
-		if text, ok := l.host.get(s.env()); ok {
-			variables[s.key] = value{s.texts(text), origin{source: fromEnv, name: s.env()}}
-		}
-		if texts, ok := s.given(l.flags); ok {
-			v.Set(s.key, value{texts, origin{source: fromFlag, name: s.flag}})
-		}
-	}
-	for _, layer := range []map[string]any{file, variables} {
-		if err := v.MergeConfigMap(layer); err != nil {
-			return nil, fmt.Errorf("merge settings: %w", err)
-		}
-	}
+// merge lays the sources over each other, each value with its origin.
+func (l loader) merge(file map[string]value) map[string]value {
 	merged := map[string]value{}
 	for _, s := range settings() {
-		merged[s.key] = v.Get(s.key).(value)
+		if texts, ok := s.given(l.flags); ok {
+			merged[s.key] = value{texts, origin{source: fromFlag, name: s.flag}}
+		} else if text, ok := l.host.get(s.env()); ok {
+			merged[s.key] = value{s.texts(text), origin{source: fromEnv, name: s.env()}}
+		} else if v, ok := file[s.key]; ok {
+			merged[s.key] = v
+		} else {
+			merged[s.key] = value{s.texts(l.defaultOf(s)), origin{source: fromDefault}}
+		}
 	}
-	return merged, nil
+	return merged
 }
 
 func (l loader) defaultOf(s setting) string {
