@@ -29,6 +29,8 @@ var layers = []layer{
 		"it is the vocabulary, and pure"},
 	{"discovery/devetcd/*", []string{"discovery", "discovery/devetcd"},
 		"it serves the tests of all others"},
+	{"discovery/devetcd", []string{"discovery", "discovery/devetcd/nometrics"},
+		"it is an etcd, and knows nothing of what is kept in it"},
 	{"discovery/registry", []string{"discovery", "discovery/lease"},
 		"what else it needs it declares as an interface"},
 	{"discovery/catalog", []string{"discovery", "discovery/follow"},

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	_ "disc/discovery/devetcd/nometrics"
+
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )

@@ -9,6 +9,8 @@ import (
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestServesAndKeepsData(t *testing.T) {
@@ -59,5 +61,17 @@ func TestPortInUse(t *testing.T) {
 	_, err = devetcd.Start(context.Background(), devetcd.Options{Listen: l.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("got %v, want an error that names %s", err, l.Addr())
+	}
+}
+
+func TestRegistersNoMetrics(t *testing.T) {
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "etcd_") {
+			t.Errorf("%s is registered whenever the program starts", f.GetName())
+		}
 	}
 }
