@@ -122,6 +122,9 @@ func (a *account) setLedger(now time.Duration, v version) {
 	}
 	if v.continues(before) {
 		a.charge(now, v.Sold-before.Sold)
+		if v.Debt > 0 && v.modified > a.policy {
+			a.lower(now, v.Debt)
+		}
 	} else {
 		a.fill(now, 0)
 	}

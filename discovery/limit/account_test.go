@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -91,5 +92,40 @@ func TestHorizonCountsFromTheSending(t *testing.T) {
 	until, ok := a.hand.take(answered, 1)
 	if !ok || until != sent+a.horizon {
 		t.Errorf("token good until %v after the sending (%v), want %v", until-sent, ok, a.horizon)
+	}
+}
+
+// Who was started, or has seen sales late, owes no more than the others from the next sale
+// on; but for one of an earlier policy, one that does not say, and one after a gap.
+func TestDebtOfTheBuyerIsTakenOver(t *testing.T) {
+	const now = time.Hour
+	before := version{ledger: ledger{Sold: 100, Sale: "b.1", Debt: 7}, value: "x", created: 2, modified: 9}
+	for name, c := range map[string]struct {
+		next version
+		want float64
+	}{
+		"a sale":                    {version{ledger{103, "b.2", 10}, "y", 2, 10}, 10},
+		"a higher debt":             {version{ledger{103, "b.2", 40}, "y", 2, 10}, 18},
+		"a buyer that does not say": {version{ledger{103, "b.2", 0}, "y", 2, 10}, 18},
+		"of an earlier policy":      {version{ledger{103, "b.2", 10}, "y", 2, 1}, 18},
+		"of a ledger made again":    {version{ledger{103, "b.2", 10}, "y", 10, 10}, 15},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := begun(now)
+			a.ledger = before
+			if c.next.modified == 1 {
+				a.ledger.modified = 0
+			}
+			a.fill(now, 0)
+			a.setLedger(now, c.next)
+			if got := a.debt(now); math.Abs(got-c.want) > 0.001 {
+				t.Errorf("debt is %v, want %v", got, c.want)
+			}
+		})
+	}
+	a := begun(now)
+	a.charge(now, 4)
+	if o := a.order(now, 3); math.Abs(o.next.Debt-7) > 0.001 {
+		t.Errorf("an order of 3 with a debt of 4 says %v", o.next.Debt)
 	}
 }

@@ -27,20 +27,26 @@ const drained = 0.999
 // more than σ = 1.0005 ρ', and a token is good for no longer than h' = h / 0.9995. Then
 // σ < ρ, and σh' = 0.9999995 ρh < ρh.
 //
-// Lemma 1: all sales of one policy from the i-th to the m-th are at most
-// C + σ(c_m − c_i) tokens. By induction on m. The buyer of sale m sent it at t ≤ c_m,
-// when its debt D had D + n_m ≤ C.
+// Lemma 1: all sales of one policy from the i-th to the m-th, S(i,m) for short, are at
+// most C + σ(c_m − c_i) tokens. By induction on m: the buyer of sale m sent it at t ≤ c_m,
+// when its debt D had D + n_m ≤ C, so it is enough that an agent that has seen the sales
+// to the j-th has, at any time t from then on,
 //
-//   - If it has seen all sales i…m−1 one by one, it charged n_k at s_k ≥ c_k: later
-//     than the commit, never earlier. A debt never falls below 0, so D is at least
-//     n_i + … + n_(m−1) − σ(t − s_i), and the sum to m is at most
-//     C + σ(t − s_i) ≤ C + σ(c_m − c_i). Who sees a sale late drains it late.
-//   - Else it has not seen what came before some moment s: it was started, was cut off
-//     from etcd, or met a ledger that was deleted or went back. Then it has set its
-//     debt to C, at least, at s. The sales to the last one before s, number j, are by
-//     induction at most C + σ(c_j − c_i). Those after s it has seen, so with its own
-//     they are at most C − (C − σ(t − s)) = σ(t − s). Since c_j ≤ s ≤ t ≤ c_m, the sum
-//     is at most C + σ(c_m − c_i).
+//	S(i,j) ≤ D + σ(t − c_i) for all i ≤ j.    (*)
+//
+// Draining keeps (*); a debt never falls below 0. What else changes a debt, at s:
+//
+//   - It sees sale j+1 and charges it: S and D grow by as much, and s ≥ c_(j+1). Who sees
+//     a sale late drains it late.
+//   - It has not seen what came before: it was started, was cut off from etcd, or met a
+//     ledger that was deleted or went back. It makes its debt C, at least. If the last
+//     sale that there is now is the j-th, S(i,j) is by induction at most C + σ(c_j − c_i),
+//     and s ≥ c_j.
+//   - It sees sale j, and takes over the debt that the ledger has with it, if its own is
+//     higher: D_j, that of the buyer with that sale when it sent it, at t_j ≤ c_j ≤ s. The
+//     buyer had (*) for what was before, so S(i,j) ≤ D_j + σ(t_j − c_i) ≤ D_j + σ(s − c_i).
+//     Else who was started or stood still would owe more than the others for as long as
+//     these leave no room, and be sold nothing.
 //
 // An unknown outcome of a purchase is a sale like others: seen, or not made. The
 // comparison is with the ledger's whole value, in which each sale has an id of its own,
@@ -59,9 +65,10 @@ const drained = 0.999
 // C + ρH, for the new C and ρ and with H the longest horizon that any policy has; so does
 // who meets a policy that nothing was sold of yet, which shows by the ledger's being
 // older. So who buys under a new policy has begun with such a debt at or after T or,
-// where something was sold already, with C then or later; by the argument of lemma 1, all
-// sales of a policy up to a time x are at most σ(x − T) − ρH: none before T + H, when the
-// last token of the policy before is void. Let a window see several policies, and have
+// where something was sold already, with C then or later, and has taken over no debt but
+// of those who bought under it; by the argument of lemma 1, all sales of a policy up to a
+// time x are at most σ(x − T) − ρH: none before T + H, when the last token of the policy
+// before is void. Let a window see several policies, and have
 // tokens of one that ended at T, the oldest. Of that it has at most b + r(T − a), by the
 // theorem, or b if it begins after T: then only what was sold between a − h' and T. Of each
 // later one, in force from T_j ≥ T, it has at most r_j for each second after T_j + H; as
@@ -95,10 +102,19 @@ func (b *bucket) drains(tokens float64) time.Duration {
 	return time.Duration(math.Ceil(tokens / (b.rate * drained) * float64(time.Second)))
 }
 
+// lower makes the debt no more than what somebody else has found it to be.
+func (b *bucket) lower(now time.Duration, debt float64) {
+	b.clear = min(b.clear, now+b.drains(debt))
+}
+
+// debt is what is not drained.
+func (b *bucket) debt(now time.Duration) float64 {
+	return max(0, b.clear-now).Seconds() * b.rate * drained
+}
+
 // room is how many tokens may be bought now.
 func (b *bucket) room(now time.Duration) int64 {
-	debt := max(0, b.clear-now).Seconds() * b.rate * drained
-	return int64(max(0, math.Floor(b.capacity-debt)))
+	return int64(max(0, math.Floor(b.capacity-b.debt(now))))
 }
 
 // free is since when, or from when on, there is room for n tokens; n is at most the

@@ -7,8 +7,9 @@ import (
 
 // ledger is the state of a limit in etcd. It is JSON, for operators to read.
 type ledger struct {
-	Sold int64  `json:"sold"` // tokens ever
-	Sale string `json:"sale"` // id of the last sale: the buyer, a random text of each start of an agent, "." and a number
+	Sold int64   `json:"sold"`          // tokens ever
+	Sale string  `json:"sale"`          // id of the last sale: the buyer, a random text of each start of an agent, "." and a number
+	Debt float64 `json:"debt,omitzero"` // tokens that the buyer owed with this sale; 0: it does not say
 }
 
 // version is a ledger as it stands in etcd. The zero value is that there is none.

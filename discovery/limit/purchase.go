@@ -63,7 +63,7 @@ func (a *account) order(now time.Duration, n int64) order {
 	a.buying = true
 	a.orders++
 	a.pending = order{n: n, policy: a.policy, seen: a.ledger, sent: now,
-		next: ledger{a.ledger.Sold + n, fmt.Sprintf("%s.%d", a.buyer, a.orders)}}
+		next: ledger{a.ledger.Sold + n, fmt.Sprintf("%s.%d", a.buyer, a.orders), a.debt(now) + float64(n)}}
 	a.received = false
 	return a.pending
 }

@@ -70,6 +70,7 @@ type agent struct {
 	want    float64 // takes a second
 	hoards  bool    // buys whatever it may, and uses it at the last moment
 	waiters []*waiter
+	got     int64 // tokens, ever
 }
 
 // message is something that reaches an agent at a time.
@@ -182,8 +183,14 @@ func (a *agent) hoard(now time.Duration) {
 	for c.hand.expire(now); len(c.hand.lots) > 0 && c.hand.lots[0].until-now < 2*time.Millisecond; {
 		n := c.hand.lots[0].n
 		c.hand.take(now, n)
-		a.admitted = append(a.admitted, admission{a.now, n})
+		a.admit(n)
 	}
+}
+
+// admit notes that tokens were used.
+func (a *agent) admit(n int64) {
+	a.admitted = append(a.admitted, admission{a.now, n})
+	a.got += n
 }
 
 // receive hands the agent what has reached it.
@@ -248,7 +255,7 @@ func (a *agent) takes(now time.Duration) {
 	switch o := a.account.take(now, n); {
 	case n > int64(a.account.capacity):
 	case o.verdict == granted:
-		a.admitted = append(a.admitted, admission{a.now, n})
+		a.admit(n)
 	case o.verdict == waits:
 		a.account.queue = append(a.account.queue, &waiter{n, make(chan outcome, 1)})
 		a.waiters = append(a.waiters, a.account.queue[len(a.account.queue)-1])
@@ -262,7 +269,7 @@ func (a *agent) served() {
 		select {
 		case o := <-w.outcome:
 			if o.verdict == granted {
-				a.admitted = append(a.admitted, admission{a.now, w.n})
+				a.admit(w.n)
 			}
 		default:
 			kept = append(kept, w)
@@ -374,6 +381,30 @@ func (s *simulation) play(length time.Duration, trouble bool) {
 		}
 		for _, a := range s.agents {
 			a.run(step)
+		}
+	}
+}
+
+// Where more is wanted than there is, an agent that has just been started gets its share,
+// and so does one that stood still.
+func TestNewcomersAreServed(t *testing.T) {
+	for seed := range 20 {
+		r := rand.New(rand.NewPCG(uint64(seed), 0))
+		s := newSimulation(uint64(seed), 4, someLimit(r))
+		for _, a := range s.agents {
+			a.hoards, a.want = false, s.eras[0].limit.PerSecond()
+		}
+		s.play(5*time.Second, false)
+		s.agents[0].start()
+		s.agents[1].stopped = s.now + 2*time.Second
+		s.play(3*time.Second, false)
+		before := []int64{s.agents[0].got, s.agents[1].got}
+		wait := max(10*time.Second, seconds(300/s.eras[0].limit.PerSecond()))
+		s.play(wait, false)
+		for n, had := range before {
+			if s.agents[n].got == had {
+				t.Errorf("history %d: of %v agent %d got nothing in %v, and the fleet %d", seed, s.eras[0].limit, n, wait, len(s.admitted))
+			}
 		}
 	}
 }
