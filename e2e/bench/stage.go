@@ -92,6 +92,7 @@ func (s *stage) run(c *exec.Cmd, input io.Reader) (*process, error) {
 	}
 	defer in.Close()
 	c.Stdin, c.Stdout, c.Stderr = input, in, in
+	c.Env = append(c.Environ(), "TMPDIR="+s.dir) // it is killed, and cannot clean up
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		out.Close()
