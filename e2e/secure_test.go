@@ -6,12 +6,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +24,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
-	"go.etcd.io/etcd/server/v3/embed"
+	etcdconfig "go.etcd.io/etcd/server/v3/config"
 )
 
 // authority issues certificates into a directory.
@@ -84,6 +84,18 @@ func (a *authority) write(name string, content []byte) {
 }
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
+
+// serverTLS is what a server speaks that has the certificate called server, and wants one
+// of its clients.
+func (a *authority) serverTLS() *tls.Config {
+	a.t.Helper()
+	files := transport.TLSInfo{CertFile: a.path("server.pem"), KeyFile: a.path("server-key.pem"), TrustedCAFile: a.path("ca.pem"), ClientCertAuth: true}
+	c, err := files.ServerConfig()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return c
+}
 
 // program runs disc inside the test, with settings of its own.
 type program struct {
@@ -147,11 +159,7 @@ func TestClientCertificates(t *testing.T) {
 	ca := newAuthority(t)
 	ca.issue("server", []net.IP{net.IPv4(127, 0, 0, 1)})
 	ca.issue("agent", nil)
-	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) {
-		c.ListenClientUrls = []url.URL{{Scheme: "https", Host: "127.0.0.1:0"}}
-		c.AdvertiseClientUrls = c.ListenClientUrls
-		c.ClientTLSInfo = transport.TLSInfo{CertFile: ca.path("server.pem"), KeyFile: ca.path("server-key.pem"), TrustedCAFile: ca.path("ca.pem"), ClientCertAuth: true}
-	}})
+	etcd := etcdtest.StartWith(t, devetcd.Options{Listen: "127.0.0.1:0", TLS: ca.serverTLS()})
 	p := newProgram(t, "https://"+etcd.Endpoint()).ready(t)
 	p.env["DISC_CACERT"] = ca.path("ca.pem")
 	p.expect(t, 1, "etcd at https://"+etcd.Endpoint(), "set", "db/one", "10.0.0.1:1")
@@ -164,19 +172,18 @@ func TestClientCertificates(t *testing.T) {
 // TestFaultCertificatesReplaced replaces the authority and every certificate, as a fleet
 // does whose authority ends: the agent takes the new ones up by itself.
 func TestFaultCertificatesReplaced(t *testing.T) {
-	ca := newAuthority(t)
+	ca, listen := newAuthority(t), etcdtest.Address(t)
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		t.Fatal(err)
+	}
 	issue := func() {
-		ca.issue("server", []net.IP{net.IPv4(127, 0, 0, 1)})
+		ca.issue("server", []net.IP{net.ParseIP(host)})
 		ca.issue("agent", nil)
 	}
 	issue()
-	secure := func(c *embed.Config) {
-		c.ListenClientUrls[0].Scheme = "https"
-		c.AdvertiseClientUrls = c.ListenClientUrls
-		c.ClientTLSInfo = transport.TLSInfo{CertFile: ca.path("server.pem"), KeyFile: ca.path("server-key.pem"), TrustedCAFile: ca.path("ca.pem"), ClientCertAuth: true}
-	}
 	dir := t.TempDir()
-	etcd := etcdtest.StartWith(t, devetcd.Options{Dir: dir, Configure: secure})
+	etcd := etcdtest.StartWith(t, devetcd.Options{Dir: dir, Listen: listen, TLS: ca.serverTLS()})
 	p := newProgram(t, "https://"+etcd.Endpoint()).ready(t)
 	p.env["DISC_CACERT"], p.env["DISC_CERT"], p.env["DISC_KEY"] = ca.path("ca.pem"), ca.path("agent.pem"), ca.path("agent-key.pem")
 	p.expect(t, 0, "made", "set", "db/one", "10.0.0.1:1")
@@ -190,14 +197,14 @@ func TestFaultCertificatesReplaced(t *testing.T) {
 	ca.cert = nil
 	ca.cert, ca.key = ca.issue("ca", nil)
 	issue()
-	etcdtest.StartWith(t, devetcd.Options{Dir: dir, Listen: etcd.Endpoint(), Configure: secure})
+	etcdtest.StartWith(t, devetcd.Options{Dir: dir, Listen: listen, TLS: ca.serverTLS()})
 	p.expect(t, 0, "made", "set", "db/two", "10.0.0.2:1")
 	p.expect(t, 0, "10.0.0.2:1", "lookup", "db", "-o", "addr")
 }
 
 // TestUserAndPassword runs against an etcd that wants a user.
 func TestUserAndPassword(t *testing.T) {
-	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }}) // the least
+	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *etcdconfig.ServerConfig) { c.BcryptCost = 4 }}) // the least
 	root := etcdtest.Client(t, etcd.Endpoint())
 	for _, err := range []error{
 		second(root.RoleAdd(t.Context(), "root")), second(root.UserAdd(t.Context(), "root", "r00t")),

@@ -3,11 +3,12 @@
 package devetcd
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,8 +16,9 @@ import (
 
 	_ "disc/discovery/devetcd/nometrics"
 
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
+	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"google.golang.org/grpc"
 )
 
 // Options say how the embedded etcd runs. The zero value is an etcd on a free port
@@ -24,21 +26,26 @@ import (
 type Options struct {
 	// Listen is the client address, host:port. Default: 127.0.0.1 and a free port.
 	Listen string
+	// TLS is spoken with clients. Default: none is.
+	TLS *tls.Config
 	// Dir keeps the data, and every write is synced to disk. Default: a temporary
 	// directory, not synced, removed by Close.
 	Dir string
 	// Retention is how much history is kept before compaction. Default: an hour.
 	Retention time.Duration
 	// Configure, if set, changes the server's settings before it starts.
-	Configure func(*embed.Config)
+	Configure func(*config.ServerConfig)
 }
 
 // Server is a running etcd.
 type Server struct {
 	// Etcd is the embedded server, for those who inject faults.
-	Etcd *embed.Etcd
+	Etcd *etcdserver.EtcdServer
 
-	endpoint  string
+	listener  net.Listener
+	grpc      *grpc.Server // nil until etcd is ready
+	failed    chan error
+	serving   sync.WaitGroup
 	temporary string // directory to remove; empty: none
 	closing   sync.Once
 	closed    error // of the first Close
@@ -46,42 +53,77 @@ type Server struct {
 
 // Start starts an etcd and returns when it is ready to serve.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, explain(err, o.Listen)
+	}
+	s := &Server{listener: listener, failed: make(chan error, 1)}
 	dir := o.Dir
 	if dir == "" {
-		temporary, err := os.MkdirTemp("", "disc-etcd-")
-		if err != nil {
-			return nil, fmt.Errorf("start etcd: %w", err)
+		if dir, err = os.MkdirTemp("", "disc-etcd-"); err != nil {
+			return nil, errors.Join(fmt.Errorf("start etcd: %w", err), listener.Close())
 		}
-		dir, s.temporary = temporary, temporary
+		s.temporary = dir
 	}
-	etcd, err := embed.StartEtcd(o.config(dir))
-	if err != nil {
-		return nil, errors.Join(explain(err, o.Listen), s.cleanUp())
-	}
-	s.Etcd = etcd
-	select {
-	case <-etcd.Server.ReadyNotify():
-	case err := <-etcd.Err():
+	if err := s.start(ctx, o, filepath.Join(dir, "etcd")); err != nil {
 		return nil, errors.Join(fmt.Errorf("start etcd: %w", err), s.Close())
-	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("start etcd: %w", context.Cause(ctx)), s.Close())
 	}
-	s.endpoint = etcd.Clients[0].Addr().String()
 	return s, nil
 }
 
+// start starts etcd and serves clients as soon as it is ready.
+func (s *Server) start(ctx context.Context, o Options, dir string) error {
+	etcd, err := etcdserver.NewServer(o.settings(s.listener.Addr(), dir))
+	if err != nil {
+		return err
+	}
+	s.Etcd = etcd
+	etcd.Start()
+	select {
+	case <-etcd.ReadyNotify():
+	case <-etcd.StopNotify():
+		return errStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	s.grpc = newServer(etcd, o.TLS)
+	s.serving.Go(s.serve)
+	return nil
+}
+
+// errStopped: etcd stops by itself when it cannot go on.
+var errStopped = errors.New("it has stopped")
+
+// serve serves clients until the server is closed.
+func (s *Server) serve() {
+	s.serving.Go(func() {
+		<-s.Etcd.StopNotify()
+		s.grpc.Stop()
+	})
+	s.failed <- cmp.Or(s.grpc.Serve(s.listener), errStopped)
+}
+
 // Endpoint is the client address, host:port.
-func (s *Server) Endpoint() string { return s.endpoint }
+func (s *Server) Endpoint() string { return s.listener.Addr().String() }
 
 // Err reports the first failure of the running server.
-func (s *Server) Err() <-chan error { return s.Etcd.Err() }
+func (s *Server) Err() <-chan error { return s.failed }
 
 // Close stops the server and removes its data if that is temporary. It may be called
 // again.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
-		s.Etcd.Close()
+		if s.grpc != nil {
+			s.grpc.Stop()
+		}
+		if s.Etcd != nil {
+			s.Etcd.Stop()
+		}
+		s.serving.Wait()
+		s.listener.Close() // unless it was served
 		s.closed = s.cleanUp()
 	})
 	return s.closed
@@ -92,33 +134,6 @@ func (s *Server) cleanUp() error {
 		return nil
 	}
 	return os.RemoveAll(s.temporary)
-}
-
-func (o Options) config(dir string) *embed.Config {
-	c := embed.NewConfig()
-	c.Name = "disc"
-	c.Dir = filepath.Join(dir, "etcd")
-	c.TickMs, c.ElectionMs = 10, 100
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	c.EnableGRPCGateway = false
-	c.UnsafeNoFsync = o.Dir == ""
-	c.AutoCompactionMode = embed.CompactorModePeriodic
-	c.AutoCompactionRetention = "1h"
-	if o.Retention > 0 {
-		c.AutoCompactionRetention = o.Retention.String()
-	}
-	listen := o.Listen
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	client, peer := url.URL{Scheme: "http", Host: listen}, url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	if o.Configure != nil {
-		o.Configure(c)
-	}
-	return c
 }
 
 // explain says what to do about an address that cannot be listened on.

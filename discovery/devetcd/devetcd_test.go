@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
@@ -73,5 +74,18 @@ func TestRegistersNoMetrics(t *testing.T) {
 		if strings.HasPrefix(f.GetName(), "etcd_") {
 			t.Errorf("%s is registered whenever the program starts", f.GetName())
 		}
+	}
+}
+
+func TestStoppedByItself(t *testing.T) {
+	s := etcdtest.Start(t)
+	s.Etcd.HardStop()
+	select {
+	case err := <-s.Err():
+		if err == nil {
+			t.Error("no reason is given")
+		}
+	case <-time.After(time.Minute):
+		t.Error("nobody is told that etcd has stopped")
 	}
 }

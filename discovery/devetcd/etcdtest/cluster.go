@@ -167,10 +167,10 @@ func (c *Cluster) etcdctl(args ...string) {
 // addresses counts those that were given.
 var addresses atomic.Int32
 
-// address returns one to listen on that nobody else on this host uses, now or later: no
+// Address returns one to listen on that nobody else on this host uses, now or later: no
 // other process has an address of the loopback network with this one's id in it. Where
 // somebody listens on a port of all addresses, the next one does.
-func address(t testing.TB) string {
+func Address(t testing.TB) string {
 	t.Helper()
 	pid := os.Getpid()
 	ip := net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid))

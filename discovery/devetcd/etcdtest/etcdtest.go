@@ -24,7 +24,7 @@ func Start(t testing.TB) *devetcd.Server {
 func StartWith(t testing.TB, o devetcd.Options) *devetcd.Server {
 	t.Helper()
 	if o.Listen == "" {
-		o.Listen = address(t)
+		o.Listen = Address(t)
 	}
 	s, err := devetcd.Start(t.Context(), o)
 	if err != nil {

@@ -33,7 +33,7 @@ type Member struct {
 }
 
 func newMember(c *Cluster, name string) *Member {
-	m := &Member{Name: name, cluster: c, client: address(c.t), peer: address(c.t), dir: filepath.Join(c.t.TempDir(), name)}
+	m := &Member{Name: name, cluster: c, client: Address(c.t), peer: Address(c.t), dir: filepath.Join(c.t.TempDir(), name)}
 	m.clients, m.peers, m.direct = StartLink(c.t, m.client), startPeerLink(c.t, m.peer), Client(c.t, m.client)
 	return m
 }

@@ -29,7 +29,7 @@ type peerLink struct {
 
 func startPeerLink(t testing.TB, to string) *peerLink {
 	t.Helper()
-	listener, err := net.Listen("tcp", address(t))
+	listener, err := net.Listen("tcp", Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
