@@ -33,7 +33,8 @@ type Update struct {
 	// Events are in the order of their revisions, each told once. A deletion that was
 	// found after a gap has the revision at which it was missed.
 	Events []*clientv3.Event
-	// Revision is etcd's, up to which all that is followed has been told.
+	// Revision is the newest of etcd's that was told of anything. What is followed may lag
+	// behind it; see [Follower.Told].
 	Revision int64
 	// Confirmed is a moment at which etcd had nothing newer.
 	Confirmed time.Time

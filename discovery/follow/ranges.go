@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -105,7 +106,11 @@ func (f *Follower) add(r Range, listed []*mvccpb.KeyValue, at Head, started time
 	}
 	f.life.Revision = max(f.life.Revision, at.Revision)
 	f.ranges = append(f.ranges, w)
-	return f.start(w)
+	err := f.start(w)
+	if len(w.within) > 0 {
+		err = cmp.Or(err, f.stream.askProgress())
+	}
+	return err
 }
 
 // foreign reports whether a key is told of by another watch.
@@ -116,6 +121,28 @@ func (w *followed) foreign(key string) bool {
 // known reports whether another watch has told of a write.
 func (w *followed) known(kv *mvccpb.KeyValue) bool {
 	return slices.ContainsFunc(w.told, func(m mark) bool { return kv.ModRevision <= m.revision && m.Contains(string(kv.Key)) })
+}
+
+// Told returns the revision up to which all writes in a range that is followed have been
+// told: each range is told of by a watch of its own, and one may lag behind another. It is
+// for the mirror's methods, and for what [Follower.Do] calls.
+func (f *Follower) Told(r Range) int64 {
+	var by *followed // what tells of it: the narrowest that holds it, but for those within
+	within := int64(math.MaxInt64)
+	for _, w := range f.ranges {
+		switch {
+		case w.covers(r):
+			if by == nil || by.covers(w.Range) {
+				by = w
+			}
+		case r.covers(w.Range):
+			within = min(within, w.revision)
+		}
+	}
+	if by == nil {
+		return 0
+	}
+	return min(by.revision, within)
 }
 
 // settle lets ranges take over those within them, once all watches have come to a

@@ -84,7 +84,7 @@ func (f *Follower) syncRange(ctx context.Context, r *followed, now life, over bo
 		r.revision = 0 // whatever comes of it: nothing is known that can be trusted
 		told, at, err = f.replace(ctx, r.Range, now, over)
 	} else {
-		told, at, err = f.catchUp(ctx, r.Range, now)
+		told, at, err = f.catchUp(ctx, r, now)
 	}
 	if err == nil {
 		r.revision = at.Revision
@@ -105,14 +105,14 @@ func (f *Follower) replace(ctx context.Context, r Range, now life, over bool) (i
 
 // catchUp tells what has changed in a range of the same life: a key whose revision is
 // the same is the same.
-func (f *Follower) catchUp(ctx context.Context, r Range, now life) (int, Head, error) {
+func (f *Follower) catchUp(ctx context.Context, r *followed, now life) (int, Head, error) {
 	started := time.Now()
-	known := maps.Collect(f.mirror.Known(r))
-	changed, at, err := f.listChanged(ctx, r, known)
+	known := maps.Collect(f.mirror.Known(r.Range))
+	changed, at, err := f.listChanged(ctx, r.Range, known)
 	if err = cmp.Or(err, now.same(at)); err != nil {
 		return 0, at, err
 	}
-	events, err := f.readChanged(ctx, r, at.Revision, changed)
+	events, err := f.readChanged(ctx, r.Range, at.Revision, changed)
 	if err != nil {
 		return 0, at, err
 	}
@@ -122,6 +122,7 @@ func (f *Follower) catchUp(ctx context.Context, r Range, now life) (int, Head, e
 	slices.SortFunc(events, func(a, b *clientv3.Event) int {
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
+	r.revision = at.Revision
 	f.mirror.Apply(Update{Events: events, Revision: at.Revision, Confirmed: started, Epoch: now.epoch})
 	return len(events), at, nil
 }

@@ -16,8 +16,8 @@ func BenchmarkScan(b *testing.B) {
 	for n := range size {
 		next.put(Item{Key: s.prefix + fmt.Sprintf("scan/%07d", n), Value: []byte("1"), Revision: int64(n + 2)})
 	}
-	next.copies = append(next.copies, (&copied{Range: s.below("scan/")}).at(2, size+1))
-	next.revision, next.confirmed = size+1, time.Now()
+	next.copies = append(next.copies, &copied{Range: s.below("scan/"), revisions: revisions{since: 2, told: size + 1, changed: size + 1}})
+	next.confirmed = time.Now()
 	s.publish(next, false)
 	for b.Loop() {
 		items, _, err := s.List(b.Context(), "scan/", Read{})

@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"disc/discovery"
@@ -17,7 +19,8 @@ type Event struct {
 // logSize is how many events are kept for watchers that fall behind.
 const logSize = 4096
 
-// eventLog has the last events, in the order of their revisions.
+// eventLog has the last events in the order in which they came; those of one directory in
+// the order of their revisions.
 type eventLog struct {
 	events []Event
 	begin  int64 // revision after which it has all
@@ -25,8 +28,11 @@ type eventLog struct {
 
 func (l *eventLog) add(e Event) {
 	if l.events = append(l.events, e); len(l.events) > 2*logSize {
-		l.begin = l.events[len(l.events)-logSize-1].Revision
-		l.events = append([]Event(nil), l.events[len(l.events)-logSize:]...)
+		forgotten := len(l.events) - logSize
+		for _, e := range l.events[:forgotten] {
+			l.begin = max(l.begin, e.Revision)
+		}
+		l.events = append([]Event(nil), l.events[forgotten:]...)
 	}
 }
 
@@ -37,18 +43,17 @@ func (s *Store) Events(what string, after discovery.Position) (events []Event, u
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	upTo = discovery.Position{Epoch: now.epoch, Revision: now.revision}
 	of, concerns := s.only(what), func(key string) bool { return key == what }
 	if what == "" || strings.HasSuffix(what, "/") {
 		of, concerns = s.below(what), func(key string) bool { return strings.HasPrefix(key, what) }
 	}
 	c := now.covering(of)
-	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.since, s.events.begin) || after.Revision > now.revision {
-		return nil, upTo, false
+	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.since, s.events.begin) || after.Revision > c.told {
+		return nil, discovery.Position{}, false
 	}
 	c.touch()
 	for _, e := range s.events.events {
-		if e.Revision > after.Revision && concerns(e.Key) {
+		if e.Revision > after.Revision && e.Revision <= c.told && concerns(e.Key) {
 			if e.Item != nil {
 				item := s.shown(*e.Item)
 				e.Item = &item
@@ -56,7 +61,8 @@ func (s *Store) Events(what string, after discovery.Position) (events []Event, u
 			events = append(events, e)
 		}
 	}
-	return events, upTo, true
+	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Revision, b.Revision) })
+	return events, discovery.Position{Epoch: now.epoch, Revision: c.told}, true
 }
 
 // Changed returns a channel that is closed at the next change of anything that is copied.

@@ -72,7 +72,6 @@ type state struct {
 	items     *btree.BTreeG[Item] // by key, as in etcd
 	copies    []*copied
 	size      int64 // bytes, about
-	revision  int64
 	confirmed time.Time
 	epoch     string
 }
@@ -80,9 +79,15 @@ type state struct {
 // copied is a range of which the store has everything.
 type copied struct {
 	follow.Range
-	since   int64        // revision of the list that it began with
-	changed int64        // revision of its last change
-	used    atomic.Int64 // when it was last read, in Unix nanoseconds
+	revisions
+	used atomic.Int64 // when it was last read, in Unix nanoseconds
+}
+
+// revisions are etcd's that say how far a copy is.
+type revisions struct {
+	since   int64 // of the list that it began with
+	told    int64 // up to which it has everything; below since: it is not complete yet
+	changed int64 // of its last change
 }
 
 // New returns a store. Reads wait for Run.

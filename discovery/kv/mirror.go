@@ -41,23 +41,24 @@ func (m mirror) Replace(l *follow.Listing) error {
 	for _, i := range listed {
 		next.put(i)
 	}
+	begun := revisions{since: revision, told: revision, changed: revision}
+	if len(l.Except) > 0 {
+		begun.told = 0 // what is excepted may lag behind
+	}
 	known := false
 	for n, c := range next.copies {
 		if covers(l.Range, c.Range) && !excepted(c.From) { // it begins anew
-			next.copies[n] = c.at(revision, revision)
+			next.copies[n] = c.at(begun)
 			known = known || c.Range == l.Range
 		}
 	}
 	if !known {
-		c := &copied{Range: l.Range, since: revision, changed: revision}
+		c := &copied{Range: l.Range, revisions: begun}
 		c.touch()
 		next.copies = append(next.copies, c)
 	}
-	next.revision = revision
 	if l.Over {
 		m.events = eventLog{}
-	} else {
-		next.revision = max(revision, m.state.Load().revision)
 	}
 	next.confirmed, next.epoch = l.Started, l.Epoch
 	m.publish(next, true)
@@ -81,13 +82,28 @@ func (m mirror) Apply(u follow.Update) {
 		}
 		for n, c := range next.copies {
 			if contains(c.Range, key) {
-				next.copies[n] = c.at(c.since, e.Kv.ModRevision)
+				next.copies[n] = c.at(revisions{c.since, c.told, e.Kv.ModRevision})
 			}
 		}
 		m.events.add(event)
 	}
-	next.revision, next.confirmed, next.epoch = u.Revision, u.Confirmed, u.Epoch
-	m.publish(next, len(u.Events) > 0)
+	next.confirmed, next.epoch = u.Confirmed, u.Epoch
+	settled := m.tell(next)
+	m.publish(next, settled || len(u.Events) > 0)
+}
+
+// tell notes up to where the copies have come that have changed or are not complete, and
+// reports whether one of these is now.
+func (m mirror) tell(next *state) (settled bool) {
+	for n, c := range next.copies {
+		if c.told >= max(c.since, c.changed) {
+			continue
+		}
+		told := max(c.told, m.follow.Told(c.Range))
+		settled = settled || c.told < c.since && told >= c.since
+		next.copies[n] = c.at(revisions{c.since, told, c.changed})
+	}
+	return settled
 }
 
 // publish shows a state to readers and, if something has changed, wakes those who wait.
@@ -106,13 +122,15 @@ func (s *Store) uncopy(c *copied) {
 	defer s.mu.Unlock()
 	next := s.state.Load().clone()
 	next.copies = slices.DeleteFunc(next.copies, func(other *copied) bool { return other.Range == c.Range })
-	next.remove(c.Range, func(key string) bool { return next.covering(follow.Range{From: key, To: key + "\x00"}) != nil })
+	next.remove(c.Range, func(key string) bool {
+		return slices.ContainsFunc(next.copies, func(other *copied) bool { return contains(other.Range, key) })
+	})
 	s.publish(next, false)
 }
 
 // at returns the copy with other revisions.
-func (c *copied) at(since, changed int64) *copied {
-	next := &copied{Range: c.Range, since: since, changed: changed}
+func (c *copied) at(r revisions) *copied {
+	next := &copied{Range: c.Range, revisions: r}
 	next.used.Store(c.used.Load())
 	return next
 }
@@ -163,14 +181,26 @@ func (s *state) ascend(r follow.Range, each func(Item) bool) {
 	s.items.AscendRange(Item{Key: r.From}, Item{Key: r.To}, each)
 }
 
-// covering returns a copy that has all of a range; nil: there is none.
-func (s *state) covering(r follow.Range) *copied {
+// copied returns the copy of just a range; nil: there is none.
+func (s *state) copied(r follow.Range) *copied {
 	for _, c := range s.copies {
-		if covers(c.Range, r) {
+		if c.Range == r {
 			return c
 		}
 	}
 	return nil
+}
+
+// covering returns the complete copy that has all of a range up to the newest revision; nil: there
+// is none.
+func (s *state) covering(r follow.Range) *copied {
+	var newest *copied
+	for _, c := range s.copies {
+		if covers(c.Range, r) && c.told >= c.since && (newest == nil || c.told > newest.told) {
+			newest = c
+		}
+	}
+	return newest
 }
 
 func covers(outer, inner follow.Range) bool { return inner.From >= outer.From && inner.To <= outer.To }

@@ -100,12 +100,12 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 		}
 		return nil, View{}, err
 	}
-	if r.MinRevision > now.revision {
+	if r.MinRevision > c.told {
 		if now, c = s.await(ctx, of, r.MinRevision); now == nil {
 			return s.ask(ctx, of)
 		}
 	}
-	view := View{Revision: now.revision, Epoch: now.epoch, Index: c.changed, Age: time.Since(now.confirmed)}
+	view := View{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: time.Since(now.confirmed)}
 	if view.Stale = view.Age > s.options.StaleAfter; r.MaxAge > 0 && view.Age > r.MaxAge {
 		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
 			"the copy of %q is %v old, and %v is asked for: etcd cannot be reached; ask for an older one, or try again", s.name(of), view.Age.Round(time.Millisecond), r.MaxAge)
@@ -114,7 +114,7 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 }
 
 // copyOf returns the state and the copy that holds a range. If there is none, that of a
-// wider range is made; nil when that is too large.
+// wider range is made; nil when that is too large, or takes a while.
 func (s *Store) copyOf(ctx context.Context, of, wider follow.Range) (*state, *copied, error) {
 	for {
 		now := s.state.Load()
@@ -129,8 +129,8 @@ func (s *Store) copyOf(ctx context.Context, of, wider follow.Range) (*state, *co
 	}
 }
 
-// join copies a range, or waits for somebody who does. It reports false when the range is
-// too large.
+// join copies a range, or waits for somebody who does. It reports false when the copy is
+// not to be waited for.
 func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
 	s.firstRead.Do(func() { close(s.asked) })
 	s.mu.Lock()
@@ -161,7 +161,8 @@ func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
 	return s.copy(ctx, r)
 }
 
-// copy copies a range, unless that takes more than the store may.
+// copy copies a range, unless that takes more than the store may. It reports whether the
+// copy is there, and complete.
 func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -172,13 +173,14 @@ func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
 		return false, fmt.Errorf("copy %q: %w", s.name(r), err)
 	}
 	now := s.state.Load()
-	if c := now.covering(r); c != nil && c.Range == r && now.size > s.options.MaxCopied {
+	if c := now.copied(r); c != nil && now.size > s.options.MaxCopied {
 		s.mu.Lock()
 		s.large[r] = time.Now().Add(largeTime)
 		s.mu.Unlock()
 		return false, s.drop(ctx, c)
 	}
-	return true, nil
+	_, complete := s.await(ctx, r, 0)
+	return complete != nil, nil
 }
 
 // await waits for a copy to come to a revision; nil when it does not soon.
@@ -188,10 +190,7 @@ func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*st
 	for {
 		changed := s.Changed()
 		now := s.state.Load()
-		if c := now.covering(of); c == nil || now.revision >= revision {
-			if c == nil {
-				return nil, nil
-			}
+		if c := now.covering(of); c != nil && c.told >= revision {
 			return now, c
 		}
 		select {

@@ -1,0 +1,101 @@
+package kv
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+)
+
+// directory has one key, which is written to again and again.
+type directory struct {
+	name string
+	last atomic.Int64 // revision, once no more is written
+}
+
+// Directories are watched one by one, and what is known of one says nothing of another:
+// over cuts, in which each is compared with etcd by itself, and over wider copies that
+// take others over, a reader sees every write whose revision it was told, and who follows
+// a directory misses nothing.
+func TestDirectoriesLag(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{Unused: time.Second})
+	writer := New(f.etcd, discovery.NewKeys("test"), Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for n := range 6 {
+		d := &directory{name: fmt.Sprintf("d%d/", n)}
+		running.Go(func() { f.writeAndRead(ctx, writer, d) })
+		running.Go(func() { f.follows(d) })
+	}
+	running.Go(func() {
+		for ctx.Err() == nil { // now and then everything is copied at once
+			if _, _, err := f.List(ctx, "", Read{}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			<-time.After(1500 * time.Millisecond)
+		}
+	})
+	for ctx.Err() == nil {
+		<-time.After(100 * time.Millisecond)
+		link.Cut()
+	}
+}
+
+// writeAndRead writes into a directory, and reads what it has written, until ctx ends.
+func (f *fixture) writeAndRead(ctx context.Context, writer *Store, d *directory) {
+	var last int64
+	for n := 1; ctx.Err() == nil; n++ {
+		revision, err := writer.Write(f.t.Context(), Op{Key: d.name + "k", Value: []byte(strconv.Itoa(n))})
+		if err != nil {
+			f.t.Error(err)
+			continue
+		}
+		last = revision
+		i, view, err := f.Get(ctx, d.name+"k", Read{MinRevision: revision})
+		if err == nil && (i.Revision != revision || view.Revision < revision) {
+			f.t.Errorf("%s was written at revision %d, and the answer of revision %d has that of %d", d.name, revision, view.Revision, i.Revision)
+		}
+	}
+	d.last.Store(last)
+}
+
+// follows follows the changes of a directory as a watcher does, until it knows the last.
+func (f *fixture) follows(d *directory) {
+	var at discovery.Position
+	var known int64
+	for late := time.After(30 * time.Second); known == 0 || known != d.last.Load(); {
+		changed := f.Changed()
+		events, upTo, ok := f.Events(d.name, at)
+		for _, e := range events {
+			if e.Revision <= known || e.Revision <= at.Revision || e.Revision > upTo.Revision {
+				f.t.Errorf("%s: an event of revision %d after one of %d, from %d up to %d", d.name, e.Revision, known, at.Revision, upTo.Revision)
+			}
+			known = e.Revision
+		}
+		at = upTo
+		if !ok {
+			i, view, err := f.Get(f.t.Context(), d.name+"k", Read{})
+			if err == nil {
+				at, known = discovery.Position{Epoch: view.Epoch, Revision: view.Revision}, i.Revision
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond):
+		case <-late:
+			f.t.Errorf("%s: the last event is of revision %d, and the last write of %d", d.name, known, d.last.Load())
+			return
+		}
+	}
+}
