@@ -49,6 +49,12 @@ func (k keyValues) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
 	return revision, etcd.Explain(k.endpoints, err)
 }
 
+// DeleteBelow implements httpapi.KV.
+func (k keyValues) DeleteBelow(ctx context.Context, prefix string) (int64, error) {
+	_, revision, err := k.store.DeleteBelow(ctx, prefix)
+	return revision, etcd.Explain(k.endpoints, err)
+}
+
 // Events implements httpapi.KV.
 func (k keyValues) Events(what string, after discovery.Position) ([]api.KVEvent, discovery.Position, bool) {
 	events, upTo, ok := k.store.Events(what, after)

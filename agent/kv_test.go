@@ -1,12 +1,13 @@
 package agent_test
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"iter"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,9 @@ func TestKeyValueOverHTTP(t *testing.T) {
 		{"GET /v1/kv/app?keys", "", "", "", 400, "does not end in"},
 		{"GET /v1/kv?key=app/a&key=app/b", "", "", "", 200, `"value":"MQ=="`},
 		{"GET /v1/kv", "", "", "", 400, "name the keys"},
+		{"GET /v1/kv/app/", "", "", "", 400, "with ?recurse or ?keys"},
+		{"GET /v1/kv/", "", "", "", 400, "with ?recurse or ?keys"},
+		{"GET /v1/kv/app/a?min_rev=99999", "", "", "", 503, "never answered"},
 		{"GET /v1/kv/app/b", "", "", "", 404, "is not there"},
 		{"PUT /v1/kv/app/a", "2", "If-None-Match", "*", 412, "is at revision"},
 		{"PUT /v1/kv/app/b", "2", "If-Match", "*", 412, "is not there"},
@@ -110,8 +114,18 @@ func TestKeyValueOverHTTP(t *testing.T) {
 		{"PUT /v1/kv/app/a?ttl=1ms", "2", "", "", 400, "ttl"},
 		{"PUT /v1/kv/app/a", strings.Repeat("x", api.MaxKVValue+1), "", "", 413, "at most 524288"},
 		{"PUT /v1/kv/app/a", strings.Repeat("x", api.MaxKVBody+1), "", "", 413, "larger than"},
-		{"PUT /v1/kv/app/", "x", "", "", 400, "empty segment"},
+		{"PUT /v1/kv/app/", "x", "", "", 400, "is a prefix"},
 		{"POST /v1/kv", `{"ops":[{"op":"put","key":"a","value":"MQ=="},{"op":"delete","key":"a"}]}`, "", "", 400, "twice"},
+		{"POST /v1/kv", `[]`, "", "", 400, "no JSON object"},
+		{"POST /v1/kv", `{"ops":[{"op":"put","key":"a","value":"?"}]}`, "", "", 400, "no base64"},
+		{"POST /v1/kv", ops(65, 1), "", "", 400, "65 operations"},
+		{"POST /v1/kv", ops(3, 400<<10), "", "", 413, "at most 1048576"},
+		{"POST /v1/kv", ops(1, api.MaxKVValue+1), "", "", 413, "at most 524288"},
+		{"POST /v1/kv", ops(64, 8<<10), "", "", 200, `"revision":`},
+		{"DELETE /v1/kv/many/?recurse", "", "If-Match", tag, 400, "do not go with recurse"},
+		{"DELETE /v1/kv/many/?recurse", "", "", "", 200, ""},
+		{"DELETE /v1/kv/?recurse", "", "", "", 400, "no prefix"},
+		{"GET /v1/kv?keys&consistency=linearizable", "", "", "", 200, `["app/a"]`},
 		{"POST /v1/kv", `{"ops":[{"op":"steal","key":"a"}]}`, "", "", 400, "use put or delete"},
 		{"POST /v1/kv", `{"ops":[{"op":"put","key":"a","value":"MQ==","if_revision":7}]}`, "", "", 412, "is not there"},
 		{"POST /v1/kv", `{"ops":[{"op":"put","key":"b","value":"MQ==","if_revision":0}]}`, "", "", 200, `"revision":`},
@@ -128,38 +142,61 @@ func TestKeyValueOverHTTP(t *testing.T) {
 	}
 }
 
+// ops is a batch of writes of values of a size.
+func ops(n, size int) string {
+	batch := api.KVBatch{}
+	for i := range n {
+		batch.Ops = append(batch.Ops, api.KVOp{Op: api.KVPut, Key: fmt.Sprintf("many/%d", i), Value: make([]byte, size)})
+	}
+	b, err := json.Marshal(batch)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// A list's tag holds until something below the prefix has changed.
+func TestKeyValueListsHaveTags(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	odd := "app/<\u2028ü \"%2F\\"
+	for _, key := range []string{"app/a", odd} {
+		if _, err := a.api.KVPut(t.Context(), key, nil, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, view, err := a.api.KVKeys(t.Context(), "app/", api.KVRead{})
+	if err != nil || !slices.Equal(keys, []string{odd, "app/a"}) {
+		t.Fatalf("%q %v", keys, err)
+	}
+	if resp, _ := a.askKV(t, "GET", "/v1/kv/app/?keys", "", "If-None-Match", view.ETag); resp.StatusCode != http.StatusNotModified {
+		t.Errorf("the same: %s", resp.Status)
+	}
+	revision, err := a.api.KVDeleteBelow(t.Context(), "app/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprintf("/v1/kv/app/?keys&min_rev=%d", revision)
+	if resp, body := a.askKV(t, "GET", path, "", "If-None-Match", view.ETag); resp.StatusCode != http.StatusOK || body != "[]\n" {
+		t.Errorf("another: %s %s", resp.Status, body)
+	}
+}
+
 // A blocking query answers when what it asks for changes; events tell each change.
 func TestKeyValueChanges(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), ""))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", a.api.BaseURL+"/v1/kv/app/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Accept", api.TypeEvents)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	next := func(kind string) (e api.KVEvent) {
+	ctx := t.Context()
+	watched, stop := iter.Pull2(a.api.KVWatch(ctx, "app/", ""))
+	defer stop()
+	next := func(kind discovery.EventType) api.KVEvent {
 		t.Helper()
-		for got := ""; lines.Scan(); {
-			if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-				got = name
-			}
-			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				if err := json.Unmarshal([]byte(data), &e); err != nil || got != kind {
-					t.Fatalf("%s %s, want %s: %v", got, data, kind, err)
-				}
-				return e
-			}
+		e, err, ok := watched()
+		if err != nil || !ok || e.Type != kind {
+			t.Fatalf("%+v, %v; want %s", e, err, kind)
 		}
-		t.Fatalf("no %s: %v", kind, lines.Err())
 		return e
 	}
 	if e := next("reset"); len(e.Items) != 0 {
@@ -186,7 +223,17 @@ func TestKeyValueChanges(t *testing.T) {
 	if _, err := a.api.KVDelete(ctx, "app/a", nil); err != nil {
 		t.Fatal(err)
 	}
-	if e := next("delete"); e.Key != "app/a" || e.Item != nil {
-		t.Errorf("%+v", e)
+	last := next("delete")
+	if last.Key != "app/a" || last.Item != nil {
+		t.Errorf("%+v", last)
+	}
+	if _, err := a.api.KVPut(ctx, "app/b", nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range a.api.KVWatch(ctx, "app/", last.Cursor) { // as after a lost connection
+		if err != nil || e.Type != discovery.EventPut || e.Key != "app/b" {
+			t.Errorf("%+v, %v", e, err)
+		}
+		break
 	}
 }

@@ -83,6 +83,22 @@ func TestCompletion(t *testing.T) {
 	term := atAgent(t)
 	term.ok("set", "web/one", "10.0.0.1:1")
 	term.ok("set", "web/two", "10.0.0.1:2")
+	for _, key := range []string{"app/greeting", "app/b/c", "apple", "top"} {
+		term.ok("kv", "set", key, "1")
+	}
+	for line, want := range map[string]string{
+		"kv get ap":         "app/\napple\n",
+		"kv set app/":       "app/b/\napp/greeting\n",
+		"kv del app/g":      "app/greeting\n",
+		"kv watch t":        "top\n",
+		"kv list ":          "app/\n",
+		"kv set app/b/c hi": "",
+	} {
+		out := term.ok(append([]string{"__complete"}, strings.Split(line, " ")...)...)
+		if got, _, _ := strings.Cut(out, ":"); got != want {
+			t.Errorf("disc %s: got %q, want %q", line, out, want)
+		}
+	}
 	term.await("10.0.0.1:2", "lookup", "web")
 	check := func() {
 		t.Helper()

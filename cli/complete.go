@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"disc/config"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // completeTime bounds a completion: whoever types does not wait longer.
@@ -61,6 +63,34 @@ func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
+
+// mostNames is how many keys a completion offers.
+const mostNames = 1000
+
+// completeKey completes a key segment by segment, as etcd has them.
+func (a *app) completeKey(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	names, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]string, error) {
+		return a.kvStore(client).Names(ctx, typed, mostNames)
+	})
+	if err != nil || !slices.ContainsFunc(names, isPrefix) {
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// completePrefix is completeKey for prefixes alone.
+func (a *app) completePrefix(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	names, _ := a.completeKey(cmd, args, typed)
+	names = slices.DeleteFunc(names, func(name string) bool { return !isPrefix(name) })
+	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+func isPrefix(name string) bool { return strings.HasSuffix(name, "/") }
 
 // prepareCompletion loads the settings, which a completion does not by itself.
 func (a *app) prepareCompletion(cmd *cobra.Command) (err error) {

@@ -15,6 +15,7 @@ type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Terminal bool // Err is a terminal
+	Screen   bool // Out is a terminal
 	Color    bool // Out is a terminal that takes colours
 	Host     config.Host
 }
@@ -22,10 +23,12 @@ type IO struct {
 // System returns the process's own.
 func System() *IO {
 	_, plain := os.LookupEnv("NO_COLOR")
+	screen := term.IsTerminal(int(os.Stdout.Fd()))
 	return &IO{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Terminal: term.IsTerminal(int(os.Stderr.Fd())),
-		Color:    term.IsTerminal(int(os.Stdout.Fd())) && !plain && os.Getenv("TERM") != "dumb",
+		Screen:   screen,
+		Color:    screen && !plain && os.Getenv("TERM") != "dumb",
 		Host:     config.ThisHost(),
 	}
 }

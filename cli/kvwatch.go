@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"disc/agent/api"
@@ -11,6 +12,7 @@ import (
 	"disc/discovery/kv"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func (a *app) kvWatchCommand() *cobra.Command {
@@ -22,18 +24,78 @@ in "/", until interrupted. With -o json or jsonl, each line is an event as the H
 API sends it, with the value in base64.`,
 		Example: `  disc kv watch app/
   disc kv watch app/greeting -o jsonl`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.kvWatch(cmd.Context(), strings.Join(args, ""))
 		},
 	}
 }
 
-// kvWatch follows a key or a prefix with a store of its own.
 func (a *app) kvWatch(ctx context.Context, what string) error {
 	asJSON, err := a.followsJSON()
 	if err != nil {
 		return err
+	}
+	validate := kv.ValidateKey
+	if what == "" || isPrefix(what) {
+		validate = kv.ValidatePrefix
+	}
+	if err := validate(what); err != nil {
+		return err
+	}
+	first := true
+	for e, err := range a.kvFollow(ctx, what) {
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			err = a.kvShowEvent(e)
+		case e.Type == api.EventReset && first:
+			a.note("watching from revision %d; %d keys are there", e.Revision, len(e.Items))
+		default:
+			_, err = fmt.Fprintln(a.io.Out, kvChangeLine(e))
+		}
+		if err != nil {
+			return err
+		}
+		first = false
+	}
+	return nil
+}
+
+// kvFollow yields the changes of a key or below a prefix, from etcd or, if that cannot be
+// reached, from this host's agent. The first event is a reset with what is there. It ends
+// with ctx, or with an error.
+func (a *app) kvFollow(ctx context.Context, what string) iter.Seq2[api.KVEvent, error] {
+	return func(yield func(api.KVEvent, error) bool) {
+		err := a.kvFollowEtcd(ctx, what, yield)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		agent, err := a.instead(ctx, err)
+		if err != nil {
+			yield(api.KVEvent{}, err)
+			return
+		}
+		for e, err := range agent.KVWatch(ctx, what, "") {
+			if err != nil && errors.Is(err, discovery.ErrUnavailable) {
+				a.note("%v; trying again", err)
+			} else if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// kvFollowEtcd follows a store of its own. It returns an error only when etcd cannot be
+// reached from the start.
+func (a *app) kvFollowEtcd(ctx context.Context, what string, yield func(api.KVEvent, error) bool) error {
+	_, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*clientv3.GetResponse, error) {
+		return client.Get(ctx, a.keys().KV()+what, clientv3.WithCountOnly())
+	})
+	if err != nil {
+		return err // a store would try for long
 	}
 	client, err := a.etcd()
 	if err != nil {
@@ -41,7 +103,7 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 	}
 	defer client.Close()
 	ctx, cancel := context.WithCancel(ctx)
-	w := kvWatcher{app: a, store: a.kvStore(client), what: what, asJSON: asJSON}
+	w := kvWatcher{store: a.kvStore(client), what: what, yield: func(e api.KVEvent) bool { return yield(e, nil) }}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -50,8 +112,11 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 	defer func() { cancel(); <-ended }()
 	for {
 		changed := w.store.Changed()
-		if err := w.advance(ctx); err != nil {
-			return a.explain(err)
+		if more, err := w.advance(ctx); err != nil {
+			yield(api.KVEvent{}, a.explain(err))
+			return nil
+		} else if !more {
+			return nil
 		}
 		select {
 		case <-changed:
@@ -61,51 +126,45 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 	}
 }
 
-// kvWatcher shows the changes of keys.
+// kvWatcher yields the changes of keys.
 type kvWatcher struct {
-	*app
-	store  *kv.Store
-	what   string // a key, a prefix, or "" for all
-	asJSON bool
+	store *kv.Store
+	what  string // a key, a prefix, or "" for all
+	yield func(api.KVEvent) bool
 
-	at    discovery.Position // up to where they have been shown
-	known bool               // what there was has been shown
+	at    discovery.Position // up to where they have been yielded
+	known bool               // what there was has been yielded
 }
 
-// advance shows what has happened since it last looked, or all that there is when that
-// is not known.
-func (w *kvWatcher) advance(ctx context.Context) error {
+// advance yields what has happened since it last looked, or all that there is when that
+// is not known. It reports whether more is wanted.
+func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
 	if w.known {
 		if events, upTo, ok := w.store.Events(w.what, w.at); ok {
 			w.at = upTo
 			for _, e := range events {
-				if err := w.show(kvEvent(e)); err != nil {
-					return err
+				if !w.yield(kvEvent(e)) {
+					return false, nil
 				}
 			}
-			return nil
+			return true, nil
 		}
 	}
 	items, view, err := w.list(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if view.Epoch == "" {
-		return fmt.Errorf("watch %q: there is too much of it to be held in memory; watch a longer prefix", w.what)
+		return false, fmt.Errorf("watch %q: there is too much of it to be held in memory; watch a longer prefix", w.what)
 	}
-	first := !w.known
 	w.known, w.at = true, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}
-	if first && !w.asJSON {
-		w.note("watching from revision %d; %d keys are there", view.Revision, len(items))
-		return nil
-	}
-	return w.show(api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: items})
+	return w.yield(api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: items}), nil
 }
 
 // list reads all that is watched, which also has it copied.
 func (w *kvWatcher) list(ctx context.Context) ([]api.KVItem, kv.View, error) {
 	items := []api.KVItem{}
-	if w.what != "" && !strings.HasSuffix(w.what, "/") {
+	if w.what != "" && !isPrefix(w.what) {
 		item, view, err := w.store.Get(ctx, w.what, kv.Read{})
 		if err == nil {
 			items = append(items, kvShown(item))
@@ -132,23 +191,22 @@ func kvEvent(e kv.Event) api.KVEvent {
 	return api.KVEvent{Type: discovery.EventPut, Revision: e.Revision, Key: e.Key, Item: &item}
 }
 
-// show prints an event on a line.
-func (w *kvWatcher) show(e api.KVEvent) error {
-	if w.asJSON {
-		return writeJSON(w.io.Out, struct {
-			Type discovery.EventType `json:"event"`
-			api.KVEvent
-		}{e.Type, e}, "")
-	}
+// kvShowEvent prints an event as JSON, with its name.
+func (a *app) kvShowEvent(e api.KVEvent) error {
+	return writeJSON(a.io.Out, struct {
+		Type discovery.EventType `json:"event"`
+		api.KVEvent
+	}{e.Type, e}, "")
+}
+
+// kvChangeLine shows an event on one line.
+func kvChangeLine(e api.KVEvent) string {
 	line := fmt.Sprintf("%d  %-6s  ", e.Revision, e.Type)
 	switch {
 	case e.Type == api.EventReset:
-		line += fmt.Sprintf("%d keys", len(e.Items))
+		return line + fmt.Sprintf("%d keys", len(e.Items))
 	case e.Item == nil:
-		line += printable(e.Key)
-	default:
-		line += printable(e.Key) + "  " + cell(kvShort(e.Item.Value))
+		return line + printable(e.Key)
 	}
-	_, err := fmt.Fprintln(w.io.Out, line)
-	return err
+	return line + printable(e.Key) + "  " + cell(kvShort(e.Item.Value))
 }

@@ -20,7 +20,7 @@ func (a *app) limitCommand() *cobra.Command {
 rate x W + burst, whatever dies.`,
 		Example: `  disc limit set sms 50/s
   disc limit take sms && send-sms`,
-		Args: cobra.NoArgs,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(a.limitListCommand(), a.limitGetCommand(), a.limitSetCommand(), a.limitDelCommand(), a.limitTakeCommand())

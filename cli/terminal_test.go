@@ -23,6 +23,8 @@ type terminal struct {
 	env   map[string]string
 	stdin string
 	color bool
+	// screen says that stdout is a terminal.
+	screen bool
 }
 
 // newTerminal has neither etcd nor agent.
@@ -52,7 +54,7 @@ func (term *terminal) io(out, err *buffer) *IO {
 		env[name] = value
 	}
 	return &IO{
-		In: strings.NewReader(term.stdin), Out: out, Err: err, Color: term.color,
+		In: strings.NewReader(term.stdin), Out: out, Err: err, Color: term.color, Screen: term.screen,
 		Host: config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
 			v, ok := env[name]
 			return v, ok

@@ -16,6 +16,7 @@ import (
 // Limits of key/value writes.
 const (
 	MaxKVValue = 512 << 10            // bytes
+	MaxKVBatch = 1 << 20              // bytes of all keys and values of one write
 	MaxKVTTL   = 365 * 24 * time.Hour // from one second
 )
 
@@ -58,8 +59,10 @@ type KVWritten struct {
 	Revision int64 `json:"revision"`
 }
 
-// KVEvent is the data of one event of a watch of keys.
+// KVEvent is one event of a watch of keys.
 type KVEvent struct {
+	// Cursor is what a watch that goes on from here hands back, as in [Event].
+	Cursor   string              `json:"-"`
 	Type     discovery.EventType `json:"-"` // the name of the server-sent event
 	Revision int64               `json:"revision"`
 	Key      string              `json:"key,omitempty"`
@@ -118,6 +121,18 @@ func (c *Client) KVList(ctx context.Context, prefix string, r KVRead) ([]KVItem,
 	return items, viewOf(resp.Header), nil
 }
 
+// KVKeys lists the keys below a prefix, without their values; see [Client.KVList].
+func (c *Client) KVKeys(ctx context.Context, prefix string, r KVRead) ([]string, View, error) {
+	q := r.query()
+	q.Set("keys", "true")
+	var keys []string
+	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &keys)
+	if err != nil {
+		return nil, View{}, err
+	}
+	return keys, viewOf(resp.Header), nil
+}
+
 // KVPut writes a key and returns etcd's revision. ifRevision is the revision that the key
 // must have, 0 for none, nil for any; ErrConflict: it has another.
 func (c *Client) KVPut(ctx context.Context, key string, value []byte, ttl time.Duration, ifRevision *int64) (int64, error) {
@@ -135,6 +150,11 @@ func (c *Client) KVDelete(ctx context.Context, key string, ifRevision *int64) (i
 	header := http.Header{}
 	setIf(header, ifRevision)
 	return c.kvWrite(ctx, request{method: "DELETE", path: kvPath(key), header: header})
+}
+
+// KVDeleteBelow deletes all that lies below a prefix, which ends in "/", at one revision.
+func (c *Client) KVDeleteBelow(ctx context.Context, prefix string) (int64, error) {
+	return c.kvWrite(ctx, request{method: "DELETE", path: kvPath(prefix), query: url.Values{"recurse": {"true"}}})
 }
 
 // KVWrite makes all operations at once, or none. ErrConflict: a condition does not hold.

@@ -28,17 +28,41 @@ const maxEvent = 256 << 20
 // event, waits (full jitter, 100 ms to 5 s) and goes on from the last event, if the
 // consumer does. It ends with ctx, or after an error that would come again.
 func (c *Client) Watch(ctx context.Context, service, cursor string) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
+	q := url.Values{}
+	if service != "" {
+		q.Set("service", service)
+	}
+	return watch(ctx, c, request{path: "/v1/watch", query: q}, cursor, eventAt)
+}
+
+// KVWatch yields the changes of a key or, with "" or a prefix, which ends in "/", of all
+// below it. The first event is a reset with what is there. It goes on as [Client.Watch]
+// does.
+func (c *Client) KVWatch(ctx context.Context, what, cursor string) iter.Seq2[KVEvent, error] {
+	return watch(ctx, c, request{path: kvPath(what)}, cursor, kvEventAt)
+}
+
+func eventAt(kind discovery.EventType, cursor string) Event { return Event{Type: kind, Cursor: cursor} }
+
+func kvEventAt(kind discovery.EventType, cursor string) KVEvent {
+	return KVEvent{Type: kind, Cursor: cursor}
+}
+
+// watch yields the events of a request, over one connection after the other. An event's
+// data is read into what begin returns for its type and cursor.
+func watch[E any](ctx context.Context, c *Client, r request, cursor string, begin func(discovery.EventType, string) E) iter.Seq2[E, error] {
+	return func(yield func(E, error) bool) {
 		var backoff discovery.Backoff
 		for {
-			err := c.watch(ctx, service, &cursor, func(e Event) bool {
+			err := watchOnce(ctx, c, r, &cursor, begin, func(e E) bool {
 				backoff.Reset()
 				return yield(e, nil)
 			})
 			if errors.Is(err, errStopped) || ctx.Err() != nil {
 				return
 			}
-			if !yield(Event{}, err) || !errors.Is(err, discovery.ErrUnavailable) {
+			var none E
+			if !yield(none, err) || !errors.Is(err, discovery.ErrUnavailable) {
 				return
 			}
 			backoff.Failed()
@@ -52,18 +76,15 @@ func (c *Client) Watch(ctx context.Context, service, cursor string) iter.Seq2[Ev
 // errStopped: the consumer of a watch wants no more.
 var errStopped = errors.New("stopped")
 
-// watch yields the events of one connection and keeps the cursor.
-func (c *Client) watch(ctx context.Context, service string, cursor *string, yield func(Event) bool) error {
+// watchOnce yields the events of one connection and keeps the cursor.
+func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string, begin func(discovery.EventType, string) E, yield func(E) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	q, header := url.Values{}, http.Header{}
-	if service != "" {
-		q.Set("service", service)
-	}
+	r.method, r.header, r.accept = "GET", http.Header{}, TypeEvents
 	if *cursor != "" {
-		header.Set("Last-Event-ID", *cursor)
+		r.header.Set("Last-Event-ID", *cursor)
 	}
-	resp, err := c.send(ctx, request{method: "GET", path: "/v1/watch", query: q, header: header, accept: TypeEvents})
+	resp, err := c.send(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -71,7 +92,7 @@ func (c *Client) watch(ctx context.Context, service string, cursor *string, yiel
 	silence := time.AfterFunc(3*Keepalive, func() { cancel(errSilent) })
 	defer silence.Stop()
 	alive := func() { silence.Reset(3 * Keepalive) }
-	err = readEvents(resp.Body, alive, cursor, func(e Event) bool {
+	err = readEvents(resp.Body, alive, cursor, begin, func(e E) bool {
 		silence.Stop() // a consumer that takes its time is not the agent's silence
 		defer alive()
 		return yield(e)
@@ -89,7 +110,7 @@ func (c *Client) watch(ctx context.Context, service string, cursor *string, yiel
 
 // readEvents reads a stream of server-sent events (the WHATWG's HTML standard,
 // section 9.2). alive is called for each line.
-func readEvents(r io.Reader, alive func(), cursor *string, yield func(Event) bool) error {
+func readEvents[E any](r io.Reader, alive func(), cursor *string, begin func(discovery.EventType, string) E, yield func(E) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEvent)
 	id, name, data := *cursor, "", []byte(nil)
@@ -101,7 +122,7 @@ func readEvents(r io.Reader, alive func(), cursor *string, yield func(Event) boo
 		case lines.Text() == "":
 			*cursor = id
 			if data != nil {
-				e := Event{Cursor: id, Type: discovery.EventType(name)}
+				e := begin(discovery.EventType(name), id)
 				if err := json.Unmarshal(data, &e); err != nil {
 					return fmt.Errorf("read a %s event: %w", name, err)
 				}

@@ -19,14 +19,14 @@ func TestReadEvents(t *testing.T) {
 		"id: 9-e\nevent: put\ndata: {}" // cut off
 	var cursor string
 	var got []string
-	err := readEvents(strings.NewReader(stream), func() {}, &cursor, func(e Event) bool {
+	err := readEvents(strings.NewReader(stream), func() {}, &cursor, eventAt, func(e Event) bool {
 		got = append(got, fmt.Sprintf("%s %s %d %s", e.Cursor, e.Type, e.Revision, e.ID))
 		return true
 	})
 	if want := "[1-e reset 1  1-e put 2 a 2-e put 2 b]"; err != nil || fmt.Sprint(got) != want || cursor != "7-e" {
 		t.Errorf("got %v, cursor %s, %v", got, cursor, err)
 	}
-	if err := readEvents(strings.NewReader("data: x\n\n"), func() {}, &cursor, nil); err == nil {
+	if err := readEvents(strings.NewReader("data: x\n\n"), func() {}, &cursor, eventAt, nil); err == nil {
 		t.Error("data that is no JSON was read")
 	}
 }
@@ -78,7 +78,7 @@ func FuzzReadEvents(f *testing.F) {
 	f.Add("data: {\ndata: }\n\n:\r\nid\n\n")
 	f.Fuzz(func(t *testing.T, stream string) {
 		cursor := ""
-		_ = readEvents(strings.NewReader(stream), func() {}, &cursor, func(Event) bool { return true })
+		_ = readEvents(strings.NewReader(stream), func() {}, &cursor, eventAt, func(Event) bool { return true })
 		if strings.Contains(cursor, "\n") {
 			t.Errorf("cursor %q", cursor)
 		}

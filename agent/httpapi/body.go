@@ -2,9 +2,9 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -32,7 +32,7 @@ func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 // have, a wrong type, or anything after the object is an ErrInvalid that names it.
 func decodeStrict(b []byte, into any) error {
 	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
-		return invalid("the body is no JSON object; send one, such as {\"port\":8080}")
+		return invalid("the body is no JSON object; send one as /openapi.json says")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
@@ -49,12 +49,15 @@ func decodeStrict(b []byte, into any) error {
 func bodyError(err error) error {
 	var syntax *json.SyntaxError
 	var wrong *json.UnmarshalTypeError
+	var base64Error base64.CorruptInputError
 	text := strings.TrimPrefix(err.Error(), "json: ")
 	switch {
 	case errors.Is(err, discovery.ErrInvalid):
 		return err
 	case errors.As(err, &wrong):
 		return invalid("field %q: a %s does not fit", wrong.Field, wrong.Value)
+	case errors.As(err, &base64Error):
+		return invalid("a value is no base64: %v", base64Error)
 	case errors.As(err, &syntax):
 		return invalid("the body is no JSON: %s at byte %d", text, syntax.Offset)
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -62,5 +65,5 @@ func bodyError(err error) error {
 	case strings.HasPrefix(text, "unknown field "):
 		return invalid("%s in the body; see /openapi.json", text)
 	}
-	return fmt.Errorf("%w: the body cannot be read: %s", discovery.ErrInvalid, text)
+	return invalid("the body cannot be read: %s", text)
 }

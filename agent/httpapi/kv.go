@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -26,6 +28,9 @@ type KV interface {
 	// Write makes all operations at once, or none, and returns etcd's revision. A
 	// condition that does not hold is an ErrConflict that names the key.
 	Write(ctx context.Context, ops ...api.KVOp) (int64, error)
+
+	// DeleteBelow deletes all below a prefix, which is not empty, and returns etcd's revision.
+	DeleteBelow(ctx context.Context, prefix string) (int64, error)
 
 	// Events returns what happened to a key or below a prefix after a position, and up to
 	// where. ok is false when the reader has to start over from a list.
@@ -52,7 +57,7 @@ func (a *API) kvRoutes() []route {
 		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), handle: a.withKV(a.kvGetMany)},
 		{method: "GET", path: kvRoute, params: fresh, handle: a.withKV(a.kvGet)},
 		{method: "PUT", path: kvRoute, params: []string{"ttl"}, write: true, handle: a.withKV(a.kvPut)},
-		{method: "DELETE", path: kvRoute, write: true, handle: a.withKV(a.kvDelete)},
+		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, write: true, handle: a.withKV(a.kvDelete)},
 		{method: "POST", path: "/v1/kv", write: true, handle: a.withKV(a.kvBatch)},
 	}
 }
@@ -78,6 +83,8 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 		return a.kvWatch(w, r, what)
 	case q.recurse || q.keys:
 		return a.kvList(w, r, what, q)
+	case what == "" || strings.HasSuffix(what, "/"):
+		return invalid("%q is a prefix; ask for what lies below it with ?recurse or ?keys", what)
 	}
 	var item api.KVItem
 	view, err := a.kvRead(r, func() (view KVView, err error) {
@@ -104,18 +111,53 @@ func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery)
 		return err
 	}
 	setKVView(w.Header(), view)
-	if !q.keys {
-		return a.replyContent(w, r, collect(items))
+	c := content{contentType: api.TypeJSON}
+	if view.Epoch != "" {
+		c.etag = `"` + discovery.Position{Epoch: view.Epoch, Revision: view.Index}.String() + `"`
+		if matches(r.Header["If-None-Match"], c.etag) {
+			return a.write(w, r, c)
+		}
 	}
-	keys := []string{}
-	for i := range items {
-		keys = append(keys, i.Key)
+	if q.keys {
+		c.body = encodeKeys(items)
+	} else if c.body, err = encode(collect(items)); err != nil {
+		return err
 	}
-	return a.replyContent(w, r, keys)
+	if c.etag == "" {
+		c.etag = `"` + digest(c.body) + `"`
+	}
+	return a.write(w, r, c)
 }
 
-// kvGetMany answers the keys that are named, those of them that are there.
+// encodeKeys writes keys as encode does, of which there may be a million.
+func encodeKeys(items iter.Seq[api.KVItem]) []byte {
+	b := []byte{'['}
+	for i := range items {
+		b = append(appendString(b, i.Key), ',')
+	}
+	return append(bytes.TrimSuffix(b, []byte{','}), "]\n"...)
+}
+
+// appendString appends a text as JSON.
+func appendString(b []byte, s string) []byte {
+	for n := range len(s) {
+		if c := s[n]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			quoted, err := encode(s)
+			if err != nil {
+				panic(err) // every text can be
+			}
+			return append(b, bytes.TrimSuffix(quoted, []byte{'\n'})...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+// kvGetMany answers the keys that are named, those of them that are there; or everything,
+// or its changes.
 func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
+	if wantsEvents(r.Header.Get("Accept")) {
+		return a.kvWatch(w, r, "")
+	}
 	q, err := r.query.kvQuery()
 	if err != nil {
 		return err
@@ -145,11 +187,7 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 	}
 	oldest.Index = oldest.Revision
 	setKVView(w.Header(), oldest)
-	return a.replyContent(w, r, found)
-}
-
-func (a *API) replyContent(w http.ResponseWriter, r request, value any) error {
-	body, err := encode(value)
+	body, err := encode(found)
 	if err != nil {
 		return err
 	}

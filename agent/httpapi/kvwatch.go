@@ -17,11 +17,16 @@ import (
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	t := kvWatcher{kv: a.options.KV, what: what, w: w, r: r}
 	t.at, t.known = discovery.ParsePosition(r.Header.Get("Last-Event-ID"))
-	if _, _, err := t.list(); err != nil { // which also has it copied
+	_, view, err := t.list() // which also has it copied
+	if err != nil {
 		return err
 	}
+	setKVView(w.Header(), view)
 	w.Header().Set("Content-Type", api.TypeEvents)
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	defer a.metrics.streaming("watch")()
 	wake := func() (<-chan struct{}, error) {
 		changed := a.options.KV.Changed()
@@ -29,8 +34,10 @@ func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 		return changed, t.advance()
 	}
 	return a.stream(w, r, wake, func() error {
-		_, err := w.Write([]byte(": \n"))
-		return err
+		if _, err := w.Write([]byte(": \n")); err != nil {
+			return err
+		}
+		return t.advance() // and so it stays copied, also while nothing happens
 	})
 }
 

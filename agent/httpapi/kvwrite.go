@@ -22,14 +22,48 @@ func (a *API) kvPut(w http.ResponseWriter, r request) error {
 	if op.Value, err = readBody(w, r); err != nil {
 		return err
 	}
-	if len(op.Value) > api.MaxKVValue {
-		return api.NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the value has %d bytes; at most %d are allowed", len(op.Value), api.MaxKVValue))
+	if err := tooLarge(op); err != nil {
+		return err
 	}
 	return a.kvWriteOne(w, r, op)
 }
 
+// tooLarge returns the problem of operations that are larger than they may be.
+func tooLarge(ops ...api.KVOp) error {
+	all := 0
+	for _, op := range ops {
+		if len(op.Value) > api.MaxKVValue {
+			return api.NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the value of key %.60q has %d bytes; at most %d are allowed", op.Key, len(op.Value), api.MaxKVValue))
+		}
+		all += len(op.Key) + len(op.Value)
+	}
+	if all > api.MaxKVBatch {
+		return api.NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("%d bytes of keys and values are too many; at most %d are allowed", all, api.MaxKVBatch))
+	}
+	return nil
+}
+
 func (a *API) kvDelete(w http.ResponseWriter, r request) error {
+	recurse, err := r.query.flag("recurse")
+	if err != nil {
+		return err
+	}
+	if recurse {
+		return a.kvDeleteBelow(w, r)
+	}
 	return a.kvWriteOne(w, r, api.KVOp{Op: api.KVDelete, Key: r.PathValue("key")})
+}
+
+func (a *API) kvDeleteBelow(w http.ResponseWriter, r request) error {
+	if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
+		return invalid("If-Match and If-None-Match do not go with recurse")
+	}
+	revision, err := a.options.KV.DeleteBelow(r.Context(), r.PathValue("key"))
+	if err != nil {
+		return err
+	}
+	a.kvDone(w, revision)
+	return nil
 }
 
 // kvWriteOne makes an operation under the conditions of the request's header.
@@ -44,11 +78,16 @@ func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
 	if op.Op == api.KVPut {
 		w.Header().Set("Etag", api.KVTag(revision))
 	}
+	a.kvDone(w, revision)
+	return nil
+}
+
+// kvDone answers a write that has been made, without a body.
+func (a *API) kvDone(w http.ResponseWriter, revision int64) {
 	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	a.extend(w)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
-	return nil
 }
 
 // conditions reads If-Match and If-None-Match (RFC 9110, section 13.1).
@@ -94,6 +133,9 @@ func (a *API) kvBatch(w http.ResponseWriter, r request) error {
 		if op.Op != api.KVPut && op.Op != api.KVDelete {
 			return invalid("operation %q of key %q is unknown; use put or delete", op.Op, op.Key)
 		}
+	}
+	if err := tooLarge(batch.Ops...); err != nil {
+		return err
 	}
 	revision, err := a.options.KV.Write(r.Context(), batch.Ops...)
 	if err != nil {

@@ -19,6 +19,13 @@ const (
 // UTF-8 without control characters, in segments divided by "/", none of which is empty,
 // "." or "..".
 func ValidateKey(s string) error {
+	if key, ok := strings.CutSuffix(s, "/"); ok && validateKey(key) == nil {
+		return discovery.Errorf(discovery.ErrInvalid, "%.60q is a prefix; name one key below it, or list it", s)
+	}
+	return validateKey(s)
+}
+
+func validateKey(s string) error {
 	switch {
 	case s == "":
 		return discovery.Errorf(discovery.ErrInvalid, "the key is empty; give one, such as app/greeting")
@@ -45,7 +52,7 @@ func ValidatePrefix(s string) error {
 	if !ok {
 		return discovery.Errorf(discovery.ErrInvalid, "prefix %.60q does not end in \"/\"; what lies below a directory is asked for as app/", s)
 	}
-	return ValidateKey(key)
+	return validateKey(key)
 }
 
 // directory is what is copied when a key is read: its directory, or the key alone when

@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,80 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	}
 	if _, _, err := f.Get(t.Context(), "app/a", Read{MinRevision: gone}); !errors.Is(err, discovery.ErrNotFound) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A revision that etcd has not is not waited for in vain, nor passed over.
+func TestRevisionThatEtcdHasNot(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	last := f.put("app/a", "1")
+	for _, r := range []Read{{MinRevision: last + 9}, {MinRevision: last + 9, Linearizable: true}} {
+		if _, _, err := f.Get(t.Context(), "app/a", r); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "lost in a restore") {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+}
+
+func TestDeleteBelow(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	for _, key := range []string{"app", "app/a", "app/b/c", "app0"} {
+		f.put(key, "1")
+	}
+	_, view, err := f.List(t.Context(), "app/", Read{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deleted, revision, err := f.DeleteBelow(t.Context(), "app/")
+	if err != nil || deleted != 2 {
+		t.Fatalf("%d, %v", deleted, err)
+	}
+	if got := f.keys("", Read{MinRevision: revision}); !slices.Equal(got, []string{"app", "app0"}) {
+		t.Errorf("%v", got)
+	}
+	f.keys("app/", Read{MinRevision: revision})
+	events, _, ok := f.Events("app/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision})
+	if !ok || len(events) != 2 || events[0].Revision != revision || events[1].Revision != revision {
+		t.Errorf("%v %+v; want two of revision %d", ok, events, revision)
+	}
+	for _, prefix := range []string{"", "/", "app", "a//"} {
+		if _, _, err := f.DeleteBelow(t.Context(), prefix); !errors.Is(err, discovery.ErrInvalid) {
+			t.Errorf("%q: %v", prefix, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	ops := []Op{}
+	for n := range MaxOps {
+		ops = append(ops, Op{Key: fmt.Sprintf("app/many/%d", n)}, Op{Key: fmt.Sprintf("app/more/%d", n)})
+	}
+	for _, some := range [][]Op{ops[:MaxOps], ops[MaxOps:], {{Key: "app"}, {Key: "app/a"}, {Key: "app/mz"}, {Key: "app-1"}, {Key: "app0"}, {Key: "b"}}} {
+		if _, err := f.Write(t.Context(), some...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		begin string
+		most  int
+		want  []string
+	}{
+		{"", 9, []string{"app", "app-1", "app/", "app0", "b"}},
+		{"", 2, []string{"app", "app-1"}},
+		{"app/", 9, []string{"app/a", "app/many/", "app/more/", "app/mz"}},
+		{"app/m", 9, []string{"app/many/", "app/more/", "app/mz"}},
+		{"app/many/6", 9, []string{"app/many/6", "app/many/60", "app/many/61", "app/many/62", "app/many/63"}},
+		{"c", 9, nil},
+	} {
+		if got, err := f.Names(t.Context(), test.begin, test.most); err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%q: %v, %v; want %v", test.begin, got, err, test.want)
+		}
 	}
 }
 
@@ -139,6 +214,7 @@ func TestBadWrites(t *testing.T) {
 		"the key is empty":                 {{}},
 		"empty segment":                    {{Key: "a//b"}},
 		"has an empty segment":             {{Key: "/a"}},
+		"is a prefix":                      {{Key: "a/"}},
 		`or ".."`:                          {{Key: "a/../b"}},
 		"control characters":               {{Key: "a\x00"}},
 		"at most 512 are":                  {{Key: strings.Repeat("a", 513)}},
@@ -177,10 +253,16 @@ func TestCopiesComeAndGo(t *testing.T) {
 	if got := f.get("a/b/c", Read{MinRevision: last}); string(got.Value) != "2" {
 		t.Errorf("%+v: the narrower copy is not watched", got)
 	}
+	waiting := f.Changed()
 	f.until("all are let go", func() bool {
 		now := f.state.Load()
 		return len(now.copies) == 0 && now.items.Len() == 0 && now.size == 0
 	})
+	select {
+	case <-waiting:
+	default:
+		t.Error("who waits for changes of what is let go is not woken")
+	}
 	if got := f.keys("", Read{}); !slices.Equal(got, []string{"a/b/c", "a/d", "e"}) {
 		t.Errorf("%v", got)
 	}

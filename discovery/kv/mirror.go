@@ -116,7 +116,8 @@ func (s *Store) publish(next *state, changed bool) {
 	}
 }
 
-// uncopy takes a copy out, but for what others have of it.
+// uncopy takes a copy out, but for what others have of it. Who waits for its changes is
+// woken, since they are heard of no more.
 func (s *Store) uncopy(c *copied) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +126,7 @@ func (s *Store) uncopy(c *copied) {
 	next.remove(c.Range, func(key string) bool {
 		return slices.ContainsFunc(next.copies, func(other *copied) bool { return contains(other.Range, key) })
 	})
-	s.publish(next, false)
+	s.publish(next, true)
 }
 
 // at returns the copy with other revisions.

@@ -91,18 +91,18 @@ func (s *Store) shown(i Item) Item {
 // copy, that of a wider range is made.
 func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.Seq[Item], View, error) {
 	if r.Linearizable {
-		return s.ask(ctx, of)
+		return s.ask(ctx, of, r)
 	}
 	now, c, err := s.copyOf(ctx, of, wider)
 	if err != nil || c == nil {
 		if err == nil {
-			return s.ask(ctx, of)
+			return s.ask(ctx, of, r)
 		}
 		return nil, View{}, err
 	}
 	if r.MinRevision > c.told {
 		if now, c = s.await(ctx, of, r.MinRevision); now == nil {
-			return s.ask(ctx, of)
+			return s.ask(ctx, of, r)
 		}
 	}
 	view := View{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: time.Since(now.confirmed)}
@@ -203,18 +203,23 @@ func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*st
 	}
 }
 
-// ask reads a range from etcd.
-func (s *Store) ask(ctx context.Context, r follow.Range) (iter.Seq[Item], View, error) {
+// ask reads a range from etcd, which has every write that it answered: a revision that it
+// has not is not its own.
+func (s *Store) ask(ctx context.Context, of follow.Range, r Read) (iter.Seq[Item], View, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	var items []Item
-	at, err := follow.List(ctx, s.client, r, func(page []*mvccpb.KeyValue) {
+	at, err := follow.List(ctx, s.client, of, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			items = append(items, itemOf(kv))
 		}
 	})
 	if err != nil {
 		return nil, View{}, err
+	}
+	if at.Revision < r.MinRevision {
+		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
+			"etcd is at revision %d, and %d is asked for, which it never answered, or lost in a restore; read without it", at.Revision, r.MinRevision)
 	}
 	return slices.Values(items), View{Revision: at.Revision, Index: at.Revision}, nil
 }

@@ -77,6 +77,26 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	return done, err
 }
 
+// DeleteBelow deletes all that lies below a prefix, at one revision, and returns how many
+// keys that were and the revision. Errors: an ErrInvalid prefix, also "" for everything;
+// [ErrUnknown], or etcd's.
+func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revision int64, err error) {
+	if prefix == "" {
+		return 0, 0, discovery.Errorf(discovery.ErrInvalid, "there is no prefix to delete below; name one, such as app/")
+	}
+	if err := ValidatePrefix(prefix); err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	below := s.below(prefix)
+	done, err := s.client.Delete(ctx, below.From, clientv3.WithRange(below.To))
+	if err != nil {
+		return 0, 0, fmt.Errorf("delete below %q: %w", prefix, outcome(err))
+	}
+	return done.Deleted, done.Header.Revision, nil
+}
+
 // validate checks operations for themselves and against each other.
 func validate(ops []Op) error {
 	if len(ops) == 0 || len(ops) > MaxOps {
@@ -164,14 +184,20 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases []clientv3.LeaseID)
 	}
 	txn, err := s.client.Txn(ctx).If(conditions...).Then(then...).Else(reads...).Commit()
 	switch {
-	case err == nil && txn.Succeeded:
-		return txn.Header.Revision, nil
-	case err == nil:
+	case err != nil:
+		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, outcome(err))
+	case !txn.Succeeded:
 		return 0, unmet(ops, txn)
-	case !refused(err):
-		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, ErrUnknown)
 	}
-	return 0, fmt.Errorf("write key %q: %w", ops[0].Key, err)
+	return txn.Header.Revision, nil
+}
+
+// outcome is the error of a write: what etcd said, or else [ErrUnknown].
+func outcome(err error) error {
+	if refused(err) {
+		return err
+	}
+	return ErrUnknown
 }
 
 // refused reports that etcd said no to a write. After any other error, such as that of a

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"time"
 
+	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/kv"
 
@@ -28,6 +32,13 @@ func kvRows() []row {
 		needs:   []string{"redis-server"},
 		figures: []figure{{"time", "ms", atMost(1)}},
 		start:   startKVScan,
+	}, {
+		name:    "kv-keys",
+		about:   "the same keys listed by an agent (GET /v1/kv/scan/?keys) and by Redis, over a Unix socket each",
+		against: "Redis KEYS",
+		needs:   []string{"redis-server"},
+		figures: []figure{{"time", "ms", atMost(1)}},
+		start:   startKVKeys,
 	}}
 }
 
@@ -104,14 +115,11 @@ func startKVScan(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	conn, err := s.redisSocket()
-	if err != nil {
-		return pair{}, err
-	}
 	if err := fillKV(ctx, client, n); err != nil {
 		return pair{}, err
 	}
-	if err := fillRedis(conn, n); err != nil {
+	listed, err := s.redisKeys(n)
+	if err != nil {
 		return pair{}, err
 	}
 	scan := func(ctx context.Context) error {
@@ -123,24 +131,85 @@ func startKVScan(ctx context.Context, s *stage) (pair, error) {
 		for range items {
 			found++
 		}
-		if found != n {
-			return fmt.Errorf("%d keys of %d are found", found, n)
-		}
-		return nil
+		return missing(found, n)
 	}
 	if err := await(ctx, func() error { return scan(ctx) }); err != nil { // the first one copies them
 		return pair{}, err
 	}
-	return pair{
-		s.repeated(time.Millisecond, scan),
-		s.repeated(time.Millisecond, func(context.Context) error {
-			found, err := conn.do("KEYS", "scan/*")
-			if err == nil && found != n {
-				err = fmt.Errorf("%d keys of %d are found", found, n)
-			}
-			return err
-		}),
-	}, nil
+	return pair{s.repeated(time.Millisecond, scan), listed}, nil
+}
+
+func startKVKeys(ctx context.Context, s *stage) (pair, error) {
+	n := s.few(1_000_000, 1000)
+	_, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	if err := fillKV(ctx, client, n); err != nil {
+		return pair{}, err
+	}
+	a, err := s.agent(client.Endpoints()[0], "bench")
+	if err != nil {
+		return pair{}, err
+	}
+	listed, err := s.redisKeys(n)
+	if err != nil {
+		return pair{}, err
+	}
+	asked, err := api.NewClient("unix://" + a.socket)
+	if err != nil {
+		return pair{}, err
+	}
+	s.onClose(asked.CloseIdle)
+	err = await(ctx, func() error { // the first one copies them
+		keys, _, err := asked.KVKeys(ctx, "scan/", api.KVRead{})
+		return cmp.Or(err, missing(len(keys), n))
+	})
+	const around = `"",` // each key
+	size := n*(len(scanKey(0))+len(around)) + len("[]\n") - len(",")
+	return pair{s.repeated(time.Millisecond, func(ctx context.Context) error {
+		got, err := read(ctx, asked.HTTP, asked.BaseURL+"/v1/kv/scan/?keys")
+		return cmp.Or(err, missing(got, size))
+	}), listed}, err
+}
+
+// read reads an answer as [redisConn.do] does: what it says is thrown away but for its
+// size.
+func read(ctx context.Context, client *http.Client, url string) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, resp.Body)
+	return int(n), err
+}
+
+// redisKeys starts a Redis with keys, and returns the side that lists them.
+func (s *stage) redisKeys(n int) (side, error) {
+	conn, err := s.redisSocket()
+	if err != nil {
+		return nil, err
+	}
+	if err := fillRedis(conn, n); err != nil {
+		return nil, err
+	}
+	return s.repeated(time.Millisecond, func(context.Context) error {
+		found, err := conn.do("KEYS", "scan/*")
+		return cmp.Or(err, missing(found, n))
+	}), nil
+}
+
+// missing returns an error unless all that was looked for was found.
+func missing(found, all int) error {
+	if found == all {
+		return nil
+	}
+	return fmt.Errorf("%d of %d are found", found, all)
 }
 
 func scanKey(n int) string { return fmt.Sprintf("scan/%07d", n) }
