@@ -321,6 +321,8 @@ func TestGaps(t *testing.T) {
 
 	s.Close()
 	f.keys("a/", Read{})
+	f.until("the watch is broken", func() bool { return f.follow.Health().Err != nil })
+	f.keys("a/", Read{MinRevision: put.Header.Revision}) // as long as there is no etcd that knows better
 	another := etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	client := etcdtest.Client(t, another.Endpoint())
 	if _, err := client.Txn(t.Context()).Then(clientv3.OpPut(prefix+"a/4", "1")).Commit(); err != nil {
@@ -330,5 +332,10 @@ func TestGaps(t *testing.T) {
 	f.until("what the other etcd has", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/4"}) })
 	if _, _, ok := f.Events("a/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision}); ok {
 		t.Error("readers of the old etcd go on")
+	}
+	for _, r := range []Read{{MinRevision: 1000}, {MinRevision: 1000, Linearizable: true}} {
+		if _, view, err := f.List(t.Context(), "a/", r); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "lost in a restore") {
+			t.Errorf("%+v of the old etcd: %+v, %v", r, view, err)
+		}
 	}
 }

@@ -14,15 +14,21 @@ import (
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// ownTime is how long a read waits for its copy to come to a revision before it asks
-// etcd: the revision may be of a write elsewhere.
-const ownTime = 250 * time.Millisecond
+const (
+	// ownTime is how long a read waits for its copy to come to a revision before it asks
+	// etcd: the revision may be of a write elsewhere.
+	ownTime = 250 * time.Millisecond
+	// lifeTime is how long etcd is asked for what the copy has, in case that it is of a
+	// life that is over.
+	lifeTime = time.Second
+)
 
 // Read says how fresh an answer must be. The zero value takes the copy as it is.
 type Read struct {
 	// Linearizable asks etcd, and so has every write that was answered before.
 	Linearizable bool
-	// MinRevision is a revision that the answer must have, as a write answered it.
+	// MinRevision is a revision that the answer must have, as a write answered it. It is
+	// an ErrUnavailable when etcd has not come so far: it was wiped or restored since.
 	MinRevision int64
 	// MaxAge is how old the answer may be; 0: however old.
 	MaxAge time.Duration
@@ -100,10 +106,12 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 		}
 		return nil, View{}, err
 	}
-	if r.MinRevision > c.told {
-		if now, c = s.await(ctx, of, r.MinRevision); now == nil {
-			return s.ask(ctx, of, r)
-		}
+	if r.MinRevision > 0 && !s.has(c, r.MinRevision) {
+		if fresh, at := s.await(ctx, of, r.MinRevision); fresh != nil {
+			now, c = fresh, at
+		} else if items, view, err := s.askInDoubt(ctx, of, c, r); err == nil || view.Revision > 0 || c.told < r.MinRevision {
+			return items, view, err
+		} // else etcd is away, and the copy is what there is
 	}
 	view := View{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: time.Since(now.confirmed)}
 	if view.Stale = view.Age > s.options.StaleAfter; r.MaxAge > 0 && view.Age > r.MaxAge {
@@ -183,6 +191,12 @@ func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
 	return complete != nil, nil
 }
 
+// has reports whether a copy has all up to a revision: one of the life of etcd that it
+// follows, which it does not know while the watch is broken.
+func (s *Store) has(c *copied, revision int64) bool {
+	return c.told >= revision && s.follow.Health().Err == nil
+}
+
 // await waits for a copy to come to a revision; nil when it does not soon.
 func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*state, *copied) {
 	late := time.NewTimer(ownTime)
@@ -190,7 +204,7 @@ func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*st
 	for {
 		changed := s.Changed()
 		now := s.state.Load()
-		if c := now.covering(of); c != nil && c.told >= revision {
+		if c := now.covering(of); c != nil && s.has(c, revision) {
 			return now, c
 		}
 		select {
@@ -203,8 +217,18 @@ func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*st
 	}
 }
 
+// askInDoubt asks etcd, but not for long if the copy may do.
+func (s *Store) askInDoubt(ctx context.Context, of follow.Range, c *copied, r Read) (iter.Seq[Item], View, error) {
+	if c.told >= r.MinRevision {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, lifeTime)
+		defer cancel()
+	}
+	return s.ask(ctx, of, r)
+}
+
 // ask reads a range from etcd, which has every write that it answered: a revision that it
-// has not is not its own.
+// has not is not its own, which is an error with the view that says so.
 func (s *Store) ask(ctx context.Context, of follow.Range, r Read) (iter.Seq[Item], View, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -218,7 +242,7 @@ func (s *Store) ask(ctx context.Context, of follow.Range, r Read) (iter.Seq[Item
 		return nil, View{}, err
 	}
 	if at.Revision < r.MinRevision {
-		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
+		return nil, View{Revision: at.Revision}, discovery.Errorf(discovery.ErrUnavailable,
 			"etcd is at revision %d, and %d is asked for, which it never answered, or lost in a restore; read without it", at.Revision, r.MinRevision)
 	}
 	return slices.Values(items), View{Revision: at.Revision, Index: at.Revision}, nil
