@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -11,6 +12,7 @@ type Link struct {
 	listener net.Listener
 	to       string
 	copiers  sync.WaitGroup
+	sent     atomic.Int64
 
 	mu       sync.Mutex
 	open     map[net.Conn]chan struct{} // clients' connections; closed at their end
@@ -43,6 +45,9 @@ func closed() chan struct{} {
 
 // Endpoint is the address that clients connect to, host:port.
 func (l *Link) Endpoint() string { return l.listener.Addr().String() }
+
+// Sent is how many bytes clients have sent.
+func (l *Link) Sent() int { return int(l.sent.Load()) }
 
 // Cut ends all connections. New ones are taken.
 func (l *Link) Cut() {
@@ -115,7 +120,19 @@ func (l *Link) serve(client net.Conn, end chan struct{}) {
 		return
 	}
 	l.copiers.Go(func() { l.copy(client, server, end, &l.answers) })
-	l.copy(server, client, end, &l.requests)
+	l.copy(server, counted{client, &l.sent}, end, &l.requests)
+}
+
+// counted is a connection of which it is counted what is read.
+type counted struct {
+	net.Conn
+	read *atomic.Int64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
 }
 
 // pass waits until a gate is open. It reports false when the connection ends first.
