@@ -133,7 +133,7 @@ func environ(ts *testscript.TestScript) []string {
 			all = append(all, name+"="+ts.Getenv(name))
 		}
 	}
-	for _, name := range []string{"DISC_AGENT", "DISC_ENDPOINTS"} {
+	for _, name := range []string{"DISC_AGENT", "DISC_ENDPOINTS", "DISC_WATCH"} {
 		if !seen[name] {
 			all = append(all, name+"="+ts.Getenv(name))
 		}
