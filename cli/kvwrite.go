@@ -91,6 +91,8 @@ Exit code 3 when there is nothing to delete, 5 when --if-revision does not hold.
 			switch {
 			case recursive && cmd.Flags().Changed("if-revision"):
 				return usage(errors.New("--recursive does not go with --if-revision, which is of one key"))
+			case !recursive && isPrefix(args[0]):
+				return usage(fmt.Errorf("%q is a prefix; to delete all below it, use 'disc kv del -r %[1]s'", args[0]))
 			case recursive:
 				return a.kvDeleteBelow(cmd.Context(), args[0])
 			}

@@ -104,8 +104,9 @@ bought and not used.`,
 
 func (a *app) limitDelCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "del NAME",
-		Short: "Remove a limit",
+		Use:        "del NAME",
+		SuggestFor: []string{"rm", "delete", "remove", "unset"},
+		Short:      "Remove a limit",
 		Long: `Remove a limit, with what the fleet has bought of it. Takes of it are refused then, as of
 one that was never there. Exit code 3 when there is none.`,
 		Example:           "  disc limit del sms",

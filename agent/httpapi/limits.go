@@ -102,7 +102,7 @@ func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 // denial is the answer to a take that was denied.
 func denial(name string, n int64, d discovery.Decision) error {
 	p := api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf(
-		"limit %s has no %d tokens left; try again in %v", name, n, d.RetryAfter.Round(time.Millisecond)))
+		"limit %s has fewer tokens left than %d; try again in %v", name, n, d.RetryAfter.Round(time.Millisecond)))
 	p.Type, p.Title = api.ProblemQuota, "Request cannot be satisfied as assigned quota has been exceeded"
 	if d.Unavailable {
 		p.Type, p.Title = api.ProblemCapacity, "Request cannot be satisfied due to temporary server capacity constraints"

@@ -153,7 +153,7 @@ func TestLimitsClient(t *testing.T) {
 	c.left["sms"] = 3
 	for _, want := range []api.Taken{
 		{Name: "sms", Taken: 2, Remaining: 1},
-		{Name: "sms", RetryAfter: discovery.Duration(2500 * time.Millisecond), Reason: "limit sms has no 2 tokens left; try again in 2.5s"},
+		{Name: "sms", RetryAfter: discovery.Duration(2500 * time.Millisecond), Reason: "limit sms has fewer tokens left than 2; try again in 2.5s"},
 	} {
 		if got, err := s.Take(t.Context(), "sms", 2); err != nil || got != want {
 			t.Errorf("took %+v, %v, want %+v", got, err, want)

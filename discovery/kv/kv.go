@@ -20,7 +20,7 @@ import (
 // Item is a key and its value.
 type Item struct {
 	Key      string
-	Value    []byte
+	Value    []byte           // not nil
 	Revision int64            // etcd's, of the last write
 	Created  int64            // etcd's, of the first write since it was not there
 	Lease    clientv3.LeaseID // 0: none

@@ -137,7 +137,11 @@ func (c *copied) at(r revisions) *copied {
 }
 
 func itemOf(kv *mvccpb.KeyValue) Item {
-	return Item{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
+	value := kv.Value
+	if value == nil { // which JSON would call null
+		value = []byte{}
+	}
+	return Item{Key: string(kv.Key), Value: value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
 }
 
 // clone returns a state that may be changed.
