@@ -30,13 +30,7 @@ func (k keyValues) List(ctx context.Context, prefix string, r api.KVRead) (iter.
 	if err != nil {
 		return nil, httpapi.KVView{}, etcd.Explain(k.endpoints, err)
 	}
-	return func(yield func(api.KVItem) bool) {
-		for i := range items {
-			if !yield(shown(i)) {
-				return
-			}
-		}
-	}, viewOf(view), nil
+	return allShown(items), viewOf(view), nil
 }
 
 // Write implements httpapi.KV.
@@ -53,6 +47,15 @@ func (k keyValues) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
 func (k keyValues) DeleteBelow(ctx context.Context, prefix string) (int64, error) {
 	_, revision, err := k.store.DeleteBelow(ctx, prefix)
 	return revision, etcd.Explain(k.endpoints, err)
+}
+
+// Begin implements httpapi.KV.
+func (k keyValues) Begin(ctx context.Context, what string) (iter.Seq[api.KVItem], httpapi.KVView, error) {
+	items, view, err := k.store.Begin(ctx, what)
+	if err != nil {
+		return nil, httpapi.KVView{}, etcd.Explain(k.endpoints, err)
+	}
+	return allShown(items), viewOf(view), nil
 }
 
 // Events implements httpapi.KV.
@@ -77,6 +80,16 @@ func readOf(r api.KVRead) kv.Read {
 }
 
 func viewOf(v kv.View) httpapi.KVView { return httpapi.KVView(v) }
+
+func allShown(items iter.Seq[kv.Item]) iter.Seq[api.KVItem] {
+	return func(yield func(api.KVItem) bool) {
+		for i := range items {
+			if !yield(shown(i)) {
+				return
+			}
+		}
+	}
+}
 
 func shown(i kv.Item) api.KVItem {
 	return api.KVItem{Key: i.Key, Value: i.Value, Revision: i.Revision, Created: i.Created, Expires: i.Lease != 0}

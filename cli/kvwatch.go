@@ -37,11 +37,7 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 	if err != nil {
 		return err
 	}
-	validate := kv.ValidateKey
-	if what == "" || isPrefix(what) {
-		validate = kv.ValidatePrefix
-	}
-	if err := validate(what); err != nil {
+	if err := kv.ValidateWatched(what); err != nil {
 		return err
 	}
 	first := true
@@ -150,37 +146,16 @@ func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
 			return true, nil
 		}
 	}
-	items, view, err := w.list(ctx)
+	all, view, err := w.store.Begin(ctx, w.what)
 	if err != nil {
 		return false, err
 	}
-	if view.Epoch == "" {
-		return false, fmt.Errorf("watch %q: there is too much of it to be held in memory; watch a longer prefix", w.what)
+	items := []api.KVItem{}
+	for i := range all {
+		items = append(items, kvShown(i))
 	}
 	w.known, w.at = true, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}
 	return w.yield(api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: items}), nil
-}
-
-// list reads all that is watched, which also has it copied.
-func (w *kvWatcher) list(ctx context.Context) ([]api.KVItem, kv.View, error) {
-	items := []api.KVItem{}
-	if w.what != "" && !isPrefix(w.what) {
-		item, view, err := w.store.Get(ctx, w.what, kv.Read{})
-		if err == nil {
-			items = append(items, kvShown(item))
-		} else if errors.Is(err, discovery.ErrNotFound) {
-			err = nil
-		}
-		return items, view, err
-	}
-	list, view, err := w.store.List(ctx, w.what, kv.Read{})
-	if err != nil {
-		return nil, view, err
-	}
-	for i := range list {
-		items = append(items, kvShown(i))
-	}
-	return items, view, nil
 }
 
 func kvEvent(e kv.Event) api.KVEvent {

@@ -32,6 +32,10 @@ type KV interface {
 	// DeleteBelow deletes all below a prefix, which is not empty, and returns etcd's revision.
 	DeleteBelow(ctx context.Context, prefix string) (int64, error)
 
+	// Begin returns what a watch of a key or below a prefix begins with; Events go on
+	// from its view.
+	Begin(ctx context.Context, what string) (iter.Seq[api.KVItem], KVView, error)
+
 	// Events returns what happened to a key or below a prefix after a position, and up to
 	// where. ok is false when the reader has to start over from a list.
 	Events(what string, after discovery.Position) (events []api.KVEvent, upTo discovery.Position, ok bool)

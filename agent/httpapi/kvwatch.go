@@ -3,10 +3,8 @@ package httpapi
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -17,7 +15,7 @@ import (
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	t := kvWatcher{kv: a.options.KV, what: what, w: w, r: r}
 	t.at, t.known = discovery.ParsePosition(r.Header.Get("Last-Event-ID"))
-	_, view, err := t.list() // which also has it copied
+	_, view, err := t.kv.Begin(r.Context(), what) // which also has it copied
 	if err != nil {
 		return err
 	}
@@ -52,22 +50,6 @@ type kvWatcher struct {
 	known bool               // the reader knows what was there
 }
 
-// list reads all that is watched.
-func (t *kvWatcher) list() ([]api.KVItem, KVView, error) {
-	if t.what == "" || strings.HasSuffix(t.what, "/") {
-		items, view, err := t.kv.List(t.r.Context(), t.what, api.KVRead{})
-		if err != nil {
-			return nil, view, err
-		}
-		return collect(items), view, nil
-	}
-	item, view, err := t.kv.Get(t.r.Context(), t.what, api.KVRead{})
-	if errors.Is(err, discovery.ErrNotFound) {
-		return []api.KVItem{}, view, nil
-	}
-	return []api.KVItem{item}, view, err
-}
-
 // advance writes what happened since the reader's position, or all anew when that is not
 // known.
 func (t *kvWatcher) advance() error {
@@ -82,12 +64,12 @@ func (t *kvWatcher) advance() error {
 }
 
 func (t *kvWatcher) reset() error {
-	items, view, err := t.list()
+	items, view, err := t.kv.Begin(t.r.Context(), t.what)
 	if err != nil {
 		return err
 	}
-	e := api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: items}
-	t.known, t.at = view.Epoch != "", discovery.Position{Epoch: view.Epoch, Revision: view.Revision}
+	e := api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: collect(items)}
+	t.known, t.at = true, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}
 	return t.write(e, t.at)
 }
 

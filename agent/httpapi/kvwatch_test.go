@@ -14,10 +14,14 @@ import (
 type quietKV struct{ asked chan struct{} }
 
 func (quietKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVView, error) {
-	return api.KVItem{}, KVView{Revision: 1, Epoch: "e1"}, discovery.ErrNotFound
+	return api.KVItem{}, KVView{}, discovery.ErrNotFound
 }
 
 func (quietKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVView, error) {
+	return nil, KVView{}, discovery.ErrUnavailable
+}
+
+func (quietKV) Begin(context.Context, string) (iter.Seq[api.KVItem], KVView, error) {
 	return func(func(api.KVItem) bool) {}, KVView{Revision: 1, Epoch: "e1"}, nil
 }
 

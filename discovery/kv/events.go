@@ -2,6 +2,8 @@ package kv
 
 import (
 	"cmp"
+	"context"
+	"iter"
 	"slices"
 	"strings"
 
@@ -36,6 +38,33 @@ func (l *eventLog) add(e Event) {
 	}
 }
 
+// Begin returns what a watch of a key or below a prefix begins with: what the copy has
+// whose [Store.Events] follow. Nothing is fine. Errors: an ErrInvalid key or prefix, also
+// one below which there is too much to be copied; ErrUnavailable.
+func (s *Store) Begin(ctx context.Context, what string) (iter.Seq[Item], View, error) {
+	if err := ValidateWatched(what); err != nil {
+		return nil, View{}, err
+	}
+	of, wider := s.only(what), s.directory(what)
+	if isPrefix(what) {
+		of, wider = s.below(what), s.below(what)
+	}
+	now, c, err := s.copyOf(ctx, of, wider)
+	switch {
+	case err != nil:
+		return nil, View{}, err
+	case c == nil && s.isLarge(wider):
+		return nil, View{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to be held in memory; watch a longer prefix", what, s.name(wider))
+	case c == nil:
+		if now, c = s.await(ctx, of, 0, callTime); c == nil {
+			return nil, View{}, discovery.Errorf(discovery.ErrUnavailable, "the copy of %q is not complete yet; try again", s.name(wider))
+		}
+	}
+	return s.allShown(now.in(of)), s.view(now, c), nil
+}
+
+func isPrefix(what string) bool { return what == "" || strings.HasSuffix(what, "/") }
+
 // Events returns what happened to a key, or below a prefix, after a position, oldest
 // first, and the position up to where. ok is false when that is not known any more: the
 // reader starts over from a list.
@@ -44,7 +73,7 @@ func (s *Store) Events(what string, after discovery.Position) (events []Event, u
 	defer s.mu.Unlock()
 	now := s.state.Load()
 	of, concerns := s.only(what), func(key string) bool { return key == what }
-	if what == "" || strings.HasSuffix(what, "/") {
+	if isPrefix(what) {
 		of, concerns = s.below(what), func(key string) bool { return strings.HasPrefix(key, what) }
 	}
 	c := now.covering(of)

@@ -55,6 +55,15 @@ func ValidatePrefix(s string) error {
 	return validateKey(key)
 }
 
+// ValidateWatched returns an [discovery.ErrInvalid] unless s is what can be watched: a key
+// or a prefix.
+func ValidateWatched(s string) error {
+	if isPrefix(s) {
+		return ValidatePrefix(s)
+	}
+	return ValidateKey(s)
+}
+
 // directory is what is copied when a key is read: its directory, or the key alone when
 // it lies in none, since at the top there may be anything.
 func (s *Store) directory(key string) follow.Range {

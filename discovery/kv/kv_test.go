@@ -268,6 +268,37 @@ func TestCopiesComeAndGo(t *testing.T) {
 	}
 }
 
+// A watch begins with a copy that its events follow, also while a wider one takes others
+// over.
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
+	f.put("app/a", "1")
+	f.put("app/b/c", "1")
+	for what, want := range map[string][]string{"app/b/c": {"app/b/c"}, "app/b/none": {}, "app/": {"app/a", "app/b/c"}, "": {"app/a", "app/b/c"}} {
+		items, view, err := f.Begin(t.Context(), what)
+		if err != nil || view.Epoch == "" {
+			t.Fatalf("%q: %+v, %v", what, view, err)
+		}
+		got := []string{}
+		for i := range items {
+			got = append(got, i.Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", what, got, want)
+		}
+		if _, _, ok := f.Events(what, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}); !ok {
+			t.Errorf("%q: its events do not follow", what)
+		}
+	}
+	for _, what := range []string{"/", "a//b", "a//"} {
+		if _, _, err := f.Begin(t.Context(), what); !errors.Is(err, discovery.ErrInvalid) {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+}
+
 func TestTooLargeToBeCopied(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -277,6 +308,9 @@ func TestTooLargeToBeCopied(t *testing.T) {
 	f.put("small/a", "1")
 	if got := f.keys("large/", Read{}); !slices.Equal(got, []string{"large/a", "large/b"}) {
 		t.Errorf("%v", got)
+	}
+	if _, _, err := f.Begin(t.Context(), "large/"); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "watch a longer prefix") {
+		t.Errorf("watched: %v", err)
 	}
 	f.get("small/a", Read{})
 	if now := f.state.Load(); len(now.copies) != 1 || now.items.Len() != 1 {

@@ -186,6 +186,11 @@ func (s *state) ascend(r follow.Range, each func(Item) bool) {
 	s.items.AscendRange(Item{Key: r.From}, Item{Key: r.To}, each)
 }
 
+// in are the items of a range.
+func (s *state) in(r follow.Range) iter.Seq[Item] {
+	return func(yield func(Item) bool) { s.ascend(r, yield) }
+}
+
 // copied returns the copy of just a range; nil: there is none.
 func (s *state) copied(r follow.Range) *copied {
 	for _, c := range s.copies {

@@ -78,13 +78,18 @@ func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item]
 	if err != nil {
 		return nil, View{}, err
 	}
+	return s.allShown(items), view, nil
+}
+
+// allShown are items as their readers know them.
+func (s *Store) allShown(items iter.Seq[Item]) iter.Seq[Item] {
 	return func(yield func(Item) bool) {
 		for i := range items {
 			if !yield(s.shown(i)) {
 				return
 			}
 		}
-	}, view, nil
+	}
 }
 
 // shown is an item as its readers know it.
@@ -107,18 +112,24 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 		return nil, View{}, err
 	}
 	if r.MinRevision > 0 && !s.has(c, r.MinRevision) {
-		if fresh, at := s.await(ctx, of, r.MinRevision); fresh != nil {
+		if fresh, at := s.await(ctx, of, r.MinRevision, ownTime); fresh != nil {
 			now, c = fresh, at
 		} else if items, view, err := s.askInDoubt(ctx, of, c, r); err == nil || view.Revision > 0 || c.told < r.MinRevision {
 			return items, view, err
 		} // else etcd is away, and the copy is what there is
 	}
-	view := View{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: time.Since(now.confirmed)}
-	if view.Stale = view.Age > s.options.StaleAfter; r.MaxAge > 0 && view.Age > r.MaxAge {
+	view := s.view(now, c)
+	if r.MaxAge > 0 && view.Age > r.MaxAge {
 		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
 			"the copy of %q is %v old, and %v is asked for: etcd cannot be reached; ask for an older one, or try again", s.name(of), view.Age.Round(time.Millisecond), r.MaxAge)
 	}
-	return func(yield func(Item) bool) { now.ascend(of, yield) }, view, nil
+	return now.in(of), view, nil
+}
+
+// view is how sure an answer from a copy is.
+func (s *Store) view(now *state, c *copied) View {
+	age := time.Since(now.confirmed)
+	return View{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: age, Stale: age > s.options.StaleAfter}
 }
 
 // copyOf returns the state and the copy that holds a range. If there is none, that of a
@@ -141,11 +152,10 @@ func (s *Store) copyOf(ctx context.Context, of, wider follow.Range) (*state, *co
 // not to be waited for.
 func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
 	s.firstRead.Do(func() { close(s.asked) })
-	s.mu.Lock()
-	if until, ok := s.large[r]; ok && time.Now().Before(until) {
-		s.mu.Unlock()
+	if s.isLarge(r) {
 		return false, nil
 	}
+	s.mu.Lock()
 	joining, ok := s.joining[r]
 	if !ok {
 		joining = make(chan struct{})
@@ -169,6 +179,14 @@ func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
 	return s.copy(ctx, r)
 }
 
+// isLarge reports whether a range was too large to be copied, not long ago.
+func (s *Store) isLarge(r follow.Range) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, ok := s.large[r]
+	return ok && time.Now().Before(until)
+}
+
 // copy copies a range, unless that takes more than the store may. It reports whether the
 // copy is there, and complete.
 func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
@@ -187,7 +205,7 @@ func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
 		s.mu.Unlock()
 		return false, s.drop(ctx, c)
 	}
-	_, complete := s.await(ctx, r, 0)
+	_, complete := s.await(ctx, r, 0, ownTime)
 	return complete != nil, nil
 }
 
@@ -197,9 +215,9 @@ func (s *Store) has(c *copied, revision int64) bool {
 	return c.told >= revision && s.follow.Health().Err == nil
 }
 
-// await waits for a copy to come to a revision; nil when it does not soon.
-func (s *Store) await(ctx context.Context, of follow.Range, revision int64) (*state, *copied) {
-	late := time.NewTimer(ownTime)
+// await waits for a copy to come to a revision; nil when that takes too long.
+func (s *Store) await(ctx context.Context, of follow.Range, revision int64, most time.Duration) (*state, *copied) {
+	late := time.NewTimer(most)
 	defer late.Stop()
 	for {
 		changed := s.Changed()
