@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -134,6 +135,15 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 		return api.Deregistered{}, nil // to be done when etcd answers
 	}
 	return api.Deregistered{Revision: gone.Revision, Written: true}, nil
+}
+
+// ReportLoad implements httpapi.Registrar.
+func (g *registrar) ReportLoad(_ context.Context, service, id string, load discovery.Load) error {
+	err := g.registry.Report(service, id, *load.Utilization)
+	if errors.Is(err, discovery.ErrNotFound) {
+		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent; register it here first, or report to the agent that has it", service, id)
+	}
+	return err
 }
 
 // Report implements httpapi.Registrar.

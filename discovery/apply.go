@@ -153,8 +153,27 @@ func (a *apply) change(c Change) error {
 		return a.node(c)
 	case KeyInstance, KeyStatic, KeyOverride:
 		return a.entry(c)
+	case KeyLoad:
+		return a.load(c)
 	}
 	return nil
+}
+
+// load takes over how busy an instance is. That is no change of what it is: nobody is
+// told, no revision moves, and what was made of the service holds.
+func (a *apply) load(c Change) error {
+	service := a.touch(c.Key.Service, c.Value != nil)
+	if service == nil {
+		return nil
+	}
+	after := &slot{id: c.Key.ID}
+	if before := service.slot(c.Key.ID); before != nil {
+		*after = *before
+	}
+	err := after.change(c, nil)
+	after.merge()
+	service.put(after)
+	return err
 }
 
 func (a *apply) node(c Change) error {
@@ -188,10 +207,12 @@ func (a *apply) entry(c Change) error {
 	after.merge()
 	if c.Hold && a.hold(c, before, after) {
 		service.put(after)
+		service.memo = nil
 		return err
 	}
 	a.servicesRevision = max(a.servicesRevision, c.Modified)
 	service.put(after)
+	service.memo = nil
 	if c.Modified > service.Revision {
 		service.Revision, service.steps = c.Modified, 0
 	} else if c.Late {
@@ -222,7 +243,7 @@ func (a *apply) touch(name string, create bool) *Service {
 	service, ok := a.services.Get([]byte(name))
 	switch {
 	case ok:
-		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked, used: service.used}
+		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked, used: service.used, memo: service.memo}
 		if service.Revision > a.revision {
 			service.Revision, service.steps = 0, 0 // etcd was wiped or restored: its revisions begin again
 		}

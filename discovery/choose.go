@@ -135,13 +135,9 @@ func (l *lookup) out(e *Entry, why string) {
 // variate divided by the weight draws without replacement, each draw with chances
 // proportional to the weights that are left.
 func (l *lookup) order(candidates []candidate) {
-	random := rand.Float64
-	if l.query.Rand != nil {
-		random = l.query.Rand.Float64
-	}
 	for n := range candidates {
 		c := &candidates[n]
-		c.rank = -math.Log(1-random()) / max(float64(c.Weight), 1e-9)
+		c.rank = c.wait(l.random())
 		if l.query.PreferZone != "" && c.Zone != l.query.PreferZone {
 			c.tier = 1
 		}
@@ -149,12 +145,26 @@ func (l *lookup) order(candidates []candidate) {
 			c.tier += 2
 		}
 	}
-	slices.SortFunc(candidates, func(a, b candidate) int {
-		if a.tier != b.tier {
-			return a.tier - b.tier
-		}
-		return cmp.Compare(a.rank, b.rank)
-	})
+	slices.SortFunc(candidates, candidate.compare)
+}
+
+// random returns a number of at least 0 and below 1.
+func (l *lookup) random() float64 {
+	if l.query.Rand != nil {
+		return l.query.Rand.Float64()
+	}
+	return rand.Float64()
+}
+
+// share is a candidate's part in a draw.
+func (c candidate) share() float64 { return max(float64(c.Weight), 1e-9) }
+
+// wait makes an exponential variate of a uniform one: how long a candidate lets wait for
+// it, the shorter the higher its weight.
+func (c candidate) wait(uniform float64) float64 { return -math.Log(1-uniform) / c.share() }
+
+func (c candidate) compare(other candidate) int {
+	return cmp.Or(c.tier-other.tier, cmp.Compare(c.rank, other.rank))
 }
 
 // respond answers with the first of the candidates, as many as are to be picked.
@@ -166,6 +176,9 @@ func (l *lookup) respond(candidates []candidate) {
 	l.answer.Endpoints = make([]Endpoint, picked)
 	for n, c := range candidates[:picked] {
 		l.answer.Endpoints[n] = c.endpoint(l.query.Port)
+		if l.weighsLoad() {
+			l.answer.Endpoints[n].Utilization = c.Utilization
+		}
 		if l.query.Explain {
 			l.answer.Explain = append(l.answer.Explain, Explanation{c.ID, true, l.explainIn(c.Entry)})
 		}

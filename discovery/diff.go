@@ -32,11 +32,14 @@ func (at *slot) keys(service string, yield func(Key, int64) bool) bool {
 	if at.static.Instance != nil && !yield(Key{Kind: KeyStatic, Service: service, ID: at.id}, at.static.Modified) {
 		return false
 	}
-	return at.override == nil || yield(Key{Kind: KeyOverride, Service: service, ID: at.id}, at.override.modified)
+	if at.override != nil && !yield(Key{Kind: KeyOverride, Service: service, ID: at.id}, at.override.modified) {
+		return false
+	}
+	return at.load == nil || yield(Key{Kind: KeyLoad, Service: service, ID: at.id}, at.load.modified)
 }
 
 // Changes yields the changes that make the snapshot of an empty one, in no order: what
-// there is to keep of it. What vanished and is kept is a suspect. Fields of records that
+// there is to keep of it. Load reports are not: they age fast. What vanished and is kept is a suspect. Fields of records that
 // this version does not know are not among it, and a service of which nothing is left
 // neither.
 func (s *Snapshot) Changes() iter.Seq[Change] {

@@ -38,6 +38,9 @@ func (k Keys) Static(service, id string) string { return k.Service(service) + "s
 // Override is the key of an operator's override.
 func (k Keys) Override(service, id string) string { return k.Service(service) + "overrides/" + id }
 
+// Load is the key of an instance's load report, written by the agent that owns its record.
+func (k Keys) Load(service, id string) string { return k.Service(service) + "load/" + id }
+
 // Nodes is the prefix of all agents.
 func (k Keys) Nodes() string { return k.prefix + "nodes/" }
 
@@ -103,11 +106,12 @@ const (
 	KeyInstance
 	KeyStatic
 	KeyOverride
+	KeyLoad
 	KeyNode
 )
 
 func (k KeyKind) String() string {
-	return [...]string{"key", "record", "static entry", "override", "node"}[k]
+	return [...]string{"key", "record", "static entry", "override", "load report", "node"}[k]
 }
 
 // Key is a parsed key of the catalog.
@@ -151,6 +155,8 @@ func (k Keys) Name(key Key) string {
 		return k.Static(key.Service, key.ID)
 	case KeyOverride:
 		return k.Override(key.Service, key.ID)
+	case KeyLoad:
+		return k.Load(key.Service, key.ID)
 	case KeyNode:
 		return k.Node(key.Node, key.ID)
 	}
@@ -176,6 +182,8 @@ func parseEntryKey(service, part, id string) Key {
 		k.Kind = KeyStatic
 	case "overrides":
 		k.Kind = KeyOverride
+	case "load":
+		k.Kind = KeyLoad
 	default:
 		return Key{}
 	}

@@ -38,6 +38,7 @@ func TestKeysParse(t *testing.T) {
 	}{
 		{k.Instance("Web", "Web-1"), Key{Kind: KeyInstance, Service: "web", ID: "Web-1"}},
 		{k.Static("my.db", "10.0.0.5:5432"), Key{Kind: KeyStatic, Service: "my.db", ID: "10.0.0.5:5432"}},
+		{k.Load("WEB", "web-1"), Key{Kind: KeyLoad, Service: "web", ID: "web-1"}},
 		{k.Override("web", "web-1"), Key{Kind: KeyOverride, Service: "web", ID: "web-1"}},
 		{k.Node("Host-1", "a1b2"), Key{Kind: KeyNode, Node: "Host-1", ID: "a1b2"}},
 	}
@@ -52,7 +53,7 @@ func TestKeysParseAliens(t *testing.T) {
 	k := NewKeys("default")
 	aliens := []string{
 		"", "/", "services/web/instances/web-1", "/disc/v1/default", k.Prefix(), k.Services(), k.Service("web"), k.Nodes(), k.Epoch(),
-		k.Service("web") + "load/web-1",
+		k.Service("web") + "loads/web-1",
 		k.Service("web") + "Instances/web-1",
 		k.Instance("web", ""), k.Instance("web", "a/b"), k.Instance("web", "-a"), k.Instance("-web", "a"), k.Instance("", "a"),
 		k.Services() + "Web/instances/web-1", // a reader looks under "web" only
@@ -113,6 +114,8 @@ func FuzzParseKey(f *testing.F) {
 			again = k.Static(got.Service, got.ID)
 		case KeyOverride:
 			again = k.Override(got.Service, got.ID)
+		case KeyLoad:
+			again = k.Load(got.Service, got.ID)
 		case KeyNode:
 			again = k.Node(got.Node, got.ID)
 		}

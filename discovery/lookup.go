@@ -28,9 +28,10 @@ type Query struct {
 	Selector
 	Status     StatusFilter
 	PreferZone string  // entries of this zone first, the rest as spill-over
-	Pick       int     // this many endpoints by weighted choice; 0: all
+	Pick       int     // this many endpoints by a choice weighted by weight and load; 0: all
 	Panic      float64 // 0 to 1: when a smaller part of the selected entries that are up is healthy, answer all of them
 	Explain    bool    // say of each entry why it is in or out
+	NoLoad     bool    // load reports do not count: the view is older than [LoadLasts]
 
 	// Rand orders the answer; nil: the runtime's source.
 	Rand *rand.Rand
@@ -66,6 +67,8 @@ type Endpoint struct {
 	Status  Status `json:"status"`
 	State   State  `json:"state,omitempty"` // only when it is not up
 	Suspect bool   `json:"suspect,omitempty"`
+
+	Utilization *float64 `json:"utilization,omitempty"` // only where it was picked by that; see [Load]
 }
 
 // Answer is what a lookup gives.
@@ -102,6 +105,7 @@ func Lookup(s *Snapshot, q Query) (Answer, error) {
 	l := lookup{query: &q, id: name.ID, answer: Answer{Name: q.Name, Service: service.Name, Revision: service.Revision, Index: service.Index()}}
 	candidates := l.choose(service)
 	l.order(candidates)
+	l.balance(candidates)
 	l.respond(candidates)
 	return l.answer, nil
 }

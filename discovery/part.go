@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -137,4 +138,6 @@ func (s *Snapshot) moveTo(revision int64) {
 func (s *Service) TakeUsed() bool { return s.used != nil && s.used.Load() && s.used.Swap(false) }
 
 // newService returns a service without instances.
-func newService(name string) *Service { return &Service{Name: name, used: new(atomic.Bool)} }
+func newService(name string) *Service {
+	return &Service{Name: name, used: new(atomic.Bool), memo: new(sync.Map)}
+}

@@ -26,7 +26,7 @@ type Service struct {
 	asked      *atomic.Bool // see note; nil: no entry is suspect
 	used       *atomic.Bool // see note; shared by all versions of the service
 
-	memo sync.Map // see Memo
+	memo *sync.Map // see Memo; the next version's too where only loads have changed
 }
 
 // Index is another number after each change of the service: its revision or, after a
@@ -70,7 +70,9 @@ func (s *Service) Incarnation(id string) int64 {
 
 // Empty reports whether nothing of the service is left in etcd or kept. Such a service is
 // remembered for a while, so that a lookup can tell it from one that never was.
-func (s *Service) Empty() bool { return len(s.slots) == 0 }
+func (s *Service) Empty() bool {
+	return !slices.ContainsFunc(s.slots, func(at *slot) bool { return !at.bare() })
+}
 
 // Healthy returns how many instances a plain lookup may answer with.
 func (s *Service) Healthy() int { return s.healthy }
@@ -131,7 +133,7 @@ func (s *Service) like(before *slot) *Instance {
 // put replaces, adds or, when it holds nothing any more, removes a slot.
 func (s *Service) put(at *slot) {
 	n, ok := s.find(at.id)
-	empty := at.agent.Instance == nil && at.static.Instance == nil && at.override == nil
+	empty := at.bare() && at.load == nil
 	switch {
 	case ok && empty:
 		s.slots = slices.Delete(s.slots, n, n+1)
@@ -144,6 +146,9 @@ func (s *Service) put(at *slot) {
 
 // seal derives what lookups read from the slots.
 func (s *Service) seal() {
+	if s.memo == nil {
+		s.memo = new(sync.Map)
+	}
 	s.entries, s.healthy, s.leaving, s.registered = make([]*Entry, 0, len(s.slots)), 0, 0, 0
 	suspects := false
 	for _, at := range s.slots {

@@ -1,6 +1,6 @@
 package discovery
 
-// slot is all that etcd holds of one instance id, which is one to three keys, and
+// slot is all that etcd holds of one instance id, which is one to four keys, and
 // what they make together.
 type slot struct {
 	id       string
@@ -8,6 +8,7 @@ type slot struct {
 	vanished vanishing // what agent is when etcd has it no more
 	static   record
 	override *override
+	load     *load
 	entry    *Entry // nil when nothing of it is shown
 }
 
@@ -20,6 +21,16 @@ type record struct {
 type override struct {
 	Override
 	modified int64
+}
+
+type load struct {
+	Load
+	modified, lease int64
+}
+
+// bare reports whether there is nothing of an instance, but for a load report.
+func (at *slot) bare() bool {
+	return at.agent.Instance == nil && at.static.Instance == nil && at.override == nil
 }
 
 // leaving reports whether the slot is not shown because its agent said goodbye.
@@ -54,6 +65,15 @@ func (at *slot) change(c Change, like *Instance) (err error) {
 		var o Override
 		if o, err = DecodeOverride(c.Value); err == nil {
 			at.override = &override{o, c.Modified}
+		}
+	case KeyLoad:
+		at.load = nil
+		if c.Value == nil {
+			return nil
+		}
+		var l Load
+		if l, err = DecodeLoad(c.Value); err == nil {
+			at.load = &load{l, c.Modified, c.Lease}
 		}
 	}
 	return err
@@ -98,6 +118,9 @@ func (at *slot) merge() {
 	}
 	if source == SourceAgent {
 		e.Shadowed = at.static.Instance
+		if at.load != nil && at.load.lease == at.agent.Lease { // of the agent whose record it is
+			e.Utilization = at.load.Utilization
+		}
 	}
 	at.id, at.entry = e.ID, e // the key's id would keep the whole key in memory
 }

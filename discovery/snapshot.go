@@ -27,6 +27,10 @@ type Entry struct {
 	Revision int64     `json:"revision"`           // etcd's, of the newest key merged here
 	Shadowed *Instance `json:"shadowed,omitempty"` // the static entry that the record hides
 	Suspect  bool      `json:"suspect,omitempty"`  // vanished with many others; kept until a probe fails
+
+	// Utilization is how busy the instance says it is, see [Load]; nil: it does not say.
+	// It comes and goes without an event and without another revision.
+	Utilization *float64 `json:"utilization,omitempty"`
 }
 
 // Record is an instance as it stands in etcd under one key.

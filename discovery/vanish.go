@@ -67,6 +67,7 @@ func (a *apply) judge(v Verdict, step int64) {
 	}
 	after.merge()
 	service.put(&after)
+	service.memo = nil
 	if after.entry != nil {
 		e.Type, e.Reason, e.Entry = EventPut, "", after.entry
 	}
@@ -127,12 +128,13 @@ func (a *apply) keep(name string, at slot, as vanishing) bool {
 	}
 	service := a.touch(name, true)
 	service.Revision = max(service.Revision, a.revision)
-	at.vanished, at.static, at.override = as, record{}, nil
+	at.vanished, at.static, at.override, at.load = as, record{}, nil, nil
 	if now := service.slot(at.id); now != nil {
-		at.override = now.override
+		at.override, at.load = now.override, now.load
 	}
 	at.merge()
 	service.put(&at)
+	service.memo = nil
 	return true
 }
 

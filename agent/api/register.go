@@ -60,6 +60,14 @@ func (c *Client) ReportCheck(ctx context.Context, service, id, check string, rep
 	return err
 }
 
+// ReportLoad reports how busy an instance of the agent's own is. A report counts for
+// [discovery.LoadLasts]: repeat it. ErrNotFound: the agent has no such instance;
+// ErrConflict: another agent has it.
+func (c *Client) ReportLoad(ctx context.Context, service, id string, load discovery.Load) error {
+	_, err := c.call(ctx, request{method: "PUT", path: instancePath(service, id) + "/load", body: load}, nil)
+	return err
+}
+
 // PatchOverride lays a merge patch (RFC 7396) over an instance's override and
 // returns what it is now, with etcd's revision. ErrForbidden: the agent wants a
 // token for that.

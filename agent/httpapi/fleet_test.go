@@ -224,6 +224,14 @@ func (f *fleet) Deregister(_ context.Context, service, id string) (api.Deregiste
 	return api.Deregistered{Revision: f.delete(service, id), Written: true}, nil
 }
 
+func (f *fleet) ReportLoad(_ context.Context, service, id string, load discovery.Load) error {
+	if !f.Owns(service, id) {
+		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent", service, id)
+	}
+	f.update(func() { f.reports = append(f.reports, fmt.Sprintf("%s/%s %v", service, id, *load.Utilization)) })
+	return nil
+}
+
 func (f *fleet) Report(_ context.Context, service, id, check string, report api.CheckReport) error {
 	if !f.Owns(service, id) {
 		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent", service, id)

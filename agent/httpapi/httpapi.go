@@ -135,7 +135,7 @@ type handler func(w http.ResponseWriter, r request) error
 
 func (a *API) addRoutes() {
 	a.routes = slices.Concat(
-		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.overrideRoutes(),
+		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.loadRoutes(), a.overrideRoutes(),
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
 		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)

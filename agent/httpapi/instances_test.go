@@ -227,6 +227,48 @@ func TestReportCheck(t *testing.T) {
 	s.want(path, `{"status":"passing","note":""}`, 400, `unknown field \"note\"`)
 }
 
+func TestReportLoad(t *testing.T) {
+	f := withWebs(1)
+	s := serve(t, f.api(t, Options{}))
+	u := 0.7
+	if err := s.ReportLoad(t.Context(), "web", "web-1", discovery.Load{Utilization: &u}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("report of another's instance: %v", err)
+	}
+	f.update(func() { f.mine["web/web-1"] = true })
+	if err := s.ReportLoad(t.Context(), "web", "web-1", discovery.Load{Utilization: &u}); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(f.reports, []string{"web/web-1 0.7"}) {
+		t.Errorf("reports %q", f.reports)
+	}
+	path := "PUT /v1/services/web/instances/web-1/load"
+	s.want(path, `{"utilization":1.5}`, 204)
+	s.want(path, `{}`, 400, `utilization is missing`)
+	s.want(path, `{"utilization":-1}`, 400, `utilization -1 is out of range`)
+	s.want(path, `{"utilization":"70%"}`, 400, `field \"utilization\": a string does not fit`)
+	s.want(path, `{"utilization":0.7,"cpu_utilization":0.7}`, 400, `unknown field \"cpu_utilization\"`)
+}
+
+// A load report is shown with the instance, and where it has a say; the plain lookup is
+// the same bytes under the same index.
+func TestLoadIsShown(t *testing.T) {
+	f := withWebs(1)
+	s := serve(t, f.api(t, Options{}))
+	plain := s.want("GET /v1/lookup/web", "", 200)
+	f.apply(f.change(f.keys.Load("web", "web-1"), []byte(`{"utilization":0.7}`)))
+	after := s.want("GET /v1/lookup/web", "", 200)
+	if after.body != plain.body || after.Header.Get("Etag") != plain.Header.Get("Etag") || after.Header.Get("Disc-Index") != plain.Header.Get("Disc-Index") {
+		t.Errorf("the plain lookup is %s %v, was %s %v", after.body, after.Header, plain.body, plain.Header)
+	}
+	s.want("GET /v1/lookup/web?pick=1", "", 200, `"utilization":0.7`)
+	s.want("GET /v1/services/web", "", 200, `"utilization":0.7`)
+	s.want("GET /v1/services/web/instances/web-1", "", 200, `"utilization":0.7`)
+	f.update(func() { f.view.Age = time.Minute })
+	if got := s.want("GET /v1/lookup/web?pick=1", "", 200); strings.Contains(got.body, "utilization") {
+		t.Errorf("a view of a minute ago still weighs by load: %s", got.body)
+	}
+}
+
 func TestOverridesOfThisAgentsInstances(t *testing.T) {
 	f := withWebs(2)
 	f.update(func() { f.mine["web/web-1"] = true })

@@ -34,6 +34,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	q.NoLoad = view.Age > discovery.LoadLasts
 	answer, err := discovery.Lookup(view.Snapshot, q)
 	if err != nil {
 		return err

@@ -66,6 +66,10 @@ type Registrar interface {
 	// or the instance no such check; ErrInvalid: the check is not of type ttl.
 	Report(ctx context.Context, service, id, check string, report api.CheckReport) error
 
+	// ReportLoad is how busy an instance says it is; the report is valid. ErrNotFound:
+	// this agent has no such instance; a *discovery.ConflictError: another has it.
+	ReportLoad(ctx context.Context, service, id string, load discovery.Load) error
+
 	// Owns reports whether an instance is registered through this agent.
 	Owns(service, id string) bool
 }

@@ -3,18 +3,16 @@ package catalog
 import (
 	"log/slog"
 	"maps"
-	"strings"
 
 	"disc/discovery"
 )
 
 // parse takes a key apart. An alien key, which is not of the layout, is a KeyOther
-// with all of the key as its id, so that it can be told from others. Load reports are
-// of the layout but not of the view.
+// with all of the key as its id, so that it can be told from others.
 func parse(keys discovery.Keys, raw []byte) discovery.Key {
 	name := string(raw)
 	key := keys.Parse(name)
-	if key.Kind == discovery.KeyOther && !strings.Contains(name, "/load/") {
+	if key.Kind == discovery.KeyOther {
 		key.ID = name
 	}
 	return key

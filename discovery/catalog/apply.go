@@ -118,11 +118,14 @@ func (c *Catalog) apply(before *discovery.Snapshot, revision int64, changes []di
 	if len(changes) > 0 {
 		c.ailing.update(changes, append(broken, alien...))
 	}
-	changed := make([]string, len(known))
+	changed := make([]string, 0, len(known))
 	now := time.Now()
 	events = c.suspects.after(next, known, events, now)
-	for n, change := range known {
-		changed[n] = change.Key.Service
+	for _, change := range known {
+		if change.Key.Kind == discovery.KeyLoad {
+			continue // nobody waits for that
+		}
+		changed = append(changed, change.Key.Service)
 		c.departed.note(next, change.Key.Service, now)
 	}
 	if old := c.departed.old(now); len(old) > 0 {

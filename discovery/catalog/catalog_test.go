@@ -87,7 +87,7 @@ func TestOnlyThoseConcernedWake(t *testing.T) {
 		t.Errorf("after a node: web %v, unknown %v, all %v", isClosed(web), isClosed(unknown), isClosed(all))
 	}
 	all = f.Changed("")
-	f.reached(f.put(keys.Service("web")+"load/a", `{"load":1}`))
+	f.reached(f.put(keys.Service("web")+"load/a", `{"utilization":1}`))
 	if isClosed(web) || isClosed(all) {
 		t.Errorf("after a load report: web %v, all %v", isClosed(web), isClosed(all))
 	}

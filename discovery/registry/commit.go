@@ -89,12 +89,13 @@ func (r *Registry) leave(ctx context.Context, batch []*draft) error {
 	})
 }
 
-// swap puts a batch under a lease by compare-and-swap. done is called with r.mu held
+// swap puts a batch under a lease by compare-and-swap; a goodbye takes the load report
+// with it. done is called with r.mu held
 // for each item that stands there as wanted; the others learn what stands there.
 func (r *Registry) swap(ctx context.Context, batch []*draft, under clientv3.LeaseID, done func(d *draft, revision int64)) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTime())
 	defer cancel()
-	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(puts(batch, under)...).Else(gets(batch)...).Commit()
+	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(r.puts(batch, under)...).Else(gets(batch)...).Commit()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -127,10 +128,13 @@ func (r *Registry) compares(batch []*draft) []clientv3.Cmp {
 	return all
 }
 
-func puts(batch []*draft, under clientv3.LeaseID) []clientv3.Op {
+func (r *Registry) puts(batch []*draft, under clientv3.LeaseID) []clientv3.Op {
 	var all []clientv3.Op
 	for _, d := range batch {
 		all = append(all, clientv3.OpPut(d.key, d.value, clientv3.WithLease(under)))
+		if d.takesLoad() {
+			all = append(all, clientv3.OpDelete(r.keys.Load(d.record.Service, d.record.ID)))
+		}
 	}
 	return all
 }

@@ -10,6 +10,13 @@
 //	state, err := r.Settled(ctx, "web", "web-1") // written, or in conflict
 //	r.Remove("web", "web-1")                     // says goodbye
 //
+// # Load
+//
+// What [Registry.Report] says of an instance's load is written beside its record, under
+// the same lease: when it has changed by 10 points or more, and at most once in 5 s. It
+// is removed when it has not been said for 30 s, so that readers need no clock to tell
+// whether what they see still holds.
+//
 // # Ownership
 //
 // A record names its owner, an id that the agent keeps on disk, and the run that

@@ -54,6 +54,8 @@ type item struct {
 	err       error
 	rewrites  int // how often another run of this owner rewrote the record
 	rewritten time.Time
+
+	load load
 }
 
 // want takes a new wish. What was learnt of status and registration stays, unless the
@@ -63,6 +65,9 @@ func (it *item) want(i discovery.Instance) {
 	it.instance, it.leaving = i, false
 	it.conflict = nil // whoever asks again wants to know anew
 	it.adopt(before)
+	if left {
+		it.load.heard, it.load.lost = time.Time{}, true // the goodbye may take it along
+	}
 	if it.version == 0 || left || !reflect.DeepEqual(it.instance, before) {
 		it.version++
 	}
@@ -148,6 +153,7 @@ func (it *item) record(now time.Time) discovery.Instance {
 // learn takes in what etcd holds under the key at a revision, and decides whose it is.
 func (it *item) learn(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time, ttl time.Duration) {
 	it.doubted, it.seenAt, it.conflict = false, at, nil
+	it.load.lost = true // who altered the record may have altered its report
 	if kv == nil {
 		it.revision, it.written = 0, 0
 		return

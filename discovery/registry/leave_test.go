@@ -142,7 +142,7 @@ func TestWriteThatArrivesLate(t *testing.T) {
 	if err := a.reconcile(t.Context(), a.lease()); err != nil {
 		t.Fatal(err)
 	}
-	arrived, err := a.etcd.Txn(t.Context()).If(compares...).Then(puts(late, a.lease())...).Commit()
+	arrived, err := a.etcd.Txn(t.Context()).If(compares...).Then(a.puts(late, a.lease())...).Commit()
 	if err != nil || arrived.Succeeded {
 		t.Errorf("the late write is taken: %v", err)
 	}

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type Metrics struct {
 	instances *prometheus.GaugeVec
 	writes    prometheus.Counter
+	loads     prometheus.Counter
 	repairs   prometheus.Counter
 	conflicts prometheus.Counter
 	failures  prometheus.Counter
@@ -20,12 +21,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		instances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "disc_registry_instances", Help: "Instances that this agent is to register, by how far they are."}, []string{"phase"}),
 		writes:    counter("writes_total", "Records written to etcd."),
+		loads:     counter("loads_total", "Load reports written to etcd, or removed from it since they were not repeated."),
 		repairs:   counter("repairs_total", "Records written again because somebody had removed or altered them."),
 		conflicts: counter("conflicts_total", "Times that another agent's record stood in the way."),
 		failures:  counter("failures_total", "Passes over the wanted set that etcd did not take."),
 	}
 	if r != nil {
-		r.MustRegister(m.instances, m.writes, m.repairs, m.conflicts, m.failures)
+		r.MustRegister(m.instances, m.writes, m.loads, m.repairs, m.conflicts, m.failures)
 	}
 	return m
 }

@@ -32,6 +32,7 @@ type draft struct {
 	version int
 	record  discovery.Instance
 	value   string
+	load    load
 	absent  bool // the key was not there
 }
 
@@ -49,6 +50,7 @@ func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) erro
 		{(*item).unread, r.read},
 		{func(it *item) bool { return it.due(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
 		{(*item).says, r.leave},
+		{func(it *item) bool { return it.loadDue(current, time.Now()) }, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
 	} {
 		err := r.each(ctx, step.picks, step.act)
 		if err != nil && !isRefusal(err) {
@@ -149,15 +151,19 @@ func (r *Registry) keysOf(keys []string, picks func(*item) bool) []string {
 func (r *Registry) draft(keys []string, picks func(*item) bool) (batch []*draft, rest []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, size := time.Now(), 0
+	now, size, ops := time.Now(), 0, 0
 	for n, key := range keys {
 		it, ok := r.items[key]
 		if !ok || it.refused || !picks(it) {
 			continue
 		}
-		d := &draft{item: it, version: it.version, record: it.record(now), absent: it.revision == 0}
+		d := &draft{item: it, version: it.version, record: it.record(now), load: it.load, absent: it.revision == 0}
 		d.value = string(d.record.Encode())
-		if size += len(d.value); len(batch) == batchOps || len(batch) > 0 && size > batchBytes {
+		ops++
+		if d.takesLoad() {
+			ops++
+		}
+		if size += len(d.value); ops > batchOps || len(batch) > 0 && size > batchBytes {
 			return batch, keys[n:]
 		}
 		it.sent = true
@@ -165,6 +171,9 @@ func (r *Registry) draft(keys []string, picks func(*item) bool) (batch []*draft,
 	}
 	return batch, nil
 }
+
+// takesLoad reports whether a goodbye is to take a load report along.
+func (d *draft) takesLoad() bool { return d.record.Leaving && !d.load.tried.IsZero() }
 
 // names shows a batch in an error.
 func names(batch []*draft) string {

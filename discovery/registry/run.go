@@ -41,6 +41,7 @@ func (r *Registry) Run(ctx context.Context) error {
 				again = time.After(r.retry.Next())
 			} else {
 				r.retry.Reset()
+				again = r.nextLoad(current.ID)
 			}
 		}
 		r.count()

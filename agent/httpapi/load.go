@@ -1,0 +1,30 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"disc/discovery"
+)
+
+func (a *API) loadRoutes() []route {
+	return []route{{method: "PUT", path: instancePath + "/load", write: true, handle: a.reportLoad}}
+}
+
+func (a *API) reportLoad(w http.ResponseWriter, r request) error {
+	b, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	var load discovery.Load
+	if err := decodeStrict(b, &load); err != nil {
+		return err
+	}
+	if err := load.Validate(); err != nil {
+		return err
+	}
+	if err := a.registrar.ReportLoad(r.Context(), r.PathValue("service"), r.PathValue("id"), load); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
