@@ -151,8 +151,10 @@ func (a *account) draw() time.Duration {
 // meet in a race if there is less between them than a sale takes to be seen.
 func (a *account) turn() time.Duration { return max(turn, min(a.latency, turns)) }
 
-// timed is told how long a purchase took.
-func (a *account) timed(took time.Duration) { a.latency += (took - a.latency) / 4 }
+// timed is told how long a purchase took. One that took long, as on an agent that stood
+// still meanwhile, counts for little: who waits longer than the others hardly ever buys,
+// and would not learn soon that it need not.
+func (a *account) timed(took time.Duration) { a.latency += min((took-a.latency)/4, turn) }
 
 // exists reports whether there is a limit that can be kept.
 func (a *account) exists() bool { return a.policy != 0 && a.broken == nil }
@@ -164,7 +166,8 @@ func (a *account) confirm(now time.Duration) {
 	if !a.blind {
 		return
 	}
-	a.blind = false
+	a.blind, a.notBefore = false, 0 // etcd is back: why wait for longer
+	a.retry.Reset()
 	if a.exists() {
 		a.fill(now, a.untouched())
 	}

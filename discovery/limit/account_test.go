@@ -129,3 +129,15 @@ func TestDebtOfTheBuyerIsTakenOver(t *testing.T) {
 		t.Errorf("an order of 3 with a debt of 4 says %v", o.next.Debt)
 	}
 }
+
+// An agent that stood still while it bought does not wait for longer than others from then
+// on.
+func TestOneSlowPurchaseCountsForLittle(t *testing.T) {
+	const now = time.Hour
+	a := begun(now)
+	o := a.order(now, 1)
+	a.lost(now+2*time.Second, o)
+	if got := a.turn(); got > 2*turn {
+		t.Errorf("its turn is %v, and %v at best", got, turn)
+	}
+}

@@ -385,8 +385,8 @@ func (s *simulation) play(length time.Duration, trouble bool) {
 	}
 }
 
-// Where more is wanted than there is, an agent that has just been started gets its share,
-// and so does one that stood still.
+// Where more is wanted than there is, an agent that has just been started gets its share, and
+// so does one that stood still, or was cut off.
 func TestNewcomersAreServed(t *testing.T) {
 	for seed := range 20 {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
@@ -397,8 +397,9 @@ func TestNewcomersAreServed(t *testing.T) {
 		s.play(5*time.Second, false)
 		s.agents[0].start()
 		s.agents[1].stopped = s.now + 2*time.Second
+		s.agents[2].cut = s.now + 2*time.Second
 		s.play(3*time.Second, false)
-		before := []int64{s.agents[0].got, s.agents[1].got}
+		before := []int64{s.agents[0].got, s.agents[1].got, s.agents[2].got}
 		wait := max(10*time.Second, seconds(300/s.eras[0].limit.PerSecond()))
 		s.play(wait, false)
 		for n, had := range before {
