@@ -12,12 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Timing of the watch in a large fleet, so that many agents do not ask etcd often.
-const (
-	largeFleet = 1000 // nodes
-	quietLarge = 5 * time.Second
-)
-
 // mirror is a catalog as what its follower keeps equal to etcd.
 type mirror struct{ *Catalog }
 
@@ -202,12 +196,4 @@ func (c *Catalog) publishLess(next *discovery.Snapshot, stay []discovery.Part) {
 func (c *Catalog) within(parts []discovery.Part, key discovery.Key) bool {
 	name := nameOf(c.keys, key)
 	return slices.ContainsFunc(parts, func(p discovery.Part) bool { return c.rangeOf(p).Contains(name) })
-}
-
-// quiet is how long the watch may bring nothing: longer in a large fleet.
-func (c *Catalog) quiet() time.Duration {
-	if s := c.snapshot(); s != nil && s.NodeCount() > largeFleet {
-		return quietLarge
-	}
-	return follow.DefaultQuiet
 }

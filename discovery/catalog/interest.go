@@ -31,6 +31,9 @@ const (
 	needTime    = 3 * time.Second  // to read what is asked for the first time
 	lookAfter   = time.Minute      // to look for what is idle, and how large the fleet is
 
+	// A fleet of more nodes is looked at that much more seldom.
+	countedAtOnce = 1000
+
 	// auto watches by interest in a fleet of more nodes, and all of one of fewer.
 	manyNodes = 300
 	fewNodes  = 200
@@ -43,7 +46,8 @@ var everything = discovery.Part{}
 type interest struct {
 	idle, look time.Duration // for tests, which cannot wait as long; default idleAfter, lookAfter
 
-	whole atomic.Bool // everything is watched
+	whole atomic.Bool  // everything is watched
+	nodes atomic.Int64 // in the fleet, when they were last counted
 
 	mu      sync.Mutex
 	wants   map[discovery.Part]*want

@@ -36,6 +36,9 @@ func (c *Catalog) firstRanges(ctx context.Context) ([]follow.Range, error) {
 
 // firstSize waits until the size of the fleet is known, where that decides.
 func (c *Catalog) firstSize(ctx context.Context) error {
+	if c.options.Watch != WatchAuto {
+		return nil
+	}
 	var retry discovery.Backoff
 	for {
 		err := c.size(ctx)
@@ -86,6 +89,9 @@ func (c *Catalog) setTrouble(err error) {
 // keepInterest has watched what is held, gives up what is idle, and looks how large the
 // fleet is, until ctx ends.
 func (c *Catalog) keepInterest(ctx context.Context, follower *follow.Follower) {
+	if !c.interest.whole.Load() && c.interest.nodes.Load() == 0 {
+		c.size(ctx) // if it fails: another time
+	}
 	look := time.NewTimer(c.interest.look)
 	defer look.Stop()
 	var retry discovery.Backoff
@@ -100,7 +106,9 @@ func (c *Catalog) keepInterest(ctx context.Context, follower *follow.Follower) {
 			if c.size(ctx) == nil {
 				c.sweep(ctx, follower, time.Now())
 			}
-			look.Reset(c.interest.look/2 + rand.N(c.interest.look))
+			// Etcd counts node by node, for each of them.
+			every := c.interest.look * time.Duration(max(1, c.fleet()/countedAtOnce))
+			look.Reset(every/2 + rand.N(every))
 		}
 		if again = nil; c.subscribeHeld(ctx) {
 			retry.Reset()
@@ -143,19 +151,24 @@ func (i *interest) unwatched() []discovery.Part {
 	return parts
 }
 
-// size decides, in mode auto, whether everything is watched.
+// size takes in how large the fleet is, and decides in mode auto whether everything is
+// watched. Only then does it fail: elsewhere it is good to know, and an agent need not be
+// allowed to.
 func (c *Catalog) size(ctx context.Context) error {
-	if c.options.Watch != WatchAuto {
+	if c.options.Watch == WatchAll {
 		return nil
 	}
 	nodes, err := c.countNodes(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		c.interest.nodes.Store(int64(nodes))
 	}
-	if c.interest.decide(nodes) {
+	if c.options.Watch != WatchAuto {
+		return nil
+	}
+	if err == nil && c.interest.decide(nodes) {
 		c.log.Info("the size of the fleet decides what is watched", "nodes", nodes, "whole_namespace", nodes <= manyNodes)
 	}
-	return nil
+	return err
 }
 
 // decide takes in how large the fleet is, and reports whether that changes what is

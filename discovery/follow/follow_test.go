@@ -155,7 +155,7 @@ func TestLaggingMember(t *testing.T) {
 	if err := answer(90); err != nil {
 		t.Fatal(err)
 	}
-	f.behind = f.behind.Add(-silence - 1)
+	f.behind = f.behind.Add(-Silence - 1)
 	if err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
 		t.Errorf("behind for long: %v", err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // errSilent ends a watch over a member that hangs.
-var errSilent = fmt.Errorf("etcd has not answered the watch for %v", silence)
+var errSilent = fmt.Errorf("etcd has not answered the watch for %v", Silence)
 
 // proof says that at a moment etcd had nothing newer than the revision of its life. A
 // watch cannot tell by itself: its member may lag behind the others or be cut off from
@@ -22,7 +22,7 @@ type proof struct {
 // prove reads by way of the member that is watched what only etcd as a whole can answer.
 // Before that, the mirror had come to a place in the life of etcd.
 func (f *Follower) prove(ctx context.Context, before life) proof {
-	ctx, cancel := context.WithTimeoutCause(ctx, silence, errSilent)
+	ctx, cancel := context.WithTimeoutCause(ctx, Silence, errSilent)
 	defer cancel()
 	p := proof{at: time.Now()}
 	var err error

@@ -28,7 +28,7 @@ type stream struct {
 // open starts a stream without watches.
 func (f *Follower) open(ctx context.Context) (*stream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	late := time.AfterFunc(silence, cancel)
+	late := time.AfterFunc(Silence, cancel)
 	defer late.Stop()
 	s, err := pb.NewWatchClient(f.conn).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// silence is how long etcd may take to answer a watch before that is given up.
-const silence = 5 * time.Second
+// Silence is how long etcd may take to answer a watch before that is given up.
+const Silence = 5 * time.Second
 
 // The ids of watches on a stream: one of the epoch, then one of each range. etcd answers
 // for all of them at once with allWatches.
@@ -62,7 +62,7 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 	proofs := make(chan proof, 1)
 	f.proof = proof{at: f.confirmed, life: f.life}
 	asked, waiting := time.Now(), true // since when an answer is waited for
-	look := time.NewTimer(silence)
+	look := time.NewTimer(Silence)
 	defer look.Stop()
 	for {
 		f.options.Pulse.Rest()
@@ -101,14 +101,14 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 				proving.Go(func() { proofs <- f.prove(ctx, before) })
 				continue
 			}
-			if time.Since(asked) >= silence {
+			if time.Since(asked) >= Silence {
 				return errSilent
 			}
 			if err := s.askProgress(); err != nil {
 				return err
 			}
 			// Asked while a watch has something to tell, etcd does not answer.
-			look.Reset(min(f.options.Quiet(), silence-time.Since(asked)))
+			look.Reset(min(f.options.Quiet(), DefaultQuiet, Silence-time.Since(asked)))
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (f *Follower) check(r *pb.WatchResponse) error {
 		f.behind = time.Time{}
 	case f.behind.IsZero():
 		f.behind = time.Now()
-	case time.Since(f.behind) > silence:
+	case time.Since(f.behind) > Silence:
 		return fmt.Errorf("watch: etcd's revision went back from %d to %d: it was wiped or restored", reached, at)
 	}
 	return nil
