@@ -155,6 +155,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.servePrepared(w, r) {
 		return
 	}
+	if err := checkKeyPath(r.URL.Path); err != nil {
+		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
+		return
+	}
 	if r.ContentLength != 0 {
 		a.limitBody(w, r)
 	}

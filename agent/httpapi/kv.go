@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,6 +65,16 @@ func (a *API) kvRoutes() []route {
 		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, write: true, handle: a.withKV(a.kvDelete)},
 		{method: "POST", path: "/v1/kv", write: true, handle: a.withKV(a.kvBatch)},
 	}
+}
+
+// checkKeyPath returns an error for a key that the mux would take for another: it sends
+// who asks for a//b to a/b.
+func checkKeyPath(p string) error {
+	key, ok := strings.CutPrefix(p, "/v1/kv/")
+	if ok && path.Clean(p) != strings.TrimSuffix(p, "/") {
+		return invalid("key %.60q has an empty segment, or \".\" or \"..\"; divide segments by one \"/\"", key)
+	}
+	return nil
 }
 
 func (a *API) withKV(h handler) handler {
