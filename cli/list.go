@@ -151,6 +151,7 @@ func entryColumns() []column[discovery.Entry] {
 		{header: "NODE", wide: true, value: func(e discovery.Entry) string { return e.Node }},
 		{header: "ZONE", wide: true, value: func(e discovery.Entry) string { return e.Zone }},
 		{header: "WEIGHT", wide: true, value: func(e discovery.Entry) string { return strconv.Itoa(e.Weight) }},
+		{header: "LOAD", wide: true, value: load},
 		{header: "META", wide: true, value: func(e discovery.Entry) string { return joinMap(e.Meta) }},
 		{header: "SOURCE", wide: true, value: func(e discovery.Entry) string { return string(e.Source) }},
 		{header: "AGE", wide: true, value: age},
@@ -164,6 +165,14 @@ func address(e discovery.Entry) string {
 		return e.Address
 	}
 	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
+}
+
+// load shows how busy an instance says it is.
+func load(e discovery.Entry) string {
+	if e.Utilization == nil {
+		return ""
+	}
+	return strconv.FormatFloat(*e.Utilization, 'f', 2, 64)
 }
 
 // age shows since when an instance has been registered, by this host's clock.

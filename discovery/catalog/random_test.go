@@ -38,7 +38,7 @@ func (w *writer) step() {
 	case 2:
 		ops = append(ops, clientv3.OpDelete(keys.Service(service), clientv3.WithPrefix()))
 	case 3:
-		ops = append(ops, clientv3.OpPut(keys.Override(service, id), `{"weight":`+port+`}`))
+		ops = append(ops, clientv3.OpPut(keys.Override(service, id), `{"weight":`+port+`}`), clientv3.OpPut(keys.Load(service, id), `{"utilization":0.`+port+`}`))
 	case 4:
 		ops = append(ops, clientv3.OpPut(keys.Instance(service, id), "junk "+port), clientv3.OpPut(keys.Services()+"alien/"+id, port))
 	case 5:
