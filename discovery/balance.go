@@ -10,8 +10,11 @@ func (l *lookup) weighsLoad() bool { return l.query.Pick > 0 && !l.query.NoLoad 
 // that is left. One may be drawn twice, so that nobody is left out for good. What has not
 // reported counts as the average of those that have; without reports the order stays.
 func (l *lookup) balance(candidates []candidate) {
+	if !l.weighsLoad() {
+		return
+	}
 	average, ok := meanLoad(candidates)
-	if !ok || !l.weighsLoad() {
+	if !ok {
 		return
 	}
 	d := draw{lookup: l, average: average, left: waiting(candidates)}
