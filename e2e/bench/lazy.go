@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
@@ -23,7 +23,7 @@ const (
 func watchRows() []row {
 	return []row{{
 		name:    "lazy-10000",
-		about:   fmt.Sprintf("puts a second beside 10000 agents with a raw watch on each of %d of %d services; the agents share the cores with etcd", lazyEach, lazyServices),
+		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a raw watch on each of %d of %d services; they share the cores with etcd", lazyEach, lazyServices),
 		against: "etcd without watches",
 		figures: []figure{{"puts", "/s", atLeast(0.5)}, {"etcd CPU a put, delivered", "µs", bound{}}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
@@ -31,30 +31,12 @@ func watchRows() []row {
 		},
 	}, {
 		name:    "all-200",
-		about:   "the same beside 200 agents with a raw watch on the whole namespace",
+		about:   "the same beside 200 agents with a connection and a raw watch on the whole namespace",
 		against: "etcd without watches",
 		figures: []figure{{"puts", "/s", bound{}}, {"etcd CPU a put, delivered", "µs", bound{}}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
 			return startWatched(ctx, s, s.few(200, 20), (*watched).namespace)
 		},
-	}, {
-		name:    "unit-keepalive",
-		about:   "etcd's CPU time for one keepalive",
-		against: "one put",
-		figures: []figure{{"CPU", "µs", bound{}}},
-		start:   startUnitKeepalive,
-	}, {
-		name:    "unit-event",
-		about:   "etcd's CPU time for one event to one of 100 watchers",
-		against: "one put",
-		figures: []figure{{"CPU", "µs", bound{}}},
-		start:   startUnitEvent,
-	}, {
-		name:    "unit-watch",
-		about:   fmt.Sprintf("etcd's memory for an agent: a connection, a stream and %d watches", lazyEach),
-		against: "a stream on a shared connection",
-		figures: []figure{{"memory", "KiB", bound{}}},
-		start:   startUnitWatch,
 	}}
 }
 
@@ -138,11 +120,11 @@ func (w *watched) receive(ctx context.Context, events int64) error {
 	})
 }
 
-// connections returns more clients of an etcd, for streams to be spread over.
+// connections returns more clients of an etcd, which connect as an agent does.
 func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client, error) {
 	var all []*clientv3.Client
 	for range n {
-		c, err := connect(client.Endpoints()[0])
+		c, err := etcd.Dial(etcd.Config{Endpoints: client.Endpoints()})
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +144,7 @@ func startWatched(ctx context.Context, s *stage, agents int, ranges func(*watche
 	if err != nil {
 		return pair{}, err
 	}
-	clients, err := s.connections(busy, fleetConnections)
+	clients, err := s.connections(busy, agents)
 	if err != nil {
 		return pair{}, err
 	}
@@ -216,92 +198,4 @@ func putAll(ctx context.Context, client *clientv3.Client, d time.Duration) (int,
 		puts += lazyServices
 	}
 	return puts, nil
-}
-
-func startUnitKeepalive(ctx context.Context, s *stage) (pair, error) {
-	etcd, client, err := s.etcd()
-	if err != nil {
-		return pair{}, err
-	}
-	side := func(loop func() func(context.Context, int) error) side {
-		return func(ctx context.Context) ([]float64, error) {
-			cost, err := s.unitCost(ctx, etcd, loop())
-			return []float64{micros(cost)}, err
-		}
-	}
-	return pair{
-		side(func() func(context.Context, int) error { return keepaliveLoop(client) }),
-		side(func() func(context.Context, int) error { return putLoop(client) }),
-	}, nil
-}
-
-// putLoop puts an instance again and again.
-func putLoop(client *clientv3.Client) func(context.Context, int) error {
-	return func(ctx context.Context, n int) error {
-		i := instance("web", n%10)
-		_, err := client.Put(ctx, discovery.NewKeys("default").Instance(i.Service, i.ID), string(i.Encode()))
-		return err
-	}
-}
-
-func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
-	const watchers = 100
-	quietEtcd, quiet, err := s.etcd()
-	if err != nil {
-		return pair{}, err
-	}
-	busyEtcd, busy, err := s.etcd()
-	if err != nil {
-		return pair{}, err
-	}
-	clients, err := s.connections(busy, fleetConnections)
-	if err != nil {
-		return pair{}, err
-	}
-	if _, err := s.watch(ctx, clients, watchers, (*watched).namespace); err != nil {
-		return pair{}, err
-	}
-	put := func(ctx context.Context) (time.Duration, error) { return s.unitCost(ctx, quietEtcd, putLoop(quiet)) }
-	return pair{
-		disc: func(ctx context.Context) ([]float64, error) {
-			alone, err := put(ctx)
-			if err != nil {
-				return nil, err
-			}
-			all, err := s.unitCost(ctx, busyEtcd, putLoop(busy))
-			return []float64{micros(all-alone) / watchers}, err
-		},
-		other: func(ctx context.Context) ([]float64, error) {
-			alone, err := put(ctx)
-			return []float64{micros(alone)}, err
-		},
-	}, nil
-}
-
-// startUnitWatch measures what etcd's memory grows by.
-func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
-	agents := s.few(1000, 10)
-	side := func(connections int, ranges func(*watched, int) []string) side {
-		return func(ctx context.Context) ([]float64, error) {
-			etcd, client, err := s.etcd()
-			if err != nil {
-				return nil, err
-			}
-			defer etcd.kill()
-			before, err := memory(etcd.pid(), resident)
-			if err != nil {
-				return nil, err
-			}
-			clients, err := s.connections(client, connections)
-			if err != nil {
-				return nil, err
-			}
-			if _, err := s.watch(ctx, clients, agents, ranges); err != nil {
-				return nil, err
-			}
-			after, err := memory(etcd.pid(), resident)
-			return []float64{math.Max(after-before, 0) * 1024 / float64(agents)}, err
-		}
-	}
-	return pair{side(agents, (*watched).services), side(fleetConnections, (*watched).namespace)}, nil
 }

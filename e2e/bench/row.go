@@ -78,7 +78,7 @@ func (r *row) absent() string {
 
 // rows are all rows, in the order of the table.
 func rows() []row {
-	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), watchRows(), fleetRows(), limitRows(), claimRows(), kvRows(), startRows(), memoryRows())
+	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), watchRows(), unitRows(), fleetRows(), limitRows(), claimRows(), kvRows(), startRows(), memoryRows())
 }
 
 // measureAll measures the rows that were chosen, one after the other.

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"disc/discovery"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// unitRows tell what each of the things costs etcd that an agent does. SCALE.md adds
+// them up.
+func unitRows() []row {
+	return []row{{
+		name:    "unit-keepalive",
+		about:   "etcd's CPU time for one keepalive",
+		against: "one put",
+		figures: []figure{{"CPU", "µs", bound{}}},
+		start:   startUnitKeepalive,
+	}, {
+		name:    "unit-event",
+		about:   "etcd's CPU time for one event to one of 100 watchers, a connection each",
+		against: "one put",
+		figures: []figure{{"CPU", "µs", bound{}}},
+		start:   startUnitEvent,
+	}, {
+		name:    "unit-ask",
+		about:   "etcd's CPU time for one agent's question whether its view is current: a read and a request for progress",
+		against: "one put",
+		figures: []figure{{"CPU", "µs", bound{}}},
+		start:   startUnitAsk,
+	}, {
+		name:    "unit-watch",
+		about:   fmt.Sprintf("etcd's memory for an agent: a connection, a stream and %d watches", lazyEach),
+		against: "a stream on a shared connection",
+		figures: []figure{{"memory", "KiB", bound{}}},
+		start:   startUnitWatch,
+	}}
+}
+
+func startUnitKeepalive(_ context.Context, s *stage) (pair, error) {
+	etcd, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	return s.besidePut(etcd, client, func() func(context.Context, int) error { return keepaliveLoop(client) }), nil
+}
+
+func startUnitAsk(_ context.Context, s *stage) (pair, error) {
+	etcd, client, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	agents, err := s.connections(client, s.few(100, 5))
+	if err != nil {
+		return pair{}, err
+	}
+	return s.besidePut(etcd, client, func() func(context.Context, int) error { return askLoop(agents) }), nil
+}
+
+// besidePut holds what one turn of a loop costs etcd against a put.
+func (s *stage) besidePut(etcd *process, client *clientv3.Client, loop func() func(context.Context, int) error) pair {
+	side := func(loop func() func(context.Context, int) error) side {
+		return func(ctx context.Context) ([]float64, error) {
+			cost, err := s.unitCost(ctx, etcd, loop())
+			return []float64{micros(cost)}, err
+		}
+	}
+	return pair{side(loop), side(func() func(context.Context, int) error { return putLoop(client) })}
+}
+
+// askLoop asks for one agent after the other whether its view is current, as they do:
+// what the newest revision is, and whether the watch has come that far.
+func askLoop(agents []*clientv3.Client) func(context.Context, int) error {
+	epoch := discovery.NewKeys("default").Epoch()
+	watches := make([]pb.Watch_WatchClient, len(agents))
+	return func(ctx context.Context, n int) (err error) {
+		n %= len(agents)
+		if watches[n] == nil {
+			if watches[n], err = pb.NewWatchClient(agents[n].ActiveConnection()).Watch(ctx); err != nil {
+				return err
+			}
+			create := &pb.WatchCreateRequest{Key: []byte(epoch)}
+			if err := tell(watches[n], &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+				return err
+			}
+		}
+		if _, err := agents[n].Get(ctx, epoch); err != nil {
+			return err
+		}
+		progress := &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}
+		return tell(watches[n], &pb.WatchRequest{RequestUnion: progress})
+	}
+}
+
+// tell sends a request over a stream and waits for an answer.
+func tell(stream pb.Watch_WatchClient, r *pb.WatchRequest) error {
+	if err := stream.Send(r); err != nil {
+		return err
+	}
+	_, err := stream.Recv()
+	return err
+}
+
+// putLoop puts an instance again and again.
+func putLoop(client *clientv3.Client) func(context.Context, int) error {
+	return func(ctx context.Context, n int) error {
+		i := instance("web", n%10)
+		_, err := client.Put(ctx, discovery.NewKeys("default").Instance(i.Service, i.ID), string(i.Encode()))
+		return err
+	}
+}
+
+func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
+	const watchers = 100
+	quietEtcd, quiet, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	busyEtcd, busy, err := s.etcd()
+	if err != nil {
+		return pair{}, err
+	}
+	clients, err := s.connections(busy, watchers)
+	if err != nil {
+		return pair{}, err
+	}
+	if _, err := s.watch(ctx, clients, watchers, (*watched).namespace); err != nil {
+		return pair{}, err
+	}
+	put := func(ctx context.Context) (time.Duration, error) { return s.unitCost(ctx, quietEtcd, putLoop(quiet)) }
+	return pair{
+		disc: func(ctx context.Context) ([]float64, error) {
+			alone, err := put(ctx)
+			if err != nil {
+				return nil, err
+			}
+			all, err := s.unitCost(ctx, busyEtcd, putLoop(busy))
+			return []float64{micros(all-alone) / watchers}, err
+		},
+		other: func(ctx context.Context) ([]float64, error) {
+			alone, err := put(ctx)
+			return []float64{micros(alone)}, err
+		},
+	}, nil
+}
+
+// startUnitWatch measures what etcd's memory grows by.
+func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
+	agents := s.few(1000, 10)
+	side := func(connections int, ranges func(*watched, int) []string) side {
+		return func(ctx context.Context) ([]float64, error) {
+			etcd, client, err := s.etcd()
+			if err != nil {
+				return nil, err
+			}
+			defer etcd.kill()
+			before, err := memory(etcd.pid(), resident)
+			if err != nil {
+				return nil, err
+			}
+			clients, err := s.connections(client, connections)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := s.watch(ctx, clients, agents, ranges); err != nil {
+				return nil, err
+			}
+			after, err := memory(etcd.pid(), resident)
+			return []float64{math.Max(after-before, 0) * 1024 / float64(agents)}, err
+		}
+	}
+	return pair{side(agents, (*watched).services), side(fleetConnections, (*watched).namespace)}, nil
+}
