@@ -154,13 +154,13 @@ func (a *Agent) build() error {
 	a.registry = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
-	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
-	a.limits = limits{limit.New(a.client, keys, limit.Options{Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
+	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, Quiet: a.catalog.Quiet, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
+	a.limits = limits{limit.New(a.client, keys, limit.Options{Quiet: a.catalog.Quiet, Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
 	a.claims = claim.NewClaims(a.holder, a.catalog)
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
-	a.kv = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, Logger: a.log, Metrics: follow.NewMetrics(a.metrics, "kv")})
+	a.kv = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, Quiet: a.catalog.Quiet, Logger: a.log, Metrics: follow.NewMetrics(a.metrics, "kv")})
 	a.watchdog = newWatchdog(a.metrics, a.log)
 	a.certificates = newCertificates(c, a.metrics, a.log)
 	a.registerMetrics()

@@ -232,7 +232,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 func (c *Catalog) newFollower(ctx context.Context) (*follow.Follower, error) {
 	o := follow.Options{
 		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
-		Quiet: c.quiet, Pulse: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
+		Quiet: c.Quiet, Pulse: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
 	}
 	if s := c.snapshot(); s != nil {
 		o.Last = follow.Last{Epoch: s.Epoch(), Revision: s.Revision()}

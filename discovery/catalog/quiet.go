@@ -11,12 +11,12 @@ import (
 // views are current, as long as that leaves each of them sure enough of its own.
 const askedMost = 500
 
-// quiet is how long the catalog lets etcd be before it asks whether its view is current:
+// Quiet is how long an agent lets etcd be before it asks whether its view is current:
 // the longer the more agents there are, from [follow.DefaultQuiet] up to what is left of
 // StaleAfter when an answer takes as long as it may, so that a view is never called stale
 // for want of asking. It is up to a fifth shorter by chance, so that agents that began
 // together do not ask together.
-func (c *Catalog) quiet() time.Duration {
+func (c *Catalog) Quiet() time.Duration {
 	most := max(follow.DefaultQuiet, c.options.StaleAfter-follow.Silence)
 	each := time.Duration(c.fleet()) * time.Second / askedMost
 	d := min(max(each, follow.DefaultQuiet), most)

@@ -26,7 +26,7 @@ func TestQuiet(t *testing.T) {
 		c.interest.nodes.Store(test.agents)
 		least, most := time.Hour, time.Duration(0)
 		for range 1000 {
-			d := c.quiet()
+			d := c.Quiet()
 			least, most = min(least, d), max(most, d)
 		}
 		if most > test.want || least < test.want*4/5 || most-least < test.want/10 {

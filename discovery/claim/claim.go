@@ -68,7 +68,7 @@ func NewClaims(h *Holder, view View) *Claims {
 	c := &Claims{
 		Holder: h, view: view, slots: s, begun: make(chan struct{}), turns: make(chan struct{}, atOnce),
 		used:     map[string]*used{},
-		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, Logger: h.log}),
+		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, Quiet: h.quiet, Logger: h.log}),
 	}
 	c.begin = sync.OnceFunc(func() { close(c.begun) })
 	return c

@@ -25,9 +25,10 @@ const (
 
 // Options are a holder's optional settings.
 type Options struct {
-	Node    string       // the agent's, to be shown to those who wait
-	Logger  *slog.Logger // default: discard
-	Metrics *Metrics     // default: none
+	Node    string               // the agent's, to be shown to those who wait
+	Quiet   func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
+	Logger  *slog.Logger         // default: discard
+	Metrics *Metrics             // default: none
 }
 
 // Holder holds what it is asked for under an agent's session. See the package's
@@ -37,6 +38,7 @@ type Holder struct {
 	keys    discovery.Keys
 	session *lease.Session
 	node    string
+	quiet   func() time.Duration
 	log     *slog.Logger
 	metrics *Metrics
 	look    chan struct{} // size one: there is another grant, or another time when one ends
@@ -59,7 +61,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o
 		o.Metrics = NewMetrics(nil)
 	}
 	return &Holder{
-		client: client, keys: keys, session: session, node: o.Node, log: o.Logger, metrics: o.Metrics,
+		client: client, keys: keys, session: session, node: o.Node, quiet: o.Quiet, log: o.Logger, metrics: o.Metrics,
 		look: make(chan struct{}, 1), clean: make(chan struct{}, 1), changed: make(chan struct{}),
 		grants: map[string]*Grant{},
 	}

@@ -35,8 +35,10 @@ type Options struct {
 	// MaxCopied bounds what is copied, in bytes; default 256 MiB. What is beyond is read
 	// from etcd each time.
 	MaxCopied int64
-	Logger    *slog.Logger    // default: discard
-	Metrics   *follow.Metrics // default: none
+	// Quiet is asked how long etcd may go unasked; default [follow.DefaultQuiet].
+	Quiet   func() time.Duration
+	Logger  *slog.Logger    // default: discard
+	Metrics *follow.Metrics // default: none
 }
 
 // The bounds of a store.
@@ -101,7 +103,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
 		joining: map[follow.Range]chan struct{}{}, large: map[follow.Range]time.Time{},
 	}
 	s.state.Store(&state{items: btree.NewG(degree, func(a, b Item) bool { return a.Key < b.Key })})
-	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Pulse: &s.pulse, Logger: o.Logger, Metrics: o.Metrics})
+	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Quiet: o.Quiet, Pulse: &s.pulse, Logger: o.Logger, Metrics: o.Metrics})
 	return s
 }
 

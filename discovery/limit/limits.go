@@ -30,8 +30,9 @@ const (
 
 // Options are the optional parts of [Limits]. The zero value is useful.
 type Options struct {
-	Logger  *slog.Logger // default: discard
-	Metrics *Metrics     // default: none
+	Quiet   func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
+	Logger  *slog.Logger         // default: discard
+	Metrics *Metrics             // default: none
 }
 
 // Limits are the rate limits of a namespace, as they are used here. Its methods may be
@@ -60,7 +61,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
 	}
 	l := &Limits{client: client, keys: keys, options: o, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
 	m := &mirror{limits: l}
-	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Pulse: &l.pulse, Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
+	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Quiet: o.Quiet, Pulse: &l.pulse, Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
 	l.buyers.Store(&map[string]*buyer{})
 	return l
 }
