@@ -18,7 +18,8 @@ import (
 // host: requests for another host name (DNS rebinding), and those from another
 // origin.
 func (a *API) guard(r *http.Request) error {
-	if !a.hostAllowed(r) {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !a.hostAllowed(r.Host, local) {
 		return api.NewProblem(http.StatusMisdirectedRequest, fmt.Sprintf(
 			"this agent does not answer for host %q; ask for localhost, or add the name to http.allow_hosts", r.Host))
 	}
@@ -28,14 +29,13 @@ func (a *API) guard(r *http.Request) error {
 	return nil
 }
 
-// hostAllowed reports whether the Host header names this agent. Whoever can open the
-// Unix socket is no web page.
-func (a *API) hostAllowed(r *http.Request) bool {
-	name := strings.TrimSuffix(hostname(r.Host), ".")
+// hostAllowed reports whether a Host header names this agent, asked at a local address.
+// Whoever can open the Unix socket is no web page.
+func (a *API) hostAllowed(host string, local net.Addr) bool {
+	name := strings.TrimSuffix(hostname(host), ".")
 	if name == "127.0.0.1" || name == "localhost" {
 		return true
 	}
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if local != nil && local.Network() == "unix" {
 		return true
 	}

@@ -37,46 +37,66 @@ type body struct {
 	length []string
 }
 
-// servePrepared answers a plain lookup, or reports that the request is none that it
-// can answer.
-func (a *API) servePrepared(w http.ResponseWriter, r *http.Request) bool {
-	name, ok := strings.CutPrefix(r.URL.Path, lookupPath)
-	if !ok || r.Method != "GET" || r.URL.RawQuery != "" || r.ContentLength != 0 || name != discovery.FoldName(name) {
-		return false
-	}
+// plainAnswer is what a plain lookup is answered with.
+type plainAnswer struct {
+	view discovery.View
+	form *prepared
+	*answers
+	body *body // nil: the caller has it (304)
+}
+
+// plainAnswer answers a plain lookup, or reports that it cannot: there is no view, or
+// the name is not that of a service that is there.
+func (a *API) plainAnswer(name string, text bool, ifNoneMatch []string) (plainAnswer, bool) {
 	view, err := a.catalog.View()
-	if err != nil {
-		return false
+	if err != nil || name != discovery.FoldName(name) {
+		return plainAnswer{}, false
 	}
 	service, ok := view.Snapshot.Service(name)
 	if !ok {
-		return false
+		return plainAnswer{}, false
 	}
 	form := a.plain[0]
-	if acceptsText(r.Header["Accept"]) {
+	if text {
 		form = a.plain[1]
 	}
-	ready := service.Memo(form, func() any { return a.prepare(view.Snapshot, service, name, form) }).(*answers)
+	ready := service.Memo(form, func() any { return a.prepare(view.Snapshot, service, form) }).(*answers)
+	if matches(ifNoneMatch, ready.etag[0]) {
+		return plainAnswer{view, form, ready, nil}, true
+	}
+	return plainAnswer{view, form, ready, a.pickBody(view.Snapshot, service, form, ready)}, true
+}
+
+// servePrepared answers a plain lookup over net/http, or reports that the request is none
+// that it can answer.
+func (a *API) servePrepared(w http.ResponseWriter, r *http.Request) bool {
+	name, ok := strings.CutPrefix(r.URL.Path, lookupPath)
+	if !ok || r.Method != "GET" || r.URL.RawQuery != "" || r.ContentLength != 0 {
+		return false
+	}
+	p, ok := a.plainAnswer(name, acceptsText(r.Header["Accept"]), r.Header["If-None-Match"])
+	if !ok {
+		return false
+	}
 	h := w.Header()
-	a.setView(h, view, ready.index)
-	h["Etag"] = ready.etag
+	a.setView(h, p.view, p.index)
+	h["Etag"] = p.etag
 	h["Vary"] = varyAccept
-	if known := r.Header["If-None-Match"]; len(known) > 0 && matches(known, ready.etag[0]) {
+	if p.body == nil {
 		a.metrics.preparedUnchanged.Inc()
 		w.WriteHeader(http.StatusNotModified)
 		return true
 	}
-	b := a.pickBody(view.Snapshot, name, form, ready)
-	h["Content-Type"] = form.contentType
-	h["Content-Length"] = b.length
 	a.metrics.prepared.Inc()
-	_, _ = w.Write(b.bytes) // the caller may be gone
+	h["Content-Type"] = p.form.contentType
+	h["Content-Length"] = p.body.length
+	_, _ = w.Write(p.body.bytes) // the caller may be gone
 	return true
 }
 
 // prepare makes all but the bodies, which are made when they are first picked.
-func (a *API) prepare(s *discovery.Snapshot, service *discovery.Service, name string, form *prepared) *answers {
-	answer := a.plainLookup(s, name)
+func (a *API) prepare(s *discovery.Snapshot, service *discovery.Service, form *prepared) *answers {
+	answer := a.plainLookup(s, service)
 	c := must(contentOf(answer, form.text))
 	n := min(orders, max(2, ordersBytes/(len(c.body)+1)))
 	if len(answer.Endpoints) < 2 {
@@ -90,7 +110,7 @@ func (a *API) prepare(s *discovery.Snapshot, service *discovery.Service, name st
 	}
 }
 
-func (a *API) pickBody(s *discovery.Snapshot, name string, form *prepared, ready *answers) *body {
+func (a *API) pickBody(s *discovery.Snapshot, service *discovery.Service, form *prepared, ready *answers) *body {
 	n := 0
 	if len(ready.bodies) > 1 {
 		n = rand.IntN(len(ready.bodies))
@@ -98,7 +118,7 @@ func (a *API) pickBody(s *discovery.Snapshot, name string, form *prepared, ready
 	if b := ready.bodies[n].Load(); b != nil {
 		return b
 	}
-	answer := a.plainLookup(s, name)
+	answer := a.plainLookup(s, service)
 	toFront(answer.Endpoints, ready.firsts[n])
 	c := must(contentOf(answer, form.text))
 	b := &body{c.body, []string{strconv.Itoa(len(c.body))}}
@@ -106,8 +126,8 @@ func (a *API) pickBody(s *discovery.Snapshot, name string, form *prepared, ready
 	return b
 }
 
-func (a *API) plainLookup(s *discovery.Snapshot, name string) discovery.Answer {
-	return must(discovery.Lookup(s, discovery.Query{Name: name, Domain: a.options.Domain, Panic: a.options.Panic}))
+func (a *API) plainLookup(s *discovery.Snapshot, service *discovery.Service) discovery.Answer {
+	return must(discovery.Lookup(s, discovery.Query{Name: discovery.FoldName(service.Name), Domain: a.options.Domain, Panic: a.options.Panic}))
 }
 
 // must is for what cannot fail: a lookup of a service that is there, with options

@@ -49,10 +49,11 @@ func LimitListener(l net.Listener, connections int) net.Listener {
 // under way finish, for 5 s at most, and closes the listener. It returns nil when ctx
 // ended it.
 func (a *API) Serve(ctx context.Context, l net.Listener) error {
-	s := a.NewServer()
+	s, x := a.NewServer(), newExpress(a, l)
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { x.run(); return nil })
 	group.Go(func() error {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(x); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 		}
 		return nil
@@ -61,7 +62,9 @@ func (a *API) Serve(ctx context.Context, l net.Listener) error {
 		<-ctx.Done()
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 		defer cancel()
-		if err := s.Shutdown(limit); err != nil {
+		err := s.Shutdown(limit)
+		x.wait(limit)
+		if err != nil {
 			return s.Close()
 		}
 		return nil
