@@ -44,10 +44,15 @@ func (c *client) answer(read []byte, now time.Time) (out []byte, length int) {
 	if r.ifNoneMatch != nil {
 		known = []string{string(r.ifNoneMatch)}
 	}
-	p, ok := c.api.plainAnswer(c.name, r.wantsText(), known)
+	view, err := c.api.catalog.View()
+	if err != nil {
+		return nil, 0
+	}
+	p, ok := c.api.plainAnswer(view, c.name, r.wantsText(), known)
 	if !ok || p.body != nil && len(p.body.bytes) > mostAnswer {
 		return nil, 0
 	}
+	c.api.metrics.countPlain(p)
 	c.write(p, now)
 	return c.out, length
 }
@@ -70,10 +75,8 @@ func (c *client) write(p plainAnswer, now time.Time) {
 	}
 	b := c.out[:0]
 	if p.body == nil {
-		c.api.metrics.preparedUnchanged.Inc()
 		b = append(b, "HTTP/1.1 304 Not Modified\r\n"...)
 	} else {
-		c.api.metrics.prepared.Inc()
 		b = append(b, "HTTP/1.1 200 OK\r\nContent-Length: "...)
 		b = append(b, p.body.length[0]...)
 		b = append(append(b, "\r\nContent-Type: "...), p.form.contentType[0]...)

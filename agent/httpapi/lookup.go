@@ -34,6 +34,12 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	if isPlain(r.query) {
+		if p, ok := a.plainAnswer(view, q.Name, text, r.Header["If-None-Match"]); ok {
+			a.extend(w) // the caller may have waited for long
+			return a.writePlain(w, p)
+		}
+	}
 	q.NoLoad = view.Age > discovery.LoadLasts
 	answer, err := discovery.Lookup(view.Snapshot, q)
 	if err != nil {
@@ -78,6 +84,17 @@ func (a *API) lookupQuery(r request) (discovery.Query, error) {
 		return discovery.Query{}, err
 	}
 	return q, q.Validate()
+}
+
+// isPlain reports whether a lookup has no options, but that it may wait and choose its
+// form: its answer is the prepared one.
+func isPlain(p params) bool {
+	for name := range p.Values {
+		if name != "index" && name != "wait" && name != "format" {
+			return false
+		}
+	}
+	return true
 }
 
 func parseFloat(s string) (float64, error) { return strconv.ParseFloat(s, 64) }

@@ -52,6 +52,15 @@ func (m *metrics) count(route string, status int) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 }
 
+// countPlain counts a plain lookup that no route counts.
+func (m *metrics) countPlain(p plainAnswer) {
+	if p.body == nil {
+		m.preparedUnchanged.Inc()
+	} else {
+		m.prepared.Inc()
+	}
+}
+
 // streaming counts an open request until the function that it returns is called.
 func (m *metrics) streaming(kind string) func() {
 	open := m.streams.WithLabelValues(kind)

@@ -45,11 +45,10 @@ type plainAnswer struct {
 	body *body // nil: the caller has it (304)
 }
 
-// plainAnswer answers a plain lookup, or reports that it cannot: there is no view, or
-// the name is not that of a service that is there.
-func (a *API) plainAnswer(name string, text bool, ifNoneMatch []string) (plainAnswer, bool) {
-	view, err := a.catalog.View()
-	if err != nil || name != discovery.FoldName(name) {
+// plainAnswer answers a plain lookup from a view, or reports that it cannot: the name is
+// not that of a service that is there.
+func (a *API) plainAnswer(view discovery.View, name string, text bool, ifNoneMatch []string) (plainAnswer, bool) {
+	if name != discovery.FoldName(name) {
 		return plainAnswer{}, false
 	}
 	service, ok := view.Snapshot.Service(name)
@@ -74,24 +73,32 @@ func (a *API) servePrepared(w http.ResponseWriter, r *http.Request) bool {
 	if !ok || r.Method != "GET" || r.URL.RawQuery != "" || r.ContentLength != 0 {
 		return false
 	}
-	p, ok := a.plainAnswer(name, acceptsText(r.Header["Accept"]), r.Header["If-None-Match"])
+	view, err := a.catalog.View()
+	if err != nil {
+		return false
+	}
+	p, ok := a.plainAnswer(view, name, acceptsText(r.Header["Accept"]), r.Header["If-None-Match"])
 	if !ok {
 		return false
 	}
+	a.metrics.countPlain(p)
+	_ = a.writePlain(w, p) // the caller may be gone
+	return true
+}
+
+func (a *API) writePlain(w http.ResponseWriter, p plainAnswer) error {
 	h := w.Header()
 	a.setView(h, p.view, p.index)
 	h["Etag"] = p.etag
 	h["Vary"] = varyAccept
 	if p.body == nil {
-		a.metrics.preparedUnchanged.Inc()
 		w.WriteHeader(http.StatusNotModified)
-		return true
+		return nil
 	}
-	a.metrics.prepared.Inc()
 	h["Content-Type"] = p.form.contentType
 	h["Content-Length"] = p.body.length
-	_, _ = w.Write(p.body.bytes) // the caller may be gone
-	return true
+	_, err := w.Write(p.body.bytes)
+	return err
 }
 
 // prepare makes all but the bodies, which are made when they are first picked.
