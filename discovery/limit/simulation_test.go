@@ -4,55 +4,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"testing"
 	"time"
 
 	"disc/discovery"
 )
-
-// store is an etcd of two keys, whose transactions are in a row.
-type store struct {
-	revision       int64
-	policyRevision int64
-	policy         []byte
-	ledger         version
-	log            []change // what the watch tells, of a ledger and a policy
-}
-
-// change is a key at a revision.
-type change struct {
-	revision int64
-	isLedger bool
-	ledger   version // the zero value: deleted
-	policy   []byte  // nil: deleted
-}
-
-func (s *store) put(c change) {
-	s.revision++
-	c.revision = s.revision
-	if c.isLedger {
-		if c.ledger.value != "" {
-			c.ledger.modified = s.revision
-			if c.ledger.created == 0 {
-				c.ledger.created = s.revision
-			}
-		}
-		s.ledger = c.ledger
-	} else {
-		s.policy, s.policyRevision = c.policy, s.revision
-	}
-	s.log = append(s.log, c)
-}
-
-// commit is a purchase.
-func (s *store) commit(o order) (version, bool) {
-	seen := s.ledger.modified == o.seen.modified && s.ledger.value == o.seen.value
-	if !seen || s.policy == nil || s.policyRevision != o.policy {
-		return version{}, false
-	}
-	s.put(change{isLedger: true, ledger: version{ledger: o.next, value: fmt.Sprint(o.next), created: s.ledger.created}})
-	return s.ledger, true
-}
 
 // agent is an agent in a simulation. What it is told waits in its inbox until it runs.
 type agent struct {
@@ -347,22 +302,6 @@ func someLimit(r *rand.Rand) discovery.Limit {
 	return policy(math.Ceil(rate*10)/10, 1+r.Int64N(int64(rate)+2))
 }
 
-func TestNeverAboveTheLimit(t *testing.T) {
-	histories, admitted := 200, 0
-	for seed := range histories {
-		r := rand.New(rand.NewPCG(uint64(seed), 0))
-		s := newSimulation(uint64(seed), 1+r.IntN(6), someLimit(r))
-		s.play(15*time.Second, true)
-		admitted += len(s.admitted)
-		if over := excess(s.admitted, s.eras); over > 0 {
-			t.Errorf("history %d: %v above the limit, of %d admissions and policies %v", seed, over, len(s.admitted), s.eras)
-		}
-	}
-	if admitted < 100*histories {
-		t.Errorf("%d admissions in %d histories are too few to show anything", admitted, histories)
-	}
-}
-
 // play lets time go by.
 func (s *simulation) play(length time.Duration, trouble bool) {
 	const step = time.Millisecond
@@ -381,31 +320,6 @@ func (s *simulation) play(length time.Duration, trouble bool) {
 		}
 		for _, a := range s.agents {
 			a.run(step)
-		}
-	}
-}
-
-// Where more is wanted than there is, an agent that has just been started gets its share, and
-// so does one that stood still, or was cut off.
-func TestNewcomersAreServed(t *testing.T) {
-	for seed := range 20 {
-		r := rand.New(rand.NewPCG(uint64(seed), 0))
-		s := newSimulation(uint64(seed), 4, someLimit(r))
-		for _, a := range s.agents {
-			a.hoards, a.want = false, s.eras[0].limit.PerSecond()
-		}
-		s.play(5*time.Second, false)
-		s.agents[0].start()
-		s.agents[1].stopped = s.now + 2*time.Second
-		s.agents[2].cut = s.now + 2*time.Second
-		s.play(3*time.Second, false)
-		before := []int64{s.agents[0].got, s.agents[1].got, s.agents[2].got}
-		wait := max(10*time.Second, seconds(300/s.eras[0].limit.PerSecond()))
-		s.play(wait, false)
-		for n, had := range before {
-			if s.agents[n].got == had {
-				t.Errorf("history %d: of %v agent %d got nothing in %v, and the fleet %d", seed, s.eras[0].limit, n, wait, len(s.admitted))
-			}
 		}
 	}
 }
