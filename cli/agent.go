@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -38,14 +37,7 @@ answered for the drain delay. A second SIGTERM stops at once.`,
 	return c
 }
 
-// thriftyGC is what GOGC is for an agent that is not told otherwise. It is paid for on
-// every host in memory, and has little garbage to collect.
-const thriftyGC = 50
-
 func (a *app) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
-	if _, set := a.io.host().Env("GOGC"); !set {
-		debug.SetGCPercent(thriftyGC)
-	}
 	log := a.logger(a.config.Log.Level)
 	sidecar, err := agent.New(a.config, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
