@@ -84,7 +84,7 @@ func (o *claimOptions) check(cmd *cobra.Command, args []string) error {
 
 // printClaim claims and shows what was claimed.
 func (a *app) printClaim(ctx context.Context, service string, o claimOptions) error {
-	client, err := a.agent()
+	client, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (o *claimOptions) late(err error) error {
 
 // claim runs a command with an instance of its own.
 func (a *app) claim(ctx context.Context, service string, command []string, o claimOptions) error {
-	client, err := a.agent()
+	client, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

@@ -124,8 +124,22 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 
 func (a *app) keys() discovery.Keys { return discovery.NewKeys(a.config.Namespace) }
 
-// agent returns a client of this host's agent.
-func (a *app) agent() (*api.Client, error) {
+// agent returns a client of this host's agent, for an answer that only it has: it must be
+// of the namespace that was asked for, if one was. Whether it is there at all shows when it
+// is asked.
+func (a *app) agent(ctx context.Context) (*api.Client, error) {
+	client, err := a.anyAgent()
+	if err != nil || !a.config.Asked("namespace") {
+		return client, err
+	}
+	if err := a.sameNamespace(ctx, client); err != nil && !errors.Is(err, discovery.ErrUnavailable) {
+		return nil, err
+	}
+	return client, nil
+}
+
+// anyAgent returns a client of this host's agent, whatever namespace that serves.
+func (a *app) anyAgent() (*api.Client, error) {
 	client, err := api.NewClient(a.config.CLI.Agent)
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	}
-	if agent, err := a.agent(); err == nil {
+	if agent, err := a.agent(ctx); err == nil {
 		if entries, _, err := agent.Instances(ctx, service, api.ListOptions{}); err == nil {
 			for _, e := range entries {
 				names = append(names, service+"/"+e.ID)
@@ -99,7 +99,7 @@ func (a *app) prepareCompletion(cmd *cobra.Command) (err error) {
 }
 
 func (a *app) knownServices(ctx context.Context) []api.Service {
-	if agent, err := a.agent(); err == nil {
+	if agent, err := a.agent(ctx); err == nil {
 		if services, _, err := agent.Services(ctx, api.Wait{}); err == nil {
 			return services
 		}

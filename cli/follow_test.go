@@ -101,7 +101,7 @@ func TestReadersFallBackToTheAgent(t *testing.T) {
 	watching.prints("web/one")
 	term.fails(exitNotFound, "not known", "get", "none")
 	term.fails(exitFailed, "cannot be reached", "set", "web/one", "--weight", "2")
-	term.fails(exitFailed, `this host's agent cannot be asked instead: it serves namespace "default", not "other"`, "list", "-n", "other")
+	term.fails(exitFailed, `this host's agent serves namespace "default", not "other"`, "list", "-n", "other")
 	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
 	term.fails(exitFailed, "127.0.0.1:1: connection refused; is 'disc agent' running?", "list")
 }

@@ -144,7 +144,7 @@ they were denied for as long as --wait says.`,
 					return usage(fmt.Errorf("%q is no number of tokens; take 1 or more", args[1]))
 				}
 			}
-			client, err := a.agent()
+			client, err := a.agent(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -190,7 +190,7 @@ func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (ap
 
 // withAgent calls a function with a client of this host's agent.
 func (a *app) withAgent(ctx context.Context, f func(context.Context, *api.Client) error) error {
-	client, err := a.agent()
+	client, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (a *app) completeLimit(cmd *cobra.Command, args []string, _ string) ([]stri
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
 	defer cancel()
 	var names []string
-	if agent, err := a.agent(); err == nil {
+	if agent, err := a.agent(ctx); err == nil {
 		limits, _ := agent.Limits(ctx) // without an answer there is nothing to offer
 		for _, l := range limits {
 			names = append(names, l.Name)

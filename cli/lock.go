@@ -89,7 +89,7 @@ func (o *lockOptions) check(cmd *cobra.Command, args []string) error {
 
 // lock runs a command under a lock.
 func (a *app) lock(ctx context.Context, name string, command []string, o lockOptions) error {
-	client, err := a.agent()
+	client, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ Exit code 3 when the name is not known or nothing is healthy.`,
 }
 
 func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) error {
-	agent, err := a.agent()
+	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

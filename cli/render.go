@@ -72,7 +72,7 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 	if err != nil {
 		return err
 	}
-	agent, err := a.agent()
+	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (a *app) renderFollow(ctx context.Context, o renderOptions) error {
 	if err != nil {
 		return err
 	}
-	agent, err := a.agent()
+	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func (o *runOptions) ownHTTP(c discovery.CheckSpec, path string) (discovery.Chec
 // run starts the command and keeps it registered. The command's life does not hang on
 // the agent's.
 func (a *app) run(ctx context.Context, o runOptions) error {
-	client, err := a.agent()
+	client, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (a *app) instead(ctx context.Context, err error) (*api.Client, error) {
 	if ctx.Err() != nil || !errors.Is(err, discovery.ErrUnavailable) && !errors.Is(err, discovery.ErrForbidden) {
 		return nil, err
 	}
-	agent, agentErr := a.agent()
+	agent, agentErr := a.anyAgent()
 	if agentErr == nil {
 		agentErr = a.sameNamespace(ctx, agent)
 	}
@@ -86,14 +86,14 @@ func (a *app) instead(ctx context.Context, err error) (*api.Client, error) {
 	return agent, nil
 }
 
-// sameNamespace returns an error unless the agent serves the namespace that is asked
-// for.
+// sameNamespace returns an ErrForbidden unless the agent serves the namespace that is
+// asked for, or why it does not say.
 func (a *app) sameNamespace(ctx context.Context, agent *api.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, agentTime)
 	defer cancel()
 	its, err := agent.Agent(ctx)
 	if err == nil && discovery.FoldName(its.Namespace) != discovery.FoldName(a.config.Namespace) {
-		err = discovery.Errorf(discovery.ErrUnavailable, "this host's agent cannot be asked instead: it serves namespace %q, not %q", its.Namespace, a.config.Namespace)
+		err = discovery.Errorf(discovery.ErrForbidden, "this host's agent serves namespace %q, not %q; name an agent of that one with --agent", its.Namespace, a.config.Namespace)
 	}
 	return err
 }

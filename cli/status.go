@@ -28,7 +28,7 @@ etcd yet, or what it is to register is not in etcd.`,
 }
 
 func (a *app) status(ctx context.Context) error {
-	client, err := a.agent()
+	client, err := a.anyAgent()
 	if err != nil {
 		return err
 	}

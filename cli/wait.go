@@ -42,7 +42,7 @@ func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
 	if o.least < 1 || o.timeout < 0 {
 		return usage(fmt.Errorf("--min is at least 1 and --timeout at least 0"))
 	}
-	agent, err := a.agent()
+	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}

@@ -141,6 +141,12 @@ type Setting struct {
 	Origin string `json:"origin" yaml:"origin"` // default, file PATH:LINE, env NAME or flag --NAME
 }
 
+// Asked reports whether a setting was given for this run, by its flag or variable.
+func (c *Config) Asked(key string) bool {
+	source := c.origins[key].source
+	return source == fromFlag || source == fromEnv
+}
+
 // Settings lists every setting and where its value came from, in the order of the
 // table; then the services of the file, one line for each.
 func (c *Config) Settings() []Setting {

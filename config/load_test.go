@@ -123,6 +123,15 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+func TestAsked(t *testing.T) {
+	c := load(t, "node: n\n", map[string]string{"DISC_ZONE": "b"}, "--namespace", "blue")
+	for key, want := range map[string]bool{"namespace": true, "zone": true, "node": false, "session.ttl": false} {
+		if c.Asked(key) != want {
+			t.Errorf("%s was asked for: %v", key, !want)
+		}
+	}
+}
+
 // A command's own flag by the name of a setting is not that setting.
 func TestForeignFlag(t *testing.T) {
 	fs := pflag.NewFlagSet("disc", pflag.ContinueOnError)
