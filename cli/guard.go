@@ -85,31 +85,40 @@ func (d *deadline) left() time.Duration { return d.end - d.lead - now() }
 func (g *guard) untilLost(ctx context.Context, d *deadline) error {
 	ended := make(chan error, 1)
 	go func() { ended <- g.watch() }()
-	for every := min(time.Second, (d.end-now())/8); ; {
+	var last error // of the last renewal
+	for every := min(time.Second, (d.end-now())/8); d.left() > 0; {
 		select {
 		case err := <-ended:
 			return g.whyEnded(ctx, err)
-		case <-time.After(max(0, min(every, d.left()))):
+		case <-time.After(min(every, d.left())):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		asked := now()
-		asking, cancel := context.WithTimeout(ctx, max(0, d.left()))
-		valid, err := g.renew(asking)
-		cancel()
+		left := d.left()
+		err := g.extend(ctx, d, left)
 		switch {
-		case err == nil:
-			d.end = max(d.end, asked+valid)
 		case errors.Is(err, discovery.ErrLost), errors.Is(err, discovery.ErrNotFound):
 			return err
-		}
-		if d.left() <= 0 {
-			if err == nil {
-				err = errors.New("the agent has lost its session with etcd, or is about to")
-			}
-			return discovery.Errorf(discovery.ErrLost, "it can be relied on no longer: %v", err)
+		case left >= every || !errors.Is(err, context.DeadlineExceeded): // else it had no time to answer
+			last = err
 		}
 	}
+	if last == nil {
+		last = errors.New("the agent has lost its session with etcd, or is about to")
+	}
+	return discovery.Errorf(discovery.ErrLost, "it can be relied on no longer: %v", last)
+}
+
+// extend moves the deadline on to what the agent says within a time.
+func (g *guard) extend(ctx context.Context, d *deadline, within time.Duration) error {
+	asked := now()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	valid, err := g.renew(ctx)
+	if err == nil {
+		d.end = max(d.end, asked+valid)
+	}
+	return err
 }
 
 // whyEnded asks the agent why it has ended the connection.

@@ -46,6 +46,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command is what to run.
@@ -70,7 +72,7 @@ type Status struct {
 
 func (s Status) String() string {
 	if s.Signal != 0 {
-		return fmt.Sprintf("killed by %v", s.Signal)
+		return "killed by " + unix.SignalName(s.Signal)
 	}
 	return fmt.Sprintf("exit code %d", s.Code)
 }

@@ -24,9 +24,9 @@ func TestExitCodes(t *testing.T) {
 		{"exit 0", 0, "exit code 0"},
 		{"exit 3", 3, "exit code 3"},
 		{"exit 255", 255, "exit code 255"},
-		{"kill -TERM $$", 128 + 15, "killed by terminated"},
-		{"kill -KILL $$", 128 + 9, "killed by killed"},
-		{"kill -INT $$", 128 + 2, "killed by interrupt"},
+		{"kill -TERM $$", 128 + 15, "killed by SIGTERM"},
+		{"kill -KILL $$", 128 + 9, "killed by SIGKILL"},
+		{"kill -INT $$", 128 + 2, "killed by SIGINT"},
 	} {
 		t.Run(tt.script, func(t *testing.T) {
 			s := start(t, long, "sh", "-c", tt.script)

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"disc/discovery"
+)
+
+// What a grant is lost by is what the error says.
+func TestGuardSaysWhatWasLost(t *testing.T) {
+	const valid, lead = 1600 * time.Millisecond, 400 * time.Millisecond
+	silent := func(ctx context.Context) (time.Duration, error) {
+		<-ctx.Done()
+		return 0, fmt.Errorf("%w: %w", errNoAnswer, ctx.Err())
+	}
+	gone := discovery.Errorf(discovery.ErrLost, "instance %q is gone", "gpu-1")
+	for name, c := range map[string]struct {
+		watch error // that the connection ends with; nil: it stays
+		renew func(end time.Duration) func(context.Context) (time.Duration, error)
+		want  string
+		early bool // it does not wait for the deadline
+	}{
+		"the agent's session with etcd": {want: "the agent has lost its session with etcd",
+			renew: func(end time.Duration) func(context.Context) (time.Duration, error) {
+				return func(ctx context.Context) (time.Duration, error) { return end - now(), ctx.Err() }
+			}},
+		"the agent": {want: errNoAnswer.Error(),
+			renew: func(time.Duration) func(context.Context) (time.Duration, error) { return silent }},
+		"the instance": {want: gone.Error(), early: true,
+			renew: func(time.Duration) func(context.Context) (time.Duration, error) {
+				return func(context.Context) (time.Duration, error) { return 0, gone }
+			}},
+		"the connection": {want: "lost with the connection: reset", early: true, watch: errors.New("reset"),
+			renew: func(time.Duration) func(context.Context) (time.Duration, error) {
+				return func(context.Context) (time.Duration, error) { return time.Hour, nil }
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			closed := make(chan struct{})
+			defer close(closed)
+			d := &deadline{end: now() + valid, lead: lead}
+			g := guard{renew: c.renew(d.end), watch: func() error {
+				if c.watch == nil {
+					<-closed
+				}
+				return c.watch
+			}}
+			err := g.untilLost(t.Context(), d)
+			if !errors.Is(err, discovery.ErrLost) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want a loss by %q", err, c.want)
+			}
+			if !c.early && d.left() > 0 {
+				t.Errorf("it gave up %v too early", d.left())
+			}
+		})
+	}
+}
