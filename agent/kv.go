@@ -24,6 +24,12 @@ func (k keyValues) Get(ctx context.Context, key string, r api.KVRead) (api.KVIte
 	return shown(item), viewOf(view), etcd.Explain(k.endpoints, err)
 }
 
+// Held implements httpapi.KV.
+func (k keyValues) Held(key string) (api.KVItem, httpapi.KVView, bool) {
+	item, view, ok := k.store.Held(key)
+	return shown(item), viewOf(view), ok
+}
+
 // List implements httpapi.KV.
 func (k keyValues) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVView, error) {
 	items, view, err := k.store.List(ctx, prefix, readOf(r))

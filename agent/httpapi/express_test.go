@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"disc/agent/api"
 )
 
 // exchange sends a request on a connection and reads the answer.
@@ -50,23 +52,42 @@ func isExpress(x *express, n int) bool {
 	return len(x.open) == n
 }
 
+// oneKV has one item.
+type oneKV struct {
+	quietKV
+	item api.KVItem
+	view KVView
+}
+
+func (k *oneKV) Held(key string) (api.KVItem, KVView, bool) { return k.item, k.view, key == k.item.Key }
+
+func (k *oneKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVView, error) {
+	return k.item, k.view, nil
+}
+
 // What is answered without net/http is what net/http answers.
 func TestExpressAnswersAsNetHTTPDoes(t *testing.T) {
 	f := withWebs(1)
-	s := serve(t, f.api(t, Options{}))
+	values := oneKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVView{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
+	s := serve(t, f.api(t, Options{KV: &values}))
 	express, fromExpress := open(t, s)
 	standard, fromStandard := open(t, s)
-	etag := exchange(t, express, fromExpress, wholeRequest).Header.Get("Etag")
-	for _, stale := range []bool{false, true} {
-		f.update(func() { f.view.Stale = stale })
-		for _, headers := range []string{"", "Accept: text/plain\r\n", "If-None-Match: " + etag + "\r\n", "If-None-Match: \"other\"\r\n"} {
-			request := "GET /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\n" + headers
-			got := exchange(t, express, fromExpress, request+"\r\n")
-			want := exchange(t, standard, fromStandard, request+"X-Other: makes it net/http's\r\n\r\n")
-			got.Header.Del("Date")
-			want.Header.Del("Date")
-			if got.Status != want.Status || got.body != want.body || !maps.EqualFunc(got.Header, want.Header, slices.Equal) {
-				t.Errorf("stale %v, %q: %s %v %s; of net/http %s %v %s", stale, headers, got.Status, got.Header, got.body, want.Status, want.Header, want.body)
+	for _, path := range []string{"/v1/lookup/web", "/v1/kv/app/K_1.x"} {
+		line := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n"
+		if _, n := (&client{api: s.api}).answer([]byte(line+"\r\n"), time.Now()); n == 0 {
+			t.Errorf("%s is left to net/http", path)
+		}
+		etag := exchange(t, express, fromExpress, line+"\r\n").Header.Get("Etag")
+		for _, stale := range []bool{false, true} {
+			f.update(func() { f.view.Stale, values.view.Stale = stale, stale })
+			for _, headers := range []string{"", "Accept: text/plain\r\n", "If-None-Match: " + etag + "\r\n", "If-None-Match: \"other\"\r\n"} {
+				got := exchange(t, express, fromExpress, line+headers+"\r\n")
+				want := exchange(t, standard, fromStandard, line+headers+"X-Other: makes it net/http's\r\n\r\n")
+				got.Header.Del("Date")
+				want.Header.Del("Date")
+				if got.Status != want.Status || got.body != want.body || !maps.EqualFunc(got.Header, want.Header, slices.Equal) {
+					t.Errorf("%s, stale %v, %q: %s %v %s; of net/http %s %v %s", path, stale, headers, got.Status, got.Header, got.body, want.Status, want.Header, want.body)
+				}
 			}
 		}
 	}
@@ -91,6 +112,7 @@ func TestExpressHandsOver(t *testing.T) {
 		"later":     {wholeRequest, wholeRequest, "GET /v1/nodes HTTP/1.1\r\nHost: localhost\r\n\r\n", wholeRequest},
 		"pipelined": {wholeRequest + wholeRequest + "GET /v1/lookup/web HTTP/1.1\r\nhost: localhost\r\nX: y\r\n\r\n" + wholeRequest},
 		"in halves": {wholeRequest + wholeRequest[:30], wholeRequest[30:]},
+		"no key":    {"GET /v1/kv/app/nosuch HTTP/1.1\r\nHost: localhost\r\n\r\n", wholeRequest},
 		"unknown":   {strings.Replace(wholeRequest, "web", "nosuch", 1), wholeRequest},
 	} {
 		conn, answers := open(t, s)
@@ -101,7 +123,7 @@ func TestExpressHandsOver(t *testing.T) {
 		}
 		for range strings.Count(strings.Join(sent, ""), "HTTP/1.1") {
 			want := 200
-			if got := read(t, answers); got.StatusCode != want && !(name == "unknown" && got.StatusCode == 404) {
+			if got := read(t, answers); got.StatusCode != want && !((name == "unknown" || name == "no key") && got.StatusCode == 404) {
 				t.Errorf("%s: %s %s", name, got.Status, got.body)
 			}
 		}

@@ -23,6 +23,10 @@ type KV interface {
 	// cannot be read, or not as fresh as it is asked for.
 	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVView, error)
 
+	// Held reads a key that the agent has a copy of, with as little care as a Get that
+	// asks for none. It does not wait, and reports false where Get is to be asked.
+	Held(key string) (api.KVItem, KVView, bool)
+
 	// List reads what lies below a prefix, sorted by key.
 	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVView, error)
 
@@ -54,7 +58,12 @@ type KVView struct {
 	Stale    bool
 }
 
-const kvRoute = "/v1/kv/{key...}"
+const typeValue = "application/octet-stream" // of a key's value
+
+const (
+	kvPath  = "/v1/kv/"
+	kvRoute = kvPath + "{key...}"
+)
 
 func (a *API) kvRoutes() []route {
 	fresh := append([]string{"consistency", "min_rev", "max_age", "recurse", "keys"}, waitParams...)
@@ -70,7 +79,7 @@ func (a *API) kvRoutes() []route {
 // checkKeyPath returns an error for a key that the mux would take for another: it sends
 // who asks for a//b to a/b.
 func checkKeyPath(p string) error {
-	key, ok := strings.CutPrefix(p, "/v1/kv/")
+	key, ok := strings.CutPrefix(p, kvPath)
 	if ok && path.Clean(p) != strings.TrimSuffix(p, "/") {
 		return invalid("key %.60q has an empty segment, or \".\" or \"..\"; divide segments by one \"/\"", key)
 	}
@@ -112,7 +121,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.write(w, r, content{body: item.Value, contentType: "application/octet-stream", etag: api.KVTag(item.Revision)})
+	return a.write(w, r, content{body: item.Value, contentType: typeValue, etag: api.KVTag(item.Revision)})
 }
 
 // kvList answers what lies below a prefix, or only the keys.

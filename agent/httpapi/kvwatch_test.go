@@ -17,6 +17,8 @@ func (quietKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVView, err
 	return api.KVItem{}, KVView{}, discovery.ErrNotFound
 }
 
+func (quietKV) Held(string) (api.KVItem, KVView, bool) { return api.KVItem{}, KVView{}, false }
+
 func (quietKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVView, error) {
 	return nil, KVView{}, discovery.ErrUnavailable
 }

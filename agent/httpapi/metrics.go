@@ -12,8 +12,19 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	streams  *prometheus.GaugeVec
 
-	// Of the plain lookup, so that it looks up no label.
-	prepared, preparedUnchanged prometheus.Counter
+	lookups, values plainCounters
+}
+
+// plainCounters are those of a route's answers that need no mux, so that they look up no
+// label.
+type plainCounters struct{ ok, unchanged prometheus.Counter }
+
+func (c *plainCounters) count(unchanged bool) {
+	if unchanged {
+		c.unchanged.Inc()
+	} else {
+		c.ok.Inc()
+	}
 }
 
 func (a *API) addMetrics() error {
@@ -27,8 +38,8 @@ func (a *API) addMetrics() error {
 			Help: "Open blocking queries (wait), watches (watch) and held registrations (hold).",
 		}, []string{"kind"}),
 	}
-	m.prepared = m.requests.WithLabelValues(lookupRoute, "200")
-	m.preparedUnchanged = m.requests.WithLabelValues(lookupRoute, "304")
+	m.lookups = m.plainCounters(lookupRoute)
+	m.values = m.plainCounters("GET " + kvRoute)
 	a.metrics = m
 	o := &a.options
 	if o.Registerer == nil {
@@ -52,13 +63,8 @@ func (m *metrics) count(route string, status int) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 }
 
-// countPlain counts a plain lookup that no route counts.
-func (m *metrics) countPlain(p plainAnswer) {
-	if p.body == nil {
-		m.preparedUnchanged.Inc()
-	} else {
-		m.prepared.Inc()
-	}
+func (m *metrics) plainCounters(route string) plainCounters {
+	return plainCounters{m.requests.WithLabelValues(route, "200"), m.requests.WithLabelValues(route, "304")}
 }
 
 // streaming counts an open request until the function that it returns is called.

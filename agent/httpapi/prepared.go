@@ -39,8 +39,9 @@ type body struct {
 
 // plainAnswer is what a plain lookup is answered with.
 type plainAnswer struct {
-	view discovery.View
-	form *prepared
+	view    discovery.View
+	service *discovery.Service
+	form    *prepared
 	*answers
 	body *body // nil: the caller has it (304)
 }
@@ -61,9 +62,9 @@ func (a *API) plainAnswer(view discovery.View, name string, text bool, ifNoneMat
 	}
 	ready := service.Memo(form, func() any { return a.prepare(view.Snapshot, service, form) }).(*answers)
 	if matches(ifNoneMatch, ready.etag[0]) {
-		return plainAnswer{view, form, ready, nil}, true
+		return plainAnswer{view, service, form, ready, nil}, true
 	}
-	return plainAnswer{view, form, ready, a.pickBody(view.Snapshot, service, form, ready)}, true
+	return plainAnswer{view, service, form, ready, a.pickBody(view.Snapshot, service, form, ready)}, true
 }
 
 // servePrepared answers a plain lookup over net/http, or reports that the request is none
@@ -81,7 +82,7 @@ func (a *API) servePrepared(w http.ResponseWriter, r *http.Request) bool {
 	if !ok {
 		return false
 	}
-	a.metrics.countPlain(p)
+	a.metrics.lookups.count(p.body == nil)
 	_ = a.writePlain(w, p) // the caller may be gone
 	return true
 }

@@ -4,16 +4,16 @@ import (
 	"bytes"
 )
 
-// plainRequest is a plain lookup as it came in: the one form of request that is answered
-// without net/http. Its parts lie in the buffer that was read into.
+// plainRequest is a GET without options: the one form of request that is answered without
+// net/http. Its parts lie in the buffer that was read into.
 type plainRequest struct {
-	name        []byte
+	path        []byte
 	host        []byte
 	accept      []byte // nil: absent
 	ifNoneMatch []byte // nil: absent
 }
 
-// recognize finds a plain lookup at the front of what was read from a connection, and
+// recognize finds a plain request at the front of what was read from a connection, and
 // returns its length in bytes; 0 when something else is there, or less than all of it.
 //
 // It is no parser of HTTP. It knows one request line and those headers that common clients
@@ -21,13 +21,12 @@ type plainRequest struct {
 // to net/http, to which the rest is left.
 func recognize(b []byte) (r plainRequest, n int) {
 	line, n := cutLine(b)
-	rest, ok := bytes.CutPrefix(line, []byte("GET "+lookupPath))
-	if !ok {
+	rest, get := bytes.CutPrefix(line, []byte("GET "))
+	path, known := bytes.CutSuffix(rest, []byte(" HTTP/1.1"))
+	if !get || !known || !isPlainPath(path) {
 		return r, 0
 	}
-	if r.name, ok = bytes.CutSuffix(rest, []byte(" HTTP/1.1")); !ok || !isPlainName(r.name) {
-		return r, 0
-	}
+	r.path = path
 	for {
 		line, end := cutLine(b[n:])
 		n += end
@@ -81,14 +80,21 @@ func cutLine(b []byte) (line []byte, length int) {
 	return b[:at-1], at + 1
 }
 
-// isPlainName reports whether a name in a path stands for itself there.
-func isPlainName(name []byte) bool {
-	for _, c := range name {
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_') {
+// isPlainPath reports whether a path stands for itself: it is absolute and clean, and has
+// nothing that is encoded.
+func isPlainPath(path []byte) bool {
+	before := byte(0)
+	for n, c := range path {
+		switch {
+		case n == 0 && c != '/', before == '/' && (c == '/' || c == '.'):
+			return false
+		case c == '/', c == '-', c == '.', c == '_', c >= '0' && c <= '9', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z':
+			before = c
+		default:
 			return false
 		}
 	}
-	return len(name) > 0
+	return len(path) > 0
 }
 
 // isPlainValue reports whether a header's value is one that net/http takes, as it is.

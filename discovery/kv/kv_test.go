@@ -268,6 +268,41 @@ func TestCopiesComeAndGo(t *testing.T) {
 	}
 }
 
+// What is held is what a Get would read, and stays copied as if it were.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{Unused: time.Second})
+	f.put("app/a", "1")
+	if i, _, ok := f.Held("app/a"); ok {
+		t.Errorf("before anybody asked: %+v", i)
+	}
+	read, want, err := f.Get(t.Context(), "app/a", Read{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	f.until("twice the time of what nobody reads", func() bool {
+		i, got, ok := f.Held("app/a")
+		if !ok || i.Key != read.Key || string(i.Value) != "1" || i.Revision != read.Revision || got.Index != want.Index || got.Revision < want.Revision || got.Epoch != want.Epoch {
+			t.Fatalf("%+v %+v %v, want %+v %+v", i, got, ok, read, want)
+		}
+		return time.Since(begun) > 2*time.Second
+	})
+	if i, _, ok := f.Held("app/b"); ok {
+		t.Errorf("what is not there: %+v", i)
+	}
+	last := f.put("app/a", "2")
+	f.get("app/a", Read{MinRevision: last})
+	if i, view, ok := f.Held("app/a"); !ok || string(i.Value) != "2" || view.Index != last {
+		t.Errorf("after a write: %+v %+v %v", i, view, ok)
+	}
+	f.until("it is let go", func() bool { return len(f.state.Load().copies) == 0 })
+	if i, _, ok := f.Held("app/a"); ok {
+		t.Errorf("after it was let go: %+v", i)
+	}
+}
+
 // A watch begins with a copy that its events follow, also while a wider one takes others
 // over.
 func TestBegin(t *testing.T) {

@@ -67,6 +67,24 @@ func (s *Store) Get(ctx context.Context, key string, r Read) (Item, View, error)
 	return s.shown(found), view, nil
 }
 
+// Held returns the item of a key from a copy, as [Store.Get] does with the zero Read, and
+// does not wait. It reports false when there is no copy, or no such key in it.
+func (s *Store) Held(key string) (Item, View, bool) {
+	only, now := s.only(key), s.state.Load()
+	c := now.covering(only)
+	if c == nil {
+		return Item{}, View{}, false
+	}
+	found, ok := now.items.Get(Item{Key: only.From})
+	if !ok {
+		return Item{}, View{}, false
+	}
+	c.touch()
+	view := s.view(now, c)
+	view.Index = found.Revision
+	return s.shown(found), view, true
+}
+
 // List returns the items below a prefix, sorted by key; see [ValidatePrefix]. None is
 // fine. Other errors as for [Store.Get].
 func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item], View, error) {

@@ -154,9 +154,16 @@ func redisBeside(ctx context.Context, s *stage) (*agent, *redis, error) {
 }
 
 // wrkSide loads an agent, or what stands for one, over TCP.
-func (s *stage) wrkSide(a *agent) side {
+func (s *stage) wrkSide(a *agent, path string) side {
 	return func(ctx context.Context) ([]float64, error) {
-		return costed(a.pid(), func() (load, error) { return wrk(ctx, s.window, "http://"+a.http+lookupPath) })
+		return costed(a.pid(), func() (load, error) { return wrk(ctx, s.window, "http://"+a.http+path) })
+	}
+}
+
+// redisSide loads Redis with GET of a key, over TCP.
+func (s *stage) redisSide(r *redis, key string) side {
+	return func(ctx context.Context) ([]float64, error) {
+		return costed(r.pid(), func() (load, error) { return r.getRate(ctx, s.window, key) })
 	}
 }
 
@@ -182,7 +189,7 @@ func startHTTP(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	return pair{s.wrkSide(a), s.wrkSide(bare)}, nil
+	return pair{s.wrkSide(a, lookupPath), s.wrkSide(bare, lookupPath)}, nil
 }
 
 func startHTTPRate(ctx context.Context, s *stage) (pair, error) {
@@ -198,9 +205,7 @@ func startHTTPRedis(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	return pair{s.wrkSide(a), func(ctx context.Context) ([]float64, error) {
-		return costed(r.pid(), func() (load, error) { return r.getRate(ctx, s.window, lookupPath) })
-	}}, nil
+	return pair{s.wrkSide(a, lookupPath), s.redisSide(r, lookupPath)}, nil
 }
 
 func startUnix(ctx context.Context, s *stage) (pair, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"disc/agent/api"
@@ -25,6 +26,13 @@ func kvRows() []row {
 		needs:   []string{"redis-server"},
 		figures: []figure{{"time", "µs", bound{}}},
 		start:   startKVGet,
+	}, {
+		name:    "kv-redis",
+		about:   fmt.Sprintf("a value of 100 bytes, GET %s with wrk, and GET with redis-benchmark, %d connections each", valuePath, connections),
+		against: "Redis GET",
+		needs:   []string{"wrk", "redis-server", "redis-benchmark"},
+		figures: []figure{{"values", "/s", atLeast(1)}, {"CPU a value", "µs", bound{}}},
+		start:   startKVRedis,
 	}, {
 		name:    "kv-scan",
 		about:   "a million keys by their prefix: walked in process, and listed by Redis over its Unix socket",
@@ -107,6 +115,28 @@ func startKVGet(ctx context.Context, s *stage) (pair, error) {
 			return err
 		}),
 	}, nil
+}
+
+const valuePath = "/v1/kv/app/greeting"
+
+func startKVRedis(ctx context.Context, s *stage) (pair, error) {
+	a, r, err := redisBeside(ctx, s)
+	if err != nil {
+		return pair{}, err
+	}
+	agent, err := api.NewClient("http://" + a.http)
+	if err != nil {
+		return pair{}, err
+	}
+	defer agent.CloseIdle()
+	value := strings.Repeat("x", 100)
+	if _, err := agent.KVPut(ctx, strings.TrimPrefix(valuePath, "/v1/kv/"), []byte(value), 0, nil); err != nil {
+		return pair{}, err
+	}
+	if _, err := r.conn.do("SET", valuePath, value); err != nil {
+		return pair{}, err
+	}
+	return pair{s.wrkSide(a, valuePath), s.redisSide(r, valuePath)}, nil
 }
 
 func startKVScan(ctx context.Context, s *stage) (pair, error) {
