@@ -32,7 +32,7 @@ func TestLookup(t *testing.T) {
 func TestWait(t *testing.T) {
 	term := atAgent(t)
 	term.await(`"synced": true`, "status", "-o", "json")
-	term.fails(exitTimedOut, `timed out after 50ms: service "web" is not known`, "wait", "web", "--timeout", "50ms")
+	term.fails(exitTimedOut, `timed out after 1s: service "web" is not known`, "wait", "web", "--timeout", "1s")
 	one, two := term.start("wait", "web"), term.start("wait", "web", "--min", "2")
 	term.ok("set", "web/one", "10.0.0.1:1")
 	if code := one.ends(); code != exitDone {
@@ -44,14 +44,14 @@ func TestWait(t *testing.T) {
 	}
 	term.ok("drain", "web/two")
 	term.await(`"drain": 1`, "lookup", "web", "-o", "json")
-	term.fails(exitTimedOut, "web has 1 of 2 endpoints; left out 1 drain", "wait", "web", "--min", "2", "--timeout", "50ms")
+	term.fails(exitTimedOut, "web has 1 of 2 endpoints; left out 1 drain", "wait", "web", "--min", "2", "--timeout", "1s")
 	interrupted := term.start("wait", "web", "--min", "9")
 	interrupted.interrupt()
 	if code := interrupted.ends(); code != exitInterrupted {
 		t.Errorf("interrupted: got exit code %d", code)
 	}
 	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
-	term.fails(exitTimedOut, "connection refused", "wait", "web", "--timeout", "50ms")
+	term.fails(exitTimedOut, "connection refused", "wait", "web", "--timeout", "1s")
 }
 
 func TestStatus(t *testing.T) {
