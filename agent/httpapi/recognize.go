@@ -59,7 +59,7 @@ func (r *plainRequest) header(line []byte) bool {
 	case "Accept", "accept":
 		again := r.accept != nil
 		r.accept = value
-		return !again && (r.wantsText() || string(value) == "*/*" || string(value) == "application/json")
+		return !again && isPlainAccept(value)
 	case "If-None-Match", "if-none-match":
 		again := r.ifNoneMatch != nil
 		r.ifNoneMatch = value
@@ -69,6 +69,16 @@ func (r *plainRequest) header(line []byte) bool {
 }
 
 func (r *plainRequest) wantsText() bool { return string(r.accept) == "text/plain" }
+
+// isPlainAccept reports whether Accept is one of what most clients send; see acceptsText
+// for what else there may be.
+func isPlainAccept(value []byte) bool {
+	switch string(value) {
+	case "*/*", "application/json", "text/plain", "application/json, text/plain, */*":
+		return true
+	}
+	return false
+}
 
 // cutLine returns the first line without its end, and the length with it; 0 when there is
 // no whole line.

@@ -19,6 +19,7 @@ func TestRecognize(t *testing.T) {
 		"host: 127.0.0.1\r\nconnection: keep-alive\r\naccept: */*\r\naccept-language: *\r\nuser-agent: node\r\naccept-encoding: gzip, deflate",
 		"Host: localhost\r\nUser-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip",
 		"Host: localhost\r\nAccept: text/plain",
+		"Host: localhost\r\nAccept: application/json, text/plain, */*",
 		"Host: localhost\r\nIf-None-Match: W/\"a\", \"b\"",
 	}
 	for _, headers := range known {
@@ -83,6 +84,7 @@ func trailing(p string) string {
 func FuzzRecognize(f *testing.F) {
 	f.Add([]byte(wholeRequest))
 	f.Add([]byte("GET /v1/lookup/v2.web HTTP/1.1\r\nhost: [::1]:3472\r\nAccept: text/plain\r\nConnection: keep-alive\r\nIf-None-Match: \"x\"\r\n\r\nGET"))
+	f.Add([]byte("GET /v1/lookup/web HTTP/1.1\r\nHost: a\r\nAccept: application/json, text/plain, */*\r\n\r\n"))
 	f.Add([]byte("GET /v1/lookup/web HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\n y\r\nContent-Length: 3\r\n\r\nabc"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		got, n := recognize(sent)
