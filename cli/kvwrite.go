@@ -165,9 +165,6 @@ func kvSend[T any](ctx context.Context, a *app, what string, write func(context.
 }
 
 func (a *app) kvShowWritten(w kvWritten, deleted bool) error {
-	if format := a.config.CLI.Output; format != "table" && format != "wide" {
-		return show(a, listing[kvWritten]{items: []kvWritten{w}, single: true, name: func(w kvWritten) string { return w.Key }})
-	}
 	done := "written"
 	if deleted {
 		done = "deleted"
@@ -175,6 +172,8 @@ func (a *app) kvShowWritten(w kvWritten, deleted bool) error {
 	if w.Keys > 0 {
 		done = fmt.Sprintf("%d keys deleted", w.Keys)
 	}
-	_, err := fmt.Fprintf(a.io.Out, "%s: %s (revision %d)\n", printable(w.Key), done, w.Revision)
-	return err
+	return show(a, listing[kvWritten]{
+		items: []kvWritten{w}, single: true, name: func(w kvWritten) string { return w.Key },
+		line: fmt.Sprintf("%s: %s (revision %d)", printable(w.Key), done, w.Revision),
+	})
 }

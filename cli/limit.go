@@ -2,9 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -87,6 +87,9 @@ bought and not used.`,
 			if limit.Rate, limit.Per, err = discovery.ParseRate(args[1]); err != nil {
 				return usage(err)
 			}
+			if cmd.Flags().Changed("burst") && limit.Burst < 1 {
+				return usage(errors.New("--burst is at least 1; leave it out for the tokens of a second"))
+			}
 			limit.OnUnavailable = discovery.Unavailable(onUnavailable)
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				is, _, _, err := client.PutLimit(ctx, args[0], limit)
@@ -100,6 +103,12 @@ bought and not used.`,
 	c.Flags().Int64Var(&limit.Burst, "burst", 0, "tokens above the rate, in any time; default those of a second, at least 1")
 	c.Flags().StringVar(&onUnavailable, "on-unavailable", "", "what becomes of takes while etcd is away: deny (default) or allow")
 	return c
+}
+
+// limitRemoved is what a removal has done, as -o json shows it.
+type limitRemoved struct {
+	Name     string `json:"name"`
+	Revision int64  `json:"revision"`
 }
 
 func (a *app) limitDelCommand() *cobra.Command {
@@ -118,74 +127,13 @@ one that was never there. Exit code 3 when there is none.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(a.io.Out, "%s: removed (revision %d)\n", printable(args[0]), revision)
-				return err
+				return show(a, listing[limitRemoved]{
+					items: []limitRemoved{{args[0], revision}}, single: true, name: func(l limitRemoved) string { return l.Name },
+					line: fmt.Sprintf("%s: removed (revision %d)", printable(args[0]), revision),
+				})
 			})
 		},
 	}
-}
-
-func (a *app) limitTakeCommand() *cobra.Command {
-	var wait time.Duration
-	c := &cobra.Command{
-		Use:   "take NAME [TOKENS]",
-		Short: "Take a token, or say when there may be one",
-		Long: `Take tokens of a limit. Exit code 0 when they are granted, 1 when they are denied, 4 when
-they were denied for as long as --wait says.`,
-		Example: `  disc limit take sms && send-sms
-  disc limit take sms 10 --wait 5s`,
-		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.completeLimit,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			n := int64(1)
-			if len(args) == 2 {
-				var err error
-				if n, err = strconv.ParseInt(args[1], 10, 64); err != nil || n < 1 {
-					return usage(fmt.Errorf("%q is no number of tokens; take 1 or more", args[1]))
-				}
-			}
-			client, err := a.agent(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.take(cmd.Context(), client, args[0], n, wait)
-		},
-	}
-	c.Flags().DurationVar(&wait, "wait", 0, "try again for so long")
-	return c
-}
-
-// take takes tokens, again and again for as long as it may.
-func (a *app) take(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
-	for until := time.Now().Add(wait); ; {
-		t, err := takeOnce(ctx, client, name, n)
-		if err != nil {
-			return err
-		}
-		if t.Taken > 0 {
-			_, err := fmt.Fprintf(a.io.Out, "%s: %d taken, %d left\n", printable(name), t.Taken, t.Remaining)
-			return err
-		}
-		again := time.Duration(t.RetryAfter)
-		switch left := time.Until(until); {
-		case wait == 0:
-			a.note("%s", t.Reason)
-			return exit(exitFailed)
-		case left < again:
-			return fmt.Errorf("%w: %s", errTimedOut, t.Reason)
-		}
-		select {
-		case <-time.After(again):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (api.Taken, error) {
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
-	defer cancel()
-	return client.Take(ctx, name, n)
 }
 
 // withAgent calls a function with a client of this host's agent.

@@ -24,6 +24,7 @@ type listing[T any] struct {
 	items   []T
 	single  bool // JSON shows the one item instead of an array
 	columns []column[T]
+	line    string         // for people, instead of a table
 	name    func(T) string // -o name
 	addr    func(T) string // -o addr; nil: it has no address
 }
@@ -49,6 +50,10 @@ func show[T any](a *app, l listing[T]) error {
 		return l.template(a.io.Out, argument)
 	case "file_sd":
 		return usage(errors.New("-o file_sd is for 'disc export'"))
+	}
+	if l.line != "" {
+		_, err := fmt.Fprintln(a.io.Out, l.line)
+		return err
 	}
 	return l.table(a.io, format == "wide")
 }

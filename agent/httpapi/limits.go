@@ -55,8 +55,12 @@ func (a *API) putLimit(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	var limit discovery.Limit
-	if err := decodeStrict(body, &limit); err != nil {
+	var asked limitRequest
+	if err := decodeStrict(body, &asked); err != nil {
+		return err
+	}
+	limit, err := asked.limit()
+	if err != nil {
 		return err
 	}
 	name := r.PathValue("name")
@@ -70,6 +74,31 @@ func (a *API) putLimit(w http.ResponseWriter, r request) error {
 	}
 	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	return a.replyWrite(w, r, status, 0, api.Limit{Name: name, Limit: is})
+}
+
+// limitRequest is a limit as it is asked for. What is absent has its default; 0 has none.
+type limitRequest struct {
+	Rate          float64               `json:"rate"`
+	Per           *discovery.Duration   `json:"per"`
+	Burst         *int64                `json:"burst"`
+	OnUnavailable discovery.Unavailable `json:"on_unavailable"`
+}
+
+func (q limitRequest) limit() (discovery.Limit, error) {
+	l := discovery.Limit{Rate: q.Rate, OnUnavailable: q.OnUnavailable}
+	if q.Per != nil {
+		l.Per = *q.Per
+	}
+	if q.Burst != nil {
+		l.Burst = *q.Burst
+	}
+	switch {
+	case q.Per != nil && l.Per == 0:
+		return l, invalid("per 0s is none; give the time that the rate is for, or leave it out for 1s")
+	case q.Burst != nil && l.Burst == 0:
+		return l, invalid("burst 0 is none; give 1 or more, or leave it out for the tokens of a second")
+	}
+	return l, nil
 }
 
 func (a *API) deleteLimit(w http.ResponseWriter, r request) error {
@@ -101,14 +130,17 @@ func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 
 // denial is the answer to a take that was denied.
 func denial(name string, n int64, d discovery.Decision) error {
-	p := api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf(
-		"limit %s has fewer tokens left than %d; try again in %v", name, n, d.RetryAfter.Round(time.Millisecond)))
+	after := (d.RetryAfter + time.Millisecond - 1).Truncate(time.Millisecond)
+	p := api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("limit %s has fewer than %d tokens left; try again in %v", name, n, after))
+	if n == 1 {
+		p.Detail = fmt.Sprintf("limit %s has no token left; try again in %v", name, after)
+	}
 	p.Type, p.Title = api.ProblemQuota, "Request cannot be satisfied as assigned quota has been exceeded"
 	if d.Unavailable {
 		p.Type, p.Title = api.ProblemCapacity, "Request cannot be satisfied due to temporary server capacity constraints"
 		p.Detail = fmt.Sprintf("limit %s cannot be counted while etcd is away, and is set to deny then; see 'disc status'", name)
 	}
-	p.ViolatedPolicies, p.RetryAfter = []string{name}, discovery.Duration(d.RetryAfter)
+	p.ViolatedPolicies, p.RetryAfter = []string{name}, discovery.Duration(after)
 	return p
 }
 

@@ -87,6 +87,8 @@ func TestLimits(t *testing.T) {
 		`{"rate":1,"per":"1ns"}`:             "per 1ns is out of range",
 		`{"rate":1,"per":"soon"}`:            "is not one",
 		`{"rate":1,"burst":-1}`:              "burst -1 is out of range",
+		`{"rate":1,"burst":0}`:               "burst 0 is none",
+		`{"rate":1,"per":"0s"}`:              "per 0s is none",
 		`{"rate":1e9}`:                       "above 1000000 a second",
 		`{"rate":1,"on_unavailable":"pray"}`: "use deny or allow",
 		`{"rate":1,"speed":1}`:               "speed",
@@ -116,6 +118,8 @@ func TestTake(t *testing.T) {
 	if got.Header.Get("Retry-After") != "3" || got.Header.Get("RateLimit") != `"sms";r=1;t=3` {
 		t.Errorf("headers %v", got.Header)
 	}
+	c.left["sms"] = 0
+	s.want("POST /v1/limits/sms/take", "", 429, "has no token left; try again in 2.5s")
 	for _, n := range []string{"0", "-1", "x", "1.5", "99999999999999999999"} {
 		s.want("POST /v1/limits/sms/take?n="+n, "", 400, "is no number of tokens")
 	}
@@ -153,7 +157,7 @@ func TestLimitsClient(t *testing.T) {
 	c.left["sms"] = 3
 	for _, want := range []api.Taken{
 		{Name: "sms", Taken: 2, Remaining: 1},
-		{Name: "sms", RetryAfter: discovery.Duration(2500 * time.Millisecond), Reason: "limit sms has fewer tokens left than 2; try again in 2.5s"},
+		{Name: "sms", RetryAfter: discovery.Duration(2500 * time.Millisecond), Reason: "limit sms has fewer than 2 tokens left; try again in 2.5s"},
 	} {
 		if got, err := s.Take(t.Context(), "sms", 2); err != nil || got != want {
 			t.Errorf("took %+v, %v, want %+v", got, err, want)

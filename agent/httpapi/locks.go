@@ -76,6 +76,8 @@ func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, 
 		return o, false, err
 	}
 	switch {
+	case o.Shared < 1:
+		err = invalid("shared %d is none; so many may hold the lock at once: 1 or more", o.Shared)
 	case hold && r.query.Has("ttl"):
 		err = invalid("a lock has a ttl or is held by the open request; give one of ttl and hold")
 	case !hold:

@@ -109,7 +109,7 @@ func number[T any](p params, name string, parse func(string) (T, error), absent 
 	}
 	v, err := parse(p.Get(name))
 	if err != nil {
-		return absent, invalid("%s %q is not a number in range", name, p.Get(name))
+		return absent, invalid("%s %q is not a number that it may be; see /openapi.json", name, p.Get(name))
 	}
 	return v, nil
 }
