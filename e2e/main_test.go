@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"disc": runDisc, "server": runServer, "grpcserver": runGRPCServer, "flow": runFlow, "askgo": runAskGo,
-		"envoyclient": runEnvoyClient, "etcdserver": func() { etcdmain.Main(os.Args) },
+		"envoyclient": runEnvoyClient, "envoylimit": runEnvoyLimit, "etcdserver": func() { etcdmain.Main(os.Args) },
 	})
 }
 

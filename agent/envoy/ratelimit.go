@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 // Limits keeps fleet-wide rate limits.
 type Limits interface {
 	// TakeAll takes of several limits, of all or of none, and returns a decision for
-	// each that was asked, up to the first that was denied. ErrNotFound: one of the
-	// limits does not exist.
+	// each that was asked, up to the first that was denied. ErrInvalid: the take behind
+	// these wants more than its limit ever has. ErrNotFound: a limit does not exist.
 	TakeAll(ctx context.Context, takes []discovery.Take) ([]discovery.Decision, error)
 	// Known reports whether there is a limit.
 	Known(ctx context.Context, name string) (bool, error)
@@ -92,7 +93,8 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 		}
 	}
 	decisions, err := s.options.Limits.TakeAll(ctx, takes)
-	if err != nil {
+	never := errors.Is(err, discovery.ErrInvalid) && len(decisions) < len(takes)
+	if err != nil && !never {
 		return nil, refusal(err)
 	}
 	for k, d := range decisions {
@@ -100,6 +102,10 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 		if !d.Granted {
 			answer.code = codeOverLimit
 		}
+	}
+	if never { // an error would let it through
+		k := len(decisions)
+		answer.code, answer.statuses[of[k]] = codeOverLimit, descriptorStatus{code: codeOverLimit, name: takes[k].Limit}
 	}
 	return answer, nil
 }

@@ -33,6 +33,9 @@ func (s *purse) TakeAll(_ context.Context, takes []discovery.Take) ([]discovery.
 	var all []discovery.Decision
 	limit := discovery.Limit{Rate: 100, Per: discovery.Duration(time.Minute), Burst: 9}
 	for _, t := range takes {
+		if t.N > limit.Burst {
+			return all, discovery.Errorf(discovery.ErrInvalid, "limit %s: %d tokens cannot be taken at once", t.Limit, t.N)
+		}
 		if s.left[t.Limit] < t.N {
 			return append(all, discovery.Decision{Limit: limit, RetryAfter: 1500 * time.Millisecond}), nil
 		}
@@ -73,6 +76,7 @@ func TestShouldRateLimit(t *testing.T) {
 		"several hits":   {descriptors: []*commonv3.RateLimitDescriptor{entries("generic_key=login")}, addend: 3, taken: []string{"edge:generic_key.login-3"}, over: []bool{false}},
 		"its own hits":   {descriptors: []*commonv3.RateLimitDescriptor{withHits(entries("generic_key=login"), 2)}, addend: 3, taken: []string{"edge:generic_key.login-2"}, over: []bool{false}},
 		"over":           {descriptors: []*commonv3.RateLimitDescriptor{entries("generic_key=none")}, over: []bool{true}},
+		"never":          {descriptors: []*commonv3.RateLimitDescriptor{entries("remote_address=x"), withHits(entries("generic_key=login"), 10)}, taken: nil, over: []bool{false, true}},
 		"all or none":    {descriptors: []*commonv3.RateLimitDescriptor{entries("generic_key=login"), entries("other=x"), entries("generic_key=none")}, over: []bool{false, false, true}},
 		"all of several": {descriptors: []*commonv3.RateLimitDescriptor{entries("generic_key=login"), entries("remote_address=x")}, taken: []string{"edge:generic_key.login-1", "edge:remote_address-1"}, over: []bool{false, false}},
 	} {
