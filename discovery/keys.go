@@ -136,12 +136,14 @@ func (k Keys) Parse(key string) Key {
 	if !ok {
 		return Key{}
 	}
-	part := strings.Split(rest, "/")
+	what, rest, _ := strings.Cut(rest, "/")
+	owner, rest, ok := strings.Cut(rest, "/")
 	switch {
-	case len(part) == 3 && part[0] == "nodes":
-		return parseNodeKey(part[1], part[2])
-	case len(part) == 4 && part[0] == "services":
-		return parseEntryKey(part[1], part[2], part[3])
+	case ok && what == "nodes":
+		return parseNodeKey(owner, rest)
+	case ok && what == "services":
+		part, id, _ := strings.Cut(rest, "/")
+		return parseEntryKey(owner, part, id)
 	}
 	return Key{}
 }

@@ -53,6 +53,12 @@ func (s *Service) Record(id string) (*Record, bool) {
 	return nil, false
 }
 
+// Stands reports whether etcd has an agent's record, one that does not say goodbye.
+func (s *Service) Stands(id string) bool {
+	at := s.slot(id)
+	return at != nil && at.stands() && !at.agent.Leaving
+}
+
 // Incarnation returns etcd's create revision of the record that an instance is shown
 // by. It stays when the record is written over, as a restarted agent does, and is
 // another when the instance was gone in between. 0: etcd has no such record, or it says

@@ -82,6 +82,9 @@ func (s *Snapshot) Epoch() string { return s.epoch }
 
 // WithEpoch returns the same snapshot under another epoch.
 func (s *Snapshot) WithEpoch(epoch string) *Snapshot {
+	if s.epoch == epoch {
+		return s
+	}
 	next := *s
 	next.epoch = epoch
 	return &next

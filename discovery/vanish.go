@@ -30,6 +30,9 @@ type Kept struct {
 // events that they make. A record that has come back meanwhile, or is gone, is left
 // alone. What changes does so at the snapshot's revision, in a step of its own.
 func (s *Snapshot) Judge(verdicts []Verdict) (next *Snapshot, events []Event) {
+	if len(verdicts) == 0 {
+		return s, nil
+	}
 	a := apply{revision: s.revision, services: s.services.Txn(), touched: map[string]*Service{}}
 	for _, v := range verdicts {
 		a.judge(v, s.step+1)

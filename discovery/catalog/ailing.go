@@ -3,6 +3,7 @@ package catalog
 import (
 	"log/slog"
 	"maps"
+	"slices"
 
 	"disc/discovery"
 )
@@ -29,6 +30,9 @@ func nameOf(keys discovery.Keys, key discovery.Key) string {
 // separate returns the changes that make a view, and the alien keys as records that
 // cannot be read.
 func separate(changes []discovery.Change) (known []discovery.Change, alien []discovery.BrokenRecord) {
+	if !slices.ContainsFunc(changes, func(c discovery.Change) bool { return c.Key.Kind == discovery.KeyOther }) {
+		return changes, nil
+	}
 	known = make([]discovery.Change, 0, len(changes))
 	for _, change := range changes {
 		switch {
@@ -52,6 +56,9 @@ type ailing struct {
 
 // update takes in changes and those of them that cannot be read.
 func (a *ailing) update(changes []discovery.Change, broken []discovery.BrokenRecord) {
+	if len(a.revisions) == 0 && len(broken) == 0 {
+		return
+	}
 	was := map[discovery.Key]bool{}
 	for _, change := range changes {
 		if _, ok := a.revisions[change.Key]; ok {

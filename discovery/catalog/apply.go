@@ -74,7 +74,10 @@ func (c *Catalog) wakeAgain(p discovery.Part) {
 // known is what the view is to be made from: what readers see or, until all of it has
 // been listed for the first time, what has been so far.
 func (m mirror) known() *discovery.Snapshot {
-	return cmp.Or(m.snapshot(), m.first, discovery.EmptySnapshot())
+	if s := cmp.Or(m.snapshot(), m.first); s != nil {
+		return s
+	}
+	return discovery.EmptySnapshot()
 }
 
 // Apply implements [follow.Mirror].

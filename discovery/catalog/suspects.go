@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"disc/discovery"
@@ -68,13 +69,7 @@ func (g *suspects) after(next *discovery.Snapshot, changes []discovery.Change, e
 			g.changed(next, instance{c.Key.Service, c.Key.ID}, now)
 		}
 	}
-	told := make([]discovery.Event, 0, len(events))
-	for _, e := range events {
-		if e.Type != discovery.EventHeld {
-			told = append(told, e)
-		}
-	}
-	return told
+	return slices.DeleteFunc(events, func(e discovery.Event) bool { return e.Type == discovery.EventHeld })
 }
 
 // changed takes in how an instance stands after a change.
@@ -88,8 +83,7 @@ func (g *suspects) changed(s *discovery.Snapshot, i instance, now time.Time) {
 	}
 	var stands bool
 	if service, ok := s.Service(i.service); ok {
-		record, found := service.Record(i.id)
-		stands = found && !record.Leaving
+		stands = service.Stands(i.id)
 	}
 	switch {
 	case stands && g.returned(i):
@@ -174,8 +168,10 @@ func (c *Catalog) condemn(i instance) {
 // tell shows how many suspects there are, and says when the guard begins and ends.
 func (g *suspects) tell(s *discovery.Snapshot) {
 	n := len(g.guard.suspects)
-	g.metrics.suspectsEnded.WithLabelValues("timeout").Add(float64(g.timeouts))
-	g.timeouts = 0
+	if g.timeouts > 0 {
+		g.metrics.suspectsEnded.WithLabelValues("timeout").Add(float64(g.timeouts))
+		g.timeouts = 0
+	}
 	g.metrics.setSuspects(n)
 	switch {
 	case n > 0 && !g.holding:
