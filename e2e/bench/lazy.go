@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"disc/discovery"
-	"disc/discovery/etcd"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
@@ -23,81 +22,65 @@ const (
 func watchRows() []row {
 	return []row{{
 		name:    "lazy-10000",
-		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a raw watch on each of %d of %d services; they share the cores with etcd", lazyEach, lazyServices),
+		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a watch on each of %d of %d services", lazyEach, lazyServices),
 		against: "etcd without watches",
 		figures: []figure{{"puts", "/s", atLeast(0.5)}, {"etcd CPU a put, delivered", "µs", bound{}}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
-			return startWatched(ctx, s, s.few(10_000, 20), (*watched).services)
+			return startWatched(ctx, s, s.few(10_000, 20), servicesOf)
 		},
 	}, {
 		name:    "all-200",
-		about:   "the same beside 200 agents with a connection and a raw watch on the whole namespace",
+		about:   "the same beside 200 agents with a connection and a watch on the whole namespace",
 		against: "etcd without watches",
 		figures: []figure{{"puts", "/s", bound{}}, {"etcd CPU a put, delivered", "µs", bound{}}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
-			return startWatched(ctx, s, s.few(200, 20), (*watched).namespace)
+			return startWatched(ctx, s, s.few(200, 20), wholeNamespace)
 		},
 	}}
 }
 
 // watched are agents that have nothing but their watches, and count the events.
-type watched struct {
-	clients []*clientv3.Client
-	events  atomic.Int64
-	running *errgroup.Group
-}
+type watched struct{ events atomic.Int64 }
 
-// watch starts the agents on the connections of some clients, with a stream for each,
-// until the row ends. It returns when etcd has all their watches.
-func (s *stage) watch(ctx context.Context, clients []*clientv3.Client, agents int, ranges func(*watched, int) []string) (*watched, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	w := &watched{clients: clients}
-	w.running, ctx = errgroup.WithContext(ctx)
+// watch starts agents, a stream each, on so many connections to an etcd, until the row
+// ends. It returns when etcd has all their watches.
+func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections, agents int, ranges func(int) []string) (*watched, error) {
+	w := &watched{}
+	var taken atomic.Int64
+	asked := int64(0)
+	running, ctx := errgroup.WithContext(ctx)
+	var all []*receiver
 	s.onClose(func() {
-		cancel()
-		w.running.Wait() // they end because they are told to
+		for _, r := range all {
+			r.close()
+		}
+		running.Wait() // they end because they are told to
 	})
-	created, starting := make(chan struct{}), 0
+	of := make([][][]string, connections) // the prefixes of the agents on each
 	for n := range agents {
-		watcher := clientv3.NewWatcher(clients[n%len(clients)]) // a stream of its own
-		s.onClose(func() { watcher.Close() })
-		for _, prefix := range ranges(w, n) {
-			starting++
-			w.running.Go(func() error { return w.follow(ctx, watcher, prefix, created) })
-		}
+		of[n%connections] = append(of[n%connections], ranges(n))
+		asked += int64(len(ranges(n)))
 	}
-	late := time.After(patience)
-	for range starting {
-		select {
-		case <-created:
-		case <-late:
-			return nil, fmt.Errorf("etcd has not taken %d watches within %v", starting, patience)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+	for _, on := range of {
+		r, err := dialReceiver(ctx, client.Endpoints()[0], on)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, r)
+		running.Go(func() error {
+			return r.run(func(n int) { taken.Add(int64(n)) }, func(n int) { w.events.Add(int64(n)) })
+		})
 	}
-	return w, nil
+	return w, await(ctx, func() error {
+		if got := taken.Load(); got < asked {
+			return fmt.Errorf("etcd has taken %d of %d watches within %v", got, asked, patience)
+		}
+		return nil
+	})
 }
 
-func (w *watched) follow(ctx context.Context, watcher clientv3.Watcher, prefix string, created chan<- struct{}) error {
-	for events := range watcher.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
-		switch {
-		case events.Err() != nil:
-			return events.Err()
-		case events.Created:
-			select {
-			case created <- struct{}{}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		w.events.Add(int64(len(events.Events)))
-	}
-	return ctx.Err()
-}
-
-// services are the prefixes of the services that an agent is interested in.
-func (w *watched) services(agent int) []string {
+// servicesOf are the prefixes of the services that an agent is interested in.
+func servicesOf(agent int) []string {
 	var all []string
 	for n := range lazyEach {
 		all = append(all, discovery.NewKeys("default").Service(serviceName((agent*lazyEach+n)%lazyServices)))
@@ -105,8 +88,8 @@ func (w *watched) services(agent int) []string {
 	return all
 }
 
-// namespace is the prefix of all services.
-func (w *watched) namespace(int) []string {
+// wholeNamespace is the prefix of all services.
+func wholeNamespace(int) []string {
 	return []string{discovery.NewKeys("default").Services()}
 }
 
@@ -120,22 +103,8 @@ func (w *watched) receive(ctx context.Context, events int64) error {
 	})
 }
 
-// connections returns more clients of an etcd, which connect as an agent does.
-func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client, error) {
-	var all []*clientv3.Client
-	for range n {
-		c, err := etcd.Dial(etcd.Config{Endpoints: client.Endpoints()})
-		if err != nil {
-			return nil, err
-		}
-		s.onClose(func() { c.Close() })
-		all = append(all, c)
-	}
-	return all, nil
-}
-
 // startWatched has two etcds, one of which is watched.
-func startWatched(ctx context.Context, s *stage, agents int, ranges func(*watched, int) []string) (pair, error) {
+func startWatched(ctx context.Context, s *stage, agents int, ranges func(int) []string) (pair, error) {
 	quietEtcd, quiet, err := s.etcd()
 	if err != nil {
 		return pair{}, err
@@ -144,16 +113,12 @@ func startWatched(ctx context.Context, s *stage, agents int, ranges func(*watche
 	if err != nil {
 		return pair{}, err
 	}
-	clients, err := s.connections(busy, agents)
-	if err != nil {
-		return pair{}, err
-	}
-	w, err := s.watch(ctx, clients, agents, ranges)
+	w, err := s.watch(ctx, busy, agents, agents, ranges)
 	if err != nil {
 		return pair{}, err
 	}
 	each := agents // that watch a service
-	if len(ranges(w, 0)) > 1 {
+	if len(ranges(0)) > 1 {
 		each = agents * lazyEach / lazyServices
 	}
 	nobody := &watched{}

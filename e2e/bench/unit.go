@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -73,6 +74,20 @@ func (s *stage) besidePut(etcd *process, client *clientv3.Client, loop func() fu
 	return pair{side(loop), side(func() func(context.Context, int) error { return putLoop(client) })}
 }
 
+// connections returns more clients of an etcd, which connect as an agent does.
+func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client, error) {
+	var all []*clientv3.Client
+	for range n {
+		c, err := etcd.Dial(etcd.Config{Endpoints: client.Endpoints()})
+		if err != nil {
+			return nil, err
+		}
+		s.onClose(func() { c.Close() })
+		all = append(all, c)
+	}
+	return all, nil
+}
+
 // askLoop asks for one agent after the other whether its view is current, as they do:
 // what the newest revision is, and whether the watch has come that far.
 func askLoop(agents []*clientv3.Client) func(context.Context, int) error {
@@ -125,11 +140,7 @@ func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	clients, err := s.connections(busy, watchers)
-	if err != nil {
-		return pair{}, err
-	}
-	if _, err := s.watch(ctx, clients, watchers, (*watched).namespace); err != nil {
+	if _, err := s.watch(ctx, busy, watchers, watchers, wholeNamespace); err != nil {
 		return pair{}, err
 	}
 	put := func(ctx context.Context) (time.Duration, error) { return s.unitCost(ctx, quietEtcd, putLoop(quiet)) }
@@ -152,7 +163,7 @@ func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
 // startUnitWatch measures what etcd's memory grows by.
 func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
 	agents := s.few(1000, 10)
-	side := func(connections int, ranges func(*watched, int) []string) side {
+	side := func(connections int, ranges func(int) []string) side {
 		return func(ctx context.Context) ([]float64, error) {
 			etcd, client, err := s.etcd()
 			if err != nil {
@@ -163,16 +174,12 @@ func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
 			if err != nil {
 				return nil, err
 			}
-			clients, err := s.connections(client, connections)
-			if err != nil {
-				return nil, err
-			}
-			if _, err := s.watch(ctx, clients, agents, ranges); err != nil {
+			if _, err := s.watch(ctx, client, connections, agents, ranges); err != nil {
 				return nil, err
 			}
 			after, err := memory(etcd.pid(), resident)
 			return []float64{math.Max(after-before, 0) * 1024 / float64(agents)}, err
 		}
 	}
-	return pair{side(agents, (*watched).services), side(fleetConnections, (*watched).namespace)}, nil
+	return pair{side(agents, servicesOf), side(fleetConnections, wholeNamespace)}, nil
 }

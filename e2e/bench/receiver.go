@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// receiver is a connection with watches that does no more than etcd needs to send its
+// events. In a fleet those who receive them are on other hosts; here they take their time
+// from the cores that etcd has, so they take as little of it as can be: frames are counted,
+// not understood.
+type receiver struct {
+	conn    net.Conn
+	framer  *http2.Framer
+	out     *bufio.Writer
+	partial map[uint32][]byte // of a stream, what came of a message whose rest is to come
+}
+
+// unlimited is a flow-control window that is never used up here.
+const unlimited = 1 << 30
+
+// dialReceiver connects to etcd and opens a watch stream, with a watch for each prefix, for
+// each of some agents.
+func dialReceiver(ctx context.Context, address string, agents [][]string) (*receiver, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	r := &receiver{conn: conn, out: bufio.NewWriter(conn), partial: map[uint32][]byte{}}
+	r.framer = http2.NewFramer(r.out, bufio.NewReaderSize(conn, 2048))
+	r.framer.SetReuseFrames()
+	if err := r.begin(address, agents); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("watch %s: %w", address, err)
+	}
+	return r, nil
+}
+
+func (r *receiver) begin(address string, agents [][]string) error {
+	_, err := r.out.WriteString(http2.ClientPreface)
+	err = errors.Join(err,
+		r.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: unlimited}),
+		r.framer.WriteWindowUpdate(0, unlimited))
+	for n, prefixes := range agents {
+		err = errors.Join(err, r.open(uint32(2*n+1), address, prefixes))
+	}
+	return errors.Join(err, r.out.Flush())
+}
+
+// open begins a stream and asks for its watches, as clientv3 does with a leader required.
+func (r *receiver) open(stream uint32, address string, prefixes []string) error {
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", pb.Watch_Watch_FullMethodName}, {":authority", address},
+		{"content-type", "application/grpc"}, {"te", "trailers"}, {"hasleader", "true"},
+	} {
+		if err := encoder.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}); err != nil {
+			return err
+		}
+	}
+	if err := r.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
+		return err
+	}
+	for _, prefix := range prefixes {
+		create := &pb.WatchCreateRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))}
+		message, err := proto.Marshal(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+		if err != nil {
+			return err
+		}
+		framed := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+		if err := r.framer.WriteData(stream, false, framed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run tells of watches that etcd has taken, and of events, until the connection ends.
+func (r *receiver) run(created, events func(int)) error {
+	for {
+		frame, err := r.framer.ReadFrame()
+		if err != nil {
+			return err
+		}
+		switch f := frame.(type) {
+		case *http2.DataFrame:
+			err = r.take(f, created, events)
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				err = errors.Join(r.framer.WriteSettingsAck(), r.out.Flush())
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				err = errors.Join(r.framer.WritePing(true, f.Data), r.out.Flush())
+			}
+		case *http2.HeadersFrame:
+			if f.StreamEnded() {
+				err = errors.New("etcd has ended the watch")
+			}
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			err = fmt.Errorf("etcd has ended the watch: %v", f.Header())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take reads the messages that a frame has, or ends.
+func (r *receiver) take(f *http2.DataFrame, created, events func(int)) error {
+	b := f.Data()
+	if before := r.partial[f.StreamID]; len(before) > 0 {
+		b = append(before, b...)
+	}
+	for len(b) >= 5 {
+		end := 5 + int(binary.BigEndian.Uint32(b[1:]))
+		if end > len(b) {
+			break
+		}
+		if err := count(b[5:end], created, events); err != nil {
+			return err
+		}
+		b = b[end:]
+	}
+	if len(b) > 0 || r.partial[f.StreamID] != nil {
+		r.partial[f.StreamID] = append([]byte(nil), b...)
+	}
+	return nil
+}
+
+// The fields of etcd's WatchResponse that are looked at.
+const (
+	fieldCreated  = 3
+	fieldCanceled = 4
+	fieldEvents   = 11
+)
+
+func count(response []byte, created, events func(int)) error {
+	n := 0
+	for len(response) > 0 {
+		field, _, length := protowire.ConsumeField(response)
+		if length < 0 {
+			return fmt.Errorf("read a watch response: %w", protowire.ParseError(length))
+		}
+		switch field {
+		case fieldCreated:
+			created(1)
+		case fieldCanceled:
+			return errors.New("etcd has canceled a watch")
+		case fieldEvents:
+			n++
+		}
+		response = response[length:]
+	}
+	if n > 0 {
+		events(n)
+	}
+	return nil
+}
+
+// close ends the connection, and run with it.
+func (r *receiver) close() error { return r.conn.Close() }
