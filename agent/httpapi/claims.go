@@ -22,7 +22,7 @@ type Claims interface {
 	RenewClaim(claim string) (api.Claim, error)
 
 	// ReleaseClaim releases a claim, whether or not there is one. done tells that etcd
-	// has let it go; else it will.
+	// has let it go; else it will, or the claim is another agent's.
 	ReleaseClaim(ctx context.Context, claim string) (done bool)
 }
 

@@ -20,7 +20,7 @@ type Locks interface {
 	Renew(name, id string) (api.Lock, error)
 
 	// Unlock releases a lock, whether or not there is one. done tells that etcd has let
-	// it go; else it will.
+	// it go; else it will, or the lock is another agent's.
 	Unlock(ctx context.Context, name, id string) (done bool)
 }
 

@@ -3,6 +3,7 @@ package claim
 import (
 	"crypto/rand"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,8 +59,10 @@ type Grant struct {
 // newID returns an id that nobody guesses, with the lease by which the operator finds
 // the session.
 func newID(id clientv3.LeaseID) string {
-	return fmt.Sprintf("%x-%s", int64(id), strings.ToLower(rand.Text()))
+	return sessionText(id) + "-" + strings.ToLower(rand.Text())
 }
+
+func sessionText(id clientv3.LeaseID) string { return strconv.FormatInt(int64(id), 16) }
 
 // ID names the grant to its holder.
 func (g *Grant) ID() string { return g.id }

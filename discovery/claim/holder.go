@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,7 +131,7 @@ func (h *Holder) Renew(kind Kind, name, id string) (*Grant, error) {
 	g, ok := h.find(kind, name, id)
 	switch {
 	case !ok:
-		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, or the agent was restarted; ask for another", kind, id)
+		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, the agent was restarted, or another agent has granted it; renew it there, or ask for another", kind, id)
 	case g.err != nil:
 		return nil, g.err
 	}
@@ -146,18 +147,26 @@ func (h *Holder) find(kind Kind, name, id string) (*Grant, bool) {
 }
 
 // Release gives a grant back, whether it is held, lost or not known any more. done
-// tells that etcd has let it go; else it will, as soon as it answers.
+// tells that etcd has let it go; else it will, as soon as it answers, or with the session
+// of the agent that granted it, which is another than this or was started before.
 func (h *Holder) Release(ctx context.Context, kind Kind, name, id string) (done bool) {
 	h.mu.Lock()
 	g, ok := h.find(kind, name, id)
 	if !ok {
 		h.mu.Unlock()
-		return true
+		return !h.foreign(id)
 	}
 	held := g.phase != finished
 	h.forget(g)
 	h.mu.Unlock()
 	return !held || h.remove(ctx, g)
+}
+
+// foreign reports whether an id is of another session than the holder's.
+func (h *Holder) foreign(id string) bool {
+	session, _, isID := strings.Cut(id, "-")
+	current, _ := h.session.Lease()
+	return isID && session != sessionText(current.ID)
 }
 
 // Close grants nothing more, tells all holders that they have lost what they hold, and

@@ -175,6 +175,28 @@ func TestLockTTL(t *testing.T) {
 	}
 }
 
+// Only the agent that granted a lock can say that it is released.
+func TestReleaseElsewhere(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a, b := start(t, "a", etcd.Endpoint()), start(t, "b", etcd.Endpoint())
+	g := a.lock("x", LockOptions{})
+	if b.Release(patient(t), KindLock, "x", g.ID()) {
+		t.Error("another agent says that it is released")
+	}
+	if _, err := b.Renew(KindLock, "x", g.ID()); !errors.Is(err, discovery.ErrNotFound) || !strings.Contains(err.Error(), "another agent") {
+		t.Errorf("renewed at another agent: %v", err)
+	}
+	b.refuses("x", LockOptions{}, discovery.ErrConflict)
+	for range 2 {
+		a.release(g)
+	}
+	b.lock("x", LockOptions{})
+	if !b.Release(patient(t), KindLock, "x", "nonsense") {
+		t.Error("what nobody can have granted is not released")
+	}
+}
+
 // The lease is revoked: all locks under it are gone, and their holders are told.
 func TestLockSessionLost(t *testing.T) {
 	t.Parallel()
