@@ -176,6 +176,9 @@ func kvListing(items []api.KVItem) listing[api.KVItem] {
 // kvShort is the begin of a value, as much as fits on a line.
 func kvShort(value []byte) string {
 	const most = 60 // runes
+	if !utf8.Valid(value) {
+		return "(binary)"
+	}
 	n := 0
 	for at := range string(value[:min(len(value), 4*most+4)]) {
 		if n++; n > most {
