@@ -144,6 +144,11 @@ func (a *app) anyAgent() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	security, err := a.config.CLI.TLSConfig()
+	if err != nil {
+		return nil, err
+	}
+	client.UseTLS(security)
 	if file := a.config.HTTP.TokenFile; file != "" {
 		if client.Token, err = readToken(file); err != nil {
 			return nil, err

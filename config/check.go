@@ -39,6 +39,7 @@ func (c *checker) settings() {
 // reads them: a user's CLI shares the file of an agent with more rights.
 func (c *checker) files() {
 	for _, f := range []struct{ key, path string }{
+		{"cli.cacert", c.CLI.CACert},
 		{"etcd.cacert", c.Etcd.CACert},
 		{"etcd.cert", c.Etcd.Cert},
 		{"etcd.key", c.Etcd.Key},

@@ -129,6 +129,7 @@ const (
 // CLI is about the command line.
 type CLI struct {
 	Agent   string // URL of this host's agent: http, https or unix:///path
+	CACert  string // file of the CA certificates that the agent's is checked against; "": the system's
 	Output  string // table, wide, json, jsonl, yaml, name, addr, file_sd or template=…
 	NoColor bool   // --no-color; that NO_COLOR says the same is for the terminal's owner to see
 	Verbose bool   // --verbose; it also sets the log's level to debug

@@ -54,15 +54,8 @@ func isSecure(scheme string) bool { return scheme == "https" || scheme == "unixs
 // when [Etcd.UsesTLS]. The error names the file that cannot be used.
 func (e Etcd) TLSConfig() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.ServerName}
-	if e.CACert != "" {
-		pem, err := os.ReadFile(e.CACert)
-		if err != nil {
-			return nil, fmt.Errorf("read etcd's CA certificates: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, invalid("read etcd's CA certificates: %s has none in PEM form", e.CACert)
-		}
+	if err := trust(c, e.CACert); err != nil {
+		return nil, fmt.Errorf("read etcd's CA certificates: %w", err)
 	}
 	if e.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(e.Cert, e.Key)
@@ -74,6 +67,32 @@ func (e Etcd) TLSConfig() (*tls.Config, error) {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return c, nil
+}
+
+// trust makes the CA certificates of a file those that are trusted, if there is one.
+func trust(c *tls.Config, file string) error {
+	if file == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return invalid("%s has none in PEM form", file)
+	}
+	return nil
+}
+
+// TLSConfig reads the certificates and returns how TLS is spoken with an agent whose URL is
+// https. The error names the file that cannot be used.
+func (c CLI) TLSConfig() (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if err := trust(t, c.CACert); err != nil {
+		return nil, fmt.Errorf("read the agent's CA certificates: %w", err)
+	}
+	return t, nil
 }
 
 // Credentials returns etcd's user and password, which it reads from the file each time;

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +56,10 @@ func NewClient(address string) (*Client, error) {
 	c.shown = c.BaseURL
 	return c, nil
 }
+
+// UseTLS sets how an agent's certificate is checked, before the first request of a client
+// that [NewClient] made.
+func (c *Client) UseTLS(t *tls.Config) { c.HTTP.Transport.(*http.Transport).TLSClientConfig = t }
 
 // CloseIdle closes the connections that no request uses.
 func (c *Client) CloseIdle() { c.client().CloseIdleConnections() }
@@ -177,6 +183,9 @@ func (e *unreachableError) Error() string {
 		reason = errno.Error()
 	case errors.As(e.cause, &wrapped):
 		reason = wrapped.Err.Error()
+	}
+	if unknown := new(x509.UnknownAuthorityError); errors.As(e.cause, unknown) {
+		return fmt.Sprintf("ask agent at %s: %s; name the file of its CA certificates with --agent-cacert", e.address, reason)
 	}
 	return fmt.Sprintf("ask agent at %s: %s; is 'disc agent' running? (set --agent)", e.address, reason)
 }
