@@ -78,10 +78,8 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 	}
 	a := apply{
 		revision: revision,
-		after:    s.Position(),
+		before:   s,
 		services: s.services.Txn(),
-		nodes:    s.nodes.Txn(),
-		touched:  map[string]*Service{},
 		died:     diedWith(changes),
 	}
 	for _, c := range changes {
@@ -89,11 +87,10 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 			broken = append(broken, BrokenRecord{c.Key, c.Modified, err})
 		}
 	}
-	for name, service := range a.touched {
-		service.seal()
-		a.services.Insert([]byte(name), service)
+	next.services = a.sealed()
+	if a.nodes != nil {
+		next.nodes = a.nodes.Commit()
 	}
-	next.services, next.nodes = a.services.Commit(), a.nodes.Commit()
 	switch {
 	case a.servicesRevision != 0 && late:
 		next.servicesRevision, next.servicesStep = next.revision, next.step
@@ -121,11 +118,11 @@ func (s *Snapshot) Forget(names ...string) *Snapshot {
 // apply is one Apply under way.
 type apply struct {
 	revision int64
-	after    Position // of the snapshot before
+	before   *Snapshot
 	services *iradix.Txn[*Service]
-	nodes    *iradix.Txn[*Node]
-	touched  map[string]*Service // copies that may be changed, by folded name
-	died     map[string]bool     // agents whose own record goes in this batch
+	nodes    *iradix.Txn[*Node] // nil: no node has changed
+	touched  []*Service         // those of services that may be changed: they are copies
+	died     map[string]bool    // agents whose own record goes in this batch
 	events   []Event
 
 	servicesRevision, nodesRevision int64 // the highest among the changes; 0: none
@@ -177,6 +174,9 @@ func (a *apply) load(c Change) error {
 }
 
 func (a *apply) node(c Change) error {
+	if a.nodes == nil {
+		a.nodes = a.before.nodes.Txn()
+	}
 	key := nodeKey(c.Key.Node, c.Key.ID)
 	if c.Value == nil {
 		a.nodes.Delete(key)
@@ -237,11 +237,10 @@ func (a *apply) hold(c Change, before, after *slot) bool {
 // touch returns a copy of a service that this Apply may change; nil if there is none
 // and none is to be made.
 func (a *apply) touch(name string, create bool) *Service {
-	if service, ok := a.touched[name]; ok {
-		return service
-	}
 	service, ok := a.services.Get([]byte(name))
 	switch {
+	case ok && service.open:
+		return service
 	case ok:
 		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked, used: service.used, memo: service.memo}
 		if service.Revision > a.revision {
@@ -252,8 +251,18 @@ func (a *apply) touch(name string, create bool) *Service {
 	default:
 		return nil
 	}
-	a.touched[name] = service
+	service.open = true
+	a.touched = append(a.touched, service)
+	a.services.Insert([]byte(name), service)
 	return service
+}
+
+// sealed returns the services, none of which is changed any more.
+func (a *apply) sealed() *iradix.Tree[*Service] {
+	for _, service := range a.touched {
+		service.seal()
+	}
+	return a.services.Commit()
 }
 
 // event tells what a change did to the instance as it is shown.
@@ -264,7 +273,7 @@ func (a *apply) event(c Change, before, after *slot) {
 	}
 	e := Event{Revision: c.Modified, Service: c.Key.Service, ID: c.Key.ID}
 	if c.Late {
-		e.Late, e.Step = a.after.Revision, a.after.Step+1
+		e.Late, e.Step = a.before.revision, a.before.step+1
 	}
 	switch {
 	case after.entry != nil:
@@ -295,8 +304,17 @@ func (a *apply) reason(before, after *slot) Reason {
 	case a.died[was.Owner]:
 		return ReasonExpired
 	}
-	if _, alive := a.nodes.Get(nodeKey(was.Node, was.Owner)); alive {
+	if a.alive(was.Node, was.Owner) {
 		return ReasonRemoved
 	}
 	return ReasonExpired
+}
+
+// alive reports whether an agent's own record is there.
+func (a *apply) alive(node, agent string) bool {
+	if a.nodes == nil {
+		return a.before.HasAgent(node, agent)
+	}
+	_, ok := a.nodes.Get(nodeKey(node, agent))
+	return ok
 }

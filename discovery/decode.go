@@ -13,10 +13,10 @@ import (
 // What is equal to the same field of like, an instance of the same service, is shared
 // with it: instances of a service differ in little, and their maps and lists are most
 // of what they would take in memory.
-func decodeAsWritten(text []byte, like *Instance) (i Instance, ok bool) {
-	i = Instance{Weight: 1, Slots: 1, Status: Passing}
+func decodeAsWritten(text []byte, like *Instance) (i *Instance, ok bool) {
+	i = &Instance{Weight: 1, Slots: 1, Status: Passing}
 	s := scanner{text: text}
-	return i, readFields(&s, instanceFields, &i, like) && s.at == len(text)
+	return i, readFields(&s, instanceFields, i, like) && s.at == len(text)
 }
 
 // scanner reads JSON of that form from left to right.
@@ -234,15 +234,15 @@ func readMap[V comparable](s *scanner, to *map[string]V, like map[string]V, valu
 }
 
 func (s *scanner) checks(to *[]CheckStatus, like []CheckStatus) bool {
-	var all []CheckStatus
+	all := make([]CheckStatus, 0, len(like))
 	ok := s.members('[', ']', func() bool {
-		var check, known CheckStatus
-		if len(all) < len(like) {
-			known = like[len(all)]
+		all = append(all, CheckStatus{})
+		check := &all[len(all)-1]
+		known := check // what is empty resembles nothing
+		if len(all) <= len(like) {
+			known = &like[len(all)-1]
 		}
-		ok := readFields(s, checkFields, &check, &known)
-		all = append(all, check)
-		return ok
+		return readFields(s, checkFields, check, known)
 	})
 	if *to = all; slices.Equal(all, like) {
 		*to = like

@@ -24,7 +24,7 @@ func TestRecordsAreReadAsWritten(t *testing.T) {
 	for _, want := range []Instance{full(), bare} {
 		got, ok := decodeAsWritten(want.Encode(), &Instance{})
 		got.dropEmpty()
-		if !ok || !reflect.DeepEqual(got, want) {
+		if !ok || !reflect.DeepEqual(*got, want) {
 			t.Errorf("%s: %v, %+v", want.Encode(), ok, got)
 		}
 	}
@@ -35,7 +35,7 @@ func TestEqualFieldsAreShared(t *testing.T) {
 	record := full()
 	record.ID, record.Meta["tier"] = "web-2", "2"
 	got, err := decodeInstance(record.Encode(), &like)
-	if err != nil || !reflect.DeepEqual(got, record) {
+	if err != nil || !reflect.DeepEqual(*got, record) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	if &got.Tags[0] != &like.Tags[0] || &got.Checks[0] != &like.Checks[0] || reflect.ValueOf(got.Ports).Pointer() != reflect.ValueOf(like.Ports).Pointer() {
@@ -72,7 +72,7 @@ func FuzzDecodeAsWritten(f *testing.F) {
 			}
 			got.dropEmpty()
 			want.dropEmpty()
-			if !reflect.DeepEqual(got, want) {
+			if !reflect.DeepEqual(*got, want) {
 				t.Fatalf("%s is read as\n%+v, want\n%+v", text, got, want)
 			}
 		}

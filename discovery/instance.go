@@ -137,24 +137,28 @@ type Instance struct {
 // 1, status passing. A record that cannot be read, or that says what no instance can
 // be, is an [ErrInvalid].
 func DecodeInstance(record []byte) (Instance, error) {
-	return decodeInstance(record, &Instance{})
+	i, err := decodeInstance(record, &Instance{})
+	if err != nil {
+		return Instance{}, err
+	}
+	return *i, nil
 }
 
 // decodeInstance reads a record that is like another in most of its fields, which it
 // shares with it.
-func decodeInstance(record []byte, like *Instance) (Instance, error) {
+func decodeInstance(record []byte, like *Instance) (*Instance, error) {
 	if len(record) > maxRead {
-		return Instance{}, Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxRead)
+		return nil, Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxRead)
 	}
 	i, ok := decodeAsWritten(record, like)
 	if !ok {
-		i = Instance{Weight: 1, Slots: 1, Status: Passing}
-		if err := json.Unmarshal(record, &i); err != nil {
-			return Instance{}, Errorf(ErrInvalid, "decode record: %v", err)
+		i = &Instance{Weight: 1, Slots: 1, Status: Passing}
+		if err := json.Unmarshal(record, i); err != nil {
+			return nil, Errorf(ErrInvalid, "decode record: %v", err)
 		}
 	}
 	if err := i.Validate(); err != nil {
-		return Instance{}, err
+		return nil, err
 	}
 	i.dropEmpty()
 	return i, nil
@@ -272,7 +276,9 @@ func validateTags(tags []string) error {
 		errs = append(errs, Errorf(ErrInvalid, "%d tags are too many; at most %d are allowed", len(tags), MaxTags))
 	}
 	for _, t := range tags {
-		errs = append(errs, ValidateTag(t))
+		if err := ValidateTag(t); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -26,6 +26,7 @@ type Service struct {
 	asked      *atomic.Bool // see note; nil: no entry is suspect
 	used       *atomic.Bool // see note; shared by all versions of the service
 
+	open bool      // an apply may change it: nobody else has seen it
 	memo *sync.Map // see Memo; the next version's too where only loads have changed
 }
 
@@ -152,6 +153,7 @@ func (s *Service) put(at *slot) {
 
 // seal derives what lookups read from the slots.
 func (s *Service) seal() {
+	s.open = false
 	if s.memo == nil {
 		s.memo = new(sync.Map)
 	}

@@ -91,7 +91,7 @@ func decodeRecord(c Change, like *Instance) (record, error) {
 	if FoldName(i.Service) != c.Key.Service || i.ID != c.Key.ID {
 		return record{}, Errorf(ErrInvalid, "the record says %s/%s: it lies under another's key", i.Service, i.ID)
 	}
-	return record{&i, c.Created, c.Modified, c.Lease}, nil
+	return record{i, c.Created, c.Modified, c.Lease}, nil
 }
 
 // merge derives the entry: the agent's record wins over the static entry, and the

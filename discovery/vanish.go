@@ -33,21 +33,19 @@ func (s *Snapshot) Judge(verdicts []Verdict) (next *Snapshot, events []Event) {
 	if len(verdicts) == 0 {
 		return s, nil
 	}
-	a := apply{revision: s.revision, services: s.services.Txn(), touched: map[string]*Service{}}
+	a := apply{revision: s.revision, before: s, services: s.services.Txn()}
 	for _, v := range verdicts {
 		a.judge(v, s.step+1)
 	}
 	if len(a.events) == 0 {
 		return s, nil
 	}
-	for name, service := range a.touched {
+	for _, service := range a.touched {
 		service.step(s.revision)
-		service.seal()
-		a.services.Insert([]byte(name), service)
 	}
 	copied := *s
 	next = &copied
-	next.services = a.services.Commit()
+	next.services = a.sealed()
 	next.step++
 	next.servicesStep = next.step
 	next.servicesRevision = s.revision
@@ -100,7 +98,7 @@ func (at *slot) kept() vanishing {
 // Keep returns the snapshot with those instances of agents that another shows and that
 // it lacks: as suspects, or held. It says which these are.
 func (s *Snapshot) Keep(other *Snapshot, suspects bool) (next *Snapshot, kept []Kept) {
-	a := apply{revision: s.revision, services: s.services.Txn(), touched: map[string]*Service{}}
+	a := apply{revision: s.revision, before: s, services: s.services.Txn()}
 	as := held
 	if suspects {
 		as = suspect
@@ -112,13 +110,9 @@ func (s *Snapshot) Keep(other *Snapshot, suspects bool) (next *Snapshot, kept []
 			}
 		}
 	}
-	for name, service := range a.touched {
-		service.seal()
-		a.services.Insert([]byte(name), service)
-	}
 	copied := *s
 	next = &copied
-	next.services = a.services.Commit()
+	next.services = a.sealed()
 	return next, kept
 }
 

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"slices"
 	"sort"
 
 	"disc/discovery"
@@ -15,7 +14,8 @@ const logSize = 8192
 type eventLog struct {
 	floor  discovery.Position // events up to there are not here, or not all
 	newest discovery.Position // up to where the log is complete
-	events []discovery.Event
+	events []discovery.Event  // a ring when it is full
+	first  int                // where the oldest is
 
 	// Of what is watched apart there are events from where that began.
 	whole bool // everything is watched, from begun[""]
@@ -24,7 +24,7 @@ type eventLog struct {
 
 // begin starts a new log: no event before leads to this snapshot.
 func (l *eventLog) begin(at *discovery.Snapshot) {
-	l.floor, l.newest, l.events = at.Position(), at.Position(), nil
+	l.floor, l.newest, l.events, l.first = at.Position(), at.Position(), nil, 0
 	for service := range l.begun {
 		l.begun[service] = l.floor
 	}
@@ -68,12 +68,19 @@ func (l *eventLog) add(next *discovery.Snapshot, events []discovery.Event) {
 		return
 	}
 	l.newest = next.Position()
-	l.events = append(l.events, events...)
-	if excess := len(l.events) - logSize; excess > logSize/4 { // now and then, not each time
-		l.floor = l.events[excess-1].Position(l.newest.Epoch)
-		l.events = slices.Clone(l.events[excess:])
+	for _, e := range events {
+		if len(l.events) < logSize {
+			l.events = append(l.events, e)
+			continue
+		}
+		l.floor = l.at(0).Position(l.newest.Epoch)
+		l.events[l.first] = e
+		l.first = (l.first + 1) % logSize
 	}
 }
+
+// at returns an event by its age; 0 is the oldest.
+func (l *eventLog) at(n int) *discovery.Event { return &l.events[(l.first+n)%len(l.events)] }
 
 // since returns the events after a position; see [Catalog.Events].
 func (l *eventLog) since(service string, after discovery.Position) ([]discovery.Event, bool) {
@@ -83,10 +90,15 @@ func (l *eventLog) since(service string, after discovery.Position) ([]discovery.
 	if _, apart := l.begun[service]; !apart && !l.whole || service == "" && !l.whole || after.Compare(l.from(service)) < 0 {
 		return nil, false
 	}
-	return slices.Clip(l.events[l.after(after):]), true
+	from := l.after(after)
+	events := make([]discovery.Event, len(l.events)-from)
+	for n := range events {
+		events[n] = *l.at(from + n)
+	}
+	return events, true
 }
 
 // after returns the index of the first event after a position.
 func (l *eventLog) after(p discovery.Position) int {
-	return sort.Search(len(l.events), func(n int) bool { return l.events[n].Position(p.Epoch).Compare(p) > 0 })
+	return sort.Search(len(l.events), func(n int) bool { return l.at(n).Position(p.Epoch).Compare(p) > 0 })
 }
