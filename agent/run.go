@@ -30,7 +30,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.holder.Run(running) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"limits", a.limits.Pulse(), a.limits.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"kv", a.kv.Pulse(), a.kv.Run}) })
-	group.Go(func() error { return a.claims.Run(running) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"claims", a.claims.Pulse(), a.claims.Run}) })
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)

@@ -48,7 +48,8 @@ type Claims struct {
 	view     View
 	slots    *slots
 	follower *follow.Follower
-	begin    func() // the following
+	pulse    discovery.Pulse // of the follower
+	begin    func()          // the following
 
 	turns     chan struct{}    // of those who ask etcd at the same time
 	begun     chan struct{}    // closed when a claim was asked for
@@ -67,9 +68,9 @@ func NewClaims(h *Holder, view View) *Claims {
 	s := &slots{keys: h.keys, services: map[string]*taken{}}
 	c := &Claims{
 		Holder: h, view: view, slots: s, begun: make(chan struct{}), turns: make(chan struct{}, atOnce),
-		used:     map[string]*used{},
-		follower: follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, Quiet: h.quiet, Logger: h.log}),
+		used: map[string]*used{},
 	}
+	c.follower = follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, Quiet: h.quiet, Pulse: &c.pulse, Logger: h.log})
 	c.begin = sync.OnceFunc(func() { close(c.begun) })
 	return c
 }
@@ -114,6 +115,9 @@ type claimRecord struct {
 
 // errFull: no instance has a free slot.
 var errFull = errors.New("no instance that is healthy has a free slot")
+
+// Pulse shows whether Run is stuck.
+func (c *Claims) Pulse() *discovery.Pulse { return &c.pulse }
 
 // Run follows the slots of the services that are claimed from, until ctx ends. It returns
 // nil then.

@@ -24,6 +24,7 @@ type claimant struct {
 	catalog *catalog.Catalog
 	agent   *agent
 	t       *testing.T
+	stop    func() // ends Run
 }
 
 func startClaimant(t *testing.T, node string, endpoints ...string) *claimant {
@@ -40,18 +41,25 @@ func startClaimantOn(t *testing.T, node string, ttl time.Duration, watch catalog
 	t.Helper()
 	a := startWith(t, node, ttl, endpoints...)
 	view := catalog.New(a.client, keys, catalog.Options{MakeEpoch: true, Watch: watch})
-	c := &claimant{NewClaims(a.Holder, view), view, a, t}
+	c := &claimant{Claims: NewClaims(a.Holder, view), catalog: view, agent: a, t: t}
+	runUntilEnd(t, view.Run)
+	c.stop = runUntilEnd(t, c.Run)
+	return c
+}
+
+// runUntilEnd runs a part until stop is called or the test ends.
+func runUntilEnd(t *testing.T, run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return view.Run(ctx) })
-	group.Go(func() error { return c.Run(ctx) })
-	t.Cleanup(func() {
+	var running errgroup.Group
+	running.Go(func() error { return run(ctx) })
+	stop = func() {
 		cancel()
-		if err := group.Wait(); err != nil {
+		if err := running.Wait(); err != nil {
 			t.Error(err)
 		}
-	})
-	return c
+	}
+	t.Cleanup(stop)
+	return stop
 }
 
 // sees waits until the agent's catalog has so many instances of a service.
@@ -185,6 +193,25 @@ func TestClaimWaits(t *testing.T) {
 	if !(held.Fence() < second.Fence() && second.Fence() < third.Fence() && third.Fence() < fourth.Fence()) || fourth.Endpoint().ID != "gpu-2" {
 		t.Errorf("fences %d, %d, %d, %d of %s", held.Fence(), second.Fence(), third.Fence(), fourth.Fence(), fourth.Endpoint().ID)
 	}
+}
+
+// Who follows the claims can be stopped, as one that is stuck is, and started anew.
+func TestClaimsRunAgain(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
+	register(t, a.agent.client, "gpu-1", 1)
+	for _, c := range []*claimant{a, b} {
+		c.sees("gpu", 1)
+	}
+	held := a.claim("gpu", ClaimOptions{Wait: time.Minute})
+	b.full("gpu", ClaimOptions{Wait: 20 * time.Millisecond}) // it follows
+	b.stop()
+	runUntilEnd(t, b.Run)
+	if !a.Release(patient(t), KindClaim, "gpu", held.ID()) {
+		t.Error("it is not released")
+	}
+	b.claim("gpu", ClaimOptions{Wait: time.Minute})
 }
 
 // A claim ends when its instance is not the same any more, and stays when the record is
