@@ -56,7 +56,7 @@ func put(a *agent, n int) {
 // one that may not be written.
 func TestOneBadOne(t *testing.T) {
 	t.Parallel()
-	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *config.ServerConfig) { c.MaxRequestBytes = 128 << 10 }})
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *config.ServerConfig) { c.MaxRequestBytes, c.BcryptCost = 128<<10, 4 }})
 	root := etcdtest.Client(t, s.Endpoint())
 	if _, err := root.Put(t.Context(), keys.Instance("web", "0150"), foreign("0150", "other", "r", "")); err != nil {
 		t.Fatal(err)
