@@ -26,15 +26,24 @@ var (
 	operations = flag.Int("claim.operations", 500, "how many operations each has")
 )
 
-// step is what somebody did to what one may hold at a time: a lock, or a slot.
+// verb is what somebody did to what one may hold at a time.
+type verb int
+
+const (
+	takes verb = iota
+	keeps      // it is renewed
+	ends       // it is let go, or lost
+)
+
+// step is what somebody did to a lock, or a slot.
 type step struct {
-	take  bool // else it is let go, or lost
+	verb
 	fence int64
 	of    string // which slot; a lock has one
 }
 
 // exclusion is the model: who takes it finds it free and has a higher fence than all
-// before, and only who has it can let go of it.
+// before, and only who has it can renew it, or let go of it.
 var exclusion = porcupine.Model{
 	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
 		parts := map[string][]porcupine.Operation{}
@@ -50,11 +59,14 @@ var exclusion = porcupine.Model{
 	Init: func() any { return [2]int64{} }, // who has it, and the highest fence
 	Step: func(state, input, _ any) (bool, any) {
 		held, highest := state.([2]int64)[0], state.([2]int64)[1]
-		s := input.(step)
-		if s.take {
+		switch s := input.(step); s.verb {
+		case takes:
 			return held == 0 && s.fence > highest, [2]int64{s.fence, s.fence}
+		case keeps:
+			return held == s.fence, state
+		default:
+			return held == s.fence, [2]int64{0, highest}
 		}
-		return held == s.fence, [2]int64{0, highest}
 	},
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
 }
@@ -62,7 +74,7 @@ var exclusion = porcupine.Model{
 // history is what several clients did at the same time.
 type history struct {
 	began time.Time
-	left  atomic.Int64 // operations
+	left  atomic.Int64 // operations that are yet to be made
 
 	mu  sync.Mutex
 	all []porcupine.Operation
@@ -80,6 +92,7 @@ func (h *history) note(client int, s step, called int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.all = append(h.all, porcupine.Operation{ClientId: client, Input: s, Call: called, Return: h.now()})
+	h.left.Add(-1)
 }
 
 // taker is an agent as a client of a history uses it.
@@ -91,35 +104,37 @@ type taker struct {
 // run is one client: it takes, holds for a while, renews and lets go.
 func (h *history) run(t *testing.T, client int, a taker) {
 	ctx := t.Context()
-	for h.left.Add(-1) >= 0 {
+	for h.left.Load() > 0 {
 		called := h.now()
-		g, err := a.take(rand.N(50 * time.Millisecond))
+		g, err := a.take(rand.N(200 * time.Millisecond))
 		if err != nil {
 			if !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) && !waitable(err) {
 				t.Errorf("take: %v", err)
 			}
+			<-time.After(rand.N(20 * time.Millisecond)) // an agent without a session says so at once
 			continue
 		}
 		of := g.Name()
 		if g.kind == KindClaim {
 			of = fmt.Sprintf("%s/%s/%d", g.Name(), g.Endpoint().ID, g.Slot())
 		}
-		h.note(client, step{true, g.Fence(), of}, called)
-		for h.left.Add(-1) >= 0 && rand.IntN(3) > 0 {
+		h.note(client, step{takes, g.Fence(), of}, called)
+		for h.left.Load() > 0 && rand.IntN(12) > 0 {
 			asked := h.now()
 			if _, err := a.Renew(g.kind, g.name, g.id); err != nil {
 				break
 			}
+			h.note(client, step{keeps, g.Fence(), of}, asked)
 			called = asked
 			select {
 			case <-g.Lost():
-			case <-time.After(rand.N(2 * time.Millisecond)):
+			case <-time.After(rand.N(time.Millisecond)):
 			}
 		}
 		// What is lost was still held when its holder last asked, and nothing is known
 		// of the time since.
 		a.Release(ctx, g.kind, g.name, g.id)
-		h.note(client, step{false, g.Fence(), of}, called)
+		h.note(client, step{ends, g.Fence(), of}, called)
 	}
 }
 
@@ -147,17 +162,17 @@ func TestHistories(t *testing.T) {
 		a.sees(fmt.Sprintf("s%d", *histories-1), 2)
 	}
 	done := make(chan error, 1)
-	var checked, held atomic.Int64
-	go func() { done <- record(t, agents, &checked, &held) }()
+	var checked, made atomic.Int64
+	go func() { done <- record(t, agents, &checked, &made) }()
 	disturb(cluster, links, done, t)
-	t.Logf("%d histories, %d times something was held", checked.Load(), held.Load())
-	if held.Load() == 0 || checked.Load() != int64(*histories) {
-		t.Error("nothing was checked")
+	t.Logf("%d histories of %d operations", checked.Load(), made.Load())
+	if checked.Load() != int64(*histories) || made.Load() < int64(*histories**operations) {
+		t.Errorf("%d histories were wanted, of %d operations each", *histories, *operations)
 	}
 }
 
 // record has histories made and checks them, some at the same time.
-func record(t *testing.T, agents []*claimant, checked, held *atomic.Int64) error {
+func record(t *testing.T, agents []*claimant, checked, made *atomic.Int64) error {
 	var running errgroup.Group
 	running.SetLimit(10)
 	for n := range *histories {
@@ -178,8 +193,8 @@ func record(t *testing.T, agents []*claimant, checked, held *atomic.Int64) error
 			}
 			clients.Wait()
 			checked.Add(1)
-			held.Add(int64(len(h.all) / 2))
-			if r, _ := porcupine.CheckOperationsVerbose(exclusion, h.all, time.Minute); r != porcupine.Ok {
+			made.Add(int64(len(h.all)))
+			if r := porcupine.CheckOperationsTimeout(exclusion, h.all, time.Minute); r != porcupine.Ok {
 				return fmt.Errorf("history %d is not linearizable: %v\n%s", n, r, overlap(h.all))
 			}
 			return nil
@@ -236,9 +251,10 @@ func overlap(all []porcupine.Operation) string {
 		if tenures[s.of][s.fence] == nil {
 			tenures[s.of][s.fence] = &tenure{}
 		}
-		if s.take {
+		switch s.verb {
+		case takes:
 			tenures[s.of][s.fence].take = o
-		} else {
+		case ends:
 			tenures[s.of][s.fence].end = o
 		}
 	}
