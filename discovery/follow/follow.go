@@ -63,6 +63,7 @@ type Follower struct {
 	lastID    int64               // of them
 	confirmed time.Time           // when etcd last was known to have nothing newer
 	proof     proof               // the newest
+	answered  bool                // etcd has said something on the stream since then
 	behind    time.Time           // since when the watched member is behind the mirror; zero: it is not
 
 	mu     sync.Mutex

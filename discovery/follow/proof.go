@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -16,22 +17,71 @@ var errSilent = fmt.Errorf("etcd has not answered the watch for %v", Silence)
 type proof struct {
 	at   time.Time
 	life life
-	err  error // the member that is watched does not prove anything
+}
+
+// keepProving has etcd prove every now and then that there is nothing newer than what a
+// stream brings, until ctx ends, or the stream is to be given up and why.
+func (f *Follower) keepProving(ctx context.Context, s *stream) error {
+	asked, quiet := time.Now(), f.options.Quiet() // since when an answer is waited for; after that, how long etcd is let be
+	look := time.NewTimer(min(quiet, DefaultQuiet))
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil
+		}
+		var answered bool
+		var before life
+		if err := f.Do(ctx, func() { answered, before = f.answered, f.life }); err != nil {
+			return err
+		}
+		switch rest := quiet - time.Since(asked); {
+		case answered && rest > 0:
+			look.Reset(rest)
+			continue
+		case answered:
+			p, err := f.prove(ctx, before)
+			if err != nil {
+				return err
+			}
+			if err := f.Do(ctx, func() { f.proof, f.answered = p, false }); err != nil {
+				return err
+			}
+			asked, quiet = p.at, f.options.Quiet()
+		case time.Since(asked) >= Silence:
+			return errSilent
+		}
+		if err := f.askProgress(ctx, s); err != nil {
+			return err
+		}
+		// Asked while a watch has something to tell, etcd does not answer.
+		look.Reset(min(quiet, DefaultQuiet, Silence-time.Since(asked)))
+	}
+}
+
+// askProgress asks etcd to say up to where all watches have come, between two other
+// requests: a stream takes one at a time.
+func (f *Follower) askProgress(ctx context.Context, s *stream) error {
+	var failed error
+	err := f.Do(ctx, func() { failed = s.askProgress() })
+	return cmp.Or(err, failed)
 }
 
 // prove reads by way of the member that is watched what only etcd as a whole can answer.
 // Before that, the mirror had come to a place in the life of etcd.
-func (f *Follower) prove(ctx context.Context, before life) proof {
+func (f *Follower) prove(ctx context.Context, before life) (proof, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Silence, errSilent)
 	defer cancel()
 	p := proof{at: time.Now()}
 	var err error
 	if p.life, _, err = f.readLife(ctx); err != nil {
-		p.err = because(ctx, err)
-	} else if why := p.life.startedOver(before); why != "" {
-		p.err = fmt.Errorf("watch: %s", why)
+		return proof{}, because(ctx, err)
 	}
-	return p
+	if why := p.life.startedOver(before); why != "" {
+		return proof{}, fmt.Errorf("watch: %s", why)
+	}
+	return p, nil
 }
 
 // confirm reports whether the newest proof holds for a mirror that has come to a

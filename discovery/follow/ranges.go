@@ -98,7 +98,7 @@ func (f *Follower) add(r Range, listed []*mvccpb.KeyValue, at Head, started time
 		l.Except = append(l.Except, other.Range)
 	}
 	l.read = func(each func([]*mvccpb.KeyValue)) (Head, error) {
-		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.foreign(string(kv.Key)) }))
+		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.foreign(kv.Key) }))
 		return at, nil
 	}
 	if err := f.mirror.Replace(l); err != nil {
@@ -114,8 +114,8 @@ func (f *Follower) add(r Range, listed []*mvccpb.KeyValue, at Head, started time
 }
 
 // foreign reports whether a key is told of by another watch.
-func (w *followed) foreign(key string) bool {
-	return slices.ContainsFunc(w.within, func(other *followed) bool { return other.Contains(key) })
+func (w *followed) foreign(key []byte) bool {
+	return slices.ContainsFunc(w.within, func(other *followed) bool { return other.Contains(string(key)) })
 }
 
 // known reports whether another watch has told of a write.

@@ -100,12 +100,11 @@ func (s *stream) drain(first *pb.WatchResponse) []*pb.WatchResponse {
 	return batch
 }
 
-// close ends the stream and waits for receive, of which received is the end.
-func (s *stream) close(received <-chan struct{}) {
+// close ends the stream, and waits for receive to end.
+func (s *stream) close() {
 	s.cancel()
 	for range s.responses { // receive must not hang on a full channel
 	}
-	<-received
 }
 
 func watchEnded(err error) error {

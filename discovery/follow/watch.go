@@ -25,20 +25,22 @@ const (
 
 // watch follows the changes after the mirror until the stream ends, with the reason.
 func (f *Follower) watch(ctx context.Context, steady func()) error {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	s, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
-	received := make(chan struct{})
-	go func() {
-		defer close(received)
-		s.receive()
-	}()
-	defer s.close(received)
+	beside.Go(s.receive)
+	defer s.close()
 	if err := f.watchAll(s); err != nil {
 		return err
 	}
-	return f.consume(ctx, s, steady)
+	f.proof, f.answered = proof{at: f.confirmed, life: f.life}, false
+	beside.Go(func() { cancel(f.keepProving(ctx, s)) })
+	return because(ctx, f.consume(s, steady))
 }
 
 // watchAll starts the watches. With that of the epoch there is always one, which can
@@ -52,23 +54,12 @@ func (f *Follower) watchAll(s *stream) error {
 	return err
 }
 
-// consume takes what the stream brings until it ends, or falls silent. Every now and then
-// it has etcd prove that there is nothing newer than what came.
-func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var proving sync.WaitGroup
-	defer proving.Wait()
-	defer cancel()
-	proofs := make(chan proof, 1)
-	f.proof = proof{at: f.confirmed, life: f.life}
-	asked, waiting := time.Now(), true // since when an answer is waited for
-	look := time.NewTimer(Silence)
-	defer look.Stop()
+// consume takes what the stream brings, and does what it is given to do, until the
+// stream ends. Every event goes through here: there is nothing else that it waits for.
+func (f *Follower) consume(s *stream, steady func()) error {
 	for {
 		f.options.Pulse.Rest()
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
 		case r, ok := <-s.responses:
 			if !ok {
 				return watchEnded(s.err)
@@ -77,38 +68,13 @@ func (f *Follower) consume(ctx context.Context, s *stream, steady func()) error 
 			if err := f.take(s.drain(r)); err != nil {
 				return err
 			}
+			f.answered = true
 			if !r.Created {
 				steady()
-			}
-			if waiting {
-				look.Reset(f.options.Quiet())
-				waiting = false
 			}
 		case what := <-f.do:
 			f.options.Pulse.Work()
 			what()
-		case p := <-proofs:
-			f.options.Pulse.Work()
-			if p.err != nil {
-				return p.err
-			}
-			f.proof, asked, waiting = p, p.at, true
-			look.Reset(0)
-		case <-look.C:
-			f.options.Pulse.Work()
-			if !waiting {
-				before := f.life
-				proving.Go(func() { proofs <- f.prove(ctx, before) })
-				continue
-			}
-			if time.Since(asked) >= Silence {
-				return errSilent
-			}
-			if err := s.askProgress(); err != nil {
-				return err
-			}
-			// Asked while a watch has something to tell, etcd does not answer.
-			look.Reset(min(f.options.Quiet(), DefaultQuiet, Silence-time.Since(asked)))
 		}
 	}
 }
@@ -124,11 +90,10 @@ func (f *Follower) take(responses []*pb.WatchResponse) error {
 		if err := f.check(r); err != nil {
 			return err
 		}
-		news, err := f.news(r)
-		if err != nil {
+		var err error
+		if events, err = f.news(events, r); err != nil {
 			return err
 		}
-		events = append(events, news...)
 		if r.WatchId == allWatches { // none of them has anything to tell
 			reached = r.Header.Revision
 			if err := f.settle(r.Header.Revision); err != nil {
@@ -161,18 +126,17 @@ func (f *Follower) tell(events []*clientv3.Event) {
 	f.mirror.Apply(Update{Events: events, Revision: f.life.Revision, Confirmed: f.confirmed, Epoch: f.life.epoch})
 }
 
-// news returns the events of a response that the mirror does not have. The first answer
-// of a watch has what the list had.
-func (f *Follower) news(r *pb.WatchResponse) ([]*clientv3.Event, error) {
+// news adds the events of a response that the mirror does not have. The first answer of
+// a watch has what the list had.
+func (f *Follower) news(events []*clientv3.Event, r *pb.WatchResponse) ([]*clientv3.Event, error) {
 	of := f.watches[r.WatchId]
-	var events []*clientv3.Event
 	for _, e := range r.Events {
 		switch {
 		case of == nil && f.life.epoch == "":
 			f.life.epoch = string(e.Kv.Value) // somebody has given this life its name
 		case of == nil && string(e.Kv.Value) != f.life.epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
-		case of != nil && e.Kv.ModRevision > of.revision && !of.known(e.Kv) && !of.foreign(string(e.Kv.Key)):
+		case of != nil && e.Kv.ModRevision > of.revision && !of.known(e.Kv) && !of.foreign(e.Kv.Key):
 			events = append(events, (*clientv3.Event)(e))
 		}
 	}
