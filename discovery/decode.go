@@ -8,15 +8,15 @@ import (
 // decodeAsWritten reads a record in the form in which [Instance.Encode] writes it: no
 // spaces, the fields in their order, texts without escapes. Nearly all records are so,
 // and a fleet is listed several times faster than by encoding/json. What is in another
-// form is left to that: ok is false.
+// form is left to that: it returns false.
 //
 // What is equal to the same field of like, an instance of the same service, is shared
 // with it: instances of a service differ in little, and their maps and lists are most
 // of what they would take in memory.
-func decodeAsWritten(text []byte, like *Instance) (i *Instance, ok bool) {
-	i = &Instance{Weight: 1, Slots: 1, Status: Passing}
+func decodeAsWritten(text []byte, to, like *Instance) bool {
+	*to = Instance{Weight: 1, Slots: 1, Status: Passing}
 	s := scanner{text: text}
-	return i, readFields(&s, instanceFields, i, like) && s.at == len(text)
+	return readFields(&s, instanceFields, to, like) && s.at == len(text)
 }
 
 // scanner reads JSON of that form from left to right.

@@ -22,9 +22,10 @@ func full() Instance {
 func TestRecordsAreReadAsWritten(t *testing.T) {
 	bare := Instance{Service: "web", ID: "web-1", Address: "::1", Weight: 1, Slots: 1, Status: Passing}
 	for _, want := range []Instance{full(), bare} {
-		got, ok := decodeAsWritten(want.Encode(), &Instance{})
+		var got Instance
+		ok := decodeAsWritten(want.Encode(), &got, &Instance{})
 		got.dropEmpty()
-		if !ok || !reflect.DeepEqual(*got, want) {
+		if !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v, %+v", want.Encode(), ok, got)
 		}
 	}
@@ -34,8 +35,9 @@ func TestEqualFieldsAreShared(t *testing.T) {
 	like := full()
 	record := full()
 	record.ID, record.Meta["tier"] = "web-2", "2"
-	got, err := decodeInstance(record.Encode(), &like)
-	if err != nil || !reflect.DeepEqual(*got, record) {
+	var got Instance
+	err := decodeInstance(record.Encode(), &got, &like)
+	if err != nil || !reflect.DeepEqual(got, record) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	if &got.Tags[0] != &like.Tags[0] || &got.Checks[0] != &like.Checks[0] || reflect.ValueOf(got.Ports).Pointer() != reflect.ValueOf(like.Ports).Pointer() {
@@ -62,8 +64,8 @@ func FuzzDecodeAsWritten(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		before := bytes.Clone(text)
 		for _, like := range []Instance{{}, full()} {
-			got, ok := decodeAsWritten(text, &like)
-			if !ok {
+			var got Instance
+			if !decodeAsWritten(text, &got, &like) {
 				continue
 			}
 			want := Instance{Weight: 1, Slots: 1, Status: Passing}
@@ -72,7 +74,7 @@ func FuzzDecodeAsWritten(f *testing.F) {
 			}
 			got.dropEmpty()
 			want.dropEmpty()
-			if !reflect.DeepEqual(*got, want) {
+			if !reflect.DeepEqual(got, want) {
 				t.Fatalf("%s is read as\n%+v, want\n%+v", text, got, want)
 			}
 		}

@@ -137,31 +137,36 @@ type Instance struct {
 // 1, status passing. A record that cannot be read, or that says what no instance can
 // be, is an [ErrInvalid].
 func DecodeInstance(record []byte) (Instance, error) {
-	i, err := decodeInstance(record, &Instance{})
-	if err != nil {
-		return Instance{}, err
-	}
-	return *i, nil
+	var i Instance
+	err := decodeInstance(record, &i, &Instance{})
+	return i, err
 }
 
 // decodeInstance reads a record that is like another in most of its fields, which it
-// shares with it.
-func decodeInstance(record []byte, like *Instance) (*Instance, error) {
-	if len(record) > maxRead {
-		return nil, Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxRead)
+// shares with it. After an error it is empty.
+func decodeInstance(record []byte, to, like *Instance) error {
+	err := readInstance(record, to, like)
+	if err != nil {
+		*to = Instance{}
 	}
-	i, ok := decodeAsWritten(record, like)
-	if !ok {
-		i = &Instance{Weight: 1, Slots: 1, Status: Passing}
-		if err := json.Unmarshal(record, i); err != nil {
-			return nil, Errorf(ErrInvalid, "decode record: %v", err)
+	return err
+}
+
+func readInstance(record []byte, to, like *Instance) error {
+	if len(record) > maxRead {
+		return Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxRead)
+	}
+	if !decodeAsWritten(record, to, like) {
+		*to = Instance{Weight: 1, Slots: 1, Status: Passing}
+		if err := json.Unmarshal(record, to); err != nil {
+			return Errorf(ErrInvalid, "decode record: %v", err)
 		}
 	}
-	if err := i.Validate(); err != nil {
-		return nil, err
+	if err := to.Validate(); err != nil {
+		return err
 	}
-	i.dropEmpty()
-	return i, nil
+	to.dropEmpty()
+	return nil
 }
 
 // dropEmpty makes empty what is absent, so that a record reads as it was written and

@@ -10,6 +10,7 @@ type slot struct {
 	override *override
 	load     *load
 	entry    *Entry // nil when nothing of it is shown
+	read     *Entry // around the record that was read last, for merge to show; else nil
 }
 
 // record is a [Record] that shares its instance; nil when there is none.
@@ -50,13 +51,13 @@ func (at *slot) present() bool { return at.entry != nil || at.leaving() }
 func (at *slot) change(c Change, like *Instance) (err error) {
 	switch c.Key.Kind {
 	case KeyInstance:
-		at.agent, err = decodeRecord(c, like)
+		at.agent, at.read, err = decodeRecord(c, like)
 		at.vanished = standing
 		if c.Suspect && err == nil {
 			at.vanished = suspect
 		}
 	case KeyStatic:
-		at.static, err = decodeRecord(c, like)
+		at.static, at.read, err = decodeRecord(c, like)
 	case KeyOverride:
 		at.override = nil
 		if c.Value == nil {
@@ -79,26 +80,29 @@ func (at *slot) change(c Change, like *Instance) (err error) {
 	return err
 }
 
-// decodeRecord reads the value of a change; the zero record for a deletion.
-func decodeRecord(c Change, like *Instance) (record, error) {
+// decodeRecord reads the value of a change, as the instance of an entry; the zero record
+// for a deletion.
+func decodeRecord(c Change, like *Instance) (record, *Entry, error) {
 	if c.Value == nil {
-		return record{}, nil
+		return record{}, nil, nil
 	}
-	i, err := decodeInstance(c.Value, like)
-	if err != nil {
-		return record{}, err
+	e := new(Entry)
+	i := &e.Instance
+	if err := decodeInstance(c.Value, i, like); err != nil {
+		return record{}, nil, err
 	}
 	if FoldName(i.Service) != c.Key.Service || i.ID != c.Key.ID {
-		return record{}, Errorf(ErrInvalid, "the record says %s/%s: it lies under another's key", i.Service, i.ID)
+		return record{}, nil, Errorf(ErrInvalid, "the record says %s/%s: it lies under another's key", i.Service, i.ID)
 	}
-	return record{i, c.Created, c.Modified, c.Lease}, nil
+	return record{i, c.Created, c.Modified, c.Lease}, e, nil
 }
 
 // merge derives the entry: the agent's record wins over the static entry, and the
 // override is laid over either. An agent's record that is leaving or has vanished
 // uncovers the static entry.
 func (at *slot) merge() {
-	at.entry = nil
+	e := at.read
+	at.entry, at.read = nil, nil
 	if at.vanished != standing && at.static.Instance != nil {
 		at.agent, at.vanished = record{}, standing
 	}
@@ -109,7 +113,10 @@ func (at *slot) merge() {
 	if base.Instance == nil {
 		return
 	}
-	e := &Entry{Instance: *base.Instance, State: Up, Source: source, Revision: base.Modified, Suspect: at.vanished == suspect}
+	if e == nil || base.Instance != &e.Instance || at.override != nil {
+		e = &Entry{Instance: *base.Instance} // what is shown already does not change
+	}
+	e.State, e.Source, e.Revision, e.Suspect = Up, source, base.Modified, at.vanished == suspect
 	if o := at.override; o != nil {
 		e.Instance, e.State = o.Apply(*base.Instance)
 		e.Override, e.Revision = &o.Override, max(e.Revision, o.modified)

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"slices"
 	"sort"
 
 	"disc/discovery"
@@ -70,6 +71,9 @@ func (l *eventLog) add(next *discovery.Snapshot, events []discovery.Event) {
 	l.newest = next.Position()
 	for _, e := range events {
 		if len(l.events) < logSize {
+			if len(l.events) == cap(l.events) {
+				l.events = slices.Grow(l.events, min(len(l.events)+1, logSize-len(l.events)))
+			}
 			l.events = append(l.events, e)
 			continue
 		}
