@@ -137,12 +137,11 @@ func (op *Op) Validate() error {
 	return nil
 }
 
-// lease grants what the operations with a TTL need: a lease each, since each is
-// overwritten by itself.
-func (s *Store) lease(ctx context.Context, ops []Op) ([]clientv3.LeaseID, error) {
-	leases := make([]clientv3.LeaseID, len(ops))
-	for n, op := range ops {
-		if op.TTL == 0 {
+// lease grants what the operations with a TTL need: a lease for each TTL that there is.
+func (s *Store) lease(ctx context.Context, ops []Op) (map[time.Duration]clientv3.LeaseID, error) {
+	leases := map[time.Duration]clientv3.LeaseID{0: clientv3.NoLease}
+	for _, op := range ops {
+		if _, ok := leases[op.TTL]; ok {
 			continue
 		}
 		granted, err := s.client.Grant(ctx, int64(math.Ceil(op.TTL.Seconds())))
@@ -150,13 +149,13 @@ func (s *Store) lease(ctx context.Context, ops []Op) ([]clientv3.LeaseID, error)
 			s.revoke(ctx, leases)
 			return nil, fmt.Errorf("grant a lease of %v: %w", op.TTL, err)
 		}
-		leases[n] = granted.ID
+		leases[op.TTL] = granted.ID
 	}
 	return leases, nil
 }
 
 // revoke gives leases back that nothing lies under. One that stays ends by itself.
-func (s *Store) revoke(ctx context.Context, leases []clientv3.LeaseID) {
+func (s *Store) revoke(ctx context.Context, leases map[time.Duration]clientv3.LeaseID) {
 	for _, id := range leases {
 		if id != clientv3.NoLease {
 			_, _ = s.client.Revoke(ctx, id)
@@ -164,10 +163,10 @@ func (s *Store) revoke(ctx context.Context, leases []clientv3.LeaseID) {
 	}
 }
 
-func (s *Store) commit(ctx context.Context, ops []Op, leases []clientv3.LeaseID) (int64, error) {
+func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]clientv3.LeaseID) (int64, error) {
 	var conditions []clientv3.Cmp
 	var then, reads []clientv3.Op
-	for n, op := range ops {
+	for _, op := range ops {
 		key := s.prefix + op.Key
 		if op.If != nil {
 			conditions = append(conditions, clientv3.Compare(clientv3.ModRevision(key), "=", *op.If))
@@ -178,7 +177,7 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases []clientv3.LeaseID)
 		if op.Delete {
 			then = append(then, clientv3.OpDelete(key))
 		} else {
-			then = append(then, clientv3.OpPut(key, string(op.Value), clientv3.WithLease(leases[n])))
+			then = append(then, clientv3.OpPut(key, string(op.Value), clientv3.WithLease(leases[op.TTL])))
 		}
 		reads = append(reads, clientv3.OpGet(key, clientv3.WithKeysOnly()))
 	}
