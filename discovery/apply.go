@@ -4,8 +4,7 @@ import (
 	"cmp"
 	"reflect"
 	"slices"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
+	"strings"
 )
 
 // Change is one key of the catalog that was written or deleted.
@@ -79,7 +78,8 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 	a := apply{
 		revision: revision,
 		before:   s,
-		services: s.services.Txn(),
+		services: s.services,
+		nodes:    s.nodes,
 		died:     diedWith(changes),
 	}
 	for _, c := range changes {
@@ -87,10 +87,7 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 			broken = append(broken, BrokenRecord{c.Key, c.Modified, err})
 		}
 	}
-	next.services = a.sealed()
-	if a.nodes != nil {
-		next.nodes = a.nodes.Commit()
-	}
+	next.services, next.nodes = a.sealed(), a.nodes
 	switch {
 	case a.servicesRevision != 0 && late:
 		next.servicesRevision, next.servicesStep = next.revision, next.step
@@ -103,15 +100,12 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 
 // Forget returns the snapshot without those of the named services that are empty.
 func (s *Snapshot) Forget(names ...string) *Snapshot {
-	txn := s.services.Txn()
+	next := *s
 	for _, name := range names {
-		key := []byte(FoldName(name))
-		if service, ok := txn.Get(key); ok && service.Empty() {
-			txn.Delete(key)
+		if service, ok := next.Service(name); ok && service.Empty() {
+			next.services = next.services.without(FoldName(name))
 		}
 	}
-	next := *s
-	next.services = txn.Commit()
 	return &next
 }
 
@@ -119,10 +113,10 @@ func (s *Snapshot) Forget(names ...string) *Snapshot {
 type apply struct {
 	revision int64
 	before   *Snapshot
-	services *iradix.Txn[*Service]
-	nodes    *iradix.Txn[*Node] // nil: no node has changed
-	touched  []*Service         // those of services that may be changed: they are copies
-	died     map[string]bool    // agents whose own record goes in this batch
+	services *tree[*Service]
+	nodes    *tree[*Node]
+	touched  []*Service      // those of services that may be changed: they are copies
+	died     map[string]bool // agents whose own record goes in this batch
 	events   []Event
 
 	servicesRevision, nodesRevision int64 // the highest among the changes; 0: none
@@ -174,22 +168,19 @@ func (a *apply) load(c Change) error {
 }
 
 func (a *apply) node(c Change) error {
-	if a.nodes == nil {
-		a.nodes = a.before.nodes.Txn()
-	}
 	key := nodeKey(c.Key.Node, c.Key.ID)
 	if c.Value == nil {
-		a.nodes.Delete(key)
+		a.nodes = a.nodes.without(key)
 		return nil
 	}
 	n, err := DecodeNode(c.Value)
 	if err != nil {
-		a.nodes.Delete(key)
+		a.nodes = a.nodes.without(key)
 		return err
 	}
 	n.Node, n.Agent = c.Key.Node, c.Key.ID // the key is what is watched and deleted
 	n.modified = c.Modified
-	a.nodes.Insert(key, &n)
+	a.nodes = a.nodes.with(key, &n)
 	return nil
 }
 
@@ -237,7 +228,7 @@ func (a *apply) hold(c Change, before, after *slot) bool {
 // touch returns a copy of a service that this Apply may change; nil if there is none
 // and none is to be made.
 func (a *apply) touch(name string, create bool) *Service {
-	service, ok := a.services.Get([]byte(name))
+	service, ok := a.services.get(name)
 	switch {
 	case ok && service.open:
 		return service
@@ -247,22 +238,23 @@ func (a *apply) touch(name string, create bool) *Service {
 			service.Revision, service.steps = 0, 0 // etcd was wiped or restored: its revisions begin again
 		}
 	case create:
+		name = strings.Clone(name) // or the whole key would stay in memory
 		service = newService(name)
 	default:
 		return nil
 	}
 	service.open = true
 	a.touched = append(a.touched, service)
-	a.services.Insert([]byte(name), service)
+	a.services = a.services.with(name, service)
 	return service
 }
 
 // sealed returns the services, none of which is changed any more.
-func (a *apply) sealed() *iradix.Tree[*Service] {
+func (a *apply) sealed() *tree[*Service] {
 	for _, service := range a.touched {
 		service.seal()
 	}
-	return a.services.Commit()
+	return a.services
 }
 
 // event tells what a change did to the instance as it is shown.
@@ -304,17 +296,8 @@ func (a *apply) reason(before, after *slot) Reason {
 	case a.died[was.Owner]:
 		return ReasonExpired
 	}
-	if a.alive(was.Node, was.Owner) {
+	if _, alive := a.nodes.get(nodeKey(was.Node, was.Owner)); alive {
 		return ReasonRemoved
 	}
 	return ReasonExpired
-}
-
-// alive reports whether an agent's own record is there.
-func (a *apply) alive(node, agent string) bool {
-	if a.nodes == nil {
-		return a.before.HasAgent(node, agent)
-	}
-	_, ok := a.nodes.Get(nodeKey(node, agent))
-	return ok
 }

@@ -69,17 +69,16 @@ func (k Keys) PartOf(from string) Part {
 // Only returns the snapshot of a part, with what this one has of it.
 func (s *Snapshot) Only(p Part) *Snapshot {
 	next := *s
-	empty := EmptySnapshot()
 	switch {
 	case p.Service != "":
-		next.services, next.nodes = empty.services, empty.nodes
+		next.services, next.nodes = nil, nil
 		if service, ok := s.Service(p.Service); ok {
-			next.services, _, _ = empty.services.Insert([]byte(p.Service), service)
+			next.services = next.services.with(p.Service, service)
 		}
 	case p.Node != "":
-		next.services, next.nodes = empty.services, empty.nodes
+		next.services, next.nodes = nil, nil
 		for n := range s.Node(p.Node) {
-			next.nodes, _, _ = next.nodes.Insert(nodeKey(n.Node, n.Agent), n)
+			next.nodes = next.nodes.with(nodeKey(n.Node, n.Agent), n)
 		}
 	}
 	return &next
@@ -90,12 +89,13 @@ func (s *Snapshot) Without(p Part) *Snapshot {
 	next := *s
 	switch {
 	case p.Service != "":
-		next.services, _, _ = s.services.Delete([]byte(p.Service))
+		next.services = s.services.without(p.Service)
 	case p.Node != "":
-		next.nodes, _ = s.nodes.DeletePrefix([]byte(nodePrefix(p.Node)))
+		for n := range s.Node(p.Node) {
+			next.nodes = next.nodes.without(nodeKey(n.Node, n.Agent))
+		}
 	default:
-		empty := EmptySnapshot()
-		next.services, next.nodes = empty.services, empty.nodes
+		next.services, next.nodes = nil, nil
 	}
 	next.moveTo(s.revision)
 	return &next
@@ -106,14 +106,12 @@ func (s *Snapshot) Without(p Part) *Snapshot {
 func (s *Snapshot) With(other *Snapshot, over bool) *Snapshot {
 	next := *s
 	next.epoch = other.epoch
-	services, nodes := s.services.Txn(), s.nodes.Txn()
-	for key, service := range all(other.services) {
-		services.Insert(key, service)
+	for key, service := range other.services.all() {
+		next.services = next.services.with(key, service)
 	}
-	for key, node := range all(other.nodes) {
-		nodes.Insert(key, node)
+	for key, node := range other.nodes.all() {
+		next.nodes = next.nodes.with(key, node)
 	}
-	next.services, next.nodes = services.Commit(), nodes.Commit()
 	if over {
 		next.moveTo(other.revision)
 	} else {

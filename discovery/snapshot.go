@@ -4,8 +4,6 @@ import (
 	"iter"
 	"slices"
 	"time"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
 // Source says who stands behind an entry.
@@ -47,21 +45,21 @@ type Snapshot struct {
 	revision int64
 	step     int64 // changes at this revision that etcd knows nothing of
 	epoch    string
-	services *iradix.Tree[*Service] // by folded name
-	nodes    *iradix.Tree[*Node]    // by nodeKey
+	services *tree[*Service] // by folded name
+	nodes    *tree[*Node]    // by nodeKey
 
 	servicesRevision, nodesRevision int64 // of the last changes
 	servicesStep                    int64 // of the last change of any service, at servicesRevision
 }
 
 // nodeKey keeps spellings of a node that differ only in case together, each apart.
-func nodeKey(node, agent string) []byte { return []byte(nodePrefix(node) + agent) }
+func nodeKey(node, agent string) string { return nodePrefix(node) + agent }
 
 func nodePrefix(node string) string { return FoldName(node) + "/" + node + "/" }
 
 // EmptySnapshot returns the snapshot that knows nothing.
 func EmptySnapshot() *Snapshot {
-	return &Snapshot{services: iradix.New[*Service](), nodes: iradix.New[*Node]()}
+	return &Snapshot{}
 }
 
 // Revision is etcd's revision up to which the snapshot is complete.
@@ -93,34 +91,36 @@ func (s *Snapshot) WithEpoch(epoch string) *Snapshot {
 // KeepKnown returns the snapshot with the services of another that it lacks, empty and
 // changed at its revision, so that a lookup still knows them.
 func (s *Snapshot) KeepKnown(other *Snapshot) *Snapshot {
-	txn := s.services.Txn()
-	for key, service := range all(other.services) {
-		if _, ok := txn.Get(key); !ok {
+	next := *s
+	for key, service := range other.services.all() {
+		if _, ok := s.services.get(key); !ok {
 			known := newService(service.Name)
 			known.Revision = s.revision
-			txn.Insert(key, known)
+			next.services = next.services.with(key, known)
 		}
 	}
-	next := *s
-	next.services = txn.Commit()
 	return &next
 }
 
 // Service returns a service by name, without regard to case.
 func (s *Snapshot) Service(name string) (*Service, bool) {
-	return s.services.Get([]byte(FoldName(name)))
+	return s.services.get(FoldName(name))
 }
 
 // Services yields all services, sorted by name.
-func (s *Snapshot) Services() iter.Seq[*Service] { return values(s.services) }
+func (s *Snapshot) Services() iter.Seq[*Service] { return s.services.values() }
 
 // Nodes yields all agents, sorted by node, without regard to case, and agent id.
-func (s *Snapshot) Nodes() iter.Seq[*Node] { return values(s.nodes) }
+func (s *Snapshot) Nodes() iter.Seq[*Node] { return s.nodes.values() }
 
 // Node yields the agents on one node.
 func (s *Snapshot) Node(name string) iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
-		s.nodes.Root().WalkPrefix([]byte(nodePrefix(name)), func(_ []byte, n *Node) bool { return !yield(n) })
+		for _, n := range s.nodes.prefixed(nodePrefix(name)) {
+			if !yield(n) {
+				return
+			}
+		}
 	}
 }
 
@@ -132,10 +132,9 @@ func (s *Snapshot) nodeNamed(name string) []*Node {
 		return exact
 	}
 	var agents []*Node
-	s.nodes.Root().WalkPrefix([]byte(FoldName(name)+"/"), func(_ []byte, n *Node) bool {
+	for _, n := range s.nodes.prefixed(FoldName(name) + "/") {
 		agents = append(agents, n)
-		return false
-	})
+	}
 	if slices.ContainsFunc(agents, func(n *Node) bool { return n.Node != agents[0].Node }) {
 		return nil
 	}
@@ -144,7 +143,7 @@ func (s *Snapshot) nodeNamed(name string) []*Node {
 
 // HasAgent reports whether an agent's own record is there.
 func (s *Snapshot) HasAgent(node, agent string) bool {
-	_, ok := s.nodes.Get(nodeKey(node, agent))
+	_, ok := s.nodes.get(nodeKey(node, agent))
 	return ok
 }
 
@@ -153,31 +152,14 @@ func (s *Snapshot) Len() (services, instances, nodes int) {
 	for service := range s.Services() {
 		instances += len(service.entries)
 	}
-	return s.services.Len(), instances, s.nodes.Len()
+	return s.services.len(), instances, s.nodes.len()
 }
 
 // ServiceCount returns the number of services known.
-func (s *Snapshot) ServiceCount() int { return s.services.Len() }
+func (s *Snapshot) ServiceCount() int { return s.services.len() }
 
 // NodeCount returns the number of agents.
-func (s *Snapshot) NodeCount() int { return s.nodes.Len() }
-
-func values[T any](tree *iradix.Tree[T]) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		for _, v := range all(tree) {
-			if !yield(v) {
-				return
-			}
-		}
-	}
-}
-
-// all yields the keys and values of a tree, sorted by key.
-func all[T any](tree *iradix.Tree[T]) iter.Seq2[[]byte, T] {
-	return func(yield func([]byte, T) bool) {
-		tree.Root().Walk(func(key []byte, v T) bool { return !yield(key, v) })
-	}
-}
+func (s *Snapshot) NodeCount() int { return s.nodes.len() }
 
 // View is a snapshot and how sure it is.
 type View struct {

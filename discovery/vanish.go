@@ -33,7 +33,7 @@ func (s *Snapshot) Judge(verdicts []Verdict) (next *Snapshot, events []Event) {
 	if len(verdicts) == 0 {
 		return s, nil
 	}
-	a := apply{revision: s.revision, before: s, services: s.services.Txn()}
+	a := apply{revision: s.revision, before: s, services: s.services}
 	for _, v := range verdicts {
 		a.judge(v, s.step+1)
 	}
@@ -54,7 +54,7 @@ func (s *Snapshot) Judge(verdicts []Verdict) (next *Snapshot, events []Event) {
 
 func (a *apply) judge(v Verdict, step int64) {
 	name := FoldName(v.Service)
-	if service, ok := a.services.Get([]byte(name)); !ok || service.slot(v.ID).kept() == standing {
+	if service, ok := a.services.get(name); !ok || service.slot(v.ID).kept() == standing {
 		return
 	}
 	service := a.touch(name, false)
@@ -98,15 +98,15 @@ func (at *slot) kept() vanishing {
 // Keep returns the snapshot with those instances of agents that another shows and that
 // it lacks: as suspects, or held. It says which these are.
 func (s *Snapshot) Keep(other *Snapshot, suspects bool) (next *Snapshot, kept []Kept) {
-	a := apply{revision: s.revision, before: s, services: s.services.Txn()}
+	a := apply{revision: s.revision, before: s, services: s.services}
 	as := held
 	if suspects {
 		as = suspect
 	}
-	for key, service := range all(other.services) {
+	for key, service := range other.services.all() {
 		for _, at := range service.slots {
-			if at.entry != nil && at.entry.Source == SourceAgent && a.keep(string(key), *at, as) {
-				kept = append(kept, Kept{string(key), at.id, suspects})
+			if at.entry != nil && at.entry.Source == SourceAgent && a.keep(key, *at, as) {
+				kept = append(kept, Kept{key, at.id, suspects})
 			}
 		}
 	}
@@ -118,7 +118,7 @@ func (s *Snapshot) Keep(other *Snapshot, suspects bool) (next *Snapshot, kept []
 
 // keep adds the slot of another snapshot, unless this one has the instance.
 func (a *apply) keep(name string, at slot, as vanishing) bool {
-	if service, ok := a.services.Get([]byte(name)); ok {
+	if service, ok := a.services.get(name); ok {
 		if now := service.slot(at.id); now != nil && (now.agent.Instance != nil || now.static.Instance != nil) {
 			return false
 		}
