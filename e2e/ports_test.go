@@ -3,9 +3,10 @@ package e2e_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"sync"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // ports hands out free ports of 127.0.0.1, each once. They lie below those that the
@@ -21,15 +22,11 @@ func pickPort() (string, error) {
 	defer ports.Unlock()
 	for range 1000 {
 		port := 20000 + rand.IntN(12000)
-		if ports.given[port] {
-			continue
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
+		if ports.given[port] || !etcdtest.IsFree(fmt.Sprintf("127.0.0.1:%d", port)) {
 			continue
 		}
 		ports.given[port] = true
-		return strconv.Itoa(port), l.Close()
+		return strconv.Itoa(port), nil
 	}
 	return "", fmt.Errorf("no free port between 20000 and 32000")
 }

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,13 +178,23 @@ func Address(t testing.TB) string {
 	ip := net.IPv4(127, byte(64+pid>>16), byte(pid>>8), byte(pid))
 	for range 100 {
 		a := fmt.Sprintf("%s:%d", ip, 20000+addresses.Add(1))
-		if l, err := net.Listen("tcp", a); err == nil {
-			l.Close()
+		if IsFree(a) {
 			return a
 		}
 	}
 	t.Fatalf("no port of %s is free", ip)
 	return ""
+}
+
+// IsFree reports whether nobody listens on an address. It does not listen there itself to
+// find out: a child that is forked meanwhile would listen on, until it has become another
+// program.
+func IsFree(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // Client returns a client of all members, which is closed when the test ends.
