@@ -22,15 +22,16 @@ func (t *tree[T]) len() int {
 	return t.size
 }
 
+// get compares with operators, not with strings.Compare, from which a key would escape.
 func (t *tree[T]) get(key string) (value T, ok bool) {
 	for t != nil {
-		switch c := strings.Compare(key, t.key); {
-		case c < 0:
-			t = t.left
-		case c > 0:
-			t = t.right
-		default:
+		if key == t.key {
 			return t.value, true
+		}
+		if key < t.key {
+			t = t.left
+		} else {
+			t = t.right
 		}
 	}
 	return value, false
