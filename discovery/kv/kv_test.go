@@ -119,6 +119,34 @@ func TestReadsFromMemory(t *testing.T) {
 	f.until("the copy is current", func() bool { return string(f.get("app/a", Read{MinRevision: last}).Value) == "2" })
 }
 
+// A copy ages while nothing happens. Who wants a younger one is answered by etcd.
+func TestMaxAge(t *testing.T) {
+	t.Parallel()
+	const most = 50 * time.Millisecond
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{Quiet: func() time.Duration { return time.Hour }})
+	revision := f.put("app/a", "1")
+	f.get("app/a", Read{MinRevision: revision})
+	f.until("the copy is old", func() bool {
+		_, view, err := f.Get(t.Context(), "app/a", Read{})
+		return err == nil && view.Age > most
+	})
+	i, view, err := f.Get(t.Context(), "app/a", Read{MaxAge: most})
+	if err != nil || string(i.Value) != "1" || view.Age > most || view.Epoch != "" {
+		t.Errorf("%+v %+v, %v; want what etcd has", i, view, err)
+	}
+	if _, view, err := f.Get(t.Context(), "app/a", Read{MaxAge: time.Hour}); err != nil || view.Epoch == "" {
+		t.Errorf("%+v, %v; want the copy", view, err)
+	}
+	_, want, err := f.List(t.Context(), "app/", Read{})
+	if _, got, err2 := f.List(t.Context(), "app/", Read{MaxAge: most}); err != nil || err2 != nil || got.Index != want.Index || got.Epoch != "" {
+		t.Errorf("index %d, %v, of etcd's answer; %d, %v, of the copy: who waits for a change would be told of one", got.Index, err2, want.Index, err)
+	}
+	if _, view, err := f.Get(t.Context(), "app/b", Read{MaxAge: most}); !errors.Is(err, discovery.ErrNotFound) || view.Age > most {
+		t.Errorf("%+v, %v", view, err)
+	}
+}
+
 // Directories within each other are copied together and apart, whichever comes first,
 // and let go when nobody reads them.
 func TestCopiesComeAndGo(t *testing.T) {

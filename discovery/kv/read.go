@@ -30,7 +30,8 @@ type Read struct {
 	// MinRevision is a revision that the answer must have, as a write answered it. It is
 	// an ErrUnavailable when etcd has not come so far: it was wiped or restored since.
 	MinRevision int64
-	// MaxAge is how old the answer may be; 0: however old.
+	// MaxAge is how old the answer may be; 0: however old. Where the copy is older, etcd is
+	// asked; it is an ErrUnavailable when that does not answer.
 	MaxAge time.Duration
 }
 
@@ -138,10 +139,22 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 	}
 	view := s.view(now, c)
 	if r.MaxAge > 0 && view.Age > r.MaxAge {
-		return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
-			"the copy of %q is %v old, and %v is asked for: etcd cannot be reached; ask for an older one, or try again", s.name(of), view.Age.Round(time.Millisecond), r.MaxAge)
+		return s.askTooOld(ctx, of, c, r, view.Age)
 	}
 	return now.in(of), view, nil
+}
+
+// askTooOld asks etcd for what the copy is too old for. Where nothing happens, etcd goes
+// unasked for a while; where it is known to be away, it is not asked at all.
+func (s *Store) askTooOld(ctx context.Context, of follow.Range, c *copied, r Read, age time.Duration) (iter.Seq[Item], View, error) {
+	if s.follow.Health().Err == nil {
+		if items, view, err := s.askInDoubt(ctx, of, c, r); err == nil || view.Revision > 0 {
+			view.Index = c.changed // what is newer, the copy tells of in a moment
+			return items, view, err
+		}
+	}
+	return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
+		"the copy of %q is %v old, %v is asked for, and etcd does not answer; ask for an older one, or try again", s.name(of), age.Round(time.Millisecond), r.MaxAge)
 }
 
 // view is how sure an answer from a copy is.
