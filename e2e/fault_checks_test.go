@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,7 +134,7 @@ func recordStatus(t *testing.T, client *clientv3.Client, key string) discovery.S
 }
 
 // TestFaultForkingCheck has a check start children that outlast it: they are killed with
-// its group, run by run.
+// its group, run by run, and those of the last run with the agent's end.
 func TestFaultForkingCheck(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -151,22 +152,33 @@ func TestFaultForkingCheck(t *testing.T) {
 		return nil
 	})
 	within(t, time.Now(), 2*time.Second, "the children of the first two are dead", func() error {
-		for _, pid := range forked(pids)[:4] {
-			if err := deadProcess(pid); err != nil {
-				return err
-			}
-		}
-		return nil
+		return deadProcesses(forked(pids)[:4])
 	})
 	if check := checkOf(t, one, "web-1"); check.Status != discovery.Critical {
 		t.Errorf("the check is %+v", check)
 	}
+	one.signal(syscall.SIGTERM)
+	within(t, time.Now(), patience, "the agent and all children are dead", func() error {
+		if err := one.exited(); err != nil {
+			return err
+		}
+		return deadProcesses(forked(pids))
+	})
 }
 
 // forked are the process ids that a script has written down.
 func forked(file string) []string {
 	b, _ := os.ReadFile(file) // none as long as it is not there
 	return strings.Fields(string(b))
+}
+
+func deadProcesses(pids []string) error {
+	for _, pid := range pids {
+		if err := deadProcess(pid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deadProcess returns an error while a process lives. One that nobody has waited for
