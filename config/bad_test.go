@@ -46,9 +46,9 @@ F:3: drain_delay: -1s is out of range; use at least 0s
 F:4: kill_timeout: "soon" is no duration; write it as 500ms, 10s or 1h30m
 F:5: dns.ttl: 1.5s is not a number of whole seconds`},
 		{"ranges", "session: {ttl: 4s}\ncatalog: {panic: 1.1}\netcd:\n  dial_timeout: 0s\n", `
-F:1: session.ttl: 4s is out of range; use 5s to 1h0m0s
+F:1: session.ttl: 4s is out of range; use 5s to 1h
 F:2: catalog.panic: "1.1" is no number from 0 to 1
-F:4: etcd.dial_timeout: 0s is out of range; use 1ms to 1h0m0s`},
+F:4: etcd.dial_timeout: 0s is out of range; use 1ms to 1h`},
 		{"not a number", "catalog: {panic: NaN}\n", `
 F:1: catalog.panic: "NaN" is no number from 0 to 1`},
 		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost:3472\n", `
@@ -190,7 +190,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	wantError(t, "zone: a\nfoo: 1\nsession: {ttl: 1s}\nservices: [{service: web, port: -1}]\n",
 		map[string]string{"DISC_ENDPOINTS": "a:1,,b:2", "DISC_DNS_TTL": "x"}, `
 F:2: foo: unknown key
-F:3: session.ttl: 1s is out of range; use 5s to 1h0m0s
+F:3: session.ttl: 1s is out of range; use 5s to 1h
 F:4: services[0].port: port -1 is out of range; use 0 to 65535
 env DISC_DNS_TTL: dns.ttl: "x" is no duration; write it as 500ms, 10s or 1h30m
 env DISC_ENDPOINTS: etcd.endpoints: element 2 of the list is empty

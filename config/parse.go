@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"disc/discovery"
 )
 
 // forever is the longest duration.
@@ -65,9 +67,9 @@ func within(least, most time.Duration) func(string) (time.Duration, error) {
 		case err != nil:
 			return 0, invalid("%q is no duration; write it as 500ms, 10s or 1h30m", text)
 		case d < least && most == forever:
-			return 0, invalid("%v is out of range; use at least %v", d, least)
+			return 0, invalid("%v is out of range; use at least %v", discovery.Duration(d), discovery.Duration(least))
 		case d < least || d > most:
-			return 0, invalid("%v is out of range; use %v to %v", d, least, most)
+			return 0, invalid("%v is out of range; use %v to %v", discovery.Duration(d), discovery.Duration(least), discovery.Duration(most))
 		}
 		return d, nil
 	}

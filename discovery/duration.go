@@ -1,12 +1,15 @@
 package discovery
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Duration is a [time.Duration] that is written as a string, "10s", in JSON and YAML.
 type Duration time.Duration
 
-// MarshalText writes the duration as [time.Duration.String] does.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// MarshalText writes the duration as [Duration.String] does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads what [time.ParseDuration] reads.
 func (d *Duration) UnmarshalText(text []byte) error {
@@ -18,4 +21,15 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (d Duration) String() string { return time.Duration(d).String() }
+// String writes the duration as [time.Duration.String] does, without units of which there
+// are none behind others: 1m and not 1m0s.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

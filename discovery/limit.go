@@ -64,11 +64,11 @@ func (l Limit) Validate() error {
 	case !(l.Rate > 0) || math.IsInf(l.Rate, 0):
 		return Errorf(ErrInvalid, "limit: rate %v is none; give the tokens that are allowed in each per, such as 50", l.Rate)
 	case per < minLimitPer || per > maxLimitPer:
-		return Errorf(ErrInvalid, "limit: per %v is out of range; use %v to %v", per, minLimitPer, maxLimitPer)
+		return Errorf(ErrInvalid, "limit: per %v is out of range; use %v to %v", l.Per, Duration(minLimitPer), Duration(maxLimitPer))
 	case perSecond > MaxLimitRate:
-		return Errorf(ErrInvalid, "limit: a rate of %v each %v is above %d a second; a limit that high is better kept by each process", l.Rate, per, int(MaxLimitRate))
+		return Errorf(ErrInvalid, "limit: a rate of %v each %v is above %d a second; a limit that high is better kept by each process", l.Rate, l.Per, int(MaxLimitRate))
 	case perSecond < minLimitRate:
-		return Errorf(ErrInvalid, "limit: a rate of %v each %v is below one a week", l.Rate, per)
+		return Errorf(ErrInvalid, "limit: a rate of %v each %v is below one a week", l.Rate, l.Per)
 	case l.Burst < 1 || l.Burst > MaxLimitBurst:
 		return Errorf(ErrInvalid, "limit: burst %d is out of range; use 1 to %d", l.Burst, MaxLimitBurst)
 	case l.OnUnavailable != DenyUnavailable && l.OnUnavailable != AllowUnavailable:

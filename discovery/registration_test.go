@@ -107,7 +107,7 @@ func TestCheckValidate(t *testing.T) {
 		{CheckSpec{Type: CheckExec}, `command is missing; give a list: [/usr/local/bin/probe, --quick]`},
 		{CheckSpec{Type: CheckExec, Command: []string{""}}, `command is missing; give a list: [/usr/local/bin/probe, --quick]`},
 		{CheckSpec{Type: CheckTTL}, `ttl 0s is missing or out of range; use 100ms to 24h`},
-		{CheckSpec{Type: CheckTTL, TTL: 25 * 3600 * second}, `ttl 25h0m0s is missing or out of range; use 100ms to 24h`},
+		{CheckSpec{Type: CheckTTL, TTL: 25 * 3600 * second}, `ttl 25h is missing or out of range; use 100ms to 24h`},
 		{CheckSpec{Type: CheckTCP, Interval: 1}, "interval 1ns is missing or out of range; use 100ms to 24h"},
 		{CheckSpec{Type: CheckTCP, Interval: 2 * second, Timeout: 3 * second}, "timeout 3s is out of range; it must be above 0 and at most the interval, 2s"},
 		{CheckSpec{Type: CheckTCP, Timeout: -1}, "timeout -1ns is out of range; it must be above 0 and at most the interval, 10s"},
@@ -204,7 +204,7 @@ func TestRegistrationValidate(t *testing.T) {
 // have it.
 func TestRegistrationForms(t *testing.T) {
 	const asJSON = `{"service":"web","id":"web-1","port":80,"ports":{"grpc":9090},"weight":0,"tags":["v2"],"meta":{"Team":"core"},` +
-		`"checks":[{"type":"http","url":"http://a","interval":"1.5s","failure_threshold":3}],"deregister_after":"1h0m0s"}`
+		`"checks":[{"type":"http","url":"http://a","interval":"1.5s","failure_threshold":3}],"deregister_after":"1h"}`
 	const asYAML = `
 service: web
 id: web-1

@@ -102,11 +102,11 @@ func claimTTL(w http.ResponseWriter, r request, hold bool) (time.Duration, error
 	case asked.TTL == nil:
 		return api.DefaultTTL, nil
 	}
-	ttl := time.Duration(*asked.TTL)
-	if ttl < api.MinTTL || ttl > api.MaxTTL {
-		return 0, invalid("ttl %v is out of range; give a duration from %v to %v, such as 30s", ttl, api.MinTTL, api.MaxTTL)
+	const least, most = discovery.Duration(api.MinTTL), discovery.Duration(api.MaxTTL)
+	if ttl := *asked.TTL; ttl < least || ttl > most {
+		return 0, invalid("ttl %v is out of range; give a duration from %v to %v, such as 30s", ttl, least, most)
 	}
-	return ttl, nil
+	return time.Duration(*asked.TTL), nil
 }
 
 func (a *API) renewClaim(w http.ResponseWriter, r request) error {

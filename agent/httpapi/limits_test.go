@@ -78,7 +78,7 @@ func TestLimits(t *testing.T) {
 	s := serve(t, newFleet().api(t, Options{Limits: newCounters()}))
 	s.want("GET /v1/limits", "", 200, "[]")
 	s.want("PUT /v1/limits/sms", `{"rate":50}`, 201, `{"name":"sms","rate":50,"per":"1s","burst":50,"on_unavailable":"deny"}`)
-	s.want("PUT /v1/limits/sms", `{"rate":5,"per":"1m","burst":2}`, 200, `"per":"1m0s"`)
+	s.want("PUT /v1/limits/sms", `{"rate":5,"per":"1m","burst":2}`, 200, `"per":"1m"`)
 	s.want("GET /v1/limits/sms", "", 200, `"rate":5`)
 	s.want("GET /v1/limits", "", 200, `[{"name":"sms","rate":5`)
 	for body, text := range map[string]string{

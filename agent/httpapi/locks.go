@@ -145,7 +145,7 @@ func (p params) duration(name string, absent, least, most time.Duration) (time.D
 	}
 	d, err := time.ParseDuration(p.Get(name))
 	if err != nil || d < least || d > most {
-		return 0, invalid("%s %q is out of range; give a duration from %v to %v, such as 30s", name, p.Get(name), least, most)
+		return 0, invalid("%s %q is out of range; give a duration from %v to %v, such as 30s", name, p.Get(name), discovery.Duration(least), discovery.Duration(most))
 	}
 	return d, nil
 }

@@ -78,7 +78,7 @@ func (p params) wait() (index int64, wait time.Duration, err error) {
 	}
 	wait, err = time.ParseDuration(p.Get("wait"))
 	if err != nil || wait <= 0 || wait > api.MaxWait {
-		return 0, 0, invalid("wait %q is out of range; give a duration up to %v, such as 30s", p.Get("wait"), api.MaxWait)
+		return 0, 0, invalid("wait %q is out of range; give a duration up to %v, such as 30s", p.Get("wait"), discovery.Duration(api.MaxWait))
 	}
 	return index, wait, nil
 }

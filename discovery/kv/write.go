@@ -128,7 +128,8 @@ func (op *Op) Validate() error {
 	case len(op.Value) > MaxValue:
 		return discovery.Errorf(discovery.ErrInvalid, "the value of key %q has %d bytes; at most %d are allowed", op.Key, len(op.Value), MaxValue)
 	case op.TTL != 0 && (op.TTL < MinTTL || op.TTL > MaxTTL):
-		return discovery.Errorf(discovery.ErrInvalid, "ttl %v of key %q is out of range; use %v to %v", op.TTL, op.Key, MinTTL, MaxTTL)
+		return discovery.Errorf(discovery.ErrInvalid, "ttl %v of key %q is out of range; use %v to %v",
+			discovery.Duration(op.TTL), op.Key, discovery.Duration(MinTTL), discovery.Duration(MaxTTL))
 	case op.Delete && (op.TTL != 0 || op.Value != nil):
 		return discovery.Errorf(discovery.ErrInvalid, "the deletion of key %q has a value or a ttl", op.Key)
 	case op.If != nil && *op.If < 0:
