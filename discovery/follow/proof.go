@@ -1,7 +1,6 @@
 package follow
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -52,20 +51,10 @@ func (f *Follower) keepProving(ctx context.Context, s *stream) error {
 		case time.Since(asked) >= Silence:
 			return errSilent
 		}
-		if err := f.askProgress(ctx, s); err != nil {
-			return err
-		}
+		s.askProgress()
 		// Asked while a watch has something to tell, etcd does not answer.
 		look.Reset(min(quiet, DefaultQuiet, Silence-time.Since(asked)))
 	}
-}
-
-// askProgress asks etcd to say up to where all watches have come, between two other
-// requests: a stream takes one at a time.
-func (f *Follower) askProgress(ctx context.Context, s *stream) error {
-	var failed error
-	err := f.Do(ctx, func() { failed = s.askProgress() })
-	return cmp.Or(err, failed)
 }
 
 // prove reads by way of the member that is watched what only etcd as a whole can answer.

@@ -1,7 +1,6 @@
 package follow
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -106,11 +105,11 @@ func (f *Follower) add(r Range, listed []*mvccpb.KeyValue, at Head, started time
 	}
 	f.life.Revision = max(f.life.Revision, at.Revision)
 	f.ranges = append(f.ranges, w)
-	err := f.start(w)
+	f.start(w)
 	if len(w.within) > 0 {
-		err = cmp.Or(err, f.stream.askProgress())
+		f.stream.askProgress()
 	}
-	return err
+	return nil
 }
 
 // foreign reports whether a key is told of by another watch.
@@ -147,19 +146,17 @@ func (f *Follower) Told(r Range) int64 {
 
 // settle lets ranges take over those within them, once all watches have come to a
 // revision.
-func (f *Follower) settle(revision int64) error {
-	var err error
+func (f *Follower) settle(revision int64) {
 	for _, w := range slices.Clone(f.ranges) {
 		if len(w.within) == 0 || revision < w.listed {
 			continue
 		}
 		for _, other := range w.within {
 			w.told = append(w.told, mark{other.Range, other.revision})
-			err = cmp.Or(err, f.stop(other))
+			f.stop(other)
 		}
 		w.within = nil
 	}
-	return err
 }
 
 // forget drops the marks that everything to come is beyond.
@@ -171,22 +168,19 @@ func (w *followed) forget() {
 // these are says to, called between two calls of the mirror's methods; what else the
 // mirror has is the mirror's to drop.
 func (f *Follower) Narrow(ctx context.Context, from Range, to func() []Range) error {
-	var failed error
-	err := f.Do(ctx, func() {
+	return f.Do(ctx, func() {
 		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == from }); n >= 0 {
-			failed = f.narrow(f.ranges[n], to())
+			f.narrow(f.ranges[n], to())
 		}
 	})
-	return errors.Join(err, failed)
 }
 
-// narrow stops a watch and starts those of some of its parts. An error is one of the
-// stream, which ends; what is followed is right all the same.
-func (f *Follower) narrow(w *followed, to []Range) error {
-	err := f.stop(w)
+// narrow stops a watch and starts those of some of its parts.
+func (f *Follower) narrow(w *followed, to []Range) {
+	f.stop(w)
 	for _, other := range w.within {
 		if !slices.Contains(to, other.Range) {
-			err = cmp.Or(err, f.stop(other))
+			f.stop(other)
 		}
 	}
 	for _, r := range to {
@@ -200,37 +194,34 @@ func (f *Follower) narrow(w *followed, to []Range) error {
 			}
 		}
 		f.ranges = append(f.ranges, part)
-		err = cmp.Or(err, f.start(part))
+		f.start(part)
 	}
-	return err
 }
 
 // Drop ends the following of a range that [Follower.Follow] began. What the mirror has
 // of it is the mirror's to drop, which it does in dropped.
 func (f *Follower) Drop(ctx context.Context, r Range, dropped func()) error {
-	var failed error
-	err := f.Do(ctx, func() {
+	return f.Do(ctx, func() {
 		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r }); n >= 0 {
-			failed = f.stop(f.ranges[n])
+			f.stop(f.ranges[n])
 		}
 		dropped()
 	})
-	return errors.Join(err, failed)
 }
 
 // start starts the watch of a range on the present stream.
-func (f *Follower) start(w *followed) error {
+func (f *Follower) start(w *followed) {
 	f.lastID++
 	w.id = f.lastID
 	f.watches[w.id] = w
-	return f.stream.watch(w.id, w.Range, w.revision)
+	f.stream.watch(w.id, w.Range, w.revision)
 }
 
 // stop ends the watch of a range. What it brings from now on is not listened to.
-func (f *Follower) stop(w *followed) error {
+func (f *Follower) stop(w *followed) {
 	delete(f.watches, w.id)
 	f.ranges = slices.DeleteFunc(f.ranges, func(other *followed) bool { return other == w })
-	return f.stream.send("end a watch", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+	f.stream.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 }
 
 // merge drops the ranges that lie within others, before these are compared with etcd.

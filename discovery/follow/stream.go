@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,6 +24,10 @@ type stream struct {
 	cancel    context.CancelFunc
 	responses chan *pb.WatchResponse
 	err       error // why responses was closed
+
+	more    chan struct{} // of size 1: something waits to be sent
+	mu      sync.Mutex
+	waiting []*pb.WatchRequest
 }
 
 // open starts a stream without watches.
@@ -35,29 +40,54 @@ func (f *Follower) open(ctx context.Context) (*stream, error) {
 		cancel()
 		return nil, fmt.Errorf("open watch: %w", err)
 	}
-	return &stream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64)}, nil
+	return &stream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64), more: make(chan struct{}, 1)}, nil
 }
 
 // watch starts the watch of a range from a revision, which the mirror has. From the
 // next one, etcd 3.5 and newer would not tell of progress until there is a next one.
-func (s *stream) watch(id int64, r Range, from int64) error {
+func (s *stream) watch(id int64, r Range, from int64) {
 	create := &pb.WatchCreateRequest{WatchId: id, Key: []byte(r.From), StartRevision: from, ProgressNotify: true, Fragment: true}
 	if r.To != "" {
 		create.RangeEnd = []byte(r.To)
 	}
-	return s.send("open watch", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 }
 
 // askProgress asks etcd to say up to where all watches have come.
-func (s *stream) askProgress() error {
-	return s.send("ask for progress", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+func (s *stream) askProgress() {
+	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 }
 
-func (s *stream) send(what string, r *pb.WatchRequest) error {
-	if err := s.Send(r); err != nil && !errors.Is(err, io.EOF) { // after an EOF, receive has the reason
-		return fmt.Errorf("%s: %w", what, err)
+// send has a request sent after those before it. It does not wait: etcd reads requests only
+// while its answers are read, which is for the caller to do.
+func (s *stream) send(r *pb.WatchRequest) {
+	s.mu.Lock()
+	s.waiting = append(s.waiting, r)
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
 	}
-	return nil
+}
+
+// transmit sends what waits to be sent, until ctx or the stream ends.
+func (s *stream) transmit(ctx context.Context) {
+	for {
+		select {
+		case <-s.more:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		requests := s.waiting
+		s.waiting = nil
+		s.mu.Unlock()
+		for _, r := range requests {
+			if s.Send(r) != nil {
+				return // the stream has ended; receive has the reason
+			}
+		}
+	}
 }
 
 // receive hands over whole responses, fragments put together, until the stream ends.

@@ -34,10 +34,9 @@ func (f *Follower) watch(ctx context.Context, steady func()) error {
 		return err
 	}
 	beside.Go(s.receive)
+	beside.Go(func() { s.transmit(ctx) })
 	defer s.close()
-	if err := f.watchAll(s); err != nil {
-		return err
-	}
+	f.watchAll(s)
 	f.proof, f.answered = proof{at: f.confirmed, life: f.life}, false
 	beside.Go(func() { cancel(f.keepProving(ctx, s)) })
 	return because(ctx, f.consume(s, steady))
@@ -45,13 +44,12 @@ func (f *Follower) watch(ctx context.Context, steady func()) error {
 
 // watchAll starts the watches. With that of the epoch there is always one, which can
 // tell of progress.
-func (f *Follower) watchAll(s *stream) error {
+func (f *Follower) watchAll(s *stream) {
 	f.stream, f.watches, f.lastID = s, map[int64]*followed{}, epochWatch
-	err := s.watch(epochWatch, Range{From: f.options.Epoch}, f.asked)
+	s.watch(epochWatch, Range{From: f.options.Epoch}, f.asked)
 	for _, w := range f.ranges {
-		err = cmp.Or(err, f.start(w))
+		f.start(w)
 	}
-	return err
 }
 
 // consume takes what the stream brings, and does what it is given to do, until the
@@ -96,9 +94,7 @@ func (f *Follower) take(responses []*pb.WatchResponse) error {
 		}
 		if r.WatchId == allWatches { // none of them has anything to tell
 			reached = r.Header.Revision
-			if err := f.settle(r.Header.Revision); err != nil {
-				return err
-			}
+			f.settle(reached)
 		}
 	}
 	if len(events) == 0 && !f.behind.IsZero() {
