@@ -51,7 +51,7 @@ type Follower struct {
 	log     *slog.Logger
 	do      chan func()
 	syncs   atomic.Int64                // how often the mirror was made equal to etcd
-	reader  atomic.Pointer[clientv3.KV] // of the member that is followed; nil: none was yet
+	reader  atomic.Pointer[clientv3.KV] // of the member that is followed; nil: none is now
 
 	// What follows belongs to Run.
 	member
@@ -122,6 +122,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		f.options.Pulse.Work()
 		err := f.follow(ctx, retry.Reset)
+		f.reader.Store(nil)
 		f.disconnect()
 		f.options.Pulse.Rest()
 		if ctx.Err() != nil {

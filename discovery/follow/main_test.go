@@ -107,10 +107,16 @@ func (m *record) holds() map[string]string {
 // run runs a follower until the test ends.
 func run(t *testing.T, endpoint string, m Mirror, o Options) *Follower {
 	t.Helper()
+	return runOn(t, etcdtest.Client(t, endpoint), m, o)
+}
+
+// runOn runs a follower over a client of several endpoints.
+func runOn(t *testing.T, client *clientv3.Client, m Mirror, o Options) *Follower {
+	t.Helper()
 	if o.Epoch == "" {
 		o.Epoch = "/epoch"
 	}
-	f := New(etcdtest.Client(t, endpoint), m, o)
+	f := New(client, m, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -49,7 +49,10 @@ func (f *Follower) Follow(ctx context.Context, r Range, empty bool) (keys int, e
 		if err != nil {
 			return 0, err
 		}
-		at, err := List(ctx, kv, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		at, err := List(ctx, *kv, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		if err != nil && f.reader.Load() != kv { // its connection was given up
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -71,13 +74,15 @@ func (f *Follower) Follow(ctx context.Context, r Range, empty bool) (keys int, e
 }
 
 // reads returns what reads from the member that is followed, once one is.
-func (f *Follower) reads(ctx context.Context) (clientv3.KV, error) {
-	if f.reader.Load() == nil {
+func (f *Follower) reads(ctx context.Context) (*clientv3.KV, error) {
+	for {
+		if kv := f.reader.Load(); kv != nil {
+			return kv, nil
+		}
 		if err := f.Do(ctx, func() {}); err != nil {
 			return nil, err
 		}
 	}
-	return *f.reader.Load(), nil
 }
 
 // add has the mirror take a list, and starts the watch from it. What is followed within

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -158,4 +159,30 @@ func TestEmptyRange(t *testing.T) {
 	}
 	put(t, client, "/s/1", "one")
 	until(t, "the key", func() bool { return m.holds()["/s/1"] == "one" })
+}
+
+// What is asked for while the follower is between two members of etcd waits for the next.
+func TestFollowWaitsForTheNextMember(t *testing.T) {
+	s := etcdtest.Start(t)
+	put(t, etcdtest.Client(t, s.Endpoint()), "/s/a/0", "1")
+	links := []*etcdtest.Link{etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())}
+	m := newRecord()
+	f := runOn(t, etcdtest.Client(t, links[0].Endpoint(), links[1].Endpoint()), m, Options{})
+	until(t, "the first member", func() bool { return f.Health().Synced })
+	for _, l := range links {
+		l.Freeze() // also those to come
+		l.Cut()
+	}
+	until(t, "the loss of it", func() bool { return f.Health().Err != nil })
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := f.Follow(short, Prefix("/s/a/"), true); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while etcd is away: %v", err)
+	}
+	for _, l := range links {
+		l.Mend()
+	}
+	if keys, err := f.Follow(t.Context(), Prefix("/s/a/"), true); keys != 1 || err != nil {
+		t.Errorf("%d keys, %v", keys, err)
+	}
 }
