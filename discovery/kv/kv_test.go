@@ -213,6 +213,14 @@ func TestHeld(t *testing.T) {
 	if i, view, ok := f.Held("app/a"); !ok || string(i.Value) != "2" || view.Index != last {
 		t.Errorf("after a write: %+v %+v %v", i, view, ok)
 	}
+	foreign, err := f.client.Put(t.Context(), f.prefix+"app/d/", "not written by a store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.get("app/a", Read{MinRevision: foreign.Header.Revision})
+	if i, _, ok := f.Held("app/d/"); ok {
+		t.Errorf("what is no key: %+v", i)
+	}
 	f.until("it is let go", func() bool { return len(f.state.Load().copies) == 0 })
 	if i, _, ok := f.Held("app/a"); ok {
 		t.Errorf("after it was let go: %+v", i)

@@ -77,7 +77,7 @@ func (s *Store) Held(key string) (Item, View, bool) {
 		return Item{}, View{}, false
 	}
 	found, ok := now.items.Get(Item{Key: only.From})
-	if !ok {
+	if !ok || ValidateKey(key) != nil { // a foreign writer's, which Get refuses
 		return Item{}, View{}, false
 	}
 	c.touch()
