@@ -75,6 +75,7 @@ type ClaimOptions struct {
 // claimed is the instance of a claim.
 type claimed struct {
 	view    View
+	slots   *slots
 	entry   *discovery.Entry
 	created int64 // its incarnation
 	slot    int
@@ -180,7 +181,7 @@ func (c *Claims) try(ctx context.Context, service string, o ClaimOptions) (*Gran
 	}
 	c.mu.Lock()
 	g.key, g.fence = won.key, fence
-	g.claim = &claimed{c.view, won.Entry, won.created, won.slot}
+	g.claim = &claimed{c.view, c.slots, won.Entry, won.created, won.slot}
 	c.mu.Unlock()
 	if err := c.grant(g); err != nil {
 		c.mu.Lock()

@@ -25,27 +25,56 @@ type taken struct {
 	keys     map[string]int64 // with the revisions of their claims
 	count    map[string]int   // how many there are of an instance
 	reserved map[string]int64 // by this agent, until the watch has come to that revision; 0: being asked for
+	released map[string]int64 // by this agent, at that revision, of which the watch may not have told yet
 	queue    []chan struct{}  // who waits for a slot; of size one, the first is woken
 }
 
 func newTaken() *taken {
-	return &taken{keys: map[string]int64{}, count: map[string]int{}, reserved: map[string]int64{}}
+	return &taken{keys: map[string]int64{}, count: map[string]int{}, reserved: map[string]int64{}, released: map[string]int64{}}
 }
 
 func (t *taken) put(id, key string, revision int64) {
+	if revision < t.released[key] {
+		return
+	}
 	if _, ok := t.keys[key]; !ok {
 		t.count[id]++
 	}
 	t.keys[key] = revision
 }
 
-func (t *taken) remove(id, key string) {
+func (t *taken) remove(id, key string) (removed bool) {
 	if _, ok := t.keys[key]; !ok {
-		return
+		return false
 	}
 	delete(t.keys, key)
 	if t.count[id]--; t.count[id] == 0 {
 		delete(t.count, id)
+	}
+	return true
+}
+
+// delete notes that a key was deleted at a revision, and reports whether that is news.
+func (t *taken) delete(id, key string, revision int64) bool {
+	released := t.released[key]
+	if revision < released {
+		return false
+	}
+	delete(t.released, key)
+	t.remove(id, key)
+	return revision > released
+}
+
+// release notes that this agent has released, at a revision, the claim that it had got
+// at another: the slot is free at once, and not only when the watch tells so.
+func (t *taken) release(id, key string, got, revision int64) {
+	t.released[key] = revision
+	awaited := t.reserved[key] == got
+	if awaited {
+		delete(t.reserved, key)
+	}
+	if known := t.keys[key] < revision && t.remove(id, key); known || awaited {
+		t.wake()
 	}
 }
 
@@ -95,7 +124,7 @@ func (s *slots) Replace(l *follow.Listing) error {
 		if prefix := s.keys.ClaimsOf(name); prefix < l.From || prefix >= l.To {
 			continue
 		}
-		t.keys, t.count = map[string]int64{}, map[string]int{}
+		t.keys, t.count, t.released = map[string]int64{}, map[string]int{}, map[string]int64{}
 		t.wake()
 	}
 	for key, revision := range found {
@@ -119,8 +148,9 @@ func (s *slots) Apply(u follow.Update) {
 		}
 		t := s.of(service)
 		if e.Type == mvccpb.DELETE {
-			t.remove(id, key)
-			freed[t] = true
+			if t.delete(id, key, e.Kv.ModRevision) {
+				freed[t] = true
+			}
 		} else {
 			t.put(id, key, e.Kv.ModRevision)
 		}
@@ -148,6 +178,16 @@ func (s *slots) settle(service, key string, revision int64) {
 	}
 	delete(t.reserved, key)
 	t.wake()
+}
+
+// release notes that this agent has released a claim; see [taken.release].
+func (s *slots) release(key string, got, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	service, id, _ := s.keys.Claimed(key)
+	if t, ok := s.services[discovery.FoldName(service)]; ok {
+		t.release(id, key, got, revision)
+	}
 }
 
 // forget drops what is known of a service.

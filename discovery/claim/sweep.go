@@ -69,15 +69,19 @@ func (h *Holder) remove(ctx context.Context, g *Grant) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 	defer cancel()
 	h.mu.Lock()
-	key, fence := g.key, g.fence
+	key, fence, claim := g.key, g.fence, g.claim
 	h.mu.Unlock()
-	_, err := h.transact(ctx, g.kind, func(t clientv3.Txn) clientv3.Txn {
+	r, err := h.transact(ctx, g.kind, func(t clientv3.Txn) clientv3.Txn {
 		return t.If(clientv3.Compare(clientv3.CreateRevision(key), "=", fence)).Then(clientv3.OpDelete(key))
 	})
 	if err != nil {
 		signal(h.clean)
+		return false
 	}
-	return err == nil
+	if claim != nil && r.Succeeded {
+		claim.slots.release(key, fence, r.Header.Revision)
+	}
+	return true
 }
 
 // sweepUp sweeps when there may be something, until ctx ends.

@@ -1,0 +1,65 @@
+package claim
+
+import (
+	"testing"
+
+	"disc/discovery/follow"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// What this agent has released is free before the watch tells so, however far that lags
+// behind, and what is claimed after that counts.
+func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
+	key := keys.Claim("gpu", "gpu-1", 0)
+	put := func(revision int64) *clientv3.Event {
+		return &clientv3.Event{Type: mvccpb.PUT, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision}}
+	}
+	deletion := func(revision int64) *clientv3.Event {
+		return &clientv3.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision}}
+	}
+	for name, seen := range map[string]struct{ before, after []*clientv3.Event }{
+		"the watch has told of the claim":      {[]*clientv3.Event{put(7)}, []*clientv3.Event{deletion(8)}},
+		"it has not":                           {nil, []*clientv3.Event{put(7), deletion(8)}},
+		"it is at somebody's before":           {[]*clientv3.Event{put(3)}, []*clientv3.Event{deletion(4), put(7), deletion(8)}},
+		"it has not come to somebody's before": {nil, []*clientv3.Event{put(3), deletion(4), put(7), deletion(8)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &slots{keys: keys, services: map[string]*taken{}}
+			gpu, woken := s.of("gpu"), make(chan struct{}, 1)
+			gpu.queue = append(gpu.queue, woken)
+			free := func(when string, want bool) {
+				t.Helper()
+				if got := len(gpu.keys) == 0 && gpu.count["gpu-1"] == 0 && len(gpu.reserved) == 0; got != want {
+					t.Errorf("%s: free is %v: %+v", when, got, gpu)
+				}
+			}
+			s.Apply(follow.Update{Events: seen.before, Revision: 6})
+			s.settle("gpu", key, 7)
+			free("claimed", false)
+			s.release(key, 7, 8)
+			free("released", true)
+			if len(woken) != 1 {
+				t.Error("nobody is woken")
+			}
+			<-woken
+			for _, e := range seen.after {
+				s.Apply(follow.Update{Events: []*clientv3.Event{e}, Revision: e.Kv.ModRevision})
+				free("while the watch lags", true)
+			}
+			if len(woken) != 0 {
+				t.Error("somebody is woken again")
+			}
+			s.release(key, 7, 8) // later than it was told of
+			s.Apply(follow.Update{Events: []*clientv3.Event{put(9)}, Revision: 9})
+			free("claimed again", false)
+			s.Apply(follow.Update{Events: []*clientv3.Event{deletion(10)}, Revision: 10})
+			free("deleted", true)
+			if len(woken) != 1 {
+				t.Errorf("%d are woken by the deletion", len(woken))
+			}
+		})
+	}
+}
