@@ -1,8 +1,10 @@
 package follow
 
 import (
+	"errors"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,4 +212,82 @@ func TestDrain(t *testing.T) {
 	if got := len(s.drain(&pb.WatchResponse{})); got != 1 {
 		t.Errorf("at the end %d, want 1", got)
 	}
+}
+
+// refusing fails to take the last of its ranges for the first time.
+type refusing struct {
+	*record
+	refused bool
+	early   []Update // before it was taken
+}
+
+func (m *refusing) Replace(l *Listing) error {
+	if l.From == "/b/" && !m.refused {
+		m.refused = true
+		return errors.New("not now")
+	}
+	return m.record.Replace(l)
+}
+
+func (m *refusing) Apply(u Update) {
+	if len(m.holds()) == 0 {
+		m.early = append(m.early, u)
+	}
+	m.record.Apply(u)
+}
+
+// A mirror is told that it is current, and of changes, only when it has had all ranges.
+func TestFirstListFailsMidway(t *testing.T) {
+	s := etcdtest.Start(t)
+	put(t, etcdtest.Client(t, s.Endpoint()), "/b/1", "one")
+	m := &refusing{record: newRecord()}
+	f := run(t, s.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}})
+	if err := f.Do(t.Context(), func() {
+		if m.holds()["/b/1"] != "one" || len(m.early) > 0 {
+			t.Errorf("has %v, and was told %+v before", m.holds(), m.early)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watchful looks on what a mirror is told while one of its ranges is not caught up yet.
+type watchful struct {
+	*record
+	behind func(Update)
+}
+
+func (m watchful) Apply(u Update) {
+	m.record.Apply(u)
+	if m.holds()["/b/1"] == "before" {
+		m.behind(u)
+	}
+}
+
+// After a gap nothing is confirmed before all ranges are caught up.
+func TestConfirmedWhenAllIsCaughtUp(t *testing.T) {
+	s := etcdtest.Start(t)
+	client, link := etcdtest.Client(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
+	put(t, client, "/a/1", "before")
+	put(t, client, "/b/1", "before")
+	var written time.Time
+	var mu sync.Mutex
+	m := watchful{newRecord(), func(u Update) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !written.IsZero() && u.Confirmed.After(written) {
+			t.Errorf("confirmed %v after a write that it lacks: %+v", u.Confirmed.Sub(written), u)
+		}
+	}}
+	run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}})
+	until(t, "the first list", func() bool { return m.holds()["/b/1"] == "before" })
+	link.Freeze()
+	put(t, client, "/a/1", "after")
+	put(t, client, "/b/1", "after")
+	mu.Lock()
+	written = time.Now()
+	mu.Unlock()
+	link.Cut()
+	link.Mend()
+	until(t, "both", func() bool { return m.holds()["/a/1"] == "after" && m.holds()["/b/1"] == "after" })
 }

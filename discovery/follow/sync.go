@@ -46,8 +46,12 @@ func (f *Follower) sync(ctx context.Context) error {
 	}
 	f.merge()
 	changes, asked := 0, now.Revision
-	for _, r := range f.ranges {
-		n, err := f.syncRange(ctx, r, now, why != "")
+	for i, r := range f.ranges {
+		confirmed := f.confirmed
+		if i == len(f.ranges)-1 {
+			confirmed = started // with the last of them, all are current
+		}
+		n, err := f.syncRange(ctx, r, now, why != "", confirmed)
 		if err != nil {
 			return err
 		}
@@ -74,17 +78,17 @@ func (f *Follower) synced() {
 	f.health.Synced = true
 }
 
-// syncRange makes the mirror equal to what etcd holds of a range. It returns how many
-// keys it has told of.
-func (f *Follower) syncRange(ctx context.Context, r *followed, now life, over bool) (int, error) {
+// syncRange makes the mirror equal to what etcd holds of a range, with which all of it is
+// confirmed at a moment. It returns how many keys it has told of.
+func (f *Follower) syncRange(ctx context.Context, r *followed, now life, over bool, confirmed time.Time) (int, error) {
 	var told int
 	var at Head
 	var err error
-	if over || r.revision == 0 {
+	if over || r.revision == 0 || confirmed.IsZero() { // zero: not all was listed yet, and there is no view to change
 		r.revision = 0 // whatever comes of it: nothing is known that can be trusted
 		told, at, err = f.replace(ctx, r.Range, now, over)
 	} else {
-		told, at, err = f.catchUp(ctx, r, now)
+		told, at, err = f.catchUp(ctx, r, now, confirmed)
 	}
 	if err == nil {
 		r.revision = at.Revision
@@ -105,8 +109,7 @@ func (f *Follower) replace(ctx context.Context, r Range, now life, over bool) (i
 
 // catchUp tells what has changed in a range of the same life: a key whose revision is
 // the same is the same.
-func (f *Follower) catchUp(ctx context.Context, r *followed, now life) (int, Head, error) {
-	started := time.Now()
+func (f *Follower) catchUp(ctx context.Context, r *followed, now life, confirmed time.Time) (int, Head, error) {
 	known := maps.Collect(f.mirror.Known(r.Range))
 	changed, at, err := f.listChanged(ctx, r.Range, known)
 	if err = cmp.Or(err, now.same(at)); err != nil {
@@ -123,7 +126,7 @@ func (f *Follower) catchUp(ctx context.Context, r *followed, now life) (int, Hea
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
 	r.revision = at.Revision
-	f.mirror.Apply(Update{Events: events, Revision: at.Revision, Confirmed: started, Epoch: now.epoch})
+	f.mirror.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch})
 	return len(events), at, nil
 }
 
