@@ -332,3 +332,18 @@ func TestGaps(t *testing.T) {
 		}
 	}
 }
+
+// A copy that is made confirms nothing of the others, which may lag behind it.
+func TestCopyConfirmsNoOther(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{Quiet: func() time.Duration { return time.Hour }})
+	f.put("a/x", "1")
+	f.put("b/x", "1")
+	f.get("a/x", Read{})
+	before := f.state.Load().confirmed
+	f.get("b/x", Read{})
+	if after := f.state.Load().confirmed; before.IsZero() || !after.Equal(before) {
+		t.Errorf("confirmed %v later", after.Sub(before))
+	}
+}

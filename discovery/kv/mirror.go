@@ -60,7 +60,7 @@ func (m mirror) Replace(l *follow.Listing) error {
 	if l.Over {
 		m.events = eventLog{}
 	}
-	next.confirmed, next.epoch = l.Started, l.Epoch
+	next.epoch = l.Epoch
 	m.publish(next, true)
 	return nil
 }
