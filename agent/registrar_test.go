@@ -209,8 +209,8 @@ func TestNothingIsPutAfterTheGoodbye(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if _, err := g.registry.State("web", "web-1"); !errors.Is(err, discovery.ErrNotFound) {
-			t.Errorf("%v: a check put the instance back", err)
+		if s, err := g.registry.State("web", "web-1"); err != nil || s.Phase != registry.Leaving {
+			t.Errorf("%+v, %v: a check put the instance back", s, err)
 		}
 		if _, err := g.Register(t.Context(), web()); !errors.Is(err, discovery.ErrUnavailable) {
 			t.Errorf("register: %v, want unavailable", err)

@@ -40,7 +40,6 @@ type item struct {
 	version  int                // counts the wishes
 	leaving  bool
 
-	sent      bool             // a transaction about it was made
 	unsure    bool             // a write was made whose outcome is not known: it may yet arrive
 	seen      bool             // this run has written or read the key
 	seenAt    int64            // etcd's revision when it was last written or read
@@ -87,9 +86,9 @@ func (it *item) state(current clientv3.LeaseID) State {
 	return s
 }
 
-// mayStand reports whether a record of this run may be in etcd, now or soon, so that
-// it has to say goodbye.
-func (it *item) mayStand() bool { return it.sent && it.conflict == nil }
+// mayStand reports whether a record of this agent may be in etcd, now or soon, so that
+// it has to say goodbye: what this run has not written yet, an earlier one may have.
+func (it *item) mayStand() bool { return it.conflict == nil }
 
 // unread reports whether the key has to be read. What leaves and is not there may need
 // no goodbye.

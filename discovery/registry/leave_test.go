@@ -102,6 +102,27 @@ func TestRemoveDuringAWrite(t *testing.T) {
 	wantGoodbye(t, a, "a")
 }
 
+// What this run has not written before it is removed, an earlier run may have: that
+// record says goodbye, once etcd is there.
+func TestRemoveWhatAnEarlierRunWrote(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	before := start(t, s.Endpoint(), settings{run: "before"})
+	before.written("a")
+	before.stop()
+	link := etcdtest.StartLink(t, s.Endpoint())
+	link.Cut()
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+	a.Put(instance("a"))
+	a.Remove("web", "a")
+	if state, err := a.State("web", "a"); err != nil || state.Phase != Leaving {
+		t.Errorf("%+v, %v while etcd is away; want it to be leaving", state, err)
+	}
+	link.Mend()
+	a.settled("a")
+	wantGoodbye(t, a, "a")
+}
+
 // Between making a transaction and sending it, a removal must not be taken for one of
 // what was never written.
 func TestRemoveOfADraft(t *testing.T) {

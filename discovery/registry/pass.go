@@ -166,7 +166,6 @@ func (r *Registry) draft(keys []string, picks func(*item) bool) (batch []*draft,
 		if size += len(d.value); ops > batchOps || len(batch) > 0 && size > batchBytes {
 			return batch, keys[n:]
 		}
-		it.sent = true
 		batch = append(batch, d)
 	}
 	return batch, nil
