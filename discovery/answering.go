@@ -15,7 +15,7 @@ import "slices"
 //		conn, err := net.Dial("tcp", net.JoinHostPort(e.Address, strconv.Itoa(e.Port)))
 //	}
 func (s *Service) Answering() []*Entry {
-	s.note()
+	s.MarkUsed()
 	return s.answering
 }
 

@@ -25,38 +25,6 @@ type Change struct {
 	Suspect bool `json:",omitempty"`
 }
 
-// EventType is what happened to an instance.
-type EventType string
-
-// The types of events.
-const (
-	EventPut    EventType = "put"
-	EventDelete EventType = "delete"
-	EventHeld   EventType = "held" // see [Change.Hold]; nothing changes for readers
-)
-
-// Reason is why an instance went.
-type Reason string
-
-// The reasons.
-const (
-	ReasonLeft    Reason = "left"    // its agent deregistered it
-	ReasonExpired Reason = "expired" // its lease ran out: a death
-	ReasonRemoved Reason = "removed" // somebody deleted it
-)
-
-// Event is a change of one instance as it is shown.
-type Event struct {
-	Revision int64
-	Step     int64 // see [Position]; 0 for what etcd told in time
-	Late     int64 // the revision of the view that it came after; 0: in time
-	Type     EventType
-	Service  string
-	ID       string
-	Reason   Reason // of an EventDelete
-	Entry    *Entry // of an EventPut
-}
-
 // Apply returns the snapshot after changes, complete up to revision, with the
 // events that they make, in the changes' order. The receiver stays as it is.
 //
@@ -114,7 +82,7 @@ type apply struct {
 	revision int64
 	before   *Snapshot
 	services *tree[*Service]
-	nodes    *tree[*Node]
+	nodes    *tree[*node]
 	touched  []*Service      // those of services that may be changed: they are copies
 	died     map[string]bool // agents whose own record goes in this batch
 	events   []Event
@@ -179,8 +147,7 @@ func (a *apply) node(c Change) error {
 		return err
 	}
 	n.Node, n.Agent = c.Key.Node, c.Key.ID // the key is what is watched and deleted
-	n.modified = c.Modified
-	a.nodes = a.nodes.with(key, &n)
+	a.nodes = a.nodes.with(key, &node{n, c.Modified})
 	return nil
 }
 

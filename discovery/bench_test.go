@@ -48,7 +48,7 @@ func BenchmarkDecodeInstance(b *testing.B) {
 			b.SetBytes(int64(len(bench.record)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := decodeInstance(bench.record, new(Instance), &like); err != nil {
+				if err := DecodeInstanceLike(bench.record, new(Instance), &like); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -24,7 +24,7 @@ type candidate struct {
 
 // choose returns the entries to answer with, and tells of the others why not.
 func (l *lookup) choose(service *Service) []candidate {
-	entries := service.entries
+	entries := service.Entries()
 	if l.id != "" && !l.query.Explain {
 		entries = entries[:0:0]
 		if e, ok := service.Entry(l.id); ok {
@@ -52,12 +52,9 @@ func (l *lookup) choose(service *Service) []candidate {
 }
 
 func (l *lookup) leaveOutLeaving(service *Service) {
-	if service.leaving == 0 {
-		return
-	}
-	for _, at := range service.slots {
-		if at.leaving() && (l.id == "" || l.id == at.id) {
-			l.out(&Entry{Instance: *at.agent.Instance}, OutLeaving)
+	for i := range service.Leaving() {
+		if l.id == "" || l.id == i.ID {
+			l.out(&Entry{Instance: *i}, OutLeaving)
 		}
 	}
 }
@@ -67,27 +64,6 @@ func (l *lookup) selects(e *Entry) string {
 		return OutID
 	}
 	return l.query.Selector.Match(e)
-}
-
-// Healthy reports whether a plain lookup may answer with an entry.
-func (e *Entry) Healthy() bool { return e.unfit(StatusHealthy) == "" }
-
-// Endpoint shows an entry as an answer.
-func (e *Entry) Endpoint() Endpoint { return e.endpoint("") }
-
-// unfit returns why a status filter leaves an entry out, or nothing.
-func (e *Entry) unfit(filter StatusFilter) string {
-	switch {
-	case e.State == Down:
-		return string(Down)
-	case filter == StatusAny:
-		return ""
-	case e.State != Up:
-		return string(e.State)
-	case e.Status == Critical, e.Status == Warning && filter == StatusPassing:
-		return string(e.Status)
-	}
-	return ""
 }
 
 // dropUnfit leaves out what the status filter does not want, but for what a panic
@@ -187,19 +163,4 @@ func (l *lookup) respond(candidates []candidate) {
 		l.out(c.Entry, OutPick)
 	}
 	slices.SortFunc(l.answer.Explain, func(a, b Explanation) int { return strings.Compare(a.ID, b.ID) })
-}
-
-// endpoint shows an entry as an answer, at its named port if port is not empty.
-func (e *Entry) endpoint(port string) Endpoint {
-	out := Endpoint{
-		ID: e.ID, Node: e.Node, Address: e.Address, Port: e.Port, Ports: e.Ports, Zone: e.Zone,
-		Weight: e.Weight, Tags: e.Tags, Meta: e.Meta, Status: e.Status, Suspect: e.Suspect,
-	}
-	if port != "" {
-		out.Port = e.port(port)
-	}
-	if e.State != Up {
-		out.State = e.State
-	}
-	return out
 }

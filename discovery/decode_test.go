@@ -36,7 +36,7 @@ func TestEqualFieldsAreShared(t *testing.T) {
 	record := full()
 	record.ID, record.Meta["tier"] = "web-2", "2"
 	var got Instance
-	err := decodeInstance(record.Encode(), &got, &like)
+	err := DecodeInstanceLike(record.Encode(), &got, &like)
 	if err != nil || !reflect.DeepEqual(got, record) {
 		t.Fatalf("%+v, %v", got, err)
 	}

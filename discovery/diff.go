@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"encoding/json"
 	"iter"
 )
 
@@ -16,8 +15,8 @@ func (s *Snapshot) Keys() iter.Seq2[Key, int64] {
 				}
 			}
 		}
-		for n := range s.Nodes() {
-			if !yield(Key{Kind: KeyNode, Node: n.Node, ID: n.Agent}, n.modified) {
+		for n := range s.nodes.values() {
+			if !yield(Key{Kind: KeyNode, Node: n.Node.Node, ID: n.Agent}, n.modified) {
 				return
 			}
 		}
@@ -51,8 +50,8 @@ func (s *Snapshot) Changes() iter.Seq[Change] {
 				}
 			}
 		}
-		for n := range s.Nodes() {
-			if !yield(Change{Key: Key{Kind: KeyNode, Node: n.Node, ID: n.Agent}, Value: encode(n), Modified: n.modified}) {
+		for n := range s.nodes.values() {
+			if !yield(Change{Key: Key{Kind: KeyNode, Node: n.Node.Node, ID: n.Agent}, Value: n.Encode(), Modified: n.modified}) {
 				return
 			}
 		}
@@ -74,13 +73,5 @@ func (at *slot) changes(service string, yield func(Change) bool) bool {
 	if at.static.Instance != nil && !yield(change(KeyStatic, at.static.Encode(), at.static)) {
 		return false
 	}
-	return at.override == nil || yield(change(KeyOverride, encode(at.override.Override), record{Modified: at.override.modified}))
-}
-
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // the types hold nothing that json refuses
-	}
-	return b
+	return at.override == nil || yield(change(KeyOverride, at.override.Encode(), record{Modified: at.override.modified}))
 }

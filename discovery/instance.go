@@ -138,13 +138,13 @@ type Instance struct {
 // be, is an [ErrInvalid].
 func DecodeInstance(record []byte) (Instance, error) {
 	var i Instance
-	err := decodeInstance(record, &i, &Instance{})
+	err := DecodeInstanceLike(record, &i, &Instance{})
 	return i, err
 }
 
-// decodeInstance reads a record that is like another in most of its fields, which it
+// DecodeInstanceLike reads a record that is like another in most of its fields, which it
 // shares with it. After an error it is empty.
-func decodeInstance(record []byte, to, like *Instance) error {
+func DecodeInstanceLike(record []byte, to, like *Instance) error {
 	err := readInstance(record, to, like)
 	if err != nil {
 		*to = Instance{}
@@ -302,4 +302,22 @@ func validateMeta(meta map[string]string) error {
 		}
 	}
 	return joinSorted(errs)
+}
+
+// StatusFilter says which statuses a lookup answers with.
+type StatusFilter string
+
+// The status filters.
+const (
+	StatusHealthy StatusFilter = ""        // not critical, state up
+	StatusPassing StatusFilter = "passing" // passing, state up
+	StatusAny     StatusFilter = "any"     // all but state down
+)
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // the types hold nothing that json refuses
+	}
+	return b
 }

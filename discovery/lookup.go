@@ -6,16 +6,6 @@ import (
 	"slices"
 )
 
-// StatusFilter says which statuses a lookup answers with.
-type StatusFilter string
-
-// The status filters.
-const (
-	StatusHealthy StatusFilter = ""        // not critical, state up
-	StatusPassing StatusFilter = "passing" // passing, state up
-	StatusAny     StatusFilter = "any"     // all but state down
-)
-
 // Query is a lookup. The zero value of each field but Name asks for nothing special.
 type Query struct {
 	Name   string // as [ParseName] reads it; an exact service name comes first
@@ -53,24 +43,6 @@ func (q *Query) Validate() error {
 	return nil
 }
 
-// Endpoint is an instance as an answer to a lookup.
-type Endpoint struct {
-	ID      string `json:"id"`
-	Node    string `json:"node,omitempty"`
-	Address string `json:"address"`
-	Port    int    `json:"port"` // the named port, where one was asked for
-	Ports   Ports  `json:"ports"`
-	Zone    string `json:"zone,omitempty"`
-	Weight  int    `json:"weight"`
-	Tags    Tags   `json:"tags"`
-	Meta    Meta   `json:"meta"`
-	Status  Status `json:"status"`
-	State   State  `json:"state,omitempty"` // only when it is not up
-	Suspect bool   `json:"suspect,omitempty"`
-
-	Utilization *float64 `json:"utilization,omitempty"` // only where it was picked by that; see [Load]
-}
-
 // Answer is what a lookup gives.
 type Answer struct {
 	Name      string         `json:"name"`              // as asked
@@ -101,7 +73,7 @@ func Lookup(s *Snapshot, q Query) (Answer, error) {
 		q.Tags = append(slices.Clip(q.Tags), name.Tag)
 	}
 	q.Port = cmp.Or(name.Port, q.Port)
-	service.note()
+	service.MarkUsed()
 	l := lookup{query: &q, id: name.ID, answer: Answer{Name: q.Name, Service: service.Name, Revision: service.Revision, Index: service.Index()}}
 	candidates := l.choose(service)
 	l.order(candidates)
@@ -130,11 +102,11 @@ func resolve(s *Snapshot, q *Query) (Name, *Service, error) {
 		return Name{}, nil, Errorf(ErrNotFound, "service %q is not known; see 'disc list'", name.Service)
 	}
 	if name.Kind == NameInstance {
-		at := service.named(name.ID)
-		if at == nil {
+		id, ok := service.ResolveID(name.ID)
+		if !ok {
 			return Name{}, nil, Errorf(ErrNotFound, "instance %q of service %q is not known; see 'disc list %s'", name.ID, name.Service, name.Service)
 		}
-		name.ID = at.id
+		name.ID = id
 	}
 	return name, service, nil
 }
@@ -143,7 +115,7 @@ func resolve(s *Snapshot, q *Query) (Name, *Service, error) {
 // instances does not apply to nodes.
 func lookupNode(s *Snapshot, asked, node string) (Answer, error) {
 	a := Answer{Name: asked, Revision: s.NodesRevision(), Index: s.NodesRevision(), Endpoints: []Endpoint{}}
-	for _, n := range s.nodeNamed(node) {
+	for _, n := range s.ResolveNode(node) {
 		if n.Address != "" {
 			a.Endpoints = append(a.Endpoints, Endpoint{ID: n.Agent, Node: n.Node, Address: n.Address, Zone: n.Zone, Weight: 1, Status: Passing})
 		}

@@ -5,7 +5,7 @@ package discovery
 // goes when the service changes. make may run more than once at the same time; one
 // result is kept. It takes no lock that a maker holds.
 func (s *Service) Memo(key any, make func() any) any {
-	s.note()
+	s.MarkUsed()
 	if v, ok := s.memo.Load(key); ok {
 		return v
 	}

@@ -15,8 +15,6 @@ type Node struct {
 	Address string    `json:"address,omitempty"` // the advertised address
 	Zone    string    `json:"zone,omitempty"`
 	Started time.Time `json:"started,omitzero"`
-
-	modified int64 // etcd's revision of the record
 }
 
 // DecodeNode reads a node's record, ignoring unknown fields.
@@ -30,6 +28,9 @@ func DecodeNode(record []byte) (Node, error) {
 	}
 	return n, nil
 }
+
+// Encode returns the node's record as etcd keeps it.
+func (n Node) Encode() []byte { return encode(n) }
 
 // Validate returns an [ErrInvalid] naming all that is wrong with the node's record.
 func (n Node) Validate() error {

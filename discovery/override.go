@@ -24,6 +24,9 @@ func DecodeOverride(record []byte) (Override, error) {
 	return o, o.Validate()
 }
 
+// Encode returns the override as etcd keeps it.
+func (o Override) Encode() []byte { return encode(o) }
+
 // Validate returns an [ErrInvalid] naming all that is wrong with the override.
 func (o Override) Validate() error {
 	var errs []error

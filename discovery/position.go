@@ -46,18 +46,3 @@ func (p Position) String() string {
 func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Revision, q.Revision), cmp.Compare(p.Step, q.Step))
 }
-
-// Position is the place of a snapshot, which has all events up to there.
-func (s *Snapshot) Position() Position { return Position{s.epoch, s.revision, s.step} }
-
-// Position is the place of an event of an epoch.
-func (e Event) Position(epoch string) Position {
-	return Position{epoch, max(e.Revision, e.Late), e.Step}
-}
-
-// stepBits is how far a step is shifted in an index: above any revision.
-const stepBits = 40
-
-// index makes one number of a revision and a step that is another for each pair; the
-// revision itself while there is no step.
-func index(revision, step int64) int64 { return revision + step<<stepBits }

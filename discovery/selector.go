@@ -41,22 +41,3 @@ func (s *Selector) Match(e *Entry) string {
 	}
 	return ""
 }
-
-// port returns the named port, spelled as asked or, where none is, the only one that
-// differs in case: DNS resolvers mix the case of what they ask. 0: there is none.
-func (e *Entry) port(name string) int {
-	if port, ok := e.Ports[name]; ok {
-		return port
-	}
-	found := 0
-	for other, port := range e.Ports {
-		if !strings.EqualFold(other, name) {
-			continue
-		}
-		if found != 0 {
-			return 0
-		}
-		found = port
-	}
-	return found
-}

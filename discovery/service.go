@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -23,8 +24,8 @@ type Service struct {
 
 	registered int          // entries of agents
 	steps      int64        // changes at Revision that etcd knows nothing of
-	asked      *atomic.Bool // see note; nil: no entry is suspect
-	used       *atomic.Bool // see note; shared by all versions of the service
+	asked      *atomic.Bool // see MarkUsed; nil: no entry is suspect
+	used       *atomic.Bool // see MarkUsed; shared by all versions of the service
 
 	open bool      // an apply may change it: nobody else has seen it
 	memo *sync.Map // see Memo; the next version's too where only loads have changed
@@ -105,12 +106,12 @@ func (s *Service) find(id string) (int, bool) {
 	return slices.BinarySearchFunc(s.slots, id, func(at *slot, id string) int { return strings.Compare(at.id, id) })
 }
 
-// named returns the slot of an instance that is shown or leaving, by its id: as
-// written or, where no id is written so, without regard to case, since DNS resolvers
-// mix the case of what they ask. It returns nil if there is none or more than one.
-func (s *Service) named(id string) *slot {
+// ResolveID returns the id, as it is spelled, of an instance that is shown or leaving.
+// Where no id is spelled so, it looks without regard to case, because DNS resolvers mix
+// the case of the names that they ask for. It reports false if none or several match.
+func (s *Service) ResolveID(id string) (string, bool) {
 	if at := s.slot(id); at != nil && at.present() {
-		return at
+		return at.id, true
 	}
 	var found *slot
 	for _, at := range s.slots {
@@ -118,11 +119,28 @@ func (s *Service) named(id string) *slot {
 			continue
 		}
 		if found != nil {
-			return nil
+			return "", false
 		}
 		found = at
 	}
-	return found
+	if found == nil {
+		return "", false
+	}
+	return found.id, true
+}
+
+// Leaving yields the records that say goodbye and show no entry any more, sorted by id.
+func (s *Service) Leaving() iter.Seq[*Instance] {
+	return func(yield func(*Instance) bool) {
+		if s.leaving == 0 {
+			return
+		}
+		for _, at := range s.slots {
+			if at.leaving() && !yield(at.agent.Instance) {
+				return
+			}
+		}
+	}
 }
 
 // like returns an instance that one about to be read may resemble: what it was before,
@@ -183,4 +201,20 @@ func (s *Service) seal() {
 	if len(s.entries) > 0 {
 		s.Name = s.entries[0].Service
 	}
+}
+
+// stepBits is how far a step is shifted in an index: above any revision.
+const stepBits = 40
+
+// index makes one number of a revision and a step that is another for each pair; the
+// revision itself while there is no step.
+func index(revision, step int64) int64 { return revision + step<<stepBits }
+
+// TakeUsed reports whether the service was looked up, by [Lookup] or from what Memo
+// keeps, since TakeUsed was last called.
+func (s *Service) TakeUsed() bool { return s.used != nil && s.used.Load() && s.used.Swap(false) }
+
+// newService returns a service without instances.
+func newService(name string) *Service {
+	return &Service{Name: name, used: new(atomic.Bool), memo: new(sync.Map)}
 }

@@ -88,7 +88,7 @@ func decodeRecord(c Change, like *Instance) (record, *Entry, error) {
 	}
 	e := new(Entry)
 	i := &e.Instance
-	if err := decodeInstance(c.Value, i, like); err != nil {
+	if err := DecodeInstanceLike(c.Value, i, like); err != nil {
 		return record{}, nil, err
 	}
 	if FoldName(i.Service) != c.Key.Service || i.ID != c.Key.ID {

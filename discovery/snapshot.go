@@ -3,41 +3,7 @@ package discovery
 import (
 	"iter"
 	"slices"
-	"time"
 )
-
-// Source says who stands behind an entry.
-type Source string
-
-// The sources.
-const (
-	SourceAgent  Source = "agent"  // a record under its agent's lease
-	SourceStatic Source = "static" // a static entry
-)
-
-// Entry is an instance as it is shown: its record or static entry, merged with its
-// override.
-type Entry struct {
-	Instance
-	State    State     `json:"state"`
-	Override *Override `json:"override,omitempty"`
-	Source   Source    `json:"source"`
-	Revision int64     `json:"revision"`           // etcd's, of the newest key merged here
-	Shadowed *Instance `json:"shadowed,omitempty"` // the static entry that the record hides
-	Suspect  bool      `json:"suspect,omitempty"`  // vanished with many others; kept until a probe fails
-
-	// Utilization is how busy the instance says it is, see [Load]; nil: it does not say.
-	// It comes and goes without an event and without another revision.
-	Utilization *float64 `json:"utilization,omitempty"`
-}
-
-// Record is an instance as it stands in etcd under one key.
-type Record struct {
-	Instance
-	Created  int64 // etcd's create revision: changes with each incarnation
-	Modified int64 // etcd's revision of the last write
-	Lease    int64 // 0: none
-}
 
 // Snapshot is an immutable catalog at one revision. Snapshots share what did not
 // change between them.
@@ -46,10 +12,16 @@ type Snapshot struct {
 	step     int64 // changes at this revision that etcd knows nothing of
 	epoch    string
 	services *tree[*Service] // by folded name
-	nodes    *tree[*Node]    // by nodeKey
+	nodes    *tree[*node]    // by nodeKey
 
 	servicesRevision, nodesRevision int64 // of the last changes
 	servicesStep                    int64 // of the last change of any service, at servicesRevision
+}
+
+// node is an agent's record and etcd's revision of it.
+type node struct {
+	Node
+	modified int64
 }
 
 // nodeKey keeps spellings of a node that differ only in case together, each apart.
@@ -111,29 +83,33 @@ func (s *Snapshot) Service(name string) (*Service, bool) {
 func (s *Snapshot) Services() iter.Seq[*Service] { return s.services.values() }
 
 // Nodes yields all agents, sorted by node, without regard to case, and agent id.
-func (s *Snapshot) Nodes() iter.Seq[*Node] { return s.nodes.values() }
+func (s *Snapshot) Nodes() iter.Seq[*Node] { return yieldNodes(s.nodes.prefixed("")) }
 
 // Node yields the agents on one node.
 func (s *Snapshot) Node(name string) iter.Seq[*Node] {
+	return yieldNodes(s.nodes.prefixed(nodePrefix(name)))
+}
+
+func yieldNodes(nodes iter.Seq2[string, *node]) iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
-		for _, n := range s.nodes.prefixed(nodePrefix(name)) {
-			if !yield(n) {
+		for _, n := range nodes {
+			if !yield(&n.Node) {
 				return
 			}
 		}
 	}
 }
 
-// nodeNamed returns the agents on the node of a name: spelled so or, where none is, on
-// the only node that differs in case, since DNS resolvers mix the case of what they
-// ask.
-func (s *Snapshot) nodeNamed(name string) []*Node {
+// ResolveNode returns the agents on the node of that name. Where no node is spelled so,
+// it returns those on the only node whose name differs in case alone, because DNS
+// resolvers mix the case of the names that they ask for.
+func (s *Snapshot) ResolveNode(name string) []*Node {
 	if exact := slices.Collect(s.Node(name)); len(exact) > 0 {
 		return exact
 	}
 	var agents []*Node
 	for _, n := range s.nodes.prefixed(FoldName(name) + "/") {
-		agents = append(agents, n)
+		agents = append(agents, &n.Node)
 	}
 	if slices.ContainsFunc(agents, func(n *Node) bool { return n.Node != agents[0].Node }) {
 		return nil
@@ -161,10 +137,5 @@ func (s *Snapshot) ServiceCount() int { return s.services.len() }
 // NodeCount returns the number of agents.
 func (s *Snapshot) NodeCount() int { return s.nodes.len() }
 
-// View is a snapshot and how sure it is.
-type View struct {
-	Snapshot *Snapshot
-	Age      time.Duration // since etcd last confirmed that the snapshot was current
-	Stale    bool          // Age is above the threshold
-	Partial  bool          // it is of what somebody asked for, and not of the whole namespace
-}
+// Position is the place of a snapshot, which has all events up to there.
+func (s *Snapshot) Position() Position { return Position{s.epoch, s.revision, s.step} }

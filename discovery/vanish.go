@@ -157,8 +157,8 @@ func (s *Service) Suspects() []*Entry {
 // Registered returns how many instances of agents are shown, kept ones among them.
 func (s *Service) Registered() int { return s.registered }
 
-// note remembers that somebody looks the service up.
-func (s *Service) note() {
+// MarkUsed records that somebody looks the service up. See [Service.TakeUsed] and [Service.TakeAsked].
+func (s *Service) MarkUsed() {
 	if s.used != nil && !s.used.Load() {
 		s.used.Store(true)
 	}
