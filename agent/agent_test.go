@@ -11,15 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+	"go.uber.org/goleak"
+
 	"disc/agent"
 	"disc/agent/api"
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-
-	"github.com/spf13/pflag"
-	"go.uber.org/goleak"
+	"disc/discovery/lookup"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -102,9 +103,9 @@ func eventually(t *testing.T, check func() error) {
 }
 
 // answers waits until a lookup has so many endpoints.
-func (r *running) answers(t *testing.T, name string, want int) discovery.Answer {
+func (r *running) answers(t *testing.T, name string, want int) lookup.Answer {
 	t.Helper()
-	var answer discovery.Answer
+	var answer lookup.Answer
 	eventually(t, func() (err error) {
 		if answer, _, err = r.api.Lookup(t.Context(), name, api.LookupOptions{}); err != nil {
 			return err

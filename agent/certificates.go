@@ -11,11 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"disc/agent/api"
 	"disc/config"
-	"disc/discovery"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"disc/discovery/retry"
 )
 
 // When certificates are looked at, and from when on their end is warned of.
@@ -33,7 +33,7 @@ type keyPair struct {
 
 	mu     sync.Mutex
 	good   *tls.Certificate
-	broken discovery.Backoff
+	broken retry.Backoff
 }
 
 func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {

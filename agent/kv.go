@@ -10,6 +10,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/etcd"
 	"disc/discovery/kv"
+	"disc/discovery/view"
 )
 
 // keyValues is the store as the HTTP API knows it.
@@ -65,14 +66,14 @@ func (k keyValues) Begin(ctx context.Context, what string) (iter.Seq[api.KVItem]
 }
 
 // Events implements httpapi.KV.
-func (k keyValues) Events(what string, after discovery.Position) ([]api.KVEvent, discovery.Position, bool) {
+func (k keyValues) Events(what string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
 	events, upTo, ok := k.store.Events(what, after)
 	all := make([]api.KVEvent, len(events))
 	for n, e := range events {
-		all[n] = api.KVEvent{Type: discovery.EventDelete, Revision: e.Revision, Key: e.Key}
+		all[n] = api.KVEvent{Type: view.EventDelete, Revision: e.Revision, Key: e.Key}
 		if e.Item != nil {
 			item := shown(*e.Item)
-			all[n].Type, all[n].Item = discovery.EventPut, &item
+			all[n].Type, all[n].Item = view.EventPut, &item
 		}
 	}
 	return all, upTo, ok

@@ -15,6 +15,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // askKV sends a request to an agent, and returns the status and the body.
@@ -194,7 +195,7 @@ func TestKeyValueChanges(t *testing.T) {
 	ctx := t.Context()
 	watched, stop := iter.Pull2(a.api.KVWatch(ctx, "app/", ""))
 	defer stop()
-	next := func(kind discovery.EventType) api.KVEvent {
+	next := func(kind view.EventType) api.KVEvent {
 		t.Helper()
 		e, err, ok := watched()
 		if err != nil || !ok || e.Type != kind {
@@ -234,7 +235,7 @@ func TestKeyValueChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	for e, err := range a.api.KVWatch(ctx, "app/", last.Cursor) { // as after a lost connection
-		if err != nil || e.Type != discovery.EventPut || e.Key != "app/b" {
+		if err != nil || e.Type != view.EventPut || e.Key != "app/b" {
 			t.Errorf("%+v, %v", e, err)
 		}
 		break

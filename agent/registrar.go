@@ -16,6 +16,7 @@ import (
 	"disc/agent/check"
 	"disc/discovery"
 	"disc/discovery/etcd"
+	"disc/discovery/heartbeat"
 	"disc/discovery/registry"
 )
 
@@ -38,7 +39,7 @@ type registrar struct {
 	endpoints []string // of etcd
 	log       *slog.Logger
 	wake      chan struct{} // size one: all has changed
-	pulse     discovery.Pulse
+	pulse     heartbeat.Heartbeat
 	turns     turns      // one change of an instance at a time; held while etcd is awaited
 	keeping   sync.Mutex // one write of what is kept at a time
 
@@ -62,7 +63,7 @@ func (g *registrar) Run(ctx context.Context) error {
 	}
 	running := map[*registration]task{}
 	for ctx.Err() == nil {
-		g.pulse.Work()
+		g.pulse.Begin()
 		wanted := map[*registration]bool{}
 		for _, r := range g.list() {
 			wanted[r] = true
@@ -86,7 +87,7 @@ func (g *registrar) Run(ctx context.Context) error {
 				r.run(ctx, func(why string) bool { return g.forget(ctx, r, why) })
 			}()
 		}
-		g.pulse.Rest()
+		g.pulse.End()
 		select {
 		case <-g.wake:
 		case <-ctx.Done():

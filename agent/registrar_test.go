@@ -14,14 +14,15 @@ import (
 	"disc/discovery"
 	"disc/discovery/lease"
 	"disc/discovery/registry"
+	"disc/discovery/view"
 )
 
 // nothing is a view that has nothing yet.
 type nothing struct{}
 
-func (nothing) View() (discovery.View, error)   { return discovery.View{}, discovery.ErrUnavailable }
-func (nothing) Changed(string) <-chan struct{}  { return nil }
-func (nothing) Retain(...discovery.Part) func() { return func() {} }
+func (nothing) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
+func (nothing) Changed(string) <-chan struct{}   { return nil }
+func (nothing) Retain(...discovery.Scope) func() { return func() {} }
 
 // alone returns a registrar whose registry does not run, as if etcd were away.
 func alone(t *testing.T, path string) *registrar {

@@ -10,6 +10,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/registry"
+	"disc/discovery/view"
 )
 
 // settleTime is how long a caller waits for its registration to be in etcd before it
@@ -82,7 +83,7 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 	}
 	state.Instance.Status = cmp.Or(state.Instance.Status, discovery.Critical) // until the checks have spoken
 	done := api.Registered{
-		Entry:   discovery.Entry{Instance: state.Instance, State: discovery.Up, Source: discovery.SourceAgent},
+		Entry:   view.Entry{Instance: state.Instance, State: discovery.Up, Source: view.SourceAgent},
 		Created: before == nil,
 		Written: state.Phase == registry.Written,
 	}
@@ -138,7 +139,7 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 }
 
 // ReportLoad implements httpapi.Registrar.
-func (g *registrar) ReportLoad(_ context.Context, service, id string, load discovery.Load) error {
+func (g *registrar) ReportLoad(_ context.Context, service, id string, load discovery.LoadReport) error {
 	err := g.registry.Report(service, id, *load.Utilization)
 	if errors.Is(err, discovery.ErrNotFound) {
 		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent; register it here first, or report to the agent that has it", service, id)

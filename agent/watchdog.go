@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/heartbeat"
 )
 
 // How the watchdog looks: every piece of work of a part is bounded by some seconds, so
@@ -32,7 +32,7 @@ const stacksMost = 32 << 10
 // part is one of the agent's loops. Its run can be called again after it has returned.
 type part struct {
 	name  string
-	pulse *discovery.Pulse
+	pulse *heartbeat.Heartbeat
 	run   func(context.Context) error
 }
 

@@ -9,15 +9,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"disc/discovery"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/heartbeat"
 )
 
 // loop is a part whose run is a function of the test.
-func loop(w *watchdog, ctx context.Context, run func(context.Context, *discovery.Pulse) error) chan error {
+func loop(w *watchdog, ctx context.Context, run func(context.Context, *heartbeat.Heartbeat) error) chan error {
 	done := make(chan error, 1)
-	pulse := &discovery.Pulse{}
+	pulse := &heartbeat.Heartbeat{}
 	go func() {
 		done <- w.keep(ctx, part{"registry", pulse, func(ctx context.Context) error { return run(ctx, pulse) }})
 	}()
@@ -32,12 +32,12 @@ func TestStuckPartIsStartedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var starts atomic.Int32
-		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *discovery.Pulse) error {
+		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *heartbeat.Heartbeat) error {
 			if starts.Add(1) == 1 {
-				p.Work() // and never again
+				p.Begin() // and never again
 			}
 			<-ctx.Done()
-			p.Rest()
+			p.End()
 			return nil
 		})
 		time.Sleep(stuckLooks * watchEvery)
@@ -68,8 +68,8 @@ func TestBusyPartIsLeftAlone(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		starts := 0
-		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *discovery.Pulse) error {
-			for starts++; ctx.Err() == nil; p.Work() {
+		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *heartbeat.Heartbeat) error {
+			for starts++; ctx.Err() == nil; p.Begin() {
 				time.Sleep(5 * time.Second)
 			}
 			return nil
@@ -87,10 +87,10 @@ func TestPartThatDoesNotGiveUp(t *testing.T) {
 		w := quietWatchdog(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		hung := make(chan struct{})
-		done := loop(w, ctx, func(ctx context.Context, p *discovery.Pulse) error {
-			p.Work()
+		done := loop(w, ctx, func(ctx context.Context, p *heartbeat.Heartbeat) error {
+			p.Begin()
 			<-hung
-			p.Rest()
+			p.End()
 			<-ctx.Done()
 			return nil
 		})
@@ -116,8 +116,8 @@ func TestStopLeavesStuckPartBehind(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		hung := make(chan struct{})
 		defer close(hung)
-		done := loop(quietWatchdog(t), ctx, func(_ context.Context, p *discovery.Pulse) error {
-			p.Work()
+		done := loop(quietWatchdog(t), ctx, func(_ context.Context, p *heartbeat.Heartbeat) error {
+			p.Begin()
 			<-hung
 			return nil
 		})

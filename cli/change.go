@@ -10,13 +10,14 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/entry"
+	"disc/discovery/view"
 )
 
 // showChange prints what an edit did: the entry as it is now, or what is different.
 func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
 	format, _, _ := strings.Cut(a.config.CLI.Output, "=")
 	if format != "table" && format != "wide" && c.After != nil {
-		l := entryListing([]discovery.Entry{*c.After})
+		l := entryListing([]view.Entry{*c.After})
 		l.single = true
 		return show(a, l)
 	}
@@ -36,7 +37,7 @@ func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
 }
 
 // differences tells what is different between two entries, field by field.
-func differences(before, after *discovery.Entry) []string {
+func differences(before, after *view.Entry) []string {
 	switch {
 	case after == nil && before == nil:
 		return []string{"override removed"}
@@ -56,7 +57,7 @@ func differences(before, after *discovery.Entry) []string {
 }
 
 // changedFields are the fields that differ, sorted, each as it was and as it is.
-func changedFields(before, after *discovery.Entry) []string {
+func changedFields(before, after *view.Entry) []string {
 	was, is := fields(before), fields(after)
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(is)) {
@@ -67,7 +68,7 @@ func changedFields(before, after *discovery.Entry) []string {
 	return lines
 }
 
-func fields(e *discovery.Entry) map[string]string {
+func fields(e *view.Entry) map[string]string {
 	ports, _ := json.Marshal(e.Ports)
 	return map[string]string{
 		"address": address(*e), "ports": string(ports), "zone": e.Zone, "weight": strconv.Itoa(e.Weight), "slots": strconv.Itoa(e.Slots),

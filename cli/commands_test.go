@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"disc/discovery"
-
 	"github.com/spf13/cobra"
+
+	"disc/discovery/lookup"
 )
 
 // all yields a command and those below it, but for what cobra adds.
@@ -80,7 +80,7 @@ func parses(line []string) error {
 		return err
 	}
 	if filter := c.Flags().Lookup("filter"); filter != nil {
-		if _, err := discovery.ParseFilter(filter.Value.String()); err != nil {
+		if _, err := lookup.ParseFilter(filter.Value.String()); err != nil {
 			return err
 		}
 	}

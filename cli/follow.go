@@ -9,6 +9,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/catalog"
+	"disc/discovery/view"
 )
 
 // follow yields the changes of a service, or with "" of all, from etcd or, if that
@@ -91,29 +92,29 @@ func (a *app) firstView(ctx context.Context, c *catalog.Catalog) error {
 // yieldChanges yields a reset, and then what the catalog's log brings; another reset
 // where that does not reach back far enough.
 func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service string, yield func(api.Event, error) bool) {
-	known, at := false, discovery.Position{}
+	known, at := false, discovery.Cursor{}
 	for {
 		changed := c.Changed(service)
-		view, err := c.View()
+		current, err := c.View()
 		if err != nil {
 			yield(api.Event{}, err)
 			return
 		}
-		var events []discovery.Event
-		if known = known && at.Epoch == view.Snapshot.Epoch(); known {
+		var events []view.Event
+		if known = known && at.Epoch == current.Snapshot.Epoch(); known {
 			events, known = c.Events(service, at)
 		}
 		if !known {
-			known, at = true, view.Snapshot.Position()
-			if !yield(resetOf(view.Snapshot, service), nil) {
+			known, at = true, current.Snapshot.Cursor()
+			if !yield(resetOf(current.Snapshot, service), nil) {
 				return
 			}
 		}
-		if at.Compare(view.Snapshot.Position()) < 0 {
-			at = view.Snapshot.Position()
+		if at.Compare(current.Snapshot.Cursor()) < 0 {
+			at = current.Snapshot.Cursor()
 		}
 		for _, e := range events {
-			if read := e.Position(at.Epoch); at.Compare(read) < 0 {
+			if read := e.Cursor(at.Epoch); at.Compare(read) < 0 {
 				at = read
 			}
 			if isOf(service, e.Service) && !yield(eventOf(e), nil) {
@@ -133,12 +134,12 @@ func isOf(followed, service string) bool {
 	return followed == "" || discovery.FoldName(followed) == discovery.FoldName(service)
 }
 
-func eventOf(e discovery.Event) api.Event {
+func eventOf(e view.Event) api.Event {
 	return api.Event{Type: e.Type, Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
 }
 
-func resetOf(s *discovery.Snapshot, service string) api.Event {
-	e := api.Event{Type: api.EventReset, Revision: s.Revision(), Service: service, Instances: []*discovery.Entry{}}
+func resetOf(s *view.Snapshot, service string) api.Event {
+	e := api.Event{Type: api.EventReset, Revision: s.Revision(), Service: service, Instances: []*view.Entry{}}
 	for of := range s.Services() {
 		if isOf(service, of.Name) {
 			e.Instances = append(e.Instances, of.Entries()...)

@@ -7,6 +7,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func TestListFollows(t *testing.T) {
@@ -70,7 +71,7 @@ func TestWatchShowsEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		got = append(got, e.Type+" "+e.ID+" "+string(e.Reason))
-		if e.Type == string(discovery.EventPut) && e.Instance.State != discovery.Drain {
+		if e.Type == string(view.EventPut) && e.Instance.State != discovery.Drain {
 			t.Errorf("got %s", line)
 		}
 	}

@@ -5,9 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"disc/discovery"
-
 	"github.com/spf13/cobra"
+
+	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func (a *app) getCommand() *cobra.Command {
@@ -46,7 +47,7 @@ func (a *app) get(ctx context.Context, what string) error {
 	if err != nil {
 		return err
 	}
-	n := slices.IndexFunc(entries, func(e discovery.Entry) bool { return e.ID == id })
+	n := slices.IndexFunc(entries, func(e view.Entry) bool { return e.ID == id })
 	if n < 0 {
 		return discovery.Errorf(discovery.ErrNotFound, "instance %q of service %q is not known; see 'disc list %s'", id, service, service)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 const (
@@ -38,20 +39,20 @@ func (h *holder) name() string { return h.registration.Service + "/" + h.registr
 // ends. It does not give up: an agent that is away comes back, and who holds the id
 // goes.
 func (h *holder) keep(ctx context.Context) {
-	var retry discovery.Backoff
+	var backoff retry.Backoff
 	for {
 		lasted, err := h.hold(ctx)
 		if ctx.Err() != nil {
 			h.unsure = !h.wasHeld()
 			return
 		}
-		if lasted > discovery.BackoffMost {
-			retry.Reset()
+		if lasted > retry.MaxDelay {
+			backoff.Reset()
 		}
-		if retry.Failed() {
+		if backoff.Failed() {
 			h.note("%s is not registered: %v; trying again", h.name(), err)
 		}
-		if retry.Wait(ctx) != nil {
+		if backoff.Wait(ctx) != nil {
 			return
 		}
 	}

@@ -7,12 +7,13 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/kv"
-
-	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"disc/discovery/view"
 )
 
 func (a *app) kvWatchCommand() *cobra.Command {
@@ -128,8 +129,8 @@ type kvWatcher struct {
 	what  string // a key, a prefix, or "" for all
 	yield func(api.KVEvent) bool
 
-	at    discovery.Position // up to where they have been yielded
-	known bool               // what there was has been yielded
+	at    discovery.Cursor // up to where they have been yielded
+	known bool             // what there was has been yielded
 }
 
 // advance yields what has happened since it last looked, or all that there is when that
@@ -154,22 +155,22 @@ func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
 	for i := range all {
 		items = append(items, kvShown(i))
 	}
-	w.known, w.at = true, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}
+	w.known, w.at = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
 	return w.yield(api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: items}), nil
 }
 
 func kvEvent(e kv.Event) api.KVEvent {
 	if e.Item == nil {
-		return api.KVEvent{Type: discovery.EventDelete, Revision: e.Revision, Key: e.Key}
+		return api.KVEvent{Type: view.EventDelete, Revision: e.Revision, Key: e.Key}
 	}
 	item := kvShown(*e.Item)
-	return api.KVEvent{Type: discovery.EventPut, Revision: e.Revision, Key: e.Key, Item: &item}
+	return api.KVEvent{Type: view.EventPut, Revision: e.Revision, Key: e.Key, Item: &item}
 }
 
 // kvShowEvent prints an event as JSON, with its name.
 func (a *app) kvShowEvent(e api.KVEvent) error {
 	return writeJSON(a.io.Out, struct {
-		Type discovery.EventType `json:"event"`
+		Type view.EventType `json:"event"`
 		api.KVEvent
 	}{e.Type, e}, "")
 }

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"disc/agent/api"
-	"disc/discovery"
-
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 type listOptions struct {
@@ -66,8 +68,8 @@ A list without anything in it is no failure: the exit code is 0.`,
 }
 
 // selector checks the options and returns what they select.
-func (o *listOptions) selector() (func(*discovery.Entry) bool, error) {
-	filter, err := discovery.ParseFilter(o.filter)
+func (o *listOptions) selector() (func(*view.Entry) bool, error) {
+	filter, err := lookup.ParseFilter(o.filter)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +78,8 @@ func (o *listOptions) selector() (func(*discovery.Entry) bool, error) {
 			return nil, usage(err)
 		}
 	}
-	s := discovery.Selector{Tags: o.tags, Zone: o.zone, Node: o.node, Meta: o.meta, Filter: filter}
-	return func(e *discovery.Entry) bool {
+	s := lookup.Selector{Tags: o.tags, Zone: o.zone, Node: o.node, Meta: o.meta, Filter: filter}
+	return func(e *view.Entry) bool {
 		return s.Match(e) == "" && (o.status == "" || e.Status == discovery.Status(o.status))
 	}, nil
 }
@@ -116,7 +118,7 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 	if err != nil && !errors.Is(err, discovery.ErrNotFound) { // of a service without instances etcd knows nothing
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(e discovery.Entry) bool { return !selects(&e) })
+	entries = slices.DeleteFunc(entries, func(e view.Entry) bool { return !selects(&e) })
 	if len(entries) == 0 {
 		a.note("no such instances of service %q in namespace %q", o.service, a.config.Namespace)
 	}
@@ -137,30 +139,30 @@ func serviceListing(services []api.Service) listing[api.Service] {
 	}
 }
 
-func entryListing(entries []discovery.Entry) listing[discovery.Entry] {
-	return listing[discovery.Entry]{items: entries, columns: entryColumns(), name: target, addr: address}
+func entryListing(entries []view.Entry) listing[view.Entry] {
+	return listing[view.Entry]{items: entries, columns: entryColumns(), name: target, addr: address}
 }
 
-func entryColumns() []column[discovery.Entry] {
-	return []column[discovery.Entry]{
-		{header: "ID", value: func(e discovery.Entry) string { return e.ID }},
+func entryColumns() []column[view.Entry] {
+	return []column[view.Entry]{
+		{header: "ID", value: func(e view.Entry) string { return e.ID }},
 		{header: "ADDRESS", value: address},
-		{header: "STATUS", value: func(e discovery.Entry) string { return string(e.Status) }},
-		{header: "STATE", value: func(e discovery.Entry) string { return string(e.State) }},
-		{header: "TAGS", value: func(e discovery.Entry) string { return strings.Join(e.Tags, ",") }},
-		{header: "NODE", wide: true, value: func(e discovery.Entry) string { return e.Node }},
-		{header: "ZONE", wide: true, value: func(e discovery.Entry) string { return e.Zone }},
-		{header: "WEIGHT", wide: true, value: func(e discovery.Entry) string { return strconv.Itoa(e.Weight) }},
+		{header: "STATUS", value: func(e view.Entry) string { return string(e.Status) }},
+		{header: "STATE", value: func(e view.Entry) string { return string(e.State) }},
+		{header: "TAGS", value: func(e view.Entry) string { return strings.Join(e.Tags, ",") }},
+		{header: "NODE", wide: true, value: func(e view.Entry) string { return e.Node }},
+		{header: "ZONE", wide: true, value: func(e view.Entry) string { return e.Zone }},
+		{header: "WEIGHT", wide: true, value: func(e view.Entry) string { return strconv.Itoa(e.Weight) }},
 		{header: "LOAD", wide: true, value: load},
-		{header: "META", wide: true, value: func(e discovery.Entry) string { return joinMap(e.Meta) }},
-		{header: "SOURCE", wide: true, value: func(e discovery.Entry) string { return string(e.Source) }},
+		{header: "META", wide: true, value: func(e view.Entry) string { return joinMap(e.Meta) }},
+		{header: "SOURCE", wide: true, value: func(e view.Entry) string { return string(e.Source) }},
 		{header: "AGE", wide: true, value: age},
-		{header: "REVISION", wide: true, value: func(e discovery.Entry) string { return strconv.FormatInt(e.Revision, 10) }},
+		{header: "REVISION", wide: true, value: func(e view.Entry) string { return strconv.FormatInt(e.Revision, 10) }},
 	}
 }
 
 // address shows host:port, or the host alone without a port.
-func address(e discovery.Entry) string {
+func address(e view.Entry) string {
 	if e.Port == 0 {
 		return e.Address
 	}
@@ -168,7 +170,7 @@ func address(e discovery.Entry) string {
 }
 
 // load shows how busy an instance says it is.
-func load(e discovery.Entry) string {
+func load(e view.Entry) string {
 	if e.Utilization == nil {
 		return ""
 	}
@@ -176,7 +178,7 @@ func load(e discovery.Entry) string {
 }
 
 // age shows since when an instance has been registered, by this host's clock.
-func age(e discovery.Entry) string {
+func age(e view.Entry) string {
 	if e.RegisteredAt.IsZero() {
 		return ""
 	}

@@ -8,11 +8,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/cli/child"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
+	"disc/discovery/retry"
 )
 
 type lockOptions struct {
@@ -119,7 +120,7 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 // is back; the place in the queue is lost then.
 func (a *app) waitForLock(ctx context.Context, client *api.Client, name string, o lockOptions) (*api.HeldLock, error) {
 	begun := time.Now()
-	for retry := (discovery.Backoff{}); ; {
+	for retry := (retry.Backoff{}); ; {
 		wait := api.MaxLockWait
 		if o.try {
 			wait = 0

@@ -9,10 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
+	"disc/discovery/lookup"
 )
 
 func (a *app) lookupCommand() *cobra.Command {
@@ -62,7 +63,7 @@ func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) erro
 	}
 	a.noteStale(view)
 	if a.config.CLI.Output == "json" || a.config.CLI.Output == "yaml" {
-		err = show(a, listing[discovery.Answer]{items: []discovery.Answer{answer}, single: true})
+		err = show(a, listing[lookup.Answer]{items: []lookup.Answer{answer}, single: true})
 	} else {
 		err = a.showEndpoints(answer, o.Explain)
 	}
@@ -73,7 +74,7 @@ func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) erro
 	return err
 }
 
-func (a *app) showEndpoints(answer discovery.Answer, explain bool) error {
+func (a *app) showEndpoints(answer lookup.Answer, explain bool) error {
 	if err := show(a, endpointListing(answer.Endpoints)); err != nil || !explain {
 		return err
 	}
@@ -113,7 +114,7 @@ func endpointAddress(e discovery.Endpoint) string {
 }
 
 // leftOut says why an answer has not more endpoints.
-func leftOut(a discovery.Answer) string {
+func leftOut(a lookup.Answer) string {
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(a.LeftOut)) {
 		parts = append(parts, fmt.Sprintf("%d %s", a.LeftOut[why], why))

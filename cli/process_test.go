@@ -16,12 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"disc/agent"
 	"disc/agent/api"
 	"disc/config"
 	"disc/discovery"
-
-	"github.com/spf13/pflag"
+	"disc/discovery/lookup"
 )
 
 // patience is how long a test waits for what must come; nothing depends on it but how
@@ -186,9 +187,9 @@ func startAgent(t *testing.T, etcd, listen, dir string) *sidecar {
 }
 
 // answers waits until a lookup has so many endpoints.
-func (s *sidecar) answers(name string, want int) discovery.Answer {
+func (s *sidecar) answers(name string, want int) lookup.Answer {
 	s.t.Helper()
-	var answer discovery.Answer
+	var answer lookup.Answer
 	eventually(s.t, fmt.Sprintf("%s has %d endpoints", name, want), func() bool {
 		var err error
 		answer, _, err = s.api.Lookup(s.t.Context(), name, api.LookupOptions{})

@@ -8,11 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/cli/render"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
+	"disc/discovery/retry"
 )
 
 type renderOptions struct {
@@ -95,7 +96,7 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 // firstRendering renders as soon as all that the template asks is answered. It returns
 // what was in the way when ctx ends, and at once what will not go away.
 func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api.Client) ([]byte, error) {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for {
 		content, err := t.Execute(ctx, newAgentSource(agent))
 		if err == nil || !errors.Is(err, discovery.ErrUnavailable) {

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"disc/agent/api"
 	"disc/cli/render"
-	"disc/discovery"
-
-	"golang.org/x/sync/errgroup"
+	"disc/discovery/retry"
 )
 
 // renderCommandTime bounds a command that is run after a change: one that hangs would
@@ -73,7 +73,7 @@ func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
 // signalChanges signals each change of an instance, and that the agent goes away or is
 // back. It ends with ctx.
 func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for ctx.Err() == nil {
 		for _, err := range agent.Watch(ctx, "", "") {
 			if err == nil {
@@ -92,7 +92,7 @@ func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct
 // signalNodes signals each change of the agents, of which a watch does not tell. It ends
 // with ctx.
 func signalNodes(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	var wait api.Wait
 	for {
 		view, err := nodesView(ctx, agent, wait)
@@ -139,7 +139,7 @@ type follower struct {
 // keepCurrent renders all jobs now and after changes, until ctx ends; and those that
 // failed, again and again.
 func (a *app) keepCurrent(ctx context.Context, f follower) error {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for {
 		var again <-chan time.Time
 		if a.renderFiles(ctx, f) {

@@ -10,6 +10,7 @@ import (
 	"disc/agent/api"
 	"disc/cli/render"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // agentSource is what this host's agent answers, in a fixed order. A name that it does
@@ -32,8 +33,8 @@ func (s *agentSource) Service(ctx context.Context, name string) ([]discovery.End
 	})
 }
 
-func (s *agentSource) Instances(ctx context.Context, service string) ([]discovery.Entry, error) {
-	return asked(ctx, s, "instances "+service, func(ctx context.Context) ([]discovery.Entry, error) {
+func (s *agentSource) Instances(ctx context.Context, service string) ([]view.Entry, error) {
+	return asked(ctx, s, "instances "+service, func(ctx context.Context) ([]view.Entry, error) {
 		entries, _, err := s.agent.Instances(ctx, service, api.ListOptions{})
 		return entries, err
 	})

@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
+
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/catalog"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
+	"disc/discovery/view"
 )
 
 // Commands that read entries ask etcd, which has the truth, and fall back to this
@@ -99,8 +100,8 @@ func (a *app) sameNamespace(ctx context.Context, agent *api.Client) error {
 }
 
 // load reads a snapshot from etcd: of one service, or with "" of all.
-func (a *app) load(ctx context.Context, service string) (*discovery.Snapshot, error) {
-	return withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*discovery.Snapshot, error) {
+func (a *app) load(ctx context.Context, service string) (*view.Snapshot, error) {
+	return withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*view.Snapshot, error) {
 		snapshot, broken, err := catalog.Load(ctx, client, a.keys(), service)
 		for _, b := range broken {
 			a.note("a record cannot be read and is left out: %v", b)
@@ -134,7 +135,7 @@ func (a *app) services(ctx context.Context) ([]api.Service, error) {
 
 // instances returns the instances of a service, sorted by id; an ErrNotFound when
 // there is no such service.
-func (a *app) instances(ctx context.Context, service string) ([]discovery.Entry, error) {
+func (a *app) instances(ctx context.Context, service string) ([]view.Entry, error) {
 	snapshot, err := a.load(ctx, service)
 	if err != nil {
 		agent, err := a.instead(ctx, err)
@@ -151,7 +152,7 @@ func (a *app) instances(ctx context.Context, service string) ([]discovery.Entry,
 	if !ok {
 		return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known in namespace %q; see 'disc list'", service, a.config.Namespace)
 	}
-	all := []discovery.Entry{}
+	all := []view.Entry{}
 	for _, e := range s.Entries() {
 		all = append(all, *e)
 	}
@@ -165,4 +166,4 @@ func (a *app) noteStale(view api.View) {
 }
 
 // target shows where an instance is.
-func target(e discovery.Entry) string { return fmt.Sprintf("%s/%s", e.Service, e.ID) }
+func target(e view.Entry) string { return fmt.Sprintf("%s/%s", e.Service, e.ID) }

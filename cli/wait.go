@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
+	"disc/discovery/retry"
 )
 
 type waitOptions struct {
@@ -66,7 +67,7 @@ func (e *tooFew) Error() string { return e.text }
 // untilEnough returns when a name has at least so many endpoints, after an error that
 // will not go away, or with what is missing when ctx ends.
 func untilEnough(ctx context.Context, agent *api.Client, name string, least int) error {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	var o api.LookupOptions
 	missing := "the agent has not answered"
 	for {

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
+	"disc/discovery/view"
 )
 
 func (a *app) watchCommand() *cobra.Command {
@@ -74,7 +75,7 @@ func (a *app) followsJSON() (bool, error) {
 
 // listAndFollow shows the instances that are there, and then each change on a line. An
 // instance that is selected no longer is shown once more.
-func (a *app) listAndFollow(ctx context.Context, service string, selects func(*discovery.Entry) bool) error {
+func (a *app) listAndFollow(ctx context.Context, service string, selects func(*view.Entry) bool) error {
 	asJSON, err := a.followsJSON()
 	if err != nil {
 		return err
@@ -104,9 +105,9 @@ func (a *app) listAndFollow(ctx context.Context, service string, selects func(*d
 
 // selected narrows an event to the instances that are selected or were when they were
 // last shown, as shown keeps them. ok is false for an event that is about others.
-func selected(e api.Event, selects func(*discovery.Entry) bool, shown memory) (_ api.Event, ok bool) {
+func selected(e api.Event, selects func(*view.Entry) bool, shown memory) (_ api.Event, ok bool) {
 	was := shown.before(e) != nil
-	e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *discovery.Entry) bool { return !selects(i) })
+	e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *view.Entry) bool { return !selects(i) })
 	now := e
 	if e.Instance != nil && !selects(e.Instance) {
 		now.Instance = nil
@@ -116,10 +117,10 @@ func selected(e api.Event, selects func(*discovery.Entry) bool, shown memory) (_
 }
 
 // memory is what instances were like when they were last heard of.
-type memory map[string]*discovery.Entry
+type memory map[string]*view.Entry
 
 // before is the instance of an event as it was; nil when it was not there.
-func (m memory) before(e api.Event) *discovery.Entry { return m[nameOf(e.Service, e.ID)] }
+func (m memory) before(e api.Event) *view.Entry { return m[nameOf(e.Service, e.ID)] }
 
 // note takes over what an event says.
 func (m memory) note(e api.Event) {
@@ -145,20 +146,20 @@ func (a *app) showReset(e api.Event) error {
 	for _, i := range e.Instances {
 		l.items = append(l.items, *i)
 	}
-	l.columns[0] = column[discovery.Entry]{header: "INSTANCE", value: target}
+	l.columns[0] = column[view.Entry]{header: "INSTANCE", value: target}
 	return show(a, l)
 }
 
 // showEvent prints an event as JSON, with its name.
 func (a *app) showEvent(e api.Event) error {
 	return writeJSON(a.io.Out, struct {
-		Type discovery.EventType `json:"event"`
+		Type view.EventType `json:"event"`
 		api.Event
 	}{e.Type, e}, "")
 }
 
 // changeLine shows an event on one line, and what it changed of how the instance was.
-func changeLine(e api.Event, before *discovery.Entry) string {
+func changeLine(e api.Event, before *view.Entry) string {
 	name := printable(e.Service + "/" + e.ID)
 	switch {
 	case e.Type == api.EventReset:

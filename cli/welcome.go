@@ -9,10 +9,10 @@ import (
 	"os/exec"
 	"strings"
 
-	"disc/agent/api"
-	"disc/discovery"
-
 	"golang.org/x/sync/errgroup"
+
+	"disc/agent/api"
+	"disc/discovery/retry"
 )
 
 // present tells what to try, and runs the demo's services.
@@ -60,7 +60,7 @@ func answers(ctx context.Context, client *api.Client, registered []<-chan struct
 			return false
 		}
 	}
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for {
 		if _, _, err := client.Services(ctx, api.Wait{}); err == nil {
 			return true

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -248,4 +249,12 @@ func FuzzDecodeInstance(f *testing.F) {
 			t.Fatalf("%+v became %+v", i, again)
 		}
 	})
+}
+
+// typicalRecord returns a record of some 330 bytes, as an agent writes it.
+func typicalRecord(service string, n int) []byte {
+	return fmt.Appendf(nil, `{"service":%q,"id":"%s-%d","node":"host-%d","address":"10.0.%d.%d","port":8080,"ports":{},"zone":"eu-west-1a",`+
+		`"weight":1,"tags":["v2"],"meta":{"Team":"core"},"status":"passing","checks":[{"id":"http","type":"http","status":"passing"}],`+
+		`"slots":1,"owner":"owner-%016x","run":"run-%016x","registered_at":"2026-01-02T03:04:05Z"}`,
+		service, service, n, n, n>>8&255, n&255, n, n)
 }

@@ -27,35 +27,43 @@ type layer struct {
 var layers = []layer{
 	{"discovery", nil,
 		"it is the vocabulary, and pure"},
+	{"discovery/retry", nil,
+		"it spaces attempts, whatever is attempted"},
+	{"discovery/heartbeat", nil,
+		"it watches loops, whatever they do"},
+	{"discovery/view/*", []string{"discovery", "discovery/view"},
+		"it serves the tests of those who read snapshots"},
+	{"discovery/view", []string{"discovery"},
+		"a snapshot is a value: it knows neither etcd nor who asks"},
+	{"discovery/lookup", []string{"discovery", "discovery/view"},
+		"an answer is a pure function of a snapshot and a query"},
 	{"discovery/devetcd/*", []string{"discovery", "discovery/devetcd"},
 		"it serves the tests of all others"},
 	{"discovery/devetcd", []string{"discovery", "discovery/devetcd/nometrics"},
 		"it is an etcd, and knows nothing of what is kept in it"},
-	{"discovery/registry", []string{"discovery", "discovery/lease"},
-		"what else it needs it declares as an interface"},
-	{"discovery/catalog", []string{"discovery", "discovery/follow"},
-		"what else it needs it declares as an interface"},
-	{"discovery/kv", []string{"discovery", "discovery/lease", "discovery/follow"},
-		"what else it needs it declares as an interface"},
-	{"discovery/claim", []string{"discovery", "discovery/lease", "discovery/follow"},
-		"what else it needs it declares as an interface"},
-	{"discovery/limit", []string{"discovery", "discovery/lease", "discovery/follow"},
-		"what else it needs it declares as an interface"},
-	{"discovery/*", []string{"discovery"},
+	{"discovery/etcd", []string{"discovery", "discovery/retry"},
+		"it is the client of etcd, and knows nothing of what is kept in it"},
+	{"discovery/follow", []string{"discovery", "discovery/retry", "discovery/heartbeat"},
+		"it copies ranges of keys, and knows nothing of what is kept in them"},
+	{"discovery/lease", []string{"discovery", "discovery/retry", "discovery/heartbeat"},
+		"a session knows nothing of what is kept under it"},
+	{"discovery/resolver", append([]string{"discovery/retry"}, words...),
+		"the catalog and the API's client are its sources; it is handed either"},
+	{"discovery/*", append([]string{"discovery/lease", "discovery/follow", "discovery/retry", "discovery/heartbeat"}, words...),
 		"what else it needs it declares as an interface"},
 	{"config", []string{"discovery"},
 		"settings know no part that they are for"},
-	{"agent/api/*", []string{"discovery", "agent/api"},
+	{"agent/api/*", append([]string{"agent/api"}, words...),
 		"it serves the tests of the API's users"},
-	{"agent/api", []string{"discovery"},
+	{"agent/api", append([]string{"discovery/retry"}, words...),
 		"wire types are for clients, who have no agent"},
-	{"agent/*", []string{"discovery", "agent/api"},
+	{"agent/*", append([]string{"agent/api", "discovery/retry"}, words...),
 		"adapters never meet; package agent ties them"},
 	{"agent", []string{"config", "discovery", "discovery/*", "agent/*"},
 		"it puts the parts together"},
 	{"cli/child", nil,
 		"a supervised process knows nothing of discovery"},
-	{"cli/render", []string{"discovery"},
+	{"cli/render", words,
 		"where its data comes from is handed to it"},
 	{"cli", []string{"config", "discovery", "discovery/*", "agent/api", "cli/child", "cli/render", "agent"},
 		"commands speak to etcd or to an agent's API"},
@@ -65,13 +73,16 @@ var layers = []layer{
 	{"e2e", []string{"*"}, "tests of the whole may look at everything"},
 }
 
+// words are the pure packages, which open no file and no connection.
+var words = []string{"discovery", "discovery/view", "discovery/lookup"}
+
 // onlyIn are imports that only some files of a package may have.
 var onlyIn = map[string][]string{
 	"cli -> agent": {"agent.go", "dev.go"},
 }
 
 // forTests is what the tests of any package may import besides.
-var forTests = []string{"discovery", "discovery/devetcd", "discovery/devetcd/etcdtest", "agent/api/apitest"}
+var forTests = []string{"discovery", "discovery/view", "discovery/view/viewtest", "discovery/devetcd", "discovery/devetcd/etcdtest", "agent/api/apitest"}
 
 // etcdClient is for the packages that own a piece of etcd, and for who hands it to them.
 const etcdClient = "go.etcd.io/etcd/client/v3"

@@ -11,15 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
 	"disc/discovery/registry"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
+	"disc/discovery/view"
 )
 
 var fleetKeys = discovery.NewKeys("default")
@@ -97,9 +98,9 @@ func (h host) put(service, id string) {
 // blind is a view that shows nothing.
 type blind struct{}
 
-func (blind) View() (discovery.View, error)   { return discovery.View{}, discovery.ErrUnavailable }
-func (blind) Changed(string) <-chan struct{}  { return nil }
-func (blind) Retain(...discovery.Part) func() { return func() {} }
+func (blind) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
+func (blind) Changed(string) <-chan struct{}   { return nil }
+func (blind) Retain(...discovery.Scope) func() { return func() {} }
 
 // TestFaultMassDeregistration has a hundred agents deregister ten thousand instances in
 // one moment.

@@ -10,6 +10,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // TestFaultStopped stops an agent beyond its TTL, as a host that swaps or a virtual
@@ -42,7 +43,7 @@ func TestFaultKilled(t *testing.T) {
 	one.signal(syscall.SIGKILL)
 	<-one.ended
 	one.start(t)
-	var after discovery.Entry
+	var after view.Entry
 	within(t, killed, ttl, "the record is written by the new process", func() (err error) {
 		if after, _, err = peer.Instance(t.Context(), "web", "web-1", api.Wait{}); err == nil && after.Run == before.Run {
 			err = errors.New("the record is still the old one's")

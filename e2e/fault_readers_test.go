@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/agent/api"
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/agent/api"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // TestFaultSlowReader has fifty thousand events happen while one who watches does not
@@ -122,7 +122,7 @@ func (w *eventWriter) follow(ctx context.Context, t *testing.T, s *sidecar, bega
 		case e.Type == api.EventReset && !begun:
 			close(began)
 			begun = true
-		case e.Type != discovery.EventPut || e.Instance.Meta["n"] != strconv.Itoa(next):
+		case e.Type != view.EventPut || e.Instance.Meta["n"] != strconv.Itoa(next):
 			t.Errorf("the reader that keeps up gets %s %+v, want the event %d", e.Type, e.Instance, next)
 			return
 		default:

@@ -16,10 +16,11 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"disc/discovery/view"
 )
 
 // ttl is the session's in the tests of faults: the T of the bounds that the README
@@ -175,12 +176,12 @@ func (s *sidecar) start(t *testing.T) {
 
 // register registers an instance, at a port where nobody listens, and waits until it is
 // in etcd.
-func (s *sidecar) register(t *testing.T, service, id string, checks ...discovery.CheckSpec) discovery.Entry {
+func (s *sidecar) register(t *testing.T, service, id string, checks ...discovery.CheckSpec) view.Entry {
 	t.Helper()
 	return s.registerAt(t, service, id, 1, checks...)
 }
 
-func (s *sidecar) registerAt(t *testing.T, service, id string, port int, checks ...discovery.CheckSpec) discovery.Entry {
+func (s *sidecar) registerAt(t *testing.T, service, id string, port int, checks ...discovery.CheckSpec) view.Entry {
 	t.Helper()
 	var done api.Registered
 	if !await(func() (written bool) {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // DefaultAddress is where an agent listens unless told otherwise (3472 spells DISC
@@ -74,7 +75,7 @@ type Service struct {
 }
 
 // ServiceOf returns the line of a service in the list of services.
-func ServiceOf(s *discovery.Service) Service {
+func ServiceOf(s *view.Service) Service {
 	return Service{
 		Service:  s.Name,
 		Healthy:  s.Healthy(),
@@ -93,20 +94,20 @@ type CheckReport struct {
 // EventReset is the type of the event that starts a reader over: it carries all
 // instances, and what the reader knew before is void. The other types are those of
 // package discovery.
-const EventReset discovery.EventType = "reset"
+const EventReset view.EventType = "reset"
 
 // Event is one event of a watch.
 type Event struct {
 	// Cursor is what a watch that goes on from here hands back as its
 	// Last-Event-ID: "<revision>-<epoch>", or "<revision>.<step>-<epoch>" of what the
 	// agent decided without etcd. It is no part of the data.
-	Cursor string              `json:"-"`
-	Type   discovery.EventType `json:"-"` // the name of the server-sent event
+	Cursor string         `json:"-"`
+	Type   view.EventType `json:"-"` // the name of the server-sent event
 
-	Revision  int64              `json:"revision"`
-	Service   string             `json:"service,omitempty"` // EventReset: the one that is watched, or none
-	ID        string             `json:"id,omitempty"`
-	Instance  *discovery.Entry   `json:"instance,omitempty"` // EventPut
-	Reason    discovery.Reason   `json:"reason,omitempty"`   // EventDelete
-	Instances []*discovery.Entry `json:"instances,omitzero"` // EventReset; sorted by service and id
+	Revision  int64         `json:"revision"`
+	Service   string        `json:"service,omitempty"` // EventReset: the one that is watched, or none
+	ID        string        `json:"id,omitempty"`
+	Instance  *view.Entry   `json:"instance,omitempty"` // EventPut
+	Reason    view.Reason   `json:"reason,omitempty"`   // EventDelete
+	Instances []*view.Entry `json:"instances,omitzero"` // EventReset; sorted by service and id
 }

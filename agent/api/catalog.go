@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // ListOptions are the options of a list of instances.
@@ -22,18 +23,18 @@ func (c *Client) Services(ctx context.Context, wait Wait) ([]Service, View, erro
 }
 
 // Instances lists a service's instances. ErrNotFound: the service is not known.
-func (c *Client) Instances(ctx context.Context, service string, o ListOptions) ([]discovery.Entry, View, error) {
+func (c *Client) Instances(ctx context.Context, service string, o ListOptions) ([]view.Entry, View, error) {
 	q := url.Values{}
 	o.Select.set(q)
 	setUnlessEmpty(q, "status", string(o.Status))
-	var list []discovery.Entry
+	var list []view.Entry
 	v, err := c.list(ctx, "/v1/services/"+url.PathEscape(service), q, o.Wait, &list)
 	return list, v, err
 }
 
 // Instance gets one instance. ErrNotFound: it is not known.
-func (c *Client) Instance(ctx context.Context, service, id string, wait Wait) (discovery.Entry, View, error) {
-	var e discovery.Entry
+func (c *Client) Instance(ctx context.Context, service, id string, wait Wait) (view.Entry, View, error) {
+	var e view.Entry
 	v, err := c.list(ctx, instancePath(service, id), url.Values{}, wait, &e)
 	return e, v, err
 }

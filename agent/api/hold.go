@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Held is a registration that is bound to an open request.
@@ -37,7 +38,7 @@ var (
 // instance for 10 s, in which it can be held again. The caller runs [Open.Wait], and
 // closes what it got.
 func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*Held, error) {
-	var e discovery.Entry
+	var e view.Entry
 	open, resp, err := c.open(ctx, request{
 		method: "PUT", path: instancePath(r.Service, r.ID), query: url.Values{"hold": {""}}, body: r,
 	}, &e)

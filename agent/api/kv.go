@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Limits of key/value writes.
@@ -62,12 +63,12 @@ type KVWritten struct {
 // KVEvent is one event of a watch of keys.
 type KVEvent struct {
 	// Cursor is what a watch that goes on from here hands back, as in [Event].
-	Cursor   string              `json:"-"`
-	Type     discovery.EventType `json:"-"` // the name of the server-sent event
-	Revision int64               `json:"revision"`
-	Key      string              `json:"key,omitempty"`
-	Item     *KVItem             `json:"item,omitempty"` // EventPut
-	Items    []KVItem            `json:"items,omitzero"` // EventReset; sorted by key
+	Cursor   string         `json:"-"`
+	Type     view.EventType `json:"-"` // the name of the server-sent event
+	Revision int64          `json:"revision"`
+	Key      string         `json:"key,omitempty"`
+	Item     *KVItem        `json:"item,omitempty"` // EventPut
+	Items    []KVItem       `json:"items,omitzero"` // EventReset; sorted by key
 }
 
 // KVRead says how fresh an answer must be. The zero value takes the agent's copy as it

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
 )
 
 // View is what the headers of an answer say of the agent's view.
@@ -106,11 +107,11 @@ func (o LookupOptions) query() url.Values {
 
 // Lookup asks for the endpoints of a name. ErrNotFound: nothing is known under it;
 // ErrUnavailable: the agent has no view yet.
-func (c *Client) Lookup(ctx context.Context, name string, o LookupOptions) (discovery.Answer, View, error) {
-	var answer discovery.Answer
+func (c *Client) Lookup(ctx context.Context, name string, o LookupOptions) (lookup.Answer, View, error) {
+	var answer lookup.Answer
 	resp, err := c.call(ctx, request{method: "GET", path: "/v1/lookup/" + url.PathEscape(name), query: o.query()}, &answer)
 	if err != nil {
-		return discovery.Answer{}, View{}, err
+		return lookup.Answer{}, View{}, err
 	}
 	return answer, viewOf(resp.Header), nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // TargetGroup is a target of Prometheus as its http_sd and file_sd read it. Each
@@ -24,13 +26,13 @@ const metaLabel = "__meta_disc_"
 // port, whatever their status, but for those whose state is down: a critical instance
 // is one to look at.
 type TargetOptions struct {
-	discovery.Selector                  // Port is the port to scrape; empty: the main one
-	Services           []string         // empty: all
-	Status             discovery.Status // empty: all
+	lookup.Selector                  // Port is the port to scrape; empty: the main one
+	Services        []string         // empty: all
+	Status          discovery.Status // empty: all
 }
 
 // TargetGroups returns the targets of a fleet, sorted by service and id.
-func TargetGroups(s *discovery.Snapshot, o TargetOptions) []TargetGroup {
+func TargetGroups(s *view.Snapshot, o TargetOptions) []TargetGroup {
 	groups := []TargetGroup{}
 	for service := range s.Services() {
 		if !o.wants(service.Name) {
@@ -54,7 +56,7 @@ func (o *TargetOptions) wants(service string) bool {
 	return len(o.Services) == 0
 }
 
-func (o *TargetOptions) group(e *discovery.Entry) (TargetGroup, bool) {
+func (o *TargetOptions) group(e *view.Entry) (TargetGroup, bool) {
 	port := e.Port
 	if o.Port != "" {
 		port = e.Ports[o.Port]
@@ -67,7 +69,7 @@ func (o *TargetOptions) group(e *discovery.Entry) (TargetGroup, bool) {
 
 // targetLabels tells of an instance. Tags are listed with a comma on either side, so
 // that a regular expression finds a whole one: .*,v2,.*
-func targetLabels(e *discovery.Entry) map[string]string {
+func targetLabels(e *view.Entry) map[string]string {
 	labels := map[string]string{
 		metaLabel + "service":  e.Service,
 		metaLabel + "instance": e.ID,

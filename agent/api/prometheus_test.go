@@ -3,17 +3,19 @@ package api_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	"github.com/google/go-cmp/cmp"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 func TestTargetGroups(t *testing.T) {
 	keys := discovery.NewKeys("default")
-	var changes []discovery.Change
+	var changes []view.Change
 	add := func(key string, value string) {
-		changes = append(changes, discovery.Change{Key: keys.Parse(key), Value: []byte(value), Modified: int64(len(changes) + 1)})
+		changes = append(changes, view.Change{Key: keys.Parse(key), Value: []byte(value), Modified: int64(len(changes) + 1)})
 	}
 	add(keys.Instance("web", "web-2"), `{"service":"web","id":"web-2","address":"::1","port":80,"status":"critical"}`)
 	add(keys.Instance("web", "web-1"), `{"service":"web","id":"web-1","node":"n1","zone":"a","address":"10.0.0.1","port":80,"ports":{"admin-x":81},"tags":["v2","eu"],"meta":{"Team.name":"core","a.b":"1","a-b":"2","x-y":"3","x_y":"4"}}`)
@@ -21,7 +23,7 @@ func TestTargetGroups(t *testing.T) {
 	add(keys.Override("web", "web-3"), `{"state":"down"}`)
 	add(keys.Instance("db", "db-1"), `{"service":"db","id":"db-1","address":"10.0.0.9","port":5432}`)
 	add(keys.Instance("db", "db-2"), `{"service":"db","id":"db-2","address":"10.0.0.8"}`)
-	s, _, broken := discovery.EmptySnapshot().Apply(10, changes)
+	s, _, broken := view.EmptySnapshot().Apply(10, changes)
 	if len(broken) > 0 {
 		t.Fatal(broken)
 	}
@@ -44,8 +46,8 @@ func TestTargetGroups(t *testing.T) {
 	}{
 		"all":     {api.TargetOptions{}, 3},
 		"passing": {api.TargetOptions{Status: discovery.Passing}, 2},
-		"port":    {api.TargetOptions{Selector: discovery.Selector{Port: "admin-x"}}, 1},
-		"tag":     {api.TargetOptions{Selector: discovery.Selector{Tags: []string{"eu"}}}, 1},
+		"port":    {api.TargetOptions{Selector: lookup.Selector{Port: "admin-x"}}, 1},
+		"tag":     {api.TargetOptions{Selector: lookup.Selector{Tags: []string{"eu"}}}, 1},
 		"none":    {api.TargetOptions{Services: []string{"none"}}, 0},
 	} {
 		if got := api.TargetGroups(s, o.TargetOptions); len(got) != o.want || got == nil {

@@ -6,14 +6,15 @@ import (
 	"net/url"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Registered is what became of a registration.
 type Registered struct {
-	Entry   discovery.Entry // as it is shown; Revision is that of the write, 0 when not written
-	Created bool            // the agent had no such registration before
-	Written bool            // it is in etcd; else it is remembered, and will be
-	Warning string          // what the caller may not expect; empty: nothing
+	Entry   view.Entry // as it is shown; Revision is that of the write, 0 when not written
+	Created bool       // the agent had no such registration before
+	Written bool       // it is in etcd; else it is remembered, and will be
+	Warning string     // what the caller may not expect; empty: nothing
 }
 
 // Deregistered is what became of a deregistration.
@@ -25,7 +26,7 @@ type Deregistered struct {
 // Register registers an instance through the agent, which remembers it.
 // ErrConflict: another owner holds it; nothing is remembered.
 func (c *Client) Register(ctx context.Context, r discovery.Registration) (Registered, error) {
-	var e discovery.Entry
+	var e view.Entry
 	resp, err := c.call(ctx, request{method: "PUT", path: instancePath(r.Service, r.ID), body: r}, &e)
 	if err != nil {
 		return Registered{}, err
@@ -33,7 +34,7 @@ func (c *Client) Register(ctx context.Context, r discovery.Registration) (Regist
 	return registered(resp, e), nil
 }
 
-func registered(resp *http.Response, e discovery.Entry) Registered {
+func registered(resp *http.Response, e view.Entry) Registered {
 	return Registered{
 		Entry:   e,
 		Created: resp.StatusCode == http.StatusCreated,
@@ -63,7 +64,7 @@ func (c *Client) ReportCheck(ctx context.Context, service, id, check string, rep
 // ReportLoad reports how busy an instance of the agent's own is. A report counts for
 // [discovery.LoadLasts]: repeat it. ErrNotFound: the agent has no such instance;
 // ErrConflict: another agent has it.
-func (c *Client) ReportLoad(ctx context.Context, service, id string, load discovery.Load) error {
+func (c *Client) ReportLoad(ctx context.Context, service, id string, load discovery.LoadReport) error {
 	_, err := c.call(ctx, request{method: "PUT", path: instancePath(service, id) + "/load", body: load}, nil)
 	return err
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/retry"
+	"disc/discovery/view"
 )
 
 // maxEvent is the greatest length of one event, in bytes: a reset carries all
@@ -42,17 +44,17 @@ func (c *Client) KVWatch(ctx context.Context, what, cursor string) iter.Seq2[KVE
 	return watch(ctx, c, request{path: kvPath(what)}, cursor, kvEventAt)
 }
 
-func eventAt(kind discovery.EventType, cursor string) Event { return Event{Type: kind, Cursor: cursor} }
+func eventAt(kind view.EventType, cursor string) Event { return Event{Type: kind, Cursor: cursor} }
 
-func kvEventAt(kind discovery.EventType, cursor string) KVEvent {
+func kvEventAt(kind view.EventType, cursor string) KVEvent {
 	return KVEvent{Type: kind, Cursor: cursor}
 }
 
 // watch yields the events of a request, over one connection after the other. An event's
 // data is read into what begin returns for its type and cursor.
-func watch[E any](ctx context.Context, c *Client, r request, cursor string, begin func(discovery.EventType, string) E) iter.Seq2[E, error] {
+func watch[E any](ctx context.Context, c *Client, r request, cursor string, begin func(view.EventType, string) E) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
-		var backoff discovery.Backoff
+		var backoff retry.Backoff
 		for {
 			err := watchOnce(ctx, c, r, &cursor, begin, func(e E) bool {
 				backoff.Reset()
@@ -77,7 +79,7 @@ func watch[E any](ctx context.Context, c *Client, r request, cursor string, begi
 var errStopped = errors.New("stopped")
 
 // watchOnce yields the events of one connection and keeps the cursor.
-func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string, begin func(discovery.EventType, string) E, yield func(E) bool) error {
+func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string, begin func(view.EventType, string) E, yield func(E) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.method, r.header, r.accept = "GET", http.Header{}, TypeEvents
@@ -110,7 +112,7 @@ func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string,
 
 // readEvents reads a stream of server-sent events (the WHATWG's HTML standard,
 // section 9.2). alive is called for each line.
-func readEvents[E any](r io.Reader, alive func(), cursor *string, begin func(discovery.EventType, string) E, yield func(E) bool) error {
+func readEvents[E any](r io.Reader, alive func(), cursor *string, begin func(view.EventType, string) E, yield func(E) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEvent)
 	id, name, data := *cursor, "", []byte(nil)
@@ -122,7 +124,7 @@ func readEvents[E any](r io.Reader, alive func(), cursor *string, begin func(dis
 		case lines.Text() == "":
 			*cursor = id
 			if data != nil {
-				e := begin(discovery.EventType(name), id)
+				e := begin(view.EventType(name), id)
 				if err := json.Unmarshal(data, &e); err != nil {
 					return fmt.Errorf("read a %s event: %w", name, err)
 				}

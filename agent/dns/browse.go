@@ -6,10 +6,11 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // browseServices lists the services, RFC 6763, section 9.
-func (z *zone) browseServices(s *discovery.Snapshot, q question) response {
+func (z *zone) browseServices(s *view.Snapshot, q question) response {
 	var r response
 	if q.qtype != dns.TypePTR && q.qtype != dns.TypeANY {
 		return r
@@ -27,7 +28,7 @@ func (z *zone) browseServices(s *discovery.Snapshot, q question) response {
 	return r
 }
 
-func serviceNames(s *discovery.Snapshot) []string {
+func serviceNames(s *view.Snapshot) []string {
 	var names []string
 	for service := range s.Services() {
 		if !service.Empty() {
@@ -40,7 +41,7 @@ func serviceNames(s *discovery.Snapshot) []string {
 // browseInstances lists the instances of a service type, RFC 6763, section 4, with
 // what a browser asks for next (section 12.1). An instance that no name leads to is
 // left out.
-func (z *zone) browseInstances(q question, service *discovery.Service, endpoints []discovery.Endpoint) response {
+func (z *zone) browseInstances(q question, service *view.Service, endpoints []discovery.Endpoint) response {
 	var r response
 	for _, e := range endpoints {
 		name := strings.ReplaceAll(e.ID, ".", `\.`) + "." + q.name

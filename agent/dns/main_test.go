@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -20,25 +21,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fixed is a catalog that shows one view.
 type fixed struct {
 	lock sync.Mutex
-	view discovery.View
+	view view.View
 	err  error
 }
 
 // Has finds that everything is in the view, as do the others.
-func (f *fixed) Has(...discovery.Part) bool { return true }
+func (f *fixed) Has(...discovery.Scope) bool { return true }
 
-func (f *fixed) Need(context.Context, ...discovery.Part) error { return nil }
+func (f *fixed) Need(context.Context, ...discovery.Scope) error { return nil }
 
 func (f *fixed) Names(context.Context) ([]string, error) { return nil, nil }
 
-func (f *fixed) View() (discovery.View, error) {
+func (f *fixed) View() (view.View, error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.view, f.err
 }
 
 // show replaces the view by one with more changes.
-func (f *fixed) show(t testing.TB, revision int64, changes ...discovery.Change) {
+func (f *fixed) show(t testing.TB, revision int64, changes ...view.Change) {
 	t.Helper()
 	next, _, broken := f.view.Snapshot.Apply(revision, changes)
 	if broken != nil {
@@ -51,13 +52,13 @@ func (f *fixed) show(t testing.TB, revision int64, changes ...discovery.Change) 
 
 // put is the change that writes a record: "web/instances/web-1", with fields in JSON
 // that come after the address 10.0.0.5.
-func put(key, fields string) discovery.Change {
+func put(key, fields string) view.Change {
 	k := discovery.NewKeys("default")
 	prefix := k.Services()
 	if strings.HasPrefix(key, "nodes/") {
 		prefix = k.Prefix()
 	}
-	c := discovery.Change{Key: k.Parse(prefix + key), Created: 1, Modified: 1}
+	c := view.Change{Key: k.Parse(prefix + key), Created: 1, Modified: 1}
 	var base string
 	switch c.Key.Kind {
 	case discovery.KeyNode:
@@ -69,7 +70,7 @@ func put(key, fields string) discovery.Change {
 	return c
 }
 
-func gone(key string) discovery.Change {
+func gone(key string) view.Change {
 	c := put(key, "")
 	c.Value = nil
 	return c
@@ -77,7 +78,7 @@ func gone(key string) discovery.Change {
 
 // shop has one of everything that answers tell apart.
 func shop(t testing.TB) *fixed {
-	f := &fixed{view: discovery.View{Snapshot: discovery.EmptySnapshot()}}
+	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
 	f.show(t, 9, put("gone/instances/g1", ``))
 	f.show(t, 50,
 		put("web/instances/web-1", `"port":80,"ports":{"grpc":90},"zone":"a","tags":["v1"],"meta":{"b":"2","a":"1"},"weight":7`),

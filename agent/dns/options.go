@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // DefaultDomain is the domain that is answered unless another is set.
@@ -24,11 +26,11 @@ const maxDomain = 200
 type Catalog interface {
 	// View returns the newest snapshot and how sure it is; until there is one, an
 	// error. It is called for every query and does not block.
-	View() (discovery.View, error)
+	View() (view.View, error)
 	// Has reports whether the view has parts, as far as they exist. It does not block.
-	Has(parts ...discovery.Part) bool
+	Has(parts ...discovery.Scope) bool
 	// Need makes the view have parts, as far as they exist, by reading etcd.
-	Need(ctx context.Context, parts ...discovery.Part) error
+	Need(ctx context.Context, parts ...discovery.Scope) error
 	// Names returns the folded names of all services, sorted.
 	Names(ctx context.Context) ([]string, error)
 }
@@ -67,7 +69,7 @@ type zone struct {
 type memoKey struct{ what string }
 
 func newZone(o Options) (*zone, error) {
-	q := discovery.Query{Panic: o.Panic}
+	q := lookup.Query{Panic: o.Panic}
 	if err := q.Validate(); err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}

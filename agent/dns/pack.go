@@ -7,7 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // packed is a response as it is sent, but for what each query has of its own: id,
@@ -28,7 +28,7 @@ func failure(rcode int) *packed { return &packed{flags: uint16(rcode & 0xf), rco
 const serialBack = 20
 
 // pack writes a response to a question into at most room bytes.
-func (z *zone) pack(s *discovery.Snapshot, q question, r response, room int) *packed {
+func (z *zone) pack(s *view.Snapshot, q question, r response, room int) *packed {
 	m := &dns.Msg{Compress: true, Question: []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: dns.ClassINET}}}
 	head := m.Len()
 	if len(r.answer) == 0 && r.authority != "" {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Answers about a service are packed once for each revision of it, and lie in the
@@ -46,7 +46,7 @@ func classOf(room int) class {
 
 // shelf is what is kept of one service at one revision.
 type shelf struct {
-	service *discovery.Service
+	service *view.Service
 	answers atomic.Pointer[map[string]*answers] // by key; copied on write
 }
 
@@ -72,7 +72,7 @@ func (k *key) write(q *query, c class) []byte {
 
 // shelfOf finds the shelf of the service that a query is about; nil where its answer
 // cannot be one that is kept.
-func (r *Responder) shelfOf(s *discovery.Snapshot, q *query) *shelf {
+func (r *Responder) shelfOf(s *view.Snapshot, q *query) *shelf {
 	name := q.service()
 	if name == nil {
 		return nil
@@ -141,7 +141,7 @@ func (a *answers) at(q *query) *atomic.Pointer[packed] {
 }
 
 // keep packs a response for a query, and keeps it for those that come after.
-func (h *shelf) keep(z *zone, s *discovery.Snapshot, q *query, ask question, r response, room int) *packed {
+func (h *shelf) keep(z *zone, s *view.Snapshot, q *query, ask question, r response, room int) *packed {
 	until := q.asked.Add(orderTime + time.Duration(len(r.answer))*recordTime)
 	all := z.pack(s, ask, r, wholeSize-optRoom)
 	all.until = until

@@ -11,13 +11,13 @@ import (
 
 	"github.com/miekg/dns"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // crowd is a catalog of web with n instances.
 func crowd(t testing.TB, n int) *fixed {
-	f := &fixed{view: discovery.View{Snapshot: discovery.EmptySnapshot()}}
-	changes := make([]discovery.Change, n)
+	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
+	changes := make([]view.Change, n)
 	for k := range n {
 		changes[k] = put(fmt.Sprintf("web/instances/web-%d", k), fmt.Sprintf(`"address":"10.1.%d.%d","port":8080,"meta":{"n":"%d"}`, k>>8, k&255, k))
 	}
@@ -188,7 +188,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	if len(keys) != 2 { // SRV, and all that there is nothing of
 		t.Errorf("kept are %q", keys)
 	}
-	var changes []discovery.Change
+	var changes []view.Change
 	for n := range 2 * maxQuestions {
 		changes = append(changes, put(fmt.Sprintf("tagged/instances/i%d", n), fmt.Sprintf(`"tags":["t%d"]`, n)))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func (z *zone) header(owner string, rrtype uint16) dns.RR_Header {
@@ -59,7 +60,7 @@ func (z *zone) oneAddress(q question, ip netip.Addr) []dns.RR {
 
 // services answers SRV (RFC 2782) for the endpoints that have a port, with the
 // addresses of all targets.
-func (z *zone) services(q question, service *discovery.Service, endpoints []discovery.Endpoint) response {
+func (z *zone) services(q question, service *view.Service, endpoints []discovery.Endpoint) response {
 	var r response
 	known := map[dns.SRV]bool{}
 	glued := map[string]bool{}

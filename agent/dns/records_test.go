@@ -6,7 +6,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func TestReverseAddress(t *testing.T) {
@@ -46,7 +46,7 @@ func TestTexts(t *testing.T) {
 func TestNamesThatAreTooLong(t *testing.T) {
 	x := strings.Repeat("x", 63)
 	domain := x[:60] + "." + x[:60] + "." + x[:60] + "."
-	f := &fixed{view: discovery.View{Snapshot: discovery.EmptySnapshot()}}
+	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
 	f.show(t, 1,
 		put("web/instances/"+x, `"port":1`), put("web/instances/w2", `"port":2`),
 		put(x+"/instances/a", `"port":3`), put("host/instances/h", `"port":4,"address":"`+x+`x.example.com"`),
@@ -76,7 +76,7 @@ func TestNamesThatAreTooLong(t *testing.T) {
 
 // TestOncePerRecord has several instances that one record says all of.
 func TestOncePerRecord(t *testing.T) {
-	f := &fixed{view: discovery.View{Snapshot: discovery.EmptySnapshot()}}
+	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
 	f.show(t, 1,
 		put("web/instances/a", `"port":1`), put("web/instances/b", `"port":2`), put("web/instances/b:2", `"port":2`), put("web/instances/b:3", `"port":2`),
 		put("db/static/1", `"address":"db.example.com","port":5`), put("db/static/2", `"address":"db.example.com","port":5`),

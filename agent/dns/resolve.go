@@ -6,6 +6,8 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // response is what is to be said to a question.
@@ -16,14 +18,14 @@ type response struct {
 	any           bool   // any part of the answer will do
 
 	// service is what the response was made from, when nothing else was; else nil.
-	service *discovery.Service
+	service *view.Service
 }
 
 func refused() response { return response{rcode: dns.RcodeRefused} }
 
 // resolve answers a question from a snapshot. It is a function of its arguments, but
 // for the order of the records.
-func (z *zone) resolve(s *discovery.Snapshot, q question) response {
+func (z *zone) resolve(s *view.Snapshot, q question) response {
 	if !q.inside {
 		return z.resolveReverse(s, q)
 	}
@@ -43,7 +45,7 @@ func (z *zone) resolve(s *discovery.Snapshot, q question) response {
 
 // records answers a question about a name in the domain, or reports that it does not
 // exist.
-func (z *zone) records(s *discovery.Snapshot, q question) (response, bool) {
+func (z *zone) records(s *view.Snapshot, q question) (response, bool) {
 	if len(q.labels) == 0 {
 		return z.resolveApex(s, q), true
 	}
@@ -61,9 +63,9 @@ func (z *zone) records(s *discovery.Snapshot, q question) (response, bool) {
 }
 
 // resolveLookup answers for the names that a lookup has.
-func (z *zone) resolveLookup(s *discovery.Snapshot, q question, m meaning) (response, bool) {
-	found, err := discovery.Lookup(s, discovery.Query{
-		Name: m.lookup, Grammar: true, Selector: discovery.Selector{Port: m.port}, PreferZone: z.preferZone, Panic: z.panic,
+func (z *zone) resolveLookup(s *view.Snapshot, q question, m meaning) (response, bool) {
+	found, err := lookup.Lookup(s, lookup.Query{
+		Name: m.lookup, Grammar: true, Selector: lookup.Selector{Port: m.port}, PreferZone: z.preferZone, Panic: z.panic,
 	})
 	if errors.Is(err, discovery.ErrNotFound) || errors.Is(err, discovery.ErrInvalid) {
 		return response{}, false
@@ -84,11 +86,11 @@ func (z *zone) resolveLookup(s *discovery.Snapshot, q question, m meaning) (resp
 
 // offered reports whether an instance of the service, healthy or not, has the tag and
 // port of a name.
-func offered(service *discovery.Service, name discovery.Name) bool {
+func offered(service *view.Service, name discovery.Name) bool {
 	if name.Tag == "" && name.Port == "" {
 		return true
 	}
-	selector := discovery.Selector{Port: name.Port}
+	selector := lookup.Selector{Port: name.Port}
 	if name.Tag != "" {
 		selector.Tags = []string{name.Tag}
 	}
@@ -100,7 +102,7 @@ func offered(service *discovery.Service, name discovery.Name) bool {
 	return false
 }
 
-func (z *zone) aboutService(q question, m meaning, service *discovery.Service, endpoints []discovery.Endpoint) response {
+func (z *zone) aboutService(q question, m meaning, service *view.Service, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
 		return z.addresses(q, endpoints)
@@ -131,7 +133,7 @@ func (z *zone) aboutNode(q question, endpoints []discovery.Endpoint) response {
 }
 
 // resolveApex answers for the domain itself.
-func (z *zone) resolveApex(s *discovery.Snapshot, q question) response {
+func (z *zone) resolveApex(s *view.Snapshot, q question) response {
 	switch q.qtype {
 	case dns.TypeSOA, dns.TypeANY:
 		return response{answer: []dns.RR{z.soa(z.domain, s.Revision())}}

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Responder answers DNS queries from the view. It is safe for use by many goroutines.
@@ -116,7 +117,7 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 
 // completion returns the snapshot once it has what a question is about, and tells the
 // question what no snapshot has.
-type completion func(*question) (*discovery.Snapshot, error)
+type completion func(*question) (*view.Snapshot, error)
 
 // lacks reports whether a view that is partial may lack what a question is about.
 func (r *Responder) lacks(ask question) bool {
@@ -124,17 +125,17 @@ func (r *Responder) lacks(ask question) bool {
 		return false // addresses lead to what is in the view
 	}
 	m, ok := understand(ask.labels)
-	return ok && (m.name.Kind == discovery.NameBrowse || !r.catalog.Has(discovery.PartsOf(m.lookup, "", false)...))
+	return ok && (m.name.Kind == discovery.NameBrowse || !r.catalog.Has(discovery.ScopesOf(m.lookup, "", false)...))
 }
 
 // completes has etcd read for what the view lacks, within ctx.
 func (r *Responder) completes(ctx context.Context) completion {
-	return func(ask *question) (*discovery.Snapshot, error) {
+	return func(ask *question) (*view.Snapshot, error) {
 		var err error
 		if m, _ := understand(ask.labels); m.name.Kind == discovery.NameBrowse {
 			ask.names, err = r.catalog.Names(ctx)
 		} else {
-			err = r.catalog.Need(ctx, discovery.PartsOf(m.lookup, "", false)...)
+			err = r.catalog.Need(ctx, discovery.ScopesOf(m.lookup, "", false)...)
 		}
 		if err != nil {
 			return nil, err

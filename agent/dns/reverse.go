@@ -8,11 +8,12 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // resolveReverse answers for the reverse names of addresses that the snapshot knows,
 // each of which is a zone of its own. All other names are somebody else's.
-func (z *zone) resolveReverse(s *discovery.Snapshot, q question) response {
+func (z *zone) resolveReverse(s *view.Snapshot, q question) response {
 	ip, ok := reverseAddress(q.labels)
 	if !ok {
 		return refused()
@@ -37,7 +38,7 @@ func (z *zone) resolveReverse(s *discovery.Snapshot, q question) response {
 
 // namesOf returns the names of an address: of nodes, then of instances that are not
 // down, in the order of services.
-func (z *zone) namesOf(s *discovery.Snapshot, ip netip.Addr) []string {
+func (z *zone) namesOf(s *view.Snapshot, ip netip.Addr) []string {
 	var names []string
 	seen := map[string]bool{}
 	add := func(name string) {
@@ -61,7 +62,7 @@ func (z *zone) namesOf(s *discovery.Snapshot, ip netip.Addr) []string {
 	return names
 }
 
-func (z *zone) byAddress(service *discovery.Service) map[netip.Addr][]string {
+func (z *zone) byAddress(service *view.Service) map[netip.Addr][]string {
 	names := map[netip.Addr][]string{}
 	for _, e := range service.Entries() {
 		if name, ip := z.target(service, e.ID, e.Address); ip.IsValid() && e.State != discovery.Down {

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // parseIP reads an address; a host name is none.
@@ -35,7 +36,7 @@ func isName(name string) bool {
 // the domain. The host is <id>.<service>.inst, or the name of the address where the id
 // is no label that every resolver takes for a host's, or no other's but for case. An
 // address that is a host name is the target itself, and has no address here.
-func (z *zone) target(service *discovery.Service, id, address string) (string, netip.Addr) {
+func (z *zone) target(service *view.Service, id, address string) (string, netip.Addr) {
 	ip, ok := parseIP(address)
 	if !ok {
 		return hostName(address), netip.Addr{}
@@ -60,12 +61,12 @@ func isHostLabel(s string) bool {
 
 // isTwin reports whether an id differs from another of the service in case alone. Such
 // ids are one name to DNS.
-func (z *zone) isTwin(service *discovery.Service, id string) bool {
+func (z *zone) isTwin(service *view.Service, id string) bool {
 	twins := service.Memo(z.twins, func() any { return findTwins(service) }).(map[string]bool)
 	return len(twins) > 0 && twins[strings.ToLower(id)]
 }
 
-func findTwins(service *discovery.Service) map[string]bool {
+func findTwins(service *view.Service) map[string]bool {
 	seen := make(map[string]bool, len(service.Entries()))
 	twins := map[string]bool{}
 	for _, e := range service.Entries() {

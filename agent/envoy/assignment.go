@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // The messages of package envoy.config.endpoint.v3, as far as they are used here. The
@@ -64,7 +66,7 @@ func (h health) MarshalText() ([]byte, error) {
 }
 
 // assign returns the endpoints of clusters, in their order.
-func assign(s *discovery.Snapshot, clusters []string, domain string) []assignment {
+func assign(s *view.Snapshot, clusters []string, domain string) []assignment {
 	all := make([]assignment, len(clusters))
 	for n, cluster := range clusters {
 		all[n] = assignOne(s, cluster, domain)
@@ -74,9 +76,9 @@ func assign(s *discovery.Snapshot, clusters []string, domain string) []assignmen
 
 // assignOne returns the endpoints of a cluster, sorted by zone and id; none of a name
 // that nothing is known of.
-func assignOne(s *discovery.Snapshot, cluster, domain string) assignment {
+func assignOne(s *view.Snapshot, cluster, domain string) assignment {
 	a := assignment{Cluster: cluster}
-	answer, err := discovery.Lookup(s, discovery.Query{Name: cluster, Domain: domain, Status: discovery.StatusAny})
+	answer, err := lookup.Lookup(s, lookup.Query{Name: cluster, Domain: domain, Status: discovery.StatusAny})
 	if err != nil {
 		return a
 	}

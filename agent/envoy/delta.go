@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // delta speaks of what has changed: each response has the clusters whose versions are
@@ -54,7 +54,7 @@ func (d *delta) services() []string {
 	return servicesOf(slices.Collect(maps.Keys(d.names)), d.all, d.options.Domain)
 }
 
-func (d *delta) due(s *discovery.Snapshot) (encoder, bool) {
+func (d *delta) due(s *view.Snapshot) (encoder, bool) {
 	if !d.asked {
 		return nil, false
 	}

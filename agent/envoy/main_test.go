@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fleet struct {
 	lock    sync.Mutex
 	keys    discovery.Keys
-	view    discovery.View
+	view    view.View
 	err     error
 	waiters []waiter
 }
@@ -32,7 +33,7 @@ type waiter struct {
 // newFleet returns a fleet with what the texts say: "web/instances/web-1" and the
 // fields of the record after the address 10.0.0.1.
 func newFleet(t testing.TB, entries ...string) *fleet {
-	f := &fleet{keys: discovery.NewKeys("default"), view: discovery.View{Snapshot: discovery.EmptySnapshot().WithEpoch("e1")}}
+	f := &fleet{keys: discovery.NewKeys("default"), view: view.View{Snapshot: view.EmptySnapshot().WithEpoch("e1")}}
 	for n := 0; n+1 < len(entries); n += 2 {
 		f.put(t, entries[n], entries[n+1])
 	}
@@ -46,16 +47,16 @@ func (f *fleet) put(t testing.TB, key, fields string) {
 	if k.Kind == discovery.KeyOverride {
 		record = "{" + fields + "}"
 	}
-	f.apply(t, discovery.Change{Key: k, Value: []byte(record)})
+	f.apply(t, view.Change{Key: k, Value: []byte(record)})
 }
 
 func (f *fleet) delete(t testing.TB, key string) {
 	t.Helper()
-	f.apply(t, discovery.Change{Key: f.keys.Parse(f.keys.Services() + key)})
+	f.apply(t, view.Change{Key: f.keys.Parse(f.keys.Services() + key)})
 }
 
 // apply makes changes of one service at the next revision.
-func (f *fleet) apply(t testing.TB, changes ...discovery.Change) {
+func (f *fleet) apply(t testing.TB, changes ...view.Change) {
 	t.Helper()
 	f.lock.Lock()
 	defer f.lock.Unlock()
@@ -90,16 +91,16 @@ func (f *fleet) wake(service string) {
 	})
 }
 
-func (f *fleet) View() (discovery.View, error) {
+func (f *fleet) View() (view.View, error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.view, f.err
 }
 
 // Has finds that everything is in the view.
-func (f *fleet) Has(...discovery.Part) bool { return true }
+func (f *fleet) Has(...discovery.Scope) bool { return true }
 
-func (f *fleet) Retain(...discovery.Part) func() { return func() {} }
+func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 
 func (f *fleet) Changed(service string) <-chan struct{} {
 	f.lock.Lock()
@@ -109,7 +110,7 @@ func (f *fleet) Changed(service string) <-chan struct{} {
 	return w.changed
 }
 
-func (f *fleet) snapshot() *discovery.Snapshot {
+func (f *fleet) snapshot() *view.Snapshot {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.view.Snapshot

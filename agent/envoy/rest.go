@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // jsonResponse is a DiscoveryResponse in its JSON form (ProtoJSON), under the names of
@@ -25,7 +26,7 @@ type jsonResource struct {
 // Endpoints answers a DiscoveryRequest from a snapshot, in JSON both. unchanged, with no
 // response, means that the caller has that version already. A request that cannot be
 // read, or that asks for something else than endpoints, is a [discovery.ErrInvalid].
-func (s *Server) Endpoints(snapshot *discovery.Snapshot, request []byte) (response []byte, unchanged bool, err error) {
+func (s *Server) Endpoints(snapshot *view.Snapshot, request []byte) (response []byte, unchanged bool, err error) {
 	r, err := readJSON(request)
 	if err != nil {
 		return nil, false, err
@@ -52,7 +53,7 @@ func (s *Server) Endpoints(snapshot *discovery.Snapshot, request []byte) (respon
 
 // Parts returns the parts of a view that the answer to a DiscoveryRequest lies in; of a
 // request that cannot be answered none.
-func (s *Server) Parts(request []byte) []discovery.Part {
+func (s *Server) Parts(request []byte) []discovery.Scope {
 	r, err := readJSON(request)
 	if err != nil || len(r.names) > MaxClusters {
 		return nil

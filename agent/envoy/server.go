@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // The limits of a server.
@@ -36,15 +37,15 @@ const (
 // Catalog is the local view of the fleet.
 type Catalog interface {
 	// View returns the newest snapshot, or an ErrUnavailable.
-	View() (discovery.View, error)
+	View() (view.View, error)
 	// Changed returns a channel that is closed at the next change of a service, known
 	// or not; "" is any change. A reader takes the channel first and the view second.
 	Changed(service string) <-chan struct{}
 	// Has reports whether the view has parts, as far as they exist.
-	Has(parts ...discovery.Part) bool
+	Has(parts ...discovery.Scope) bool
 	// Retain brings parts into the view, and keeps them there until release is called.
 	// It does not wait.
-	Retain(parts ...discovery.Part) (release func())
+	Retain(parts ...discovery.Scope) (release func())
 }
 
 // Options are the optional parts of a server. The zero value is useful.

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // variant is how a stream speaks: of the state of the world, or of what has changed.
@@ -25,7 +25,7 @@ type variant interface {
 	// services returns the services whose changes concern the client; "" is all.
 	services() []string
 	// due returns the response that the client is to get now, if any.
-	due(*discovery.Snapshot) (encoder, bool)
+	due(*view.Snapshot) (encoder, bool)
 }
 
 // follow handles streams: it answers each request, and goes on to answer at each change

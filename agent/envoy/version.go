@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // wanted returns the clusters that names stand for in a snapshot, sorted: all services
 // that have instances, where all are wanted, and what is named.
-func wanted(s *discovery.Snapshot, names []string, all bool) []string {
+func wanted(s *view.Snapshot, names []string, all bool) []string {
 	clusters := slices.Clone(names)
 	if all {
 		for service := range s.Services() {
@@ -35,7 +36,7 @@ func services(cluster, domain string) []string {
 
 // version stands for the endpoints of clusters: it is another after each change of
 // them, of what they are, or of the life of the etcd that the revisions belong to.
-func version(s *discovery.Snapshot, clusters []string, domain string) string {
+func version(s *view.Snapshot, clusters []string, domain string) string {
 	newest, print := int64(0), fnv.New64a()
 	fmt.Fprint(print, s.Epoch())
 	for _, cluster := range clusters {
@@ -52,11 +53,11 @@ func version(s *discovery.Snapshot, clusters []string, domain string) string {
 }
 
 // partsOf returns the parts of a view that services lie in.
-func partsOf(services []string) []discovery.Part {
-	parts := make([]discovery.Part, 0, len(services))
+func partsOf(services []string) []discovery.Scope {
+	parts := make([]discovery.Scope, 0, len(services))
 	for _, name := range services {
 		if name == "" || discovery.ValidateService(name) == nil {
-			parts = append(parts, discovery.Part{Service: discovery.FoldName(name)})
+			parts = append(parts, discovery.Scope{Service: discovery.FoldName(name)})
 		}
 	}
 	return parts

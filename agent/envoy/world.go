@@ -3,7 +3,7 @@ package envoy
 import (
 	"slices"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // world speaks of the state of the world: each response has all that is asked for.
@@ -42,7 +42,7 @@ func (w *world) services() []string { return servicesOf(w.names, w.all, w.option
 
 // due returns what is asked for if that is another version than what was sent. So an
 // acknowledgement is not answered, nor is a refusal until there is something new.
-func (w *world) due(s *discovery.Snapshot) (encoder, bool) {
+func (w *world) due(s *view.Snapshot) (encoder, bool) {
 	if !w.all && len(w.names) == 0 {
 		w.sent = "" // whoever comes back to a cluster is answered
 		return nil, false

@@ -6,6 +6,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Envoy answers Envoy's requests for endpoints.
@@ -13,10 +14,10 @@ type Envoy interface {
 	// Endpoints answers a DiscoveryRequest of Envoy's API, version 3, in JSON both.
 	// unchanged, with no response, means that the caller has what it asks for.
 	// ErrInvalid: it cannot be read, or asks for something else.
-	Endpoints(s *discovery.Snapshot, request []byte) (response []byte, unchanged bool, err error)
+	Endpoints(s *view.Snapshot, request []byte) (response []byte, unchanged bool, err error)
 
 	// Parts returns the parts of the view that the answer to a request lies in.
-	Parts(request []byte) []discovery.Part
+	Parts(request []byte) []discovery.Scope
 }
 
 func (a *API) envoyRoutes() []route {

@@ -5,14 +5,15 @@ import (
 	"testing"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // envoy answers as Envoy's half of the agent would: {} has no version yet.
 type envoy struct{}
 
-func (envoy) Parts([]byte) []discovery.Part { return nil }
+func (envoy) Parts([]byte) []discovery.Scope { return nil }
 
-func (envoy) Endpoints(s *discovery.Snapshot, request []byte) ([]byte, bool, error) {
+func (envoy) Endpoints(s *view.Snapshot, request []byte) ([]byte, bool, error) {
 	const version = `"7-0123456789abcdef"`
 	switch {
 	case !strings.HasPrefix(string(request), "{"):

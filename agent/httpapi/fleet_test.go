@@ -11,6 +11,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // fleet is a catalog, a registrar, overrides and an agent in memory. What etcd and
@@ -18,9 +19,9 @@ import (
 type fleet struct {
 	lock     sync.Mutex
 	keys     discovery.Keys
-	view     discovery.View
+	view     view.View
 	err      error // of View
-	log      []discovery.Event
+	log      []view.Event
 	logFrom  int64 // the log reaches back to here
 	waiters  []chan struct{}
 	mine     map[string]bool // registered through this agent
@@ -35,7 +36,7 @@ type fleet struct {
 func newFleet() *fleet {
 	return &fleet{
 		keys:     discovery.NewKeys("default"),
-		view:     discovery.View{Snapshot: discovery.EmptySnapshot().WithEpoch("e1"), Age: 1500 * time.Millisecond},
+		view:     view.View{Snapshot: view.EmptySnapshot().WithEpoch("e1"), Age: 1500 * time.Millisecond},
 		mine:     map[string]bool{},
 		config:   map[string]bool{},
 		released: make(chan string, 16),
@@ -63,7 +64,7 @@ func withWebs(n int) *fleet {
 }
 
 func (f *fleet) put(instances ...discovery.Instance) int64 {
-	var changes []discovery.Change
+	var changes []view.Change
 	for _, i := range instances {
 		changes = append(changes, f.change(f.keys.Instance(i.Service, i.ID), i.Encode()))
 	}
@@ -82,12 +83,12 @@ func (f *fleet) delete(service, id string) int64 {
 	return f.apply(f.change(f.keys.Instance(service, id), nil))
 }
 
-func (f *fleet) change(key string, value []byte) discovery.Change {
-	return discovery.Change{Key: f.keys.Parse(key), Value: value, Lease: 1}
+func (f *fleet) change(key string, value []byte) view.Change {
+	return view.Change{Key: f.keys.Parse(key), Value: value, Lease: 1}
 }
 
 // apply makes all changes at the next revision.
-func (f *fleet) apply(changes ...discovery.Change) int64 {
+func (f *fleet) apply(changes ...view.Change) int64 {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	revision := f.view.Snapshot.Revision() + 1
@@ -119,7 +120,7 @@ func (f *fleet) wake() {
 	f.waiters = nil
 }
 
-func (f *fleet) View() (discovery.View, error) {
+func (f *fleet) View() (view.View, error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.view, f.err
@@ -134,13 +135,13 @@ func (f *fleet) Changed(string) <-chan struct{} {
 	return w
 }
 
-func (f *fleet) Events(_ string, after discovery.Position) ([]discovery.Event, bool) {
+func (f *fleet) Events(_ string, after discovery.Cursor) ([]view.Event, bool) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	if after.Epoch != f.view.Snapshot.Epoch() || after.Revision < f.logFrom {
 		return nil, false
 	}
-	n := slices.IndexFunc(f.log, func(e discovery.Event) bool { return e.Revision > after.Revision })
+	n := slices.IndexFunc(f.log, func(e view.Event) bool { return e.Revision > after.Revision })
 	if n < 0 {
 		return nil, true
 	}
@@ -148,9 +149,9 @@ func (f *fleet) Events(_ string, after discovery.Position) ([]discovery.Event, b
 }
 
 // Need finds that everything is in the view.
-func (f *fleet) Need(context.Context, ...discovery.Part) error { return nil }
+func (f *fleet) Need(context.Context, ...discovery.Scope) error { return nil }
 
-func (f *fleet) Retain(...discovery.Part) func() { return func() {} }
+func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 
 func (f *fleet) Names(context.Context) ([]string, error) {
 	view, err := f.View()
@@ -173,11 +174,11 @@ func (f *fleet) Register(_ context.Context, r discovery.Registration) (api.Regis
 	}
 	i := r.Instance()
 	i.Node, i.Owner = "host-1", "o1"
-	view, err := f.View()
+	current, err := f.View()
 	if err != nil {
 		return api.Registered{}, err
 	}
-	if service, ok := view.Snapshot.Service(r.Service); ok {
+	if service, ok := current.Snapshot.Service(r.Service); ok {
 		if there, ok := service.Record(r.ID); ok && there.Owner != "o1" {
 			return api.Registered{}, &discovery.ConflictError{Service: r.Service, ID: r.ID, Node: there.Node, Owner: there.Owner}
 		}
@@ -187,7 +188,7 @@ func (f *fleet) Register(_ context.Context, r discovery.Registration) (api.Regis
 	f.mine[r.Service+"/"+r.ID] = true
 	away := f.away
 	f.lock.Unlock()
-	e := discovery.Entry{Instance: i, State: discovery.Up, Source: discovery.SourceAgent}
+	e := view.Entry{Instance: i, State: discovery.Up, Source: view.SourceAgent}
 	if !away {
 		e.Revision = f.put(i)
 	}
@@ -224,7 +225,7 @@ func (f *fleet) Deregister(_ context.Context, service, id string) (api.Deregiste
 	return api.Deregistered{Revision: f.delete(service, id), Written: true}, nil
 }
 
-func (f *fleet) ReportLoad(_ context.Context, service, id string, load discovery.Load) error {
+func (f *fleet) ReportLoad(_ context.Context, service, id string, load discovery.LoadReport) error {
 	if !f.Owns(service, id) {
 		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent", service, id)
 	}
@@ -279,7 +280,7 @@ func (f *fleet) Delete(_ context.Context, service, id string) (int64, error) {
 	return f.apply(f.change(f.keys.Override(service, id), nil)), nil
 }
 
-func (f *fleet) entry(service, id string) (*discovery.Entry, error) {
+func (f *fleet) entry(service, id string) (*view.Entry, error) {
 	view, err := f.View()
 	if err != nil {
 		return nil, err

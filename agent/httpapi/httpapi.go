@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"disc/agent/api"
-	"disc/discovery"
+	"disc/discovery/lookup"
 )
 
 // Options are the optional parts of an API. The zero value is useful.
@@ -78,7 +78,7 @@ type API struct {
 // New returns the API over its parts. It fails for options that cannot be, and for
 // metrics that the registerer already has.
 func New(catalog Catalog, registrar Registrar, overrides Overrides, agent Agent, o Options) (*API, error) {
-	q := discovery.Query{Panic: o.Panic}
+	q := lookup.Query{Panic: o.Panic}
 	if err := q.Validate(); err != nil {
 		return nil, fmt.Errorf("http api: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func TestListsOfServicesInstancesAndNodes(t *testing.T) {
@@ -21,30 +22,30 @@ func TestListsOfServicesInstancesAndNodes(t *testing.T) {
 	f.put(web(1, func(i *discovery.Instance) { i.Service, i.ID = "Api", "a-1" }))
 	f.putNode(discovery.Node{Node: "host-1", Agent: "o1", Zone: "a"})
 	s := serve(t, f.api(t, Options{}))
-	services, view, err := s.Services(t.Context(), api.Wait{})
+	services, current, err := s.Services(t.Context(), api.Wait{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := api.Service{Service: "web", Healthy: 2, Total: 3, Tags: discovery.Tags{"v2", "v3"}, Revision: 3}
 	if len(services) != 2 || services[0].Service != "Api" || services[1].Healthy != want.Healthy || services[1].Total != want.Total ||
-		!slices.Equal(services[1].Tags, want.Tags) || services[1].Revision != want.Revision || view.Index != 4 {
-		t.Errorf("services %+v, view %+v", services, view)
+		!slices.Equal(services[1].Tags, want.Tags) || services[1].Revision != want.Revision || current.Index != 4 {
+		t.Errorf("services %+v, view %+v", services, current)
 	}
-	instances, view, err := s.Instances(t.Context(), "web", api.ListOptions{})
-	if err != nil || len(instances) != 3 || instances[2].ID != "web-3" || view.Index != 3 || view.Revision != 5 {
-		t.Errorf("instances %+v, view %+v, %v", instances, view, err)
+	instances, current, err := s.Instances(t.Context(), "web", api.ListOptions{})
+	if err != nil || len(instances) != 3 || instances[2].ID != "web-3" || current.Index != 3 || current.Revision != 5 {
+		t.Errorf("instances %+v, view %+v, %v", instances, current, err)
 	}
 	instances, _, err = s.Instances(t.Context(), "web", api.ListOptions{Status: discovery.Critical, Select: api.Select{Tags: []string{"v3"}}})
 	if err != nil || len(instances) != 1 || instances[0].ID != "web-3" {
 		t.Errorf("instances %+v, %v", instances, err)
 	}
 	e, _, err := s.Instance(t.Context(), "web", "web-2", api.Wait{})
-	if err != nil || e.ID != "web-2" || e.Source != discovery.SourceAgent || e.Revision != 2 {
+	if err != nil || e.ID != "web-2" || e.Source != view.SourceAgent || e.Revision != 2 {
 		t.Errorf("instance %+v, %v", e, err)
 	}
-	nodes, view, err := s.Nodes(t.Context(), api.Wait{})
-	if err != nil || len(nodes) != 1 || nodes[0].Zone != "a" || view.Index != 5 {
-		t.Errorf("nodes %+v, view %+v, %v", nodes, view, err)
+	nodes, current, err := s.Nodes(t.Context(), api.Wait{})
+	if err != nil || len(nodes) != 1 || nodes[0].Zone != "a" || current.Index != 5 {
+		t.Errorf("nodes %+v, view %+v, %v", nodes, current, err)
 	}
 	s.want("GET /v1/services/nosuch", "", 404, `service \"nosuch\" is not known`)
 	s.want("GET /v1/services/web/instances/nosuch", "", 404, `instance \"nosuch\" of service \"web\"`)
@@ -231,11 +232,11 @@ func TestReportLoad(t *testing.T) {
 	f := withWebs(1)
 	s := serve(t, f.api(t, Options{}))
 	u := 0.7
-	if err := s.ReportLoad(t.Context(), "web", "web-1", discovery.Load{Utilization: &u}); !errors.Is(err, discovery.ErrNotFound) {
+	if err := s.ReportLoad(t.Context(), "web", "web-1", discovery.LoadReport{Utilization: &u}); !errors.Is(err, discovery.ErrNotFound) {
 		t.Errorf("report of another's instance: %v", err)
 	}
 	f.update(func() { f.mine["web/web-1"] = true })
-	if err := s.ReportLoad(t.Context(), "web", "web-1", discovery.Load{Utilization: &u}); err != nil {
+	if err := s.ReportLoad(t.Context(), "web", "web-1", discovery.LoadReport{Utilization: &u}); err != nil {
 		t.Error(err)
 	}
 	if !slices.Equal(f.reports, []string{"web/web-1 0.7"}) {
@@ -327,9 +328,9 @@ type late struct {
 
 func (l late) Register(_ context.Context, r discovery.Registration) (api.Registered, error) {
 	i := r.WithDefaults("10.0.0.9", "a").Instance()
-	view, err := l.View()
+	current, err := l.View()
 	l.written <- func() { l.put(i) }
-	return api.Registered{Entry: discovery.Entry{Instance: i, Revision: view.Snapshot.Revision() + 1}, Created: true, Written: true}, err
+	return api.Registered{Entry: view.Entry{Instance: i, Revision: current.Snapshot.Revision() + 1}, Created: true, Written: true}, err
 }
 
 func TestTheNextLookupHasTheWrite(t *testing.T) {

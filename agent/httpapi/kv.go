@@ -43,7 +43,7 @@ type KV interface {
 
 	// Events returns what happened to a key or below a prefix after a position, and up to
 	// where. ok is false when the reader has to start over from a list.
-	Events(what string, after discovery.Position) (events []api.KVEvent, upTo discovery.Position, ok bool)
+	Events(what string, after discovery.Cursor) (events []api.KVEvent, upTo discovery.Cursor, ok bool)
 
 	// Changed returns a channel that is closed at the next change of what is copied.
 	Changed() <-chan struct{}
@@ -137,7 +137,7 @@ func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery)
 	setKVView(w.Header(), view)
 	c := content{contentType: api.TypeJSON}
 	if view.Epoch != "" {
-		c.etag = `"` + discovery.Position{Epoch: view.Epoch, Revision: view.Index}.String() + `"`
+		c.etag = `"` + discovery.Cursor{Epoch: view.Epoch, Revision: view.Index}.String() + `"`
 		if matches(r.Header["If-None-Match"], c.etag) {
 			return a.write(w, r, c)
 		}

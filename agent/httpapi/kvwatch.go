@@ -14,7 +14,7 @@ import (
 // events: a reset with what there is, then each write and deletion.
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	t := kvWatcher{kv: a.options.KV, what: what, w: w, r: r}
-	t.at, t.known = discovery.ParsePosition(r.Header.Get("Last-Event-ID"))
+	t.at, t.known = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
 	_, view, err := t.kv.Begin(r.Context(), what) // which also has it copied
 	if err != nil {
 		return err
@@ -46,8 +46,8 @@ type kvWatcher struct {
 	w    http.ResponseWriter
 	r    request
 
-	at    discovery.Position // how far it has read
-	known bool               // the reader knows what was there
+	at    discovery.Cursor // how far it has read
+	known bool             // the reader knows what was there
 }
 
 // advance writes what happened since the reader's position, or all anew when that is not
@@ -69,7 +69,7 @@ func (t *kvWatcher) reset() error {
 		return err
 	}
 	e := api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: collect(items)}
-	t.known, t.at = true, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}
+	t.known, t.at = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
 	return t.write(e, t.at)
 }
 
@@ -77,9 +77,9 @@ func (t *kvWatcher) reset() error {
 // reader that is cut off between them goes on before the first.
 func (t *kvWatcher) changes(events []api.KVEvent) error {
 	for n, e := range events {
-		id := discovery.Position{}
+		id := discovery.Cursor{}
 		if n+1 == len(events) || events[n+1].Revision != e.Revision {
-			id = discovery.Position{Epoch: t.at.Epoch, Revision: e.Revision}
+			id = discovery.Cursor{Epoch: t.at.Epoch, Revision: e.Revision}
 		}
 		if err := t.write(e, id); err != nil {
 			return err
@@ -88,7 +88,7 @@ func (t *kvWatcher) changes(events []api.KVEvent) error {
 	return nil
 }
 
-func (t *kvWatcher) write(e api.KVEvent, id discovery.Position) error {
+func (t *kvWatcher) write(e api.KVEvent, id discovery.Cursor) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode the %s event of revision %d: %w", e.Type, e.Revision, err)

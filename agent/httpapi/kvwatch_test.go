@@ -31,7 +31,7 @@ func (quietKV) Write(context.Context, ...api.KVOp) (int64, error) { return 2, ni
 
 func (quietKV) DeleteBelow(context.Context, string) (int64, error) { return 2, nil }
 
-func (k quietKV) Events(_ string, after discovery.Position) ([]api.KVEvent, discovery.Position, bool) {
+func (k quietKV) Events(_ string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
 	select {
 	case k.asked <- struct{}{}:
 	default:

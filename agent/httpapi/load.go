@@ -15,7 +15,7 @@ func (a *API) reportLoad(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	var load discovery.Load
+	var load discovery.LoadReport
 	if err := decodeStrict(b, &load); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // lookupRoute names the lookup in metrics, also where it goes past the mux.
@@ -30,7 +32,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, index, err := a.view(r, a.looksUp(q.Name), discovery.PartsOf(q.Name, a.options.Domain, true)...)
+	view, index, err := a.view(r, a.looksUp(q.Name), discovery.ScopesOf(q.Name, a.options.Domain, true)...)
 	if err != nil {
 		return err
 	}
@@ -41,7 +43,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 		}
 	}
 	q.NoLoad = view.Age > discovery.LoadLasts
-	answer, err := discovery.Lookup(view.Snapshot, q)
+	answer, err := lookup.Lookup(view.Snapshot, q)
 	if err != nil {
 		return err
 	}
@@ -55,12 +57,12 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	return a.write(w, r, c)
 }
 
-func (a *API) lookupQuery(r request) (discovery.Query, error) {
+func (a *API) lookupQuery(r request) (lookup.Query, error) {
 	selector, err := r.query.selector()
 	if err != nil {
-		return discovery.Query{}, err
+		return lookup.Query{}, err
 	}
-	q := discovery.Query{
+	q := lookup.Query{
 		Name: r.PathValue("name"), Domain: a.options.Domain,
 		Selector: selector, Status: discovery.StatusFilter(r.query.Get("status")),
 	}
@@ -69,19 +71,19 @@ func (a *API) lookupQuery(r request) (discovery.Query, error) {
 	case "zone":
 		q.PreferZone = a.options.Zone
 	default:
-		return discovery.Query{}, invalid("prefer %q is unknown; use zone", r.query.Get("prefer"))
+		return lookup.Query{}, invalid("prefer %q is unknown; use zone", r.query.Get("prefer"))
 	}
 	if q.Pick, err = number(r.query, "pick", strconv.Atoi, 0); err != nil {
-		return discovery.Query{}, err
+		return lookup.Query{}, err
 	}
 	if r.query.Has("pick") && q.Pick == 0 {
-		return discovery.Query{}, invalid("pick 0 is out of range; use 1 to 65536")
+		return lookup.Query{}, invalid("pick 0 is out of range; use 1 to 65536")
 	}
 	if q.Panic, err = number(r.query, "panic", parseFloat, a.options.Panic); err != nil {
-		return discovery.Query{}, err
+		return lookup.Query{}, err
 	}
 	if q.Explain, err = r.query.flag("explain"); err != nil {
-		return discovery.Query{}, err
+		return lookup.Query{}, err
 	}
 	return q, q.Validate()
 }
@@ -101,7 +103,7 @@ func parseFloat(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
 
 // looksUp is the subject of a lookup: what its name means may change while it waits.
 func (a *API) looksUp(name string) subject {
-	return func(s *discovery.Snapshot) (string, int64) {
+	return func(s *view.Snapshot) (string, int64) {
 		parsed, err := discovery.ParseName(name, a.options.Domain)
 		if _, exact := s.Service(name); exact || err != nil {
 			return aService(name)(s)
@@ -115,7 +117,7 @@ func (a *API) looksUp(name string) subject {
 
 // contentOf writes an answer. Its entity tag is that of the set, whatever its order,
 // so it is a weak one.
-func contentOf(answer discovery.Answer, text bool) (content, error) {
+func contentOf(answer lookup.Answer, text bool) (content, error) {
 	etag, err := etagOf(answer, text)
 	if err != nil {
 		return content{}, err
@@ -128,7 +130,7 @@ func contentOf(answer discovery.Answer, text bool) (content, error) {
 }
 
 // etagOf makes an entity tag of all that an answer says but its order and revision.
-func etagOf(answer discovery.Answer, text bool) (string, error) {
+func etagOf(answer lookup.Answer, text bool) (string, error) {
 	answer.Revision = 0
 	answer.Endpoints = slices.SortedFunc(slices.Values(answer.Endpoints), func(a, b discovery.Endpoint) int {
 		return strings.Compare(a.ID, b.ID)
@@ -143,7 +145,7 @@ func etagOf(answer discovery.Answer, text bool) (string, error) {
 
 // hostports writes an answer as lines: "10.0.0.5:8080", "[2001:db8::1]:8080", and a
 // bare address where there is no port.
-func hostports(answer discovery.Answer) []byte {
+func hostports(answer lookup.Answer) []byte {
 	var b []byte
 	for _, e := range answer.Endpoints {
 		ip, err := netip.ParseAddr(e.Address)

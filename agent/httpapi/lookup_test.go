@@ -10,6 +10,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/lookup"
 )
 
 func TestLookupAnswersWithTheEndpoints(t *testing.T) {
@@ -188,7 +189,7 @@ func TestBlockingLookupAnswersAtTheNextChange(t *testing.T) {
 	f := withWebs(1)
 	s := serve(t, f.api(t, Options{}))
 	type result struct {
-		answer discovery.Answer
+		answer lookup.Answer
 		view   api.View
 		err    error
 	}

@@ -5,6 +5,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Catalog is the local view of the fleet. Its methods are called by many requests at
@@ -12,7 +13,7 @@ import (
 type Catalog interface {
 	// View returns the newest snapshot and how sure it is; until there is one, an
 	// ErrUnavailable that says why.
-	View() (discovery.View, error)
+	View() (view.View, error)
 
 	// Changed returns a channel that is closed at the next change of a service,
 	// known or not, whatever the case of its name; "" is any change of services or
@@ -26,16 +27,16 @@ type Catalog interface {
 	// before, and all or none of one position. ok is false when the log does not reach
 	// back to that position, the service was not in the view all the time, or the
 	// epoch is another: the reader starts over from a snapshot.
-	Events(service string, after discovery.Position) (events []discovery.Event, ok bool)
+	Events(service string, after discovery.Cursor) (events []view.Event, ok bool)
 
 	// Need makes the view have parts, as far as they exist: at once what it has, and
 	// by reading etcd, within a few seconds, what nobody has asked for before. It
 	// fails with an ErrUnavailable when etcd does not answer, or with ctx.
-	Need(ctx context.Context, parts ...discovery.Part) error
+	Need(ctx context.Context, parts ...discovery.Scope) error
 
 	// Retain keeps parts in the view, and those that do not exist yet in sight, until
 	// release is called. It does not wait.
-	Retain(parts ...discovery.Part) (release func())
+	Retain(parts ...discovery.Scope) (release func())
 
 	// Names returns the folded names of all services that have anything in etcd,
 	// sorted. The error is an ErrUnavailable.
@@ -68,7 +69,7 @@ type Registrar interface {
 
 	// ReportLoad is how busy an instance says it is; the report is valid. ErrNotFound:
 	// this agent has no such instance; a *discovery.ConflictError: another has it.
-	ReportLoad(ctx context.Context, service, id string, load discovery.Load) error
+	ReportLoad(ctx context.Context, service, id string, load discovery.LoadReport) error
 
 	// Owns reports whether an instance is registered through this agent.
 	Owns(service, id string) bool

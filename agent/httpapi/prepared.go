@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // The plain lookup, a service by its lower-case name without options, is answered
@@ -39,8 +41,8 @@ type body struct {
 
 // plainAnswer is what a plain lookup is answered with.
 type plainAnswer struct {
-	view    discovery.View
-	service *discovery.Service
+	view    view.View
+	service *view.Service
 	form    *prepared
 	*answers
 	body *body // nil: the caller has it (304)
@@ -48,7 +50,7 @@ type plainAnswer struct {
 
 // plainAnswer answers a plain lookup from a view, or reports that it cannot: the name is
 // not that of a service that is there.
-func (a *API) plainAnswer(view discovery.View, name string, text bool, ifNoneMatch []string) (plainAnswer, bool) {
+func (a *API) plainAnswer(view view.View, name string, text bool, ifNoneMatch []string) (plainAnswer, bool) {
 	if name != discovery.FoldName(name) {
 		return plainAnswer{}, false
 	}
@@ -103,7 +105,7 @@ func (a *API) writePlain(w http.ResponseWriter, p plainAnswer) error {
 }
 
 // prepare makes all but the bodies, which are made when they are first picked.
-func (a *API) prepare(s *discovery.Snapshot, service *discovery.Service, form *prepared) *answers {
+func (a *API) prepare(s *view.Snapshot, service *view.Service, form *prepared) *answers {
 	answer := a.plainLookup(s, service)
 	c := must(contentOf(answer, form.text))
 	n := min(orders, max(2, ordersBytes/(len(c.body)+1)))
@@ -118,7 +120,7 @@ func (a *API) prepare(s *discovery.Snapshot, service *discovery.Service, form *p
 	}
 }
 
-func (a *API) pickBody(s *discovery.Snapshot, service *discovery.Service, form *prepared, ready *answers) *body {
+func (a *API) pickBody(s *view.Snapshot, service *view.Service, form *prepared, ready *answers) *body {
 	n := 0
 	if len(ready.bodies) > 1 {
 		n = rand.IntN(len(ready.bodies))
@@ -134,8 +136,8 @@ func (a *API) pickBody(s *discovery.Snapshot, service *discovery.Service, form *
 	return b
 }
 
-func (a *API) plainLookup(s *discovery.Snapshot, service *discovery.Service) discovery.Answer {
-	return must(discovery.Lookup(s, discovery.Query{Name: discovery.FoldName(service.Name), Domain: a.options.Domain, Panic: a.options.Panic}))
+func (a *API) plainLookup(s *view.Snapshot, service *view.Service) lookup.Answer {
+	return must(lookup.Lookup(s, lookup.Query{Name: discovery.FoldName(service.Name), Domain: a.options.Domain, Panic: a.options.Panic}))
 }
 
 // must is for what cannot fail: a lookup of a service that is there, with options

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
 )
 
 // sink is a ResponseWriter that keeps the last answer and allocates nothing.
@@ -104,7 +105,7 @@ func TestPreparedAnswersTakeTurnsInFront(t *testing.T) {
 	bodies := map[string]string{} // body → who is in front
 	for len(bodies) < orders {
 		a.ServeHTTP(w, r)
-		var answer discovery.Answer
+		var answer lookup.Answer
 		if err := json.Unmarshal(w.body, &answer); err != nil {
 			t.Fatal(err)
 		}

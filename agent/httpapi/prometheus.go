@@ -24,12 +24,12 @@ func (a *API) prometheus(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	var parts []discovery.Part
+	var parts []discovery.Scope
 	for _, service := range r.query.Values["service"] {
 		parts = append(parts, partOf(service))
 	}
 	if len(parts) == 0 {
-		parts = append(parts, discovery.Part{})
+		parts = append(parts, discovery.Scope{})
 	}
 	view, index, err := a.view(r, allServices, parts...)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/lookup"
 )
 
 // params are the query parameters of a request, all known to its route, each given
@@ -83,12 +84,12 @@ func (p params) wait() (index int64, wait time.Duration, err error) {
 	return index, wait, nil
 }
 
-func (p params) selector() (discovery.Selector, error) {
-	filter, err := discovery.ParseFilter(p.Get("filter"))
+func (p params) selector() (lookup.Selector, error) {
+	filter, err := lookup.ParseFilter(p.Get("filter"))
 	if err != nil {
-		return discovery.Selector{}, err
+		return lookup.Selector{}, err
 	}
-	s := discovery.Selector{
+	s := lookup.Selector{
 		Tags: p.Values["tag"], Zone: p.Get("zone"), Node: p.Get("node"), Port: p.Get("port"), Filter: filter,
 	}
 	for name, values := range p.Values {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"disc/agent/api"
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // writeTime is how long a caller may take to read what is sent at once; who reads
@@ -30,7 +30,7 @@ type header struct {
 
 // setView tells of the view that an answer comes from. It writes into the map
 // directly, since the names are canonical and this is on every lookup's way.
-func (a *API) setView(h http.Header, v discovery.View, index []string) {
+func (a *API) setView(h http.Header, v view.View, index []string) {
 	revision := a.revision.Load()
 	if revision == nil || revision.number != v.Snapshot.Revision() {
 		revision = &header{v.Snapshot.Revision(), []string{strconv.FormatInt(v.Snapshot.Revision(), 10)}}
@@ -51,7 +51,7 @@ var (
 )
 
 // reply answers a query with a value as JSON.
-func (a *API) reply(w http.ResponseWriter, r request, v discovery.View, index int64, value any) error {
+func (a *API) reply(w http.ResponseWriter, r request, v view.View, index int64, value any) error {
 	body, err := encode(value)
 	if err != nil {
 		return err

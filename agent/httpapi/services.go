@@ -6,6 +6,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func (a *API) serviceRoutes() []route {
@@ -19,9 +20,9 @@ func (a *API) serviceRoutes() []route {
 // left are not shown. Of those that are not watched there is only the name, unless the
 // caller waits for changes: of any service, so that all are watched.
 func (a *API) services(w http.ResponseWriter, r request) error {
-	var parts []discovery.Part
+	var parts []discovery.Scope
 	if r.query.Has("index") {
-		parts = append(parts, discovery.Part{})
+		parts = append(parts, discovery.Scope{})
 	}
 	view, index, err := a.view(r, allServices, parts...)
 	if err != nil {
@@ -43,7 +44,7 @@ func (a *API) services(w http.ResponseWriter, r request) error {
 }
 
 // servicesByName lists the services by the names that etcd has.
-func (a *API) servicesByName(r request, s *discovery.Snapshot) ([]api.Service, error) {
+func (a *API) servicesByName(r request, s *view.Snapshot) ([]api.Service, error) {
 	names, err := a.catalog.Names(r.Context())
 	if err != nil {
 		return nil, err
@@ -69,21 +70,21 @@ func (a *API) instances(w http.ResponseWriter, r request) error {
 		return err
 	}
 	name := r.PathValue("service")
-	view, index, err := a.view(r, aService(name), partOf(name))
+	current, index, err := a.view(r, aService(name), partOf(name))
 	if err != nil {
 		return err
 	}
-	service, ok := view.Snapshot.Service(name)
+	service, ok := current.Snapshot.Service(name)
 	if !ok {
 		return unknownService(name)
 	}
-	list := []*discovery.Entry{}
+	list := []*view.Entry{}
 	for _, e := range service.Entries() {
 		if selector.Match(e) == "" && (status == "" || e.Status == status) {
 			list = append(list, e)
 		}
 	}
-	return a.reply(w, r, view, index, list)
+	return a.reply(w, r, current, index, list)
 }
 
 // status reads the status that listed instances are to have; "" and any are all.
@@ -96,8 +97,8 @@ func (p params) status() (discovery.Status, error) {
 }
 
 // partOf is the part of the view that a service's answer lies in.
-func partOf(service string) discovery.Part {
-	return discovery.Part{Service: discovery.FoldName(service)}
+func partOf(service string) discovery.Scope {
+	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 
 func unknownService(name string) error {

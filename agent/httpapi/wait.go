@@ -4,14 +4,15 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // subject is what a query is about: the service whose changes concern it ("" for the
 // lists of all), and its index in a snapshot; 0 when it is not there.
-type subject func(*discovery.Snapshot) (service string, revision int64)
+type subject func(*view.Snapshot) (service string, revision int64)
 
 func aService(name string) subject {
-	return func(s *discovery.Snapshot) (string, int64) {
+	return func(s *view.Snapshot) (string, int64) {
 		if service, ok := s.Service(name); ok {
 			return name, service.Index()
 		}
@@ -19,25 +20,25 @@ func aService(name string) subject {
 	}
 }
 
-func allServices(s *discovery.Snapshot) (string, int64) { return "", s.ServicesIndex() }
+func allServices(s *view.Snapshot) (string, int64) { return "", s.ServicesIndex() }
 
-func allNodes(s *discovery.Snapshot) (string, int64) { return "", s.NodesRevision() }
+func allNodes(s *view.Snapshot) (string, int64) { return "", s.NodesRevision() }
 
 // view returns the view to answer a query from, with the parts that the answer lies in,
 // and the query's index. When the caller asks for that, it blocks until the index is another than the caller's; it
 // stops waiting when the caller's time is over, the caller is gone or the API ends.
-func (a *API) view(r request, about subject, parts ...discovery.Part) (discovery.View, int64, error) {
+func (a *API) view(r request, about subject, parts ...discovery.Scope) (view.View, int64, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
-		return discovery.View{}, 0, err
+		return view.View{}, 0, err
 	}
-	view, err := a.viewOf(r, parts...)
+	current, err := a.viewOf(r, parts...)
 	if err != nil {
-		return discovery.View{}, 0, err
+		return view.View{}, 0, err
 	}
-	service, index := about(view.Snapshot)
+	service, index := about(current.Snapshot)
 	if wait == 0 || index != known {
-		return view, index, nil
+		return current, index, nil
 	}
 	defer a.metrics.streaming("wait")()
 	defer a.catalog.Retain(parts...)()
@@ -45,11 +46,11 @@ func (a *API) view(r request, about subject, parts ...discovery.Part) (discovery
 	defer timeout.Stop()
 	for over := false; ; {
 		changed := a.catalog.Changed(service)
-		if view, err = a.catalog.View(); err != nil {
-			return discovery.View{}, 0, err
+		if current, err = a.catalog.View(); err != nil {
+			return view.View{}, 0, err
 		}
-		if service, index = about(view.Snapshot); index != known || over {
-			return view, index, nil
+		if service, index = about(current.Snapshot); index != known || over {
+			return current, index, nil
 		}
 		select {
 		case <-changed:
@@ -64,12 +65,12 @@ func (a *API) view(r request, about subject, parts ...discovery.Part) (discovery
 }
 
 // viewOf returns the view once it has parts, as far as they exist.
-func (a *API) viewOf(r request, parts ...discovery.Part) (discovery.View, error) {
+func (a *API) viewOf(r request, parts ...discovery.Scope) (view.View, error) {
 	if _, err := a.catalog.View(); err != nil {
-		return discovery.View{}, err
+		return view.View{}, err
 	}
 	if err := a.catalog.Need(r.Context(), parts...); err != nil {
-		return discovery.View{}, err
+		return view.View{}, err
 	}
 	return a.catalog.View()
 }
@@ -100,7 +101,7 @@ func (a *API) awaitRevision(r request, service string, revision int64) {
 
 // reached reports whether a view has what was written to a service at a revision. One
 // that is partial may hear of others first.
-func reached(v discovery.View, service string, revision int64) bool {
+func reached(v view.View, service string, revision int64) bool {
 	if !v.Partial {
 		return v.Snapshot.Revision() >= revision
 	}

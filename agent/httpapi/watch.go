@@ -9,6 +9,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func (a *API) watchRoutes() []route {
@@ -56,49 +57,49 @@ type watcher struct {
 	w       http.ResponseWriter
 	extend  func(http.ResponseWriter) // gives the reader its time for what comes next
 
-	at    discovery.Position // how far it has read
-	known bool               // the reader knows what was there
-	told  discovery.Position // the last one that the reader was told
+	at    discovery.Cursor // how far it has read
+	known bool             // the reader knows what was there
+	told  discovery.Cursor // the last one that the reader was told
 }
 
 // resume takes up a reader that read up to an event's id, if that is of this epoch
 // and not ahead of this agent's view.
-func (t *watcher) resume(lastEventID string, v discovery.View) {
-	at, ok := discovery.ParsePosition(lastEventID)
-	t.known = ok && at.Epoch == v.Snapshot.Epoch() && at.Compare(v.Snapshot.Position()) <= 0
+func (t *watcher) resume(lastEventID string, v view.View) {
+	at, ok := discovery.ParseCursor(lastEventID)
+	t.known = ok && at.Epoch == v.Snapshot.Epoch() && at.Compare(v.Snapshot.Cursor()) <= 0
 	t.at, t.told = at, at
 }
 
 // advance writes what happened since the cursor, or all anew when that is not known.
 func (t *watcher) advance() error {
-	view, err := t.catalog.View()
+	current, err := t.catalog.View()
 	if err != nil {
 		return err
 	}
-	s := view.Snapshot
-	var events []discovery.Event
+	s := current.Snapshot
+	var events []view.Event
 	if t.known = t.known && t.at.Epoch == s.Epoch(); t.known {
 		events, t.known = t.catalog.Events(t.service, t.at)
 	}
 	if !t.known {
 		return t.reset(s)
 	}
-	t.at = later(t.at, s.Position())
+	t.at = later(t.at, s.Cursor())
 	if len(events) > 0 {
-		t.at = later(t.at, events[len(events)-1].Position(t.at.Epoch))
+		t.at = later(t.at, events[len(events)-1].Cursor(t.at.Epoch))
 	}
 	return t.changes(events)
 }
 
-func later(p, q discovery.Position) discovery.Position {
+func later(p, q discovery.Cursor) discovery.Cursor {
 	if p.Compare(q) < 0 {
 		return q
 	}
 	return p
 }
 
-func (t *watcher) reset(s *discovery.Snapshot) error {
-	e := api.Event{Revision: s.Revision(), Service: t.service, Instances: []*discovery.Entry{}}
+func (t *watcher) reset(s *view.Snapshot) error {
+	e := api.Event{Revision: s.Revision(), Service: t.service, Instances: []*view.Entry{}}
 	if t.service == "" {
 		for service := range s.Services() {
 			e.Instances = append(e.Instances, service.Entries()...)
@@ -106,22 +107,22 @@ func (t *watcher) reset(s *discovery.Snapshot) error {
 	} else if service, ok := s.Service(t.service); ok {
 		e.Instances = append(e.Instances, service.Entries()...)
 	}
-	t.known, t.at = true, s.Position()
+	t.known, t.at = true, s.Cursor()
 	return t.write(api.EventReset, e, t.at)
 }
 
 // changes writes events. Where several are of one position, only the last has an id:
 // a reader that is cut off between them goes on before the first.
-func (t *watcher) changes(events []discovery.Event) error {
-	mine := make([]discovery.Event, 0, len(events))
+func (t *watcher) changes(events []view.Event) error {
+	mine := make([]view.Event, 0, len(events))
 	for _, e := range events {
 		if t.service == "" || discovery.FoldName(e.Service) == discovery.FoldName(t.service) {
 			mine = append(mine, e)
 		}
 	}
 	for n, e := range mine {
-		id := e.Position(t.at.Epoch)
-		if n+1 < len(mine) && mine[n+1].Position(t.at.Epoch) == id {
+		id := e.Cursor(t.at.Epoch)
+		if n+1 < len(mine) && mine[n+1].Cursor(t.at.Epoch) == id {
 			id = t.told
 		}
 		out := api.Event{Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
@@ -133,7 +134,7 @@ func (t *watcher) changes(events []discovery.Event) error {
 }
 
 // write writes one event, with its id if that is another than the last.
-func (t *watcher) write(kind discovery.EventType, e api.Event, id discovery.Position) error {
+func (t *watcher) write(kind view.EventType, e api.Event, id discovery.Cursor) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode the %s event of revision %d: %w", kind, e.Revision, err)

@@ -13,6 +13,7 @@ import (
 	"disc/agent/api"
 	"disc/agent/api/apitest"
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // watching reads the blocks of one stream as they come over the wire.
@@ -113,7 +114,7 @@ func TestWatchStartsOverWhenTheEpochChanges(t *testing.T) {
 	s := serve(t, f.api(t, Options{}))
 	w := s.watching("?service=web", "")
 	w.want("3-e1", "reset", `{"revision":3,`)
-	f.update(func() { f.view.Snapshot = discovery.EmptySnapshot().WithEpoch("e2") })
+	f.update(func() { f.view.Snapshot = view.EmptySnapshot().WithEpoch("e2") })
 	w.want("0-e2", "reset", `{"revision":0,"service":"web","instances":[]}`)
 	f.put(web(1))
 	w.want("1-e2", "put", `{"revision":1,`)
@@ -206,7 +207,7 @@ func TestClientWatchGoesOnOverBrokenConnections(t *testing.T) {
 		case err != nil:
 			t.Fatal(err)
 		case e.Type == api.EventReset && next == 1 && len(e.Instances) == 1:
-		case e.Type == discovery.EventPut && e.Revision == int64(next) && e.Instance.ID == fmt.Sprintf("web-%d", next):
+		case e.Type == view.EventPut && e.Revision == int64(next) && e.Instance.ID == fmt.Sprintf("web-%d", next):
 		default:
 			t.Errorf("event %+v where %d was next", e, next)
 		}

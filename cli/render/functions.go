@@ -13,6 +13,7 @@ import (
 	"text/template"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // functions are what templates may call. Arguments are in the order of consul-template:
@@ -25,7 +26,7 @@ func functions(ctx context.Context, s Source) template.FuncMap {
 			}
 			return s.Service(ctx, name)
 		},
-		"instances": func(service string) ([]discovery.Entry, error) {
+		"instances": func(service string) ([]view.Entry, error) {
 			if err := discovery.ValidateService(service); err != nil {
 				return nil, err
 			}

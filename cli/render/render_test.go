@@ -9,10 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"disc/cli/render"
 	"disc/discovery"
-
-	"github.com/google/go-cmp/cmp"
+	"disc/discovery/view"
 )
 
 // fleet is a source of fixed answers.
@@ -25,11 +26,11 @@ func (f fleet) Service(_ context.Context, name string) ([]discovery.Endpoint, er
 	return []discovery.Endpoint{{ID: "web-1", Address: "10.0.0.1", Port: 80, Weight: 1}, {ID: "web-2", Address: "10.0.0.2", Port: 80, Weight: 5, Meta: discovery.Meta{"team": "core"}}}, f.err
 }
 
-func (f fleet) Instances(context.Context, string) ([]discovery.Entry, error) {
-	entry := func(id, address string, weight int, state discovery.State, tags ...string) discovery.Entry {
-		return discovery.Entry{Instance: discovery.Instance{ID: id, Address: address, Port: 80, Weight: weight, Tags: tags}, State: state}
+func (f fleet) Instances(context.Context, string) ([]view.Entry, error) {
+	entry := func(id, address string, weight int, state discovery.State, tags ...string) view.Entry {
+		return view.Entry{Instance: discovery.Instance{ID: id, Address: address, Port: 80, Weight: weight, Tags: tags}, State: state}
 	}
-	return []discovery.Entry{
+	return []view.Entry{
 		entry("web-1", "10.0.0.1", 1, discovery.Up), entry("web-2", "10.0.0.2", 5, discovery.Up, "canary"), entry("web-3", "10.0.0.3", 1, discovery.Drain),
 	}, f.err
 }

@@ -7,6 +7,7 @@ import (
 	"text/template"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Source answers what templates ask. Its answers are in a fixed order.
@@ -16,7 +17,7 @@ type Source interface {
 	Service(ctx context.Context, name string) ([]discovery.Endpoint, error)
 	// Instances returns all instances of a service, sorted by id, whatever their status
 	// and state; none when nothing is known of it.
-	Instances(ctx context.Context, service string) ([]discovery.Entry, error)
+	Instances(ctx context.Context, service string) ([]view.Entry, error)
 	// Services returns all services, sorted by name.
 	Services(ctx context.Context) ([]Service, error)
 	// Nodes returns all agents, sorted by node.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // parse takes a key apart. An alien key, which is not of the layout, is a KeyOther
@@ -29,11 +30,11 @@ func nameOf(keys discovery.Keys, key discovery.Key) string {
 
 // separate returns the changes that make a view, and the alien keys as records that
 // cannot be read.
-func separate(changes []discovery.Change) (known []discovery.Change, alien []discovery.BrokenRecord) {
-	if !slices.ContainsFunc(changes, func(c discovery.Change) bool { return c.Key.Kind == discovery.KeyOther }) {
+func separate(changes []view.Change) (known []view.Change, alien []discovery.BrokenRecord) {
+	if !slices.ContainsFunc(changes, func(c view.Change) bool { return c.Key.Kind == discovery.KeyOther }) {
 		return changes, nil
 	}
-	known = make([]discovery.Change, 0, len(changes))
+	known = make([]view.Change, 0, len(changes))
 	for _, change := range changes {
 		switch {
 		case change.Key.Kind != discovery.KeyOther:
@@ -55,7 +56,7 @@ type ailing struct {
 }
 
 // update takes in changes and those of them that cannot be read.
-func (a *ailing) update(changes []discovery.Change, broken []discovery.BrokenRecord) {
+func (a *ailing) update(changes []view.Change, broken []discovery.BrokenRecord) {
 	if len(a.revisions) == 0 && len(broken) == 0 {
 		return
 	}

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/follow"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"disc/discovery/view"
 )
 
 // mirror is a catalog as what its follower keeps equal to etcd.
@@ -18,7 +19,7 @@ type mirror struct{ *Catalog }
 // Known implements [follow.Mirror].
 func (m mirror) Known(r follow.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		for key, revision := range m.snapshot().Only(m.keys.PartOf(r.From)).Keys() {
+		for key, revision := range m.snapshot().Only(m.keys.ScopeOf(r.From)).Keys() {
 			if !yield(m.keys.Name(key), revision) {
 				return
 			}
@@ -34,19 +35,19 @@ func (m mirror) Known(r follow.Range) iter.Seq2[string, int64] {
 // Replace implements [follow.Mirror]. Services that are not there any more stay known,
 // and instances are kept by the guard: as suspects when etcd started over.
 func (m mirror) Replace(l *follow.Listing) error {
-	b := builder{keys: m.keys, snapshot: discovery.EmptySnapshot().WithEpoch(l.Epoch)}
+	b := builder{keys: m.keys, snapshot: view.EmptySnapshot().WithEpoch(l.Epoch)}
 	revision, err := l.Read(b.add)
 	if err != nil {
 		return err
 	}
-	p := m.keys.PartOf(l.From)
+	p := m.keys.ScopeOf(l.From)
 	before := m.known()
 	rest, part := before.Without(p), before.Only(p)
 	if len(l.Except) > 0 {
-		rest, part = before, discovery.EmptySnapshot() // what is excepted is all there is
+		rest, part = before, view.EmptySnapshot() // what is excepted is all there is
 	}
 	m.ailing.replace(b.broken, func(key discovery.Key) bool { return l.Contains(nameOf(m.keys, key)) })
-	next := b.finish(revision).KeepKnown(part)
+	next := b.finish(revision).RetainServices(part)
 	next = m.keep(next, part, p, l.Over)
 	m.departed.noteAll(next, l.Started)
 	all := len(l.Except) == 0 && p == everything
@@ -61,7 +62,7 @@ func (m mirror) Replace(l *follow.Listing) error {
 
 // wakeAgain wakes those who wait for a part that is watched now: who was woken when it
 // was shown may have looked before that was known.
-func (c *Catalog) wakeAgain(p discovery.Part) {
+func (c *Catalog) wakeAgain(p discovery.Scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p == everything {
@@ -73,11 +74,11 @@ func (c *Catalog) wakeAgain(p discovery.Part) {
 
 // known is what the view is to be made from: what readers see or, until all of it has
 // been listed for the first time, what has been so far.
-func (m mirror) known() *discovery.Snapshot {
+func (m mirror) known() *view.Snapshot {
 	if s := cmp.Or(m.snapshot(), m.first); s != nil {
 		return s
 	}
-	return discovery.EmptySnapshot()
+	return view.EmptySnapshot()
 }
 
 // Apply implements [follow.Mirror].
@@ -88,7 +89,7 @@ func (m mirror) Apply(u follow.Update) {
 		m.publishAnew(before, u.Confirmed)
 		m.first = nil
 	}
-	changes := make([]discovery.Change, len(u.Events))
+	changes := make([]view.Change, len(u.Events))
 	for n, e := range u.Events {
 		changes[n] = m.event(e)
 		changes[n].Late = e.Kv.ModRevision <= before.Revision()
@@ -98,17 +99,17 @@ func (m mirror) Apply(u follow.Update) {
 }
 
 // event turns an event of the watch into a change.
-func (c *Catalog) event(e *clientv3.Event) discovery.Change {
+func (c *Catalog) event(e *clientv3.Event) view.Change {
 	key := parse(c.keys, e.Kv.Key)
 	if e.Type == clientv3.EventTypeDelete {
-		return discovery.Change{Key: key, Modified: e.Kv.ModRevision}
+		return view.Change{Key: key, Modified: e.Kv.ModRevision}
 	}
 	return change(key, e.Kv)
 }
 
 // apply makes a new view of the changes and publishes it. confirmed is a moment at
 // which etcd had nothing newer.
-func (c *Catalog) apply(before *discovery.Snapshot, revision int64, changes []discovery.Change, confirmed time.Time) {
+func (c *Catalog) apply(before *view.Snapshot, revision int64, changes []view.Change, confirmed time.Time) {
 	known, alien := separate(changes)
 	c.suspects.before(known)
 	next, events, broken := before.Apply(revision, known)
@@ -134,7 +135,7 @@ func (c *Catalog) apply(before *discovery.Snapshot, revision int64, changes []di
 
 // publish makes a snapshot the one that readers see, and wakes those who wait for a
 // service that changed; "" stands for a node.
-func (c *Catalog) publish(next *discovery.Snapshot, confirmed time.Time, changed []string, events []discovery.Event) {
+func (c *Catalog) publish(next *view.Snapshot, confirmed time.Time, changed []string, events []view.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.snapshot()
@@ -146,7 +147,7 @@ func (c *Catalog) publish(next *discovery.Snapshot, confirmed time.Time, changed
 
 // publishAnew makes a snapshot of another life the one that readers see, and wakes
 // everybody.
-func (c *Catalog) publishAnew(next *discovery.Snapshot, confirmed time.Time) {
+func (c *Catalog) publishAnew(next *view.Snapshot, confirmed time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events.begin(next)
@@ -158,7 +159,7 @@ func (c *Catalog) publishAnew(next *discovery.Snapshot, confirmed time.Time) {
 // publishPart shows readers a part that was listed. Where that is all there is, or of
 // another life, they start over. A view that is being listed for the first time part by
 // part is not shown before it is whole; one that was kept is not confirmed before.
-func (c *Catalog) publishPart(p discovery.Part, next *discovery.Snapshot, listed time.Time, fresh bool) {
+func (c *Catalog) publishPart(p discovery.Scope, next *view.Snapshot, listed time.Time, fresh bool) {
 	before := c.state.Load()
 	switch {
 	case before == nil && p != everything:
@@ -180,7 +181,7 @@ func (c *Catalog) publishPart(p discovery.Part, next *discovery.Snapshot, listed
 }
 
 // publishLess shows readers what is left when only some parts are watched any more.
-func (c *Catalog) publishLess(next *discovery.Snapshot, stay []discovery.Part) {
+func (c *Catalog) publishLess(next *view.Snapshot, stay []discovery.Scope) {
 	c.ailing.keep(func(key discovery.Key) bool { return c.within(stay, key) })
 	c.departed.keep(next)
 	if c.suspects != nil {
@@ -196,7 +197,7 @@ func (c *Catalog) publishLess(next *discovery.Snapshot, stay []discovery.Part) {
 }
 
 // within reports whether a key lies in one of some parts.
-func (c *Catalog) within(parts []discovery.Part, key discovery.Key) bool {
+func (c *Catalog) within(parts []discovery.Scope, key discovery.Key) bool {
 	name := nameOf(c.keys, key)
-	return slices.ContainsFunc(parts, func(p discovery.Part) bool { return c.rangeOf(p).Contains(name) })
+	return slices.ContainsFunc(parts, func(p discovery.Scope) bool { return c.rangeOf(p).Contains(name) })
 }

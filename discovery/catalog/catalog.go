@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/follow"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"disc/discovery/heartbeat"
+	"disc/discovery/view"
 )
 
 // Defaults of a catalog.
@@ -52,7 +54,7 @@ type Catalog struct {
 	names    names
 
 	// What follows belongs to Run.
-	first    *discovery.Snapshot // what has been listed of the first view
+	first    *view.Snapshot // what has been listed of the first view
 	ailing   ailing
 	departed departed
 	suspects *suspects // nil: no guard
@@ -60,7 +62,7 @@ type Catalog struct {
 
 	follower atomic.Pointer[follow.Follower] // nil until Run
 	begun    chan struct{}                   // closed when there is one
-	pulse    discovery.Pulse
+	pulse    heartbeat.Heartbeat
 
 	mu      sync.Mutex
 	events  eventLog
@@ -70,7 +72,7 @@ type Catalog struct {
 
 // state is what readers load.
 type state struct {
-	snapshot  *discovery.Snapshot
+	snapshot  *view.Snapshot
 	confirmed time.Time // when etcd last was known to have nothing newer
 	kept      bool      // from an earlier run, and not confirmed in this one
 }
@@ -106,13 +108,13 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 
 // View returns the newest snapshot and how sure it is. Until there is one it is an
 // [discovery.ErrUnavailable] that says why.
-func (c *Catalog) View() (discovery.View, error) {
+func (c *Catalog) View() (view.View, error) {
 	s := c.state.Load()
 	if s == nil {
-		return discovery.View{}, c.noView()
+		return view.View{}, c.noView()
 	}
 	age := time.Since(s.confirmed)
-	return discovery.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter, Partial: !c.interest.whole.Load()}, nil
+	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter, Partial: !c.interest.whole.Load()}, nil
 }
 
 // Service returns a service from the newest snapshot, by name, without regard to case. It
@@ -127,7 +129,7 @@ func (c *Catalog) View() (discovery.View, error) {
 // A service that is not known is an [discovery.ErrNotFound]. Until there is a view, and
 // while a service has not been read that is watched by interest, it is an
 // [discovery.ErrUnavailable]; [Catalog.Need] reads it.
-func (c *Catalog) Service(name string) (*discovery.Service, error) {
+func (c *Catalog) Service(name string) (*view.Service, error) {
 	s := c.state.Load()
 	if s == nil {
 		return nil, c.noView()
@@ -162,7 +164,7 @@ func (c *Catalog) Changed(service string) <-chan struct{} {
 }
 
 // snapshot is the newest; nil: there is none.
-func (c *Catalog) snapshot() *discovery.Snapshot {
+func (c *Catalog) snapshot() *view.Snapshot {
 	if s := c.state.Load(); s != nil {
 		return s.snapshot
 	}
@@ -174,7 +176,7 @@ func (c *Catalog) snapshot() *discovery.Snapshot {
 // those that led to the view that View returned before, and all or none of one position.
 // ok is false when the log does not reach back that far, the service was not watched
 // all the time, or the epoch is another: the reader starts over from a snapshot.
-func (c *Catalog) Events(service string, after discovery.Position) (events []discovery.Event, ok bool) {
+func (c *Catalog) Events(service string, after discovery.Cursor) (events []view.Event, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.events.since(discovery.FoldName(service), after)
@@ -203,7 +205,7 @@ func (c *Catalog) Health() Health {
 }
 
 // Pulse shows whether Run is stuck.
-func (c *Catalog) Pulse() *discovery.Pulse { return &c.pulse }
+func (c *Catalog) Pulse() *heartbeat.Heartbeat { return &c.pulse }
 
 // Run keeps the view current until ctx ends, and returns nil then. It begins with the
 // last good view of an earlier run, if there is one.

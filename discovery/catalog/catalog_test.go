@@ -11,6 +11,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // begin runs a catalog on an etcd of its own.
@@ -62,7 +63,7 @@ func TestListThenWatch(t *testing.T) {
 	}
 }
 
-func mustService(t *testing.T, s *discovery.Snapshot, name string) *discovery.Service {
+func mustService(t *testing.T, s *view.Snapshot, name string) *view.Service {
 	t.Helper()
 	service, ok := s.Service(name)
 	if !ok {

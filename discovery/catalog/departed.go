@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // departed are the services that are known although nothing of them is left.
@@ -15,7 +16,7 @@ type departed struct {
 }
 
 // note takes in how a service stands.
-func (d *departed) note(s *discovery.Snapshot, name string, now time.Time) {
+func (d *departed) note(s *view.Snapshot, name string, now time.Time) {
 	if service, ok := s.Service(name); ok && service.Empty() {
 		d.since[name] = now
 	} else {
@@ -24,7 +25,7 @@ func (d *departed) note(s *discovery.Snapshot, name string, now time.Time) {
 }
 
 // keep forgets the services that are not known any more.
-func (d *departed) keep(s *discovery.Snapshot) {
+func (d *departed) keep(s *view.Snapshot) {
 	maps.DeleteFunc(d.since, func(name string, _ time.Time) bool {
 		_, ok := s.Service(name)
 		return !ok
@@ -32,7 +33,7 @@ func (d *departed) keep(s *discovery.Snapshot) {
 }
 
 // noteAll takes in how all services of a list stand.
-func (d *departed) noteAll(s *discovery.Snapshot, now time.Time) {
+func (d *departed) noteAll(s *view.Snapshot, now time.Time) {
 	for service := range s.Services() {
 		d.note(s, discovery.FoldName(service.Name), now)
 	}

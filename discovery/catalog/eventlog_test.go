@@ -6,15 +6,16 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func TestEventLog(t *testing.T) {
 	var l eventLog
-	at := func(epoch string, revision int64) *discovery.Snapshot { return mustApply(revision).WithEpoch(epoch) }
+	at := func(epoch string, revision int64) *view.Snapshot { return mustApply(revision).WithEpoch(epoch) }
 	l.begin(at("e", 10))
 	l.widen(everything, at("e", 10))
-	pair := func(revision int64) []discovery.Event {
-		return []discovery.Event{{Revision: revision, ID: "a"}, {Revision: revision, ID: "b"}}
+	pair := func(revision int64) []view.Event {
+		return []view.Event{{Revision: revision, ID: "a"}, {Revision: revision, ID: "b"}}
 	}
 	for revision := int64(11); revision <= 20; revision++ {
 		l.add(at("e", revision), pair(revision))
@@ -28,20 +29,20 @@ func TestEventLog(t *testing.T) {
 		{"e", 9, "0 false"}, {"e", 10, "20 true"}, {"e", 11, "18 true"}, {"e", 20, "0 true"}, {"e", 25, "0 true"},
 		{"e", 30, "0 true"}, {"e", 31, "0 false"}, {"f", 15, "0 false"}, {"", 15, "0 false"},
 	} {
-		events, ok := l.since("", discovery.Position{Epoch: test.epoch, Revision: test.after})
+		events, ok := l.since("", discovery.Cursor{Epoch: test.epoch, Revision: test.after})
 		if got := fmt.Sprint(len(events), ok); got != test.want {
 			t.Errorf("after %d of %q: %s, want %s", test.after, test.epoch, got, test.want)
 		}
 	}
 
-	held, _ := l.since("", discovery.Position{Epoch: "e", Revision: 18})
+	held, _ := l.since("", discovery.Cursor{Epoch: "e", Revision: 18})
 	for revision := int64(31); revision < 31+logSize; revision++ {
 		l.add(at("e", revision), pair(revision))
 	}
 	if len(held) != 4 || held[3].Revision != 20 {
 		t.Errorf("what was handed out has changed: %v", held)
 	}
-	if _, ok := l.since("", discovery.Position{Epoch: "e", Revision: 18}); ok {
+	if _, ok := l.since("", discovery.Cursor{Epoch: "e", Revision: 18}); ok {
 		t.Error("a reader that is too far behind goes on")
 	}
 	if n := len(l.events); n < logSize-1 || n > logSize+logSize/4+1 {
@@ -52,10 +53,10 @@ func TestEventLog(t *testing.T) {
 	}
 
 	l.add(at("f", 5), pair(5))
-	if _, ok := l.since("", discovery.Position{Epoch: "e", Revision: 31 + logSize - 1}); ok {
+	if _, ok := l.since("", discovery.Cursor{Epoch: "e", Revision: 31 + logSize - 1}); ok {
 		t.Error("the old epoch goes on")
 	}
-	if events, ok := l.since("", discovery.Position{Epoch: "f", Revision: 5}); !ok || len(events) > 0 {
+	if events, ok := l.since("", discovery.Cursor{Epoch: "f", Revision: 5}); !ok || len(events) > 0 {
 		t.Errorf("the new epoch has %v, %v", events, ok)
 	}
 }
@@ -65,17 +66,17 @@ func TestEventLog(t *testing.T) {
 func TestNewLogForAnotherLife(t *testing.T) {
 	c := New(nil, keys, Options{})
 	c.publishPart(everything, mustApply(10), time.Now(), true)
-	c.publish(mustApply(20), time.Now(), nil, []discovery.Event{{Revision: 20}})
+	c.publish(mustApply(20), time.Now(), nil, []view.Event{{Revision: 20}})
 	c.publishPart(everything, mustApply(15), time.Now(), true)
-	if _, ok := c.Events("", discovery.Position{Revision: 12}); ok {
+	if _, ok := c.Events("", discovery.Cursor{Revision: 12}); ok {
 		t.Error("a reader of the life before goes on")
 	}
-	if _, ok := c.Events("", discovery.Position{Revision: 15}); !ok {
+	if _, ok := c.Events("", discovery.Cursor{Revision: 15}); !ok {
 		t.Error("a reader of this life does not go on")
 	}
 }
 
-func mustApply(revision int64) *discovery.Snapshot {
-	s, _, _ := discovery.EmptySnapshot().Apply(revision, nil)
+func mustApply(revision int64) *view.Snapshot {
+	s, _, _ := view.EmptySnapshot().Apply(revision, nil)
 	return s
 }

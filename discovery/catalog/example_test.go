@@ -40,14 +40,14 @@ func Example() {
 	running, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); view.Run(running) }()
-	if err := view.Need(ctx, discovery.Part{Service: "web"}); err != nil { // waits until it is there
+	if err := view.Need(ctx, discovery.Scope{Service: "web"}); err != nil { // waits until it is there
 		log.Fatal(err)
 	}
 	web, err := view.Service("web")
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, e := range web.Answering() {
+	for _, e := range web.Eligible() {
 		fmt.Println(e.Address, e.Port)
 	}
 	stop()

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Bounds of the mass-loss guard.
@@ -137,10 +137,10 @@ func (g *guard) release(i instance) bool {
 
 // judge returns what becomes, now, of those that are kept in a snapshot, sorted by
 // service and id.
-func (g *guard) judge(s *discovery.Snapshot, now time.Time) []discovery.Verdict {
-	var verdicts []discovery.Verdict
+func (g *guard) judge(s *view.Snapshot, now time.Time) []view.Decision {
+	var verdicts []view.Decision
 	verdict := func(i instance, suspect bool) {
-		verdicts = append(verdicts, discovery.Verdict{Service: i.service, ID: i.id, Suspect: suspect})
+		verdicts = append(verdicts, view.Decision{Service: i.service, ID: i.id, Suspect: suspect})
 	}
 	for i := range g.lapsed(now) {
 		verdict(i, false)
@@ -159,7 +159,7 @@ func (g *guard) judge(s *discovery.Snapshot, now time.Time) []discovery.Verdict 
 			}
 		}
 	}
-	slices.SortFunc(verdicts, func(a, b discovery.Verdict) int {
+	slices.SortFunc(verdicts, func(a, b view.Decision) int {
 		return instance{a.Service, a.ID}.compare(instance{b.Service, b.ID})
 	})
 	return verdicts
@@ -195,7 +195,7 @@ func earlier(a, b time.Time) time.Time {
 
 // mass returns a function that reports whether a service, or everything, has lost so
 // many instances within the window that death is not the likely cause.
-func (g *guard) mass(s *discovery.Snapshot, now time.Time) func(service string) bool {
+func (g *guard) mass(s *view.Snapshot, now time.Time) func(service string) bool {
 	type tally struct{ lost, shown int }
 	var all tally
 	services := map[string]tally{}

@@ -11,25 +11,27 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // watched is a guard over a view, without etcd, on the clock of a synctest bubble.
 type watched struct {
 	*suspects
-	view     *discovery.Snapshot
+	view     *view.Snapshot
 	revision int64
-	told     []discovery.Event
+	told     []view.Event
 }
 
 func watch() *watched {
 	return &watched{
 		suspects: newSuspects(Guard{}, slog.New(slog.DiscardHandler), NewMetrics(nil)),
-		view:     discovery.EmptySnapshot().WithEpoch("e"), revision: 1,
+		view:     view.EmptySnapshot().WithEpoch("e"), revision: 1,
 	}
 }
 
 // apply takes in changes, and judges.
-func (w *watched) apply(changes ...discovery.Change) {
+func (w *watched) apply(changes ...view.Change) {
 	w.before(changes)
 	next, events, _ := w.view.Apply(w.revision, changes)
 	w.view, w.told = next, append(w.told, w.after(next, changes, events, time.Now())...)
@@ -37,7 +39,7 @@ func (w *watched) apply(changes ...discovery.Change) {
 }
 
 func (w *watched) judge() {
-	next, events := w.view.Judge(w.guard.judge(w.view, time.Now()))
+	next, events := w.view.Resolve(w.guard.judge(w.view, time.Now()))
 	w.view, w.told = next, append(w.told, events...)
 }
 
@@ -54,10 +56,10 @@ func (w *watched) wait(d time.Duration) {
 	}
 }
 
-func (w *watched) change(service string, n int, value string) discovery.Change {
+func (w *watched) change(service string, n int, value string) view.Change {
 	w.revision++
 	id := fmt.Sprintf("i%03d", n)
-	c := discovery.Change{Key: discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, Modified: w.revision}
+	c := view.Change{Key: discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, Modified: w.revision}
 	if value != "" {
 		c.Created, c.Value = w.revision, []byte(strings.Replace(record(service, id), "{", "{"+value, 1))
 	}
@@ -157,14 +159,14 @@ func slowly(w *watched, n int) {
 func compareTold(t *testing.T, w *watched) {
 	t.Helper()
 	told, shown := map[string]bool{}, map[string]bool{}
-	at := discovery.Position{Epoch: "e"}
+	at := discovery.Cursor{Epoch: "e"}
 	for _, e := range w.told {
-		if p := e.Position("e"); p.Compare(at) < 0 {
+		if p := e.Cursor("e"); p.Compare(at) < 0 {
 			t.Fatalf("an event of %v comes after one of %v", p, at)
 		} else {
 			at = p
 		}
-		if e.Type == discovery.EventDelete {
+		if e.Type == view.EventDelete {
 			delete(told, e.Service+"/"+e.ID)
 			continue
 		}
@@ -197,7 +199,7 @@ func TestReturnWithinTheMoment(t *testing.T) {
 		}
 		w.up("web", 3, 4)
 		w.wait(time.Minute)
-		if len(w.told) != 1 || w.told[0].Type != discovery.EventPut {
+		if len(w.told) != 1 || w.told[0].Type != view.EventPut {
 			t.Errorf("events are %+v", w.told)
 		}
 	})
@@ -244,7 +246,7 @@ func TestGuardRandom(t *testing.T) {
 					if is == "left" && shown || is == "up" && (!shown || e.Suspect) {
 						t.Fatalf("seed %d: %v is %s and shown %v", seed, i, is, shown)
 					}
-					kept, ok := w.view.Kept(i.service, i.id)
+					kept, ok := w.view.Missing(i.service, i.id)
 					_, suspected := w.guard.suspects[i]
 					if w.held[i] != (ok && !kept.Suspect) || suspected != (ok && kept.Suspect) {
 						t.Fatalf("seed %d: the guard has %v held %v, suspect %v; the view %+v %v", seed, i, w.held[i], suspected, kept, ok)
@@ -261,15 +263,15 @@ func TestGuardRandom(t *testing.T) {
 }
 
 // prey are suspects to probe.
-func prey(services map[string]int) *discovery.Snapshot {
-	before := discovery.EmptySnapshot()
+func prey(services map[string]int) *view.Snapshot {
+	before := view.EmptySnapshot()
 	w := &watched{revision: 1}
 	for service, n := range services {
 		for i := range n {
-			before, _, _ = before.Apply(w.revision, []discovery.Change{w.change(service, i, `"weight":1,`)})
+			before, _, _ = before.Apply(w.revision, []view.Change{w.change(service, i, `"weight":1,`)})
 		}
 	}
-	s, _ := discovery.EmptySnapshot().KeepKnown(before).Keep(before, true)
+	s, _ := view.EmptySnapshot().RetainServices(before).RetainMissing(before, true)
 	return s
 }
 
@@ -284,7 +286,7 @@ func TestProbesAreForWhatIsLookedUp(t *testing.T) {
 			return len(due)
 		}
 		got := []int{count()}
-		_, _ = discovery.Lookup(s, discovery.Query{Name: "web"})
+		_, _ = lookup.Lookup(s, lookup.Query{Name: "web"})
 		got = append(got, count(), count(), count())
 		time.Sleep(probeAgain)
 		got = append(got, count(), count())

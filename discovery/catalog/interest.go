@@ -40,7 +40,7 @@ const (
 )
 
 // everything is the part that is all of the namespace.
-var everything = discovery.Part{}
+var everything = discovery.Scope{}
 
 // interest is what is watched, and why.
 type interest struct {
@@ -50,10 +50,10 @@ type interest struct {
 	nodes atomic.Int64 // in the fleet, when they were last counted
 
 	mu      sync.Mutex
-	wants   map[discovery.Part]*want
-	decided bool                         // in mode auto: how large the fleet is was known once
-	missing map[discovery.Part]time.Time // what does not exist, until when
-	wake    chan struct{}                // of size 1: something is held that is not watched
+	wants   map[discovery.Scope]*want
+	decided bool                          // in mode auto: how large the fleet is was known once
+	missing map[discovery.Scope]time.Time // what does not exist, until when
+	wake    chan struct{}                 // of size 1: something is held that is not watched
 }
 
 // want is a part that somebody is interested in.
@@ -66,22 +66,22 @@ type want struct {
 }
 
 func newInterest(o Options) *interest {
-	i := &interest{idle: idleAfter, look: lookAfter, wants: map[discovery.Part]*want{}, missing: map[discovery.Part]time.Time{}, wake: make(chan struct{}, 1)}
+	i := &interest{idle: idleAfter, look: lookAfter, wants: map[discovery.Scope]*want{}, missing: map[discovery.Scope]time.Time{}, wake: make(chan struct{}, 1)}
 	if o.Watch == WatchAll {
 		i.of(everything).pinned = true
 		return i
 	}
 	for _, name := range o.Services {
-		i.of(discovery.Part{Service: discovery.FoldName(name)}).pinned = true
+		i.of(discovery.Scope{Service: discovery.FoldName(name)}).pinned = true
 	}
 	if o.Node != "" {
-		i.of(discovery.Part{Node: o.Node}).pinned = true
+		i.of(discovery.Scope{Node: o.Node}).pinned = true
 	}
 	return i
 }
 
 // of returns what is known of the interest in a part; mu is held.
-func (i *interest) of(p discovery.Part) *want {
+func (i *interest) of(p discovery.Scope) *want {
 	w, ok := i.wants[p]
 	if !ok {
 		w = &want{used: time.Now()}
@@ -91,18 +91,18 @@ func (i *interest) of(p discovery.Part) *want {
 }
 
 // partOf is the part that a name stands for: a service, or everything with "".
-func partOf(service string) discovery.Part {
-	return discovery.Part{Service: discovery.FoldName(service)}
+func partOf(service string) discovery.Scope {
+	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 
-func (c *Catalog) rangeOf(p discovery.Part) follow.Range {
-	from, to := c.keys.PartRange(p)
+func (c *Catalog) rangeOf(p discovery.Scope) follow.Range {
+	from, to := c.keys.ScopeRange(p)
 	return follow.Range{From: from, To: to}
 }
 
 // Has reports whether the view has parts as far as they exist, so that Need returns at
 // once.
-func (c *Catalog) Has(parts ...discovery.Part) bool {
+func (c *Catalog) Has(parts ...discovery.Scope) bool {
 	for _, p := range parts {
 		if !c.has(p) {
 			return false
@@ -111,7 +111,7 @@ func (c *Catalog) Has(parts ...discovery.Part) bool {
 	return true
 }
 
-func (c *Catalog) has(p discovery.Part) bool {
+func (c *Catalog) has(p discovery.Scope) bool {
 	if c.interest.whole.Load() && p != everything {
 		return true
 	}
@@ -126,7 +126,7 @@ func (c *Catalog) has(p discovery.Part) bool {
 // Need makes the view have parts, as far as they exist: at once what is watched, and by
 // a first read what is not. It fails with an ErrUnavailable when etcd does not answer,
 // or with ctx.
-func (c *Catalog) Need(ctx context.Context, parts ...discovery.Part) error {
+func (c *Catalog) Need(ctx context.Context, parts ...discovery.Scope) error {
 	for _, p := range parts {
 		if c.has(p) {
 			continue
@@ -141,13 +141,13 @@ func (c *Catalog) Need(ctx context.Context, parts ...discovery.Part) error {
 	return nil
 }
 
-func (c *Catalog) need(ctx context.Context, p discovery.Part) error {
+func (c *Catalog) need(ctx context.Context, p discovery.Scope) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, needTime, fmt.Errorf("etcd has not answered within %v", needTime))
 	defer cancel()
 	return c.subscribe(ctx, p)
 }
 
-func describe(p discovery.Part) string {
+func describe(p discovery.Scope) string {
 	switch {
 	case p.Service != "":
 		return fmt.Sprintf("service %q", p.Service)
@@ -158,7 +158,7 @@ func describe(p discovery.Part) string {
 }
 
 // uses notes that a node was asked for; for services, lookups do that.
-func (i *interest) uses(p discovery.Part) {
+func (i *interest) uses(p discovery.Scope) {
 	if p.Node == "" {
 		return
 	}
@@ -169,7 +169,7 @@ func (i *interest) uses(p discovery.Part) {
 
 // knows reports whether a part is watched, or is known not to exist; it notes that it
 // was asked for.
-func (i *interest) knows(p discovery.Part) bool {
+func (i *interest) knows(p discovery.Scope) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if w, ok := i.wants[p]; ok {
@@ -181,7 +181,7 @@ func (i *interest) knows(p discovery.Part) bool {
 }
 
 // wanted reports whether somebody has an interest in a part already.
-func (i *interest) wanted(p discovery.Part) bool {
+func (i *interest) wanted(p discovery.Scope) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	_, ok := i.wants[p]
@@ -190,7 +190,7 @@ func (i *interest) wanted(p discovery.Part) bool {
 
 // Retain keeps parts in the view, and those that do not exist yet in sight, until release
 // is called. It does not wait.
-func (c *Catalog) Retain(parts ...discovery.Part) (release func()) {
+func (c *Catalog) Retain(parts ...discovery.Scope) (release func()) {
 	i := c.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -215,7 +215,7 @@ func (c *Catalog) Retain(parts ...discovery.Part) (release func()) {
 
 // subscribe has a part watched from now on, if there is anything of it or somebody
 // waits for that. Who comes while another does so waits for the same.
-func (c *Catalog) subscribe(ctx context.Context, p discovery.Part) error {
+func (c *Catalog) subscribe(ctx context.Context, p discovery.Scope) error {
 	for {
 		w, others, mine := c.interest.begin(p)
 		if mine {
@@ -237,7 +237,7 @@ func (c *Catalog) subscribe(ctx context.Context, p discovery.Part) error {
 
 // begin reports whether the caller is to have a part watched. Else others do, until
 // the channel is closed; with nil it is watched already.
-func (i *interest) begin(p discovery.Part) (w *want, others <-chan struct{}, mine bool) {
+func (i *interest) begin(p discovery.Scope) (w *want, others <-chan struct{}, mine bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w = i.of(p)
@@ -251,7 +251,7 @@ func (i *interest) begin(p discovery.Part) (w *want, others <-chan struct{}, min
 	return w, w.busy, true
 }
 
-func (c *Catalog) attempt(ctx context.Context, p discovery.Part, w *want) error {
+func (c *Catalog) attempt(ctx context.Context, p discovery.Scope, w *want) error {
 	i := c.interest
 	i.mu.Lock()
 	expected := w.holds > 0 || w.pinned || p == everything
@@ -278,7 +278,7 @@ func (c *Catalog) attempt(ctx context.Context, p discovery.Part, w *want) error 
 }
 
 // misses remembers for a moment that there is nothing of a part; mu is held.
-func (i *interest) misses(p discovery.Part) {
+func (i *interest) misses(p discovery.Scope) {
 	if len(i.missing) >= missingMost {
 		clear(i.missing)
 	}
@@ -286,7 +286,7 @@ func (i *interest) misses(p discovery.Part) {
 }
 
 // watches takes in that a part is watched.
-func (i *interest) watches(p discovery.Part) {
+func (i *interest) watches(p discovery.Scope) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w := i.of(p)

@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // lazily starts a catalog that watches by interest, over a link that the test can break.
@@ -23,19 +25,19 @@ func lazily(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
 	return f, link
 }
 
-func named(service string) discovery.Part { return discovery.Part{Service: service} }
+func named(service string) discovery.Scope { return discovery.Scope{Service: service} }
 
 // need waits for what a lookup of a service needs, and looks it up.
-func (f *fixture) lookup(service string) (discovery.Answer, error) {
+func (f *fixture) lookup(service string) (lookup.Answer, error) {
 	f.t.Helper()
 	if err := f.Need(f.ctx(), named(service)); err != nil {
-		return discovery.Answer{}, err
+		return lookup.Answer{}, err
 	}
 	view, err := f.View()
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return discovery.Lookup(view.Snapshot, discovery.Query{Name: service})
+	return lookup.Lookup(view.Snapshot, lookup.Query{Name: service})
 }
 
 // watched returns what is watched by itself, sorted.
@@ -314,13 +316,13 @@ type reader struct {
 	f       *fixture
 	service string
 	from    int64
-	at      discovery.Position
+	at      discovery.Cursor
 	seen    map[int64]bool // revisions
 }
 
-func newReader(t *testing.T, f *fixture, service string, from *discovery.Snapshot) *reader {
+func newReader(t *testing.T, f *fixture, service string, from *view.Snapshot) *reader {
 	s, _ := from.Service(service)
-	return &reader{t: t, f: f, service: service, from: s.Revision, at: from.Position(), seen: map[int64]bool{}}
+	return &reader{t: t, f: f, service: service, from: s.Revision, at: from.Cursor(), seen: map[int64]bool{}}
 }
 
 func (r *reader) read() {
@@ -330,7 +332,7 @@ func (r *reader) read() {
 		r.t.Fatalf("no events of %s after %v", r.service, r.at)
 	}
 	for _, e := range events {
-		r.at = e.Position(r.at.Epoch)
+		r.at = e.Cursor(r.at.Epoch)
 		if discovery.FoldName(e.Service) != r.service {
 			continue
 		}

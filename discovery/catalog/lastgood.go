@@ -7,7 +7,8 @@ import (
 	"io/fs"
 	"time"
 
-	"disc/discovery"
+	"disc/discovery/retry"
+	"disc/discovery/view"
 )
 
 // Store keeps the last good view over restarts.
@@ -45,7 +46,7 @@ func (c *Catalog) restore() {
 	}
 	c.interest.whole.Store(!v.Partial)
 	c.outdated = time.Since(confirmed) > c.options.Remember
-	next, _, _ := discovery.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.changes)
+	next, _, _ := view.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.changes)
 	c.state.Store(&state{snapshot: next, confirmed: confirmed, kept: true})
 	c.log.Info("answering from the last good view until etcd confirms it", "revision", v.Revision, "confirmed", confirmed.UTC().Format(time.RFC3339))
 }
@@ -53,8 +54,8 @@ func (c *Catalog) restore() {
 // keepLastGood saves the view after changes, until ctx ends; then once more. A view
 // that takes long to save is saved less often, and so is one that cannot be saved.
 func (c *Catalog) keepLastGood(ctx context.Context) {
-	var saved *discovery.Snapshot
-	var failures discovery.Backoff
+	var saved *view.Snapshot
+	var failures retry.Backoff
 	wait := keepEvery
 	for ctx.Err() == nil {
 		select {
@@ -77,18 +78,18 @@ func (c *Catalog) keepLastGood(ctx context.Context) {
 
 // saveView saves the view unless it is the one that is saved, or not confirmed. It
 // returns the snapshot that is saved.
-func (c *Catalog) saveView(saved *discovery.Snapshot) (*discovery.Snapshot, error) {
+func (c *Catalog) saveView(saved *view.Snapshot) (*view.Snapshot, error) {
 	s := c.state.Load()
 	if s == nil || s.kept || time.Since(s.confirmed) > c.options.StaleAfter {
 		return saved, nil
 	}
-	if saved != nil && s.snapshot.Position() == saved.Position() {
+	if saved != nil && s.snapshot.Cursor() == saved.Cursor() {
 		return saved, c.options.LastGood.Touch()
 	}
 	return s.snapshot, c.save(s.snapshot)
 }
 
-func (c *Catalog) save(s *discovery.Snapshot) error {
+func (c *Catalog) save(s *view.Snapshot) error {
 	head := viewHead{Prefix: c.keys.Prefix(), Revision: s.Revision(), Epoch: s.Epoch(), Partial: !c.interest.whole.Load()}
 	return c.options.LastGood.Save(func(w io.Writer) error { return writeView(w, head, c.keys, s) })
 }

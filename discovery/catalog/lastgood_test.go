@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/entry"
+	"disc/discovery/view"
 )
 
 // memory is a store that does not outlive the test.
@@ -117,7 +118,7 @@ func TestLastGood(t *testing.T) {
 	}
 }
 
-func restored(t *testing.T, keys discovery.Keys, store Store) discovery.View {
+func restored(t *testing.T, keys discovery.Keys, store Store) view.View {
 	t.Helper()
 	view, err := New(nil, keys, Options{}).afterRestore(store)
 	if err != nil {
@@ -127,7 +128,7 @@ func restored(t *testing.T, keys discovery.Keys, store Store) discovery.View {
 }
 
 // afterRestore is the view of a catalog that has only what a store has kept.
-func (c *Catalog) afterRestore(s Store) (discovery.View, error) {
+func (c *Catalog) afterRestore(s Store) (view.View, error) {
 	c.options.LastGood = s
 	c.restore()
 	return c.View()
@@ -136,7 +137,7 @@ func (c *Catalog) afterRestore(s Store) (discovery.View, error) {
 func TestLastGoodThatCannotBeSaved(t *testing.T) {
 	store := &memory{content: []byte("the old one"), full: true}
 	c := New(nil, discovery.NewKeys("default"), Options{LastGood: store})
-	c.publishAnew(discovery.EmptySnapshot(), time.Now())
+	c.publishAnew(view.EmptySnapshot(), time.Now())
 	if _, err := c.saveView(nil); err == nil || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("got %v", err)
 	}

@@ -3,27 +3,28 @@ package catalog
 import (
 	"context"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+	"disc/discovery/view"
 )
 
 // change turns what etcd lists or reports into a change.
-func change(key discovery.Key, kv *mvccpb.KeyValue) discovery.Change {
+func change(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
 	value := kv.Value
 	if value == nil {
 		value = []byte{} // nil would be a deletion
 	}
-	return discovery.Change{Key: key, Value: value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
+	return view.Change{Key: key, Value: value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
 }
 
 // Load reads a snapshot once: of one service, or of the whole namespace with an empty
 // name. Records that cannot be read are left out; broken says which.
-func Load(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *discovery.Snapshot, broken []discovery.BrokenRecord, err error) {
-	from, to := keys.PartRange(partOf(service))
-	b := builder{keys: keys, snapshot: discovery.EmptySnapshot()}
+func Load(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *view.Snapshot, broken []discovery.BrokenRecord, err error) {
+	from, to := keys.ScopeRange(partOf(service))
+	b := builder{keys: keys, snapshot: view.EmptySnapshot()}
 	at, err := follow.List(ctx, client, follow.Range{From: from, To: to}, b.add)
 	if err != nil {
 		return nil, nil, err
@@ -34,13 +35,13 @@ func Load(ctx context.Context, client *clientv3.Client, keys discovery.Keys, ser
 // builder makes a snapshot of a list, page by page.
 type builder struct {
 	keys     discovery.Keys
-	snapshot *discovery.Snapshot
+	snapshot *view.Snapshot
 	broken   []discovery.BrokenRecord
 }
 
 // add takes a page.
 func (b *builder) add(page []*mvccpb.KeyValue) {
-	changes := make([]discovery.Change, len(page))
+	changes := make([]view.Change, len(page))
 	for n, kv := range page {
 		changes[n] = change(parse(b.keys, kv.Key), kv)
 	}
@@ -54,7 +55,7 @@ func (b *builder) add(page []*mvccpb.KeyValue) {
 const unknownRevision = 1<<63 - 1
 
 // finish returns the snapshot, complete up to a revision.
-func (b *builder) finish(revision int64) *discovery.Snapshot {
+func (b *builder) finish(revision int64) *view.Snapshot {
 	next, _, _ := b.snapshot.Apply(revision, nil)
 	return next
 }

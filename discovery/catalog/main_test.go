@@ -13,11 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // TestMain runs many tests at once, since they wait for most of their time.
@@ -100,7 +101,7 @@ func (f *fixture) until(what string, holds func() bool) {
 }
 
 // settled waits until the view is what etcd holds, and returns it.
-func (f *fixture) settled() *discovery.Snapshot {
+func (f *fixture) settled() *view.Snapshot {
 	f.t.Helper()
 	truth, _ := f.truth()
 	want := show(truth)
@@ -110,7 +111,7 @@ func (f *fixture) settled() *discovery.Snapshot {
 	return f.snapshot()
 }
 
-func (f *fixture) truth() (*discovery.Snapshot, []discovery.BrokenRecord) {
+func (f *fixture) truth() (*view.Snapshot, []discovery.BrokenRecord) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -123,7 +124,7 @@ func (f *fixture) truth() (*discovery.Snapshot, []discovery.BrokenRecord) {
 
 // show writes down all that a snapshot holds of etcd's keys, but for services that are
 // only remembered.
-func show(s *discovery.Snapshot) string {
+func show(s *view.Snapshot) string {
 	var b strings.Builder
 	encode := json.NewEncoder(&b)
 	var revisions []string
@@ -180,7 +181,7 @@ func (f *fixture) ctx() context.Context {
 }
 
 // reached waits until the view is complete up to a revision.
-func (f *fixture) reached(revision int64) *discovery.Snapshot {
+func (f *fixture) reached(revision int64) *view.Snapshot {
 	f.t.Helper()
 	f.until(fmt.Sprintf("revision %d", revision), func() bool {
 		return f.snapshot() != nil && f.snapshot().Revision() >= revision

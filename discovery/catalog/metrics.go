@@ -3,10 +3,10 @@ package catalog
 import (
 	"sync/atomic"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/follow"
+	"disc/discovery/view"
 )
 
 // Metrics are a catalog's collectors.
@@ -59,7 +59,7 @@ func (m *Metrics) setSuspects(n int) {
 	m.suspects.Set(float64(n))
 }
 
-func (m *Metrics) shows(s *discovery.Snapshot) {
+func (m *Metrics) shows(s *view.Snapshot) {
 	m.revision.Set(float64(s.Revision()))
 	m.services.Set(float64(s.ServiceCount()))
 	m.nodes.Set(float64(s.NodeCount()))

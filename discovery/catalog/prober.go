@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Bounds of probing.
@@ -59,7 +60,7 @@ func (p *prober) waits() bool {
 }
 
 // run probes until ctx ends.
-func (p *prober) run(ctx context.Context, view func() *discovery.Snapshot) {
+func (p *prober) run(ctx context.Context, view func() *view.Snapshot) {
 	if p.probe == nil {
 		return
 	}
@@ -74,7 +75,7 @@ func (p *prober) run(ctx context.Context, view func() *discovery.Snapshot) {
 }
 
 // follow probes until there are no suspects.
-func (p *prober) follow(ctx context.Context, view func() *discovery.Snapshot) {
+func (p *prober) follow(ctx context.Context, view func() *view.Snapshot) {
 	var probing sync.WaitGroup
 	defer probing.Wait()
 	r := rounds{asked: map[string]time.Time{}}
@@ -139,7 +140,7 @@ type rounds struct {
 
 // look returns a few of the suspects that are to be probed, those that are due the
 // longest first, and of each service some: one with thousands does not hold up others.
-func (r *rounds) look(s *discovery.Snapshot, now time.Time) []target {
+func (r *rounds) look(s *view.Snapshot, now time.Time) []target {
 	var due []target
 	next := map[instance]time.Time{}
 	for service := range s.Services() {
@@ -148,7 +149,7 @@ func (r *rounds) look(s *discovery.Snapshot, now time.Time) []target {
 			continue
 		}
 		name := discovery.FoldName(service.Name)
-		if service.TakeAsked() {
+		if service.ConsumeAsked() {
 			r.asked[name] = now
 		}
 		at, asked := r.asked[name]

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"testing"
 
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // writer changes a namespace at random, but for one service that is always whole.
@@ -153,7 +153,7 @@ func TestBurst(t *testing.T) {
 	done := make(chan struct{})
 	views := make(chan int)
 	go func() {
-		seen := map[*discovery.Snapshot]bool{}
+		seen := map[*view.Snapshot]bool{}
 		for !isClosed(done) {
 			changed := f.Changed("")
 			seen[f.snapshot()] = true

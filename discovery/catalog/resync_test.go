@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/server/v3/config"
+
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/follow"
-
-	"go.etcd.io/etcd/server/v3/config"
+	"disc/discovery/view"
 )
 
 // kept is an etcd whose data outlives it. Its writes are not synced to disk: no test
@@ -95,9 +96,9 @@ func TestGap(t *testing.T) {
 }
 
 // replayed checks that the events after a snapshot lead to the next.
-func replayed(t *testing.T, f *fixture, from, to *discovery.Snapshot) {
+func replayed(t *testing.T, f *fixture, from, to *view.Snapshot) {
 	t.Helper()
-	events, ok := f.Events("", from.Position())
+	events, ok := f.Events("", from.Cursor())
 	if !ok {
 		t.Fatalf("no events after %d", from.Revision())
 	}
@@ -116,7 +117,7 @@ func replayed(t *testing.T, f *fixture, from, to *discovery.Snapshot) {
 			t.Fatalf("event of revision %d after %d", e.Revision, last)
 		}
 		last = e.Revision
-		if name := e.Service + "/" + e.ID; e.Type == discovery.EventPut {
+		if name := e.Service + "/" + e.ID; e.Type == view.EventPut {
 			shown[name] = e.Entry.Revision
 		} else {
 			delete(shown, name)
@@ -187,7 +188,7 @@ func TestWipedEtcd(t *testing.T) {
 		t.Error("not everybody was woken")
 	}
 	for _, after := range []int64{0, 1, before.Revision()} {
-		if _, ok := f.Events("", discovery.Position{Epoch: before.Epoch(), Revision: after}); ok {
+		if _, ok := f.Events("", discovery.Cursor{Epoch: before.Epoch(), Revision: after}); ok {
 			t.Errorf("readers of the old life go on at %d", after)
 		}
 	}
@@ -195,7 +196,7 @@ func TestWipedEtcd(t *testing.T) {
 	for f.snapshot().Revision() <= before.Revision() {
 		f.reached(f.register("web", "w8"))
 	}
-	if _, ok := f.Events("", before.Position()); ok {
+	if _, ok := f.Events("", before.Cursor()); ok {
 		t.Error("readers of the old life go on once the new one is longer")
 	}
 	replayed(t, f, now, f.settled())
@@ -239,7 +240,7 @@ func TestRestoredEtcd(t *testing.T) {
 		if b, _ := mustService(t, now, "web").Entry("b"); b.Port != 82 {
 			t.Errorf("longer %v: b is at port %d", longer, b.Port)
 		}
-		if _, ok := f.Events("", before.Position()); ok && !longer {
+		if _, ok := f.Events("", before.Cursor()); ok && !longer {
 			t.Error("readers of the lost revisions go on")
 		}
 		f.reached(f.register("web", "after"))

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"io"
 
-	"disc/discovery"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/encoding/protodelim"
+
+	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // A saved view is a line with its format, a line of JSON with its head, each of its keys
@@ -33,11 +34,11 @@ type viewHead struct {
 // savedView is a view that was read back.
 type savedView struct {
 	viewHead
-	changes []discovery.Change // that make it
+	changes []view.Change // that make it
 }
 
 // writeView writes a view, key by key.
-func writeView(to io.Writer, head viewHead, keys discovery.Keys, s *discovery.Snapshot) error {
+func writeView(to io.Writer, head viewHead, keys discovery.Keys, s *view.Snapshot) error {
 	sum := sha256.New()
 	w := bufio.NewWriter(io.MultiWriter(to, sum))
 	line, err := json.Marshal(head)

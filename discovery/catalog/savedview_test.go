@@ -9,14 +9,15 @@ import (
 	"testing"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
-// view is one of so many instances in services of ten, and of whatever else a view can
+// snapshotOf is one of so many instances in services of ten, and of whatever else a view can
 // have.
-func view(instances int) *discovery.Snapshot {
-	var changes []discovery.Change
+func snapshotOf(instances int) *view.Snapshot {
+	var changes []view.Change
 	put := func(key discovery.Key, value string) {
-		changes = append(changes, discovery.Change{Key: key, Value: []byte(value), Created: 3, Modified: int64(len(changes) + 4), Lease: 7})
+		changes = append(changes, view.Change{Key: key, Value: []byte(value), Created: 3, Modified: int64(len(changes) + 4), Lease: 7})
 	}
 	for n := range instances {
 		service, id := fmt.Sprintf("web-%d", n/10), fmt.Sprintf("web-%d", n)
@@ -26,13 +27,13 @@ func view(instances int) *discovery.Snapshot {
 	put(discovery.Key{Kind: discovery.KeyOverride, Service: "web-0", ID: "web-1"}, `{"weight":9}`)
 	put(discovery.Key{Kind: discovery.KeyStatic, Service: "db", ID: "db"}, record("db", "db"))
 	put(discovery.Key{Kind: discovery.KeyNode, Node: "N1", ID: "owner"}, `{"node":"N1","agent":"owner"}`)
-	s, _, _ := discovery.EmptySnapshot().Apply(int64(len(changes)+4), changes)
+	s, _, _ := view.EmptySnapshot().Apply(int64(len(changes)+4), changes)
 	return s
 }
 
 func TestViewIsReadAsWritten(t *testing.T) {
 	t.Parallel()
-	s := view(20)
+	s := snapshotOf(20)
 	head := viewHead{Prefix: keys.Prefix(), Revision: s.Revision(), Epoch: "x", Partial: true}
 	var b bytes.Buffer
 	if err := writeView(&b, head, keys, s); err != nil {
@@ -43,7 +44,7 @@ func TestViewIsReadAsWritten(t *testing.T) {
 		t.Fatalf("the head is %+v, %v; want %+v", v.viewHead, err, head)
 	}
 	want := slices.Collect(s.Changes())
-	if len(want) != 23 || !slices.ContainsFunc(want, func(c discovery.Change) bool { return c.Suspect }) {
+	if len(want) != 23 || !slices.ContainsFunc(want, func(c view.Change) bool { return c.Suspect }) {
 		t.Fatalf("the view has %d changes, and none or no suspect", len(want))
 	}
 	if !reflect.DeepEqual(v.changes, want) {
@@ -54,7 +55,7 @@ func TestViewIsReadAsWritten(t *testing.T) {
 // FuzzReadView has nothing that is saved with its checksum bring readView down.
 func FuzzReadView(f *testing.F) {
 	var b bytes.Buffer
-	if err := writeView(&b, viewHead{Prefix: keys.Prefix()}, keys, view(1)); err != nil {
+	if err := writeView(&b, viewHead{Prefix: keys.Prefix()}, keys, snapshotOf(1)); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes()[:b.Len()-sha256.Size])
@@ -69,7 +70,7 @@ func FuzzReadView(f *testing.F) {
 
 func BenchmarkReadView(b *testing.B) {
 	var saved bytes.Buffer
-	if err := writeView(&saved, viewHead{Prefix: keys.Prefix()}, keys, view(10_000)); err != nil {
+	if err := writeView(&saved, viewHead{Prefix: keys.Prefix()}, keys, snapshotOf(10_000)); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()

@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // holding returns a catalog that does not run and has a view of three instances of web.
 func holding() *Catalog {
-	var changes []discovery.Change
+	var changes []view.Change
 	for _, id := range []string{"a", "b", "c"} {
 		key := discovery.Key{Kind: discovery.KeyInstance, Service: "web", ID: id}
-		changes = append(changes, discovery.Change{Key: key, Value: []byte(record("web", id)), Created: 1, Modified: 1})
+		changes = append(changes, view.Change{Key: key, Value: []byte(record("web", id)), Created: 1, Modified: 1})
 	}
-	s, _, _ := discovery.EmptySnapshot().Apply(1, changes)
+	s, _, _ := view.EmptySnapshot().Apply(1, changes)
 	c := New(nil, keys, Options{})
 	c.state.Store(&state{snapshot: s, confirmed: time.Now()})
 	c.interest.whole.Store(true)
@@ -29,7 +30,7 @@ func TestService(t *testing.T) {
 	}
 	c := holding()
 	for _, name := range []string{"web", "WEB"} {
-		if web, err := c.Service(name); err != nil || len(web.Answering()) != 3 {
+		if web, err := c.Service(name); err != nil || len(web.Eligible()) != 3 {
 			t.Errorf("%s: %+v, %v", name, web, err)
 		}
 	}
@@ -49,7 +50,7 @@ func TestServiceByInterest(t *testing.T) {
 	if err := f.Need(f.ctx(), named("web")); err != nil {
 		t.Fatal(err)
 	}
-	if web, err := f.Service("web"); err != nil || len(web.Answering()) != 1 {
+	if web, err := f.Service("web"); err != nil || len(web.Eligible()) != 1 {
 		t.Errorf("after it is read: %+v, %v", web, err)
 	}
 	f.idle()
@@ -61,7 +62,7 @@ func TestServiceByInterest(t *testing.T) {
 func TestServiceAllocatesNothing(t *testing.T) {
 	c := holding()
 	if n := testing.AllocsPerRun(1000, func() {
-		if web, err := c.Service("web"); err != nil || len(web.Answering()) != 3 {
+		if web, err := c.Service("web"); err != nil || len(web.Eligible()) != 3 {
 			t.Error(err)
 		}
 	}); n != 0 {
@@ -73,7 +74,7 @@ func BenchmarkService(b *testing.B) {
 	c := holding()
 	b.ReportAllocs()
 	for b.Loop() {
-		if web, err := c.Service("web"); err != nil || len(web.Answering()) != 3 {
+		if web, err := c.Service("web"); err != nil || len(web.Eligible()) != 3 {
 			b.Fatal(err)
 		}
 	}

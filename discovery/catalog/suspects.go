@@ -8,6 +8,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/follow"
+	"disc/discovery/view"
 )
 
 // Guard are the settings of the mass-loss guard. It keeps instances that vanish with
@@ -50,7 +51,7 @@ func newSuspects(o Guard, log *slog.Logger, metrics *Metrics) *suspects {
 }
 
 // before marks the deletions among changes, so that the view holds those that died.
-func (g *suspects) before(changes []discovery.Change) {
+func (g *suspects) before(changes []view.Change) {
 	if g == nil {
 		return
 	}
@@ -60,7 +61,7 @@ func (g *suspects) before(changes []discovery.Change) {
 }
 
 // after takes in what changes did, and returns the events that are for readers.
-func (g *suspects) after(next *discovery.Snapshot, changes []discovery.Change, events []discovery.Event, now time.Time) []discovery.Event {
+func (g *suspects) after(next *view.Snapshot, changes []view.Change, events []view.Event, now time.Time) []view.Event {
 	if g == nil {
 		return events
 	}
@@ -69,12 +70,12 @@ func (g *suspects) after(next *discovery.Snapshot, changes []discovery.Change, e
 			g.changed(next, instance{c.Key.Service, c.Key.ID}, now)
 		}
 	}
-	return slices.DeleteFunc(events, func(e discovery.Event) bool { return e.Type == discovery.EventHeld })
+	return slices.DeleteFunc(events, func(e view.Event) bool { return e.Type == view.EventHeld })
 }
 
 // changed takes in how an instance stands after a change.
-func (g *suspects) changed(s *discovery.Snapshot, i instance, now time.Time) {
-	kept, ok := s.Kept(i.service, i.id)
+func (g *suspects) changed(s *view.Snapshot, i instance, now time.Time) {
+	kept, ok := s.Missing(i.service, i.id)
 	if ok {
 		if !kept.Suspect {
 			g.hold(i, now)
@@ -96,14 +97,14 @@ func (g *suspects) changed(s *discovery.Snapshot, i instance, now time.Time) {
 // keep returns a part's snapshot that was made anew with the instances that one before shows
 // and that it lacks: suspects when etcd started over, which needs its time to hear of
 // them again; else to be judged.
-func (c *Catalog) keep(next, before *discovery.Snapshot, p discovery.Part, over bool) *discovery.Snapshot {
+func (c *Catalog) keep(next, before *view.Snapshot, p discovery.Scope, over bool) *view.Snapshot {
 	g := c.suspects
 	if g == nil || c.outdated {
 		return next
 	}
 	now := time.Now()
 	g.forget(func(service string) bool { return p == everything || p.Service == service })
-	next, kept := next.Keep(before, over)
+	next, kept := next.RetainMissing(before, over)
 	for _, k := range kept {
 		i := instance{k.Service, k.ID}
 		if k.Suspect {
@@ -125,7 +126,7 @@ func (c *Catalog) judge() {
 		return
 	}
 	now, s := time.Now(), c.state.Load()
-	next, events := s.snapshot.Judge(g.guard.judge(s.snapshot, now))
+	next, events := s.snapshot.Resolve(g.guard.judge(s.snapshot, now))
 	if len(events) > 0 {
 		changed := make([]string, len(events))
 		for n, e := range events {
@@ -166,7 +167,7 @@ func (c *Catalog) condemn(i instance) {
 }
 
 // tell shows how many suspects there are, and says when the guard begins and ends.
-func (g *suspects) tell(s *discovery.Snapshot) {
+func (g *suspects) tell(s *view.Snapshot) {
 	n := len(g.guard.suspects)
 	if g.timeouts > 0 {
 		g.metrics.suspectsEnded.WithLabelValues("timeout").Add(float64(g.timeouts))

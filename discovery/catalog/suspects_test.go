@@ -11,12 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // patient is the pause that ends a burst where a test's losses must count together,
@@ -82,7 +84,7 @@ func (a *agents) die(from, to int) {
 }
 
 // deletes are the deletions that readers were told of since a position.
-func (f *fixture) deletes(since discovery.Position) []string {
+func (f *fixture) deletes(since discovery.Cursor) []string {
 	f.t.Helper()
 	events, ok := f.Events("", since)
 	if !ok {
@@ -90,7 +92,7 @@ func (f *fixture) deletes(since discovery.Position) []string {
 	}
 	var all []string
 	for _, e := range events {
-		if e.Type == discovery.EventDelete {
+		if e.Type == view.EventDelete {
 			all = append(all, fmt.Sprint(e.ID, " ", e.Reason))
 		}
 	}
@@ -112,10 +114,10 @@ func TestLeasesLapseAtOnce(t *testing.T) {
 	t.Parallel()
 	f := begin(t, Options{Guard: &Guard{pause: patient}})
 	a := f.agents(10, "web", "db")
-	at := f.settled().Position()
+	at := f.settled().Cursor()
 	a.die(1, 10)
 	f.suspectsAre(18)
-	answer, err := discovery.Lookup(f.snapshot(), discovery.Query{Name: "web"})
+	answer, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"})
 	if err != nil || len(answer.Endpoints) != 10 || answer.Endpoints[0].ID != "i0000" || !answer.Endpoints[1].Suspect {
 		t.Errorf("answered with %+v, %v", answer, err)
 	}
@@ -147,7 +149,7 @@ func TestOneOfTenDies(t *testing.T) {
 	web := f.Changed("web")
 	a.die(4, 5)
 	f.until("the dead one is gone", func() bool { return f.entries("web") == 9 })
-	if got := f.deletes(at.Position()); len(got) != 1 || got[0] != "i0004 expired" {
+	if got := f.deletes(at.Cursor()); len(got) != 1 || got[0] != "i0004 expired" {
 		t.Errorf("readers were told of %v", got)
 	}
 	if now := mustService(t, f.snapshot(), "web"); now.Index() == mustService(t, at, "web").Index() || !isClosed(web) {
@@ -161,7 +163,7 @@ func TestOneOfTenDies(t *testing.T) {
 		f.remove(keys.Instance("web", fmt.Sprintf("i%04d", n)))
 	}
 	f.until("the removed ones are gone", func() bool { return f.entries("web") == 5 })
-	if got := f.deletes(at.Position()); len(got) != 5 || got[4] != "i0003 removed" || f.Health().Suspects != 0 {
+	if got := f.deletes(at.Cursor()); len(got) != 5 || got[4] != "i0003 removed" || f.Health().Suspects != 0 {
 		t.Errorf("readers were told of %v, suspects %d", got, f.Health().Suspects)
 	}
 }
@@ -184,7 +186,7 @@ func TestProbesDecide(t *testing.T) {
 	a := f.agents(many, "web")
 	b := &agents{f, []string{"db"}, make([]clientv3.LeaseID, few)}
 	b.register(0, few)
-	at := f.settled().Position()
+	at := f.settled().Cursor()
 	a.die(0, many)
 	b.die(0, few)
 	f.suspectsAre(many + few)
@@ -193,7 +195,7 @@ func TestProbesDecide(t *testing.T) {
 	}
 	start.Done()
 	f.until("probes have dropped those that do not answer", func() bool {
-		_, err := discovery.Lookup(f.snapshot(), discovery.Query{Name: "db"})
+		_, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "db"})
 		return err == nil && f.entries("db") == few-few/10
 	})
 	if got := fmt.Sprint(f.deletes(at)); got != "[i0000 expired i0010 expired]" && got != "[i0010 expired i0000 expired]" {
@@ -227,10 +229,10 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	if f.entries("web") != 2 || f.entries("db") != 2 {
 		t.Errorf("%d of web, %d of db are left, want 2 and 2", f.entries("web"), f.entries("db"))
 	}
-	if _, err := discovery.Lookup(f.snapshot(), discovery.Query{Name: "web"}); err != nil || !f.suspects.prober.waits() {
+	if _, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"}); err != nil || !f.suspects.prober.waits() {
 		t.Errorf("lookup: %v; probing waits: %v", err, f.suspects.prober.waits())
 	}
-	now := f.snapshot().Position()
+	now := f.snapshot().Cursor()
 	a.register(0, 2)
 	f.suspectsAre(0)
 	f.settled()
@@ -273,7 +275,7 @@ func TestProber(t *testing.T) {
 		const n, quiet = 100, 20 * time.Second
 		var mu sync.Mutex
 		s := prey(map[string]int{"web": n})
-		view := func() *discovery.Snapshot {
+		current := func() *view.Snapshot {
 			mu.Lock()
 			defer mu.Unlock()
 			must(s.Service("web")).Memo("key", func() any { return 1 })
@@ -290,11 +292,11 @@ func TestProber(t *testing.T) {
 		})
 		p.waitUntil(began.Add(quiet))
 		done := make(chan struct{})
-		go func() { p.follow(t.Context(), view); close(done) }()
+		go func() { p.follow(t.Context(), current); close(done) }()
 		for range n {
 			i := <-p.failed
 			mu.Lock()
-			s, _ = s.Judge([]discovery.Verdict{{Service: i.service, ID: i.id}})
+			s, _ = s.Resolve([]view.Decision{{Service: i.service, ID: i.id}})
 			mu.Unlock()
 		}
 		<-done

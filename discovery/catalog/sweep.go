@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/follow"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"disc/discovery/retry"
+	"disc/discovery/view"
 )
 
 // firstRanges decides what is watched from the beginning. What was kept of an earlier
@@ -39,7 +41,7 @@ func (c *Catalog) firstSize(ctx context.Context) error {
 	if c.options.Watch != WatchAuto {
 		return nil
 	}
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for {
 		err := c.size(ctx)
 		c.setTrouble(err)
@@ -57,7 +59,7 @@ func (c *Catalog) firstSize(ctx context.Context) error {
 
 // wantKept takes in what of a kept view is to be watched. Of one that is not listed,
 // all that it has is.
-func (c *Catalog) wantKept(kept *discovery.Snapshot) {
+func (c *Catalog) wantKept(kept *view.Snapshot) {
 	i := c.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -94,7 +96,7 @@ func (c *Catalog) keepInterest(ctx context.Context, follower *follow.Follower) {
 	}
 	look := time.NewTimer(c.interest.look)
 	defer look.Stop()
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	var again <-chan time.Time
 	for {
 		select {
@@ -136,10 +138,10 @@ func (c *Catalog) subscribeHeld(ctx context.Context) bool {
 }
 
 // unwatched returns what is held and not watched.
-func (i *interest) unwatched() []discovery.Part {
+func (i *interest) unwatched() []discovery.Scope {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	var parts []discovery.Part
+	var parts []discovery.Scope
 	if i.whole.Load() {
 		return nil
 	}
@@ -232,7 +234,7 @@ func (c *Catalog) sweep(ctx context.Context, follower *follow.Follower, now time
 
 // findIdle notes which services of a snapshot were looked up, and returns the watched
 // parts that nobody has used for long: everything alone, if that is one.
-func (i *interest) findIdle(s *discovery.Snapshot, now time.Time) []discovery.Part {
+func (i *interest) findIdle(s *view.Snapshot, now time.Time) []discovery.Scope {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.note(s, now)
@@ -240,9 +242,9 @@ func (i *interest) findIdle(s *discovery.Snapshot, now time.Time) []discovery.Pa
 		if i.inUse(w, now) {
 			return nil
 		}
-		return []discovery.Part{everything}
+		return []discovery.Scope{everything}
 	}
-	var idle []discovery.Part
+	var idle []discovery.Scope
 	for p, w := range i.wants {
 		if w.watched && !i.inUse(w, now) {
 			idle = append(idle, p)
@@ -252,12 +254,12 @@ func (i *interest) findIdle(s *discovery.Snapshot, now time.Time) []discovery.Pa
 }
 
 // note takes in which services were looked up since it was last called; mu is held.
-func (i *interest) note(s *discovery.Snapshot, now time.Time) {
+func (i *interest) note(s *view.Snapshot, now time.Time) {
 	if s == nil {
 		return
 	}
 	for service := range s.Services() {
-		if service.TakeUsed() {
+		if service.ConsumeUsed() {
 			i.of(partOf(service.Name)).used = now
 		}
 	}
@@ -286,7 +288,7 @@ func (c *Catalog) narrow(now time.Time) []follow.Range {
 	}
 	next := before.Without(everything)
 	var ranges []follow.Range
-	var stay []discovery.Part
+	var stay []discovery.Scope
 	for p, w := range i.wants {
 		if w.watched = p != everything && i.inUse(w, now); !w.watched {
 			continue
@@ -301,7 +303,7 @@ func (c *Catalog) narrow(now time.Time) []follow.Range {
 
 // drop drops a part from the view, and returns no range; its own if somebody has used it
 // meanwhile. It runs between two changes of the view.
-func (c *Catalog) drop(p discovery.Part, now time.Time) []follow.Range {
+func (c *Catalog) drop(p discovery.Scope, now time.Time) []follow.Range {
 	i := c.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -311,7 +313,7 @@ func (c *Catalog) drop(p discovery.Part, now time.Time) []follow.Range {
 		return []follow.Range{c.rangeOf(p)}
 	}
 	delete(i.wants, p)
-	var stay []discovery.Part
+	var stay []discovery.Scope
 	for other, w := range i.wants {
 		if w.watched {
 			stay = append(stay, other)

@@ -1,6 +1,6 @@
 package catalog
 
-import "disc/discovery"
+import "disc/discovery/view"
 
 // waiters are the channels of those who wait for a change. Names that nobody has
 // registered share one, or anybody could fill the memory by asking for names.
@@ -10,7 +10,7 @@ type waiters struct {
 }
 
 // of returns the channel of a service, or of any change with an empty name.
-func (w *waiters) of(service string, now *discovery.Snapshot) <-chan struct{} {
+func (w *waiters) of(service string, now *view.Snapshot) <-chan struct{} {
 	switch {
 	case service == "":
 		return wait(&w.any)
@@ -25,7 +25,7 @@ func (w *waiters) of(service string, now *discovery.Snapshot) <-chan struct{} {
 	return ch
 }
 
-func knows(s *discovery.Snapshot, service string) bool {
+func knows(s *view.Snapshot, service string) bool {
 	if s == nil {
 		return false
 	}
@@ -49,7 +49,7 @@ func release(ch *chan struct{}) {
 
 // wake wakes those who wait for the named services; "" stands for a node. before is
 // the snapshot that they waited on.
-func (w *waiters) wake(services []string, before *discovery.Snapshot) {
+func (w *waiters) wake(services []string, before *view.Snapshot) {
 	for _, name := range services {
 		if ch, ok := w.services[name]; ok {
 			close(ch)

@@ -4,9 +4,10 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // mostCandidates are tried in one transaction.
@@ -14,7 +15,7 @@ const mostCandidates = 8
 
 // candidate is an instance that has a free slot.
 type candidate struct {
-	*discovery.Entry
+	*view.Entry
 	created  int64  // its incarnation
 	free     int    // slots
 	slot     int    // the one to be taken
@@ -23,7 +24,7 @@ type candidate struct {
 }
 
 // candidates returns the instances of a service that can be claimed, as far as is known.
-func (c *Claims) candidates(s *discovery.Service, t *taken) []candidate {
+func (c *Claims) candidates(s *view.Service, t *taken) []candidate {
 	var all []candidate
 	for _, e := range s.Entries() {
 		created := s.Incarnation(e.ID)
@@ -124,7 +125,7 @@ func (c *Claims) attempt(txn clientv3.Txn, chosen []candidate, value string, lea
 // take is under which conditions, and how, a slot is taken.
 func (a *candidate) take(keys discovery.Keys, value string, lease clientv3.LeaseID) ([]clientv3.Cmp, clientv3.Op) {
 	record := keys.Instance(a.Service, a.ID)
-	if a.Source == discovery.SourceStatic {
+	if a.Source == view.SourceStatic {
 		record = keys.Static(a.Service, a.ID)
 	}
 	return []clientv3.Cmp{

@@ -9,11 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+	"disc/discovery/heartbeat"
+	"disc/discovery/view"
 )
 
 const (
@@ -29,13 +31,13 @@ const (
 // View is the catalog, as far as claims look at it.
 type View interface {
 	// View returns the newest snapshot, or an ErrUnavailable that says why there is none.
-	View() (discovery.View, error)
+	View() (view.View, error)
 	// Changed returns a channel that is closed at the next change of a service.
 	Changed(service string) <-chan struct{}
 	// Need makes the view have services that are not watched yet.
-	Need(ctx context.Context, parts ...discovery.Part) error
+	Need(ctx context.Context, parts ...discovery.Scope) error
 	// Retain keeps services in the view until release is called.
-	Retain(parts ...discovery.Part) (release func())
+	Retain(parts ...discovery.Scope) (release func())
 }
 
 // Claims claim slots of instances. What is claimed is held by a [Holder].
@@ -44,8 +46,8 @@ type Claims struct {
 	view     View
 	slots    *slots
 	follower *follow.Follower
-	pulse    discovery.Pulse // of the follower
-	begin    func()          // the following
+	pulse    heartbeat.Heartbeat // of the follower
+	begin    func()              // the following
 
 	turns     chan struct{}    // of those who ask etcd at the same time
 	begun     chan struct{}    // closed when a claim was asked for
@@ -76,7 +78,7 @@ type ClaimOptions struct {
 type claimed struct {
 	view    View
 	slots   *slots
-	entry   *discovery.Entry
+	entry   *view.Entry
 	created int64 // its incarnation
 	slot    int
 }
@@ -108,7 +110,7 @@ type claimRecord struct {
 var errFull = errors.New("no instance that is healthy has a free slot")
 
 // Pulse shows whether Run is stuck.
-func (c *Claims) Pulse() *discovery.Pulse { return &c.pulse }
+func (c *Claims) Pulse() *heartbeat.Heartbeat { return &c.pulse }
 
 // Claim takes a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (there is no such service), ErrUnavailable (nothing is free, or the agent
@@ -120,7 +122,7 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	if err := discovery.ValidateService(service); err != nil {
 		return nil, err
 	}
-	if err := c.view.Need(ctx, discovery.Part{Service: discovery.FoldName(service)}); err != nil {
+	if err := c.view.Need(ctx, discovery.Scope{Service: discovery.FoldName(service)}); err != nil {
 		return nil, err
 	}
 	if _, err := c.service(service); err != nil {
@@ -142,7 +144,7 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	return g, err
 }
 
-func (c *Claims) service(name string) (*discovery.Service, error) {
+func (c *Claims) service(name string) (*view.Service, error) {
 	view, err := c.view.View()
 	if err != nil {
 		return nil, err
@@ -238,7 +240,7 @@ func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won 
 
 // reserve chooses candidates, and notes that the first is being asked for. read is what
 // is taken, if that was read; else what the watch says counts.
-func (c *Claims) reserve(s *discovery.Service, read *taken, zone string) []candidate {
+func (c *Claims) reserve(s *view.Service, read *taken, zone string) []candidate {
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
 	t := c.slots.of(s.Name)

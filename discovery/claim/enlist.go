@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"disc/discovery"
 	"disc/discovery/follow"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // unused is after how long without a claim the slots of a service are not watched any
@@ -117,7 +117,7 @@ func (c *Claims) use(service string, followed bool) bool {
 		return false
 	}
 	if !ok {
-		use = &used{release: c.view.Retain(discovery.Part{Service: name})}
+		use = &used{release: c.view.Retain(discovery.Scope{Service: name})}
 		c.used[name] = use
 	}
 	use.last = time.Now()

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"time"
 
-	"disc/discovery"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // MaxShared is how many may hold one lock at once.
@@ -134,7 +135,7 @@ func (c *contender) join(ctx context.Context) (held bool, err error) {
 
 // persist makes a call until etcd answers it, the session is lost or ctx ends.
 func (c *contender) persist(ctx context.Context, call func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
-	for retry := (discovery.Backoff{}); ; {
+	for retry := (retry.Backoff{}); ; {
 		r, err := call()
 		if err == nil {
 			return r, nil
@@ -160,7 +161,7 @@ func (c *contender) persist(ctx context.Context, call func() (*clientv3.TxnRespo
 
 // await waits until fewer than may hold the lock are ahead of the contender.
 func (c *contender) await(ctx context.Context) error {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for {
 		r, err := c.persist(ctx, func() (*clientv3.TxnResponse, error) { return c.ahead(ctx) })
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // await tries again whenever a slot has become free and all who have waited for longer
@@ -20,7 +20,7 @@ func (c *Claims) await(ctx context.Context, service string, o ClaimOptions) (*Gr
 	defer c.queue(service, func(all []chan struct{}) []chan struct{} {
 		return slices.DeleteFunc(all, func(w chan struct{}) bool { return w == me })
 	})
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for {
 		if err := c.turn(ctx, service, me); err != nil {
 			return nil, err

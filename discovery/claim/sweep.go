@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/lease"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery/lease"
+	"disc/discovery/retry"
 )
 
 const (
@@ -86,7 +86,7 @@ func (h *Holder) remove(ctx context.Context, g *Grant) bool {
 
 // sweepUp sweeps when there may be something, until ctx ends.
 func (h *Holder) sweepUp(ctx context.Context) {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	again := time.NewTicker(sweepEvery)
 	defer again.Stop()
 	for {

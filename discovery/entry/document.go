@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // current is an instance's keys as they were read, and as they are to be.
@@ -16,8 +17,8 @@ type current struct {
 	keys                    discovery.Keys
 	service, id             string
 	agent, static, override document
-	record                  *discovery.Record // the agent's
-	entry                   *discovery.Entry
+	record                  *view.Record // the agent's
+	entry                   *view.Entry
 }
 
 // document is one key.
@@ -41,7 +42,7 @@ func (now *current) merge() {
 }
 
 // after derives the entry from the values that are to be.
-func (now *current) after() *discovery.Entry {
+func (now *current) after() *view.Entry {
 	e, ok := now.snapshot(func(d *document) []byte { return d.next }).Entry(now.id)
 	if !ok {
 		return nil
@@ -49,18 +50,18 @@ func (now *current) after() *discovery.Entry {
 	return e
 }
 
-func (now *current) snapshot(value func(*document) []byte) *discovery.Service {
-	var changes []discovery.Change
+func (now *current) snapshot(value func(*document) []byte) *view.Service {
+	var changes []view.Change
 	for _, d := range now.documents() {
 		if v := value(d); v != nil {
-			changes = append(changes, discovery.Change{Key: now.keys.Parse(d.name), Value: v, Created: d.created, Modified: d.modified, Lease: d.lease})
+			changes = append(changes, view.Change{Key: now.keys.Parse(d.name), Value: v, Created: d.created, Modified: d.modified, Lease: d.lease})
 		}
 	}
-	s, _, _ := discovery.EmptySnapshot().Apply(0, changes)
+	s, _, _ := view.EmptySnapshot().Apply(0, changes)
 	if service, ok := s.Service(now.service); ok {
 		return service
 	}
-	return &discovery.Service{}
+	return &view.Service{}
 }
 
 // revision is that of the newest of the keys, 0 when there is none.

@@ -16,9 +16,11 @@ import (
 	"fmt"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/retry"
+	"disc/discovery/view"
 )
 
 // Editor edits the entries of a namespace.
@@ -40,8 +42,8 @@ type Options struct {
 
 // Change is what an edit did.
 type Change struct {
-	Before, After *discovery.Entry // nil: there was, there is none
-	Revision      int64            // etcd's, of the write; 0: nothing to write
+	Before, After *view.Entry // nil: there was, there is none
+	Revision      int64       // etcd's, of the write; 0: nothing to write
 }
 
 // attempts is how often an edit is made again after somebody else's came between.
@@ -142,7 +144,7 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 	if err := discovery.ValidateID(id); err != nil {
 		return Change{}, err
 	}
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for range attempts {
 		now, err := e.read(ctx, service, id)
 		if err != nil {

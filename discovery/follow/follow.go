@@ -8,9 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/heartbeat"
+	"disc/discovery/retry"
 )
 
 // DefaultQuiet is how often etcd is asked whether the watch brings everything.
@@ -32,9 +33,9 @@ type Options struct {
 	Quiet func() time.Duration
 	// Trouble is told why the mirror is not being confirmed; nil: it is again.
 	Trouble func(error)
-	Pulse   *discovery.Pulse // shows whether Run is stuck; default: to nobody
-	Logger  *slog.Logger     // default: discard
-	Metrics *Metrics         // default: none
+	Pulse   *heartbeat.Heartbeat // shows whether Run is stuck; default: to nobody
+	Logger  *slog.Logger         // default: discard
+	Metrics *Metrics             // default: none
 }
 
 // Last is a place in the life of an etcd.
@@ -86,7 +87,7 @@ func New(client *clientv3.Client, mirror Mirror, o Options) *Follower {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	f := &Follower{client: client, mirror: mirror, options: o, log: o.Logger, do: make(chan func())}
-	f.options.Pulse = cmp.Or(o.Pulse, new(discovery.Pulse))
+	f.options.Pulse = cmp.Or(o.Pulse, new(heartbeat.Heartbeat))
 	f.options.Metrics = cmp.Or(o.Metrics, NewMetrics(nil, "follow"))
 	f.life = life{Head: Head{Revision: o.Last.Revision}, epoch: o.Last.Epoch}
 	for _, r := range o.Ranges {
@@ -118,13 +119,13 @@ func (f *Follower) Do(ctx context.Context, what func()) error {
 
 // Run keeps the mirror equal to etcd until ctx ends, and returns nil then.
 func (f *Follower) Run(ctx context.Context) error {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for ctx.Err() == nil {
-		f.options.Pulse.Work()
+		f.options.Pulse.Begin()
 		err := f.follow(ctx, retry.Reset)
 		f.reader.Store(nil)
 		f.disconnect()
-		f.options.Pulse.Rest()
+		f.options.Pulse.End()
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -148,7 +148,7 @@ func (f *Follower) listChanged(ctx context.Context, r Range, known map[string]in
 // list lists a range, and shows that it comes on.
 func (f *Follower) list(ctx context.Context, r Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (Head, error) {
 	return List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
-		f.options.Pulse.Work()
+		f.options.Pulse.Begin()
 		each(page)
 	}, opts...)
 }
@@ -178,7 +178,7 @@ func (f *Follower) readChanged(ctx context.Context, r Range, revision int64, nam
 func (f *Follower) fetch(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
 	var events []*clientv3.Event
 	for batch := range slices.Chunk(names, fetchBatch) {
-		f.options.Pulse.Work()
+		f.options.Pulse.Begin()
 		ops := make([]clientv3.Op, len(batch))
 		for n, name := range batch {
 			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))

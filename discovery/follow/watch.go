@@ -56,13 +56,13 @@ func (f *Follower) watchAll(s *stream) {
 // stream ends. Every event goes through here: there is nothing else that it waits for.
 func (f *Follower) consume(s *stream, steady func()) error {
 	for {
-		f.options.Pulse.Rest()
+		f.options.Pulse.End()
 		select {
 		case r, ok := <-s.responses:
 			if !ok {
 				return watchEnded(s.err)
 			}
-			f.options.Pulse.Work()
+			f.options.Pulse.Begin()
 			if err := f.take(s.drain(r)); err != nil {
 				return err
 			}
@@ -71,7 +71,7 @@ func (f *Follower) consume(s *stream, steady func()) error {
 				steady()
 			}
 		case what := <-f.do:
-			f.options.Pulse.Work()
+			f.options.Pulse.Begin()
 			what()
 		}
 	}

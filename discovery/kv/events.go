@@ -68,7 +68,7 @@ func isPrefix(what string) bool { return what == "" || strings.HasSuffix(what, "
 // Events returns what happened to a key, or below a prefix, after a position, oldest
 // first, and the position up to where. ok is false when that is not known any more: the
 // reader starts over from a list.
-func (s *Store) Events(what string, after discovery.Position) (events []Event, upTo discovery.Position, ok bool) {
+func (s *Store) Events(what string, after discovery.Cursor) (events []Event, upTo discovery.Cursor, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
@@ -78,7 +78,7 @@ func (s *Store) Events(what string, after discovery.Position) (events []Event, u
 	}
 	c := now.covering(of)
 	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.since, s.events.begin) || after.Revision > c.told {
-		return nil, discovery.Position{}, false
+		return nil, discovery.Cursor{}, false
 	}
 	c.touch()
 	for _, e := range s.events.events {
@@ -91,7 +91,7 @@ func (s *Store) Events(what string, after discovery.Position) (events []Event, u
 		}
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Revision, b.Revision) })
-	return events, discovery.Position{Epoch: now.epoch, Revision: c.told}, true
+	return events, discovery.Cursor{Epoch: now.epoch, Revision: c.told}, true
 }
 
 // Changed returns a channel that is closed at the next change of anything that is copied.

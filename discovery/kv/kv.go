@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	"github.com/google/btree"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+	"disc/discovery/heartbeat"
 )
 
 // Item is a key and its value.
@@ -57,7 +58,7 @@ type Store struct {
 	options Options
 	follow  *follow.Follower
 
-	pulse     discovery.Pulse
+	pulse     heartbeat.Heartbeat
 	asked     chan struct{} // closed at the first read: nothing is watched before
 	firstRead sync.Once
 	state     atomic.Pointer[state]
@@ -108,7 +109,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
 }
 
 // Pulse shows whether Run is stuck.
-func (s *Store) Pulse() *discovery.Pulse { return &s.pulse }
+func (s *Store) Pulse() *heartbeat.Heartbeat { return &s.pulse }
 
 // Run keeps what is read copied until ctx ends, and returns nil then. It asks nothing of
 // etcd before the first read.

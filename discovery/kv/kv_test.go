@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func TestReadsWhatIsWritten(t *testing.T) {
@@ -247,7 +247,7 @@ func TestBegin(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", what, got, want)
 		}
-		if _, _, ok := f.Events(what, discovery.Position{Epoch: view.Epoch, Revision: view.Revision}); !ok {
+		if _, _, ok := f.Events(what, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}); !ok {
 			t.Errorf("%q: its events do not follow", what)
 		}
 	}
@@ -307,7 +307,7 @@ func TestGaps(t *testing.T) {
 	link.Cut()
 	link.Mend()
 	f.until("the difference", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/2", "a/3"}) })
-	events, _, ok := f.Events("a/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision})
+	events, _, ok := f.Events("a/", discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision})
 	if !ok || len(events) != 2 || events[0].Key != "a/1" || events[0].Item != nil || events[1].Key != "a/3" {
 		t.Errorf("%v %+v", ok, events)
 	}
@@ -323,7 +323,7 @@ func TestGaps(t *testing.T) {
 	}
 	link.Cut()
 	f.until("what the other etcd has", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/4"}) })
-	if _, _, ok := f.Events("a/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision}); ok {
+	if _, _, ok := f.Events("a/", discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}); ok {
 		t.Error("readers of the old etcd go on")
 	}
 	for _, r := range []Read{{MinRevision: 1000}, {MinRevision: 1000, Linearizable: true}} {

@@ -70,7 +70,7 @@ func (f *fixture) writeAndRead(ctx context.Context, writer *Store, d *directory)
 
 // follows follows the changes of a directory as a watcher does, until it knows the last.
 func (f *fixture) follows(d *directory) {
-	var at discovery.Position
+	var at discovery.Cursor
 	var known int64
 	for late := time.After(30 * time.Second); known == 0 || known != d.last.Load(); {
 		changed := f.Changed()
@@ -85,7 +85,7 @@ func (f *fixture) follows(d *directory) {
 		if !ok {
 			i, view, err := f.Get(f.t.Context(), d.name+"k", Read{})
 			if err == nil {
-				at, known = discovery.Position{Epoch: view.Epoch, Revision: view.Revision}, i.Revision
+				at, known = discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}, i.Revision
 			}
 		}
 		select {

@@ -31,7 +31,7 @@ func TestDeleteBelow(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	f.keys("app/", Read{MinRevision: revision})
-	events, _, ok := f.Events("app/", discovery.Position{Epoch: view.Epoch, Revision: view.Revision})
+	events, _, ok := f.Events("app/", discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision})
 	if !ok || len(events) != 2 || events[0].Revision != revision || events[1].Revision != revision {
 		t.Errorf("%v %+v; want two of revision %d", ok, events, revision)
 	}

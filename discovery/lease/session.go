@@ -10,10 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/heartbeat"
+	"disc/discovery/retry"
 )
 
 // The range of a session's TTL and its default.
@@ -55,7 +56,7 @@ type Session struct {
 	log     *slog.Logger
 	metrics *Metrics
 	doubt   chan struct{} // size one: verify the lease now
-	pulse   discovery.Pulse
+	pulse   heartbeat.Heartbeat
 
 	mu      sync.Mutex
 	lease   Lease
@@ -127,7 +128,7 @@ func (s *Session) Revoke(ctx context.Context) error {
 }
 
 // Pulse shows whether Run is stuck.
-func (s *Session) Pulse() *discovery.Pulse { return &s.pulse }
+func (s *Session) Pulse() *heartbeat.Heartbeat { return &s.pulse }
 
 // Run keeps a lease until ctx ends, and returns nil then. The lease is left to lapse,
 // so that a successor can take the keys over; another Run goes on with it.
@@ -188,8 +189,8 @@ func (s *Session) troubled() bool {
 
 // grant asks for a lease until there is one. It fails only when ctx ends.
 func (s *Session) grant(ctx context.Context) (Lease, error) {
-	for retry := (discovery.Backoff{}); ; {
-		s.pulse.Work()
+	for retry := (retry.Backoff{}); ; {
+		s.pulse.Begin()
 		sent := Uptime()
 		attempt, cancel := context.WithTimeout(ctx, s.patience(retry.Failures()))
 		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
@@ -204,7 +205,7 @@ func (s *Session) grant(ctx context.Context) (Lease, error) {
 		if retry.Failed() {
 			s.log.Warn("cannot get a lease from etcd; trying again", "failures", retry.Failures(), "error", err)
 		}
-		s.pulse.Rest()
+		s.pulse.End()
 		if err := retry.Wait(ctx); err != nil {
 			return Lease{}, err
 		}
@@ -243,7 +244,7 @@ func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
 // pause waits until the next renewal is due, the lease is doubted, or the stream
 // ended: etcd may come back without the lease. It reports false when ctx ends.
 func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) bool {
-	s.pulse.Rest()
+	s.pulse.End()
 	select {
 	case <-time.After(interval - rand.N(interval/10+1)):
 	case <-s.doubt:
@@ -260,8 +261,8 @@ func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) 
 // renew renews the lease, over one endpoint after the other, until etcd answers. It
 // fails only when ctx ends.
 func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
-	for retry := (discovery.Backoff{}); ; {
-		s.pulse.Work()
+	for retry := (retry.Backoff{}); ; {
+		s.pulse.Begin()
 		sent := Uptime()
 		ttl, err := k.renew(ctx, s.patience(retry.Failures()))
 		if err == nil {
@@ -281,7 +282,7 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 		if retry.Failures() < max(2, len(s.client.Endpoints())) {
 			continue // once around without delay
 		}
-		s.pulse.Rest()
+		s.pulse.End()
 		select {
 		case <-time.After(min(retry.Next(), s.ttl/5)):
 		case <-s.doubt: // whoever doubts has heard from etcd

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // How purchases are spaced: a few dozen a second and limit, by however many agents.
@@ -45,7 +46,7 @@ type account struct {
 	sold      time.Duration // when the last sale was seen
 	jitter    time.Duration // of the turn since then
 	notBefore time.Duration // a purchase, after one that failed or was lost
-	retry     discovery.Backoff
+	retry     retry.Backoff
 	latency   time.Duration // of a purchase, on average
 	orders    int64         // ever made
 	content   bool          // there was nothing to buy when it was last asked

@@ -12,12 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-	"disc/discovery/lease"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/follow"
+	"disc/discovery/heartbeat"
+	"disc/discovery/lease"
 )
 
 // The bounds of what is remembered.
@@ -43,7 +44,7 @@ type Limits struct {
 	options  Options
 	id       string // of this start
 	follower *follow.Follower
-	pulse    discovery.Pulse
+	pulse    heartbeat.Heartbeat
 	wake     chan struct{}                     // size one: there are other buyers
 	buyers   atomic.Pointer[map[string]*buyer] // copied when one comes or goes
 
@@ -67,7 +68,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
 }
 
 // Pulse shows whether Run is stuck.
-func (l *Limits) Pulse() *discovery.Pulse { return &l.pulse }
+func (l *Limits) Pulse() *heartbeat.Heartbeat { return &l.pulse }
 
 // Run watches and buys of the limits that are used, until ctx ends. It returns nil then.
 func (l *Limits) Run(ctx context.Context) error {

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"time"
 
-	"disc/discovery"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // Phase is how far an instance is on its way into etcd.
@@ -108,12 +109,12 @@ func (it *item) due(current clientv3.LeaseID) bool {
 
 // shown reports whether a snapshot has a record of which nothing is known yet: reading
 // it first is cheaper for etcd than a write that loses its compare.
-func (it *item) shown(s *discovery.Snapshot) bool {
+func (it *item) shown(s *view.Snapshot) bool {
 	return it.seenAt == 0 && it.in(s) != nil
 }
 
 // in returns the record that a snapshot shows; nil: none.
-func (it *item) in(s *discovery.Snapshot) *discovery.Record {
+func (it *item) in(s *view.Snapshot) *view.Record {
 	service, ok := s.Service(it.instance.Service)
 	if !ok {
 		return nil
@@ -123,7 +124,7 @@ func (it *item) in(s *discovery.Snapshot) *discovery.Record {
 }
 
 // contradicts reports whether a snapshot shows something else than was last seen.
-func (it *item) contradicts(s *discovery.Snapshot) bool {
+func (it *item) contradicts(s *view.Snapshot) bool {
 	if it.seenAt == 0 || s.Revision() < it.seenAt {
 		return false
 	}

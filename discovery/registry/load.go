@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
 )
 
 // loadEvery is how often a load report is written at most.
@@ -108,7 +108,7 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 		key := r.keys.Load(d.record.Service, d.record.ID)
 		ops[n] = clientv3.OpDelete(key)
 		if puts[n] = now.Before(d.load.heard.Add(discovery.LoadLasts)); puts[n] {
-			value := discovery.Load{Utilization: &d.load.said}.Encode()
+			value := discovery.LoadReport{Utilization: &d.load.said}.Encode()
 			ops[n] = clientv3.OpPut(key, string(value), clientv3.WithLease(under))
 		}
 	}

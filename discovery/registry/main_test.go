@@ -8,13 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-	"disc/discovery/lease"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+	"disc/discovery/view"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,33 +25,33 @@ var keys = discovery.NewKeys("test")
 // blind is a view that never shows anything.
 type blind struct{}
 
-func (blind) View() (discovery.View, error)   { return discovery.View{}, discovery.ErrUnavailable }
-func (blind) Changed(string) <-chan struct{}  { return nil }
-func (blind) Retain(...discovery.Part) func() { return func() {} }
+func (blind) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
+func (blind) Changed(string) <-chan struct{}   { return nil }
+func (blind) Retain(...discovery.Scope) func() { return func() {} }
 
 // sight is a view that shows what it is given.
 type sight struct {
 	mu       sync.Mutex
-	snapshot *discovery.Snapshot
+	snapshot *view.Snapshot
 	changed  chan struct{}
 }
 
-func (s *sight) View() (discovery.View, error) {
+func (s *sight) View() (view.View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.snapshot == nil {
-		return discovery.View{}, discovery.ErrUnavailable
+		return view.View{}, discovery.ErrUnavailable
 	}
-	return discovery.View{Snapshot: s.snapshot}, nil
+	return view.View{Snapshot: s.snapshot}, nil
 }
 
-func (s *sight) now() *discovery.Snapshot {
+func (s *sight) now() *view.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.snapshot
 }
 
-func (s *sight) Retain(...discovery.Part) func() { return func() {} }
+func (s *sight) Retain(...discovery.Scope) func() { return func() {} }
 
 func (s *sight) Changed(string) <-chan struct{} {
 	s.mu.Lock()
@@ -61,12 +62,12 @@ func (s *sight) Changed(string) <-chan struct{} {
 // begin shows an empty snapshot.
 func (s *sight) begin(revision int64, epoch string) {
 	s.mu.Lock()
-	s.snapshot = discovery.EmptySnapshot().WithEpoch(epoch)
+	s.snapshot = view.EmptySnapshot().WithEpoch(epoch)
 	s.mu.Unlock()
 	s.show(revision)
 }
 
-func (s *sight) show(revision int64, changes ...discovery.Change) {
+func (s *sight) show(revision int64, changes ...view.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snapshot, _, _ = s.snapshot.Apply(revision, changes)
@@ -84,8 +85,8 @@ func follow(t *testing.T, client *clientv3.Client) *sight {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change := func(kv *mvccpb.KeyValue) discovery.Change {
-		return discovery.Change{Key: keys.Parse(string(kv.Key)), Value: kv.Value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
+	change := func(kv *mvccpb.KeyValue) view.Change {
+		return view.Change{Key: keys.Parse(string(kv.Key)), Value: kv.Value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
 	}
 	s.begin(0, "")
 	for _, kv := range listed.Kvs {

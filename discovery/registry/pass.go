@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"disc/discovery"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
 )
 
 // Bounds of one transaction: etcd takes at most 128 operations and 1.5 MiB.
@@ -92,7 +92,7 @@ func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context
 	if len(batch) == 0 {
 		return nil
 	}
-	r.pulse.Work()
+	r.pulse.Begin()
 	err := act(ctx, batch)
 	if !isRefusal(err) || len(batch) == 1 {
 		r.note(batch, err)

@@ -6,10 +6,13 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/lease"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/heartbeat"
+	"disc/discovery/lease"
+	"disc/discovery/retry"
+	"disc/discovery/view"
 )
 
 // View is the catalog, as far as the registry looks at it: to see what others did to
@@ -17,11 +20,11 @@ import (
 // slower to notice.
 type View interface {
 	// View returns the newest snapshot.
-	View() (discovery.View, error)
+	View() (view.View, error)
 	// Changed returns a channel that is closed at the next change; "" is of anything.
 	Changed(service string) <-chan struct{}
 	// Retain brings parts into the view, and keeps them there until release is called.
-	Retain(parts ...discovery.Part) (release func())
+	Retain(parts ...discovery.Scope) (release func())
 }
 
 // Identity is who the registry writes as.
@@ -50,8 +53,8 @@ type Registry struct {
 	metrics *Metrics
 	wake    chan struct{} // size one: the wanted set changed
 	recheck chan struct{} // size one: read everything back
-	pulse   discovery.Pulse
-	retry   discovery.Backoff // of Run
+	pulse   heartbeat.Heartbeat
+	retry   retry.Backoff // of Run
 
 	mu           sync.Mutex
 	items        map[string]*item // by key
@@ -93,7 +96,7 @@ func (r *Registry) Put(i discovery.Instance) {
 	defer r.mu.Unlock()
 	it, ok := r.items[key]
 	if !ok {
-		it = &item{key: key, release: r.view.Retain(discovery.Part{Service: discovery.FoldName(i.Service)})}
+		it = &item{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
 		r.items[key] = it
 	}
 	it.want(i)

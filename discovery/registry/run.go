@@ -7,11 +7,11 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/lease"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/heartbeat"
+	"disc/discovery/lease"
 )
 
 // lookEvery is how often the view is looked at, at most.
@@ -25,7 +25,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	var under clientv3.LeaseID
 	var turn time.Time // before which nothing is written under that lease
 	for {
-		r.pulse.Work()
+		r.pulse.Begin()
 		current, released := r.session.Lease()
 		changed := r.view.Changed("")
 		again := (<-chan time.Time)(nil)
@@ -45,7 +45,7 @@ func (r *Registry) Run(ctx context.Context) error {
 			}
 		}
 		r.count()
-		r.pulse.Rest()
+		r.pulse.End()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -64,7 +64,7 @@ func (r *Registry) Run(ctx context.Context) error {
 }
 
 // Pulse shows whether Run is stuck.
-func (r *Registry) Pulse() *discovery.Pulse { return &r.pulse }
+func (r *Registry) Pulse() *heartbeat.Heartbeat { return &r.pulse }
 
 // rest lets the changes of a busy fleet gather, unless there is something to do.
 func (r *Registry) rest(ctx context.Context) {

@@ -26,10 +26,12 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
+
+	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/retry"
 )
 
 // Scheme is the scheme of the targets that are resolved here.
@@ -39,7 +41,7 @@ const Scheme = "disc"
 // [View]; an agent is one through [Agent].
 type Source interface {
 	// Lookup answers a query. index stands for the state of what was asked for.
-	Lookup(ctx context.Context, q Query) (answer discovery.Answer, index int64, err error)
+	Lookup(ctx context.Context, q Query) (answer lookup.Answer, index int64, err error)
 	// Wait returns when the state may be another than index, or ctx ends.
 	Wait(ctx context.Context, q Query, index int64) error
 }
@@ -133,7 +135,7 @@ func (f *follower) Close() {
 }
 
 func (f *follower) run(ctx context.Context) {
-	var retry discovery.Backoff
+	var retry retry.Backoff
 	for ctx.Err() == nil {
 		answer, index, err := f.source.Lookup(ctx, f.query)
 		if err == nil {
@@ -151,7 +153,7 @@ func (f *follower) run(ctx context.Context) {
 }
 
 // pause waits for the next attempt after an error, or less if gRPC asks for it.
-func (f *follower) pause(ctx context.Context, retry *discovery.Backoff) {
+func (f *follower) pause(ctx context.Context, retry *retry.Backoff) {
 	timer := time.NewTimer(retry.Next())
 	defer timer.Stop()
 	select {
@@ -162,7 +164,7 @@ func (f *follower) pause(ctx context.Context, retry *discovery.Backoff) {
 }
 
 // endpoints turns an answer into gRPC's form, in the answer's order.
-func endpoints(answer discovery.Answer) []resolver.Endpoint {
+func endpoints(answer lookup.Answer) []resolver.Endpoint {
 	all := make([]resolver.Endpoint, 0, len(answer.Endpoints))
 	for _, e := range answer.Endpoints {
 		about := attributes.New(weightKey{}, e.Weight).WithValue(zoneKey{}, e.Zone)

@@ -14,17 +14,18 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/catalog"
-	"disc/discovery/devetcd/etcdtest"
-	"disc/discovery/entry"
-	"disc/discovery/resolver"
-
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	grpcresolver "google.golang.org/grpc/resolver"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/entry"
+	"disc/discovery/lookup"
+	"disc/discovery/resolver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -186,15 +187,15 @@ func build(t *testing.T, target string, source resolver.Source) *client {
 // script is a source that gives one answer after the other.
 type script struct{ answers chan any }
 
-func (s *script) Lookup(ctx context.Context, _ resolver.Query) (discovery.Answer, int64, error) {
+func (s *script) Lookup(ctx context.Context, _ resolver.Query) (lookup.Answer, int64, error) {
 	select {
 	case a := <-s.answers:
 		if err, ok := a.(error); ok {
-			return discovery.Answer{}, 0, err
+			return lookup.Answer{}, 0, err
 		}
-		return a.(discovery.Answer), 1, nil
+		return a.(lookup.Answer), 1, nil
 	case <-ctx.Done():
-		return discovery.Answer{}, 0, ctx.Err()
+		return lookup.Answer{}, 0, ctx.Err()
 	}
 }
 
@@ -202,10 +203,10 @@ func (s *script) Wait(context.Context, resolver.Query, int64) error { return nil
 
 func TestErrorsEmptyNothing(t *testing.T) {
 	s := &script{answers: make(chan any, 10)}
-	one := discovery.Answer{Endpoints: []discovery.Endpoint{{ID: "web-1", Address: "::1", Port: 80, Weight: 3, Zone: "b"}}}
+	one := lookup.Answer{Endpoints: []discovery.Endpoint{{ID: "web-1", Address: "::1", Port: 80, Weight: 3, Zone: "b"}}}
 	s.answers <- one
 	s.answers <- discovery.Errorf(discovery.ErrUnavailable, "away")
-	s.answers <- discovery.Answer{}
+	s.answers <- lookup.Answer{}
 	c := build(t, "disc:///web", s)
 	if got := <-c.states; !slices.Equal(got, []string{"[::1]:80 3 b"}) {
 		t.Errorf("first: %v", got)

@@ -13,38 +13,40 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 // View is a source over a catalog in this process: etcd directly, without an agent.
 type View struct {
 	Catalog interface {
 		// View returns the newest snapshot, or an ErrUnavailable.
-		View() (discovery.View, error)
+		View() (view.View, error)
 		// Changed returns a channel that is closed at the next change of a service; ""
 		// is of anything.
 		Changed(service string) <-chan struct{}
 		// Need makes the view have parts, as far as they exist.
-		Need(ctx context.Context, parts ...discovery.Part) error
+		Need(ctx context.Context, parts ...discovery.Scope) error
 		// Retain keeps parts in the view until release is called.
-		Retain(parts ...discovery.Part) (release func())
+		Retain(parts ...discovery.Scope) (release func())
 	}
 	Zone string // this host's, for prefer=zone
 }
 
 // Lookup implements [Source].
-func (v View) Lookup(ctx context.Context, q Query) (discovery.Answer, int64, error) {
-	if err := v.Catalog.Need(ctx, discovery.PartsOf(q.Name, "", true)...); err != nil {
-		return discovery.Answer{}, 0, err
+func (v View) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
+	if err := v.Catalog.Need(ctx, discovery.ScopesOf(q.Name, "", true)...); err != nil {
+		return lookup.Answer{}, 0, err
 	}
 	view, err := v.Catalog.View()
 	if err != nil {
-		return discovery.Answer{}, 0, err
+		return lookup.Answer{}, 0, err
 	}
-	lookup := discovery.Query{Name: q.Name, Selector: discovery.Selector{Tags: q.Tags, Zone: q.Zone, Port: q.Port}}
+	query := lookup.Query{Name: q.Name, Selector: lookup.Selector{Tags: q.Tags, Zone: q.Zone, Port: q.Port}}
 	if q.Prefer {
-		lookup.PreferZone = v.Zone
+		query.PreferZone = v.Zone
 	}
-	answer, err := discovery.Lookup(view.Snapshot, lookup)
+	answer, err := lookup.Lookup(view.Snapshot, query)
 	return answer, answer.Index, err
 }
 
@@ -54,7 +56,7 @@ func (v View) Wait(ctx context.Context, q Query, index int64) error {
 	if err != nil {
 		name.Service = "" // a service with dots in its name: any change may be its
 	}
-	defer v.Catalog.Retain(discovery.PartsOf(q.Name, "", true)...)()
+	defer v.Catalog.Retain(discovery.ScopesOf(q.Name, "", true)...)()
 	changed := v.Catalog.Changed(name.Service)
 	if _, now, err := v.Lookup(ctx, q); err != nil || now != index {
 		return err
@@ -78,15 +80,15 @@ type Agent struct {
 const blocking = time.Minute
 
 // Lookup implements [Source].
-func (a *Agent) Lookup(ctx context.Context, q Query) (discovery.Answer, int64, error) {
-	var answer discovery.Answer
+func (a *Agent) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
+	var answer lookup.Answer
 	header, err := a.get(ctx, q, nil, &answer)
 	if err != nil {
-		return discovery.Answer{}, 0, err
+		return lookup.Answer{}, 0, err
 	}
 	index, err := strconv.ParseInt(header.Get("Disc-Index"), 10, 64)
 	if err != nil {
-		return discovery.Answer{}, 0, fmt.Errorf("%s answered without Disc-Index: %w", a.base(), err)
+		return lookup.Answer{}, 0, fmt.Errorf("%s answered without Disc-Index: %w", a.base(), err)
 	}
 	return answer, index, nil
 }

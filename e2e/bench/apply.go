@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 func applyRows() []row {
@@ -28,10 +29,10 @@ func startApply(_ context.Context, s *stage) (pair, error) {
 }
 
 // snapshotOf returns a snapshot of services of 10 instances.
-func snapshotOf(services int) *discovery.Snapshot {
-	s := discovery.EmptySnapshot()
+func snapshotOf(services int) *view.Snapshot {
+	s := view.EmptySnapshot()
 	for n := range services {
-		var changes []discovery.Change
+		var changes []view.Change
 		for i := range 10 {
 			changes = append(changes, put(serviceName(n), i, int64(n*10+i+1)))
 		}
@@ -41,9 +42,9 @@ func snapshotOf(services int) *discovery.Snapshot {
 }
 
 // put is the change that puts an instance.
-func put(service string, n int, revision int64) discovery.Change {
+func put(service string, n int, revision int64) view.Change {
 	i := instance(service, n)
-	return discovery.Change{
+	return view.Change{
 		Key:   discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: i.ID},
 		Value: i.Encode(), Created: 1, Modified: revision, Lease: 1,
 	}
@@ -51,8 +52,8 @@ func put(service string, n int, revision int64) discovery.Change {
 
 // changeOne applies changes of one instance for a time, and returns what one takes:
 // microseconds, allocations and bytes.
-func changeOne(ctx context.Context, s *discovery.Snapshot, d time.Duration) ([]float64, error) {
-	change := []discovery.Change{put("web", 3, s.Revision())}
+func changeOne(ctx context.Context, s *view.Snapshot, d time.Duration) ([]float64, error) {
+	change := []view.Change{put("web", 3, s.Revision())}
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -41,7 +41,7 @@ func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
 			if err != nil {
 				return err
 			}
-			if found := len(web.Answering()); found != instances {
+			if found := len(web.Eligible()); found != instances {
 				return fmt.Errorf("%d of %d instances are found", found, instances)
 			}
 		}

@@ -10,12 +10,12 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/etcd"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 )
 
 // changeRows tell how long it takes from the sending of a change to the last of many
@@ -147,7 +147,7 @@ func (f *fanOut) catalog(ctx context.Context, client *clientv3.Client) error {
 	running.Go(func() { c.Run(ctx) })
 	for last := int64(0); ; {
 		changed := c.Changed("web")
-		if web, err := c.Service("web"); err == nil && len(web.Answering()) > 0 && web.Revision > last {
+		if web, err := c.Service("web"); err == nil && len(web.Eligible()) > 0 && web.Revision > last {
 			last = web.Revision
 			f.seen <- last
 		}

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/agent/api"
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/agent/api"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/view"
 )
 
 // patience bounds how long what must hold in the end may take on a loaded machine.
@@ -96,16 +96,16 @@ func eventually(t *testing.T, since time.Time, what string, check func() error) 
 }
 
 // holds returns what etcd holds, by a linearizable range: the records by their keys.
-func holds(ctx context.Context, client *clientv3.Client) (map[string]discovery.Record, error) {
+func holds(ctx context.Context, client *clientv3.Client) (map[string]view.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	got, err := client.Get(ctx, "/disc/v1/default/services/", clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
 	}
-	records := map[string]discovery.Record{}
+	records := map[string]view.Record{}
 	for _, kv := range got.Kvs {
-		r := discovery.Record{Modified: kv.ModRevision, Lease: kv.Lease}
+		r := view.Record{Modified: kv.ModRevision, Lease: kv.Lease}
 		if err := json.Unmarshal(kv.Value, &r.Instance); err != nil {
 			return nil, fmt.Errorf("%s: %w", kv.Key, err)
 		}

@@ -1,0 +1,136 @@
+package lookup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-bexpr"
+	"github.com/hashicorp/go-bexpr/grammar"
+)
+
+// A filter is checked against the types of an instance's fields before it is used:
+// the evaluator meets a mistake only when an instance leads it there, and would then
+// leave that instance out without a word.
+
+type fieldType string
+
+const (
+	aText      fieldType = "a text"
+	aNumber    fieldType = "a number"
+	textList   fieldType = "a list of texts"
+	textMap    fieldType = "a map of texts"
+	numbersMap fieldType = "a map of numbers"
+)
+
+// filterFields are the fields of [filterable].
+var filterFields = map[string]fieldType{
+	"service": aText, "id": aText, "node": aText, "address": aText, "zone": aText,
+	"status": aText, "state": aText, "source": aText,
+	"port": aNumber, "weight": aNumber, "slots": aNumber,
+	"tags": textList, "meta": textMap, "ports": numbersMap,
+}
+
+// checkFilter returns what is wrong with an expression over named fields.
+func checkFilter(expression any, fields map[string]fieldType) error {
+	switch e := expression.(type) {
+	case *grammar.UnaryExpression:
+		return checkFilter(e.Operand, fields)
+	case *grammar.BinaryExpression:
+		if err := checkFilter(e.Left, fields); err != nil {
+			return err
+		}
+		return checkFilter(e.Right, fields)
+	case *grammar.MatchExpression:
+		return checkMatch(e, fields)
+	case *grammar.CollectionExpression:
+		return checkCollection(e, fields)
+	}
+	return fmt.Errorf("%T is not supported", expression)
+}
+
+func checkMatch(m *grammar.MatchExpression, fields map[string]fieldType) error {
+	field, err := selectField(m.Selector, fields)
+	if err != nil {
+		return err
+	}
+	collection := field == textList || field == textMap || field == numbersMap
+	var fits bool
+	switch m.Operator {
+	case grammar.MatchEqual, grammar.MatchNotEqual:
+		if field == aNumber {
+			_, err = bexpr.CoerceInt64(m.Value.Raw)
+		}
+		fits = !collection
+	case grammar.MatchMatches, grammar.MatchNotMatches:
+		_, err = regexp.Compile(m.Value.Raw)
+		fits = field == aText
+	case grammar.MatchIsNil, grammar.MatchIsNotNil:
+		fits = collection
+	default: // in, contains, is empty
+		fits = field != aNumber
+	}
+	if !fits {
+		return fmt.Errorf("%s is %s, which %q does not apply to", m.Selector, field, strings.ToLower(m.Operator.String()))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is %s: %w", m.Selector, field, err)
+	}
+	return nil
+}
+
+func selectField(selector grammar.Selector, fields map[string]fieldType) (fieldType, error) {
+	if len(selector.Path) == 0 {
+		return "", errors.New("a field is missing")
+	}
+	field, ok := fields[selector.Path[0]]
+	if !ok {
+		return "", fmt.Errorf("instances have no field %q; use %s", selector.Path[0], strings.Join(slices.Sorted(maps.Keys(filterFields)), ", "))
+	}
+	switch {
+	case len(selector.Path) == 1:
+		return field, nil
+	case len(selector.Path) == 2 && field == textMap:
+		return aText, nil
+	case len(selector.Path) == 2 && field == numbersMap:
+		return aNumber, nil
+	}
+	return "", fmt.Errorf("%s is %s and has nothing like %s", selector.Path[0], field, selector)
+}
+
+// checkCollection checks "any tags as t { … }", where t is a field to what is within.
+func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldType) error {
+	field, err := selectField(c.Selector, fields)
+	if err != nil {
+		return err
+	}
+	key, value := aText, aText // of a map
+	switch field {
+	case textList:
+		key = aNumber
+	case numbersMap:
+		value = aNumber
+	case textMap:
+	default:
+		return fmt.Errorf("%s is %s, which any and all do not apply to", c.Selector, field)
+	}
+	if len(fields) > len(filterFields) {
+		return errors.New("any and all do not nest") // the work of each level multiplies
+	}
+	within := maps.Clone(fields)
+	names := c.NameBinding
+	for _, name := range []string{names.Default, names.Index, names.Value} {
+		if _, taken := within[name]; taken {
+			return fmt.Errorf("%q is a field; choose another name for the elements of %s", name, c.Selector)
+		}
+	}
+	if names.Index != "" && names.Index == names.Value {
+		return fmt.Errorf("%q cannot name both the key and the value of %s", names.Index, c.Selector)
+	}
+	within[names.Default], within[names.Index], within[names.Value] = aText, key, value
+	delete(within, "") // what is not bound
+	return checkFilter(c.Inner, within)
+}

@@ -1,0 +1,50 @@
+package discovery
+
+import "strings"
+
+// Scope is a part of a namespace that can be watched by itself: a service, or the
+// agents on a node. The zero value is all of it.
+type Scope struct {
+	Service string // folded
+	Node    string // as written
+}
+
+// ScopesOf returns the parts that the answer to a lookup name may lie in; none for a name
+// of no known form and for one that lists services. exact says that a service of just
+// that name comes first, as over HTTP.
+func ScopesOf(name, domain string, exact bool) []Scope {
+	var parts []Scope
+	if exact && ValidateService(name) == nil {
+		parts = append(parts, Scope{Service: FoldName(name)})
+	}
+	parsed, err := ParseName(name, domain)
+	switch {
+	case err != nil || parsed.Kind == NameBrowse:
+	case parsed.Kind == NameNode:
+		parts = append(parts, Scope{Node: parsed.Node})
+	case len(parts) == 0 || parts[0].Service != FoldName(parsed.Service):
+		parts = append(parts, Scope{Service: FoldName(parsed.Service)})
+	}
+	return parts
+}
+
+// ScopeRange returns the half-open range [from, to) that holds a part and nothing else.
+func (k Keys) ScopeRange(p Scope) (from, to string) {
+	switch {
+	case p.Service != "":
+		from = k.Service(p.Service)
+	case p.Node != "":
+		from = k.Nodes() + p.Node + "/"
+	default:
+		return k.CatalogRange()
+	}
+	return from, strings.TrimSuffix(from, "/") + "0" // '0' follows '/'
+}
+
+// ScopeOf returns the part whose range begins at a key.
+func (k Keys) ScopeOf(from string) Scope {
+	if service, ok := strings.CutPrefix(from, k.Services()); ok {
+		return Scope{Service: strings.TrimSuffix(service, "/")}
+	}
+	return Scope{Node: strings.TrimSuffix(strings.TrimPrefix(from, k.Nodes()), "/")}
+}

@@ -1,0 +1,106 @@
+package view_test
+
+import (
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	"disc/discovery"
+	"disc/discovery/view"
+	"disc/discovery/view/viewtest"
+)
+
+// TestApplyRandom applies random batches. After each, the snapshot is what one made
+// from the keys that are left is, the one before is as it was, and a reader of events
+// alone knows the same instances.
+func TestApplyRandom(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		s, keys, told := view.EmptySnapshot(), map[discovery.Key]view.Change{}, map[string]*view.Entry{}
+		for revision := int64(1); revision <= 100; {
+			var batch []view.Change
+			for range 1 + r.IntN(6) {
+				c := viewtest.RandomChange(r, revision)
+				if earlier, ok := keys[c.Key]; ok && c.Value != nil {
+					c.Created = earlier.Created
+				}
+				batch, revision = append(batch, c), revision+1
+				keys[c.Key] = c
+				if c.Value == nil {
+					delete(keys, c.Key)
+				}
+			}
+			before := viewtest.Dump(t, s)
+			next, events, _ := s.Apply(revision, batch)
+			if after := viewtest.Dump(t, s); after != before {
+				t.Fatalf("seed %d, revision %d: Apply changed its receiver from\n%s\nto\n%s", seed, revision, before, after)
+			}
+			scratch, _, _ := view.EmptySnapshot().Apply(revision, slices.Collect(maps.Values(keys)))
+			if got, want := viewtest.Dump(t, next), viewtest.Dump(t, scratch); got != want {
+				t.Fatalf("seed %d, revision %d: after %+v\n%s\nwant\n%s", seed, revision, batch, got, want)
+			}
+			compareKeys(t, keys, next)
+			for _, e := range events {
+				told[e.Service+"/"+e.ID] = e.Entry
+			}
+			compareTold(t, told, next)
+			s = next
+		}
+	}
+}
+
+// compareKeys looks whether a snapshot tells the keys that it was made of: all that are
+// left and can be read.
+func compareKeys(t *testing.T, keys map[discovery.Key]view.Change, s *view.Snapshot) {
+	t.Helper()
+	want := map[discovery.Key]int64{}
+	for key, c := range keys {
+		if _, _, broken := view.EmptySnapshot().Apply(1, []view.Change{c}); broken == nil {
+			want[key] = c.Modified
+		}
+	}
+	if got := maps.Collect(s.Keys()); !reflect.DeepEqual(got, want) {
+		t.Fatalf("keys are %v, want %v", got, want)
+	}
+}
+
+// compareTold looks whether events told all that is shown, but for the utilization.
+func compareTold(t *testing.T, told map[string]*view.Entry, s *view.Snapshot) {
+	t.Helper()
+	shown := map[string]*view.Entry{}
+	for service := range s.Services() {
+		for _, e := range service.Entries() {
+			shown[e.Service+"/"+e.ID] = unloaded(e)
+		}
+	}
+	maps.DeleteFunc(told, func(_ string, e *view.Entry) bool { return e == nil })
+	for id, e := range told {
+		told[id] = unloaded(e)
+	}
+	if !reflect.DeepEqual(told, shown) {
+		t.Fatalf("events told %v, shown are %v", told, shown)
+	}
+}
+
+// unloaded is an entry without its utilization.
+func unloaded(e *view.Entry) *view.Entry {
+	of := *e
+	of.Utilization = nil
+	return &of
+}
+
+// TestApplyCost keeps a change to one service from costing more in a large catalog:
+// only the path to the service in the tree may be longer.
+func TestApplyCost(t *testing.T) {
+	change := viewtest.Fleet("service-0", 3, 1)
+	allocs := func(services int) float64 {
+		s := viewtest.Services(services)
+		return testing.AllocsPerRun(100, func() { s.Apply(1, change) })
+	}
+	one, many := allocs(1), allocs(20_000)
+	if many > one+20 {
+		t.Errorf("a change allocates %v times in a catalog of 20,000 services and %v times in one of a single service", many, one)
+	}
+}
