@@ -17,6 +17,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/agent/check"
 	"disc/agent/dns"
 	"disc/agent/envoy"
@@ -27,15 +31,11 @@ import (
 	"disc/discovery/claim"
 	"disc/discovery/entry"
 	"disc/discovery/etcd"
-	"disc/discovery/follow"
 	"disc/discovery/kv"
 	"disc/discovery/lease"
 	"disc/discovery/limit"
+	"disc/discovery/reflector"
 	"disc/discovery/registry"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Options are what an agent needs beside its settings.
@@ -150,17 +150,17 @@ func (a *Agent) build() error {
 	a.catalog = catalog.New(a.client, keys, catalog.Options{
 		Watch: catalog.WatchMode(c.Catalog.Watch), Services: c.Catalog.Services, Node: c.Node,
 		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, LastGood: a.dir, Logger: a.log,
-		Guard: &catalog.Guard{TTL: c.Session.TTL, Probe: probe}, Metrics: catalog.NewMetrics(a.metrics)})
+		MassLoss: &catalog.MassLossGuard{TTL: c.Session.TTL, Probe: probe}, Metrics: catalog.NewMetrics(a.metrics)})
 	a.registry = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
 		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
-	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, Quiet: a.catalog.Quiet, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
-	a.limits = limits{limit.New(a.client, keys, limit.Options{Quiet: a.catalog.Quiet, Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
+	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
+	a.limits = limits{limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
 	a.claims = claim.NewClaims(a.holder, a.catalog)
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
-	a.kv = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, Quiet: a.catalog.Quiet, Logger: a.log, Metrics: follow.NewMetrics(a.metrics, "kv")})
+	a.kv = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Metrics: reflector.NewMetrics(a.metrics, "kv")})
 	a.watchdog = newWatchdog(a.metrics, a.log)
 	a.certificates = newCertificates(c, a.metrics, a.log)
 	a.registerMetrics()

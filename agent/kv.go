@@ -20,22 +20,22 @@ type keyValues struct {
 }
 
 // Get implements httpapi.KV.
-func (k keyValues) Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, httpapi.KVView, error) {
+func (k keyValues) Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, httpapi.KVFreshness, error) {
 	item, view, err := k.store.Get(ctx, key, readOf(r))
 	return shown(item), viewOf(view), etcd.Explain(k.endpoints, err)
 }
 
-// Held implements httpapi.KV.
-func (k keyValues) Held(key string) (api.KVItem, httpapi.KVView, bool) {
-	item, view, ok := k.store.Held(key)
+// GetCached implements httpapi.KV.
+func (k keyValues) GetCached(key string) (api.KVItem, httpapi.KVFreshness, bool) {
+	item, view, ok := k.store.GetCached(key)
 	return shown(item), viewOf(view), ok
 }
 
 // List implements httpapi.KV.
-func (k keyValues) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVView, error) {
+func (k keyValues) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
 	items, view, err := k.store.List(ctx, prefix, readOf(r))
 	if err != nil {
-		return nil, httpapi.KVView{}, etcd.Explain(k.endpoints, err)
+		return nil, httpapi.KVFreshness{}, etcd.Explain(k.endpoints, err)
 	}
 	return allShown(items), viewOf(view), nil
 }
@@ -56,11 +56,11 @@ func (k keyValues) DeleteBelow(ctx context.Context, prefix string) (int64, error
 	return revision, etcd.Explain(k.endpoints, err)
 }
 
-// Begin implements httpapi.KV.
-func (k keyValues) Begin(ctx context.Context, what string) (iter.Seq[api.KVItem], httpapi.KVView, error) {
-	items, view, err := k.store.Begin(ctx, what)
+// Snapshot implements httpapi.KV.
+func (k keyValues) Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
+	items, view, err := k.store.Snapshot(ctx, what)
 	if err != nil {
-		return nil, httpapi.KVView{}, etcd.Explain(k.endpoints, err)
+		return nil, httpapi.KVFreshness{}, etcd.Explain(k.endpoints, err)
 	}
 	return allShown(items), viewOf(view), nil
 }
@@ -86,7 +86,7 @@ func readOf(r api.KVRead) kv.Read {
 	return kv.Read{Linearizable: r.Linearizable, MinRevision: r.MinRevision, MaxAge: r.MaxAge}
 }
 
-func viewOf(v kv.View) httpapi.KVView { return httpapi.KVView(v) }
+func viewOf(v kv.Freshness) httpapi.KVFreshness { return httpapi.KVFreshness(v) }
 
 func allShown(items iter.Seq[kv.Item]) iter.Seq[api.KVItem] {
 	return func(yield func(api.KVItem) bool) {

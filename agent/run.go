@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
-	"disc/config"
-
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
+
+	"disc/config"
 )
 
 // leaveTime bounds saying goodbye to an etcd that may be away.
@@ -24,13 +24,15 @@ var errStopped = errors.New("stopped")
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
-	group.Go(func() error { return a.watchdog.keep(running, part{"catalog", a.catalog.Pulse(), a.catalog.Run}) })
-	group.Go(func() error { return a.watchdog.keep(running, part{"session", a.session.Pulse(), a.session.Run}) })
-	group.Go(func() error { return a.watchdog.keep(running, part{"registry", a.registry.Pulse(), a.registry.Run}) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"catalog", a.catalog.Heartbeat(), a.catalog.Run}) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"session", a.session.Heartbeat(), a.session.Run}) })
+	group.Go(func() error {
+		return a.watchdog.keep(running, part{"registry", a.registry.Heartbeat(), a.registry.Run})
+	})
 	group.Go(func() error { return a.holder.Run(running) })
-	group.Go(func() error { return a.watchdog.keep(running, part{"limits", a.limits.Pulse(), a.limits.Run}) })
-	group.Go(func() error { return a.watchdog.keep(running, part{"kv", a.kv.Pulse(), a.kv.Run}) })
-	group.Go(func() error { return a.watchdog.keep(running, part{"claims", a.claims.Pulse(), a.claims.Run}) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"limits", a.limits.Heartbeat(), a.limits.Run}) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"kv", a.kv.Heartbeat(), a.kv.Run}) })
+	group.Go(func() error { return a.watchdog.keep(running, part{"claims", a.claims.Heartbeat(), a.claims.Run}) })
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)

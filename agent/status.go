@@ -47,7 +47,7 @@ func (a *Agent) sessionStatus() api.Session {
 	s := api.Session{State: api.SessionConnecting, TTL: discovery.Duration(a.config.Session.TTL), Since: health.Since}
 	if lease.ID != 0 {
 		s.State, s.Lease, s.TTL = api.SessionAlive, fmt.Sprintf("%x", int64(lease.ID)), discovery.Duration(lease.TTL)
-		s.LastKeepalive = discovery.Duration(lease.Unconfirmed().Round(time.Millisecond))
+		s.LastKeepalive = discovery.Duration(lease.SinceRenewal().Round(time.Millisecond))
 	}
 	if health.Err != nil {
 		s.Error = etcd.Explain(a.config.Etcd.Endpoints, health.Err).Error()

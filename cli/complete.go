@@ -6,11 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"disc/agent/api"
-	"disc/config"
-
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/agent/api"
+	"disc/config"
 )
 
 // completeTime bounds a completion: whoever types does not wait longer.
@@ -75,7 +75,7 @@ func (a *app) completeKey(cmd *cobra.Command, args []string, typed string) ([]st
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
 	defer cancel()
 	names, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]string, error) {
-		return a.kvStore(client).Names(ctx, typed, mostNames)
+		return a.kvStore(client).Complete(ctx, typed, mostNames)
 	})
 	if err != nil || !slices.ContainsFunc(names, isPrefix) {
 		return names, cobra.ShellCompDirectiveNoFileComp

@@ -10,11 +10,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"disc/agent/api"
-	"disc/discovery/kv"
-
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/agent/api"
+	"disc/discovery/kv"
 )
 
 func (a *app) kvCommand() *cobra.Command {
@@ -105,7 +105,7 @@ func (a *app) kvShowValue(item api.KVItem) error {
 
 // kvStore returns a store; what it watches it never lets go.
 func (a *app) kvStore(client *clientv3.Client) *kv.Store {
-	return kv.New(client, a.keys(), kv.Options{Unused: math.MaxInt64, Logger: a.warnings()})
+	return kv.New(client, a.keys(), kv.Options{IdleTimeout: math.MaxInt64, Logger: a.warnings()})
 }
 
 // kvItem reads a key from etcd, or else from this host's agent.

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/catalog"
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery/catalog"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // wipe ends etcd and starts it again without its data.
@@ -45,7 +45,7 @@ func TestFaultRegisteringAgain(t *testing.T) {
 			for i := range each {
 				h.put("web", id+fmt.Sprint(i))
 			}
-			_, err := h.Settled(t.Context(), "web", id+"0")
+			_, err := h.AwaitSettled(t.Context(), "web", id+"0")
 			return err
 		})
 	}
@@ -88,7 +88,7 @@ func TestFaultRegisteringAgain(t *testing.T) {
 // runCatalog runs a catalog as an agent does, until the test ends.
 func runCatalog(t *testing.T, client *clientv3.Client) *catalog.Catalog {
 	t.Helper()
-	c := catalog.New(client, fleetKeys, catalog.Options{MakeEpoch: true, Guard: &catalog.Guard{TTL: ttl}})
+	c := catalog.New(client, fleetKeys, catalog.Options{MakeEpoch: true, MassLoss: &catalog.MassLossGuard{TTL: ttl}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })

@@ -28,7 +28,7 @@ type fixed struct {
 // Has finds that everything is in the view, as do the others.
 func (f *fixed) Has(...discovery.Scope) bool { return true }
 
-func (f *fixed) Need(context.Context, ...discovery.Scope) error { return nil }
+func (f *fixed) Ensure(context.Context, ...discovery.Scope) error { return nil }
 
 func (f *fixed) Names(context.Context) ([]string, error) { return nil, nil }
 

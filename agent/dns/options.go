@@ -29,8 +29,8 @@ type Catalog interface {
 	View() (view.View, error)
 	// Has reports whether the view has parts, as far as they exist. It does not block.
 	Has(parts ...discovery.Scope) bool
-	// Need makes the view have parts, as far as they exist, by reading etcd.
-	Need(ctx context.Context, parts ...discovery.Scope) error
+	// Ensure makes the view have parts, as far as they exist, by reading etcd.
+	Ensure(ctx context.Context, parts ...discovery.Scope) error
 	// Names returns the folded names of all services, sorted.
 	Names(ctx context.Context) ([]string, error)
 }

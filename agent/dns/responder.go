@@ -135,7 +135,7 @@ func (r *Responder) completes(ctx context.Context) completion {
 		if m, _ := understand(ask.labels); m.name.Kind == discovery.NameBrowse {
 			ask.names, err = r.catalog.Names(ctx)
 		} else {
-			err = r.catalog.Need(ctx, discovery.ScopesOf(m.lookup, "", false)...)
+			err = r.catalog.Ensure(ctx, discovery.ScopesOf(m.lookup, "", false)...)
 		}
 		if err != nil {
 			return nil, err

@@ -109,7 +109,7 @@ func (c *client) lookup(name string, text bool, known []string) (plain, bool) {
 }
 
 func (c *client) value(key string, known []string) (plain, bool) {
-	item, view, ok := c.api.options.KV.Held(key)
+	item, view, ok := c.api.options.KV.GetCached(key)
 	if !ok {
 		return plain{}, false
 	}

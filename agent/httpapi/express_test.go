@@ -56,19 +56,21 @@ func isExpress(x *express, n int) bool {
 type oneKV struct {
 	quietKV
 	item api.KVItem
-	view KVView
+	view KVFreshness
 }
 
-func (k *oneKV) Held(key string) (api.KVItem, KVView, bool) { return k.item, k.view, key == k.item.Key }
+func (k *oneKV) GetCached(key string) (api.KVItem, KVFreshness, bool) {
+	return k.item, k.view, key == k.item.Key
+}
 
-func (k *oneKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVView, error) {
+func (k *oneKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
 	return k.item, k.view, nil
 }
 
 // What is answered without net/http is what net/http answers.
 func TestExpressAnswersAsNetHTTPDoes(t *testing.T) {
 	f := withWebs(1)
-	values := oneKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVView{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
+	values := oneKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
 	s := serve(t, f.api(t, Options{KV: &values}))
 	express, fromExpress := open(t, s)
 	standard, fromStandard := open(t, s)

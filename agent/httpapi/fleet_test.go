@@ -148,8 +148,8 @@ func (f *fleet) Events(_ string, after discovery.Cursor) ([]view.Event, bool) {
 	return slices.Clone(f.log[n:]), true
 }
 
-// Need finds that everything is in the view.
-func (f *fleet) Need(context.Context, ...discovery.Scope) error { return nil }
+// Ensure finds that everything is in the view.
+func (f *fleet) Ensure(context.Context, ...discovery.Scope) error { return nil }
 
 func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 

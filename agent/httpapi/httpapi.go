@@ -58,7 +58,7 @@ type API struct {
 	catalog   Catalog
 	registrar Registrar
 	overrides Overrides
-	agent     Agent
+	agent     AgentStatus
 	options   Options
 	log       *slog.Logger
 
@@ -77,7 +77,7 @@ type API struct {
 
 // New returns the API over its parts. It fails for options that cannot be, and for
 // metrics that the registerer already has.
-func New(catalog Catalog, registrar Registrar, overrides Overrides, agent Agent, o Options) (*API, error) {
+func New(catalog Catalog, registrar Registrar, overrides Overrides, agent AgentStatus, o Options) (*API, error) {
 	q := lookup.Query{Panic: o.Panic}
 	if err := q.Validate(); err != nil {
 		return nil, fmt.Errorf("http api: %w", err)

@@ -21,14 +21,14 @@ import (
 type KV interface {
 	// Get reads a key. ErrNotFound, with its view: it is not there. ErrUnavailable: it
 	// cannot be read, or not as fresh as it is asked for.
-	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVView, error)
+	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVFreshness, error)
 
-	// Held reads a key that the agent has a copy of, with as little care as a Get that
+	// GetCached reads a key that the agent has a copy of, with as little care as a Get that
 	// asks for none. It does not wait, and reports false where Get is to be asked.
-	Held(key string) (api.KVItem, KVView, bool)
+	GetCached(key string) (api.KVItem, KVFreshness, bool)
 
 	// List reads what lies below a prefix, sorted by key.
-	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVView, error)
+	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
 
 	// Write makes all operations at once, or none, and returns etcd's revision. A
 	// condition that does not hold is an ErrConflict that names the key.
@@ -37,9 +37,9 @@ type KV interface {
 	// DeleteBelow deletes all below a prefix, which is not empty, and returns etcd's revision.
 	DeleteBelow(ctx context.Context, prefix string) (int64, error)
 
-	// Begin returns what a watch of a key or below a prefix begins with; Events go on
+	// Snapshot returns what a watch of a key or below a prefix begins with; Events go on
 	// from its view.
-	Begin(ctx context.Context, what string) (iter.Seq[api.KVItem], KVView, error)
+	Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], KVFreshness, error)
 
 	// Events returns what happened to a key or below a prefix after a position, and up to
 	// where. ok is false when the reader has to start over from a list.
@@ -49,8 +49,8 @@ type KV interface {
 	Changed() <-chan struct{}
 }
 
-// KVView says how sure an answer is.
-type KVView struct {
+// KVFreshness says how sure an answer is.
+type KVFreshness struct {
 	Revision int64
 	Epoch    string // "": etcd was asked
 	Index    int64  // another after each change of what was asked for
@@ -111,7 +111,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 		return invalid("%q is a prefix; ask for what lies below it with ?recurse or ?keys", what)
 	}
 	var item api.KVItem
-	view, err := a.kvRead(r, func() (view KVView, err error) {
+	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
 		item, view, err = a.options.KV.Get(r.Context(), what, q.read)
 		return view, err
 	})
@@ -127,7 +127,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 // kvList answers what lies below a prefix, or only the keys.
 func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery) error {
 	var items iter.Seq[api.KVItem]
-	view, err := a.kvRead(r, func() (view KVView, err error) {
+	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
 		items, view, err = a.options.KV.List(r.Context(), prefix, q.read)
 		return view, err
 	})
@@ -197,7 +197,7 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 		return invalid("key does not go with recurse, keys, index and wait")
 	}
 	found := []api.KVItem{}
-	var oldest KVView
+	var oldest KVFreshness
 	for _, name := range names {
 		item, view, err := a.options.KV.Get(r.Context(), name, q.read)
 		if err == nil {
@@ -224,10 +224,10 @@ func collect(items iter.Seq[api.KVItem]) []api.KVItem {
 
 // kvRead reads, again and again until the index is another than the caller's, if the
 // caller asks for that.
-func (a *API) kvRead(r request, read func() (KVView, error)) (KVView, error) {
+func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
-		return KVView{}, err
+		return KVFreshness{}, err
 	}
 	changed := a.options.KV.Changed()
 	view, err := read()
@@ -253,7 +253,7 @@ func (a *API) kvRead(r request, read func() (KVView, error)) (KVView, error) {
 	return view, err
 }
 
-func setKVView(h http.Header, v KVView) {
+func setKVView(h http.Header, v KVFreshness) {
 	h.Set(api.HeaderRevision, strconv.FormatInt(v.Revision, 10))
 	h.Set(api.HeaderIndex, strconv.FormatInt(v.Index, 10))
 	h.Set(api.HeaderAge, strconv.FormatFloat(v.Age.Seconds(), 'f', 3, 64))

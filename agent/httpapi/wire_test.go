@@ -44,7 +44,7 @@ func wire(t *testing.T, address, request string) string {
 
 // Whatever is asked, the answer is that of net/http to the byte.
 func TestExpressIsNetHTTPOnTheWire(t *testing.T) {
-	values := oneKV{view: KVView{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
+	values := oneKV{view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
 	a := withWebs(1).api(t, Options{KV: &values})
 	s, standard := serve(t, a), a.NewServer()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/reflector"
 )
 
 // BenchmarkApply takes what the watch brings of one instance, out of a service of some in
@@ -25,7 +25,7 @@ func BenchmarkApply(b *testing.B) {
 				revision++
 				kv.ModRevision, kv.Value = revision, values[n%2]
 				changed := c.Changed("service-0")
-				mirror{c}.Apply(follow.Update{Events: []*clientv3.Event{{Kv: kv}}, Revision: revision, Epoch: "life"})
+				mirror{c}.Apply(reflector.Update{Events: []*clientv3.Event{{Kv: kv}}, Revision: revision, Epoch: "life"})
 				<-changed
 			}
 		})
@@ -36,15 +36,15 @@ func BenchmarkApply(b *testing.B) {
 // and its revision.
 func benchCatalog(b *testing.B, service, all int) (*Catalog, int64) {
 	b.Helper()
-	c := New(nil, keys, Options{Guard: &Guard{}})
+	c := New(nil, keys, Options{MassLoss: &MassLossGuard{}})
 	var events []*clientv3.Event
 	for n := range all {
 		name, id := fmt.Sprintf("service-%d", n/service), fmt.Sprintf("i%d", n%service)
 		kv := &mvccpb.KeyValue{Key: []byte(keys.Instance(name, id)), Value: []byte(benchRecord(name, n%service, 1)), CreateRevision: 1, ModRevision: 1, Lease: 7}
 		events = append(events, &clientv3.Event{Kv: kv})
 	}
-	mirror{c}.Apply(follow.Update{Revision: 1, Epoch: "life", Confirmed: time.Now()})
-	mirror{c}.Apply(follow.Update{Events: events, Revision: 1, Epoch: "life"})
+	mirror{c}.Apply(reflector.Update{Revision: 1, Epoch: "life", Confirmed: time.Now()})
+	mirror{c}.Apply(reflector.Update{Events: events, Revision: 1, Epoch: "life"})
 	if _, instances, _ := c.snapshot().Len(); instances != all {
 		b.Fatalf("%d of %d instances are shown", instances, all)
 	}

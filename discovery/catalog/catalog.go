@@ -12,8 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
-	"disc/discovery/follow"
 	"disc/discovery/heartbeat"
+	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
 
@@ -32,13 +32,13 @@ type Options struct {
 	// Node is that of the agent, whose agents are watched for good too.
 	Node string
 
-	StaleAfter time.Duration // age above which a view is stale; default 15 s
-	Remember   time.Duration // how long a service without instances stays known; default 1 h
-	MakeEpoch  bool          // write the epoch key where there is none; for agents
-	Guard      *Guard        // keeps what vanishes in masses; default: what vanishes is dropped
-	LastGood   Store         // keeps the view over restarts; default: nothing does
-	Logger     *slog.Logger  // default: discard
-	Metrics    *Metrics      // default: none
+	StaleAfter time.Duration  // age above which a view is stale; default 15 s
+	Remember   time.Duration  // how long a service without instances stays known; default 1 h
+	MakeEpoch  bool           // write the epoch key where there is none; for agents
+	MassLoss   *MassLossGuard // keeps what vanishes in masses; default: what vanishes is dropped
+	LastGood   LastGoodStore  // keeps the view over restarts; default: nothing does
+	Logger     *slog.Logger   // default: discard
+	Metrics    *Metrics       // default: none
 }
 
 // Catalog is a local view of a namespace. See the package's documentation.
@@ -60,8 +60,8 @@ type Catalog struct {
 	suspects *suspects // nil: no guard
 	outdated bool      // the last good view is so old that it says nothing of who vanished
 
-	follower atomic.Pointer[follow.Follower] // nil until Run
-	begun    chan struct{}                   // closed when there is one
+	follower atomic.Pointer[reflector.Reflector] // nil until Run
+	begun    chan struct{}                       // closed when there is one
 	pulse    heartbeat.Heartbeat
 
 	mu      sync.Mutex
@@ -100,8 +100,8 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
 		waiters:  waiters{services: map[string]chan struct{}{}},
 	}
-	if o.Guard != nil {
-		c.suspects = newSuspects(*o.Guard, c.log, c.metrics)
+	if o.MassLoss != nil {
+		c.suspects = newSuspects(*o.MassLoss, c.log, c.metrics)
 	}
 	return c
 }
@@ -128,7 +128,7 @@ func (c *Catalog) View() (view.View, error) {
 //
 // A service that is not known is an [discovery.ErrNotFound]. Until there is a view, and
 // while a service has not been read that is watched by interest, it is an
-// [discovery.ErrUnavailable]; [Catalog.Need] reads it.
+// [discovery.ErrUnavailable]; [Catalog.Ensure] reads it.
 func (c *Catalog) Service(name string) (*view.Service, error) {
 	s := c.state.Load()
 	if s == nil {
@@ -196,7 +196,7 @@ func (c *Catalog) Health() Health {
 	c.mu.Lock()
 	trouble := c.trouble
 	c.mu.Unlock()
-	var h follow.Health
+	var h reflector.Health
 	if f := c.follower.Load(); f != nil {
 		h = f.Health()
 	}
@@ -204,8 +204,8 @@ func (c *Catalog) Health() Health {
 	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: cmp.Or(h.Err, trouble)}
 }
 
-// Pulse shows whether Run is stuck.
-func (c *Catalog) Pulse() *heartbeat.Heartbeat { return &c.pulse }
+// Heartbeat shows whether Run is stuck.
+func (c *Catalog) Heartbeat() *heartbeat.Heartbeat { return &c.pulse }
 
 // Run keeps the view current until ctx ends, and returns nil then. It begins with the
 // last good view of an earlier run, if there is one.
@@ -231,19 +231,19 @@ func (c *Catalog) Run(ctx context.Context) error {
 }
 
 // newFollower returns what keeps the view equal to etcd, from where it stands.
-func (c *Catalog) newFollower(ctx context.Context) (*follow.Follower, error) {
-	o := follow.Options{
+func (c *Catalog) newFollower(ctx context.Context) (*reflector.Reflector, error) {
+	o := reflector.Options{
 		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
-		Quiet: c.Quiet, Pulse: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
+		ProgressInterval: c.ProgressInterval, Heartbeat: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
 	}
 	if s := c.snapshot(); s != nil {
-		o.Last = follow.Last{Epoch: s.Epoch(), Revision: s.Revision()}
+		o.Resume = reflector.Checkpoint{Epoch: s.Epoch(), Revision: s.Revision()}
 	}
 	var err error
 	if o.Ranges, err = c.firstRanges(ctx); err != nil {
 		return nil, err
 	}
-	f := follow.New(c.client, mirror{c}, o)
+	f := reflector.New(c.client, mirror{c}, o)
 	if c.follower.Swap(f) == nil {
 		close(c.begun)
 	}

@@ -212,7 +212,7 @@ func TestLoad(t *testing.T) {
 	fill(t, client, "web", 1500, func(id string) string { return record("web", id) })
 	fill(t, client, "web2", 1, func(id string) string { return record("web2", id) })
 	for service, want := range map[string]int{"": 1501, "WEB": 1500, "web2": 1, "we": 0} {
-		s, broken, err := Load(t.Context(), client, keys, service)
+		s, broken, err := ReadOnce(t.Context(), client, keys, service)
 		if err != nil || len(broken) > 0 {
 			t.Fatal(err, broken)
 		}
@@ -223,7 +223,7 @@ func TestLoad(t *testing.T) {
 	s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if s, _, err := Load(ctx, client, keys, ""); err == nil || s != nil {
+	if s, _, err := ReadOnce(ctx, client, keys, ""); err == nil || s != nil {
 		t.Errorf("without etcd: %v, %v", s, err)
 	}
 }

@@ -40,7 +40,7 @@ func Example() {
 	running, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); view.Run(running) }()
-	if err := view.Need(ctx, discovery.Scope{Service: "web"}); err != nil { // waits until it is there
+	if err := view.Ensure(ctx, discovery.Scope{Service: "web"}); err != nil { // waits until it is there
 		log.Fatal(err)
 	}
 	web, err := view.Service("web")

@@ -115,7 +115,7 @@ func (f *fixture) truth() (*view.Snapshot, []discovery.BrokenRecord) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	s, broken, err := Load(ctx, f.etcd, keys, "")
+	s, broken, err := ReadOnce(ctx, f.etcd, keys, "")
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"disc/discovery/follow"
+	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
 
@@ -13,7 +13,7 @@ import (
 type Metrics struct {
 	revision      prometheus.Gauge
 	events        prometheus.Counter
-	follow        *follow.Metrics
+	follow        *reflector.Metrics
 	broken        prometheus.Gauge
 	brokenNow     atomic.Int64 // what the gauge shows
 	suspects      prometheus.Gauge
@@ -33,7 +33,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		revision: gauge("revision", "Revision of etcd up to which the view is complete."),
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_catalog_events_total", Help: "Changes received through the watch."}),
-		follow:   follow.NewMetrics(r, "catalog"),
+		follow:   reflector.NewMetrics(r, "catalog"),
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
 		suspects: gauge("suspects", "Instances that vanished with many others and are kept."),
 		suspectsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -14,7 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-	"disc/discovery/follow"
+	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
 
@@ -303,7 +303,7 @@ func TestFrozenEtcd(t *testing.T) {
 		}
 		return v.Stale
 	})
-	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+follow.DefaultQuiet+5*time.Second {
+	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+reflector.DefaultProgressInterval+5*time.Second {
 		t.Errorf("age %v, %v after the freeze", v.Age, time.Since(frozen))
 	}
 	f.until("the watch to be given up", func() bool { return f.Health().Err != nil })
@@ -325,7 +325,7 @@ func TestQuietEtcd(t *testing.T) {
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
 	f.until("a view", func() bool { return f.snapshot() != nil })
 	all := f.Changed("")
-	for begun := time.Now(); f.state.Load().confirmed.Before(begun.Add(follow.DefaultQuiet + 1)); {
+	for begun := time.Now(); f.state.Load().confirmed.Before(begun.Add(reflector.DefaultProgressInterval + 1)); {
 		confirmed := f.state.Load().confirmed
 		f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
 	}

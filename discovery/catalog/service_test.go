@@ -47,7 +47,7 @@ func TestServiceByInterest(t *testing.T) {
 	if _, err := f.Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("before it is read: %v", err)
 	}
-	if err := f.Need(f.ctx(), named("web")); err != nil {
+	if err := f.Ensure(f.ctx(), named("web")); err != nil {
 		t.Fatal(err)
 	}
 	if web, err := f.Service("web"); err != nil || len(web.Eligible()) != 1 {

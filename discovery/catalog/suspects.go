@@ -7,15 +7,15 @@ import (
 	"time"
 
 	"disc/discovery"
-	"disc/discovery/follow"
+	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
 
-// Guard are the settings of the mass-loss guard. It keeps instances that vanish with
+// MassLossGuard are the settings of the mass-loss guard. It keeps instances that vanish with
 // many others, or with an etcd that starts over: shown as suspects until they are
 // registered again, a probe fails or 10 minutes pass. What vanishes is held back for a
 // moment, in which etcd may tell of more.
-type Guard struct {
+type MassLossGuard struct {
 	// TTL is that of the agents' sessions; default 15 s.
 	TTL time.Duration
 	// Probe fails when nothing answers at an address, host:port, within ctx. It is
@@ -41,7 +41,7 @@ type suspects struct {
 	metrics *Metrics
 }
 
-func newSuspects(o Guard, log *slog.Logger, metrics *Metrics) *suspects {
+func newSuspects(o MassLossGuard, log *slog.Logger, metrics *Metrics) *suspects {
 	if o.TTL <= 0 {
 		o.TTL = defaultTTL
 	}
@@ -145,7 +145,7 @@ func (c *Catalog) judge() {
 
 // judgeSuspects decides over what is kept when that is due, until ctx ends. While etcd
 // is away nothing is dropped.
-func (c *Catalog) judgeSuspects(ctx context.Context, follower *follow.Follower) {
+func (c *Catalog) judgeSuspects(ctx context.Context, follower *reflector.Reflector) {
 	for {
 		select {
 		case <-c.suspects.timer.C:

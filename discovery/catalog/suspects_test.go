@@ -112,7 +112,7 @@ func (f *fixture) entries(service string) int {
 // Most agents' leases end, each on its own; then the agents register again.
 func TestLeasesLapseAtOnce(t *testing.T) {
 	t.Parallel()
-	f := begin(t, Options{Guard: &Guard{pause: patient}})
+	f := begin(t, Options{MassLoss: &MassLossGuard{pause: patient}})
 	a := f.agents(10, "web", "db")
 	at := f.settled().Cursor()
 	a.die(1, 10)
@@ -143,7 +143,7 @@ func TestLeasesLapseAtOnce(t *testing.T) {
 
 func TestOneOfTenDies(t *testing.T) {
 	t.Parallel()
-	f := begin(t, Options{Guard: &Guard{}})
+	f := begin(t, Options{MassLoss: &MassLossGuard{}})
 	a := f.agents(10, "web")
 	at := f.settled()
 	web := f.Changed("web")
@@ -176,7 +176,7 @@ func TestProbesDecide(t *testing.T) {
 	var start sync.WaitGroup
 	start.Add(1)
 	dead := func(address string) bool { return strings.HasSuffix(address, "1") } // one in ten
-	f := begin(t, Options{Guard: &Guard{pause: patient, Probe: func(_ context.Context, address string) error {
+	f := begin(t, Options{MassLoss: &MassLossGuard{pause: patient, Probe: func(_ context.Context, address string) error {
 		start.Wait()
 		if dead(address) {
 			return errors.New("refused")
@@ -213,7 +213,7 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	var probed atomic.Int64
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true, Guard: &Guard{TTL: time.Hour, Probe: func(context.Context, string) error {
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true, MassLoss: &MassLossGuard{TTL: time.Hour, Probe: func(context.Context, string) error {
 		probed.Add(1)
 		return errors.New("refused")
 	}}})
@@ -248,7 +248,7 @@ func TestGuardOverARestart(t *testing.T) {
 	s := etcdtest.Start(t)
 	store := &memory{}
 	run := func() *fixture {
-		return start(t, s.Endpoint(), s.Endpoint(), Options{Guard: &Guard{pause: patient}, LastGood: store})
+		return start(t, s.Endpoint(), s.Endpoint(), Options{MassLoss: &MassLossGuard{pause: patient}, LastGood: store})
 	}
 	f := run()
 	a := f.agents(10, "web")

@@ -13,8 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
-	"disc/discovery/follow"
 	"disc/discovery/heartbeat"
+	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
 
@@ -34,8 +34,8 @@ type View interface {
 	View() (view.View, error)
 	// Changed returns a channel that is closed at the next change of a service.
 	Changed(service string) <-chan struct{}
-	// Need makes the view have services that are not watched yet.
-	Need(ctx context.Context, parts ...discovery.Scope) error
+	// Ensure makes the view have services that are not watched yet.
+	Ensure(ctx context.Context, parts ...discovery.Scope) error
 	// Retain keeps services in the view until release is called.
 	Retain(parts ...discovery.Scope) (release func())
 }
@@ -45,7 +45,7 @@ type Claims struct {
 	*Holder
 	view     View
 	slots    *slots
-	follower *follow.Follower
+	follower *reflector.Reflector
 	pulse    heartbeat.Heartbeat // of the follower
 	begin    func()              // the following
 
@@ -62,7 +62,7 @@ func NewClaims(h *Holder, view View) *Claims {
 		Holder: h, view: view, slots: s, begun: make(chan struct{}), turns: make(chan struct{}, atOnce),
 		used: map[string]*used{},
 	}
-	c.follower = follow.New(h.client, s, follow.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, Quiet: h.quiet, Pulse: &c.pulse, Logger: h.log})
+	c.follower = reflector.New(h.client, s, reflector.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, ProgressInterval: h.quiet, Heartbeat: &c.pulse, Logger: h.log})
 	c.begin = sync.OnceFunc(func() { close(c.begun) })
 	return c
 }
@@ -109,8 +109,8 @@ type claimRecord struct {
 // errFull: no instance has a free slot.
 var errFull = errors.New("no instance that is healthy has a free slot")
 
-// Pulse shows whether Run is stuck.
-func (c *Claims) Pulse() *heartbeat.Heartbeat { return &c.pulse }
+// Heartbeat shows whether Run is stuck.
+func (c *Claims) Heartbeat() *heartbeat.Heartbeat { return &c.pulse }
 
 // Claim takes a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (there is no such service), ErrUnavailable (nothing is free, or the agent
@@ -122,7 +122,7 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	if err := discovery.ValidateService(service); err != nil {
 		return nil, err
 	}
-	if err := c.view.Need(ctx, discovery.Scope{Service: discovery.FoldName(service)}); err != nil {
+	if err := c.view.Ensure(ctx, discovery.Scope{Service: discovery.FoldName(service)}); err != nil {
 		return nil, err
 	}
 	if _, err := c.service(service); err != nil {
@@ -220,7 +220,7 @@ func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won 
 		if err != nil {
 			c.settle(service, chosen, nil, 0)
 			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-				c.session.Doubt(g.lease)
+				c.session.Verify(g.lease)
 				return nil, 0, g.unavailable(noSession)
 			}
 			return nil, 0, fmt.Errorf("claim %s: %w", service, err)

@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/lease"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/lease"
 )
 
 const (
@@ -26,10 +26,10 @@ const (
 
 // Options are a holder's optional settings.
 type Options struct {
-	Node    string               // the agent's, to be shown to those who wait
-	Quiet   func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
-	Logger  *slog.Logger         // default: discard
-	Metrics *Metrics             // default: none
+	Node             string               // the agent's, to be shown to those who wait
+	ProgressInterval func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
+	Logger           *slog.Logger         // default: discard
+	Metrics          *Metrics             // default: none
 }
 
 // Holder holds what it is asked for under an agent's session. See the package's
@@ -62,7 +62,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o
 		o.Metrics = NewMetrics(nil)
 	}
 	return &Holder{
-		client: client, keys: keys, session: session, node: o.Node, quiet: o.Quiet, log: o.Logger, metrics: o.Metrics,
+		client: client, keys: keys, session: session, node: o.Node, quiet: o.ProgressInterval, log: o.Logger, metrics: o.Metrics,
 		look: make(chan struct{}, 1), clean: make(chan struct{}, 1), changed: make(chan struct{}),
 		grants: map[string]*Grant{},
 	}

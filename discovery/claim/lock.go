@@ -142,7 +142,7 @@ func (c *contender) persist(ctx context.Context, call func() (*clientv3.TxnRespo
 		}
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
-			c.holder.session.Doubt(c.lease)
+			c.holder.session.Verify(c.lease)
 			return nil, c.unavailable(noSession)
 		case refused(err):
 			return nil, fmt.Errorf("lock %q: %w", c.name, err)
@@ -172,7 +172,7 @@ func (c *contender) await(ctx context.Context) error {
 		}
 		own, before := r.Responses[0].GetResponseRange().Kvs, r.Responses[1].GetResponseRange().Kvs
 		if len(own) == 0 || own[0].CreateRevision != c.fence {
-			c.holder.session.Doubt(c.lease)
+			c.holder.session.Verify(c.lease)
 			return c.unavailable(noSession)
 		}
 		ahead := map[string]bool{}

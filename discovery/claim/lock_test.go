@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func TestLockExcludes(t *testing.T) {
@@ -208,7 +208,7 @@ func TestLockSessionLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.release(b.lock("x", LockOptions{}))
-	a.session.Doubt(current.ID)
+	a.session.Verify(current.ID)
 	if err := lost(t, g); !strings.Contains(err.Error(), "session with etcd was lost") {
 		t.Errorf("lost because %v", err)
 	}

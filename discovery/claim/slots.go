@@ -5,10 +5,10 @@ import (
 	"maps"
 	"sync"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+
+	"disc/discovery"
+	"disc/discovery/reflector"
 )
 
 // slots know which slots of the services that are claimed from are taken: what etcd says,
@@ -95,7 +95,7 @@ func (s *slots) of(service string) *taken {
 }
 
 // Known implements [follow.Mirror].
-func (s *slots) Known(r follow.Range) iter.Seq2[string, int64] {
+func (s *slots) Known(r reflector.Range) iter.Seq2[string, int64] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := map[string]int64{}
@@ -108,7 +108,7 @@ func (s *slots) Known(r follow.Range) iter.Seq2[string, int64] {
 }
 
 // Replace implements [follow.Mirror].
-func (s *slots) Replace(l *follow.Listing) error {
+func (s *slots) Replace(l *reflector.Listing) error {
 	found := map[string]int64{}
 	_, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -136,7 +136,7 @@ func (s *slots) Replace(l *follow.Listing) error {
 }
 
 // Apply implements [follow.Mirror].
-func (s *slots) Apply(u follow.Update) {
+func (s *slots) Apply(u reflector.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	freed := map[*taken]bool{}

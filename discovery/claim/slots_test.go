@@ -3,10 +3,10 @@ package claim
 import (
 	"testing"
 
-	"disc/discovery/follow"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/reflector"
 )
 
 // What this agent has released is free before the watch tells so, however far that lags
@@ -36,7 +36,7 @@ func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 					t.Errorf("%s: free is %v: %+v", when, got, gpu)
 				}
 			}
-			s.Apply(follow.Update{Events: seen.before, Revision: 6})
+			s.Apply(reflector.Update{Events: seen.before, Revision: 6})
 			s.settle("gpu", key, 7)
 			free("claimed", false)
 			s.release(key, 7, 8)
@@ -46,16 +46,16 @@ func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 			}
 			<-woken
 			for _, e := range seen.after {
-				s.Apply(follow.Update{Events: []*clientv3.Event{e}, Revision: e.Kv.ModRevision})
+				s.Apply(reflector.Update{Events: []*clientv3.Event{e}, Revision: e.Kv.ModRevision})
 				free("while the watch lags", true)
 			}
 			if len(woken) != 0 {
 				t.Error("somebody is woken again")
 			}
 			s.release(key, 7, 8) // later than it was told of
-			s.Apply(follow.Update{Events: []*clientv3.Event{put(9)}, Revision: 9})
+			s.Apply(reflector.Update{Events: []*clientv3.Event{put(9)}, Revision: 9})
 			free("claimed again", false)
-			s.Apply(follow.Update{Events: []*clientv3.Event{deletion(10)}, Revision: 10})
+			s.Apply(reflector.Update{Events: []*clientv3.Event{deletion(10)}, Revision: 10})
 			free("deleted", true)
 			if len(woken) != 1 {
 				t.Errorf("%d are woken by the deletion", len(woken))

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"strings"
 
-	"disc/discovery"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery"
 )
 
 // Explain turns an error of a call to etcd into one that an operator can act on: it
@@ -28,7 +28,7 @@ func Explain(endpoints []string, err error) error {
 		return discovery.Errorf(discovery.ErrForbidden, "%s wants a user; give --user and --password-file, or a client certificate", at)
 	case errors.Is(word, rpctypes.ErrPermissionDenied):
 		return discovery.Errorf(discovery.ErrForbidden, "%s: permission denied; grant the user's role the keys under %s", at, discovery.Namespaces())
-	case IsRefused(word):
+	case Refused(word):
 		return discovery.Errorf(discovery.ErrForbidden, "%s", status.Convert(word).Message())
 	case errors.Is(word, rpctypes.ErrNoSpace):
 		return discovery.Errorf(discovery.ErrUnavailable, "%s is out of space: compact, defragment and disarm its NOSPACE alarm (etcdctl alarm list)", at)
@@ -43,9 +43,9 @@ func Explain(endpoints []string, err error) error {
 	return err
 }
 
-// IsRefused reports whether etcd refuses the user or what the user may do, or the
+// Refused reports whether etcd refuses the user or what the user may do, or the
 // user's name and password cannot be read: an error that waiting does not mend.
-func IsRefused(err error) bool {
+func Refused(err error) bool {
 	code, word := cause(err)
 	return errors.Is(err, discovery.ErrForbidden) || errors.Is(word, rpctypes.ErrAuthFailed) || errors.Is(word, rpctypes.ErrUserEmpty) ||
 		code == codes.PermissionDenied || code == codes.Unauthenticated && !errors.Is(word, rpctypes.ErrInvalidAuthToken)

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"disc/discovery"
-	"disc/discovery/etcd"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery"
+	"disc/discovery/etcd"
 )
 
 func TestExplain(t *testing.T) {
@@ -52,8 +52,8 @@ func TestExplain(t *testing.T) {
 		case test.kind != nil && (!errors.Is(got, test.kind) || !strings.Contains(got.Error(), test.says) || !strings.Contains(got.Error(), "a:1")):
 			t.Errorf("%v: got %v, want %q, %v", test.err, got, test.says, test.kind)
 		}
-		if etcd.IsRefused(test.err) != test.refused || etcd.IsRefused(got) != test.refused {
-			t.Errorf("%v: refused: %v, explained: %v, want %v", test.err, etcd.IsRefused(test.err), etcd.IsRefused(got), test.refused)
+		if etcd.Refused(test.err) != test.refused || etcd.Refused(got) != test.refused {
+			t.Errorf("%v: refused: %v, explained: %v, want %v", test.err, etcd.Refused(test.err), etcd.Refused(got), test.refused)
 		}
 	}
 }

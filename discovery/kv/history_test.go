@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	"github.com/anishathalye/porcupine"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 var (
@@ -126,12 +126,12 @@ func (h *history) run(t *testing.T, client int, s *Store) {
 		}
 		c, ops := h.write(seen)
 		revision, err := s.Write(t.Context(), ops...)
-		if err != nil && !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, ErrUnknown) {
+		if err != nil && !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, ErrOutcomeUnknown) {
 			h.left.Add(1)
 			continue // nothing was written
 		}
 		h.note(client, c, answer{
-			unknown: errors.Is(err, ErrUnknown), conflict: errors.Is(err, discovery.ErrConflict), revision: told(revision),
+			unknown: errors.Is(err, ErrOutcomeUnknown), conflict: errors.Is(err, discovery.ErrConflict), revision: told(revision),
 		}, called)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 
 	"disc/discovery"
-	"disc/discovery/follow"
+	"disc/discovery/reflector"
 )
 
 // Limits of keys and values, in bytes.
@@ -66,7 +66,7 @@ func ValidateWatched(s string) error {
 
 // directory is what is copied when a key is read: its directory, or the key alone when
 // it lies in none, since at the top there may be anything.
-func (s *Store) directory(key string) follow.Range {
+func (s *Store) directory(key string) reflector.Range {
 	if n := strings.LastIndexByte(key, '/'); n >= 0 {
 		return s.below(key[:n+1])
 	}
@@ -74,9 +74,9 @@ func (s *Store) directory(key string) follow.Range {
 }
 
 // below is the range of a prefix.
-func (s *Store) below(prefix string) follow.Range { return follow.Prefix(s.prefix + prefix) }
+func (s *Store) below(prefix string) reflector.Range { return reflector.Prefix(s.prefix + prefix) }
 
 // only is the range of a single key.
-func (s *Store) only(key string) follow.Range {
-	return follow.Range{From: s.prefix + key, To: s.prefix + key + "\x00"}
+func (s *Store) only(key string) reflector.Range {
+	return reflector.Range{From: s.prefix + key, To: s.prefix + key + "\x00"}
 }

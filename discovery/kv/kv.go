@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"disc/discovery"
-	"disc/discovery/follow"
 	"disc/discovery/heartbeat"
+	"disc/discovery/reflector"
 )
 
 // Item is a key and its value.
@@ -31,15 +31,15 @@ type Item struct {
 type Options struct {
 	// StaleAfter is how old a copy may be before its reads are marked; default 15 s.
 	StaleAfter time.Duration
-	// Unused is for how long a directory is copied that nobody reads; default 10 min.
-	Unused time.Duration
-	// MaxCopied bounds what is copied, in bytes; default 256 MiB. What is beyond is read
+	// IdleTimeout is for how long a directory is copied that nobody reads; default 10 min.
+	IdleTimeout time.Duration
+	// MaxCachedBytes bounds what is copied, in bytes; default 256 MiB. What is beyond is read
 	// from etcd each time.
-	MaxCopied int64
-	// Quiet is asked how long etcd may go unasked; default [follow.DefaultQuiet].
-	Quiet   func() time.Duration
-	Logger  *slog.Logger    // default: discard
-	Metrics *follow.Metrics // default: none
+	MaxCachedBytes int64
+	// ProgressInterval is asked how long etcd may go unasked; default [follow.DefaultQuiet].
+	ProgressInterval func() time.Duration
+	Logger           *slog.Logger       // default: discard
+	Metrics          *reflector.Metrics // default: none
 }
 
 // The bounds of a store.
@@ -56,7 +56,7 @@ type Store struct {
 	client  *clientv3.Client
 	prefix  string
 	options Options
-	follow  *follow.Follower
+	follow  *reflector.Reflector
 
 	pulse     heartbeat.Heartbeat
 	asked     chan struct{} // closed at the first read: nothing is watched before
@@ -64,9 +64,9 @@ type Store struct {
 	state     atomic.Pointer[state]
 
 	mu      sync.Mutex
-	joining map[follow.Range]chan struct{} // closed when the copy is there, or is not to be had
-	large   map[follow.Range]time.Time     // too large to be copied, until then
-	changed chan struct{}                  // closed at the next change
+	joining map[reflector.Range]chan struct{} // closed when the copy is there, or is not to be had
+	large   map[reflector.Range]time.Time     // too large to be copied, until then
+	changed chan struct{}                     // closed at the next change
 	events  eventLog
 }
 
@@ -81,7 +81,7 @@ type state struct {
 
 // copied is a range of which the store has everything.
 type copied struct {
-	follow.Range
+	reflector.Range
 	revisions
 	used atomic.Int64 // when it was last read, in Unix nanoseconds
 }
@@ -96,20 +96,20 @@ type revisions struct {
 // New returns a store. Reads wait for Run.
 func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
 	o.StaleAfter = cmp.Or(o.StaleAfter, 15*time.Second)
-	o.Unused = cmp.Or(o.Unused, 10*time.Minute)
-	o.MaxCopied = cmp.Or(o.MaxCopied, 256<<20)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
+	o.MaxCachedBytes = cmp.Or(o.MaxCachedBytes, 256<<20)
 	s := &Store{
 		client: client, prefix: keys.KV(), options: o,
 		asked: make(chan struct{}), changed: make(chan struct{}),
-		joining: map[follow.Range]chan struct{}{}, large: map[follow.Range]time.Time{},
+		joining: map[reflector.Range]chan struct{}{}, large: map[reflector.Range]time.Time{},
 	}
 	s.state.Store(&state{items: btree.NewG(degree, func(a, b Item) bool { return a.Key < b.Key })})
-	s.follow = follow.New(client, mirror{s}, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Quiet: o.Quiet, Pulse: &s.pulse, Logger: o.Logger, Metrics: o.Metrics})
+	s.follow = reflector.New(client, mirror{s}, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &s.pulse, Logger: o.Logger, Metrics: o.Metrics})
 	return s
 }
 
-// Pulse shows whether Run is stuck.
-func (s *Store) Pulse() *heartbeat.Heartbeat { return &s.pulse }
+// Heartbeat shows whether Run is stuck.
+func (s *Store) Heartbeat() *heartbeat.Heartbeat { return &s.pulse }
 
 // Run keeps what is read copied until ctx ends, and returns nil then. It asks nothing of
 // etcd before the first read.
@@ -127,7 +127,7 @@ func (s *Store) Run(ctx context.Context) error {
 
 // sweep lets go of copies that nobody reads.
 func (s *Store) sweep(ctx context.Context) error {
-	look := time.NewTicker(s.options.Unused / 10)
+	look := time.NewTicker(s.options.IdleTimeout / 10)
 	defer look.Stop()
 	for {
 		select {
@@ -136,7 +136,7 @@ func (s *Store) sweep(ctx context.Context) error {
 			return nil
 		}
 		for _, c := range s.state.Load().copies {
-			if time.Since(time.Unix(0, c.used.Load())) > s.options.Unused {
+			if time.Since(time.Unix(0, c.used.Load())) > s.options.IdleTimeout {
 				_ = s.drop(ctx, c) // else at the next look: etcd is away
 			}
 		}
@@ -147,7 +147,7 @@ func (s *Store) sweep(ctx context.Context) error {
 func (s *Store) drop(ctx context.Context, c *copied) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	return s.follow.Narrow(ctx, c.Range, func() []follow.Range {
+	return s.follow.Narrow(ctx, c.Range, func() []reflector.Range {
 		inner := s.within(c)
 		s.uncopy(c)
 		return inner
@@ -155,15 +155,15 @@ func (s *Store) drop(ctx context.Context, c *copied) error {
 }
 
 // within returns the widest of the copies within another.
-func (s *Store) within(c *copied) []follow.Range {
-	var inner []follow.Range
+func (s *Store) within(c *copied) []reflector.Range {
+	var inner []reflector.Range
 	for _, other := range s.state.Load().copies {
 		if other.Range != c.Range && covers(c.Range, other.Range) {
 			inner = append(inner, other.Range)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(inner), func(r follow.Range) bool {
-		return slices.ContainsFunc(inner, func(wider follow.Range) bool { return wider != r && covers(wider, r) })
+	return slices.DeleteFunc(slices.Clone(inner), func(r reflector.Range) bool {
+		return slices.ContainsFunc(inner, func(wider reflector.Range) bool { return wider != r && covers(wider, r) })
 	})
 }
 

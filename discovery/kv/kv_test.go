@@ -83,7 +83,7 @@ func TestNames(t *testing.T) {
 		{"app/many/6", 9, []string{"app/many/6", "app/many/60", "app/many/61", "app/many/62", "app/many/63"}},
 		{"c", 9, nil},
 	} {
-		if got, err := f.Names(t.Context(), test.begin, test.most); err != nil || !slices.Equal(got, test.want) {
+		if got, err := f.Complete(t.Context(), test.begin, test.most); err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%q: %v, %v; want %v", test.begin, got, err, test.want)
 		}
 	}
@@ -124,7 +124,7 @@ func TestMaxAge(t *testing.T) {
 	t.Parallel()
 	const most = 50 * time.Millisecond
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{Quiet: func() time.Duration { return time.Hour }})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{ProgressInterval: func() time.Duration { return time.Hour }})
 	revision := f.put("app/a", "1")
 	f.get("app/a", Read{MinRevision: revision})
 	f.until("the copy is old", func() bool {
@@ -152,7 +152,7 @@ func TestMaxAge(t *testing.T) {
 func TestCopiesComeAndGo(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{Unused: 300 * time.Millisecond})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{IdleTimeout: 300 * time.Millisecond})
 	f.put("a/b/c", "1")
 	f.put("a/d", "1")
 	f.put("e", "1")
@@ -188,9 +188,9 @@ func TestCopiesComeAndGo(t *testing.T) {
 func TestHeld(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{Unused: time.Second})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{IdleTimeout: time.Second})
 	f.put("app/a", "1")
-	if i, _, ok := f.Held("app/a"); ok {
+	if i, _, ok := f.GetCached("app/a"); ok {
 		t.Errorf("before anybody asked: %+v", i)
 	}
 	read, want, err := f.Get(t.Context(), "app/a", Read{})
@@ -199,18 +199,18 @@ func TestHeld(t *testing.T) {
 	}
 	begun := time.Now()
 	f.until("twice the time of what nobody reads", func() bool {
-		i, got, ok := f.Held("app/a")
+		i, got, ok := f.GetCached("app/a")
 		if !ok || i.Key != read.Key || string(i.Value) != "1" || i.Revision != read.Revision || got.Index != want.Index || got.Revision < want.Revision || got.Epoch != want.Epoch {
 			t.Fatalf("%+v %+v %v, want %+v %+v", i, got, ok, read, want)
 		}
 		return time.Since(begun) > 2*time.Second
 	})
-	if i, _, ok := f.Held("app/b"); ok {
+	if i, _, ok := f.GetCached("app/b"); ok {
 		t.Errorf("what is not there: %+v", i)
 	}
 	last := f.put("app/a", "2")
 	f.get("app/a", Read{MinRevision: last})
-	if i, view, ok := f.Held("app/a"); !ok || string(i.Value) != "2" || view.Index != last {
+	if i, view, ok := f.GetCached("app/a"); !ok || string(i.Value) != "2" || view.Index != last {
 		t.Errorf("after a write: %+v %+v %v", i, view, ok)
 	}
 	foreign, err := f.client.Put(t.Context(), f.prefix+"app/d/", "not written by a store")
@@ -218,11 +218,11 @@ func TestHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.get("app/a", Read{MinRevision: foreign.Header.Revision})
-	if i, _, ok := f.Held("app/d/"); ok {
+	if i, _, ok := f.GetCached("app/d/"); ok {
 		t.Errorf("what is no key: %+v", i)
 	}
 	f.until("it is let go", func() bool { return len(f.state.Load().copies) == 0 })
-	if i, _, ok := f.Held("app/a"); ok {
+	if i, _, ok := f.GetCached("app/a"); ok {
 		t.Errorf("after it was let go: %+v", i)
 	}
 }
@@ -236,7 +236,7 @@ func TestBegin(t *testing.T) {
 	f.put("app/a", "1")
 	f.put("app/b/c", "1")
 	for what, want := range map[string][]string{"app/b/c": {"app/b/c"}, "app/b/none": {}, "app/": {"app/a", "app/b/c"}, "": {"app/a", "app/b/c"}} {
-		items, view, err := f.Begin(t.Context(), what)
+		items, view, err := f.Snapshot(t.Context(), what)
 		if err != nil || view.Epoch == "" {
 			t.Fatalf("%q: %+v, %v", what, view, err)
 		}
@@ -252,7 +252,7 @@ func TestBegin(t *testing.T) {
 		}
 	}
 	for _, what := range []string{"/", "a//b", "a//"} {
-		if _, _, err := f.Begin(t.Context(), what); !errors.Is(err, discovery.ErrInvalid) {
+		if _, _, err := f.Snapshot(t.Context(), what); !errors.Is(err, discovery.ErrInvalid) {
 			t.Errorf("%q: %v", what, err)
 		}
 	}
@@ -261,14 +261,14 @@ func TestBegin(t *testing.T) {
 func TestTooLargeToBeCopied(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{MaxCopied: 2 * itemCost})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MaxCachedBytes: 2 * itemCost})
 	f.put("large/a", "1")
 	f.put("large/b", "1")
 	f.put("small/a", "1")
 	if got := f.keys("large/", Read{}); !slices.Equal(got, []string{"large/a", "large/b"}) {
 		t.Errorf("%v", got)
 	}
-	if _, _, err := f.Begin(t.Context(), "large/"); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "watch a longer prefix") {
+	if _, _, err := f.Snapshot(t.Context(), "large/"); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "watch a longer prefix") {
 		t.Errorf("watched: %v", err)
 	}
 	f.get("small/a", Read{})
@@ -337,7 +337,7 @@ func TestGaps(t *testing.T) {
 func TestCopyConfirmsNoOther(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{Quiet: func() time.Duration { return time.Hour }})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{ProgressInterval: func() time.Duration { return time.Hour }})
 	f.put("a/x", "1")
 	f.put("b/x", "1")
 	f.get("a/x", Read{})

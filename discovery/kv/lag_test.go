@@ -27,7 +27,7 @@ func TestDirectoriesLag(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{Unused: time.Second})
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{IdleTimeout: time.Second})
 	writer := New(f.etcd, discovery.NewKeys("test"), Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()

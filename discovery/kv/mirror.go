@@ -4,24 +4,24 @@ import (
 	"iter"
 	"slices"
 
-	"disc/discovery/follow"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/reflector"
 )
 
 // mirror makes a store's state of what its follower tells.
 type mirror struct{ *Store }
 
 // Known implements [follow.Mirror].
-func (m mirror) Known(r follow.Range) iter.Seq2[string, int64] {
+func (m mirror) Known(r reflector.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		m.state.Load().ascend(r, func(i Item) bool { return yield(i.Key, i.Revision) })
 	}
 }
 
 // Replace implements [follow.Mirror].
-func (m mirror) Replace(l *follow.Listing) error {
+func (m mirror) Replace(l *reflector.Listing) error {
 	var listed []Item
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -35,7 +35,7 @@ func (m mirror) Replace(l *follow.Listing) error {
 	defer m.mu.Unlock()
 	next := m.state.Load().clone()
 	excepted := func(key string) bool {
-		return slices.ContainsFunc(l.Except, func(r follow.Range) bool { return contains(r, key) })
+		return slices.ContainsFunc(l.Except, func(r reflector.Range) bool { return contains(r, key) })
 	}
 	next.remove(l.Range, excepted)
 	for _, i := range listed {
@@ -57,7 +57,7 @@ func (m mirror) Replace(l *follow.Listing) error {
 		c.touch()
 		next.copies = append(next.copies, c)
 	}
-	if l.Over {
+	if l.StartedOver {
 		m.events = eventLog{}
 	}
 	next.epoch = l.Epoch
@@ -66,7 +66,7 @@ func (m mirror) Replace(l *follow.Listing) error {
 }
 
 // Apply implements [follow.Mirror].
-func (m mirror) Apply(u follow.Update) {
+func (m mirror) Apply(u reflector.Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := m.state.Load().clone()
@@ -99,7 +99,7 @@ func (m mirror) tell(next *state) (settled bool) {
 		if c.told >= max(c.since, c.changed) {
 			continue
 		}
-		told := max(c.told, m.follow.Told(c.Range))
+		told := max(c.told, m.follow.DeliveredRevision(c.Range))
 		settled = settled || c.told < c.since && told >= c.since
 		next.copies[n] = c.at(revisions{c.since, told, c.changed})
 	}
@@ -166,7 +166,7 @@ func (s *state) delete(key string) {
 }
 
 // remove takes out what lies in a range, but for what is to be kept.
-func (s *state) remove(r follow.Range, keep func(key string) bool) {
+func (s *state) remove(r reflector.Range, keep func(key string) bool) {
 	var gone []string
 	s.ascend(r, func(i Item) bool {
 		if !keep(i.Key) {
@@ -182,17 +182,17 @@ func (s *state) remove(r follow.Range, keep func(key string) bool) {
 func (i Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemCost }
 
 // ascend goes through a range in the order of its keys.
-func (s *state) ascend(r follow.Range, each func(Item) bool) {
+func (s *state) ascend(r reflector.Range, each func(Item) bool) {
 	s.items.AscendRange(Item{Key: r.From}, Item{Key: r.To}, each)
 }
 
 // in are the items of a range.
-func (s *state) in(r follow.Range) iter.Seq[Item] {
+func (s *state) in(r reflector.Range) iter.Seq[Item] {
 	return func(yield func(Item) bool) { s.ascend(r, yield) }
 }
 
 // copied returns the copy of just a range; nil: there is none.
-func (s *state) copied(r follow.Range) *copied {
+func (s *state) copied(r reflector.Range) *copied {
 	for _, c := range s.copies {
 		if c.Range == r {
 			return c
@@ -203,7 +203,7 @@ func (s *state) copied(r follow.Range) *copied {
 
 // covering returns the complete copy that has all of a range up to the newest revision; nil: there
 // is none.
-func (s *state) covering(r follow.Range) *copied {
+func (s *state) covering(r reflector.Range) *copied {
 	var newest *copied
 	for _, c := range s.copies {
 		if covers(c.Range, r) && c.told >= c.since && (newest == nil || c.told > newest.told) {
@@ -213,6 +213,8 @@ func (s *state) covering(r follow.Range) *copied {
 	return newest
 }
 
-func covers(outer, inner follow.Range) bool { return inner.From >= outer.From && inner.To <= outer.To }
+func covers(outer, inner reflector.Range) bool {
+	return inner.From >= outer.From && inner.To <= outer.To
+}
 
-func contains(r follow.Range, key string) bool { return key >= r.From && key < r.To }
+func contains(r reflector.Range, key string) bool { return key >= r.From && key < r.To }

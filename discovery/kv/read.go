@@ -8,10 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/follow"
-
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+
+	"disc/discovery"
+	"disc/discovery/reflector"
 )
 
 const (
@@ -35,8 +35,8 @@ type Read struct {
 	MaxAge time.Duration
 }
 
-// View says how sure an answer is.
-type View struct {
+// Freshness says how sure an answer is.
+type Freshness struct {
 	Revision int64         // of etcd, up to which the answer is complete
 	Epoch    string        // of the etcd's life that the revision belongs to; "" when etcd was asked
 	Index    int64         // another after each change of what was asked for
@@ -47,14 +47,14 @@ type View struct {
 // Get returns the item of a key. Errors: an ErrInvalid key; ErrNotFound, with the view
 // that says so; ErrUnavailable when etcd is away and the key was never copied, or the
 // copy is older than the reader wants.
-func (s *Store) Get(ctx context.Context, key string, r Read) (Item, View, error) {
+func (s *Store) Get(ctx context.Context, key string, r Read) (Item, Freshness, error) {
 	if err := ValidateKey(key); err != nil {
-		return Item{}, View{}, err
+		return Item{}, Freshness{}, err
 	}
 	only := s.only(key)
 	items, view, err := s.read(ctx, only, s.directory(key), r)
 	if err != nil {
-		return Item{}, View{}, err
+		return Item{}, Freshness{}, err
 	}
 	var found Item
 	for i := range items {
@@ -68,17 +68,17 @@ func (s *Store) Get(ctx context.Context, key string, r Read) (Item, View, error)
 	return s.shown(found), view, nil
 }
 
-// Held returns the item of a key from a copy, as [Store.Get] does with the zero Read, and
+// GetCached returns the item of a key from a copy, as [Store.Get] does with the zero Read, and
 // does not wait. It reports false when there is no copy, or no such key in it.
-func (s *Store) Held(key string) (Item, View, bool) {
+func (s *Store) GetCached(key string) (Item, Freshness, bool) {
 	only, now := s.only(key), s.state.Load()
 	c := now.covering(only)
 	if c == nil {
-		return Item{}, View{}, false
+		return Item{}, Freshness{}, false
 	}
 	found, ok := now.items.Get(Item{Key: only.From})
 	if !ok || ValidateKey(key) != nil { // a foreign writer's, which Get refuses
-		return Item{}, View{}, false
+		return Item{}, Freshness{}, false
 	}
 	c.touch()
 	view := s.view(now, c)
@@ -88,14 +88,14 @@ func (s *Store) Held(key string) (Item, View, bool) {
 
 // List returns the items below a prefix, sorted by key; see [ValidatePrefix]. None is
 // fine. Other errors as for [Store.Get].
-func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item], View, error) {
+func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item], Freshness, error) {
 	if err := ValidatePrefix(prefix); err != nil {
-		return nil, View{}, err
+		return nil, Freshness{}, err
 	}
 	below := s.below(prefix)
 	items, view, err := s.read(ctx, below, below, r)
 	if err != nil {
-		return nil, View{}, err
+		return nil, Freshness{}, err
 	}
 	return s.allShown(items), view, nil
 }
@@ -119,7 +119,7 @@ func (s *Store) shown(i Item) Item {
 
 // read returns what is in a range, from a copy that holds it or from etcd. If there is no
 // copy, that of a wider range is made.
-func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.Seq[Item], View, error) {
+func (s *Store) read(ctx context.Context, of, wider reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	if r.Linearizable {
 		return s.ask(ctx, of, r)
 	}
@@ -128,7 +128,7 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 		if err == nil {
 			return s.ask(ctx, of, r)
 		}
-		return nil, View{}, err
+		return nil, Freshness{}, err
 	}
 	if r.MinRevision > 0 && !s.has(c, r.MinRevision) {
 		if fresh, at := s.await(ctx, of, r.MinRevision, ownTime); fresh != nil {
@@ -146,26 +146,26 @@ func (s *Store) read(ctx context.Context, of, wider follow.Range, r Read) (iter.
 
 // askTooOld asks etcd for what the copy is too old for. Where nothing happens, etcd goes
 // unasked for a while; where it is known to be away, it is not asked at all.
-func (s *Store) askTooOld(ctx context.Context, of follow.Range, c *copied, r Read, age time.Duration) (iter.Seq[Item], View, error) {
+func (s *Store) askTooOld(ctx context.Context, of reflector.Range, c *copied, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
 	if s.follow.Health().Err == nil {
 		if items, view, err := s.askInDoubt(ctx, of, c, r); err == nil || view.Revision > 0 {
 			view.Index = c.changed // what is newer, the copy tells of in a moment
 			return items, view, err
 		}
 	}
-	return nil, View{}, discovery.Errorf(discovery.ErrUnavailable,
+	return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
 		"the copy of %q is %v old, %v is asked for, and etcd does not answer; ask for an older one, or try again", s.name(of), age.Round(time.Millisecond), r.MaxAge)
 }
 
 // view is how sure an answer from a copy is.
-func (s *Store) view(now *state, c *copied) View {
+func (s *Store) view(now *state, c *copied) Freshness {
 	age := time.Since(now.confirmed)
-	return View{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: age, Stale: age > s.options.StaleAfter}
+	return Freshness{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: age, Stale: age > s.options.StaleAfter}
 }
 
 // copyOf returns the state and the copy that holds a range. If there is none, that of a
 // wider range is made; nil when that is too large, or takes a while.
-func (s *Store) copyOf(ctx context.Context, of, wider follow.Range) (*state, *copied, error) {
+func (s *Store) copyOf(ctx context.Context, of, wider reflector.Range) (*state, *copied, error) {
 	for {
 		now := s.state.Load()
 		if c := now.covering(of); c != nil {
@@ -181,7 +181,7 @@ func (s *Store) copyOf(ctx context.Context, of, wider follow.Range) (*state, *co
 
 // join copies a range, or waits for somebody who does. It reports false when the copy is
 // not to be waited for.
-func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
+func (s *Store) join(ctx context.Context, r reflector.Range) (bool, error) {
 	s.firstRead.Do(func() { close(s.asked) })
 	if s.isLarge(r) {
 		return false, nil
@@ -211,7 +211,7 @@ func (s *Store) join(ctx context.Context, r follow.Range) (bool, error) {
 }
 
 // isLarge reports whether a range was too large to be copied, not long ago.
-func (s *Store) isLarge(r follow.Range) bool {
+func (s *Store) isLarge(r reflector.Range) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	until, ok := s.large[r]
@@ -220,17 +220,17 @@ func (s *Store) isLarge(r follow.Range) bool {
 
 // copy copies a range, unless that takes more than the store may. It reports whether the
 // copy is there, and complete.
-func (s *Store) copy(ctx context.Context, r follow.Range) (bool, error) {
+func (s *Store) copy(ctx context.Context, r reflector.Range) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	if _, err := s.follow.Follow(ctx, r, true); err != nil {
+	if _, err := s.follow.Add(ctx, r, true); err != nil {
 		if why := s.follow.Health().Err; why != nil && errors.Is(err, context.DeadlineExceeded) {
 			err = why
 		}
 		return false, fmt.Errorf("copy %q: %w", s.name(r), err)
 	}
 	now := s.state.Load()
-	if c := now.copied(r); c != nil && now.size > s.options.MaxCopied {
+	if c := now.copied(r); c != nil && now.size > s.options.MaxCachedBytes {
 		s.mu.Lock()
 		s.large[r] = time.Now().Add(largeTime)
 		s.mu.Unlock()
@@ -247,7 +247,7 @@ func (s *Store) has(c *copied, revision int64) bool {
 }
 
 // await waits for a copy to come to a revision; nil when that takes too long.
-func (s *Store) await(ctx context.Context, of follow.Range, revision int64, most time.Duration) (*state, *copied) {
+func (s *Store) await(ctx context.Context, of reflector.Range, revision int64, most time.Duration) (*state, *copied) {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	for {
@@ -267,7 +267,7 @@ func (s *Store) await(ctx context.Context, of follow.Range, revision int64, most
 }
 
 // askInDoubt asks etcd, but not for long if the copy may do.
-func (s *Store) askInDoubt(ctx context.Context, of follow.Range, c *copied, r Read) (iter.Seq[Item], View, error) {
+func (s *Store) askInDoubt(ctx context.Context, of reflector.Range, c *copied, r Read) (iter.Seq[Item], Freshness, error) {
 	if c.told >= r.MinRevision {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, lifeTime)
@@ -278,21 +278,21 @@ func (s *Store) askInDoubt(ctx context.Context, of follow.Range, c *copied, r Re
 
 // ask reads a range from etcd, which has every write that it answered: a revision that it
 // has not is not its own, which is an error with the view that says so.
-func (s *Store) ask(ctx context.Context, of follow.Range, r Read) (iter.Seq[Item], View, error) {
+func (s *Store) ask(ctx context.Context, of reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	var items []Item
-	at, err := follow.List(ctx, s.client, of, func(page []*mvccpb.KeyValue) {
+	at, err := reflector.List(ctx, s.client, of, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			items = append(items, itemOf(kv))
 		}
 	})
 	if err != nil {
-		return nil, View{}, err
+		return nil, Freshness{}, err
 	}
 	if at.Revision < r.MinRevision {
-		return nil, View{Revision: at.Revision}, discovery.Errorf(discovery.ErrUnavailable,
+		return nil, Freshness{Revision: at.Revision}, discovery.Errorf(discovery.ErrUnavailable,
 			"etcd is at revision %d, and %d is asked for, which it never answered, or lost in a restore; read without it", at.Revision, r.MinRevision)
 	}
-	return slices.Values(items), View{Revision: at.Revision, Index: at.Revision}, nil
+	return slices.Values(items), Freshness{Revision: at.Revision, Index: at.Revision}, nil
 }

@@ -7,12 +7,12 @@ import (
 	"math"
 	"time"
 
-	"disc/discovery"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery"
 )
 
 // Limits of a write.
@@ -55,11 +55,11 @@ func (e *ConditionError) Error() string {
 // Is reports that a ConditionError is a conflict.
 func (e *ConditionError) Is(target error) bool { return target == discovery.ErrConflict }
 
-// ErrUnknown is the error of a write that etcd did not answer: it may have been made.
-var ErrUnknown = discovery.Errorf(discovery.ErrUnavailable, "etcd did not answer the write, which may have been made; read the keys before you write again")
+// ErrOutcomeUnknown is the error of a write that etcd did not answer: it may have been made.
+var ErrOutcomeUnknown = discovery.Errorf(discovery.ErrUnavailable, "etcd did not answer the write, which may have been made; read the keys before you write again")
 
 // Write makes all operations in one transaction, or none, and returns etcd's revision.
-// Errors: an ErrInvalid operation, a [*ConditionError], [ErrUnknown], or etcd's.
+// Errors: an ErrInvalid operation, a [*ConditionError], [ErrOutcomeUnknown], or etcd's.
 func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	if err := validate(ops); err != nil {
 		return 0, err
@@ -79,7 +79,7 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 
 // DeleteBelow deletes all that lies below a prefix, at one revision, and returns how many
 // keys that were and the revision. Errors: an ErrInvalid prefix, also "" for everything;
-// [ErrUnknown], or etcd's.
+// [ErrOutcomeUnknown], or etcd's.
 func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revision int64, err error) {
 	if prefix == "" {
 		return 0, 0, discovery.Errorf(discovery.ErrInvalid, "there is no prefix to delete below; name one, such as app/")
@@ -192,12 +192,12 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]c
 	return txn.Header.Revision, nil
 }
 
-// outcome is the error of a write: what etcd said, or else [ErrUnknown].
+// outcome is the error of a write: what etcd said, or else [ErrOutcomeUnknown].
 func outcome(err error) error {
 	if refused(err) {
 		return err
 	}
-	return ErrUnknown
+	return ErrOutcomeUnknown
 }
 
 // refused reports that etcd said no to a write. After any other error, such as that of a

@@ -36,7 +36,7 @@ func TestProcess(t *testing.T) {
 	_, changed := f.Lease()
 
 	etcd.Pause()
-	f.Doubt(old.ID)
+	f.Verify(old.ID)
 	f.failed("renew", 1)
 	etcd.Continue()
 	f.renewed()

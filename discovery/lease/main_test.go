@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	dto "github.com/prometheus/client_model/go"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/pkg/v3/proxy"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestMain(m *testing.M) {
@@ -92,7 +92,7 @@ func (f *fixture) renewed() Lease {
 	f.t.Helper()
 	now := Uptime()
 	current, _ := f.Lease()
-	f.Doubt(current.ID)
+	f.Verify(current.ID)
 	until(f.t, "a renewal", func() bool {
 		l, _ := f.Lease()
 		return l.ID != 0 && l.sent > now

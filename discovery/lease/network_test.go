@@ -4,11 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/pkg/v3/proxy"
 	"go.uber.org/zap"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // hold stops everything on its way through a proxy, as a network does that loses
@@ -75,7 +75,7 @@ func TestOnlyMemberVanishes(t *testing.T) {
 	old := f.renewed()
 	_, changed := f.Lease()
 	hold(proxy)
-	f.Doubt(old.ID)
+	f.Verify(old.ID)
 	f.failed("renew", 1)
 	release(proxy)
 	if l := f.renewed(); l.ID != old.ID || isClosed(changed) {
@@ -97,7 +97,7 @@ func TestRemainingCountsFromSending(t *testing.T) {
 	f.renewed()
 	proxy.DelayRx(delay, 0)
 	l := f.renewed()
-	if age := l.Unconfirmed(); age < delay {
+	if age := l.SinceRenewal(); age < delay {
 		t.Errorf("confirmed %v ago by an answer that took %v", age, delay)
 	}
 	if left := l.Remaining(); left > l.TTL-delay {

@@ -38,10 +38,10 @@ type Lease struct {
 // Remaining returns for how long etcd is certain to keep the lease: its TTL since the
 // last answered renewal was sent. It is negative when it may have expired. Time that
 // the host was suspended counts.
-func (l Lease) Remaining() time.Duration { return l.TTL - l.Unconfirmed() }
+func (l Lease) Remaining() time.Duration { return l.TTL - l.SinceRenewal() }
 
-// Unconfirmed returns how long ago the last answered renewal was sent.
-func (l Lease) Unconfirmed() time.Duration { return Uptime() - l.sent }
+// SinceRenewal returns how long ago the last answered renewal was sent.
+func (l Lease) SinceRenewal() time.Duration { return Uptime() - l.sent }
 
 // Options are a session's optional settings.
 type Options struct {
@@ -101,9 +101,9 @@ func (s *Session) Lease() (Lease, <-chan struct{}) {
 	return s.lease, s.changed
 }
 
-// Doubt tells the session that etcd does not seem to know the lease id. If it is the
+// Verify tells the session that etcd does not seem to know the lease id. If it is the
 // current one, it is verified at once instead of at the next renewal.
-func (s *Session) Doubt(id clientv3.LeaseID) {
+func (s *Session) Verify(id clientv3.LeaseID) {
 	if current, _ := s.Lease(); id == 0 || current.ID != id {
 		return
 	}
@@ -127,8 +127,8 @@ func (s *Session) Revoke(ctx context.Context) error {
 	return nil
 }
 
-// Pulse shows whether Run is stuck.
-func (s *Session) Pulse() *heartbeat.Heartbeat { return &s.pulse }
+// Heartbeat shows whether Run is stuck.
+func (s *Session) Heartbeat() *heartbeat.Heartbeat { return &s.pulse }
 
 // Run keeps a lease until ctx ends, and returns nil then. The lease is left to lapse,
 // so that a successor can take the keys over; another Run goes on with it.
@@ -226,7 +226,7 @@ func (s *Session) patience(failures int) time.Duration {
 func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
 	k := keeper{client: s.client, id: l.ID, at: rand.IntN(len(s.client.Endpoints()))}
 	defer k.close()
-	for interval := min(l.TTL/3, time.Second); s.pause(ctx, &k, interval); interval = l.TTL/3 - min(l.Unconfirmed(), l.TTL/6) {
+	for interval := min(l.TTL/3, time.Second); s.pause(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
 		renewed, err := s.renew(ctx, &k)
 		switch {
 		case err != nil:

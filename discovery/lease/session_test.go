@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd"
-	"disc/discovery/devetcd/etcdtest"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/pkg/v3/traceutil"
 	"go.etcd.io/etcd/server/v3/config"
 	"go.uber.org/goleak"
+
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestGrantedOnceEtcdIsThere(t *testing.T) {
@@ -53,11 +53,11 @@ func TestDoubt(t *testing.T) {
 	if _, err := etcdtest.Client(t, server.Endpoint()).Revoke(t.Context(), old.ID); err != nil {
 		t.Fatal(err)
 	}
-	f.Doubt(old.ID + 1) // not the session's
+	f.Verify(old.ID + 1) // not the session's
 	if len(f.doubt) > 0 {
 		t.Error("another's lease is doubted")
 	}
-	f.Doubt(old.ID)
+	f.Verify(old.ID)
 	f.granted(old)
 }
 

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"disc/discovery"
-	"disc/discovery/follow"
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
+	"disc/discovery/reflector"
 )
 
 // The bounds of what is remembered.
@@ -31,9 +31,9 @@ const (
 
 // Options are the optional parts of [Limits]. The zero value is useful.
 type Options struct {
-	Quiet   func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
-	Logger  *slog.Logger         // default: discard
-	Metrics *Metrics             // default: none
+	ProgressInterval func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
+	Logger           *slog.Logger         // default: discard
+	Metrics          *Metrics             // default: none
 }
 
 // Limits are the rate limits of a namespace, as they are used here. Its methods may be
@@ -43,7 +43,7 @@ type Limits struct {
 	keys     discovery.Keys
 	options  Options
 	id       string // of this start
-	follower *follow.Follower
+	follower *reflector.Reflector
 	pulse    heartbeat.Heartbeat
 	wake     chan struct{}                     // size one: there are other buyers
 	buyers   atomic.Pointer[map[string]*buyer] // copied when one comes or goes
@@ -62,13 +62,13 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
 	}
 	l := &Limits{client: client, keys: keys, options: o, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
 	m := &mirror{limits: l}
-	l.follower = follow.New(client, m, follow.Options{Epoch: keys.Epoch(), MakeEpoch: true, Quiet: o.Quiet, Pulse: &l.pulse, Trouble: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
+	l.follower = reflector.New(client, m, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &l.pulse, OnHealth: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
 	l.buyers.Store(&map[string]*buyer{})
 	return l
 }
 
-// Pulse shows whether Run is stuck.
-func (l *Limits) Pulse() *heartbeat.Heartbeat { return &l.pulse }
+// Heartbeat shows whether Run is stuck.
+func (l *Limits) Heartbeat() *heartbeat.Heartbeat { return &l.pulse }
 
 // Run watches and buys of the limits that are used, until ctx ends. It returns nil then.
 func (l *Limits) Run(ctx context.Context) error {
@@ -121,9 +121,9 @@ func (b *buyer) over(since time.Duration) bool {
 // drop ends the watch of a buyer, and then forgets it: whoever asks for the limit next
 // has it watched anew. It waits while etcd is away.
 func (l *Limits) drop(ctx context.Context, b *buyer) error {
-	err := l.follower.Drop(ctx, only(b.policyKey()), func() { b.change(b.account.lose) })
+	err := l.follower.Remove(ctx, only(b.policyKey()), func() { b.change(b.account.lose) })
 	if ctx.Err() == nil {
-		err = errors.Join(err, l.follower.Drop(ctx, only(b.ledgerKey()), func() { l.forget(b) }))
+		err = errors.Join(err, l.follower.Remove(ctx, only(b.ledgerKey()), func() { l.forget(b) }))
 	}
 	if err != nil && ctx.Err() == nil {
 		l.options.Logger.Debug("the watch of a limit ended before it was to", "limit", b.name, "error", err)

@@ -1,9 +1,9 @@
 package limit
 
 import (
-	"disc/discovery/follow"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/reflector"
 )
 
 // Metrics are the collectors of rate limits.
@@ -11,7 +11,7 @@ type Metrics struct {
 	granted, denied, unavailable prometheus.Counter // takes
 	bought, lost, failed         prometheus.Counter // purchases
 	limits                       prometheus.Gauge
-	follow                       *follow.Metrics
+	follow                       *reflector.Metrics
 }
 
 // NewMetrics returns collectors that are registered with r, unless that is nil.
@@ -22,7 +22,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		granted: takes.WithLabelValues("granted"), denied: takes.WithLabelValues("denied"), unavailable: takes.WithLabelValues("unavailable"),
 		bought: purchases.WithLabelValues("bought"), lost: purchases.WithLabelValues("lost"), failed: purchases.WithLabelValues("failed"),
 		limits: prometheus.NewGauge(prometheus.GaugeOpts{Name: "disc_limits_used", Help: "Rate limits that are watched, since they are used here."}),
-		follow: follow.NewMetrics(r, "limit"),
+		follow: reflector.NewMetrics(r, "limit"),
 	}
 	if r != nil {
 		r.MustRegister(takes, purchases, m.limits)

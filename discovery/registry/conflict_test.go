@@ -103,8 +103,8 @@ func TestClone(t *testing.T) {
 		t.Errorf("history %s", story)
 	}
 	before := modified(winner, "a")
-	winner.Recheck()
-	loser.Recheck()
+	winner.Resync()
+	loser.Resync()
 	winner.written("after")
 	loser.written("after-too")
 	if after := modified(winner, "a"); after != before {

@@ -12,7 +12,7 @@
 //
 // # Load
 //
-// What [Registry.Report] says of an instance's load is written beside its record, under
+// What [Registry.ReportLoad] says of an instance's load is written beside its record, under
 // the same lease: when it has changed by 10 points or more, and at most once in 5 s. It
 // is removed when it has not been said for 30 s, so that readers need no clock to tell
 // whether what they see still holds.

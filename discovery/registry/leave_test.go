@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // wantGoodbye checks that an instance says goodbye, on a lease that lapses in a minute.
@@ -38,7 +38,7 @@ func TestRemove(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	a.written("a")
 	a.Remove("web", "a")
-	gone, err := a.Settled(bounded(t), "web", "a")
+	gone, err := a.AwaitSettled(bounded(t), "web", "a")
 	if err != nil || gone.Phase != "" || gone.Revision != modified(a, "a") {
 		t.Errorf("%+v, %v", gone, err)
 	}

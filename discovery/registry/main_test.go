@@ -142,7 +142,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	a.session = lease.New(s.client, lease.MinTTL, lease.Options{})
 	node := discovery.Node{Node: "here", Agent: "owner"}
 	a.Registry = New(s.client, keys, a.session, s.view, Identity{Owner: "owner", Run: s.run, Node: node},
-		Options{Sweep: s.sweep, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		Options{ResyncInterval: s.sweep, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.session.Run(ctx) })
@@ -178,7 +178,7 @@ func instance(id string) discovery.Instance {
 // settled waits until an instance is written, in conflict or gone.
 func (a *agent) settled(id string) State {
 	a.t.Helper()
-	s, err := a.Settled(bounded(a.t), "web", id)
+	s, err := a.AwaitSettled(bounded(a.t), "web", id)
 	if err != nil {
 		a.t.Fatalf("web/%s: %v; %+v", id, err, s)
 	}

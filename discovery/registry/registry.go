@@ -36,9 +36,9 @@ type Identity struct {
 
 // Options are a registry's optional settings.
 type Options struct {
-	Sweep   time.Duration // how often all records are read back, ±50 %; default 20 min
-	Logger  *slog.Logger  // default: discard
-	Metrics *Metrics      // default: none
+	ResyncInterval time.Duration // how often all records are read back, ±50 %; default 20 min
+	Logger         *slog.Logger  // default: discard
+	Metrics        *Metrics      // default: none
 }
 
 // Registry keeps instances true in etcd. See the package's documentation.
@@ -69,8 +69,8 @@ type Registry struct {
 
 // New returns a registry. It does nothing until Run.
 func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, view View, who Identity, o Options) *Registry {
-	if o.Sweep <= 0 {
-		o.Sweep = 20 * time.Minute
+	if o.ResyncInterval <= 0 {
+		o.ResyncInterval = 20 * time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -80,7 +80,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 	}
 	return &Registry{
 		client: client, keys: keys, session: session, view: view, who: who,
-		sweep: o.Sweep, log: o.Logger, metrics: o.Metrics,
+		sweep: o.ResyncInterval, log: o.Logger, metrics: o.Metrics,
 		wake: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
 		items: map[string]*item{}, settled: make(chan struct{}),
 	}
@@ -126,8 +126,8 @@ func (r *Registry) dismiss(it *item) {
 	}
 }
 
-// Recheck reads all records back soon, as the sweep does.
-func (r *Registry) Recheck() { signal(r.recheck) }
+// Resync reads all records back soon, as the sweep does.
+func (r *Registry) Resync() { signal(r.recheck) }
 
 // State returns how an instance stands. It is an [discovery.ErrNotFound] for one that
 // is not wanted.
@@ -141,11 +141,11 @@ func (r *Registry) State(service, id string) (State, error) {
 	return it.state(r.current.ID), nil
 }
 
-// Settled waits until an instance is in etcd as it was last put, or in conflict, or,
+// AwaitSettled waits until an instance is in etcd as it was last put, or in conflict, or,
 // removed, gone. It returns its state; that of one which is gone has nothing but a
 // revision of etcd's by which it was.
 // When ctx ends first, it returns the state so far and the context's error.
-func (r *Registry) Settled(ctx context.Context, service, id string) (State, error) {
+func (r *Registry) AwaitSettled(ctx context.Context, service, id string) (State, error) {
 	for {
 		r.mu.Lock()
 		it, ok := r.items[r.keys.Instance(service, id)]

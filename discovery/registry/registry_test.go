@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func TestPut(t *testing.T) {
@@ -143,7 +143,7 @@ func TestEtcdAwayAtPut(t *testing.T) {
 	a.Put(instance("a"))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if s, err := a.Settled(ctx, "web", "a"); s.Phase != Pending || !errors.Is(err, context.DeadlineExceeded) {
+	if s, err := a.AwaitSettled(ctx, "web", "a"); s.Phase != Pending || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without etcd: %+v, %v", s, err)
 	}
 	link.Cut()
@@ -214,7 +214,7 @@ func TestRecheck(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}, sweep: time.Hour})
 	a.written("a")
 	a.delete("a")
-	a.Recheck()
+	a.Resync()
 	until(t, "the repair", func() bool { return a.mine("a") })
 }
 

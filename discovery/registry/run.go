@@ -63,8 +63,8 @@ func (r *Registry) Run(ctx context.Context) error {
 	}
 }
 
-// Pulse shows whether Run is stuck.
-func (r *Registry) Pulse() *heartbeat.Heartbeat { return &r.pulse }
+// Heartbeat shows whether Run is stuck.
+func (r *Registry) Heartbeat() *heartbeat.Heartbeat { return &r.pulse }
 
 // rest lets the changes of a busy fleet gather, unless there is something to do.
 func (r *Registry) rest(ctx context.Context) {
@@ -135,7 +135,7 @@ func (r *Registry) look(current lease.Lease) {
 // why.
 func (r *Registry) failed(current clientv3.LeaseID, err error) {
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		r.session.Doubt(current)
+		r.session.Verify(current)
 	}
 	r.metrics.failures.Inc()
 	if r.retry.Failed() {

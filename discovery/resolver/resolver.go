@@ -4,7 +4,7 @@
 //		grpc.WithResolvers(resolver.New(source)),
 //		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
 //
-// The source is a [catalog], which follows etcd itself, or an [Agent], this host's
+// The source is a [catalog], which follows etcd itself, or an [AgentSource], this host's
 // sidecar; with none given, a target that names an agent, disc://127.0.0.1:3472/web, is
 // enough. The path is a lookup name as every protocol takes it: web, v2.web,
 // _grpc._tcp.web.svc. A query narrows it: disc:///web?zone=a&tag=v2, ?port=grpc,
@@ -38,7 +38,7 @@ import (
 const Scheme = "disc"
 
 // Source answers lookups and tells of changes. A *catalog.Catalog is one through
-// [View]; an agent is one through [Agent].
+// [CatalogSource]; an agent is one through [AgentSource].
 type Source interface {
 	// Lookup answers a query. index stands for the state of what was asked for.
 	Lookup(ctx context.Context, q Query) (answer lookup.Answer, index int64, err error)
@@ -73,7 +73,7 @@ func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 	source := b.source
 	switch {
 	case target.URL.Host != "":
-		source = &Agent{BaseURL: "http://" + target.URL.Host}
+		source = &AgentSource{BaseURL: "http://" + target.URL.Host}
 	case source == nil:
 		return nil, discovery.Errorf(discovery.ErrInvalid, "target %q names no agent, and the resolver has no source; write %s://127.0.0.1:3472/%s", target.String(), Scheme, q.Name)
 	}

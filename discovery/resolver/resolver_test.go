@@ -77,7 +77,7 @@ func TestRoundRobinOverTheLiving(t *testing.T) {
 	for n, s := range servers {
 		put(t, editor, fmt.Sprintf("web-%d", n), s.port)
 	}
-	conn := dial(t, "disc:///web", resolver.New(resolver.View{Catalog: c}))
+	conn := dial(t, "disc:///web", resolver.New(resolver.CatalogSource{Catalog: c}))
 	call := func() {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -17,8 +17,8 @@ import (
 	"disc/discovery/view"
 )
 
-// View is a source over a catalog in this process: etcd directly, without an agent.
-type View struct {
+// CatalogSource is a source over a catalog in this process: etcd directly, without an agent.
+type CatalogSource struct {
 	Catalog interface {
 		// View returns the newest snapshot, or an ErrUnavailable.
 		View() (view.View, error)
@@ -26,7 +26,7 @@ type View struct {
 		// is of anything.
 		Changed(service string) <-chan struct{}
 		// Need makes the view have parts, as far as they exist.
-		Need(ctx context.Context, parts ...discovery.Scope) error
+		Ensure(ctx context.Context, parts ...discovery.Scope) error
 		// Retain keeps parts in the view until release is called.
 		Retain(parts ...discovery.Scope) (release func())
 	}
@@ -34,8 +34,8 @@ type View struct {
 }
 
 // Lookup implements [Source].
-func (v View) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
-	if err := v.Catalog.Need(ctx, discovery.ScopesOf(q.Name, "", true)...); err != nil {
+func (v CatalogSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
+	if err := v.Catalog.Ensure(ctx, discovery.ScopesOf(q.Name, "", true)...); err != nil {
 		return lookup.Answer{}, 0, err
 	}
 	view, err := v.Catalog.View()
@@ -51,7 +51,7 @@ func (v View) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error)
 }
 
 // Wait implements [Source].
-func (v View) Wait(ctx context.Context, q Query, index int64) error {
+func (v CatalogSource) Wait(ctx context.Context, q Query, index int64) error {
 	name, err := discovery.ParseName(q.Name, "")
 	if err != nil {
 		name.Service = "" // a service with dots in its name: any change may be its
@@ -69,9 +69,9 @@ func (v View) Wait(ctx context.Context, q Query, index int64) error {
 	}
 }
 
-// Agent is a source over an agent's HTTP API. The zero value asks this host's, at
+// AgentSource is a source over an agent's HTTP API. The zero value asks this host's, at
 // 127.0.0.1:3472.
-type Agent struct {
+type AgentSource struct {
 	BaseURL string       // default http://127.0.0.1:3472
 	HTTP    *http.Client // default http.DefaultClient
 }
@@ -80,7 +80,7 @@ type Agent struct {
 const blocking = time.Minute
 
 // Lookup implements [Source].
-func (a *Agent) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
+func (a *AgentSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
 	var answer lookup.Answer
 	header, err := a.get(ctx, q, nil, &answer)
 	if err != nil {
@@ -94,17 +94,17 @@ func (a *Agent) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, erro
 }
 
 // Wait implements [Source].
-func (a *Agent) Wait(ctx context.Context, q Query, index int64) error {
+func (a *AgentSource) Wait(ctx context.Context, q Query, index int64) error {
 	_, err := a.get(ctx, q, url.Values{"index": {strconv.FormatInt(index, 10)}, "wait": {blocking.String()}}, nil)
 	return err
 }
 
-func (a *Agent) base() string {
+func (a *AgentSource) base() string {
 	return strings.TrimSuffix(cmp.Or(a.BaseURL, "http://127.0.0.1:3472"), "/")
 }
 
 // get asks for a lookup and reads its answer into v, unless that is nil.
-func (a *Agent) get(ctx context.Context, q Query, options url.Values, v any) (http.Header, error) {
+func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, blocking+10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base()+"/v1/lookup/"+url.PathEscape(q.Name)+"?"+q.values(options).Encode(), nil)

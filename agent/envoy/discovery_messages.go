@@ -1,0 +1,139 @@
+package envoy
+
+import "google.golang.org/protobuf/encoding/protowire"
+
+// The messages of package envoy.service.discovery.v3, as far as they are used here.
+type (
+	// head is what both kinds of requests begin with.
+	head struct {
+		node    string // id of the Envoy that asks; of the first request alone
+		typeURL string
+		nonce   string // of the response that is acknowledged or refused; empty: none
+		refused bool   // the response is refused (a NACK)
+		problem string // why
+	}
+	request struct { // DiscoveryRequest
+		head
+		version string // of what the client has
+		names   []string
+	}
+	response struct { // DiscoveryResponse
+		version     string
+		assignments []assignment
+		nonce       string
+	}
+	deltaRequest struct { // DeltaDiscoveryRequest
+		head
+		subscribe, unsubscribe []string
+		versions               map[string]string // by name, of what the client has
+	}
+	deltaResponse struct { // DeltaDiscoveryResponse
+		resources []resource
+		removed   []string
+		nonce     string
+	}
+	resource struct { // Resource
+		version string
+		assignment
+	}
+)
+
+// setNode reads a Node.
+func (h *head) setNode(message []byte) (err error) {
+	h.node, err = firstText(message, 1)
+	return err
+}
+
+// setProblem reads a google.rpc.Status.
+func (h *head) setProblem(message []byte) (err error) {
+	h.refused = true
+	h.problem, err = firstText(message, 2)
+	return err
+}
+
+func (r *request) decode(b []byte) error {
+	return eachField(b, func(field protowire.Number, content []byte) (err error) {
+		switch field {
+		case 1:
+			r.version, err = text(field, content)
+		case 2:
+			err = r.setNode(content)
+		case 3:
+			r.names, err = appendText(r.names, field, content)
+		case 4:
+			r.typeURL, err = text(field, content)
+		case 5:
+			r.nonce, err = text(field, content)
+		case 6:
+			err = r.setProblem(content)
+		}
+		return err
+	})
+}
+
+func (r *deltaRequest) decode(b []byte) error {
+	return eachField(b, func(field protowire.Number, content []byte) (err error) {
+		switch field {
+		case 1:
+			err = r.setNode(content)
+		case 2:
+			r.typeURL, err = text(field, content)
+		case 3:
+			r.subscribe, err = appendText(r.subscribe, field, content)
+		case 4:
+			r.unsubscribe, err = appendText(r.unsubscribe, field, content)
+		case 5:
+			err = r.addVersion(content)
+		case 6:
+			r.nonce, err = text(field, content)
+		case 7:
+			err = r.setProblem(content)
+		}
+		return err
+	})
+}
+
+func appendText(list []string, field protowire.Number, content []byte) ([]string, error) {
+	s, err := text(field, content)
+	return append(list, s), err
+}
+
+// addVersion reads an entry of the map of versions.
+func (r *deltaRequest) addVersion(entry []byte) error {
+	name, err := firstText(entry, 1)
+	if err != nil {
+		return err
+	}
+	version, err := firstText(entry, 2)
+	if err != nil {
+		return err
+	}
+	if r.versions == nil {
+		r.versions = map[string]string{}
+	}
+	r.versions[name] = version
+	return nil
+}
+
+func (r *response) appendTo(b []byte) []byte {
+	b = appendString(b, 1, r.version)
+	for _, a := range r.assignments {
+		b = appendAny(b, 2, a)
+	}
+	b = appendString(b, 4, typeURL)
+	return appendString(b, 5, r.nonce)
+}
+
+func (r *deltaResponse) appendTo(b []byte) []byte {
+	for _, each := range r.resources {
+		message := appendString(nil, 1, each.version)
+		message = appendAny(message, 2, each.assignment)
+		b = appendMessage(b, 2, appendString(message, 3, each.Cluster))
+	}
+	b = appendString(b, 4, typeURL)
+	b = appendString(b, 5, r.nonce)
+	for _, name := range r.removed {
+		b = appendString(b, 6, name)
+	}
+	return b
+}

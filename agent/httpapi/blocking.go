@@ -1,0 +1,110 @@
+package httpapi
+
+import (
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/view"
+)
+
+// subject is what a query is about: the service whose changes concern it ("" for the
+// lists of all), and its index in a snapshot; 0 when it is not there.
+type subject func(*view.Snapshot) (service string, revision int64)
+
+func aService(name string) subject {
+	return func(s *view.Snapshot) (string, int64) {
+		if service, ok := s.Service(name); ok {
+			return name, service.Index()
+		}
+		return name, 0
+	}
+}
+
+func allServices(s *view.Snapshot) (string, int64) { return "", s.ServicesIndex() }
+
+func allNodes(s *view.Snapshot) (string, int64) { return "", s.NodesRevision() }
+
+// view returns the view to answer a query from, with the parts that the answer lies in,
+// and the query's index. When the caller asks for that, it blocks until the index is another than the caller's; it
+// stops waiting when the caller's time is over, the caller is gone or the API ends.
+func (a *API) view(r request, about subject, parts ...discovery.Scope) (view.View, int64, error) {
+	known, wait, err := r.query.wait()
+	if err != nil {
+		return view.View{}, 0, err
+	}
+	current, err := a.viewOf(r, parts...)
+	if err != nil {
+		return view.View{}, 0, err
+	}
+	service, index := about(current.Snapshot)
+	if wait == 0 || index != known {
+		return current, index, nil
+	}
+	defer a.metrics.streaming("wait")()
+	defer a.catalog.Retain(parts...)()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for over := false; ; {
+		changed := a.catalog.Changed(service)
+		if current, err = a.catalog.View(); err != nil {
+			return view.View{}, 0, err
+		}
+		if service, index = about(current.Snapshot); index != known || over {
+			return current, index, nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			over = true
+		case <-r.Context().Done():
+			over = true
+		case <-a.ended:
+			over = true
+		}
+	}
+}
+
+// viewOf returns the view once it has parts, as far as they exist.
+func (a *API) viewOf(r request, parts ...discovery.Scope) (view.View, error) {
+	if _, err := a.catalog.View(); err != nil {
+		return view.View{}, err
+	}
+	if err := a.catalog.Ensure(r.Context(), parts...); err != nil {
+		return view.View{}, err
+	}
+	return a.catalog.View()
+}
+
+// awaitRevision waits until the view has reached a revision that etcd answered a write
+// to a service with. It stops waiting when that takes long, the caller is gone or the
+// API ends: the write has been made all the same.
+func (a *API) awaitRevision(r request, service string, revision int64) {
+	late := time.NewTimer(a.times.own)
+	defer late.Stop()
+	defer a.catalog.Retain(partOf(service))()
+	for {
+		changed := a.catalog.Changed("")
+		if view, err := a.catalog.View(); err == nil && reached(view, service, revision) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return
+		case <-r.Context().Done():
+			return
+		case <-a.ended:
+			return
+		}
+	}
+}
+
+// reached reports whether a view has what was written to a service at a revision. One
+// that is partial may hear of others first.
+func reached(v view.View, service string, revision int64) bool {
+	if !v.Partial {
+		return v.Snapshot.Revision() >= revision
+	}
+	s, ok := v.Snapshot.Service(service)
+	return ok && s.Revision >= revision
+}

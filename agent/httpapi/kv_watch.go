@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// kvWatch answers the changes of a key or of what lies below a prefix as server-sent
+// events: a reset with what there is, then each write and deletion.
+func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
+	t := kvWatcher{kv: a.options.KV, what: what, w: w, r: r}
+	t.at, t.known = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
+	_, view, err := t.kv.Snapshot(r.Context(), what) // which also has it copied
+	if err != nil {
+		return err
+	}
+	setKVView(w.Header(), view)
+	w.Header().Set("Content-Type", api.TypeEvents)
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	defer a.metrics.streaming("watch")()
+	wake := func() (<-chan struct{}, error) {
+		changed := a.options.KV.Changed()
+		a.extend(w)
+		return changed, t.advance()
+	}
+	return a.stream(w, r, wake, func() error {
+		if _, err := w.Write([]byte(": \n")); err != nil {
+			return err
+		}
+		return t.advance() // and so it stays copied, also while nothing happens
+	})
+}
+
+// kvWatcher writes one stream of events.
+type kvWatcher struct {
+	kv   KV
+	what string // a key, or a prefix
+	w    http.ResponseWriter
+	r    request
+
+	at    discovery.Cursor // how far it has read
+	known bool             // the reader knows what was there
+}
+
+// advance writes what happened since the reader's position, or all anew when that is not
+// known.
+func (t *kvWatcher) advance() error {
+	if t.known {
+		events, upTo, ok := t.kv.Events(t.what, t.at)
+		if ok {
+			t.at = upTo
+			return t.changes(events)
+		}
+	}
+	return t.reset()
+}
+
+func (t *kvWatcher) reset() error {
+	items, view, err := t.kv.Snapshot(t.r.Context(), t.what)
+	if err != nil {
+		return err
+	}
+	e := api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: collect(items)}
+	t.known, t.at = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
+	return t.write(e, t.at)
+}
+
+// changes writes events. Of those of one revision only the last has an id, so that a
+// reader that is cut off between them goes on before the first.
+func (t *kvWatcher) changes(events []api.KVEvent) error {
+	for n, e := range events {
+		id := discovery.Cursor{}
+		if n+1 == len(events) || events[n+1].Revision != e.Revision {
+			id = discovery.Cursor{Epoch: t.at.Epoch, Revision: e.Revision}
+		}
+		if err := t.write(e, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *kvWatcher) write(e api.KVEvent, id discovery.Cursor) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode the %s event of revision %d: %w", e.Type, e.Revision, err)
+	}
+	var b bytes.Buffer
+	if id.Epoch != "" {
+		fmt.Fprintf(&b, "id: %s\n", id)
+	}
+	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", e.Type, data)
+	_, err = t.w.Write(b.Bytes())
+	return err
+}

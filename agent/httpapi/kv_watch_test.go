@@ -1,0 +1,68 @@
+package httpapi
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"testing"
+
+	"disc/agent/api"
+	"disc/discovery"
+)
+
+// quietKV has nothing, and counts how often it is asked for events.
+type quietKV struct{ asked chan struct{} }
+
+func (quietKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
+	return api.KVItem{}, KVFreshness{}, discovery.ErrNotFound
+}
+
+func (quietKV) GetCached(string) (api.KVItem, KVFreshness, bool) {
+	return api.KVItem{}, KVFreshness{}, false
+}
+
+func (quietKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error) {
+	return nil, KVFreshness{}, discovery.ErrUnavailable
+}
+
+func (quietKV) Snapshot(context.Context, string) (iter.Seq[api.KVItem], KVFreshness, error) {
+	return func(func(api.KVItem) bool) {}, KVFreshness{Revision: 1, Epoch: "e1"}, nil
+}
+
+func (quietKV) Write(context.Context, ...api.KVOp) (int64, error) { return 2, nil }
+
+func (quietKV) DeleteBelow(context.Context, string) (int64, error) { return 2, nil }
+
+func (k quietKV) Events(_ string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
+	select {
+	case k.asked <- struct{}{}:
+	default:
+	}
+	return nil, after, true
+}
+
+func (quietKV) Changed() <-chan struct{} { return make(chan struct{}) }
+
+// A watch goes on reading while nothing happens: what nobody reads is let go.
+func TestWatchOfKeysKeepsThemCopied(t *testing.T) {
+	quiet := quietKV{make(chan struct{}, 3)}
+	a := newFleet().api(t, Options{KV: quiet})
+	a.times.keepalive = 1e6
+	s := serve(t, a)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, path := range []string{"/v1/kv/app/", "/v1/kv/app/a", "/v1/kv"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", s.BaseURL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", api.TypeEvents)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range cap(quiet.asked) {
+			<-quiet.asked
+		}
+		resp.Body.Close()
+	}
+}

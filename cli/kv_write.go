@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/kv"
+)
+
+// kvSetOptions are what a value is taken from, and how it is written.
+type kvSetOptions struct {
+	op   kv.Op
+	file string
+}
+
+func (a *app) kvSetCommand() *cobra.Command {
+	var o kvSetOptions
+	var revision int64
+	c := &cobra.Command{
+		Use:        "set KEY [VALUE]",
+		SuggestFor: []string{"put"},
+		Short:      "Write a value",
+		Long: `Write a value: the argument as it is, with - all of stdin, or with -f a file. A write
+without --ttl makes a value that had one last for good.
+
+Exit code 5 when --if-revision does not hold.`,
+		Example: `  disc kv set app/greeting hello
+  disc kv set app/leader host-1 --ttl 30s --if-revision 0
+  disc kv set app/logo -f logo.png
+  disc kv set app/offset -- -5
+  date | disc kv set app/today -`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeKey,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			o.op.Key = args[0]
+			if cmd.Flags().Changed("if-revision") {
+				o.op.If = &revision
+			}
+			if o.op.Value, err = a.kvValue(args[1:], o.file); err != nil {
+				return err
+			}
+			return a.kvWrite(cmd.Context(), o.op)
+		},
+	}
+	f := c.Flags()
+	f.DurationVar(&o.op.TTL, "ttl", 0, "delete the key after this long, at least 1s; etcd's least is about 2s")
+	f.StringVarP(&o.file, "file", "f", "", "read the value from a file, or - for stdin")
+	f.Int64Var(&revision, "if-revision", 0, "only if the key is at this revision; 0: only if it is not there")
+	return c
+}
+
+// kvValue returns the value to be written.
+func (a *app) kvValue(args []string, file string) ([]byte, error) {
+	switch {
+	case len(args) == 1 && file != "":
+		return nil, usage(errors.New("give the value or -f FILE, not both"))
+	case len(args) == 0 && file == "":
+		return nil, usage(errors.New("there is no value: give it behind the key, with -f FILE, or as - for stdin"))
+	case file == "-", len(args) == 1 && args[0] == "-":
+		return io.ReadAll(a.io.In)
+	case file != "":
+		return os.ReadFile(file)
+	}
+	return []byte(args[0]), nil
+}
+
+func (a *app) kvDelCommand() *cobra.Command {
+	var revision int64
+	var recursive bool
+	c := &cobra.Command{
+		Use:        "del KEY|-r PREFIX/",
+		SuggestFor: []string{"rm", "delete", "remove", "unset"},
+		Short:      "Delete a key, or all below a prefix",
+		Long: `Delete a key, or with -r all keys below a prefix, which ends in "/": in one transaction,
+so that everybody sees all of them or none. It does not ask first; see what there is
+with 'disc kv list PREFIX/'.
+
+Exit code 3 when there is nothing to delete, 5 when --if-revision does not hold.`,
+		Example: `  disc kv del app/greeting
+  disc kv del -r app/`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeKey,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case recursive && cmd.Flags().Changed("if-revision"):
+				return usage(errors.New("--recursive does not go with --if-revision, which is of one key"))
+			case !recursive && isPrefix(args[0]):
+				return usage(fmt.Errorf("%q is a prefix; to delete all below it, use 'disc kv del -r %[1]s'", args[0]))
+			case recursive:
+				return a.kvDeleteBelow(cmd.Context(), args[0])
+			}
+			op := kv.Op{Key: args[0], Delete: true, Exists: true}
+			if cmd.Flags().Changed("if-revision") {
+				op.If = &revision
+			}
+			return a.kvWrite(cmd.Context(), op)
+		},
+	}
+	c.Flags().Int64Var(&revision, "if-revision", 0, "only if the key is at this revision")
+	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "delete all keys below a prefix")
+	return c
+}
+
+// kvWritten is what a write has done, as -o json shows it.
+type kvWritten struct {
+	Key      string `json:"key"` // or the prefix
+	Revision int64  `json:"revision"`
+	Keys     int64  `json:"keys,omitempty"` // that were deleted below the prefix
+}
+
+// kvWrite writes or deletes a key, and says at which revision.
+func (a *app) kvWrite(ctx context.Context, op kv.Op) error {
+	if err := op.Validate(); err != nil {
+		return err
+	}
+	revision, err := kvSend(ctx, a, op.Key, func(ctx context.Context, s *kv.Store) (int64, error) { return s.Write(ctx, op) })
+	var unmet *kv.ConditionError
+	if errors.As(err, &unmet) && op.Delete && op.If == nil {
+		return discovery.Errorf(discovery.ErrNotFound, "key %q is not there", op.Key)
+	}
+	if err != nil {
+		return err
+	}
+	return a.kvShowWritten(kvWritten{Key: op.Key, Revision: revision}, op.Delete)
+}
+
+// kvDeleteBelow deletes all below a prefix, and says how many keys that were.
+func (a *app) kvDeleteBelow(ctx context.Context, prefix string) error {
+	done, err := kvSend(ctx, a, prefix, func(ctx context.Context, s *kv.Store) (kvWritten, error) {
+		deleted, revision, err := s.DeleteBelow(ctx, prefix)
+		return kvWritten{Key: prefix, Revision: revision, Keys: deleted}, err
+	})
+	if err != nil {
+		return err
+	}
+	if done.Keys == 0 {
+		return discovery.Errorf(discovery.ErrNotFound, "no key lies below %q", prefix)
+	}
+	return a.kvShowWritten(done, true)
+}
+
+// kvSend makes a write of a key or below a prefix, and returns what has become of it once
+// it was sent, whatever has become of etcd.
+func kvSend[T any](ctx context.Context, a *app, what string, write func(context.Context, *kv.Store) (T, error)) (T, error) {
+	var sent error
+	done, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (done T, err error) {
+		// While etcd has answered nothing, nothing can have been written.
+		if _, err := client.Get(ctx, a.keys().KV()+what, clientv3.WithCountOnly()); err != nil {
+			return done, err
+		}
+		done, sent = write(ctx, a.kvStore(client))
+		return done, sent
+	})
+	if sent != nil {
+		err = a.explain(sent)
+	}
+	return done, err
+}
+
+func (a *app) kvShowWritten(w kvWritten, deleted bool) error {
+	done := "written"
+	if deleted {
+		done = "deleted"
+	}
+	if w.Keys > 0 {
+		done = fmt.Sprintf("%d keys deleted", w.Keys)
+	}
+	return show(a, listing[kvWritten]{
+		items: []kvWritten{w}, single: true, name: func(w kvWritten) string { return w.Key },
+		line: fmt.Sprintf("%s: %s (revision %d)", printable(w.Key), done, w.Revision),
+	})
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"disc/agent/api"
+)
+
+func (a *app) limitTakeCommand() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use:   "take NAME [TOKENS]",
+		Short: "Take a token, or say when there may be one",
+		Long: `Take tokens of a limit. Exit code 0 when they are granted, 1 when they are denied, 4 when
+they were denied for as long as --wait says.`,
+		Example: `  disc limit take sms && send-sms
+  disc limit take sms 10 --wait 5s`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeLimit,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n := int64(1)
+			if len(args) == 2 {
+				var err error
+				if n, err = strconv.ParseInt(args[1], 10, 64); err != nil || n < 1 {
+					return usage(fmt.Errorf("%q is no number of tokens; take 1 or more", args[1]))
+				}
+			}
+			client, err := a.agent(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.take(cmd.Context(), client, args[0], n, wait)
+		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 0, "try again for so long")
+	return c
+}
+
+// take takes tokens, again and again for as long as it may.
+func (a *app) take(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
+	for until := time.Now().Add(wait); ; {
+		t, err := takeOnce(ctx, client, name, n)
+		if err != nil {
+			return err
+		}
+		if t.Taken > 0 {
+			return a.showTaken(t)
+		}
+		again := time.Duration(t.RetryAfter)
+		switch left := time.Until(until); {
+		case wait == 0:
+			return a.showDenied(t)
+		case left < again:
+			return fmt.Errorf("%w: %s", errTimedOut, t.Reason)
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (api.Taken, error) {
+	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	defer cancel()
+	return client.Take(ctx, name, n)
+}
+
+// showTaken shows a take that was granted.
+func (a *app) showTaken(t api.Taken) error {
+	if t.Unavailable {
+		a.note("limit %s is not counted while etcd is away, and lets all through", t.Name)
+	}
+	return show(a, takenListing(t, fmt.Sprintf("%s: %d taken, %d left", printable(t.Name), t.Taken, t.Remaining)))
+}
+
+// showDenied shows a take that was denied, and why, and fails.
+func (a *app) showDenied(t api.Taken) error {
+	a.note("%s", t.Reason)
+	if format := a.config.CLI.Output; format != "table" && format != "wide" {
+		if err := show(a, takenListing(t, "")); err != nil {
+			return err
+		}
+	}
+	return exit(exitFailed)
+}
+
+func takenListing(t api.Taken, line string) listing[api.Taken] {
+	return listing[api.Taken]{items: []api.Taken{t}, single: true, line: line, name: func(t api.Taken) string { return t.Name }}
+}

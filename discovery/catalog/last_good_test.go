@@ -1,0 +1,180 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/entry"
+	"disc/discovery/view"
+)
+
+// memory is a store that does not outlive the test.
+type memory struct {
+	mu        sync.Mutex
+	content   []byte
+	confirmed time.Time
+	full      bool
+}
+
+func (m *memory) Load() ([]byte, time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.content == nil {
+		return nil, time.Time{}, fs.ErrNotExist
+	}
+	return m.content, m.confirmed, nil
+}
+
+func (m *memory) Save(write func(io.Writer) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full {
+		return errors.New("no space left on device")
+	}
+	var content bytes.Buffer
+	if err := write(&content); err != nil {
+		return err
+	}
+	m.content, m.confirmed = content.Bytes(), time.Now()
+	return nil
+}
+
+func (m *memory) Touch() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.confirmed = time.Now()
+	return nil
+}
+
+// TestLastGood stops a catalog, and starts others without etcd: with what was kept, with
+// what was torn, and with another namespace's.
+func TestLastGood(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	client := etcdtest.Client(t, etcd.Endpoint())
+	keys := discovery.NewKeys("default")
+	editor := entry.Editor{Client: client, Keys: keys}
+	for _, id := range []string{"web-1", "web-2"} {
+		if _, err := editor.PutStatic(t.Context(), "web", id, func(i discovery.Instance) (discovery.Instance, error) {
+			i.Address, i.Meta = "10.0.0.1", discovery.Meta{"Team": "core"}
+			return i, nil
+		}, entry.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	weight := 7
+	if _, err := editor.Override(t.Context(), "web", "web-2", func(o discovery.Override) (discovery.Override, error) {
+		o.Weight = &weight
+		return o, nil
+	}, entry.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	store := &memory{}
+	c := New(client, keys, Options{LastGood: store})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	for view, err := c.View(); err != nil || view.Snapshot.Revision() == 0; view, err = c.View() {
+		<-time.After(time.Millisecond)
+	}
+	cancel()
+	<-done
+	if store.content == nil {
+		t.Fatal("nothing was saved")
+	}
+	if err := etcd.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	view := restored(t, keys, store)
+	service, ok := view.Snapshot.Service("web")
+	if !ok || len(service.Entries()) != 2 || !view.Stale {
+		t.Fatalf("restored %+v, stale %v", service, view.Stale)
+	}
+	if e, _ := service.Entry("web-2"); e.Weight != 7 || e.Meta["Team"] != "core" || e.Override == nil {
+		t.Errorf("restored %+v", e)
+	}
+
+	for what, content := range map[string][]byte{
+		"torn":    store.content[:len(store.content)-3],
+		"flipped": bytes.Replace(store.content, []byte("web-1"), []byte("web-9"), 1),
+		"other":   []byte("[]"),
+		"empty":   {},
+	} {
+		if _, err := New(client, keys, Options{}).afterRestore(&memory{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
+			t.Errorf("%s: %v, want it refused", what, err)
+		}
+	}
+	if _, err := New(client, discovery.NewKeys("other"), Options{}).afterRestore(store); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("another namespace's: %v, want it refused", err)
+	}
+}
+
+func restored(t *testing.T, keys discovery.Keys, store LastGoodStore) view.View {
+	t.Helper()
+	view, err := New(nil, keys, Options{}).afterRestore(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return view
+}
+
+// afterRestore is the view of a catalog that has only what a store has kept.
+func (c *Catalog) afterRestore(s LastGoodStore) (view.View, error) {
+	c.options.LastGood = s
+	c.restore()
+	return c.View()
+}
+
+func TestLastGoodThatCannotBeSaved(t *testing.T) {
+	store := &memory{content: []byte("the old one"), full: true}
+	c := New(nil, discovery.NewKeys("default"), Options{LastGood: store})
+	c.publishAnew(view.EmptySnapshot(), time.Now())
+	if _, err := c.saveView(nil); err == nil || !strings.Contains(err.Error(), "no space") {
+		t.Errorf("got %v", err)
+	}
+	if string(store.content) != "the old one" {
+		t.Errorf("the store has %q", store.content)
+	}
+}
+
+// A catalog that is run again, as the agent's watchdog does, goes on from the view that
+// it has, and not from what it kept before.
+func TestRunsAgain(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true, LastGood: &memory{}})
+	f.register("web", "a")
+	before := f.settled()
+	f.stop()
+	f.register("web", "b")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	f.until("web/b", func() bool {
+		if web := mustService(t, f.snapshot(), "web"); web.Healthy() == 0 {
+			t.Fatal("the view was empty")
+		}
+		return show(f.snapshot()) != show(before)
+	})
+	now := f.settled()
+	if now.Epoch() != before.Epoch() {
+		t.Errorf("the epoch was %s and is %s", before.Epoch(), now.Epoch())
+	}
+	f.until("the pulse rests", func() bool {
+		_, working := f.Heartbeat().Beat()
+		return !working
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,51 @@
+package catalog
+
+import (
+	"testing"
+	"time"
+)
+
+// The more agents there are the more seldom each asks, but so often that its view is not
+// stale for want of asking.
+func TestQuiet(t *testing.T) {
+	for _, test := range []struct {
+		agents int64
+		stale  time.Duration
+		want   time.Duration
+	}{
+		{0, DefaultStaleAfter, 2 * time.Second},
+		{1000, DefaultStaleAfter, 2 * time.Second},
+		{2500, DefaultStaleAfter, 5 * time.Second},
+		{5000, DefaultStaleAfter, 10 * time.Second},
+		{50_000, DefaultStaleAfter, 10 * time.Second},
+		{10_000, 30 * time.Second, 20 * time.Second},
+		{50_000, 30 * time.Second, 25 * time.Second},
+		{10_000, time.Second, 2 * time.Second},
+	} {
+		c := New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale})
+		c.interest.nodes.Store(test.agents)
+		least, most := time.Hour, time.Duration(0)
+		for range 1000 {
+			d := c.ProgressInterval()
+			least, most = min(least, d), max(most, d)
+		}
+		if most > test.want || least < test.want*4/5 || most-least < test.want/10 {
+			t.Errorf("%d agents, stale after %v: quiet for %v to %v, want up to a fifth less than %v", test.agents, test.stale, least, most, test.want)
+		}
+	}
+}
+
+// By interest too an agent knows how many there are.
+func TestFleetIsCounted(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy, Services: []string{"web"}})
+	for _, node := range []string{"n1", "n2", "n3"} {
+		f.put(keys.Node(node, "o"), `{"node":"`+node+`","agent":"o"}`)
+	}
+	if err := f.size(f.ctx()); err != nil || f.fleet() != 3 {
+		t.Errorf("%d agents, want 3; %v", f.fleet(), err)
+	}
+	if view, err := f.View(); err != nil || view.Snapshot.NodeCount() > 0 {
+		t.Errorf("%d agents are watched, %v", view.Snapshot.NodeCount(), err)
+	}
+}

@@ -1,0 +1,61 @@
+package catalog
+
+import (
+	"context"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/reflector"
+	"disc/discovery/view"
+)
+
+// change turns what etcd lists or reports into a change.
+func change(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
+	value := kv.Value
+	if value == nil {
+		value = []byte{} // nil would be a deletion
+	}
+	return view.Change{Key: key, Value: value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
+}
+
+// ReadOnce reads a snapshot once: of one service, or of the whole namespace with an empty
+// name. Records that cannot be read are left out; broken says which.
+func ReadOnce(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *view.Snapshot, broken []discovery.BrokenRecord, err error) {
+	from, to := keys.ScopeRange(partOf(service))
+	b := builder{keys: keys, snapshot: view.EmptySnapshot()}
+	at, err := reflector.List(ctx, client, reflector.Range{From: from, To: to}, b.add)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b.finish(at.Revision), b.broken, nil
+}
+
+// builder makes a snapshot of a list, page by page.
+type builder struct {
+	keys     discovery.Keys
+	snapshot *view.Snapshot
+	broken   []discovery.BrokenRecord
+}
+
+// add takes a page.
+func (b *builder) add(page []*mvccpb.KeyValue) {
+	changes := make([]view.Change, len(page))
+	for n, kv := range page {
+		changes[n] = change(parse(b.keys, kv.Key), kv)
+	}
+	known, alien := separate(changes)
+	next, _, broken := b.snapshot.Apply(unknownRevision, known)
+	b.snapshot, b.broken = next, append(append(b.broken, broken...), alien...)
+}
+
+// unknownRevision stands for the revision of a list that has not said it yet: above
+// all that it lists.
+const unknownRevision = 1<<63 - 1
+
+// finish returns the snapshot, complete up to a revision.
+func (b *builder) finish(revision int64) *view.Snapshot {
+	next, _, _ := b.snapshot.Apply(revision, nil)
+	return next
+}

@@ -1,0 +1,80 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+)
+
+// namesFor is how long the names of all services are taken for current, so that many
+// who ask at once cost etcd no more than one.
+const namesFor = time.Second
+
+// names are the services that etcd has, read when somebody asked for them.
+type names struct {
+	mu   sync.Mutex
+	all  []string
+	read time.Time
+}
+
+// Names returns the folded names of all services that have anything in etcd, sorted. By
+// interest it reads them, skipping from name to name; the error is an ErrUnavailable
+// then. With a list of services they are those.
+func (c *Catalog) Names(ctx context.Context) ([]string, error) {
+	if c.interest.whole.Load() || c.options.Watch == WatchListed {
+		view, err := c.View()
+		if err != nil {
+			return nil, err
+		}
+		var all []string
+		for service := range view.Snapshot.Services() {
+			if !service.Empty() {
+				all = append(all, discovery.FoldName(service.Name))
+			}
+		}
+		return all, nil
+	}
+	c.names.mu.Lock()
+	defer c.names.mu.Unlock()
+	if time.Since(c.names.read) < namesFor {
+		return c.names.all, nil
+	}
+	err := c.Health().Err
+	var all []string
+	if err == nil {
+		all, err = c.readNames(ctx)
+	}
+	if err != nil {
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "the names of services cannot be read: %v", err)
+	}
+	c.names.all, c.names.read = all, time.Now()
+	return all, nil
+}
+
+func (c *Catalog) readNames(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, needTime)
+	defer cancel()
+	from, end := c.keys.Services(), clientv3.GetPrefixRangeEnd(c.keys.Services())
+	var all []string
+	for revision := int64(0); ; {
+		got, err := c.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithRev(revision))
+		if err != nil {
+			return nil, err
+		}
+		if len(got.Kvs) == 0 {
+			return all, nil
+		}
+		revision = cmp.Or(revision, got.Header.Revision)
+		name, _, _ := strings.Cut(strings.TrimPrefix(string(got.Kvs[0].Key), c.keys.Services()), "/")
+		if discovery.ValidateService(name) == nil {
+			all = append(all, name)
+		}
+		from = c.keys.Services() + name + "0" // '0' follows '/'
+	}
+}

@@ -1,0 +1,366 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lookup"
+	"disc/discovery/view"
+)
+
+// lazily starts a catalog that watches by interest, over a link that the test can break.
+func lazily(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
+	t.Helper()
+	f, link := linked(t, o)
+	f.until("a view", func() bool { return f.snapshot() != nil })
+	return f, link
+}
+
+func named(service string) discovery.Scope { return discovery.Scope{Service: service} }
+
+// need waits for what a lookup of a service needs, and looks it up.
+func (f *fixture) lookup(service string) (lookup.Answer, error) {
+	f.t.Helper()
+	if err := f.Ensure(f.ctx(), named(service)); err != nil {
+		return lookup.Answer{}, err
+	}
+	view, err := f.View()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return lookup.Lookup(view.Snapshot, lookup.Query{Name: service})
+}
+
+// watched returns what is watched by itself, sorted.
+func (f *fixture) watched() []string {
+	f.interest.mu.Lock()
+	defer f.interest.mu.Unlock()
+	var all []string
+	for p, w := range f.interest.wants {
+		if w.watched {
+			all = append(all, describe(p))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// idle has gone by for all that nobody holds.
+func (f *fixture) idle() {
+	f.t.Helper()
+	for n := range 2 { // the first takes in what was looked up
+		f.sweep(f.ctx(), f.follower.Load(), time.Now().Add(time.Duration(2+2*n)*idleAfter))
+	}
+}
+
+// The first lookup of a service that exists has it watched, one of another does not.
+func TestLazy(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy})
+	f.register("web", "a")
+	f.register("db", "a")
+	f.put(keys.Override("web", "a"), `{"weight":7}`)
+	if _, err := f.lookup("nobody"); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+	if got := f.watched(); len(got) > 0 {
+		t.Errorf("watched: %v", got)
+	}
+	got, err := f.lookup("web")
+	if err != nil || len(got.Endpoints) != 1 || got.Endpoints[0].Weight != 7 {
+		t.Fatalf("web: %+v, %v", got, err)
+	}
+	if view, _ := f.View(); !view.Partial || view.Snapshot.ServiceCount() != 1 {
+		t.Errorf("the view is partial %v, of %d services", view.Partial, view.Snapshot.ServiceCount())
+	}
+	changed := f.Changed("web")
+	f.register("web", "b")
+	f.until("the second instance", func() bool { got, _ = f.lookup("web"); return len(got.Endpoints) == 2 && isClosed(changed) })
+	if got := f.watched(); !slices.Equal(got, []string{`service "web"`}) {
+		t.Errorf("watched: %v", got)
+	}
+	names, err := f.Names(t.Context())
+	if err != nil || !slices.Equal(names, []string{"db", "web"}) {
+		t.Errorf("names: %v, %v", names, err)
+	}
+
+	f.idle()
+	if got := f.watched(); len(got) > 0 || f.snapshot().ServiceCount() > 0 {
+		t.Errorf("after a long time, watched: %v", got)
+	}
+	if got, err = f.lookup("web"); err != nil || len(got.Endpoints) != 2 {
+		t.Errorf("then: %+v, %v", got, err)
+	}
+}
+
+// What does not exist is remembered as missing for a moment, and found after that.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy})
+	if _, err := f.lookup("web"); !errors.Is(err, discovery.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if !f.Has(named("web")) {
+		t.Error("it is not remembered as missing")
+	}
+	f.register("web", "a")
+	f.until("web", func() bool { _, err := f.lookup("web"); return err == nil })
+}
+
+// Who waits for changes keeps a service watched, one that does not exist yet too.
+func TestRetained(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy})
+	f.register("web", "a")
+	release := f.Retain(named("web"), named("later"))
+	both := []string{`service "later"`, `service "web"`}
+	f.until("both to be watched", func() bool { return slices.Equal(f.watched(), both) })
+	f.idle()
+	if got := f.watched(); !slices.Equal(got, both) {
+		t.Errorf("watched: %v", got)
+	}
+	changed := f.Changed("later")
+	f.register("later", "a")
+	f.until("it to come", func() bool { return isClosed(changed) })
+	if got, err := f.lookup("later"); err != nil || len(got.Endpoints) != 1 {
+		t.Errorf("later: %+v, %v", got, err)
+	}
+	release()
+	f.idle()
+	if got := f.watched(); len(got) > 0 {
+		t.Errorf("watched: %v", got)
+	}
+}
+
+// Without etcd, what was read stands, and what was not is unavailable.
+func TestLazyWithoutEtcd(t *testing.T) {
+	t.Parallel()
+	store := &memory{}
+	f, link := lazily(t, Options{Watch: WatchLazy, LastGood: store, StaleAfter: time.Millisecond})
+	f.register("web", "a")
+	f.register("db", "a")
+	if _, err := f.lookup("web"); err != nil {
+		t.Fatal(err)
+	}
+	link.Freeze()
+	link.Cut()
+	f.until("the loss to be noticed", func() bool { return f.Health().Err != nil })
+	if got, err := f.lookup("web"); err != nil || len(got.Endpoints) != 1 {
+		t.Errorf("web: %+v, %v", got, err)
+	}
+	if _, err := f.lookup("db"); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("db: %v", err)
+	}
+	retained := f.Retain(named("db"))
+	defer retained()
+	link.Mend()
+	f.until("db to be watched", func() bool { return slices.Contains(f.watched(), `service "db"`) })
+	f.until("web to be confirmed", func() bool { return f.Health().Err == nil })
+	if got, err := f.lookup("web"); err != nil || len(got.Endpoints) != 1 {
+		t.Errorf("web: %+v, %v", got, err)
+	}
+}
+
+// A list of services is watched and nothing else, whoever asks.
+func TestListed(t *testing.T) {
+	t.Parallel()
+	f, _ := linked(t, Options{Watch: WatchListed, Services: []string{"Web", "later"}, Node: "n1"})
+	f.register("web", "a")
+	f.register("db", "a")
+	f.until("web", func() bool {
+		_, err := f.View()
+		return err == nil && f.snapshot().Has(named("web"))
+	})
+	if _, err := f.lookup("db"); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("db: %v", err)
+	}
+	if got := f.watched(); !slices.Equal(got, []string{`node "n1"`, `service "later"`, `service "web"`}) {
+		t.Errorf("watched: %v", got)
+	}
+	f.idle()
+	f.reached(f.register("later", "a"))
+	f.put(keys.Node("n1", "o"), `{"node":"n1","agent":"o"}`)
+	f.until("the node", func() bool { return f.snapshot().HasAgent("n1", "o") })
+}
+
+// Auto watches everything of a small fleet, and by interest beyond.
+func TestAuto(t *testing.T) {
+	t.Parallel()
+	f, _ := linked(t, Options{Watch: WatchAuto})
+	f.register("web", "a")
+	f.register("db", "a")
+	node := func(n int) string { return keys.Node(fmt.Sprint("n", n), "o") }
+	f.until("everything", func() bool { return f.interest.whole.Load() && f.snapshot().ServiceCount() == 2 })
+	if _, err := f.lookup("web"); err != nil {
+		t.Fatal(err)
+	}
+	last := int64(0)
+	for n := range manyNodes + 1 {
+		last = f.put(node(n), fmt.Sprintf(`{"node":"n%d","agent":"o"}`, n))
+	}
+	f.reached(last)
+	look := func() {
+		if err := f.size(f.ctx()); err != nil {
+			t.Fatal(err)
+		}
+		f.sweep(f.ctx(), f.follower.Load(), time.Now())
+	}
+	look()
+	if f.interest.whole.Load() || f.snapshot().ServiceCount() != 1 || f.snapshot().NodeCount() > 0 {
+		t.Errorf("of %d nodes: everything %v, %d services, %d nodes", manyNodes+1, f.interest.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
+	}
+	for n := fewNodes; n <= manyNodes; n++ {
+		f.remove(node(n))
+		if n == fewNodes+10 {
+			look()
+			if f.interest.whole.Load() {
+				t.Error("a fleet that is not small yet is watched as a whole")
+			}
+		}
+	}
+	f.remove(node(0))
+	look()
+	f.subscribeHeld(f.ctx())
+	if !f.interest.whole.Load() || f.snapshot().ServiceCount() != 2 || f.snapshot().NodeCount() != fewNodes-1 {
+		t.Errorf("then everything %v, %d services, %d nodes", f.interest.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
+	}
+}
+
+// While what is watched changes from a few services to everything and back under a busy
+// writer, no event of what is retained is lost or told twice, and no answer shrinks.
+func TestGaplessSwitches(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy})
+	const whole = 20
+	fill(t, f.etcd, "whole", whole, func(id string) string { return record("whole", id) })
+	f.register("web", "a")
+	defer f.Retain(named("web"), named("whole"))()
+	f.until("both", func() bool { return len(f.watched()) == 2 })
+	view, _ := f.View()
+	from := view.Snapshot
+
+	writing, stop := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	for n := range 3 {
+		busy.Go(func() {
+			for i := 0; writing.Err() == nil; i++ {
+				service := []string{"web", "db", "cache"}[(n+i)%3]
+				key, id := keys.Instance(service, fmt.Sprint("x", i%7)), fmt.Sprint("x", i%7)
+				var err error
+				if i%3 == 0 {
+					_, err = f.etcd.Delete(t.Context(), key)
+				} else {
+					_, err = f.etcd.Put(t.Context(), key, fmt.Sprintf(`{"service":%q,"id":%q,"address":"10.0.0.5","port":%d,"owner":"o"}`, service, id, 1+(i*3+n)%60000))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	busy.Go(func() {
+		for writing.Err() == nil {
+			s := f.snapshot()
+			if service, ok := s.Service("whole"); !ok || service.Healthy() != whole {
+				t.Error("an answer shrank")
+				return
+			}
+		}
+	})
+	told := newReader(t, f, "web", from)
+	for range 15 {
+		if err := f.Ensure(f.ctx(), everything); err != nil {
+			t.Fatal(err)
+		}
+		told.read()
+		if _, err := f.lookup("db"); err != nil && !errors.Is(err, discovery.ErrNotFound) {
+			t.Fatal(err)
+		}
+		told.read()
+		f.idle()
+		if f.interest.whole.Load() {
+			t.Fatal("everything is still watched")
+		}
+		if _, err := f.lookup("cache"); err != nil && !errors.Is(err, discovery.ErrNotFound) {
+			t.Fatal(err)
+		}
+		told.read()
+		f.idle()
+	}
+	stop()
+	busy.Wait()
+	last := f.register("web", "last")
+	f.until("the last event", func() bool {
+		told.read()
+		return told.seen[last]
+	})
+	told.check(last)
+	if h := f.Health(); h.Resyncs > 0 {
+		t.Errorf("%d comparisons with etcd", h.Resyncs)
+	}
+}
+
+// reader reads the events of a service as a stream does.
+type reader struct {
+	t       *testing.T
+	f       *fixture
+	service string
+	from    int64
+	at      discovery.Cursor
+	seen    map[int64]bool // revisions
+}
+
+func newReader(t *testing.T, f *fixture, service string, from *view.Snapshot) *reader {
+	s, _ := from.Service(service)
+	return &reader{t: t, f: f, service: service, from: s.Revision, at: from.Cursor(), seen: map[int64]bool{}}
+}
+
+func (r *reader) read() {
+	r.t.Helper()
+	events, ok := r.f.Events(r.service, r.at)
+	if !ok {
+		r.t.Fatalf("no events of %s after %v", r.service, r.at)
+	}
+	for _, e := range events {
+		r.at = e.Cursor(r.at.Epoch)
+		if discovery.FoldName(e.Service) != r.service {
+			continue
+		}
+		if r.seen[e.Revision] {
+			r.t.Errorf("revision %d is told twice", e.Revision)
+		}
+		r.seen[e.Revision] = true
+	}
+}
+
+// check holds what was told against etcd's own account.
+func (r *reader) check(last int64) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	defer cancel()
+	want := 0
+	for w := range r.f.etcd.Watch(ctx, keys.Service(r.service), clientv3.WithPrefix(), clientv3.WithRev(r.from+1)) {
+		for _, e := range w.Events {
+			want++
+			if !r.seen[e.Kv.ModRevision] {
+				r.t.Errorf("revision %d is not told: %s %s", e.Kv.ModRevision, e.Type, e.Kv.Key)
+			}
+			if e.Kv.ModRevision == last {
+				if want != len(r.seen) {
+					r.t.Errorf("told %d events of %d", len(r.seen), want)
+				}
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package entry_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/entry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var keys = discovery.NewKeys("default")
+
+func editor(t *testing.T) (entry.Editor, *clientv3.Client) {
+	t.Helper()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	return entry.Editor{Client: client, Keys: keys}, client
+}
+
+// at edits a static entry to be at an address.
+func at(address string) func(discovery.Instance) (discovery.Instance, error) {
+	return func(i discovery.Instance) (discovery.Instance, error) {
+		i.Address, i.Port = address, 5432
+		return i, nil
+	}
+}
+
+// drain edits an override to drain.
+func drain(o discovery.Override) (discovery.Override, error) {
+	o.State = discovery.Drain
+	return o, nil
+}
+
+// record puts an agent's record of web/web-1.
+func record(t *testing.T, client *clientv3.Client, leaving bool) {
+	t.Helper()
+	i := discovery.Instance{Service: "web", ID: "web-1", Node: "host-7", Address: "10.0.0.1", Port: 80, Weight: 1, Slots: 1,
+		Status: discovery.Passing, Owner: "o", Run: "r", Leaving: leaving}
+	if _, err := client.Put(t.Context(), keys.Instance("web", "web-1"), string(i.Encode())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// value is what stands under a key; "" for nothing.
+func value(t *testing.T, client *clientv3.Client, key string) (value string, lease int64) {
+	t.Helper()
+	got, err := client.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range got.Kvs {
+		return string(kv.Value), kv.Lease
+	}
+	return "", 0
+}
+
+func TestStaticEntry(t *testing.T) {
+	e, client := editor(t)
+	made, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{})
+	if err != nil || made.Before != nil || made.After == nil || made.After.Revision != made.Revision || made.After.Status != discovery.Passing {
+		t.Fatalf("made %+v, %v", made, err)
+	}
+	same, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{})
+	if err != nil || same.Revision != 0 {
+		t.Errorf("the same again: %+v, %v; want nothing written", same, err)
+	}
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("no address"), entry.Options{}); !errors.Is(err, discovery.ErrInvalid) {
+		t.Errorf("a bad address: %v", err)
+	}
+	gone, err := e.Remove(t.Context(), "db", "a", entry.Parts{Static: true, Override: true}, entry.Options{})
+	if err != nil || gone.Before == nil || gone.After != nil {
+		t.Errorf("removed %+v, %v", gone, err)
+	}
+	if v, _ := value(t, client, keys.Static("db", "a")); v != "" {
+		t.Errorf("still there: %s", v)
+	}
+	if _, err := e.Remove(t.Context(), "db", "a", entry.Parts{Static: true, Override: true}, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("removed again: %v, want not found", err)
+	}
+}
+
+func TestStaticEntryWithTTL(t *testing.T) {
+	e, client := editor(t)
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{TTL: 90 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	_, lease := value(t, client, keys.Static("db", "a"))
+	left, err := client.TimeToLive(t.Context(), clientv3.LeaseID(lease))
+	if err != nil || left.GrantedTTL != 90 {
+		t.Errorf("lease %x is of %+v, %v; want 90 s", lease, left, err)
+	}
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, lease := value(t, client, keys.Static("db", "a")); lease != 0 {
+		t.Error("without a TTL it still ends")
+	}
+}
+
+func TestStaticEntryWhereAnAgentIs(t *testing.T) {
+	e, client := editor(t)
+	record(t, client, false)
+	var conflict *discovery.ConflictError
+	if _, err := e.PutStatic(t.Context(), "web", "web-1", at("10.0.0.5"), entry.Options{}); !errors.As(err, &conflict) || conflict.Node != "host-7" {
+		t.Errorf("%v, want a conflict that names the node", err)
+	}
+	record(t, client, true)
+	if _, err := e.PutStatic(t.Context(), "web", "web-1", at("10.0.0.5"), entry.Options{}); err != nil {
+		t.Errorf("where an agent has left: %v", err)
+	}
+}
+
+func TestOverride(t *testing.T) {
+	e, client := editor(t)
+	if _, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("of nothing: %v, want not found", err)
+	}
+	record(t, client, false)
+	change, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{})
+	if err != nil || change.Before.State != discovery.Up || change.After.State != discovery.Drain {
+		t.Fatalf("%+v, %v", change, err)
+	}
+	if _, _, err := e.Patch(t.Context(), "web", "web-1", []byte(`{"state":null}`)); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := value(t, client, keys.Override("web", "web-1")); v != "" {
+		t.Errorf("an override that says nothing stays: %s", v)
+	}
+}
+
+func TestUnknownFieldsStay(t *testing.T) {
+	e, client := editor(t)
+	record(t, client, false)
+	if _, err := client.Put(t.Context(), keys.Override("web", "web-1"), `{"weight":3,"of_a_later_version":{"a":1}}`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	v, _ := value(t, client, keys.Override("web", "web-1"))
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(v), &fields); err != nil || fields["state"] != "drain" || fields["weight"] != 3.0 || fields["of_a_later_version"] == nil {
+		t.Errorf("%s, %v", v, err)
+	}
+}
+
+func TestIfRevisionAndDryRun(t *testing.T) {
+	e, client := editor(t)
+	absent, wrong := int64(0), int64(1)
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{DryRun: true, TTL: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := value(t, client, keys.Static("db", "a")); v != "" {
+		t.Errorf("a dry run wrote %s", v)
+	}
+	made, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{IfRevision: &absent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, revision := range []*int64{&absent, &wrong} {
+		if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{IfRevision: revision}); !errors.Is(err, discovery.ErrConflict) {
+			t.Errorf("if of revision %d: %v, want a conflict", *revision, err)
+		}
+	}
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{IfRevision: &made.Revision}); err != nil {
+		t.Errorf("if of its revision: %v", err)
+	}
+}
+
+// TestNoEditIsLost has several edit one override at once.
+func TestNoEditIsLost(t *testing.T) {
+	e, client := editor(t)
+	record(t, client, false)
+	const editors = 8
+	var all sync.WaitGroup
+	for n := range editors {
+		all.Go(func() { setMeta(t, e, fmt.Sprintf("k%d", n)) })
+	}
+	all.Wait()
+	v, _ := value(t, client, keys.Override("web", "web-1"))
+	if n := strings.Count(v, `"k`); n != editors {
+		t.Errorf("%s has %d of %d edits", v, n, editors)
+	}
+}
+
+// setMeta sets a key of the override's meta, again as long as others come between.
+func setMeta(t *testing.T, e entry.Editor, key string) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		_, _, err := e.Patch(ctx, "web", "web-1", []byte(`{"meta":{"`+key+`":"x"}}`))
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, discovery.ErrConflict) {
+			t.Error(err)
+			return
+		}
+	}
+}

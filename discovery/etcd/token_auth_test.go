@@ -1,0 +1,205 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/etcd"
+)
+
+// mustGet reads a key that app may read.
+func mustGet(t *testing.T, c *clientv3.Client) {
+	t.Helper()
+	if _, err := c.Get(timeout(t), "app/k"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watch opens a watch as a caller does that opens another after a refusal.
+func watch(t *testing.T, c *clientv3.Client) clientv3.WatchChan {
+	t.Helper()
+	var refusal error
+	for range 3 {
+		watcher := clientv3.NewWatcher(c)
+		t.Cleanup(func() { watcher.Close() })
+		events := watcher.Watch(timeout(t), "app/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+		first := <-events
+		if first.Created && !first.Canceled {
+			return events
+		}
+		refusal = first.Err()
+	}
+	t.Fatalf("refused again and again: %v", refusal)
+	return nil
+}
+
+func TestEtcdAwayAtStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, devetcd.Options{Dir: dir})
+	s.Close()
+	c := dial(t, app(), s.Endpoint())
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := c.Get(short, "app/k")
+	if got := etcd.Explain(c.Endpoints(), err); !errors.Is(got, discovery.ErrUnavailable) || !strings.Contains(got.Error(), s.Endpoint()) {
+		t.Errorf("got %v, want it unavailable, and where", got)
+	}
+	etcdtest.StartWith(t, devetcd.Options{Dir: dir, Listen: s.Endpoint(), Configure: quick})
+	mustGet(t, c)
+}
+
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	s := start(t, devetcd.Options{})
+	for _, test := range []struct {
+		name string
+		a    *account
+		want string
+	}{
+		{"password", &account{user: "app", password: "Tr0ub4dor"}, `refuses user "app"`},
+		{"user", &account{user: "nobody", password: "Tr0ub4dor"}, `refuses user "nobody"`},
+		{"no user", &account{password: "Tr0ub4dor"}, `refuses user ""`},
+		{"unreadable", &account{user: "app", err: errors.New("open /etc/disc/password: permission denied")}, "open /etc/disc/password"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := dial(t, test.a, s.Endpoint())
+			_, unary := c.Get(timeout(t), "app/k")
+			stream := <-c.Watch(timeout(t), "app/")
+			for _, err := range []error{unary, stream.Err()} {
+				got := etcd.Explain(c.Endpoints(), err)
+				if !etcd.Refused(err) || !errors.Is(got, discovery.ErrForbidden) || !strings.Contains(got.Error(), test.want) {
+					t.Errorf("got %v, want %q", got, test.want)
+				}
+				if strings.Contains(err.Error()+got.Error(), "Tr0ub4dor") {
+					t.Errorf("the password is in %v", err)
+				}
+			}
+			test.a.set("secret", nil)
+			if _, err := c.Get(timeout(t), "app/k"); test.a.user == "app" && err != nil {
+				t.Errorf("with the right password: %v", err)
+			}
+		})
+	}
+}
+
+// A token that is not used for a second is forgotten by etcd.
+func TestTokenExpires(t *testing.T) {
+	t.Parallel()
+	s := start(t, devetcd.Options{})
+	for name, use := range map[string]func(*testing.T, *clientv3.Client){
+		"unary": mustGet,
+		"watch": func(t *testing.T, c *clientv3.Client) { watch(t, c) },
+		"renewal": func(t *testing.T, c *clientv3.Client) {
+			_, err := c.KeepAliveOnce(timeout(t), 1)
+			if errors.Is(err, rpctypes.ErrInvalidAuthToken) {
+				_, err = c.KeepAliveOnce(timeout(t), 1) // another stream
+			}
+			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				t.Fatalf("renewal of a lease that is not there: %v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := app()
+			c := dial(t, a, s.Endpoint())
+			for use(t, c); a.count() < 2; use(t, c) {
+				<-time.After(2500 * time.Millisecond) // nothing tells when it is forgotten
+			}
+		})
+	}
+}
+
+func TestOneFetchesTheToken(t *testing.T) {
+	t.Parallel()
+	a := app()
+	c := dial(t, a, start(t, devetcd.Options{}).Endpoint())
+	var calls errgroup.Group
+	for range 50 {
+		calls.Go(func() error {
+			_, err := c.Get(t.Context(), "app/k")
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := a.count(); n > 5 { // the token may have run out meanwhile
+		t.Errorf("%d tokens were fetched for 50 calls at once", n)
+	}
+}
+
+func TestPasswordIsRotated(t *testing.T) {
+	t.Parallel()
+	s := start(t, devetcd.Options{})
+	a := app()
+	c := dial(t, a, s.Endpoint())
+	mustGet(t, c)
+	if _, err := dial(t, root(), s.Endpoint()).UserChangePassword(timeout(t), "app", "rotated"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(timeout(t), "app/k"); !etcd.Refused(err) {
+		t.Errorf("with the old password: %v", err)
+	}
+	a.set("rotated", nil)
+	mustGet(t, c)
+	watch(t, c)
+}
+
+func TestRoleChanges(t *testing.T) {
+	t.Parallel()
+	s := start(t, devetcd.Options{})
+	c, root := dial(t, app(), s.Endpoint()), dial(t, root(), s.Endpoint())
+	events := watch(t, c)
+	if _, err := c.Get(timeout(t), "other/k"); !etcd.Refused(err) {
+		t.Errorf("without permission: %v", err)
+	}
+	if err := allow(timeout(t), root, "other/"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(timeout(t), "other/k"); err != nil {
+		t.Errorf("with permission: %v", err)
+	}
+	if _, err := c.Put(timeout(t), "app/k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-events; len(r.Events) != 1 {
+		t.Errorf("the watch goes on with %v, want the put", r)
+	}
+}
+
+func TestAuthenticationIsSwitchedOn(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: quick})
+	c := dial(t, app(), s.Endpoint())
+	mustGet(t, c)
+	secure(t, etcdtest.Client(t, s.Endpoint()))
+	mustGet(t, c)
+	watch(t, c)
+}
+
+// The same with an etcd as Debian ships it, in a process of its own.
+func TestOldEtcd(t *testing.T) {
+	t.Parallel()
+	old := etcdtest.StartCluster(t, 1, "--bcrypt-cost", "4")
+	endpoint := old.Endpoints()[0]
+	secure(t, old.Client())
+	c := dial(t, app(), endpoint)
+	watch(t, c)
+	if _, err := dial(t, root(), endpoint).UserChangePassword(timeout(t), "app", "secret"); err != nil { // forgets the tokens
+		t.Fatal(err)
+	}
+	watch(t, c)
+	mustGet(t, c)
+}

@@ -1,0 +1,65 @@
+package reflector
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+)
+
+// endpointConn is the one of etcd's members that a follower talks to, over a connection of its
+// own. The client's would spread the calls over all members, and so lead again and again
+// to one that takes connections but answers nothing: it hangs, or is cut off from the
+// others.
+type endpointConn struct {
+	at   int              // the endpoint's number, modulo how many there are; 0: not chosen yet
+	own  *grpc.ClientConn // nil: there is none
+	conn *grpc.ClientConn // what calls go over
+	kv   clientv3.KV
+}
+
+// connect leads to the next member; at first to any, so that a fleet's watches are spread
+// over all. Where there is one endpoint only, the client's connection does.
+func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) error {
+	endpoints := client.Endpoints()
+	if len(endpoints) == 1 {
+		m.conn, m.kv = client.ActiveConnection(), client
+		return nil
+	}
+	if m.at == 0 {
+		m.at = 1 + rand.IntN(len(endpoints))
+	}
+	endpoint := endpoints[m.at%len(endpoints)]
+	m.at++
+	own, err := client.Dial(endpoint)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", endpoint, err)
+	}
+	m.own, m.conn, m.kv = own, own, clientv3.NewKVFromKVClient(pb.NewKVClient(own), client)
+	return ready(ctx, own, endpoint)
+}
+
+// ready waits for a connection, but not for one that cannot be had.
+func ready(ctx context.Context, conn *grpc.ClientConn, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, lifeTime)
+	defer cancel()
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure || !conn.WaitForStateChange(ctx, state) {
+			return fmt.Errorf("%s cannot be reached", endpoint)
+		}
+	}
+	return nil
+}
+
+// disconnect ends the connection, if it is not the client's.
+func (m *endpointConn) disconnect() {
+	if m.own != nil {
+		m.own.Close()
+		m.own = nil
+	}
+}

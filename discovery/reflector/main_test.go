@@ -1,0 +1,172 @@
+package reflector
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"disc/discovery/devetcd/etcdtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// record is the simplest mirror: the values and revisions of the keys, and what it was
+// told.
+type record struct {
+	mu        sync.Mutex
+	values    map[string]string
+	revisions map[string]int64
+	replaced  int
+	last      Update
+	events    []*clientv3.Event
+}
+
+func newRecord() *record {
+	return &record{values: map[string]string{}, revisions: map[string]int64{}}
+}
+
+func (m *record) Known(r Range) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for key, revision := range m.revisions {
+			if key >= r.From && key < r.To && !yield(key, revision) {
+				return
+			}
+		}
+	}
+}
+
+func (m *record) Replace(l *Listing) error {
+	values, revisions := map[string]string{}, map[string]int64{}
+	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
+		for _, kv := range page {
+			values[string(kv.Key)], revisions[string(kv.Key)] = string(kv.Value), kv.ModRevision
+		}
+	})
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.Known(l.Range) {
+		if !slices.ContainsFunc(l.Except, func(r Range) bool { return r.Contains(key) }) {
+			delete(m.values, key)
+			delete(m.revisions, key)
+		}
+	}
+	maps.Copy(m.values, values)
+	maps.Copy(m.revisions, revisions)
+	m.replaced++
+	m.last = Update{Revision: max(m.last.Revision, revision), Epoch: l.Epoch, Confirmed: l.Started}
+	return nil
+}
+
+func (m *record) Apply(u Update) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range u.Events {
+		if key := string(e.Kv.Key); e.Type == clientv3.EventTypeDelete {
+			delete(m.values, key)
+			delete(m.revisions, key)
+		} else {
+			m.values[key], m.revisions[key] = string(e.Kv.Value), e.Kv.ModRevision
+		}
+	}
+	m.events = append(m.events, u.Events...)
+	m.last = u
+}
+
+// drop takes keys out, but for those in some ranges.
+func (m *record) drop(keep ...Range) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.values {
+		if !slices.ContainsFunc(keep, func(r Range) bool { return r.Contains(key) }) {
+			delete(m.values, key)
+			delete(m.revisions, key)
+		}
+	}
+}
+
+// holds returns what the mirror has.
+func (m *record) holds() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.values)
+}
+
+// run runs a follower until the test ends.
+func run(t *testing.T, endpoint string, m Store, o Options) *Reflector {
+	t.Helper()
+	return runOn(t, etcdtest.Client(t, endpoint), m, o)
+}
+
+// runOn runs a follower over a client of several endpoints.
+func runOn(t *testing.T, client *clientv3.Client, m Store, o Options) *Reflector {
+	t.Helper()
+	if o.Epoch == "" {
+		o.Epoch = "/epoch"
+	}
+	f := New(client, m, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return f
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(time.Minute); !holds(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited a minute for: %s", what)
+		}
+	}
+}
+
+func put(t *testing.T, client *clientv3.Client, key, value string) int64 {
+	t.Helper()
+	r, err := client.Put(t.Context(), key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+// fill puts n keys under a prefix, in transactions of 100.
+func fill(t testing.TB, client *clientv3.Client, prefix string, n int) {
+	t.Helper()
+	for first := 0; first < n; first += 100 {
+		var puts []clientv3.Op
+		for i := first; i < min(first+100, n); i++ {
+			puts = append(puts, clientv3.OpPut(fmt.Sprintf("%s%06d", prefix, i), "value"))
+		}
+		if _, err := client.Txn(context.Background()).Then(puts...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// progress is an answer without events for all watches.
+func progress(cluster uint64, revision int64) []*pb.WatchResponse {
+	return []*pb.WatchResponse{{WatchId: allWatches, Header: &pb.ResponseHeader{ClusterId: cluster, Revision: revision}}}
+}

@@ -1,0 +1,27 @@
+package reflector
+
+import (
+	"fmt"
+	"testing"
+
+	"disc/discovery/devetcd/etcdtest"
+)
+
+// However many watches are started at once, the answers to the first do not stand in the
+// way of the last.
+func TestManyWatchesAtOnce(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	whole := Prefix("/s/")
+	m := newRecord()
+	f := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{whole}})
+	parts := make([]Range, 30_000)
+	for n := range parts {
+		parts[n] = Prefix(fmt.Sprintf("/s/%d/", n))
+	}
+	if err := f.Narrow(t.Context(), whole, func() []Range { return parts }); err != nil {
+		t.Fatal(err)
+	}
+	last := fmt.Sprintf("/s/%d/a", len(parts)-1)
+	put(t, client, last, "1")
+	until(t, "the last watch's event", func() bool { return m.holds()[last] == "1" })
+}
