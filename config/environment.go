@@ -7,29 +7,34 @@ import (
 	"path/filepath"
 )
 
-// Host is what settings depend on besides file and flags.
+// Host holds the facts of a host and process that settings depend on.
 type Host struct {
-	Hostname string // the default node; "" when it is unknown
+	Hostname string // default of node; "" if unknown
 	EUID     int    // effective user id; 0 is root
 	Env      func(name string) (value string, ok bool)
 }
 
-// ThisHost returns the host, user and environment of this process.
+// ThisHost returns the Host of this process.
 func ThisHost() Host {
 	name, err := os.Hostname()
 	if err != nil {
-		name = "" // --node is then required, and the settings' error says so
+		name = "" // Load then reports that node is empty
 	}
 	return Host{Hostname: name, EUID: os.Geteuid(), Env: os.LookupEnv}
 }
 
-// get returns a variable; an empty one counts as absent.
+// get returns a variable. An empty one counts as unset.
 func (h Host) get(name string) (string, bool) {
 	value, ok := h.Env(name)
 	return value, ok && value != ""
 }
 
-// dataDir is the default of data_dir.
+// defaults returns the defaults that depend on the host, by key.
+func (h Host) defaults() map[string]string {
+	return map[string]string{"config": h.configFile(), "node": h.Hostname, "data_dir": h.dataDir()}
+}
+
+// dataDir returns the default of data_dir.
 func (h Host) dataDir() string {
 	if base, ok := h.xdg("XDG_STATE_HOME", ".local/state"); ok && h.EUID != 0 {
 		return filepath.Join(base, "disc")
@@ -37,19 +42,14 @@ func (h Host) dataDir() string {
 	return "/var/lib/disc"
 }
 
-// configFiles are where the config file is looked for, the best first.
-func (h Host) configFiles() []string {
-	const system = "/etc/disc/config.yaml"
-	if base, ok := h.xdg("XDG_CONFIG_HOME", ".config"); ok {
-		return []string{filepath.Join(base, "disc/config.yaml"), system}
-	}
-	return []string{system}
-}
-
-// configFile returns the first config file that there is; "" without one. A file that
-// may not be looked at is there: reading it will say what is wrong.
+// configFile returns the default of config: the first config file that exists, or "". A
+// file that cannot be inspected counts as existing, so that reading it reports the error.
 func (h Host) configFile() string {
-	for _, path := range h.configFiles() {
+	paths := []string{"/etc/disc/config.yaml"}
+	if base, ok := h.xdg("XDG_CONFIG_HOME", ".config"); ok {
+		paths = []string{filepath.Join(base, "disc/config.yaml"), paths[0]}
+	}
+	for _, path := range paths {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			return path
 		}
@@ -57,8 +57,8 @@ func (h Host) configFile() string {
 	return ""
 }
 
-// xdg returns a base directory of the XDG specification, by which a path that is not
-// absolute is ignored.
+// xdg returns a base directory of the XDG Base Directory Specification: that of the
+// variable, or else the one below HOME. The specification ignores relative paths.
 func (h Host) xdg(variable, below string) (string, bool) {
 	if base, ok := h.get(variable); ok && filepath.IsAbs(base) {
 		return base, true

@@ -17,7 +17,7 @@ import (
 
 // file is what a config file says, before it is merged with the rest.
 type file struct {
-	values   map[string]value // by key
+	values   map[string]any // a value for each setting given, by key
 	services []discovery.Registration
 	reader
 }
@@ -25,7 +25,7 @@ type file struct {
 // parseFile reads a config file. What is wrong with it, except with its syntax, which
 // is an error, is among the problems.
 func parseFile(name string, data []byte) (*file, error) {
-	f := &file{values: map[string]value{}, reader: reader{name: name, lines: map[string]int{}}}
+	f := &file{values: map[string]any{}, reader: reader{name: name, lines: map[string]int{}}}
 	var document, second yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	err := decoder.Decode(&document)

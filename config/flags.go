@@ -1,22 +1,21 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 )
 
-// annotation marks the flags that AddFlags made, so that a command may have a flag of
-// its own by the name of a setting that it does not take.
+// annotation marks the flags of settings. A command that does not take a setting may define
+// another flag of the same name.
 const annotation = "disc_setting"
 
-// AddFlags defines the flags of groups. Their values are read by [Load].
+// AddFlags defines the flags of the settings in groups, for [Load] to read.
 func AddFlags(flags *pflag.FlagSet, groups ...Group) {
 	for _, s := range settings() {
-		for _, g := range groups {
-			if s.group == g {
-				s.addFlag(flags)
-			}
+		if slices.Contains(groups, s.group) {
+			s.addFlag(flags)
 		}
 	}
 }
@@ -27,41 +26,33 @@ func (s setting) addFlag(flags *pflag.FlagSet) {
 	case kindBool:
 		flags.BoolP(s.flag, s.shorthand, false, usage)
 	case kindList:
-		flags.StringSliceP(s.flag, s.shorthand, splitList(s.def), usage)
+		flags.StringSliceP(s.flag, s.shorthand, s.split(s.def), usage)
 	default:
 		flags.StringP(s.flag, s.shorthand, s.def, usage)
 	}
 	flags.Lookup(s.flag).Annotations = map[string][]string{annotation: {s.key}}
 }
 
-// given returns what the setting's flag was given.
-func (s setting) given(flags *pflag.FlagSet) ([]string, bool) {
-	f := flags.Lookup(s.flag)
-	if f == nil || !f.Changed || f.Annotations[annotation] == nil {
-		return nil, false
+// flagOf returns the setting's flag among flags, or nil.
+func (s setting) flagOf(flags *pflag.FlagSet) *pflag.Flag {
+	if f := flags.Lookup(s.flag); f != nil && f.Annotations[annotation] != nil {
+		return f
 	}
-	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return list.GetSlice(), true
-	}
-	return []string{f.Value.String()}, true
+	return nil
 }
 
-// texts splits what a variable or default says.
-func (s setting) texts(text string) []string {
-	if s.kind == kindList {
-		return splitList(text)
-	}
-	return []string{text}
-}
-
-func splitList(text string) []string {
-	if text == "" {
+// split splits the text of a variable or default into the texts of a value.
+func (s setting) split(text string) []string {
+	switch {
+	case s.kind != kindList:
+		return []string{text}
+	case text == "":
 		return nil
 	}
 	return strings.Split(text, ",")
 }
 
-// env is the name of the setting's variable.
+// env returns the name of the setting's variable.
 func (s setting) env() string {
 	name := s.flag
 	if name == "" {

@@ -1,23 +1,28 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"os"
 
 	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
 )
 
-// Load returns the settings: a flag of [AddFlags] goes before its DISC_ variable, that
-// before the config file, that before the default. The file is the one that --config or
-// DISC_CONFIG names, or the first that exists of $XDG_CONFIG_HOME/disc/config.yaml and
-// /etc/disc/config.yaml; with --config="" none is read.
+// Load returns the settings. A flag of [AddFlags] takes precedence over its DISC_ variable,
+// the variable over the config file, the file over the default. --config or DISC_CONFIG
+// names the file; otherwise Load reads the first that exists of
+// $XDG_CONFIG_HOME/disc/config.yaml and /etc/disc/config.yaml. With --config="" it reads
+// none.
 //
-// The error, an [*Error], tells all that is wrong at once. Load may be called again with
-// the same flags to see what has changed.
+// The error, an [*Error], lists every problem at once. Load may be called again with the
+// same flags, to pick up a changed file.
 func Load(flags *pflag.FlagSet, host Host) (*Config, error) {
-	l := loader{flags, host, map[string]string{
-		"config": host.configFile(), "node": host.Hostname, "data_dir": host.dataDir(),
-	}}
-	values := l.merge(nil)
+	l := loader{flags, host, host.defaults()}
+	values, err := l.layer(nil)
+	if err != nil {
+		return nil, err
+	}
 	path, from := values["config"].texts[0], values["config"].origin
 	if path == "" {
 		return l.build("", nil)
@@ -29,26 +34,29 @@ func Load(flags *pflag.FlagSet, host Host) (*Config, error) {
 	return l.build(path, data)
 }
 
-// loader is one Load under way.
+// loader holds what one [Load] works with, besides the file.
 type loader struct {
 	flags    *pflag.FlagSet
 	host     Host
 	defaults map[string]string // those that depend on the host, by key
 }
 
-// value is what one source says of a setting.
+// value is a setting's value as one source gives it.
 type value struct {
 	texts  []string // exactly one unless the setting is a list
 	origin origin
 }
 
-// build makes the settings with the content of a config file.
+// build returns the settings, given the name and the content of the config file.
 func (l loader) build(name string, data []byte) (*Config, error) {
 	f, err := parseFile(name, data)
 	if err != nil {
 		return nil, err
 	}
-	values := l.merge(f.values)
+	values, err := l.layer(f.values)
+	if err != nil {
+		return nil, err
+	}
 	c := &Config{origins: map[string]origin{}}
 	check := checker{Config: c, problems: f.problems}
 	for _, s := range settings() {
@@ -66,26 +74,40 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// merge lays the sources over each other, each value with its origin.
-func (l loader) merge(file map[string]value) map[string]value {
-	merged := map[string]value{}
-	for _, s := range settings() {
-		if texts, ok := s.given(l.flags); ok {
-			merged[s.key] = value{texts, origin{source: fromFlag, name: s.flag}}
-		} else if text, ok := l.host.get(s.env()); ok {
-			merged[s.key] = value{s.texts(text), origin{source: fromEnv, name: s.env()}}
-		} else if v, ok := file[s.key]; ok {
-			merged[s.key] = v
-		} else {
-			merged[s.key] = value{s.texts(l.defaultOf(s)), origin{source: fromDefault}}
+// layer has viper choose each setting's value among flags, variables, file and defaults.
+// The variables are merged over the file instead of bound, because viper binds only those
+// of the process, not those of a [Host]. No key contains the delimiter, so that viper keeps
+// the settings flat and skips its search through sections.
+func (l loader) layer(file map[string]any) (map[string]value, error) {
+	layers := viper.NewWithOptions(viper.KeyDelimiter("/"))
+	variables, table := map[string]any{}, settings()
+	var errs []error
+	for _, s := range table {
+		layers.SetDefault(s.key, value{s.split(cmp.Or(l.defaults[s.key], s.def)), origin{source: fromDefault}})
+		if text, ok := l.host.get(s.env()); ok {
+			variables[s.key] = value{s.split(text), origin{source: fromEnv, name: s.env()}}
+		}
+		if f := s.flagOf(l.flags); f != nil {
+			errs = append(errs, layers.BindPFlag(s.key, f))
 		}
 	}
-	return merged
+	errs = append(errs, layers.MergeConfigMap(file), layers.MergeConfigMap(variables))
+	values := map[string]value{}
+	for _, s := range table {
+		values[s.key] = s.valueIn(layers)
+	}
+	return values, errors.Join(errs...)
 }
 
-func (l loader) defaultOf(s setting) string {
-	if def, ok := l.defaults[s.key]; ok {
-		return def
+// valueIn returns the setting's value in layers. Of the sources only a flag yields a plain
+// text or list; the others yield a value that holds its origin.
+func (s setting) valueIn(layers *viper.Viper) value {
+	if v, ok := layers.Get(s.key).(value); ok {
+		return v
 	}
-	return s.def
+	v := value{[]string{layers.GetString(s.key)}, origin{source: fromFlag, name: s.flag}}
+	if s.kind == kindList {
+		v.texts = layers.GetStringSlice(s.key)
+	}
+	return v
 }

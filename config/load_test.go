@@ -105,6 +105,12 @@ func TestPrecedence(t *testing.T) {
 			want: map[string]string{"zone": "from-file · file config.yaml:1"}},
 		{name: "an empty flag is given", content: content, args: []string{"--zone", ""},
 			want: map[string]string{"zone": " · flag --zone"}},
+		{name: "a flag that says false is given", env: map[string]string{"DISC_NO_COLOR": "true"}, args: []string{"--no-color=false"},
+			want: map[string]string{"cli.no_color": "false · flag --no-color"}},
+		{name: "a flag's brackets are its own", args: []string{"--endpoints", "[::1]:2379,[::2]:2379", "--watch", "web,api"},
+			want: map[string]string{
+				"etcd.endpoints": "[::1]:2379,[::2]:2379 · flag --endpoints", "catalog.watch": "web,api · flag --watch",
+			}},
 		{name: "a key without a value is absent", content: "zone:\nsession:\nservices:\n",
 			want: map[string]string{"zone": " · default", "session.ttl": "15s · default"}},
 		{name: "verbose raises the log's level", content: content, args: []string{"-v"},
