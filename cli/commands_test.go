@@ -119,7 +119,7 @@ func TestUsage(t *testing.T) {
 		{"list -w -o yaml", "-o yaml does not go with following"},
 		{"list web/", "service name"},
 		{"list -o xml", `"xml" is unknown`},
-		{"list --endpoints :::", "is no etcd endpoint"},
+		{"list --endpoints :::", "is not an etcd endpoint"},
 		{"get", "accepts 1 arg(s)"},
 		{"get web/", "instance id is empty"},
 		{"set web", "names no instance; write SERVICE/ID"},

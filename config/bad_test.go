@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A bad file and exactly what is said about it; F is the file's path.
+// TestBadFile compares the exact error about a bad file. F is the file's path.
 func TestBadFile(t *testing.T) {
 	for _, tt := range []struct{ name, content, want string }{
 		{"unknown keys", "zone: a\netcd:\n  dial_timout: 5s\ndata-dir: /x\nNamespace: x\ngrpc: {port: 1}\nfrobnicate: 1\ncli: {no_color: true}\n", `
@@ -24,39 +24,39 @@ F:2: not YAML: mapping values are not allowed in this context`},
 		{"syntax without a line", "zone: *a\n", `
 F: not YAML: unknown anchor 'a' referenced`},
 		{"two documents", "zone: a\n---\nzone: b\n", `
-F:2: a second document begins; a config file is one`},
+F:2: a second document begins; a config file holds only one`},
 		{"no map", "- a\n", `
-F:1: a list is given where keys and values are wanted`},
+F:1: a list is given where keys and values are expected`},
 		{"text alone", "hello\n", `
-F:1: "hello" is given where keys and values are wanted`},
+F:1: "hello" is given where keys and values are expected`},
 		{"twice", "zone: a\nnode: b\nzone: c\n", `
 F:3: zone: given twice; the first is in line 1`},
 		{"wrong types", "zone: [a]\nnode: {a: b}\netcd: [a]\nsession: 15s\ndns: {prefer_zone: \"true\"}\nhttp: {allow_hosts: a.example}\n? [a]\n: b\n", `
-F:1: zone: a list is given where text is wanted
-F:2: node: a map is given where text is wanted
-F:3: etcd: a list is given where keys and values are wanted
-F:4: session: "15s" is given where keys and values are wanted
-F:5: dns.prefer_zone: "true" is given where true or false is wanted
-F:6: http.allow_hosts: "a.example" is given where a list is wanted
-F:7: a list is given where a key is wanted`},
+F:1: zone: a list is given where text is expected
+F:2: node: a map is given where text is expected
+F:3: etcd: a list is given where keys and values are expected
+F:4: session: "15s" is given where keys and values are expected
+F:5: dns.prefer_zone: "true" is given where true or false is expected
+F:6: http.allow_hosts: "a.example" is given where a list is expected
+F:7: a list is given where a key is expected`},
 		{"durations", "session: {ttl: 15}\ncatalog: {stale_after: 0s}\ndrain_delay: -1s\nkill_timeout: soon\ndns: {ttl: 1500ms}\n", `
-F:1: session.ttl: "15" is no duration; write it as 500ms, 10s or 1h30m
+F:1: session.ttl: "15" is not a duration; write it as 500ms, 10s or 1h30m
 F:2: catalog.stale_after: 0s is out of range; use at least 1ms
 F:3: drain_delay: -1s is out of range; use at least 0s
-F:4: kill_timeout: "soon" is no duration; write it as 500ms, 10s or 1h30m
+F:4: kill_timeout: "soon" is not a duration; write it as 500ms, 10s or 1h30m
 F:5: dns.ttl: 1.5s is not a number of whole seconds`},
 		{"ranges", "session: {ttl: 4s}\ncatalog: {panic: 1.1}\netcd:\n  dial_timeout: 0s\n", `
 F:1: session.ttl: 4s is out of range; use 5s to 1h
-F:2: catalog.panic: "1.1" is no number from 0 to 1
+F:2: catalog.panic: "1.1" is not a number from 0 to 1
 F:4: etcd.dial_timeout: 0s is out of range; use 1ms to 1h`},
 		{"not a number", "catalog: {panic: NaN}\n", `
-F:1: catalog.panic: "NaN" is no number from 0 to 1`},
+F:1: catalog.panic: "NaN" is not a number from 0 to 1`},
 		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost:3472\n", `
 F:1: on_stop: "stay" is unknown; use leave or keep
 F:2: log.level: "loud" is unknown; use debug, info, warn or error
 F:2: log.format: "xml" is unknown; use auto, text or json
 F:4: cli.output: "csv" is unknown; use table, wide, json, jsonl, yaml, name, addr, file_sd or template=TEMPLATE
-F:5: cli.agent: "localhost:3472" is no agent's address; write http://127.0.0.1:3472, https://host:port or unix:///path`},
+F:5: cli.agent: "localhost:3472" is not the address of an agent; write http://127.0.0.1:3472, https://host:port or unix:///path`},
 		{"names", "namespace: a/b\nnode: \"\"\nzone: \"a\\tb\"\nadvertise: 10.0.0.5:80\ndata_dir: \"\"\n", `
 F:1: namespace: namespace "a/b" has '/'; use letters, digits and - _ .
 F:2: node: node name is empty; give 1 to 253 letters, digits or - _ . :
@@ -64,20 +64,20 @@ F:3: zone: "a\tb" is too long or has control characters
 F:4: advertise: "10.0.0.5:80" is neither an IP address nor a host name (without a port)
 F:5: data_dir: is empty`},
 		{"advertise", "advertise: 0.0.0.0\n", `
-F:1: advertise: 0.0.0.0 is no address that others can reach this host by`},
+F:1: advertise: 0.0.0.0 is not an address at which others can reach this host`},
 		{"watch", "catalog: {watch: web/1}\n", `
 F:1: catalog.watch: service name "web/1" has '/'; use letters, digits and - _ .; write auto, all, lazy or a list of services`},
 		{"watch a list", "catalog: {watch: [web, -]}\n", `
 F:1: catalog.watch: service name "-" begins with "-"; begin with a letter or digit; write auto, all, lazy or a list of services`},
 		{"listen", "http: {listen: 127.0.0.1}\ndns: {listen: \"127.0.0.1:65536\"}\n", `
-F:1: http.listen: "127.0.0.1" is no host:port; write 127.0.0.1:3472 or [::1]:3472
-F:2: dns.listen: port "65536" is no number from 0 to 65535`},
+F:1: http.listen: "127.0.0.1" is not host:port; write 127.0.0.1:3472 or [::1]:3472
+F:2: dns.listen: port "65536" is not a number from 0 to 65535`},
 		{"listen nowhere", "http: {listen: \"\"}\n", `
 F:1: http.listen: the agent would listen nowhere; give an address, or http.socket`},
 		{"gRPC for everybody", "grpc: {listen: \"0.0.0.0:18000\"}\n", `
 F:1: grpc.listen: 0.0.0.0:18000 is reachable from other hosts, and gRPC has neither TLS nor a token: give a loopback address, such as 127.0.0.1:18000`},
 		{"domain", "dns: {domain: \"a..b\"}\n", `
-F:1: dns.domain: "a..b" is no DNS domain; write it as disc. or sd.example.com`},
+F:1: dns.domain: "a..b" is not a DNS domain; write it as disc. or sd.example.com`},
 		{"allow_hosts", "http: {allow_hosts: [a.example:80, \"\", ok.example]}\n", `
 F:1: http.allow_hosts: "a.example:80" is neither an IP address nor a host name (without a port)
 F:1: http.allow_hosts: element 2 of the list is empty`},
@@ -90,20 +90,20 @@ F:2: http.tls.key: set http.tls.cert too`},
 		{"no endpoints", "etcd: {endpoints: []}\n", `
 F:1: etcd.endpoints: the list is empty; give at least one endpoint`},
 		{"endpoints", "etcd: {endpoints: [etcd, \"ftp://a:1\", \"http://me:pw@b:2\", \"unix://\", \"http://a:1/x\", \"a:0\", ok:1]}\n", `
-F:1: etcd.endpoints: "etcd" is no etcd endpoint; write host:2379, http://host:2379 or https://host:2379
+F:1: etcd.endpoints: "etcd" is not an etcd endpoint; write host:2379, http://host:2379 or https://host:2379
 F:1: etcd.endpoints: "ftp://a:1" has the unknown scheme "ftp"; use http, https, unix, unixs or none
-F:1: etcd.endpoints: an endpoint has a user in it; give that as etcd.user
-F:1: etcd.endpoints: "unix://" is no etcd endpoint; write host:2379, http://host:2379 or https://host:2379
-F:1: etcd.endpoints: "http://a:1/x" is no etcd endpoint; write host:2379, http://host:2379 or https://host:2379
-F:1: etcd.endpoints: "a:0" is no etcd endpoint; write host:2379, http://host:2379 or https://host:2379`},
+F:1: etcd.endpoints: an endpoint contains a user; give it as etcd.user
+F:1: etcd.endpoints: "unix://" is not an etcd endpoint; write host:2379, http://host:2379 or https://host:2379
+F:1: etcd.endpoints: "http://a:1/x" is not an etcd endpoint; write host:2379, http://host:2379 or https://host:2379
+F:1: etcd.endpoints: "a:0" is not an etcd endpoint; write host:2379, http://host:2379 or https://host:2379`},
 		{"mixed endpoints", "etcd: {endpoints: [\"https://a:1\", b:2]}\n", `
 F:1: etcd.endpoints: https://a:1,b:2 mixes endpoints with and without TLS; write all with https:// or none`},
 		{"TLS without effect", "etcd: {endpoints: [\"http://a:1\"], cacert: /dev/null}\n", `
 F:1: etcd.cacert: has no effect: etcd.endpoints are without TLS; write them with https://`},
 		{"password", "etcd: {user: root}\n", `
-F:1: etcd.user: there is no password for user root; give --password-file`},
+F:1: etcd.user: user root has no password; give --password-file`},
 		{"password without a user", "etcd: {password_file: /dev/null}\n", `
-F:1: etcd.password_file: there is no user to the password; give --user`},
+F:1: etcd.password_file: the password has no user; give --user`},
 		{"two passwords", "etcd: {user: \"root:hunter2\", password_file: /dev/null}\n", `
 F:1: etcd.user: user root has a password and a password file; give only one`},
 		{"user", "etcd: {user: \":hunter2\"}\n", `
@@ -162,13 +162,13 @@ F:12: services[0].checks[2].type: type "ping" is unknown; use http, tcp, grpc, e
       - {type: ttl, ttl: [1s]}
 `, `
 F:3: services[0].prot: unknown key; did you mean port?
-F:4: services[0].port: "80" is given where a whole number is wanted
-F:5: services[0].weight: a list is given where a whole number is wanted
-F:6: services[0].meta: a list is given where keys and values are wanted
-F:7: services[0].tags: "v2" is given where a list is wanted
+F:4: services[0].port: "80" is given where a whole number is expected
+F:5: services[0].weight: a list is given where a whole number is expected
+F:6: services[0].meta: a list is given where keys and values are expected
+F:7: services[0].tags: "v2" is given where a list is expected
 F:9: services[0].checks[0].intervall: unknown key; did you mean interval?
 F:10: services[0].checks[1].ttl: duration "soon" is not one; write it as 500ms, 10s or 1h30m
-F:11: services[0].checks[2].ttl: a list is given where text is wanted`},
+F:11: services[0].checks[2].ttl: a list is given where text is expected`},
 		{"no name", "services:\n  - {port: 80}\n", `
 F:2: services[0]: service name is empty; give 1 to 63 letters, digits or - _ .
 F:2: services[0]: instance id is empty; give 1 to 128 letters, digits or - _ . :`},
@@ -177,22 +177,22 @@ F:4: services[2]: WEB/a is already in line 2; give each its own id`},
 		{"one default id twice", "services:\n  - {service: web, port: 1}\n  - {service: web, port: 2}\n", `
 F:3: services[1]: web/web-host-1 is already in line 2; give each its own id`},
 		{"deregister_after", "services:\n  - service: web\n    deregister_after: 1h\n", `
-F:3: services[0].deregister_after: is for registrations over the API; a service of the file stays`},
+F:3: services[0].deregister_after: applies only to registrations over the API; remove it`},
 		{"no list", "services: {web: 80}\n", `
-F:1: services: a map is given where a list is wanted`},
+F:1: services: a map is given where a list is expected`},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantError(t, tt.content, nil, tt.want) })
 	}
 }
 
-// What is wrong anywhere is said at once: the file first, by line.
+// TestAllProblemsAtOnce expects the problems of the file first, by line, then the others.
 func TestAllProblemsAtOnce(t *testing.T) {
 	wantError(t, "zone: a\nfoo: 1\nsession: {ttl: 1s}\nservices: [{service: web, port: -1}]\n",
 		map[string]string{"DISC_ENDPOINTS": "a:1,,b:2", "DISC_DNS_TTL": "x"}, `
 F:2: foo: unknown key
 F:3: session.ttl: 1s is out of range; use 5s to 1h
 F:4: services[0].port: port -1 is out of range; use 0 to 65535
-env DISC_DNS_TTL: dns.ttl: "x" is no duration; write it as 500ms, 10s or 1h30m
+env DISC_DNS_TTL: dns.ttl: "x" is not a duration; write it as 500ms, 10s or 1h30m
 env DISC_ENDPOINTS: etcd.endpoints: element 2 of the list is empty
 flag --http: http.listen: 0.0.0.0:3472 is reachable from other hosts: set http.tls.cert and http.tls.key, or http.token_file`,
 		"--http", "0.0.0.0:3472")
@@ -203,21 +203,23 @@ func TestListenAddress(t *testing.T) {
 		"127.0.0.1:0": true, "127.8.9.1:80": true, "[::1]:80": true, "localhost:80": true, "[::ffff:127.0.0.1]:80": true,
 		":80": false, "0.0.0.0:80": false, "[::]:80": false, "10.0.0.5:80": false, "host-1:80": false, "[fe80::1%eth0]:80": false,
 	} {
-		_, err := config.Load(flags(t, "--config", "", "--http", address), host(t, nil))
-		if loopback != (err == nil) {
-			t.Errorf("listen on %s: %v", address, err)
-		}
-		if _, err := config.Load(flags(t, "--config", "", "--grpc", address), host(t, nil)); loopback != (err == nil) {
-			t.Errorf("listen for gRPC on %s: %v", address, err)
-		}
-		token := map[string]string{"DISC_HTTP_TOKEN_FILE": "/dev/null"}
-		if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, token)); err != nil {
-			t.Errorf("listen on %s with a token: %v", address, err)
-		}
-		pair := map[string]string{"DISC_HTTP_TLS_CERT": "/dev/null", "DISC_HTTP_TLS_KEY": "/dev/null"}
-		if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, pair)); err != nil {
-			t.Errorf("listen on %s with TLS: %v", address, err)
-		}
+		t.Run(address, func(t *testing.T) {
+			_, err := config.Load(flags(t, "--config", "", "--http", address), host(t, nil))
+			if loopback != (err == nil) {
+				t.Errorf("listen: %v", err)
+			}
+			if _, err := config.Load(flags(t, "--config", "", "--grpc", address), host(t, nil)); loopback != (err == nil) {
+				t.Errorf("listen for gRPC: %v", err)
+			}
+			token := map[string]string{"DISC_HTTP_TOKEN_FILE": "/dev/null"}
+			if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, token)); err != nil {
+				t.Errorf("listen with a token: %v", err)
+			}
+			pair := map[string]string{"DISC_HTTP_TLS_CERT": "/dev/null", "DISC_HTTP_TLS_KEY": "/dev/null"}
+			if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, pair)); err != nil {
+				t.Errorf("listen with TLS: %v", err)
+			}
+		})
 	}
 }
 
@@ -228,41 +230,48 @@ func TestGoodFlags(t *testing.T) {
 		{"--endpoints", "[::1]:2379,etcd-1:2379"}, {"--endpoints", "unix:///run/etcd.sock"}, {"--endpoints", "https://a:1,unixs:///b"},
 		{"--advertise", "fd00::5"}, {"--advertise", "host-1.example.com"},
 	} {
-		if _, err := config.Load(flags(t, append(args, "--config", "")...), host(t, nil)); err != nil {
-			t.Errorf("%v: %v", args, err)
-		}
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			if _, err := config.Load(flags(t, append(args, "--config", "")...), host(t, nil)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
 func TestBadFlags(t *testing.T) {
 	long := "/" + strings.Repeat("s", 107)
 	for _, tt := range []struct {
+		name string
 		args []string
 		env  map[string]string
 		want string
 	}{
-		{args: []string{"--agent", "unix://run/disc.sock"}, want: `flag --agent: cli.agent: "unix://run/disc.sock" is no agent's address; write http://127.0.0.1:3472, https://host:port or unix:///path`},
-		{args: []string{"--agent", "http://me:hunter2@a"}, want: `flag --agent: cli.agent: the URL has a user in it, which the agent does not know`},
-		{args: []string{"-o", "template="}, want: `flag --output: cli.output: the template is empty; write template='{{.id}}'`},
-		{args: []string{"--user", "root:"}, want: `flag --user: etcd.user: the password is empty after "root:"; write name:password, or give only the name and a password file`},
-		{args: []string{"--http", "a b:80"}, want: `flag --http: http.listen: "a b" is neither an IP address nor a host name`},
-		{env: map[string]string{"DISC_HTTP_SOCKET": long}, want: `env DISC_HTTP_SOCKET: http.socket: the path has 108 bytes; a Unix socket's may have 107`},
-		{env: map[string]string{"DISC_NO_COLOR": "sure"}, want: `env DISC_NO_COLOR: cli.no_color: "sure" is neither true nor false`},
+		{name: "unix without an absolute path", args: []string{"--agent", "unix://run/disc.sock"}, want: `flag --agent: cli.agent: "unix://run/disc.sock" is not the address of an agent; write http://127.0.0.1:3472, https://host:port or unix:///path`},
+		{name: "agent with a user", args: []string{"--agent", "http://me:hunter2@a"}, want: `flag --agent: cli.agent: the URL contains a user, which an agent does not support`},
+		{name: "empty template", args: []string{"-o", "template="}, want: `flag --output: cli.output: the template is empty; write template='{{.id}}'`},
+		{name: "empty password", args: []string{"--user", "root:"}, want: `flag --user: etcd.user: the password is empty after "root:"; write name:password, or give only the name and a password file`},
+		{name: "host", args: []string{"--http", "a b:80"}, want: `flag --http: http.listen: "a b" is neither an IP address nor a host name`},
+		{name: "empty list", args: []string{"--endpoints", ""}, want: `flag --endpoints: etcd.endpoints: the list is empty; give at least one endpoint`},
+		{name: "socket", env: map[string]string{"DISC_HTTP_SOCKET": long}, want: `env DISC_HTTP_SOCKET: http.socket: the path has 108 bytes; a Unix socket's may have 107`},
+		{name: "boolean", env: map[string]string{"DISC_NO_COLOR": "sure"}, want: `env DISC_NO_COLOR: cli.no_color: "sure" is neither true nor false`},
 	} {
-		_, err := config.Load(flags(t, append(tt.args, "--config", "")...), host(t, tt.env))
-		if err == nil || err.Error() != tt.want {
-			t.Errorf("got  %v\nwant %s", err, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := config.Load(flags(t, append(tt.args, "--config", "")...), host(t, tt.env))
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
 	}
 }
 
-// Aliases of aliases make a small file mean a huge one; the reader stops.
+// TestAliasBomb expects the reader to stop at a small file that aliases of aliases expand to
+// a huge one.
 func TestAliasBomb(t *testing.T) {
 	list := func(element string) string { return "[" + strings.Repeat(element+", ", 399) + element + "]" }
 	content := "services:\n  - &s {service: web, checks: [&c {type: exec, command: &t " + list("x") + "}" + strings.Repeat(", *c", 399) + "]}\n" +
 		strings.Repeat("  - *s\n", 399)
 	_, err := config.Load(flags(t, "--config", file(t, content)), host(t, nil))
-	if err == nil || !strings.Contains(err.Error(), "the file is too large with all its aliases") {
+	if err == nil || !strings.Contains(err.Error(), "the file is too large with its aliases expanded") {
 		t.Errorf("got %.200v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"disc/discovery"
 )
 
-// kind is the shape of a setting's value in the file.
+// kind is the YAML form that a setting's value has in the file.
 type kind int
 
 const (
@@ -20,17 +20,17 @@ const (
 	kindTextOrList             // either
 )
 
-// binding ties a row of the table to its field of Config.
+// binding connects a setting with its field of [Config].
 type binding struct {
 	kind kind
-	// set parses the texts of a value, exactly one unless the kind is a list, into its
-	// field. On an error the field stays as it is.
+	// set parses the texts of a value into the field: exactly one, unless the kind is a
+	// list. On error the field is unchanged.
 	set  func(c *Config, texts []string) error
-	show func(c *Config) string
+	show func(c *Config) string // without secrets
 }
 
-// one binds a field that is written as one text.
-func one[T any](field func(*Config) *T, parse func(string) (T, error)) binding {
+// scalar binds a field that is written as one text.
+func scalar[T any](field func(*Config) *T, parse func(string) (T, error)) binding {
 	return binding{
 		kind: kindText,
 		set: func(c *Config, texts []string) error {
@@ -44,9 +44,9 @@ func one[T any](field func(*Config) *T, parse func(string) (T, error)) binding {
 	}
 }
 
-// flag binds a field that is true or false.
-func flag(field func(*Config) *bool) binding {
-	b := one(field, func(text string) (bool, error) {
+// boolean binds a field that is true or false.
+func boolean(field func(*Config) *bool) binding {
+	b := scalar(field, func(text string) (bool, error) {
 		v, err := strconv.ParseBool(text)
 		if err != nil {
 			return false, invalid("%q is neither true nor false", text)
@@ -57,14 +57,14 @@ func flag(field func(*Config) *bool) binding {
 	return b
 }
 
-// many binds a list, each element of which is trimmed and parsed.
-func many(field func(*Config) *[]string, parse func(string) (string, error)) binding {
+// list binds a list. Each element is trimmed and parsed.
+func list(field func(*Config) *[]string, parse func(string) (string, error)) binding {
 	return binding{
 		kind: kindList,
 		set: func(c *Config, texts []string) error {
-			list, err := parseAll(texts, parse)
+			elements, err := parseAll(texts, parse)
 			if err == nil {
-				*field(c) = list
+				*field(c) = elements
 			}
 			return err
 		},
@@ -72,6 +72,7 @@ func many(field func(*Config) *[]string, parse func(string) (string, error)) bin
 	}
 }
 
+// parseAll parses the elements of a list and joins the errors of all.
 func parseAll(texts []string, parse func(string) (string, error)) ([]string, error) {
 	var list []string
 	var errs []error
@@ -87,14 +88,14 @@ func parseAll(texts []string, parse func(string) (string, error)) ([]string, err
 	return list, errors.Join(errs...)
 }
 
-// shown changes how a setting is shown.
+// shown returns a binding whose shown value is passed through change.
 func (b binding) shown(change func(string) string) binding {
 	show := b.show
 	b.show = func(c *Config) string { return change(show(c)) }
 	return b
 }
 
-// etcdUser binds the user, which may carry the password; that is never shown.
+// etcdUser binds the user and the password that may follow it; only the user is shown.
 func etcdUser() binding {
 	return binding{
 		kind: kindText,
@@ -113,7 +114,7 @@ func etcdUser() binding {
 	}
 }
 
-// watch binds what the catalog watches: a word, or a list of services.
+// watch binds catalog.watch: a keyword or a list of services.
 func watch() binding {
 	return binding{
 		kind: kindTextOrList,

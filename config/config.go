@@ -1,19 +1,19 @@
-// Package config holds the settings of disc: their defaults, the config file, the
-// environment and the flags, in rising precedence, checked as a whole. Whatever is
-// wrong (an unknown key, a wrong type, an impossible value) is reported at once, each
-// problem with the file, line and key, variable or flag that it comes from.
+// Package config loads and checks the settings of disc. They come from defaults, the config
+// file, environment variables and flags, in rising precedence; viper picks the value.
+// [Load] reports every problem at once (an unknown key, a wrong type, an impossible value),
+// each with its origin: the file, line and key, the variable or the flag.
 //
-// One table, in table.go, has a row for every setting. From it come the flags
-// ([AddFlags]), the environment variables, the keys that the file may have, the
-// defaults, and the listing of where each value came from ([Config.Settings]).
+// One table, in settings.go, has a row for every setting. It defines the flags
+// ([AddFlags]), the environment variables, the keys of the file, the defaults, and the
+// listing of values with their origins ([Config.Settings]).
 //
 //	config.AddFlags(command.PersistentFlags(), config.Global)
 //	...
 //	cfg, err := config.Load(command.Flags(), config.ThisHost())
 //
-// A setting's variable is DISC_ and its flag, or else its key, in capitals with _ for
-// every other sign: DISC_ENDPOINTS for --endpoints, DISC_SESSION_TTL for session.ttl.
-// Lists are split at commas. An empty variable counts as absent.
+// The variable of a setting is named DISC_ and its flag, or its key if it has no flag, in
+// capitals with _ for - and ".": DISC_ENDPOINTS for --endpoints, DISC_SESSION_TTL for
+// session.ttl. Lists are split at commas. An empty variable counts as unset.
 package config
 
 import (
@@ -24,13 +24,13 @@ import (
 	"disc/discovery"
 )
 
-// Config is every setting, checked. Its fields mirror the keys of the config file.
+// Config holds every setting, checked. Its fields mirror the keys of the config file.
 type Config struct {
 	File        string // the config file that was read; "" when there is none
 	Namespace   string
 	Node        string // default: the host name
 	Zone        string
-	Advertise   string // IP address or host name; "": the agent finds it
+	Advertise   string // IP address or host name; "": the agent determines it
 	DataDir     string
 	Etcd        Etcd
 	Session     Session
@@ -39,117 +39,117 @@ type Config struct {
 	DNS         DNS
 	GRPC        GRPC
 	OnStop      OnStop
-	DrainDelay  time.Duration // at least 0
-	KillTimeout time.Duration // at least 0
+	DrainDelay  time.Duration // time that a stopping agent still answers; at least 0
+	KillTimeout time.Duration // time between a child's SIGTERM and SIGKILL; at least 0
 	Log         Log
 	CLI         CLI
 
-	// Services are what the agent registers by itself. They have their ids, zones and
-	// checks' defaults; the address is "" where it is to be the advertised one and that
-	// is not configured.
+	// Services are the services of the config file, which the agent registers, with all
+	// defaults filled in. An address is "" if the agent is to use the one that it
+	// advertises and that one is not configured.
 	Services []discovery.Registration
 
 	origins        map[string]origin
 	serviceOrigins []origin
 }
 
-// Session is about the agent's etcd lease.
+// Session holds the settings of the agent's etcd lease.
 type Session struct {
 	TTL time.Duration // 5 s to 1 h, whole seconds
 }
 
-// What of the namespace is watched.
+// The values of [Catalog.Watch]: which services of the namespace the agent watches.
 const (
-	WatchAuto   = "auto" // all of a small fleet; of a large one what is asked for
+	WatchAuto   = "auto" // all in a small fleet, those that are asked for in a large one
 	WatchAll    = "all"
-	WatchLazy   = "lazy" // what is asked for
-	WatchListed = "list" // the services that the setting lists
+	WatchLazy   = "lazy" // those that are asked for
+	WatchListed = "list" // those of [Catalog.Services]
 )
 
-// Catalog is about the local view of the namespace.
+// Catalog holds the settings of the local view of the namespace.
 type Catalog struct {
-	Watch      string        // what is watched: WatchAuto, WatchAll, WatchLazy or WatchListed
-	Services   []string      // with WatchListed: these
-	StaleAfter time.Duration // above 0: the age from which a view is stale
-	Panic      float64       // 0 to 1: the healthy part below which all are answered; 0: never
+	Watch      string        // WatchAuto, WatchAll, WatchLazy or WatchListed
+	Services   []string      // the services to watch, with WatchListed only
+	StaleAfter time.Duration // age at which a view counts as stale; above 0
+	Panic      float64       // healthy fraction, 0 to 1, below which answers contain all; 0: never
 }
 
-// HTTP is about the agent's HTTP API.
+// HTTP holds the settings of the agent's HTTP API.
 type HTTP struct {
-	Listen     string   // host:port; "": on the socket only
+	Listen     string   // host:port; "": only on Socket
 	Socket     string   // path of a Unix socket; "": none
-	AllowHosts []string // Host headers that are accepted besides loopback's
-	TokenFile  string   // holds the bearer token that writes need; "": none
+	AllowHosts []string // accepted Host headers, besides those of loopback
+	TokenFile  string   // file of the bearer token that writes require; "": none
 	TLS        TLS
 }
 
-// TLS is a server's certificate and key, as paths of PEM files; both or neither are set.
+// TLS holds the paths of a server's certificate and key (PEM); both or neither are set.
 type TLS struct {
 	Cert, Key string
 }
 
-// DNS is about the agent's DNS server.
+// DNS holds the settings of the agent's DNS server.
 type DNS struct {
 	Listen     string        // host:port; "": no DNS
 	Domain     string        // lower case, with a dot at the end
 	TTL        time.Duration // of answers; 0 to 24 h, whole seconds
-	PreferZone bool          // answer with the agent's own zone first
+	PreferZone bool          // answers begin with the agent's own zone
 }
 
-// GRPC is about the agent's gRPC server, for Envoy.
+// GRPC holds the settings of the agent's gRPC server, for Envoy.
 type GRPC struct {
-	Listen string // host:port of loopback; "": no gRPC
+	Listen string // host:port on loopback; "": no gRPC
 }
 
-// OnStop is what becomes of an agent's records when it is told to stop.
+// OnStop says what an agent does with its records when it stops.
 type OnStop string
 
-// The ways to stop.
+// The values of [OnStop].
 const (
-	Leave OnStop = "leave" // say goodbye and deregister
-	Keep  OnStop = "keep"  // leave records and lease to the successor, for upgrades
+	Leave OnStop = "leave" // deregister them
+	Keep  OnStop = "keep"  // leave them and the lease to its successor, for upgrades
 )
 
-// Log is about the log on stderr.
+// Log holds the settings of the log on stderr.
 type Log struct {
 	Level  slog.Level
 	Format LogFormat
 }
 
-// LogFormat is how log lines are written.
+// LogFormat is the format of log lines.
 type LogFormat string
 
-// The formats of the log.
+// The values of [LogFormat].
 const (
 	LogAuto LogFormat = "auto" // text on a terminal, JSON otherwise
 	LogText LogFormat = "text"
 	LogJSON LogFormat = "json"
 )
 
-// CLI is about the command line.
+// CLI holds the settings of the command line.
 type CLI struct {
 	Agent   string // URL of this host's agent: http, https or unix:///path
-	CACert  string // file of the CA certificates that the agent's is checked against; "": the system's
+	CACert  string // PEM file of the CAs that verify the agent's certificate; "": the system's
 	Output  string // table, wide, json, jsonl, yaml, name, addr, file_sd or template=…
-	NoColor bool   // --no-color; that NO_COLOR says the same is for the terminal's owner to see
-	Verbose bool   // --verbose; it also sets the log's level to debug
+	NoColor bool   // --no-color; package cli reads the variable NO_COLOR itself
+	Verbose bool   // --verbose; also sets the log's level to debug
 }
 
-// Setting is a setting as it is shown to people. Secrets are left out of Value.
+// Setting is a setting as people see it. Its Value contains no secrets.
 type Setting struct {
 	Key    string `json:"key" yaml:"key"`
 	Value  string `json:"value" yaml:"value"`
 	Origin string `json:"origin" yaml:"origin"` // default, file PATH:LINE, env NAME or flag --NAME
 }
 
-// Asked reports whether a setting was given for this run, by its flag or variable.
+// Asked reports whether a flag or variable gives the setting.
 func (c *Config) Asked(key string) bool {
 	source := c.origins[key].source
 	return source == fromFlag || source == fromEnv
 }
 
-// Settings lists every setting and where its value came from, in the order of the
-// table; then the services of the file, one line for each.
+// Settings lists every setting with its origin, in the order of the table, followed by the
+// services of the file.
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, s := range settings() {

@@ -9,14 +9,13 @@ import (
 	"strings"
 )
 
-// checker judges settings that were parsed one by one: what they say together, and of
-// the host.
+// checker checks parsed settings against each other and against the files of the host.
 type checker struct {
 	*Config
 	problems []problem
 }
 
-// add tells what is wrong with a setting, unless something already is.
+// add records the problems of a setting, unless it already has one.
 func (c *checker) add(key string, err error) {
 	if slices.ContainsFunc(c.problems, func(p problem) bool { return p.key == key }) {
 		return
@@ -35,8 +34,8 @@ func (c *checker) settings() {
 	c.listening()
 }
 
-// files looks for the files that settings name. Whether they may be read is seen by who
-// reads them: a user's CLI shares the file of an agent with more rights.
+// files checks that the files that settings name exist. It does not require them to be
+// readable: a user's CLI may share the config file of an agent that has more rights.
 func (c *checker) files() {
 	for _, f := range []struct{ key, path string }{
 		{"cli.cacert", c.CLI.CACert},
@@ -61,7 +60,7 @@ func (c *checker) files() {
 	}
 }
 
-// pair wants both or neither of a certificate and its key.
+// pair requires both or neither of a certificate and its key.
 func (c *checker) pair(certKey, cert, keyKey, key string) {
 	if cert != "" && key == "" {
 		c.add(certKey, invalid("set %s too", keyKey))
@@ -71,8 +70,8 @@ func (c *checker) pair(certKey, cert, keyKey, key string) {
 	}
 }
 
-// endpoints refuses a mixture of encrypted and other connections, and what would be
-// encrypted by intent but not in fact.
+// endpoints refuses a mix of endpoints with and without TLS, and TLS settings that have no
+// effect because the endpoints are without TLS.
 func (c *checker) endpoints() {
 	secure, plain, open := 0, 0, 0
 	for _, e := range c.Etcd.Endpoints {
@@ -108,9 +107,9 @@ func (c *checker) credentials() {
 	e := c.Etcd
 	switch {
 	case e.User == "" && e.PasswordFile != "":
-		c.add("etcd.password_file", invalid("there is no user to the password; give --user"))
+		c.add("etcd.password_file", invalid("the password has no user; give --user"))
 	case e.User != "" && e.Password == "" && e.PasswordFile == "":
-		c.add("etcd.user", invalid("there is no password for user %s; give --password-file", e.User))
+		c.add("etcd.user", invalid("user %s has no password; give --password-file", e.User))
 	case e.Password != "" && e.PasswordFile != "":
 		c.add("etcd.user", invalid("user %s has a password and a password file; give only one", e.User))
 	}
@@ -129,7 +128,7 @@ func (c *checker) listening() {
 	}
 }
 
-// raiseLogLevel makes --verbose show in the log.
+// raiseLogLevel sets the log's level to debug if --verbose is given.
 func (c *Config) raiseLogLevel() {
 	if c.CLI.Verbose && c.Log.Level > slog.LevelDebug {
 		c.Log.Level, c.origins["log.level"] = slog.LevelDebug, c.origins["cli.verbose"]

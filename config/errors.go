@@ -9,7 +9,7 @@ import (
 	"disc/discovery"
 )
 
-// source is a place that values come from.
+// source is a kind of origin. Errors are listed in this order.
 type source int
 
 const (
@@ -19,14 +19,14 @@ const (
 	fromDefault
 )
 
-// origin is where a value came from.
+// origin is the place that gives a value.
 type origin struct {
 	source source
-	name   string // path of the file, name of the variable or flag
-	line   int    // in the file; 0: none in particular
+	name   string // path of the file, or name of the variable or flag
+	line   int    // in the file; 0: the file as a whole
 }
 
-// String is the origin as people see it in a listing.
+// String returns the origin as [Setting] shows it.
 func (o origin) String() string {
 	if o.source == fromFile {
 		return "file " + o.place()
@@ -34,7 +34,7 @@ func (o origin) String() string {
 	return o.place()
 }
 
-// place is the origin at the start of an error; editors jump to path:line.
+// place returns the origin as errors begin with it; editors jump to path:line.
 func (o origin) place() string {
 	switch {
 	case o.source == fromEnv:
@@ -49,14 +49,14 @@ func (o origin) place() string {
 	return fmt.Sprintf("%s:%d", o.name, o.line)
 }
 
-// problem is one thing that is wrong.
+// problem is one error in the settings.
 type problem struct {
 	at   origin
-	key  string // "": of the file as a whole
+	key  string // "": the file as a whole
 	text string
 }
 
-// Error is all that is wrong with the settings, a line each:
+// Error lists every problem of the settings, one per line:
 //
 //	/etc/disc/config.yaml:12: etcd.dial_timout: unknown key; did you mean dial_timeout?
 //	flag --zone: zone: …
@@ -66,7 +66,7 @@ type Error struct {
 	problems []problem
 }
 
-// Error lists the problems: those of the file by line, then the others.
+// Error lists the problems: those of the file by line, then those of variables and flags.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.problems))
 	for n, p := range e.problems {
@@ -81,7 +81,7 @@ func (e *Error) Error() string {
 // Is reports that an Error is a [discovery.ErrInvalid].
 func (e *Error) Is(target error) bool { return target == discovery.ErrInvalid }
 
-// joined returns the problems as one error; nil when there are none.
+// joined returns the problems, sorted, as one [*Error]; nil if there are none.
 func joined(problems []problem) error {
 	if len(problems) == 0 {
 		return nil
@@ -92,8 +92,8 @@ func joined(problems []problem) error {
 	return &Error{problems}
 }
 
-// flatten returns the texts of an error that joins others, each with the whole prefix
-// that it was wrapped in.
+// flatten splits an error that joins others into their texts. Each keeps the prefixes that
+// it was wrapped in.
 func flatten(err error) []string {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		var texts []string
@@ -117,7 +117,7 @@ func flatten(err error) []string {
 	return texts
 }
 
-// suggest returns "; did you mean X?" when one of known is near to word, else "".
+// suggest returns "; did you mean X?" if one of known resembles word, otherwise "".
 func suggest(word string, known []string) string {
 	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
 	best, least := "", 2+min(len(word)/4, 2)
@@ -132,7 +132,7 @@ func suggest(word string, known []string) string {
 	return "; did you mean " + best + "?"
 }
 
-// distance is Levenshtein's: the least number of bytes inserted, removed or replaced.
+// distance returns the Levenshtein distance of a and b in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

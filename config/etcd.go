@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Secret is a text that is never printed, logged or encoded.
+// Secret is a string that is never printed, logged or encoded.
 type Secret string
 
 // String hides the secret.
@@ -25,20 +25,21 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
 // LogValue hides the secret from the log.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// Etcd says how etcd is reached. Files are paths of PEM files, except the password's.
+// Etcd holds the settings of the connection to etcd. CACert, Cert and Key are paths of PEM
+// files.
 type Etcd struct {
 	Endpoints    []string // at least one; with or without a scheme, no slash at the end
-	CACert       string   // "": the system's certificates
-	Cert, Key    string   // of the client; both or neither are set
-	ServerName   string   // "": the endpoint's
+	CACert       string   // "": the system's CAs
+	Cert, Key    string   // the client's; both or neither are set
+	ServerName   string   // expected in etcd's certificate; "": the host of the endpoint
 	User         string   // "": no authentication by password
-	Password     Secret   // given with the user; "": in PasswordFile
+	Password     Secret   // "": read it from PasswordFile
 	PasswordFile string
 	DialTimeout  time.Duration // at least 1 ms
 }
 
-// UsesTLS reports whether connections to etcd are encrypted: the endpoints say so, or
-// they have no scheme and a certificate or server name is given.
+// UsesTLS reports whether connections to etcd use TLS: by the scheme of the endpoints, or if
+// they have none, because a certificate, CA or server name is set.
 func (e Etcd) UsesTLS() bool {
 	for _, endpoint := range e.Endpoints {
 		if scheme, _ := splitScheme(endpoint); scheme != "" {
@@ -50,11 +51,11 @@ func (e Etcd) UsesTLS() bool {
 
 func isSecure(scheme string) bool { return scheme == "https" || scheme == "unixs" }
 
-// TLSConfig reads the certificates and returns how TLS with etcd is spoken; it is of use
-// when [Etcd.UsesTLS]. The error names the file that cannot be used.
+// TLSConfig reads the certificates and returns the TLS configuration for etcd, for use if
+// [Etcd.UsesTLS]. An error names the file at fault.
 func (e Etcd) TLSConfig() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.ServerName}
-	if err := trust(c, e.CACert); err != nil {
+	if err := trustCAs(c, e.CACert); err != nil {
 		return nil, fmt.Errorf("read etcd's CA certificates: %w", err)
 	}
 	if e.Cert != "" {
@@ -62,15 +63,15 @@ func (e Etcd) TLSConfig() (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the client certificate %s with the key %s: %w", e.Cert, e.Key, err)
 		}
-		// Not Certificates, of which none is sent when the server's list of authorities
-		// leaves an intermediate one out.
+		// With Certificates instead, Go sends none if the server's list of CAs omits an
+		// intermediate one.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return c, nil
 }
 
-// trust makes the CA certificates of a file those that are trusted, if there is one.
-func trust(c *tls.Config, file string) error {
+// trustCAs makes c trust only the CA certificates of a PEM file; with "" the system's.
+func trustCAs(c *tls.Config, file string) error {
 	if file == "" {
 		return nil
 	}
@@ -80,23 +81,23 @@ func trust(c *tls.Config, file string) error {
 	}
 	c.RootCAs = x509.NewCertPool()
 	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return invalid("%s has none in PEM form", file)
+		return invalid("%s contains no certificate in PEM form", file)
 	}
 	return nil
 }
 
-// TLSConfig reads the certificates and returns how TLS is spoken with an agent whose URL is
-// https. The error names the file that cannot be used.
+// TLSConfig reads the certificates and returns the TLS configuration for an agent whose URL
+// is https. An error names the file at fault.
 func (c CLI) TLSConfig() (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if err := trust(t, c.CACert); err != nil {
+	if err := trustCAs(t, c.CACert); err != nil {
 		return nil, fmt.Errorf("read the agent's CA certificates: %w", err)
 	}
 	return t, nil
 }
 
-// Credentials returns etcd's user and password, which it reads from the file each time;
-// all are "" when there is no user.
+// Credentials returns the user and password for etcd; both are "" if no user is set. It
+// reads the password file on every call.
 func (e Etcd) Credentials() (user, password string, err error) {
 	if e.User == "" || e.PasswordFile == "" {
 		return e.User, string(e.Password), nil

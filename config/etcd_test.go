@@ -26,20 +26,24 @@ func TestCredentials(t *testing.T) {
 	write(t, password, "p: w \r\n")
 	write(t, empty, "\n")
 	for _, tt := range []struct {
+		name                    string
 		etcd                    config.Etcd
 		user, password, problem string
 	}{
-		{etcd: config.Etcd{}},
-		{etcd: config.Etcd{User: "root", Password: "a:b"}, user: "root", password: "a:b"},
-		{etcd: config.Etcd{User: "root", PasswordFile: password}, user: "root", password: "p: w "},
-		{etcd: config.Etcd{User: "root", PasswordFile: empty}, problem: "read the password of etcd user root: " + empty + " is empty"},
-		{etcd: config.Etcd{User: "root", PasswordFile: dir + "/none"},
+		{name: "no user", etcd: config.Etcd{}},
+		{name: "password", etcd: config.Etcd{User: "root", Password: "a:b"}, user: "root", password: "a:b"},
+		{name: "password file", etcd: config.Etcd{User: "root", PasswordFile: password}, user: "root", password: "p: w "},
+		{name: "empty password file", etcd: config.Etcd{User: "root", PasswordFile: empty},
+			problem: "read the password of etcd user root: " + empty + " is empty"},
+		{name: "missing password file", etcd: config.Etcd{User: "root", PasswordFile: dir + "/none"},
 			problem: "read the password of etcd user root: open " + dir + "/none: no such file or directory"},
 	} {
-		user, password, err := tt.etcd.Credentials()
-		if user != tt.user || password != tt.password || fmt.Sprint(err) != cmp.Or(tt.problem, "<nil>") {
-			t.Errorf("got %q, %q, %v; want %q, %q, %s", user, password, err, tt.user, tt.password, tt.problem)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			user, password, err := tt.etcd.Credentials()
+			if user != tt.user || password != tt.password || fmt.Sprint(err) != cmp.Or(tt.problem, "<nil>") {
+				t.Errorf("got %q, %q, %v; want %q, %q, %s", user, password, err, tt.user, tt.password, tt.problem)
+			}
+		})
 	}
 }
 
@@ -67,21 +71,24 @@ func TestPasswordIsNeverPrinted(t *testing.T) {
 
 func TestUsesTLS(t *testing.T) {
 	for _, tt := range []struct {
+		name string
 		etcd config.Etcd
 		want bool
 	}{
-		{config.Etcd{Endpoints: []string{"a:1"}}, false},
-		{config.Etcd{Endpoints: []string{"http://a:1"}}, false},
-		{config.Etcd{Endpoints: []string{"unix:///etcd"}}, false},
-		{config.Etcd{Endpoints: []string{"https://a:1"}}, true},
-		{config.Etcd{Endpoints: []string{"unixs:///etcd"}}, true},
-		{config.Etcd{Endpoints: []string{"a:1"}, CACert: "ca"}, true},
-		{config.Etcd{Endpoints: []string{"a:1"}, Cert: "c", Key: "k"}, true},
-		{config.Etcd{Endpoints: []string{"a:1"}, ServerName: "etcd"}, true},
+		{"no scheme", config.Etcd{Endpoints: []string{"a:1"}}, false},
+		{"http", config.Etcd{Endpoints: []string{"http://a:1"}}, false},
+		{"unix", config.Etcd{Endpoints: []string{"unix:///etcd"}}, false},
+		{"https", config.Etcd{Endpoints: []string{"https://a:1"}}, true},
+		{"unixs", config.Etcd{Endpoints: []string{"unixs:///etcd"}}, true},
+		{"CA", config.Etcd{Endpoints: []string{"a:1"}, CACert: "ca"}, true},
+		{"client certificate", config.Etcd{Endpoints: []string{"a:1"}, Cert: "c", Key: "k"}, true},
+		{"server name", config.Etcd{Endpoints: []string{"a:1"}, ServerName: "etcd"}, true},
 	} {
-		if got := tt.etcd.UsesTLS(); got != tt.want {
-			t.Errorf("%+v: %v", tt.etcd, got)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.etcd.UsesTLS(); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
 	}
 }
 
@@ -103,19 +110,27 @@ func TestClientCertificate(t *testing.T) {
 func TestBadTLSFiles(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/ca.pem", "no certificate")
-	for want, e := range map[string]config.Etcd{
-		"read etcd's CA certificates: open /nowhere/ca.pem: no such file or directory": {CACert: "/nowhere/ca.pem"},
-		"read etcd's CA certificates: " + dir + "/ca.pem has none in PEM form":         {CACert: dir + "/ca.pem"},
-		"read the client certificate /nowhere/c with the key /nowhere/k: open /nowhere/c: no such file or directory": {
-			Cert: "/nowhere/c", Key: "/nowhere/k"},
+	for _, tt := range []struct {
+		name string
+		etcd config.Etcd
+		want string
+	}{
+		{"missing CA file", config.Etcd{CACert: "/nowhere/ca.pem"},
+			"read etcd's CA certificates: open /nowhere/ca.pem: no such file or directory"},
+		{"CA file without a certificate", config.Etcd{CACert: dir + "/ca.pem"},
+			"read etcd's CA certificates: " + dir + "/ca.pem contains no certificate in PEM form"},
+		{"missing client certificate", config.Etcd{Cert: "/nowhere/c", Key: "/nowhere/k"},
+			"read the client certificate /nowhere/c with the key /nowhere/k: open /nowhere/c: no such file or directory"},
 	} {
-		if _, err := e.TLSConfig(); err == nil || err.Error() != want {
-			t.Errorf("got %v, want %s", err, want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := tt.etcd.TLSConfig(); err == nil || err.Error() != tt.want {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
 	}
 }
 
-// handshake returns the name in the client certificate that a server saw.
+// handshake returns the name in the client certificate that the server receives.
 func handshake(t *testing.T, server tls.Certificate, client *tls.Config) string {
 	t.Helper()
 	near, far := net.Pipe()
@@ -125,7 +140,7 @@ func handshake(t *testing.T, server tls.Certificate, client *tls.Config) string 
 	go func() { done <- tls.Client(near, client).Handshake() }()
 	conn := tls.Server(far, &tls.Config{
 		Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert,
-		SessionTicketsDisabled: true, // nobody reads from the pipe after the handshake
+		SessionTicketsDisabled: true, // nothing reads from the pipe after the handshake
 	})
 	if err := conn.Handshake(); err != nil {
 		t.Fatal(err)

@@ -15,15 +15,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// file is what a config file says, before it is merged with the rest.
+// file is the content of a config file.
 type file struct {
-	values   map[string]any // a value for each setting given, by key
+	values   map[string]any // of type value, by the setting's key, for viper
 	services []discovery.Registration
 	reader
 }
 
-// parseFile reads a config file. What is wrong with it, except with its syntax, which
-// is an error, is among the problems.
+// parseFile parses a config file. It returns an error if the file is not YAML, and records
+// all else that is wrong in the file's problems.
 func parseFile(name string, data []byte) (*file, error) {
 	f := &file{values: map[string]any{}, reader: reader{name: name, lines: map[string]int{}}}
 	var document, second yaml.Node
@@ -37,7 +37,7 @@ func parseFile(name string, data []byte) (*file, error) {
 	}
 	switch {
 	case err == nil:
-		f.bad(&second, "", "a second document begins; a config file is one")
+		f.bad(&second, "", "a second document begins; a config file holds only one")
 	case !errors.Is(err, io.EOF):
 		return nil, f.syntaxError(err)
 	}
@@ -45,7 +45,7 @@ func parseFile(name string, data []byte) (*file, error) {
 	return f, nil
 }
 
-// syntaxError gives an error of the YAML library our form.
+// syntaxError returns an error of the YAML library as an [*Error].
 func (f *file) syntaxError(err error) error {
 	at, text := f.at(0), err.Error()
 	line := regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
@@ -56,7 +56,7 @@ func (f *file) syntaxError(err error) error {
 	return joined([]problem{{at: at, text: "not YAML: " + text}})
 }
 
-// section reads a mapping whose keys are settings and sections of the table.
+// section reads a mapping of settings and further sections.
 func (f *file) section(n *yaml.Node, path string, table []setting) {
 	n, ok := f.resolve(n, path)
 	if !ok {
@@ -79,18 +79,14 @@ func (f *file) section(n *yaml.Node, path string, table []setting) {
 	}
 }
 
-// names lists the keys that the section at path may have.
+// names returns the keys that the section at path may have.
 func names(table []setting, path string) []string {
 	var all []string
 	if path == "" {
 		all = append(all, "services")
 	}
 	for _, s := range table {
-		rest, ok := strings.CutPrefix(s.key, path)
-		if path != "" {
-			rest, ok = strings.CutPrefix(s.key, path+".")
-		}
-		if ok && !s.notInFile {
+		if rest, ok := strings.CutPrefix(s.key, join(path, "")); ok && !s.notInFile {
 			name, _, _ := strings.Cut(rest, ".")
 			all = append(all, name)
 		}
@@ -98,7 +94,7 @@ func names(table []setting, path string) []string {
 	return all
 }
 
-// setting reads the value of a setting. A key without a value leaves the default.
+// setting reads the value of a setting. A key without a value counts as absent.
 func (f *file) setting(n *yaml.Node, s setting) {
 	n, ok := f.resolve(n, s.key)
 	if !ok {
@@ -109,13 +105,13 @@ func (f *file) setting(n *yaml.Node, s setting) {
 	case n.Kind == yaml.SequenceNode && (s.kind == kindList || s.kind == kindTextOrList):
 		f.decode(n, s.key, reflect.ValueOf(&v.texts).Elem())
 	case s.kind == kindList:
-		f.bad(n, s.key, "%s where a list is wanted", describe(n))
+		f.bad(n, s.key, "%s where a list is expected", describe(n))
 		return
 	case n.Kind != yaml.ScalarNode:
-		f.bad(n, s.key, "%s where text is wanted", describe(n))
+		f.bad(n, s.key, "%s where text is expected", describe(n))
 		return
 	case s.kind == kindBool && n.ShortTag() != "!!bool":
-		f.bad(n, s.key, "%s where true or false is wanted", describe(n))
+		f.bad(n, s.key, "%s where true or false is expected", describe(n))
 		return
 	default:
 		v.texts = []string{n.Value}

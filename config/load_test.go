@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// host is a host with nothing but the given variables and a home that is empty.
+// host returns a host with only the given variables and an empty home directory.
 func host(t *testing.T, env map[string]string) config.Host {
 	t.Helper()
 	home := t.TempDir()
@@ -26,7 +26,7 @@ func host(t *testing.T, env map[string]string) config.Host {
 	}}
 }
 
-// flags parses a command line that has all the flags.
+// flags parses a command line. It knows every flag.
 func flags(t *testing.T, args ...string) *pflag.FlagSet {
 	t.Helper()
 	fs := pflag.NewFlagSet("disc", pflag.ContinueOnError)
@@ -132,13 +132,16 @@ func TestPrecedence(t *testing.T) {
 func TestAsked(t *testing.T) {
 	c := load(t, "node: n\n", map[string]string{"DISC_ZONE": "b"}, "--namespace", "blue")
 	for key, want := range map[string]bool{"namespace": true, "zone": true, "node": false, "session.ttl": false} {
-		if c.Asked(key) != want {
-			t.Errorf("%s was asked for: %v", key, !want)
-		}
+		t.Run(key, func(t *testing.T) {
+			if c.Asked(key) != want {
+				t.Errorf("got %v", !want)
+			}
+		})
 	}
 }
 
-// A command's own flag by the name of a setting is not that setting.
+// TestForeignFlag expects Load to ignore a command's own flag that has the name of a
+// setting's.
 func TestForeignFlag(t *testing.T) {
 	fs := pflag.NewFlagSet("disc", pflag.ContinueOnError)
 	config.AddFlags(fs, config.Global)
@@ -209,29 +212,32 @@ func TestNamedFileIsMissing(t *testing.T) {
 
 func TestDataDir(t *testing.T) {
 	for _, tt := range []struct {
+		name string
 		euid int
 		env  map[string]string
 		want string
 	}{
-		{1000, map[string]string{"XDG_STATE_HOME": "/state"}, "/state/disc"},
-		{1000, map[string]string{"HOME": "/home/ann"}, "/home/ann/.local/state/disc"},
-		{1000, map[string]string{"HOME": "/home/ann", "XDG_STATE_HOME": "state"}, "/home/ann/.local/state/disc"},
-		{1000, map[string]string{"HOME": ""}, "/var/lib/disc"},
-		{0, map[string]string{"XDG_STATE_HOME": "/state"}, "/var/lib/disc"},
+		{"XDG_STATE_HOME", 1000, map[string]string{"XDG_STATE_HOME": "/state"}, "/state/disc"},
+		{"HOME", 1000, map[string]string{"HOME": "/home/ann"}, "/home/ann/.local/state/disc"},
+		{"a relative XDG_STATE_HOME is ignored", 1000, map[string]string{"HOME": "/home/ann", "XDG_STATE_HOME": "state"}, "/home/ann/.local/state/disc"},
+		{"no HOME", 1000, map[string]string{"HOME": ""}, "/var/lib/disc"},
+		{"root", 0, map[string]string{"XDG_STATE_HOME": "/state"}, "/var/lib/disc"},
 	} {
-		h := host(t, tt.env)
-		h.EUID = tt.euid
-		c, err := config.Load(flags(t, "--config", ""), h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.DataDir != tt.want {
-			t.Errorf("%v: data_dir is %q, want %q", tt, c.DataDir, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			h := host(t, tt.env)
+			h.EUID = tt.euid
+			c, err := config.Load(flags(t, "--config", ""), h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.DataDir != tt.want {
+				t.Errorf("data_dir is %q, want %q", c.DataDir, tt.want)
+			}
+		})
 	}
 }
 
-// What a file says can be said again, with another result when it has changed.
+// TestLoadAgain loads the same flags twice, with another result after the file has changed.
 func TestLoadAgain(t *testing.T) {
 	path := file(t, "zone: a\n")
 	fs, h := flags(t, "--config", path, "--node", "n"), host(t, nil)

@@ -9,8 +9,8 @@ import (
 	"disc/discovery"
 )
 
-// services checks the services of a file and takes them over with their defaults. One
-// without an id gets "<service>-<node>".
+// services fills in the defaults of the file's services, checks them and adds them to the
+// Config. The default id is "<service>-<node>".
 func (c *checker) services(f *file) {
 	first := map[string]int{} // line, by service and id
 	for n, r := range f.services {
@@ -20,7 +20,7 @@ func (c *checker) services(f *file) {
 			r.ID = r.Service + "-" + c.Node
 		}
 		if r.DeregisterAfter != nil {
-			s.add(path+".deregister_after", "is for registrations over the API; a service of the file stays")
+			s.add(path+".deregister_after", "applies only to registrations over the API; remove it")
 		}
 		r = r.WithDefaults(c.Advertise, c.Zone)
 		s.validate(r)
@@ -36,14 +36,14 @@ func (c *checker) services(f *file) {
 	}
 }
 
-// serviceChecker finds the lines of what is wrong with one service.
+// serviceChecker records the problems of one service with their lines.
 type serviceChecker struct {
 	*checker
 	file *file
 	path string
 }
 
-// add tells what is wrong at a path, unless reading the file already has.
+// add records the problem of a path, unless reading the file has found one there.
 func (c serviceChecker) add(path, text string) {
 	if !slices.ContainsFunc(c.file.problems, func(p problem) bool { return p.key == path }) {
 		c.problems = append(c.problems, problem{c.file.at(c.file.lines[path]), path, text})
@@ -52,7 +52,7 @@ func (c serviceChecker) add(path, text string) {
 
 func (c serviceChecker) validate(r discovery.Registration) {
 	if r.Address == "" {
-		r.Address = "127.0.0.1" // stands for the advertised one, which is not known yet
+		r.Address = "127.0.0.1" // in place of the advertised address, which is not known yet
 	}
 	if err := r.Validate(); err != nil {
 		for _, text := range flatten(err) {
@@ -62,8 +62,8 @@ func (c serviceChecker) validate(r discovery.Registration) {
 	}
 }
 
-// locate returns the path that a text is about: it may begin with "checks[0]: ", and
-// then with the name of a field, as in "port 70000 is out of range".
+// locate returns the path that an error text refers to, and the text without it. The text
+// may begin with "checks[0]: ", and then with a field, as in "port 70000 is out of range".
 func (c serviceChecker) locate(text string) (path, rest string) {
 	path = c.path
 	if at, after, ok := strings.Cut(text, ": "); ok && c.has(path+"."+at) {
@@ -80,7 +80,7 @@ func (c serviceChecker) has(path string) bool {
 	return ok
 }
 
-// fieldOf returns the field that a text of [discovery.Registration.Validate] is about.
+// fieldOf returns the field that an error of [discovery.Registration.Validate] refers to.
 func fieldOf(text string) string {
 	first, rest, _ := strings.Cut(text, " ")
 	second, _, _ := strings.Cut(rest, " ")

@@ -50,7 +50,8 @@ services:
 	}
 }
 
-// Without a configured address the services wait for the one that the agent finds.
+// TestServiceWithoutAddress expects no address if none is configured; the agent determines
+// it later.
 func TestServiceWithoutAddress(t *testing.T) {
 	c := load(t, "services: [{service: web, port: 80}]\n", nil)
 	if got := c.Services[0]; got.Address != "" || got.ID != "web-host-1" {

@@ -15,23 +15,23 @@ import (
 	"disc/discovery"
 )
 
-// forever is the longest duration.
-const forever = time.Duration(math.MaxInt64)
+// unlimited is the upper bound of durations that have none.
+const unlimited = time.Duration(math.MaxInt64)
 
-// maxSocket is the longest path of a Unix socket on Linux, unix(7).
+// maxSocket is the maximum length of a Unix socket's path on Linux, in bytes (unix(7)).
 const maxSocket = 107
 
 func anyText(text string) (string, error) { return text, nil }
 
-// given accepts all but nothing.
-func given(text string) (string, error) {
+// nonEmpty accepts every text but "".
+func nonEmpty(text string) (string, error) {
 	if text == "" {
 		return "", invalid("is empty")
 	}
 	return text, nil
 }
 
-// plainText accepts what a terminal can show on one line.
+// plainText accepts up to 253 bytes without control characters.
 func plainText(text string) (string, error) {
 	if len(text) > 253 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", invalid("%.40q is too long or has control characters", text)
@@ -39,12 +39,12 @@ func plainText(text string) (string, error) {
 	return text, nil
 }
 
-// valid accepts what check does.
+// valid accepts the texts that check accepts.
 func valid(check func(string) error) func(string) (string, error) {
 	return func(text string) (string, error) { return text, check(text) }
 }
 
-// oneOf accepts the given words.
+// oneOf accepts the words, of which there are at least two.
 func oneOf[T ~string](words ...T) func(string) (T, error) {
 	return func(text string) (T, error) {
 		if slices.Contains(words, T(text)) {
@@ -65,8 +65,8 @@ func within(least, most time.Duration) func(string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
 		switch {
 		case err != nil:
-			return 0, invalid("%q is no duration; write it as 500ms, 10s or 1h30m", text)
-		case d < least && most == forever:
+			return 0, invalid("%q is not a duration; write it as 500ms, 10s or 1h30m", text)
+		case d < least && most == unlimited:
 			return 0, invalid("%v is out of range; use at least %v", discovery.Duration(d), discovery.Duration(least))
 		case d < least || d > most:
 			return 0, invalid("%v is out of range; use %v to %v", discovery.Duration(d), discovery.Duration(least), discovery.Duration(most))
@@ -75,7 +75,7 @@ func within(least, most time.Duration) func(string) (time.Duration, error) {
 	}
 }
 
-// seconds accepts durations of whole seconds: etcd leases and DNS know no parts.
+// seconds accepts durations of whole seconds, the unit of etcd leases and DNS TTLs.
 func seconds(least, most time.Duration) func(string) (time.Duration, error) {
 	parse := within(least, most)
 	return func(text string) (time.Duration, error) {
@@ -87,10 +87,10 @@ func seconds(least, most time.Duration) func(string) (time.Duration, error) {
 	}
 }
 
-func part(text string) (float64, error) {
+func fraction(text string) (float64, error) {
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil || !(v >= 0 && v <= 1) {
-		return 0, invalid("%q is no number from 0 to 1", text)
+		return 0, invalid("%q is not a number from 0 to 1", text)
 	}
 	return v, nil
 }
@@ -114,26 +114,26 @@ func output(text string) (string, error) {
 	return oneOf("table", "wide", "json", "jsonl", "yaml", "name", "addr", "file_sd", "template=TEMPLATE")(text)
 }
 
-// listen accepts host:port; the host may be missing, the port may be 0. Names are not
-// resolved.
+// listen accepts "" and host:port; the host may be missing, the port may be 0. It resolves
+// no names.
 func listen(text string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
-		return "", invalid("%q is no host:port; write 127.0.0.1:3472 or [::1]:3472", text)
+		return "", invalid("%q is not host:port; write 127.0.0.1:3472 or [::1]:3472", text)
 	}
 	if host != "" && !isHost(host) {
 		return "", invalid("%q is neither an IP address nor a host name", host)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", invalid("port %q is no number from 0 to 65535", port)
+		return "", invalid("port %q is not a number from 0 to 65535", port)
 	}
 	return text, nil
 }
 
-// isLoopback reports whether a valid listen address is reachable from this host alone.
+// isLoopback reports whether only this host can reach a valid listen address.
 func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -162,33 +162,34 @@ func advertised(text string) (string, error) {
 		return "", nil
 	}
 	if ip, err := netip.ParseAddr(text); err == nil && ip.IsUnspecified() {
-		return "", invalid("%s is no address that others can reach this host by", text)
+		return "", invalid("%s is not an address at which others can reach this host", text)
 	}
 	return hostName(text)
 }
 
-// domain returns a DNS name (RFC 1035) in lower case, with a dot at the end.
+// domain accepts a DNS name (RFC 1035) and returns it in lower case, with a dot at the end.
 func domain(text string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(text, "."))
 	if !isName(name) {
-		return "", invalid("%q is no DNS domain; write it as disc. or sd.example.com", text)
+		return "", invalid("%q is not a DNS domain; write it as disc. or sd.example.com", text)
 	}
 	return name + ".", nil
 }
 
-// agentURL accepts the ways to reach an agent.
+// agentURL accepts the URL of an agent and returns it without a slash at the end: http or
+// https with a host, or unix with an absolute path.
 func agentURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
 	case strings.Contains(text, "@"):
-		return "", invalid("the URL has a user in it, which the agent does not know")
+		return "", invalid("the URL contains a user, which an agent does not support")
 	case err != nil || u.RawQuery != "" || u.Fragment != "":
 	case u.Scheme == "unix" && u.Host == "" && strings.HasPrefix(u.Path, "/"):
 		return text, nil
 	case (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Hostname()):
 		return strings.TrimSuffix(text, "/"), nil
 	}
-	return "", invalid("%q is no agent's address; write http://127.0.0.1:3472, https://host:port or unix:///path", text)
+	return "", invalid("%q is not the address of an agent; write http://127.0.0.1:3472, https://host:port or unix:///path", text)
 }
 
 func isHost(text string) bool {
@@ -215,11 +216,11 @@ func notInName(r rune) bool {
 	return !letter && !('0' <= r && r <= '9') && r != '-' && r != '_'
 }
 
-// endpoint normalises one of etcd's addresses: host:port, http://host:port,
-// https://host:port, unix://path or unixs://path.
+// endpoint accepts an address of etcd and returns it without a slash at the end: host:port,
+// http://host:port, https://host:port, unix://path or unixs://path.
 func endpoint(text string) (string, error) {
 	if strings.Contains(text, "@") {
-		return "", invalid("an endpoint has a user in it; give that as etcd.user")
+		return "", invalid("an endpoint contains a user; give it as etcd.user")
 	}
 	scheme, rest := splitScheme(strings.TrimSuffix(text, "/"))
 	switch scheme {
@@ -234,7 +235,7 @@ func endpoint(text string) (string, error) {
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 || !isHost(host) {
-		return "", invalid("%q is no etcd endpoint; write host:2379, http://host:2379 or https://host:2379", text)
+		return "", invalid("%q is not an etcd endpoint; write host:2379, http://host:2379 or https://host:2379", text)
 	}
 	if scheme == "" {
 		return rest, nil

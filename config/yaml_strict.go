@@ -10,14 +10,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes bounds the work for a file whose aliases refer to aliases.
+// maxNodes limits the nodes of a file, counted after its aliases are expanded.
 const maxNodes = 1 << 18
 
-// reader reads YAML nodes strictly, and collects all that is wrong with its line.
+// reader decodes YAML nodes strictly and records every problem with its line.
 type reader struct {
 	name     string         // of the file
-	lines    map[string]int // of what was read, by path
-	visited  int
+	lines    map[string]int // line of each path that was read
+	visited  int            // nodes
 	problems []problem
 }
 
@@ -27,11 +27,11 @@ func (r *reader) bad(n *yaml.Node, path, format string, args ...any) {
 
 func (r *reader) at(line int) origin { return origin{fromFile, r.name, line} }
 
-// resolve follows an alias; ok is false when there is nothing: null, or too much of it.
+// resolve follows aliases. It returns false if the node is null or exceeds [maxNodes].
 func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool) {
 	if r.visited++; r.visited >= maxNodes {
 		if r.visited == maxNodes {
-			r.bad(n, path, "the file is too large with all its aliases")
+			r.bad(n, path, "the file is too large with its aliases expanded")
 		}
 		return n, false
 	}
@@ -41,11 +41,11 @@ func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool)
 	return n, n.ShortTag() != "!!null"
 }
 
-// pairs yields the keys and values of a mapping.
+// pairs yields the keys and values of a mapping and records duplicate keys.
 func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.Node] {
 	return func(yield func(*yaml.Node, *yaml.Node) bool) {
 		if n.Kind != yaml.MappingNode {
-			r.bad(n, path, "%s where keys and values are wanted", describe(n))
+			r.bad(n, path, "%s where keys and values are expected", describe(n))
 			return
 		}
 		first := map[string]int{}
@@ -53,7 +53,7 @@ func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.No
 			key, value := n.Content[i], n.Content[i+1]
 			switch line, twice := first[key.Value]; {
 			case key.Kind != yaml.ScalarNode:
-				r.bad(key, path, "%s where a key is wanted", describe(key))
+				r.bad(key, path, "%s where a key is expected", describe(key))
 			case twice:
 				r.bad(key, join(path, key.Value), "given twice; the first is in line %d", line)
 			default:
@@ -67,8 +67,8 @@ func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.No
 	}
 }
 
-// decode reads a node into a value made of structs with yaml tags, maps with string
-// keys, slices, pointers, texts, numbers and truths.
+// decode decodes a node into v, whose type consists of structs with yaml tags, maps with
+// string keys, slices, pointers and scalars.
 func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
 	n, ok := r.resolve(n, path)
 	if !ok {
@@ -95,14 +95,14 @@ func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
 		r.elements(n, path, v)
 	default:
 		if n.Kind != yaml.ScalarNode || n.Decode(v.Addr().Interface()) != nil {
-			r.bad(n, path, "%s where %s is wanted", describe(n), wanted(v.Kind()))
+			r.bad(n, path, "%s where %s is expected", describe(n), expected(v.Kind()))
 		}
 	}
 }
 
 func (r *reader) text(n *yaml.Node, path string, v encoding.TextUnmarshaler) {
 	if n.Kind != yaml.ScalarNode {
-		r.bad(n, path, "%s where text is wanted", describe(n))
+		r.bad(n, path, "%s where text is expected", describe(n))
 		return
 	}
 	if err := v.UnmarshalText([]byte(n.Value)); err != nil {
@@ -127,7 +127,7 @@ func (r *reader) fields(n *yaml.Node, path string, v reflect.Value) {
 
 func (r *reader) elements(n *yaml.Node, path string, v reflect.Value) {
 	if n.Kind != yaml.SequenceNode {
-		r.bad(n, path, "%s where a list is wanted", describe(n))
+		r.bad(n, path, "%s where a list is expected", describe(n))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
@@ -149,7 +149,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// describe says what a node is, for an error.
+// describe returns the start of an error about the form of a node.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -162,7 +162,7 @@ func describe(n *yaml.Node) string {
 	return fmt.Sprintf("%.60q is given", n.Value)
 }
 
-func wanted(k reflect.Kind) string {
+func expected(k reflect.Kind) string {
 	switch k {
 	case reflect.Int:
 		return "a whole number"
