@@ -113,8 +113,9 @@ func TestTopLevel(t *testing.T) {
 		t.Fatal(err)
 	}
 	may := []string{
-		"cmd", "agent", "discovery", "cli", "config", "e2e", "deploy", "go.mod", "go.sum", "README.md", "LICENSE",
-		".ci", ".git", ".gitignore", ".goreleaser.yaml",
+		"cmd", "agent", "discovery", "cli", "config", "e2e", "deploy", "docs", "clients", "go.mod", "go.sum",
+		"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+		".ci", ".git", ".github", ".gitignore", ".golangci.yml", ".goreleaser.yaml",
 	}
 	for _, e := range entries {
 		if !slices.Contains(may, e.Name()) {
