@@ -17,13 +17,13 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// The README's table of how to ask, "| from | like this |".
+// The table of docs/asking.md, "| from | like this |".
 var (
 	askTable = regexp.MustCompile(`(?m)^\| from \|.*\n\| --- .*\n((?:\|.*\n)+)`)
 	askRow   = regexp.MustCompile("^\\| ([^|]+?) \\| `([^`]+)`")
 )
 
-// row NAME FILE: writes what the README says to ask from NAME into a file.
+// row NAME FILE: writes what docs/asking.md says to ask from NAME into a file.
 func rowCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, r := range askRows(ts) {
 		if r[0] == args[0] {
@@ -33,37 +33,37 @@ func rowCommand(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("the README does not say how to ask from %s", args[0])
+	ts.Fatalf("docs/asking.md does not say how to ask from %s", args[0])
 }
 
 // rows: all rows of the table have been taken.
 func rowsCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	for _, r := range askRows(ts) {
 		if !slices.Contains(stageOf(ts).rows, r[0]) {
-			ts.Fatalf("the README's line for %s is not tested", r[0])
+			ts.Fatalf("the line of docs/asking.md for %s is not tested", r[0])
 		}
 	}
 }
 
 func askRows(ts *testscript.TestScript) [][2]string {
-	b, err := os.ReadFile("../README.md")
+	b, err := os.ReadFile("../docs/asking.md")
 	ts.Check(err)
 	table := askTable.FindStringSubmatch(string(b))
 	if table == nil {
-		ts.Fatalf("the README has no table that begins with | from |")
+		ts.Fatalf("docs/asking.md has no table that begins with | from |")
 	}
 	var all [][2]string
 	for line := range strings.Lines(table[1]) {
 		r := askRow.FindStringSubmatch(line)
 		if r == nil {
-			ts.Fatalf("the README's line %q has no code", line)
+			ts.Fatalf("the line of docs/asking.md %q has no code", line)
 		}
 		all = append(all, [2]string{r[1], r[2]})
 	}
 	return all
 }
 
-// runAskGo is 'askgo': the README's lines for Go, as they stand there.
+// runAskGo is 'askgo': the line of docs/asking.mds for Go, as they stand there.
 func runAskGo() {
 	if err := askGo(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

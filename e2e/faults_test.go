@@ -23,7 +23,7 @@ import (
 	"disc/discovery/view"
 )
 
-// ttl is the session's in the tests of faults: the T of the bounds that the README
+// ttl is the session's in the tests of faults: the T of the bounds that docs/faults.md
 // gives.
 const ttl = 5 * time.Second
 

@@ -27,7 +27,7 @@ type stage struct {
 	etcd      *devetcd.Server
 	endpoint  string // of etcd, for good
 	processes map[string]*process
-	rows      []string // of the README's table, that were taken
+	rows      []string // of the table of docs/asking.md, that were taken
 }
 
 type stageKey struct{}

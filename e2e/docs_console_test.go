@@ -1,0 +1,211 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// step is one command of a console, with what it prints.
+type step struct{ command, output string }
+
+func steps(block string) []step {
+	var all []step
+	for _, part := range strings.Split("\n"+block, "\n$ ")[1:] {
+		command, output, _ := strings.Cut(strings.ReplaceAll(part, "\\\n", " "), "\n")
+		all = append(all, step{command, output})
+	}
+	return all
+}
+
+// console runs commands as somebody who follows a page would, on other ports.
+type console struct {
+	t       *testing.T
+	dir     string
+	service string // port of a service, in place of 8081
+	dns     string // port of the agent's DNS, in place of 3453
+	agent   string // address of its API, in place of 127.0.0.1:3472
+	etcd    string // address of etcd, in place of 127.0.0.1:2379
+	pids    []string
+	env     []string
+}
+
+func newConsole(t *testing.T) *console {
+	c := &console{
+		t: t, dir: t.TempDir(), service: freePort(t), dns: freePort(t),
+		agent: "127.0.0.1:" + freePort(t), etcd: "127.0.0.1:" + freePort(t),
+	}
+	goEnv, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	caches := strings.Fields(string(goEnv))
+	c.env = append(os.Environ(),
+		"HOME="+c.dir, "DISC_HTTP="+c.agent, "DISC_ETCD_LISTEN="+c.etcd, "DISC_DNS=127.0.0.1:"+c.dns,
+		"DISC_AGENT=http://"+c.agent, "DISC_ENDPOINTS="+c.etcd, "DISC_NODE=n1",
+		"ETCDCTL_ENDPOINTS="+c.etcd, "GOCACHE="+caches[0], "GOMODCACHE="+caches[1])
+	return c
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	port, err := pickPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// notRun are commands of the pages that no page's test runs, by how they begin, with
+// the reason. What 'go test' names is found by TestDocsNames all the same.
+var notRun = map[string]string{
+	"go test ":           "these are the tests",
+	"go vet ./...":       "CI runs it",
+	"go install ./cmd/":  "the pages' commands run the program that is tested",
+	"go run ./e2e/bench": "it takes an hour; TestRows runs each row once",
+	"go tool pprof ":     "it opens a browser",
+	"bash .ci/run":       "it runs these tests",
+	"git clone ":         "the tests have a copy of the tree",
+}
+
+// programsNeeded are those besides disc that a page's commands may begin with.
+var programsNeeded = map[string]string{
+	"curl": "curl", "dig": "dnsutils", "etcdctl": "etcd-client", "python3": "python3", "node": "nodejs",
+}
+
+// run runs a step: what does not end by itself goes to the background, and what only
+// looks is repeated until it shows what the page shows.
+func (c *console) run(s step) {
+	c.t.Helper()
+	for begin := range notRun {
+		if strings.HasPrefix(s.command, begin) {
+			return
+		}
+	}
+	command := strings.ReplaceAll(s.command, "go run ./cmd/disc", "disc")
+	command = strings.NewReplacer("127.0.0.1:3472", c.agent, "127.0.0.1:2379", c.etcd, "3453", c.dns, "8081", c.service).Replace(command)
+	if s.output == "" {
+		command = strings.Replace(command, "curl ", "curl -sS --fail-with-body ", 1)
+	} else {
+		command = strings.Replace(command, "curl ", "curl -sS ", 1)
+	}
+	need(c.t, strings.Fields(command)[0])
+	c.t.Logf("$ %s", command)
+	switch {
+	case regexp.MustCompile(`^disc (dev|run|agent|render -w)\b`).MatchString(command):
+		c.background(command, s.output)
+	case strings.HasPrefix(command, "kill "):
+		c.kill()
+	default:
+		c.expect(command, s.output)
+	}
+}
+
+// need skips the test where a program is not installed that a Debian package has.
+func need(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil && programsNeeded[program] != "" {
+		t.Skipf("Debian package %s is not installed", programsNeeded[program])
+	}
+}
+
+// looks tells the commands that change nothing.
+var looks = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
+
+// expect runs a command until its output is as the page shows it; one that changes
+// something is run once.
+func (c *console) expect(command, want string) {
+	c.t.Helper()
+	again := looks.MatchString(command)
+	var out string
+	matches := func() bool {
+		b, err := c.command(context.Background(), command).CombinedOutput()
+		out = string(b)
+		if err != nil && !again {
+			c.t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+		return c.shape(out) == c.shape(want) || want == "" && err == nil
+	}
+	if again && !await(matches) || !again && !matches() {
+		c.t.Fatalf("%s printed\n%s\nand the page shows\n%s", command, out, want)
+	}
+}
+
+func (c *console) command(ctx context.Context, line string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "bash", "-c", line)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	return cmd
+}
+
+var (
+	number = regexp.MustCompile(`\d+(\.\d+)?`)
+	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // an id of a lock or a claim
+)
+
+// shape is a text without its numbers, random ids and blanks, line by line, in order.
+func (c *console) shape(s string) string {
+	s = strings.ReplaceAll(s, "go run ./cmd/disc", "disc") // which names itself as it was called
+	s = strings.NewReplacer(c.agent, "ADDRESS", c.etcd, "ADDRESS", "127.0.0.1:3472", "ADDRESS", "127.0.0.1:2379", "ADDRESS",
+		" --endpoints "+c.etcd, "", " --agent http://"+c.agent, "").Replace(s)
+	s = number.ReplaceAllString(random.ReplaceAllString(s, "ID"), "N")
+	var lines []string
+	for line := range strings.Lines(s) {
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// background starts a command that goes on until the test ends, and waits for what the
+// page shows.
+func (c *console) background(command, want string) {
+	c.t.Helper()
+	cmd := exec.Command("bash", "-c", "exec "+command)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+	})
+	if want == "" && !strings.HasPrefix(command, "disc dev") {
+		return
+	}
+	shows := func() bool {
+		if want == "" {
+			return strings.Contains(out.String(), "disc is running")
+		}
+		return c.shape(out.String()) == c.shape(want)
+	}
+	if !await(shows) {
+		c.t.Fatalf("%s printed\n%s\nand the page shows\n%s", command, out.String(), want)
+	}
+	for _, m := range regexp.MustCompile(`kill (\d+)`).FindAllStringSubmatch(out.String(), -1) {
+		c.pids = append(c.pids, m[1])
+	}
+}
+
+// kill kills the first of the demo's services, as the page does with its own.
+func (c *console) kill() {
+	c.t.Helper()
+	pid, err := strconv.Atoi(c.pids[0])
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	if err != nil {
+		c.t.Fatal(fmt.Errorf("kill %s: %w", c.pids[0], err))
+	}
+}

@@ -1,0 +1,228 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestDocsNames finds all that the pages name: tests, scripts, files, packages, other
+// pages and their sections, commands with their flags, routes and settings.
+func TestDocsNames(t *testing.T) {
+	t.Parallel()
+	known := collect(t)
+	for _, p := range pages(t) {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			known.checkLinks(t, p)
+			for _, m := range regexp.MustCompile("script `(\\w+)`").FindAllStringSubmatch(p.text, -1) {
+				if _, err := os.Stat("testdata/script/" + m[1] + ".txtar"); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(p.prose(), -1) {
+				known.checkSpan(t, p.name, m[1])
+			}
+			for _, b := range p.blocks() {
+				if b.kind == "console" {
+					for _, s := range steps(b.text) {
+						known.checkGoTest(t, s.command)
+					}
+				}
+			}
+		})
+	}
+}
+
+// names are those that a page can refer to.
+type names struct {
+	tests    []byte              // the source of the tests of e2e
+	settings []byte              // as 'disc config view' prints them
+	routes   map[string][]string // the methods of each path
+	anchors  map[string][]string // of each page
+}
+
+var (
+	testSpan    = regexp.MustCompile(`^Test\w+$`)
+	fileSpan    = regexp.MustCompile(`^(\.ci|agent|cli|cmd|config|deploy|discovery|docs|e2e)/[\w./-]*$`)
+	routeSpan   = regexp.MustCompile(`^(?:(?:GET|PUT|POST|PATCH|DELETE) )?(/(?:v1|v3|healthz|readyz|metrics|debug|resolve|dns-query|openapi)[^?\s]*)(?:\?.*)?$`)
+	settingSpan = regexp.MustCompile(`^(?:etcd|session|catalog|http|dns|grpc|log|cli)\.[a-z_.]+$`)
+	commandSpan = regexp.MustCompile(`^disc ([a-z].*)$`)
+	untested    = regexp.MustCompile(`^(curl|dig|etcdctl|getent|node|python3) \S`)
+	goTest      = regexp.MustCompile(`^go test (.*)$`)
+)
+
+func (n names) checkSpan(t *testing.T, page, span string) {
+	t.Helper()
+	n.checkGoTest(t, span)
+	switch {
+	case untested.MatchString(span):
+		if page != "docs/asking.md" { // whose table script ask runs
+			t.Errorf("%s: put the command into a console block, so that it is run", span)
+		}
+	case testSpan.MatchString(span):
+		if !bytes.Contains(n.tests, []byte("func "+span+"(t *testing.T)")) {
+			t.Errorf("there is no test %s", span)
+		}
+	case fileSpan.MatchString(span):
+		if _, err := os.Stat("../" + span); err != nil {
+			t.Error(err)
+		}
+	case settingSpan.MatchString(span):
+		if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(span) + `[ .]`).Match(n.settings) {
+			t.Errorf("there is no setting %s", span)
+		}
+	case routeSpan.MatchString(span):
+		n.checkRoute(t, span)
+	case commandSpan.MatchString(span):
+		n.checkCommand(t, span)
+	}
+}
+
+// collect reads what there is to refer to.
+func collect(t *testing.T) names {
+	t.Helper()
+	n := names{routes: map[string][]string{}, anchors: map[string][]string{}}
+	for _, pattern := range []string{"*_test.go", "chaos/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			n.tests = append(n.tests, read(t, file)...)
+		}
+	}
+	var openAPI struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	if err := json.Unmarshal(read(t, "../agent/httpapi/openapi.json"), &openAPI); err != nil {
+		t.Fatal(err)
+	}
+	for path, methods := range openAPI.Paths {
+		n.routes[path] = slices.Collect(maps.Keys(methods))
+	}
+	for _, p := range pages(t) {
+		n.anchors[p.name] = p.anchors()
+	}
+	none := filepath.Join(t.TempDir(), "none.yaml")
+	if err := os.WriteFile(none, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if n.settings, err = exec.Command("disc", "config", "view", "--config", none).Output(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// anchors returns the names of a page's sections, as GitHub makes them.
+func (p page) anchors() []string {
+	var all []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(p.prose(), -1) {
+		lower := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		all = append(all, regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(lower, ""))
+	}
+	return all
+}
+
+// checkLinks follows a page's links and pictures to files of the tree, and to their
+// sections.
+func (n names) checkLinks(t *testing.T, p page) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"`).FindAllStringSubmatch(p.prose(), -1) {
+		link := m[1] + m[2]
+		if strings.Contains(link, "://") {
+			continue
+		}
+		file, anchor, _ := strings.Cut(link, "#")
+		target := p.name
+		if file != "" {
+			target = path.Join(path.Dir(p.name), file)
+		}
+		if _, err := os.Stat(filepath.Join("..", target)); err != nil {
+			t.Errorf("link to %s: %v", link, err)
+			continue
+		}
+		if anchor != "" && !slices.Contains(n.anchors[target], anchor) {
+			t.Errorf("link to %s: %s has no such section, only %s", link, target, strings.Join(n.anchors[target], ", "))
+		}
+	}
+}
+
+// checkGoTest finds the packages and the tests that a 'go test' command names.
+func (n names) checkGoTest(t *testing.T, command string) {
+	t.Helper()
+	m := goTest.FindStringSubmatch(command)
+	if m == nil {
+		return
+	}
+	args := strings.Fields(m[1])
+	for i, arg := range args {
+		if strings.HasPrefix(arg, "./") {
+			if _, err := os.Stat(filepath.Join("..", strings.TrimSuffix(arg, "..."))); err != nil {
+				t.Errorf("%s: %v", command, err)
+			}
+		}
+		if arg != "-run" || i+1 == len(args) {
+			continue
+		}
+		name, script, _ := strings.Cut(strings.Trim(args[i+1], "'^$"), "/")
+		if !bytes.Contains(n.tests, []byte("func "+name)) {
+			t.Errorf("%s: there is no test %s", command, name)
+		}
+		if name == "TestScripts" && script != "" {
+			if _, err := os.Stat("testdata/script/" + strings.Trim(script, "$") + ".txtar"); err != nil {
+				t.Errorf("%s: %v", command, err)
+			}
+		}
+	}
+}
+
+// checkRoute finds a route, with its method if it has one, in the API's description.
+func (n names) checkRoute(t *testing.T, span string) {
+	t.Helper()
+	method, _, ok := strings.Cut(span, " ")
+	if !ok {
+		method = ""
+	}
+	route := routeSpan.FindStringSubmatch(span)[1]
+	for path, methods := range n.routes {
+		pattern := regexp.MustCompile(`\\\{\w+(\\\.)*\\\}`).ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`)
+		if strings.HasSuffix(path, "...}") {
+			pattern += ".*"
+		}
+		if regexp.MustCompile("^"+pattern+"$").MatchString(route) && (method == "" || slices.Contains(methods, strings.ToLower(method))) {
+			return
+		}
+	}
+	t.Errorf("the API has no route %s", span)
+}
+
+// checkCommand finds a command of disc, and its flags in its help.
+func (n names) checkCommand(t *testing.T, span string) {
+	t.Helper()
+	args, _, _ := strings.Cut(regexp.MustCompile(`'[^']*'`).ReplaceAllString(span, ""), " -- ")
+	words := strings.Fields(args)[1:]
+	command := words[:1]
+	if len(words) > 1 && slices.Contains([]string{"kv", "limit", "config", "completion"}, words[0]) {
+		command = words[:2]
+	}
+	help, err := exec.Command("disc", append(slices.Clone(command), "--help")...).CombinedOutput()
+	if err != nil || !regexp.MustCompile(`(?m)^  disc `+strings.Join(command, " ")+`\b`).Match(help) {
+		t.Errorf("%s: there is no such command: %v", span, err)
+		return
+	}
+	for _, flag := range regexp.MustCompile(`(?:^|\s)(-\w|--[a-z-]+)\b`).FindAllStringSubmatch(args, -1) {
+		if !regexp.MustCompile(`(?m)^ +(-\w, )?` + flag[1] + `\b`).Match(help) {
+			t.Errorf("%s: it has no flag %s", span, flag[1])
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// goProgram is a program around the lines that a page shows of one.
+const goProgram = `package main
+
+import (
+	"context"
+
+	"disc/agent/api"
+)
+
+func main() {
+	ctx := context.Background()
+LINES	if err != nil {
+		panic(err)
+	}
+}
+`
+
+// program runs a program that a page shows, against the page's fleet. Lines of Go that
+// are a part of e2e/example are built and run by the test of the example.
+func (c *console) program(kind, text string) {
+	c.t.Helper()
+	if kind == "go" && ofExample(c, text) {
+		return
+	}
+	if strings.Contains(text, "app/greeting") {
+		c.expect("disc kv set app/greeting none", "")
+	}
+	text = strings.ReplaceAll(text, "127.0.0.1:3472", c.agent)
+	var command *exec.Cmd
+	switch kind {
+	case "python":
+		need(c.t, "python3")
+		command = exec.Command("python3", "-c", text)
+	case "js":
+		need(c.t, "node")
+		command = exec.Command("node", "--input-type=module", "-e", text)
+	case "go":
+		file := filepath.Join(c.t.TempDir(), "main.go")
+		text = strings.ReplaceAll(text, "\nerr =", "\n_, _ = revision, taken\nerr =")
+		if err := os.WriteFile(file, []byte(strings.Replace(goProgram, "LINES", text, 1)), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+		command = exec.Command("go", "run", file)
+	}
+	c.t.Logf("the program in %s", kind)
+	if out, err := command.CombinedOutput(); err != nil {
+		c.t.Fatalf("%s: %v\n%s", text, err, out)
+	}
+	if strings.Contains(text, "app/greeting") {
+		c.expect("disc kv get app/greeting", "hello")
+	}
+}
+
+// ofExample tells whether lines stand in a Go file of the example, indented or not.
+func ofExample(c *console, text string) bool {
+	c.t.Helper()
+	files, err := filepath.Glob("example/*/*.go")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	flat := func(s string) string { return strings.ReplaceAll(s, "\t", "") }
+	for _, file := range files {
+		if strings.Contains(flat(string(read(c.t, file))), flat(text)) {
+			return true
+		}
+	}
+	return false
+}
