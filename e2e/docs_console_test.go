@@ -70,9 +70,7 @@ var notRun = map[string]string{
 	"go vet ./...":       "CI runs it",
 	"go install ./cmd/":  "the pages' commands run the program that is tested",
 	"go run ./e2e/bench": "it takes an hour; TestRows runs each row once",
-	"go tool pprof ":     "it opens a browser",
 	"bash .ci/run":       "it runs these tests",
-	"git clone ":         "the tests have a copy of the tree",
 }
 
 // programsNeeded are those besides disc that a page's commands may begin with.
