@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/config"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/config"
 )
 
 // pair writes a certificate that is valid for some time, and its key.

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-
 	"golang.org/x/sys/unix"
+
+	"disc/discovery"
 )
 
 // dataDir is where an agent keeps what outlives it: its owner id, the registrations

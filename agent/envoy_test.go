@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"disc/config"
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"disc/config"
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 const endpointsType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"disc/agent/httpapi"
 	"disc/config"
-
-	"golang.org/x/sys/unix"
 )
 
 // listen opens what the HTTP API listens on: a TCP address, a Unix socket, or both.

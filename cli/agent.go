@@ -9,10 +9,10 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent"
 	"disc/config"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) agentCommand() *cobra.Command {

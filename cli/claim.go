@@ -8,11 +8,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/cli/child"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
 )
 
 type claimOptions struct {

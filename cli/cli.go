@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/agent/api"
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/etcd"
-
-	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Main runs the command of args, which do not include the program's name, and returns

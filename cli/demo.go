@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-
 	"github.com/spf13/cobra"
+
+	"disc/discovery"
 )
 
 // demoCommand is the hidden command that a demo service runs.

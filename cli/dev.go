@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"disc/agent"
-	"disc/config"
-	"disc/discovery/devetcd"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
+
+	"disc/agent"
+	"disc/config"
+	"disc/discovery/devetcd"
 )
 
 type devOptions struct {

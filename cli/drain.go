@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"disc/discovery"
-
 	"github.com/spf13/cobra"
+
+	"disc/discovery"
 )
 
 func (a *app) drainCommand() *cobra.Command {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) exportCommand() *cobra.Command {

@@ -5,9 +5,9 @@ import (
 	"os"
 	"strings"
 
-	"disc/config"
-
 	"golang.org/x/term"
+
+	"disc/config"
 )
 
 // IO is the program's terminal and environment. Tests put buffers in.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/spf13/cobra"
+
 	"disc/agent/api"
 	"disc/discovery"
-
-	"github.com/spf13/cobra"
 )
 
 func (a *app) limitCommand() *cobra.Command {

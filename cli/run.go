@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-
 	"github.com/spf13/cobra"
+
+	"disc/discovery"
 )
 
 type runOptions struct {

@@ -12,11 +12,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
-
-	"github.com/spf13/cobra"
 )
 
 func parseRun(args ...string) (runOptions, error) {

@@ -14,13 +14,13 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/entry"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.yaml.in/yaml/v3"
+
+	"disc/discovery"
+	"disc/discovery/entry"
 )
 
 type setOptions struct {

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"disc/agent/api"
-
 	"github.com/spf13/cobra"
+
+	"disc/agent/api"
 )
 
 func (a *app) statusCommand() *cobra.Command {

@@ -3,10 +3,10 @@ package cli
 import (
 	"context"
 
-	"disc/discovery/entry"
-
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/entry"
 )
 
 func (a *app) unsetCommand() *cobra.Command {

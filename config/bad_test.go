@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"disc/config"
-
 	"github.com/google/go-cmp/cmp"
+
+	"disc/config"
 )
 
 // TestBadFile compares the exact error about a bad file. F is the file's path.

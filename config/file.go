@@ -10,9 +10,9 @@ import (
 	"strconv"
 	"strings"
 
-	"disc/discovery"
-
 	"go.yaml.in/yaml/v3"
+
+	"disc/discovery"
 )
 
 // file is the content of a config file.

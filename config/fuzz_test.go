@@ -4,9 +4,9 @@ import (
 	"errors"
 	"testing"
 
-	"disc/discovery"
-
 	"github.com/spf13/pflag"
+
+	"disc/discovery"
 )
 
 func FuzzParse(f *testing.F) {

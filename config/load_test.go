@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"disc/config"
-	"disc/discovery"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+
+	"disc/config"
+	"disc/discovery"
 )
 
 // host returns a host with only the given variables and an empty home directory.

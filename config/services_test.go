@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-
 	"github.com/google/go-cmp/cmp"
+
+	"disc/discovery"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

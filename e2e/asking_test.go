@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 
-	"disc/discovery/resolver"
-
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"disc/discovery/resolver"
 )
 
 // The table of docs/asking.md, "| from | like this |".

@@ -15,10 +15,10 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"disc/agent/api/apitest"
 	"disc/agent/httpapi"
-
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // etcd [start|stop|wipe]: an etcd at a port that stays the same; with its data, or

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"disc/config"
-
 	"github.com/miekg/dns"
 	"github.com/spf13/pflag"
+
+	"disc/config"
 )
 
 // page is a page of the documentation.

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // example is an application of two workers on each of two hosts, in one language.

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // TestFaultLeaderKilled kills the leader of three members: nobody is deregistered, and

@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // watched are two agents on one etcd, and what must stay as it is under a fault.

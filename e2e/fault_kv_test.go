@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // cell is a key to which one writer writes 1, 2, 3…, through one agent, and which others

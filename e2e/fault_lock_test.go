@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // What a command under a lock does: it writes its fence, again and again, into what the

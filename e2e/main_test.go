@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"testing"
 
-	"disc/cli"
-
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+
+	"disc/cli"
 )
 
 func TestMain(m *testing.M) {

@@ -16,12 +16,12 @@ import (
 	"syscall"
 	"time"
 
-	"disc/discovery/resolver"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+
+	"disc/discovery/resolver"
 )
 
 // runServer is a service: 'server PORT [NAME]' answers HTTP with its name until it is

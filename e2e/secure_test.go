@@ -18,13 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	etcdconfig "go.etcd.io/etcd/server/v3/config"
+
 	"disc/cli"
 	"disc/config"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-
-	"go.etcd.io/etcd/client/pkg/v3/transport"
-	etcdconfig "go.etcd.io/etcd/server/v3/config"
 )
 
 // authority issues certificates into a directory.

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"testing"
 
-	"disc/config"
-
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"disc/config"
 )
 
 // onlyRead are the files of the folder deploy whose programs are not run here.

@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"time"
 
-	"disc/discovery/devetcd"
-
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"disc/discovery/devetcd"
 )
 
 // patience bounds every wait for something that is to come. It is reached only when

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery"
 )
 
 // Limits keeps fleet-wide rate limits.

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/cli/child"
-
 	"go.uber.org/goleak"
+
+	"disc/cli/child"
 )
 
 // The test binary is also the programs that the tests run: it is the one that this

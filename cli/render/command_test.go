@@ -8,9 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"disc/cli/render"
-
 	"go.uber.org/goleak"
+
+	"disc/cli/render"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"io"
 
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"disc/discovery"

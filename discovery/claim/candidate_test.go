@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"testing"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // One transaction tries all candidates, each only if it is the same instance as was seen,

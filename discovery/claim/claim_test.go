@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
-
-	"golang.org/x/sync/errgroup"
 )
 
 func TestClaim(t *testing.T) {

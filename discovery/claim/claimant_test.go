@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/catalog"
-
 	dto "github.com/prometheus/client_model/go"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/catalog"
 )
 
 // claimant is an agent that claims.

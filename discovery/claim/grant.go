@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/lease"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Kind is what was granted.

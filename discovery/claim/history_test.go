@@ -13,12 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anishathalye/porcupine"
+	"golang.org/x/sync/errgroup"
+
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
-
-	"github.com/anishathalye/porcupine"
-	"golang.org/x/sync/errgroup"
 )
 
 var (

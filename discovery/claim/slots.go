@@ -5,7 +5,7 @@ import (
 	"maps"
 	"sync"
 
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"disc/discovery"
 	"disc/discovery/reflector"

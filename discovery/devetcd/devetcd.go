@@ -14,11 +14,11 @@ import (
 	"sync"
 	"time"
 
-	_ "disc/discovery/devetcd/nometrics"
-
 	"go.etcd.io/etcd/server/v3/config"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"google.golang.org/grpc"
+
+	_ "disc/discovery/devetcd/nometrics"
 )
 
 // Options say how the embedded etcd runs. The zero value is an etcd on a free port

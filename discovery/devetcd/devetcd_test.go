@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestServesAndKeepsData(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd"
-	"disc/discovery/devetcd/etcdtest"
-	"disc/discovery/etcd"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/config"
 	"go.uber.org/goleak"
+
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/etcd"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

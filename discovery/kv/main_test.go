@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

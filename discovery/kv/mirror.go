@@ -4,7 +4,7 @@ import (
 	"iter"
 	"slices"
 
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/reflector"

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"disc/discovery"
 	"disc/discovery/reflector"

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 var keys = discovery.NewKeys("default")

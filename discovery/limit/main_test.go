@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery"
-
 	"go.uber.org/goleak"
+
+	"disc/discovery"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
 )
 
 // Policy is a limit as it is kept in etcd.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // BenchmarkTake is a take that is granted from what was bought.

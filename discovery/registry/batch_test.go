@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"disc/discovery/devetcd"
-	"disc/discovery/devetcd/etcdtest"
-
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/config"
 	"go.uber.org/zap"
+
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // Thousands go in few transactions.

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
 )
 
 // etcd starts an etcd and returns it with a client.

@@ -14,9 +14,9 @@ import (
 	"syscall"
 	"testing"
 
-	"disc/cli"
-
 	"go.uber.org/goleak"
+
+	"disc/cli"
 )
 
 // TestMain plays the roles, and disc itself, so that nothing is built for the test.

@@ -11,10 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
 )
 
 func blockingRows() []row {

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/claim"
 	"disc/discovery/lease"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // claimRows hold what etcd has agreed on against a Redis alone that keeps nothing on

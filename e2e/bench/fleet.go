@@ -9,11 +9,11 @@ import (
 	"syscall"
 	"time"
 
-	"disc/discovery"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
 )
 
 // A fleet's doings: each agent keeps a lease alive, and the fleet changes so often.

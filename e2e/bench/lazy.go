@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"disc/discovery"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
 )
 
 // Watches by interest: each agent watches so many of the fleet's services.

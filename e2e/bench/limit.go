@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/limit"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // How limits are loaded.

@@ -9,10 +9,10 @@ import (
 	"runtime"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/catalog"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // perInstance is what a known instance may take at most, in bytes.

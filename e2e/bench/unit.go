@@ -6,11 +6,11 @@ import (
 	"math"
 	"time"
 
-	"disc/discovery"
-	"disc/discovery/etcd"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/etcd"
 )
 
 // unitRows tell what each of the things costs etcd that an agent does. SCALE.md adds

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // fault is one that can be caused.

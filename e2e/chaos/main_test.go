@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"disc/cli"
-
 	"go.uber.org/goleak"
+
+	"disc/cli"
 )
 
 var (

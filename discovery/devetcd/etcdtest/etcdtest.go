@@ -5,12 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"disc/discovery/devetcd"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"disc/discovery/devetcd"
 )
 
 // Start runs an etcd until the test ends.
