@@ -34,7 +34,6 @@ import (
 	"disc/discovery/kv"
 	"disc/discovery/lease"
 	"disc/discovery/limit"
-	"disc/discovery/reflector"
 	"disc/discovery/registry"
 )
 
@@ -146,21 +145,34 @@ func (a *Agent) build() error {
 	}
 	a.node = discovery.Node{Node: c.Node, Agent: a.dir.owner(), Version: a.options.Version, Address: address, Zone: c.Zone, Started: time.Now().UTC()}
 	keys := discovery.NewKeys(c.Namespace)
-	a.session = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Metrics: lease.NewMetrics(a.metrics)})
-	a.catalog = catalog.New(a.client, keys, catalog.Options{
+	if a.session, err = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	if a.catalog, err = catalog.New(a.client, keys, catalog.Options{
 		Watch: catalog.WatchMode(c.Catalog.Watch), Services: c.Catalog.Services, Node: c.Node,
 		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, LastGood: a.dir, Logger: a.log,
-		MassLoss: &catalog.MassLossGuard{TTL: c.Session.TTL, Probe: probe}, Metrics: catalog.NewMetrics(a.metrics)})
-	a.registry = registry.New(a.client, keys, a.session, a.catalog,
+		MassLoss: &catalog.MassLossGuard{TTL: c.Session.TTL, Probe: probe}, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	if a.registry, err = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
-		registry.Options{Logger: a.log, Metrics: registry.NewMetrics(a.metrics)})
-	a.holder = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Metrics: claim.NewMetrics(a.metrics)})
-	a.limits = limits{limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Metrics: limit.NewMetrics(a.metrics)}), c.Etcd.Endpoints}
+		registry.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	if a.holder, err = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	a.limits.endpoints = c.Etcd.Endpoints
+	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
+		return err
+	}
 	a.claims = claim.NewClaims(a.holder, a.catalog)
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
-	a.kv = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Metrics: reflector.NewMetrics(a.metrics, "kv")})
+	if a.kv, err = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
+		return err
+	}
 	a.watchdog = newWatchdog(a.metrics, a.log)
 	a.certificates = newCertificates(c, a.metrics, a.log)
 	a.registerMetrics()

@@ -12,6 +12,7 @@ import (
 	"disc/agent/api"
 	"disc/agent/check"
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
 	"disc/discovery/registry"
 	"disc/discovery/view"
@@ -33,8 +34,8 @@ func alone(t *testing.T, path string) *registrar {
 		t.Fatal(err)
 	}
 	t.Cleanup(dir.close)
-	session := lease.New(nil, lease.DefaultTTL, lease.Options{})
-	r := registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", Run: "r"}, registry.Options{})
+	session := etcdtest.Must(lease.New(nil, lease.DefaultTTL, lease.Options{}))
+	r := etcdtest.Must(registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", Run: "r"}, registry.Options{}))
 	return newRegistrar(r, check.NewScheduler(check.Options{Logger: log}), dir, "127.0.0.1", "", nil, log)
 }
 

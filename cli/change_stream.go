@@ -51,7 +51,11 @@ func (a *app) followEtcd(ctx context.Context, service string, yield func(api.Eve
 	}
 	defer client.Close()
 	ctx, cancel := context.WithCancel(ctx)
-	c := catalog.New(client, a.keys(), catalog.Options{Logger: a.warnings()})
+	c, err := catalog.New(client, a.keys(), catalog.Options{Logger: a.warnings()})
+	if err != nil {
+		cancel()
+		return err
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

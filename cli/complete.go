@@ -75,7 +75,11 @@ func (a *app) completeKey(cmd *cobra.Command, args []string, typed string) ([]st
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
 	defer cancel()
 	names, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]string, error) {
-		return a.kvStore(client).Complete(ctx, typed, mostNames)
+		store, err := a.kvStore(client)
+		if err != nil {
+			return nil, err
+		}
+		return store.Complete(ctx, typed, mostNames)
 	})
 	if err != nil || !slices.ContainsFunc(names, isPrefix) {
 		return names, cobra.ShellCompDirectiveNoFileComp

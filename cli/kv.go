@@ -104,14 +104,18 @@ func (a *app) kvShowValue(item api.KVItem) error {
 }
 
 // kvStore returns a store; what it watches it never lets go.
-func (a *app) kvStore(client *clientv3.Client) *kv.Store {
+func (a *app) kvStore(client *clientv3.Client) (*kv.Store, error) {
 	return kv.New(client, a.keys(), kv.Options{IdleTimeout: math.MaxInt64, Logger: a.warnings()})
 }
 
 // kvItem reads a key from etcd, or else from this host's agent.
 func (a *app) kvItem(ctx context.Context, key string) (api.KVItem, error) {
 	item, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (api.KVItem, error) {
-		item, _, err := a.kvStore(client).Get(ctx, key, kv.Read{Linearizable: true})
+		store, err := a.kvStore(client)
+		if err != nil {
+			return api.KVItem{}, err
+		}
+		item, _, err := store.Get(ctx, key, kv.Read{Linearizable: true})
 		return kvShown(item), err
 	})
 	if err == nil {
@@ -131,7 +135,11 @@ func (a *app) kvItem(ctx context.Context, key string) (api.KVItem, error) {
 // kvItems lists what lies below a prefix, as etcd has it, or else this host's agent.
 func (a *app) kvItems(ctx context.Context, prefix string) ([]api.KVItem, error) {
 	items, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]api.KVItem, error) {
-		list, _, err := a.kvStore(client).List(ctx, prefix, kv.Read{Linearizable: true})
+		store, err := a.kvStore(client)
+		if err != nil {
+			return nil, err
+		}
+		list, _, err := store.List(ctx, prefix, kv.Read{Linearizable: true})
 		if err != nil {
 			return nil, err
 		}

@@ -99,8 +99,12 @@ func (a *app) kvFollowEtcd(ctx context.Context, what string, yield func(api.KVEv
 		return err
 	}
 	defer client.Close()
+	store, err := a.kvStore(client)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := kvWatcher{store: a.kvStore(client), what: what, yield: func(e api.KVEvent) bool { return yield(e, nil) }}
+	w := kvWatcher{store: store, what: what, yield: func(e api.KVEvent) bool { return yield(e, nil) }}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -155,7 +155,11 @@ func kvSend[T any](ctx context.Context, a *app, what string, write func(context.
 		if _, err := client.Get(ctx, a.keys().KV()+what, clientv3.WithCountOnly()); err != nil {
 			return done, err
 		}
-		done, sent = write(ctx, a.kvStore(client))
+		store, err := a.kvStore(client)
+		if err != nil {
+			return done, err
+		}
+		done, sent = write(ctx, store)
 		return done, sent
 	})
 	if sent != nil {

@@ -82,9 +82,9 @@ type host struct{ *registry.Registry }
 // host starts one. Its TTL is long: where so many share a machine with everything
 // else, a session may be late.
 func (f *fleet) host(name string) host {
-	session := lease.New(f.client, time.Minute, lease.Options{})
+	session := etcdtest.Must(lease.New(f.client, time.Minute, lease.Options{}))
 	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
-	h := host{registry.New(f.client, fleetKeys, session, f.view, registry.Identity{Owner: node.Agent, Run: "first", Node: node}, registry.Options{})}
+	h := host{etcdtest.Must(registry.New(f.client, fleetKeys, session, f.view, registry.Identity{Owner: node.Agent, Run: "first", Node: node}, registry.Options{}))}
 	f.running.Go(func() { session.Run(f.ctx) })
 	f.running.Go(func() { h.Run(f.ctx) })
 	return h

@@ -88,7 +88,7 @@ func TestFaultRegisteringAgain(t *testing.T) {
 // runCatalog runs a catalog as an agent does, until the test ends.
 func runCatalog(t *testing.T, client *clientv3.Client) *catalog.Catalog {
 	t.Helper()
-	c := catalog.New(client, fleetKeys, catalog.Options{MakeEpoch: true, MassLoss: &catalog.MassLossGuard{TTL: ttl}})
+	c := etcdtest.Must(catalog.New(client, fleetKeys, catalog.Options{MakeEpoch: true, MassLoss: &catalog.MassLossGuard{TTL: ttl}}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/reflector"
 )
 
@@ -36,7 +37,7 @@ func BenchmarkApply(b *testing.B) {
 // and its revision.
 func benchCatalog(b *testing.B, service, all int) (*Catalog, int64) {
 	b.Helper()
-	c := New(nil, keys, Options{MassLoss: &MassLossGuard{}})
+	c := etcdtest.Must(New(nil, keys, Options{MassLoss: &MassLossGuard{}}))
 	var events []*clientv3.Event
 	for n := range all {
 		name, id := fmt.Sprintf("service-%d", n/service), fmt.Sprintf("i%d", n%service)

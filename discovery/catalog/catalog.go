@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -32,13 +33,13 @@ type Options struct {
 	// Node is that of the agent, whose agents are watched for good too.
 	Node string
 
-	StaleAfter time.Duration  // age above which a view is stale; default 15 s
-	Remember   time.Duration  // how long a service without instances stays known; default 1 h
-	MakeEpoch  bool           // write the epoch key where there is none; for agents
-	MassLoss   *MassLossGuard // keeps what vanishes in masses; default: what vanishes is dropped
-	LastGood   LastGoodStore  // keeps the view over restarts; default: nothing does
-	Logger     *slog.Logger   // default: discard
-	Metrics    *Metrics       // default: none
+	StaleAfter time.Duration         // age above which a view is stale; default 15 s
+	Remember   time.Duration         // how long a service without instances stays known; default 1 h
+	MakeEpoch  bool                  // write the epoch key where there is none; for agents
+	MassLoss   *MassLossGuard        // keeps what vanishes in masses; default: what vanishes is dropped
+	LastGood   LastGoodStore         // keeps the view over restarts; default: nothing does
+	Logger     *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // collects the metrics; nil: nobody does
 }
 
 // Catalog is a local view of a namespace. See the package's documentation.
@@ -47,7 +48,7 @@ type Catalog struct {
 	keys    discovery.Keys
 	options Options
 	log     *slog.Logger
-	metrics *Metrics
+	metrics *metrics
 
 	state    atomic.Pointer[state] // nil until the first list is complete
 	interest *interest
@@ -77,8 +78,9 @@ type state struct {
 	kept      bool      // from an earlier run, and not confirmed in this one
 }
 
-// New returns a catalog. It does nothing until Run.
-func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
+// New returns a catalog. It does nothing until Run. The error is that of metrics that
+// cannot be registered.
+func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, error) {
 	if o.StaleAfter <= 0 {
 		o.StaleAfter = DefaultStaleAfter
 	}
@@ -91,19 +93,20 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Catalog {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
 	}
 	c := &Catalog{
-		client: client, keys: keys, options: o, log: o.Logger, metrics: o.Metrics, interest: newInterest(o), begun: make(chan struct{}),
-		ailing:   ailing{log: o.Logger, metrics: o.Metrics, revisions: map[discovery.Key]int64{}},
+		client: client, keys: keys, options: o, log: o.Logger, metrics: m, interest: newInterest(o), begun: make(chan struct{}),
+		ailing:   ailing{log: o.Logger, metrics: m, revisions: map[discovery.Key]int64{}},
 		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
 		waiters:  waiters{services: map[string]chan struct{}{}},
 	}
 	if o.MassLoss != nil {
 		c.suspects = newSuspects(*o.MassLoss, c.log, c.metrics)
 	}
-	return c
+	return c, nil
 }
 
 // View returns the newest snapshot and how sure it is. Until there is one it is an
@@ -234,7 +237,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 func (c *Catalog) newFollower(ctx context.Context) (*reflector.Reflector, error) {
 	o := reflector.Options{
 		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
-		ProgressInterval: c.ProgressInterval, Heartbeat: &c.pulse, Logger: c.log, Metrics: c.metrics.follow,
+		ProgressInterval: c.ProgressInterval, Heartbeat: &c.pulse, Logger: c.log, Metrics: c.metrics.reflector,
 	}
 	if s := c.snapshot(); s != nil {
 		o.Resume = reflector.Checkpoint{Epoch: s.Epoch(), Revision: s.Revision()}

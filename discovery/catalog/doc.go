@@ -5,7 +5,7 @@
 // immutable [discovery.Snapshot] after each batch of changes. Readers load a pointer;
 // they never wait and never see half a change:
 //
-//	c := catalog.New(client, keys, catalog.Options{})
+//	c, err := catalog.New(client, keys, catalog.Options{})
 //	go c.Run(ctx)
 //	view, err := c.View() // ErrUnavailable until the first list is complete
 //	answer, err := discovery.Lookup(view.Snapshot, discovery.Query{Name: "web"})

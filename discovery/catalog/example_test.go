@@ -36,7 +36,10 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	view := catalog.New(client, keys, catalog.Options{})
+	view, err := catalog.New(client, keys, catalog.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
 	running, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); view.Run(running) }()

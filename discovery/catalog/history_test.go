@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/view"
 )
 
@@ -64,7 +65,7 @@ func TestEventLog(t *testing.T) {
 // A life that began anew under the same epoch, as one without an agent to write another,
 // has a log of its own.
 func TestNewLogForAnotherLife(t *testing.T) {
-	c := New(nil, keys, Options{})
+	c := etcdtest.Must(New(nil, keys, Options{}))
 	c.publishPart(everything, mustApply(10), time.Now(), true)
 	c.publish(mustApply(20), time.Now(), nil, []view.Event{{Revision: 20}})
 	c.publishPart(everything, mustApply(15), time.Now(), true)

@@ -78,7 +78,7 @@ func TestLastGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := &memory{}
-	c := New(client, keys, Options{LastGood: store})
+	c := etcdtest.Must(New(client, keys, Options{LastGood: store}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); c.Run(ctx) }()
@@ -109,18 +109,18 @@ func TestLastGood(t *testing.T) {
 		"other":   []byte("[]"),
 		"empty":   {},
 	} {
-		if _, err := New(client, keys, Options{}).afterRestore(&memory{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
+		if _, err := etcdtest.Must(New(client, keys, Options{})).afterRestore(&memory{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
 			t.Errorf("%s: %v, want it refused", what, err)
 		}
 	}
-	if _, err := New(client, discovery.NewKeys("other"), Options{}).afterRestore(store); !errors.Is(err, discovery.ErrUnavailable) {
+	if _, err := etcdtest.Must(New(client, discovery.NewKeys("other"), Options{})).afterRestore(store); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("another namespace's: %v, want it refused", err)
 	}
 }
 
 func restored(t *testing.T, keys discovery.Keys, store LastGoodStore) view.View {
 	t.Helper()
-	view, err := New(nil, keys, Options{}).afterRestore(store)
+	view, err := etcdtest.Must(New(nil, keys, Options{})).afterRestore(store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func (c *Catalog) afterRestore(s LastGoodStore) (view.View, error) {
 
 func TestLastGoodThatCannotBeSaved(t *testing.T) {
 	store := &memory{content: []byte("the old one"), full: true}
-	c := New(nil, discovery.NewKeys("default"), Options{LastGood: store})
+	c := etcdtest.Must(New(nil, discovery.NewKeys("default"), Options{LastGood: store}))
 	c.publishAnew(view.EmptySnapshot(), time.Now())
 	if _, err := c.saveView(nil); err == nil || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("got %v", err)

@@ -72,7 +72,7 @@ func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &journal{}}
 	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	client := etcdtest.Client(t, endpoint)
-	f.Catalog = New(client, keys, o)
+	f.Catalog = etcdtest.Must(New(client, keys, o))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lookup"
 	"disc/discovery/view"
 )
@@ -25,7 +26,7 @@ type watched struct {
 
 func watch() *watched {
 	return &watched{
-		suspects: newSuspects(MassLossGuard{}, slog.New(slog.DiscardHandler), NewMetrics(nil)),
+		suspects: newSuspects(MassLossGuard{}, slog.New(slog.DiscardHandler), etcdtest.Must(newMetrics(nil))),
 		view:     view.EmptySnapshot().WithEpoch("e"), revision: 1,
 	}
 }

@@ -1,19 +1,21 @@
 package catalog
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"disc/discovery/reflector"
+	"disc/discovery/telemetry"
 	"disc/discovery/view"
 )
 
-// Metrics are a catalog's collectors.
-type Metrics struct {
+// metrics are a catalog's collectors.
+type metrics struct {
 	revision      prometheus.Gauge
 	events        prometheus.Counter
-	follow        *reflector.Metrics
+	reflector     *reflector.Metrics
 	broken        prometheus.Gauge
 	brokenNow     atomic.Int64 // what the gauge shows
 	suspects      prometheus.Gauge
@@ -24,16 +26,15 @@ type Metrics struct {
 	lastGood      *prometheus.CounterVec
 }
 
-// NewMetrics returns collectors, registered with r unless that is nil.
-func NewMetrics(r prometheus.Registerer) *Metrics {
+// newMetrics makes the collectors and registers them with r, unless that is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "disc_catalog_" + name, Help: help})
 	}
-	m := &Metrics{
+	m := &metrics{
 		revision: gauge("revision", "Revision of etcd up to which the view is complete."),
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_catalog_events_total", Help: "Changes received through the watch."}),
-		follow:   reflector.NewMetrics(r, "catalog"),
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
 		suspects: gauge("suspects", "Instances that vanished with many others and are kept."),
 		suspectsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -43,23 +44,25 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lastGood: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "disc_catalog_last_good_failures_total", Help: "Times that the last good view could not be saved or loaded."}, []string{"call"}),
 	}
-	if r != nil {
-		r.MustRegister(m.revision, m.events, m.broken, m.suspects, m.suspectsEnded, m.services, m.nodes, m.lastGood)
+	if err := telemetry.Register(r, m.revision, m.events, m.broken, m.suspects, m.suspectsEnded, m.services, m.nodes, m.lastGood); err != nil {
+		return nil, fmt.Errorf("catalog metrics: %w", err)
 	}
-	return m
+	var err error
+	m.reflector, err = reflector.NewMetrics(r, "catalog")
+	return m, err
 }
 
-func (m *Metrics) setBroken(n int) {
+func (m *metrics) setBroken(n int) {
 	m.brokenNow.Store(int64(n))
 	m.broken.Set(float64(n))
 }
 
-func (m *Metrics) setSuspects(n int) {
+func (m *metrics) setSuspects(n int) {
 	m.suspectsNow.Store(int64(n))
 	m.suspects.Set(float64(n))
 }
 
-func (m *Metrics) shows(s *view.Snapshot) {
+func (m *metrics) shows(s *view.Snapshot) {
 	m.revision.Set(float64(s.Revision()))
 	m.services.Set(float64(s.ServiceCount()))
 	m.nodes.Set(float64(s.NodeCount()))

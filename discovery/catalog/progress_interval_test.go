@@ -3,6 +3,8 @@ package catalog
 import (
 	"testing"
 	"time"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // The more agents there are the more seldom each asks, but so often that its view is not
@@ -22,7 +24,7 @@ func TestQuiet(t *testing.T) {
 		{50_000, 30 * time.Second, 25 * time.Second},
 		{10_000, time.Second, 2 * time.Second},
 	} {
-		c := New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale})
+		c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale}))
 		c.interest.nodes.Store(test.agents)
 		least, most := time.Hour, time.Duration(0)
 		for range 1000 {

@@ -341,7 +341,7 @@ func TestHungMember(t *testing.T) {
 	good, hung := etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
 	hung.Freeze()
 	f := &fixture{t: t, etcd: etcdtest.Client(t, s.Endpoint()), log: &journal{}}
-	f.Catalog = New(etcdtest.Client(t, hung.Endpoint(), good.Endpoint()), keys, Options{})
+	f.Catalog = etcdtest.Must(New(etcdtest.Client(t, hung.Endpoint(), good.Endpoint()), keys, Options{}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- f.Run(ctx) }()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/view"
 )
 
@@ -17,7 +18,7 @@ func holding() *Catalog {
 		changes = append(changes, view.Change{Key: key, Value: []byte(record("web", id)), Created: 1, Modified: 1})
 	}
 	s, _, _ := view.EmptySnapshot().Apply(1, changes)
-	c := New(nil, keys, Options{})
+	c := etcdtest.Must(New(nil, keys, Options{}))
 	c.state.Store(&state{snapshot: s, confirmed: time.Now()})
 	c.interest.whole.Store(true)
 	return c
@@ -25,7 +26,7 @@ func holding() *Catalog {
 
 func TestService(t *testing.T) {
 	t.Parallel()
-	if _, err := New(nil, keys, Options{}).Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
+	if _, err := etcdtest.Must(New(nil, keys, Options{})).Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("without a view: %v", err)
 	}
 	c := holding()

@@ -38,10 +38,10 @@ type suspects struct {
 	prober  *prober
 	holding bool // there are suspects, and the log says so
 	log     *slog.Logger
-	metrics *Metrics
+	metrics *metrics
 }
 
-func newSuspects(o MassLossGuard, log *slog.Logger, metrics *Metrics) *suspects {
+func newSuspects(o MassLossGuard, log *slog.Logger, metrics *metrics) *suspects {
 	if o.TTL <= 0 {
 		o.TTL = defaultTTL
 	}

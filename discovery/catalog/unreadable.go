@@ -51,7 +51,7 @@ func separate(changes []view.Change) (known []view.Change, alien []discovery.Bro
 // found so. It is logged when it begins to ail.
 type ailing struct {
 	log       *slog.Logger
-	metrics   *Metrics
+	metrics   *metrics
 	revisions map[discovery.Key]int64
 }
 

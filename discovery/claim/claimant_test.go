@@ -13,6 +13,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/catalog"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // claimant is an agent that claims.
@@ -37,7 +38,7 @@ func startClaimantWith(t *testing.T, node string, ttl time.Duration, endpoints .
 func startClaimantOn(t *testing.T, node string, ttl time.Duration, watch catalog.WatchMode, endpoints ...string) *claimant {
 	t.Helper()
 	a := startWith(t, node, ttl, endpoints...)
-	view := catalog.New(a.client, keys, catalog.Options{MakeEpoch: true, Watch: watch})
+	view := etcdtest.Must(catalog.New(a.client, keys, catalog.Options{MakeEpoch: true, Watch: watch}))
 	c := &claimant{Claims: NewClaims(a.Holder, view), catalog: view, agent: a, t: t}
 	runUntilEnd(t, view.Run)
 	c.stop = runUntilEnd(t, c.Run)

@@ -1,7 +1,7 @@
 // Package claim holds locks, and slots of instances, in etcd on behalf of an agent's
 // callers: for as long as a caller wants, and never longer than the agent's session lasts.
 //
-//	holder := claim.New(client, keys, session, claim.Options{Node: "host-1"})
+//	holder, err := claim.New(client, keys, session, claim.Options{Node: "host-1"})
 //	go holder.Run(ctx)
 //	grant, err := holder.Lock(ctx, "reports", claim.LockOptions{Wait: time.Minute, TTL: 30 * time.Second})
 //	fence := grant.Fence()          // to be checked by what the lock guards

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -26,10 +27,10 @@ const (
 
 // Options are a holder's optional settings.
 type Options struct {
-	Node             string               // the agent's, to be shown to those who wait
-	ProgressInterval func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
-	Logger           *slog.Logger         // default: discard
-	Metrics          *Metrics             // default: none
+	Node             string                // the agent's, to be shown to those who wait
+	ProgressInterval func() time.Duration  // how long etcd may go unasked; default: of [follow.Options]
+	Logger           *slog.Logger          // default: discard
+	Registerer       prometheus.Registerer // collects the metrics; nil: nobody does
 }
 
 // Holder holds what it is asked for under an agent's session. See the package's
@@ -41,7 +42,7 @@ type Holder struct {
 	node    string
 	quiet   func() time.Duration
 	log     *slog.Logger
-	metrics *Metrics
+	metrics *metrics
 	look    chan struct{} // size one: there is another grant, or another time when one ends
 	clean   chan struct{} // size one: something may lie in etcd that belongs to nobody
 
@@ -53,19 +54,21 @@ type Holder struct {
 	doubt   time.Duration // uptime of the last call that was not answered; 0: none
 }
 
-// New returns a holder. It grants nothing until Run runs.
-func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o Options) *Holder {
+// New returns a holder. It grants nothing until Run runs. The error is that of metrics
+// that cannot be registered.
+func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o Options) (*Holder, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
 	}
 	return &Holder{
-		client: client, keys: keys, session: session, node: o.Node, quiet: o.ProgressInterval, log: o.Logger, metrics: o.Metrics,
+		client: client, keys: keys, session: session, node: o.Node, quiet: o.ProgressInterval, log: o.Logger, metrics: m,
 		look: make(chan struct{}, 1), clean: make(chan struct{}, 1), changed: make(chan struct{}),
 		grants: map[string]*Grant{},
-	}
+	}, nil
 }
 
 // Run ends what is not renewed or not safe any more, and clears away what is left of

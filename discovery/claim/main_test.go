@@ -42,8 +42,8 @@ func start(t *testing.T, node string, endpoints ...string) *agent {
 func startWith(t *testing.T, node string, ttl time.Duration, endpoints ...string) *agent {
 	t.Helper()
 	client := etcdtest.Client(t, endpoints...)
-	session := lease.New(client, ttl, lease.Options{})
-	a := &agent{Holder: New(client, keys, session, Options{Node: node}), t: t}
+	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
+	a := &agent{Holder: etcdtest.Must(New(client, keys, session, Options{Node: node})), t: t}
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return session.Run(ctx) })

@@ -1,9 +1,15 @@
 package claim
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"fmt"
 
-// Metrics are a holder's collectors.
-type Metrics struct {
+	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/telemetry"
+)
+
+// metrics are a holder's collectors.
+type metrics struct {
 	held     *prometheus.GaugeVec
 	waiting  *prometheus.GaugeVec
 	granted  *prometheus.CounterVec
@@ -13,8 +19,8 @@ type Metrics struct {
 	strays   prometheus.Counter
 }
 
-// NewMetrics returns collectors, registered with r unless that is nil.
-func NewMetrics(r prometheus.Registerer) *Metrics {
+// newMetrics makes the collectors and registers them with r, unless that is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	kinds := []string{"kind"}
 	counter := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "disc_grants_" + name, Help: help}, kinds)
@@ -22,7 +28,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "disc_grants_" + name, Help: help}, kinds)
 	}
-	m := &Metrics{
+	m := &metrics{
 		held:    gauge("held", "Locks and claims that callers of this agent hold."),
 		waiting: gauge("waiting", "Callers of this agent that wait for a lock or a claim."),
 		granted: counter("granted_total", "Locks and claims that callers of this agent got."),
@@ -33,8 +39,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		strays: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_grants_strays_total", Help: "Keys of locks and claims that belonged to nobody any more and were swept out."}),
 	}
-	if r != nil {
-		r.MustRegister(m.held, m.waiting, m.granted, m.lost, m.calls, m.failures, m.strays)
+	if err := telemetry.Register(r, m.held, m.waiting, m.granted, m.lost, m.calls, m.failures, m.strays); err != nil {
+		return nil, fmt.Errorf("grants metrics: %w", err)
 	}
-	return m
+	return m, nil
 }

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // BenchmarkScan lists a directory of a million keys from the copy.
 func BenchmarkScan(b *testing.B) {
 	const size = 1_000_000
-	s := New(nil, discovery.NewKeys("bench"), Options{})
+	s := etcdtest.Must(New(nil, discovery.NewKeys("bench"), Options{}))
 	next := s.state.Load().clone()
 	for n := range size {
 		next.put(Item{Key: s.prefix + fmt.Sprintf("scan/%07d", n), Value: []byte("1"), Revision: int64(n + 2)})

@@ -6,7 +6,7 @@
 // Writes go to etcd, and are answered with etcd's revision; a reader that knows it can
 // wait until its copy has come that far.
 //
-//	s := kv.New(client, keys, kv.Options{})
+//	s, err := kv.New(client, keys, kv.Options{})
 //	go s.Run(ctx)
 //	revision, err := s.Write(ctx, kv.Op{Key: "app/greeting", Value: []byte("hello")})
 //	item, _, err := s.Get(ctx, "app/greeting", kv.Read{MinRevision: revision})

@@ -170,7 +170,7 @@ func TestHistories(t *testing.T) {
 	cluster := etcdtest.StartCluster(t, 3, "--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200")
 	var stores []*Store
 	for range 3 {
-		stores = append(stores, New(etcdtest.Client(t, cluster.Endpoints()...), discovery.NewKeys("test"), Options{}))
+		stores = append(stores, etcdtest.Must(New(etcdtest.Client(t, cluster.Endpoints()...), discovery.NewKeys("test"), Options{})))
 	}
 	done := make(chan error, 1)
 	var checked atomic.Int64

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/btree"
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -38,8 +39,8 @@ type Options struct {
 	MaxCachedBytes int64
 	// ProgressInterval is asked how long etcd may go unasked; default [follow.DefaultQuiet].
 	ProgressInterval func() time.Duration
-	Logger           *slog.Logger       // default: discard
-	Metrics          *reflector.Metrics // default: none
+	Logger           *slog.Logger          // default: discard
+	Registerer       prometheus.Registerer // collects the metrics; nil: nobody does
 }
 
 // The bounds of a store.
@@ -93,19 +94,24 @@ type revisions struct {
 	changed int64 // of its last change
 }
 
-// New returns a store. Reads wait for Run.
-func New(client *clientv3.Client, keys discovery.Keys, o Options) *Store {
+// New returns a store. Reads wait for Run. The error is that of metrics that cannot be
+// registered.
+func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error) {
 	o.StaleAfter = cmp.Or(o.StaleAfter, 15*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.MaxCachedBytes = cmp.Or(o.MaxCachedBytes, 256<<20)
+	metrics, err := reflector.NewMetrics(o.Registerer, "kv")
+	if err != nil {
+		return nil, err
+	}
 	s := &Store{
 		client: client, prefix: keys.KV(), options: o,
 		asked: make(chan struct{}), changed: make(chan struct{}),
 		joining: map[reflector.Range]chan struct{}{}, large: map[reflector.Range]time.Time{},
 	}
 	s.state.Store(&state{items: btree.NewG(degree, func(a, b Item) bool { return a.Key < b.Key })})
-	s.follow = reflector.New(client, mirror{s}, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &s.pulse, Logger: o.Logger, Metrics: o.Metrics})
-	return s
+	s.follow = reflector.New(client, mirror{s}, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &s.pulse, Logger: o.Logger, Metrics: metrics})
+	return s, nil
 }
 
 // Heartbeat shows whether Run is stuck.

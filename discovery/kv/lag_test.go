@@ -28,7 +28,7 @@ func TestDirectoriesLag(t *testing.T) {
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
 	f := start(t, s.Endpoint(), link.Endpoint(), Options{IdleTimeout: time.Second})
-	writer := New(f.etcd, discovery.NewKeys("test"), Options{})
+	writer := etcdtest.Must(New(f.etcd, discovery.NewKeys("test"), Options{}))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	var running sync.WaitGroup

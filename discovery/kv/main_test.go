@@ -26,7 +26,7 @@ type fixture struct {
 func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), Store: New(etcdtest.Client(t, endpoint), discovery.NewKeys("test"), o)}
+	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), Store: etcdtest.Must(New(etcdtest.Client(t, endpoint), discovery.NewKeys("test"), o))}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

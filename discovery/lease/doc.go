@@ -6,7 +6,7 @@
 // keys under the lease reads [Session.Lease] and writes the keys again whenever the id
 // has changed:
 //
-//	session := lease.New(client, 15*time.Second, lease.Options{})
+//	session, err := lease.New(client, 15*time.Second, lease.Options{})
 //	go session.Run(ctx)
 //	for {
 //		current, changed := session.Lease()

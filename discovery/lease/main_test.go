@@ -42,7 +42,7 @@ func start(t *testing.T, ttl time.Duration, endpoints ...string) *fixture {
 
 func startWith(t *testing.T, ttl time.Duration, client *clientv3.Client) *fixture {
 	t.Helper()
-	f := &fixture{t: t, Session: New(client, ttl, Options{})}
+	f := &fixture{t: t, Session: etcdtest.Must(New(client, ttl, Options{}))}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

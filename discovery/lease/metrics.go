@@ -1,18 +1,24 @@
 package lease
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"fmt"
 
-// Metrics are a session's collectors.
-type Metrics struct {
+	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/telemetry"
+)
+
+// metrics are a session's collectors.
+type metrics struct {
 	granted  prometheus.Counter
 	lost     prometheus.Counter
 	failures *prometheus.CounterVec
 	held     prometheus.Gauge
 }
 
-// NewMetrics returns collectors, registered with r unless that is nil.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	m := &Metrics{
+// newMetrics makes the collectors and registers them with r, unless that is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
 		granted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_session_leases_granted_total", Help: "Leases that etcd granted to the session."}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
@@ -22,10 +28,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "disc_session_held", Help: "1 while the session has a lease."}),
 	}
-	if r != nil {
-		r.MustRegister(m.granted, m.lost, m.failures, m.held)
+	if err := telemetry.Register(r, m.granted, m.lost, m.failures, m.held); err != nil {
+		return nil, fmt.Errorf("session metrics: %w", err)
 	}
-	return m
+	return m, nil
 }
 
 func boolGauge(b bool) float64 {

@@ -58,7 +58,7 @@ func TestPatience(t *testing.T) {
 		{10 * time.Second, []string{"a", "b"}, [5]time.Duration{2e9, 2e9, 4e9, 4e9, 8e9}},
 		{time.Hour, []string{"a", "b", "c"}, [5]time.Duration{3e9, 3e9, 3e9, 6e9, 6e9}},
 	} {
-		s := New(etcdtest.Client(t, test.endpoints...), test.ttl, Options{})
+		s := etcdtest.Must(New(etcdtest.Client(t, test.endpoints...), test.ttl, Options{}))
 		for failures, want := range test.want {
 			if got := s.patience(failures); got != want {
 				t.Errorf("TTL %v, endpoints %v, %d failures: %v, want %v", test.ttl, test.endpoints, failures, got, want)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -45,8 +46,8 @@ func (l Lease) SinceRenewal() time.Duration { return Uptime() - l.sent }
 
 // Options are a session's optional settings.
 type Options struct {
-	Logger  *slog.Logger // default: discard
-	Metrics *Metrics     // default: none
+	Logger     *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // collects the metrics; nil: nobody does
 }
 
 // Session keeps one lease alive. See the package's documentation.
@@ -54,7 +55,7 @@ type Session struct {
 	client  *clientv3.Client
 	ttl     time.Duration
 	log     *slog.Logger
-	metrics *Metrics
+	metrics *metrics
 	doubt   chan struct{} // size one: verify the lease now
 	pulse   heartbeat.Heartbeat
 
@@ -79,18 +80,19 @@ func (s *Session) Health() Health {
 }
 
 // New returns a session of a TTL, which etcd rounds up to whole seconds. It does
-// nothing until Run.
-func New(client *clientv3.Client, ttl time.Duration, o Options) *Session {
+// nothing until Run. The error is that of metrics that cannot be registered.
+func New(client *clientv3.Client, ttl time.Duration, o Options) (*Session, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
 	}
 	return &Session{
-		client: client, ttl: ttl, log: o.Logger, metrics: o.Metrics,
+		client: client, ttl: ttl, log: o.Logger, metrics: m,
 		doubt: make(chan struct{}, 1), changed: make(chan struct{}),
-	}
+	}, nil
 }
 
 // Lease returns the lease and a channel that is closed when another takes its place

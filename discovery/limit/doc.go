@@ -1,7 +1,7 @@
 // Package limit keeps fleet-wide rate limits: 1 a second means 1 a second for the whole
 // fleet, never more, whatever dies.
 //
-//	limits := limit.New(client, keys, limit.Options{})
+//	limits, err := limit.New(client, keys, limit.Options{})
 //	go limits.Run(ctx)
 //	decision, err := limits.Take(ctx, "sms", 1)
 //

@@ -75,7 +75,7 @@ func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 	t.Parallel()
 	const fleet, length = 4, 8 * time.Second
 	server := etcdtest.Start(t)
-	direct := start(t, etcdtest.Client(t, server.Endpoint()), nil)
+	direct := start(t, etcdtest.Client(t, server.Endpoint()))
 	var histories []*history
 	for n := range 30 {
 		h := &history{name: fmt.Sprint("limit-", n), limit: policy(float64(1+rand.IntN(20)), 1+rand.Int64N(20))}
@@ -133,7 +133,7 @@ func newFleet(t *testing.T, endpoint string, n int) *fleet {
 	for range n {
 		link := etcdtest.StartLink(t, endpoint)
 		f.links = append(f.links, link)
-		f.agents = append(f.agents, start(t, etcdtest.Client(t, link.Endpoint()), nil))
+		f.agents = append(f.agents, start(t, etcdtest.Client(t, link.Endpoint())))
 	}
 	return f
 }
@@ -155,7 +155,7 @@ func (f *fleet) harm() {
 	case 2:
 		link.Freeze()
 	case 3:
-		fresh := start(f.t, etcdtest.Client(f.t, link.Endpoint()), nil)
+		fresh := start(f.t, etcdtest.Client(f.t, link.Endpoint()))
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.agents[n] = fresh // the one before is asked no more

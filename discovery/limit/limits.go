@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -31,9 +32,9 @@ const (
 
 // Options are the optional parts of [Limits]. The zero value is useful.
 type Options struct {
-	ProgressInterval func() time.Duration // how long etcd may go unasked; default: of [follow.Options]
-	Logger           *slog.Logger         // default: discard
-	Metrics          *Metrics             // default: none
+	ProgressInterval func() time.Duration  // how long etcd may go unasked; default: of [follow.Options]
+	Logger           *slog.Logger          // default: discard
+	Registerer       prometheus.Registerer // collects the metrics; nil: nobody does
 }
 
 // Limits are the rate limits of a namespace, as they are used here. Its methods may be
@@ -42,6 +43,7 @@ type Limits struct {
 	client   *clientv3.Client
 	keys     discovery.Keys
 	options  Options
+	metrics  *metrics
 	id       string // of this start
 	follower *reflector.Reflector
 	pulse    heartbeat.Heartbeat
@@ -52,19 +54,21 @@ type Limits struct {
 	missing map[string]time.Duration // when a limit was found not to be there
 }
 
-// New returns the limits of a namespace. They do nothing until Run.
-func New(client *clientv3.Client, keys discovery.Keys, o Options) *Limits {
+// New returns the limits of a namespace. They do nothing until Run. The error is that of
+// metrics that cannot be registered.
+func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+	collectors, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
 	}
-	l := &Limits{client: client, keys: keys, options: o, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
+	l := &Limits{client: client, keys: keys, options: o, metrics: collectors, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
 	m := &mirror{limits: l}
-	l.follower = reflector.New(client, m, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &l.pulse, OnHealth: m.trouble, Logger: o.Logger, Metrics: o.Metrics.follow})
+	l.follower = reflector.New(client, m, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &l.pulse, OnHealth: m.trouble, Logger: o.Logger, Metrics: collectors.reflector})
 	l.buyers.Store(&map[string]*buyer{})
-	return l
+	return l, nil
 }
 
 // Heartbeat shows whether Run is stuck.
@@ -95,7 +99,7 @@ func (l *Limits) Run(ctx context.Context) error {
 			}
 			return gone
 		})
-		l.options.Metrics.limits.Set(float64(len(buyers)))
+		l.metrics.limits.Set(float64(len(buyers)))
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -158,7 +162,7 @@ func (l *Limits) change(edit func(map[string]*buyer)) {
 func (l *Limits) Take(ctx context.Context, name string, n int64) (discovery.Decision, error) {
 	d, _, err := l.take(ctx, name, n)
 	if err == nil {
-		l.options.Metrics.count(d.Granted, d.Unavailable)
+		l.metrics.count(d.Granted, d.Unavailable)
 	}
 	return d, err
 }
@@ -171,7 +175,7 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 	for _, t := range takes {
 		d, until, err := l.take(ctx, t.Limit, t.N)
 		if err == nil {
-			l.options.Metrics.count(d.Granted, d.Unavailable)
+			l.metrics.count(d.Granted, d.Unavailable)
 			decisions = append(decisions, d)
 		}
 		if err != nil || !d.Granted {

@@ -18,10 +18,10 @@ import (
 var keys = discovery.NewKeys("default")
 
 // start runs an agent's limits until the test ends.
-func start(t testing.TB, client *clientv3.Client, m *Metrics) *Limits {
+func start(t testing.TB, client *clientv3.Client) *Limits {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := New(client, keys, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Metrics: m})
+	l := etcdtest.Must(New(client, keys, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}))
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	t.Cleanup(func() {
@@ -36,7 +36,7 @@ func start(t testing.TB, client *clientv3.Client, m *Metrics) *Limits {
 // alone runs limits on an etcd of their own.
 func alone(t testing.TB) *Limits {
 	t.Helper()
-	return start(t, etcdtest.Client(t, etcdtest.Start(t).Endpoint()), nil)
+	return start(t, etcdtest.Client(t, etcdtest.Start(t).Endpoint()))
 }
 
 func mustPut(t testing.TB, l *Limits, name string, limit discovery.Limit) {
@@ -161,7 +161,7 @@ func TestEtcdAway(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, server.Endpoint())
-	l := start(t, etcdtest.Client(t, link.Endpoint()), nil)
+	l := start(t, etcdtest.Client(t, link.Endpoint()))
 	allow := policy(20, 20)
 	allow.OnUnavailable = discovery.AllowUnavailable
 	mustPut(t, l, "deny", policy(20, 20))

@@ -27,7 +27,7 @@ type buyer struct {
 	keys    discovery.Keys
 	client  *clientv3.Client
 	log     *slog.Logger
-	metrics *Metrics
+	metrics *metrics
 	wake    chan struct{} // size one: there may be something to buy
 	found   chan struct{} // closed when it is clear whether there is such a limit
 	missing error         // from then on: why it cannot be used

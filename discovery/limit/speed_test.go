@@ -56,9 +56,10 @@ func BenchmarkFleet(b *testing.B) {
 			defer cancel()
 			var takers sync.WaitGroup
 			var granted atomic.Int64
-			m := NewMetrics(nil)
+			var agents []*Limits
 			for n := range c.agents {
-				l := start(b, etcdtest.Client(b, server.Endpoint()), m)
+				l := start(b, etcdtest.Client(b, server.Endpoint()))
+				agents = append(agents, l)
 				if n == 0 {
 					mustPut(b, l, "x", policy(c.rate, max(1, int64(c.rate))))
 				}
@@ -66,13 +67,21 @@ func BenchmarkFleet(b *testing.B) {
 			}
 			defer takers.Wait()
 			<-time.After(4 * time.Second)
-			began, before, bought, lost := time.Now(), granted.Load(), valueOf(m.bought), valueOf(m.lost)
+			total := func(of func(*metrics) prometheus.Counter) (sum float64) {
+				for _, l := range agents {
+					sum += valueOf(of(l.metrics))
+				}
+				return sum
+			}
+			countBought := func(m *metrics) prometheus.Counter { return m.bought }
+			countLost := func(m *metrics) prometheus.Counter { return m.lost }
+			began, before, bought, lost := time.Now(), granted.Load(), total(countBought), total(countLost)
 			<-time.After(10 * time.Second)
 			took := time.Since(began).Seconds()
 			b.ReportMetric(float64(granted.Load()-before)/took/c.rate*100, "%")
-			b.ReportMetric((valueOf(m.bought)-bought)/took, "bought/s")
-			b.ReportMetric((valueOf(m.lost)-lost)/took, "lost/s")
-			b.ReportMetric(valueOf(m.unavailable), "unavailable")
+			b.ReportMetric((total(countBought)-bought)/took, "bought/s")
+			b.ReportMetric((total(countLost)-lost)/took, "lost/s")
+			b.ReportMetric(total(func(m *metrics) prometheus.Counter { return m.unavailable }), "unavailable")
 		})
 	}
 }

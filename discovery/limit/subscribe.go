@@ -24,7 +24,7 @@ func (l *Limits) find(ctx context.Context, name string) (*buyer, error) {
 	if l.isMissing(name) {
 		return nil, notFound(name)
 	}
-	b := &buyer{name: name, keys: l.keys, client: l.client, log: l.options.Logger, metrics: l.options.Metrics,
+	b := &buyer{name: name, keys: l.keys, client: l.client, log: l.options.Logger, metrics: l.metrics,
 		wake: make(chan struct{}, 1), found: make(chan struct{}), account: newAccount(l.id), used: lease.Uptime()}
 	mine := b
 	l.change(func(buyers map[string]*buyer) {

@@ -88,7 +88,6 @@ func New(client *clientv3.Client, mirror Store, o Options) *Reflector {
 	}
 	f := &Reflector{client: client, mirror: mirror, options: o, log: o.Logger, do: make(chan func())}
 	f.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
-	f.options.Metrics = cmp.Or(o.Metrics, NewMetrics(nil, "follow"))
 	f.life = clusterIdentity{Header: Header{Revision: o.Resume.Revision}, epoch: o.Resume.Epoch}
 	for _, r := range o.Ranges {
 		f.ranges = append(f.ranges, &followed{Range: r})
@@ -130,7 +129,7 @@ func (f *Reflector) Run(ctx context.Context) error {
 			return nil
 		}
 		f.setTrouble(err)
-		f.options.Metrics.failures.Inc()
+		f.options.Metrics.failed()
 		if retry.Failed() {
 			f.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
 		}

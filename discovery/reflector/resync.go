@@ -73,7 +73,7 @@ func (f *Reflector) synced() {
 	defer f.mu.Unlock()
 	if f.health.Synced {
 		f.health.Resyncs++
-		f.options.Metrics.resyncs.Inc()
+		f.options.Metrics.resynced()
 	}
 	f.health.Synced = true
 }

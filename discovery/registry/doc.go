@@ -4,7 +4,7 @@
 // the wanted set, under each new lease of the session, whenever the catalog shows
 // that somebody removed or altered a record, and on a slow sweep. It never gives up.
 //
-//	r := registry.New(client, keys, session, catalog, registry.Identity{Owner: owner, Run: run}, registry.Options{})
+//	r, err := registry.New(client, keys, session, catalog, registry.Identity{Owner: owner, Run: run}, registry.Options{})
 //	go r.Run(ctx)
 //	r.Put(instance)
 //	state, err := r.Settled(ctx, "web", "web-1") // written, or in conflict

@@ -139,10 +139,10 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	if s.client == nil {
 		s.client = etcdtest.Client(t, s.endpoint)
 	}
-	a.session = lease.New(s.client, lease.MinTTL, lease.Options{})
+	a.session = etcdtest.Must(lease.New(s.client, lease.MinTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
-	a.Registry = New(s.client, keys, a.session, s.view, Identity{Owner: "owner", Run: s.run, Node: node},
-		Options{ResyncInterval: s.sweep, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", Run: s.run, Node: node},
+		Options{ResyncInterval: s.sweep, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.session.Run(ctx) })

@@ -1,9 +1,15 @@
 package registry
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"fmt"
 
-// Metrics are a registry's collectors.
-type Metrics struct {
+	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/telemetry"
+)
+
+// metrics are a registry's collectors.
+type metrics struct {
 	instances *prometheus.GaugeVec
 	writes    prometheus.Counter
 	loads     prometheus.Counter
@@ -12,12 +18,12 @@ type Metrics struct {
 	failures  prometheus.Counter
 }
 
-// NewMetrics returns collectors, registered with r unless that is nil.
-func NewMetrics(r prometheus.Registerer) *Metrics {
+// newMetrics makes the collectors and registers them with r, unless that is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "disc_registry_" + name, Help: help})
 	}
-	m := &Metrics{
+	m := &metrics{
 		instances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "disc_registry_instances", Help: "Instances that this agent is to register, by how far they are."}, []string{"phase"}),
 		writes:    counter("writes_total", "Records written to etcd."),
@@ -26,8 +32,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		conflicts: counter("conflicts_total", "Times that another agent's record stood in the way."),
 		failures:  counter("failures_total", "Passes over the wanted set that etcd did not take."),
 	}
-	if r != nil {
-		r.MustRegister(m.instances, m.writes, m.loads, m.repairs, m.conflicts, m.failures)
+	if err := telemetry.Register(r, m.instances, m.writes, m.loads, m.repairs, m.conflicts, m.failures); err != nil {
+		return nil, fmt.Errorf("registry metrics: %w", err)
 	}
-	return m
+	return m, nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -36,9 +37,9 @@ type Identity struct {
 
 // Options are a registry's optional settings.
 type Options struct {
-	ResyncInterval time.Duration // how often all records are read back, ±50 %; default 20 min
-	Logger         *slog.Logger  // default: discard
-	Metrics        *Metrics      // default: none
+	ResyncInterval time.Duration         // how often all records are read back, ±50 %; default 20 min
+	Logger         *slog.Logger          // default: discard
+	Registerer     prometheus.Registerer // collects the metrics; nil: nobody does
 }
 
 // Registry keeps instances true in etcd. See the package's documentation.
@@ -50,7 +51,7 @@ type Registry struct {
 	who     Identity
 	sweep   time.Duration
 	log     *slog.Logger
-	metrics *Metrics
+	metrics *metrics
 	wake    chan struct{} // size one: the wanted set changed
 	recheck chan struct{} // size one: read everything back
 	pulse   heartbeat.Heartbeat
@@ -67,23 +68,25 @@ type Registry struct {
 	settled      chan struct{}    // closed whenever an item settles
 }
 
-// New returns a registry. It does nothing until Run.
-func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, view View, who Identity, o Options) *Registry {
+// New returns a registry. It does nothing until Run. The error is that of metrics that
+// cannot be registered.
+func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, view View, who Identity, o Options) (*Registry, error) {
 	if o.ResyncInterval <= 0 {
 		o.ResyncInterval = 20 * time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Metrics == nil {
-		o.Metrics = NewMetrics(nil)
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
 	}
 	return &Registry{
 		client: client, keys: keys, session: session, view: view, who: who,
-		sweep: o.ResyncInterval, log: o.Logger, metrics: o.Metrics,
+		sweep: o.ResyncInterval, log: o.Logger, metrics: m,
 		wake: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
 		items: map[string]*item{}, settled: make(chan struct{}),
-	}
+	}, nil
 }
 
 // Put wants an instance, in place of what was wanted under its service and id. An

@@ -65,7 +65,7 @@ func TestRoundRobinOverTheLiving(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	client := etcdtest.Client(t, etcd.Endpoint())
 	keys := discovery.NewKeys("default")
-	c := catalog.New(client, keys, catalog.Options{})
+	c := etcdtest.Must(catalog.New(client, keys, catalog.Options{}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })

@@ -34,12 +34,18 @@ func claimRows() []row {
 }
 
 // holder holds claims and locks under a session of its own, until the row ends.
-func (s *stage) holder(ctx context.Context, client *clientv3.Client) *claim.Holder {
-	session := lease.New(client, lease.DefaultTTL, lease.Options{})
+func (s *stage) holder(ctx context.Context, client *clientv3.Client) (*claim.Holder, error) {
+	session, err := lease.New(client, lease.DefaultTTL, lease.Options{})
+	if err != nil {
+		return nil, err
+	}
 	s.runBeside(ctx, session.Run)
-	holder := claim.New(client, discovery.NewKeys("default"), session, claim.Options{})
+	holder, err := claim.New(client, discovery.NewKeys("default"), session, claim.Options{})
+	if err != nil {
+		return nil, err
+	}
 	s.runBeside(ctx, holder.Run)
-	return holder
+	return holder, nil
 }
 
 func startLock(ctx context.Context, s *stage) (pair, error) {
@@ -47,7 +53,10 @@ func startLock(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	holder := s.holder(ctx, client)
+	holder, err := s.holder(ctx, client)
+	if err != nil {
+		return pair{}, err
+	}
 	lock := func(ctx context.Context) error {
 		grant, err := holder.Lock(ctx, "bench", claim.LockOptions{TTL: time.Minute})
 		if err == nil && !holder.Release(ctx, claim.KindLock, grant.Name(), grant.ID()) {
@@ -72,9 +81,15 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	if err := fill(ctx, client, 10, 10); err != nil {
 		return pair{}, err
 	}
-	view := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	view, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	if err != nil {
+		return pair{}, err
+	}
 	s.runBeside(ctx, view.Run)
-	holder := s.holder(ctx, client)
+	holder, err := s.holder(ctx, client)
+	if err != nil {
+		return pair{}, err
+	}
 	claims := claim.NewClaims(holder, view)
 	s.runBeside(ctx, claims.Run)
 	once := func(ctx context.Context) error {

@@ -33,7 +33,10 @@ func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
 	if err := fill(ctx, client, instances, instances); err != nil {
 		return pair{}, err
 	}
-	view := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	view, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	if err != nil {
+		return pair{}, err
+	}
 	s.runBeside(ctx, view.Run)
 	lookups := func(context.Context) error {
 		for range batch {

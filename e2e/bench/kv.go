@@ -56,7 +56,10 @@ func (s *stage) store(ctx context.Context) (*kv.Store, *clientv3.Client, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	store := kv.New(client, discovery.NewKeys("default"), kv.Options{})
+	store, err := kv.New(client, discovery.NewKeys("default"), kv.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
 	s.runBeside(ctx, store.Run)
 	return store, client, nil
 }

@@ -66,10 +66,13 @@ func (s *stage) runBeside(ctx context.Context, run func(context.Context) error) 
 }
 
 // limits starts the limits of one agent.
-func (s *stage) limits(ctx context.Context, client *clientv3.Client) *limit.Limits {
-	l := limit.New(client, discovery.NewKeys("default"), limit.Options{})
+func (s *stage) limits(ctx context.Context, client *clientv3.Client) (*limit.Limits, error) {
+	l, err := limit.New(client, discovery.NewKeys("default"), limit.Options{})
+	if err != nil {
+		return nil, err
+	}
 	s.runBeside(ctx, l.Run)
-	return l
+	return l, nil
 }
 
 func startLimitLocal(ctx context.Context, s *stage) (pair, error) {
@@ -81,7 +84,10 @@ func startLimitLocal(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	l := s.limits(ctx, client)
+	l, err := s.limits(ctx, client)
+	if err != nil {
+		return pair{}, err
+	}
 	if _, _, err := l.Put(ctx, limitName, discovery.Limit{Rate: 1, Per: discovery.Duration(time.Hour), Burst: 1}); err != nil {
 		return pair{}, err
 	}
@@ -115,7 +121,10 @@ func (s *stage) take(ctx context.Context, agents int, rate, demand float64) (*ta
 	}
 	t := &takers{}
 	for n, c := range clients {
-		l := s.limits(ctx, c)
+		l, err := s.limits(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
 		if n == 0 {
 			if _, _, err := l.Put(ctx, limitName, discovery.Limit{Rate: rate, Burst: max(1, int64(rate))}); err != nil {
 				return nil, nil, err

@@ -106,7 +106,10 @@ func startMemory(ctx context.Context, s *stage) (pair, error) {
 // runCatalog reads the fleet of the etcd of its first argument as a catalog does.
 func runCatalog(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
 	return readFleet(ctx, args, out, func(ctx context.Context, client *clientv3.Client) (any, int, error) {
-		c := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+		c, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+		if err != nil {
+			return nil, 0, err
+		}
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
 		for {

@@ -141,7 +141,10 @@ func (f *fanOut) await(ctx context.Context, revision int64) error {
 
 // catalog is an agent: it says what revision of the service a lookup answers with.
 func (f *fanOut) catalog(ctx context.Context, client *clientv3.Client) error {
-	c := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	c, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
+	if err != nil {
+		return err
+	}
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { c.Run(ctx) })
