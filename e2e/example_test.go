@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -62,12 +64,111 @@ func TestExampleNode(t *testing.T) {
 
 func TestExampleGo(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "app")
-	if out, err := exec.Command("go", "build", "-o", binary, "./example/app").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	inExample(t, "go", "build", "-o", binary, "./app")
 	runExample(t, 1, func(port string) []*exec.Cmd {
 		return []*exec.Cmd{exec.Command(binary, "-listen", "127.0.0.1:"+port)}
 	})
+}
+
+// TestExampleImport runs three workers of a module that imports disc. They find each other,
+// by gRPC and in their own views, and share the keys anew when one leaves.
+func TestExampleImport(t *testing.T) {
+	t.Parallel()
+	inExample(t, "go", "vet", "./...")
+	binary := filepath.Join(t.TempDir(), "worker")
+	inExample(t, "go", "build", "-o", binary, "./worker")
+	etcd := etcdtest.Start(t)
+	p := newProgram(t, etcd.Endpoint()).ready(t)
+	p.agent(t)
+	x := &example{t: t, http: http.Client{Timeout: patience}}
+	commands := map[string]*exec.Cmd{}
+	for _, id := range []string{"worker-1", "worker-2", "worker-3"} {
+		port := freePort(t)
+		commands[id] = exec.Command(binary, "-id", id, "-grpc", "127.0.0.1:0", "-http", "127.0.0.1:"+port,
+			"-agent", p.env["DISC_AGENT"], "-etcd", etcd.Endpoint())
+		x.start(commands[id], p.env["DISC_AGENT"])
+		x.hosts = append(x.hosts, "http://127.0.0.1:"+port)
+	}
+	x.worksAs("worker-1", "worker-2", "worker-3")
+
+	if err := commands["worker-2"].Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	x.hosts = slices.Delete(x.hosts, 1, 2)
+	x.worksAs("worker-1", "worker-3")
+	p.expect(t, 0, "worker-1", "lookup", "worker")
+	if !await(func() bool {
+		code, out, _ := p.run(t.Context(), "get", "worker/worker-2")
+		return code != 0 && out == ""
+	}) {
+		t.Error("worker-2 was told to end, and is still registered")
+	}
+}
+
+// worksAs waits until every worker calls exactly the given ones, and names the same owners
+// of keys, each of which is one of them.
+func (x *example) worksAs(workers ...string) {
+	x.t.Helper()
+	var called, owners string
+	for _, host := range x.hosts {
+		if !await(func() bool {
+			called = x.answers(host, func(int) string { return "/call" })
+			return called == strings.Join(workers, " ")
+		}) {
+			x.t.Fatalf("%s calls %q, want %q", host, called, workers)
+		}
+		if !await(func() bool {
+			owners = x.answers(host, func(n int) string { return fmt.Sprintf("/owner/key-%d", n) })
+			return owners == strings.Join(workers, " ")
+		}) {
+			x.t.Fatalf("%s says that keys belong to %q, want %q", host, owners, workers)
+		}
+	}
+	for n := range 30 {
+		owner := x.text(fmt.Sprintf("%s/owner/key-%d", x.hosts[0], n))
+		for _, host := range x.hosts[1:] {
+			if got := x.text(fmt.Sprintf("%s/owner/key-%d", host, n)); got != owner {
+				x.t.Errorf("key-%d belongs to %q as %s says, and to %q as %s says", n, owner, x.hosts[0], got, host)
+			}
+		}
+	}
+}
+
+// answers asks a host 30 times and returns the different answers, sorted.
+func (x *example) answers(host string, path func(n int) string) string {
+	all := map[string]bool{}
+	for n := range 30 {
+		all[x.text(host+path(n))] = true
+	}
+	return strings.Join(slices.Sorted(maps.Keys(all)), " ")
+}
+
+// text returns the body of an answer, or what went wrong.
+func (x *example) text(url string) string {
+	request, err := http.NewRequestWithContext(x.t.Context(), "GET", url, nil)
+	if err != nil {
+		return err.Error()
+	}
+	answer, err := x.http.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
+}
+
+// inExample runs a command in the example's module.
+func inExample(t *testing.T, name string, args ...string) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), name, args...)
+	c.Dir = "example"
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", c, err, out)
+	}
 }
 
 // runExample starts an etcd, two agents, and the application beside each, and uses it

@@ -1,5 +1,5 @@
 // App is an application of several workers on several hosts, which share what they know
-// through the agent beside them. Run a worker with: go run ./e2e/example/app -listen 127.0.0.1:8000
+// through the agent beside them. Run a worker with: go run -C e2e/example ./app -listen 127.0.0.1:8000
 package main
 
 import (
@@ -120,5 +120,7 @@ func reply(w http.ResponseWriter, status int, body map[string]any) {
 	body["worker"] = os.Getpid()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body)
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		log.Print(err)
+	}
 }
