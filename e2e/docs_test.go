@@ -97,6 +97,10 @@ func TestDocs(t *testing.T) {
 					readUnit(t, b.text)
 				case "resolv":
 					readResolver(t, b.text)
+				case "sh":
+					if p.name != "docs/releasing.md" {
+						t.Errorf("%s:%d: sh is for the commands of a release, which CI runs; write console", p.name, b.line)
+					}
 				case "text":
 					if plain[p.name] == "" {
 						t.Errorf("%s:%d: text is for what cannot be tested; say in the list why", p.name, b.line)
