@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -19,7 +18,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
-	etcdconfig "go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"disc/cli"
 	"disc/config"
@@ -85,16 +84,10 @@ func (a *authority) write(name string, content []byte) {
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
-// serverTLS is what a server speaks that has the certificate called server, and wants one
-// of its clients.
-func (a *authority) serverTLS() *tls.Config {
-	a.t.Helper()
-	files := transport.TLSInfo{CertFile: a.path("server.pem"), KeyFile: a.path("server-key.pem"), TrustedCAFile: a.path("ca.pem"), ClientCertAuth: true}
-	c, err := files.ServerConfig()
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return c
+// serverTLS returns the TLS settings of a server that has the certificate called server
+// and requires one of its clients.
+func (a *authority) serverTLS() transport.TLSInfo {
+	return transport.TLSInfo{CertFile: a.path("server.pem"), KeyFile: a.path("server-key.pem"), TrustedCAFile: a.path("ca.pem"), ClientCertAuth: true}
 }
 
 // program runs disc inside the test, with settings of its own.
@@ -204,7 +197,7 @@ func TestFaultCertificatesReplaced(t *testing.T) {
 
 // TestUserAndPassword runs against an etcd that wants a user.
 func TestUserAndPassword(t *testing.T) {
-	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *etcdconfig.ServerConfig) { c.BcryptCost = 4 }}) // the least
+	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }}) // the least
 	root := etcdtest.Client(t, etcd.Endpoint())
 	for _, err := range []error{
 		second(root.RoleAdd(t.Context(), "root")), second(root.UserAdd(t.Context(), "root", "r00t")),

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"disc/discovery"
 	"disc/discovery/devetcd"
@@ -21,7 +21,7 @@ import (
 // kept is an etcd whose data outlives it. Its writes are not synced to disk: no test
 // pulls the plug.
 func kept(dir, listen string) devetcd.Options {
-	return devetcd.Options{Dir: dir, Listen: listen, Configure: func(c *config.ServerConfig) { c.UnsafeNoFsync = true }}
+	return devetcd.Options{Dir: dir, Listen: listen, Configure: func(c *embed.Config) { c.UnsafeNoFsync = true }}
 }
 
 // linked runs a catalog over a link that the test can break.

@@ -1,132 +1,150 @@
-// Package devetcd runs an etcd inside the process: for 'disc dev', where disc is to
-// run without set-up, and for tests, which need a real etcd.
+// Package devetcd runs an etcd inside the process: for 'disc dev', which needs no
+// set-up, and for tests, which need a real etcd.
 package devetcd
 
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"google.golang.org/grpc"
-
-	_ "disc/discovery/devetcd/nometrics"
 )
 
-// Options say how the embedded etcd runs. The zero value is an etcd on a free port
-// of the loopback interface whose data goes with it.
+// Options configure the embedded etcd. The zero value is an etcd on a free port of the
+// loopback interface, with temporary data.
 type Options struct {
-	// Listen is the client address, host:port. Default: 127.0.0.1 and a free port.
+	// Listen is the client address, host:port. Port 0 is a free port.
+	// Default: 127.0.0.1:0.
 	Listen string
-	// TLS is spoken with clients. Default: none is.
-	TLS *tls.Config
-	// Dir keeps the data, and every write is synced to disk. Default: a temporary
-	// directory, not synced, removed by Close.
+	// TLS names the files of the server's certificate and the authority of its clients'
+	// certificates. Default: clients connect without TLS.
+	TLS transport.TLSInfo
+	// Dir keeps the data, and etcd syncs every write to disk. Default: a temporary
+	// directory, not synced, which Close removes.
 	Dir string
-	// Retention is how much history is kept before compaction. Default: an hour.
+	// Retention is how long etcd keeps history before it compacts it. Default: an hour.
 	Retention time.Duration
-	// Configure, if set, changes the server's settings before it starts.
-	Configure func(*config.ServerConfig)
+	// Configure, if set, changes etcd's settings before it starts.
+	Configure func(*embed.Config)
 }
 
 // Server is a running etcd.
 type Server struct {
-	// Etcd is the embedded server, for those who inject faults.
+	// Etcd is the embedded server, for tests that inject faults.
 	Etcd *etcdserver.EtcdServer
 
-	listener  net.Listener
-	grpc      *grpc.Server // nil until etcd is ready
+	embedded  *embed.Etcd       // nil until it has started
+	ready     chan *grpc.Server // receives the server of clients once etcd is ready
+	grpc      *grpc.Server      // nil until etcd is ready
 	failed    chan error
-	serving   sync.WaitGroup
-	temporary string // directory to remove; empty: none
+	watching  sync.WaitGroup
+	temporary string // the directory to remove; "" for none
 	closing   sync.Once
-	closed    error // of the first Close
+	closed    error // the result of the first Close
 }
 
-// Start starts an etcd and returns when it is ready to serve.
+// Start starts an etcd and returns when it is ready to serve. The error for an address
+// that is in use names the address and says what to do.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
-	}
-	listener, err := net.Listen("tcp", o.Listen)
-	if err != nil {
-		return nil, explain(err, o.Listen)
-	}
-	s := &Server{listener: listener, failed: make(chan error, 1)}
-	dir := o.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "disc-etcd-"); err != nil {
-			return nil, errors.Join(fmt.Errorf("start etcd: %w", err), listener.Close())
-		}
-		s.temporary = dir
-	}
-	if err := s.start(ctx, o, filepath.Join(dir, "etcd")); err != nil {
+	o.Listen = cmp.Or(o.Listen, "127.0.0.1:0")
+	s := &Server{ready: make(chan *grpc.Server, 1), failed: make(chan error, 1)}
+	if err := s.start(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("start etcd: %w", err), s.Close())
 	}
 	return s, nil
 }
 
-// start starts etcd and serves clients as soon as it is ready.
-func (s *Server) start(ctx context.Context, o Options, dir string) error {
-	etcd, err := etcdserver.NewServer(o.settings(s.listener.Addr(), dir))
-	if err != nil {
+// start starts etcd and waits until it is ready.
+func (s *Server) start(ctx context.Context, o Options) error {
+	dir := o.Dir
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "disc-etcd-"); err != nil {
+			return err
+		}
+		s.temporary = dir
+	}
+	if err := s.listen(o, filepath.Join(dir, "etcd")); err != nil {
 		return err
 	}
-	s.Etcd = etcd
-	etcd.Start()
+	s.Etcd = s.embedded.Server
 	select {
-	case <-etcd.ReadyNotify():
-	case <-etcd.StopNotify():
+	case s.grpc = <-s.ready:
+	case err := <-s.embedded.Err():
+		return cmp.Or(err, errStopped)
+	case <-s.Etcd.StopNotify():
 		return errStopped
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.grpc = newServer(etcd, o.TLS)
-	s.serving.Go(s.serve)
+	s.watching.Go(s.watch)
 	return nil
 }
 
-// errStopped: etcd stops by itself when it cannot go on.
+// errStopped reports that etcd stopped by itself, which it does when it cannot go on.
 var errStopped = errors.New("it has stopped")
 
-// serve serves clients until the server is closed.
-func (s *Server) serve() {
-	s.serving.Go(func() {
-		<-s.Etcd.StopNotify()
-		s.grpc.Stop()
-	})
-	s.failed <- cmp.Or(s.grpc.Serve(s.listener), errStopped)
+// watch waits until etcd stops or fails. It then disconnects the clients, which would
+// wait for answers, and reports the failure.
+func (s *Server) watch() {
+	var err error
+	select {
+	case err = <-s.embedded.Err():
+	case <-s.Etcd.StopNotify():
+	}
+	s.grpc.Stop()
+	s.failed <- cmp.Or(err, errStopped)
 }
 
-// Endpoint is the client address, host:port.
-func (s *Server) Endpoint() string { return s.listener.Addr().String() }
+// Endpoint returns the client address, host:port.
+func (s *Server) Endpoint() string { return s.embedded.Clients[0].Addr().String() }
 
-// Err reports the first failure of the running server.
+// Err returns a channel that receives the first failure of the running server.
 func (s *Server) Err() <-chan error { return s.failed }
 
-// Close stops the server and removes its data if that is temporary. It may be called
-// again.
+// Close stops the server and removes temporary data. It does not wait for clients: it
+// ends their calls and connections. Further calls return the result of the first.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
-		if s.grpc != nil {
-			s.grpc.Stop()
-		}
-		if s.Etcd != nil {
-			s.Etcd.Stop()
-		}
-		s.serving.Wait()
-		s.listener.Close() // unless it was served
+		s.stop()
 		s.closed = s.cleanUp()
 	})
 	return s.closed
+}
+
+// closeTimeout bounds the wait for connections that have not sent a request yet.
+const closeTimeout = 2 * time.Second
+
+// stop stops etcd. It ends the calls of gRPC itself, since the Close of package embed may
+// wait five seconds for them, and a watch never ends. That Close also waits, without a
+// limit, for connections that have not shown whether they speak HTTP/1 or HTTP/2. When
+// stop gives up after closeTimeout, etcd has stopped and only such connections are left.
+func (s *Server) stop() {
+	if s.embedded == nil {
+		return
+	}
+	if s.grpc != nil {
+		s.grpc.Stop()
+	}
+	s.embedded.Server.Stop()
+	s.watching.Wait()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.embedded.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
 }
 
 func (s *Server) cleanUp() error {
@@ -134,13 +152,4 @@ func (s *Server) cleanUp() error {
 		return nil
 	}
 	return os.RemoveAll(s.temporary)
-}
-
-// explain says what to do about an address that cannot be listened on.
-func explain(err error, listen string) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "listen" {
-		return fmt.Errorf("start etcd: listen on %s: %w; stop what listens there, or choose another address", listen, op.Err)
-	}
-	return fmt.Errorf("start etcd: %w", err)
 }

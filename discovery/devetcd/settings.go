@@ -2,79 +2,97 @@ package devetcd
 
 import (
 	"cmp"
-	"crypto/tls"
-	"math"
+	"errors"
+	"fmt"
 	"net"
 	"net/url"
+	"syscall"
 	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
-	"go.etcd.io/etcd/server/v3/config"
-	"go.etcd.io/etcd/server/v3/etcdserver"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3compactor"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
-	"go.etcd.io/etcd/server/v3/features"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 )
 
-const name = "disc"
+const (
+	name         = "disc"
+	portAttempts = 10
+)
 
-// settings are those of the only member of a cluster that nobody joins, and otherwise
-// the defaults of the etcd that is a program. Package embed of etcd would know these, but
-// brings what disc does not use, such as the gateway and the export of traces: memory of
-// every agent, and time of every command.
-func (o Options) settings(address net.Addr, dir string) config.ServerConfig {
-	client, peer := url.URL{Scheme: "http", Host: address.String()}, url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	if o.TLS != nil {
-		client.Scheme = "https"
+// listen starts etcd on the address of the options, with its data in dir. It chooses a
+// free port itself, since etcd advertises the URL that it is told to listen on, port 0
+// included. Another process may take the chosen port before etcd does: then listen
+// chooses another one.
+func (s *Server) listen(o Options, dir string) error {
+	wanted, err := net.ResolveTCPAddr("tcp", o.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another address", o.Listen, err)
 	}
-	c := config.ServerConfig{
-		Name:                name,
-		DataDir:             dir,
-		UnsafeNoFsync:       o.Dir == "",
-		ClientURLs:          []url.URL{client},
-		PeerURLs:            []url.URL{peer},
-		InitialPeerURLsMap:  map[string]types.URLs{name: {peer}},
-		InitialClusterToken: "etcd-cluster",
-		NewCluster:          true,
-		TickMs:              10,
-		ElectionTicks:       10,
-
-		AutoCompactionMode:      v3compactor.ModePeriodic,
-		AutoCompactionRetention: cmp.Or(o.Retention, time.Hour),
-		SnapshotCount:           etcdserver.DefaultSnapshotCount,
-		SnapshotCatchUpEntries:  etcdserver.DefaultSnapshotCatchUpEntries,
-		MaxSnapFiles:            5,
-		MaxWALFiles:             5,
-
-		MaxTxnOps:                   128,
-		MaxRequestBytes:             1.5 * 1024 * 1024,
-		MaxConcurrentStreams:        math.MaxUint32,
-		WarningApplyDuration:        100 * time.Millisecond,
-		WarningUnaryRequestDuration: 300 * time.Millisecond,
-
-		ClientCertAuthEnabled: o.TLS != nil && o.TLS.ClientAuth == tls.RequireAndVerifyClientCert,
-		AuthToken:             "simple",
-		BcryptCost:            10,
-		TokenTTL:              300,
-
-		V2Deprecation:     config.V2DeprDefault,
-		ServerFeatureGate: features.NewDefaultServerFeatureGate(name, nil),
-		Logger:            zap.NewNop(),
-		Metrics:           "basic",
+	if wanted.IP == nil {
+		wanted.IP = net.IPv4zero // listens on all addresses of IPv6, too
 	}
-	if o.Configure != nil {
-		o.Configure(&c)
+	for range portAttempts {
+		address := *wanted
+		if wanted.Port == 0 {
+			if address.Port, err = freePort(wanted); err != nil {
+				break
+			}
+		}
+		s.embedded, err = embed.StartEtcd(o.settings(address.String(), dir, s.ready))
+		if wanted.Port != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
 	}
-	return c
+	return explain(err, o.Listen)
 }
 
-// newServer returns the server of etcd's API to clients. It lets them ping as often as
-// the etcd that is a program does.
-func newServer(etcd *etcdserver.EtcdServer, secure *tls.Config) *grpc.Server {
-	return v3rpc.Server(etcd, secure, nil,
-		grpc.WaitForHandlers(true), // before etcd closes what they work on
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
+// explain says what to do when etcd cannot listen on an address. It returns other errors
+// as they are.
+func explain(err error, listen string) error {
+	var failed *net.OpError
+	if !errors.As(err, &failed) || failed.Op != "listen" {
+		return err
+	}
+	advice := "choose another address"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		advice = "stop what listens there, or " + advice
+	}
+	return fmt.Errorf("listen on %s: %w; %s", listen, failed.Err, advice)
+}
+
+// freePort returns a port of an address that nobody listens on.
+func freePort(address *net.TCPAddr) (int, error) {
+	l, err := net.ListenTCP("tcp", address)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// settings returns etcd's defaults, changed for the only member of a cluster that nobody
+// joins. The member sends its gRPC server to ready once it can serve.
+func (o Options) settings(address, dir string, ready chan<- *grpc.Server) *embed.Config {
+	client := url.URL{Scheme: "http", Host: address}
+	if !o.TLS.Empty() {
+		client.Scheme = "https"
+	}
+	c := embed.NewConfig()
+	c.Name, c.Dir, c.UnsafeNoFsync = name, dir, o.Dir == ""
+	c.TickMs, c.ElectionMs = 10, 100 // it has nobody to wait for
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	c.ClientTLSInfo = o.TLS
+	// A member must have a URL for peers, but does not have to listen for them: this
+	// leaves neither a port nor a socket file.
+	c.ListenPeerUrls, c.AdvertisePeerUrls = nil, []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	c.InitialCluster = c.InitialClusterFromName(name)
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, cmp.Or(o.Retention, time.Hour).String()
+	c.EnableGRPCGateway = false // it would let any web page write to etcd
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	c.ServiceRegister = func(s *grpc.Server) { ready <- s }
+	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.WaitForHandlers(true)} // before etcd closes what they work on
+	if o.Configure != nil {
+		o.Configure(c)
+	}
+	return c
 }

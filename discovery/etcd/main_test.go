@@ -8,7 +8,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
 
 	"disc/discovery/devetcd"
@@ -52,7 +52,7 @@ func app() *account { return &account{user: "app", password: "secret"} }
 func root() *account { return &account{user: "root", password: "secret"} }
 
 // quick is an etcd whose passwords are cheap and whose tokens last a second.
-func quick(c *config.ServerConfig) { c.BcryptCost, c.TokenTTL = 4, 1 }
+func quick(c *embed.Config) { c.BcryptCost, c.AuthTokenTTL = 4, 1 }
 
 // start runs an etcd with authentication, see secure.
 func start(t *testing.T, o devetcd.Options) *devetcd.Server {

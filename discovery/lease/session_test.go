@@ -10,7 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/pkg/v3/traceutil"
-	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
 
 	"disc/discovery/devetcd"
@@ -111,7 +111,7 @@ func TestExpiredLeaseThatIsNotRemoved(t *testing.T) {
 
 func TestOutOfSpace(t *testing.T) {
 	t.Parallel()
-	server := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *config.ServerConfig) { c.QuotaBackendBytes = 1 << 20 }})
+	server := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.QuotaBackendBytes = 1 << 20 }})
 	client := etcdtest.Client(t, server.Endpoint())
 	f := start(t, 10*time.Second, server.Endpoint())
 	old := f.renewed()

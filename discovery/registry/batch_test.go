@@ -8,7 +8,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"disc/discovery/devetcd"
@@ -56,7 +56,7 @@ func put(a *agent, n int) {
 // one that may not be written.
 func TestOneBadOne(t *testing.T) {
 	t.Parallel()
-	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *config.ServerConfig) { c.MaxRequestBytes, c.BcryptCost = 128<<10, 4 }})
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.MaxRequestBytes, c.BcryptCost = 128<<10, 4 }})
 	root := etcdtest.Client(t, s.Endpoint())
 	if _, err := root.Put(t.Context(), keys.Instance("web", "0150"), foreign("0150", "other", "r", "")); err != nil {
 		t.Fatal(err)
