@@ -18,23 +18,22 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// patience bounds every wait for a cluster. It is reached only when what is waited for
-// does not come.
+// patience bounds every wait for a cluster. A wait reaches it only when it fails.
 const patience = time.Minute
 
-// Cluster is an etcd whose members are processes of their own, as Debian ships it, for
-// tests that kill, stop and part them. Addresses and data stay over restarts.
+// Cluster is an etcd whose members are processes, of the etcd in the PATH. Tests kill,
+// pause and partition them. Addresses and data survive restarts.
 type Cluster struct {
 	Members []*Member
 
 	t       testing.TB
 	token   string   // of the initial cluster
 	initial string   // the initial cluster
-	flags   []string // further ones of etcd
+	flags   []string // further flags of etcd
 }
 
-// StartCluster runs an etcd of so many members until the test ends, with further flags
-// for each. It skips the test where there is no etcd in the PATH.
+// StartCluster runs an etcd of size members until the test ends. It passes flags to each
+// of them. It skips the test if the PATH has no etcd.
 func StartCluster(t testing.TB, size int, flags ...string) *Cluster {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
@@ -53,7 +52,7 @@ func StartCluster(t testing.TB, size int, flags ...string) *Cluster {
 	return c
 }
 
-// Endpoints are where clients reach the members, one each.
+// Endpoints returns the client address of each member, host:port.
 func (c *Cluster) Endpoints() []string {
 	var all []string
 	for _, m := range c.Members {
@@ -62,7 +61,7 @@ func (c *Cluster) Endpoints() []string {
 	return all
 }
 
-// Start starts the members that do not run, and returns when each of them serves.
+// Start starts the members that do not run, and waits until all members serve.
 func (c *Cluster) Start() {
 	c.t.Helper()
 	for _, m := range c.Members {
@@ -90,7 +89,7 @@ func (c *Cluster) Leader() *Member {
 		for _, m := range c.Members {
 			s, err := m.status(ctx)
 			if err != nil {
-				continue // it may be away
+				continue // a member may be down
 			}
 			counted[s.Leader]++
 			ids[s.Header.MemberId] = m
@@ -129,8 +128,8 @@ func (c *Cluster) await(what string, check func(context.Context) error) {
 	}
 }
 
-// Replace has the members that are started from now on be another cluster, one that has
-// never seen the data of this one. All of them must have been killed.
+// Replace removes all data, and makes the members start as another cluster from now on.
+// All members must be killed before.
 func (c *Cluster) Replace() {
 	c.token += "-another"
 	for _, m := range c.Members {
@@ -138,7 +137,7 @@ func (c *Cluster) Replace() {
 	}
 }
 
-// Snapshot saves a backup, and returns its file.
+// Snapshot saves a backup and returns its file.
 func (c *Cluster) Snapshot() string {
 	c.t.Helper()
 	file := filepath.Join(c.t.TempDir(), "backup")
@@ -146,8 +145,7 @@ func (c *Cluster) Snapshot() string {
 	return file
 }
 
-// Restore puts a backup in place of every member's data. All of them must have been
-// killed.
+// Restore replaces every member's data with a backup. All members must be killed before.
 func (c *Cluster) Restore(file string) {
 	c.t.Helper()
 	for _, m := range c.Members {
@@ -166,12 +164,12 @@ func (c *Cluster) etcdctl(args ...string) {
 	}
 }
 
-// addresses counts those that were given.
+// addresses counts the addresses that Address tried.
 var addresses atomic.Int32
 
-// Address returns one to listen on that nobody else on this host uses, now or later: no
-// other process has an address of the loopback network with this one's id in it. Where
-// somebody listens on a port of all addresses, the next one does.
+// Address returns an address to listen on, host:port, that no other process uses now or
+// later: its host is a loopback address made of this process's id. It leaves out ports
+// that somebody listens on at all addresses.
 func Address(t testing.TB) string {
 	t.Helper()
 	pid := os.Getpid()
@@ -186,9 +184,8 @@ func Address(t testing.TB) string {
 	return ""
 }
 
-// IsFree reports whether nobody listens on an address. It does not listen there itself to
-// find out: a child that is forked meanwhile would listen on, until it has become another
-// program.
+// IsFree reports whether nobody listens on an address. It connects and does not listen: a
+// child forked meanwhile would inherit the listener until it executes its program.
 func IsFree(address string) bool {
 	conn, err := net.Dial("tcp", address)
 	if err == nil {
@@ -197,5 +194,5 @@ func IsFree(address string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// Client returns a client of all members, which is closed when the test ends.
+// Client returns a client of all members. It is closed when the test ends.
 func (c *Cluster) Client() *clientv3.Client { return Client(c.t, c.Endpoints()...) }

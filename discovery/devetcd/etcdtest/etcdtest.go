@@ -1,4 +1,4 @@
-// Package etcdtest gives tests a real etcd and clients of it.
+// Package etcdtest gives tests a real etcd, clients of it, and faults between them.
 package etcdtest
 
 import (
@@ -19,8 +19,8 @@ func Start(t testing.TB) *devetcd.Server {
 	return StartWith(t, devetcd.Options{})
 }
 
-// StartWith runs an etcd with options until the test ends, or until it is closed. Unless
-// they say otherwise it listens where one that takes its place later surely can, too.
+// StartWith runs an etcd with options until the test ends or closes it. By default it
+// listens on an address that another etcd can take over later, see Address.
 func StartWith(t testing.TB, o devetcd.Options) *devetcd.Server {
 	t.Helper()
 	if o.Listen == "" {
@@ -38,8 +38,8 @@ func StartWith(t testing.TB, o devetcd.Options) *devetcd.Server {
 	return s
 }
 
-// Client returns a client of etcd at endpoints that is closed when the test ends. It
-// reconnects quickly.
+// Client returns a client of etcd that reconnects quickly. It is closed when the test
+// ends.
 func Client(t testing.TB, endpoints ...string) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{

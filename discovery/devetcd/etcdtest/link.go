@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Link is a way to an etcd that a test can break. Clients use its Endpoint.
+// Link is a TCP proxy in front of an etcd that a test can break. Clients connect to its
+// Endpoint.
 type Link struct {
 	listener net.Listener
 	to       string
@@ -15,12 +16,12 @@ type Link struct {
 	sent     atomic.Int64
 
 	mu       sync.Mutex
-	open     map[net.Conn]chan struct{} // clients' connections; closed at their end
-	requests chan struct{}              // closed: requests pass
-	answers  chan struct{}              // closed: answers pass
+	open     map[net.Conn]chan struct{} // by client's connection; closed when Cut ends it
+	requests chan struct{}              // closed while requests pass
+	answers  chan struct{}              // closed while answers pass
 }
 
-// StartLink leads to an endpoint until the test ends.
+// StartLink runs a link to an endpoint until the test ends.
 func StartLink(t testing.TB, endpoint string) *Link {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,13 +44,13 @@ func closed() chan struct{} {
 	return c
 }
 
-// Endpoint is the address that clients connect to, host:port.
+// Endpoint returns the address that clients connect to, host:port.
 func (l *Link) Endpoint() string { return l.listener.Addr().String() }
 
-// Sent is how many bytes clients have sent.
+// Sent returns the number of bytes that clients have sent.
 func (l *Link) Sent() int { return int(l.sent.Load()) }
 
-// Cut ends all connections. New ones are taken.
+// Cut closes all connections. Clients can connect again.
 func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,18 +61,19 @@ func (l *Link) Cut() {
 	}
 }
 
-// HoldAnswers lets requests pass and holds what is answered, until Mend or Cut.
+// HoldAnswers lets requests pass and holds answers back, until Mend or Cut.
 func (l *Link) HoldAnswers() {
 	l.hold(&l.answers)
 }
 
-// Freeze holds all that is sent either way, until Mend or Cut.
+// Freeze holds back requests and answers on connections that stay open, until Mend or
+// Cut.
 func (l *Link) Freeze() {
 	l.hold(&l.answers)
 	l.hold(&l.requests)
 }
 
-// hold closes a gate to what passes, unless it is.
+// hold shuts a gate.
 func (l *Link) hold(gate *chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +84,7 @@ func (l *Link) hold(gate *chan struct{}) {
 	}
 }
 
-// Mend lets everything pass again, what was held first.
+// Mend lets everything pass again, beginning with what was held back.
 func (l *Link) Mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +111,7 @@ func (l *Link) accept() {
 	}
 }
 
-// serve connects a client once requests pass.
+// serve connects a client to etcd once requests pass.
 func (l *Link) serve(client net.Conn, end chan struct{}) {
 	defer client.Close()
 	if !l.pass(&l.requests, end) {
@@ -123,7 +125,7 @@ func (l *Link) serve(client net.Conn, end chan struct{}) {
 	l.copy(server, counted{client, &l.sent}, end, &l.requests)
 }
 
-// counted is a connection of which it is counted what is read.
+// counted is a connection that counts the bytes read from it.
 type counted struct {
 	net.Conn
 	read *atomic.Int64
@@ -135,7 +137,7 @@ func (c counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// pass waits until a gate is open. It reports false when the connection ends first.
+// pass waits until a gate is open. It returns false if the connection ends first.
 func (l *Link) pass(gate *chan struct{}, end chan struct{}) bool {
 	l.mu.Lock()
 	open := *gate
@@ -148,7 +150,7 @@ func (l *Link) pass(gate *chan struct{}, end chan struct{}) bool {
 	}
 }
 
-// copy passes on what comes from one side while its gate is open.
+// copy forwards what it reads from one side while the gate is open.
 func (l *Link) copy(to, from net.Conn, end chan struct{}, gate *chan struct{}) {
 	defer to.Close()
 	defer from.Close()

@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,20 +17,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Member is one process of a cluster. Clients and the other members reach it over links,
-// which can be broken.
+// Member is one process of a cluster. Clients and the other members reach it over links
+// that a test can break.
 type Member struct {
 	Name string
 
 	cluster      *Cluster
-	client, peer string // what it listens on itself
+	client, peer string // the addresses that the process listens on
 	clients      *Link
 	peers        *peerLink
 	dir          string
-	direct       *clientv3.Client // not over the link
-	command      *exec.Cmd        // nil: it was killed
+	direct       *clientv3.Client // bypasses the link
+	command      *exec.Cmd        // nil unless the process runs
 	output       *bytes.Buffer
-	id           string // as the other members know it
+	id           string // etcd's id of the member, in hexadecimal
 }
 
 func newMember(c *Cluster, name string) *Member {
@@ -38,11 +39,11 @@ func newMember(c *Cluster, name string) *Member {
 	return m
 }
 
-// Endpoint is where clients reach the member, host:port.
+// Endpoint returns the address where clients reach the member, host:port.
 func (m *Member) Endpoint() string { return m.clients.Endpoint() }
 
-// Start starts the process, unless it runs, with the data of the one before. It does not
-// wait for it.
+// Start starts the process on the member's data, unless it runs. It does not wait until
+// the member serves, see Await.
 func (m *Member) Start() {
 	m.cluster.t.Helper()
 	if m.command != nil {
@@ -71,20 +72,20 @@ func (m *Member) Await() {
 		}
 		m.id = fmt.Sprintf("%x", s.Header.MemberId)
 		if s.Leader == 0 {
-			return fmt.Errorf("it has no leader")
+			return errors.New("it has no leader")
 		}
 		return nil
 	})
 }
 
-// status asks the member, not over the link.
+// status asks the member for its status, bypassing the link.
 func (m *Member) status(ctx context.Context) (*clientv3.StatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return m.direct.Status(ctx, m.client)
 }
 
-// Runs reports whether the member was started and not killed since.
+// Runs reports whether the member has been started and not killed since.
 func (m *Member) Runs() bool { return m.command != nil }
 
 // Kill kills the process, if it runs.
@@ -93,17 +94,17 @@ func (m *Member) Kill() {
 		return
 	}
 	m.signal(syscall.SIGKILL)
-	m.command.Wait() // says that it was killed
+	m.command.Wait() // its error says that the process was killed
 	m.command = nil
 	if m.cluster.t.Failed() {
 		m.cluster.t.Logf("etcd's member %s:\n%s", m.Name, m.output)
 	}
 }
 
-// Pause stops the process where it is, as a host that hangs does, until Continue.
+// Pause suspends the process until Continue, like a host that hangs.
 func (m *Member) Pause() { m.signal(syscall.SIGSTOP) }
 
-// Continue has a paused process go on.
+// Continue resumes a paused process.
 func (m *Member) Continue() { m.signal(syscall.SIGCONT) }
 
 func (m *Member) signal(s syscall.Signal) {
@@ -112,31 +113,30 @@ func (m *Member) signal(s syscall.Signal) {
 	}
 }
 
-// Wipe removes the data. The member must have been killed.
+// Wipe removes the member's data. The member must be killed before.
 func (m *Member) Wipe() {
 	if err := os.RemoveAll(m.dir); err != nil {
 		m.cluster.t.Fatal(err)
 	}
 }
 
-// Vanish has every packet from and to the member be lost, on connections that stay
-// open, until Return.
+// Vanish cuts the member off from clients and members until Return. Connections stay
+// open, and nothing passes.
 func (m *Member) Vanish() {
 	m.clients.Freeze()
 	m.Part()
 }
 
-// Return takes back Vanish.
+// Return undoes Vanish.
 func (m *Member) Return() {
 	m.clients.Mend()
 	m.Join()
 }
 
-// Disconnect ends the connections of the member's clients. They may come back at once.
+// Disconnect closes the connections of the member's clients. They can reconnect at once.
 func (m *Member) Disconnect() { m.clients.Cut() }
 
-// Part has every packet between the member and the others be lost until Join. Clients
-// reach it still.
+// Part cuts the member off from the other members until Join. Clients still reach it.
 func (m *Member) Part() {
 	m.peers.freezeAll()
 	for _, other := range m.cluster.Members {
@@ -146,7 +146,7 @@ func (m *Member) Part() {
 	}
 }
 
-// Join takes back Part.
+// Join undoes Part.
 func (m *Member) Join() {
 	m.peers.mendAll()
 	for _, other := range m.cluster.Members {
@@ -154,8 +154,8 @@ func (m *Member) Join() {
 	}
 }
 
-// SlowDisk delays each time that the member syncs its disk, until mend is called or the
-// test ends. It skips the test where that cannot be done.
+// SlowDisk delays each sync of the member's disk until mend is called or the test ends.
+// It skips the test if strace is missing or cannot attach to the member.
 func (m *Member) SlowDisk(delay time.Duration) (mend func()) {
 	t := m.cluster.t
 	t.Helper()
@@ -180,7 +180,7 @@ func (m *Member) SlowDisk(delay time.Duration) (mend func()) {
 	return mend
 }
 
-// awaitTracer waits until a process is traced.
+// awaitTracer waits until strace traces a process. It skips the test if strace ends.
 func awaitTracer(t testing.TB, pid int, ended <-chan struct{}, output *bytes.Buffer) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// peerLink is the way of the other members to one. Each of them has a link of its own
-// behind it, since etcd knows one address of a member and both sides of a pair of them
-// connect.
+// peerLink is the address where the other members reach a member. Behind it is one Link
+// for each of them, so that a test can break them one by one: etcd knows a single peer
+// address of a member, and both members of a pair connect to each other.
 type peerLink struct {
 	t        testing.TB
 	listener net.Listener
@@ -20,9 +20,9 @@ type peerLink struct {
 	copiers  sync.WaitGroup
 
 	mu     sync.Mutex
-	links  map[string]*Link // by the id of who connects; "": unknown, as while joining
-	frozen map[string]bool
-	all    bool // frozen whoever connects
+	links  map[string]*Link // by the connecting member's id; "" while it is unknown, as in a join
+	frozen map[string]bool  // by the connecting member's id
+	all    bool             // every member is frozen
 	open   map[net.Conn]bool
 	ended  bool
 }
@@ -39,19 +39,19 @@ func startPeerLink(t testing.TB, to string) *peerLink {
 	return p
 }
 
-// Endpoint is the address that the other members connect to.
+// Endpoint returns the address that the other members connect to, host:port.
 func (p *peerLink) Endpoint() string { return p.listener.Addr().String() }
 
-// freeze holds what a member sends, and what it is answered.
+// freeze holds back what a member sends, and the answers to it.
 func (p *peerLink) freeze(id string) { p.change(func() { p.frozen[id] = true }) }
 
-// freezeAll holds what all members send.
+// freezeAll freezes every member, those that connect later too.
 func (p *peerLink) freezeAll() { p.change(func() { p.all = true }) }
 
-// mend takes back freeze.
+// mend undoes freeze.
 func (p *peerLink) mend(id string) { p.change(func() { delete(p.frozen, id) }) }
 
-// mendAll takes back freezeAll.
+// mendAll undoes freezeAll.
 func (p *peerLink) mendAll() { p.change(func() { p.all = false }) }
 
 func (p *peerLink) change(what func()) {
@@ -81,11 +81,11 @@ func (p *peerLink) accept() {
 	}
 }
 
-// serve leads a connection over the link of who made it, who says so with its first
-// request.
+// serve forwards a connection over the link of the member that made it. The member's id
+// is in the header of its first request.
 func (p *peerLink) serve(from net.Conn) {
 	defer from.Close()
-	if !p.keep(from) {
+	if !p.track(from) {
 		return
 	}
 	defer p.forget(from)
@@ -106,7 +106,7 @@ func (p *peerLink) serve(from net.Conn) {
 	io.Copy(to, io.MultiReader(&head, from))
 }
 
-// link is that of a member.
+// link returns the link of a member, and starts it if there is none.
 func (p *peerLink) link(id string) *Link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,8 +119,8 @@ func (p *peerLink) link(id string) *Link {
 	return l
 }
 
-// keep notes a connection, and reports false when there are to be none any more.
-func (p *peerLink) keep(conn net.Conn) bool {
+// track adds a connection to those that close closes. It returns false after close.
+func (p *peerLink) track(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open[conn] = true
