@@ -6,20 +6,20 @@ import (
 	"sync"
 )
 
-// turns let one at a time change an instance. Whoever waits for etcd on behalf of one
+// keyedMutex let one at a time change an instance. Whoever waits for etcd on behalf of one
 // instance holds up nobody who changes another.
-type turns struct {
-	mu   sync.Mutex
-	busy map[identity]chan struct{} // closed when the turn is over
+type keyedMutex struct {
+	mu     sync.Mutex
+	locked map[instanceKey]chan struct{} // closed when the turn is over
 }
 
-// take waits for the turn of an instance and returns what ends it. The error is that
+// Lock waits for the turn of an instance and returns what ends it. The error is that
 // of ctx.
-func (t *turns) take(ctx context.Context, i identity) (end func(), err error) {
+func (t *keyedMutex) Lock(ctx context.Context, i instanceKey) (end func(), err error) {
 	for {
-		before, mine := t.try(i)
+		before, mine := t.tryLock(i)
 		if before == nil {
-			return func() { t.end(i, mine) }, nil
+			return func() { t.unlock(i, mine) }, nil
 		}
 		select {
 		case <-before:
@@ -29,24 +29,24 @@ func (t *turns) take(ctx context.Context, i identity) (end func(), err error) {
 	}
 }
 
-// try takes the turn, unless somebody has it: then it returns when theirs is over.
-func (t *turns) try(i identity) (before, mine chan struct{}) {
+// tryLock takes the turn, unless somebody has it: then it returns when theirs is over.
+func (t *keyedMutex) tryLock(i instanceKey) (before, mine chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if before, ok := t.busy[i]; ok {
+	if before, ok := t.locked[i]; ok {
 		return before, nil
 	}
-	if t.busy == nil {
-		t.busy = map[identity]chan struct{}{}
+	if t.locked == nil {
+		t.locked = map[instanceKey]chan struct{}{}
 	}
 	mine = make(chan struct{})
-	t.busy[i] = mine
+	t.locked[i] = mine
 	return nil, mine
 }
 
-func (t *turns) end(i identity, mine chan struct{}) {
+func (t *keyedMutex) unlock(i instanceKey, mine chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.busy, i)
+	delete(t.locked, i)
 	close(mine)
 }

@@ -20,13 +20,13 @@ import (
 	"disc/discovery/registry"
 )
 
-// identity is an instance among those of an agent: ids are compared as written, names
+// instanceKey is an instance among those of an agent: ids are compared as written, names
 // of services without regard to case.
-type identity struct{ service, id string }
+type instanceKey struct{ service, id string }
 
-func identify(service, id string) identity { return identity{discovery.FoldName(service), id} }
+func keyOf(service, id string) instanceKey { return instanceKey{discovery.FoldName(service), id} }
 
-func (i identity) String() string { return i.service + "/" + i.id }
+func (i instanceKey) String() string { return i.service + "/" + i.id }
 
 // registrar holds what this agent is to register, from the config file and from the
 // API, runs the checks, and tells the registry. It is an httpapi.Registrar.
@@ -39,19 +39,19 @@ type registrar struct {
 	endpoints []string // of etcd
 	log       *slog.Logger
 	wake      chan struct{} // size one: all has changed
-	pulse     heartbeat.Heartbeat
-	turns     turns      // one change of an instance at a time; held while etcd is awaited
-	keeping   sync.Mutex // one write of what is kept at a time
+	heartbeat heartbeat.Heartbeat
+	locks     keyedMutex // one change of an instance at a time; held while etcd is awaited
+	saving    sync.Mutex // one write of what is kept at a time
 
-	mu     sync.Mutex
-	all    map[identity]*registration
-	closed bool // the agent stops: etcd is told of nothing new
+	mu            sync.Mutex
+	registrations map[instanceKey]*registration
+	closed        bool // the agent stops: etcd is told of nothing new
 }
 
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
 	return &registrar{
 		registry: r, scheduler: s, dir: dir, address: address, zone: zone, endpoints: endpoints, log: log,
-		wake: make(chan struct{}, 1), all: map[identity]*registration{},
+		wake: make(chan struct{}, 1), registrations: map[instanceKey]*registration{},
 	}
 }
 
@@ -63,7 +63,7 @@ func (g *registrar) Run(ctx context.Context) error {
 	}
 	running := map[*registration]task{}
 	for ctx.Err() == nil {
-		g.pulse.Begin()
+		g.heartbeat.Begin()
 		wanted := map[*registration]bool{}
 		for _, r := range g.list() {
 			wanted[r] = true
@@ -84,10 +84,10 @@ func (g *registrar) Run(ctx context.Context) error {
 			running[r] = t
 			go func() {
 				defer close(t.done)
-				r.run(ctx, func(why string) bool { return g.forget(ctx, r, why) })
+				r.run(ctx, func(why string) bool { return g.removeExpired(ctx, r, why) })
 			}()
 		}
-		g.pulse.End()
+		g.heartbeat.End()
 		select {
 		case <-g.wake:
 		case <-ctx.Done():
@@ -104,7 +104,7 @@ func (g *registrar) Run(ctx context.Context) error {
 func (g *registrar) list() []*registration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.SortedFunc(maps.Values(g.all), func(a, b *registration) int {
+	return slices.SortedFunc(maps.Values(g.registrations), func(a, b *registration) int {
 		return cmp.Or(strings.Compare(discovery.FoldName(a.spec.Service), discovery.FoldName(b.spec.Service)), strings.Compare(a.spec.ID, b.spec.ID))
 	})
 }
@@ -112,7 +112,7 @@ func (g *registrar) list() []*registration {
 func (g *registrar) get(service, id string) (*registration, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r, ok := g.all[identify(service, id)]
+	r, ok := g.registrations[keyOf(service, id)]
 	return r, ok
 }
 
@@ -130,28 +130,28 @@ func (g *registrar) put(spec discovery.Registration, source api.RegistrationSour
 		return nil, err
 	}
 	before, _ = g.get(spec.Service, spec.ID)
-	now, err := register(g.scheduler, spec, source, before, g.write)
+	now, err := register(g.scheduler, spec, source, before, g.publishReport)
 	if err != nil {
 		return nil, err
 	}
 	if before != nil && source == api.FromHold {
 		now.inherit(before)
 	}
-	g.install(identify(spec.Service, spec.ID), now)
+	g.replace(keyOf(spec.Service, spec.ID), now)
 	return before, nil
 }
 
-// install makes a registration the one of its instance, and tells the registry; nil
+// replace makes a registration the one of its instance, and tells the registry; nil
 // removes what is there.
-func (g *registrar) install(i identity, r *registration) {
+func (g *registrar) replace(i instanceKey, r *registration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if r == nil {
-		delete(g.all, i)
+		delete(g.registrations, i)
 		g.registry.Remove(i.service, i.id)
 	} else {
-		g.all[i] = r
-		g.tell(r, r.checks.Current())
+		g.registrations[i] = r
+		g.publish(r, r.checks.Current())
 	}
 	select {
 	case g.wake <- struct{}{}:
@@ -159,19 +159,19 @@ func (g *registrar) install(i identity, r *registration) {
 	}
 }
 
-// write passes on what the checks of a registration say, unless another has taken its
+// publishReport passes on what the checks of a registration say, unless another has taken its
 // place.
-func (g *registrar) write(r *registration, report check.Report) {
+func (g *registrar) publishReport(r *registration, report check.Report) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.all[identify(r.spec.Service, r.spec.ID)] == r {
-		g.tell(r, report)
+	if g.registrations[keyOf(r.spec.Service, r.spec.ID)] == r {
+		g.publish(r, report)
 	}
 }
 
-// tell passes an instance to the registry, unless the agent stops: what is put after
+// publish passes an instance to the registry, unless the agent stops: what is put after
 // the goodbye would be back in etcd. g.mu is held.
-func (g *registrar) tell(r *registration, report check.Report) {
+func (g *registrar) publish(r *registration, report check.Report) {
 	if !g.closed {
 		g.registry.Put(r.instance(report))
 	}
@@ -190,18 +190,18 @@ func (g *registrar) stopping() bool {
 	return g.closed
 }
 
-// drop ends a registration and forgets it.
-func (g *registrar) drop(r *registration) {
-	g.install(identify(r.spec.Service, r.spec.ID), nil)
+// remove ends a registration and forgets it.
+func (g *registrar) remove(r *registration) {
+	g.replace(keyOf(r.spec.Service, r.spec.ID), nil)
 	if r.source == api.FromAPI {
-		g.keep()
+		g.save()
 	}
 }
 
-// forget drops a registration whose time is up, and reports whether it is dropped: it
+// removeExpired drops a registration whose time is up, and reports whether it is dropped: it
 // may have been held again, or be no longer critical, while this waited for its turn.
-func (g *registrar) forget(ctx context.Context, r *registration, why string) bool {
-	done, err := g.turns.take(ctx, identify(r.spec.Service, r.spec.ID))
+func (g *registrar) removeExpired(ctx context.Context, r *registration, why string) bool {
+	done, err := g.locks.Lock(ctx, keyOf(r.spec.Service, r.spec.ID))
 	if err != nil {
 		return false
 	}
@@ -213,7 +213,7 @@ func (g *registrar) forget(ctx context.Context, r *registration, why string) boo
 		return false
 	}
 	g.log.Warn("instance is deregistered", "service", r.spec.Service, "instance", r.spec.ID, "reason", why)
-	g.drop(r)
+	g.remove(r)
 	return true
 }
 

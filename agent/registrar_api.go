@@ -13,29 +13,29 @@ import (
 	"disc/discovery/view"
 )
 
-// settleTime is how long a caller waits for its registration to be in etcd before it
+// settleTimeout is how long a caller waits for its registration to be in etcd before it
 // is told that this will come later.
-const settleTime = 2 * time.Second
+const settleTimeout = 2 * time.Second
 
 var errStopping = discovery.Errorf(discovery.ErrUnavailable, "this agent is stopping and registers nothing new; ask again when it is back")
 
 // Register implements httpapi.Registrar.
 func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (api.Registered, error) {
-	end, err := g.turns.take(ctx, identify(spec.Service, spec.ID))
+	end, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
 	if err != nil {
 		return api.Registered{}, err
 	}
 	defer end()
-	done, err := g.enter(ctx, spec, api.FromAPI)
+	done, err := g.registerAndWait(ctx, spec, api.FromAPI)
 	if err == nil {
-		g.keep()
+		g.save()
 	}
 	return done, err
 }
 
 // Hold implements httpapi.Registrar.
 func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.Registered, func(), error) {
-	end, err := g.turns.take(ctx, identify(spec.Service, spec.ID))
+	end, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
 	if err != nil {
 		return api.Registered{}, nil, err
 	}
@@ -43,7 +43,7 @@ func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.
 	if r, ok := g.get(spec.Service, spec.ID); ok && r.held() {
 		return api.Registered{}, nil, discovery.Errorf(discovery.ErrConflict, "%s/%s is held by another open request to this agent; choose another id or end that one", spec.Service, spec.ID)
 	}
-	done, err := g.enter(ctx, spec, api.FromHold)
+	done, err := g.registerAndWait(ctx, spec, api.FromHold)
 	if err != nil {
 		return api.Registered{}, nil, err
 	}
@@ -51,9 +51,9 @@ func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.
 	return done, r.hold(), nil
 }
 
-// enter registers an instance that a caller has given, and waits until it is in etcd.
+// registerAndWait registers an instance that a caller has given, and waits until it is in etcd.
 // A conflict leaves everything as it was.
-func (g *registrar) enter(ctx context.Context, spec discovery.Registration, source api.RegistrationSource) (api.Registered, error) {
+func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registration, source api.RegistrationSource) (api.Registered, error) {
 	if g.stopping() {
 		return api.Registered{}, errStopping
 	}
@@ -67,7 +67,7 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 	if err != nil {
 		return api.Registered{}, err
 	}
-	state, err := g.settle(ctx, spec.Service, spec.ID)
+	state, err := g.awaitSettled(ctx, spec.Service, spec.ID)
 	switch {
 	case state.Phase == registry.InConflict:
 		err = state.Err
@@ -78,7 +78,7 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 		err = nil // what is not written yet will be
 	}
 	if err != nil {
-		g.undo(identify(spec.Service, spec.ID), before, source)
+		g.rollBack(keyOf(spec.Service, spec.ID), before, source)
 		return api.Registered{}, err
 	}
 	state.Instance.Status = cmp.Or(state.Instance.Status, discovery.Critical) // until the checks have spoken
@@ -90,24 +90,24 @@ func (g *registrar) enter(ctx context.Context, spec discovery.Registration, sour
 	if done.Written {
 		done.Entry.Revision = state.Revision
 	} else {
-		why := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", settleTime))
+		why := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", settleTimeout))
 		done.Warning = fmt.Sprintf("remembered, and not in etcd yet: %v", why)
 	}
 	return done, nil
 }
 
-// undo puts back what a registration was to replace, and forgets the registration also
+// rollBack puts back what a registration was to replace, and forgets the registration also
 // where a change of another instance has kept it meanwhile.
-func (g *registrar) undo(i identity, before *registration, source api.RegistrationSource) {
-	g.install(i, before)
+func (g *registrar) rollBack(i instanceKey, before *registration, source api.RegistrationSource) {
+	g.replace(i, before)
 	if source == api.FromAPI {
-		g.keep()
+		g.save()
 	}
 }
 
-// settle waits until an instance is in etcd, or etcd turns out to be away.
-func (g *registrar) settle(ctx context.Context, service, id string) (registry.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
+// awaitSettled waits until an instance is in etcd, or etcd turns out to be away.
+func (g *registrar) awaitSettled(ctx context.Context, service, id string) (registry.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	return g.registry.AwaitSettled(ctx, service, id)
 }
@@ -118,7 +118,7 @@ func fromConfig(service, id string) error {
 
 // Deregister implements httpapi.Registrar.
 func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Deregistered, error) {
-	end, err := g.turns.take(ctx, identify(service, id))
+	end, err := g.locks.Lock(ctx, keyOf(service, id))
 	if err != nil {
 		return api.Deregistered{}, err
 	}
@@ -130,8 +130,8 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 	case r.source == api.FromConfig:
 		return api.Deregistered{}, fromConfig(service, id)
 	}
-	g.drop(r)
-	gone, err := g.settle(ctx, service, id)
+	g.remove(r)
+	gone, err := g.awaitSettled(ctx, service, id)
 	if err != nil {
 		return api.Deregistered{}, nil // to be done when etcd answers
 	}

@@ -7,10 +7,10 @@ import (
 	"disc/discovery"
 )
 
-// keep writes what the API has registered to the data directory.
-func (g *registrar) keep() {
-	g.keeping.Lock()
-	defer g.keeping.Unlock()
+// save writes what the API has registered to the data directory.
+func (g *registrar) save() {
+	g.saving.Lock()
+	defer g.saving.Unlock()
 	kept := []discovery.Registration{}
 	for _, r := range g.list() {
 		if r.source == api.FromAPI {
@@ -36,37 +36,37 @@ func (g *registrar) load(configured []discovery.Registration) {
 		}
 	}
 	if shadowed {
-		g.keep() // or it would be back once the config file has it no longer
+		g.save() // or it would be back once the config file has it no longer
 	}
 }
 
 // reload makes the registrations of the config file those that are given. Checks that
 // stay the same carry on. What the API has registered under the same id is forgotten.
 func (g *registrar) reload(configured []discovery.Registration) {
-	wanted := map[identity]bool{}
+	wanted := map[instanceKey]bool{}
 	for _, spec := range configured {
-		wanted[identify(spec.Service, spec.ID)] = true
-		if err := g.configure(spec); err != nil {
+		wanted[keyOf(spec.Service, spec.ID)] = true
+		if err := g.putConfigured(spec); err != nil {
 			g.log.Error("instance of the config file cannot be registered", "service", spec.Service, "instance", spec.ID, "error", err)
 		}
 	}
 	for _, r := range g.list() {
-		if r.source == api.FromConfig && !wanted[identify(r.spec.Service, r.spec.ID)] {
-			g.drop(r) // the API does not change what is the config file's
+		if r.source == api.FromConfig && !wanted[keyOf(r.spec.Service, r.spec.ID)] {
+			g.remove(r) // the API does not change what is the config file's
 		}
 	}
 }
 
-// configure registers an instance of the config file.
-func (g *registrar) configure(spec discovery.Registration) error {
-	end, err := g.turns.take(context.Background(), identify(spec.Service, spec.ID))
+// putConfigured registers an instance of the config file.
+func (g *registrar) putConfigured(spec discovery.Registration) error {
+	end, err := g.locks.Lock(context.Background(), keyOf(spec.Service, spec.ID))
 	if err != nil {
 		return err
 	}
 	defer end()
 	before, err := g.put(spec, api.FromConfig)
 	if before != nil && before.source == api.FromAPI {
-		g.keep()
+		g.save()
 	}
 	return err
 }

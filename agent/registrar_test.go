@@ -236,8 +236,8 @@ func TestOneInstanceDoesNotWaitForAnother(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if took := time.Since(began); took > settleTime {
-			t.Errorf("took %v while etcd is away, want %v for all together", took, settleTime)
+		if took := time.Since(began); took > settleTimeout {
+			t.Errorf("took %v while etcd is away, want %v for all together", took, settleTimeout)
 		}
 		if kept := g.dir.registrations(); len(kept) != 5 {
 			t.Errorf("kept %v, want all five", kept)

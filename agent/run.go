@@ -37,7 +37,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.reassure(running) })
 	checking, stopChecks := context.WithCancel(running)
 	defer stopChecks()
-	group.Go(func() error { return a.watchdog.keep(checking, part{"registrar", &a.registrar.pulse, a.registrar.Run}) })
+	group.Go(func() error {
+		return a.watchdog.keep(checking, part{"registrar", &a.registrar.heartbeat, a.registrar.Run})
+	})
 	for _, l := range a.listeners {
 		group.Go(func() error { return a.api.Serve(running, l) })
 	}

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// drained is the part of the rate at which debts drain. It makes up for clocks that go
+// drainFactor is the part of the rate at which debts drain. It makes up for clocks that go
 // wrong by up to 500 ppm, the most that NTP slews them.
-const drained = 0.999
+const drainFactor = 0.999
 
 // bucket is an agent's own account of what the fleet has bought lately: a debt that
 // grows with each sale that the agent sees and drains with time, kept as the time at
@@ -18,7 +18,7 @@ const drained = 0.999
 //
 // # Why a limit is kept
 //
-// A limit of rate r and burst b has, by [shapeOf], a capacity C, a draining rate ρ and
+// A limit of rate r and burst b has, by [parametersOf], a capacity C, a draining rate ρ and
 // a horizon h. Let a sale k be n_k tokens, bought by a transaction that etcd commits at
 // c_k in real time. It compares ledger and policy with what the buyer has seen, so the
 // sales form a row, c_1 < c_2 < …, and a buyer has seen every sale before its own, and
@@ -78,47 +78,47 @@ const drained = 0.999
 //
 // What it rests on: etcd is linearizable, and while it is restored from a backup, which
 // takes sales back, it is away for longer than a horizon; an agent that has not heard
-// of it for the time of [trusted] sets its debt to C before it buys again. A host's
+// of it for the time of [freshFor] sets its debt to C before it buys again. A host's
 // clock runs on while processes are stopped and while the host is suspended
 // (CLOCK_BOOTTIME); a virtual machine whose clock is held, too, can admit what is in
 // its hand when it goes on: one purchase at most.
 type bucket struct {
-	shape
-	clear time.Duration // when the debt is drained
+	parameters
+	drainedAt time.Duration // when the debt is drained
 }
 
 // charge adds a sale that is seen now.
 func (b *bucket) charge(now time.Duration, n int64) {
-	b.clear = max(b.clear, now) + b.drains(float64(n))
+	b.drainedAt = max(b.drainedAt, now) + b.drainTime(float64(n))
 }
 
 // fill makes the debt what it is at most, and beyond that what drains within a time.
 func (b *bucket) fill(now, beyond time.Duration) {
-	b.clear = max(b.clear, now+b.drains(b.capacity)+b.drains(b.rate*beyond.Seconds()))
+	b.drainedAt = max(b.drainedAt, now+b.drainTime(b.capacity)+b.drainTime(b.rate*beyond.Seconds()))
 }
 
-// drains is how long a debt takes to drain, rounded up.
-func (b *bucket) drains(tokens float64) time.Duration {
-	return time.Duration(math.Ceil(tokens / (b.rate * drained) * float64(time.Second)))
+// drainTime is how long a debt takes to drain, rounded up.
+func (b *bucket) drainTime(tokens float64) time.Duration {
+	return time.Duration(math.Ceil(tokens / (b.rate * drainFactor) * float64(time.Second)))
 }
 
-// lower makes the debt no more than what somebody else has found it to be.
-func (b *bucket) lower(now time.Duration, debt float64) {
-	b.clear = min(b.clear, now+b.drains(debt))
+// capDebt makes the debt no more than what somebody else has found it to be.
+func (b *bucket) capDebt(now time.Duration, debt float64) {
+	b.drainedAt = min(b.drainedAt, now+b.drainTime(debt))
 }
 
 // debt is what is not drained.
 func (b *bucket) debt(now time.Duration) float64 {
-	return max(0, b.clear-now).Seconds() * b.rate * drained
+	return max(0, b.drainedAt-now).Seconds() * b.rate * drainFactor
 }
 
-// room is how many tokens may be bought now.
-func (b *bucket) room(now time.Duration) int64 {
+// available is how many tokens may be bought now.
+func (b *bucket) available(now time.Duration) int64 {
 	return int64(max(0, math.Floor(b.capacity-b.debt(now))))
 }
 
-// free is since when, or from when on, there is room for n tokens; n is at most the
+// availableAt is since when, or from when on, there is room for n tokens; n is at most the
 // capacity.
-func (b *bucket) free(n int64) time.Duration {
-	return b.clear - time.Duration((b.capacity-float64(n))/(b.rate*drained)*float64(time.Second))
+func (b *bucket) availableAt(n int64) time.Duration {
+	return b.drainedAt - time.Duration((b.capacity-float64(n))/(b.rate*drainFactor)*float64(time.Second))
 }

@@ -16,14 +16,14 @@ type demand struct {
 
 func (d *demand) add(now time.Duration, n int64) {
 	d.sum, d.at = d.rate(now)+float64(n), max(now, d.at)
-	if n >= d.most(now) {
+	if n >= d.largestTake(now) {
 		d.largest, d.largestAt = n, now
 	}
 }
 
-// most is how many tokens a single take may want, at least 1: fewer in the hand are of no
+// largestTake is how many tokens a single take may want, at least 1: fewer in the hand are of no
 // use to it, and would be void before there are as many.
-func (d *demand) most(now time.Duration) int64 {
+func (d *demand) largestTake(now time.Duration) int64 {
 	if now-d.largestAt > time.Second {
 		return 1
 	}
@@ -38,24 +38,24 @@ func (d *demand) rate(now time.Duration) float64 {
 	return d.sum
 }
 
-// remembered is for how long who has bought counts as a rival, at least.
-const remembered = 2 * time.Second
+// contenderPeriod is for how long who has bought counts as a rival, at least.
+const contenderPeriod = 2 * time.Second
 
-// rivals counts the agents that buy of a limit.
-type rivals struct {
-	recent, before map[string]bool // who bought in this period and in the one before
-	began          time.Duration   // of this period
+// contenders counts the agents that buy of a limit.
+type contenders struct {
+	recent, previous map[string]bool // who bought in this period and in the one before
+	periodStart      time.Duration   // of this period
 }
 
-func (r *rivals) saw(now time.Duration, buyer string) {
-	if r.recent == nil || now-r.began > remembered {
-		if now-r.began > 2*remembered {
+func (r *contenders) observe(now time.Duration, buyer string) {
+	if r.recent == nil || now-r.periodStart > contenderPeriod {
+		if now-r.periodStart > 2*contenderPeriod {
 			r.recent = nil
 		}
-		r.recent, r.before, r.began = map[string]bool{}, r.recent, now
+		r.recent, r.previous, r.periodStart = map[string]bool{}, r.recent, now
 	}
 	r.recent[buyer] = true
 }
 
 // count is how many agents buy, at least 1.
-func (r *rivals) count() int { return max(1, len(r.recent), len(r.before)) }
+func (r *contenders) count() int { return max(1, len(r.recent), len(r.previous)) }

@@ -15,13 +15,13 @@ import (
 	"disc/discovery/lease"
 )
 
-// taking is a take that was granted, somewhen between two moments.
-type taking struct{ asked, answered time.Duration }
+// grantedTake is a take that was granted, somewhen between two moments.
+type grantedTake struct{ asked, answered time.Duration }
 
-// surplus is by how much the fullest window is above a limit for sure: its takes were
+// certainExcess is by how much the fullest window is above a limit for sure: its takes were
 // granted between the asking of the first and the answer to the last.
-func surplus(all []taking, rate, burst float64) float64 {
-	slices.SortFunc(all, func(a, b taking) int { return cmp.Compare(a.answered, b.answered) })
+func certainExcess(all []grantedTake, rate, burst float64) float64 {
+	slices.SortFunc(all, func(a, b grantedTake) int { return cmp.Compare(a.answered, b.answered) })
 	worst := -burst
 	for _, first := range all {
 		n := 0.0
@@ -41,7 +41,7 @@ type history struct {
 	name  string
 	limit discovery.Limit
 	mu    sync.Mutex
-	taken []taking
+	taken []grantedTake
 }
 
 // take takes with a fleet of agents, which come and go, until ctx ends.
@@ -59,7 +59,7 @@ func (h *history) take(ctx context.Context, agents func() *Limits) {
 			}
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.taken = append(h.taken, taking{asked, lease.Uptime()})
+			h.taken = append(h.taken, grantedTake{asked, lease.Uptime()})
 		})
 		select {
 		case <-tick.C:
@@ -90,7 +90,7 @@ func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 		running.Go(func() { h.take(ctx, agents.any) })
 	}
 	for n := 0; ctx.Err() == nil; n++ {
-		agents.harm()
+		agents.disturb()
 		h := histories[2*rand.IntN(len(histories)/2)]
 		less := h.limit
 		if n%2 == 0 {
@@ -109,7 +109,7 @@ func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 	taken := 0
 	for _, h := range histories {
 		taken += len(h.taken)
-		if over := surplus(h.taken, h.limit.PerSecond(), float64(h.limit.Burst)); over > 0 {
+		if over := certainExcess(h.taken, h.limit.PerSecond(), float64(h.limit.Burst)); over > 0 {
 			t.Errorf("%s, %v a second and a burst of %d: %v too many of %d", h.name, h.limit.Rate, h.limit.Burst, over, len(h.taken))
 		}
 	}
@@ -144,8 +144,8 @@ func (f *fleet) any() *Limits {
 	return f.agents[rand.IntN(len(f.agents))]
 }
 
-// harm lets something befall one of the agents, or ends it.
-func (f *fleet) harm() {
+// disturb lets something befall one of the agents, or ends it.
+func (f *fleet) disturb() {
 	n := rand.IntN(len(f.links))
 	switch link := f.links[n]; rand.IntN(6) {
 	case 0:
@@ -172,10 +172,10 @@ func (f *fleet) mend() {
 
 func TestSurplus(t *testing.T) {
 	s := time.Second
-	if got := surplus([]taking{{0, 0}, {s / 2, s / 2}, {s, s}}, 1, 1); got != 1 {
+	if got := certainExcess([]grantedTake{{0, 0}, {s / 2, s / 2}, {s, s}}, 1, 1); got != 1 {
 		t.Errorf("three in a second: %v, want 1", got)
 	}
-	if got := surplus([]taking{{0, 0}, {s / 2, 3 * s / 2}, {2 * s, 2 * s}}, 1, 1); got != 0 {
+	if got := certainExcess([]grantedTake{{0, 0}, {s / 2, 3 * s / 2}, {2 * s, 2 * s}}, 1, 1); got != 0 {
 		t.Errorf("one of which came at an unknown moment: %v, want 0", got)
 	}
 }

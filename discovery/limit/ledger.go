@@ -12,18 +12,18 @@ type ledger struct {
 	Debt float64 `json:"debt,omitzero"` // tokens that the buyer owed with this sale; 0: it does not say
 }
 
-// version is a ledger as it stands in etcd. The zero value is that there is none.
-type version struct {
+// storedLedger is a ledger as it stands in etcd. The zero value is that there is none.
+type storedLedger struct {
 	ledger
-	value    string
-	created  int64 // etcd's revisions
-	modified int64
+	value          string
+	createRevision int64 // etcd's revisions
+	modRevision    int64
 }
 
-// versionOf reads a ledger. What cannot be read counts as nothing sold: it is no
+// decodeLedger reads a ledger. What cannot be read counts as nothing sold: it is no
 // continuation of what was seen before.
-func versionOf(value []byte, created, modified int64) version {
-	v := version{value: string(value), created: created, modified: modified}
+func decodeLedger(value []byte, created, modified int64) storedLedger {
+	v := storedLedger{value: string(value), createRevision: created, modRevision: modified}
 	if json.Unmarshal(value, &v.ledger) != nil || v.Sold < 0 {
 		v.ledger = ledger{}
 	}
@@ -31,12 +31,12 @@ func versionOf(value []byte, created, modified int64) version {
 }
 
 // continues reports whether a ledger is that of an earlier version, with more sold.
-func (v version) continues(earlier version) bool {
-	return v.created == earlier.created && v.modified > earlier.modified && v.Sold >= earlier.Sold
+func (v storedLedger) continues(earlier storedLedger) bool {
+	return v.createRevision == earlier.createRevision && v.modRevision > earlier.modRevision && v.Sold >= earlier.Sold
 }
 
-// buyer is who has made the last sale.
-func (v version) buyer() string {
+// purchaserID is who has made the last sale.
+func (v storedLedger) purchaserID() string {
 	buyer, _, _ := strings.Cut(v.Sale, ".")
 	return buyer
 }

@@ -2,12 +2,12 @@ package limit
 
 import "fmt"
 
-// store is an etcd of two keys, whose transactions are in a row.
-type store struct {
+// simulatedEtcd is an etcd of two keys, whose transactions are in a row.
+type simulatedEtcd struct {
 	revision       int64
 	policyRevision int64
 	policy         []byte
-	ledger         version
+	ledger         storedLedger
 	log            []change // what the watch tells, of a ledger and a policy
 }
 
@@ -15,18 +15,18 @@ type store struct {
 type change struct {
 	revision int64
 	isLedger bool
-	ledger   version // the zero value: deleted
-	policy   []byte  // nil: deleted
+	ledger   storedLedger // the zero value: deleted
+	policy   []byte       // nil: deleted
 }
 
-func (s *store) put(c change) {
+func (s *simulatedEtcd) put(c change) {
 	s.revision++
 	c.revision = s.revision
 	if c.isLedger {
 		if c.ledger.value != "" {
-			c.ledger.modified = s.revision
-			if c.ledger.created == 0 {
-				c.ledger.created = s.revision
+			c.ledger.modRevision = s.revision
+			if c.ledger.createRevision == 0 {
+				c.ledger.createRevision = s.revision
 			}
 		}
 		s.ledger = c.ledger
@@ -37,11 +37,11 @@ func (s *store) put(c change) {
 }
 
 // commit is a purchase.
-func (s *store) commit(o order) (version, bool) {
-	seen := s.ledger.modified == o.seen.modified && s.ledger.value == o.seen.value
-	if !seen || s.policy == nil || s.policyRevision != o.policy {
-		return version{}, false
+func (s *simulatedEtcd) commit(o purchase) (storedLedger, bool) {
+	seen := s.ledger.modRevision == o.seenLedger.modRevision && s.ledger.value == o.seenLedger.value
+	if !seen || s.policy == nil || s.policyRevision != o.policyRevision {
+		return storedLedger{}, false
 	}
-	s.put(change{isLedger: true, ledger: version{ledger: o.next, value: fmt.Sprint(o.next), created: s.ledger.created}})
+	s.put(change{isLedger: true, ledger: storedLedger{ledger: o.nextLedger, value: fmt.Sprint(o.nextLedger), createRevision: s.ledger.createRevision}})
 	return s.ledger, true
 }

@@ -24,10 +24,10 @@ import (
 
 // The bounds of what is remembered.
 const (
-	idle        = 10 * time.Minute // an unused limit is watched no more
-	missingTime = time.Second      // a limit that is not there is not asked for again
+	idleTime    = 10 * time.Minute // an unused limit is watched no more
+	missingTTL  = time.Second      // a limit that is not there is not asked for again
 	maxMissing  = 1024             // of these
-	askTime     = 5 * time.Second  // for etcd to say what a limit is
+	readTimeout = 5 * time.Second  // for etcd to say what a limit is
 )
 
 // Options are the optional parts of [Limits]. The zero value is useful.
@@ -40,15 +40,15 @@ type Options struct {
 // Limits are the rate limits of a namespace, as they are used here. Its methods may be
 // called by many goroutines at once, while Run runs.
 type Limits struct {
-	client   *clientv3.Client
-	keys     discovery.Keys
-	options  Options
-	metrics  *metrics
-	id       string // of this start
-	follower *reflector.Reflector
-	pulse    heartbeat.Heartbeat
-	wake     chan struct{}                     // size one: there are other buyers
-	buyers   atomic.Pointer[map[string]*buyer] // copied when one comes or goes
+	client     *clientv3.Client
+	keys       discovery.Keys
+	options    Options
+	metrics    *metrics
+	runID      string // of this start
+	reflector  *reflector.Reflector
+	heartbeat  heartbeat.Heartbeat
+	wake       chan struct{}                         // size one: there are other buyers
+	purchasers atomic.Pointer[map[string]*purchaser] // copied when one comes or goes
 
 	mu      sync.Mutex               // of what follows, and of changing buyers
 	missing map[string]time.Duration // when a limit was found not to be there
@@ -64,42 +64,42 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 	if err != nil {
 		return nil, err
 	}
-	l := &Limits{client: client, keys: keys, options: o, metrics: collectors, id: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
-	m := &mirror{limits: l}
-	l.follower = reflector.New(client, m, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &l.pulse, OnHealth: m.trouble, Logger: o.Logger, Metrics: collectors.reflector})
-	l.buyers.Store(&map[string]*buyer{})
+	l := &Limits{client: client, keys: keys, options: o, metrics: collectors, runID: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
+	s := &store{limits: l}
+	l.reflector = reflector.New(client, s, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &l.heartbeat, OnHealth: s.onHealth, Logger: o.Logger, Metrics: collectors.reflector})
+	l.purchasers.Store(&map[string]*purchaser{})
 	return l, nil
 }
 
 // Heartbeat shows whether Run is stuck.
-func (l *Limits) Heartbeat() *heartbeat.Heartbeat { return &l.pulse }
+func (l *Limits) Heartbeat() *heartbeat.Heartbeat { return &l.heartbeat }
 
 // Run watches and buys of the limits that are used, until ctx ends. It returns nil then.
 func (l *Limits) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	follow := sync.OnceFunc(func() { group.Go(func() error { return l.follower.Run(ctx) }) })
-	running := map[*buyer]context.CancelFunc{}
-	for tick := time.NewTicker(idle / 10); ; {
-		buyers := *l.buyers.Load()
-		for _, b := range buyers {
+	follow := sync.OnceFunc(func() { group.Go(func() error { return l.reflector.Run(ctx) }) })
+	running := map[*purchaser]context.CancelFunc{}
+	for tick := time.NewTicker(idleTime / 10); ; {
+		purchasers := *l.purchasers.Load()
+		for _, p := range purchasers {
 			follow() // an agent that uses no limit costs etcd nothing
-			if running[b] == nil {
+			if running[p] == nil {
 				buying, stop := context.WithCancel(ctx)
-				running[b] = stop
-				group.Go(func() error { return b.buy(buying) })
+				running[p] = stop
+				group.Go(func() error { return p.run(buying) })
 			}
-			if b.over(lease.Uptime() - idle) {
-				group.Go(func() error { return l.drop(ctx, b) })
+			if p.beginEviction(lease.Uptime() - idleTime) {
+				group.Go(func() error { return l.evict(ctx, p) })
 			}
 		}
-		maps.DeleteFunc(running, func(b *buyer, stop context.CancelFunc) bool {
-			gone := buyers[b.name] != b
+		maps.DeleteFunc(running, func(p *purchaser, stop context.CancelFunc) bool {
+			gone := purchasers[p.name] != p
 			if gone {
 				stop()
 			}
 			return gone
 		})
-		l.metrics.limits.Set(float64(len(buyers)))
+		l.metrics.limits.Set(float64(len(purchasers)))
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -110,41 +110,41 @@ func (l *Limits) Run(ctx context.Context) error {
 	}
 }
 
-// over reports once that a buyer is to be dropped: it was not used since a moment, or
+// beginEviction reports once that a buyer is to be dropped: it was not used since a moment, or
 // could not find out what its limit is.
-func (b *buyer) over(since time.Duration) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.dropped || !b.failed && (!b.listed || b.used >= since) {
+func (p *purchaser) beginEviction(since time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.evicted || !p.loadFailed && (!p.loaded || p.lastUsed >= since) {
 		return false
 	}
-	b.dropped = true
+	p.evicted = true
 	return true
 }
 
-// drop ends the watch of a buyer, and then forgets it: whoever asks for the limit next
+// evict ends the watch of a buyer, and then forgets it: whoever asks for the limit next
 // has it watched anew. It waits while etcd is away.
-func (l *Limits) drop(ctx context.Context, b *buyer) error {
-	err := l.follower.Remove(ctx, only(b.policyKey()), func() { b.change(b.account.lose) })
+func (l *Limits) evict(ctx context.Context, p *purchaser) error {
+	err := l.reflector.Remove(ctx, singleKey(p.policyKey()), func() { p.update(p.account.markStale) })
 	if ctx.Err() == nil {
-		err = errors.Join(err, l.follower.Remove(ctx, only(b.ledgerKey()), func() { l.forget(b) }))
+		err = errors.Join(err, l.reflector.Remove(ctx, singleKey(p.ledgerKey()), func() { l.remove(p) }))
 	}
 	if err != nil && ctx.Err() == nil {
-		l.options.Logger.Debug("the watch of a limit ended before it was to", "limit", b.name, "error", err)
+		l.options.Logger.Debug("the watch of a limit ended before it was to", "limit", p.name, "error", err)
 	}
 	return nil
 }
 
-func (l *Limits) forget(b *buyer) {
-	l.change(func(buyers map[string]*buyer) { delete(buyers, b.name) })
+func (l *Limits) remove(p *purchaser) {
+	l.editPurchasers(func(purchasers map[string]*purchaser) { delete(purchasers, p.name) })
 }
 
-// change makes another map of buyers, which Run starts and stops.
-func (l *Limits) change(edit func(map[string]*buyer)) {
+// editPurchasers makes another map of buyers, which Run starts and stops.
+func (l *Limits) editPurchasers(edit func(map[string]*purchaser)) {
 	l.mu.Lock()
-	next := maps.Clone(*l.buyers.Load())
+	next := maps.Clone(*l.purchasers.Load())
 	edit(next)
-	l.buyers.Store(&next)
+	l.purchasers.Store(&next)
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
@@ -184,29 +184,29 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 			}
 			return decisions, err
 		}
-		undo = append(undo, func() { l.giveBack(t, until) })
+		undo = append(undo, func() { l.refund(t, until) })
 	}
 	return decisions, nil
 }
 
 // Known reports whether there is a limit. It is then watched, as after a take.
 func (l *Limits) Known(ctx context.Context, name string) (bool, error) {
-	b, err := l.buyer(ctx, name)
+	p, err := l.purchaser(ctx, name)
 	if errors.Is(err, discovery.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used = lease.Uptime()
-	return b.account.policy != 0, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastUsed = lease.Uptime()
+	return p.account.policyRevision != 0, nil
 }
 
-func (l *Limits) giveBack(t discovery.Take, until time.Duration) {
-	if b := (*l.buyers.Load())[t.Limit]; b != nil {
-		b.giveBack(t.N, until)
+func (l *Limits) refund(t discovery.Take, until time.Duration) {
+	if p := (*l.purchasers.Load())[t.Limit]; p != nil {
+		p.refund(t.N, until)
 	}
 }
 
@@ -214,28 +214,28 @@ func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Deci
 	if n < 1 {
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid, "limit %s: %d tokens cannot be taken; take 1 or more", name, n)
 	}
-	b, err := l.buyer(ctx, name)
+	p, err := l.purchaser(ctx, name)
 	if err != nil {
 		return discovery.Decision{}, 0, err
 	}
-	return b.take(ctx, n)
+	return p.take(ctx, n)
 }
 
-// buyer returns who buys of a limit, once that was read.
-func (l *Limits) buyer(ctx context.Context, name string) (*buyer, error) {
-	b := (*l.buyers.Load())[name]
-	if b == nil {
+// purchaser returns who buys of a limit, once that was read.
+func (l *Limits) purchaser(ctx context.Context, name string) (*purchaser, error) {
+	p := (*l.purchasers.Load())[name]
+	if p == nil {
 		var err error
-		if b, err = l.find(ctx, name); err != nil {
+		if p, err = l.subscribe(ctx, name); err != nil {
 			return nil, err
 		}
 	}
 	select {
-	case <-b.found:
-		if b.missing != nil {
-			return nil, b.missing
+	case <-p.resolved:
+		if p.unusable != nil {
+			return nil, p.unusable
 		}
-		return b, nil
+		return p, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("read limit %s: %w", name, context.Cause(ctx))
 	}

@@ -33,8 +33,8 @@ func start(t testing.TB, client *clientv3.Client) *Limits {
 	return l
 }
 
-// alone runs limits on an etcd of their own.
-func alone(t testing.TB) *Limits {
+// startAlone runs limits on an etcd of their own.
+func startAlone(t testing.TB) *Limits {
 	t.Helper()
 	return start(t, etcdtest.Client(t, etcdtest.Start(t).Endpoint()))
 }
@@ -62,7 +62,7 @@ func mustGet(t testing.TB, l *Limits, name string, n int64) discovery.Decision {
 
 func TestTake(t *testing.T) {
 	t.Parallel()
-	l := alone(t)
+	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	mustGet(t, l, "api", 20)
 	mustPut(t, l, "api", policy(40, 50))
@@ -74,7 +74,7 @@ func TestTake(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	l := alone(t)
+	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	for _, c := range []struct {
 		name string
@@ -104,9 +104,9 @@ func TestRefused(t *testing.T) {
 }
 
 func TestGrantedTakeAllocatesNothing(t *testing.T) {
-	l := alone(t)
+	l := startAlone(t)
 	mustPut(t, l, "api", slow)
-	handful(t, l, "api", 5000)
+	stockTokens(t, l, "api", 5000)
 	if n := testing.AllocsPerRun(1000, func() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || !d.Granted {
 			t.Fatal(d, err)
@@ -119,31 +119,31 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 // slow is a limit that sells nothing while a test lasts.
 var slow = policy(0.001, 1)
 
-// handful makes tokens that are good for an hour all that an agent has in its hand.
-func handful(t testing.TB, l *Limits, name string, n int64) {
+// stockTokens makes tokens that are good for an hour all that an agent has in its hand.
+func stockTokens(t testing.TB, l *Limits, name string, n int64) {
 	t.Helper()
 	if _, err := l.Take(t.Context(), name, 1); err != nil {
 		t.Fatal(err)
 	}
-	b := (*l.buyers.Load())[name]
-	b.change(func(now time.Duration) {
-		b.account.hand.clear()
-		b.account.hand.add(n, now+time.Hour)
+	b := (*l.purchasers.Load())[name]
+	b.update(func(now time.Duration) {
+		b.account.tokens.clear()
+		b.account.tokens.add(n, now+time.Hour)
 	})
 }
 
 func TestTakeAll(t *testing.T) {
 	t.Parallel()
-	l := alone(t)
+	l := startAlone(t)
 	mustPut(t, l, "rich", slow)
 	mustPut(t, l, "poor", slow)
-	handful(t, l, "rich", 10)
+	stockTokens(t, l, "rich", 10)
 	takes := []discovery.Take{{Limit: "rich", N: 1}, {Limit: "poor", N: 1}}
 	left := func() int64 {
-		b := (*l.buyers.Load())["rich"]
+		b := (*l.purchasers.Load())["rich"]
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return b.account.hand.total
+		return b.account.tokens.total
 	}
 	d, err := l.TakeAll(t.Context(), takes)
 	if err != nil || len(d) != 2 || !d[0].Granted || d[1].Granted || d[1].RetryAfter <= 0 {
@@ -188,22 +188,22 @@ func TestEtcdAway(t *testing.T) {
 // A limit that is used no more is watched no more, and again when it is used again.
 func TestLetGo(t *testing.T) {
 	t.Parallel()
-	l := alone(t)
+	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	mustGet(t, l, "api", 1)
-	b := (*l.buyers.Load())["api"]
+	b := (*l.purchasers.Load())["api"]
 	b.mu.Lock()
-	b.used = lease.Uptime() - idle - time.Second
+	b.lastUsed = lease.Uptime() - idleTime - time.Second
 	b.mu.Unlock()
-	l.change(func(map[string]*buyer) {}) // Run looks
-	until(t, "the end of the watch", func() bool { return (*l.buyers.Load())["api"] == nil })
+	l.editPurchasers(func(map[string]*purchaser) {}) // Run looks
+	until(t, "the end of the watch", func() bool { return (*l.purchasers.Load())["api"] == nil })
 	mustGet(t, l, "api", 1)
 }
 
 // What an operator does to the keys by hand is survived.
 func TestKeysByHand(t *testing.T) {
 	t.Parallel()
-	l := alone(t)
+	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	mustGet(t, l, "api", 1)
 	for _, value := range []string{"", "junk", `{"sold":-1}`, `{"sold":1,"sale":"x"}`} {

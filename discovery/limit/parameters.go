@@ -13,35 +13,35 @@ const (
 	longestHorizon  = time.Second
 )
 
-// shape is what a limit means for purchases. Every agent derives the same one from the
+// parameters is what a limit means for purchases. Every agent derives the same one from the
 // same policy.
-type shape struct {
+type parameters struct {
 	capacity float64       // the most that the debt may be, in tokens; at least 1
 	rate     float64       // at which it drains, in tokens a second
 	horizon  time.Duration // for which a token is good, from the sending of the purchase
 }
 
-// shapeOf splits a limit's burst between what may be sold at once and what is sold and
+// parametersOf splits a limit's burst between what may be sold at once and what is sold and
 // not yet used. A longer horizon leaves less to be sold at once; a shorter one means
 // smaller purchases, and more of them. Above 250 a second they are kept to a few dozen
 // a second with a longer one.
-func shapeOf(l discovery.Limit) shape {
+func parametersOf(l discovery.Limit) parameters {
 	rate, burst := l.PerSecond(), float64(l.Burst)
 	horizon := clamp(rate/1000, usualHorizon, longestHorizon)
 	if half := seconds(burst / rate / 2); half < horizon {
 		horizon = half
 	}
 	if horizon < shortestHorizon || burst < 1+rate*horizon.Seconds() {
-		return single(rate)
+		return singleToken(rate)
 	}
-	return shape{burst - rate*horizon.Seconds(), rate, horizon}
+	return parameters{burst - rate*horizon.Seconds(), rate, horizon}
 }
 
-// single is the shape of a limit that has no burst to speak of: its tokens are sold one
+// singleToken is the shape of a limit that has no burst to speak of: its tokens are sold one
 // by one, 1/rate + horizon apart.
-func single(rate float64) shape {
+func singleToken(rate float64) parameters {
 	horizon := clamp(0.1/rate, shortestHorizon, longestHorizon)
-	return shape{1, rate / (1 + rate*horizon.Seconds()), horizon}
+	return parameters{1, rate / (1 + rate*horizon.Seconds()), horizon}
 }
 
 func clamp(s float64, least, most time.Duration) time.Duration {

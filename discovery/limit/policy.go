@@ -24,12 +24,12 @@ func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return Policy{}, err
 	}
-	r, err := l.ask(ctx, l.keys.Limit(name))
+	r, err := l.read(ctx, l.keys.Limit(name))
 	if err != nil {
 		return Policy{}, err
 	}
 	if len(r.Kvs) == 0 {
-		return Policy{}, notFound(name)
+		return Policy{}, noSuchLimit(name)
 	}
 	limit, err := discovery.DecodeLimit(r.Kvs[0].Value)
 	if err != nil {
@@ -41,7 +41,7 @@ func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
 // List returns all limits, sorted by name, and etcd's revision. What cannot be read is
 // left out, and logged.
 func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
-	r, err := l.ask(ctx, l.keys.Limits(), clientv3.WithPrefix())
+	r, err := l.read(ctx, l.keys.Limits(), clientv3.WithPrefix())
 	if err != nil {
 		return nil, 0, err
 	}
@@ -58,8 +58,8 @@ func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
 	return policies, r.Header.Revision, nil
 }
 
-func (l *Limits) ask(ctx context.Context, key string, o ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+func (l *Limits) read(ctx context.Context, key string, o ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	r, err := l.client.Get(ctx, key, o...)
 	if err != nil {
@@ -79,7 +79,7 @@ func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p
 	if err := discovery.ValidateLimit(name); err != nil {
 		return Policy{}, false, err
 	}
-	is, err := l.ask(ctx, l.keys.Limit(name))
+	is, err := l.read(ctx, l.keys.Limit(name))
 	if err != nil {
 		return Policy{}, false, err
 	}
@@ -92,13 +92,13 @@ func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p
 	if err != nil {
 		return Policy{}, false, fmt.Errorf("encode limit %s: %w", name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	r, err := l.client.Put(ctx, l.keys.Limit(name), string(value))
 	if err != nil {
 		return Policy{}, false, fmt.Errorf("put limit %s: %w", name, err)
 	}
-	l.written(name, value, r.Header.Revision)
+	l.applyWrite(name, value, r.Header.Revision)
 	return Policy{name, limit, r.Header.Revision}, len(is.Kvs) == 0, nil
 }
 
@@ -108,25 +108,25 @@ func (l *Limits) Delete(ctx context.Context, name string) (int64, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	r, err := l.client.Txn(ctx).Then(clientv3.OpDelete(l.keys.Limit(name)), clientv3.OpDelete(l.keys.Ledger(name))).Commit()
 	if err != nil {
 		return 0, fmt.Errorf("delete limit %s: %w", name, err)
 	}
 	if r.Responses[0].GetResponseDeleteRange().Deleted == 0 {
-		return 0, notFound(name)
+		return 0, noSuchLimit(name)
 	}
-	l.written(name, nil, r.Header.Revision)
+	l.applyWrite(name, nil, r.Header.Revision)
 	return r.Header.Revision, nil
 }
 
-// written has this agent know of a write at once, so that the caller's next take does.
-func (l *Limits) written(name string, value []byte, revision int64) {
+// applyWrite has this agent know of a write at once, so that the caller's next take does.
+func (l *Limits) applyWrite(name string, value []byte, revision int64) {
 	l.mu.Lock()
 	delete(l.missing, name)
 	l.mu.Unlock()
-	if b := (*l.buyers.Load())[name]; b != nil {
-		b.change(func(now time.Duration) { b.account.setPolicy(now, value, revision) })
+	if p := (*l.purchasers.Load())[name]; p != nil {
+		p.update(func(now time.Duration) { p.account.setPolicy(now, value, revision) })
 	}
 }

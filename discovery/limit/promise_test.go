@@ -11,7 +11,7 @@ func TestNeverAboveTheLimit(t *testing.T) {
 	for seed := range histories {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
 		s := newSimulation(uint64(seed), 1+r.IntN(6), someLimit(r))
-		s.play(15*time.Second, true)
+		s.run(15*time.Second, true)
 		admitted += len(s.admitted)
 		if over := excess(s.admitted, s.eras); over > 0 {
 			t.Errorf("history %d: %v above the limit, of %d admissions and policies %v", seed, over, len(s.admitted), s.eras)
@@ -31,14 +31,14 @@ func TestNewcomersAreServed(t *testing.T) {
 		for _, a := range s.agents {
 			a.hoards, a.want = false, s.eras[0].limit.PerSecond()
 		}
-		s.play(5*time.Second, false)
+		s.run(5*time.Second, false)
 		s.agents[0].start()
-		s.agents[1].stopped = s.now + 2*time.Second
-		s.agents[2].cut = s.now + 2*time.Second
-		s.play(3*time.Second, false)
+		s.agents[1].stoppedUntil = s.now + 2*time.Second
+		s.agents[2].cutUntil = s.now + 2*time.Second
+		s.run(3*time.Second, false)
 		before := []int64{s.agents[0].got, s.agents[1].got, s.agents[2].got}
 		wait := max(10*time.Second, seconds(300/s.eras[0].limit.PerSecond()))
-		s.play(wait, false)
+		s.run(wait, false)
 		for n, had := range before {
 			if s.agents[n].got == had {
 				t.Errorf("history %d: of %v agent %d got nothing in %v, and the fleet %d", seed, s.eras[0].limit, n, wait, len(s.admitted))

@@ -17,74 +17,74 @@ import (
 
 // The bounds of waiting for etcd.
 const (
-	buyTime  = time.Second // for a purchase
-	patience = time.Second // of a take that waits
+	purchaseTimeout = time.Second // for a purchase
+	maxWait         = time.Second // of a take that waits
 )
 
-// buyer buys of one limit when its account says so.
-type buyer struct {
-	name    string
-	keys    discovery.Keys
-	client  *clientv3.Client
-	log     *slog.Logger
-	metrics *metrics
-	wake    chan struct{} // size one: there may be something to buy
-	found   chan struct{} // closed when it is clear whether there is such a limit
-	missing error         // from then on: why it cannot be used
+// purchaser buys of one limit when its account says so.
+type purchaser struct {
+	name     string
+	keys     discovery.Keys
+	client   *clientv3.Client
+	log      *slog.Logger
+	metrics  *metrics
+	wake     chan struct{} // size one: there may be something to buy
+	resolved chan struct{} // closed when it is clear whether there is such a limit
+	unusable error         // from then on: why it cannot be used
 
-	mu      sync.Mutex
-	listed  bool // policy and ledger were read
-	failed  bool // they could not be
-	dropped bool // it will be forgotten
-	account account
-	used    time.Duration // when it was last asked
+	mu         sync.Mutex
+	loaded     bool // policy and ledger were read
+	loadFailed bool // they could not be
+	evicted    bool // it will be forgotten
+	account    account
+	lastUsed   time.Duration // when it was last asked
 }
 
-// set tells the account of a key that was written or, if it is not there, deleted.
-func (b *buyer) set(now time.Duration, kv *mvccpb.KeyValue, there bool) {
+// apply tells the account of a key that was written or, if it is not there, deleted.
+func (p *purchaser) apply(now time.Duration, kv *mvccpb.KeyValue, there bool) {
 	switch {
-	case string(kv.Key) == b.policyKey() && !there:
-		b.account.setPolicy(now, nil, kv.ModRevision)
-	case string(kv.Key) == b.policyKey():
-		b.account.setPolicy(now, append([]byte{}, kv.Value...), kv.ModRevision)
+	case string(kv.Key) == p.policyKey() && !there:
+		p.account.setPolicy(now, nil, kv.ModRevision)
+	case string(kv.Key) == p.policyKey():
+		p.account.setPolicy(now, append([]byte{}, kv.Value...), kv.ModRevision)
 	case !there:
-		b.account.setLedger(now, version{})
+		p.account.setLedger(now, storedLedger{})
 	default:
-		b.account.setLedger(now, versionOf(kv.Value, kv.CreateRevision, kv.ModRevision))
+		p.account.setLedger(now, decodeLedger(kv.Value, kv.CreateRevision, kv.ModRevision))
 	}
 }
 
-// modified is the revision of one of the keys as it was seen; 0: it is not there.
-func (b *buyer) modified(key string) int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if key == b.policyKey() {
-		return b.account.policy
+// modRevision is the revision of one of the keys as it was seen; 0: it is not there.
+func (p *purchaser) modRevision(key string) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if key == p.policyKey() {
+		return p.account.policyRevision
 	}
-	return b.account.ledger.modified
+	return p.account.ledger.modRevision
 }
 
-func (b *buyer) policyKey() string { return b.keys.Limit(b.name) }
-func (b *buyer) ledgerKey() string { return b.keys.Ledger(b.name) }
+func (p *purchaser) policyKey() string { return p.keys.Limit(p.name) }
+func (p *purchaser) ledgerKey() string { return p.keys.Ledger(p.name) }
 
-// change does something to the account that may give a reason to buy.
-func (b *buyer) change(do func(now time.Duration)) {
-	b.mu.Lock()
+// update does something to the account that may give a reason to buy.
+func (p *purchaser) update(do func(now time.Duration)) {
+	p.mu.Lock()
 	do(lease.Uptime())
-	b.mu.Unlock()
-	b.look()
+	p.mu.Unlock()
+	p.notify()
 }
 
-// look has the account asked whether to buy.
-func (b *buyer) look() {
+// notify has the account asked whether to buy.
+func (p *purchaser) notify() {
 	select {
-	case b.wake <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// buy buys what the account wants, one purchase at a time, until ctx ends.
-func (b *buyer) buy(ctx context.Context) error {
+// run buys what the account wants, one purchase at a time, until ctx ends.
+func (p *purchaser) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -92,18 +92,18 @@ func (b *buyer) buy(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-		case <-b.wake:
+		case <-p.wake:
 		}
-		b.mu.Lock()
+		p.mu.Lock()
 		now := lease.Uptime()
-		n, again := b.account.next(now)
-		var o order
+		n, again := p.account.nextPurchase(now)
+		var o purchase
 		if n > 0 {
-			o = b.account.order(now, n)
+			o = p.account.startPurchase(now, n)
 		}
-		b.mu.Unlock()
+		p.mu.Unlock()
 		if n > 0 {
-			b.send(ctx, o)
+			p.purchase(ctx, o)
 			again = now
 		}
 		if again != never {
@@ -112,126 +112,126 @@ func (b *buyer) buy(ctx context.Context) error {
 	}
 }
 
-// send makes a purchase and tells the account what became of it.
-func (b *buyer) send(ctx context.Context, o order) {
-	bought, is, err := b.commit(ctx, o)
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// purchase makes a purchase and tells the account what became of it.
+func (p *purchaser) purchase(ctx context.Context, o purchase) {
+	bought, is, err := p.commit(ctx, o)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := lease.Uptime()
 	switch {
 	case err != nil:
-		b.metrics.failed.Inc()
-		if b.account.failed(now) && ctx.Err() == nil {
-			b.log.Warn("cannot buy of a rate limit; takes are decided as it says for when etcd is away",
-				"limit", b.name, "on_unavailable", b.account.limit.OnUnavailable, "error", err)
+		p.metrics.failed.Inc()
+		if p.account.purchaseFailed(now) && ctx.Err() == nil {
+			p.log.Warn("cannot buy of a rate limit; takes are decided as it says for when etcd is away",
+				"limit", p.name, "on_unavailable", p.account.limit.OnUnavailable, "error", err)
 		}
 	case !bought:
-		b.metrics.lost.Inc()
-		b.account.lost(now, o)
+		p.metrics.lost.Inc()
+		p.account.purchaseLost(now, o)
 	default:
-		b.metrics.bought.Inc()
-		b.account.bought(now, o, is)
+		p.metrics.bought.Inc()
+		p.account.purchaseCommitted(now, o, is)
 	}
 }
 
 // commit writes the sale into the ledger, if that and the policy are as they were seen.
-func (b *buyer) commit(ctx context.Context, o order) (bought bool, is version, err error) {
-	ctx, cancel := context.WithTimeout(ctx, buyTime)
+func (p *purchaser) commit(ctx context.Context, o purchase) (bought bool, is storedLedger, err error) {
+	ctx, cancel := context.WithTimeout(ctx, purchaseTimeout)
 	defer cancel()
-	value, err := json.Marshal(o.next)
+	value, err := json.Marshal(o.nextLedger)
 	if err != nil {
-		return false, version{}, fmt.Errorf("encode ledger: %w", err)
+		return false, storedLedger{}, fmt.Errorf("encode ledger: %w", err)
 	}
-	key := b.ledgerKey()
+	key := p.ledgerKey()
 	compares := []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(b.policyKey()), "=", o.policy),
-		clientv3.Compare(clientv3.ModRevision(key), "=", o.seen.modified),
+		clientv3.Compare(clientv3.ModRevision(p.policyKey()), "=", o.policyRevision),
+		clientv3.Compare(clientv3.ModRevision(key), "=", o.seenLedger.modRevision),
 	}
-	if o.seen.modified != 0 {
-		compares = append(compares, clientv3.Compare(clientv3.Value(key), "=", o.seen.value))
+	if o.seenLedger.modRevision != 0 {
+		compares = append(compares, clientv3.Compare(clientv3.Value(key), "=", o.seenLedger.value))
 	}
-	r, err := b.client.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, string(value))).Commit()
+	r, err := p.client.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
-		return false, version{}, fmt.Errorf("buy %d of limit %s: %w", o.n, b.name, err)
+		return false, storedLedger{}, fmt.Errorf("buy %d of limit %s: %w", o.n, p.name, err)
 	}
 	if !r.Succeeded {
-		return false, version{}, nil
+		return false, storedLedger{}, nil
 	}
-	is = version{o.next, string(value), o.seen.created, r.Header.Revision}
-	if is.created == 0 {
-		is.created = is.modified
+	is = storedLedger{o.nextLedger, string(value), o.seenLedger.createRevision, r.Header.Revision}
+	if is.createRevision == 0 {
+		is.createRevision = is.modRevision
 	}
 	return true, is, nil
 }
 
 // take takes n tokens. It returns until when they are good, if it got them.
-func (b *buyer) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
+func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
 	now := lease.Uptime()
-	b.mu.Lock()
-	b.used = now
-	if most := int64(b.account.capacity); b.account.exists() && n > most {
-		b.mu.Unlock()
+	p.mu.Lock()
+	p.lastUsed = now
+	if most := int64(p.account.capacity); p.account.exists() && n > most {
+		p.mu.Unlock()
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid,
-			"limit %s: %d tokens cannot be taken at once, only up to %d; take fewer, or give the limit a larger burst", b.name, n, most)
+			"limit %s: %d tokens cannot be taken at once, only up to %d; take fewer, or give the limit a larger burst", p.name, n, most)
 	}
-	o := b.account.take(now, n)
+	o := p.account.take(now, n)
 	var w *waiter
-	if o.verdict == waits {
-		w = &waiter{n, make(chan outcome, 1)}
-		b.account.queue = append(b.account.queue, w)
+	if o.outcome == queued {
+		w = &waiter{n, make(chan takeResult, 1)}
+		p.account.queue = append(p.account.queue, w)
 	}
-	hungry := b.account.hungry(now)
-	d, broken := b.account.decision(now, o.verdict, n), b.account.broken
-	b.mu.Unlock()
+	hungry := p.account.demandAppeared(now)
+	d, broken := p.account.decision(now, o.outcome, n), p.account.policyErr
+	p.mu.Unlock()
 	if hungry {
-		b.look()
+		p.notify()
 	}
 	if w != nil {
-		o = b.await(ctx, w)
-		b.mu.Lock()
-		d, broken = b.account.decision(lease.Uptime(), o.verdict, n), b.account.broken
-		b.mu.Unlock()
+		o = p.await(ctx, w)
+		p.mu.Lock()
+		d, broken = p.account.decision(lease.Uptime(), o.outcome, n), p.account.policyErr
+		p.mu.Unlock()
 	}
-	return d, o.until, b.explain(o.verdict, broken)
+	return d, o.until, p.explain(o.outcome, broken)
 }
 
 // await waits for the outcome of a waiter.
-func (b *buyer) await(ctx context.Context, w *waiter) outcome {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (p *purchaser) await(ctx context.Context, w *waiter) takeResult {
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
-	case o := <-w.outcome:
+	case o := <-w.result:
 		return o
 	case <-ctx.Done():
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if o, ok := b.account.leave(lease.Uptime(), w); ok {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o, ok := p.account.abandon(lease.Uptime(), w); ok {
 		return o
 	}
-	return <-w.outcome
+	return <-w.result
 }
 
-func (b *buyer) explain(v verdict, broken error) error {
+func (p *purchaser) explain(v outcome, broken error) error {
 	switch {
-	case v == unknown:
-		return notFound(b.name)
+	case v == noLimit:
+		return noSuchLimit(p.name)
 	case v == unavailable && broken != nil:
-		return discovery.Errorf(discovery.ErrUnavailable, "limit %s cannot be read in etcd: %v; set it again with 'disc limit set'", b.name, broken)
+		return discovery.Errorf(discovery.ErrUnavailable, "limit %s cannot be read in etcd: %v; set it again with 'disc limit set'", p.name, broken)
 	}
 	return nil
 }
 
-func notFound(name string) error {
+func noSuchLimit(name string) error {
 	return discovery.Errorf(discovery.ErrNotFound, "there is no limit %s; make it with 'disc limit set %s RATE' or PUT /v1/limits/%s", name, name, name)
 }
 
-// giveBack puts tokens back that were taken and not used.
-func (b *buyer) giveBack(n int64, until time.Duration) {
-	b.change(func(now time.Duration) {
+// refund puts tokens back that were taken and not used.
+func (p *purchaser) refund(n int64, until time.Duration) {
+	p.update(func(now time.Duration) {
 		if until > now {
-			b.account.hand.add(n, until)
-			b.account.settle(now)
+			p.account.tokens.add(n, until)
+			p.account.settle(now)
 		}
 	})
 }

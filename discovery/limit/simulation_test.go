@@ -12,20 +12,20 @@ import (
 // agent is an agent in a simulation. What it is told waits in its inbox until it runs.
 type agent struct {
 	*simulation
-	name    int
-	life    int // starts
-	account account
-	offset  time.Duration
-	drift   float64 // how much too fast its clock goes
-	told    int     // up to where of the log
-	inbox   []message
-	cut     time.Duration // until when it is cut off
-	stopped time.Duration // until when it is stopped
-	watches bool
-	want    float64 // takes a second
-	hoards  bool    // buys whatever it may, and uses it at the last moment
-	waiters []*waiter
-	got     int64 // tokens, ever
+	name         int
+	starts       int // starts
+	account      account
+	offset       time.Duration
+	drift        float64 // how much too fast its clock goes
+	delivered    int     // up to where of the log
+	inbox        []message
+	cutUntil     time.Duration // until when it is cut off
+	stoppedUntil time.Duration // until when it is stopped
+	watching     bool
+	want         float64 // takes a second
+	hoards       bool    // buys whatever it may, and uses it at the last moment
+	waiters      []*waiter
+	got          int64 // tokens, ever
 }
 
 // message is something that reaches an agent at a time.
@@ -37,20 +37,20 @@ type message struct {
 // simulation is a fleet on a store, in an artificial time.
 type simulation struct {
 	*rand.Rand
-	now      time.Duration
-	store    store
-	saved    *store // a backup
-	away     time.Duration
-	agents   []*agent
-	eras     []era
-	harm     float64 // how often something befalls it, 0 to 1
-	admitted []admission
-	// purchases are on their way to etcd.
-	purchases []purchase
+	now         time.Duration
+	store       simulatedEtcd
+	saved       *simulatedEtcd // a backup
+	away        time.Duration
+	agents      []*agent
+	eras        []era
+	disturbance float64 // how often something befalls it, 0 to 1
+	admitted    []admission
+	// deliveries are on their way to etcd.
+	deliveries []delivery
 }
 
-// purchase reaches etcd at a time.
-type purchase struct {
+// delivery reaches etcd at a time.
+type delivery struct {
 	at time.Duration
 	do func()
 }
@@ -64,18 +64,18 @@ func (s *simulation) chance(perSecond float64, step time.Duration) bool {
 	return s.Float64() < perSecond*step.Seconds()
 }
 
-// spell is a time of no more than a bound.
-func (s *simulation) spell(most time.Duration) time.Duration {
+// upTo is a time of no more than a bound.
+func (s *simulation) upTo(most time.Duration) time.Duration {
 	return time.Duration(s.Float64() * float64(most))
 }
 
 func newSimulation(seed uint64, agents int, limit discovery.Limit) *simulation {
 	s := &simulation{Rand: rand.New(rand.NewPCG(seed, 1))}
-	s.harm = max(0, 1.5*s.Float64()-0.5)
+	s.disturbance = max(0, 1.5*s.Float64()-0.5)
 	hoards := s.Float64() < 0.5
 	s.setPolicy(limit)
 	for n := range agents {
-		a := &agent{simulation: s, name: n, offset: s.spell(time.Hour), drift: (2*s.Float64() - 1) * 500e-6,
+		a := &agent{simulation: s, name: n, offset: s.upTo(time.Hour), drift: (2*s.Float64() - 1) * 500e-6,
 			want: limit.PerSecond() * (0.2 + 3*s.Float64()) / float64(agents), hoards: hoards && s.Float64() < 0.8}
 		if a.hoards {
 			a.want = 0.2 + 5*s.Float64()
@@ -92,22 +92,22 @@ func (s *simulation) setPolicy(limit discovery.Limit) {
 }
 
 func (a *agent) start() {
-	a.life++
-	a.account, a.inbox, a.watches = newAccount(fmt.Sprintf("a%d-%d", a.name, a.life)), nil, false
+	a.starts++
+	a.account, a.inbox, a.watching = newAccount(fmt.Sprintf("a%d-%d", a.name, a.starts)), nil, false
 }
 
 // reaches reports whether etcd and an agent reach each other.
-func (a *agent) reaches() bool { return a.now >= a.cut && a.now >= a.away }
+func (a *agent) reaches() bool { return a.now >= a.cutUntil && a.now >= a.away }
 
 // later has something reach the agent after a while.
 func (a *agent) later(most time.Duration, do func(now time.Duration)) {
-	at := a.now + a.spell(most)
+	at := a.now + a.upTo(most)
 	a.inbox = append(a.inbox, message{at, do})
 }
 
-// run is what an agent does in a step.
-func (a *agent) run(step time.Duration) {
-	if a.now < a.stopped {
+// step is what an agent does in a step.
+func (a *agent) step(step time.Duration) {
+	if a.now < a.stoppedUntil {
 		return
 	}
 	a.watch()
@@ -119,12 +119,12 @@ func (a *agent) run(step time.Duration) {
 	}
 	for k := a.want * step.Seconds(); k > 0; k-- {
 		if a.Float64() < k {
-			a.takes(now)
+			a.take(now)
 		}
 	}
-	a.served()
-	if n, _ := a.account.next(now); n > 0 {
-		a.buys(a.account.order(now, n))
+	a.collectResults()
+	if n, _ := a.account.nextPurchase(now); n > 0 {
+		a.send(a.account.startPurchase(now, n))
 	}
 }
 
@@ -132,12 +132,12 @@ func (a *agent) run(step time.Duration) {
 // of chance, and uses it when it is nearly void.
 func (a *agent) hoard(now time.Duration) {
 	c := &a.account
-	if n := c.room(now); n > 0 && !c.buying && !c.blind && c.exists() && a.chance(a.want, time.Millisecond) {
-		a.buys(c.order(now, n))
+	if n := c.available(now); n > 0 && !c.purchasing && !c.stale && c.exists() && a.chance(a.want, time.Millisecond) {
+		a.send(c.startPurchase(now, n))
 	}
-	for c.hand.expire(now); len(c.hand.lots) > 0 && c.hand.lots[0].until-now < 2*time.Millisecond; {
-		n := c.hand.lots[0].n
-		c.hand.take(now, n)
+	for c.tokens.expire(now); len(c.tokens.batches) > 0 && c.tokens.batches[0].until-now < 2*time.Millisecond; {
+		n := c.tokens.batches[0].n
+		c.tokens.take(now, n)
 		a.admit(n)
 	}
 }
@@ -165,32 +165,32 @@ func (a *agent) receive() {
 func (a *agent) watch() {
 	switch {
 	case !a.reaches():
-		if a.watches {
-			a.watches = false
-			a.later(time.Second, a.account.lose) // it takes its time to notice
+		if a.watching {
+			a.watching = false
+			a.later(time.Second, a.account.markStale) // it takes its time to notice
 		}
-	case !a.watches:
-		a.watches, a.told = true, len(a.store.log)
+	case !a.watching:
+		a.watching, a.delivered = true, len(a.store.log)
 		is := a.store
 		a.later(20*time.Millisecond, func(now time.Duration) {
-			a.account.lose(now)
+			a.account.markStale(now)
 			a.account.setPolicy(now, is.policy, is.policyRevision)
 			a.account.setLedger(now, is.ledger)
 			a.account.confirm(now)
 		})
 	}
-	if a.watches && a.Float64() < 0.5 {
-		a.hear()
+	if a.watching && a.Float64() < 0.5 {
+		a.deliver()
 	}
 }
 
-// hear tells the agent of what it was not told yet, in order.
-func (a *agent) hear() {
-	for _, c := range a.store.log[a.told:] {
+// deliver tells the agent of what it was not told yet, in order.
+func (a *agent) deliver() {
+	for _, c := range a.store.log[a.delivered:] {
 		if len(a.inbox) > 0 && a.inbox[len(a.inbox)-1].at > a.now {
 			return // what was told before is still on its way
 		}
-		a.told++
+		a.delivered++
 		a.later(5*time.Millisecond, func(now time.Duration) {
 			if c.isLedger {
 				a.account.setLedger(now, c.ledger)
@@ -202,28 +202,28 @@ func (a *agent) hear() {
 	}
 }
 
-func (a *agent) takes(now time.Duration) {
+func (a *agent) take(now time.Duration) {
 	n := int64(1)
 	if a.Float64() < 0.1 {
 		n += a.Int64N(3)
 	}
 	switch o := a.account.take(now, n); {
 	case n > int64(a.account.capacity):
-	case o.verdict == granted:
+	case o.outcome == granted:
 		a.admit(n)
-	case o.verdict == waits:
-		a.account.queue = append(a.account.queue, &waiter{n, make(chan outcome, 1)})
+	case o.outcome == queued:
+		a.account.queue = append(a.account.queue, &waiter{n, make(chan takeResult, 1)})
 		a.waiters = append(a.waiters, a.account.queue[len(a.account.queue)-1])
 	}
 }
 
-// served looks for takes that waited.
-func (a *agent) served() {
+// collectResults looks for takes that waited.
+func (a *agent) collectResults() {
 	kept := a.waiters[:0]
 	for _, w := range a.waiters {
 		select {
-		case o := <-w.outcome:
-			if o.verdict == granted {
+		case o := <-w.result:
+			if o.outcome == granted {
 				a.admit(w.n)
 			}
 		default:
@@ -233,15 +233,15 @@ func (a *agent) served() {
 	a.waiters = kept
 }
 
-// buys sends a purchase, which may be lost on either way.
-func (a *agent) buys(o order) {
-	life := a.life
-	delay := a.spell(10 * time.Millisecond)
+// send sends a purchase, which may be lost on either way.
+func (a *agent) send(o purchase) {
+	life := a.starts
+	delay := a.upTo(10 * time.Millisecond)
 	if a.Float64() < 0.02 {
-		delay = a.spell(2 * time.Second)
+		delay = a.upTo(2 * time.Second)
 	}
-	a.purchases = append(a.purchases, purchase{a.now + delay, func() {
-		var is version
+	a.deliveries = append(a.deliveries, delivery{a.now + delay, func() {
+		var is storedLedger
 		ok, lost := false, !a.reaches()
 		if !lost {
 			is, ok = a.store.commit(o)
@@ -251,27 +251,27 @@ func (a *agent) buys(o order) {
 		}
 		a.later(10*time.Millisecond, func(now time.Duration) {
 			switch {
-			case a.life != life:
+			case a.starts != life:
 			case lost:
-				a.account.failed(now)
+				a.account.purchaseFailed(now)
 			case ok:
-				a.account.bought(now, o, is)
+				a.account.purchaseCommitted(now, o, is)
 			default:
-				a.account.lost(now, o)
+				a.account.purchaseLost(now, o)
 			}
 		})
 	}})
 }
 
-// trouble is what befalls the fleet.
-func (s *simulation) trouble(step time.Duration) {
-	step = time.Duration(s.harm * float64(step))
+// disturb is what befalls the fleet.
+func (s *simulation) disturb(step time.Duration) {
+	step = time.Duration(s.disturbance * float64(step))
 	a := s.agents[s.IntN(len(s.agents))]
 	switch {
 	case s.chance(0.3, step):
-		a.stopped = s.now + s.spell(3*time.Second)
+		a.stoppedUntil = s.now + s.upTo(3*time.Second)
 	case s.chance(0.3, step):
-		a.cut = s.now + s.spell(3*time.Second)
+		a.cutUntil = s.now + s.upTo(3*time.Second)
 	case s.chance(0.2, step):
 		a.start()
 	case s.chance(0.1, step):
@@ -291,9 +291,9 @@ func (s *simulation) restore() {
 	s.store = *s.saved
 	s.store.log = append([]change{}, s.saved.log...)
 	s.saved = nil
-	s.away = s.now + time.Second + s.spell(time.Second)
+	s.away = s.now + time.Second + s.upTo(time.Second)
 	for _, a := range s.agents {
-		a.told = len(s.store.log)
+		a.delivered = len(s.store.log)
 	}
 }
 
@@ -302,24 +302,24 @@ func someLimit(r *rand.Rand) discovery.Limit {
 	return policy(math.Ceil(rate*10)/10, 1+r.Int64N(int64(rate)+2))
 }
 
-// play lets time go by.
-func (s *simulation) play(length time.Duration, trouble bool) {
+// run lets time go by.
+func (s *simulation) run(length time.Duration, trouble bool) {
 	const step = time.Millisecond
 	for end := s.now + length; s.now < end; s.now += step {
 		if trouble {
-			s.trouble(step)
+			s.disturb(step)
 		}
-		due := s.purchases
-		s.purchases = nil
+		due := s.deliveries
+		s.deliveries = nil
 		for _, p := range due {
 			if p.at > s.now {
-				s.purchases = append(s.purchases, p)
+				s.deliveries = append(s.deliveries, p)
 				continue
 			}
 			p.do()
 		}
 		for _, a := range s.agents {
-			a.run(step)
+			a.step(step)
 		}
 	}
 }

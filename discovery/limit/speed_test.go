@@ -17,9 +17,9 @@ import (
 
 // BenchmarkTake is a take that is granted from what was bought.
 func BenchmarkTake(b *testing.B) {
-	l := alone(b)
+	l := startAlone(b)
 	mustPut(b, l, "api", slow)
-	handful(b, l, "api", 1<<40)
+	stockTokens(b, l, "api", 1<<40)
 	b.ReportAllocs()
 	for b.Loop() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || !d.Granted {
@@ -30,7 +30,7 @@ func BenchmarkTake(b *testing.B) {
 
 // BenchmarkDenied is a take for which there is no room.
 func BenchmarkDenied(b *testing.B) {
-	l := alone(b)
+	l := startAlone(b)
 	mustPut(b, l, "api", slow)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -16,67 +16,67 @@ import (
 	"disc/discovery/reflector"
 )
 
-// find begins to watch a limit, if there is one. Others who ask for it meanwhile wait.
-func (l *Limits) find(ctx context.Context, name string) (*buyer, error) {
+// subscribe begins to watch a limit, if there is one. Others who ask for it meanwhile wait.
+func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return nil, err
 	}
 	if l.isMissing(name) {
-		return nil, notFound(name)
+		return nil, noSuchLimit(name)
 	}
-	b := &buyer{name: name, keys: l.keys, client: l.client, log: l.options.Logger, metrics: l.metrics,
-		wake: make(chan struct{}, 1), found: make(chan struct{}), account: newAccount(l.id), used: lease.Uptime()}
-	mine := b
-	l.change(func(buyers map[string]*buyer) {
-		if other := buyers[name]; other != nil {
+	p := &purchaser{name: name, keys: l.keys, client: l.client, log: l.options.Logger, metrics: l.metrics,
+		wake: make(chan struct{}, 1), resolved: make(chan struct{}), account: newAccount(l.runID), lastUsed: lease.Uptime()}
+	mine := p
+	l.editPurchasers(func(purchasers map[string]*purchaser) {
+		if other := purchasers[name]; other != nil {
 			mine = other
 			return
 		}
-		buyers[name] = b
+		purchasers[name] = p
 	})
-	if mine == b {
-		defer close(b.found)
-		b.missing = l.follow(ctx, b)
+	if mine == p {
+		defer close(p.resolved)
+		p.unusable = l.watch(ctx, p)
 	}
 	return mine, nil
 }
 
-// follow has the policy and the ledger of a limit read and watched. It is done for all
+// watch has the policy and the ledger of a limit read and watched. It is done for all
 // who ask, whoever does it.
-func (l *Limits) follow(ctx context.Context, b *buyer) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+func (l *Limits) watch(ctx context.Context, p *purchaser) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 	defer cancel()
 	asked := lease.Uptime()
-	n, err := l.follower.Add(ctx, only(b.policyKey()), false)
+	n, err := l.reflector.Add(ctx, singleKey(p.policyKey()), false)
 	if err == nil && n == 0 {
-		l.remember(b.name, asked)
-		l.forget(b)
-		return notFound(b.name)
+		l.rememberMissing(p.name, asked)
+		l.remove(p)
+		return noSuchLimit(p.name)
 	}
 	if err == nil {
-		_, err = l.follower.Add(ctx, only(b.ledgerKey()), true)
+		_, err = l.reflector.Add(ctx, singleKey(p.ledgerKey()), true)
 	}
 	if err == nil {
-		err = l.follower.Do(ctx, b.ready)
+		err = l.reflector.Do(ctx, p.becomeReady)
 	}
 	if err == nil {
 		return nil
 	}
-	b.mu.Lock()
-	b.failed = true
-	b.mu.Unlock()
-	l.change(func(map[string]*buyer) {}) // Run drops it
+	p.mu.Lock()
+	p.loadFailed = true
+	p.mu.Unlock()
+	l.editPurchasers(func(map[string]*purchaser) {}) // Run drops it
 	if ctx.Err() != nil {
-		return discovery.Errorf(discovery.ErrUnavailable, "limit %s: etcd has not said in %v what it is; see 'disc status', and try again", b.name, askTime)
+		return discovery.Errorf(discovery.ErrUnavailable, "limit %s: etcd has not said in %v what it is; see 'disc status', and try again", p.name, readTimeout)
 	}
-	return fmt.Errorf("read limit %s: %w", b.name, err)
+	return fmt.Errorf("read limit %s: %w", p.name, err)
 }
 
-// only is the range of one key.
-func only(key string) reflector.Range { return reflector.Range{From: key, To: key + "\x00"} }
+// singleKey is the range of one key.
+func singleKey(key string) reflector.Range { return reflector.Range{From: key, To: key + "\x00"} }
 
-// remember remembers that a limit was not there.
-func (l *Limits) remember(name string, asked time.Duration) {
+// rememberMissing remembers that a limit was not there.
+func (l *Limits) rememberMissing(name string, asked time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.missing) >= maxMissing {
@@ -89,33 +89,33 @@ func (l *Limits) isMissing(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, ok := l.missing[name]
-	return ok && lease.Uptime()-at < missingTime
+	return ok && lease.Uptime()-at < missingTTL
 }
 
-// mirror hands what is followed to the buyers that it concerns.
-type mirror struct {
-	limits    *Limits
-	troubled  atomic.Bool
-	confirmed atomic.Int64 // when the buyers were last told that their view is current
+// store hands what is followed to the buyers that it concerns.
+type store struct {
+	limits      *Limits
+	unhealthy   atomic.Bool
+	confirmedAt atomic.Int64 // when the buyers were last told that their view is current
 }
 
-// buyer returns who needs a key; a new one if nobody does any more, to whom nothing
+// purchaser returns who needs a key; a new one if nobody does any more, to whom nothing
 // matters.
-func (m *mirror) buyer(key string) *buyer {
-	l := m.limits
+func (s *store) purchaser(key string) *purchaser {
+	l := s.limits
 	name, ok := strings.CutPrefix(key, l.keys.Limits())
 	if !ok {
 		name = strings.TrimPrefix(key, l.keys.Ledger(""))
 	}
-	if b := (*l.buyers.Load())[name]; b != nil {
-		return b
+	if p := (*l.purchasers.Load())[name]; p != nil {
+		return p
 	}
-	return &buyer{name: name, keys: l.keys, wake: make(chan struct{}, 1)}
+	return &purchaser{name: name, keys: l.keys, wake: make(chan struct{}, 1)}
 }
 
 // Known implements follow.Mirror.
-func (m *mirror) Known(r reflector.Range) iter.Seq2[string, int64] {
-	modified := m.buyer(r.From).modified(r.From)
+func (s *store) Known(r reflector.Range) iter.Seq2[string, int64] {
+	modified := s.purchaser(r.From).modRevision(r.From)
 	return func(yield func(string, int64) bool) {
 		if modified != 0 {
 			yield(r.From, modified)
@@ -124,7 +124,7 @@ func (m *mirror) Known(r reflector.Range) iter.Seq2[string, int64] {
 }
 
 // Replace implements follow.Mirror.
-func (m *mirror) Replace(l *reflector.Listing) error {
+func (s *store) Replace(l *reflector.Listing) error {
 	found := &mvccpb.KeyValue{Key: []byte(l.From)}
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -138,46 +138,46 @@ func (m *mirror) Replace(l *reflector.Listing) error {
 	if !there {
 		found.ModRevision = revision
 	}
-	b := m.buyer(l.From)
-	b.change(func(now time.Duration) {
-		b.account.lose(now) // what was seen before is of another life of etcd, if of any
-		b.set(now, found, there)
+	p := s.purchaser(l.From)
+	p.update(func(now time.Duration) {
+		p.account.markStale(now) // what was seen before is of another life of etcd, if of any
+		p.apply(now, found, there)
 	})
 	return nil
 }
 
 // Apply implements follow.Mirror.
-func (m *mirror) Apply(u reflector.Update) {
+func (s *store) Apply(u reflector.Update) {
 	for _, e := range u.Events {
-		b := m.buyer(string(e.Kv.Key))
-		b.change(func(now time.Duration) { b.set(now, e.Kv, e.Type == clientv3.EventTypePut) })
+		p := s.purchaser(string(e.Kv.Key))
+		p.update(func(now time.Duration) { p.apply(now, e.Kv, e.Type == clientv3.EventTypePut) })
 	}
 }
 
-// trouble is told that the watch has ended, or with nil that it runs.
-func (m *mirror) trouble(err error) {
+// onHealth is told that the watch has ended, or with nil that it runs.
+func (s *store) onHealth(err error) {
 	now := lease.Uptime()
-	before := m.troubled.Swap(err != nil)
-	if err == nil && !before && now-time.Duration(m.confirmed.Load()) < trusted/10 {
+	before := s.unhealthy.Swap(err != nil)
+	if err == nil && !before && now-time.Duration(s.confirmedAt.Load()) < freshFor/10 {
 		return
 	}
-	m.confirmed.Store(int64(now))
-	for _, b := range *m.limits.buyers.Load() {
-		b.change(func(now time.Duration) {
+	s.confirmedAt.Store(int64(now))
+	for _, p := range *s.limits.purchasers.Load() {
+		p.update(func(now time.Duration) {
 			switch {
 			case err != nil:
-				b.account.lose(now)
-			case b.listed:
-				b.account.confirm(now)
+				p.account.markStale(now)
+			case p.loaded:
+				p.account.confirm(now)
 			}
 		})
 	}
 }
 
-// ready tells a buyer that policy and ledger were read, and are followed.
-func (b *buyer) ready() {
-	b.change(func(now time.Duration) {
-		b.listed = true
-		b.account.confirm(now)
+// becomeReady tells a buyer that policy and ledger were read, and are followed.
+func (p *purchaser) becomeReady() {
+	p.update(func(now time.Duration) {
+		p.loaded = true
+		p.account.confirm(now)
 	})
 }

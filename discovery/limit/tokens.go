@@ -5,55 +5,55 @@ import (
 	"time"
 )
 
-// hand is what an agent has bought and not used: tokens, good until they are void.
-type hand struct {
-	lots  []lot // by the time that they are good until
-	total int64
+// tokens is what an agent has bought and not used: tokens, good until they are void.
+type tokens struct {
+	batches []batch // by the time that they are good until
+	total   int64
 }
 
-type lot struct {
+type batch struct {
 	n     int64
 	until time.Duration
 }
 
 // add puts tokens into the hand.
-func (h *hand) add(n int64, until time.Duration) {
-	at, _ := slices.BinarySearchFunc(h.lots, until, func(l lot, t time.Duration) int { return int(l.until - t) })
-	h.lots = slices.Insert(h.lots, at, lot{n, until})
+func (h *tokens) add(n int64, until time.Duration) {
+	at, _ := slices.BinarySearchFunc(h.batches, until, func(l batch, t time.Duration) int { return int(l.until - t) })
+	h.batches = slices.Insert(h.batches, at, batch{n, until})
 	h.total += n
 }
 
 // expire drops what is void.
-func (h *hand) expire(now time.Duration) {
-	for len(h.lots) > 0 && h.lots[0].until <= now {
-		h.drop()
+func (h *tokens) expire(now time.Duration) {
+	for len(h.batches) > 0 && h.batches[0].until <= now {
+		h.dropOldest()
 	}
 }
 
-func (h *hand) drop() {
-	h.total -= h.lots[0].n
-	h.lots = h.lots[1:]
+func (h *tokens) dropOldest() {
+	h.total -= h.batches[0].n
+	h.batches = h.batches[1:]
 }
 
 // take takes n tokens, the oldest first, or none. What is given back is good until the
 // first of them is void.
-func (h *hand) take(now time.Duration, n int64) (until time.Duration, ok bool) {
+func (h *tokens) take(now time.Duration, n int64) (until time.Duration, ok bool) {
 	h.expire(now)
 	if h.total < n {
 		return 0, false
 	}
-	until = h.lots[0].until
-	for n >= h.lots[0].n {
-		n -= h.lots[0].n
-		h.drop()
+	until = h.batches[0].until
+	for n >= h.batches[0].n {
+		n -= h.batches[0].n
+		h.dropOldest()
 		if n == 0 {
 			return until, true
 		}
 	}
-	h.lots[0].n -= n
+	h.batches[0].n -= n
 	h.total -= n
 	return until, true
 }
 
 // clear drops everything.
-func (h *hand) clear() { *h = hand{} }
+func (h *tokens) clear() { *h = tokens{} }

@@ -19,13 +19,13 @@ import (
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	const n = 3000
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
-	a.written("first")
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("first")
 	old := a.lease()
 	put(a, n)
 	records := map[int64]int{}
 	for i := range n {
-		records[a.settled(fmt.Sprintf("%04d", i)).Revision]++
+		records[a.awaitSettled(fmt.Sprintf("%04d", i)).Revision]++
 	}
 	for revision, n := range records {
 		if n > 100 {
@@ -35,10 +35,10 @@ func TestBatches(t *testing.T) {
 	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "everything again", func() bool { return a.lease() != old && a.mine(fmt.Sprintf("%04d", n-1)) })
+	until(t, "everything again", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprintf("%04d", n-1)) })
 	again := map[int64]bool{}
 	for i := range n {
-		again[a.settled(fmt.Sprintf("%04d", i)).Revision] = true
+		again[a.awaitSettled(fmt.Sprintf("%04d", i)).Revision] = true
 	}
 	if len(again) > n/100+2 {
 		t.Errorf("%d records took %d transactions", n, len(again))
@@ -62,7 +62,7 @@ func TestOneBadOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	restrict(t, root, keys.Nodes(), keys.Service("web"))
-	a := start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: blind{}})
+	a := start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: emptyView{}})
 	a.etcd = user(t, s.Endpoint(), "root")
 
 	large := instance("0250")
@@ -77,12 +77,12 @@ func TestOneBadOne(t *testing.T) {
 	a.Put(large)
 	for i := range 300 {
 		if id := fmt.Sprintf("%04d", i); i != 150 && i != 250 {
-			if s := a.settled(id); s.Phase != Written {
+			if s := a.awaitSettled(id); s.Phase != Written {
 				t.Fatalf("%s is %+v", id, s)
 			}
 		}
 	}
-	if s := a.settled("0150"); s.Phase != InConflict {
+	if s := a.awaitSettled("0150"); s.Phase != InConflict {
 		t.Errorf("of another: %+v", s)
 	}
 	for name, want := range map[string]error{"forbidden/0100": rpctypes.ErrPermissionDenied, "web/0250": rpctypes.ErrRequestTooLarge} {
@@ -92,11 +92,11 @@ func TestOneBadOne(t *testing.T) {
 			return err == nil && s.Phase == Pending && errors.Is(s.Err, want)
 		})
 	}
-	a.written("later")
-	a.written("0250") // small enough
+	a.putAndAwait("later")
+	a.putAndAwait("0250") // small enough
 	a.Remove("web", "0000")
-	a.settled("0000")
-	wantGoodbye(t, a, "0000")
+	a.awaitSettled("0000")
+	wantTombstone(t, a, "0000")
 }
 
 // restrict switches authentication on: root may do everything, agent has what is under

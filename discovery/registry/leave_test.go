@@ -12,16 +12,16 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// wantGoodbye checks that an instance says goodbye, on a lease that lapses in a minute.
-func wantGoodbye(t *testing.T, a *agent, id string) {
+// wantTombstone checks that an instance says goodbye, on a lease that lapses in a minute.
+func wantTombstone(t *testing.T, a *agent, id string) {
 	t.Helper()
-	kv, _ := a.got(id)
+	kv, _ := a.kv(id)
 	if i := a.record(id); !i.Leaving || clientv3.LeaseID(kv.Lease) == a.lease() {
 		t.Errorf("%s is %v", id, kv)
 		return
 	}
 	left, err := a.etcd.TimeToLive(t.Context(), clientv3.LeaseID(kv.Lease))
-	if err != nil || left.GrantedTTL != goodbye || left.TTL < goodbye/2 {
+	if err != nil || left.GrantedTTL != tombstoneTTL || left.TTL < tombstoneTTL/2 {
 		t.Errorf("lease of %s: %+v, %v", id, left, err)
 	}
 }
@@ -29,39 +29,39 @@ func wantGoodbye(t *testing.T, a *agent, id string) {
 // modified is the revision of an instance's key; 0: it is not there.
 func modified(a *agent, id string) int64 {
 	a.t.Helper()
-	kv, _ := a.got(id)
+	kv, _ := a.kv(id)
 	return kv.ModRevision
 }
 
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
-	a.written("a")
+	a.putAndAwait("a")
 	a.Remove("web", "a")
 	gone, err := a.AwaitSettled(bounded(t), "web", "a")
 	if err != nil || gone.Phase != "" || gone.Revision != modified(a, "a") {
 		t.Errorf("%+v, %v", gone, err)
 	}
-	wantGoodbye(t, a, "a")
+	wantTombstone(t, a, "a")
 	if story := a.history("a"); story != "PG" {
 		t.Errorf("history %s", story)
 	}
 	a.Remove("web", "a") // of what is not there: nothing
 	a.Remove("web", "never")
 
-	a.written("a") // back again
+	a.putAndAwait("a") // back again
 	a.Remove("web", "a")
 	a.Put(instance("a"))
 	a.Remove("web", "a")
 	a.Put(instance("a"))
-	a.settled("a")
-	if !a.mine("a") {
+	a.awaitSettled("a")
+	if !a.ownsRecord("a") {
 		t.Errorf("back again: %+v", a.record("a"))
 	}
 }
 
 // A goodbye that comes late leaves the successor's record alone.
-func TestLateGoodbye(t *testing.T) {
+func TestLateTombstone(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, successor string }{
 		{"another owner's", foreign("a", "other", "r", "")},
@@ -71,14 +71,14 @@ func TestLateGoodbye(t *testing.T) {
 	} {
 		s := etcdtest.Start(t)
 		link := etcdtest.StartLink(t, s.Endpoint())
-		a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
-		a.written("a")
+		a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
+		a.putAndAwait("a")
 		link.Freeze()
 		a.Remove("web", "a")
 		a.put("a", test.successor)
 		link.Mend()
-		a.settled("a")
-		if kv, _ := a.got("a"); string(kv.Value) != test.successor {
+		a.awaitSettled("a")
+		if kv, _ := a.kv("a"); string(kv.Value) != test.successor {
 			t.Errorf("%s: %s", test.name, kv.Value)
 		}
 	}
@@ -90,16 +90,16 @@ func TestRemoveDuringAWrite(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
-	a.written("first")
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
+	a.putAndAwait("first")
 	link.HoldAnswers()
 	a.Put(instance("a"))
 	until(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
 	a.Remove("web", "a")
 	link.Cut()
 	link.Mend()
-	a.settled("a")
-	wantGoodbye(t, a, "a")
+	a.awaitSettled("a")
+	wantTombstone(t, a, "a")
 }
 
 // What this run has not written before it is removed, an earlier run may have: that
@@ -108,31 +108,31 @@ func TestRemoveWhatAnEarlierRunWrote(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	before := start(t, s.Endpoint(), settings{run: "before"})
-	before.written("a")
+	before.putAndAwait("a")
 	before.stop()
 	link := etcdtest.StartLink(t, s.Endpoint())
 	link.Cut()
-	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
 	a.Put(instance("a"))
 	a.Remove("web", "a")
 	if state, err := a.State("web", "a"); err != nil || state.Phase != Leaving {
 		t.Errorf("%+v, %v while etcd is away; want it to be leaving", state, err)
 	}
 	link.Mend()
-	a.settled("a")
-	wantGoodbye(t, a, "a")
+	a.awaitSettled("a")
+	wantTombstone(t, a, "a")
 }
 
 // Between making a transaction and sending it, a removal must not be taken for one of
 // what was never written.
 func TestRemoveOfADraft(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
-	a.written("first")
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("first")
 	a.stop()
 	a.Put(instance("a"))
-	due := func(it *item) bool { return it.due(a.lease()) }
-	batch, _ := a.draft(a.keysOf(nil, due), due)
+	due := func(it *desired) bool { return it.needsWrite(a.lease()) }
+	batch, _ := a.nextBatch(a.selectKeys(nil, due), due)
 	a.Remove("web", "a")
 	if err := a.write(t.Context(), batch, a.lease()); err != nil {
 		t.Fatal(err)
@@ -140,19 +140,19 @@ func TestRemoveOfADraft(t *testing.T) {
 	if err := a.reconcile(t.Context(), a.lease()); err != nil {
 		t.Fatal(err)
 	}
-	wantGoodbye(t, a, "a")
+	wantTombstone(t, a, "a")
 }
 
 // A write whose outcome is not known may arrive after the removal has found nothing:
 // the goodbye stands in its way.
 func TestWriteThatArrivesLate(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
-	a.written("first")
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("first")
 	a.stop()
 	a.Put(instance("a"))
-	due := func(it *item) bool { return it.due(a.lease()) }
-	late, _ := a.draft(a.keysOf(nil, due), due)
+	due := func(it *desired) bool { return it.needsWrite(a.lease()) }
+	late, _ := a.nextBatch(a.selectKeys(nil, due), due)
 	compares := a.compares(late)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -167,7 +167,7 @@ func TestWriteThatArrivesLate(t *testing.T) {
 	if err != nil || arrived.Succeeded {
 		t.Errorf("the late write is taken: %v", err)
 	}
-	wantGoodbye(t, a, "a")
+	wantTombstone(t, a, "a")
 	if _, err := a.State("web", "a"); err == nil {
 		t.Error("the instance is still wanted")
 	}
@@ -178,14 +178,14 @@ func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
-	a.written("first")
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
+	a.putAndAwait("first")
 	link.HoldAnswers()
 	a.Put(instance("a"))
 	until(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
 	link.Cut()
 	link.Mend()
-	if s := a.settled("a"); s.Phase != Written || !s.Created || s.Revision != modified(a, "a") {
+	if s := a.awaitSettled("a"); s.Phase != Written || !s.Created || s.Revision != modified(a, "a") {
 		t.Errorf("state %+v", s)
 	}
 	if story := a.history("a"); story != "P" {
@@ -202,7 +202,7 @@ func TestLeave(t *testing.T) {
 		a.Put(instance(fmt.Sprint(n)))
 	}
 	for n := range 150 {
-		a.settled(fmt.Sprint(n))
+		a.awaitSettled(fmt.Sprint(n))
 	}
 	link.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -216,7 +216,7 @@ func TestLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range []int{0, 99, 100, 149} {
-		wantGoodbye(t, a, fmt.Sprint(n))
+		wantTombstone(t, a, fmt.Sprint(n))
 	}
 	if err := a.Leave(t.Context()); err != nil {
 		t.Errorf("with nothing: %v", err)

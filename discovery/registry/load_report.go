@@ -10,51 +10,51 @@ import (
 	"disc/discovery"
 )
 
-// loadEvery is how often a load report is written at most.
-const loadEvery = 5 * time.Second
+// loadInterval is how often a load report is written at most.
+const loadInterval = 5 * time.Second
 
-// load is what an instance says of its load, and what of that is in etcd.
-type load struct {
-	said  float64          // the last report
-	heard time.Time        // when that was; zero: never
-	put   float64          // what is in etcd
-	lease clientv3.LeaseID // under which it is there; 0: it is not
-	lost  bool             // it is not known what of that holds
-	tried time.Time        // when it last was written or removed, or that was tried; zero: never
+// loadState is what an instance says of its load, and what of that is in etcd.
+type loadState struct {
+	utilization    float64          // the last report
+	reportedAt     time.Time        // when that was; zero: never
+	written        float64          // what is in etcd
+	lease          clientv3.LeaseID // under which it is there; 0: it is not
+	outcomeUnknown bool             // it is not known what of that holds
+	attemptedAt    time.Time        // when it last was written or removed, or that was tried; zero: never
 }
 
-// due returns when the report is to be written or removed under a lease, if nothing
+// nextWrite returns when the report is to be written or removed under a lease, if nothing
 // else happens; zero: not at all.
-func (l *load) due(current clientv3.LeaseID, now time.Time) time.Time {
-	next := l.tried.Add(loadEvery)
-	over := l.heard.Add(discovery.LoadLasts)
+func (l *loadState) nextWrite(current clientv3.LeaseID, now time.Time) time.Time {
+	next := l.attemptedAt.Add(loadInterval)
+	over := l.reportedAt.Add(discovery.LoadLasts)
 	switch lasts, stands := now.Before(over), l.lease == current; {
-	case lasts && (!stands || l.lost || discovery.LoadDiffers(l.said, l.put)):
+	case lasts && (!stands || l.outcomeUnknown || discovery.LoadDiffers(l.utilization, l.written)):
 		return next
 	case lasts || stands:
-		return later(over, next)
+		return latest(over, next)
 	}
 	return time.Time{}
 }
 
-func later(a, b time.Time) time.Time {
+func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
 }
 
-// loadDue reports whether the load report of an item that stands in etcd is to be
+// needsLoadWrite reports whether the load report of an item that stands in etcd is to be
 // written or removed.
-func (it *item) loadDue(current clientv3.LeaseID, now time.Time) bool {
-	due := it.nextLoad(current, now)
+func (it *desired) needsLoadWrite(current clientv3.LeaseID, now time.Time) bool {
+	due := it.nextLoadWrite(current, now)
 	return !due.IsZero() && !now.Before(due)
 }
 
-// nextLoad is when it is; zero: not before something else happens.
-func (it *item) nextLoad(current clientv3.LeaseID, now time.Time) time.Time {
-	due := it.load.due(current, now)
-	if due.IsZero() || it.doubted || it.state(current).Phase != Written {
+// nextLoadWrite is when it is; zero: not before something else happens.
+func (it *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Time {
+	due := it.load.nextWrite(current, now)
+	if due.IsZero() || it.suspect || it.state(current).Phase != Written {
 		return time.Time{}
 	}
 	return due
@@ -66,7 +66,7 @@ func (it *item) nextLoad(current clientv3.LeaseID, now time.Time) time.Time {
 func (r *Registry) ReportLoad(service, id string, utilization float64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it, ok := r.items[r.keys.Instance(service, id)]
+	it, ok := r.desired[r.keys.Instance(service, id)]
 	switch {
 	case !ok || it.leaving:
 		return discovery.Errorf(discovery.ErrNotFound, "instance %s/%s is not registered here", service, id)
@@ -74,22 +74,22 @@ func (r *Registry) ReportLoad(service, id string, utilization float64) error {
 		return it.conflict
 	}
 	now := time.Now()
-	before := it.load.due(r.current.ID, now)
-	it.load.said, it.load.heard = utilization, now
-	if due := it.load.due(r.current.ID, now); before.IsZero() || due.Before(before) {
+	before := it.load.nextWrite(r.currentLease.ID, now)
+	it.load.utilization, it.load.reportedAt = utilization, now
+	if due := it.load.nextWrite(r.currentLease.ID, now); before.IsZero() || due.Before(before) {
 		signal(r.wake)
 	}
 	return nil
 }
 
-// nextLoad returns what tells when a load report is due the next time.
-func (r *Registry) nextLoad(current clientv3.LeaseID) <-chan time.Time {
+// nextLoadTimer returns what tells when a load report is due the next time.
+func (r *Registry) nextLoadTimer(current clientv3.LeaseID) <-chan time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	var next time.Time
-	for _, it := range r.items {
-		if due := it.nextLoad(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+	for _, it := range r.desired {
+		if due := it.nextLoadWrite(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
 			next = due
 		}
 	}
@@ -107,17 +107,17 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 	for n, d := range batch {
 		key := r.keys.Load(d.record.Service, d.record.ID)
 		ops[n] = clientv3.OpDelete(key)
-		if puts[n] = now.Before(d.load.heard.Add(discovery.LoadLasts)); puts[n] {
-			value := discovery.LoadReport{Utilization: &d.load.said}.Encode()
+		if puts[n] = now.Before(d.load.reportedAt.Add(discovery.LoadLasts)); puts[n] {
+			value := discovery.LoadReport{Utilization: &d.load.utilization}.Encode()
 			ops[n] = clientv3.OpPut(key, string(value), clientv3.WithLease(under))
 		}
 	}
-	r.tryLoads(batch, under, now)
-	ctx, cancel := context.WithTimeout(ctx, r.callTime())
+	r.markLoadsSent(batch, under, now)
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
 	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(ops...).Commit()
 	if err != nil {
-		return fmt.Errorf("write load of %s: %w", names(batch), err)
+		return fmt.Errorf("write load of %s: %w", describe(batch), err)
 	}
 	if !resp.Succeeded {
 		return nil // somebody has changed a record: the view will show it
@@ -125,20 +125,20 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n, d := range batch {
-		d.item.load.lost, d.item.load.put = false, d.load.said
+		d.desired.load.outcomeUnknown, d.desired.load.written = false, d.load.utilization
 		if !puts[n] {
-			d.item.load.lease = 0
+			d.desired.load.lease = 0
 		}
 		r.metrics.loads.Inc()
 	}
 	return nil
 }
 
-// tryLoads notes that the load reports of a batch are on their way, and may arrive.
-func (r *Registry) tryLoads(batch []*draft, under clientv3.LeaseID, now time.Time) {
+// markLoadsSent notes that the load reports of a batch are on their way, and may arrive.
+func (r *Registry) markLoadsSent(batch []*draft, under clientv3.LeaseID, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range batch {
-		d.item.load.tried, d.item.load.lease, d.item.load.lost = now, under, true
+		d.desired.load.attemptedAt, d.desired.load.lease, d.desired.load.outcomeUnknown = now, under, true
 	}
 }

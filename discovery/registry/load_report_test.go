@@ -54,7 +54,7 @@ func TestLoadRules(t *testing.T) {
 
 // play lets 100 s pass.
 func play(reports map[int]float64, lost int) string {
-	var l load
+	var l loadState
 	var story []string
 	lease := clientv3.LeaseID(1)
 	for second := range 100 {
@@ -63,14 +63,14 @@ func play(reports map[int]float64, lost int) string {
 		}
 		now := time.Now()
 		if said, ok := reports[second]; ok {
-			l.said, l.heard = said, now
+			l.utilization, l.reportedAt = said, now
 		}
-		if due := l.due(lease, now); !due.IsZero() && !due.After(now) {
+		if due := l.nextWrite(lease, now); !due.IsZero() && !due.After(now) {
 			what := "-"
-			l.tried, l.lease = now, 0
-			if now.Before(l.heard.Add(discovery.LoadLasts)) {
-				what = fmt.Sprint(l.said)
-				l.put, l.lease = l.said, lease
+			l.attemptedAt, l.lease = now, 0
+			if now.Before(l.reportedAt.Add(discovery.LoadLasts)) {
+				what = fmt.Sprint(l.utilization)
+				l.written, l.lease = l.utilization, lease
 			}
 			story = append(story, fmt.Sprintf("%d:%s", second, what))
 		}
@@ -103,14 +103,14 @@ func (a *agent) report(id string, utilization float64) {
 func (a *agent) shift(id string, heard, tried time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l := &a.items[keys.Instance("web", id)].load
-	l.heard, l.tried = l.heard.Add(-heard), l.tried.Add(-tried)
+	l := &a.desired[keys.Instance("web", id)].load
+	l.reportedAt, l.attemptedAt = l.reportedAt.Add(-heard), l.attemptedAt.Add(-tried)
 	signal(a.wake)
 }
 
 func TestLoadIsWrittenBesideTheRecord(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{sweep: time.Hour})
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
 	if err := a.ReportLoad("web", "a", 0.5); !errors.Is(err, discovery.ErrNotFound) {
 		t.Errorf("report of what is not registered: %v", err)
 	}
@@ -127,7 +127,7 @@ func TestLoadIsWrittenBesideTheRecord(t *testing.T) {
 	until(t, "a report after that", func() bool { return a.load("a") == `{"utilization":0.3}` })
 
 	a.Remove("web", "a")
-	a.settled("a")
+	a.awaitSettled("a")
 	if got := a.load("a"); got != "" {
 		t.Errorf("after the goodbye there is the load %s", got)
 	}
@@ -138,7 +138,7 @@ func TestLoadIsWrittenBesideTheRecord(t *testing.T) {
 
 func TestLoadComesBack(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{sweep: time.Hour})
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
 	a.Put(instance("a"))
 	a.report("a", 0.5)
 	until(t, "the report", func() bool { return a.load("a") != "" })
@@ -146,11 +146,11 @@ func TestLoadComesBack(t *testing.T) {
 	if _, err := a.etcd.Revoke(t.Context(), under); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the report under a new lease", func() bool { return a.lease() != under && a.mine("a") && a.load("a") != "" })
+	until(t, "the report under a new lease", func() bool { return a.lease() != under && a.ownsRecord("a") && a.load("a") != "" })
 	if _, err := a.etcd.Delete(t.Context(), keys.Prefix(), clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the report after all was deleted", func() bool { return a.mine("a") && a.load("a") != "" })
+	until(t, "the report after all was deleted", func() bool { return a.ownsRecord("a") && a.load("a") != "" })
 }
 
 func TestLoadOfAnothersInstance(t *testing.T) {
@@ -158,7 +158,7 @@ func TestLoadOfAnothersInstance(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	a.put("a", foreign("a", "other", "r", ""))
 	a.Put(instance("a"))
-	if s := a.settled("a"); s.Phase != InConflict {
+	if s := a.awaitSettled("a"); s.Phase != InConflict {
 		t.Fatalf("web/a is %+v", s)
 	}
 	var conflict *discovery.ConflictError

@@ -22,21 +22,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var keys = discovery.NewKeys("test")
 
-// blind is a view that never shows anything.
-type blind struct{}
+// emptyView is a view that never shows anything.
+type emptyView struct{}
 
-func (blind) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
-func (blind) Changed(string) <-chan struct{}   { return nil }
-func (blind) Retain(...discovery.Scope) func() { return func() {} }
+func (emptyView) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
+func (emptyView) Changed(string) <-chan struct{}   { return nil }
+func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
-// sight is a view that shows what it is given.
-type sight struct {
+// fakeView is a view that shows what it is given.
+type fakeView struct {
 	mu       sync.Mutex
 	snapshot *view.Snapshot
 	changed  chan struct{}
 }
 
-func (s *sight) View() (view.View, error) {
+func (s *fakeView) View() (view.View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.snapshot == nil {
@@ -45,29 +45,29 @@ func (s *sight) View() (view.View, error) {
 	return view.View{Snapshot: s.snapshot}, nil
 }
 
-func (s *sight) now() *view.Snapshot {
+func (s *fakeView) now() *view.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.snapshot
 }
 
-func (s *sight) Retain(...discovery.Scope) func() { return func() {} }
+func (s *fakeView) Retain(...discovery.Scope) func() { return func() {} }
 
-func (s *sight) Changed(string) <-chan struct{} {
+func (s *fakeView) Changed(string) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
 }
 
 // begin shows an empty snapshot.
-func (s *sight) begin(revision int64, epoch string) {
+func (s *fakeView) begin(revision int64, epoch string) {
 	s.mu.Lock()
 	s.snapshot = view.EmptySnapshot().WithEpoch(epoch)
 	s.mu.Unlock()
 	s.show(revision)
 }
 
-func (s *sight) show(revision int64, changes ...view.Change) {
+func (s *fakeView) show(revision int64, changes ...view.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snapshot, _, _ = s.snapshot.Apply(revision, changes)
@@ -75,10 +75,10 @@ func (s *sight) show(revision int64, changes ...view.Change) {
 	s.changed = make(chan struct{})
 }
 
-// follow shows what happens in etcd until the test ends, as the catalog does.
-func follow(t *testing.T, client *clientv3.Client) *sight {
+// watchView shows what happens in etcd until the test ends, as the catalog does.
+func watchView(t *testing.T, client *clientv3.Client) *fakeView {
 	t.Helper()
-	s := &sight{changed: make(chan struct{})}
+	s := &fakeView{changed: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	from, to := keys.CatalogRange()
 	listed, err := client.Get(ctx, from, clientv3.WithRange(to))
@@ -116,11 +116,11 @@ type agent struct {
 
 // settings of an agent.
 type settings struct {
-	run      string           // default: run
-	endpoint string           // that the agent uses; default: etcd's own
-	client   *clientv3.Client // the agent's; default: one of endpoint
-	view     View             // default: one that sees etcd
-	sweep    time.Duration
+	run            string           // default: run
+	endpoint       string           // that the agent uses; default: etcd's own
+	client         *clientv3.Client // the agent's; default: one of endpoint
+	view           View             // default: one that sees etcd
+	resyncInterval time.Duration
 }
 
 // start runs an agent on an etcd.
@@ -134,7 +134,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 		s.endpoint = etcd
 	}
 	if s.view == nil {
-		s.view = follow(t, a.etcd)
+		s.view = watchView(t, a.etcd)
 	}
 	if s.client == nil {
 		s.client = etcdtest.Client(t, s.endpoint)
@@ -142,7 +142,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	a.session = etcdtest.Must(lease.New(s.client, lease.MinTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
 	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", Run: s.run, Node: node},
-		Options{ResyncInterval: s.sweep, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
+		Options{ResyncInterval: s.resyncInterval, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.session.Run(ctx) })
@@ -175,8 +175,8 @@ func instance(id string) discovery.Instance {
 	return discovery.Instance{Service: "web", ID: id, Address: "10.0.0.5", Port: 80, Weight: 1, Slots: 1, Status: discovery.Passing}
 }
 
-// settled waits until an instance is written, in conflict or gone.
-func (a *agent) settled(id string) State {
+// awaitSettled waits until an instance is written, in conflict or gone.
+func (a *agent) awaitSettled(id string) State {
 	a.t.Helper()
 	s, err := a.AwaitSettled(bounded(a.t), "web", id)
 	if err != nil {
@@ -185,11 +185,11 @@ func (a *agent) settled(id string) State {
 	return s
 }
 
-// written puts an instance and waits until it is in etcd.
-func (a *agent) written(id string) State {
+// putAndAwait puts an instance and waits until it is in etcd.
+func (a *agent) putAndAwait(id string) State {
 	a.t.Helper()
 	a.Put(instance(id))
-	s := a.settled(id)
+	s := a.awaitSettled(id)
 	if s.Phase != Written {
 		a.t.Fatalf("web/%s is %+v", id, s)
 	}
@@ -203,8 +203,8 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// got returns what etcd holds of an instance.
-func (a *agent) got(id string) (kv *mvccpb.KeyValue, ok bool) {
+// kv returns what etcd holds of an instance.
+func (a *agent) kv(id string) (kv *mvccpb.KeyValue, ok bool) {
 	a.t.Helper()
 	r, err := a.etcd.Get(bounded(a.t), keys.Instance("web", id))
 	if err != nil {
@@ -220,7 +220,7 @@ func (a *agent) got(id string) (kv *mvccpb.KeyValue, ok bool) {
 // can be read.
 func (a *agent) record(id string) discovery.Instance {
 	a.t.Helper()
-	kv, _ := a.got(id)
+	kv, _ := a.kv(id)
 	i, err := discovery.DecodeInstance(kv.Value)
 	if err != nil {
 		return discovery.Instance{}
@@ -233,12 +233,12 @@ func (a *agent) lease() clientv3.LeaseID {
 	return l.ID
 }
 
-// mine reports whether an instance stands in etcd as this agent has it.
-func (a *agent) mine(id string) bool {
+// ownsRecord reports whether an instance stands in etcd as this agent has it.
+func (a *agent) ownsRecord(id string) bool {
 	a.t.Helper()
-	kv, ok := a.got(id)
+	kv, ok := a.kv(id)
 	i, err := discovery.DecodeInstance(kv.Value)
-	return ok && err == nil && clientv3.LeaseID(kv.Lease) == a.lease() && i.Run == a.who.Run && i.ID == id && i.Status == discovery.Passing && !i.Leaving
+	return ok && err == nil && clientv3.LeaseID(kv.Lease) == a.lease() && i.Run == a.identity.Run && i.ID == id && i.Status == discovery.Passing && !i.Leaving
 }
 
 func (a *agent) put(id, value string, opts ...clientv3.OpOption) {

@@ -22,18 +22,18 @@ const (
 // errContended is that others change a record as fast as it is written.
 var errContended = errors.New("others change it as fast as it is written")
 
-// rounds is how often in a pass an instance is written whose record somebody else
+// maxRounds is how often in a pass an instance is written whose record somebody else
 // changes at the same time.
-const rounds = 3
+const maxRounds = 3
 
 // draft is an item as it was when a transaction was made of it.
 type draft struct {
-	*item
-	version int
-	record  discovery.Instance
-	value   string
-	load    load
-	absent  bool // the key was not there
+	*desired
+	generation int
+	record     discovery.Instance
+	value      string
+	load       loadState
+	absent     bool // the key was not there
 }
 
 // reconcile makes one pass: what is in doubt is read, what is due is written, what
@@ -44,15 +44,15 @@ func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) erro
 		return err
 	}
 	for _, step := range []struct {
-		picks func(*item) bool
+		picks func(*desired) bool
 		act   func(context.Context, []*draft) error
 	}{
-		{(*item).unread, r.read},
-		{func(it *item) bool { return it.due(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
-		{(*item).says, r.leave},
-		{func(it *item) bool { return it.loadDue(current, time.Now()) }, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
+		{(*desired).needsRead, r.read},
+		{func(it *desired) bool { return it.needsWrite(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
+		{(*desired).needsTombstone, r.writeTombstones},
+		{func(it *desired) bool { return it.needsLoadWrite(current, time.Now()) }, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
 	} {
-		err := r.each(ctx, step.picks, step.act)
+		err := r.forEachBatch(ctx, step.picks, step.act)
 		if err != nil && !isRefusal(err) {
 			return err
 		}
@@ -61,18 +61,18 @@ func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) erro
 	return errors.Join(refused...)
 }
 
-// each acts on the items that are picked, batch by batch. An item whose compare is lost
+// forEachBatch acts on the items that are picked, batch by batch. An item whose compare is lost
 // has learnt from it and is picked again.
-func (r *Registry) each(ctx context.Context, picks func(*item) bool, act func(context.Context, []*draft) error) error {
+func (r *Registry) forEachBatch(ctx context.Context, picks func(*desired) bool, act func(context.Context, []*draft) error) error {
 	var refused []error
-	all := r.keysOf(nil, picks)
+	all := r.selectKeys(nil, picks)
 	if len(all) == 0 {
 		return nil
 	}
-	for range rounds {
-		for keys := r.keysOf(all, picks); len(keys) > 0; {
+	for range maxRounds {
+		for keys := r.selectKeys(all, picks); len(keys) > 0; {
 			var batch []*draft
-			batch, keys = r.draft(keys, picks)
+			batch, keys = r.nextBatch(keys, picks)
 			err := r.attempt(ctx, batch, act)
 			if err != nil && !isRefusal(err) {
 				return err
@@ -80,7 +80,7 @@ func (r *Registry) each(ctx context.Context, picks func(*item) bool, act func(co
 			refused = append(refused, err)
 		}
 	}
-	if left := r.keysOf(all, picks); len(left) > 0 {
+	if left := r.selectKeys(all, picks); len(left) > 0 {
 		refused = append(refused, fmt.Errorf("write %s: %w", left[0], errContended))
 	}
 	return errors.Join(refused...)
@@ -92,10 +92,10 @@ func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context
 	if len(batch) == 0 {
 		return nil
 	}
-	r.pulse.Begin()
+	r.heartbeat.Begin()
 	err := act(ctx, batch)
 	if !isRefusal(err) || len(batch) == 1 {
-		r.note(batch, err)
+		r.recordError(batch, err)
 		return err
 	}
 	var refused []error
@@ -115,23 +115,23 @@ func isRefusal(err error) bool {
 	return errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrRequestTooLarge) || errors.Is(err, errContended)
 }
 
-// note keeps the error of a batch with its items, for [State].
-func (r *Registry) note(batch []*draft, err error) {
+// recordError keeps the error of a batch with its items, for [State].
+func (r *Registry) recordError(batch []*draft, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range batch {
 		d.err, d.refused = err, isRefusal(err)
 	}
-	r.announce()
+	r.notifyWaiters()
 }
 
-// keysOf returns those of the given keys whose items are picked; nil stands for all.
-func (r *Registry) keysOf(keys []string, picks func(*item) bool) []string {
+// selectKeys returns those of the given keys whose items are picked; nil stands for all.
+func (r *Registry) selectKeys(keys []string, picks func(*desired) bool) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var picked []string
 	if keys == nil {
-		for key, it := range r.items {
+		for key, it := range r.desired {
 			if !it.refused && picks(it) {
 				picked = append(picked, key)
 			}
@@ -140,27 +140,27 @@ func (r *Registry) keysOf(keys []string, picks func(*item) bool) []string {
 		return picked
 	}
 	for _, key := range keys {
-		if it, ok := r.items[key]; ok && !it.refused && picks(it) {
+		if it, ok := r.desired[key]; ok && !it.refused && picks(it) {
 			picked = append(picked, key)
 		}
 	}
 	return picked
 }
 
-// draft makes a batch of the first of the keys, and returns the others.
-func (r *Registry) draft(keys []string, picks func(*item) bool) (batch []*draft, rest []string) {
+// nextBatch makes a batch of the first of the keys, and returns the others.
+func (r *Registry) nextBatch(keys []string, picks func(*desired) bool) (batch []*draft, rest []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, size, ops := time.Now(), 0, 0
 	for n, key := range keys {
-		it, ok := r.items[key]
+		it, ok := r.desired[key]
 		if !ok || it.refused || !picks(it) {
 			continue
 		}
-		d := &draft{item: it, version: it.version, record: it.record(now), load: it.load, absent: it.revision == 0}
+		d := &draft{desired: it, generation: it.generation, record: it.newRecord(now), load: it.load, absent: it.modRevision == 0}
 		d.value = string(d.record.Encode())
 		ops++
-		if d.takesLoad() {
+		if d.deletesLoad() {
 			ops++
 		}
 		if size += len(d.value); ops > batchOps || len(batch) > 0 && size > batchBytes {
@@ -171,11 +171,11 @@ func (r *Registry) draft(keys []string, picks func(*item) bool) (batch []*draft,
 	return batch, nil
 }
 
-// takesLoad reports whether a goodbye is to take a load report along.
-func (d *draft) takesLoad() bool { return d.record.Leaving && !d.load.tried.IsZero() }
+// deletesLoad reports whether a goodbye is to take a load report along.
+func (d *draft) deletesLoad() bool { return d.record.Leaving && !d.load.attemptedAt.IsZero() }
 
-// names shows a batch in an error.
-func names(batch []*draft) string {
+// describe shows a batch in an error.
+func describe(batch []*draft) string {
 	first := batch[0].record.Service + "/" + batch[0].record.ID
 	if len(batch) == 1 {
 		return first

@@ -44,28 +44,28 @@ type Options struct {
 
 // Registry keeps instances true in etcd. See the package's documentation.
 type Registry struct {
-	client  *clientv3.Client
-	keys    discovery.Keys
-	session *lease.Session
-	view    View
-	who     Identity
-	sweep   time.Duration
-	log     *slog.Logger
-	metrics *metrics
-	wake    chan struct{} // size one: the wanted set changed
-	recheck chan struct{} // size one: read everything back
-	pulse   heartbeat.Heartbeat
-	retry   retry.Backoff // of Run
+	client         *clientv3.Client
+	keys           discovery.Keys
+	session        *lease.Session
+	view           View
+	identity       Identity
+	resyncInterval time.Duration
+	log            *slog.Logger
+	metrics        *metrics
+	wake           chan struct{} // size one: the wanted set changed
+	resync         chan struct{} // size one: read everything back
+	heartbeat      heartbeat.Heartbeat
+	backoff        retry.Backoff // of Run
 
-	mu           sync.Mutex
-	items        map[string]*item // by key
-	current      lease.Lease      // of the present pass
-	epoch        string           // of the view, as of the last pass
-	reached      int64            // its revision
-	nodeLease    clientv3.LeaseID // under which the agent's own record was written
-	nodeRevision int64            // of that write
-	gone         int64            // etcd's revision by which the last that was removed was gone
-	settled      chan struct{}    // closed whenever an item settles
+	mu              sync.Mutex
+	desired         map[string]*desired // by key
+	currentLease    lease.Lease         // of the present pass
+	epoch           string              // of the view, as of the last pass
+	viewRevision    int64               // its revision
+	nodeLease       clientv3.LeaseID    // under which the agent's own record was written
+	nodeRevision    int64               // of that write
+	removedRevision int64               // etcd's revision by which the last that was removed was gone
+	stateChanged    chan struct{}       // closed whenever an item settles
 }
 
 // New returns a registry. It does nothing until Run. The error is that of metrics that
@@ -82,10 +82,10 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 		return nil, err
 	}
 	return &Registry{
-		client: client, keys: keys, session: session, view: view, who: who,
-		sweep: o.ResyncInterval, log: o.Logger, metrics: m,
-		wake: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
-		items: map[string]*item{}, settled: make(chan struct{}),
+		client: client, keys: keys, session: session, view: view, identity: who,
+		resyncInterval: o.ResyncInterval, log: o.Logger, metrics: m,
+		wake: make(chan struct{}, 1), resync: make(chan struct{}, 1),
+		desired: map[string]*desired{}, stateChanged: make(chan struct{}),
 	}, nil
 }
 
@@ -93,16 +93,16 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 // empty status is not known yet: the record's own is taken over, or is critical where
 // there is none. The instance must be valid.
 func (r *Registry) Put(i discovery.Instance) {
-	i.Owner, i.Run, i.Node = r.who.Owner, r.who.Run, r.who.Node.Node
+	i.Owner, i.Run, i.Node = r.identity.Owner, r.identity.Run, r.identity.Node.Node
 	key := r.keys.Instance(i.Service, i.ID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it, ok := r.items[key]
+	it, ok := r.desired[key]
 	if !ok {
-		it = &item{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
-		r.items[key] = it
+		it = &desired{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
+		r.desired[key] = it
 	}
-	it.want(i)
+	it.set(i)
 	signal(r.wake)
 }
 
@@ -112,36 +112,36 @@ func (r *Registry) Remove(service, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := r.keys.Instance(service, id)
-	it, ok := r.items[key]
+	it, ok := r.desired[key]
 	if !ok {
 		return
 	}
-	r.dismiss(it)
+	r.startLeaving(it)
 	signal(r.wake)
 }
 
-// dismiss has an item say goodbye, if it may stand in etcd; r.mu is held.
-func (r *Registry) dismiss(it *item) {
-	it.version++
+// startLeaving has an item say goodbye, if it may stand in etcd; r.mu is held.
+func (r *Registry) startLeaving(it *desired) {
+	it.generation++
 	it.leaving = true
-	if !it.mayStand() {
-		r.drop(it, r.gone)
+	if !it.mayExistInEtcd() {
+		r.forget(it, r.removedRevision)
 	}
 }
 
 // Resync reads all records back soon, as the sweep does.
-func (r *Registry) Resync() { signal(r.recheck) }
+func (r *Registry) Resync() { signal(r.resync) }
 
 // State returns how an instance stands. It is an [discovery.ErrNotFound] for one that
 // is not wanted.
 func (r *Registry) State(service, id string) (State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it, ok := r.items[r.keys.Instance(service, id)]
+	it, ok := r.desired[r.keys.Instance(service, id)]
 	if !ok {
 		return State{}, discovery.Errorf(discovery.ErrNotFound, "instance %s/%s is not registered here", service, id)
 	}
-	return it.state(r.current.ID), nil
+	return it.state(r.currentLease.ID), nil
 }
 
 // AwaitSettled waits until an instance is in etcd as it was last put, or in conflict, or,
@@ -151,12 +151,12 @@ func (r *Registry) State(service, id string) (State, error) {
 func (r *Registry) AwaitSettled(ctx context.Context, service, id string) (State, error) {
 	for {
 		r.mu.Lock()
-		it, ok := r.items[r.keys.Instance(service, id)]
+		it, ok := r.desired[r.keys.Instance(service, id)]
 		var state State
 		if ok {
-			state = it.state(r.current.ID)
+			state = it.state(r.currentLease.ID)
 		}
-		settled, gone := r.settled, r.gone
+		settled, gone := r.stateChanged, r.removedRevision
 		r.mu.Unlock()
 		if !ok {
 			return State{Revision: gone}, nil
@@ -176,14 +176,14 @@ func (r *Registry) AwaitSettled(ctx context.Context, service, id string) (State,
 // Run must be running.
 func (r *Registry) Leave(ctx context.Context) error {
 	r.mu.Lock()
-	for _, it := range r.items {
-		r.dismiss(it)
+	for _, it := range r.desired {
+		r.startLeaving(it)
 	}
 	r.mu.Unlock()
 	signal(r.wake)
 	for {
 		r.mu.Lock()
-		left, settled := len(r.items), r.settled
+		left, settled := len(r.desired), r.stateChanged
 		r.mu.Unlock()
 		if left == 0 {
 			return nil
@@ -196,27 +196,27 @@ func (r *Registry) Leave(ctx context.Context) error {
 	}
 }
 
-// drop forgets an item that is gone by a revision of etcd; r.mu is held.
-func (r *Registry) drop(it *item, at int64) {
-	delete(r.items, it.key)
+// forget forgets an item that is gone by a revision of etcd; r.mu is held.
+func (r *Registry) forget(it *desired, at int64) {
+	delete(r.desired, it.key)
 	it.release()
-	r.gone = at
-	r.announce()
+	r.removedRevision = at
+	r.notifyWaiters()
 }
 
-// announce wakes those who wait for an item to settle; r.mu is held.
-func (r *Registry) announce() {
-	close(r.settled)
-	r.settled = make(chan struct{})
+// notifyWaiters wakes those who wait for an item to settle; r.mu is held.
+func (r *Registry) notifyWaiters() {
+	close(r.stateChanged)
+	r.stateChanged = make(chan struct{})
 }
 
-// count publishes how the wanted set stands.
-func (r *Registry) count() {
+// updateMetrics publishes how the wanted set stands.
+func (r *Registry) updateMetrics() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	phases := map[Phase]float64{}
-	for _, it := range r.items {
-		phases[it.state(r.current.ID).Phase]++
+	for _, it := range r.desired {
+		phases[it.state(r.currentLease.ID).Phase]++
 	}
 	for _, p := range []Phase{Pending, Written, InConflict, Leaving} {
 		r.metrics.instances.WithLabelValues(string(p)).Set(phases[p])

@@ -18,8 +18,8 @@ import (
 func TestPut(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
-	s := a.written("a")
-	kv, _ := a.got("a")
+	s := a.putAndAwait("a")
+	kv, _ := a.kv("a")
 	if s.Revision != kv.ModRevision || !s.Created || clientv3.LeaseID(kv.Lease) != a.lease() {
 		t.Errorf("state %+v, key %v, lease %x", s, kv, a.lease())
 	}
@@ -29,11 +29,11 @@ func TestPut(t *testing.T) {
 	changed := instance("a")
 	changed.Status = discovery.Critical
 	a.Put(changed)
-	if next := a.settled("a"); next.Created || next.Revision <= s.Revision || a.record("a").Status != discovery.Critical {
+	if next := a.awaitSettled("a"); next.Created || next.Revision <= s.Revision || a.record("a").Status != discovery.Critical {
 		t.Errorf("state %+v after a change", next)
 	}
 	a.Put(changed) // nothing new
-	a.written("b")
+	a.putAndAwait("b")
 	if story := a.history("a"); story != "PP" {
 		t.Errorf("history %s", story)
 	}
@@ -57,11 +57,11 @@ func TestTakeover(t *testing.T) {
 		i.Checks = []discovery.CheckStatus{{ID: "one", Status: discovery.Warning}, {ID: "two", Status: discovery.Passing}}
 		i.Status = discovery.Warning
 		first.Put(i)
-		first.settled("a")
+		first.awaitSettled("a")
 		before := first.record("a")
 		first.stop()
 
-		s := settings{run: "second", view: blind{}}
+		s := settings{run: "second", view: emptyView{}}
 		if sees {
 			s.view = nil
 		}
@@ -71,7 +71,7 @@ func TestTakeover(t *testing.T) {
 		second.Put(i)
 		i.ID = "b"
 		second.Put(i)
-		if s := second.settled("a"); s.Phase != Written || s.Created || s.Instance.Status != discovery.Warning {
+		if s := second.awaitSettled("a"); s.Phase != Written || s.Created || s.Instance.Status != discovery.Warning {
 			t.Errorf("state %+v", s)
 		}
 		after := second.record("a")
@@ -81,10 +81,10 @@ func TestTakeover(t *testing.T) {
 		if got := fmt.Sprint(after.Checks); got != "[{two   passing} {new   critical} {one   warning}]" {
 			t.Errorf("checks %s", got)
 		}
-		if s := second.settled("b"); !s.Created || second.record("b").Status != discovery.Critical {
+		if s := second.awaitSettled("b"); !s.Created || second.record("b").Status != discovery.Critical {
 			t.Errorf("without an earlier record: %+v, %+v", s, second.record("b"))
 		}
-		if kv, _ := second.got("a"); clientv3.LeaseID(kv.Lease) != second.lease() {
+		if kv, _ := second.kv("a"); clientv3.LeaseID(kv.Lease) != second.lease() {
 			t.Errorf("lease %x, want %x", kv.Lease, second.lease())
 		}
 		if story := second.history("a"); story != "PP" {
@@ -97,15 +97,15 @@ func TestLostLease(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	for n := range 3 {
-		a.written(fmt.Sprint(n))
+		a.putAndAwait(fmt.Sprint(n))
 	}
 	old := a.lease()
 	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		until(t, "everything under the new lease", func() bool { return a.lease() != old && a.mine(fmt.Sprint(n)) })
-		if s := a.settled(fmt.Sprint(n)); s.Phase != Written {
+		until(t, "everything under the new lease", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprint(n)) })
+		if s := a.awaitSettled(fmt.Sprint(n)); s.Phase != Written {
 			t.Errorf("%d is %+v", n, s)
 		}
 	}
@@ -120,9 +120,9 @@ func TestWipedEtcd(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: blind{}})
+	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
 	for n := range 3 {
-		a.written(fmt.Sprint(n))
+		a.putAndAwait(fmt.Sprint(n))
 	}
 	link.Freeze()
 	link.Cut()
@@ -130,7 +130,7 @@ func TestWipedEtcd(t *testing.T) {
 	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	link.Mend()
 	for n := range 3 {
-		until(t, "everything again", func() bool { return a.mine(fmt.Sprint(n)) })
+		until(t, "everything again", func() bool { return a.ownsRecord(fmt.Sprint(n)) })
 	}
 }
 
@@ -148,7 +148,7 @@ func TestEtcdAwayAtPut(t *testing.T) {
 	}
 	link.Cut()
 	link.Mend()
-	if s := a.settled("a"); s.Phase != Written {
+	if s := a.awaitSettled("a"); s.Phase != Written {
 		t.Errorf("state %+v", s)
 	}
 }
@@ -160,14 +160,14 @@ func TestRepair(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		s    settings
-	}{{"view", settings{sweep: time.Hour}}, {"sweep", settings{view: blind{}, sweep: 100 * time.Millisecond}}} {
+	}{{"view", settings{resyncInterval: time.Hour}}, {"sweep", settings{view: emptyView{}, resyncInterval: 100 * time.Millisecond}}} {
 		a := start(t, etcdtest.Start(t).Endpoint(), test.s)
-		a.written("a")
+		a.putAndAwait("a")
 		other, err := a.etcd.Grant(t.Context(), 3600)
 		if err != nil {
 			t.Fatal(err)
 		}
-		kv, _ := a.got("a")
+		kv, _ := a.kv("a")
 		good := string(kv.Value)
 		for name, harm := range map[string]func(){
 			"deleted":          func() { a.delete("a") },
@@ -181,15 +181,15 @@ func TestRepair(t *testing.T) {
 		} {
 			harm()
 			until(t, test.name+": the repair of what is "+name, func() bool {
-				kv, _ := a.got("a")
-				return a.mine("a") && string(kv.Value) == good
+				kv, _ := a.kv("a")
+				return a.ownsRecord("a") && string(kv.Value) == good
 			})
-			if s := a.settled("a"); s.Phase != Written {
+			if s := a.awaitSettled("a"); s.Phase != Written {
 				t.Fatalf("%s, %s: %+v", test.name, name, s)
 			}
 			until(t, "the state to show it", func() bool {
-				kv, _ := a.got("a")
-				return a.settled("a").Revision == kv.ModRevision
+				kv, _ := a.kv("a")
+				return a.awaitSettled("a").Revision == kv.ModRevision
 			})
 		}
 	}
@@ -197,8 +197,8 @@ func TestRepair(t *testing.T) {
 
 func TestRepairOfTheNode(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{sweep: time.Hour})
-	a.written("a")
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
+	a.putAndAwait("a")
 	key := keys.Node("here", "owner")
 	if _, err := a.etcd.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
@@ -209,13 +209,13 @@ func TestRepairOfTheNode(t *testing.T) {
 	})
 }
 
-func TestRecheck(t *testing.T) {
+func TestResync(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}, sweep: time.Hour})
-	a.written("a")
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}, resyncInterval: time.Hour})
+	a.putAndAwait("a")
 	a.delete("a")
 	a.Resync()
-	until(t, "the repair", func() bool { return a.mine("a") })
+	until(t, "the repair", func() bool { return a.ownsRecord("a") })
 }
 
 // A view that begins anew, as of an etcd that was restored with the lease, puts
@@ -223,24 +223,24 @@ func TestRecheck(t *testing.T) {
 func TestRestoredView(t *testing.T) {
 	t.Parallel()
 	for _, epoch := range []string{"first", "second"} {
-		view := &sight{changed: make(chan struct{})}
+		view := &fakeView{changed: make(chan struct{})}
 		view.begin(1000, "first")
-		a := start(t, etcdtest.Start(t).Endpoint(), settings{view: view, sweep: time.Hour})
-		a.written("a")
+		a := start(t, etcdtest.Start(t).Endpoint(), settings{view: view, resyncInterval: time.Hour})
+		a.putAndAwait("a")
 		until(t, "a look at the view", func() bool {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			return a.reached == 1000
+			return a.viewRevision == 1000
 		})
 		a.delete("a")
 		view.begin(1, epoch)
-		until(t, "the repair", func() bool { return a.mine("a") })
+		until(t, "the repair", func() bool { return a.ownsRecord("a") })
 	}
 }
 
 // What was written under a lease that is lost is not in etcd any more.
 func TestStateWithoutTheLease(t *testing.T) {
-	it := &item{version: 2, written: 2, revision: 9, lease: 7}
+	it := &desired{generation: 2, writtenGeneration: 2, modRevision: 9, lease: 7}
 	for lease, want := range map[clientv3.LeaseID]Phase{7: Written, 8: Pending, 0: Pending} {
 		if got := it.state(lease).Phase; got != want {
 			t.Errorf("under %d: %s, want %s", lease, got, want)
@@ -255,11 +255,11 @@ func TestReadBeforeTheFirstWrite(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	a.put("a", foreign("a", "owner", "earlier", ""))
 	a.stop()
-	until(t, "the view to show it", func() bool { return (&item{instance: instance("a")}).in(a.view.(*sight).now()) != nil })
+	until(t, "the view to show it", func() bool { return (&desired{instance: instance("a")}).recordIn(a.view.(*fakeView).now()) != nil })
 	a.Put(instance("a"))
-	a.look(a.current)
-	it := a.items[keys.Instance("web", "a")]
-	if !it.unread() || it.due(a.lease()) {
+	a.compareWithView(a.currentLease)
+	it := a.desired[keys.Instance("web", "a")]
+	if !it.needsRead() || it.needsWrite(a.lease()) {
 		t.Error("it would be written first")
 	}
 }
@@ -268,19 +268,19 @@ func TestReadBeforeTheFirstWrite(t *testing.T) {
 // others nothing, and a bounded number of writes.
 func TestContention(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: blind{}})
-	a.written("a")
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("a")
 	a.stop()
 	a.mu.Lock()
-	a.items[keys.Instance("web", "a")].written = 0
+	a.desired[keys.Instance("web", "a")].writtenGeneration = 0
 	a.mu.Unlock()
 	tries := 0
-	err := a.each(t.Context(), func(it *item) bool { return it.due(a.lease()) }, func(ctx context.Context, batch []*draft) error {
+	err := a.forEachBatch(t.Context(), func(it *desired) bool { return it.needsWrite(a.lease()) }, func(ctx context.Context, batch []*draft) error {
 		tries++
 		a.put("a", "junk")
 		return a.write(ctx, batch, a.lease())
 	})
-	if !errors.Is(err, errContended) || tries != rounds {
+	if !errors.Is(err, errContended) || tries != maxRounds {
 		t.Errorf("%d tries, %v", tries, err)
 	}
 }

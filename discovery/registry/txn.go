@@ -12,16 +12,16 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// callTime is how long a call of etcd may take before it is made again, which may be over
+// callTimeout is how long a call of etcd may take before it is made again, which may be over
 // another member: short at first, for a member that hangs, and longer for an etcd that is
 // slow.
-func (r *Registry) callTime() time.Duration {
-	return min(2*time.Second<<min(r.retry.Failures(), 2), 5*time.Second)
+func (r *Registry) callTimeout() time.Duration {
+	return min(2*time.Second<<min(r.backoff.Failures(), 2), 5*time.Second)
 }
 
-// goodbye is how long a record that is leaving stays, so that readers who list later
+// tombstoneTTL is how long a record that is leaving stays, so that readers who list later
 // can still tell a departure from a death. In seconds.
-const goodbye = 60
+const tombstoneTTL = 60
 
 // writeNode writes the agent's own record, unless it stands under the lease.
 func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) error {
@@ -31,15 +31,15 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 	if standing {
 		return nil
 	}
-	value, err := json.Marshal(r.who.Node)
+	value, err := json.Marshal(r.identity.Node)
 	if err != nil {
-		return fmt.Errorf("encode node %s: %w", r.who.Node.Node, err)
+		return fmt.Errorf("encode node %s: %w", r.identity.Node.Node, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.callTime())
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
-	put, err := r.client.Put(ctx, r.keys.Node(r.who.Node.Node, r.who.Owner), string(value), clientv3.WithLease(current))
+	put, err := r.client.Put(ctx, r.keys.Node(r.identity.Node.Node, r.identity.Owner), string(value), clientv3.WithLease(current))
 	if err != nil {
-		return fmt.Errorf("write node %s: %w", r.who.Node.Node, err)
+		return fmt.Errorf("write node %s: %w", r.identity.Node.Node, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,69 +49,69 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 
 // read takes in what etcd holds under the keys of a batch.
 func (r *Registry) read(ctx context.Context, batch []*draft) error {
-	ctx, cancel := context.WithTimeout(ctx, r.callTime())
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
 	resp, err := r.client.Txn(ctx).Then(gets(batch)...).Commit()
 	if err != nil {
-		return fmt.Errorf("read %s: %w", names(batch), err)
+		return fmt.Errorf("read %s: %w", describe(batch), err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.learn(batch, resp)
+	r.observe(batch, resp)
 	return nil
 }
 
 // write puts the records of a batch, if every key still is as it was last seen.
 func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.LeaseID) error {
-	return r.swap(ctx, batch, under, func(d *draft, revision int64) {
-		d.revision, d.seenAt, d.lease, d.seen = revision, revision, under, true
-		d.written, d.created = d.version, d.absent
-		if d.item.version == d.version {
+	return r.compareAndSwap(ctx, batch, under, func(d *draft, revision int64) {
+		d.modRevision, d.observedRevision, d.lease, d.observed = revision, revision, under, true
+		d.writtenGeneration, d.created = d.generation, d.absent
+		if d.desired.generation == d.generation {
 			d.instance = d.record
 		}
 		r.metrics.writes.Inc()
 	})
 }
 
-// leave marks the records of a batch as leaving, under a lease that lapses.
-func (r *Registry) leave(ctx context.Context, batch []*draft) error {
-	granting, cancel := context.WithTimeout(ctx, r.callTime())
+// writeTombstones marks the records of a batch as leaving, under a lease that lapses.
+func (r *Registry) writeTombstones(ctx context.Context, batch []*draft) error {
+	granting, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
-	lapse, err := r.client.Grant(granting, goodbye)
+	lapse, err := r.client.Grant(granting, tombstoneTTL)
 	if err != nil {
-		return fmt.Errorf("deregister %s: grant a lease: %w", names(batch), err)
+		return fmt.Errorf("deregister %s: grant a lease: %w", describe(batch), err)
 	}
-	return r.swap(ctx, batch, lapse.ID, func(d *draft, revision int64) {
-		d.revision, d.seenAt, d.lease, d.written = revision, revision, lapse.ID, 0
+	return r.compareAndSwap(ctx, batch, lapse.ID, func(d *draft, revision int64) {
+		d.modRevision, d.observedRevision, d.lease, d.writtenGeneration = revision, revision, lapse.ID, 0
 		if d.leaving {
-			r.drop(d.item, revision)
+			r.forget(d.desired, revision)
 		}
 	})
 }
 
-// swap puts a batch under a lease by compare-and-swap; a goodbye takes the load report
+// compareAndSwap puts a batch under a lease by compare-and-swap; a goodbye takes the load report
 // with it. done is called with r.mu held
 // for each item that stands there as wanted; the others learn what stands there.
-func (r *Registry) swap(ctx context.Context, batch []*draft, under clientv3.LeaseID, done func(d *draft, revision int64)) error {
-	ctx, cancel := context.WithTimeout(ctx, r.callTime())
+func (r *Registry) compareAndSwap(ctx context.Context, batch []*draft, under clientv3.LeaseID, done func(d *draft, revision int64)) error {
+	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
 	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(r.puts(batch, under)...).Else(gets(batch)...).Commit()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
 		for _, d := range batch {
-			d.unsure = d.unsure || !isRefusal(err) && !errors.Is(err, rpctypes.ErrLeaseNotFound)
+			d.outcomeUnknown = d.outcomeUnknown || !isRefusal(err) && !errors.Is(err, rpctypes.ErrLeaseNotFound)
 		}
-		return fmt.Errorf("write %s: %w", names(batch), err)
+		return fmt.Errorf("write %s: %w", describe(batch), err)
 	}
 	if !resp.Succeeded {
-		r.learn(batch, resp)
+		r.observe(batch, resp)
 	}
 	for n, d := range batch {
 		if resp.Succeeded {
-			d.unsure = false // what may still arrive compares what is gone
+			d.outcomeUnknown = false // what may still arrive compares what is gone
 			done(d, resp.Header.Revision)
-		} else if kv := got(resp, n); kv != nil && string(kv.Value) == d.value && kv.Lease == int64(under) {
+		} else if kv := kvOf(resp, n); kv != nil && string(kv.Value) == d.value && kv.Lease == int64(under) {
 			done(d, kv.ModRevision) // it was written, and the answer lost
 		}
 	}
@@ -123,7 +123,7 @@ func (r *Registry) compares(batch []*draft) []clientv3.Cmp {
 	defer r.mu.Unlock()
 	var all []clientv3.Cmp
 	for _, d := range batch {
-		all = append(all, clientv3.Compare(clientv3.ModRevision(d.key), "=", d.revision))
+		all = append(all, clientv3.Compare(clientv3.ModRevision(d.key), "=", d.modRevision))
 	}
 	return all
 }
@@ -132,7 +132,7 @@ func (r *Registry) puts(batch []*draft, under clientv3.LeaseID) []clientv3.Op {
 	var all []clientv3.Op
 	for _, d := range batch {
 		all = append(all, clientv3.OpPut(d.key, d.value, clientv3.WithLease(under)))
-		if d.takesLoad() {
+		if d.deletesLoad() {
 			all = append(all, clientv3.OpDelete(r.keys.Load(d.record.Service, d.record.ID)))
 		}
 	}
@@ -147,34 +147,34 @@ func gets(batch []*draft) []clientv3.Op {
 	return all
 }
 
-// got is what a transaction of gets found under the key of its item n; nil: nothing.
-func got(resp *clientv3.TxnResponse, n int) *mvccpb.KeyValue {
+// kvOf is what a transaction of gets found under the key of its item n; nil: nothing.
+func kvOf(resp *clientv3.TxnResponse, n int) *mvccpb.KeyValue {
 	for _, kv := range resp.Responses[n].GetResponseRange().GetKvs() {
 		return kv
 	}
 	return nil
 }
 
-// learn takes in what a transaction of gets found under the keys of a batch; r.mu is
+// observe takes in what a transaction of gets found under the keys of a batch; r.mu is
 // held.
-func (r *Registry) learn(batch []*draft, resp *clientv3.TxnResponse) {
+func (r *Registry) observe(batch []*draft, resp *clientv3.TxnResponse) {
 	var altered []*draft
 	for n, d := range batch {
-		stood, held := d.written != 0 && d.lease == r.current.ID, d.conflict != nil
-		d.item.learn(got(resp, n), resp.Header.Revision, r.who, time.Now(), r.current.TTL)
+		stood, held := d.writtenGeneration != 0 && d.lease == r.currentLease.ID, d.conflict != nil
+		d.desired.observe(kvOf(resp, n), resp.Header.Revision, r.identity, time.Now(), r.currentLease.TTL)
 		switch {
-		case d.leaving && (d.conflict != nil || d.revision == 0 && !d.unsure):
-			r.drop(d.item, resp.Header.Revision)
+		case d.leaving && (d.conflict != nil || d.modRevision == 0 && !d.outcomeUnknown):
+			r.forget(d.desired, resp.Header.Revision)
 		case d.conflict != nil && !held:
 			r.metrics.conflicts.Inc()
 			r.log.Warn("instance is not registered: another agent has it", "service", d.record.Service,
 				"instance", d.record.ID, "holder_node", d.conflict.Node, "holder_owner", d.conflict.Owner, "cloned", d.conflict.Cloned)
-		case stood && d.conflict == nil && d.written == 0:
+		case stood && d.conflict == nil && d.writtenGeneration == 0:
 			altered = append(altered, d)
 		}
 	}
 	if len(altered) > 0 {
 		r.metrics.repairs.Add(float64(len(altered)))
-		r.log.Warn("records were removed or altered by somebody; writing them again", "instances", names(altered))
+		r.log.Warn("records were removed or altered by somebody; writing them again", "instances", describe(altered))
 	}
 }
