@@ -10,59 +10,60 @@ import (
 	"disc/discovery/retry"
 )
 
-// How purchases are spaced: a few dozen a second and limit, by however many agents.
+// The spacing of purchases: a few dozen a second for each limit, by however many agents.
 const (
-	saleGap          = 5 * time.Millisecond  // after a sale that was seen
-	minSlot          = 6 * time.Millisecond  // at least, for each that buys: see account.turn
-	maxSlot          = 50 * time.Millisecond // at most
+	saleGap          = 5 * time.Millisecond  // from a sale that was seen to the next purchase, at least
+	minSlot          = 6 * time.Millisecond  // the least of account.slot
+	maxSlot          = 50 * time.Millisecond // the most of it
 	purchaseInterval = saleGap + 2*minSlot
 
-	// freshFor is for how long the view of the ledger is good without a sign of etcd.
+	// freshFor is how long the view of the ledger counts as current without news of etcd.
 	freshFor = 10 * time.Second
 
-	// prebuyFraction is the part of the demand of a horizon that is bought ahead.
+	// prebuyFraction is the part of a horizon's demand that is bought ahead.
 	prebuyFraction = 0.9
 
+	// never is the time of what does not happen.
 	never = time.Duration(math.MaxInt64)
 )
 
-// account is one agent's side of one limit: what it knows, owns and wants. It is pure:
-// its methods are told the time, and what happened; an I/O part watches and buys.
+// account is one agent's state of one limit. It is pure: its methods are given the time
+// and what happened; a purchaser watches etcd and buys.
 type account struct {
-	purchaserID          string // of this agent; see [ledger]
+	purchaserID          string // this agent's, see [ledger]
 	limit                discovery.Limit
 	policyRevision       int64 // etcd's revision of the limit; 0: there is none
 	policyErr            error // why the policy cannot be read
-	newestPolicyRevision int64 // the newest revision of the policy, or of its end, that it was told of
+	newestPolicyRevision int64 // of the newest write or deletion of the policy that was seen
 	ledger               storedLedger
 	bucket
-	tokens     tokens
+	tokens     tokens // bought and not used
 	demand     demand
 	contenders contenders
 	queue      []*waiter
 
-	stale         bool          // sales may have been missed; as it is at first
+	stale         bool          // sales may have been missed; true at first
 	confirmedAt   time.Duration // when the view was last known to be current
 	lastSaleAt    time.Duration // when the last sale was seen
-	jitter        time.Duration // of the turn since then
-	notBefore     time.Duration // a purchase, after one that failed or was lost
+	jitter        time.Duration // how much longer to wait since then; see drawJitter
+	notBefore     time.Duration // earliest next purchase, after one that failed or was lost
 	backoff       retry.Backoff
-	latency       time.Duration // of a purchase, on average
-	purchaseCount int64         // ever made
-	satisfied     bool          // there was nothing to buy when it was last asked
+	latency       time.Duration // of a purchase, a moving average
+	purchaseCount int64         // purchases ever started
+	satisfied     bool          // there was nothing to buy at the last check
 	purchasing    bool
-	pending       purchase // while buying
-	credited      bool     // what it buys is in the hand
-	failing       bool     // the last purchase met no etcd that took it
-	lostPurchase  purchase // lost its race, on a view that has yet to change
+	pending       purchase // while purchasing
+	credited      bool     // the tokens of pending were added
+	failing       bool     // the outcome of the last purchase is not known
+	lostPurchase  purchase // the last that lost its compare; not repeated while the view is the same
 }
 
-// purchase is a purchase to be made.
+// purchase is an attempt to buy n tokens.
 type purchase struct {
 	n              int64
-	policyRevision int64        // the view that it compares with
-	seenLedger     storedLedger // likewise
-	nextLedger     ledger
+	policyRevision int64        // that it compares
+	seenLedger     storedLedger // that it compares
+	nextLedger     ledger       // that it writes
 	sentAt         time.Duration
 }
 
@@ -72,28 +73,31 @@ type waiter struct {
 	result chan takeResult // size one
 }
 
-// takeResult is what became of a take, and until when the tokens are good that it got.
+// takeResult is the outcome of a take and, if it was granted, until when its tokens are
+// good.
 type takeResult struct {
 	outcome
 	until time.Duration
 }
 
-// outcome is what became of a take.
+// outcome says how a take was decided.
 type outcome int
 
 const (
 	granted outcome = iota
 	denied
-	unavailable
-	noLimit // there is no such limit
-	queued  // until a purchase has been made
+	unavailable // etcd is away, or the policy cannot be read
+	noLimit     // there is no such limit
+	queued      // not decided until a purchase was made
 )
 
 // newAccount returns the account of an agent that has seen nothing yet.
-func newAccount(buyer string) account { return account{purchaserID: buyer, stale: true} }
+func newAccount(purchaserID string) account {
+	return account{purchaserID: purchaserID, stale: true}
+}
 
-// setPolicy is told the policy, or with no value that there is none. What was written
-// through this agent it may be told again.
+// setPolicy sets the policy as of a revision of etcd; a nil value means that there is
+// none. A policy that was set before, as when this agent wrote it, changes nothing.
 func (a *account) setPolicy(now time.Duration, value []byte, revision int64) {
 	if !a.stale && revision <= a.newestPolicyRevision || revision == a.policyRevision && value != nil {
 		return
@@ -111,7 +115,8 @@ func (a *account) setPolicy(now time.Duration, value []byte, revision int64) {
 	a.settle(now)
 }
 
-// setLedger is told the ledger. What it was told by a purchase it may be told again.
+// setLedger sets the ledger. A ledger that was set before, as when this agent's purchase
+// wrote it, changes nothing.
 func (a *account) setLedger(now time.Duration, v storedLedger) {
 	before := a.ledger
 	if !a.stale && v.modRevision != 0 && v.modRevision <= before.modRevision {
@@ -139,43 +144,44 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 	a.settle(now)
 }
 
-// drawJitter is how long to wait for one's turn to buy.
+// drawJitter returns a random time to wait, in addition to saleGap, between a sale and
+// the next purchase.
 func (a *account) drawJitter() time.Duration {
-	rivals := a.contenders.count()
-	if rivals == 1 {
+	contenders := a.contenders.count()
+	if contenders == 1 {
 		return minSlot
 	}
-	return rand.N(a.slot() * time.Duration(rivals))
+	return rand.N(a.slot() * time.Duration(contenders))
 }
 
-// slot is the time for each that buys. Within these, who is next is left to chance; two
-// meet in a race if there is less between them than a sale takes to be seen.
+// slot returns the contention window's width for each agent that buys. Chance decides who
+// is next; two purchases race if less time is between them than a sale takes to be seen.
 func (a *account) slot() time.Duration { return max(minSlot, min(a.latency, maxSlot)) }
 
-// observeLatency is told how long a purchase took. One that took long, as on an agent that stood
-// still meanwhile, counts for little: who waits longer than the others hardly ever buys,
-// and would not learn soon that it need not.
+// observeLatency averages in how long a purchase took. A long one, as on an agent that
+// stood still meanwhile, counts for little: an agent that waits longer than the others
+// hardly ever buys, and would be slow to learn that it need not wait.
 func (a *account) observeLatency(took time.Duration) { a.latency += min((took-a.latency)/4, minSlot) }
 
-// exists reports whether there is a limit that can be kept.
+// exists reports whether there is a limit that can be enforced.
 func (a *account) exists() bool { return a.policyRevision != 0 && a.policyErr == nil }
 
-// confirm is told that the view is current.
+// confirm records that the view is current.
 func (a *account) confirm(now time.Duration) {
 	a.checkFreshness(now)
 	a.confirmedAt = now
 	if !a.stale {
 		return
 	}
-	a.stale, a.notBefore = false, 0 // etcd is back: why wait for longer
+	a.stale, a.notBefore = false, 0 // etcd is back: buy without a further wait
 	a.backoff.Reset()
 	if a.exists() {
 		a.fill(now, a.earlierTokensLast())
 	}
 }
 
-// earlierTokensLast is for how long tokens of an earlier policy may be about: not at all once
-// there was a sale under this one.
+// earlierTokensLast returns how long tokens of an earlier policy may still be good: the
+// longest horizon, or 0 once there was a sale under the present policy.
 func (a *account) earlierTokensLast() time.Duration {
 	if a.ledger.modRevision > a.policyRevision {
 		return 0
@@ -183,21 +189,21 @@ func (a *account) earlierTokensLast() time.Duration {
 	return longestHorizon
 }
 
-// markStale is told that the view is not kept up to date now.
+// markStale records that the view is not kept current now.
 func (a *account) markStale(now time.Duration) {
 	a.stale = true
 	a.settle(now)
 }
 
-// checkFreshness loses a view of which nothing was heard for too long.
+// checkFreshness makes the view stale if it was not confirmed for longer than freshFor.
 func (a *account) checkFreshness(now time.Duration) {
 	if now-a.confirmedAt > freshFor {
 		a.stale = true
 	}
 }
 
-// take decides on a take at once, or says that it has to wait for a purchase, for which
-// it is to be put into the queue.
+// take decides a take at once if it can. Otherwise the outcome is queued, and the caller
+// must append a waiter to the queue.
 func (a *account) take(now time.Duration, n int64) takeResult {
 	if !a.exists() {
 		return takeResult{outcome: a.outcomeWithoutLimit()}
@@ -218,8 +224,9 @@ func (a *account) take(now time.Duration, n int64) takeResult {
 	return takeResult{outcome: queued}
 }
 
-// lookahead is how far in the future a token may be that a take waits for. Where they come
-// one by one, none should go by for want of a take at its moment.
+// lookahead returns how far in the future a token may become available for which a take
+// still waits. Where tokens are sold one by one, takes wait for two horizons, so that no
+// token goes unsold because nobody waits at its moment.
 func (a *account) lookahead() time.Duration {
 	if a.capacity > 1 {
 		return 0
@@ -227,6 +234,7 @@ func (a *account) lookahead() time.Duration {
 	return 2 * a.horizon
 }
 
+// outcomeWithoutLimit returns the outcome of a take while no limit can be enforced.
 func (a *account) outcomeWithoutLimit() outcome {
 	if a.stale || a.policyErr != nil {
 		return unavailable
@@ -234,8 +242,10 @@ func (a *account) outcomeWithoutLimit() outcome {
 	return noLimit
 }
 
-// abandon takes a waiter that has waited for too long out of the queue; false: its outcome
-// is there. If it is not for want of an answer, others were faster all the time.
+// abandon removes a waiter that has waited for too long from the queue, and returns its
+// result: unavailable if etcd does not answer the pending purchase, otherwise denied,
+// since other agents were faster all the time. It returns false if the waiter is not
+// queued any more; then its channel holds the result.
 func (a *account) abandon(now time.Duration, w *waiter) (takeResult, bool) {
 	at := slices.Index(a.queue, w)
 	if at < 0 {
@@ -248,7 +258,7 @@ func (a *account) abandon(now time.Duration, w *waiter) (takeResult, bool) {
 	return takeResult{outcome: denied}, true
 }
 
-// queuedTokens is how many tokens the takes in the queue want.
+// queuedTokens returns how many tokens the queued takes want.
 func (a *account) queuedTokens() (n int64) {
 	for _, w := range a.queue {
 		n += w.n
@@ -256,36 +266,37 @@ func (a *account) queuedTokens() (n int64) {
 	return n
 }
 
-// settle tells those in the queue of whom it is clear now.
+// settle resolves every queued take whose outcome is now certain.
 func (a *account) settle(now time.Duration) {
 	if len(a.queue) == 0 {
 		return
 	}
 	a.tokens.expire(now)
-	kept, left := a.queue[:0], a.tokens.total
+	still, left := a.queue[:0], a.tokens.total
 	if !a.stale && a.exists() {
 		left += a.available(now + a.lookahead())
 	}
 	if a.purchasing && !a.credited && a.ledger != a.pending.seenLedger {
-		left += a.pending.n // maybe; the answer says so
+		left += a.pending.n // they may have been bought; the answer says so
 	}
 	for _, w := range a.queue {
-		o := a.resolve(now, w, len(kept) == 0, left)
-		if o.outcome == queued || o.outcome == granted {
+		r := a.resolve(now, w, len(still) == 0, left)
+		if r.outcome == queued || r.outcome == granted {
 			left -= w.n
 		}
-		if o.outcome == queued {
-			kept = append(kept, w)
+		if r.outcome == queued {
+			still = append(still, w)
 		} else {
-			w.result <- o
+			w.result <- r
 		}
 	}
-	clear(a.queue[len(kept):])
-	a.queue = kept
+	clear(a.queue[len(still):])
+	a.queue = still
 }
 
-// resolve decides on the take of a waiter, who is the first or has to leave the hand to
-// others; left is what there is in the hand and to be bought.
+// resolve decides the take of a waiter. Only the first of the queue may take bought
+// tokens. left is how many tokens are bought or available and not due to waiters before
+// this one.
 func (a *account) resolve(now time.Duration, w *waiter, first bool, left int64) takeResult {
 	if !a.exists() {
 		return takeResult{outcome: a.outcomeWithoutLimit()}
@@ -304,13 +315,13 @@ func (a *account) resolve(now time.Duration, w *waiter, first bool, left int64) 
 	return takeResult{outcome: queued}
 }
 
-// decision tells of the limit as it is now.
-func (a *account) decision(now time.Duration, v outcome, n int64) discovery.Decision {
+// decision returns the answer to a take of n tokens, with the limit's present state.
+func (a *account) decision(now time.Duration, o outcome, n int64) discovery.Decision {
 	d := discovery.Decision{
-		Limit: a.limit, Granted: v == granted, Unavailable: v == unavailable,
+		Limit: a.limit, Granted: o == granted, Unavailable: o == unavailable,
 		Remaining: max(0, a.tokens.total+a.available(now)-a.queuedTokens()), Full: max(0, a.drainedAt-now),
 	}
-	switch v {
+	switch o {
 	case denied:
 		d.RetryAfter = max(time.Millisecond, a.availableAt(min(n, int64(a.capacity)))-now)
 	case unavailable:

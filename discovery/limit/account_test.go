@@ -9,7 +9,7 @@ import (
 // policyOf20 has a capacity of 15 and a horizon of 250 ms.
 const policyOf20 = `{"rate":20,"per":"1s","burst":20,"on_unavailable":"deny"}`
 
-// restedAccount is an account at rest: its debt is drained and it has just heard of etcd.
+// restedAccount returns an account without debt whose view has just been confirmed.
 func restedAccount(now time.Duration) account {
 	a := newAccount("a")
 	a.setLedger(now, storedLedger{})
@@ -19,7 +19,7 @@ func restedAccount(now time.Duration) account {
 	return a
 }
 
-// wantDebtAtLeast says how much debt there must be at least, in tokens.
+// wantDebtAtLeast fails the test if the debt is less, in tokens.
 func wantDebtAtLeast(t *testing.T, a *account, now time.Duration, least float64) {
 	t.Helper()
 	debt := max(0, a.drainedAt-now).Seconds() * a.rate * drainFactor
@@ -66,14 +66,14 @@ func TestUnknownSalesCountAsFullDebt(t *testing.T) {
 			wantDebtAtLeast(t, &a, now, a.capacity)
 		})
 	}
-	t.Run("blind", func(t *testing.T) {
+	t.Run("stale", func(t *testing.T) {
 		a := restedAccount(now)
 		a.ledger = sold
 		a.markStale(now)
 		a.confirm(now)
 		wantDebtAtLeast(t, &a, now, a.capacity)
 	})
-	t.Run("nothing heard", func(t *testing.T) {
+	t.Run("not confirmed", func(t *testing.T) {
 		a := restedAccount(now)
 		a.ledger = sold
 		later := now + freshFor + 1
@@ -85,30 +85,30 @@ func TestUnknownSalesCountAsFullDebt(t *testing.T) {
 func TestHorizonCountsFromTheSending(t *testing.T) {
 	const sent = time.Hour
 	a := restedAccount(sent)
-	o := a.startPurchase(sent, 3)
+	p := a.startPurchase(sent, 3)
 	answered := sent + 100*time.Millisecond
-	is := storedLedger{ledger: o.nextLedger, value: "x", createRevision: 2, modRevision: 2}
-	a.purchaseCommitted(answered, o, is)
+	written := storedLedger{ledger: p.nextLedger, value: "x", createRevision: 2, modRevision: 2}
+	a.purchaseCommitted(answered, p, written)
 	until, ok := a.tokens.take(answered, 1)
 	if !ok || until != sent+a.horizon {
 		t.Errorf("token good until %v after the sending (%v), want %v", until-sent, ok, a.horizon)
 	}
 }
 
-// Who was started, or has seen sales late, owes no more than the others from the next sale
-// on; but for one of an earlier policy, one that does not say, and one after a gap.
-func TestDebtOfTheBuyerIsTakenOver(t *testing.T) {
+// An agent that was started, or has seen sales late, owes no more than the others from the
+// next sale on, unless that is of an earlier policy, has no debt, or comes after a gap.
+func TestDebtOfThePurchaserIsTakenOver(t *testing.T) {
 	const now = time.Hour
 	before := storedLedger{ledger: ledger{Sold: 100, Sale: "b.1", Debt: 7}, value: "x", createRevision: 2, modRevision: 9}
 	for name, c := range map[string]struct {
 		next storedLedger
 		want float64
 	}{
-		"a sale":                    {storedLedger{ledger{103, "b.2", 10}, "y", 2, 10}, 10},
-		"a higher debt":             {storedLedger{ledger{103, "b.2", 40}, "y", 2, 10}, 18},
-		"a buyer that does not say": {storedLedger{ledger{103, "b.2", 0}, "y", 2, 10}, 18},
-		"of an earlier policy":      {storedLedger{ledger{103, "b.2", 10}, "y", 2, 1}, 18},
-		"of a ledger made again":    {storedLedger{ledger{103, "b.2", 10}, "y", 10, 10}, 15},
+		"a sale":                 {storedLedger{ledger{103, "b.2", 10}, "y", 2, 10}, 10},
+		"a higher debt":          {storedLedger{ledger{103, "b.2", 40}, "y", 2, 10}, 18},
+		"a sale without a debt":  {storedLedger{ledger{103, "b.2", 0}, "y", 2, 10}, 18},
+		"of an earlier policy":   {storedLedger{ledger{103, "b.2", 10}, "y", 2, 1}, 18},
+		"of a ledger made again": {storedLedger{ledger{103, "b.2", 10}, "y", 10, 10}, 15},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := restedAccount(now)
@@ -125,19 +125,18 @@ func TestDebtOfTheBuyerIsTakenOver(t *testing.T) {
 	}
 	a := restedAccount(now)
 	a.charge(now, 4)
-	if o := a.startPurchase(now, 3); math.Abs(o.nextLedger.Debt-7) > 0.001 {
-		t.Errorf("an order of 3 with a debt of 4 says %v", o.nextLedger.Debt)
+	if p := a.startPurchase(now, 3); math.Abs(p.nextLedger.Debt-7) > 0.001 {
+		t.Errorf("a purchase of 3 with a debt of 4 has the debt %v", p.nextLedger.Debt)
 	}
 }
 
-// An agent that stood still while it bought does not wait for longer than others from then
-// on.
+// An agent that stood still while it bought does not wait longer than others afterwards.
 func TestOneSlowPurchaseCountsForLittle(t *testing.T) {
 	const now = time.Hour
 	a := restedAccount(now)
-	o := a.startPurchase(now, 1)
-	a.purchaseLost(now+2*time.Second, o)
+	p := a.startPurchase(now, 1)
+	a.purchaseLost(now+2*time.Second, p)
 	if got := a.slot(); got > 2*minSlot {
-		t.Errorf("its turn is %v, and %v at best", got, minSlot)
+		t.Errorf("its slot is %v, and %v at best", got, minSlot)
 	}
 }

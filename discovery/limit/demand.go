@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// demand is how many tokens are asked for: an average of the last second or so.
+// demand measures how many tokens are asked for, on an average of about a second.
 type demand struct {
-	sum float64 // decays to 1/e in a second
-	at  time.Duration
+	sum float64       // of the tokens, decaying to 1/e in a second
+	at  time.Duration // of sum
 
-	largest   int64 // take of the last second
+	largest   int64 // the largest take of the last second
 	largestAt time.Duration
 }
 
+// add counts a take of n tokens.
 func (d *demand) add(now time.Duration, n int64) {
 	d.sum, d.at = d.rate(now)+float64(n), max(now, d.at)
 	if n >= d.largestTake(now) {
@@ -21,8 +22,8 @@ func (d *demand) add(now time.Duration, n int64) {
 	}
 }
 
-// largestTake is how many tokens a single take may want, at least 1: fewer in the hand are of no
-// use to it, and would be void before there are as many.
+// largestTake returns the largest take of the last second, at least 1. A purchase of
+// fewer tokens is of no use to such a take: they are void before there are enough.
 func (d *demand) largestTake(now time.Duration) int64 {
 	if now-d.largestAt > time.Second {
 		return 1
@@ -30,7 +31,7 @@ func (d *demand) largestTake(now time.Duration) int64 {
 	return max(1, d.largest)
 }
 
-// rate is in tokens a second.
+// rate returns the demand in tokens a second.
 func (d *demand) rate(now time.Duration) float64 {
 	if passed := now - d.at; passed > 0 {
 		return d.sum * math.Exp(-passed.Seconds())
@@ -38,24 +39,25 @@ func (d *demand) rate(now time.Duration) float64 {
 	return d.sum
 }
 
-// contenderPeriod is for how long who has bought counts as a rival, at least.
+// contenderPeriod is how long an agent that has bought counts as a contender, at least.
 const contenderPeriod = 2 * time.Second
 
-// contenders counts the agents that buy of a limit.
+// contenders counts the agents that buy from a limit.
 type contenders struct {
-	recent, previous map[string]bool // who bought in this period and in the one before
-	periodStart      time.Duration   // of this period
+	recent, previous map[string]bool // purchasers of this period and of the one before
+	periodStart      time.Duration
 }
 
-func (r *contenders) observe(now time.Duration, buyer string) {
-	if r.recent == nil || now-r.periodStart > contenderPeriod {
-		if now-r.periodStart > 2*contenderPeriod {
-			r.recent = nil
+// observe counts a purchaser whose sale was seen.
+func (c *contenders) observe(now time.Duration, purchaserID string) {
+	if c.recent == nil || now-c.periodStart > contenderPeriod {
+		if now-c.periodStart > 2*contenderPeriod {
+			c.recent = nil
 		}
-		r.recent, r.previous, r.periodStart = map[string]bool{}, r.recent, now
+		c.recent, c.previous, c.periodStart = map[string]bool{}, c.recent, now
 	}
-	r.recent[buyer] = true
+	c.recent[purchaserID] = true
 }
 
-// count is how many agents buy, at least 1.
-func (r *contenders) count() int { return max(1, len(r.recent), len(r.previous)) }
+// count returns how many agents buy, at least 1.
+func (c *contenders) count() int { return max(1, len(c.recent), len(c.previous)) }

@@ -15,11 +15,11 @@ import (
 	"disc/discovery/lease"
 )
 
-// grantedTake is a take that was granted, somewhen between two moments.
+// grantedTake is a take that was granted at some moment between two.
 type grantedTake struct{ asked, answered time.Duration }
 
-// certainExcess is by how much the fullest window is above a limit for sure: its takes were
-// granted between the asking of the first and the answer to the last.
+// certainExcess returns by how many tokens the fullest window is certainly above a limit:
+// a window lasts from the asking of its first take to the answer to its last.
 func certainExcess(all []grantedTake, rate, burst float64) float64 {
 	slices.SortFunc(all, func(a, b grantedTake) int { return cmp.Compare(a.answered, b.answered) })
 	worst := -burst
@@ -36,7 +36,7 @@ func certainExcess(all []grantedTake, rate, burst float64) float64 {
 	return worst
 }
 
-// history is what was taken of one limit.
+// history is the granted takes of one limit.
 type history struct {
 	name  string
 	limit discovery.Limit
@@ -44,7 +44,7 @@ type history struct {
 	taken []grantedTake
 }
 
-// take takes with a fleet of agents, which come and go, until ctx ends.
+// take takes through the agents of a fleet, which come and go, until ctx ends.
 func (h *history) take(ctx context.Context, agents func() *Limits) {
 	tick := time.NewTicker(time.Duration(float64(time.Second) / (4 * h.limit.PerSecond())))
 	defer tick.Stop()
@@ -68,9 +68,9 @@ func (h *history) take(ctx context.Context, agents func() *Limits) {
 	}
 }
 
-// TestNeverAboveTheLimitOnEtcd takes of many limits with agents whose ways to etcd break
-// and hang, and that are started anew. Half of the limits are changed on the way to less
-// and back.
+// TestNeverAboveTheLimitOnEtcd takes from many limits through agents whose links to etcd
+// break and hang, and that are restarted. Half of the limits are lowered and raised again
+// meanwhile.
 func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 	t.Parallel()
 	const fleet, length = 4, 8 * time.Second
@@ -110,16 +110,16 @@ func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 	for _, h := range histories {
 		taken += len(h.taken)
 		if over := certainExcess(h.taken, h.limit.PerSecond(), float64(h.limit.Burst)); over > 0 {
-			t.Errorf("%s, %v a second and a burst of %d: %v too many of %d", h.name, h.limit.Rate, h.limit.Burst, over, len(h.taken))
+			t.Errorf("%s, %v a second and a burst of %d: %v tokens too many of %d", h.name, h.limit.Rate, h.limit.Burst, over, len(h.taken))
 		}
 	}
 	if taken < len(histories) {
-		t.Errorf("%d takes were granted in all; that shows nothing", taken)
+		t.Errorf("%d takes were granted in all: too few to show anything", taken)
 	}
 	t.Logf("%d takes of %d limits were granted", taken, len(histories))
 }
 
-// fleet is agents, each with its own way to etcd.
+// fleet is some agents, each with its own link to etcd.
 type fleet struct {
 	t     *testing.T
 	links []*etcdtest.Link
@@ -144,7 +144,7 @@ func (f *fleet) any() *Limits {
 	return f.agents[rand.IntN(len(f.agents))]
 }
 
-// disturb lets something befall one of the agents, or ends it.
+// disturb breaks, hangs or mends the link of one of the agents, or replaces the agent.
 func (f *fleet) disturb() {
 	n := rand.IntN(len(f.links))
 	switch link := f.links[n]; rand.IntN(6) {
@@ -158,7 +158,7 @@ func (f *fleet) disturb() {
 		fresh := start(f.t, etcdtest.Client(f.t, link.Endpoint()))
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.agents[n] = fresh // the one before is asked no more
+		f.agents[n] = fresh // the earlier one is not asked any more
 	default:
 		link.Mend()
 	}

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// ledger is the state of a limit in etcd. It is JSON, for operators to read.
+// ledger is the value of a limit's ledger key. It is JSON, so that operators can read it.
 type ledger struct {
-	Sold int64   `json:"sold"`          // tokens ever
-	Sale string  `json:"sale"`          // id of the last sale: the buyer, a random text of each start of an agent, "." and a number
-	Debt float64 `json:"debt,omitzero"` // tokens that the buyer owed with this sale; 0: it does not say
+	Sold int64   `json:"sold"`          // tokens ever sold
+	Sale string  `json:"sale"`          // id of the last sale: the purchaser's id, which is random for each start of an agent, "." and a number
+	Debt float64 `json:"debt,omitzero"` // the purchaser's, in tokens, with this sale; 0: not given
 }
 
-// storedLedger is a ledger as it stands in etcd. The zero value is that there is none.
+// storedLedger is a ledger as it is in etcd. The zero value means that there is none.
 type storedLedger struct {
 	ledger
 	value          string
@@ -20,8 +20,8 @@ type storedLedger struct {
 	modRevision    int64
 }
 
-// decodeLedger reads a ledger. What cannot be read counts as nothing sold: it is no
-// continuation of what was seen before.
+// decodeLedger decodes a ledger. One that cannot be read counts as nothing sold: it does
+// not continue the ledger seen before.
 func decodeLedger(value []byte, created, modified int64) storedLedger {
 	v := storedLedger{value: string(value), createRevision: created, modRevision: modified}
 	if json.Unmarshal(value, &v.ledger) != nil || v.Sold < 0 {
@@ -30,13 +30,14 @@ func decodeLedger(value []byte, created, modified int64) storedLedger {
 	return v
 }
 
-// continues reports whether a ledger is that of an earlier version, with more sold.
+// continues reports whether v is a later version of an earlier ledger, with as much sold
+// or more.
 func (v storedLedger) continues(earlier storedLedger) bool {
 	return v.createRevision == earlier.createRevision && v.modRevision > earlier.modRevision && v.Sold >= earlier.Sold
 }
 
-// purchaserID is who has made the last sale.
+// purchaserID returns the id of the agent that made the last sale.
 func (v storedLedger) purchaserID() string {
-	buyer, _, _ := strings.Cut(v.Sale, ".")
-	return buyer
+	id, _, _ := strings.Cut(v.Sale, ".")
+	return id
 }

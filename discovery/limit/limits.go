@@ -22,40 +22,39 @@ import (
 	"disc/discovery/reflector"
 )
 
-// The bounds of what is remembered.
 const (
-	idleTime    = 10 * time.Minute // an unused limit is watched no more
-	missingTTL  = time.Second      // a limit that is not there is not asked for again
-	maxMissing  = 1024             // of these
-	readTimeout = 5 * time.Second  // for etcd to say what a limit is
+	idleTime    = 10 * time.Minute // after which an unused limit is not watched any more
+	missingTTL  = time.Second      // how long a limit counts as missing before etcd is asked again
+	maxMissing  = 1024             // missing limits that are remembered
+	readTimeout = 5 * time.Second  // for etcd to answer a call about a policy
 )
 
 // Options are the optional parts of [Limits]. The zero value is useful.
 type Options struct {
-	ProgressInterval func() time.Duration  // how long etcd may go unasked; default: of [follow.Options]
+	ProgressInterval func() time.Duration  // default: see [reflector.Options]
 	Logger           *slog.Logger          // default: discard
-	Registerer       prometheus.Registerer // collects the metrics; nil: nobody does
+	Registerer       prometheus.Registerer // of the metrics; default: none
 }
 
-// Limits are the rate limits of a namespace, as they are used here. Its methods may be
-// called by many goroutines at once, while Run runs.
+// Limits enforces the rate limits of a namespace for one agent. Its methods may be called
+// by many goroutines at once, while Run runs.
 type Limits struct {
 	client     *clientv3.Client
 	keys       discovery.Keys
 	options    Options
 	metrics    *metrics
-	runID      string // of this start
+	runID      string // random for each start of the agent
 	reflector  *reflector.Reflector
 	heartbeat  heartbeat.Heartbeat
-	wake       chan struct{}                         // size one: there are other buyers
-	purchasers atomic.Pointer[map[string]*purchaser] // copied when one comes or goes
+	wake       chan struct{}                         // size one: purchasers has changed
+	purchasers atomic.Pointer[map[string]*purchaser] // by name of the limit; copied on write
 
-	mu      sync.Mutex               // of what follows, and of changing buyers
-	missing map[string]time.Duration // when a limit was found not to be there
+	mu      sync.Mutex               // guards missing, and writes of purchasers
+	missing map[string]time.Duration // when a limit was found missing, by its name
 }
 
-// New returns the limits of a namespace. They do nothing until Run. The error is that of
-// metrics that cannot be registered.
+// New returns the limits of a namespace, which do nothing until Run. It fails if the
+// metrics cannot be registered.
 func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -64,9 +63,15 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 	if err != nil {
 		return nil, err
 	}
-	l := &Limits{client: client, keys: keys, options: o, metrics: collectors, runID: strings.ToLower(rand.Text()[:13]), wake: make(chan struct{}, 1), missing: map[string]time.Duration{}}
+	l := &Limits{
+		client: client, keys: keys, options: o, metrics: collectors, runID: strings.ToLower(rand.Text()[:13]),
+		wake: make(chan struct{}, 1), missing: map[string]time.Duration{},
+	}
 	s := &store{limits: l}
-	l.reflector = reflector.New(client, s, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &l.heartbeat, OnHealth: s.onHealth, Logger: o.Logger, Metrics: collectors.reflector})
+	l.reflector = reflector.New(client, s, reflector.Options{
+		Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval,
+		Heartbeat: &l.heartbeat, OnHealth: s.onHealth, Logger: o.Logger, Metrics: collectors.reflector,
+	})
 	l.purchasers.Store(&map[string]*purchaser{})
 	return l, nil
 }
@@ -74,19 +79,20 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 // Heartbeat shows whether Run is stuck.
 func (l *Limits) Heartbeat() *heartbeat.Heartbeat { return &l.heartbeat }
 
-// Run watches and buys of the limits that are used, until ctx ends. It returns nil then.
+// Run watches the limits in use and buys tokens of them, until ctx ends. Then it returns
+// nil.
 func (l *Limits) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	follow := sync.OnceFunc(func() { group.Go(func() error { return l.reflector.Run(ctx) }) })
+	startReflector := sync.OnceFunc(func() { group.Go(func() error { return l.reflector.Run(ctx) }) })
 	running := map[*purchaser]context.CancelFunc{}
 	for tick := time.NewTicker(idleTime / 10); ; {
 		purchasers := *l.purchasers.Load()
 		for _, p := range purchasers {
-			follow() // an agent that uses no limit costs etcd nothing
+			startReflector() // only now: an agent that uses no limit costs etcd nothing
 			if running[p] == nil {
-				buying, stop := context.WithCancel(ctx)
+				runCtx, stop := context.WithCancel(ctx)
 				running[p] = stop
-				group.Go(func() error { return p.run(buying) })
+				group.Go(func() error { return p.run(runCtx) })
 			}
 			if p.beginEviction(lease.Uptime() - idleTime) {
 				group.Go(func() error { return l.evict(ctx, p) })
@@ -110,8 +116,8 @@ func (l *Limits) Run(ctx context.Context) error {
 	}
 }
 
-// beginEviction reports once that a buyer is to be dropped: it was not used since a moment, or
-// could not find out what its limit is.
+// beginEviction reports, once, that a purchaser is to be evicted: it was not used since a
+// time, or could not read its limit.
 func (p *purchaser) beginEviction(since time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,24 +128,26 @@ func (p *purchaser) beginEviction(since time.Duration) bool {
 	return true
 }
 
-// evict ends the watch of a buyer, and then forgets it: whoever asks for the limit next
-// has it watched anew. It waits while etcd is away.
+// evict ends a purchaser's watch and then removes the purchaser; the next take of the
+// limit subscribes to it anew. It waits while etcd is away.
 func (l *Limits) evict(ctx context.Context, p *purchaser) error {
 	err := l.reflector.Remove(ctx, singleKey(p.policyKey()), func() { p.update(p.account.markStale) })
 	if ctx.Err() == nil {
 		err = errors.Join(err, l.reflector.Remove(ctx, singleKey(p.ledgerKey()), func() { l.remove(p) }))
 	}
 	if err != nil && ctx.Err() == nil {
-		l.options.Logger.Debug("the watch of a limit ended before it was to", "limit", p.name, "error", err)
+		l.options.Logger.Debug("cannot end the watch of a rate limit that is not used any more", "limit", p.name, "error", err)
 	}
 	return nil
 }
 
+// remove removes a purchaser, which Run then stops.
 func (l *Limits) remove(p *purchaser) {
 	l.editPurchasers(func(purchasers map[string]*purchaser) { delete(purchasers, p.name) })
 }
 
-// editPurchasers makes another map of buyers, which Run starts and stops.
+// editPurchasers replaces the map of purchasers by an edited copy, and wakes Run, which
+// starts and stops them.
 func (l *Limits) editPurchasers(edit func(map[string]*purchaser)) {
 	l.mu.Lock()
 	next := maps.Clone(*l.purchasers.Load())
@@ -152,30 +160,32 @@ func (l *Limits) editPurchasers(edit func(map[string]*purchaser)) {
 	}
 }
 
-// Take takes n tokens of a limit, at least 1, and says whether it got them. Most takes
-// are decided at once, from what this agent has bought and knows; a take that the limit
-// has room for and the agent has no token for waits until etcd has sold it one.
+// Take takes n tokens of a limit, at least 1, and decides whether they are granted. It
+// decides most takes at once, from the tokens that this agent has bought and the sales
+// that it has seen. A take that the limit has room for, while the agent lacks the tokens,
+// waits up to a second for a purchase.
 //
-// It is an ErrInvalid for a name or number that cannot be, and for more than the limit
-// ever has at once; ErrNotFound: there is no such limit; ErrUnavailable: etcd cannot say
-// what the limit is.
+// The error is a [discovery.ErrInvalid] for an invalid name, for n < 1 and for more tokens
+// than the limit ever has at once; [discovery.ErrNotFound] if there is no such limit;
+// [discovery.ErrUnavailable] if the limit cannot be read in etcd.
 func (l *Limits) Take(ctx context.Context, name string, n int64) (discovery.Decision, error) {
 	d, _, err := l.take(ctx, name, n)
 	if err == nil {
-		l.metrics.count(d.Granted, d.Unavailable)
+		l.metrics.countTake(d.Granted, d.Unavailable)
 	}
 	return d, err
 }
 
-// TakeAll takes of several limits, of all or of none, and returns a decision for each
-// that was asked: up to the first that was denied, if one was.
+// TakeAll takes from several limits, from all or from none. It returns the decisions in
+// order, up to the first denial if there is one; then it gives back the tokens of the
+// others. Its errors are those of [Limits.Take].
 func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discovery.Decision, error) {
 	var decisions []discovery.Decision
 	var undo []func()
 	for _, t := range takes {
 		d, until, err := l.take(ctx, t.Limit, t.N)
 		if err == nil {
-			l.metrics.count(d.Granted, d.Unavailable)
+			l.metrics.countTake(d.Granted, d.Unavailable)
 			decisions = append(decisions, d)
 		}
 		if err != nil || !d.Granted {
@@ -189,7 +199,7 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 	return decisions, nil
 }
 
-// Known reports whether there is a limit. It is then watched, as after a take.
+// Known reports whether a limit exists. Like a take, it subscribes to the limit.
 func (l *Limits) Known(ctx context.Context, name string) (bool, error) {
 	p, err := l.purchaser(ctx, name)
 	if errors.Is(err, discovery.ErrNotFound) {
@@ -204,12 +214,15 @@ func (l *Limits) Known(ctx context.Context, name string) (bool, error) {
 	return p.account.policyRevision != 0, nil
 }
 
+// refund gives back the tokens of a take.
 func (l *Limits) refund(t discovery.Take, until time.Duration) {
 	if p := (*l.purchasers.Load())[t.Limit]; p != nil {
 		p.refund(t.N, until)
 	}
 }
 
+// take is [Limits.Take] without its metrics. It also returns until when the tokens are
+// good.
 func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Decision, time.Duration, error) {
 	if n < 1 {
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid, "limit %s: %d tokens cannot be taken; take 1 or more", name, n)
@@ -221,7 +234,8 @@ func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Deci
 	return p.take(ctx, n)
 }
 
-// purchaser returns who buys of a limit, once that was read.
+// purchaser returns the purchaser of a limit, once the limit was read. If there is none it
+// subscribes to the limit.
 func (l *Limits) purchaser(ctx context.Context, name string) (*purchaser, error) {
 	p := (*l.purchasers.Load())[name]
 	if p == nil {

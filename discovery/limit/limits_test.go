@@ -17,7 +17,7 @@ import (
 
 var keys = discovery.NewKeys("default")
 
-// start runs an agent's limits until the test ends.
+// start runs limits, as an agent does, until the test ends.
 func start(t testing.TB, client *clientv3.Client) *Limits {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -46,8 +46,8 @@ func mustPut(t testing.TB, l *Limits, name string, limit discovery.Limit) {
 	}
 }
 
-// mustGet takes until it is granted.
-func mustGet(t testing.TB, l *Limits, name string, n int64) discovery.Decision {
+// mustTake takes until a take is granted.
+func mustTake(t testing.TB, l *Limits, name string, n int64) discovery.Decision {
 	t.Helper()
 	var d discovery.Decision
 	until(t, "a token of "+name, func() bool {
@@ -64,9 +64,9 @@ func TestTake(t *testing.T) {
 	t.Parallel()
 	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
-	mustGet(t, l, "api", 20)
+	mustTake(t, l, "api", 20)
 	mustPut(t, l, "api", policy(40, 50))
-	d := mustGet(t, l, "api", 20)
+	d := mustTake(t, l, "api", 20)
 	if d.Limit.Rate != 40 || d.Unavailable || d.Full <= 0 {
 		t.Errorf("granted with %+v", d)
 	}
@@ -87,14 +87,16 @@ func TestRefused(t *testing.T) {
 		{"no/name", 1, discovery.ErrInvalid, "limit name"},
 		{"none", 1, discovery.ErrNotFound, "there is no limit none"},
 	} {
-		for range 2 { // what is not there is remembered
-			if _, err := l.Take(t.Context(), c.name, c.n); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
-				t.Errorf("take %d of %s: %v, want %q", c.n, c.name, err, c.text)
+		t.Run(c.text, func(t *testing.T) {
+			for range 2 { // the second is answered from memory if the limit is missing
+				if _, err := l.Take(t.Context(), c.name, c.n); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+					t.Errorf("take %d of %s: %v, want %q", c.n, c.name, err, c.text)
+				}
 			}
-		}
+		})
 	}
 	mustPut(t, l, "none", policy(50, 50))
-	mustGet(t, l, "none", 1)
+	mustTake(t, l, "none", 1)
 	if _, err := l.Delete(t.Context(), "none"); err != nil {
 		t.Fatal(err)
 	}
@@ -116,19 +118,19 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// slow is a limit that sells nothing while a test lasts.
+// slow is a limit of which nothing can be bought during a test.
 var slow = policy(0.001, 1)
 
-// stockTokens makes tokens that are good for an hour all that an agent has in its hand.
+// stockTokens replaces an agent's bought tokens by n that are good for an hour.
 func stockTokens(t testing.TB, l *Limits, name string, n int64) {
 	t.Helper()
 	if _, err := l.Take(t.Context(), name, 1); err != nil {
 		t.Fatal(err)
 	}
-	b := (*l.purchasers.Load())[name]
-	b.update(func(now time.Duration) {
-		b.account.tokens.clear()
-		b.account.tokens.add(n, now+time.Hour)
+	p := (*l.purchasers.Load())[name]
+	p.update(func(now time.Duration) {
+		p.account.tokens.clear()
+		p.account.tokens.add(n, now+time.Hour)
 	})
 }
 
@@ -140,10 +142,10 @@ func TestTakeAll(t *testing.T) {
 	stockTokens(t, l, "rich", 10)
 	takes := []discovery.Take{{Limit: "rich", N: 1}, {Limit: "poor", N: 1}}
 	left := func() int64 {
-		b := (*l.purchasers.Load())["rich"]
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.account.tokens.total
+		p := (*l.purchasers.Load())["rich"]
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.account.tokens.total
 	}
 	d, err := l.TakeAll(t.Context(), takes)
 	if err != nil || len(d) != 2 || !d[0].Granted || d[1].Granted || d[1].RetryAfter <= 0 {
@@ -166,8 +168,8 @@ func TestEtcdAway(t *testing.T) {
 	allow.OnUnavailable = discovery.AllowUnavailable
 	mustPut(t, l, "deny", policy(20, 20))
 	mustPut(t, l, "allow", allow)
-	mustGet(t, l, "deny", 1)
-	mustGet(t, l, "allow", 1)
+	mustTake(t, l, "deny", 1)
+	mustTake(t, l, "allow", 1)
 	link.Freeze()
 	for name, granted := range map[string]bool{"deny": false, "allow": true} {
 		until(t, name+" decides by itself", func() bool {
@@ -185,37 +187,37 @@ func TestEtcdAway(t *testing.T) {
 	}
 }
 
-// A limit that is used no more is watched no more, and again when it is used again.
-func TestLetGo(t *testing.T) {
+// A limit that is not used any more is evicted, and watched again when it is used again.
+func TestEviction(t *testing.T) {
 	t.Parallel()
 	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
-	mustGet(t, l, "api", 1)
-	b := (*l.purchasers.Load())["api"]
-	b.mu.Lock()
-	b.lastUsed = lease.Uptime() - idleTime - time.Second
-	b.mu.Unlock()
-	l.editPurchasers(func(map[string]*purchaser) {}) // Run looks
+	mustTake(t, l, "api", 1)
+	p := (*l.purchasers.Load())["api"]
+	p.mu.Lock()
+	p.lastUsed = lease.Uptime() - idleTime - time.Second
+	p.mu.Unlock()
+	l.editPurchasers(func(map[string]*purchaser) {}) // wakes Run
 	until(t, "the end of the watch", func() bool { return (*l.purchasers.Load())["api"] == nil })
-	mustGet(t, l, "api", 1)
+	mustTake(t, l, "api", 1)
 }
 
-// What an operator does to the keys by hand is survived.
-func TestKeysByHand(t *testing.T) {
+// An operator may write anything to the keys by hand.
+func TestKeysEditedByHand(t *testing.T) {
 	t.Parallel()
 	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
-	mustGet(t, l, "api", 1)
+	mustTake(t, l, "api", 1)
 	for _, value := range []string{"", "junk", `{"sold":-1}`, `{"sold":1,"sale":"x"}`} {
 		if _, err := l.client.Put(t.Context(), keys.Ledger("api"), value); err != nil {
 			t.Fatal(err)
 		}
-		mustGet(t, l, "api", 1)
+		mustTake(t, l, "api", 1)
 	}
 	if _, err := l.client.Delete(t.Context(), keys.Ledger("api")); err != nil {
 		t.Fatal(err)
 	}
-	mustGet(t, l, "api", 1)
+	mustTake(t, l, "api", 1)
 	if _, err := l.client.Put(t.Context(), keys.Limit("api"), `{"rate":"much"}`); err != nil {
 		t.Fatal(err)
 	}
@@ -224,5 +226,5 @@ func TestKeysByHand(t *testing.T) {
 		return errors.Is(err, discovery.ErrUnavailable) && strings.Contains(err.Error(), "set it again")
 	})
 	mustPut(t, l, "api", policy(50, 50))
-	mustGet(t, l, "api", 1)
+	mustTake(t, l, "api", 1)
 }

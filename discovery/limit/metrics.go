@@ -17,25 +17,25 @@ type metrics struct {
 	reflector                    *reflector.Metrics
 }
 
-// newMetrics makes the collectors and registers them with r, unless that is nil.
+// newMetrics makes the collectors and registers them with r, unless r is nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
-	takes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "disc_limit_takes_total", Help: "Takes of rate limits, by what became of them."}, []string{"result"})
-	purchases := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "disc_limit_purchases_total", Help: "Attempts to buy of a ledger, by what became of them."}, []string{"result"})
+	takes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "disc_limit_takes_total", Help: "Takes from rate limits, by result."}, []string{"result"})
+	purchases := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "disc_limit_purchases_total", Help: "Attempts to buy tokens of a rate limit, by result."}, []string{"result"})
 	m := &metrics{
 		granted: takes.WithLabelValues("granted"), denied: takes.WithLabelValues("denied"), unavailable: takes.WithLabelValues("unavailable"),
 		bought: purchases.WithLabelValues("bought"), lost: purchases.WithLabelValues("lost"), failed: purchases.WithLabelValues("failed"),
-		limits: prometheus.NewGauge(prometheus.GaugeOpts{Name: "disc_limits_used", Help: "Rate limits that are watched, since they are used here."}),
+		limits: prometheus.NewGauge(prometheus.GaugeOpts{Name: "disc_limits_used", Help: "Rate limits that this agent watches, since it uses them."}),
 	}
 	if err := telemetry.Register(r, takes, purchases, m.limits); err != nil {
-		return nil, fmt.Errorf("limits metrics: %w", err)
+		return nil, fmt.Errorf("register metrics of rate limits: %w", err)
 	}
 	var err error
 	m.reflector, err = reflector.NewMetrics(r, "limit")
 	return m, err
 }
 
-// count counts a take.
-func (m *metrics) count(isGranted, isUnavailable bool) {
+// countTake counts a take that was decided.
+func (m *metrics) countTake(isGranted, isUnavailable bool) {
 	switch {
 	case isUnavailable:
 		m.unavailable.Inc()

@@ -12,14 +12,14 @@ import (
 	"disc/discovery"
 )
 
-// Policy is a limit as it is kept in etcd.
+// Policy is a limit as it is in etcd.
 type Policy struct {
 	Name     string
 	Limit    discovery.Limit
-	Revision int64 // etcd's, of the last write
+	Revision int64 // etcd's revision of the last write
 }
 
-// Get returns a limit as etcd has it. ErrNotFound: there is none.
+// Get reads a limit from etcd. The error is a [discovery.ErrNotFound] if there is none.
 func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return Policy{}, err
@@ -38,8 +38,8 @@ func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
 	return Policy{name, limit, r.Kvs[0].ModRevision}, nil
 }
 
-// List returns all limits, sorted by name, and etcd's revision. What cannot be read is
-// left out, and logged.
+// List reads all limits from etcd, sorted by name, and returns etcd's revision with them.
+// It leaves out limits that cannot be decoded, and logs them.
 func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
 	r, err := l.read(ctx, l.keys.Limits(), clientv3.WithPrefix())
 	if err != nil {
@@ -50,7 +50,7 @@ func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
 		name := strings.TrimPrefix(string(kv.Key), l.keys.Limits())
 		limit, err := discovery.DecodeLimit(kv.Value)
 		if err != nil {
-			l.options.Logger.Warn("limit in etcd cannot be read; set it again", "limit", name, "error", err)
+			l.options.Logger.Warn("limit in etcd cannot be decoded; set it again", "limit", name, "error", err)
 			continue
 		}
 		policies = append(policies, Policy{name, limit, kv.ModRevision})
@@ -58,6 +58,7 @@ func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
 	return policies, r.Header.Revision, nil
 }
 
+// read gets a key from etcd within readTimeout.
 func (l *Limits) read(ctx context.Context, key string, o ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -68,9 +69,9 @@ func (l *Limits) read(ctx context.Context, key string, o ...clientv3.OpOption) (
 	return r, nil
 }
 
-// Put makes or changes a limit, whose defaults are filled in, and returns it. created:
-// there was none. A limit that is already so is not written, since a change starts it
-// anew: with nothing to be had at once, for the longest time that tokens are good.
+// Put creates or changes a limit, whose defaults are filled in, and returns it; created
+// reports that there was none. It does not write a limit that is the same already: a
+// change starts the limit anew, with no token available for the longest horizon.
 func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p Policy, created bool, err error) {
 	limit = limit.WithDefaults()
 	if err := limit.Validate(); err != nil {
@@ -102,8 +103,8 @@ func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p
 	return Policy{name, limit, r.Header.Revision}, len(is.Kvs) == 0, nil
 }
 
-// Delete removes a limit and its ledger, and returns etcd's revision. ErrNotFound: there
-// is none.
+// Delete removes a limit and its ledger, and returns etcd's revision. The error is a
+// [discovery.ErrNotFound] if there is none.
 func (l *Limits) Delete(ctx context.Context, name string) (int64, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return 0, err
@@ -121,7 +122,8 @@ func (l *Limits) Delete(ctx context.Context, name string) (int64, error) {
 	return r.Header.Revision, nil
 }
 
-// applyWrite has this agent know of a write at once, so that the caller's next take does.
+// applyWrite applies this agent's own write of a policy at once, so that the caller's next
+// take is decided by it.
 func (l *Limits) applyWrite(name string, value []byte, revision int64) {
 	l.mu.Lock()
 	delete(l.missing, name)

@@ -22,8 +22,8 @@ func TestNeverAboveTheLimit(t *testing.T) {
 	}
 }
 
-// Where more is wanted than there is, an agent that has just been started gets its share, and
-// so does one that stood still, or was cut off.
+// Where agents want more than the limit allows, an agent that was just started, stood still
+// or was cut off gets its share.
 func TestNewcomersAreServed(t *testing.T) {
 	for seed := range 20 {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
@@ -41,7 +41,7 @@ func TestNewcomersAreServed(t *testing.T) {
 		s.run(wait, false)
 		for n, had := range before {
 			if s.agents[n].got == had {
-				t.Errorf("history %d: of %v agent %d got nothing in %v, and the fleet %d", seed, s.eras[0].limit, n, wait, len(s.admitted))
+				t.Errorf("history %d: agent %[3]d got nothing of %[2]v in %[4]v; the fleet got %[5]d", seed, s.eras[0].limit, n, wait, len(s.admitted))
 			}
 		}
 	}

@@ -5,22 +5,23 @@ import (
 	"time"
 )
 
-// purchaseSize is how many tokens would be bought if there was room: what waits, and ahead what
-// will be used within a horizon. need is the least that is worth a purchase, 0 if none is.
+// purchaseSize returns how many tokens to buy if all were available: those that waiters
+// lack and, ahead, those that the demand will use within a horizon. need is the least
+// number that is worth a purchase; 0: there is nothing to buy.
 func (a *account) purchaseSize(now time.Duration) (need, want int64) {
 	a.tokens.expire(now)
 	if len(a.queue) > 0 {
 		need = a.queue[0].n - a.tokens.total
 		want = a.queuedTokens() - a.tokens.total
 	}
-	ahead, most := int64(a.demand.rate(now)*a.horizon.Seconds()*prebuyFraction), a.demand.largestTake(now)
-	if a.tokens.total <= ahead/2 && ahead >= most && !a.failing {
-		need, want = max(need, min(most, int64(a.capacity))), max(want, 0)+ahead-a.tokens.total
+	ahead, largest := int64(a.demand.rate(now)*a.horizon.Seconds()*prebuyFraction), a.demand.largestTake(now)
+	if a.tokens.total <= ahead/2 && ahead >= largest && !a.failing {
+		need, want = max(need, min(largest, int64(a.capacity))), max(want, 0)+ahead-a.tokens.total
 	}
 	return need, want
 }
 
-// demandAppeared reports once that there is something to buy after there was nothing.
+// demandAppeared reports, once, that there is something to buy after there was nothing.
 func (a *account) demandAppeared(now time.Duration) bool {
 	if !a.satisfied {
 		return false
@@ -30,8 +31,8 @@ func (a *account) demandAppeared(now time.Duration) bool {
 	return !a.satisfied
 }
 
-// nextPurchase returns how many tokens to buy now; if none, when to ask again unless something
-// happens before.
+// nextPurchase returns how many tokens to buy now. If n is 0, again is when to call it
+// the next time, unless the account changes before.
 func (a *account) nextPurchase(now time.Duration) (n int64, again time.Duration) {
 	if a.purchasing || !a.exists() || a.stale || a.lostPurchase.policyRevision == a.policyRevision && a.lostPurchase.seenLedger == a.ledger {
 		return 0, never
@@ -52,13 +53,14 @@ func (a *account) nextPurchase(now time.Duration) (n int64, again time.Duration)
 	return n, never
 }
 
-// fairShare is how many tokens one of several agents buys at once: its part of the burst, or
-// what drains between two purchases.
+// fairShare returns how many tokens one of several agents buys at once: its part of the
+// capacity or, if that is more, what drains in two purchase intervals.
 func (a *account) fairShare() int64 {
 	return int64(max(a.capacity/float64(a.contenders.count()), 2*a.rate*purchaseInterval.Seconds()))
 }
 
-// startPurchase begins a purchase. It is to be sent now.
+// startPurchase makes a purchase of n tokens the pending one. The caller must send it at
+// once.
 func (a *account) startPurchase(now time.Duration, n int64) purchase {
 	a.purchasing = true
 	a.purchaseCount++
@@ -68,7 +70,8 @@ func (a *account) startPurchase(now time.Duration, n int64) purchase {
 	return a.pending
 }
 
-// credit puts what was bought into the hand.
+// credit adds the tokens of the pending purchase, once, unless they are void or the
+// policy has changed.
 func (a *account) credit(now time.Duration) {
 	if until := a.pending.sentAt + a.horizon; !a.credited && a.policyRevision == a.pending.policyRevision && now < until {
 		a.tokens.add(a.pending.n, until)
@@ -76,29 +79,31 @@ func (a *account) credit(now time.Duration) {
 	a.credited = true
 }
 
-// purchaseCommitted is told that an order was committed, and what the ledger is now.
-func (a *account) purchaseCommitted(now time.Duration, o purchase, v storedLedger) {
+// purchaseCommitted records that etcd committed a purchase, and the ledger since then.
+func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedger) {
 	a.credit(now)
-	a.observeLatency(now - o.sentAt)
+	a.observeLatency(now - p.sentAt)
 	a.purchasing, a.failing = false, false
 	a.backoff.Reset()
-	if a.ledger == o.seenLedger && !a.stale {
+	if a.ledger == p.seenLedger && !a.stale {
 		a.setLedger(now, v)
 	}
 	a.settle(now)
 }
 
-// purchaseLost is told that an order met another ledger or policy than it had seen.
-func (a *account) purchaseLost(now time.Duration, o purchase) {
-	a.purchasing, a.failing, a.lostPurchase = false, false, o
-	a.observeLatency(now - o.sentAt)
+// purchaseLost records that a purchase was not made, since the ledger or the policy in
+// etcd was not the one that it had seen.
+func (a *account) purchaseLost(now time.Duration, p purchase) {
+	a.purchasing, a.failing, a.lostPurchase = false, false, p
+	a.observeLatency(now - p.sentAt)
 	a.notBefore = now + min(a.backoff.Next(), a.slot()*time.Duration(a.contenders.count()))
 	a.backoff.Failed()
 	a.settle(now)
 }
 
-// purchaseFailed is told that the outcome of an order is not known. If it was committed, it will
-// be seen as others' sales are.
+// purchaseFailed records that the outcome of the pending purchase is not known. If etcd
+// committed it, the watch shows it as it shows others' sales. log reports whether this
+// failure is one to log.
 func (a *account) purchaseFailed(now time.Duration) (log bool) {
 	a.purchasing, a.failing = false, true
 	a.notBefore = now + a.backoff.Next()

@@ -15,46 +15,47 @@ import (
 	"disc/discovery/lease"
 )
 
-// The bounds of waiting for etcd.
 const (
-	purchaseTimeout = time.Second // for a purchase
-	maxWait         = time.Second // of a take that waits
+	purchaseTimeout = time.Second // for etcd to answer a purchase
+	maxWait         = time.Second // for a take to wait for a purchase
 )
 
-// purchaser buys of one limit when its account says so.
+// purchaser buys the tokens of one limit, as its account says.
 type purchaser struct {
 	name     string
 	keys     discovery.Keys
 	client   *clientv3.Client
 	log      *slog.Logger
 	metrics  *metrics
-	wake     chan struct{} // size one: there may be something to buy
-	resolved chan struct{} // closed when it is clear whether there is such a limit
-	unusable error         // from then on: why it cannot be used
+	wake     chan struct{} // size one: there may be something to buy; see notify
+	resolved chan struct{} // closed when the limit was read, is missing or cannot be read
+	unusable error         // set before resolved is closed: why takes fail
 
 	mu         sync.Mutex
-	loaded     bool // policy and ledger were read
-	loadFailed bool // they could not be
-	evicted    bool // it will be forgotten
+	loaded     bool // policy and ledger were read and are watched
+	loadFailed bool // they cannot be read
+	evicted    bool // it is to be removed
 	account    account
-	lastUsed   time.Duration // when it was last asked
+	lastUsed   time.Duration // when it was last asked for a decision
 }
 
-// apply tells the account of a key that was written or, if it is not there, deleted.
-func (p *purchaser) apply(now time.Duration, kv *mvccpb.KeyValue, there bool) {
+// apply sets the account's policy or ledger from a key that was written or, if it does not
+// exist any more, deleted.
+func (p *purchaser) apply(now time.Duration, kv *mvccpb.KeyValue, exists bool) {
 	switch {
-	case string(kv.Key) == p.policyKey() && !there:
+	case string(kv.Key) == p.policyKey() && !exists:
 		p.account.setPolicy(now, nil, kv.ModRevision)
 	case string(kv.Key) == p.policyKey():
 		p.account.setPolicy(now, append([]byte{}, kv.Value...), kv.ModRevision)
-	case !there:
+	case !exists:
 		p.account.setLedger(now, storedLedger{})
 	default:
 		p.account.setLedger(now, decodeLedger(kv.Value, kv.CreateRevision, kv.ModRevision))
 	}
 }
 
-// modRevision is the revision of one of the keys as it was seen; 0: it is not there.
+// modRevision returns the revision of the policy's or the ledger's key as last seen; 0: it
+// does not exist.
 func (p *purchaser) modRevision(key string) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,15 +68,15 @@ func (p *purchaser) modRevision(key string) int64 {
 func (p *purchaser) policyKey() string { return p.keys.Limit(p.name) }
 func (p *purchaser) ledgerKey() string { return p.keys.Ledger(p.name) }
 
-// update does something to the account that may give a reason to buy.
-func (p *purchaser) update(do func(now time.Duration)) {
+// update changes the account by a function, which may give it a reason to buy.
+func (p *purchaser) update(change func(now time.Duration)) {
 	p.mu.Lock()
-	do(lease.Uptime())
+	change(lease.Uptime())
 	p.mu.Unlock()
 	p.notify()
 }
 
-// notify has the account asked whether to buy.
+// notify wakes run, which asks the account whether to buy.
 func (p *purchaser) notify() {
 	select {
 	case p.wake <- struct{}{}:
@@ -83,7 +84,8 @@ func (p *purchaser) notify() {
 	}
 }
 
-// run buys what the account wants, one purchase at a time, until ctx ends.
+// run makes the purchases that the account wants, one at a time, until ctx ends. Then it
+// returns nil.
 func (p *purchaser) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -97,13 +99,13 @@ func (p *purchaser) run(ctx context.Context) error {
 		p.mu.Lock()
 		now := lease.Uptime()
 		n, again := p.account.nextPurchase(now)
-		var o purchase
+		var next purchase
 		if n > 0 {
-			o = p.account.startPurchase(now, n)
+			next = p.account.startPurchase(now, n)
 		}
 		p.mu.Unlock()
 		if n > 0 {
-			p.purchase(ctx, o)
+			p.purchase(ctx, next)
 			again = now
 		}
 		if again != never {
@@ -112,9 +114,9 @@ func (p *purchaser) run(ctx context.Context) error {
 	}
 }
 
-// purchase makes a purchase and tells the account what became of it.
-func (p *purchaser) purchase(ctx context.Context, o purchase) {
-	bought, is, err := p.commit(ctx, o)
+// purchase sends a purchase to etcd and records its outcome in the account.
+func (p *purchaser) purchase(ctx context.Context, next purchase) {
+	committed, written, err := p.commit(ctx, next)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := lease.Uptime()
@@ -122,49 +124,51 @@ func (p *purchaser) purchase(ctx context.Context, o purchase) {
 	case err != nil:
 		p.metrics.failed.Inc()
 		if p.account.purchaseFailed(now) && ctx.Err() == nil {
-			p.log.Warn("cannot buy of a rate limit; takes are decided as it says for when etcd is away",
+			p.log.Warn("cannot buy tokens of a rate limit; its on_unavailable decides takes until etcd is back",
 				"limit", p.name, "on_unavailable", p.account.limit.OnUnavailable, "error", err)
 		}
-	case !bought:
+	case !committed:
 		p.metrics.lost.Inc()
-		p.account.purchaseLost(now, o)
+		p.account.purchaseLost(now, next)
 	default:
 		p.metrics.bought.Inc()
-		p.account.purchaseCommitted(now, o, is)
+		p.account.purchaseCommitted(now, next, written)
 	}
 }
 
-// commit writes the sale into the ledger, if that and the policy are as they were seen.
-func (p *purchaser) commit(ctx context.Context, o purchase) (bought bool, is storedLedger, err error) {
+// commit writes a purchase into the ledger, if ledger and policy are those that the
+// purchase has seen, and returns the ledger as written.
+func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, written storedLedger, err error) {
 	ctx, cancel := context.WithTimeout(ctx, purchaseTimeout)
 	defer cancel()
-	value, err := json.Marshal(o.nextLedger)
+	value, err := json.Marshal(next.nextLedger)
 	if err != nil {
 		return false, storedLedger{}, fmt.Errorf("encode ledger: %w", err)
 	}
 	key := p.ledgerKey()
 	compares := []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(p.policyKey()), "=", o.policyRevision),
-		clientv3.Compare(clientv3.ModRevision(key), "=", o.seenLedger.modRevision),
+		clientv3.Compare(clientv3.ModRevision(p.policyKey()), "=", next.policyRevision),
+		clientv3.Compare(clientv3.ModRevision(key), "=", next.seenLedger.modRevision),
 	}
-	if o.seenLedger.modRevision != 0 {
-		compares = append(compares, clientv3.Compare(clientv3.Value(key), "=", o.seenLedger.value))
+	if next.seenLedger.modRevision != 0 {
+		compares = append(compares, clientv3.Compare(clientv3.Value(key), "=", next.seenLedger.value))
 	}
 	r, err := p.client.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
-		return false, storedLedger{}, fmt.Errorf("buy %d of limit %s: %w", o.n, p.name, err)
+		return false, storedLedger{}, fmt.Errorf("buy %d tokens of limit %s: %w", next.n, p.name, err)
 	}
 	if !r.Succeeded {
 		return false, storedLedger{}, nil
 	}
-	is = storedLedger{o.nextLedger, string(value), o.seenLedger.createRevision, r.Header.Revision}
-	if is.createRevision == 0 {
-		is.createRevision = is.modRevision
+	written = storedLedger{next.nextLedger, string(value), next.seenLedger.createRevision, r.Header.Revision}
+	if written.createRevision == 0 {
+		written.createRevision = written.modRevision
 	}
-	return true, is, nil
+	return true, written, nil
 }
 
-// take takes n tokens. It returns until when they are good, if it got them.
+// take decides a take of n tokens. If it is granted, the duration is until when the tokens
+// are good.
 func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
 	now := lease.Uptime()
 	p.mu.Lock()
@@ -174,50 +178,51 @@ func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid,
 			"limit %s: %d tokens cannot be taken at once, only up to %d; take fewer, or give the limit a larger burst", p.name, n, most)
 	}
-	o := p.account.take(now, n)
+	r := p.account.take(now, n)
 	var w *waiter
-	if o.outcome == queued {
+	if r.outcome == queued {
 		w = &waiter{n, make(chan takeResult, 1)}
 		p.account.queue = append(p.account.queue, w)
 	}
-	hungry := p.account.demandAppeared(now)
-	d, broken := p.account.decision(now, o.outcome, n), p.account.policyErr
+	buy := p.account.demandAppeared(now)
+	d, policyErr := p.account.decision(now, r.outcome, n), p.account.policyErr
 	p.mu.Unlock()
-	if hungry {
+	if buy {
 		p.notify()
 	}
 	if w != nil {
-		o = p.await(ctx, w)
+		r = p.await(ctx, w)
 		p.mu.Lock()
-		d, broken = p.account.decision(lease.Uptime(), o.outcome, n), p.account.policyErr
+		d, policyErr = p.account.decision(lease.Uptime(), r.outcome, n), p.account.policyErr
 		p.mu.Unlock()
 	}
-	return d, o.until, p.explain(o.outcome, broken)
+	return d, r.until, p.explain(r.outcome, policyErr)
 }
 
-// await waits for the outcome of a waiter.
+// await returns the result of a waiter, which it abandons after maxWait or when ctx ends.
 func (p *purchaser) await(ctx context.Context, w *waiter) takeResult {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
-	case o := <-w.result:
-		return o
+	case r := <-w.result:
+		return r
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if o, ok := p.account.abandon(lease.Uptime(), w); ok {
-		return o
+	if r, ok := p.account.abandon(lease.Uptime(), w); ok {
+		return r
 	}
 	return <-w.result
 }
 
-func (p *purchaser) explain(v outcome, broken error) error {
+// explain returns the error of an outcome that is not a decision of the limit.
+func (p *purchaser) explain(o outcome, policyErr error) error {
 	switch {
-	case v == noLimit:
+	case o == noLimit:
 		return noSuchLimit(p.name)
-	case v == unavailable && broken != nil:
-		return discovery.Errorf(discovery.ErrUnavailable, "limit %s cannot be read in etcd: %v; set it again with 'disc limit set'", p.name, broken)
+	case o == unavailable && policyErr != nil:
+		return discovery.Errorf(discovery.ErrUnavailable, "limit %s in etcd cannot be decoded: %v; set it again with 'disc limit set'", p.name, policyErr)
 	}
 	return nil
 }
@@ -226,7 +231,7 @@ func noSuchLimit(name string) error {
 	return discovery.Errorf(discovery.ErrNotFound, "there is no limit %s; make it with 'disc limit set %s RATE' or PUT /v1/limits/%s", name, name, name)
 }
 
-// refund puts tokens back that were taken and not used.
+// refund gives back n tokens that were taken and not used, unless they are void.
 func (p *purchaser) refund(n int64, until time.Duration) {
 	p.update(func(now time.Duration) {
 		if until > now {

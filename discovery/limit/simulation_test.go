@@ -9,53 +9,52 @@ import (
 	"disc/discovery"
 )
 
-// agent is an agent in a simulation. What it is told waits in its inbox until it runs.
+// agent is an agent in a simulation. Messages wait in its inbox until it runs.
 type agent struct {
 	*simulation
 	name         int
-	starts       int // starts
+	starts       int // how often it was started
 	account      account
 	offset       time.Duration
-	drift        float64 // how much too fast its clock goes
-	delivered    int     // up to where of the log
+	drift        float64 // by which part its clock runs too fast
+	delivered    int     // changes of the etcd's log that it was sent
 	inbox        []message
-	cutUntil     time.Duration // until when it is cut off
-	stoppedUntil time.Duration // until when it is stopped
+	cutUntil     time.Duration // from etcd
+	stoppedUntil time.Duration
 	watching     bool
 	want         float64 // takes a second
-	hoards       bool    // buys whatever it may, and uses it at the last moment
+	hoards       bool    // buys as much as it may, and uses it at the last moment
 	waiters      []*waiter
-	got          int64 // tokens, ever
+	got          int64 // tokens that it ever got
 }
 
-// message is something that reaches an agent at a time.
+// message reaches an agent at a time.
 type message struct {
 	at time.Duration
 	do func(now time.Duration)
 }
 
-// simulation is a fleet on a store, in an artificial time.
+// simulation is a fleet and its etcd, in simulated time.
 type simulation struct {
 	*rand.Rand
 	now         time.Duration
 	store       simulatedEtcd
 	saved       *simulatedEtcd // a backup
-	away        time.Duration
+	away        time.Duration  // until when etcd is away
 	agents      []*agent
 	eras        []era
-	disturbance float64 // how often something befalls it, 0 to 1
+	disturbance float64 // how often the fleet is disturbed, 0 to 1
 	admitted    []admission
-	// deliveries are on their way to etcd.
-	deliveries []delivery
+	deliveries  []delivery // purchases on their way to etcd
 }
 
-// delivery reaches etcd at a time.
+// delivery is a purchase that reaches etcd at a time.
 type delivery struct {
 	at time.Duration
 	do func()
 }
 
-// clock is what an agent's clock shows.
+// clock returns the time by the agent's clock.
 func (a *agent) clock() time.Duration {
 	return a.offset + time.Duration(float64(a.now)*(1+a.drift))
 }
@@ -64,7 +63,7 @@ func (s *simulation) chance(perSecond float64, step time.Duration) bool {
 	return s.Float64() < perSecond*step.Seconds()
 }
 
-// upTo is a time of no more than a bound.
+// upTo returns a random duration below a bound.
 func (s *simulation) upTo(most time.Duration) time.Duration {
 	return time.Duration(s.Float64() * float64(most))
 }
@@ -96,16 +95,16 @@ func (a *agent) start() {
 	a.account, a.inbox, a.watching = newAccount(fmt.Sprintf("a%d-%d", a.name, a.starts)), nil, false
 }
 
-// reaches reports whether etcd and an agent reach each other.
+// reaches reports whether the agent can reach etcd.
 func (a *agent) reaches() bool { return a.now >= a.cutUntil && a.now >= a.away }
 
-// later has something reach the agent after a while.
+// later sends the agent a message that arrives within a time.
 func (a *agent) later(most time.Duration, do func(now time.Duration)) {
 	at := a.now + a.upTo(most)
 	a.inbox = append(a.inbox, message{at, do})
 }
 
-// step is what an agent does in a step.
+// step does the agent's work of one step of time.
 func (a *agent) step(step time.Duration) {
 	if a.now < a.stoppedUntil {
 		return
@@ -128,8 +127,8 @@ func (a *agent) step(step time.Duration) {
 	}
 }
 
-// hoard does the worst that an agent may: it buys all that there is room for at moments
-// of chance, and uses it when it is nearly void.
+// hoard does the worst that an agent may: at random moments it buys all tokens that are
+// available, and uses them when they are nearly void.
 func (a *agent) hoard(now time.Duration) {
 	c := &a.account
 	if n := c.available(now); n > 0 && !c.purchasing && !c.stale && c.exists() && a.chance(a.want, time.Millisecond) {
@@ -142,13 +141,13 @@ func (a *agent) hoard(now time.Duration) {
 	}
 }
 
-// admit notes that tokens were used.
+// admit records that tokens were used.
 func (a *agent) admit(n int64) {
 	a.admitted = append(a.admitted, admission{a.now, n})
 	a.got += n
 }
 
-// receive hands the agent what has reached it.
+// receive handles the messages that have arrived.
 func (a *agent) receive() {
 	waiting := a.inbox
 	a.inbox = nil
@@ -161,13 +160,13 @@ func (a *agent) receive() {
 	}
 }
 
-// watch tells the agent what is new in the store, or that it is not told any more.
+// watch starts, continues or ends the agent's watch of etcd.
 func (a *agent) watch() {
 	switch {
 	case !a.reaches():
 		if a.watching {
 			a.watching = false
-			a.later(time.Second, a.account.markStale) // it takes its time to notice
+			a.later(time.Second, a.account.markStale) // the agent notices late
 		}
 	case !a.watching:
 		a.watching, a.delivered = true, len(a.store.log)
@@ -184,11 +183,11 @@ func (a *agent) watch() {
 	}
 }
 
-// deliver tells the agent of what it was not told yet, in order.
+// deliver sends the agent the changes that it was not sent yet, in order.
 func (a *agent) deliver() {
 	for _, c := range a.store.log[a.delivered:] {
 		if len(a.inbox) > 0 && a.inbox[len(a.inbox)-1].at > a.now {
-			return // what was told before is still on its way
+			return // an earlier change is still on its way
 		}
 		a.delivered++
 		a.later(5*time.Millisecond, func(now time.Duration) {
@@ -217,7 +216,7 @@ func (a *agent) take(now time.Duration) {
 	}
 }
 
-// collectResults looks for takes that waited.
+// collectResults admits the tokens of waiters that were granted.
 func (a *agent) collectResults() {
 	kept := a.waiters[:0]
 	for _, w := range a.waiters {
@@ -233,37 +232,37 @@ func (a *agent) collectResults() {
 	a.waiters = kept
 }
 
-// send sends a purchase, which may be lost on either way.
-func (a *agent) send(o purchase) {
-	life := a.starts
+// send sends a purchase; it or its answer may be lost.
+func (a *agent) send(p purchase) {
+	starts := a.starts
 	delay := a.upTo(10 * time.Millisecond)
 	if a.Float64() < 0.02 {
 		delay = a.upTo(2 * time.Second)
 	}
 	a.deliveries = append(a.deliveries, delivery{a.now + delay, func() {
-		var is storedLedger
+		var written storedLedger
 		ok, lost := false, !a.reaches()
 		if !lost {
-			is, ok = a.store.commit(o)
+			written, ok = a.store.commit(p)
 		}
 		if a.Float64() < 0.02 {
 			lost = true
 		}
 		a.later(10*time.Millisecond, func(now time.Duration) {
 			switch {
-			case a.starts != life:
+			case a.starts != starts:
 			case lost:
 				a.account.purchaseFailed(now)
 			case ok:
-				a.account.purchaseCommitted(now, o, is)
+				a.account.purchaseCommitted(now, p, written)
 			default:
-				a.account.purchaseLost(now, o)
+				a.account.purchaseLost(now, p)
 			}
 		})
 	}})
 }
 
-// disturb is what befalls the fleet.
+// disturb lets a random fault or change happen, or none.
 func (s *simulation) disturb(step time.Duration) {
 	step = time.Duration(s.disturbance * float64(step))
 	a := s.agents[s.IntN(len(s.agents))]
@@ -286,7 +285,7 @@ func (s *simulation) disturb(step time.Duration) {
 	}
 }
 
-// restore brings the backup back. Its revisions are used again, for other things.
+// restore restores the backup. Revisions after it are used again, for other changes.
 func (s *simulation) restore() {
 	s.store = *s.saved
 	s.store.log = append([]change{}, s.saved.log...)
@@ -302,11 +301,11 @@ func someLimit(r *rand.Rand) discovery.Limit {
 	return policy(math.Ceil(rate*10)/10, 1+r.Int64N(int64(rate)+2))
 }
 
-// run lets time go by.
-func (s *simulation) run(length time.Duration, trouble bool) {
+// run simulates a length of time.
+func (s *simulation) run(length time.Duration, disturbed bool) {
 	const step = time.Millisecond
 	for end := s.now + length; s.now < end; s.now += step {
-		if trouble {
+		if disturbed {
 			s.disturb(step)
 		}
 		due := s.deliveries

@@ -15,7 +15,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// BenchmarkTake is a take that is granted from what was bought.
+// BenchmarkTake measures a take that is granted from tokens that were bought.
 func BenchmarkTake(b *testing.B) {
 	l := startAlone(b)
 	mustPut(b, l, "api", slow)
@@ -28,7 +28,7 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
-// BenchmarkDenied is a take for which there is no room.
+// BenchmarkDenied measures a take that is denied from memory.
 func BenchmarkDenied(b *testing.B) {
 	l := startAlone(b)
 	mustPut(b, l, "api", slow)
@@ -40,19 +40,19 @@ func BenchmarkDenied(b *testing.B) {
 	}
 }
 
-// BenchmarkFleet has agents take more than a limit allows, for some seconds, and reports
-// the part of it that they got, and the attempts to buy.
+// BenchmarkFleet lets agents take more than a limit allows for 10 s. It reports the part of
+// the limit that they got, and the purchases a second.
 func BenchmarkFleet(b *testing.B) {
 	for _, c := range []struct {
 		agents       int
-		rate, demand float64 // demand: as a part of the rate
+		rate, demand float64 // demand: as a multiple of the rate
 	}{
 		{1, 1, 20}, {20, 1, 40}, {4, 50, 1.5}, {4, 50, 10}, {20, 1000, 1.5}, {20, 1000, 5},
 		{100, 1000, 1.5}, {100, 1000, 2}, {100, 1000, 5}, {1, 1000, 5},
 	} {
 		b.Run(fmt.Sprintf("agents=%d/rate=%g/demand=%g", c.agents, c.rate, c.demand), func(b *testing.B) {
 			server := etcdtest.Start(b)
-			ctx, cancel := context.WithCancel(context.Background())
+			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			var takers sync.WaitGroup
 			var granted atomic.Int64
@@ -86,7 +86,7 @@ func BenchmarkFleet(b *testing.B) {
 	}
 }
 
-// takeEvery takes a token in intervals of some seconds, whether or not others wait.
+// takeEvery takes a token every interval seconds, whether or not earlier takes still wait.
 func takeEvery(ctx context.Context, l *Limits, interval float64, granted *atomic.Int64) {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()

@@ -16,7 +16,8 @@ import (
 	"disc/discovery/reflector"
 )
 
-// subscribe begins to watch a limit, if there is one. Others who ask for it meanwhile wait.
+// subscribe returns the purchaser of a limit. Of concurrent callers the first watches the
+// limit; the others wait for purchaser.resolved.
 func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return nil, err
@@ -41,8 +42,8 @@ func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error)
 	return mine, nil
 }
 
-// watch has the policy and the ledger of a limit read and watched. It is done for all
-// who ask, whoever does it.
+// watch reads the policy and the ledger of a limit and watches them. It does so for all
+// callers of subscribe, so it goes on when the ctx of one ends.
 func (l *Limits) watch(ctx context.Context, p *purchaser) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 	defer cancel()
@@ -65,17 +66,17 @@ func (l *Limits) watch(ctx context.Context, p *purchaser) error {
 	p.mu.Lock()
 	p.loadFailed = true
 	p.mu.Unlock()
-	l.editPurchasers(func(map[string]*purchaser) {}) // Run drops it
+	l.editPurchasers(func(map[string]*purchaser) {}) // Run evicts it
 	if ctx.Err() != nil {
-		return discovery.Errorf(discovery.ErrUnavailable, "limit %s: etcd has not said in %v what it is; see 'disc status', and try again", p.name, readTimeout)
+		return discovery.Errorf(discovery.ErrUnavailable, "cannot read limit %s: etcd did not answer within %v; see 'disc status', and try again", p.name, readTimeout)
 	}
 	return fmt.Errorf("read limit %s: %w", p.name, err)
 }
 
-// singleKey is the range of one key.
+// singleKey returns the range of one key.
 func singleKey(key string) reflector.Range { return reflector.Range{From: key, To: key + "\x00"} }
 
-// rememberMissing remembers that a limit was not there.
+// rememberMissing records for a while that etcd has no such limit.
 func (l *Limits) rememberMissing(name string, asked time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,6 +86,7 @@ func (l *Limits) rememberMissing(name string, asked time.Duration) {
 	l.missing[name] = asked
 }
 
+// isMissing reports whether a limit was found missing within missingTTL.
 func (l *Limits) isMissing(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,15 +94,15 @@ func (l *Limits) isMissing(name string) bool {
 	return ok && lease.Uptime()-at < missingTTL
 }
 
-// store hands what is followed to the buyers that it concerns.
+// store passes the reflector's changes to the purchasers. It is a [reflector.Store].
 type store struct {
 	limits      *Limits
 	unhealthy   atomic.Bool
-	confirmedAt atomic.Int64 // when the buyers were last told that their view is current
+	confirmedAt atomic.Int64 // when the purchasers were last told that their view is current
 }
 
-// purchaser returns who needs a key; a new one if nobody does any more, to whom nothing
-// matters.
+// purchaser returns the purchaser that a key belongs to. For a limit that was removed
+// meanwhile it returns a new one that nobody else uses.
 func (s *store) purchaser(key string) *purchaser {
 	l := s.limits
 	name, ok := strings.CutPrefix(key, l.keys.Limits())
@@ -113,7 +115,7 @@ func (s *store) purchaser(key string) *purchaser {
 	return &purchaser{name: name, keys: l.keys, wake: make(chan struct{}, 1)}
 }
 
-// Known implements follow.Mirror.
+// Known implements [reflector.Store].
 func (s *store) Known(r reflector.Range) iter.Seq2[string, int64] {
 	modified := s.purchaser(r.From).modRevision(r.From)
 	return func(yield func(string, int64) bool) {
@@ -123,7 +125,7 @@ func (s *store) Known(r reflector.Range) iter.Seq2[string, int64] {
 	}
 }
 
-// Replace implements follow.Mirror.
+// Replace implements [reflector.Store].
 func (s *store) Replace(l *reflector.Listing) error {
 	found := &mvccpb.KeyValue{Key: []byte(l.From)}
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
@@ -134,19 +136,19 @@ func (s *store) Replace(l *reflector.Listing) error {
 	if err != nil {
 		return err
 	}
-	there := found.ModRevision != 0
-	if !there {
+	exists := found.ModRevision != 0
+	if !exists {
 		found.ModRevision = revision
 	}
 	p := s.purchaser(l.From)
 	p.update(func(now time.Duration) {
-		p.account.markStale(now) // what was seen before is of another life of etcd, if of any
-		p.apply(now, found, there)
+		p.account.markStale(now) // earlier sales, if any were seen, may be another cluster's
+		p.apply(now, found, exists)
 	})
 	return nil
 }
 
-// Apply implements follow.Mirror.
+// Apply implements [reflector.Store].
 func (s *store) Apply(u reflector.Update) {
 	for _, e := range u.Events {
 		p := s.purchaser(string(e.Kv.Key))
@@ -154,7 +156,8 @@ func (s *store) Apply(u reflector.Update) {
 	}
 }
 
-// onHealth is told that the watch has ended, or with nil that it runs.
+// onHealth makes the views of all purchasers stale when the watch fails, and confirms them
+// while it is healthy (err is nil), at most once in a tenth of freshFor.
 func (s *store) onHealth(err error) {
 	now := lease.Uptime()
 	before := s.unhealthy.Swap(err != nil)
@@ -174,7 +177,7 @@ func (s *store) onHealth(err error) {
 	}
 }
 
-// becomeReady tells a buyer that policy and ledger were read, and are followed.
+// becomeReady records that policy and ledger were read and are watched.
 func (p *purchaser) becomeReady() {
 	p.update(func(now time.Duration) {
 		p.loaded = true

@@ -9,22 +9,22 @@ import (
 	"disc/discovery"
 )
 
-// admission is what was admitted at a time.
+// admission is n tokens that were admitted at a time.
 type admission struct {
 	at time.Duration
 	n  int64
 }
 
-// era is a policy, from when on.
+// era is a policy and the time at which it came into force.
 type era struct {
 	from  time.Duration
 	limit discovery.Limit
 }
 
-// excess is by how much the fullest of all windows over the admissions is above what the
-// limits allow: the greatest burst, and the rates that were in force summed over the
-// window. A bucket that drains by the rate holds what the fullest window that ends now has
-// above its rate, so that one pass checks all windows.
+// excess returns by how many tokens the fullest of all windows over the admissions is above
+// what the limits allow: the greatest burst, and the rates in force summed over the window.
+// A bucket that drains at the rate holds the tokens by which the fullest window that ends
+// now exceeds its rate, so one pass checks all windows.
 func excess(admitted []admission, eras []era) float64 {
 	slices.SortFunc(admitted, func(a, b admission) int { return int(a.at - b.at) })
 	burst := 0.0
@@ -39,7 +39,7 @@ func excess(admitted []admission, eras []era) float64 {
 	return worst
 }
 
-// allowed is the rate in force, summed over a window.
+// allowed returns the rates in force, summed over a window.
 func allowed(eras []era, from, to time.Duration) (sum float64) {
 	for n, e := range eras {
 		end := to
@@ -70,8 +70,10 @@ func TestExcess(t *testing.T) {
 		"above":        {[]admission{{ms(500), 5}, {ms(600), 2}}, []era{{0, policy(10, 5)}}, 1},
 		"faster":       {[]admission{{ms(900), 1}, {ms(1100), 2}}, []era{{0, policy(1, 1)}, {ms(1000), policy(10, 1)}}, 1},
 	} {
-		if got := excess(c.admitted, c.eras); math.Abs(got-c.want) > 1e-9 {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := excess(c.admitted, c.eras); math.Abs(got-c.want) > 1e-9 {
+				t.Errorf("excess is %v, want %v", got, c.want)
+			}
+		})
 	}
 }

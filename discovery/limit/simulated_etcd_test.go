@@ -2,16 +2,16 @@ package limit
 
 import "fmt"
 
-// simulatedEtcd is an etcd of two keys, whose transactions are in a row.
+// simulatedEtcd is an etcd of two keys, a limit's policy and its ledger.
 type simulatedEtcd struct {
 	revision       int64
 	policyRevision int64
 	policy         []byte
 	ledger         storedLedger
-	log            []change // what the watch tells, of a ledger and a policy
+	log            []change // the events of a watch of both
 }
 
-// change is a key at a revision.
+// change is a write or deletion of a key at a revision.
 type change struct {
 	revision int64
 	isLedger bool
@@ -36,12 +36,12 @@ func (s *simulatedEtcd) put(c change) {
 	s.log = append(s.log, c)
 }
 
-// commit is a purchase.
-func (s *simulatedEtcd) commit(o purchase) (storedLedger, bool) {
-	seen := s.ledger.modRevision == o.seenLedger.modRevision && s.ledger.value == o.seenLedger.value
-	if !seen || s.policy == nil || s.policyRevision != o.policyRevision {
+// commit commits a purchase, if its compares succeed.
+func (s *simulatedEtcd) commit(p purchase) (storedLedger, bool) {
+	same := s.ledger.modRevision == p.seenLedger.modRevision && s.ledger.value == p.seenLedger.value
+	if !same || s.policy == nil || s.policyRevision != p.policyRevision {
 		return storedLedger{}, false
 	}
-	s.put(change{isLedger: true, ledger: storedLedger{ledger: o.nextLedger, value: fmt.Sprint(o.nextLedger), createRevision: s.ledger.createRevision}})
+	s.put(change{isLedger: true, ledger: storedLedger{ledger: p.nextLedger, value: fmt.Sprint(p.nextLedger), createRevision: s.ledger.createRevision}})
 	return s.ledger, true
 }
