@@ -15,14 +15,14 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// Thousands go in few transactions.
+// Thousands of records are written in few transactions.
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	const n = 3000
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
 	a.putAndAwait("first")
 	old := a.lease()
-	put(a, n)
+	putMany(a, n)
 	records := map[int64]int{}
 	for i := range n {
 		records[a.awaitSettled(fmt.Sprintf("%04d", i)).Revision]++
@@ -45,16 +45,16 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// put wants n instances.
-func put(a *agent, n int) {
+// putMany puts n instances.
+func putMany(a *agent, n int) {
 	for i := range n {
 		a.Put(instance(fmt.Sprintf("%04d", i)))
 	}
 }
 
-// What cannot be written holds up nothing: one that another has, one that is too large,
-// one that may not be written.
-func TestOneBadOne(t *testing.T) {
+// An instance that is in conflict, is too large or may not be written does not hold up the
+// others.
+func TestRefusedInstances(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.MaxRequestBytes, c.BcryptCost = 128<<10, 4 }})
 	root := etcdtest.Client(t, s.Endpoint())
@@ -73,7 +73,7 @@ func TestOneBadOne(t *testing.T) {
 	denied := instance("0100")
 	denied.Service = "forbidden"
 	a.Put(denied)
-	put(a, 300)
+	putMany(a, 300)
 	a.Put(large)
 	for i := range 300 {
 		if id := fmt.Sprintf("%04d", i); i != 150 && i != 250 {
@@ -83,7 +83,7 @@ func TestOneBadOne(t *testing.T) {
 		}
 	}
 	if s := a.awaitSettled("0150"); s.Phase != InConflict {
-		t.Errorf("of another: %+v", s)
+		t.Errorf("0150, which another has registered, is %+v", s)
 	}
 	for name, want := range map[string]error{"forbidden/0100": rpctypes.ErrPermissionDenied, "web/0250": rpctypes.ErrRequestTooLarge} {
 		service, id, _ := strings.Cut(name, "/")
@@ -99,8 +99,8 @@ func TestOneBadOne(t *testing.T) {
 	wantTombstone(t, a, "0000")
 }
 
-// restrict switches authentication on: root may do everything, agent has what is under
-// the prefixes. The password is the user's name.
+// restrict enables authentication: root may do everything, and agent may read and write the
+// keys under the prefixes. A user's password is its name.
 func restrict(t *testing.T, root *clientv3.Client, prefixes ...string) {
 	t.Helper()
 	ctx := t.Context()
@@ -121,7 +121,7 @@ func restrict(t *testing.T, root *clientv3.Client, prefixes ...string) {
 	must(root.AuthEnable(ctx))
 }
 
-// user is a client of a user.
+// user returns a client that authenticates as a user.
 func user(t *testing.T, endpoint, name string) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Username: name, Password: name, Logger: zap.NewNop()})

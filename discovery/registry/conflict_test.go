@@ -12,36 +12,39 @@ import (
 
 func TestConflict(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]settings{"view": {resyncInterval: time.Hour}, "sweep": {view: emptyView{}, resyncInterval: 100 * time.Millisecond}} {
-		a := start(t, etcdtest.Start(t).Endpoint(), s)
-		a.put("a", foreign("a", "other", "r", ""))
-		a.Put(instance("a"))
-		got := a.awaitSettled("a")
-		var conflict *discovery.ConflictError
-		if got.Phase != InConflict || !errors.As(got.Err, &conflict) || conflict.Node != "elsewhere" || conflict.Owner != "other" || conflict.Cloned {
-			t.Fatalf("%s: state %+v", name, got)
-		}
-		if !strings.Contains(got.Err.Error(), "node elsewhere (owner other)") {
-			t.Errorf("%s: error %v", name, got.Err)
-		}
-		a.Put(instance("a")) // asked again, the same
-		if got := a.awaitSettled("a"); got.Phase != InConflict {
-			t.Errorf("%s: asked again: %+v", name, got)
-		}
-		a.putAndAwait("b") // others are not held up
-		a.put("a", foreign("a", "third", "r", ""))
-		until(t, name+": the new holder", func() bool {
-			return errors.As(a.awaitSettled("a").Err, &conflict) && conflict.Owner == "third"
+	for name, s := range map[string]settings{"view": {resyncInterval: time.Hour}, "resync": {view: emptyView{}, resyncInterval: 100 * time.Millisecond}} {
+		t.Run(name, func(t *testing.T) {
+			a := start(t, etcdtest.Start(t).Endpoint(), s)
+			a.put("a", foreign("a", "other", "r", ""))
+			a.Put(instance("a"))
+			got := a.awaitSettled("a")
+			var conflict *discovery.ConflictError
+			if got.Phase != InConflict || !errors.As(got.Err, &conflict) || conflict.Node != "elsewhere" || conflict.Owner != "other" || conflict.Cloned {
+				t.Fatalf("state %+v", got)
+			}
+			if !strings.Contains(got.Err.Error(), "node elsewhere (owner other)") {
+				t.Errorf("error %v", got.Err)
+			}
+			a.Put(instance("a")) // the same again
+			if got := a.awaitSettled("a"); got.Phase != InConflict {
+				t.Errorf("put again: %+v", got)
+			}
+			a.putAndAwait("b") // other instances are not held up
+			a.put("a", foreign("a", "third", "r", ""))
+			until(t, "the new holder", func() bool {
+				return errors.As(a.awaitSettled("a").Err, &conflict) && conflict.Owner == "third"
+			})
+			a.delete("a")
+			until(t, "the retry", func() bool { return a.ownsRecord("a") })
+			if got := a.awaitSettled("a"); got.Phase != Written || got.Err != nil {
+				t.Errorf("state %+v", got)
+			}
 		})
-		a.delete("a")
-		until(t, name+": the retry", func() bool { return a.ownsRecord("a") })
-		if got := a.awaitSettled("a"); got.Phase != Written || got.Err != nil {
-			t.Errorf("%s: state %+v", name, got)
-		}
 	}
 }
 
-// Who leaves stands in nobody's way, and who is refused leaves nothing behind.
+// A tombstone is no conflict, and removing an instance in conflict leaves the holder's
+// record alone.
 func TestConflictEnds(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
@@ -52,11 +55,11 @@ func TestConflictEnds(t *testing.T) {
 		a.Put(instance(id))
 	}
 	if s := a.awaitSettled("c"); s.Phase != Written || s.Created {
-		t.Errorf("over a goodbye: %+v", s)
+		t.Errorf("over a tombstone: %+v", s)
 	}
 	a.awaitSettled("a")
 	a.put("a", foreign("a", "other", "r", `,"leaving":true`))
-	until(t, "the place to be taken", func() bool { return a.ownsRecord("a") })
+	until(t, "the key to be taken over", func() bool { return a.ownsRecord("a") })
 
 	a.awaitSettled("b")
 	a.Remove("web", "b")
@@ -68,8 +71,8 @@ func TestConflictEnds(t *testing.T) {
 	}
 }
 
-// Who asks again after a conflict is told of how it is now, whatever the view shows.
-func TestAskAgain(t *testing.T) {
+// A put after a conflict reads the key anew, whatever the view shows.
+func TestPutAfterAConflict(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}, resyncInterval: time.Hour})
 	a.put("a", foreign("a", "other", "r", ""))
@@ -79,7 +82,7 @@ func TestAskAgain(t *testing.T) {
 	a.putAndAwait("a")
 }
 
-// A copied data directory: two agents with one owner. One gives way, and the writing
+// With a copied data directory two agents have one owner. One gives way, and the rewriting
 // ends.
 func TestClone(t *testing.T) {
 	t.Parallel()
@@ -93,12 +96,12 @@ func TestClone(t *testing.T) {
 		s, err := a.State("web", "a")
 		return err == nil && errors.As(s.Err, &conflict) && conflict.Cloned
 	}
-	until(t, "one to give way", func() bool { return cloned(one) != cloned(two) })
+	until(t, "one agent to give way", func() bool { return cloned(one) != cloned(two) })
 	winner, loser := one, two
 	if cloned(one) {
 		winner, loser = two, one
 	}
-	until(t, "the other to have it", func() bool { return winner.ownsRecord("a") && winner.awaitSettled("a").Phase == Written })
+	until(t, "the other to register it", func() bool { return winner.ownsRecord("a") && winner.awaitSettled("a").Phase == Written })
 	if story := one.history("a"); len(story) > 6 || strings.Trim(story, "P") != "" {
 		t.Errorf("history %s", story)
 	}
@@ -108,26 +111,26 @@ func TestClone(t *testing.T) {
 	winner.putAndAwait("after")
 	loser.putAndAwait("after-too")
 	if after := modified(winner, "a"); after != before {
-		t.Errorf("the writing goes on: revision %d after %d", after, before)
+		t.Errorf("the rewriting goes on: revision %d after %d", after, before)
 	}
 	winner.Remove("web", "a")
-	until(t, "the loser to have it once the winner leaves", func() bool { return loser.ownsRecord("a") })
+	until(t, "the loser to register it once the winner leaves", func() bool { return loser.ownsRecord("a") })
 }
 
-// Rewrites count only when they come close together, and an earlier run's record does
-// not count.
-func TestCloned(t *testing.T) {
+// Rewrites count only if they come within a TTL, and the record of an earlier run does not
+// count.
+func TestCountRewrite(t *testing.T) {
 	const ttl = 15 * time.Second
 	now := time.Now()
-	it := &desired{}
+	d := &desired{}
 	for n, test := range []struct {
 		seen  bool
 		after time.Duration
 		want  bool
 	}{{false, 0, false}, {true, 0, false}, {true, ttl + 1, false}, {true, ttl - 1, true}, {true, ttl + 1, false}} {
-		it.observed = test.seen
+		d.observed = test.seen
 		now = now.Add(test.after)
-		if got := it.countRewrite(now, ttl); got != test.want {
+		if got := d.countRewrite(now, ttl); got != test.want {
 			t.Errorf("%d: cloned %v", n, got)
 		}
 	}

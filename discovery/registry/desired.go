@@ -13,217 +13,219 @@ import (
 	"disc/discovery/view"
 )
 
-// Phase is how far an instance is on its way into etcd.
+// Phase says how far an instance's registration is.
 type Phase string
 
 // The phases.
 const (
-	Pending    Phase = "pending"  // not in etcd as wanted yet
-	Written    Phase = "written"  // in etcd as wanted
-	InConflict Phase = "conflict" // another owner's record stands there
-	Leaving    Phase = "leaving"  // saying goodbye
+	Pending    Phase = "pending"  // not in etcd as desired yet
+	Written    Phase = "written"  // in etcd as desired
+	InConflict Phase = "conflict" // another owner has the key
+	Leaving    Phase = "leaving"  // removed; its tombstone is not written yet
 )
 
-// State is how an instance stands.
+// State is the state of an instance's registration.
 type State struct {
 	Phase    Phase
-	Instance discovery.Instance // as wanted, with the status it was written with
+	Instance discovery.Instance // as desired, with the status that was written
 	Revision int64              // etcd's revision of the last write; 0: none
-	Created  bool               // the last write made a record where none was
-	Err      error              // why it is not written: a *[discovery.ConflictError], or etcd's last error
+	Created  bool               // the last write created the record
+	Err      error              // why it is not written: a *[discovery.ConflictError] or the last error of etcd
 }
 
-// desired is one wanted instance and what is known of its key.
+// desired is the desired state of one instance, and the observed state of its key.
 type desired struct {
 	key        string
-	release    func()             // of its service, which is kept in the view
-	instance   discovery.Instance // status empty: not known yet
-	generation int                // counts the wishes
-	leaving    bool
+	release    func()             // ends the retention of its service in the view
+	instance   discovery.Instance // an empty status is not known yet
+	generation int                // counts the changes of the desired state
+	leaving    bool               // removed; its record is to become a tombstone
 
-	outcomeUnknown    bool             // a write was made whose outcome is not known: it may yet arrive
+	outcomeUnknown    bool             // a write may still arrive at etcd
 	observed          bool             // this run has written or read the key
-	observedRevision  int64            // etcd's revision when it was last written or read
-	modRevision       int64            // the key's mod revision as last seen; 0: absent
+	observedRevision  int64            // etcd's revision when it did so last; 0: never
+	modRevision       int64            // the key's, as last seen; 0: the key does not exist
 	lease             clientv3.LeaseID // the key's lease as last written
-	writtenGeneration int              // version that is in etcd; 0: none
-	created           bool             // the last write made a record where none was
-	suspect           bool             // read the key back before trusting the above
-	refused           bool             // by etcd, in this pass
+	writtenGeneration int              // the generation that is in etcd; 0: none
+	created           bool             // the last write created the record
+	suspect           bool             // the observed state may be wrong: read the key before any write
+	refused           bool             // by etcd, in this reconciliation
 	conflict          *discovery.ConflictError
 	err               error
-	rewrites          int // how often another run of this owner rewrote the record
+	rewrites          int // by another run of this owner; see countRewrite
 	lastRewrite       time.Time
 
 	load loadState
 }
 
-// set takes a new wish. What was learnt of status and registration stays, unless the
-// wish says otherwise.
-func (it *desired) set(i discovery.Instance) {
-	before, left := it.instance, it.leaving
-	it.instance, it.leaving = i, false
-	it.conflict = nil // whoever asks again wants to know anew
-	it.adopt(before)
+// set sets the desired state. It keeps the status and the registration time observed
+// before, unless i gives others.
+func (d *desired) set(i discovery.Instance) {
+	before, left := d.instance, d.leaving
+	d.instance, d.leaving = i, false
+	d.conflict = nil // a caller that asks again wants a new answer
+	d.adopt(before)
 	if left {
-		it.load.reportedAt, it.load.outcomeUnknown = time.Time{}, true // the goodbye may take it along
+		d.load.reportedAt, d.load.outcomeUnknown = time.Time{}, true // the tombstone's transaction may delete the report
 	}
-	if it.generation == 0 || left || !reflect.DeepEqual(it.instance, before) {
-		it.generation++
+	if d.generation == 0 || left || !reflect.DeepEqual(d.instance, before) {
+		d.generation++
 	}
 }
 
-// state is how the instance stands while current is the session's lease.
-func (it *desired) state(current clientv3.LeaseID) State {
-	s := State{Phase: Pending, Instance: it.instance, Revision: it.modRevision, Created: it.created, Err: it.err}
+// state returns the instance's state while current is the session's lease.
+func (d *desired) state(current clientv3.LeaseID) State {
+	s := State{Phase: Pending, Instance: d.instance, Revision: d.modRevision, Created: d.created, Err: d.err}
 	switch {
-	case it.leaving:
+	case d.leaving:
 		s.Phase = Leaving
-	case it.conflict != nil:
-		s.Phase, s.Err = InConflict, it.conflict
-	case it.writtenGeneration == it.generation && it.modRevision != 0 && it.lease == current:
+	case d.conflict != nil:
+		s.Phase, s.Err = InConflict, d.conflict
+	case d.writtenGeneration == d.generation && d.modRevision != 0 && d.lease == current:
 		s.Phase, s.Err = Written, nil
 	}
 	return s
 }
 
-// mayExistInEtcd reports whether a record of this agent may be in etcd, now or soon, so that
-// it has to say goodbye: what this run has not written yet, an earlier one may have.
-func (it *desired) mayExistInEtcd() bool { return it.conflict == nil }
+// mayExistInEtcd reports whether a record of this agent may be in etcd, now or soon. An
+// earlier run may have written a record that this run has not.
+func (d *desired) mayExistInEtcd() bool { return d.conflict == nil }
 
-// needsRead reports whether the key has to be read. What leaves and is not there may need
-// no goodbye.
-func (it *desired) needsRead() bool {
-	return it.suspect || it.leaving && it.modRevision == 0 && !it.outcomeUnknown
+// needsRead reports whether the key must be read. A leaving instance without a known record
+// is read first, since it may need no tombstone.
+func (d *desired) needsRead() bool {
+	return d.suspect || d.leaving && d.modRevision == 0 && !d.outcomeUnknown
 }
 
-// needsTombstone reports whether a goodbye has to be put: over the record or, where a write may
-// yet arrive, in its way, since that compares what it overwrites.
-func (it *desired) needsTombstone() bool {
-	return it.leaving && !it.suspect && (it.modRevision != 0 || it.outcomeUnknown)
+// needsTombstone reports whether a leaving record must be written, to mark the key or to
+// defeat a write still in flight, which compares the key's revision.
+func (d *desired) needsTombstone() bool {
+	return d.leaving && !d.suspect && (d.modRevision != 0 || d.outcomeUnknown)
 }
 
-// needsWrite reports whether the key has to be written under a lease.
-func (it *desired) needsWrite(current clientv3.LeaseID) bool {
-	if it.leaving || it.suspect || it.conflict != nil {
+// needsWrite reports whether the record must be written under the session's lease.
+func (d *desired) needsWrite(current clientv3.LeaseID) bool {
+	if d.leaving || d.suspect || d.conflict != nil {
 		return false
 	}
-	return it.modRevision == 0 || it.writtenGeneration != it.generation || it.lease != current
+	return d.modRevision == 0 || d.writtenGeneration != d.generation || d.lease != current
 }
 
-// unreadIn reports whether a snapshot has a record of which nothing is known yet: reading
-// it first is cheaper for etcd than a write that loses its compare.
-func (it *desired) unreadIn(s *view.Snapshot) bool {
-	return it.observedRevision == 0 && it.recordIn(s) != nil
+// unreadIn reports whether a snapshot shows a record that this run has neither read nor
+// written. Reading it first is cheaper for etcd than a write whose compare fails.
+func (d *desired) unreadIn(s *view.Snapshot) bool {
+	return d.observedRevision == 0 && d.recordIn(s) != nil
 }
 
-// recordIn returns the record that a snapshot shows; nil: none.
-func (it *desired) recordIn(s *view.Snapshot) *view.Record {
-	service, ok := s.Service(it.instance.Service)
+// recordIn returns the instance's record in a snapshot; nil: there is none.
+func (d *desired) recordIn(s *view.Snapshot) *view.Record {
+	service, ok := s.Service(d.instance.Service)
 	if !ok {
 		return nil
 	}
-	record, _ := service.Record(it.instance.ID)
+	record, _ := service.Record(d.instance.ID)
 	return record
 }
 
-// contradictedBy reports whether a snapshot shows something else than was last seen.
-func (it *desired) contradictedBy(s *view.Snapshot) bool {
-	if it.observedRevision == 0 || s.Revision() < it.observedRevision {
+// contradictedBy reports whether a snapshot shows another record than was last observed.
+func (d *desired) contradictedBy(s *view.Snapshot) bool {
+	if d.observedRevision == 0 || s.Revision() < d.observedRevision {
 		return false
 	}
-	record := it.recordIn(s)
-	if it.conflict != nil {
-		return record == nil || record.Leaving || record.Owner != it.conflict.Owner
+	record := d.recordIn(s)
+	if d.conflict != nil {
+		return record == nil || record.Leaving || record.Owner != d.conflict.Owner
 	}
-	return it.modRevision != 0 && (record == nil || record.Modified != it.modRevision)
+	return d.modRevision != 0 && (record == nil || record.Modified != d.modRevision)
 }
 
-// newRecord is the instance to write: a status that is not known yet is critical.
-func (it *desired) newRecord(now time.Time) discovery.Instance {
-	if it.instance.RegisteredAt.IsZero() {
-		it.instance.RegisteredAt = now.UTC().Truncate(time.Millisecond)
+// newRecord returns the record to write, in which an unknown status is critical.
+func (d *desired) newRecord(now time.Time) discovery.Instance {
+	if d.instance.RegisteredAt.IsZero() {
+		d.instance.RegisteredAt = now.UTC().Truncate(time.Millisecond)
 	}
-	i := it.instance
+	i := d.instance
 	i.Status = cmp.Or(i.Status, discovery.Critical)
 	i.Checks = slices.Clone(i.Checks)
 	for n := range i.Checks {
 		i.Checks[n].Status = cmp.Or(i.Checks[n].Status, discovery.Critical)
 	}
-	i.Leaving = it.leaving
+	i.Leaving = d.leaving
 	return i
 }
 
-// observe takes in what etcd holds under the key at a revision, and decides whose it is.
-func (it *desired) observe(kv *mvccpb.KeyValue, at int64, who Identity, now time.Time, ttl time.Duration) {
-	it.suspect, it.observedRevision, it.conflict = false, at, nil
-	it.load.outcomeUnknown = true // who altered the record may have altered its report
+// observe records the key as read from etcd at a revision, nil if it does not exist, and
+// decides whether it is this agent's.
+func (d *desired) observe(kv *mvccpb.KeyValue, at int64, self Identity, now time.Time, ttl time.Duration) {
+	d.suspect, d.observedRevision, d.conflict = false, at, nil
+	d.load.outcomeUnknown = true // a writer that altered the record may have altered the report
 	if kv == nil {
-		it.modRevision, it.writtenGeneration = 0, 0
+		d.modRevision, d.writtenGeneration = 0, 0
 		return
 	}
 	i, err := discovery.DecodeInstance(kv.Value)
 	switch {
-	case err != nil: // nobody can read it: nobody's
-	case i.Owner == who.Owner && i.Run == who.Run: // as it was written, or altered
-	case it.leaving && (it.observed || i.Owner != who.Owner || i.Leaving): // a successor's
-		it.yieldTo(i, false)
+	case err != nil: // nobody can decode it: it has no owner
+	case i.Owner == self.Owner && i.Run == self.Run: // as written, or altered
+	case d.leaving && (d.observed || i.Owner != self.Owner || i.Leaving): // a successor's
+		d.yieldTo(i, false)
 		return
-	case i.Leaving:
-	case i.Owner != who.Owner:
-		it.yieldTo(i, false)
+	case i.Leaving: // a tombstone may be overwritten
+	case i.Owner != self.Owner:
+		d.yieldTo(i, false)
 		return
-	case it.countRewrite(now, ttl):
-		it.yieldTo(i, true)
+	case d.countRewrite(now, ttl):
+		d.yieldTo(i, true)
 		return
 	default:
-		it.adopt(i)
+		d.adopt(i)
 	}
-	if it.modRevision != kv.ModRevision {
-		it.writtenGeneration = 0 // what stands there is not what was written
+	if d.modRevision != kv.ModRevision {
+		d.writtenGeneration = 0 // the record is not the one that was written
 	}
-	it.modRevision, it.observed = kv.ModRevision, true
+	d.modRevision, d.observed = kv.ModRevision, true
 }
 
-// yieldTo leaves the key to another.
-func (it *desired) yieldTo(to discovery.Instance, cloned bool) {
-	it.conflict = &discovery.ConflictError{Service: to.Service, ID: to.ID, Node: to.Node, Owner: to.Owner, Cloned: cloned}
-	it.modRevision, it.writtenGeneration = 0, 0
+// yieldTo leaves the key to the record of another, which is a conflict.
+func (d *desired) yieldTo(to discovery.Instance, cloned bool) {
+	d.conflict = &discovery.ConflictError{Service: to.Service, ID: to.ID, Node: to.Node, Owner: to.Owner, Cloned: cloned}
+	d.modRevision, d.writtenGeneration = 0, 0
 }
 
-// countRewrite counts that another run of the same owner wrote over this run's record, and
-// reports whether it did so twice within a TTL.
-func (it *desired) countRewrite(now time.Time, ttl time.Duration) bool {
-	if !it.observed {
-		return false // the record of an earlier run
+// countRewrite counts a rewrite of this run's record by another run of the same owner. It
+// reports whether it is the second within a TTL, which is the sign of a copied data
+// directory.
+func (d *desired) countRewrite(now time.Time, ttl time.Duration) bool {
+	if !d.observed {
+		return false // it is the record of an earlier run
 	}
-	if now.Sub(it.lastRewrite) > ttl {
-		it.rewrites = 0
+	if now.Sub(d.lastRewrite) > ttl {
+		d.rewrites = 0
 	}
-	it.rewrites++
-	it.lastRewrite = now
-	return it.rewrites >= 2
+	d.rewrites++
+	d.lastRewrite = now
+	return d.rewrites >= 2
 }
 
-// adopt takes over what was registered before, by this run or an earlier one: since
-// when, and the status as long as the checks have not spoken.
-func (it *desired) adopt(earlier discovery.Instance) {
-	if it.instance.RegisteredAt.IsZero() || !earlier.RegisteredAt.IsZero() {
-		it.instance.RegisteredAt = earlier.RegisteredAt
+// adopt takes over the registration time of an earlier record, of this run or another, and
+// its status as long as the checks have no result.
+func (d *desired) adopt(earlier discovery.Instance) {
+	if d.instance.RegisteredAt.IsZero() || !earlier.RegisteredAt.IsZero() {
+		d.instance.RegisteredAt = earlier.RegisteredAt
 	}
-	if it.instance.Status != "" || earlier.Status == "" {
+	if d.instance.Status != "" || earlier.Status == "" {
 		return
 	}
-	was := map[string]discovery.Status{}
+	statuses := map[string]discovery.Status{}
 	for _, c := range earlier.Checks {
-		was[c.ID] = c.Status
+		statuses[c.ID] = c.Status
 	}
-	checks := make([]discovery.CheckStatus, len(it.instance.Checks))
-	for n, c := range it.instance.Checks {
-		if s, ok := was[c.ID]; ok && c.Status == "" {
+	checks := make([]discovery.CheckStatus, len(d.instance.Checks))
+	for n, c := range d.instance.Checks {
+		if s, ok := statuses[c.ID]; ok && c.Status == "" {
 			c.Status = s
 		}
 		checks[n] = c
 	}
-	it.instance.Checks, it.instance.Status = checks, earlier.Status
+	d.instance.Checks, d.instance.Status = checks, earlier.Status
 }

@@ -1,28 +1,35 @@
-// Package registry keeps a set of instances true in etcd.
+// Package registry keeps an agent's instances registered in etcd.
 //
-// A [Registry] is told what is wanted and makes etcd equal to it: at each change of
-// the wanted set, under each new lease of the session, whenever the catalog shows
-// that somebody removed or altered a record, and on a slow sweep. It never gives up.
+// A [Registry] has a desired set of instances and reconciles etcd with it: at each change
+// of the set, under each new lease of the session, whenever the catalog shows that
+// somebody removed or altered a record, and at a slow, periodic resync. It retries for
+// ever.
 //
 //	r, err := registry.New(client, keys, session, catalog, registry.Identity{Owner: owner, Run: run}, registry.Options{})
 //	go r.Run(ctx)
 //	r.Put(instance)
-//	state, err := r.Settled(ctx, "web", "web-1") // written, or in conflict
-//	r.Remove("web", "web-1")                     // says goodbye
+//	state, err := r.AwaitSettled(ctx, "web", "web-1") // written, or in conflict
+//	r.Remove("web", "web-1")                          // writes a tombstone
+//
+// # Tombstones
+//
+// The record of an instance that is removed becomes a tombstone: the same record, marked
+// as leaving, under a lease of its own that expires a minute later. A reader that lists
+// etcd meanwhile can tell a departure from a death.
 //
 // # Load
 //
-// What [Registry.ReportLoad] says of an instance's load is written beside its record, under
-// the same lease: when it has changed by 10 points or more, and at most once in 5 s. It
-// is removed when it has not been said for 30 s, so that readers need no clock to tell
-// whether what they see still holds.
+// A load report of [Registry.ReportLoad] is written beside the instance's record, under the
+// same lease: when it differs by 10 points or more from the one in etcd, and at most once
+// in 5 s. It is removed when it was not repeated for 30 s, so that readers need no clock to
+// tell whether a report is current.
 //
 // # Ownership
 //
-// A record names its owner, an id that the agent keeps on disk, and the run that
-// wrote it. A record of the same owner is taken over by writing over it, with the
-// status it had and without a delete event. A live record of another owner is left
-// alone: the instance is in conflict until that key goes away. The same owner with
-// another run that rewrites the record twice within a TTL is a copied data directory,
-// and a conflict too.
+// A record names its owner, an id that the agent keeps on disk, and the run that wrote it.
+// The registry takes over a record of the same owner: it overwrites the record, keeps its
+// status, and causes no delete event. It leaves a live record of another owner alone: the
+// instance is in conflict until that record goes away. If another run of the same owner
+// rewrites the record twice within a TTL, the data directory was copied; that is a
+// conflict, too.
 package registry

@@ -12,7 +12,8 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// wantTombstone checks that an instance says goodbye, on a lease that lapses in a minute.
+// wantTombstone fails the test unless an instance's record is a tombstone, under a lease
+// that expires in a minute.
 func wantTombstone(t *testing.T, a *agent, id string) {
 	t.Helper()
 	kv, _ := a.kv(id)
@@ -26,7 +27,7 @@ func wantTombstone(t *testing.T, a *agent, id string) {
 	}
 }
 
-// modified is the revision of an instance's key; 0: it is not there.
+// modified returns the revision of an instance's key; 0: it does not exist.
 func modified(a *agent, id string) int64 {
 	a.t.Helper()
 	kv, _ := a.kv(id)
@@ -43,10 +44,10 @@ func TestRemove(t *testing.T) {
 		t.Errorf("%+v, %v", gone, err)
 	}
 	wantTombstone(t, a, "a")
-	if story := a.history("a"); story != "PG" {
+	if story := a.history("a"); story != "PT" {
 		t.Errorf("history %s", story)
 	}
-	a.Remove("web", "a") // of what is not there: nothing
+	a.Remove("web", "a") // removing what is not there does nothing
 	a.Remove("web", "never")
 
 	a.putAndAwait("a") // back again
@@ -60,32 +61,34 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// A goodbye that comes late leaves the successor's record alone.
+// A tombstone that comes late leaves the successor's record alone.
 func TestLateTombstone(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, successor string }{
 		{"another owner's", foreign("a", "other", "r", "")},
-		{"another owner's goodbye", foreign("a", "other", "r", `,"leaving":true`)},
+		{"another owner's tombstone", foreign("a", "other", "r", `,"leaving":true`)},
 		{"the next run's", foreign("a", "owner", "next", "")},
-		{"the next run's goodbye", foreign("a", "owner", "next", `,"leaving":true`)},
+		{"the next run's tombstone", foreign("a", "owner", "next", `,"leaving":true`)},
 	} {
-		s := etcdtest.Start(t)
-		link := etcdtest.StartLink(t, s.Endpoint())
-		a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
-		a.putAndAwait("a")
-		link.Freeze()
-		a.Remove("web", "a")
-		a.put("a", test.successor)
-		link.Mend()
-		a.awaitSettled("a")
-		if kv, _ := a.kv("a"); string(kv.Value) != test.successor {
-			t.Errorf("%s: %s", test.name, kv.Value)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			s := etcdtest.Start(t)
+			link := etcdtest.StartLink(t, s.Endpoint())
+			a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
+			a.putAndAwait("a")
+			link.Freeze()
+			a.Remove("web", "a")
+			a.put("a", test.successor)
+			link.Mend()
+			a.awaitSettled("a")
+			if kv, _ := a.kv("a"); string(kv.Value) != test.successor {
+				t.Errorf("the record is %s", kv.Value)
+			}
+		})
 	}
 }
 
-// A record that is removed while it is being written is not left behind, even when the
-// answer to the write never comes.
+// A record that is removed while it is being written is not left behind, even if the answer
+// to the write never comes.
 func TestRemoveDuringAWrite(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -102,8 +105,8 @@ func TestRemoveDuringAWrite(t *testing.T) {
 	wantTombstone(t, a, "a")
 }
 
-// What this run has not written before it is removed, an earlier run may have: that
-// record says goodbye, once etcd is there.
+// An instance that this run removes before it wrote it may have a record of an earlier run.
+// That record becomes a tombstone once etcd is there.
 func TestRemoveWhatAnEarlierRunWrote(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -123,16 +126,24 @@ func TestRemoveWhatAnEarlierRunWrote(t *testing.T) {
 	wantTombstone(t, a, "a")
 }
 
-// Between making a transaction and sending it, a removal must not be taken for one of
-// what was never written.
-func TestRemoveOfADraft(t *testing.T) {
-	t.Parallel()
+// stoppedWithDraft returns an agent that does not run any more, and a batch to write its
+// new instance web/a.
+func stoppedWithDraft(t *testing.T) (*agent, []*draft) {
+	t.Helper()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
 	a.putAndAwait("first")
 	a.stop()
 	a.Put(instance("a"))
-	due := func(it *desired) bool { return it.needsWrite(a.lease()) }
+	due := func(d *desired) bool { return d.needsWrite(a.lease()) }
 	batch, _ := a.nextBatch(a.selectKeys(nil, due), due)
+	return a, batch
+}
+
+// A removal between making a transaction and sending it must not be taken for the removal of
+// an instance that was never written.
+func TestRemoveOfADraft(t *testing.T) {
+	t.Parallel()
+	a, batch := stoppedWithDraft(t)
 	a.Remove("web", "a")
 	if err := a.write(t.Context(), batch, a.lease()); err != nil {
 		t.Fatal(err)
@@ -143,16 +154,11 @@ func TestRemoveOfADraft(t *testing.T) {
 	wantTombstone(t, a, "a")
 }
 
-// A write whose outcome is not known may arrive after the removal has found nothing:
-// the goodbye stands in its way.
+// A write with an unknown outcome may arrive after the removal has found no record. The
+// tombstone defeats it.
 func TestWriteThatArrivesLate(t *testing.T) {
 	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
-	a.putAndAwait("first")
-	a.stop()
-	a.Put(instance("a"))
-	due := func(it *desired) bool { return it.needsWrite(a.lease()) }
-	late, _ := a.nextBatch(a.selectKeys(nil, due), due)
+	a, late := stoppedWithDraft(t)
 	compares := a.compares(late)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -165,15 +171,15 @@ func TestWriteThatArrivesLate(t *testing.T) {
 	}
 	arrived, err := a.etcd.Txn(t.Context()).If(compares...).Then(a.puts(late, a.lease())...).Commit()
 	if err != nil || arrived.Succeeded {
-		t.Errorf("the late write is taken: %v", err)
+		t.Errorf("the late write is committed: %v", err)
 	}
 	wantTombstone(t, a, "a")
 	if _, err := a.State("web", "a"); err == nil {
-		t.Error("the instance is still wanted")
+		t.Error("the instance is still in the desired set")
 	}
 }
 
-// A write is not repeated when only its answer was lost.
+// A write is not repeated if only its answer was lost.
 func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

@@ -10,29 +10,29 @@ import (
 	"disc/discovery"
 )
 
-// loadInterval is how often a load report is written at most.
+// loadInterval is the least time between two writes of an instance's load report.
 const loadInterval = 5 * time.Second
 
-// loadState is what an instance says of its load, and what of that is in etcd.
+// loadState is the load that an instance has reported, and the report that is in etcd.
 type loadState struct {
-	utilization    float64          // the last report
-	reportedAt     time.Time        // when that was; zero: never
-	written        float64          // what is in etcd
-	lease          clientv3.LeaseID // under which it is there; 0: it is not
-	outcomeUnknown bool             // it is not known what of that holds
-	attemptedAt    time.Time        // when it last was written or removed, or that was tried; zero: never
+	utilization    float64          // of the last report
+	reportedAt     time.Time        // when it was made; zero: never
+	written        float64          // the utilization in etcd
+	lease          clientv3.LeaseID // of the report in etcd; 0: there is none
+	outcomeUnknown bool             // written and lease may be wrong
+	attemptedAt    time.Time        // when the last write or removal was attempted; zero: never
 }
 
-// nextWrite returns when the report is to be written or removed under a lease, if nothing
-// else happens; zero: not at all.
+// nextWrite returns when the report must be written or removed while current is the
+// session's lease, unless the state changes before; zero: never.
 func (l *loadState) nextWrite(current clientv3.LeaseID, now time.Time) time.Time {
 	next := l.attemptedAt.Add(loadInterval)
-	over := l.reportedAt.Add(discovery.LoadLasts)
-	switch lasts, stands := now.Before(over), l.lease == current; {
-	case lasts && (!stands || l.outcomeUnknown || discovery.LoadDiffers(l.utilization, l.written)):
+	expires := l.reportedAt.Add(discovery.LoadLasts)
+	switch valid, inEtcd := now.Before(expires), l.lease == current; {
+	case valid && (!inEtcd || l.outcomeUnknown || discovery.LoadDiffers(l.utilization, l.written)):
 		return next
-	case lasts || stands:
-		return latest(over, next)
+	case valid || inEtcd:
+		return latest(expires, next)
 	}
 	return time.Time{}
 }
@@ -44,52 +44,54 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// needsLoadWrite reports whether the load report of an item that stands in etcd is to be
-// written or removed.
-func (it *desired) needsLoadWrite(current clientv3.LeaseID, now time.Time) bool {
-	due := it.nextLoadWrite(current, now)
+// needsLoadWrite reports whether the load report must be written or removed now.
+func (d *desired) needsLoadWrite(current clientv3.LeaseID, now time.Time) bool {
+	due := d.nextLoadWrite(current, now)
 	return !due.IsZero() && !now.Before(due)
 }
 
-// nextLoadWrite is when it is; zero: not before something else happens.
-func (it *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Time {
-	due := it.load.nextWrite(current, now)
-	if due.IsZero() || it.suspect || it.state(current).Phase != Written {
+// nextLoadWrite returns when the load report must be written or removed, unless the state
+// changes before; zero: never. A report is written only beside a written record.
+func (d *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Time {
+	due := d.load.nextWrite(current, now)
+	if due.IsZero() || d.suspect || d.state(current).Phase != Written {
 		return time.Time{}
 	}
 	return due
 }
 
-// ReportLoad says how busy an instance is, see [discovery.Load]; it counts for
-// [discovery.LoadLasts]. It is an [discovery.ErrNotFound] for an instance that is not
-// wanted, and a *[discovery.ConflictError] for one that another owner has.
+// ReportLoad reports an instance's utilization, see [discovery.LoadReport]. The report is
+// valid for [discovery.LoadLasts]. The error is a [discovery.ErrNotFound] for an instance
+// that is not in the desired set, and a *[discovery.ConflictError] for one that is in
+// conflict.
 func (r *Registry) ReportLoad(service, id string, utilization float64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it, ok := r.desired[r.keys.Instance(service, id)]
+	d, ok := r.desired[r.keys.Instance(service, id)]
 	switch {
-	case !ok || it.leaving:
+	case !ok || d.leaving:
 		return discovery.Errorf(discovery.ErrNotFound, "instance %s/%s is not registered here", service, id)
-	case it.conflict != nil:
-		return it.conflict
+	case d.conflict != nil:
+		return d.conflict
 	}
 	now := time.Now()
-	before := it.load.nextWrite(r.currentLease.ID, now)
-	it.load.utilization, it.load.reportedAt = utilization, now
-	if due := it.load.nextWrite(r.currentLease.ID, now); before.IsZero() || due.Before(before) {
+	before := d.load.nextWrite(r.currentLease.ID, now)
+	d.load.utilization, d.load.reportedAt = utilization, now
+	if due := d.load.nextWrite(r.currentLease.ID, now); before.IsZero() || due.Before(before) {
 		signal(r.wake)
 	}
 	return nil
 }
 
-// nextLoadTimer returns what tells when a load report is due the next time.
+// nextLoadTimer returns a channel that fires when the next load report must be written or
+// removed; nil: none must.
 func (r *Registry) nextLoadTimer(current clientv3.LeaseID) <-chan time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	var next time.Time
-	for _, it := range r.desired {
-		if due := it.nextLoadWrite(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+	for _, d := range r.desired {
+		if due := d.nextLoadWrite(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
 			next = due
 		}
 	}
@@ -103,11 +105,11 @@ func (r *Registry) nextLoadTimer(current clientv3.LeaseID) <-chan time.Time {
 func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv3.LeaseID) error {
 	now := time.Now()
 	ops := make([]clientv3.Op, len(batch))
-	puts := make([]bool, len(batch))
+	isPut := make([]bool, len(batch))
 	for n, d := range batch {
 		key := r.keys.Load(d.record.Service, d.record.ID)
 		ops[n] = clientv3.OpDelete(key)
-		if puts[n] = now.Before(d.load.reportedAt.Add(discovery.LoadLasts)); puts[n] {
+		if isPut[n] = now.Before(d.load.reportedAt.Add(discovery.LoadLasts)); isPut[n] {
 			value := discovery.LoadReport{Utilization: &d.load.utilization}.Encode()
 			ops[n] = clientv3.OpPut(key, string(value), clientv3.WithLease(under))
 		}
@@ -120,13 +122,13 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 		return fmt.Errorf("write load of %s: %w", describe(batch), err)
 	}
 	if !resp.Succeeded {
-		return nil // somebody has changed a record: the view will show it
+		return nil // somebody changed a record; the view will show it
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n, d := range batch {
 		d.desired.load.outcomeUnknown, d.desired.load.written = false, d.load.utilization
-		if !puts[n] {
+		if !isPut[n] {
 			d.desired.load.lease = 0
 		}
 		r.metrics.loads.Inc()
@@ -134,7 +136,7 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 	return nil
 }
 
-// markLoadsSent notes that the load reports of a batch are on their way, and may arrive.
+// markLoadsSent records that the load reports of a batch may arrive at etcd.
 func (r *Registry) markLoadsSent(batch []*draft, under clientv3.LeaseID, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// TestLoadRules plays reports to a load, and tells second by second what is written: the
-// utilization, or - where it is removed.
+// TestLoadRules makes reports at some seconds, and checks what is written at which second:
+// the utilization, or - for a removal.
 func TestLoadRules(t *testing.T) {
 	steady := func(to int, said float64) map[int]float64 {
 		reports := map[int]float64{}
@@ -26,7 +26,7 @@ func TestLoadRules(t *testing.T) {
 	}
 	tests := map[string]struct {
 		reports map[int]float64 // by second
-		lost    int             // the second at which another lease is there
+		lost    int             // the second at which the session gets another lease
 		want    string
 	}{
 		"one report lasts 30 s":                  {map[int]float64{0: 0.5}, 0, "0:0.5 30:-"},
@@ -52,7 +52,7 @@ func TestLoadRules(t *testing.T) {
 	}
 }
 
-// play lets 100 s pass.
+// play simulates 100 s and returns the writes, each as second:utilization.
 func play(reports map[int]float64, lost int) string {
 	var l loadState
 	var story []string
@@ -79,7 +79,8 @@ func play(reports map[int]float64, lost int) string {
 	return strings.Join(story, " ")
 }
 
-// load returns what etcd has of an instance's load under the agent's lease; empty: nothing.
+// load returns an instance's load report in etcd under the agent's lease; empty: there is
+// none.
 func (a *agent) load(id string) string {
 	a.t.Helper()
 	r, err := a.etcd.Get(bounded(a.t), keys.Load("web", id))
@@ -99,7 +100,7 @@ func (a *agent) report(id string, utilization float64) {
 	}
 }
 
-// shift moves what a load remembers into the past.
+// shift moves the times of a load report into the past.
 func (a *agent) shift(id string, heard, tried time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -112,7 +113,7 @@ func TestLoadIsWrittenBesideTheRecord(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
 	if err := a.ReportLoad("web", "a", 0.5); !errors.Is(err, discovery.ErrNotFound) {
-		t.Errorf("report of what is not registered: %v", err)
+		t.Errorf("report for an instance that is not registered: %v", err)
 	}
 	a.Put(instance("a"))
 	a.report("a", 0.5)
@@ -129,10 +130,10 @@ func TestLoadIsWrittenBesideTheRecord(t *testing.T) {
 	a.Remove("web", "a")
 	a.awaitSettled("a")
 	if got := a.load("a"); got != "" {
-		t.Errorf("after the goodbye there is the load %s", got)
+		t.Errorf("the tombstone has the load %s", got)
 	}
 	if err := a.ReportLoad("web", "a", 0.5); !errors.Is(err, discovery.ErrNotFound) {
-		t.Errorf("report of what was deregistered: %v", err)
+		t.Errorf("report for an instance that was deregistered: %v", err)
 	}
 }
 
@@ -163,12 +164,12 @@ func TestLoadOfAnothersInstance(t *testing.T) {
 	}
 	var conflict *discovery.ConflictError
 	if err := a.ReportLoad("web", "a", 0.5); !errors.As(err, &conflict) {
-		t.Errorf("report of another's instance: %v", err)
+		t.Errorf("report for another's instance: %v", err)
 	}
 }
 
-// A hundred goodbyes that take load reports along are more than one transaction.
-func TestManyLoadsGo(t *testing.T) {
+// A hundred tombstones that delete load reports need more than one transaction.
+func TestManyLoadsAreRemoved(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	const n = 100

@@ -22,14 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var keys = discovery.NewKeys("test")
 
-// emptyView is a view that never shows anything.
+// emptyView is a view that never has a snapshot.
 type emptyView struct{}
 
 func (emptyView) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
 func (emptyView) Changed(string) <-chan struct{}   { return nil }
 func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
-// fakeView is a view that shows what it is given.
+// fakeView is a view that shows the changes that it is given.
 type fakeView struct {
 	mu       sync.Mutex
 	snapshot *view.Snapshot
@@ -75,7 +75,8 @@ func (s *fakeView) show(revision int64, changes ...view.Change) {
 	s.changed = make(chan struct{})
 }
 
-// watchView shows what happens in etcd until the test ends, as the catalog does.
+// watchView returns a view that shows etcd's changes until the test ends, as the catalog
+// does.
 func watchView(t *testing.T, client *clientv3.Client) *fakeView {
 	t.Helper()
 	s := &fakeView{changed: make(chan struct{})}
@@ -105,13 +106,13 @@ func watchView(t *testing.T, client *clientv3.Client) *fakeView {
 	return s
 }
 
-// agent is a session and a registry that run.
+// agent is a running session and registry.
 type agent struct {
 	*Registry
 	t       *testing.T
 	etcd    *clientv3.Client // the test's own
 	session *lease.Session
-	stop    func() // ends both, and leaves the records to the lease
+	stop    func() // ends both; the records stay until the lease expires
 }
 
 // settings of an agent.
@@ -119,7 +120,7 @@ type settings struct {
 	run            string           // default: run
 	endpoint       string           // that the agent uses; default: etcd's own
 	client         *clientv3.Client // the agent's; default: one of endpoint
-	view           View             // default: one that sees etcd
+	view           View             // default: one that shows etcd
 	resyncInterval time.Duration
 }
 
@@ -170,12 +171,12 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// instance is one that passes.
+// instance returns an instance whose checks pass.
 func instance(id string) discovery.Instance {
 	return discovery.Instance{Service: "web", ID: id, Address: "10.0.0.5", Port: 80, Weight: 1, Slots: 1, Status: discovery.Passing}
 }
 
-// awaitSettled waits until an instance is written, in conflict or gone.
+// awaitSettled waits until an instance is written, is in conflict or has left.
 func (a *agent) awaitSettled(id string) State {
 	a.t.Helper()
 	s, err := a.AwaitSettled(bounded(a.t), "web", id)
@@ -185,7 +186,7 @@ func (a *agent) awaitSettled(id string) State {
 	return s
 }
 
-// putAndAwait puts an instance and waits until it is in etcd.
+// putAndAwait puts an instance and waits until it is written.
 func (a *agent) putAndAwait(id string) State {
 	a.t.Helper()
 	a.Put(instance(id))
@@ -196,14 +197,14 @@ func (a *agent) putAndAwait(id string) State {
 	return s
 }
 
-// bounded is a context that ends.
+// bounded returns a context that ends after 40 s.
 func bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// kv returns what etcd holds of an instance.
+// kv returns an instance's key as it is in etcd.
 func (a *agent) kv(id string) (kv *mvccpb.KeyValue, ok bool) {
 	a.t.Helper()
 	r, err := a.etcd.Get(bounded(a.t), keys.Instance("web", id))
@@ -216,8 +217,8 @@ func (a *agent) kv(id string) (kv *mvccpb.KeyValue, ok bool) {
 	return r.Kvs[0], true
 }
 
-// record returns the record that etcd holds of an instance; the zero one: none that
-// can be read.
+// record returns an instance's record in etcd; the zero value: there is none that can be
+// decoded.
 func (a *agent) record(id string) discovery.Instance {
 	a.t.Helper()
 	kv, _ := a.kv(id)
@@ -233,7 +234,7 @@ func (a *agent) lease() clientv3.LeaseID {
 	return l.ID
 }
 
-// ownsRecord reports whether an instance stands in etcd as this agent has it.
+// ownsRecord reports whether an instance's record in etcd is the one of this agent.
 func (a *agent) ownsRecord(id string) bool {
 	a.t.Helper()
 	kv, ok := a.kv(id)
@@ -255,8 +256,8 @@ func (a *agent) delete(id string) {
 	}
 }
 
-// history returns all that has happened to an instance: P for a put, G for a goodbye, D
-// for a deletion.
+// history returns all events of an instance's key: P for a put, T for a tombstone, D for a
+// deletion.
 func (a *agent) history(id string) string {
 	a.t.Helper()
 	mark, err := a.etcd.Put(bounded(a.t), keys.Instance("web", id)+"-mark", "")
@@ -279,7 +280,7 @@ func (a *agent) history(id string) string {
 			case e.Type == clientv3.EventTypeDelete:
 				story += "D"
 			case i.Leaving:
-				story += "G"
+				story += "T"
 			default:
 				story += "P"
 			}
@@ -289,7 +290,7 @@ func (a *agent) history(id string) string {
 	return ""
 }
 
-// foreign is another agent's record.
+// foreign returns the record of another agent.
 func foreign(id, owner, run, more string) string {
 	return fmt.Sprintf(`{"service":"web","id":%q,"address":"10.0.0.9","node":"elsewhere","owner":%q,"run":%q%s}`, id, owner, run, more)
 }

@@ -18,22 +18,22 @@ type metrics struct {
 	failures  prometheus.Counter
 }
 
-// newMetrics makes the collectors and registers them with r, unless that is nil.
+// newMetrics makes the collectors and registers them with r, unless r is nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "disc_registry_" + name, Help: help})
 	}
 	m := &metrics{
 		instances: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "disc_registry_instances", Help: "Instances that this agent is to register, by how far they are."}, []string{"phase"}),
+			Name: "disc_registry_instances", Help: "Instances that this agent registers, by phase."}, []string{"phase"}),
 		writes:    counter("writes_total", "Records written to etcd."),
-		loads:     counter("loads_total", "Load reports written to etcd, or removed from it since they were not repeated."),
-		repairs:   counter("repairs_total", "Records written again because somebody had removed or altered them."),
-		conflicts: counter("conflicts_total", "Times that another agent's record stood in the way."),
-		failures:  counter("failures_total", "Passes over the wanted set that etcd did not take."),
+		loads:     counter("loads_total", "Load reports written to etcd, or removed because they were not repeated."),
+		repairs:   counter("repairs_total", "Records written again because somebody removed or altered them."),
+		conflicts: counter("conflicts_total", "Times that an instance was found to be registered by another agent."),
+		failures:  counter("failures_total", "Failed attempts to reconcile etcd with the registrations of this agent."),
 	}
 	if err := telemetry.Register(r, m.instances, m.writes, m.loads, m.repairs, m.conflicts, m.failures); err != nil {
-		return nil, fmt.Errorf("registry metrics: %w", err)
+		return nil, fmt.Errorf("register metrics of the registry: %w", err)
 	}
 	return m, nil
 }

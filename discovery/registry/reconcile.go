@@ -13,46 +13,47 @@ import (
 	"disc/discovery"
 )
 
-// Bounds of one transaction: etcd takes at most 128 operations and 1.5 MiB.
+// The bounds of one transaction. etcd's own are 128 operations and 1.5 MiB.
 const (
 	batchOps   = 100
 	batchBytes = 512 << 10
 )
 
-// errContended is that others change a record as fast as it is written.
-var errContended = errors.New("others change it as fast as it is written")
+// errContended means that others change a record as fast as it is written.
+var errContended = errors.New("other writers change the record as fast as it is written")
 
-// maxRounds is how often in a pass an instance is written whose record somebody else
-// changes at the same time.
+// maxRounds is how often one reconciliation writes a record that somebody else changes at
+// the same time.
 const maxRounds = 3
 
-// draft is an item as it was when a transaction was made of it.
+// draft is a desired instance, and its state when it became part of a transaction.
 type draft struct {
 	*desired
 	generation int
 	record     discovery.Instance
 	value      string
 	load       loadState
-	absent     bool // the key was not there
+	absent     bool // the key did not exist
 }
 
-// reconcile makes one pass: what is in doubt is read, what is due is written, what
-// leaves says goodbye. What etcd refuses holds up nothing else; the error tells of it.
+// reconcile makes etcd equal to the desired set once: it reads suspect keys, writes due
+// records, then tombstones, then load reports. An instance that etcd refuses does not hold
+// up the others; the error names it.
 func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) error {
 	refused := []error{r.writeNode(ctx, current)}
 	if err := refused[0]; err != nil && !isRefusal(err) {
 		return err
 	}
 	for _, step := range []struct {
-		picks func(*desired) bool
-		act   func(context.Context, []*draft) error
+		selects func(*desired) bool
+		act     func(context.Context, []*draft) error
 	}{
 		{(*desired).needsRead, r.read},
-		{func(it *desired) bool { return it.needsWrite(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
+		{func(d *desired) bool { return d.needsWrite(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
 		{(*desired).needsTombstone, r.writeTombstones},
-		{func(it *desired) bool { return it.needsLoadWrite(current, time.Now()) }, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
+		{func(d *desired) bool { return d.needsLoadWrite(current, time.Now()) }, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
 	} {
-		err := r.forEachBatch(ctx, step.picks, step.act)
+		err := r.forEachBatch(ctx, step.selects, step.act)
 		if err != nil && !isRefusal(err) {
 			return err
 		}
@@ -61,18 +62,19 @@ func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) erro
 	return errors.Join(refused...)
 }
 
-// forEachBatch acts on the items that are picked, batch by batch. An item whose compare is lost
-// has learnt from it and is picked again.
-func (r *Registry) forEachBatch(ctx context.Context, picks func(*desired) bool, act func(context.Context, []*draft) error) error {
+// forEachBatch calls act with batches of the selected instances. An instance whose compare
+// failed has observed its key anew; if it is still selected it is acted on again, in up to
+// maxRounds rounds.
+func (r *Registry) forEachBatch(ctx context.Context, selects func(*desired) bool, act func(context.Context, []*draft) error) error {
 	var refused []error
-	all := r.selectKeys(nil, picks)
+	all := r.selectKeys(nil, selects)
 	if len(all) == 0 {
 		return nil
 	}
 	for range maxRounds {
-		for keys := r.selectKeys(all, picks); len(keys) > 0; {
+		for keys := r.selectKeys(all, selects); len(keys) > 0; {
 			var batch []*draft
-			batch, keys = r.nextBatch(keys, picks)
+			batch, keys = r.nextBatch(keys, selects)
 			err := r.attempt(ctx, batch, act)
 			if err != nil && !isRefusal(err) {
 				return err
@@ -80,14 +82,14 @@ func (r *Registry) forEachBatch(ctx context.Context, picks func(*desired) bool, 
 			refused = append(refused, err)
 		}
 	}
-	if left := r.selectKeys(all, picks); len(left) > 0 {
+	if left := r.selectKeys(all, selects); len(left) > 0 {
 		refused = append(refused, fmt.Errorf("write %s: %w", left[0], errContended))
 	}
 	return errors.Join(refused...)
 }
 
-// attempt acts on a batch. If etcd refuses it, it acts on each item alone, since one of
-// them is to blame and must not hold up the rest.
+// attempt calls act with a batch. If etcd refuses the batch, it calls act with each draft
+// alone, so that the one that is refused does not hold up the others.
 func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context.Context, []*draft) error) error {
 	if len(batch) == 0 {
 		return nil
@@ -115,7 +117,7 @@ func isRefusal(err error) bool {
 	return errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrRequestTooLarge) || errors.Is(err, errContended)
 }
 
-// recordError keeps the error of a batch with its items, for [State].
+// recordError records a batch's error, or nil, with its instances, for [State].
 func (r *Registry) recordError(batch []*draft, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,39 +127,41 @@ func (r *Registry) recordError(batch []*draft, err error) {
 	r.notifyWaiters()
 }
 
-// selectKeys returns those of the given keys whose items are picked; nil stands for all.
-func (r *Registry) selectKeys(keys []string, picks func(*desired) bool) []string {
+// selectKeys returns the keys whose instances are selected and not refused, of the given
+// keys or, if keys is nil, of all, sorted.
+func (r *Registry) selectKeys(keys []string, selects func(*desired) bool) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var picked []string
+	var selected []string
 	if keys == nil {
-		for key, it := range r.desired {
-			if !it.refused && picks(it) {
-				picked = append(picked, key)
+		for key, d := range r.desired {
+			if !d.refused && selects(d) {
+				selected = append(selected, key)
 			}
 		}
-		slices.Sort(picked)
-		return picked
+		slices.Sort(selected)
+		return selected
 	}
 	for _, key := range keys {
-		if it, ok := r.desired[key]; ok && !it.refused && picks(it) {
-			picked = append(picked, key)
+		if d, ok := r.desired[key]; ok && !d.refused && selects(d) {
+			selected = append(selected, key)
 		}
 	}
-	return picked
+	return selected
 }
 
-// nextBatch makes a batch of the first of the keys, and returns the others.
-func (r *Registry) nextBatch(keys []string, picks func(*desired) bool) (batch []*draft, rest []string) {
+// nextBatch makes a batch of as many of the keys as fit into a transaction, and returns the
+// rest.
+func (r *Registry) nextBatch(keys []string, selects func(*desired) bool) (batch []*draft, rest []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, size, ops := time.Now(), 0, 0
 	for n, key := range keys {
-		it, ok := r.desired[key]
-		if !ok || it.refused || !picks(it) {
+		want, ok := r.desired[key]
+		if !ok || want.refused || !selects(want) {
 			continue
 		}
-		d := &draft{desired: it, generation: it.generation, record: it.newRecord(now), load: it.load, absent: it.modRevision == 0}
+		d := &draft{desired: want, generation: want.generation, record: want.newRecord(now), load: want.load, absent: want.modRevision == 0}
 		d.value = string(d.record.Encode())
 		ops++
 		if d.deletesLoad() {
@@ -171,10 +175,11 @@ func (r *Registry) nextBatch(keys []string, picks func(*desired) bool) (batch []
 	return batch, nil
 }
 
-// deletesLoad reports whether a goodbye is to take a load report along.
+// deletesLoad reports whether the draft's transaction must delete a load report: with a
+// tombstone, if a report may be in etcd.
 func (d *draft) deletesLoad() bool { return d.record.Leaving && !d.load.attemptedAt.IsZero() }
 
-// describe shows a batch in an error.
+// describe names a batch in an error.
 func describe(batch []*draft) string {
 	first := batch[0].record.Service + "/" + batch[0].record.ID
 	if len(batch) == 1 {

@@ -16,33 +16,33 @@ import (
 	"disc/discovery/view"
 )
 
-// View is the catalog, as far as the registry looks at it: to see what others did to
-// its records. A view that has nothing yet, or covers less, only makes the registry
-// slower to notice.
+// View is the part of the catalog that the registry uses, to see what others did to its
+// records. With a view that is empty or partial the registry only notices later.
 type View interface {
 	// View returns the newest snapshot.
 	View() (view.View, error)
-	// Changed returns a channel that is closed at the next change; "" is of anything.
+	// Changed returns a channel that is closed at the next change of a service; "": of
+	// anything.
 	Changed(service string) <-chan struct{}
-	// Retain brings parts into the view, and keeps them there until release is called.
-	Retain(parts ...discovery.Scope) (release func())
+	// Retain adds scopes to the view and keeps them there until release is called.
+	Retain(scopes ...discovery.Scope) (release func())
 }
 
-// Identity is who the registry writes as.
+// Identity identifies the agent in the records that the registry writes.
 type Identity struct {
-	Owner string         // the agent, across restarts
-	Run   string         // this start of it
-	Node  discovery.Node // the agent's own record, kept beside the instances
+	Owner string         // id of the agent, across restarts
+	Run   string         // id of this start of the agent
+	Node  discovery.Node // the agent's own record, which is written beside the instances
 }
 
-// Options are a registry's optional settings.
+// Options are a registry's optional settings. The zero value is useful.
 type Options struct {
-	ResyncInterval time.Duration         // how often all records are read back, ±50 %; default 20 min
+	ResyncInterval time.Duration         // between two reads of all records, ±50 %; default 20 min
 	Logger         *slog.Logger          // default: discard
-	Registerer     prometheus.Registerer // collects the metrics; nil: nobody does
+	Registerer     prometheus.Registerer // of the metrics; default: none
 }
 
-// Registry keeps instances true in etcd. See the package's documentation.
+// Registry keeps instances registered in etcd. See the package's documentation.
 type Registry struct {
 	client         *clientv3.Client
 	keys           discovery.Keys
@@ -52,25 +52,25 @@ type Registry struct {
 	resyncInterval time.Duration
 	log            *slog.Logger
 	metrics        *metrics
-	wake           chan struct{} // size one: the wanted set changed
-	resync         chan struct{} // size one: read everything back
+	wake           chan struct{} // size one: the desired set changed
+	resync         chan struct{} // size one: read all records
 	heartbeat      heartbeat.Heartbeat
 	backoff        retry.Backoff // of Run
 
 	mu              sync.Mutex
 	desired         map[string]*desired // by key
-	currentLease    lease.Lease         // of the present pass
-	epoch           string              // of the view, as of the last pass
-	viewRevision    int64               // its revision
-	nodeLease       clientv3.LeaseID    // under which the agent's own record was written
+	currentLease    lease.Lease         // as of the last reconciliation
+	epoch           string              // of the view, as of the last reconciliation
+	viewRevision    int64               // likewise
+	nodeLease       clientv3.LeaseID    // under which the agent's own record was written; 0: write it
 	nodeRevision    int64               // of that write
-	removedRevision int64               // etcd's revision by which the last that was removed was gone
-	stateChanged    chan struct{}       // closed whenever an item settles
+	removedRevision int64               // etcd's revision by which the last removed instance had left
+	stateChanged    chan struct{}       // closed and replaced when an instance's state may have changed
 }
 
-// New returns a registry. It does nothing until Run. The error is that of metrics that
-// cannot be registered.
-func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, view View, who Identity, o Options) (*Registry, error) {
+// New returns a registry, which does nothing until Run. It fails if the metrics cannot be
+// registered.
+func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, view View, identity Identity, o Options) (*Registry, error) {
 	if o.ResyncInterval <= 0 {
 		o.ResyncInterval = 20 * time.Minute
 	}
@@ -82,141 +82,142 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 		return nil, err
 	}
 	return &Registry{
-		client: client, keys: keys, session: session, view: view, identity: who,
+		client: client, keys: keys, session: session, view: view, identity: identity,
 		resyncInterval: o.ResyncInterval, log: o.Logger, metrics: m,
 		wake: make(chan struct{}, 1), resync: make(chan struct{}, 1),
 		desired: map[string]*desired{}, stateChanged: make(chan struct{}),
 	}, nil
 }
 
-// Put wants an instance, in place of what was wanted under its service and id. An
-// empty status is not known yet: the record's own is taken over, or is critical where
-// there is none. The instance must be valid.
+// Put sets the desired state of an instance, replacing any earlier one. An empty status is
+// not known yet: the registry takes over the status of an existing record, or writes
+// critical. The instance must be valid.
 func (r *Registry) Put(i discovery.Instance) {
 	i.Owner, i.Run, i.Node = r.identity.Owner, r.identity.Run, r.identity.Node.Node
 	key := r.keys.Instance(i.Service, i.ID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it, ok := r.desired[key]
+	d, ok := r.desired[key]
 	if !ok {
-		it = &desired{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
-		r.desired[key] = it
+		d = &desired{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
+		r.desired[key] = d
 	}
-	it.set(i)
+	d.set(i)
 	signal(r.wake)
 }
 
-// Remove wants an instance no longer. A record that is in etcd says goodbye: it is
-// marked as leaving and lapses a minute later.
+// Remove removes an instance from the desired set. Its record in etcd becomes a tombstone:
+// it is marked as leaving and expires a minute later.
 func (r *Registry) Remove(service, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := r.keys.Instance(service, id)
-	it, ok := r.desired[key]
+	d, ok := r.desired[key]
 	if !ok {
 		return
 	}
-	r.startLeaving(it)
+	r.startLeaving(d)
 	signal(r.wake)
 }
 
-// startLeaving has an item say goodbye, if it may stand in etcd; r.mu is held.
-func (r *Registry) startLeaving(it *desired) {
-	it.generation++
-	it.leaving = true
-	if !it.mayExistInEtcd() {
-		r.forget(it, r.removedRevision)
+// startLeaving marks an instance as leaving, or forgets it at once if it cannot have a
+// record in etcd. r.mu is held.
+func (r *Registry) startLeaving(d *desired) {
+	d.generation++
+	d.leaving = true
+	if !d.mayExistInEtcd() {
+		r.forget(d, r.removedRevision)
 	}
 }
 
-// Resync reads all records back soon, as the sweep does.
+// Resync makes Run read all records soon, as the periodic resync does.
 func (r *Registry) Resync() { signal(r.resync) }
 
-// State returns how an instance stands. It is an [discovery.ErrNotFound] for one that
-// is not wanted.
+// State returns an instance's state. The error is a [discovery.ErrNotFound] for an instance
+// that is not in the desired set.
 func (r *Registry) State(service, id string) (State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it, ok := r.desired[r.keys.Instance(service, id)]
+	d, ok := r.desired[r.keys.Instance(service, id)]
 	if !ok {
 		return State{}, discovery.Errorf(discovery.ErrNotFound, "instance %s/%s is not registered here", service, id)
 	}
-	return it.state(r.currentLease.ID), nil
+	return d.state(r.currentLease.ID), nil
 }
 
-// AwaitSettled waits until an instance is in etcd as it was last put, or in conflict, or,
-// removed, gone. It returns its state; that of one which is gone has nothing but a
-// revision of etcd's by which it was.
-// When ctx ends first, it returns the state so far and the context's error.
+// AwaitSettled waits until an instance is in etcd as it was last put, is in conflict or,
+// after Remove, has left. It returns the instance's state. For an instance that has left
+// the state has only a revision, one of etcd's by which the instance had left. If ctx ends
+// first, it returns the state so far and the error of ctx.
 func (r *Registry) AwaitSettled(ctx context.Context, service, id string) (State, error) {
 	for {
 		r.mu.Lock()
-		it, ok := r.desired[r.keys.Instance(service, id)]
+		d, ok := r.desired[r.keys.Instance(service, id)]
 		var state State
 		if ok {
-			state = it.state(r.currentLease.ID)
+			state = d.state(r.currentLease.ID)
 		}
-		settled, gone := r.stateChanged, r.removedRevision
+		changed, removed := r.stateChanged, r.removedRevision
 		r.mu.Unlock()
 		if !ok {
-			return State{Revision: gone}, nil
+			return State{Revision: removed}, nil
 		}
 		if state.Phase == Written || state.Phase == InConflict {
 			return state, nil
 		}
 		select {
-		case <-settled:
+		case <-changed:
 		case <-ctx.Done():
 			return state, ctx.Err()
 		}
 	}
 }
 
-// Leave removes all instances and waits until they have said goodbye, or ctx ends.
-// Run must be running.
+// Leave removes all instances and waits until they have left, or ctx ends; then it returns
+// the error of ctx. Run must be running.
 func (r *Registry) Leave(ctx context.Context) error {
 	r.mu.Lock()
-	for _, it := range r.desired {
-		r.startLeaving(it)
+	for _, d := range r.desired {
+		r.startLeaving(d)
 	}
 	r.mu.Unlock()
 	signal(r.wake)
 	for {
 		r.mu.Lock()
-		left, settled := len(r.desired), r.stateChanged
+		left, changed := len(r.desired), r.stateChanged
 		r.mu.Unlock()
 		if left == 0 {
 			return nil
 		}
 		select {
-		case <-settled:
+		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// forget forgets an item that is gone by a revision of etcd; r.mu is held.
-func (r *Registry) forget(it *desired, at int64) {
-	delete(r.desired, it.key)
-	it.release()
+// forget deletes an instance that has left by a revision of etcd. r.mu is held.
+func (r *Registry) forget(d *desired, at int64) {
+	delete(r.desired, d.key)
+	d.release()
 	r.removedRevision = at
 	r.notifyWaiters()
 }
 
-// notifyWaiters wakes those who wait for an item to settle; r.mu is held.
+// notifyWaiters wakes the callers that wait for a change of state. r.mu is held.
 func (r *Registry) notifyWaiters() {
 	close(r.stateChanged)
 	r.stateChanged = make(chan struct{})
 }
 
-// updateMetrics publishes how the wanted set stands.
+// updateMetrics counts the desired set by phase.
 func (r *Registry) updateMetrics() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	phases := map[Phase]float64{}
-	for _, it := range r.desired {
-		phases[it.state(r.currentLease.ID).Phase]++
+	for _, d := range r.desired {
+		phases[d.state(r.currentLease.ID).Phase]++
 	}
 	for _, p := range []Phase{Pending, Written, InConflict, Leaving} {
 		r.metrics.instances.WithLabelValues(string(p)).Set(phases[p])

@@ -32,7 +32,7 @@ func TestPut(t *testing.T) {
 	if next := a.awaitSettled("a"); next.Created || next.Revision <= s.Revision || a.record("a").Status != discovery.Critical {
 		t.Errorf("state %+v after a change", next)
 	}
-	a.Put(changed) // nothing new
+	a.Put(changed) // nothing changes
 	a.putAndAwait("b")
 	if story := a.history("a"); story != "PP" {
 		t.Errorf("history %s", story)
@@ -46,50 +46,52 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// A restarted agent writes over its record: since when it is registered and, until the
-// checks have spoken, how it is, stays. Nobody sees it gone.
+// A restarted agent overwrites its record. The registration time stays, and the status until
+// the checks have a result. No reader sees the record deleted.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	for _, sees := range []bool{true, false} {
-		etcd := etcdtest.Start(t).Endpoint()
-		first := start(t, etcd, settings{run: "first"})
-		i := instance("a")
-		i.Checks = []discovery.CheckStatus{{ID: "one", Status: discovery.Warning}, {ID: "two", Status: discovery.Passing}}
-		i.Status = discovery.Warning
-		first.Put(i)
-		first.awaitSettled("a")
-		before := first.record("a")
-		first.stop()
+		t.Run(fmt.Sprintf("view=%v", sees), func(t *testing.T) {
+			etcd := etcdtest.Start(t).Endpoint()
+			first := start(t, etcd, settings{run: "first"})
+			i := instance("a")
+			i.Checks = []discovery.CheckStatus{{ID: "one", Status: discovery.Warning}, {ID: "two", Status: discovery.Passing}}
+			i.Status = discovery.Warning
+			first.Put(i)
+			first.awaitSettled("a")
+			before := first.record("a")
+			first.stop()
 
-		s := settings{run: "second", view: emptyView{}}
-		if sees {
-			s.view = nil
-		}
-		second := start(t, etcd, s)
-		i.Status = ""
-		i.Checks = []discovery.CheckStatus{{ID: "two"}, {ID: "new"}, {ID: "one"}}
-		second.Put(i)
-		i.ID = "b"
-		second.Put(i)
-		if s := second.awaitSettled("a"); s.Phase != Written || s.Created || s.Instance.Status != discovery.Warning {
-			t.Errorf("state %+v", s)
-		}
-		after := second.record("a")
-		if after.Run != "second" || after.Status != discovery.Warning || !after.RegisteredAt.Equal(before.RegisteredAt) {
-			t.Errorf("after %+v, before %+v", after, before)
-		}
-		if got := fmt.Sprint(after.Checks); got != "[{two   passing} {new   critical} {one   warning}]" {
-			t.Errorf("checks %s", got)
-		}
-		if s := second.awaitSettled("b"); !s.Created || second.record("b").Status != discovery.Critical {
-			t.Errorf("without an earlier record: %+v, %+v", s, second.record("b"))
-		}
-		if kv, _ := second.kv("a"); clientv3.LeaseID(kv.Lease) != second.lease() {
-			t.Errorf("lease %x, want %x", kv.Lease, second.lease())
-		}
-		if story := second.history("a"); story != "PP" {
-			t.Errorf("history %s", story)
-		}
+			s := settings{run: "second", view: emptyView{}}
+			if sees {
+				s.view = nil
+			}
+			second := start(t, etcd, s)
+			i.Status = ""
+			i.Checks = []discovery.CheckStatus{{ID: "two"}, {ID: "new"}, {ID: "one"}}
+			second.Put(i)
+			i.ID = "b"
+			second.Put(i)
+			if s := second.awaitSettled("a"); s.Phase != Written || s.Created || s.Instance.Status != discovery.Warning {
+				t.Errorf("state %+v", s)
+			}
+			after := second.record("a")
+			if after.Run != "second" || after.Status != discovery.Warning || !after.RegisteredAt.Equal(before.RegisteredAt) {
+				t.Errorf("after %+v, before %+v", after, before)
+			}
+			if got := fmt.Sprint(after.Checks); got != "[{two   passing} {new   critical} {one   warning}]" {
+				t.Errorf("checks %s", got)
+			}
+			if s := second.awaitSettled("b"); !s.Created || second.record("b").Status != discovery.Critical {
+				t.Errorf("without an earlier record: %+v, %+v", s, second.record("b"))
+			}
+			if kv, _ := second.kv("a"); clientv3.LeaseID(kv.Lease) != second.lease() {
+				t.Errorf("lease %x, want %x", kv.Lease, second.lease())
+			}
+			if story := second.history("a"); story != "PP" {
+				t.Errorf("history %s", story)
+			}
+		})
 	}
 }
 
@@ -115,7 +117,7 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
-// An etcd without data answers at the same address.
+// An etcd without data replaces the one at the same address.
 func TestWipedEtcd(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -153,45 +155,47 @@ func TestEtcdAwayAtPut(t *testing.T) {
 	}
 }
 
-// Whatever somebody does to a record is undone: promptly where the view shows it, at a
-// sweep where not.
+// Whatever somebody does to a record is undone: promptly if the view shows it, otherwise at
+// the next resync.
 func TestRepair(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		s    settings
-	}{{"view", settings{resyncInterval: time.Hour}}, {"sweep", settings{view: emptyView{}, resyncInterval: 100 * time.Millisecond}}} {
-		a := start(t, etcdtest.Start(t).Endpoint(), test.s)
-		a.putAndAwait("a")
-		other, err := a.etcd.Grant(t.Context(), 3600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kv, _ := a.kv("a")
-		good := string(kv.Value)
-		for name, harm := range map[string]func(){
-			"deleted":          func() { a.delete("a") },
-			"altered":          func() { a.put("a", strings.Replace(good, "10.0.0.5", "10.0.0.6", 1), clientv3.WithLease(a.lease())) },
-			"junk":             func() { a.put("a", "junk") },
-			"misplaced":        func() { a.put("a", foreign("b", "owner", "run", "")) },
-			"another lease":    func() { a.put("a", good, clientv3.WithLease(other.ID)) },
-			"no lease":         func() { a.put("a", good) },
-			"others' goodbye":  func() { a.put("a", foreign("a", "x", "y", `,"leaving":true`)) },
-			"an earlier run's": func() { a.put("a", foreign("a", "owner", "old", "")) },
-		} {
-			harm()
-			until(t, test.name+": the repair of what is "+name, func() bool {
-				kv, _ := a.kv("a")
-				return a.ownsRecord("a") && string(kv.Value) == good
-			})
-			if s := a.awaitSettled("a"); s.Phase != Written {
-				t.Fatalf("%s, %s: %+v", test.name, name, s)
+	}{{"view", settings{resyncInterval: time.Hour}}, {"resync", settings{view: emptyView{}, resyncInterval: 100 * time.Millisecond}}} {
+		t.Run(test.name, func(t *testing.T) {
+			a := start(t, etcdtest.Start(t).Endpoint(), test.s)
+			a.putAndAwait("a")
+			other, err := a.etcd.Grant(t.Context(), 3600)
+			if err != nil {
+				t.Fatal(err)
 			}
-			until(t, "the state to show it", func() bool {
-				kv, _ := a.kv("a")
-				return a.awaitSettled("a").Revision == kv.ModRevision
-			})
-		}
+			kv, _ := a.kv("a")
+			good := string(kv.Value)
+			for name, harm := range map[string]func(){
+				"deleted":           func() { a.delete("a") },
+				"altered":           func() { a.put("a", strings.Replace(good, "10.0.0.5", "10.0.0.6", 1), clientv3.WithLease(a.lease())) },
+				"junk":              func() { a.put("a", "junk") },
+				"misplaced":         func() { a.put("a", foreign("b", "owner", "run", "")) },
+				"another lease":     func() { a.put("a", good, clientv3.WithLease(other.ID)) },
+				"no lease":          func() { a.put("a", good) },
+				"others' tombstone": func() { a.put("a", foreign("a", "x", "y", `,"leaving":true`)) },
+				"an earlier run's":  func() { a.put("a", foreign("a", "owner", "old", "")) },
+			} {
+				harm()
+				until(t, "the repair of a record that is "+name, func() bool {
+					kv, _ := a.kv("a")
+					return a.ownsRecord("a") && string(kv.Value) == good
+				})
+				if s := a.awaitSettled("a"); s.Phase != Written {
+					t.Fatalf("%s: %+v", name, s)
+				}
+				until(t, "the state to show it", func() bool {
+					kv, _ := a.kv("a")
+					return a.awaitSettled("a").Revision == kv.ModRevision
+				})
+			}
+		})
 	}
 }
 
@@ -218,37 +222,39 @@ func TestResync(t *testing.T) {
 	until(t, "the repair", func() bool { return a.ownsRecord("a") })
 }
 
-// A view that begins anew, as of an etcd that was restored with the lease, puts
-// everything in doubt, whatever its revisions are.
+// A view that begins anew, as after etcd was restored together with the lease, makes every
+// record suspect, whatever its revisions are.
 func TestRestoredView(t *testing.T) {
 	t.Parallel()
 	for _, epoch := range []string{"first", "second"} {
-		view := &fakeView{changed: make(chan struct{})}
-		view.begin(1000, "first")
-		a := start(t, etcdtest.Start(t).Endpoint(), settings{view: view, resyncInterval: time.Hour})
-		a.putAndAwait("a")
-		until(t, "a look at the view", func() bool {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			return a.viewRevision == 1000
+		t.Run(epoch, func(t *testing.T) {
+			view := &fakeView{changed: make(chan struct{})}
+			view.begin(1000, "first")
+			a := start(t, etcdtest.Start(t).Endpoint(), settings{view: view, resyncInterval: time.Hour})
+			a.putAndAwait("a")
+			until(t, "a comparison with the view", func() bool {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				return a.viewRevision == 1000
+			})
+			a.delete("a")
+			view.begin(1, epoch)
+			until(t, "the repair", func() bool { return a.ownsRecord("a") })
 		})
-		a.delete("a")
-		view.begin(1, epoch)
-		until(t, "the repair", func() bool { return a.ownsRecord("a") })
 	}
 }
 
-// What was written under a lease that is lost is not in etcd any more.
+// A record that was written under a lost lease is not in etcd any more.
 func TestStateWithoutTheLease(t *testing.T) {
-	it := &desired{generation: 2, writtenGeneration: 2, modRevision: 9, lease: 7}
+	d := &desired{generation: 2, writtenGeneration: 2, modRevision: 9, lease: 7}
 	for lease, want := range map[clientv3.LeaseID]Phase{7: Written, 8: Pending, 0: Pending} {
-		if got := it.state(lease).Phase; got != want {
+		if got := d.state(lease).Phase; got != want {
 			t.Errorf("under %d: %s, want %s", lease, got, want)
 		}
 	}
 }
 
-// A record that the view shows is read before it is written over, which spares etcd a
+// A record that the view shows is read before it is overwritten, which spares etcd a
 // transaction that fails.
 func TestReadBeforeTheFirstWrite(t *testing.T) {
 	t.Parallel()
@@ -258,14 +264,14 @@ func TestReadBeforeTheFirstWrite(t *testing.T) {
 	until(t, "the view to show it", func() bool { return (&desired{instance: instance("a")}).recordIn(a.view.(*fakeView).now()) != nil })
 	a.Put(instance("a"))
 	a.compareWithView(a.currentLease)
-	it := a.desired[keys.Instance("web", "a")]
-	if !it.needsRead() || it.needsWrite(a.lease()) {
-		t.Error("it would be written first")
+	d := a.desired[keys.Instance("web", "a")]
+	if !d.needsRead() || d.needsWrite(a.lease()) {
+		t.Error("the record would be written before it is read")
 	}
 }
 
-// The last word of a pass is that nothing is left to do: a hostile writer costs the
-// others nothing, and a bounded number of writes.
+// A writer that changes a record all the time costs one reconciliation a bounded number of
+// writes, and other instances nothing.
 func TestContention(t *testing.T) {
 	t.Parallel()
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
@@ -275,7 +281,7 @@ func TestContention(t *testing.T) {
 	a.desired[keys.Instance("web", "a")].writtenGeneration = 0
 	a.mu.Unlock()
 	tries := 0
-	err := a.forEachBatch(t.Context(), func(it *desired) bool { return it.needsWrite(a.lease()) }, func(ctx context.Context, batch []*draft) error {
+	err := a.forEachBatch(t.Context(), func(d *desired) bool { return d.needsWrite(a.lease()) }, func(ctx context.Context, batch []*draft) error {
 		tries++
 		a.put("a", "junk")
 		return a.write(ctx, batch, a.lease())

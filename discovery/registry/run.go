@@ -14,26 +14,26 @@ import (
 	"disc/discovery/lease"
 )
 
-// viewDebounce is how often the view is looked at, at most.
+// viewDebounce is how long changes of the view are gathered before the next reconciliation.
 const viewDebounce = 100 * time.Millisecond
 
-// Run keeps etcd equal to the wanted set until ctx ends, and returns nil then. What
-// is in etcd stays there.
+// Run keeps etcd equal to the desired set until ctx ends, and returns nil then. It leaves
+// the records in etcd.
 func (r *Registry) Run(ctx context.Context) error {
-	sweep := time.NewTimer(r.nextResync())
-	defer sweep.Stop()
+	resync := time.NewTimer(r.nextResync())
+	defer resync.Stop()
 	var under clientv3.LeaseID
-	var turn time.Time // before which nothing is written under that lease
+	var writeAfter time.Time // under that lease
 	for {
 		r.heartbeat.Begin()
 		current, released := r.session.Lease()
 		changed := r.view.Changed("")
 		again := (<-chan time.Time)(nil)
 		if current.ID != under {
-			under, turn = current.ID, time.Now().Add(r.reregisterJitter(current))
+			under, writeAfter = current.ID, time.Now().Add(r.reregisterJitter(current))
 		}
 		r.compareWithView(current)
-		if wait := time.Until(turn); current.ID != 0 && wait > 0 {
+		if wait := time.Until(writeAfter); current.ID != 0 && wait > 0 {
 			again = time.After(wait)
 		} else if current.ID != 0 {
 			if err := r.reconcile(ctx, current.ID); err != nil && ctx.Err() == nil {
@@ -56,9 +56,9 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-again:
 		case <-r.resync:
 			r.suspectAll()
-		case <-sweep.C:
+		case <-resync.C:
 			r.suspectAll()
-			sweep.Reset(r.nextResync())
+			resync.Reset(r.nextResync())
 		}
 	}
 }
@@ -66,7 +66,8 @@ func (r *Registry) Run(ctx context.Context) error {
 // Heartbeat shows whether Run is stuck.
 func (r *Registry) Heartbeat() *heartbeat.Heartbeat { return &r.heartbeat }
 
-// debounce lets the changes of a busy fleet gather, unless there is something to do.
+// debounce waits for viewDebounce, so that the changes of a busy fleet gather; less if the
+// desired set changes or ctx ends.
 func (r *Registry) debounce(ctx context.Context) {
 	select {
 	case <-time.After(viewDebounce):
@@ -75,9 +76,9 @@ func (r *Registry) debounce(ctx context.Context) {
 	}
 }
 
-// reregisterJitter returns how long to wait before writing under a lease. After an outage the
-// whole fleet gets its leases in one moment; a random delay of up to a second for each
-// 500 instances, at most 5 s, keeps it from writing in one, too.
+// reregisterJitter returns how long to wait before writing under a new lease. After an
+// outage all agents get their leases at the same moment. A random delay of up to 1 s for
+// each 500 instances in the view, at most 5 s, spreads their writes.
 func (r *Registry) reregisterJitter(l lease.Lease) time.Duration {
 	view, err := r.view.View()
 	if !l.AfterOutage || err != nil {
@@ -85,54 +86,56 @@ func (r *Registry) reregisterJitter(l lease.Lease) time.Duration {
 	}
 	_, instances, _ := view.Snapshot.Len()
 	if view.Partial {
-		instances = math.MaxInt32 // by interest, the fleet is large
+		instances = math.MaxInt32 // an agent that watches only a part belongs to a large fleet
 	}
 	return rand.N(min(time.Duration(instances)*time.Second/500, 5*time.Second) + 1)
 }
 
+// nextResync returns the time to the next periodic resync.
 func (r *Registry) nextResync() time.Duration { return r.resyncInterval/2 + rand.N(r.resyncInterval) }
 
-// suspectAll makes the next pass read every record back.
+// suspectAll makes the next reconciliation read every record.
 func (r *Registry) suspectAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.nodeLease = 0
-	for _, it := range r.desired {
-		it.suspect = true
+	for _, d := range r.desired {
+		d.suspect = true
 	}
 }
 
-// compareWithView begins a pass: it compares what was written with what the catalog shows, and
-// doubts what others have changed. After etcd was wiped or restored that is everything.
+// compareWithView begins a reconciliation: it compares the observed state with the view,
+// and marks as suspect each record that others have changed. After etcd was wiped or
+// restored that is every record.
 func (r *Registry) compareWithView(current lease.Lease) {
 	view, err := r.view.View()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.currentLease.ID != current.ID {
-		r.notifyWaiters() // nothing is written any more
+		r.notifyWaiters() // nothing is written under the new lease yet
 	}
 	r.currentLease = current
-	for _, it := range r.desired {
-		it.refused = false
+	for _, d := range r.desired {
+		d.refused = false
 	}
 	if err != nil {
-		return // nothing to compare with yet
+		return // there is no view yet
 	}
 	s := view.Snapshot
-	another := r.epoch != s.Epoch() || s.Revision() < r.viewRevision
+	otherEtcd := r.epoch != s.Epoch() || s.Revision() < r.viewRevision
 	r.epoch, r.viewRevision = s.Epoch(), s.Revision()
-	for _, it := range r.desired {
-		if (it.conflict != nil || it.lease == current.ID) && (another || it.contradictedBy(s)) || it.unreadIn(s) {
-			it.suspect = true
+	for _, d := range r.desired {
+		if (d.conflict != nil || d.lease == current.ID) && (otherEtcd || d.contradictedBy(s)) || d.unreadIn(s) {
+			d.suspect = true
 		}
 	}
-	if r.nodeRevision != 0 && (another || s.Revision() >= r.nodeRevision) && !s.HasAgent(r.identity.Node.Node, r.identity.Owner) {
+	if r.nodeRevision != 0 && (otherEtcd || s.Revision() >= r.nodeRevision) && !s.HasAgent(r.identity.Node.Node, r.identity.Owner) {
 		r.nodeLease = 0
 	}
 }
 
-// reconcileFailed reports a pass that etcd did not take, and has the lease verified if that is
-// why.
+// reconcileFailed counts and logs the error of a reconciliation. If etcd did not know the
+// lease, the session verifies it.
 func (r *Registry) reconcileFailed(current clientv3.LeaseID, err error) {
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		r.session.Verify(current)

@@ -12,23 +12,23 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// callTimeout is how long a call of etcd may take before it is made again, which may be over
-// another member: short at first, for a member that hangs, and longer for an etcd that is
-// slow.
+// callTimeout returns how long a call of etcd may take before it is retried, perhaps at
+// another member: 2 s at first, in case the member hangs, and up to 5 s after failures, in
+// case etcd is slow.
 func (r *Registry) callTimeout() time.Duration {
 	return min(2*time.Second<<min(r.backoff.Failures(), 2), 5*time.Second)
 }
 
-// tombstoneTTL is how long a record that is leaving stays, so that readers who list later
-// can still tell a departure from a death. In seconds.
+// tombstoneTTL is how long a tombstone stays, in seconds, so that a reader that lists later
+// can still tell a departure from a death.
 const tombstoneTTL = 60
 
-// writeNode writes the agent's own record, unless it stands under the lease.
+// writeNode writes the agent's own record, unless it was written under the lease.
 func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) error {
 	r.mu.Lock()
-	standing := r.nodeLease == current
+	written := r.nodeLease == current
 	r.mu.Unlock()
-	if standing {
+	if written {
 		return nil
 	}
 	value, err := json.Marshal(r.identity.Node)
@@ -47,7 +47,7 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 	return nil
 }
 
-// read takes in what etcd holds under the keys of a batch.
+// read reads the keys of a batch and observes them.
 func (r *Registry) read(ctx context.Context, batch []*draft) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
@@ -61,7 +61,7 @@ func (r *Registry) read(ctx context.Context, batch []*draft) error {
 	return nil
 }
 
-// write puts the records of a batch, if every key still is as it was last seen.
+// write puts the records of a batch, if no key has changed since it was last seen.
 func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.LeaseID) error {
 	return r.compareAndSwap(ctx, batch, under, func(d *draft, revision int64) {
 		d.modRevision, d.observedRevision, d.lease, d.observed = revision, revision, under, true
@@ -73,25 +73,26 @@ func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.Lea
 	})
 }
 
-// writeTombstones marks the records of a batch as leaving, under a lease that lapses.
+// writeTombstones marks the records of a batch as leaving, under a lease that expires.
 func (r *Registry) writeTombstones(ctx context.Context, batch []*draft) error {
 	granting, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
-	lapse, err := r.client.Grant(granting, tombstoneTTL)
+	grant, err := r.client.Grant(granting, tombstoneTTL)
 	if err != nil {
-		return fmt.Errorf("deregister %s: grant a lease: %w", describe(batch), err)
+		return fmt.Errorf("deregister %s: grant lease: %w", describe(batch), err)
 	}
-	return r.compareAndSwap(ctx, batch, lapse.ID, func(d *draft, revision int64) {
-		d.modRevision, d.observedRevision, d.lease, d.writtenGeneration = revision, revision, lapse.ID, 0
+	return r.compareAndSwap(ctx, batch, grant.ID, func(d *draft, revision int64) {
+		d.modRevision, d.observedRevision, d.lease, d.writtenGeneration = revision, revision, grant.ID, 0
 		if d.leaving {
 			r.forget(d.desired, revision)
 		}
 	})
 }
 
-// compareAndSwap puts a batch under a lease by compare-and-swap; a goodbye takes the load report
-// with it. done is called with r.mu held
-// for each item that stands there as wanted; the others learn what stands there.
+// compareAndSwap puts the records of a batch under a lease, if no key has changed since it
+// was last seen, and deletes the load reports of tombstones. It calls done, with r.mu held,
+// for each draft that is in etcd, with the revision of its write. If a compare failed, all
+// instances of the batch observe their keys.
 func (r *Registry) compareAndSwap(ctx context.Context, batch []*draft, under clientv3.LeaseID, done func(d *draft, revision int64)) error {
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
@@ -109,15 +110,16 @@ func (r *Registry) compareAndSwap(ctx context.Context, batch []*draft, under cli
 	}
 	for n, d := range batch {
 		if resp.Succeeded {
-			d.outcomeUnknown = false // what may still arrive compares what is gone
+			d.outcomeUnknown = false // an earlier write that arrives now fails its compare
 			done(d, resp.Header.Revision)
 		} else if kv := kvOf(resp, n); kv != nil && string(kv.Value) == d.value && kv.Lease == int64(under) {
-			done(d, kv.ModRevision) // it was written, and the answer lost
+			done(d, kv.ModRevision) // it was written, but the answer was lost
 		}
 	}
 	return nil
 }
 
+// compares returns the condition that no key of a batch has changed since it was last seen.
 func (r *Registry) compares(batch []*draft) []clientv3.Cmp {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,7 +149,7 @@ func gets(batch []*draft) []clientv3.Op {
 	return all
 }
 
-// kvOf is what a transaction of gets found under the key of its item n; nil: nothing.
+// kvOf returns the key of draft n from the answer to gets; nil: it does not exist.
 func kvOf(resp *clientv3.TxnResponse, n int) *mvccpb.KeyValue {
 	for _, kv := range resp.Responses[n].GetResponseRange().GetKvs() {
 		return kv
@@ -155,26 +157,26 @@ func kvOf(resp *clientv3.TxnResponse, n int) *mvccpb.KeyValue {
 	return nil
 }
 
-// observe takes in what a transaction of gets found under the keys of a batch; r.mu is
-// held.
+// observe updates the instances of a batch from the answer to gets, and logs conflicts and
+// repairs. r.mu is held.
 func (r *Registry) observe(batch []*draft, resp *clientv3.TxnResponse) {
 	var altered []*draft
 	for n, d := range batch {
-		stood, held := d.writtenGeneration != 0 && d.lease == r.currentLease.ID, d.conflict != nil
+		wasWritten, wasInConflict := d.writtenGeneration != 0 && d.lease == r.currentLease.ID, d.conflict != nil
 		d.desired.observe(kvOf(resp, n), resp.Header.Revision, r.identity, time.Now(), r.currentLease.TTL)
 		switch {
 		case d.leaving && (d.conflict != nil || d.modRevision == 0 && !d.outcomeUnknown):
 			r.forget(d.desired, resp.Header.Revision)
-		case d.conflict != nil && !held:
+		case d.conflict != nil && !wasInConflict:
 			r.metrics.conflicts.Inc()
-			r.log.Warn("instance is not registered: another agent has it", "service", d.record.Service,
+			r.log.Warn("instance is not registered: another agent has registered it", "service", d.record.Service,
 				"instance", d.record.ID, "holder_node", d.conflict.Node, "holder_owner", d.conflict.Owner, "cloned", d.conflict.Cloned)
-		case stood && d.conflict == nil && d.writtenGeneration == 0:
+		case wasWritten && d.conflict == nil && d.writtenGeneration == 0:
 			altered = append(altered, d)
 		}
 	}
 	if len(altered) > 0 {
 		r.metrics.repairs.Add(float64(len(altered)))
-		r.log.Warn("records were removed or altered by somebody; writing them again", "instances", describe(altered))
+		r.log.Warn("records in etcd were removed or altered; writing them again", "instances", describe(altered))
 	}
 }
