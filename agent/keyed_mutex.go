@@ -6,47 +6,48 @@ import (
 	"sync"
 )
 
-// keyedMutex let one at a time change an instance. Whoever waits for etcd on behalf of one
-// instance holds up nobody who changes another.
+// keyedMutex is a mutex for each instance: a change of one instance that waits for etcd
+// does not hold up changes of others. The zero value is ready.
 type keyedMutex struct {
 	mu     sync.Mutex
-	locked map[instanceKey]chan struct{} // closed when the turn is over
+	locked map[instanceKey]chan struct{} // closed by unlock
 }
 
-// Lock waits for the turn of an instance and returns what ends it. The error is that
-// of ctx.
-func (t *keyedMutex) Lock(ctx context.Context, i instanceKey) (end func(), err error) {
+// Lock locks an instance and returns the function that unlocks it. If ctx ends first, it
+// returns the error of ctx.
+func (m *keyedMutex) Lock(ctx context.Context, key instanceKey) (unlock func(), err error) {
 	for {
-		before, mine := t.tryLock(i)
-		if before == nil {
-			return func() { t.unlock(i, mine) }, nil
+		held, mine := m.tryLock(key)
+		if held == nil {
+			return func() { m.unlock(key, mine) }, nil
 		}
 		select {
-		case <-before:
+		case <-held:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another change of %s: %w", i, ctx.Err())
+			return nil, fmt.Errorf("wait for another change of %s: %w", key, ctx.Err())
 		}
 	}
 }
 
-// tryLock takes the turn, unless somebody has it: then it returns when theirs is over.
-func (t *keyedMutex) tryLock(i instanceKey) (before, mine chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if before, ok := t.locked[i]; ok {
-		return before, nil
+// tryLock locks an instance. If the instance is locked already, it returns the channel
+// that is closed when it is unlocked.
+func (m *keyedMutex) tryLock(key instanceKey) (held, mine chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if held, ok := m.locked[key]; ok {
+		return held, nil
 	}
-	if t.locked == nil {
-		t.locked = map[instanceKey]chan struct{}{}
+	if m.locked == nil {
+		m.locked = map[instanceKey]chan struct{}{}
 	}
 	mine = make(chan struct{})
-	t.locked[i] = mine
+	m.locked[key] = mine
 	return nil, mine
 }
 
-func (t *keyedMutex) unlock(i instanceKey, mine chan struct{}) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.locked, i)
+func (m *keyedMutex) unlock(key instanceKey, mine chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.locked, key)
 	close(mine)
 }

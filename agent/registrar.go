@@ -20,16 +20,17 @@ import (
 	"disc/discovery/registry"
 )
 
-// instanceKey is an instance among those of an agent: ids are compared as written, names
-// of services without regard to case.
+// instanceKey identifies an instance of this agent. Ids are compared as written, names of
+// services without regard to case.
 type instanceKey struct{ service, id string }
 
 func keyOf(service, id string) instanceKey { return instanceKey{discovery.FoldName(service), id} }
 
 func (i instanceKey) String() string { return i.service + "/" + i.id }
 
-// registrar holds what this agent is to register, from the config file and from the
-// API, runs the checks, and tells the registry. It is an httpapi.Registrar.
+// registrar has the registrations of this agent, from the config file and from the API. It
+// runs their checks and puts their instances into the registry. It is an
+// httpapi.Registrar.
 type registrar struct {
 	registry  *registry.Registry
 	scheduler *check.Scheduler
@@ -38,14 +39,14 @@ type registrar struct {
 	zone      string
 	endpoints []string // of etcd
 	log       *slog.Logger
-	wake      chan struct{} // size one: all has changed
+	wake      chan struct{} // size one: registrations has changed
 	heartbeat heartbeat.Heartbeat
-	locks     keyedMutex // one change of an instance at a time; held while etcd is awaited
-	saving    sync.Mutex // one write of what is kept at a time
+	locks     keyedMutex // serializes the changes of an instance; locked while etcd is awaited
+	saving    sync.Mutex // serializes save
 
 	mu            sync.Mutex
 	registrations map[instanceKey]*registration
-	closed        bool // the agent stops: etcd is told of nothing new
+	closed        bool // the agent stops: nothing new goes to the registry
 }
 
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
@@ -84,7 +85,7 @@ func (g *registrar) Run(ctx context.Context) error {
 			running[r] = t
 			go func() {
 				defer close(t.done)
-				r.run(ctx, func(why string) bool { return g.removeExpired(ctx, r, why) })
+				r.run(ctx, func(reason string) bool { return g.removeExpired(ctx, r, reason) })
 			}()
 		}
 		g.heartbeat.End()
@@ -109,6 +110,7 @@ func (g *registrar) list() []*registration {
 	})
 }
 
+// get returns the registration of an instance.
 func (g *registrar) get(service, id string) (*registration, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -122,7 +124,7 @@ func (g *registrar) Owns(service, id string) bool {
 	return ok
 }
 
-// put makes spec the registration of its instance and tells the registry.
+// put makes spec the registration of its instance and puts the instance into the registry.
 // It returns the registration that it replaces, if any.
 func (g *registrar) put(spec discovery.Registration, source api.RegistrationSource) (before *registration, err error) {
 	spec = spec.WithDefaults(g.address, g.zone)
@@ -141,8 +143,7 @@ func (g *registrar) put(spec discovery.Registration, source api.RegistrationSour
 	return before, nil
 }
 
-// replace makes a registration the one of its instance, and tells the registry; nil
-// removes what is there.
+// replace sets the registration of an instance, in the registry too; nil removes it.
 func (g *registrar) replace(i instanceKey, r *registration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -159,8 +160,8 @@ func (g *registrar) replace(i instanceKey, r *registration) {
 	}
 }
 
-// publishReport passes on what the checks of a registration say, unless another has taken its
-// place.
+// publishReport puts the results of a registration's checks into the registry, unless the
+// registration was replaced meanwhile.
 func (g *registrar) publishReport(r *registration, report check.Report) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -169,28 +170,30 @@ func (g *registrar) publishReport(r *registration, report check.Report) {
 	}
 }
 
-// publish passes an instance to the registry, unless the agent stops: what is put after
-// the goodbye would be back in etcd. g.mu is held.
+// publish puts an instance into the registry, unless the agent stops: an instance that is
+// put after its tombstone would be back in etcd. g.mu is held.
 func (g *registrar) publish(r *registration, report check.Report) {
 	if !g.closed {
 		g.registry.Put(r.instance(report))
 	}
 }
 
-// close ends what comes from callers and checks, before the agent says goodbye.
+// close keeps new registrations and results of checks out of the registry from now on,
+// before the agent deregisters its instances.
 func (g *registrar) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
 }
 
+// stopping reports whether the agent stops.
 func (g *registrar) stopping() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.closed
 }
 
-// remove ends a registration and forgets it.
+// remove removes a registration, from the data directory too.
 func (g *registrar) remove(r *registration) {
 	g.replace(keyOf(r.spec.Service, r.spec.ID), nil)
 	if r.source == api.FromAPI {
@@ -198,29 +201,30 @@ func (g *registrar) remove(r *registration) {
 	}
 }
 
-// removeExpired drops a registration whose time is up, and reports whether it is dropped: it
-// may have been held again, or be no longer critical, while this waited for its turn.
-func (g *registrar) removeExpired(ctx context.Context, r *registration, why string) bool {
-	done, err := g.locks.Lock(ctx, keyOf(r.spec.Service, r.spec.ID))
+// removeExpired removes a registration whose deadline is over, and reports whether it is
+// removed. The deadline may have changed while this waited for the lock: the instance may
+// be held again, or not be critical any more.
+func (g *registrar) removeExpired(ctx context.Context, r *registration, reason string) bool {
+	unlock, err := g.locks.Lock(ctx, keyOf(r.spec.Service, r.spec.ID))
 	if err != nil {
 		return false
 	}
-	defer done()
+	defer unlock()
 	if now, ok := g.get(r.spec.Service, r.spec.ID); !ok || now != r {
 		return true
 	}
 	if deadline, _ := r.deadline(); deadline.IsZero() || time.Now().Before(deadline) {
 		return false
 	}
-	g.log.Warn("instance is deregistered", "service", r.spec.Service, "instance", r.spec.ID, "reason", why)
+	g.log.Warn("instance is deregistered", "service", r.spec.Service, "instance", r.spec.ID, "reason", reason)
 	g.remove(r)
 	return true
 }
 
-// explain makes an error of etcd's one that an operator can act on.
+// explain turns an error of etcd into one that an operator can act on.
 func (g *registrar) explain(err error) error { return etcd.Explain(g.endpoints, err) }
 
-// pending returns why not all wanted records are in etcd; nil when they are.
+// pending returns the reasons for which instances are not in etcd; nil: all are.
 func (g *registrar) pending() error {
 	var errs []error
 	for _, r := range g.list() {

@@ -13,19 +13,19 @@ import (
 	"disc/discovery/view"
 )
 
-// settleTimeout is how long a caller waits for its registration to be in etcd before it
-// is told that this will come later.
+// settleTimeout is how long a caller waits for its registration to be in etcd. After that
+// the answer is a warning that it is not there yet.
 const settleTimeout = 2 * time.Second
 
 var errStopping = discovery.Errorf(discovery.ErrUnavailable, "this agent is stopping and registers nothing new; ask again when it is back")
 
 // Register implements httpapi.Registrar.
 func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (api.Registered, error) {
-	end, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
+	unlock, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
 	if err != nil {
 		return api.Registered{}, err
 	}
-	defer end()
+	defer unlock()
 	done, err := g.registerAndWait(ctx, spec, api.FromAPI)
 	if err == nil {
 		g.save()
@@ -35,11 +35,11 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 
 // Hold implements httpapi.Registrar.
 func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.Registered, func(), error) {
-	end, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
+	unlock, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
 	if err != nil {
 		return api.Registered{}, nil, err
 	}
-	defer end()
+	defer unlock()
 	if r, ok := g.get(spec.Service, spec.ID); ok && r.held() {
 		return api.Registered{}, nil, discovery.Errorf(discovery.ErrConflict, "%s/%s is held by another open request to this agent; choose another id or end that one", spec.Service, spec.ID)
 	}
@@ -51,8 +51,8 @@ func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.
 	return done, r.hold(), nil
 }
 
-// registerAndWait registers an instance that a caller has given, and waits until it is in etcd.
-// A conflict leaves everything as it was.
+// registerAndWait registers an instance for a caller, and waits until it is in etcd or
+// settleTimeout is over. On an error, such as a conflict, everything is as it was before.
 func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registration, source api.RegistrationSource) (api.Registered, error) {
 	if g.stopping() {
 		return api.Registered{}, errStopping
@@ -71,17 +71,17 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 	switch {
 	case state.Phase == registry.InConflict:
 		err = state.Err
-	case err != nil && ctx.Err() != nil: // the caller is gone and will not know
-	case g.stopping(): // the goodbye came in between
+	case err != nil && ctx.Err() != nil: // the caller is gone and would not know
+	case g.stopping(): // the instance was deregistered meanwhile
 		err = errStopping
 	default:
-		err = nil // what is not written yet will be
+		err = nil // the registry will write it
 	}
 	if err != nil {
 		g.rollBack(keyOf(spec.Service, spec.ID), before, source)
 		return api.Registered{}, err
 	}
-	state.Instance.Status = cmp.Or(state.Instance.Status, discovery.Critical) // until the checks have spoken
+	state.Instance.Status = cmp.Or(state.Instance.Status, discovery.Critical) // until the checks have a result
 	done := api.Registered{
 		Entry:   view.Entry{Instance: state.Instance, State: discovery.Up, Source: view.SourceAgent},
 		Created: before == nil,
@@ -90,14 +90,14 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 	if done.Written {
 		done.Entry.Revision = state.Revision
 	} else {
-		why := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", settleTimeout))
-		done.Warning = fmt.Sprintf("remembered, and not in etcd yet: %v", why)
+		cause := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", settleTimeout))
+		done.Warning = fmt.Sprintf("remembered, and not in etcd yet: %v", cause)
 	}
 	return done, nil
 }
 
-// rollBack puts back what a registration was to replace, and forgets the registration also
-// where a change of another instance has kept it meanwhile.
+// rollBack restores the registration that a failed one replaced. It saves, since a change
+// of another instance may have saved the failed one meanwhile.
 func (g *registrar) rollBack(i instanceKey, before *registration, source api.RegistrationSource) {
 	g.replace(i, before)
 	if source == api.FromAPI {
@@ -105,7 +105,7 @@ func (g *registrar) rollBack(i instanceKey, before *registration, source api.Reg
 	}
 }
 
-// awaitSettled waits until an instance is in etcd, or etcd turns out to be away.
+// awaitSettled waits until an instance is settled in the registry, or settleTimeout is over.
 func (g *registrar) awaitSettled(ctx context.Context, service, id string) (registry.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -118,11 +118,11 @@ func fromConfig(service, id string) error {
 
 // Deregister implements httpapi.Registrar.
 func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Deregistered, error) {
-	end, err := g.locks.Lock(ctx, keyOf(service, id))
+	unlock, err := g.locks.Lock(ctx, keyOf(service, id))
 	if err != nil {
 		return api.Deregistered{}, err
 	}
-	defer end()
+	defer unlock()
 	r, ok := g.get(service, id)
 	switch {
 	case !ok:
@@ -131,11 +131,11 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 		return api.Deregistered{}, fromConfig(service, id)
 	}
 	g.remove(r)
-	gone, err := g.awaitSettled(ctx, service, id)
+	left, err := g.awaitSettled(ctx, service, id)
 	if err != nil {
-		return api.Deregistered{}, nil // to be done when etcd answers
+		return api.Deregistered{}, nil // the registry deregisters it when etcd answers
 	}
-	return api.Deregistered{Revision: gone.Revision, Written: true}, nil
+	return api.Deregistered{Revision: left.Revision, Written: true}, nil
 }
 
 // ReportLoad implements httpapi.Registrar.

@@ -18,7 +18,7 @@ import (
 	"disc/discovery/view"
 )
 
-// nothing is a view that has nothing yet.
+// nothing is a view that has no snapshot yet.
 type nothing struct{}
 
 func (nothing) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
@@ -39,8 +39,8 @@ func alone(t *testing.T, path string) *registrar {
 	return newRegistrar(r, check.NewScheduler(check.Options{Logger: log}), dir, "127.0.0.1", "", nil, log)
 }
 
-// running runs the registrar until the test ends, inside a bubble.
-func (g *registrar) running(t *testing.T) {
+// start runs the registrar until the test ends, inside a bubble.
+func (g *registrar) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var run sync.WaitGroup
@@ -53,8 +53,9 @@ func (g *registrar) running(t *testing.T) {
 	t.Cleanup(cancel)
 }
 
-// has fails the test unless the registrar has web/web-1, or has it not.
-func (g *registrar) has(t *testing.T, want bool, when string) {
+// wantRegistered fails the test unless web/web-1 is registered, or if want is false, is
+// not.
+func (g *registrar) wantRegistered(t *testing.T, want bool, when string) {
 	t.Helper()
 	synctest.Wait()
 	if got := g.Owns("web", "web-1"); got != want {
@@ -69,7 +70,7 @@ func web() discovery.Registration {
 func TestHoldReleaseRegain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
-		g.running(t)
+		g.start(t)
 		_, first, err := g.Hold(t.Context(), web())
 		if err != nil {
 			t.Fatal(err)
@@ -81,29 +82,29 @@ func TestHoldReleaseRegain(t *testing.T) {
 			t.Errorf("registered while it is held: %v, want a conflict", err)
 		}
 		time.Sleep(time.Hour)
-		g.has(t, true, "held for long")
+		g.wantRegistered(t, true, "held for long")
 		first()
 		time.Sleep(HoldGrace - 3*time.Second)
-		g.has(t, true, "within the grace")
+		g.wantRegistered(t, true, "within the grace")
 		_, second, err := g.Hold(t.Context(), web())
 		if err != nil {
 			t.Fatal(err)
 		}
-		first() // says nothing of the second
+		first() // does not release the second
 		time.Sleep(2 * HoldGrace)
-		g.has(t, true, "held again")
+		g.wantRegistered(t, true, "held again")
 		second()
 		time.Sleep(HoldGrace - time.Second)
-		g.has(t, true, "within the grace again")
+		g.wantRegistered(t, true, "within the grace again")
 		time.Sleep(2 * time.Second)
-		g.has(t, false, "after the grace")
+		g.wantRegistered(t, false, "after the grace")
 	})
 }
 
-func TestTheConfigFileTakesOverWhatWasHeld(t *testing.T) {
+func TestConfigFileTakesOverHeldInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
-		g.running(t)
+		g.start(t)
 		_, release, err := g.Hold(t.Context(), web())
 		if err != nil {
 			t.Fatal(err)
@@ -111,14 +112,14 @@ func TestTheConfigFileTakesOverWhatWasHeld(t *testing.T) {
 		release()
 		g.reload([]discovery.Registration{web()})
 		time.Sleep(2 * HoldGrace)
-		g.has(t, true, "from the config file")
+		g.wantRegistered(t, true, "from the config file")
 		if _, err := g.Deregister(t.Context(), "web", "web-1"); !errors.Is(err, discovery.ErrForbidden) {
 			t.Errorf("deregister: %v, want it forbidden", err)
 		}
 	})
 }
 
-func TestTheConfigFileTakesOverWhatTheAPIRegistered(t *testing.T) {
+func TestConfigFileTakesOverInstanceOfTheAPI(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := t.TempDir()
 		g := alone(t, path)
@@ -130,7 +131,7 @@ func TestTheConfigFileTakesOverWhatTheAPIRegistered(t *testing.T) {
 		}
 		g.reload([]discovery.Registration{web()})
 		g.reload(nil)
-		g.has(t, false, "after the config file has it no longer")
+		g.wantRegistered(t, false, "after the config file has it no longer")
 		if kept := g.dir.registrations(); len(kept) != 0 {
 			t.Errorf("kept %v: it would be back after a restart", kept)
 		}
@@ -149,7 +150,7 @@ func TestWhatTheConfigFileHasAtTheStartIsForgotten(t *testing.T) {
 func TestDeregisterAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
-		g.running(t)
+		g.start(t)
 		spec, after := web(), discovery.Duration(time.Minute)
 		spec.DeregisterAfter = &after
 		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(10 * time.Second)}}
@@ -161,14 +162,14 @@ func TestDeregisterAfter(t *testing.T) {
 			t.Errorf("written is %v, status %q; want it to be written, and critical", done.Written, done.Entry.Status)
 		}
 		time.Sleep(time.Minute)
-		g.has(t, true, "critical for less than a minute")
+		g.wantRegistered(t, true, "critical for less than a minute")
 		if err := g.Report(t.Context(), "web", "web-1", "ttl", api.CheckReport{Status: discovery.Passing}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		g.has(t, true, "critical anew, since 50 s")
+		g.wantRegistered(t, true, "critical anew, since 50 s")
 		time.Sleep(15 * time.Second)
-		g.has(t, false, "critical for more than a minute")
+		g.wantRegistered(t, false, "critical for more than a minute")
 		if kept := g.dir.registrations(); len(kept) != 0 {
 			t.Errorf("kept %v", kept)
 		}
@@ -178,7 +179,7 @@ func TestDeregisterAfter(t *testing.T) {
 func TestReloadKeepsWhatChecksKnow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
-		g.running(t)
+		g.start(t)
 		spec := web()
 		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Minute)}}
 		g.reload([]discovery.Registration{spec})
@@ -195,7 +196,7 @@ func TestReloadKeepsWhatChecksKnow(t *testing.T) {
 	})
 }
 
-func TestNothingIsPutAfterTheGoodbye(t *testing.T) {
+func TestNothingIsPutAfterTheTombstone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
 		spec := web()
@@ -203,7 +204,7 @@ func TestNothingIsPutAfterTheGoodbye(t *testing.T) {
 		if _, err := g.Register(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
-		g.running(t)
+		g.start(t)
 		synctest.Wait()
 		g.close()
 		g.registry.Remove("web", "web-1")
