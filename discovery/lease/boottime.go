@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Uptime is the time since the host started, with the time it was suspended: the
-// clock of Go's timers stops then, and a lease does not.
+// Uptime returns the time since the host booted, including the time that it was suspended
+// (CLOCK_BOOTTIME). Go's timers stop during a suspension; a lease does not.
 func Uptime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {

@@ -7,7 +7,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// Without a quorum no lease expires, however long it lasts: silence is not loss.
+// Without a quorum no lease expires, however long the outage: silence is not loss.
 func TestSilenceIsNotLoss(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.StartCluster(t, 3)
@@ -26,7 +26,7 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	}
 }
 
-// An etcd is frozen, continued, killed and started again.
+// etcd is frozen, continued, killed and started again.
 func TestProcess(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.StartCluster(t, 1)

@@ -16,58 +16,59 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// keeper renews one lease over one stream, on a connection of its own to one endpoint
-// at a time. clientv3.KeepAlive would use a stream that it shares with others, would
-// not say when it sent what, and could not be moved. The client's own connection
-// would not say which endpoint it uses, and so which one to try next.
-type keeper struct {
+// keepalive renews one lease over one stream, on its own connection to one endpoint at a
+// time. clientv3.KeepAlive does not do: it shares a stream, does not report when it sent a
+// renewal, and cannot be moved to another endpoint. The client's own connection does not
+// do either: it does not report which endpoint it uses, and so which one to try next.
+type keepalive struct {
 	client *clientv3.Client
 	id     clientv3.LeaseID
 
-	at      int              // the endpoint's index, modulo their number
-	conn    *grpc.ClientConn // nil: none yet
-	stream  pb.Lease_LeaseKeepAliveClient
-	hangUp  context.CancelFunc // ends the stream
-	answers chan answer        // of the stream; nil while there is none
-	reader  sync.WaitGroup     // reads the stream
+	endpointIndex int              // modulo the number of endpoints
+	conn          *grpc.ClientConn // nil: none yet
+	stream        pb.Lease_LeaseKeepAliveClient
+	cancelStream  context.CancelFunc // ends the stream
+	responses     chan response      // from the stream; nil while there is no stream
+	reader        sync.WaitGroup     // the goroutine that receives from the stream
 }
 
-// answer is what came over a stream. With an error it is the last.
-type answer struct {
+// response is one message of a stream. A response with an error is the last.
+type response struct {
 	ttl time.Duration // 0: etcd does not know the lease
 	err error
 }
 
-// renew sends one renewal and waits at most patience for its answer: the lease's TTL,
-// or 0 when etcd does not know the lease. etcd does not answer for a lease that has
-// run out until it has removed it; that is an error here like any other silence.
-func (k *keeper) renew(ctx context.Context, patience time.Duration) (time.Duration, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
+// renew sends one renewal and returns the lease's TTL, or 0 when etcd does not know the
+// lease. It fails when there is no answer within timeout. For an expired lease etcd does
+// not answer until it has removed the lease; that is an error here like any other silence.
+func (k *keepalive) renew(ctx context.Context, timeout time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
 	defer cancel()
-	ttl, err := k.ask(ctx)
+	ttl, err := k.exchange(ctx)
 	if err == nil {
 		return ttl, nil
 	}
-	k.drop()
+	k.closeStream()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return 0, fmt.Errorf("renew lease %s over %s: %w", hex(k.id), k.endpoint(), rpctypes.Error(err))
 }
 
-func (k *keeper) ask(ctx context.Context) (time.Duration, error) {
+// exchange sends one renewal and receives its answer, over a new stream if there is none.
+func (k *keepalive) exchange(ctx context.Context) (time.Duration, error) {
 	if k.stream == nil {
-		if err := k.open(ctx); err != nil {
+		if err := k.openStream(ctx); err != nil {
 			return 0, err
 		}
 	}
 	if err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(k.id)}); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err // io.EOF: the reader learns why the stream ended
+		return 0, err // after io.EOF, the response carries the error
 	}
 	select {
-	case a := <-k.answers:
+	case a := <-k.responses:
 		if a.err == nil && a.ttl > 0 {
-			a.err = k.prove(ctx)
+			a.err = k.confirmQuorum(ctx)
 		}
 		return a.ttl, a.err
 	case <-ctx.Done():
@@ -75,24 +76,24 @@ func (k *keeper) ask(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// prove reads by way of the endpoint what only etcd as a whole can answer, where there is
-// another endpoint to go to. Renewals are the leader's alone: before etcd 3.4.26 and 3.5.9
-// one that hangs goes on answering them after another has taken its place and let the
-// lease run out (etcd-io/etcd#15247).
-func (k *keeper) prove(ctx context.Context) error {
+// confirmQuorum makes a linearizable read over the endpoint, if there is another endpoint to
+// go to. The leader answers renewals by itself: before etcd 3.4.26 and 3.5.9 a leader that
+// hangs goes on answering them after another leader has replaced it and let the lease
+// expire (etcd-io/etcd#15247).
+func (k *keepalive) confirmQuorum(ctx context.Context) error {
 	if len(k.client.Endpoints()) == 1 {
 		return nil
 	}
 	_, err := pb.NewKVClient(k.conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}})
 	if status.Code(err) == codes.PermissionDenied {
-		return nil // an answer of etcd as a whole too
+		return nil // the quorum has answered too
 	}
 	return err
 }
 
-// open opens the stream, which outlives ctx. It does not wait for a connection that
-// cannot be had: another endpoint may do.
-func (k *keeper) open(ctx context.Context) error {
+// openStream opens the stream, which outlives ctx. It fails at once where no connection
+// can be made: another endpoint may answer.
+func (k *keepalive) openStream(ctx context.Context) error {
 	if k.conn == nil {
 		conn, err := k.client.Dial(k.endpoint())
 		if err != nil {
@@ -100,28 +101,28 @@ func (k *keeper) open(ctx context.Context) error {
 		}
 		k.conn = conn
 	}
-	streaming, hangUp := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
-	stop := context.AfterFunc(ctx, hangUp)
+	streaming, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
+	stop := context.AfterFunc(ctx, cancel)
 	stream, err := pb.NewLeaseClient(k.conn).LeaseKeepAlive(streaming)
 	if err == nil && !stop() {
 		err = ctx.Err()
 	}
 	if err != nil {
-		hangUp()
+		cancel()
 		return err
 	}
-	k.stream, k.hangUp, k.answers = stream, hangUp, make(chan answer)
-	k.reader.Go(func() { read(streaming, stream, k.answers) })
+	k.stream, k.cancelStream, k.responses = stream, cancel, make(chan response)
+	k.reader.Go(func() { receive(streaming, stream, k.responses) })
 	return nil
 }
 
-// read passes on what comes over a stream, so that its end is noticed between two
-// renewals too. The one who hangs up ends it.
-func read(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, answers chan<- answer) {
+// receive sends what the stream receives to responses, so that the end of the stream is
+// noticed between two renewals too. It returns after an error, or when ctx ends.
+func receive(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, responses chan<- response) {
 	for {
 		r, err := stream.Recv()
 		select {
-		case answers <- answer{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, err: err}:
+		case responses <- response{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, err: err}:
 		case <-ctx.Done():
 			return
 		}
@@ -131,31 +132,32 @@ func read(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, answers cha
 	}
 }
 
-// move goes to the next endpoint, or to a new connection where there is only one. It
-// stays there until that one fails.
-func (k *keeper) move() {
+// nextEndpoint closes the connection and moves to the next endpoint, which the next renewal
+// connects to. With a single endpoint this only renews the connection.
+func (k *keepalive) nextEndpoint() {
 	k.close()
-	k.at++
+	k.endpointIndex++
 }
 
-// endpoint is where the keeper's connection leads.
-func (k *keeper) endpoint() string {
+// endpoint returns the endpoint that the connection is to, or will be to.
+func (k *keepalive) endpoint() string {
 	endpoints := k.client.Endpoints()
-	return endpoints[k.at%len(endpoints)]
+	return endpoints[k.endpointIndex%len(endpoints)]
 }
 
-// drop ends the stream.
-func (k *keeper) drop() {
+// closeStream ends the stream and waits for its goroutine.
+func (k *keepalive) closeStream() {
 	if k.stream == nil {
 		return
 	}
-	k.hangUp()
+	k.cancelStream()
 	k.reader.Wait()
-	k.stream, k.hangUp, k.answers = nil, nil, nil
+	k.stream, k.cancelStream, k.responses = nil, nil, nil
 }
 
-func (k *keeper) close() {
-	k.drop()
+// close ends the stream and the connection.
+func (k *keepalive) close() {
+	k.closeStream()
 	if k.conn != nil {
 		k.conn.Close()
 		k.conn = nil

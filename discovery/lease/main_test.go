@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("net/http.(*conn).serve"))
 }
 
-// fixture is a session that runs.
+// fixture is a running session.
 type fixture struct {
 	*Session
 	t    *testing.T
@@ -117,7 +117,7 @@ func (f *fixture) failed(call string, n int) {
 	until(f.t, "failures of "+call, func() bool { return f.failures(call) >= before+n })
 }
 
-// path is an address for a proxy and how clients write it.
+// path returns a socket for a proxy, and the endpoint that clients use for it.
 func path(t *testing.T) (socket, endpoint string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lease-") // t.TempDir is too long for a socket
@@ -129,7 +129,7 @@ func path(t *testing.T) (socket, endpoint string) {
 	return socket, "unix://" + socket
 }
 
-// serve runs a proxy before etcd until the test ends.
+// serve runs a proxy in front of etcd until the test ends.
 func serve(t *testing.T, socket, etcd string) proxy.Server {
 	t.Helper()
 	p := proxy.NewServer(proxy.ServerConfig{
@@ -146,7 +146,7 @@ func serve(t *testing.T, socket, etcd string) proxy.Server {
 	return p
 }
 
-// proxied runs a proxy before etcd and returns it with its endpoint.
+// proxied runs a proxy in front of etcd and returns it with its endpoint.
 func proxied(t *testing.T, etcd string) (proxy.Server, string) {
 	t.Helper()
 	socket, endpoint := path(t)

@@ -8,7 +8,7 @@ import (
 	"disc/discovery/telemetry"
 )
 
-// metrics are a session's collectors.
+// metrics are the collectors of a session.
 type metrics struct {
 	granted  prometheus.Counter
 	lost     prometheus.Counter
@@ -16,7 +16,7 @@ type metrics struct {
 	held     prometheus.Gauge
 }
 
-// newMetrics makes the collectors and registers them with r, unless that is nil.
+// newMetrics returns the collectors, registered with r unless r is nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		granted: prometheus.NewCounter(prometheus.CounterOpts{

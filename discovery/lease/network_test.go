@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// hold stops everything on its way through a proxy, as a network does that loses
-// packets: what is held arrives once it works again.
+// hold stops all traffic through a proxy, as a network does that loses packets. The traffic
+// arrives after release.
 func hold(p proxy.Server) {
 	p.PauseTx()
 	p.PauseRx()
@@ -23,8 +24,7 @@ func release(p proxy.Server) {
 	p.UnpauseRx()
 }
 
-// Of two endpoints, one after the other swallows everything. At least once that is
-// the one in use.
+// Two endpoints in turn swallow all traffic. At least once it is the one in use.
 func TestHungEndpoint(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -48,7 +48,7 @@ func TestHungEndpoint(t *testing.T) {
 	}
 }
 
-func TestPatience(t *testing.T) {
+func TestCallTimeout(t *testing.T) {
 	for _, test := range []struct {
 		ttl       time.Duration
 		endpoints []string
@@ -58,16 +58,18 @@ func TestPatience(t *testing.T) {
 		{10 * time.Second, []string{"a", "b"}, [5]time.Duration{2e9, 2e9, 4e9, 4e9, 8e9}},
 		{time.Hour, []string{"a", "b", "c"}, [5]time.Duration{3e9, 3e9, 3e9, 6e9, 6e9}},
 	} {
-		s := etcdtest.Must(New(etcdtest.Client(t, test.endpoints...), test.ttl, Options{}))
-		for failures, want := range test.want {
-			if got := s.patience(failures); got != want {
-				t.Errorf("TTL %v, endpoints %v, %d failures: %v, want %v", test.ttl, test.endpoints, failures, got, want)
+		t.Run(fmt.Sprintf("%v over %d", test.ttl, len(test.endpoints)), func(t *testing.T) {
+			s := etcdtest.Must(New(etcdtest.Client(t, test.endpoints...), test.ttl, Options{}))
+			for failures, want := range test.want {
+				if got := s.callTimeout(failures); got != want {
+					t.Errorf("%d failures: %v, want %v", failures, got, want)
+				}
 			}
-		}
+		})
 	}
 }
 
-// The packets to the only member vanish, and come back before the lease runs out.
+// The packets to the only member are lost, and arrive before the lease expires.
 func TestOnlyMemberVanishes(t *testing.T) {
 	t.Parallel()
 	proxy, endpoint := proxied(t, etcdtest.Start(t).Endpoint())
@@ -83,7 +85,7 @@ func TestOnlyMemberVanishes(t *testing.T) {
 	}
 }
 
-// An answer that takes its time says what etcd did when it was asked.
+// A slow answer confirms the lease as of when the renewal was sent.
 func TestRemainingCountsFromSending(t *testing.T) {
 	t.Parallel()
 	const delay = time.Second

@@ -29,58 +29,59 @@ const (
 type Lease struct {
 	ID  clientv3.LeaseID // 0: there is none
 	TTL time.Duration    // as etcd granted it
-	// AfterOutage tells that etcd had not answered before it granted this lease: many
-	// sessions get theirs now, and had better not write all at once.
+	// AfterOutage reports that calls to etcd failed before it granted this lease. Many
+	// sessions get a lease at that time; spread the writes that follow.
 	AfterOutage bool
 
-	sent time.Duration // Uptime at which the last renewal that was answered was sent
+	sent time.Duration // Uptime at which the last answered renewal was sent
 }
 
-// Remaining returns for how long etcd is certain to keep the lease: its TTL since the
-// last answered renewal was sent. It is negative when it may have expired. Time that
-// the host was suspended counts.
+// Remaining returns the time for which etcd is certain to keep the lease: its TTL, counted
+// from when the last answered renewal was sent. It is negative when the lease may have
+// expired. Time during which the host was suspended counts.
 func (l Lease) Remaining() time.Duration { return l.TTL - l.SinceRenewal() }
 
-// SinceRenewal returns how long ago the last answered renewal was sent.
+// SinceRenewal returns the time since the last answered renewal was sent.
 func (l Lease) SinceRenewal() time.Duration { return Uptime() - l.sent }
 
 // Options are a session's optional settings.
 type Options struct {
 	Logger     *slog.Logger          // default: discard
-	Registerer prometheus.Registerer // collects the metrics; nil: nobody does
+	Registerer prometheus.Registerer // registers the metrics; nil: none are registered
 }
 
-// Session keeps one lease alive. See the package's documentation.
+// Session keeps one lease alive. See the package documentation. It is safe for concurrent
+// use.
 type Session struct {
-	client  *clientv3.Client
-	ttl     time.Duration
-	log     *slog.Logger
-	metrics *metrics
-	doubt   chan struct{} // size one: verify the lease now
-	pulse   heartbeat.Heartbeat
+	client    *clientv3.Client
+	ttl       time.Duration
+	log       *slog.Logger
+	metrics   *metrics
+	verify    retry.Signal // the lease is to be renewed now
+	heartbeat heartbeat.Heartbeat
 
 	mu      sync.Mutex
 	lease   Lease
 	since   time.Time     // when lease.ID changed
-	trouble error         // why etcd does not answer; nil: it does
+	lastErr error         // of the last call, while etcd does not answer; nil: it does
 	changed chan struct{} // closed when lease.ID changes
 }
 
-// Health is what a session says of itself.
+// Health is the state of a session.
 type Health struct {
-	Since time.Time // when the lease was granted or lost; zero: there was none yet
-	Err   error     // why etcd does not grant or renew it; nil: it does
+	Since time.Time // when the lease was granted or lost; zero: no lease was granted yet
+	Err   error     // why etcd does not grant or renew the lease; nil: it does
 }
 
-// Health returns how the session is.
+// Health returns the session's present state.
 func (s *Session) Health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Health{s.since, s.trouble}
+	return Health{s.since, s.lastErr}
 }
 
-// New returns a session of a TTL, which etcd rounds up to whole seconds. It does
-// nothing until Run. The error is that of metrics that cannot be registered.
+// New returns a session whose leases have a TTL of ttl, rounded up to whole seconds. The
+// session does nothing until Run is called. New fails when o.Registerer refuses the metrics.
 func New(client *clientv3.Client, ttl time.Duration, o Options) (*Session, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -91,32 +92,30 @@ func New(client *clientv3.Client, ttl time.Duration, o Options) (*Session, error
 	}
 	return &Session{
 		client: client, ttl: ttl, log: o.Logger, metrics: m,
-		doubt: make(chan struct{}, 1), changed: make(chan struct{}),
+		verify: retry.NewSignal(), changed: make(chan struct{}),
 	}, nil
 }
 
-// Lease returns the lease and a channel that is closed when another takes its place
-// or it is lost.
+// Lease returns the current lease, and a channel that is closed when the lease is lost or
+// replaced by another.
 func (s *Session) Lease() (Lease, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lease, s.changed
 }
 
-// Verify tells the session that etcd does not seem to know the lease id. If it is the
-// current one, it is verified at once instead of at the next renewal.
+// Verify reports to the session that etcd seems not to know the lease id. The session then
+// renews the lease at once instead of when the next renewal is due. Verify does nothing if
+// id is not the current lease.
 func (s *Session) Verify(id clientv3.LeaseID) {
 	if current, _ := s.Lease(); id == 0 || current.ID != id {
 		return
 	}
-	select {
-	case s.doubt <- struct{}{}:
-	default:
-	}
+	s.verify.Notify()
 }
 
-// Revoke gives the lease back, with every key under it. It is for an agent that
-// leaves; call it after Run has returned.
+// Revoke revokes the lease, and with it every key under it. Call it after Run has
+// returned, when the agent leaves for good.
 func (s *Session) Revoke(ctx context.Context) error {
 	current, _ := s.Lease()
 	if current.ID == 0 {
@@ -125,32 +124,33 @@ func (s *Session) Revoke(ctx context.Context) error {
 	if _, err := s.client.Revoke(ctx, current.ID); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return fmt.Errorf("revoke lease %s: %w", hex(current.ID), err)
 	}
-	s.set(Lease{})
+	s.publish(Lease{})
 	return nil
 }
 
-// Heartbeat shows whether Run is stuck.
-func (s *Session) Heartbeat() *heartbeat.Heartbeat { return &s.pulse }
+// Heartbeat returns the heartbeat of Run, by which a watchdog sees whether Run is stuck.
+func (s *Session) Heartbeat() *heartbeat.Heartbeat { return &s.heartbeat }
 
-// Run keeps a lease until ctx ends, and returns nil then. The lease is left to lapse,
-// so that a successor can take the keys over; another Run goes on with it.
+// Run grants a lease and keeps it alive until ctx ends, then returns nil. It does not
+// revoke the lease but leaves it to expire, so that a successor can take the keys over.
+// A second call of Run continues with the same lease.
 func (s *Session) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		held, _ := s.Lease()
-		if held.ID == 0 {
+		current, _ := s.Lease()
+		if current.ID == 0 {
 			granted, err := s.grant(ctx)
 			if err != nil {
 				return nil // ctx ended
 			}
-			held = granted
-			s.set(held)
+			current = granted
+			s.publish(current)
 			s.metrics.granted.Inc()
-			s.log.Info("lease granted", "lease", hex(held.ID), "ttl", held.TTL)
+			s.log.Info("lease granted", "lease", hex(current.ID), "ttl", current.TTL)
 		}
-		if s.keep(ctx, held) {
-			s.set(Lease{})
+		if s.keepAlive(ctx, current) {
+			s.publish(Lease{})
 			s.metrics.lost.Inc()
-			s.log.Warn("lease lost; granting another and registering again", "lease", hex(held.ID))
+			s.log.Warn("lease lost; granting another and registering again", "lease", hex(current.ID))
 		}
 	}
 	return nil
@@ -158,8 +158,9 @@ func (s *Session) Run(ctx context.Context) error {
 
 func hex(id clientv3.LeaseID) string { return fmt.Sprintf("%x", int64(id)) }
 
-// set publishes the lease and wakes those who wait for another id.
-func (s *Session) set(l Lease) {
+// publish makes l the current lease and, if its id is new, closes the channel that Lease
+// returned.
+func (s *Session) publish(l Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lease.ID != l.ID {
@@ -169,66 +170,67 @@ func (s *Session) set(l Lease) {
 	}
 	s.lease = l
 	if l.ID != 0 {
-		s.trouble = nil
+		s.lastErr = nil
 	}
 	s.metrics.held.Set(boolGauge(l.ID != 0))
 }
 
-// fail counts a call that etcd did not answer, and keeps why.
-func (s *Session) fail(call string, err error) {
+// recordFailure counts a call that etcd did not answer, and remembers the error.
+func (s *Session) recordFailure(call string, err error) {
 	s.mu.Lock()
-	s.trouble = err
+	s.lastErr = err
 	s.mu.Unlock()
 	s.metrics.failures.WithLabelValues(call).Inc()
 }
 
-// troubled reports whether etcd has not answered since the last time that it did.
-func (s *Session) troubled() bool {
+// failing reports whether a call has failed since etcd last granted or renewed the lease.
+func (s *Session) failing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.trouble != nil
+	return s.lastErr != nil
 }
 
-// grant asks for a lease until there is one. It fails only when ctx ends.
+// grant requests a lease until etcd grants one. It fails only when ctx ends.
 func (s *Session) grant(ctx context.Context) (Lease, error) {
-	for retry := (retry.Backoff{}); ; {
-		s.pulse.Begin()
+	for backoff := (retry.Backoff{}); ; {
+		s.heartbeat.Begin()
 		sent := Uptime()
-		attempt, cancel := context.WithTimeout(ctx, s.patience(retry.Failures()))
+		attempt, cancel := context.WithTimeout(ctx, s.callTimeout(backoff.Failures()))
 		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
 		cancel()
 		if err == nil && r != nil {
-			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, AfterOutage: s.troubled(), sent: sent}, nil
+			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, AfterOutage: s.failing(), sent: sent}, nil
 		}
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()
 		}
-		s.fail("grant", err)
-		if retry.Failed() {
-			s.log.Warn("cannot get a lease from etcd; trying again", "failures", retry.Failures(), "error", err)
+		s.recordFailure("grant", err)
+		if backoff.Failed() {
+			s.log.Warn("cannot get a lease from etcd; trying again", "failures", backoff.Failures(), "error", err)
 		}
-		s.pulse.End()
-		if err := retry.Wait(ctx); err != nil {
+		s.heartbeat.End()
+		if err := backoff.Wait(ctx); err != nil {
 			return Lease{}, err
 		}
 	}
 }
 
-// patience is how long one call may take before it is made again elsewhere: a fifth of
-// the TTL, at most 3 s, and longer once every endpoint has failed, for an etcd that is
-// slow.
-func (s *Session) patience(failures int) time.Duration {
+// callTimeout returns the timeout of one call, after which the call is made again to the
+// next endpoint: a fifth of the TTL, at most 3 s. For an etcd that is slow it doubles each
+// time that all endpoints have failed, twice at most.
+func (s *Session) callTimeout(failures int) time.Duration {
 	rounds := failures / len(s.client.Endpoints())
 	return min(s.ttl/5, 3*time.Second) << min(rounds, 2)
 }
 
-// keep renews a lease until etcd says that it is gone, and reports true, or ctx ends.
-// It begins at any endpoint, so that a fleet's leases are spread over them, and soon:
-// only an open stream tells when etcd goes away.
-func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
-	k := keeper{client: s.client, id: l.ID, at: rand.IntN(len(s.client.Endpoints()))}
+// keepAlive renews a lease until etcd no longer knows it, and then returns true, or until
+// ctx ends. It starts at a random endpoint, which spreads the leases of many agents over
+// the endpoints. The first renewal is early, because only an open stream shows that etcd
+// has gone away.
+func (s *Session) keepAlive(ctx context.Context, l Lease) (lost bool) {
+	k := keepalive{client: s.client, id: l.ID, endpointIndex: rand.IntN(len(s.client.Endpoints()))}
 	defer k.close()
-	for interval := min(l.TTL/3, time.Second); s.pause(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
+	for interval := min(l.TTL/3, time.Second); s.awaitRenewal(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
 		renewed, err := s.renew(ctx, &k)
 		switch {
 		case err != nil:
@@ -238,37 +240,39 @@ func (s *Session) keep(ctx context.Context, l Lease) (lost bool) {
 		}
 		renewed.AfterOutage = l.AfterOutage
 		l = renewed
-		s.set(l)
+		s.publish(l)
 	}
 	return false
 }
 
-// pause waits until the next renewal is due, the lease is doubted, or the stream
-// ended: etcd may come back without the lease. It reports false when ctx ends.
-func (s *Session) pause(ctx context.Context, k *keeper, interval time.Duration) bool {
-	s.pulse.End()
+// awaitRenewal waits until the next renewal is due: after interval, less up to a tenth of
+// it as jitter, on Verify, or soon after the stream has ended, since etcd may come back
+// without the lease. It returns false when ctx ends.
+func (s *Session) awaitRenewal(ctx context.Context, k *keepalive, interval time.Duration) bool {
+	s.heartbeat.End()
 	select {
 	case <-time.After(interval - rand.N(interval/10+1)):
-	case <-s.doubt:
-	case <-k.answers:
-		k.drop()
-		s.fail("renew", errors.New("the connection to etcd was lost"))
-		// A member that goes takes the streams of many agents along.
-		return s.pause(ctx, k, rand.N(min(interval/2, time.Second)+1))
+	case <-s.verify:
+	case <-k.responses:
+		k.closeStream()
+		s.recordFailure("renew", errors.New("the connection to etcd was lost"))
+		// The streams of many agents end together with a member: spread their renewals.
+		return s.awaitRenewal(ctx, k, rand.N(min(interval/2, time.Second)+1))
 	case <-ctx.Done():
 	}
 	return ctx.Err() == nil
 }
 
-// renew renews the lease, over one endpoint after the other, until etcd answers. It
-// fails only when ctx ends.
-func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
-	for retry := (retry.Backoff{}); ; {
-		s.pulse.Begin()
+// renew renews the lease, trying one endpoint after the other, until etcd answers. The
+// TTL of the lease that it returns is 0 when etcd does not know the lease. It fails only
+// when ctx ends.
+func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
+	for backoff := (retry.Backoff{}); ; {
+		s.heartbeat.Begin()
 		sent := Uptime()
-		ttl, err := k.renew(ctx, s.patience(retry.Failures()))
+		ttl, err := k.renew(ctx, s.callTimeout(backoff.Failures()))
 		if err == nil {
-			if ttl > 0 && retry.Failures() > 1 {
+			if ttl > 0 && backoff.Failures() > 1 {
 				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
 			}
 			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
@@ -276,18 +280,18 @@ func (s *Session) renew(ctx context.Context, k *keeper) (Lease, error) {
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()
 		}
-		s.fail("renew", err)
-		if retry.Failed() && retry.Failures() > 1 {
-			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", retry.Failures(), "error", err)
+		s.recordFailure("renew", err)
+		if backoff.Failed() && backoff.Failures() > 1 {
+			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", backoff.Failures(), "error", err)
 		}
-		k.move()
-		if retry.Failures() < max(2, len(s.client.Endpoints())) {
-			continue // once around without delay
+		k.nextEndpoint()
+		if backoff.Failures() < max(2, len(s.client.Endpoints())) {
+			continue // try every endpoint once without delay
 		}
-		s.pulse.End()
+		s.heartbeat.End()
 		select {
-		case <-time.After(min(retry.Next(), s.ttl/5)):
-		case <-s.doubt: // whoever doubts has heard from etcd
+		case <-time.After(min(backoff.Next(), s.ttl/5)):
+		case <-s.verify: // whoever calls Verify has an answer from etcd
 		case <-ctx.Done():
 			return Lease{}, ctx.Err()
 		}

@@ -45,7 +45,7 @@ func TestRevokedLeaseIsReplaced(t *testing.T) {
 	f.granted(old)
 }
 
-func TestDoubt(t *testing.T) {
+func TestVerify(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
 	f := start(t, time.Hour, server.Endpoint()) // renewed after 20 minutes
@@ -54,7 +54,7 @@ func TestDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Verify(old.ID + 1) // not the session's
-	if len(f.doubt) > 0 {
+	if len(f.verify) > 0 {
 		t.Error("another's lease is doubted")
 	}
 	f.Verify(old.ID)
@@ -86,8 +86,8 @@ func TestWipedEtcd(t *testing.T) {
 	f.granted(old)
 }
 
-// etcd does not answer a renewal of a lease that has run out until it has removed
-// the lease, and removes it only when it can write.
+// etcd does not answer a renewal of an expired lease until it has removed the lease, and
+// it removes the lease only when it can write.
 func TestExpiredLeaseThatIsNotRemoved(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
@@ -132,7 +132,7 @@ func TestOutOfSpace(t *testing.T) {
 	late.granted(Lease{})
 }
 
-// makeSpace does what etcd's manual says about a NOSPACE alarm.
+// makeSpace clears a NOSPACE alarm as etcd's manual says.
 func makeSpace(t *testing.T, client *clientv3.Client, endpoint string) {
 	t.Helper()
 	now, err := client.Get(t.Context(), "k")
