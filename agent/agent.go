@@ -60,7 +60,7 @@ type Agent struct {
 	registry  *registry.Registry
 	limits    limits
 	registrar *registrar
-	holder    *claim.Holder
+	holder    *claim.Manager
 	claims    *claim.Claims
 	api       *httpapi.API
 	dns       *dns.Responder

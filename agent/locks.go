@@ -15,7 +15,7 @@ const letGoTime = 5 * time.Second
 
 // locks takes locks on behalf of the HTTP API.
 type locks struct {
-	holder    *claim.Holder
+	holder    *claim.Manager
 	endpoints []string
 }
 

@@ -10,8 +10,8 @@ import (
 	"disc/discovery/view"
 )
 
-// mostCandidates are tried in one transaction.
-const mostCandidates = 8
+// maxCandidates are tried in one transaction.
+const maxCandidates = 8
 
 // candidate is an instance that has a free slot.
 type candidate struct {
@@ -24,7 +24,7 @@ type candidate struct {
 }
 
 // candidates returns the instances of a service that can be claimed, as far as is known.
-func (c *Claims) candidates(s *view.Service, t *taken) []candidate {
+func (c *Claims) candidates(s *view.Service, t *occupancy) []candidate {
 	var all []candidate
 	for _, e := range s.Entries() {
 		created := s.Incarnation(e.ID)
@@ -40,7 +40,7 @@ func (c *Claims) candidates(s *view.Service, t *taken) []candidate {
 // choose picks some of the candidates to be tried in turn, each the freer of two that
 // are drawn at random: those of the preferred zone first, those of weight 0 last. It
 // returns them with a slot each.
-func (c *Claims) choose(all []candidate, t *taken, zone string) []candidate {
+func (c *Claims) choose(all []candidate, t *occupancy, zone string) []candidate {
 	taking := map[string]int{}
 	for key := range t.reserved {
 		if _, counted := t.keys[key]; !counted {
@@ -62,7 +62,7 @@ func (c *Claims) choose(all []candidate, t *taken, zone string) []candidate {
 	}
 	var chosen []candidate
 	for _, tier := range tiers {
-		for len(tier) > 0 && len(chosen) < mostCandidates {
+		for len(tier) > 0 && len(chosen) < maxCandidates {
 			n := rand.IntN(len(tier))
 			if m := rand.IntN(len(tier)); tier[m].free > tier[n].free {
 				n = m
@@ -75,12 +75,12 @@ func (c *Claims) choose(all []candidate, t *taken, zone string) []candidate {
 		}
 	}
 	// What this agent is taking already is tried only when all else is gone.
-	slices.SortStableFunc(chosen, func(a, b candidate) int { return wanted(a, t) - wanted(b, t) })
+	slices.SortStableFunc(chosen, func(a, b candidate) int { return contention(a, t) - contention(b, t) })
 	return chosen
 }
 
-// wanted is 1 for a slot that this agent is taking already.
-func wanted(a candidate, t *taken) int {
+// contention is 1 for a slot that this agent is taking already.
+func contention(a candidate, t *occupancy) int {
 	if _, ok := t.reserved[a.key]; ok {
 		return 1
 	}
@@ -89,7 +89,7 @@ func wanted(a candidate, t *taken) int {
 
 // pickSlot picks a free slot, from a random one on; rather one that this agent is not
 // taking already.
-func (c *Claims) pickSlot(a *candidate, t *taken) bool {
+func (c *Claims) pickSlot(a *candidate, t *occupancy) bool {
 	from, found := rand.IntN(a.Slots), false
 	for n := range a.Slots {
 		slot := (from + n) % a.Slots
@@ -108,12 +108,12 @@ func (c *Claims) pickSlot(a *candidate, t *taken) bool {
 	return found
 }
 
-// attempt builds the transaction that takes the slot of the first candidate for which the
+// buildAttempt builds the transaction that takes the slot of the first candidate for which the
 // instance is the same and the slot free. When there is none, it reads what is taken.
-func (c *Claims) attempt(txn clientv3.Txn, chosen []candidate, value string, lease clientv3.LeaseID, prefix string) clientv3.Txn {
+func (c *Claims) buildAttempt(txn clientv3.Txn, chosen []candidate, value string, lease clientv3.LeaseID, prefix string) clientv3.Txn {
 	orElse := clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	for n, a := range slices.Backward(chosen) {
-		same, put := a.take(c.keys, value, lease)
+		same, put := a.operations(c.keys, value, lease)
 		if n == 0 {
 			return txn.If(same...).Then(put).Else(orElse)
 		}
@@ -122,8 +122,8 @@ func (c *Claims) attempt(txn clientv3.Txn, chosen []candidate, value string, lea
 	return txn.Then(orElse)
 }
 
-// take is under which conditions, and how, a slot is taken.
-func (a *candidate) take(keys discovery.Keys, value string, lease clientv3.LeaseID) ([]clientv3.Cmp, clientv3.Op) {
+// operations is under which conditions, and how, a slot is taken.
+func (a *candidate) operations(keys discovery.Keys, value string, lease clientv3.LeaseID) ([]clientv3.Cmp, clientv3.Op) {
 	record := keys.Instance(a.Service, a.ID)
 	if a.Source == view.SourceStatic {
 		record = keys.Static(a.Service, a.ID)
@@ -134,9 +134,9 @@ func (a *candidate) take(keys discovery.Keys, value string, lease clientv3.Lease
 	}, clientv3.OpPut(a.key, value, clientv3.WithLease(lease))
 }
 
-// outcome reads the answer to an attempt: which candidate's slot was taken, or what is
+// parseAttempt reads the answer to an attempt: which candidate's slot was taken, or what is
 // taken of all.
-func (c *Claims) outcome(r *clientv3.TxnResponse, chosen []candidate) (won *candidate, read *taken) {
+func (c *Claims) parseAttempt(r *clientv3.TxnResponse, chosen []candidate) (won *candidate, read *occupancy) {
 	for n := range chosen {
 		if r.Succeeded {
 			return &chosen[n], nil
@@ -145,10 +145,10 @@ func (c *Claims) outcome(r *clientv3.TxnResponse, chosen []candidate) (won *cand
 			r = (*clientv3.TxnResponse)(inner)
 		}
 	}
-	read = newTaken()
+	read = newOccupancy()
 	for _, kv := range r.Responses[0].GetResponseRange().GetKvs() {
 		if _, id, ok := c.keys.Claimed(string(kv.Key)); ok {
-			read.put(id, string(kv.Key), kv.ModRevision)
+			read.add(id, string(kv.Key), kv.ModRevision)
 		}
 	}
 	return nil, read

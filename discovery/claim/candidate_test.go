@@ -15,17 +15,17 @@ func TestCandidatesInOneTransaction(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := startClaimant(t, "a", etcd.Endpoint())
-	for n := range mostCandidates + 2 {
+	for n := range maxCandidates + 2 {
 		register(t, a.client, fmt.Sprintf("gpu-%d", n), 1)
 	}
-	a.sees("gpu", mostCandidates+2)
+	a.sees("gpu", maxCandidates+2)
 	seen, err := a.service("gpu")
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen := a.choose(a.candidates(seen, newTaken()), newTaken(), "")
-	if len(chosen) != mostCandidates {
-		t.Fatalf("%d candidates, want %d", len(chosen), mostCandidates)
+	chosen := a.choose(a.candidates(seen, newOccupancy()), newOccupancy(), "")
+	if len(chosen) != maxCandidates {
+		t.Fatalf("%d candidates, want %d", len(chosen), maxCandidates)
 	}
 	last := len(chosen) - 1
 	if _, err := a.client.Delete(patient(t), keys.Instance("gpu", chosen[0].ID)); err != nil {
@@ -38,14 +38,14 @@ func TestCandidatesInOneTransaction(t *testing.T) {
 		}
 	}
 	session, _ := a.session.Lease()
-	attempt := func() (*candidate, *taken) {
+	attempt := func() (*candidate, *occupancy) {
 		r, err := a.transact(patient(t), KindClaim, func(txn clientv3.Txn) clientv3.Txn {
-			return a.attempt(txn, chosen, `{"id":"me"}`, session.ID, keys.ClaimsOf("gpu"))
+			return a.buildAttempt(txn, chosen, `{"id":"me"}`, session.ID, keys.ClaimsOf("gpu"))
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return a.outcome(r, chosen)
+		return a.parseAttempt(r, chosen)
 	}
 	if won, _ := attempt(); won != &chosen[last] {
 		t.Errorf("won %+v, want the last of %d, which alone is free", won, len(chosen))

@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// claimTime bounds a claim that does not wait for a slot.
-	claimTime = 10 * time.Second
-	// atOnce bounds how many of an agent's callers ask etcd for a slot at once.
-	atOnce = 16
-	// spread is within which time agents whose callers wait ask for a slot that has
+	// claimTimeout bounds a claim that does not wait for a slot.
+	claimTimeout = 10 * time.Second
+	// maxConcurrent bounds how many of an agent's callers ask etcd for a slot at once.
+	maxConcurrent = 16
+	// wakeJitter is within which time agents whose callers wait ask for a slot that has
 	// become free.
-	spread = 10 * time.Millisecond
+	wakeJitter = 10 * time.Millisecond
 )
 
 // View is the catalog, as far as claims look at it.
@@ -40,30 +40,30 @@ type View interface {
 	Retain(parts ...discovery.Scope) (release func())
 }
 
-// Claims claim slots of instances. What is claimed is held by a [Holder].
+// Claims claim slots of instances. What is claimed is held by a [Manager].
 type Claims struct {
-	*Holder
-	view     View
-	slots    *slots
-	follower *reflector.Reflector
-	pulse    heartbeat.Heartbeat // of the follower
-	begin    func()              // the following
+	*Manager
+	view      View
+	slots     *slotStore
+	reflector *reflector.Reflector
+	heartbeat heartbeat.Heartbeat // of the follower
+	start     func()              // the following
 
-	turns     chan struct{}    // of those who ask etcd at the same time
-	begun     chan struct{}    // closed when a claim was asked for
-	enlisting sync.Mutex       // one service at a time begins or ends to be followed
-	used      map[string]*used // services that are followed, by folded name; guarded by slots.mu
+	attempts    chan struct{}     // of those who ask etcd at the same time
+	started     chan struct{}     // closed when a claim was asked for
+	subscribing sync.Mutex        // one service at a time begins or ends to be followed
+	usages      map[string]*usage // services that are followed, by folded name; guarded by slots.mu
 }
 
 // NewClaims returns claims that are held by h, on the instances of view.
-func NewClaims(h *Holder, view View) *Claims {
-	s := &slots{keys: h.keys, services: map[string]*taken{}}
+func NewClaims(h *Manager, view View) *Claims {
+	s := &slotStore{keys: h.keys, services: map[string]*occupancy{}}
 	c := &Claims{
-		Holder: h, view: view, slots: s, begun: make(chan struct{}), turns: make(chan struct{}, atOnce),
-		used: map[string]*used{},
+		Manager: h, view: view, slots: s, started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
+		usages: map[string]*usage{},
 	}
-	c.follower = reflector.New(h.client, s, reflector.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, ProgressInterval: h.quiet, Heartbeat: &c.pulse, Logger: h.log})
-	c.begin = sync.OnceFunc(func() { close(c.begun) })
+	c.reflector = reflector.New(h.client, s, reflector.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, ProgressInterval: h.quiet, Heartbeat: &c.heartbeat, Logger: h.log})
+	c.start = sync.OnceFunc(func() { close(c.started) })
 	return c
 }
 
@@ -74,17 +74,17 @@ type ClaimOptions struct {
 	PreferZone string        // instances of this zone first
 }
 
-// claimed is the instance of a claim.
-type claimed struct {
+// instanceSlot is the instance of a claim.
+type instanceSlot struct {
 	view    View
-	slots   *slots
+	slots   *slotStore
 	entry   *view.Entry
 	created int64 // its incarnation
 	slot    int
 }
 
 // gone reports whether the instance is not there any more, or is another one.
-func (c *claimed) gone() bool {
+func (c *instanceSlot) gone() bool {
 	view, err := c.view.View()
 	if err != nil {
 		return false // nothing is known
@@ -110,7 +110,7 @@ type claimRecord struct {
 var errFull = errors.New("no instance that is healthy has a free slot")
 
 // Heartbeat shows whether Run is stuck.
-func (c *Claims) Heartbeat() *heartbeat.Heartbeat { return &c.pulse }
+func (c *Claims) Heartbeat() *heartbeat.Heartbeat { return &c.heartbeat }
 
 // Claim takes a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (there is no such service), ErrUnavailable (nothing is free, or the agent
@@ -128,15 +128,15 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	if _, err := c.service(service); err != nil {
 		return nil, err
 	}
-	if err := c.enlist(ctx, service); err != nil {
+	if err := c.subscribe(ctx, service); err != nil {
 		return nil, err
 	}
 	until := time.Now().Add(o.Wait)
-	g, err := c.try(ctx, service, o)
-	if o.Wait > 0 && waitable(err) && ctx.Err() == nil {
+	g, err := c.claimNow(ctx, service, o)
+	if o.Wait > 0 && retryable(err) && ctx.Err() == nil {
 		waiting, cancel := context.WithDeadline(ctx, until)
 		defer cancel()
-		g, err = c.await(waiting, service, o)
+		g, err = c.waitForSlot(waiting, service, o)
 	}
 	if errors.Is(err, errFull) && ctx.Err() == nil {
 		err = discovery.Errorf(discovery.ErrUnavailable, "claim %s: %v; try again, or wait for longer", service, errFull)
@@ -156,16 +156,16 @@ func (c *Claims) service(name string) (*view.Service, error) {
 	return s, nil
 }
 
-// waitable reports whether a claim that failed is worth to be tried again.
-func waitable(err error) bool {
+// retryable reports whether a claim that failed is worth to be tried again.
+func retryable(err error) bool {
 	return err != nil && !refused(err) && !errors.Is(err, discovery.ErrNotFound) && !errors.Is(err, discovery.ErrInvalid)
 }
 
-// try takes a slot, or returns errFull when none is free.
-func (c *Claims) try(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
+// claimNow takes a slot, or returns errFull when none is free.
+func (c *Claims) claimNow(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
 	select {
-	case c.turns <- struct{}{}:
-		defer func() { <-c.turns }()
+	case c.attempts <- struct{}{}:
+		defer func() { <-c.attempts }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -173,17 +173,17 @@ func (c *Claims) try(ctx context.Context, service string, o ClaimOptions) (*Gran
 	if err != nil {
 		return nil, err
 	}
-	won, fence, err := c.take(ctx, g, service, o.PreferZone)
+	won, fence, err := c.acquire(ctx, g, service, o.PreferZone)
 	if err != nil {
 		c.mu.Lock()
 		c.forget(g)
 		c.mu.Unlock()
-		signal(c.clean)
+		signal(c.orphans)
 		return nil, err
 	}
 	c.mu.Lock()
 	g.key, g.fence = won.key, fence
-	g.claim = &claimed{c.view, c.slots, won.Entry, won.created, won.slot}
+	g.claim = &instanceSlot{c.view, c.slots, won.Entry, won.created, won.slot}
 	c.mu.Unlock()
 	if err := c.grant(g); err != nil {
 		c.mu.Lock()
@@ -195,16 +195,16 @@ func (c *Claims) try(ctx context.Context, service string, o ClaimOptions) (*Gran
 	return g, nil
 }
 
-// take tries candidates until it has a slot or none is free. It begins with what is
+// acquire tries candidates until it has a slot or none is free. It begins with what is
 // known of the slots; what is taken after an attempt is known from that.
-func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won *candidate, fence int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, claimTime)
+func (c *Claims) acquire(ctx context.Context, g *Grant, service, zone string) (won *candidate, fence int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
 	value, err := json.Marshal(claimRecord{mark{g.id}, c.node, time.Now().UTC()})
 	if err != nil {
 		return nil, 0, fmt.Errorf("claim %s: %w", service, err)
 	}
-	var read *taken
+	var read *occupancy
 	for round := 0; ; round++ {
 		s, err := c.service(service)
 		if err != nil {
@@ -215,18 +215,18 @@ func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won 
 			return nil, 0, errFull
 		}
 		r, err := c.transact(ctx, KindClaim, func(t clientv3.Txn) clientv3.Txn {
-			return c.attempt(t, chosen, string(value), g.lease, c.keys.ClaimsOf(service))
+			return c.buildAttempt(t, chosen, string(value), g.lease, c.keys.ClaimsOf(service))
 		})
 		if err != nil {
-			c.settle(service, chosen, nil, 0)
+			c.resolveReservations(service, chosen, nil, 0)
 			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 				c.session.Verify(g.lease)
-				return nil, 0, g.unavailable(noSession)
+				return nil, 0, g.unavailable(sessionLost)
 			}
 			return nil, 0, fmt.Errorf("claim %s: %w", service, err)
 		}
-		won, read = c.outcome(r, chosen)
-		c.settle(service, chosen, won, r.Header.Revision)
+		won, read = c.parseAttempt(r, chosen)
+		c.resolveReservations(service, chosen, won, r.Header.Revision)
 		if won != nil {
 			return won, r.Header.Revision, nil
 		}
@@ -240,25 +240,25 @@ func (c *Claims) take(ctx context.Context, g *Grant, service, zone string) (won 
 
 // reserve chooses candidates, and notes that the first is being asked for. read is what
 // is taken, if that was read; else what the watch says counts.
-func (c *Claims) reserve(s *view.Service, read *taken, zone string) []candidate {
+func (c *Claims) reserve(s *view.Service, read *occupancy, zone string) []candidate {
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
-	t := c.slots.of(s.Name)
+	t := c.slots.service(s.Name)
 	known := t
 	if read != nil {
 		read.reserved = t.reserved
 		known = read
 	}
 	chosen := c.choose(c.candidates(s, known), known, zone)
-	if len(chosen) > 0 && wanted(chosen[0], t) == 0 {
+	if len(chosen) > 0 && contention(chosen[0], t) == 0 {
 		t.reserved[chosen[0].key] = 0
 		chosen[0].reserved = true
 	}
 	return chosen
 }
 
-// settle ends the reservation of the first candidate, and notes which has been won.
-func (c *Claims) settle(service string, chosen []candidate, won *candidate, revision int64) {
+// resolveReservations ends the reservation of the first candidate, and notes which has been won.
+func (c *Claims) resolveReservations(service string, chosen []candidate, won *candidate, revision int64) {
 	if len(chosen) > 0 && chosen[0].reserved && won != &chosen[0] {
 		c.slots.settle(service, chosen[0].key, 0)
 	}

@@ -94,7 +94,7 @@ func TestClaimWaits(t *testing.T) {
 	until(t, "three wait", func() bool {
 		b.slots.mu.Lock()
 		defer b.slots.mu.Unlock()
-		return len(b.slots.of("gpu").queue) == 3
+		return len(b.slots.service("gpu").waiters) == 3
 	})
 	a.agent.release(held)
 	second := <-got
@@ -149,7 +149,7 @@ func TestClaimWakesOne(t *testing.T) {
 	until(t, "all wait", func() bool {
 		b.slots.mu.Lock()
 		defer b.slots.mu.Unlock()
-		return len(b.slots.of("gpu").queue) == waiters
+		return len(b.slots.service("gpu").waiters) == waiters
 	})
 	before := b.transactions()
 	a.agent.release(held)
@@ -228,9 +228,9 @@ func TestClaimsLeave(t *testing.T) {
 	g := a.claim("gpu", ClaimOptions{})
 	leave := func() int {
 		a.slots.mu.Lock()
-		a.used["gpu"].last = time.Now().Add(-unused - time.Second)
+		a.usages["gpu"].lastClaim = time.Now().Add(-idleAfter - time.Second)
 		a.slots.mu.Unlock()
-		a.leave(patient(t))
+		a.unsubscribeIdle(patient(t))
 		return len(a.slots.services)
 	}
 	if n := leave(); n != 1 {

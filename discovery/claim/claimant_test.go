@@ -39,7 +39,7 @@ func startClaimantOn(t *testing.T, node string, ttl time.Duration, watch catalog
 	t.Helper()
 	a := startWith(t, node, ttl, endpoints...)
 	view := etcdtest.Must(catalog.New(a.client, keys, catalog.Options{MakeEpoch: true, Watch: watch}))
-	c := &claimant{Claims: NewClaims(a.Holder, view), catalog: view, agent: a, t: t}
+	c := &claimant{Claims: NewClaims(a.Manager, view), catalog: view, agent: a, t: t}
 	runUntilEnd(t, view.Run)
 	c.stop = runUntilEnd(t, c.Run)
 	return c

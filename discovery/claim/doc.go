@@ -20,7 +20,7 @@
 // from when the last renewal of the lease that etcd answered was sent, and it ends with
 // the grant's own TTL. A holder counts it from when it asked, and has stopped using what
 // it holds when it ends. A grant whose time has ended is lost for good, even when etcd is
-// back before the lease has expired: [Grant.Lost] is closed, and [Holder.Renew] says why.
+// back before the lease has expired: [Grant.Lost] is closed, and [Manager.Renew] says why.
 //
 // # What only the fence can do
 //

@@ -7,14 +7,14 @@ import (
 	"disc/discovery/lease"
 )
 
-// watch ends grants when their time is over, until ctx ends.
-func (h *Holder) watch(ctx context.Context) {
+// expireLoop ends grants when their time is over, until ctx ends.
+func (h *Manager) expireLoop(ctx context.Context) {
 	for {
 		_, changed := h.session.Lease()
 		next := time.NewTimer(h.expire())
 		select {
 		case <-changed:
-		case <-h.look:
+		case <-h.recheck:
 		case <-next.C:
 		case <-ctx.Done():
 			next.Stop()
@@ -25,26 +25,26 @@ func (h *Holder) watch(ctx context.Context) {
 }
 
 // expire ends the grants whose time is over, and returns when to look again.
-func (h *Holder) expire() time.Duration {
+func (h *Manager) expire() time.Duration {
 	current, _ := h.session.Lease()
 	now := lease.Uptime()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	next := rememberLost
+	next := lostRetention
 	for id, g := range h.grants {
 		switch g.phase {
-		case asking, granted:
-			if err := g.verdict(current, now); err != nil {
+		case pending, active:
+			if err := g.endReason(current, now); err != nil {
 				h.expired(g, err)
-			} else if g.phase == granted {
-				next = min(next, g.remaining(current, now), lookEvery)
+			} else if g.phase == active {
+				next = min(next, g.remaining(current, now), maxExpiryInterval)
 			}
-		case letGo:
-			if next = min(next, g.promised-now, lookEvery); now >= g.promised {
+		case draining:
+			if next = min(next, g.promised-now, maxExpiryInterval); now >= g.promised {
 				h.finish(g)
 			}
-		case finished:
-			if now >= g.ended+rememberLost {
+		case ended:
+			if now >= g.ended+lostRetention {
 				delete(h.grants, id)
 			}
 		}
@@ -53,28 +53,28 @@ func (h *Holder) expire() time.Duration {
 }
 
 // expired ends a grant that somebody holds or waits for. h.mu is held.
-func (h *Holder) expired(g *Grant, why error) {
-	if g.phase == asking {
-		g.fail(why)
+func (h *Manager) expired(g *Grant, why error) {
+	if g.phase == pending {
+		g.markLost(why)
 		return
 	}
 	h.log.Warn("a grant is lost", "kind", g.kind, "name", g.name, "id", g.id, "reason", why)
-	h.end(g, why, finished)
+	h.lose(g, why, ended)
 }
 
-// end tells the holder of a grant that it is lost. h.mu is held.
-func (h *Holder) end(g *Grant, why error, next phase) {
+// lose tells the holder of a grant that it is lost. h.mu is held.
+func (h *Manager) lose(g *Grant, why error, next phase) {
 	h.metrics.lost.WithLabelValues(string(g.kind)).Inc()
 	h.metrics.held.WithLabelValues(string(g.kind)).Dec()
-	g.fail(why)
+	g.markLost(why)
 	g.phase = next
-	if next == finished {
+	if next == ended {
 		h.finish(g)
 	}
 }
 
-// fail notes why a grant is lost. holder.mu is held.
-func (g *Grant) fail(why error) {
+// markLost notes why a grant is lost. holder.mu is held.
+func (g *Grant) markLost(why error) {
 	if g.err == nil {
 		g.err, g.ended = why, lease.Uptime()
 		close(g.lost)
@@ -82,27 +82,27 @@ func (g *Grant) fail(why error) {
 }
 
 // finish leaves what is left of a grant to the sweep. h.mu is held.
-func (h *Holder) finish(g *Grant) {
-	g.phase = finished
-	h.tell()
-	signal(h.clean)
+func (h *Manager) finish(g *Grant) {
+	g.phase = ended
+	h.notifyEnded()
+	signal(h.orphans)
 }
 
-// tell wakes who waits for grants to end. h.mu is held.
-func (h *Holder) tell() {
-	close(h.changed)
-	h.changed = make(chan struct{})
+// notifyEnded wakes who waits for grants to end. h.mu is held.
+func (h *Manager) notifyEnded() {
+	close(h.ended)
+	h.ended = make(chan struct{})
 }
 
 // forget drops a grant that its holder gave back, or that came to nothing. h.mu is held.
-func (h *Holder) forget(g *Grant) {
+func (h *Manager) forget(g *Grant) {
 	switch g.phase {
-	case asking:
+	case pending:
 		h.metrics.waiting.WithLabelValues(string(g.kind)).Dec()
-	case granted:
+	case active:
 		h.metrics.held.WithLabelValues(string(g.kind)).Dec()
 	}
-	g.phase = finished
+	g.phase = ended
 	delete(h.grants, g.id)
-	h.tell()
+	h.notifyEnded()
 }

@@ -26,23 +26,23 @@ const (
 type phase int
 
 const (
-	asking   phase = iota // etcd is asked for it, or others are waited for
-	granted               // the caller has it
-	letGo                 // the caller lost it, but was promised time that is not over
-	finished              // released, or lost and to be swept out
+	pending  phase = iota // etcd is asked for it, or others are waited for
+	active                // the caller has it
+	draining              // the caller lost it, but was promised time that is not over
+	ended                 // released, or lost and to be swept out
 )
 
 // Grant is what a caller of this agent holds, or held. Its methods may be called at any
 // time.
 type Grant struct {
-	holder *Holder
+	holder *Manager
 	id     string
 	kind   Kind
 	name   string // what is held, for people
 	lease  clientv3.LeaseID
 	ttl    time.Duration // 0: until it is released
 	shared int           // of a lock: how many may hold it at once
-	claim  *claimed      // of a claim
+	claim  *instanceSlot // of a claim
 
 	lost chan struct{}
 
@@ -100,7 +100,7 @@ func (g *Grant) ValidFor() time.Duration {
 	current, _ := g.holder.session.Lease()
 	g.holder.mu.Lock()
 	defer g.holder.mu.Unlock()
-	if g.phase != granted {
+	if g.phase != active {
 		return 0
 	}
 	left := max(g.remaining(current, lease.Uptime()), 0)
@@ -124,12 +124,12 @@ func (g *Grant) remaining(current lease.Lease, now time.Duration) time.Duration 
 	return left
 }
 
-// verdict says why a grant has ended; nil: it has not. holder.mu is held.
-func (g *Grant) verdict(current lease.Lease, now time.Duration) error {
+// endReason says why a grant has ended; nil: it has not. holder.mu is held.
+func (g *Grant) endReason(current lease.Lease, now time.Duration) error {
 	switch {
-	case g.phase == asking && current.ID != g.lease:
-		return g.unavailable(noSession)
-	case g.phase == asking:
+	case g.phase == pending && current.ID != g.lease:
+		return g.unavailable(sessionLost)
+	case g.phase == pending:
 		return nil // nothing is promised yet
 	case current.ID != g.lease:
 		return g.lostBecause("the agent's session with etcd was lost")
@@ -147,7 +147,7 @@ func (g *Grant) lostBecause(format string, args ...any) error {
 	return discovery.Errorf(discovery.ErrLost, "%s %q is lost: %s", g.kind, g.name, fmt.Sprintf(format, args...))
 }
 
-const noSession = "the agent's session with etcd was lost meanwhile; ask again"
+const sessionLost = "the agent's session with etcd was lost meanwhile; ask again"
 
 // unavailable is why nothing can be granted at the moment.
 func (g *Grant) unavailable(why string) error {

@@ -97,7 +97,7 @@ func (h *history) note(client int, s step, called int64) {
 
 // taker is an agent as a client of a history uses it.
 type taker struct {
-	*Holder
+	*Manager
 	take func(wait time.Duration) (*Grant, error)
 }
 
@@ -108,7 +108,7 @@ func (h *history) run(t *testing.T, client int, a taker) {
 		called := h.now()
 		g, err := a.take(rand.N(200 * time.Millisecond))
 		if err != nil {
-			if !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) && !waitable(err) {
+			if !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) && !retryable(err) {
 				t.Errorf("take: %v", err)
 			}
 			<-time.After(rand.N(20 * time.Millisecond)) // an agent without a session says so at once
@@ -189,7 +189,7 @@ func record(t *testing.T, agents []*claimant, checked, made *atomic.Int64) error
 						return a.Claim(t.Context(), fmt.Sprintf("s%d", n), ClaimOptions{Wait: wait, TTL: time.Minute})
 					}
 				}
-				clients.Go(func() { h.run(t, client, taker{a.Holder, take}) })
+				clients.Go(func() { h.run(t, client, taker{a.Manager, take}) })
 			}
 			clients.Wait()
 			checked.Add(1)

@@ -46,7 +46,7 @@ type lockRecord struct {
 // ErrConflict (it is held by somebody else, or shared by another number), ErrUnavailable
 // (the agent has no session with etcd, loses it meanwhile, or stops), that of ctx, or what
 // etcd says.
-func (h *Holder) Lock(ctx context.Context, name string, o LockOptions) (*Grant, error) {
+func (h *Manager) Lock(ctx context.Context, name string, o LockOptions) (*Grant, error) {
 	if o.Shared == 0 {
 		o.Shared = 1
 	}
@@ -61,11 +61,11 @@ func (h *Holder) Lock(ctx context.Context, name string, o LockOptions) (*Grant, 
 	g.key = h.keys.Lock(name) + g.id
 	h.mu.Unlock()
 	c := contender{Grant: g, prefix: h.keys.Lock(name)}
-	if err = c.contend(ctx, o.Wait); err == nil {
+	if err = c.acquire(ctx, o.Wait); err == nil {
 		err = h.grant(g)
 	}
 	if err != nil {
-		return nil, c.giveUp(ctx, err)
+		return nil, c.abandon(ctx, err)
 	}
 	return g, nil
 }
@@ -77,12 +77,12 @@ type contender struct {
 	joined bool   // etcd has the contender's key
 }
 
-// errWaited ends the wait for a lock.
-var errWaited = errors.New("the wait is over")
+// errWaitOver ends the wait for a lock.
+var errWaitOver = errors.New("the wait is over")
 
-// contend joins the queue and waits until the contender has the lock.
-func (c *contender) contend(ctx context.Context, wait time.Duration) error {
-	joining, cancel := context.WithTimeout(ctx, max(wait, callTime))
+// acquire joins the queue and waits until the contender has the lock.
+func (c *contender) acquire(ctx context.Context, wait time.Duration) error {
+	joining, cancel := context.WithTimeout(ctx, max(wait, callTimeout))
 	defer cancel()
 	over := time.Now().Add(wait)
 	held, err := c.join(joining)
@@ -90,9 +90,9 @@ func (c *contender) contend(ctx context.Context, wait time.Duration) error {
 	case err != nil || held:
 		return err
 	case wait == 0:
-		return errWaited
+		return errWaitOver
 	}
-	waiting, cancel := context.WithDeadlineCause(ctx, over, errWaited)
+	waiting, cancel := context.WithDeadlineCause(ctx, over, errWaitOver)
 	defer cancel()
 	return c.await(waiting)
 }
@@ -108,7 +108,7 @@ func (c *contender) join(ctx context.Context) (held bool, err error) {
 	put := clientv3.OpPut(c.key, string(value), clientv3.WithLease(c.lease))
 	own := clientv3.OpGet(c.key, clientv3.WithKeysOnly())
 	first := clientv3.OpGet(c.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(int64(c.shared)))
-	r, err := c.persist(ctx, func() (*clientv3.TxnResponse, error) {
+	r, err := c.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) {
 		return c.holder.transact(ctx, KindLock, func(t clientv3.Txn) clientv3.Txn {
 			return t.If(clientv3.Compare(clientv3.CreateRevision(c.key), "=", 0)).Then(put, own, first).Else(own, first)
 		})
@@ -133,8 +133,8 @@ func (c *contender) join(ctx context.Context) (held bool, err error) {
 	return false, nil
 }
 
-// persist makes a call until etcd answers it, the session is lost or ctx ends.
-func (c *contender) persist(ctx context.Context, call func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
+// callUntilAnswered makes a call until etcd answers it, the session is lost or ctx ends.
+func (c *contender) callUntilAnswered(ctx context.Context, call func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
 	for retry := (retry.Backoff{}); ; {
 		r, err := call()
 		if err == nil {
@@ -143,7 +143,7 @@ func (c *contender) persist(ctx context.Context, call func() (*clientv3.TxnRespo
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			c.holder.session.Verify(c.lease)
-			return nil, c.unavailable(noSession)
+			return nil, c.unavailable(sessionLost)
 		case refused(err):
 			return nil, fmt.Errorf("lock %q: %w", c.name, err)
 		}
@@ -163,7 +163,7 @@ func (c *contender) persist(ctx context.Context, call func() (*clientv3.TxnRespo
 func (c *contender) await(ctx context.Context) error {
 	var retry retry.Backoff
 	for {
-		r, err := c.persist(ctx, func() (*clientv3.TxnResponse, error) { return c.ahead(ctx) })
+		r, err := c.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) { return c.readAhead(ctx) })
 		if err != nil {
 			return cause(ctx, err)
 		}
@@ -173,7 +173,7 @@ func (c *contender) await(ctx context.Context) error {
 		own, before := r.Responses[0].GetResponseRange().Kvs, r.Responses[1].GetResponseRange().Kvs
 		if len(own) == 0 || own[0].CreateRevision != c.fence {
 			c.holder.session.Verify(c.lease)
-			return c.unavailable(noSession)
+			return c.unavailable(sessionLost)
 		}
 		ahead := map[string]bool{}
 		for _, kv := range before {
@@ -182,7 +182,7 @@ func (c *contender) await(ctx context.Context) error {
 		if len(ahead) < c.shared {
 			return nil
 		}
-		err = c.watch(ctx, ahead, r.Header.Revision)
+		err = c.watchAhead(ctx, ahead, r.Header.Revision)
 		switch {
 		case err == nil:
 			retry.Reset()
@@ -207,9 +207,9 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// ahead reads the contender's own key, and the keys ahead of it: all of them, or only
+// readAhead reads the contender's own key, and the keys ahead of it: all of them, or only
 // the last where that is all that matters.
-func (c *contender) ahead(ctx context.Context) (*clientv3.TxnResponse, error) {
+func (c *contender) readAhead(ctx context.Context) (*clientv3.TxnResponse, error) {
 	before := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithMaxCreateRev(c.fence - 1)}
 	if c.shared == 1 {
 		before = append(before, clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend), clientv3.WithLimit(1))
@@ -219,14 +219,14 @@ func (c *contender) ahead(ctx context.Context) (*clientv3.TxnResponse, error) {
 	})
 }
 
-// lookAgain is how long a watch is trusted to be one.
-const lookAgain = 10 * time.Second
+// watchTimeout is how long a watch is trusted to be one.
+const watchTimeout = 10 * time.Second
 
-// watch returns when so many of those ahead have gone that it is worth to look again,
+// watchAhead returns when so many of those ahead have gone that it is worth to look again,
 // and for good measure after a while. Alone, the contender watches the one before it;
 // who shares watches all.
-func (c *contender) watch(ctx context.Context, ahead map[string]bool, revision int64) error {
-	watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), lookAgain)
+func (c *contender) watchAhead(ctx context.Context, ahead map[string]bool, revision int64) error {
+	watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), watchTimeout)
 	defer cancel()
 	watcher := clientv3.NewWatcher(c.holder.client)
 	defer watcher.Close()
@@ -257,30 +257,30 @@ func (c *contender) watch(ctx context.Context, ahead map[string]bool, revision i
 	return nil
 }
 
-// giveUp leaves the queue, and returns the error to be told.
-func (c *contender) giveUp(ctx context.Context, err error) error {
+// abandon leaves the queue, and returns the error to be told.
+func (c *contender) abandon(ctx context.Context, err error) error {
 	lost := c.Err()
 	h := c.holder
 	h.mu.Lock()
 	h.forget(c.Grant)
 	h.mu.Unlock()
 	if !c.joined {
-		signal(h.clean)
+		signal(h.orphans)
 		return err
 	}
-	ahead := c.leave(ctx)
+	ahead := c.leaveQueue(ctx)
 	switch {
 	case lost != nil:
 		return lost
-	case errors.Is(err, errWaited):
+	case errors.Is(err, errWaitOver):
 		return discovery.Errorf(discovery.ErrConflict, "lock %q is held by %s; wait for it, or try again later", c.name, ahead)
 	}
 	return err
 }
 
-// leave takes the contender's key out of the queue, and returns who has the lock.
-func (c *contender) leave(ctx context.Context) (holder string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+// leaveQueue takes the contender's key out of the queue, and returns who has the lock.
+func (c *contender) leaveQueue(ctx context.Context) (holder string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	first := clientv3.OpGet(c.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(1))
 	r, err := c.holder.transact(ctx, KindLock, func(t clientv3.Txn) clientv3.Txn {
@@ -288,7 +288,7 @@ func (c *contender) leave(ctx context.Context) (holder string) {
 			Then(first, clientv3.OpDelete(c.key)).Else(first)
 	})
 	if err != nil {
-		signal(c.holder.clean)
+		signal(c.holder.orphans)
 		return "somebody else"
 	}
 	var record lockRecord

@@ -289,7 +289,7 @@ func TestLateStray(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := a.sweep(patient(t)); err != nil {
+	if err := a.removeOrphans(patient(t)); err != nil {
 		t.Fatal(err)
 	}
 	waiting(t, a.client, keys.Locks(), 1)

@@ -28,7 +28,7 @@ var keys = discovery.NewKeys("test")
 
 // agent is a session and a holder that run until the test ends.
 type agent struct {
-	*Holder
+	*Manager
 	t    *testing.T
 	stop func() // ends both, as a crash does
 }
@@ -43,7 +43,7 @@ func startWith(t *testing.T, node string, ttl time.Duration, endpoints ...string
 	t.Helper()
 	client := etcdtest.Client(t, endpoints...)
 	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
-	a := &agent{Holder: etcdtest.Must(New(client, keys, session, Options{Node: node})), t: t}
+	a := &agent{Manager: etcdtest.Must(New(client, keys, session, Options{Node: node})), t: t}
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return session.Run(ctx) })

@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// doubtFor is for how long a call that was not answered may still be carried out:
+	// outcomeUnknownTime is for how long a call that was not answered may still be carried out:
 	// far longer than etcd keeps a request.
-	doubtFor = time.Minute
-	// sweepEvery is how often is swept in that time.
-	sweepEvery = 5 * time.Second
+	outcomeUnknownTime = time.Minute
+	// orphanInterval is how often is swept in that time.
+	orphanInterval = 5 * time.Second
 )
 
 // mark is what the values of all keys of this package have in common.
@@ -31,8 +31,8 @@ type mark struct {
 }
 
 // transact sends a transaction, and notes when it is not known what became of it.
-func (h *Holder) transact(ctx context.Context, kind Kind, txn func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+func (h *Manager) transact(ctx context.Context, kind Kind, txn func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	h.metrics.calls.WithLabelValues(string(kind)).Inc()
 	r, err := txn(h.client.Txn(ctx)).Commit()
@@ -42,7 +42,7 @@ func (h *Holder) transact(ctx context.Context, kind Kind, txn func(clientv3.Txn)
 	h.metrics.failures.Inc()
 	if !refused(err) {
 		h.mu.Lock()
-		h.doubt = lease.Uptime()
+		h.outcomeUnknownAt = lease.Uptime()
 		h.mu.Unlock()
 	}
 	return nil, err
@@ -65,8 +65,8 @@ func refused(err error) bool {
 
 // remove takes the key of a grant out of etcd, and reports whether it did; else the
 // sweep will.
-func (h *Holder) remove(ctx context.Context, g *Grant) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+func (h *Manager) remove(ctx context.Context, g *Grant) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	h.mu.Lock()
 	key, fence, claim := g.key, g.fence, g.claim
@@ -75,7 +75,7 @@ func (h *Holder) remove(ctx context.Context, g *Grant) bool {
 		return t.If(clientv3.Compare(clientv3.CreateRevision(key), "=", fence)).Then(clientv3.OpDelete(key))
 	})
 	if err != nil {
-		signal(h.clean)
+		signal(h.orphans)
 		return false
 	}
 	if claim != nil && r.Succeeded {
@@ -84,23 +84,23 @@ func (h *Holder) remove(ctx context.Context, g *Grant) bool {
 	return true
 }
 
-// sweepUp sweeps when there may be something, until ctx ends.
-func (h *Holder) sweepUp(ctx context.Context) {
+// orphanLoop sweeps when there may be something, until ctx ends.
+func (h *Manager) orphanLoop(ctx context.Context) {
 	var retry retry.Backoff
-	again := time.NewTicker(sweepEvery)
+	again := time.NewTicker(orphanInterval)
 	defer again.Stop()
 	for {
 		select {
-		case <-h.clean:
+		case <-h.orphans:
 		case <-again.C:
-			if !h.inDoubt() {
+			if !h.orphansExpected() {
 				continue
 			}
 		case <-ctx.Done():
 			return
 		}
 		for {
-			err := h.sweep(ctx)
+			err := h.removeOrphans(ctx)
 			if err == nil {
 				retry.Reset()
 				break
@@ -115,15 +115,15 @@ func (h *Holder) sweepUp(ctx context.Context) {
 	}
 }
 
-func (h *Holder) inDoubt() bool {
+func (h *Manager) orphansExpected() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.doubt > 0 && lease.Uptime() < h.doubt+doubtFor
+	return h.outcomeUnknownAt > 0 && lease.Uptime() < h.outcomeUnknownAt+outcomeUnknownTime
 }
 
-// sweep takes out of etcd what lies under the session's lease and belongs to no grant.
-func (h *Holder) sweep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+// removeOrphans takes out of etcd what lies under the session's lease and belongs to no grant.
+func (h *Manager) removeOrphans(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	current, _ := h.session.Lease()
 	if current.ID == 0 {
@@ -133,10 +133,10 @@ func (h *Holder) sweep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the keys of lease %x: %w", int64(current.ID), err)
 	}
-	mine := h.heldKeys()
+	mine := h.liveKeys()
 	for _, key := range attached.Keys {
-		if key := string(key); h.ours(key) && !mine[key] {
-			if err := h.sweepKey(ctx, current.ID, key); err != nil {
+		if key := string(key); h.ownsKey(key) && !mine[key] {
+			if err := h.removeOrphan(ctx, current.ID, key); err != nil {
 				return err
 			}
 		}
@@ -144,27 +144,27 @@ func (h *Holder) sweep(ctx context.Context) error {
 	return nil
 }
 
-// ours reports whether a key is of this package.
-func (h *Holder) ours(key string) bool {
+// ownsKey reports whether a key is of this package.
+func (h *Manager) ownsKey(key string) bool {
 	return strings.HasPrefix(key, h.keys.Locks()) || strings.HasPrefix(key, h.keys.Claims())
 }
 
-// heldKeys are the keys that callers hold.
-func (h *Holder) heldKeys() map[string]bool {
+// liveKeys are the keys that callers hold.
+func (h *Manager) liveKeys() map[string]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	keys := map[string]bool{}
 	for _, g := range h.grants {
-		if g.phase != finished {
+		if g.phase != ended {
 			keys[g.key] = true
 		}
 	}
 	return keys
 }
 
-// sweepKey takes a key out if its value belongs to no grant. A caller, of this agent or
+// removeOrphan takes a key out if its value belongs to no grant. A caller, of this agent or
 // of another, may have got the same key since it was listed.
-func (h *Holder) sweepKey(ctx context.Context, lease clientv3.LeaseID, key string) error {
+func (h *Manager) removeOrphan(ctx context.Context, lease clientv3.LeaseID, key string) error {
 	r, err := h.client.Get(ctx, key)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
@@ -186,9 +186,9 @@ func (h *Holder) sweepKey(ctx context.Context, lease clientv3.LeaseID, key strin
 }
 
 // alive reports whether a grant is asked for or held.
-func (h *Holder) alive(id string) bool {
+func (h *Manager) alive(id string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	g, ok := h.grants[id]
-	return ok && g.phase != finished
+	return ok && g.phase != ended
 }

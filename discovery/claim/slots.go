@@ -11,29 +11,29 @@ import (
 	"disc/discovery/reflector"
 )
 
-// slots know which slots of the services that are claimed from are taken: what etcd says,
+// slotStore know which slots of the services that are claimed from are taken: what etcd says,
 // and what this agent is about to take or has taken since.
-type slots struct {
+type slotStore struct {
 	keys discovery.Keys
 
 	mu       sync.Mutex
-	services map[string]*taken // by folded name
+	services map[string]*occupancy // by folded name
 }
 
-// taken are the slots of one service that are not free.
-type taken struct {
+// occupancy are the slots of one service that are not free.
+type occupancy struct {
 	keys     map[string]int64 // with the revisions of their claims
 	count    map[string]int   // how many there are of an instance
 	reserved map[string]int64 // by this agent, until the watch has come to that revision; 0: being asked for
 	released map[string]int64 // by this agent, at that revision, of which the watch may not have told yet
-	queue    []chan struct{}  // who waits for a slot; of size one, the first is woken
+	waiters  []chan struct{}  // who waits for a slot; of size one, the first is woken
 }
 
-func newTaken() *taken {
-	return &taken{keys: map[string]int64{}, count: map[string]int{}, reserved: map[string]int64{}, released: map[string]int64{}}
+func newOccupancy() *occupancy {
+	return &occupancy{keys: map[string]int64{}, count: map[string]int{}, reserved: map[string]int64{}, released: map[string]int64{}}
 }
 
-func (t *taken) put(id, key string, revision int64) {
+func (t *occupancy) add(id, key string, revision int64) {
 	if revision < t.released[key] {
 		return
 	}
@@ -43,7 +43,7 @@ func (t *taken) put(id, key string, revision int64) {
 	t.keys[key] = revision
 }
 
-func (t *taken) remove(id, key string) (removed bool) {
+func (t *occupancy) remove(id, key string) (removed bool) {
 	if _, ok := t.keys[key]; !ok {
 		return false
 	}
@@ -54,8 +54,8 @@ func (t *taken) remove(id, key string) (removed bool) {
 	return true
 }
 
-// delete notes that a key was deleted at a revision, and reports whether that is news.
-func (t *taken) delete(id, key string, revision int64) bool {
+// applyDelete notes that a key was deleted at a revision, and reports whether that is news.
+func (t *occupancy) applyDelete(id, key string, revision int64) bool {
 	released := t.released[key]
 	if revision < released {
 		return false
@@ -67,7 +67,7 @@ func (t *taken) delete(id, key string, revision int64) bool {
 
 // release notes that this agent has released, at a revision, the claim that it had got
 // at another: the slot is free at once, and not only when the watch tells so.
-func (t *taken) release(id, key string, got, revision int64) {
+func (t *occupancy) release(id, key string, got, revision int64) {
 	t.released[key] = revision
 	awaited := t.reserved[key] == got
 	if awaited {
@@ -79,23 +79,23 @@ func (t *taken) release(id, key string, got, revision int64) {
 }
 
 // wake wakes who has waited longest: a slot may have become free.
-func (t *taken) wake() {
-	if len(t.queue) > 0 {
-		signal(t.queue[0])
+func (t *occupancy) wake() {
+	if len(t.waiters) > 0 {
+		signal(t.waiters[0])
 	}
 }
 
-// of returns what is taken of a service. s.mu is held.
-func (s *slots) of(service string) *taken {
+// service returns what is taken of a service. s.mu is held.
+func (s *slotStore) service(service string) *occupancy {
 	name := discovery.FoldName(service)
 	if s.services[name] == nil {
-		s.services[name] = newTaken()
+		s.services[name] = newOccupancy()
 	}
 	return s.services[name]
 }
 
 // Known implements [follow.Mirror].
-func (s *slots) Known(r reflector.Range) iter.Seq2[string, int64] {
+func (s *slotStore) Known(r reflector.Range) iter.Seq2[string, int64] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := map[string]int64{}
@@ -108,7 +108,7 @@ func (s *slots) Known(r reflector.Range) iter.Seq2[string, int64] {
 }
 
 // Replace implements [follow.Mirror].
-func (s *slots) Replace(l *reflector.Listing) error {
+func (s *slotStore) Replace(l *reflector.Listing) error {
 	found := map[string]int64{}
 	_, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -129,30 +129,30 @@ func (s *slots) Replace(l *reflector.Listing) error {
 	}
 	for key, revision := range found {
 		if service, id, ok := s.keys.Claimed(key); ok {
-			s.of(service).put(id, key, revision)
+			s.service(service).add(id, key, revision)
 		}
 	}
 	return nil
 }
 
 // Apply implements [follow.Mirror].
-func (s *slots) Apply(u reflector.Update) {
+func (s *slotStore) Apply(u reflector.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	freed := map[*taken]bool{}
+	freed := map[*occupancy]bool{}
 	for _, e := range u.Events {
 		key := string(e.Kv.Key)
 		service, id, ok := s.keys.Claimed(key)
 		if !ok {
 			continue
 		}
-		t := s.of(service)
+		t := s.service(service)
 		if e.Type == mvccpb.DELETE {
-			if t.delete(id, key, e.Kv.ModRevision) {
+			if t.applyDelete(id, key, e.Kv.ModRevision) {
 				freed[t] = true
 			}
 		} else {
-			t.put(id, key, e.Kv.ModRevision)
+			t.add(id, key, e.Kv.ModRevision)
 		}
 	}
 	for _, t := range s.services {
@@ -168,10 +168,10 @@ func (s *slots) Apply(u reflector.Update) {
 }
 
 // settle turns a reservation into what etcd has confirmed at a revision, or ends it: 0.
-func (s *slots) settle(service, key string, revision int64) {
+func (s *slotStore) settle(service, key string, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.of(service)
+	t := s.service(service)
 	if revision > 0 {
 		t.reserved[key] = revision
 		return
@@ -180,8 +180,8 @@ func (s *slots) settle(service, key string, revision int64) {
 	t.wake()
 }
 
-// release notes that this agent has released a claim; see [taken.release].
-func (s *slots) release(key string, got, revision int64) {
+// release notes that this agent has released a claim; see [occupancy.release].
+func (s *slotStore) release(key string, got, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	service, id, _ := s.keys.Claimed(key)
@@ -190,8 +190,8 @@ func (s *slots) release(key string, got, revision int64) {
 	}
 }
 
-// forget drops what is known of a service.
-func (s *slots) forget(service string) {
+// drop drops what is known of a service.
+func (s *slotStore) drop(service string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.services, discovery.FoldName(service))

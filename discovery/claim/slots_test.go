@@ -27,9 +27,9 @@ func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 		"it has not come to somebody's before": {nil, []*clientv3.Event{put(3), deletion(4), put(7), deletion(8)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &slots{keys: keys, services: map[string]*taken{}}
-			gpu, woken := s.of("gpu"), make(chan struct{}, 1)
-			gpu.queue = append(gpu.queue, woken)
+			s := &slotStore{keys: keys, services: map[string]*occupancy{}}
+			gpu, woken := s.service("gpu"), make(chan struct{}, 1)
+			gpu.waiters = append(gpu.waiters, woken)
 			free := func(when string, want bool) {
 				t.Helper()
 				if got := len(gpu.keys) == 0 && gpu.count["gpu-1"] == 0 && len(gpu.reserved) == 0; got != want {

@@ -10,22 +10,22 @@ import (
 	"disc/discovery/retry"
 )
 
-// await tries again whenever a slot has become free and all who have waited for longer
+// waitForSlot tries again whenever a slot has become free and all who have waited for longer
 // have one for themselves, until ctx ends.
-func (c *Claims) await(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
+func (c *Claims) waitForSlot(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
 	c.metrics.waiting.WithLabelValues(string(KindClaim)).Inc()
 	defer c.metrics.waiting.WithLabelValues(string(KindClaim)).Dec()
 	me := make(chan struct{}, 1)
-	c.queue(service, func(all []chan struct{}) []chan struct{} { return append(all, me) })
-	defer c.queue(service, func(all []chan struct{}) []chan struct{} {
+	c.editQueue(service, func(all []chan struct{}) []chan struct{} { return append(all, me) })
+	defer c.editQueue(service, func(all []chan struct{}) []chan struct{} {
 		return slices.DeleteFunc(all, func(w chan struct{}) bool { return w == me })
 	})
 	var retry retry.Backoff
 	for {
-		if err := c.turn(ctx, service, me); err != nil {
+		if err := c.awaitTurn(ctx, service, me); err != nil {
 			return nil, err
 		}
-		g, err := c.try(ctx, service, o)
+		g, err := c.claimNow(ctx, service, o)
 		switch {
 		case err == nil:
 			return g, nil
@@ -33,7 +33,7 @@ func (c *Claims) await(ctx context.Context, service string, o ClaimOptions) (*Gr
 			return nil, errFull
 		case errors.Is(err, errFull):
 			retry.Reset()
-		case !waitable(err):
+		case !retryable(err):
 			return nil, err
 		default:
 			retry.Failed()
@@ -44,25 +44,25 @@ func (c *Claims) await(ctx context.Context, service string, o ClaimOptions) (*Gr
 	}
 }
 
-// queue changes who waits for a slot of a service, and wakes the first: it may be
+// editQueue changes who waits for a slot of a service, and wakes the first: it may be
 // another now.
-func (c *Claims) queue(service string, change func([]chan struct{}) []chan struct{}) {
+func (c *Claims) editQueue(service string, change func([]chan struct{}) []chan struct{}) {
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
-	t := c.slots.of(service)
-	t.queue = change(t.queue)
+	t := c.slots.service(service)
+	t.waiters = change(t.waiters)
 	t.wake()
 }
 
-// turn waits until the caller is the first who waits, and a slot is free. Agents do not
+// awaitTurn waits until the caller is the first who waits, and a slot is free. Agents do not
 // all come at once.
-func (c *Claims) turn(ctx context.Context, service string, me chan struct{}) error {
+func (c *Claims) awaitTurn(ctx context.Context, service string, me chan struct{}) error {
 	for {
 		changed := c.view.Changed(service)
-		first, free := c.outlook(service, me)
+		first, free := c.queuePosition(service, me)
 		if first && free {
 			select {
-			case <-time.After(rand.N(spread)):
+			case <-time.After(rand.N(wakeJitter)):
 				return nil
 			case <-ctx.Done():
 				return errFull
@@ -80,15 +80,15 @@ func (c *Claims) turn(ctx context.Context, service string, me chan struct{}) err
 	}
 }
 
-// outlook returns whether a caller has waited longest, and whether a slot is free.
-func (c *Claims) outlook(service string, me chan struct{}) (first, free bool) {
+// queuePosition returns whether a caller has waited longest, and whether a slot is free.
+func (c *Claims) queuePosition(service string, me chan struct{}) (first, free bool) {
 	s, err := c.service(service)
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
-	t := c.slots.of(service)
-	if err != nil || t.queue[0] != me {
-		return t.queue[0] == me, false
+	t := c.slots.service(service)
+	if err != nil || t.waiters[0] != me {
+		return t.waiters[0] == me, false
 	}
 	chosen := c.choose(c.candidates(s, t), t, "")
-	return true, len(chosen) > 0 && wanted(chosen[0], t) == 0
+	return true, len(chosen) > 0 && contention(chosen[0], t) == 0
 }

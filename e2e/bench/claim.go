@@ -34,7 +34,7 @@ func claimRows() []row {
 }
 
 // holder holds claims and locks under a session of its own, until the row ends.
-func (s *stage) holder(ctx context.Context, client *clientv3.Client) (*claim.Holder, error) {
+func (s *stage) holder(ctx context.Context, client *clientv3.Client) (*claim.Manager, error) {
 	session, err := lease.New(client, lease.DefaultTTL, lease.Options{})
 	if err != nil {
 		return nil, err
