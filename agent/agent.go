@@ -34,6 +34,7 @@ import (
 	"disc/discovery/kv"
 	"disc/discovery/lease"
 	"disc/discovery/limit"
+	"disc/discovery/lock"
 	"disc/discovery/registry"
 )
 
@@ -60,7 +61,7 @@ type Agent struct {
 	registry  *registry.Registry
 	limits    limits
 	registrar *registrar
-	holder    *claim.Manager
+	locks     *lock.Manager
 	claims    *claim.Claims
 	api       *httpapi.API
 	dns       *dns.Responder
@@ -159,14 +160,14 @@ func (a *Agent) build() error {
 		registry.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	if a.holder, err = claim.New(a.client, keys, a.session, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
+	if a.locks, err = lock.New(a.client, keys, a.session, lock.Options{Node: c.Node, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	a.limits.endpoints = c.Etcd.Endpoints
 	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	a.claims = claim.NewClaims(a.holder, a.catalog)
+	a.claims = claim.New(a.client, keys, a.locks, a.catalog, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log})
 	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
@@ -186,7 +187,7 @@ func (a *Agent) build() error {
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, KV: keyValues{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.holder, c.Etcd.Endpoints},
+		DNS: a.dns, Envoy: a.envoy, KV: keyValues{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.locks, c.Etcd.Endpoints},
 		Claims:     claims{a.claims, c.Zone, c.Etcd.Endpoints},
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})

@@ -19,7 +19,7 @@ type claims struct {
 
 // Claim implements httpapi.Claims.
 func (c claims) Claim(ctx context.Context, service string, o api.ClaimOptions) (api.Claim, <-chan struct{}, error) {
-	options := claim.ClaimOptions{Wait: o.Wait, TTL: o.TTL}
+	options := claim.Request{Wait: o.Wait, TTL: o.TTL}
 	if o.PreferZone {
 		options.PreferZone = c.zone
 	}
@@ -32,7 +32,7 @@ func (c claims) Claim(ctx context.Context, service string, o api.ClaimOptions) (
 
 // RenewClaim implements httpapi.Claims.
 func (c claims) RenewClaim(id string) (api.Claim, error) {
-	g, err := c.claims.Renew(claim.KindClaim, "", id)
+	g, err := c.claims.Renew(id)
 	if err != nil {
 		return api.Claim{}, err
 	}
@@ -41,7 +41,7 @@ func (c claims) RenewClaim(id string) (api.Claim, error) {
 
 // ReleaseClaim implements httpapi.Claims.
 func (c claims) ReleaseClaim(ctx context.Context, id string) bool {
-	return c.claims.Release(ctx, claim.KindClaim, "", id)
+	return c.claims.Release(ctx, id)
 }
 
 // claimOf shows a claim. What it says of the time is rounded down.

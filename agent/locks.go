@@ -6,8 +6,8 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
-	"disc/discovery/claim"
 	"disc/discovery/etcd"
+	"disc/discovery/lock"
 )
 
 // letGoTime bounds how long a stopping agent waits for those who hold locks through it.
@@ -15,13 +15,13 @@ const letGoTime = 5 * time.Second
 
 // locks takes locks on behalf of the HTTP API.
 type locks struct {
-	holder    *claim.Manager
+	manager   *lock.Manager
 	endpoints []string
 }
 
 // Lock implements httpapi.Locks.
 func (l locks) Lock(ctx context.Context, name string, o api.LockOptions) (api.Lock, <-chan struct{}, error) {
-	g, err := l.holder.Lock(ctx, name, claim.LockOptions{Wait: o.Wait, TTL: o.TTL, Shared: o.Shared})
+	g, err := l.manager.Lock(ctx, name, lock.Request{Wait: o.Wait, TTL: o.TTL, Shared: o.Shared})
 	if err != nil {
 		return api.Lock{}, nil, etcd.Explain(l.endpoints, err)
 	}
@@ -30,7 +30,7 @@ func (l locks) Lock(ctx context.Context, name string, o api.LockOptions) (api.Lo
 
 // Renew implements httpapi.Locks.
 func (l locks) Renew(name, id string) (api.Lock, error) {
-	g, err := l.holder.Renew(claim.KindLock, name, id)
+	g, err := l.manager.Renew(name, id)
 	if err != nil {
 		return api.Lock{}, err
 	}
@@ -39,11 +39,11 @@ func (l locks) Renew(name, id string) (api.Lock, error) {
 
 // Unlock implements httpapi.Locks.
 func (l locks) Unlock(ctx context.Context, name, id string) bool {
-	return l.holder.Release(ctx, claim.KindLock, name, id)
+	return l.manager.Release(ctx, name, id)
 }
 
 // lockOf shows a lock. What it says of the time is rounded down.
-func lockOf(g *claim.Grant) api.Lock {
+func lockOf(g *lock.Grant) api.Lock {
 	l := api.Lock{
 		ID: g.ID(), Name: g.Name(), Fence: g.Fence(), TTL: discovery.Duration(g.TTL()),
 		ValidFor: discovery.Duration(g.ValidFor().Truncate(time.Millisecond)),

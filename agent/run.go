@@ -29,7 +29,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error {
 		return a.watchdog.keep(running, part{"registry", a.registry.Heartbeat(), a.registry.Run})
 	})
-	group.Go(func() error { return a.holder.Run(running) })
+	group.Go(func() error { return a.locks.Run(running) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"limits", a.limits.Heartbeat(), a.limits.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"kv", a.kv.Heartbeat(), a.kv.Run}) })
 	group.Go(func() error { return a.watchdog.keep(running, part{"claims", a.claims.Heartbeat(), a.claims.Run}) })
@@ -106,7 +106,7 @@ func (a *Agent) stop(ctx context.Context) (letGo bool) {
 func (a *Agent) letGo(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, letGoTime)
 	defer cancel()
-	if a.holder.Close(ctx) {
+	if a.locks.Close(ctx) {
 		return true
 	}
 	a.log.Warn("holders of locks and claims have not let go of them, or etcd does not answer; they end with the agent's lease")

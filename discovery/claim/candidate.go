@@ -10,47 +10,47 @@ import (
 	"disc/discovery/view"
 )
 
-// maxCandidates are tried in one transaction.
+// maxCandidates is the largest number of candidates that one transaction tries.
 const maxCandidates = 8
 
 // candidate is an instance that has a free slot.
 type candidate struct {
 	*view.Entry
-	created  int64  // its incarnation
-	free     int    // slots
-	slot     int    // the one to be taken
-	key      string // of that slot's claim
-	reserved bool   // it was noted as being asked for
+	incarnation int64
+	free        int    // number of free slots
+	slot        int    // the slot to claim
+	key         string // of that slot's claim
+	reserved    bool   // the slot is reserved for this attempt
 }
 
-// candidates returns the instances of a service that can be claimed, as far as is known.
-func (c *Claims) candidates(s *view.Service, t *occupancy) []candidate {
+// candidates returns the healthy instances of a service that have a free slot according to o.
+func (c *Claims) candidates(s *view.Service, o *occupancy) []candidate {
 	var all []candidate
 	for _, e := range s.Entries() {
-		created := s.Incarnation(e.ID)
-		free := e.Slots - t.count[e.ID]
-		if created == 0 || !e.Healthy() || free <= 0 {
+		incarnation := s.Incarnation(e.ID)
+		free := e.Slots - o.count[e.ID]
+		if incarnation == 0 || !e.Healthy() || free <= 0 {
 			continue
 		}
-		all = append(all, candidate{Entry: e, created: created, free: free})
+		all = append(all, candidate{Entry: e, incarnation: incarnation, free: free})
 	}
 	return all
 }
 
-// choose picks some of the candidates to be tried in turn, each the freer of two that
-// are drawn at random: those of the preferred zone first, those of weight 0 last. It
-// returns them with a slot each.
-func (c *Claims) choose(all []candidate, t *occupancy, zone string) []candidate {
-	taking := map[string]int{}
-	for key := range t.reserved {
-		if _, counted := t.keys[key]; !counted {
+// choose returns up to maxCandidates of the candidates, each with a slot, in the order in
+// which they are tried: the preferred zone first, weight 0 last, and within that each the
+// one with more free slots of two drawn at random.
+func (c *Claims) choose(all []candidate, o *occupancy, zone string) []candidate {
+	reserved := map[string]int{} // slots that are reserved and not yet counted, by instance
+	for key := range o.reserved {
+		if _, counted := o.keys[key]; !counted {
 			_, id, _ := c.keys.Claimed(key)
-			taking[id]++
+			reserved[id]++
 		}
 	}
 	tiers := make([][]candidate, 3)
 	for _, a := range all {
-		a.free -= taking[a.ID]
+		a.free -= reserved[a.ID]
 		switch {
 		case a.Weight == 0:
 			tiers[2] = append(tiers[2], a)
@@ -67,37 +67,38 @@ func (c *Claims) choose(all []candidate, t *occupancy, zone string) []candidate 
 			if m := rand.IntN(len(tier)); tier[m].free > tier[n].free {
 				n = m
 			}
-			if a := tier[n]; c.pickSlot(&a, t) {
+			if a := tier[n]; c.pickSlot(&a, o) {
 				chosen = append(chosen, a)
 			}
 			tier[n] = tier[len(tier)-1]
 			tier = tier[:len(tier)-1]
 		}
 	}
-	// What this agent is taking already is tried only when all else is gone.
-	slices.SortStableFunc(chosen, func(a, b candidate) int { return contention(a, t) - contention(b, t) })
+	// A slot that is reserved by another caller of this agent is tried last.
+	slices.SortStableFunc(chosen, func(a, b candidate) int {
+		return boolToInt(o.isReserved(a.key)) - boolToInt(o.isReserved(b.key))
+	})
 	return chosen
 }
 
-// contention is 1 for a slot that this agent is taking already.
-func contention(a candidate, t *occupancy) int {
-	if _, ok := t.reserved[a.key]; ok {
+func boolToInt(b bool) int {
+	if b {
 		return 1
 	}
 	return 0
 }
 
-// pickSlot picks a free slot, from a random one on; rather one that this agent is not
-// taking already.
-func (c *Claims) pickSlot(a *candidate, t *occupancy) bool {
+// pickSlot picks a free slot of a, starting at a random one, and reports whether there is
+// one. It prefers a slot that is not reserved.
+func (c *Claims) pickSlot(a *candidate, o *occupancy) bool {
 	from, found := rand.IntN(a.Slots), false
 	for n := range a.Slots {
 		slot := (from + n) % a.Slots
 		key := c.keys.Claim(a.Service, a.ID, slot)
-		if _, ok := t.keys[key]; ok {
+		if _, ok := o.keys[key]; ok {
 			continue
 		}
-		_, reserved := t.reserved[key]
+		reserved := o.isReserved(key)
 		if !reserved || !found {
 			a.slot, a.key, found = slot, key, true
 		}
@@ -108,34 +109,36 @@ func (c *Claims) pickSlot(a *candidate, t *occupancy) bool {
 	return found
 }
 
-// buildAttempt builds the transaction that takes the slot of the first candidate for which the
-// instance is the same and the slot free. When there is none, it reads what is taken.
+// buildAttempt builds a transaction that claims the slot of the first candidate whose slot is
+// free and whose instance is the incarnation that was seen. If there is none, the
+// transaction reads the service's claims.
 func (c *Claims) buildAttempt(txn clientv3.Txn, chosen []candidate, value string, lease clientv3.LeaseID, prefix string) clientv3.Txn {
 	orElse := clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	for n, a := range slices.Backward(chosen) {
-		same, put := a.operations(c.keys, value, lease)
+		conditions, put := a.claimOps(c.keys, value, lease)
 		if n == 0 {
-			return txn.If(same...).Then(put).Else(orElse)
+			return txn.If(conditions...).Then(put).Else(orElse)
 		}
-		orElse = clientv3.OpTxn(same, []clientv3.Op{put}, []clientv3.Op{orElse})
+		orElse = clientv3.OpTxn(conditions, []clientv3.Op{put}, []clientv3.Op{orElse})
 	}
 	return txn.Then(orElse)
 }
 
-// operations is under which conditions, and how, a slot is taken.
-func (a *candidate) operations(keys discovery.Keys, value string, lease clientv3.LeaseID) ([]clientv3.Cmp, clientv3.Op) {
+// claimOps returns the conditions under which the slot can be claimed, and the operation that
+// claims it.
+func (a *candidate) claimOps(keys discovery.Keys, value string, lease clientv3.LeaseID) ([]clientv3.Cmp, clientv3.Op) {
 	record := keys.Instance(a.Service, a.ID)
 	if a.Source == view.SourceStatic {
 		record = keys.Static(a.Service, a.ID)
 	}
 	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(record), "=", a.created),
+		clientv3.Compare(clientv3.CreateRevision(record), "=", a.incarnation),
 		clientv3.Compare(clientv3.CreateRevision(a.key), "=", 0),
 	}, clientv3.OpPut(a.key, value, clientv3.WithLease(lease))
 }
 
-// parseAttempt reads the answer to an attempt: which candidate's slot was taken, or what is
-// taken of all.
+// parseAttempt returns the candidate whose slot an attempt has claimed, or the occupancy that
+// it has read.
 func (c *Claims) parseAttempt(r *clientv3.TxnResponse, chosen []candidate) (won *candidate, read *occupancy) {
 	for n := range chosen {
 		if r.Succeeded {

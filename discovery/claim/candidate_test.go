@@ -9,14 +9,14 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// One transaction tries all candidates, each only if it is the same instance as was seen,
-// and reads what is taken when it gets none.
+// One transaction tries all candidates, each only if its instance is the incarnation that was
+// seen, and reads the claims when it gets no slot.
 func TestCandidatesInOneTransaction(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := startClaimant(t, "a", etcd.Endpoint())
 	for n := range maxCandidates + 2 {
-		register(t, a.client, fmt.Sprintf("gpu-%d", n), 1)
+		register(t, a.agent.Client, fmt.Sprintf("gpu-%d", n), 1)
 	}
 	a.sees("gpu", maxCandidates+2)
 	seen, err := a.service("gpu")
@@ -28,19 +28,23 @@ func TestCandidatesInOneTransaction(t *testing.T) {
 		t.Fatalf("%d candidates, want %d", len(chosen), maxCandidates)
 	}
 	last := len(chosen) - 1
-	if _, err := a.client.Delete(patient(t), keys.Instance("gpu", chosen[0].ID)); err != nil {
+	if _, err := a.agent.Client.Delete(etcdtest.Context(t), keys.Instance("gpu", chosen[0].ID)); err != nil {
 		t.Fatal(err)
 	}
-	register(t, a.client, chosen[0].ID, 1) // another, under the same id
+	register(t, a.agent.Client, chosen[0].ID, 1) // another, under the same id
 	for _, taken := range chosen[1:last] {
-		if _, err := a.client.Put(patient(t), taken.key, `{"id":"somebody"}`); err != nil {
+		if _, err := a.agent.Client.Put(etcdtest.Context(t), taken.key, `{"id":"somebody"}`); err != nil {
 			t.Fatal(err)
 		}
 	}
-	session, _ := a.session.Lease()
+	pending, err := a.issuer.Request("gpu", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pending.Abandon()
 	attempt := func() (*candidate, *occupancy) {
-		r, err := a.transact(patient(t), KindClaim, func(txn clientv3.Txn) clientv3.Txn {
-			return a.buildAttempt(txn, chosen, `{"id":"me"}`, session.ID, keys.ClaimsOf("gpu"))
+		r, err := pending.Transact(etcdtest.Context(t), func(txn clientv3.Txn) clientv3.Txn {
+			return a.buildAttempt(txn, chosen, `{"id":"me"}`, pending.Lease(), keys.ClaimsOf("gpu"))
 		})
 		if err != nil {
 			t.Fatal(err)

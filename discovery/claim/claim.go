@@ -2,18 +2,17 @@ package claim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"log/slog"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
 	"disc/discovery/heartbeat"
+	"disc/discovery/lock"
 	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
@@ -21,102 +20,83 @@ import (
 const (
 	// claimTimeout bounds a claim that does not wait for a slot.
 	claimTimeout = 10 * time.Second
-	// maxConcurrent bounds how many of an agent's callers ask etcd for a slot at once.
+	// maxConcurrent bounds the claims of one agent that are sent to etcd at once.
 	maxConcurrent = 16
-	// wakeJitter is within which time agents whose callers wait ask for a slot that has
-	// become free.
+	// wakeJitter bounds the random time that an agent waits before it asks for a slot that
+	// has become free.
 	wakeJitter = 10 * time.Millisecond
 )
 
-// View is the catalog, as far as claims look at it.
+// View is the part of the catalog that claims use.
 type View interface {
 	// View returns the newest snapshot, or an ErrUnavailable that says why there is none.
 	View() (view.View, error)
 	// Changed returns a channel that is closed at the next change of a service.
 	Changed(service string) <-chan struct{}
-	// Ensure makes the view have services that are not watched yet.
-	Ensure(ctx context.Context, parts ...discovery.Scope) error
-	// Retain keeps services in the view until release is called.
-	Retain(parts ...discovery.Scope) (release func())
+	// Ensure makes the view watch scopes that it does not watch yet.
+	Ensure(ctx context.Context, scopes ...discovery.Scope) error
+	// Retain keeps scopes in the view until release is called.
+	Retain(scopes ...discovery.Scope) (release func())
 }
 
-// Claims claim slots of instances. What is claimed is held by a [Manager].
+// Options are the optional settings of claims.
+type Options struct {
+	Node             string               // the agent's node, stored with each claim for operators
+	ProgressInterval func() time.Duration // see [reflector.Options]
+	Logger           *slog.Logger         // default: discard
+}
+
+// Claims grants slots of instances. It is safe for concurrent use.
 type Claims struct {
-	*Manager
+	keys      discovery.Keys
+	issuer    *lock.Issuer
 	view      View
+	node      string
+	log       *slog.Logger
 	slots     *slotStore
-	reflector *reflector.Reflector
-	heartbeat heartbeat.Heartbeat // of the follower
-	start     func()              // the following
+	reflector *reflector.Reflector // copies the claims of subscribed services into slots
+	heartbeat heartbeat.Heartbeat  // of the reflector
 
-	attempts    chan struct{}     // of those who ask etcd at the same time
-	started     chan struct{}     // closed when a claim was asked for
-	subscribing sync.Mutex        // one service at a time begins or ends to be followed
-	usages      map[string]*usage // services that are followed, by folded name; guarded by slots.mu
+	start       func()            // closes started
+	started     chan struct{}     // closed when the first claim is requested
+	attempts    chan struct{}     // semaphore of maxConcurrent
+	subscribing sync.Mutex        // held while a service is subscribed or unsubscribed
+	usages      map[string]*usage // subscribed services by folded name; guarded by slots.mu
 }
 
-// NewClaims returns claims that are held by h, on the instances of view.
-func NewClaims(h *Manager, view View) *Claims {
-	s := &slotStore{keys: h.keys, services: map[string]*occupancy{}}
+// New returns claims of the instances in view, granted under the session of locks.
+func New(client *clientv3.Client, keys discovery.Keys, locks *lock.Manager, view View, o Options) *Claims {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	c := &Claims{
-		Manager: h, view: view, slots: s, started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
+		keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node, log: o.Logger,
+		slots: newSlotStore(keys), started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
 		usages: map[string]*usage{},
 	}
-	c.reflector = reflector.New(h.client, s, reflector.Options{Epoch: h.keys.Epoch(), MakeEpoch: true, ProgressInterval: h.quiet, Heartbeat: &c.heartbeat, Logger: h.log})
+	c.reflector = reflector.New(client, c.slots, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &c.heartbeat, Logger: o.Logger})
 	c.start = sync.OnceFunc(func() { close(c.started) })
 	return c
 }
 
-// ClaimOptions say how a slot is asked for.
-type ClaimOptions struct {
-	Wait       time.Duration // how long to wait for one that is free; 0: do not
-	TTL        time.Duration // how long it lasts without being renewed; 0: until it is released
-	PreferZone string        // instances of this zone first
-}
-
-// instanceSlot is the instance of a claim.
-type instanceSlot struct {
-	view    View
-	slots   *slotStore
-	entry   *view.Entry
-	created int64 // its incarnation
-	slot    int
-}
-
-// gone reports whether the instance is not there any more, or is another one.
-func (c *instanceSlot) gone() bool {
-	view, err := c.view.View()
-	if err != nil {
-		return false // nothing is known
-	}
-	s, ok := view.Snapshot.Service(c.entry.Service)
-	return ok && s.Incarnation(c.entry.ID) != c.created
-}
-
-// Endpoint returns the instance of a claim, as it was when it was claimed.
-func (g *Grant) Endpoint() discovery.Endpoint { return g.claim.entry.Endpoint() }
-
-// Slot returns which slot of the instance is claimed, from 0.
-func (g *Grant) Slot() int { return g.claim.slot }
-
-// claimRecord is the value of a claim's key, for operators.
-type claimRecord struct {
-	mark
-	Node  string    `json:"node,omitempty"` // the claimant's
-	Asked time.Time `json:"asked"`
-}
-
-// errFull: no instance has a free slot.
-var errFull = errors.New("no instance that is healthy has a free slot")
-
-// Heartbeat shows whether Run is stuck.
+// Heartbeat returns the heartbeat of Run, by which a watchdog sees whether Run is stuck.
 func (c *Claims) Heartbeat() *heartbeat.Heartbeat { return &c.heartbeat }
 
-// Claim takes a free slot of a healthy instance of a service. The errors are ErrInvalid,
-// ErrNotFound (there is no such service), ErrUnavailable (nothing is free, or the agent
-// has no view or no session), that of ctx, or what etcd says.
-func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
-	if o.Wait < 0 || o.TTL < 0 {
+// Request says how a slot is requested.
+type Request struct {
+	Wait       time.Duration // how long to wait for a free slot; 0: fail at once
+	TTL        time.Duration // how long the claim lasts without a renewal; 0: until it is released
+	PreferZone string        // instances of this zone are tried first
+}
+
+// errFull is returned when no instance has a free slot.
+var errFull = errors.New("no instance that is healthy has a free slot")
+
+// Claim claims a free slot of a healthy instance of a service. The errors are ErrInvalid,
+// ErrNotFound (the view has no such service), ErrUnavailable (no slot is free, or the agent
+// has no view or no session), the error of ctx, or that of etcd.
+func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, error) {
+	if r.Wait < 0 || r.TTL < 0 {
 		return nil, discovery.Errorf(discovery.ErrInvalid, "a claim's wait and ttl are at least 0")
 	}
 	if err := discovery.ValidateService(service); err != nil {
@@ -131,12 +111,12 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	if err := c.subscribe(ctx, service); err != nil {
 		return nil, err
 	}
-	until := time.Now().Add(o.Wait)
-	g, err := c.claimNow(ctx, service, o)
-	if o.Wait > 0 && retryable(err) && ctx.Err() == nil {
-		waiting, cancel := context.WithDeadline(ctx, until)
+	deadline := time.Now().Add(r.Wait)
+	g, err := c.claimNow(ctx, service, r)
+	if r.Wait > 0 && retryable(err) && ctx.Err() == nil {
+		waiting, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
-		g, err = c.waitForSlot(waiting, service, o)
+		g, err = c.waitForSlot(waiting, service, r)
 	}
 	if errors.Is(err, errFull) && ctx.Err() == nil {
 		err = discovery.Errorf(discovery.ErrUnavailable, "claim %s: %v; try again, or wait for longer", service, errFull)
@@ -144,6 +124,21 @@ func (c *Claims) Claim(ctx context.Context, service string, o ClaimOptions) (*Gr
 	return g, err
 }
 
+// Renew restarts the TTL of a claim; see [lock.Issuer.Renew].
+func (c *Claims) Renew(id string) (*Grant, error) {
+	g, err := c.issuer.Renew(id)
+	if err != nil {
+		return nil, err
+	}
+	return newGrant(g), nil
+}
+
+// Release releases a claim; see [lock.Issuer.Release].
+func (c *Claims) Release(ctx context.Context, id string) (done bool) {
+	return c.issuer.Release(ctx, id)
+}
+
+// service returns a service of the view, or an ErrNotFound.
 func (c *Claims) service(name string) (*view.Service, error) {
 	view, err := c.view.View()
 	if err != nil {
@@ -156,113 +151,50 @@ func (c *Claims) service(name string) (*view.Service, error) {
 	return s, nil
 }
 
-// retryable reports whether a claim that failed is worth to be tried again.
+// retryable reports whether a claim that failed may succeed when it is tried again.
 func retryable(err error) bool {
-	return err != nil && !refused(err) && !errors.Is(err, discovery.ErrNotFound) && !errors.Is(err, discovery.ErrInvalid)
+	return err != nil && !lock.Refused(err) && !errors.Is(err, discovery.ErrNotFound) && !errors.Is(err, discovery.ErrInvalid)
 }
 
-// claimNow takes a slot, or returns errFull when none is free.
-func (c *Claims) claimNow(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
-	select {
-	case c.attempts <- struct{}{}:
-		defer func() { <-c.attempts }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	g, err := c.enter(&Grant{kind: KindClaim, name: service, ttl: o.TTL})
+// Grant is a claimed slot of an instance. Its name is that of the service.
+type Grant struct {
+	*lock.Grant
+	slot *instanceSlot
+}
+
+func newGrant(g *lock.Grant) *Grant { return &Grant{g, g.Resource().(*instanceSlot)} }
+
+// Endpoint returns the instance, as it was when it was claimed.
+func (g *Grant) Endpoint() discovery.Endpoint { return g.slot.entry.Endpoint() }
+
+// Slot returns the number of the slot of the instance, from 0.
+func (g *Grant) Slot() int { return g.slot.number }
+
+// instanceSlot is the slot of an instance that is claimed. It is the [lock.Resource] of a
+// claim.
+type instanceSlot struct {
+	view        View
+	slots       *slotStore
+	entry       *view.Entry
+	incarnation int64 // of the instance
+	number      int
+}
+
+// Gone implements [lock.Resource]: the slot is gone when the view has no instance of the id,
+// or another incarnation of it.
+func (s *instanceSlot) Gone() error {
+	view, err := s.view.View()
 	if err != nil {
-		return nil, err
+		return nil // without a view the instance may still be there
 	}
-	won, fence, err := c.acquire(ctx, g, service, o.PreferZone)
-	if err != nil {
-		c.mu.Lock()
-		c.forget(g)
-		c.mu.Unlock()
-		signal(c.orphans)
-		return nil, err
+	service, ok := view.Snapshot.Service(s.entry.Service)
+	if ok && service.Incarnation(s.entry.ID) != s.incarnation {
+		return fmt.Errorf("instance %q is gone", s.entry.ID)
 	}
-	c.mu.Lock()
-	g.key, g.fence = won.key, fence
-	g.claim = &instanceSlot{c.view, c.slots, won.Entry, won.created, won.slot}
-	c.mu.Unlock()
-	if err := c.grant(g); err != nil {
-		c.mu.Lock()
-		c.forget(g)
-		c.mu.Unlock()
-		c.remove(ctx, g)
-		return nil, err
-	}
-	return g, nil
+	return nil
 }
 
-// acquire tries candidates until it has a slot or none is free. It begins with what is
-// known of the slots; what is taken after an attempt is known from that.
-func (c *Claims) acquire(ctx context.Context, g *Grant, service, zone string) (won *candidate, fence int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
-	defer cancel()
-	value, err := json.Marshal(claimRecord{mark{g.id}, c.node, time.Now().UTC()})
-	if err != nil {
-		return nil, 0, fmt.Errorf("claim %s: %w", service, err)
-	}
-	var read *occupancy
-	for round := 0; ; round++ {
-		s, err := c.service(service)
-		if err != nil {
-			return nil, 0, err
-		}
-		chosen := c.reserve(s, read, zone)
-		if len(chosen) == 0 && read != nil {
-			return nil, 0, errFull
-		}
-		r, err := c.transact(ctx, KindClaim, func(t clientv3.Txn) clientv3.Txn {
-			return c.buildAttempt(t, chosen, string(value), g.lease, c.keys.ClaimsOf(service))
-		})
-		if err != nil {
-			c.resolveReservations(service, chosen, nil, 0)
-			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-				c.session.Verify(g.lease)
-				return nil, 0, g.unavailable(sessionLost)
-			}
-			return nil, 0, fmt.Errorf("claim %s: %w", service, err)
-		}
-		won, read = c.parseAttempt(r, chosen)
-		c.resolveReservations(service, chosen, won, r.Header.Revision)
-		if won != nil {
-			return won, r.Header.Revision, nil
-		}
-		select {
-		case <-time.After(rand.N(time.Millisecond << min(round, 6))):
-		case <-ctx.Done():
-			return nil, 0, ctx.Err()
-		}
-	}
-}
-
-// reserve chooses candidates, and notes that the first is being asked for. read is what
-// is taken, if that was read; else what the watch says counts.
-func (c *Claims) reserve(s *view.Service, read *occupancy, zone string) []candidate {
-	c.slots.mu.Lock()
-	defer c.slots.mu.Unlock()
-	t := c.slots.service(s.Name)
-	known := t
-	if read != nil {
-		read.reserved = t.reserved
-		known = read
-	}
-	chosen := c.choose(c.candidates(s, known), known, zone)
-	if len(chosen) > 0 && contention(chosen[0], t) == 0 {
-		t.reserved[chosen[0].key] = 0
-		chosen[0].reserved = true
-	}
-	return chosen
-}
-
-// resolveReservations ends the reservation of the first candidate, and notes which has been won.
-func (c *Claims) resolveReservations(service string, chosen []candidate, won *candidate, revision int64) {
-	if len(chosen) > 0 && chosen[0].reserved && won != &chosen[0] {
-		c.slots.settle(service, chosen[0].key, 0)
-	}
-	if won != nil {
-		c.slots.settle(service, won.key, revision)
-	}
+// Released implements [lock.Resource].
+func (s *instanceSlot) Released(key string, fence, revision int64) {
+	s.slots.release(key, fence, revision)
 }

@@ -14,21 +14,22 @@ import (
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lock/locktest"
 )
 
 func TestClaim(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.client, "gpu-1", 2)
-	register(t, a.client, "gpu-2", 1)
-	register(t, a.client, "sick", 9, func(i *discovery.Instance) { i.Status = discovery.Critical })
+	register(t, a.agent.Client, "gpu-1", 2)
+	register(t, a.agent.Client, "gpu-2", 1)
+	register(t, a.agent.Client, "sick", 9, func(i *discovery.Instance) { i.Status = discovery.Critical })
 	a.sees("gpu", 2)
 	b.sees("gpu", 2)
 	taken := map[string]int64{}
 	var grants []*Grant
 	for _, c := range []*claimant{a, b, a} {
-		g := c.claim("GPU", ClaimOptions{TTL: time.Minute})
+		g := c.claim("GPU", Request{TTL: time.Minute})
 		slot := fmt.Sprintf("%s/%d", g.Endpoint().ID, g.Slot())
 		if taken[slot] != 0 || g.Fence() == 0 || g.ValidFor() <= 0 {
 			t.Errorf("claimed %s, fence %d, valid for %v", slot, g.Fence(), g.ValidFor())
@@ -39,18 +40,18 @@ func TestClaim(t *testing.T) {
 	if taken["gpu-1/0"] == 0 || taken["gpu-1/1"] == 0 || taken["gpu-2/0"] == 0 {
 		t.Errorf("taken are %v", taken)
 	}
-	a.full("gpu", ClaimOptions{})
-	b.full("gpu", ClaimOptions{Wait: 20 * time.Millisecond})
-	if _, err := a.Claim(patient(t), "nosuch", ClaimOptions{}); !errors.Is(err, discovery.ErrNotFound) {
+	a.full("gpu", Request{})
+	b.full("gpu", Request{Wait: 20 * time.Millisecond})
+	if _, err := a.Claim(etcdtest.Context(t), "nosuch", Request{}); !errors.Is(err, discovery.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := b.Renew(KindClaim, "", grants[1].ID()); err != nil {
+	if _, err := b.Renew(grants[1].ID()); err != nil {
 		t.Error(err)
 	}
-	waiting(t, a.client, keys.Claims(), 3)
-	b.agent.release(grants[1])
-	b.agent.release(grants[1])
-	if again := a.claim("gpu", ClaimOptions{}); again.Fence() <= grants[1].Fence() || again.Endpoint().ID != grants[1].Endpoint().ID {
+	locktest.AwaitKeys(t, a.agent.Client, keys.Claims(), 3)
+	b.release(grants[1])
+	b.release(grants[1])
+	if again := a.claim("gpu", Request{}); again.Fence() <= grants[1].Fence() || again.Endpoint().ID != grants[1].Endpoint().ID {
 		t.Errorf("claimed %s with fence %d after %d", again.Endpoint().ID, again.Fence(), grants[1].Fence())
 	}
 }
@@ -61,98 +62,90 @@ func TestClaimPrefers(t *testing.T) {
 	zone := func(z string, weight int) func(*discovery.Instance) {
 		return func(i *discovery.Instance) { i.Zone, i.Weight = z, weight }
 	}
-	register(t, a.client, "here", 2, zone("here", 1))
-	register(t, a.client, "there", 2, zone("there", 1))
-	register(t, a.client, "last", 2, zone("here", 0))
+	register(t, a.agent.Client, "here", 2, zone("here", 1))
+	register(t, a.agent.Client, "there", 2, zone("there", 1))
+	register(t, a.agent.Client, "last", 2, zone("here", 0))
 	a.sees("gpu", 3)
 	for n, want := range []string{"here", "here", "there", "there", "last", "last"} {
-		if g := a.claim("gpu", ClaimOptions{PreferZone: "here"}); g.Endpoint().ID != want {
+		if g := a.claim("gpu", Request{PreferZone: "here"}); g.Endpoint().ID != want {
 			t.Errorf("claim %d is of %s, want %s", n, g.Endpoint().ID, want)
 		}
 	}
 }
 
-// Who waits gets what is released, or what is registered.
+// A waiting caller gets a slot that is released, or one of a new instance.
 func TestClaimWaits(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.client, "gpu-1", 1)
+	register(t, a.agent.Client, "gpu-1", 1)
 	a.sees("gpu", 1)
 	b.sees("gpu", 1)
-	held := a.claim("gpu", ClaimOptions{})
+	held := a.claim("gpu", Request{})
 	got := make(chan *Grant)
 	for range 3 {
 		go func() {
-			g, err := b.Claim(patient(t), "gpu", ClaimOptions{Wait: time.Minute})
+			g, err := b.Claim(etcdtest.Context(t), "gpu", Request{Wait: time.Minute})
 			if err != nil {
 				t.Error(err)
 			}
 			got <- g
 		}()
 	}
-	until(t, "three wait", func() bool {
-		b.slots.mu.Lock()
-		defer b.slots.mu.Unlock()
-		return len(b.slots.service("gpu").waiters) == 3
-	})
-	a.agent.release(held)
+	etcdtest.Eventually(t, "three wait", func() bool { return b.waiters("gpu") == 3 })
+	a.release(held)
 	second := <-got
-	b.agent.release(second)
+	b.release(second)
 	third := <-got
-	register(t, a.client, "gpu-2", 1)
+	register(t, a.agent.Client, "gpu-2", 1)
 	fourth := <-got
 	if !(held.Fence() < second.Fence() && second.Fence() < third.Fence() && third.Fence() < fourth.Fence()) || fourth.Endpoint().ID != "gpu-2" {
 		t.Errorf("fences %d, %d, %d, %d of %s", held.Fence(), second.Fence(), third.Fence(), fourth.Fence(), fourth.Endpoint().ID)
 	}
 }
 
-// Who follows the claims can be stopped, as one that is stuck is, and started anew.
+// Run can be stopped, as the watchdog does when it is stuck, and be called again.
 func TestClaimsRunAgain(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.agent.client, "gpu-1", 1)
+	register(t, a.agent.Client, "gpu-1", 1)
 	for _, c := range []*claimant{a, b} {
 		c.sees("gpu", 1)
 	}
-	held := a.claim("gpu", ClaimOptions{Wait: time.Minute})
-	b.full("gpu", ClaimOptions{Wait: 20 * time.Millisecond}) // it follows
+	held := a.claim("gpu", Request{Wait: time.Minute})
+	b.full("gpu", Request{Wait: 20 * time.Millisecond}) // it follows
 	b.stop()
-	runUntilEnd(t, b.Run)
-	if !a.Release(patient(t), KindClaim, "gpu", held.ID()) {
+	locktest.Run(t, b.Run)
+	if !a.Release(etcdtest.Context(t), held.ID()) {
 		t.Error("it is not released")
 	}
-	b.claim("gpu", ClaimOptions{Wait: time.Minute})
+	b.claim("gpu", Request{Wait: time.Minute})
 }
 
-// A slot that has become free wakes one of those who wait for it.
+// A slot that becomes free wakes one of the callers that wait for it.
 func TestClaimWakesOne(t *testing.T) {
 	t.Parallel()
 	const waiters, bound = 40, 3
 	etcd := etcdtest.Start(t)
 	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.client, "gpu-1", 1)
+	register(t, a.agent.Client, "gpu-1", 1)
 	a.sees("gpu", 1)
 	b.sees("gpu", 1)
-	held := a.claim("gpu", ClaimOptions{})
+	held := a.claim("gpu", Request{})
 	var waiting errgroup.Group
 	for range waiters {
 		waiting.Go(func() error {
-			g, err := b.Claim(patient(t), "gpu", ClaimOptions{Wait: time.Minute})
+			g, err := b.Claim(etcdtest.Context(t), "gpu", Request{Wait: time.Minute})
 			if err == nil {
-				b.agent.release(g)
+				b.release(g)
 			}
 			return err
 		})
 	}
-	until(t, "all wait", func() bool {
-		b.slots.mu.Lock()
-		defer b.slots.mu.Unlock()
-		return len(b.slots.service("gpu").waiters) == waiters
-	})
+	etcdtest.Eventually(t, "all wait", func() bool { return b.waiters("gpu") == waiters })
 	before := b.transactions()
-	a.agent.release(held)
+	a.release(held)
 	if err := waiting.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -163,112 +156,111 @@ func TestClaimWakesOne(t *testing.T) {
 	}
 }
 
-// A claim ends when its instance is not the same any more, and stays when the record is
-// only written over.
+// A claim is lost when its instance is replaced, but not when the record is only updated.
 func TestClaimedInstanceGone(t *testing.T) {
 	t.Parallel()
 	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
-	register(t, a.client, "gpu-1", 1)
+	register(t, a.agent.Client, "gpu-1", 1)
 	a.sees("gpu", 1)
-	g := a.claim("gpu", ClaimOptions{})
-	register(t, a.client, "gpu-1", 2, func(i *discovery.Instance) { i.Run = "restarted" })
-	other := a.claim("gpu", ClaimOptions{Wait: time.Minute}) // the second slot is known
-	if _, err := a.Renew(KindClaim, "", g.ID()); err != nil {
+	g := a.claim("gpu", Request{})
+	register(t, a.agent.Client, "gpu-1", 2, func(i *discovery.Instance) { i.Run = "restarted" })
+	other := a.claim("gpu", Request{Wait: time.Minute}) // the second slot is known
+	if _, err := a.Renew(g.ID()); err != nil {
 		t.Errorf("renewed: %v", err)
 	}
-	if _, err := a.client.Delete(patient(t), keys.Instance("gpu", "gpu-1")); err != nil {
+	if _, err := a.agent.Client.Delete(etcdtest.Context(t), keys.Instance("gpu", "gpu-1")); err != nil {
 		t.Fatal(err)
 	}
-	register(t, a.client, "gpu-1", 2)
+	register(t, a.agent.Client, "gpu-1", 2)
 	for _, g := range []*Grant{g, other} {
-		if err := lost(t, g); !strings.Contains(err.Error(), `instance "gpu-1" is gone`) {
+		if err := locktest.AwaitLost(t, g.Grant); !strings.Contains(err.Error(), `instance "gpu-1" is gone`) {
 			t.Errorf("lost because %v", err)
 		}
 	}
-	if _, err := a.Renew(KindClaim, "", g.ID()); !errors.Is(err, discovery.ErrLost) {
+	if _, err := a.Renew(g.ID()); !errors.Is(err, discovery.ErrLost) {
 		t.Errorf("renewed: %v", err)
 	}
-	a.claim("gpu", ClaimOptions{Wait: time.Minute})
-	a.claim("gpu", ClaimOptions{Wait: time.Minute})
+	a.claim("gpu", Request{Wait: time.Minute})
+	a.claim("gpu", Request{Wait: time.Minute})
 }
 
-// A claim of which the answer was lost is nobody's.
+// When the answer to a claim is lost, nobody holds the claim.
 func TestClaimUnanswered(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, etcd.Endpoint())
 	a, b := startClaimant(t, "a", link.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, b.client, "gpu-1", 1)
+	register(t, b.agent.Client, "gpu-1", 1)
 	a.sees("gpu", 1)
 	b.sees("gpu", 1)
-	a.agent.release(a.claim("gpu", ClaimOptions{})) // its slots are followed
+	a.release(a.claim("gpu", Request{})) // its slots are followed
 	link.HoldAnswers()
 	ctx, hangUp := context.WithCancel(t.Context())
 	gaveUp := make(chan error, 1)
 	go func() {
-		_, err := a.Claim(ctx, "gpu", ClaimOptions{})
+		_, err := a.Claim(ctx, "gpu", Request{})
 		gaveUp <- err
 	}()
-	waiting(t, b.client, keys.Claims(), 1)
+	locktest.AwaitKeys(t, b.agent.Client, keys.Claims(), 1)
 	hangUp()
 	if err := <-gaveUp; err == nil {
 		t.Fatal("claimed without an answer")
 	}
 	link.Mend()
-	b.claim("gpu", ClaimOptions{Wait: time.Minute})
+	b.claim("gpu", Request{Wait: time.Minute})
 }
 
-// What nobody claims from is not watched any more, once nothing of it is held, and is
-// again when it is.
-func TestClaimsLeave(t *testing.T) {
+// A service that is not claimed from is unsubscribed once nothing of it is held, and
+// subscribed again by the next claim.
+func TestIdleServiceIsUnsubscribed(t *testing.T) {
 	t.Parallel()
 	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
-	register(t, a.client, "gpu-1", 2)
+	register(t, a.agent.Client, "gpu-1", 2)
 	a.sees("gpu", 1)
-	g := a.claim("gpu", ClaimOptions{})
+	g := a.claim("gpu", Request{})
 	leave := func() int {
 		a.slots.mu.Lock()
 		a.usages["gpu"].lastClaim = time.Now().Add(-idleAfter - time.Second)
 		a.slots.mu.Unlock()
-		a.unsubscribeIdle(patient(t))
+		a.unsubscribeIdle(etcdtest.Context(t))
 		return len(a.slots.services)
 	}
 	if n := leave(); n != 1 {
 		t.Errorf("%d services are known, while one is claimed from", n)
 	}
-	a.Release(patient(t), KindClaim, g.Name(), g.ID())
+	a.Release(etcdtest.Context(t), g.ID())
 	if n := leave(); n != 0 {
 		t.Errorf("%d services are known", n)
 	}
 	for range 2 {
-		if g := a.claim("gpu", ClaimOptions{}); g.Fence() == 0 {
+		if g := a.claim("gpu", Request{}); g.Fence() == 0 {
 			t.Error("no fence")
 		}
 	}
-	a.full("gpu", ClaimOptions{})
+	a.full("gpu", Request{})
 }
 
-// An agent that watches only what it is asked for finds a service to claim from, and is
-// told when the instance is gone.
-func TestClaimByInterest(t *testing.T) {
+// An agent that watches services on demand can claim from one, and loses the claim when the
+// instance is gone.
+func TestClaimOnDemand(t *testing.T) {
 	t.Parallel()
-	a := startClaimantOn(t, "a", time.Minute, catalog.WatchLazy, etcdtest.Start(t).Endpoint())
-	register(t, a.client, "gpu-1", 1)
-	g := a.claim("gpu", ClaimOptions{})
-	if _, err := a.client.Delete(patient(t), keys.Instance("gpu", "gpu-1")); err != nil {
+	a := startClaimantWith(t, "a", locktest.LongTTL, catalog.WatchLazy, etcdtest.Start(t).Endpoint())
+	register(t, a.agent.Client, "gpu-1", 1)
+	g := a.claim("gpu", Request{})
+	if _, err := a.agent.Client.Delete(etcdtest.Context(t), keys.Instance("gpu", "gpu-1")); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-g.Lost():
-	case <-patient(t).Done():
-		t.Error("nobody says that the instance is gone")
+	case <-etcdtest.Context(t).Done():
+		t.Error("the claim is not lost though its instance is gone")
 	}
-	if _, err := a.Claim(patient(t), "nosuch", ClaimOptions{}); !errors.Is(err, discovery.ErrNotFound) {
+	if _, err := a.Claim(etcdtest.Context(t), "nosuch", Request{}); !errors.Is(err, discovery.ErrNotFound) {
 		t.Error(err)
 	}
 }
 
-// A thousand claimants of a thousand slots, over four agents, get one each in few
+// A thousand callers of four agents that claim a thousand slots get one each, with few
 // transactions.
 func TestThousandClaimants(t *testing.T) {
 	t.Parallel()
@@ -279,7 +271,7 @@ func TestThousandClaimants(t *testing.T) {
 		agents = append(agents, startClaimant(t, fmt.Sprint(n), etcd.Endpoint()))
 	}
 	for n := range slots / 4 {
-		register(t, agents[0].client, fmt.Sprintf("gpu-%d", n), 4)
+		register(t, agents[0].agent.Client, fmt.Sprintf("gpu-%d", n), 4)
 	}
 	for _, a := range agents {
 		a.sees("gpu", slots/4)
@@ -289,7 +281,7 @@ func TestThousandClaimants(t *testing.T) {
 	var claiming errgroup.Group
 	for n := range slots {
 		claiming.Go(func() error {
-			g, err := agents[n%4].Claim(patient(t), "gpu", ClaimOptions{Wait: time.Minute})
+			g, err := agents[n%4].Claim(etcdtest.Context(t), "gpu", Request{Wait: time.Minute})
 			if err != nil {
 				return err
 			}

@@ -1,69 +1,47 @@
 package claim
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lock/locktest"
 )
 
 // claimant is an agent that claims.
 type claimant struct {
 	*Claims
 	catalog *catalog.Catalog
-	agent   *agent
+	agent   *locktest.Agent
 	t       *testing.T
 	stop    func() // ends Run
 }
 
 func startClaimant(t *testing.T, node string, endpoints ...string) *claimant {
 	t.Helper()
-	return startClaimantWith(t, node, time.Minute, endpoints...)
+	return startClaimantWith(t, node, locktest.LongTTL, catalog.WatchAll, endpoints...)
 }
 
-func startClaimantWith(t *testing.T, node string, ttl time.Duration, endpoints ...string) *claimant {
+func startClaimantWith(t *testing.T, node string, ttl time.Duration, watch catalog.WatchMode, endpoints ...string) *claimant {
 	t.Helper()
-	return startClaimantOn(t, node, ttl, catalog.WatchAll, endpoints...)
-}
-
-func startClaimantOn(t *testing.T, node string, ttl time.Duration, watch catalog.WatchMode, endpoints ...string) *claimant {
-	t.Helper()
-	a := startWith(t, node, ttl, endpoints...)
-	view := etcdtest.Must(catalog.New(a.client, keys, catalog.Options{MakeEpoch: true, Watch: watch}))
-	c := &claimant{Claims: NewClaims(a.Manager, view), catalog: view, agent: a, t: t}
-	runUntilEnd(t, view.Run)
-	c.stop = runUntilEnd(t, c.Run)
+	a := locktest.Start(t, node, ttl, endpoints...)
+	view := etcdtest.Must(catalog.New(a.Client, keys, catalog.Options{MakeEpoch: true, Watch: watch}))
+	c := &claimant{Claims: New(a.Client, keys, a.Manager, view, Options{Node: node}), catalog: view, agent: a, t: t}
+	locktest.Run(t, view.Run)
+	c.stop = locktest.Run(t, c.Run)
 	return c
 }
 
-// runUntilEnd runs a part until stop is called or the test ends.
-func runUntilEnd(t *testing.T, run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var running errgroup.Group
-	running.Go(func() error { return run(ctx) })
-	stop = func() {
-		cancel()
-		if err := running.Wait(); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
-}
-
-// sees waits until the agent's catalog has so many instances of a service.
+// sees waits until the agent's catalog has n healthy instances of a service.
 func (c *claimant) sees(service string, n int) {
 	c.t.Helper()
-	until(c.t, "the catalog", func() bool {
+	etcdtest.Eventually(c.t, "the catalog", func() bool {
 		view, err := c.catalog.View()
 		if err != nil {
 			return false
@@ -73,30 +51,41 @@ func (c *claimant) sees(service string, n int) {
 	})
 }
 
-func (c *claimant) claim(service string, o ClaimOptions) *Grant {
+// claim claims a slot, which must succeed.
+func (c *claimant) claim(service string, o Request) *Grant {
 	c.t.Helper()
-	g, err := c.Claim(patient(c.t), service, o)
+	g, err := c.Claim(etcdtest.Context(c.t), service, o)
 	if err != nil {
 		c.t.Fatalf("claim %s: %v", service, err)
 	}
 	return g
 }
 
-func (c *claimant) full(service string, o ClaimOptions) {
+// full claims a slot, which must fail because none is free.
+func (c *claimant) full(service string, o Request) {
 	c.t.Helper()
-	g, err := c.Claim(patient(c.t), service, o)
+	g, err := c.Claim(etcdtest.Context(c.t), service, o)
 	if !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "free slot") {
 		c.t.Fatalf("claim %s: got %v, %v", service, g, err)
 	}
 }
 
-// transactions is how many the agent has sent for claims.
-func (c *claimant) transactions() float64 {
-	var m dto.Metric
-	if err := c.metrics.calls.WithLabelValues(string(KindClaim)).Write(&m); err != nil {
-		c.t.Fatal(err)
+// release releases a claim, which etcd must confirm.
+func (c *claimant) release(g *Grant) {
+	c.t.Helper()
+	if !c.Release(etcdtest.Context(c.t), g.ID()) {
+		c.t.Fatalf("%s is not released", g.Name())
 	}
-	return m.GetCounter().GetValue()
+}
+
+// transactions returns the number of transactions that the agent has sent for claims.
+func (c *claimant) transactions() float64 { return c.agent.Transactions("claim") }
+
+// waiters returns the number of callers that wait for a slot of a service.
+func (c *claimant) waiters(service string) int {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	return len(c.slots.service(service).waiters)
 }
 
 // register writes the record of an instance.
@@ -106,7 +95,7 @@ func register(t *testing.T, c *clientv3.Client, id string, slots int, edit ...fu
 	for _, f := range edit {
 		f(&i)
 	}
-	if _, err := c.Put(patient(t), keys.Instance(i.Service, i.ID), string(i.Encode())); err != nil {
+	if _, err := c.Put(etcdtest.Context(t), keys.Instance(i.Service, i.ID), string(i.Encode())); err != nil {
 		t.Fatal(err)
 	}
 }

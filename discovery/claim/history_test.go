@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,8 +18,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"disc/discovery"
+	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
+	"disc/discovery/lock"
 )
 
 var (
@@ -30,9 +33,9 @@ var (
 type verb int
 
 const (
-	takes verb = iota
-	keeps      // it is renewed
-	ends       // it is let go, or lost
+	takes  verb = iota
+	renews      // it is renewed
+	ends        // it is let go, or lost
 )
 
 // step is what somebody did to a lock, or a slot.
@@ -62,7 +65,7 @@ var exclusion = porcupine.Model{
 		switch s := input.(step); s.verb {
 		case takes:
 			return held == 0 && s.fence > highest, [2]int64{s.fence, s.fence}
-		case keeps:
+		case renews:
 			return held == s.fence, state
 		default:
 			return held == s.fence, [2]int64{0, highest}
@@ -88,25 +91,46 @@ func newHistory() *history {
 
 func (h *history) now() int64 { return int64(time.Since(h.began)) }
 
-func (h *history) note(client int, s step, called int64) {
+func (h *history) record(client int, s step, called int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.all = append(h.all, porcupine.Operation{ClientId: client, Input: s, Call: called, Return: h.now()})
 	h.left.Add(-1)
 }
 
-// taker is an agent as a client of a history uses it.
-type taker struct {
-	*Manager
-	take func(wait time.Duration) (*Grant, error)
+// held is a grant that a client of a history holds.
+type held struct {
+	*lock.Grant
+	of      string // which slot; for a lock its name
+	renew   func() error
+	release func(context.Context)
+}
+
+func takeLock(t *testing.T, a *claimant, name string, wait time.Duration) (*held, error) {
+	g, err := a.agent.Lock(t.Context(), name, lock.Request{Wait: wait, TTL: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	return &held{g, name,
+		func() error { _, err := a.agent.Renew(name, g.ID()); return err },
+		func(ctx context.Context) { a.agent.Release(ctx, name, g.ID()) }}, nil
+}
+
+func takeSlot(t *testing.T, a *claimant, service string, wait time.Duration) (*held, error) {
+	g, err := a.Claim(t.Context(), service, Request{Wait: wait, TTL: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	return &held{g.Grant, fmt.Sprintf("%s/%s/%d", service, g.Endpoint().ID, g.Slot()),
+		func() error { _, err := a.Renew(g.ID()); return err },
+		func(ctx context.Context) { a.Release(ctx, g.ID()) }}, nil
 }
 
 // run is one client: it takes, holds for a while, renews and lets go.
-func (h *history) run(t *testing.T, client int, a taker) {
-	ctx := t.Context()
+func (h *history) run(t *testing.T, client int, take func(wait time.Duration) (*held, error)) {
 	for h.left.Load() > 0 {
 		called := h.now()
-		g, err := a.take(rand.N(200 * time.Millisecond))
+		g, err := take(rand.N(200 * time.Millisecond))
 		if err != nil {
 			if !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) && !retryable(err) {
 				t.Errorf("take: %v", err)
@@ -114,17 +138,13 @@ func (h *history) run(t *testing.T, client int, a taker) {
 			<-time.After(rand.N(20 * time.Millisecond)) // an agent without a session says so at once
 			continue
 		}
-		of := g.Name()
-		if g.kind == KindClaim {
-			of = fmt.Sprintf("%s/%s/%d", g.Name(), g.Endpoint().ID, g.Slot())
-		}
-		h.note(client, step{takes, g.Fence(), of}, called)
+		h.record(client, step{takes, g.Fence(), g.of}, called)
 		for h.left.Load() > 0 && rand.IntN(12) > 0 {
 			asked := h.now()
-			if _, err := a.Renew(g.kind, g.name, g.id); err != nil {
+			if g.renew() != nil {
 				break
 			}
-			h.note(client, step{keeps, g.Fence(), of}, asked)
+			h.record(client, step{renews, g.Fence(), g.of}, asked)
 			called = asked
 			select {
 			case <-g.Lost():
@@ -133,8 +153,8 @@ func (h *history) run(t *testing.T, client int, a taker) {
 		}
 		// What is lost was still held when its holder last asked, and nothing is known
 		// of the time since.
-		a.Release(ctx, g.kind, g.name, g.id)
-		h.note(client, step{ends, g.Fence(), of}, called)
+		g.release(t.Context())
+		h.record(client, step{ends, g.Fence(), g.of}, called)
 	}
 }
 
@@ -151,11 +171,11 @@ func TestHistories(t *testing.T) {
 	agents := []*claimant{
 		startClaimant(t, "a", cluster.Endpoints()...),
 		startClaimant(t, "b", cluster.Endpoints()...),
-		startClaimantWith(t, "c", lease.MinTTL, behind...),
+		startClaimantWith(t, "c", lease.MinTTL, catalog.WatchAll, behind...),
 	}
 	for n := range *histories {
 		for instance := range 2 {
-			register(t, agents[0].client, fmt.Sprint(instance), 1, func(i *discovery.Instance) { i.Service = fmt.Sprintf("s%d", n) })
+			register(t, agents[0].agent.Client, fmt.Sprint(instance), 1, func(i *discovery.Instance) { i.Service = fmt.Sprintf("s%d", n) })
 		}
 	}
 	for _, a := range agents {
@@ -163,7 +183,7 @@ func TestHistories(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	var checked, made atomic.Int64
-	go func() { done <- record(t, agents, &checked, &made) }()
+	go func() { done <- checkHistories(t, agents, &checked, &made) }()
 	disturb(cluster, links, done, t)
 	t.Logf("%d histories of %d operations", checked.Load(), made.Load())
 	if checked.Load() != int64(*histories) || made.Load() < int64(*histories**operations) {
@@ -171,8 +191,8 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// record has histories made and checks them, some at the same time.
-func record(t *testing.T, agents []*claimant, checked, made *atomic.Int64) error {
+// checkHistories makes histories and checks them, several at the same time.
+func checkHistories(t *testing.T, agents []*claimant, checked, made *atomic.Int64) error {
 	var running errgroup.Group
 	running.SetLimit(10)
 	for n := range *histories {
@@ -181,15 +201,11 @@ func record(t *testing.T, agents []*claimant, checked, made *atomic.Int64) error
 			var clients sync.WaitGroup
 			for client := range 6 {
 				a := agents[client%len(agents)]
-				take := func(wait time.Duration) (*Grant, error) {
-					return a.Lock(t.Context(), fmt.Sprint(n), LockOptions{Wait: wait, TTL: time.Minute})
-				}
+				take := func(wait time.Duration) (*held, error) { return takeLock(t, a, fmt.Sprint(n), wait) }
 				if n%2 == 1 {
-					take = func(wait time.Duration) (*Grant, error) {
-						return a.Claim(t.Context(), fmt.Sprintf("s%d", n), ClaimOptions{Wait: wait, TTL: time.Minute})
-					}
+					take = func(wait time.Duration) (*held, error) { return takeSlot(t, a, fmt.Sprintf("s%d", n), wait) }
 				}
-				clients.Go(func() { h.run(t, client, taker{a.Manager, take}) })
+				clients.Go(func() { h.run(t, client, take) })
 			}
 			clients.Wait()
 			checked.Add(1)

@@ -9,10 +9,12 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 )
 
-// slotStore know which slots of the services that are claimed from are taken: what etcd says,
-// and what this agent is about to take or has taken since.
+// slotStore knows which slots are not free, of the services that are claimed from. It is a
+// [reflector.Store] of the claims in etcd, and adds what this agent has done since or is
+// about to do.
 type slotStore struct {
 	keys discovery.Keys
 
@@ -20,72 +22,85 @@ type slotStore struct {
 	services map[string]*occupancy // by folded name
 }
 
-// occupancy are the slots of one service that are not free.
+func newSlotStore(keys discovery.Keys) *slotStore {
+	return &slotStore{keys: keys, services: map[string]*occupancy{}}
+}
+
+// occupancy is the set of slots of one service that are not free, and the queue of the
+// callers that wait for one.
 type occupancy struct {
-	keys     map[string]int64 // with the revisions of their claims
-	count    map[string]int   // how many there are of an instance
-	reserved map[string]int64 // by this agent, until the watch has come to that revision; 0: being asked for
-	released map[string]int64 // by this agent, at that revision, of which the watch may not have told yet
-	waiters  []chan struct{}  // who waits for a slot; of size one, the first is woken
+	keys     map[string]int64 // of claims in etcd, with their revisions
+	count    map[string]int   // claims in etcd, by instance
+	reserved map[string]int64 // slots that this agent claims: 0 while it asks etcd, then the claim's revision until the watch has reached it
+	released map[string]int64 // slots that this agent has released, with the revision, until the watch shows it
+	waiters  []retry.Signal   // of waiting callers; the first is woken
 }
 
 func newOccupancy() *occupancy {
 	return &occupancy{keys: map[string]int64{}, count: map[string]int{}, reserved: map[string]int64{}, released: map[string]int64{}}
 }
 
-func (t *occupancy) add(id, key string, revision int64) {
-	if revision < t.released[key] {
-		return
-	}
-	if _, ok := t.keys[key]; !ok {
-		t.count[id]++
-	}
-	t.keys[key] = revision
+func (o *occupancy) isReserved(key string) bool {
+	_, ok := o.reserved[key]
+	return ok
 }
 
-func (t *occupancy) remove(id, key string) (removed bool) {
-	if _, ok := t.keys[key]; !ok {
+// add adds a claim that etcd has had since a revision, unless it was released later.
+func (o *occupancy) add(id, key string, revision int64) {
+	if revision < o.released[key] {
+		return
+	}
+	if _, ok := o.keys[key]; !ok {
+		o.count[id]++
+	}
+	o.keys[key] = revision
+}
+
+// remove removes a claim, and reports whether there was one.
+func (o *occupancy) remove(id, key string) (removed bool) {
+	if _, ok := o.keys[key]; !ok {
 		return false
 	}
-	delete(t.keys, key)
-	if t.count[id]--; t.count[id] == 0 {
-		delete(t.count, id)
+	delete(o.keys, key)
+	if o.count[id]--; o.count[id] == 0 {
+		delete(o.count, id)
 	}
 	return true
 }
 
-// applyDelete notes that a key was deleted at a revision, and reports whether that is news.
-func (t *occupancy) applyDelete(id, key string, revision int64) bool {
-	released := t.released[key]
+// applyDelete applies the deletion of a key at a revision, and reports whether a slot became
+// free that was not released by this agent.
+func (o *occupancy) applyDelete(id, key string, revision int64) bool {
+	released := o.released[key]
 	if revision < released {
 		return false
 	}
-	delete(t.released, key)
-	t.remove(id, key)
+	delete(o.released, key)
+	o.remove(id, key)
 	return revision > released
 }
 
-// release notes that this agent has released, at a revision, the claim that it had got
-// at another: the slot is free at once, and not only when the watch tells so.
-func (t *occupancy) release(id, key string, got, revision int64) {
-	t.released[key] = revision
-	awaited := t.reserved[key] == got
-	if awaited {
-		delete(t.reserved, key)
+// release frees a slot at once, before the watch shows it: this agent has deleted, at
+// revision, the claim that was created at revision fence.
+func (o *occupancy) release(id, key string, fence, revision int64) {
+	o.released[key] = revision
+	reserved := o.reserved[key] == fence
+	if reserved {
+		delete(o.reserved, key)
 	}
-	if known := t.keys[key] < revision && t.remove(id, key); known || awaited {
-		t.wake()
-	}
-}
-
-// wake wakes who has waited longest: a slot may have become free.
-func (t *occupancy) wake() {
-	if len(t.waiters) > 0 {
-		signal(t.waiters[0])
+	if removed := o.keys[key] < revision && o.remove(id, key); removed || reserved {
+		o.wake()
 	}
 }
 
-// service returns what is taken of a service. s.mu is held.
+// wake wakes the caller that has waited longest, because a slot may have become free.
+func (o *occupancy) wake() {
+	if len(o.waiters) > 0 {
+		o.waiters[0].Notify()
+	}
+}
+
+// service returns the occupancy of a service. s.mu is held.
 func (s *slotStore) service(service string) *occupancy {
 	name := discovery.FoldName(service)
 	if s.services[name] == nil {
@@ -94,20 +109,20 @@ func (s *slotStore) service(service string) *occupancy {
 	return s.services[name]
 }
 
-// Known implements [follow.Mirror].
+// Known implements [reflector.Store].
 func (s *slotStore) Known(r reflector.Range) iter.Seq2[string, int64] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := map[string]int64{}
-	for name, t := range s.services {
+	for name, o := range s.services {
 		if prefix := s.keys.ClaimsOf(name); prefix >= r.From && prefix < r.To {
-			maps.Copy(known, t.keys)
+			maps.Copy(known, o.keys)
 		}
 	}
 	return maps.All(known)
 }
 
-// Replace implements [follow.Mirror].
+// Replace implements [reflector.Store].
 func (s *slotStore) Replace(l *reflector.Listing) error {
 	found := map[string]int64{}
 	_, err := l.Read(func(page []*mvccpb.KeyValue) {
@@ -120,12 +135,12 @@ func (s *slotStore) Replace(l *reflector.Listing) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, t := range s.services {
+	for name, o := range s.services {
 		if prefix := s.keys.ClaimsOf(name); prefix < l.From || prefix >= l.To {
 			continue
 		}
-		t.keys, t.count, t.released = map[string]int64{}, map[string]int{}, map[string]int64{}
-		t.wake()
+		o.keys, o.count, o.released = map[string]int64{}, map[string]int{}, map[string]int64{}
+		o.wake()
 	}
 	for key, revision := range found {
 		if service, id, ok := s.keys.Claimed(key); ok {
@@ -135,7 +150,7 @@ func (s *slotStore) Replace(l *reflector.Listing) error {
 	return nil
 }
 
-// Apply implements [follow.Mirror].
+// Apply implements [reflector.Store].
 func (s *slotStore) Apply(u reflector.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,51 +161,55 @@ func (s *slotStore) Apply(u reflector.Update) {
 		if !ok {
 			continue
 		}
-		t := s.service(service)
+		o := s.service(service)
 		if e.Type == mvccpb.DELETE {
-			if t.applyDelete(id, key, e.Kv.ModRevision) {
-				freed[t] = true
+			if o.applyDelete(id, key, e.Kv.ModRevision) {
+				freed[o] = true
 			}
 		} else {
-			t.add(id, key, e.Kv.ModRevision)
+			o.add(id, key, e.Kv.ModRevision)
 		}
 	}
-	for _, t := range s.services {
-		for key, revision := range t.reserved {
+	for _, o := range s.services {
+		for key, revision := range o.reserved {
 			if revision > 0 && revision <= u.Revision {
-				delete(t.reserved, key)
+				delete(o.reserved, key)
 			}
 		}
 	}
-	for t := range freed {
-		t.wake()
+	for o := range freed {
+		o.wake()
 	}
 }
 
-// settle turns a reservation into what etcd has confirmed at a revision, or ends it: 0.
-func (s *slotStore) settle(service, key string, revision int64) {
+// confirmReservation reserves a slot that was claimed at a revision, until the watch has
+// reached that revision.
+func (s *slotStore) confirmReservation(service, key string, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.service(service)
-	if revision > 0 {
-		t.reserved[key] = revision
-		return
-	}
-	delete(t.reserved, key)
-	t.wake()
+	s.service(service).reserved[key] = revision
 }
 
-// release notes that this agent has released a claim; see [occupancy.release].
-func (s *slotStore) release(key string, got, revision int64) {
+// cancelReservation ends the reservation of a key that was not claimed.
+func (s *slotStore) cancelReservation(service, key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.service(service)
+	delete(o.reserved, key)
+	o.wake()
+}
+
+// release frees the slot of a claim that this agent has released; see [occupancy.release].
+func (s *slotStore) release(key string, fence, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	service, id, _ := s.keys.Claimed(key)
-	if t, ok := s.services[discovery.FoldName(service)]; ok {
-		t.release(id, key, got, revision)
+	if o, ok := s.services[discovery.FoldName(service)]; ok {
+		o.release(id, key, fence, revision)
 	}
 }
 
-// drop drops what is known of a service.
+// drop discards the occupancy of a service.
 func (s *slotStore) drop(service string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

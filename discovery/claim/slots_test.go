@@ -7,10 +7,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 )
 
-// What this agent has released is free before the watch tells so, however far that lags
-// behind, and what is claimed after that counts.
+// A slot that this agent has released is free before the watch shows it, however far the
+// watch lags behind, and claims made after that count.
 func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 	t.Parallel()
 	key := keys.Claim("gpu", "gpu-1", 0)
@@ -21,14 +22,14 @@ func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 		return &clientv3.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision}}
 	}
 	for name, seen := range map[string]struct{ before, after []*clientv3.Event }{
-		"the watch has told of the claim":      {[]*clientv3.Event{put(7)}, []*clientv3.Event{deletion(8)}},
-		"it has not":                           {nil, []*clientv3.Event{put(7), deletion(8)}},
-		"it is at somebody's before":           {[]*clientv3.Event{put(3)}, []*clientv3.Event{deletion(4), put(7), deletion(8)}},
-		"it has not come to somebody's before": {nil, []*clientv3.Event{put(3), deletion(4), put(7), deletion(8)}},
+		"watch has seen the claim":            {[]*clientv3.Event{put(7)}, []*clientv3.Event{deletion(8)}},
+		"watch has not seen the claim":        {nil, []*clientv3.Event{put(7), deletion(8)}},
+		"watch is at an earlier claim":        {[]*clientv3.Event{put(3)}, []*clientv3.Event{deletion(4), put(7), deletion(8)}},
+		"watch has not seen an earlier claim": {nil, []*clientv3.Event{put(3), deletion(4), put(7), deletion(8)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &slotStore{keys: keys, services: map[string]*occupancy{}}
-			gpu, woken := s.service("gpu"), make(chan struct{}, 1)
+			s := newSlotStore(keys)
+			gpu, woken := s.service("gpu"), retry.NewSignal()
 			gpu.waiters = append(gpu.waiters, woken)
 			free := func(when string, want bool) {
 				t.Helper()
@@ -37,7 +38,7 @@ func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 				}
 			}
 			s.Apply(reflector.Update{Events: seen.before, Revision: 6})
-			s.settle("gpu", key, 7)
+			s.confirmReservation("gpu", key, 7)
 			free("claimed", false)
 			s.release(key, 7, 8)
 			free("released", true)
@@ -52,7 +53,7 @@ func TestReleasedSlotIsFreeAtOnce(t *testing.T) {
 			if len(woken) != 0 {
 				t.Error("somebody is woken again")
 			}
-			s.release(key, 7, 8) // later than it was told of
+			s.release(key, 7, 8) // after the watch has shown it
 			s.Apply(reflector.Update{Events: []*clientv3.Event{put(9)}, Revision: 9})
 			free("claimed again", false)
 			s.Apply(reflector.Update{Events: []*clientv3.Event{deletion(10)}, Revision: 10})

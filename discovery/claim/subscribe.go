@@ -11,18 +11,17 @@ import (
 	"disc/discovery/reflector"
 )
 
-// idleAfter is after how long without a claim the slots of a service are not watched any
-// more.
+// idleAfter is the time without a claim after which a service is no longer subscribed.
 const idleAfter = 10 * time.Minute
 
-// usage is the use of a service.
+// usage is the use of a subscribed service.
 type usage struct {
-	lastClaim time.Time // when it was claimed from
-	release   func()    // lets the view go of it
+	lastClaim time.Time // when a claim was last requested
+	release   func()    // ends the retention of the service in the view
 }
 
-// Run follows the slots of the services that are claimed from, until ctx ends. It returns
-// nil then.
+// Run watches the claims of the services that are claimed from, until ctx ends. It then
+// returns nil. It may be called again.
 func (c *Claims) Run(ctx context.Context) error {
 	select {
 	case <-c.started:
@@ -32,12 +31,12 @@ func (c *Claims) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return c.reflector.Run(ctx) })
 	running.Go(func() error {
-		for look := time.NewTicker(time.Minute); ; {
+		for tick := time.NewTicker(time.Minute); ; {
 			select {
-			case <-look.C:
+			case <-tick.C:
 				c.unsubscribeIdle(ctx)
 			case <-ctx.Done():
-				look.Stop()
+				tick.Stop()
 				return nil
 			}
 		}
@@ -45,7 +44,7 @@ func (c *Claims) Run(ctx context.Context) error {
 	return running.Wait()
 }
 
-// unsubscribeIdle ends the following of services that nobody has claimed from for a while.
+// unsubscribeIdle ends the watches of the services that are idle.
 func (c *Claims) unsubscribeIdle(ctx context.Context) {
 	c.subscribing.Lock()
 	defer c.subscribing.Unlock()
@@ -57,15 +56,15 @@ func (c *Claims) unsubscribeIdle(ctx context.Context) {
 	}
 }
 
-// idleServices returns the services that were last claimed from before a time, of which nothing
-// is held and that nobody waits for, and takes them off the list.
-func (c *Claims) idleServices(before time.Time) []string {
-	held := c.grantedServices()
+// idleServices removes from c.usages, and returns, the services without grants or waiters
+// that were last claimed before t.
+func (c *Claims) idleServices(t time.Time) []string {
+	granted := c.grantedServices()
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
 	var services []string
 	for service, use := range c.usages {
-		if use.lastClaim.Before(before) && !held[service] && len(c.slots.service(service).waiters) == 0 {
+		if use.lastClaim.Before(t) && !granted[service] && len(c.slots.service(service).waiters) == 0 {
 			services = append(services, service)
 			use.release()
 			delete(c.usages, service)
@@ -74,20 +73,16 @@ func (c *Claims) idleServices(before time.Time) []string {
 	return services
 }
 
-// grantedServices are those of which this agent holds claims, by folded name.
+// grantedServices returns the folded names of the services that this agent has grants of.
 func (c *Claims) grantedServices() map[string]bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	held := map[string]bool{}
-	for _, g := range c.grants {
-		if g.kind == KindClaim {
-			held[discovery.FoldName(g.name)] = true
-		}
+	granted := map[string]bool{}
+	for _, name := range c.issuer.Names() {
+		granted[discovery.FoldName(name)] = true
 	}
-	return held
+	return granted
 }
 
-// subscribe has the slots of a service followed.
+// subscribe makes Run watch the claims of a service, and waits until it has read them.
 func (c *Claims) subscribe(ctx context.Context, service string) error {
 	c.start()
 	if c.touch(service, false) {
@@ -107,13 +102,14 @@ func (c *Claims) subscribe(ctx context.Context, service string) error {
 	return nil
 }
 
-// touch notes that a service is claimed from, and reports whether its slots are followed.
-func (c *Claims) touch(service string, followed bool) bool {
+// touch records that a service is claimed from, and reports whether it is subscribed. It
+// adds the subscription if subscribed is true.
+func (c *Claims) touch(service string, subscribed bool) bool {
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
 	name := discovery.FoldName(service)
 	use, ok := c.usages[name]
-	if !ok && !followed {
+	if !ok && !subscribed {
 		return false
 	}
 	if !ok {

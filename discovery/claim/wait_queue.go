@@ -10,53 +10,58 @@ import (
 	"disc/discovery/retry"
 )
 
-// waitForSlot tries again whenever a slot has become free and all who have waited for longer
-// have one for themselves, until ctx ends.
-func (c *Claims) waitForSlot(ctx context.Context, service string, o ClaimOptions) (*Grant, error) {
-	c.metrics.waiting.WithLabelValues(string(KindClaim)).Inc()
-	defer c.metrics.waiting.WithLabelValues(string(KindClaim)).Dec()
-	me := make(chan struct{}, 1)
-	c.editQueue(service, func(all []chan struct{}) []chan struct{} { return append(all, me) })
-	defer c.editQueue(service, func(all []chan struct{}) []chan struct{} {
-		return slices.DeleteFunc(all, func(w chan struct{}) bool { return w == me })
-	})
-	var retry retry.Backoff
+// waitForSlot claims a slot once one is free and no caller of this agent has waited longer,
+// until ctx ends.
+func (c *Claims) waitForSlot(ctx context.Context, service string, r Request) (*Grant, error) {
+	defer c.issuer.CountWaiting()()
+	me := retry.NewSignal()
+	c.enqueue(service, me)
+	defer c.dequeue(service, me)
+	var backoff retry.Backoff
 	for {
 		if err := c.awaitTurn(ctx, service, me); err != nil {
 			return nil, err
 		}
-		g, err := c.claimNow(ctx, service, o)
+		g, err := c.claimNow(ctx, service, r)
 		switch {
 		case err == nil:
 			return g, nil
 		case ctx.Err() != nil:
 			return nil, errFull
 		case errors.Is(err, errFull):
-			retry.Reset()
+			backoff.Reset()
 		case !retryable(err):
 			return nil, err
 		default:
-			retry.Failed()
-			if retry.Wait(ctx) != nil {
+			backoff.Failed()
+			if backoff.Wait(ctx) != nil {
 				return nil, err
 			}
 		}
 	}
 }
 
-// editQueue changes who waits for a slot of a service, and wakes the first: it may be
-// another now.
-func (c *Claims) editQueue(service string, change func([]chan struct{}) []chan struct{}) {
+// enqueue appends a caller to those that wait for a slot of a service.
+func (c *Claims) enqueue(service string, me retry.Signal) {
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
-	t := c.slots.service(service)
-	t.waiters = change(t.waiters)
-	t.wake()
+	o := c.slots.service(service)
+	o.waiters = append(o.waiters, me)
+	o.wake()
 }
 
-// awaitTurn waits until the caller is the first who waits, and a slot is free. Agents do not
-// all come at once.
-func (c *Claims) awaitTurn(ctx context.Context, service string, me chan struct{}) error {
+// dequeue removes a caller from those that wait, and wakes the first of the others.
+func (c *Claims) dequeue(service string, me retry.Signal) {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	o := c.slots.service(service)
+	o.waiters = slices.DeleteFunc(o.waiters, func(w retry.Signal) bool { return w == me })
+	o.wake()
+}
+
+// awaitTurn waits until the caller is the first in the queue and a slot is free, and then
+// for up to wakeJitter, so that agents do not all ask at once.
+func (c *Claims) awaitTurn(ctx context.Context, service string, me retry.Signal) error {
 	for {
 		changed := c.view.Changed(service)
 		first, free := c.queuePosition(service, me)
@@ -80,15 +85,16 @@ func (c *Claims) awaitTurn(ctx context.Context, service string, me chan struct{}
 	}
 }
 
-// queuePosition returns whether a caller has waited longest, and whether a slot is free.
-func (c *Claims) queuePosition(service string, me chan struct{}) (first, free bool) {
+// queuePosition reports whether a caller is the first in the queue, and if so whether a slot
+// is free.
+func (c *Claims) queuePosition(service string, me retry.Signal) (first, free bool) {
 	s, err := c.service(service)
 	c.slots.mu.Lock()
 	defer c.slots.mu.Unlock()
-	t := c.slots.service(service)
-	if err != nil || t.waiters[0] != me {
-		return t.waiters[0] == me, false
+	o := c.slots.service(service)
+	if err != nil || o.waiters[0] != me {
+		return o.waiters[0] == me, false
 	}
-	chosen := c.choose(c.candidates(s, t), t, "")
-	return true, len(chosen) > 0 && contention(chosen[0], t) == 0
+	chosen := c.choose(c.candidates(s, o), o, "")
+	return true, len(chosen) > 0 && !o.isReserved(chosen[0].key)
 }

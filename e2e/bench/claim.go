@@ -11,6 +11,7 @@ import (
 	"disc/discovery/catalog"
 	"disc/discovery/claim"
 	"disc/discovery/lease"
+	"disc/discovery/lock"
 )
 
 // claimRows hold what etcd has agreed on against a Redis alone that keeps nothing on
@@ -33,19 +34,19 @@ func claimRows() []row {
 	}}
 }
 
-// holder holds claims and locks under a session of its own, until the row ends.
-func (s *stage) holder(ctx context.Context, client *clientv3.Client) (*claim.Manager, error) {
+// locks runs a manager of locks under a session of its own, until the row ends.
+func (s *stage) locks(ctx context.Context, client *clientv3.Client) (*lock.Manager, error) {
 	session, err := lease.New(client, lease.DefaultTTL, lease.Options{})
 	if err != nil {
 		return nil, err
 	}
 	s.runBeside(ctx, session.Run)
-	holder, err := claim.New(client, discovery.NewKeys("default"), session, claim.Options{})
+	locks, err := lock.New(client, discovery.NewKeys("default"), session, lock.Options{})
 	if err != nil {
 		return nil, err
 	}
-	s.runBeside(ctx, holder.Run)
-	return holder, nil
+	s.runBeside(ctx, locks.Run)
+	return locks, nil
 }
 
 func startLock(ctx context.Context, s *stage) (pair, error) {
@@ -53,18 +54,18 @@ func startLock(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	holder, err := s.holder(ctx, client)
+	locks, err := s.locks(ctx, client)
 	if err != nil {
 		return pair{}, err
 	}
-	lock := func(ctx context.Context) error {
-		grant, err := holder.Lock(ctx, "bench", claim.LockOptions{TTL: time.Minute})
-		if err == nil && !holder.Release(ctx, claim.KindLock, grant.Name(), grant.ID()) {
+	once := func(ctx context.Context) error {
+		grant, err := locks.Lock(ctx, "bench", lock.Request{TTL: time.Minute})
+		if err == nil && !locks.Release(ctx, grant.Name(), grant.ID()) {
 			err = errors.New("the lock is not released")
 		}
 		return err
 	}
-	return s.besideRedis(ctx, lock, func(conn *redisConn) error {
+	return s.besideRedis(ctx, once, func(conn *redisConn) error {
 		if _, err := conn.do("SET", "lock", "1", "NX", "PX", "60000"); err != nil {
 			return err
 		}
@@ -86,15 +87,15 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	s.runBeside(ctx, view.Run)
-	holder, err := s.holder(ctx, client)
+	locks, err := s.locks(ctx, client)
 	if err != nil {
 		return pair{}, err
 	}
-	claims := claim.NewClaims(holder, view)
+	claims := claim.New(client, discovery.NewKeys("default"), locks, view, claim.Options{})
 	s.runBeside(ctx, claims.Run)
 	once := func(ctx context.Context) error {
-		grant, err := claims.Claim(ctx, "web", claim.ClaimOptions{TTL: time.Minute})
-		if err == nil && !holder.Release(ctx, claim.KindClaim, grant.Name(), grant.ID()) {
+		grant, err := claims.Claim(ctx, "web", claim.Request{TTL: time.Minute})
+		if err == nil && !claims.Release(ctx, grant.ID()) {
 			err = errors.New("the claim is not released")
 		}
 		return err

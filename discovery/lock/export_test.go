@@ -1,0 +1,4 @@
+package lock
+
+// RemoveOrphans is what Run does when orphans are expected.
+var RemoveOrphans = (*Manager).removeOrphans

@@ -1,0 +1,226 @@
+package lock
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/lease"
+)
+
+// Issuer issues grants of one kind under the session of a [Manager], which expires them and
+// removes their orphans as it does for locks. It is safe for concurrent use.
+//
+// Its user owns the keys. A grant begins with [Issuer.Request]. The user then creates the
+// grant's key under [Pending.Lease] by [Pending.Transact], and ends with [Pending.Confirm]
+// or [Pending.Abandon].
+type Issuer struct {
+	manager *Manager
+	kind    string
+}
+
+// NewIssuer returns an issuer of grants of a kind, whose keys all begin with prefix. The
+// kind appears in errors, logs and metrics. The manager may delete any key that has the
+// prefix, lies under the session's lease and belongs to no grant.
+func (m *Manager) NewIssuer(kind, prefix string) *Issuer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.prefixes = append(m.prefixes, prefix)
+	return &Issuer{m, kind}
+}
+
+// Resource is the thing that a grant of an [Issuer] is for.
+type Resource interface {
+	// Gone returns the reason why the resource cannot be held any longer, or nil. A grant
+	// is lost once its resource is gone. The manager calls Gone under its own mutex:
+	// Gone must not block, or call the manager or a grant.
+	Gone() error
+	// Released is called after the key of the grant, created at revision fence, was
+	// deleted from etcd at a revision because the grant was released, or could not be
+	// confirmed. It is not called for lost grants, whose keys are removed as orphans.
+	Released(key string, fence, revision int64)
+}
+
+// KeyOwner is a part of the value of each grant's key, which is a JSON object. By it the
+// manager finds the grant of a key.
+type KeyOwner struct {
+	ID string `json:"id"` // [Pending.ID]
+}
+
+// Pending is a grant that is not confirmed yet. Each must be confirmed or abandoned, once.
+type Pending struct{ grant *Grant }
+
+// Request registers a grant, before any key of it is sent to etcd. The name is for people;
+// ttl is the time for which the grant lasts without a renewal, 0: until it is released.
+// ErrUnavailable: there is no session with etcd, or the manager is closed.
+func (i *Issuer) Request(name string, ttl time.Duration) (*Pending, error) {
+	g := &Grant{name: name, ttl: ttl}
+	if err := i.register(g); err != nil {
+		return nil, err
+	}
+	return &Pending{g}, nil
+}
+
+const agentStopping = "this agent is stopping; ask again when it is back"
+
+// register makes g a pending grant of the current session.
+func (i *Issuer) register(g *Grant) error {
+	m := i.manager
+	g.manager, g.kind, g.lost = m, i.kind, make(chan struct{})
+	current, _ := m.session.Lease()
+	if current.ID == 0 || safeTime(current) <= 0 {
+		return g.unavailable("this agent has no session with etcd at the moment; try again, and see 'disc status'")
+	}
+	g.id, g.lease = newID(current.ID), current.ID
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return g.unavailable(agentStopping)
+	}
+	m.grants[g.id], m.used = g, true
+	m.metrics.waiting.WithLabelValues(g.kind).Inc()
+	m.recheck.Notify()
+	return nil
+}
+
+// activate gives a pending grant to its caller, and starts its TTL.
+func (m *Manager) activate(g *Grant) error {
+	current, _ := m.session.Lease()
+	now := lease.Uptime()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case g.err != nil:
+		return g.err
+	case m.closed:
+		return g.unavailable(agentStopping)
+	}
+	g.phase, g.renewed = active, now
+	if err := g.endReason(current, now); err != nil {
+		g.phase = pending
+		return err
+	}
+	m.metrics.waiting.WithLabelValues(g.kind).Dec()
+	m.metrics.held.WithLabelValues(g.kind).Inc()
+	m.metrics.granted.WithLabelValues(g.kind).Inc()
+	m.recheck.Notify()
+	return nil
+}
+
+// ID returns the id of the grant: the [KeyOwner] of its key.
+func (p *Pending) ID() string { return p.grant.id }
+
+// Lease returns the lease of the session, under which the grant's key is to lie.
+func (p *Pending) Lease() clientv3.LeaseID { return p.grant.lease }
+
+// Transact sends to etcd the transaction that build makes, within 3 s. If the outcome is
+// unknown, the manager looks for orphans during the next minute. ErrUnavailable: etcd does
+// not know the lease any more, so the session is lost.
+func (p *Pending) Transact(ctx context.Context, build func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
+	return p.grant.transact(ctx, build)
+}
+
+// Confirm activates the grant: its key was created at revision fence, and its TTL starts
+// now. If the session, the manager or the resource has ended meanwhile, Confirm deletes the
+// key and returns why: ErrUnavailable or ErrLost.
+func (p *Pending) Confirm(ctx context.Context, key string, fence int64, r Resource) (*Grant, error) {
+	g, m := p.grant, p.grant.manager
+	m.mu.Lock()
+	g.key, g.fence, g.resource = key, fence, r
+	m.mu.Unlock()
+	if err := m.activate(g); err != nil {
+		m.forget(g)
+		m.deleteKey(ctx, g)
+		return nil, err
+	}
+	return g, nil
+}
+
+// Abandon drops the grant. The manager removes its key, if etcd has one.
+func (p *Pending) Abandon() {
+	p.grant.manager.forget(p.grant)
+	p.grant.manager.orphans.Notify()
+}
+
+// Renew restarts the TTL of a grant. ErrNotFound: this issuer knows no grant of that id;
+// ErrLost: the grant is lost, and the error says why.
+func (i *Issuer) Renew(id string) (*Grant, error) { return i.renew(id, anyGrant) }
+
+// Release releases a grant, whether it is active, lost or not known any more. It returns
+// true if etcd does not have the grant's key any more. Otherwise the key goes as soon as
+// etcd answers, or with the session of the agent that issued the grant, which is another
+// agent or an earlier run.
+func (i *Issuer) Release(ctx context.Context, id string) (done bool) {
+	return i.release(ctx, id, anyGrant)
+}
+
+func anyGrant(*Grant) bool { return true }
+
+func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
+	m := i.manager
+	m.expire() // a grant that has expired is lost even if that was not noticed yet
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g, ok := i.find(id, match)
+	switch {
+	case !ok:
+		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, the agent was restarted, or another agent has granted it; renew it there, or ask for another", i.kind, id)
+	case g.err != nil:
+		return nil, g.err
+	}
+	g.renewed = lease.Uptime()
+	m.recheck.Notify()
+	return g, nil
+}
+
+func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool) (done bool) {
+	m := i.manager
+	m.mu.Lock()
+	g, ok := i.find(id, match)
+	if !ok {
+		m.mu.Unlock()
+		return !m.isForeign(id)
+	}
+	hasKey := g.phase != ended
+	m.drop(g)
+	m.mu.Unlock()
+	return !hasKey || m.deleteKey(ctx, g)
+}
+
+// find returns the grant of an id, which may be lost but not pending. manager.mu is held.
+func (i *Issuer) find(id string, match func(*Grant) bool) (*Grant, bool) {
+	g, ok := i.manager.grants[id]
+	return g, ok && g.kind == i.kind && g.phase != pending && match(g)
+}
+
+// isForeign reports whether an id is of another session than the current one.
+func (m *Manager) isForeign(id string) bool {
+	session, _, isID := strings.Cut(id, "-")
+	current, _ := m.session.Lease()
+	return isID && session != sessionText(current.ID)
+}
+
+// Names returns the names of all grants that are pending, active or were lost in the last
+// ten minutes, in no order, and each as often as it has grants.
+func (i *Issuer) Names() []string {
+	i.manager.mu.Lock()
+	defer i.manager.mu.Unlock()
+	var names []string
+	for _, g := range i.manager.grants {
+		if g.kind == i.kind {
+			names = append(names, g.name)
+		}
+	}
+	return names
+}
+
+// CountWaiting counts one caller more that waits for a grant in the metrics, until done is
+// called. Pending grants are counted without it.
+func (i *Issuer) CountWaiting() (done func()) {
+	waiting := i.manager.metrics.waiting.WithLabelValues(i.kind)
+	waiting.Inc()
+	return waiting.Dec
+}

@@ -1,0 +1,136 @@
+// Package locktest runs agents that hold locks, for the tests of package lock and of the
+// packages that are built on it.
+package locktest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
+	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+	"disc/discovery/lock"
+)
+
+// Keys returns the keys of all agents.
+func Keys() discovery.Keys { return discovery.NewKeys("test") }
+
+// LongTTL is a session's TTL that no delay of a slow machine outlasts.
+const LongTTL = time.Minute
+
+// Agent is a session and a manager of locks that run until the test ends.
+type Agent struct {
+	*lock.Manager
+	Client  *clientv3.Client
+	Session *lease.Session
+	metrics *prometheus.Registry
+	t       testing.TB
+}
+
+// Start runs an agent whose session has a TTL, and returns it once the session has a lease.
+func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *Agent {
+	t.Helper()
+	client := etcdtest.Client(t, endpoints...)
+	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
+	metrics := prometheus.NewRegistry()
+	manager := etcdtest.Must(lock.New(client, Keys(), session, lock.Options{Node: node, Registerer: metrics}))
+	Run(t, session.Run, manager.Run)
+	etcdtest.Eventually(t, "a session", func() bool {
+		l, _ := session.Lease()
+		return l.ID != 0
+	})
+	return &Agent{manager, client, session, metrics, t}
+}
+
+// Run runs functions until stop is called or the test ends.
+func Run(t testing.TB, run ...func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range run {
+		group.Go(func() error { return f(ctx) })
+	}
+	stop = func() {
+		cancel()
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// MustLock acquires a lock, which must succeed.
+func (a *Agent) MustLock(name string, r lock.Request) *lock.Grant {
+	a.t.Helper()
+	g, err := a.Lock(etcdtest.Context(a.t), name, r)
+	if err != nil {
+		a.t.Fatalf("lock %s: %v", name, err)
+	}
+	return g
+}
+
+// MustFail requests a lock, which must fail with an error of a kind.
+func (a *Agent) MustFail(name string, r lock.Request, kind error) {
+	a.t.Helper()
+	if g, err := a.Lock(etcdtest.Context(a.t), name, r); !errors.Is(err, kind) {
+		a.t.Fatalf("lock %s: got %v, %v, want %v", name, g, err, kind)
+	}
+}
+
+// MustRelease releases a lock, which etcd must confirm.
+func (a *Agent) MustRelease(g *lock.Grant) {
+	a.t.Helper()
+	if !a.Release(etcdtest.Context(a.t), g.Name(), g.ID()) {
+		a.t.Fatalf("%s is not released", g.Name())
+	}
+}
+
+// Transactions returns the number of transactions that the agent has sent for grants of a
+// kind.
+func (a *Agent) Transactions(kind string) float64 {
+	a.t.Helper()
+	families, err := a.metrics.Gather()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "disc_grants_transactions_total" && m.GetLabel()[0].GetValue() == kind {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+// AwaitKeys waits until etcd has n keys under a prefix.
+func AwaitKeys(t testing.TB, c *clientv3.Client, prefix string, n int) {
+	t.Helper()
+	etcdtest.Eventually(t, "keys under "+prefix, func() bool {
+		r, err := c.Get(etcdtest.Context(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(r.Count) == n
+	})
+}
+
+// AwaitLost waits until a grant is lost, and returns why.
+func AwaitLost(t testing.TB, g *lock.Grant) error {
+	t.Helper()
+	select {
+	case <-g.Lost():
+	case <-etcdtest.Context(t).Done():
+		t.Fatalf("%s is not lost", g.Name())
+	}
+	if err := g.Err(); !errors.Is(err, discovery.ErrLost) {
+		t.Fatalf("lost because of %v", err)
+	}
+	return g.Err()
+}

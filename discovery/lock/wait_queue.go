@@ -1,0 +1,248 @@
+package lock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery"
+	"disc/discovery/retry"
+)
+
+// watchTimeout is the time after which a waiter reads the queue again even if its watch has
+// shown nothing, in case the watch is broken.
+const watchTimeout = 10 * time.Second
+
+// record is the value of a lock's key, for operators and for other waiters.
+type record struct {
+	KeyOwner
+	Node   string    `json:"node,omitempty"`
+	Shared int       `json:"shared"`
+	Asked  time.Time `json:"asked"`
+}
+
+// waiter is a caller in the queue of a lock. The queue is the lock's keys, ordered by create
+// revision; the first keys, as many as may share the lock, hold it.
+type waiter struct {
+	*Grant
+	prefix string // of the queue's keys
+	joined bool   // etcd has the waiter's key
+}
+
+// errWaitOver is the cause of a context that ends with a waiter's time.
+var errWaitOver = errors.New("the wait is over")
+
+// acquire joins the queue and waits until the waiter has the lock.
+func (w *waiter) acquire(ctx context.Context, wait time.Duration) error {
+	joining, cancel := context.WithTimeout(ctx, max(wait, callTimeout))
+	defer cancel()
+	deadline := time.Now().Add(wait)
+	acquired, err := w.join(joining)
+	switch {
+	case err != nil || acquired:
+		return err
+	case wait == 0:
+		return errWaitOver
+	}
+	waiting, cancel := context.WithDeadlineCause(ctx, deadline, errWaitOver)
+	defer cancel()
+	return w.await(waiting)
+}
+
+// join puts the waiter's key into the queue, and reports whether the waiter has the lock.
+// The key is unique to the waiter, so that join can repeat an attempt that was not answered.
+func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
+	value, err := json.Marshal(record{KeyOwner{w.id}, w.manager.node, w.shared, time.Now().UTC()})
+	if err != nil {
+		return false, fmt.Errorf("lock %q: %w", w.name, err)
+	}
+	put := clientv3.OpPut(w.key, string(value), clientv3.WithLease(w.lease))
+	own := clientv3.OpGet(w.key, clientv3.WithKeysOnly())
+	first := clientv3.OpGet(w.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(int64(w.shared)))
+	r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) {
+		return w.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
+			return t.If(clientv3.Compare(clientv3.CreateRevision(w.key), "=", 0)).Then(put, own, first).Else(own, first)
+		})
+	})
+	if err != nil {
+		return false, err
+	}
+	answers := r.Responses[len(r.Responses)-2:] // of own and first
+	w.joined = true
+	w.manager.mu.Lock()
+	w.fence = answers[0].GetResponseRange().Kvs[0].CreateRevision
+	w.manager.mu.Unlock()
+	for _, kv := range answers[1].GetResponseRange().Kvs {
+		if string(kv.Key) == w.key {
+			return true, nil
+		}
+		var other record
+		if err := json.Unmarshal(kv.Value, &other); err == nil && other.Shared != w.shared {
+			return false, discovery.Errorf(discovery.ErrConflict, "lock %q is shared by %d at the moment, not by %d; all callers must ask for the same number", w.name, other.Shared, w.shared)
+		}
+	}
+	return false, nil
+}
+
+// callUntilAnswered repeats a call until etcd answers it, the session is lost or ctx ends.
+func (w *waiter) callUntilAnswered(ctx context.Context, call func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
+	for backoff := (retry.Backoff{}); ; {
+		r, err := call()
+		switch {
+		case err == nil:
+			return r, nil
+		case errors.Is(err, discovery.ErrUnavailable):
+			return nil, err // the session is lost
+		case Refused(err):
+			return nil, fmt.Errorf("lock %q: %w", w.name, err)
+		}
+		backoff.Failed()
+		select {
+		case <-w.lost:
+			return nil, w.Err()
+		default:
+		}
+		if backoff.Wait(ctx) != nil {
+			return nil, fmt.Errorf("lock %q: %w", w.name, err)
+		}
+	}
+}
+
+// await waits until fewer waiters and holders are ahead than may share the lock.
+func (w *waiter) await(ctx context.Context) error {
+	var backoff retry.Backoff
+	for {
+		r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) { return w.readAhead(ctx) })
+		if err != nil {
+			return cause(ctx, err)
+		}
+		if err := w.Err(); err != nil {
+			return err
+		}
+		own, before := r.Responses[0].GetResponseRange().Kvs, r.Responses[1].GetResponseRange().Kvs
+		if len(own) == 0 || own[0].CreateRevision != w.fence {
+			return w.verifySession()
+		}
+		ahead := map[string]bool{}
+		for _, kv := range before {
+			ahead[string(kv.Key)] = true
+		}
+		if len(ahead) < w.shared {
+			return nil
+		}
+		err = w.watchAhead(ctx, ahead, r.Header.Revision)
+		switch {
+		case err == nil:
+			backoff.Reset()
+		case w.Err() != nil:
+			return err
+		case ctx.Err() != nil:
+			return cause(ctx, err)
+		default:
+			backoff.Failed()
+			if backoff.Wait(ctx) != nil {
+				return cause(ctx, err)
+			}
+		}
+	}
+}
+
+// cause is why ctx has ended, if it has, and else err.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// readAhead reads the waiter's own key and the keys ahead of it: all of them if the lock is
+// shared, otherwise the last one, which the waiter has to outwait.
+func (w *waiter) readAhead(ctx context.Context) (*clientv3.TxnResponse, error) {
+	before := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithMaxCreateRev(w.fence - 1)}
+	if w.shared == 1 {
+		before = append(before, clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend), clientv3.WithLimit(1))
+	}
+	return w.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
+		return t.Then(clientv3.OpGet(w.key, clientv3.WithKeysOnly()), clientv3.OpGet(w.prefix, before...))
+	})
+}
+
+// watchAhead returns nil when so many of the keys ahead were deleted after revision that the
+// waiter may have the lock, or when it is time to read the queue again. For a lock that is
+// not shared it watches the one key ahead, otherwise the whole queue.
+func (w *waiter) watchAhead(ctx context.Context, ahead map[string]bool, revision int64) error {
+	watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), watchTimeout)
+	defer cancel()
+	watcher := clientv3.NewWatcher(w.manager.client)
+	defer watcher.Close()
+	target, options := w.prefix, []clientv3.OpOption{clientv3.WithRev(revision + 1), clientv3.WithFilterPut()}
+	if w.shared == 1 {
+		for target = range ahead { // the only one
+		}
+	} else {
+		options = append(options, clientv3.WithPrefix())
+	}
+	events := watcher.Watch(watching, target, options...)
+	for len(ahead) >= w.shared {
+		select {
+		case r, ok := <-events:
+			if !ok {
+				return ctx.Err() // nil after watchTimeout
+			}
+			if err := r.Err(); err != nil && watching.Err() == nil {
+				return fmt.Errorf("lock %q: watch the queue: %w", w.name, err)
+			}
+			for _, e := range r.Events {
+				delete(ahead, string(e.Kv.Key))
+			}
+		case <-w.lost:
+			return w.Err()
+		}
+	}
+	return nil
+}
+
+// abandon takes the waiter out of the queue because of err, and returns the error for its
+// caller.
+func (w *waiter) abandon(ctx context.Context, err error) error {
+	lost := w.Err()
+	w.manager.forget(w.Grant)
+	if !w.joined {
+		w.manager.orphans.Notify()
+		return err
+	}
+	holder := w.leave(ctx)
+	switch {
+	case lost != nil:
+		return lost
+	case errors.Is(err, errWaitOver):
+		return discovery.Errorf(discovery.ErrConflict, "lock %q is held by %s; wait for it, or try again later", w.name, holder)
+	}
+	return err
+}
+
+// leave deletes the waiter's key and returns a description of the lock's first holder.
+func (w *waiter) leave(ctx context.Context) (holder string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	first := clientv3.OpGet(w.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(1))
+	r, err := w.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
+		return t.If(clientv3.Compare(clientv3.CreateRevision(w.key), "=", w.fence)).
+			Then(first, clientv3.OpDelete(w.key)).Else(first)
+	})
+	if err != nil {
+		w.manager.orphans.Notify()
+		return "somebody else"
+	}
+	var other record
+	for _, kv := range r.Responses[0].GetResponseRange().Kvs {
+		if string(kv.Key) != w.key && json.Unmarshal(kv.Value, &other) == nil && other.Node != "" {
+			return "node " + other.Node
+		}
+	}
+	return "somebody else"
+}
