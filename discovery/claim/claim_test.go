@@ -76,11 +76,7 @@ func TestClaimPrefers(t *testing.T) {
 // A waiting caller gets a slot that is released, or one of a new instance.
 func TestClaimWaits(t *testing.T) {
 	t.Parallel()
-	etcd := etcdtest.Start(t)
-	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.agent.Client, "gpu-1", 1)
-	a.sees("gpu", 1)
-	b.sees("gpu", 1)
+	a, b := startPair(t)
 	held := a.claim("gpu", Request{})
 	got := make(chan *Grant)
 	for range 3 {
@@ -107,14 +103,9 @@ func TestClaimWaits(t *testing.T) {
 // Run can be stopped, as the watchdog does when it is stuck, and be called again.
 func TestClaimsRunAgain(t *testing.T) {
 	t.Parallel()
-	etcd := etcdtest.Start(t)
-	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.agent.Client, "gpu-1", 1)
-	for _, c := range []*claimant{a, b} {
-		c.sees("gpu", 1)
-	}
+	a, b := startPair(t)
 	held := a.claim("gpu", Request{Wait: time.Minute})
-	b.full("gpu", Request{Wait: 20 * time.Millisecond}) // it follows
+	b.full("gpu", Request{Wait: 20 * time.Millisecond}) // it watches the claims
 	b.stop()
 	locktest.Run(t, b.Run)
 	if !a.Release(etcdtest.Context(t), held.ID()) {
@@ -127,11 +118,7 @@ func TestClaimsRunAgain(t *testing.T) {
 func TestClaimWakesOne(t *testing.T) {
 	t.Parallel()
 	const waiters, bound = 40, 3
-	etcd := etcdtest.Start(t)
-	a, b := startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
-	register(t, a.agent.Client, "gpu-1", 1)
-	a.sees("gpu", 1)
-	b.sees("gpu", 1)
+	a, b := startPair(t)
 	held := a.claim("gpu", Request{})
 	var waiting errgroup.Group
 	for range waiters {
@@ -193,7 +180,7 @@ func TestClaimUnanswered(t *testing.T) {
 	register(t, b.agent.Client, "gpu-1", 1)
 	a.sees("gpu", 1)
 	b.sees("gpu", 1)
-	a.release(a.claim("gpu", Request{})) // its slots are followed
+	a.release(a.claim("gpu", Request{})) // its slots are watched
 	link.HoldAnswers()
 	ctx, hangUp := context.WithCancel(t.Context())
 	gaveUp := make(chan error, 1)

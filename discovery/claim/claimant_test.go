@@ -38,6 +38,17 @@ func startClaimantWith(t *testing.T, node string, ttl time.Duration, watch catal
 	return c
 }
 
+// startPair runs two agents that see an instance "gpu-1" with one slot.
+func startPair(t *testing.T) (a, b *claimant) {
+	t.Helper()
+	etcd := etcdtest.Start(t)
+	a, b = startClaimant(t, "a", etcd.Endpoint()), startClaimant(t, "b", etcd.Endpoint())
+	register(t, a.agent.Client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	b.sees("gpu", 1)
+	return a, b
+}
+
 // sees waits until the agent's catalog has n healthy instances of a service.
 func (c *claimant) sees(service string, n int) {
 	c.t.Helper()

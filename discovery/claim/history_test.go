@@ -25,33 +25,33 @@ import (
 )
 
 var (
-	histories  = flag.Int("claim.histories", 50, "how many histories of locks and claims are checked")
-	operations = flag.Int("claim.operations", 500, "how many operations each has")
+	histories  = flag.Int("claim.histories", 50, "number of histories of locks and claims to check")
+	operations = flag.Int("claim.operations", 500, "number of operations in each history")
 )
 
-// verb is what somebody did to what one may hold at a time.
+// verb is an operation on a resource that one client may hold at a time.
 type verb int
 
 const (
 	takes  verb = iota
-	renews      // it is renewed
-	ends        // it is let go, or lost
+	renews      // the grant is renewed
+	ends        // the grant is released, or lost
 )
 
-// step is what somebody did to a lock, or a slot.
+// step is an operation on a lock or a slot.
 type step struct {
 	verb
-	fence int64
-	of    string // which slot; a lock has one
+	fence    int64
+	resource string // the name of the lock, or the slot
 }
 
-// exclusion is the model: who takes it finds it free and has a higher fence than all
-// before, and only who has it can renew it, or let go of it.
+// exclusion is the model: a client takes a resource only when it is free, and with a higher
+// fence than all before; only its holder can renew or end the grant.
 var exclusion = porcupine.Model{
 	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
 		parts := map[string][]porcupine.Operation{}
 		for _, o := range all {
-			parts[o.Input.(step).of] = append(parts[o.Input.(step).of], o)
+			parts[o.Input.(step).resource] = append(parts[o.Input.(step).resource], o)
 		}
 		var out [][]porcupine.Operation
 		for _, part := range parts {
@@ -59,7 +59,7 @@ var exclusion = porcupine.Model{
 		}
 		return out
 	},
-	Init: func() any { return [2]int64{} }, // who has it, and the highest fence
+	Init: func() any { return [2]int64{} }, // the holder's fence, and the highest fence
 	Step: func(state, input, _ any) (bool, any) {
 		held, highest := state.([2]int64)[0], state.([2]int64)[1]
 		switch s := input.(step); s.verb {
@@ -74,10 +74,10 @@ var exclusion = porcupine.Model{
 	DescribeOperation: func(input, _ any) string { return fmt.Sprintf("%+v", input) },
 }
 
-// history is what several clients did at the same time.
+// history is the record of what several clients did concurrently.
 type history struct {
 	began time.Time
-	left  atomic.Int64 // operations that are yet to be made
+	left  atomic.Int64 // operations still to be made
 
 	mu  sync.Mutex
 	all []porcupine.Operation
@@ -101,9 +101,9 @@ func (h *history) record(client int, s step, called int64) {
 // held is a grant that a client of a history holds.
 type held struct {
 	*lock.Grant
-	of      string // which slot; for a lock its name
-	renew   func() error
-	release func(context.Context)
+	resource string // the name of the lock, or the slot
+	renew    func() error
+	release  func(context.Context)
 }
 
 func takeLock(t *testing.T, a *claimant, name string, wait time.Duration) (*held, error) {
@@ -126,7 +126,7 @@ func takeSlot(t *testing.T, a *claimant, service string, wait time.Duration) (*h
 		func(ctx context.Context) { a.Release(ctx, g.ID()) }}, nil
 }
 
-// run is one client: it takes, holds for a while, renews and lets go.
+// run is one client: it takes a grant, renews it for a while and releases it.
 func (h *history) run(t *testing.T, client int, take func(wait time.Duration) (*held, error)) {
 	for h.left.Load() > 0 {
 		called := h.now()
@@ -135,31 +135,31 @@ func (h *history) run(t *testing.T, client int, take func(wait time.Duration) (*
 			if !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) && !retryable(err) {
 				t.Errorf("take: %v", err)
 			}
-			<-time.After(rand.N(20 * time.Millisecond)) // an agent without a session says so at once
+			<-time.After(rand.N(20 * time.Millisecond)) // an agent without a session fails at once
 			continue
 		}
-		h.record(client, step{takes, g.Fence(), g.of}, called)
+		h.record(client, step{takes, g.Fence(), g.resource}, called)
 		for h.left.Load() > 0 && rand.IntN(12) > 0 {
 			asked := h.now()
 			if g.renew() != nil {
 				break
 			}
-			h.record(client, step{renews, g.Fence(), g.of}, asked)
+			h.record(client, step{renews, g.Fence(), g.resource}, asked)
 			called = asked
 			select {
 			case <-g.Lost():
 			case <-time.After(rand.N(time.Millisecond)):
 			}
 		}
-		// What is lost was still held when its holder last asked, and nothing is known
-		// of the time since.
+		// A lost grant was still held when its holder last renewed it; when it ended since
+		// then is unknown.
 		g.release(t.Context())
-		h.record(client, step{ends, g.Fence(), g.of}, called)
+		h.record(client, step{ends, g.Fence(), g.resource}, called)
 	}
 }
 
-// Locks and claims are exclusive, and their fences tell who came later, while leaders are
-// killed, members stand still and one of the agents loses its session again and again.
+// Locks and claims are exclusive, and a later holder has a higher fence, while leaders are
+// killed, members are paused and one of the agents loses its session again and again.
 func TestHistories(t *testing.T) {
 	cluster := etcdtest.StartCluster(t, 3, "--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200")
 	var links []*etcdtest.Link
@@ -187,7 +187,7 @@ func TestHistories(t *testing.T) {
 	disturb(cluster, links, done, t)
 	t.Logf("%d histories of %d operations", checked.Load(), made.Load())
 	if checked.Load() != int64(*histories) || made.Load() < int64(*histories**operations) {
-		t.Errorf("%d histories were wanted, of %d operations each", *histories, *operations)
+		t.Errorf("want %d histories of %d operations each", *histories, *operations)
 	}
 }
 
@@ -219,7 +219,7 @@ func checkHistories(t *testing.T, agents []*claimant, checked, made *atomic.Int6
 	return running.Wait()
 }
 
-// disturb kills and pauses leaders, and cuts an agent off, in turns, until all is done.
+// disturb kills leaders, pauses leaders and cuts an agent off, in turns, until done.
 func disturb(cluster *etcdtest.Cluster, links []*etcdtest.Link, done <-chan error, t *testing.T) {
 	faults := []func(time.Duration){
 		func(d time.Duration) {
@@ -255,32 +255,33 @@ func disturb(cluster *etcdtest.Cluster, links []*etcdtest.Link, done <-chan erro
 	}
 }
 
-// overlap shows who took what somebody before, by the fences, still had.
+// overlap describes the grants that were taken while the holder of the lower fence before
+// them still had the resource.
 func overlap(all []porcupine.Operation) string {
 	type tenure struct{ take, end porcupine.Operation }
 	tenures := map[string]map[int64]*tenure{}
 	for _, o := range all {
 		s := o.Input.(step)
-		if tenures[s.of] == nil {
-			tenures[s.of] = map[int64]*tenure{}
+		if tenures[s.resource] == nil {
+			tenures[s.resource] = map[int64]*tenure{}
 		}
-		if tenures[s.of][s.fence] == nil {
-			tenures[s.of][s.fence] = &tenure{}
+		if tenures[s.resource][s.fence] == nil {
+			tenures[s.resource][s.fence] = &tenure{}
 		}
 		switch s.verb {
 		case takes:
-			tenures[s.of][s.fence].take = o
+			tenures[s.resource][s.fence].take = o
 		case ends:
-			tenures[s.of][s.fence].end = o
+			tenures[s.resource][s.fence].end = o
 		}
 	}
 	var found []string
-	for of, byFence := range tenures {
+	for resource, byFence := range tenures {
 		var before *tenure
 		for _, fence := range slices.Sorted(maps.Keys(byFence)) {
 			now := byFence[fence]
 			if before != nil && before.end.Call > now.take.Return {
-				found = append(found, fmt.Sprintf("%s: client %d had it from %v to %v, and client %d took it between %v and %v, with fence %d", of, before.take.ClientId,
+				found = append(found, fmt.Sprintf("%s: client %d had it from %v to %v, and client %d took it between %v and %v, with fence %d", resource, before.take.ClientId,
 					time.Duration(before.take.Return), time.Duration(before.end.Call), now.take.ClientId, time.Duration(now.take.Call), time.Duration(now.take.Return), fence))
 			}
 			before = now

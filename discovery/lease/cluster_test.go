@@ -16,7 +16,7 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	_, changed := f.Lease()
 	c.Members[1].Kill()
 	c.Members[2].Kill()
-	until(t, "a silence longer than the TTL", func() bool {
+	etcdtest.Eventually(t, "a silence longer than the TTL", func() bool {
 		l, _ := f.Lease()
 		return l.Remaining() < 0
 	})

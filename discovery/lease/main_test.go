@@ -62,24 +62,10 @@ func (f *fixture) disconnect() {
 	f.client.Close()
 }
 
-// until waits for a condition.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); !holds(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited a minute for: %s", what)
-		}
-	}
-}
-
 // granted waits for a lease other than the given ones.
 func (f *fixture) granted(other Lease) Lease {
 	f.t.Helper()
-	until(f.t, "a new lease", func() bool {
+	etcdtest.Eventually(f.t, "a new lease", func() bool {
 		l, _ := f.Lease()
 		return l.ID != 0 && l.ID != other.ID
 	})
@@ -93,7 +79,7 @@ func (f *fixture) renewed() Lease {
 	now := Uptime()
 	current, _ := f.Lease()
 	f.Verify(current.ID)
-	until(f.t, "a renewal", func() bool {
+	etcdtest.Eventually(f.t, "a renewal", func() bool {
 		l, _ := f.Lease()
 		return l.ID != 0 && l.sent > now
 	})
@@ -114,7 +100,7 @@ func (f *fixture) failures(call string) int {
 func (f *fixture) failed(call string, n int) {
 	f.t.Helper()
 	before := f.failures(call)
-	until(f.t, "failures of "+call, func() bool { return f.failures(call) >= before+n })
+	etcdtest.Eventually(f.t, "failures of "+call, func() bool { return f.failures(call) >= before+n })
 }
 
 // path returns a socket for a proxy, and the endpoint that clients use for it.

@@ -99,7 +99,7 @@ func TestExpiredLeaseThatIsNotRemoved(t *testing.T) {
 	release := sync.OnceFunc(write.End)
 	defer release()
 	proxy.PauseTx()
-	until(t, "expiry", func() bool { return old.Remaining() < -time.Second })
+	etcdtest.Eventually(t, "expiry", func() bool { return old.Remaining() < -time.Second })
 	proxy.UnpauseTx()
 	f.failed("renew", 3)
 	if l, _ := f.Lease(); l.ID != old.ID {
@@ -116,7 +116,7 @@ func TestOutOfSpace(t *testing.T) {
 	f := start(t, 10*time.Second, server.Endpoint())
 	old := f.renewed()
 	value := string(make([]byte, 64<<10))
-	until(t, "the alarm", func() bool {
+	etcdtest.Eventually(t, "the alarm", func() bool {
 		_, err := client.Put(t.Context(), "k", value)
 		return errors.Is(err, rpctypes.ErrNoSpace)
 	})

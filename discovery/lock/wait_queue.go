@@ -181,7 +181,8 @@ func (w *waiter) watchAhead(ctx context.Context, ahead map[string]bool, revision
 	defer watcher.Close()
 	target, options := w.prefix, []clientv3.OpOption{clientv3.WithRev(revision + 1), clientv3.WithFilterPut()}
 	if w.shared == 1 {
-		for target = range ahead { // the only one
+		for key := range ahead { // there is only one
+			target = key
 		}
 	} else {
 		options = append(options, clientv3.WithPrefix())
