@@ -55,7 +55,7 @@ func TestVerify(t *testing.T) {
 	}
 	f.Verify(old.ID + 1) // not the session's
 	if len(f.verify) > 0 {
-		t.Error("another's lease is doubted")
+		t.Error("verified a lease that is not the session's")
 	}
 	f.Verify(old.ID)
 	f.granted(old)
