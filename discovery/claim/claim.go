@@ -43,7 +43,7 @@ type View interface {
 type Options struct {
 	Node             string               // the agent's node, stored with each claim for operators
 	ProgressInterval func() time.Duration // see [reflector.Options]
-	Logger           *slog.Logger         // default: discard
+	Logger           *slog.Logger         // of the reflector; default: discard
 }
 
 // Claims grants slots of instances. It is safe for concurrent use.
@@ -52,7 +52,6 @@ type Claims struct {
 	issuer    *lock.Issuer
 	view      View
 	node      string
-	log       *slog.Logger
 	slots     *slotStore
 	reflector *reflector.Reflector // copies the claims of subscribed services into slots
 	heartbeat heartbeat.Heartbeat  // of the reflector
@@ -66,11 +65,8 @@ type Claims struct {
 
 // New returns claims of the instances in view, granted under the session of locks.
 func New(client *clientv3.Client, keys discovery.Keys, locks *lock.Manager, view View, o Options) *Claims {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	c := &Claims{
-		keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node, log: o.Logger,
+		keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node,
 		slots: newSlotStore(keys), started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
 		usages: map[string]*usage{},
 	}

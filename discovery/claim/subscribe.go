@@ -49,9 +49,8 @@ func (c *Claims) unsubscribeIdle(ctx context.Context) {
 	c.subscribing.Lock()
 	defer c.subscribing.Unlock()
 	for _, service := range c.idleServices(time.Now().Add(-idleAfter)) {
-		err := c.reflector.Remove(ctx, reflector.Prefix(c.keys.ClaimsOf(service)), func() { c.slots.drop(service) })
-		if err != nil && ctx.Err() == nil {
-			c.log.Warn("cannot end the watch of a service's claims; trying again", "service", service, "error", err)
+		if c.reflector.Remove(ctx, reflector.Prefix(c.keys.ClaimsOf(service)), func() { c.slots.drop(service) }) != nil {
+			return // ctx ended
 		}
 	}
 }
