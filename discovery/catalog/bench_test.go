@@ -26,7 +26,7 @@ func BenchmarkApply(b *testing.B) {
 				revision++
 				kv.ModRevision, kv.Value = revision, values[n%2]
 				changed := c.Changed("service-0")
-				mirror{c}.Apply(reflector.Update{Events: []*clientv3.Event{{Kv: kv}}, Revision: revision, Epoch: "life"})
+				reflectorStore{c}.Apply(reflector.Update{Events: []*clientv3.Event{{Kv: kv}}, Revision: revision, Epoch: "life"})
 				<-changed
 			}
 		})
@@ -44,8 +44,8 @@ func benchCatalog(b *testing.B, service, all int) (*Catalog, int64) {
 		kv := &mvccpb.KeyValue{Key: []byte(keys.Instance(name, id)), Value: []byte(benchRecord(name, n%service, 1)), CreateRevision: 1, ModRevision: 1, Lease: 7}
 		events = append(events, &clientv3.Event{Kv: kv})
 	}
-	mirror{c}.Apply(reflector.Update{Revision: 1, Epoch: "life", Confirmed: time.Now()})
-	mirror{c}.Apply(reflector.Update{Events: events, Revision: 1, Epoch: "life"})
+	reflectorStore{c}.Apply(reflector.Update{Revision: 1, Epoch: "life", Confirmed: time.Now()})
+	reflectorStore{c}.Apply(reflector.Update{Events: events, Revision: 1, Epoch: "life"})
 	if _, instances, _ := c.snapshot().Len(); instances != all {
 		b.Fatalf("%d of %d instances are shown", instances, all)
 	}

@@ -50,32 +50,32 @@ type Catalog struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	state    atomic.Pointer[state] // nil until the first list is complete
-	interest *interest
-	names    names
+	state         atomic.Pointer[state] // nil until the first list is complete
+	subscriptions *subscriptions
+	names         nameCache
 
 	// What follows belongs to Run.
-	first    *view.Snapshot // what has been listed of the first view
-	ailing   ailing
-	departed departed
-	suspects *suspects // nil: no guard
-	outdated bool      // the last good view is so old that it says nothing of who vanished
+	partialView     *view.Snapshot // what has been listed of the first view
+	unreadable      unreadable
+	emptyServices   emptyServices
+	suspects        *suspectTracker // nil: no guard
+	lastGoodExpired bool            // the last good view is so old that it says nothing of who vanished
 
-	follower atomic.Pointer[reflector.Reflector] // nil until Run
-	begun    chan struct{}                       // closed when there is one
-	pulse    heartbeat.Heartbeat
+	reflector atomic.Pointer[reflector.Reflector] // nil until Run
+	started   chan struct{}                       // closed when there is one
+	heartbeat heartbeat.Heartbeat
 
-	mu      sync.Mutex
-	events  eventLog
-	waiters waiters
-	trouble error // why it is not known what to watch; nil: it is
+	mu       sync.Mutex
+	history  history
+	notifier notifier
+	sizeErr  error // why it is not known what to watch; nil: it is
 }
 
 // state is what readers load.
 type state struct {
 	snapshot  *view.Snapshot
 	confirmed time.Time // when etcd last was known to have nothing newer
-	kept      bool      // from an earlier run, and not confirmed in this one
+	restored  bool      // from an earlier run, and not confirmed in this one
 }
 
 // New returns a catalog. It does nothing until Run. The error is that of metrics that
@@ -98,13 +98,13 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, err
 		return nil, err
 	}
 	c := &Catalog{
-		client: client, keys: keys, options: o, log: o.Logger, metrics: m, interest: newInterest(o), begun: make(chan struct{}),
-		ailing:   ailing{log: o.Logger, metrics: m, revisions: map[discovery.Key]int64{}},
-		departed: departed{remember: o.Remember, since: map[string]time.Time{}},
-		waiters:  waiters{services: map[string]chan struct{}{}},
+		client: client, keys: keys, options: o, log: o.Logger, metrics: m, subscriptions: newSubscriptions(o), started: make(chan struct{}),
+		unreadable:    unreadable{log: o.Logger, metrics: m, revisions: map[discovery.Key]int64{}},
+		emptyServices: emptyServices{remember: o.Remember, since: map[string]time.Time{}},
+		notifier:      notifier{services: map[string]chan struct{}{}},
 	}
 	if o.MassLoss != nil {
-		c.suspects = newSuspects(*o.MassLoss, c.log, c.metrics)
+		c.suspects = newSuspectTracker(*o.MassLoss, c.log, c.metrics)
 	}
 	return c, nil
 }
@@ -114,10 +114,10 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, err
 func (c *Catalog) View() (view.View, error) {
 	s := c.state.Load()
 	if s == nil {
-		return view.View{}, c.noView()
+		return view.View{}, c.unavailable()
 	}
 	age := time.Since(s.confirmed)
-	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.kept || age > c.options.StaleAfter, Partial: !c.interest.whole.Load()}, nil
+	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.restored || age > c.options.StaleAfter, Partial: !c.subscriptions.whole.Load()}, nil
 }
 
 // Service returns a service from the newest snapshot, by name, without regard to case. It
@@ -135,22 +135,22 @@ func (c *Catalog) View() (view.View, error) {
 func (c *Catalog) Service(name string) (*view.Service, error) {
 	s := c.state.Load()
 	if s == nil {
-		return nil, c.noView()
+		return nil, c.unavailable()
 	}
 	if service, ok := s.snapshot.Service(name); ok {
 		return service, nil
 	}
-	if p := partOf(name); !c.has(p) {
-		return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; wait for Need first", describe(p))
+	if p := serviceScope(name); !c.has(p) {
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; wait for Need first", describeScope(p))
 	}
 	return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known", name)
 }
 
-func (c *Catalog) noView() error {
-	return discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.why())
+func (c *Catalog) unavailable() error {
+	return discovery.Errorf(discovery.ErrUnavailable, "no view of the fleet yet: %v", c.unavailableReason())
 }
 
-func (c *Catalog) why() error {
+func (c *Catalog) unavailableReason() error {
 	if err := c.Health().Err; err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (c *Catalog) why() error {
 func (c *Catalog) Changed(service string) <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.waiters.of(discovery.FoldName(service), c.snapshot())
+	return c.notifier.channel(discovery.FoldName(service), c.snapshot())
 }
 
 // snapshot is the newest; nil: there is none.
@@ -182,7 +182,7 @@ func (c *Catalog) snapshot() *view.Snapshot {
 func (c *Catalog) Events(service string, after discovery.Cursor) (events []view.Event, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.events.since(discovery.FoldName(service), after)
+	return c.history.since(discovery.FoldName(service), after)
 }
 
 // Health is what a catalog says of itself.
@@ -197,18 +197,18 @@ type Health struct {
 // Health returns how the catalog is.
 func (c *Catalog) Health() Health {
 	c.mu.Lock()
-	trouble := c.trouble
+	trouble := c.sizeErr
 	c.mu.Unlock()
 	var h reflector.Health
-	if f := c.follower.Load(); f != nil {
+	if f := c.reflector.Load(); f != nil {
 		h = f.Health()
 	}
 	s := c.state.Load()
-	return Health{Synced: s != nil && !s.kept, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: cmp.Or(h.Err, trouble)}
+	return Health{Synced: s != nil && !s.restored, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: cmp.Or(h.Err, trouble)}
 }
 
 // Heartbeat shows whether Run is stuck.
-func (c *Catalog) Heartbeat() *heartbeat.Heartbeat { return &c.pulse }
+func (c *Catalog) Heartbeat() *heartbeat.Heartbeat { return &c.heartbeat }
 
 // Run keeps the view current until ctx ends, and returns nil then. It begins with the
 // last good view of an earlier run, if there is one.
@@ -219,36 +219,36 @@ func (c *Catalog) Run(ctx context.Context) error {
 		if c.snapshot() == nil { // else it runs anew
 			c.restore()
 		}
-		beside.Go(func() { c.keepLastGood(ctx) })
+		beside.Go(func() { c.saveLoop(ctx) })
 	}
-	follower, err := c.newFollower(ctx)
+	follower, err := c.newReflector(ctx)
 	if err != nil {
 		return nil // the run is over
 	}
-	beside.Go(func() { c.keepInterest(ctx, follower) })
+	beside.Go(func() { c.maintain(ctx, follower) })
 	if c.suspects != nil {
 		beside.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
-		beside.Go(func() { c.judgeSuspects(ctx, follower) })
+		beside.Go(func() { c.resolveLoop(ctx, follower) })
 	}
 	return follower.Run(ctx)
 }
 
-// newFollower returns what keeps the view equal to etcd, from where it stands.
-func (c *Catalog) newFollower(ctx context.Context) (*reflector.Reflector, error) {
+// newReflector returns what keeps the view equal to etcd, from where it stands.
+func (c *Catalog) newReflector(ctx context.Context) (*reflector.Reflector, error) {
 	o := reflector.Options{
 		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
-		ProgressInterval: c.ProgressInterval, Heartbeat: &c.pulse, Logger: c.log, Metrics: c.metrics.reflector,
+		ProgressInterval: c.ProgressInterval, Heartbeat: &c.heartbeat, Logger: c.log, Metrics: c.metrics.reflector,
 	}
 	if s := c.snapshot(); s != nil {
 		o.Resume = reflector.Checkpoint{Epoch: s.Epoch(), Revision: s.Revision()}
 	}
 	var err error
-	if o.Ranges, err = c.firstRanges(ctx); err != nil {
+	if o.Ranges, err = c.initialRanges(ctx); err != nil {
 		return nil, err
 	}
-	f := reflector.New(c.client, mirror{c}, o)
-	if c.follower.Swap(f) == nil {
-		close(c.begun)
+	f := reflector.New(c.client, reflectorStore{c}, o)
+	if c.reflector.Swap(f) == nil {
+		close(c.started)
 	}
 	return f, nil
 }

@@ -110,7 +110,7 @@ func TestAskingForUnknownNamesKeepsNothing(t *testing.T) {
 	f.until("web to be forgotten", func() bool { return f.snapshot().ServiceCount() == 0 })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(f.waiters.services); n > 0 {
+	if n := len(f.notifier.services); n > 0 {
 		t.Errorf("%d channels are kept", n)
 	}
 }
@@ -205,7 +205,7 @@ func TestBrokenRecords(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
+func TestReadOnce(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	client := etcdtest.Client(t, s.Endpoint())

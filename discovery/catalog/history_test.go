@@ -10,11 +10,11 @@ import (
 	"disc/discovery/view"
 )
 
-func TestEventLog(t *testing.T) {
-	var l eventLog
+func TestHistory(t *testing.T) {
+	var l history
 	at := func(epoch string, revision int64) *view.Snapshot { return mustApply(revision).WithEpoch(epoch) }
-	l.begin(at("e", 10))
-	l.widen(everything, at("e", 10))
+	l.reset(at("e", 10))
+	l.addScope(everything, at("e", 10))
 	pair := func(revision int64) []view.Event {
 		return []view.Event{{Revision: revision, ID: "a"}, {Revision: revision, ID: "b"}}
 	}
@@ -37,7 +37,7 @@ func TestEventLog(t *testing.T) {
 	}
 
 	held, _ := l.since("", discovery.Cursor{Epoch: "e", Revision: 18})
-	for revision := int64(31); revision < 31+logSize; revision++ {
+	for revision := int64(31); revision < 31+historySize; revision++ {
 		l.add(at("e", revision), pair(revision))
 	}
 	if len(held) != 4 || held[3].Revision != 20 {
@@ -46,7 +46,7 @@ func TestEventLog(t *testing.T) {
 	if _, ok := l.since("", discovery.Cursor{Epoch: "e", Revision: 18}); ok {
 		t.Error("a reader that is too far behind goes on")
 	}
-	if n := len(l.events); n < logSize-1 || n > logSize+logSize/4+1 {
+	if n := len(l.events); n < historySize-1 || n > historySize+historySize/4+1 {
 		t.Errorf("%d events are kept", n)
 	}
 	if events, ok := l.since("", l.floor); !ok || len(events)%2 != 0 || events[0].Revision != l.floor.Revision+1 {
@@ -54,7 +54,7 @@ func TestEventLog(t *testing.T) {
 	}
 
 	l.add(at("f", 5), pair(5))
-	if _, ok := l.since("", discovery.Cursor{Epoch: "e", Revision: 31 + logSize - 1}); ok {
+	if _, ok := l.since("", discovery.Cursor{Epoch: "e", Revision: 31 + historySize - 1}); ok {
 		t.Error("the old epoch goes on")
 	}
 	if events, ok := l.since("", discovery.Cursor{Epoch: "f", Revision: 5}); !ok || len(events) > 0 {
@@ -64,11 +64,11 @@ func TestEventLog(t *testing.T) {
 
 // A life that began anew under the same epoch, as one without an agent to write another,
 // has a log of its own.
-func TestNewLogForAnotherLife(t *testing.T) {
+func TestHistoryStartsOver(t *testing.T) {
 	c := etcdtest.Must(New(nil, keys, Options{}))
-	c.publishPart(everything, mustApply(10), time.Now(), true)
+	c.publishScope(everything, mustApply(10), time.Now(), true)
 	c.publish(mustApply(20), time.Now(), nil, []view.Event{{Revision: 20}})
-	c.publishPart(everything, mustApply(15), time.Now(), true)
+	c.publishScope(everything, mustApply(15), time.Now(), true)
 	if _, ok := c.Events("", discovery.Cursor{Revision: 12}); ok {
 		t.Error("a reader of the life before goes on")
 	}

@@ -23,8 +23,8 @@ type LastGoodStore interface {
 	Touch() error
 }
 
-// keepEvery is how often the view is saved at most.
-const keepEvery = 5 * time.Second
+// saveInterval is how often the view is saved at most.
+const saveInterval = 5 * time.Second
 
 // restore begins with the last good view, which is stale until etcd confirms it.
 func (c *Catalog) restore() {
@@ -32,9 +32,9 @@ func (c *Catalog) restore() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var v savedView
+	var v lastGoodView
 	if err == nil {
-		v, err = readView(content, c.keys)
+		v, err = readLastGood(content, c.keys)
 	}
 	if err != nil {
 		c.metrics.lastGood.WithLabelValues("load").Inc()
@@ -44,28 +44,28 @@ func (c *Catalog) restore() {
 	if now := time.Now(); confirmed.After(now) {
 		confirmed = now // the wall clock went back meanwhile; an age is never negative
 	}
-	c.interest.whole.Store(!v.Partial)
-	c.outdated = time.Since(confirmed) > c.options.Remember
+	c.subscriptions.whole.Store(!v.Partial)
+	c.lastGoodExpired = time.Since(confirmed) > c.options.Remember
 	next, _, _ := view.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.changes)
-	c.state.Store(&state{snapshot: next, confirmed: confirmed, kept: true})
+	c.state.Store(&state{snapshot: next, confirmed: confirmed, restored: true})
 	c.log.Info("answering from the last good view until etcd confirms it", "revision", v.Revision, "confirmed", confirmed.UTC().Format(time.RFC3339))
 }
 
-// keepLastGood saves the view after changes, until ctx ends; then once more. A view
+// saveLoop saves the view after changes, until ctx ends; then once more. A view
 // that takes long to save is saved less often, and so is one that cannot be saved.
-func (c *Catalog) keepLastGood(ctx context.Context) {
+func (c *Catalog) saveLoop(ctx context.Context) {
 	var saved *view.Snapshot
 	var failures retry.Backoff
-	wait := keepEvery
+	wait := saveInterval
 	for ctx.Err() == nil {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 		began := time.Now()
-		next, err := c.saveView(saved)
+		next, err := c.saveIfChanged(saved)
 		if err == nil {
-			saved, wait = next, max(keepEvery, 50*time.Since(began))
+			saved, wait = next, max(saveInterval, 50*time.Since(began))
 			failures.Reset()
 			continue
 		}
@@ -76,11 +76,11 @@ func (c *Catalog) keepLastGood(ctx context.Context) {
 	}
 }
 
-// saveView saves the view unless it is the one that is saved, or not confirmed. It
+// saveIfChanged saves the view unless it is the one that is saved, or not confirmed. It
 // returns the snapshot that is saved.
-func (c *Catalog) saveView(saved *view.Snapshot) (*view.Snapshot, error) {
+func (c *Catalog) saveIfChanged(saved *view.Snapshot) (*view.Snapshot, error) {
 	s := c.state.Load()
-	if s == nil || s.kept || time.Since(s.confirmed) > c.options.StaleAfter {
+	if s == nil || s.restored || time.Since(s.confirmed) > c.options.StaleAfter {
 		return saved, nil
 	}
 	if saved != nil && s.snapshot.Cursor() == saved.Cursor() {
@@ -90,6 +90,6 @@ func (c *Catalog) saveView(saved *view.Snapshot) (*view.Snapshot, error) {
 }
 
 func (c *Catalog) save(s *view.Snapshot) error {
-	head := viewHead{Prefix: c.keys.Prefix(), Revision: s.Revision(), Epoch: s.Epoch(), Partial: !c.interest.whole.Load()}
-	return c.options.LastGood.Save(func(w io.Writer) error { return writeView(w, head, c.keys, s) })
+	head := lastGoodHeader{Prefix: c.keys.Prefix(), Revision: s.Revision(), Epoch: s.Epoch(), Partial: !c.subscriptions.whole.Load()}
+	return c.options.LastGood.Save(func(w io.Writer) error { return writeLastGood(w, head, c.keys, s) })
 }

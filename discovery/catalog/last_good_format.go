@@ -20,32 +20,32 @@ import (
 // as etcd's own message behind its length, and the SHA-256 of all that. A key of version
 // 0, which etcd gives to what is deleted, is that of a suspect.
 
-// savedFormat is the first line.
-const savedFormat = "disc last-good 2\n"
+// lastGoodFormat is the first line.
+const lastGoodFormat = "disc last-good 2\n"
 
-// viewHead is what a saved view says of itself.
-type viewHead struct {
+// lastGoodHeader is what a saved view says of itself.
+type lastGoodHeader struct {
 	Prefix   string `json:"prefix"` // of the namespace in etcd
 	Revision int64  `json:"revision"`
 	Epoch    string `json:"epoch"`
 	Partial  bool   `json:"partial,omitempty"` // not of everything, which was not watched
 }
 
-// savedView is a view that was read back.
-type savedView struct {
-	viewHead
+// lastGoodView is a view that was read back.
+type lastGoodView struct {
+	lastGoodHeader
 	changes []view.Change // that make it
 }
 
-// writeView writes a view, key by key.
-func writeView(to io.Writer, head viewHead, keys discovery.Keys, s *view.Snapshot) error {
+// writeLastGood writes a view, key by key.
+func writeLastGood(to io.Writer, head lastGoodHeader, keys discovery.Keys, s *view.Snapshot) error {
 	sum := sha256.New()
 	w := bufio.NewWriter(io.MultiWriter(to, sum))
 	line, err := json.Marshal(head)
 	if err != nil {
 		return fmt.Errorf("encode the head of the view: %w", err)
 	}
-	fmt.Fprintf(w, "%s%s\n", savedFormat, line) // an error comes back from Flush
+	fmt.Fprintf(w, "%s%s\n", lastGoodFormat, line) // an error comes back from Flush
 	for c := range s.Changes() {
 		kv := mvccpb.KeyValue{Key: []byte(keys.Name(c.Key)), Value: c.Value, CreateRevision: c.Created, ModRevision: c.Modified, Lease: c.Lease, Version: 1}
 		if c.Suspect {
@@ -62,29 +62,29 @@ func writeView(to io.Writer, head viewHead, keys discovery.Keys, s *view.Snapsho
 	return err
 }
 
-// readView reads what writeView wrote. What is torn, altered, of another format or of
+// readLastGood reads what writeView wrote. What is torn, altered, of another format or of
 // another namespace is refused.
-func readView(content []byte, keys discovery.Keys) (v savedView, err error) {
-	if !bytes.HasPrefix(content, []byte(savedFormat)) {
-		return savedView{}, errors.New("it is of another format")
+func readLastGood(content []byte, keys discovery.Keys) (v lastGoodView, err error) {
+	if !bytes.HasPrefix(content, []byte(lastGoodFormat)) {
+		return lastGoodView{}, errors.New("it is of another format")
 	}
 	end := len(content) - sha256.Size
-	if sum := sha256.Sum256(content[:max(end, 0)]); end < len(savedFormat) || !bytes.Equal(content[end:], sum[:]) {
-		return savedView{}, errors.New("its checksum does not match: it is torn or was altered")
+	if sum := sha256.Sum256(content[:max(end, 0)]); end < len(lastGoodFormat) || !bytes.Equal(content[end:], sum[:]) {
+		return lastGoodView{}, errors.New("its checksum does not match: it is torn or was altered")
 	}
-	head, body, _ := bytes.Cut(content[len(savedFormat):end], []byte("\n"))
-	if err := json.Unmarshal(head, &v.viewHead); err != nil {
-		return savedView{}, fmt.Errorf("its head cannot be read: %w", err)
+	head, body, _ := bytes.Cut(content[len(lastGoodFormat):end], []byte("\n"))
+	if err := json.Unmarshal(head, &v.lastGoodHeader); err != nil {
+		return lastGoodView{}, fmt.Errorf("its head cannot be read: %w", err)
 	}
 	if v.Prefix != keys.Prefix() {
-		return savedView{}, fmt.Errorf("it is of %s", v.Prefix)
+		return lastGoodView{}, fmt.Errorf("it is of %s", v.Prefix)
 	}
 	for r := bytes.NewReader(body); r.Len() > 0; {
 		var kv mvccpb.KeyValue
 		if err := protodelim.UnmarshalFrom(r, &kv); err != nil {
-			return savedView{}, fmt.Errorf("its keys cannot be read: %w", err)
+			return lastGoodView{}, fmt.Errorf("its keys cannot be read: %w", err)
 		}
-		c := change(parse(keys, kv.Key), &kv)
+		c := changeFrom(parse(keys, kv.Key), &kv)
 		c.Suspect = kv.Version == 0
 		v.changes = append(v.changes, c)
 	}

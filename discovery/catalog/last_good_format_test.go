@@ -31,17 +31,17 @@ func snapshotOf(instances int) *view.Snapshot {
 	return s
 }
 
-func TestViewIsReadAsWritten(t *testing.T) {
+func TestLastGoodRoundTrip(t *testing.T) {
 	t.Parallel()
 	s := snapshotOf(20)
-	head := viewHead{Prefix: keys.Prefix(), Revision: s.Revision(), Epoch: "x", Partial: true}
+	head := lastGoodHeader{Prefix: keys.Prefix(), Revision: s.Revision(), Epoch: "x", Partial: true}
 	var b bytes.Buffer
-	if err := writeView(&b, head, keys, s); err != nil {
+	if err := writeLastGood(&b, head, keys, s); err != nil {
 		t.Fatal(err)
 	}
-	v, err := readView(b.Bytes(), keys)
-	if err != nil || v.viewHead != head {
-		t.Fatalf("the head is %+v, %v; want %+v", v.viewHead, err, head)
+	v, err := readLastGood(b.Bytes(), keys)
+	if err != nil || v.lastGoodHeader != head {
+		t.Fatalf("the head is %+v, %v; want %+v", v.lastGoodHeader, err, head)
 	}
 	want := slices.Collect(s.Changes())
 	if len(want) != 23 || !slices.ContainsFunc(want, func(c view.Change) bool { return c.Suspect }) {
@@ -52,30 +52,30 @@ func TestViewIsReadAsWritten(t *testing.T) {
 	}
 }
 
-// FuzzReadView has nothing that is saved with its checksum bring readView down.
-func FuzzReadView(f *testing.F) {
+// FuzzReadLastGood has nothing that is saved with its checksum bring readView down.
+func FuzzReadLastGood(f *testing.F) {
 	var b bytes.Buffer
-	if err := writeView(&b, viewHead{Prefix: keys.Prefix()}, keys, snapshotOf(1)); err != nil {
+	if err := writeLastGood(&b, lastGoodHeader{Prefix: keys.Prefix()}, keys, snapshotOf(1)); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes()[:b.Len()-sha256.Size])
-	f.Add([]byte(savedFormat))
+	f.Add([]byte(lastGoodFormat))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		sum := sha256.Sum256(content)
-		if v, err := readView(append(content, sum[:]...), keys); err != nil && v.changes != nil {
+		if v, err := readLastGood(append(content, sum[:]...), keys); err != nil && v.changes != nil {
 			t.Errorf("%d changes beside %v", len(v.changes), err)
 		}
 	})
 }
 
-func BenchmarkReadView(b *testing.B) {
+func BenchmarkReadLastGood(b *testing.B) {
 	var saved bytes.Buffer
-	if err := writeView(&saved, viewHead{Prefix: keys.Prefix()}, keys, snapshotOf(10_000)); err != nil {
+	if err := writeLastGood(&saved, lastGoodHeader{Prefix: keys.Prefix()}, keys, snapshotOf(10_000)); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := readView(saved.Bytes(), keys); err != nil {
+		if _, err := readLastGood(saved.Bytes(), keys); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -17,15 +17,15 @@ import (
 	"disc/discovery/view"
 )
 
-// memory is a store that does not outlive the test.
-type memory struct {
+// memoryStore is a store that does not outlive the test.
+type memoryStore struct {
 	mu        sync.Mutex
 	content   []byte
 	confirmed time.Time
 	full      bool
 }
 
-func (m *memory) Load() ([]byte, time.Time, error) {
+func (m *memoryStore) Load() ([]byte, time.Time, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.content == nil {
@@ -34,7 +34,7 @@ func (m *memory) Load() ([]byte, time.Time, error) {
 	return m.content, m.confirmed, nil
 }
 
-func (m *memory) Save(write func(io.Writer) error) error {
+func (m *memoryStore) Save(write func(io.Writer) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.full {
@@ -48,7 +48,7 @@ func (m *memory) Save(write func(io.Writer) error) error {
 	return nil
 }
 
-func (m *memory) Touch() error {
+func (m *memoryStore) Touch() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.confirmed = time.Now()
@@ -77,7 +77,7 @@ func TestLastGood(t *testing.T) {
 	}, entry.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	store := &memory{}
+	store := &memoryStore{}
 	c := etcdtest.Must(New(client, keys, Options{LastGood: store}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -109,7 +109,7 @@ func TestLastGood(t *testing.T) {
 		"other":   []byte("[]"),
 		"empty":   {},
 	} {
-		if _, err := etcdtest.Must(New(client, keys, Options{})).afterRestore(&memory{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
+		if _, err := etcdtest.Must(New(client, keys, Options{})).afterRestore(&memoryStore{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
 			t.Errorf("%s: %v, want it refused", what, err)
 		}
 	}
@@ -135,10 +135,10 @@ func (c *Catalog) afterRestore(s LastGoodStore) (view.View, error) {
 }
 
 func TestLastGoodThatCannotBeSaved(t *testing.T) {
-	store := &memory{content: []byte("the old one"), full: true}
+	store := &memoryStore{content: []byte("the old one"), full: true}
 	c := etcdtest.Must(New(nil, discovery.NewKeys("default"), Options{LastGood: store}))
-	c.publishAnew(view.EmptySnapshot(), time.Now())
-	if _, err := c.saveView(nil); err == nil || !strings.Contains(err.Error(), "no space") {
+	c.publishReset(view.EmptySnapshot(), time.Now())
+	if _, err := c.saveIfChanged(nil); err == nil || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("got %v", err)
 	}
 	if string(store.content) != "the old one" {
@@ -151,7 +151,7 @@ func TestLastGoodThatCannotBeSaved(t *testing.T) {
 func TestRunsAgain(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true, LastGood: &memory{}})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MakeEpoch: true, LastGood: &memoryStore{}})
 	f.register("web", "a")
 	before := f.settled()
 	f.stop()
@@ -163,7 +163,7 @@ func TestRunsAgain(t *testing.T) {
 		if web := mustService(t, f.snapshot(), "web"); web.Healthy() == 0 {
 			t.Fatal("the view was empty")
 		}
-		return show(f.snapshot()) != show(before)
+		return dump(f.snapshot()) != dump(before)
 	})
 	now := f.settled()
 	if now.Epoch() != before.Epoch() {

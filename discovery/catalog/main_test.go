@@ -37,24 +37,24 @@ type fixture struct {
 	*Catalog
 	t    *testing.T
 	etcd *clientv3.Client
-	log  *journal
+	log  *logBuffer
 	stop func() // ends Run, and waits for it
 }
 
-// journal is what the catalog logs.
-type journal struct {
+// logBuffer is what the catalog logs.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (j *journal) Write(b []byte) (int, error) {
+func (j *logBuffer) Write(b []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.Write(b)
 }
 
 // lines returns those that contain all words.
-func (j *journal) lines(words ...string) []string {
+func (j *logBuffer) lines(words ...string) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var found []string
@@ -69,7 +69,7 @@ func (j *journal) lines(words ...string) []string {
 // start runs a catalog over one endpoint, while the test itself uses another.
 func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	t.Helper()
-	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &journal{}}
+	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &logBuffer{}}
 	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	client := etcdtest.Client(t, endpoint)
 	f.Catalog = etcdtest.Must(New(client, keys, o))
@@ -104,9 +104,9 @@ func (f *fixture) until(what string, holds func() bool) {
 func (f *fixture) settled() *view.Snapshot {
 	f.t.Helper()
 	truth, _ := f.truth()
-	want := show(truth)
+	want := dump(truth)
 	f.until("the view of etcd's revision "+fmt.Sprint(truth.Revision()), func() bool {
-		return f.snapshot() != nil && show(f.snapshot()) == want
+		return f.snapshot() != nil && dump(f.snapshot()) == want
 	})
 	return f.snapshot()
 }
@@ -122,9 +122,9 @@ func (f *fixture) truth() (*view.Snapshot, []discovery.BrokenRecord) {
 	return s, broken
 }
 
-// show writes down all that a snapshot holds of etcd's keys, but for services that are
+// dump writes down all that a snapshot holds of etcd's keys, but for services that are
 // only remembered.
-func show(s *view.Snapshot) string {
+func dump(s *view.Snapshot) string {
 	var b strings.Builder
 	encode := json.NewEncoder(&b)
 	var revisions []string

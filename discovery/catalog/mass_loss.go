@@ -10,25 +10,25 @@ import (
 
 // Bounds of the mass-loss guard.
 const (
-	massPercent   = 15 // above this part of a service's or of all instances
-	massOfService = 3  // and from this many of a service
-	massOfAll     = 2  // or from this many of all
-	leastWindow   = 30 * time.Second
-	suspectFor    = 10 * time.Minute
+	massLossPercent   = 15 // above this part of a service's or of all instances
+	massLossOfService = 3  // and from this many of a service
+	massLossOfAll     = 2  // or from this many of all
+	minLossWindow     = 30 * time.Second
+	suspectTimeout    = 10 * time.Minute
 
 	// etcd takes lapsed leases one by one, in rounds of half a second and of 500 at
 	// most. What vanished waits for the rest: until nothing comes for longer than a
 	// round, and the longer the more have vanished.
-	burstPause = time.Second
-	lonePause  = 250 * time.Millisecond // of one that vanished alone
-	burstEach  = 100 * time.Millisecond
-	burstMost  = 15 * time.Second
+	burstPause   = time.Second
+	lonePause    = 250 * time.Millisecond // of one that vanished alone
+	burstPerLoss = 100 * time.Millisecond
+	maxBurst     = 15 * time.Second
 )
 
-// instance names an instance.
-type instance struct{ service, id string } // service folded
+// instanceKey names an instance.
+type instanceKey struct{ service, id string } // service folded
 
-func (i instance) compare(other instance) int {
+func (i instanceKey) compare(other instanceKey) int {
 	return cmp.Or(cmp.Compare(i.service, other.service), cmp.Compare(i.id, other.id))
 }
 
@@ -38,38 +38,38 @@ type loss struct {
 	dropped bool // it is not shown any more
 }
 
-// guard decides what becomes of instances whose records vanished although nobody said
+// massLossDetector decides what becomes of instances whose records vanished although nobody said
 // goodbye. It is told the time, and does nothing by itself.
-type guard struct {
-	pause    time.Duration          // of a burst, that ends it
-	lone     time.Duration          // the same, of one instance
-	window   time.Duration          // losses within it count together
-	losses   map[instance]loss      // within the window, whatever became of them
-	held     map[instance]bool      // not judged yet
-	suspects map[instance]time.Time // until when they are kept
-	burst    time.Time              // when the first of held vanished
-	decide   time.Time              // when those held are dropped
-	expire   time.Time              // no suspect's time is over before
-	timeouts int                    // suspects whose time was over, since somebody counted
+type massLossDetector struct {
+	burstPause time.Duration             // of a burst, that ends it
+	lonePause  time.Duration             // the same, of one instance
+	window     time.Duration             // losses within it count together
+	losses     map[instanceKey]loss      // within the window, whatever became of them
+	pending    map[instanceKey]bool      // not judged yet
+	suspects   map[instanceKey]time.Time // until when they are kept
+	burstStart time.Time                 // when the first of held vanished
+	decideAt   time.Time                 // when those held are dropped
+	expireAt   time.Time                 // no suspect's time is over before
+	timeouts   int                       // suspects whose time was over, since somebody counted
 }
 
-func newGuard(ttl, pause time.Duration) *guard {
-	return &guard{
-		pause: cmp.Or(pause, burstPause), lone: cmp.Or(pause, lonePause), window: max(ttl, leastWindow),
-		losses: map[instance]loss{}, held: map[instance]bool{}, suspects: map[instance]time.Time{},
+func newMassLossDetector(ttl, pause time.Duration) *massLossDetector {
+	return &massLossDetector{
+		burstPause: cmp.Or(pause, burstPause), lonePause: cmp.Or(pause, lonePause), window: max(ttl, minLossWindow),
+		losses: map[instanceKey]loss{}, pending: map[instanceKey]bool{}, suspects: map[instanceKey]time.Time{},
 	}
 }
 
 // forget begins anew with some services.
-func (g *guard) forget(of func(service string) bool) {
+func (g *massLossDetector) forget(of func(service string) bool) {
 	for i := range g.losses {
 		if of(i.service) {
 			delete(g.losses, i)
 		}
 	}
-	for i := range g.held {
+	for i := range g.pending {
 		if of(i.service) {
-			delete(g.held, i)
+			delete(g.pending, i)
 		}
 	}
 	for i := range g.suspects {
@@ -79,102 +79,102 @@ func (g *guard) forget(of func(service string) bool) {
 	}
 }
 
-// hold takes in that an instance has vanished.
-func (g *guard) hold(i instance, now time.Time) {
-	if len(g.held) == 0 {
-		g.burst = now
+// addPending takes in that an instance has vanished.
+func (g *massLossDetector) addPending(i instanceKey, now time.Time) {
+	if len(g.pending) == 0 {
+		g.burstStart = now
 	}
-	g.held[i] = true
+	g.pending[i] = true
 	g.losses[i] = loss{at: now}
-	pause, most := g.pause, min(time.Duration(len(g.held))*burstEach, burstMost)
-	if len(g.held) == 1 {
-		pause = g.lone
+	pause, most := g.burstPause, min(time.Duration(len(g.pending))*burstPerLoss, maxBurst)
+	if len(g.pending) == 1 {
+		pause = g.lonePause
 	}
-	g.decide = earlier(now.Add(pause), g.burst.Add(max(most, pause)))
+	g.decideAt = earlier(now.Add(pause), g.burstStart.Add(max(most, pause)))
 }
 
-// suspect takes in that an instance is kept, whatever became of others.
-func (g *guard) suspect(i instance, now time.Time) {
-	until := now.Add(suspectFor)
-	if len(g.suspects) == 0 || until.Before(g.expire) {
-		g.expire = until
+// addSuspect takes in that an instance is kept, whatever became of others.
+func (g *massLossDetector) addSuspect(i instanceKey, now time.Time) {
+	until := now.Add(suspectTimeout)
+	if len(g.suspects) == 0 || until.Before(g.expireAt) {
+		g.expireAt = until
 	}
-	delete(g.held, i)
+	delete(g.pending, i)
 	g.suspects[i] = until
 }
 
-// condemn has a suspect dropped with the next judgement, and reports whether it is one.
-func (g *guard) condemn(i instance) bool {
+// failProbe has a suspect dropped with the next judgement, and reports whether it is one.
+func (g *massLossDetector) failProbe(i instanceKey) bool {
 	if _, ok := g.suspects[i]; !ok {
 		return false
 	}
-	g.suspects[i], g.expire = time.Time{}, time.Time{}
+	g.suspects[i], g.expireAt = time.Time{}, time.Time{}
 	return true
 }
 
 // returned takes in that an instance's record was written again, and reports whether
 // the instance was a suspect.
-func (g *guard) returned(i instance) bool {
+func (g *massLossDetector) returned(i instanceKey) bool {
 	if l, ok := g.losses[i]; ok {
 		g.losses[i] = loss{at: l.at}
 	}
-	return g.release(i)
+	return g.remove(i)
 }
 
 // left takes in that an instance is gone on purpose, and reports whether it was a
 // suspect.
-func (g *guard) left(i instance) bool {
+func (g *massLossDetector) left(i instanceKey) bool {
 	delete(g.losses, i)
-	return g.release(i)
+	return g.remove(i)
 }
 
-func (g *guard) release(i instance) bool {
+func (g *massLossDetector) remove(i instanceKey) bool {
 	_, ok := g.suspects[i]
 	delete(g.suspects, i)
-	delete(g.held, i)
+	delete(g.pending, i)
 	return ok
 }
 
-// judge returns what becomes, now, of those that are kept in a snapshot, sorted by
+// resolve returns what becomes, now, of those that are kept in a snapshot, sorted by
 // service and id.
-func (g *guard) judge(s *view.Snapshot, now time.Time) []view.Decision {
+func (g *massLossDetector) resolve(s *view.Snapshot, now time.Time) []view.Decision {
 	var verdicts []view.Decision
-	verdict := func(i instance, suspect bool) {
+	verdict := func(i instanceKey, suspect bool) {
 		verdicts = append(verdicts, view.Decision{Service: i.service, ID: i.id, Suspect: suspect})
 	}
-	for i := range g.lapsed(now) {
+	for i := range g.takeExpired(now) {
 		verdict(i, false)
 	}
-	if len(g.held) > 0 {
-		mass := g.mass(s, now)
-		for i := range g.held {
+	if len(g.pending) > 0 {
+		mass := g.massLoss(s, now)
+		for i := range g.pending {
 			switch {
 			case mass(i.service):
-				g.suspect(i, now)
+				g.addSuspect(i, now)
 				verdict(i, true)
-			case !now.Before(g.decide):
-				delete(g.held, i)
+			case !now.Before(g.decideAt):
+				delete(g.pending, i)
 				g.losses[i] = loss{g.losses[i].at, true}
 				verdict(i, false)
 			}
 		}
 	}
 	slices.SortFunc(verdicts, func(a, b view.Decision) int {
-		return instance{a.Service, a.ID}.compare(instance{b.Service, b.ID})
+		return instanceKey{a.Service, a.ID}.compare(instanceKey{b.Service, b.ID})
 	})
 	return verdicts
 }
 
-// lapsed takes out the suspects whose time is over.
-func (g *guard) lapsed(now time.Time) map[instance]bool {
-	if len(g.suspects) == 0 || now.Before(g.expire) {
+// takeExpired takes out the suspects whose time is over.
+func (g *massLossDetector) takeExpired(now time.Time) map[instanceKey]bool {
+	if len(g.suspects) == 0 || now.Before(g.expireAt) {
 		return nil
 	}
-	over := map[instance]bool{}
-	g.expire = now.Add(suspectFor)
+	over := map[instanceKey]bool{}
+	g.expireAt = now.Add(suspectTimeout)
 	for i, until := range g.suspects {
 		if until.After(now) {
-			g.expire = earlier(g.expire, until)
+			g.expireAt = earlier(g.expireAt, until)
 			continue
 		}
 		over[i] = true
@@ -193,14 +193,14 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// mass returns a function that reports whether a service, or everything, has lost so
+// massLoss returns a function that reports whether a service, or everything, has lost so
 // many instances within the window that death is not the likely cause.
-func (g *guard) mass(s *view.Snapshot, now time.Time) func(service string) bool {
+func (g *massLossDetector) massLoss(s *view.Snapshot, now time.Time) func(service string) bool {
 	type tally struct{ lost, shown int }
 	var all tally
 	services := map[string]tally{}
 	for i, l := range g.losses {
-		if now.Sub(l.at) > g.window && !g.held[i] {
+		if now.Sub(l.at) > g.window && !g.pending[i] {
 			delete(g.losses, i)
 			continue
 		}
@@ -219,21 +219,23 @@ func (g *guard) mass(s *view.Snapshot, now time.Time) func(service string) bool 
 		if service, ok := s.Service(name); ok {
 			of.shown += service.Registered()
 		}
-		return isMass(of.lost, of.shown, massOfService) || isMass(all.lost, all.shown, massOfAll)
+		return exceedsThreshold(of.lost, of.shown, massLossOfService) || exceedsThreshold(all.lost, all.shown, massLossOfAll)
 	}
 }
 
-func isMass(lost, of, least int) bool { return lost >= least && lost*100 > of*massPercent }
+func exceedsThreshold(lost, of, least int) bool {
+	return lost >= least && lost*100 > of*massLossPercent
+}
 
-// next returns when to judge again; zero: when something happens.
-func (g *guard) next() time.Time {
+// nextDecision returns when to judge again; zero: when something happens.
+func (g *massLossDetector) nextDecision() time.Time {
 	switch {
-	case len(g.held) == 0 && len(g.suspects) == 0:
+	case len(g.pending) == 0 && len(g.suspects) == 0:
 		return time.Time{}
 	case len(g.suspects) == 0:
-		return g.decide
-	case len(g.held) == 0:
-		return g.expire
+		return g.decideAt
+	case len(g.pending) == 0:
+		return g.expireAt
 	}
-	return earlier(g.decide, g.expire)
+	return earlier(g.decideAt, g.expireAt)
 }

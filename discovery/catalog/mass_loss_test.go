@@ -16,48 +16,48 @@ import (
 	"disc/discovery/view"
 )
 
-// watched is a guard over a view, without etcd, on the clock of a synctest bubble.
-type watched struct {
-	*suspects
+// simulation is a guard over a view, without etcd, on the clock of a synctest bubble.
+type simulation struct {
+	*suspectTracker
 	view     *view.Snapshot
 	revision int64
-	told     []view.Event
+	events   []view.Event
 }
 
-func watch() *watched {
-	return &watched{
-		suspects: newSuspects(MassLossGuard{}, slog.New(slog.DiscardHandler), etcdtest.Must(newMetrics(nil))),
-		view:     view.EmptySnapshot().WithEpoch("e"), revision: 1,
+func newSimulation() *simulation {
+	return &simulation{
+		suspectTracker: newSuspectTracker(MassLossGuard{}, slog.New(slog.DiscardHandler), etcdtest.Must(newMetrics(nil))),
+		view:           view.EmptySnapshot().WithEpoch("e"), revision: 1,
 	}
 }
 
 // apply takes in changes, and judges.
-func (w *watched) apply(changes ...view.Change) {
-	w.before(changes)
+func (w *simulation) apply(changes ...view.Change) {
+	w.markDeletions(changes)
 	next, events, _ := w.view.Apply(w.revision, changes)
-	w.view, w.told = next, append(w.told, w.after(next, changes, events, time.Now())...)
-	w.judge()
+	w.view, w.events = next, append(w.events, w.track(next, changes, events, time.Now())...)
+	w.resolveAll()
 }
 
-func (w *watched) judge() {
-	next, events := w.view.Resolve(w.guard.judge(w.view, time.Now()))
-	w.view, w.told = next, append(w.told, events...)
+func (w *simulation) resolveAll() {
+	next, events := w.view.Resolve(w.massLossDetector.resolve(w.view, time.Now()))
+	w.view, w.events = next, append(w.events, events...)
 }
 
 // wait lets time pass, and judges whenever the guard wants to.
-func (w *watched) wait(d time.Duration) {
+func (w *simulation) wait(d time.Duration) {
 	for end := time.Now().Add(d); ; {
-		at := w.next()
+		at := w.nextDecision()
 		if at.IsZero() || at.After(end) {
 			time.Sleep(time.Until(end))
 			return
 		}
 		time.Sleep(time.Until(at))
-		w.judge()
+		w.resolveAll()
 	}
 }
 
-func (w *watched) change(service string, n int, value string) view.Change {
+func (w *simulation) change(service string, n int, value string) view.Change {
 	w.revision++
 	id := fmt.Sprintf("i%03d", n)
 	c := view.Change{Key: discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, Modified: w.revision}
@@ -67,27 +67,27 @@ func (w *watched) change(service string, n int, value string) view.Change {
 	return c
 }
 
-func (w *watched) up(service string, from, to int) {
+func (w *simulation) up(service string, from, to int) {
 	for n := from; n < to; n++ {
 		w.apply(w.change(service, n, `"weight":1,`))
 	}
 }
 
 // die is the end of each one's lease, as etcd tells it: one after the other.
-func (w *watched) die(service string, from, to int) {
+func (w *simulation) die(service string, from, to int) {
 	for n := from; n < to; n++ {
 		w.apply(w.change(service, n, ""))
 	}
 }
 
-func (w *watched) leave(service string, from, to int) {
+func (w *simulation) leave(service string, from, to int) {
 	for n := from; n < to; n++ {
 		w.apply(w.change(service, n, `"leaving":true,`))
 	}
 }
 
 // shown is how many instances are answered, and how many of these as suspects.
-func (w *watched) shown(service string) string {
+func (w *simulation) shown(service string) string {
 	of, ok := w.view.Service(service)
 	if !ok {
 		return "unknown"
@@ -97,35 +97,39 @@ func (w *watched) shown(service string) string {
 
 func TestMassLoss(t *testing.T) {
 	for name, test := range map[string]struct {
-		do   func(w *watched)
+		do   func(w *simulation)
 		want string // of web: shown, and suspects among them
 	}{
-		"one of ten":                 {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 1) }, "9 0"},
-		"one of one":                 {func(w *watched) { w.up("web", 0, 1); w.die("web", 0, 1) }, "0 0"},
-		"the whole of a small one":   {func(w *watched) { w.up("web", 0, 2); w.up("db", 0, 50); w.die("web", 0, 2) }, "0 0"},
-		"all there is":               {func(w *watched) { w.up("web", 0, 2); w.die("web", 0, 2) }, "2 2"},
-		"three of a small one":       {func(w *watched) { w.up("web", 0, 3); w.up("db", 0, 50); w.die("web", 0, 3) }, "3 3"},
-		"14 of a hundred":            {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 14) }, "86 0"},
-		"15 of a hundred":            {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 15) }, "85 0"},
-		"16 of a hundred":            {func(w *watched) { w.up("web", 0, 100); w.die("web", 0, 16) }, "100 16"},
-		"many of others":             {func(w *watched) { w.up("web", 0, 10); w.up("db", 0, 10); w.die("db", 0, 4); w.die("web", 0, 1) }, "10 1"},
-		"few by few":                 {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Second); w.die("web", 3, 5) }, "17 2"},
-		"measured by what there was": {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 2); w.wait(time.Second); w.die("web", 2, 3) }, "17 0"},
-		"far apart":                  {func(w *watched) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Minute); w.die("web", 3, 5) }, "15 0"},
-		"scaled to zero":             {func(w *watched) { w.up("web", 0, 20); w.leave("web", 0, 20); w.die("web", 0, 20) }, "0 0"},
-		"back in time": {func(w *watched) {
+		"one of ten":                 {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 1) }, "9 0"},
+		"one of one":                 {func(w *simulation) { w.up("web", 0, 1); w.die("web", 0, 1) }, "0 0"},
+		"the whole of a small one":   {func(w *simulation) { w.up("web", 0, 2); w.up("db", 0, 50); w.die("web", 0, 2) }, "0 0"},
+		"all there is":               {func(w *simulation) { w.up("web", 0, 2); w.die("web", 0, 2) }, "2 2"},
+		"three of a small one":       {func(w *simulation) { w.up("web", 0, 3); w.up("db", 0, 50); w.die("web", 0, 3) }, "3 3"},
+		"14 of a hundred":            {func(w *simulation) { w.up("web", 0, 100); w.die("web", 0, 14) }, "86 0"},
+		"15 of a hundred":            {func(w *simulation) { w.up("web", 0, 100); w.die("web", 0, 15) }, "85 0"},
+		"16 of a hundred":            {func(w *simulation) { w.up("web", 0, 100); w.die("web", 0, 16) }, "100 16"},
+		"many of others":             {func(w *simulation) { w.up("web", 0, 10); w.up("db", 0, 10); w.die("db", 0, 4); w.die("web", 0, 1) }, "10 1"},
+		"few by few":                 {func(w *simulation) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Second); w.die("web", 3, 5) }, "17 2"},
+		"measured by what there was": {func(w *simulation) { w.up("web", 0, 20); w.die("web", 0, 2); w.wait(time.Second); w.die("web", 2, 3) }, "17 0"},
+		"far apart":                  {func(w *simulation) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Minute); w.die("web", 3, 5) }, "15 0"},
+		"scaled to zero":             {func(w *simulation) { w.up("web", 0, 20); w.leave("web", 0, 20); w.die("web", 0, 20) }, "0 0"},
+		"back in time": {func(w *simulation) {
 			w.up("web", 0, 10)
 			w.die("web", 0, 1)
 			w.wait(100 * time.Millisecond)
 			w.up("web", 0, 1)
 		}, "10 0"},
-		"back from among suspects":  {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 5); w.wait(time.Minute); w.up("web", 0, 3) }, "10 2"},
-		"left from among suspects":  {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 5); w.wait(time.Minute); w.leave("web", 0, 3) }, "7 2"},
-		"nobody comes back":         {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 10); w.wait(suspectFor) }, "0 0"},
-		"nearly ten minutes":        {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 10); w.wait(suspectFor - time.Minute) }, "10 10"},
-		"one does not answer":       {func(w *watched) { w.up("web", 0, 10); w.die("web", 0, 5); w.guard.condemn(instance{"web", "i002"}) }, "9 4"},
-		"a slow burst of very many": {func(w *watched) { w.up("web", 0, 900); slowly(w, 900) }, "900 900"},
-		"in etcd's rounds": {func(w *watched) {
+		"back from among suspects": {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 5); w.wait(time.Minute); w.up("web", 0, 3) }, "10 2"},
+		"left from among suspects": {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 5); w.wait(time.Minute); w.leave("web", 0, 3) }, "7 2"},
+		"nobody comes back":        {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 10); w.wait(suspectTimeout) }, "0 0"},
+		"nearly ten minutes":       {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 10); w.wait(suspectTimeout - time.Minute) }, "10 10"},
+		"one does not answer": {func(w *simulation) {
+			w.up("web", 0, 10)
+			w.die("web", 0, 5)
+			w.massLossDetector.failProbe(instanceKey{"web", "i002"})
+		}, "9 4"},
+		"a slow burst of very many": {func(w *simulation) { w.up("web", 0, 900); slowly(w, 900) }, "900 900"},
+		"in etcd's rounds": {func(w *simulation) {
 			w.up("web", 0, 900)
 			for n := 0; n < 900; n += 50 {
 				w.die("web", n, n+50)
@@ -135,33 +139,33 @@ func TestMassLoss(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := watch()
+				w := newSimulation()
 				test.do(w)
-				w.judge()
+				w.resolveAll()
 				w.wait(burstPause)
 				if got := w.shown("web"); got != test.want {
 					t.Errorf("shown and suspect are %s, want %s", got, test.want)
 				}
-				compareTold(t, w)
+				compareEvents(t, w)
 			})
 		})
 	}
 }
 
 // slowly has instances die at a pace at which a moment's worth of them is few.
-func slowly(w *watched, n int) {
+func slowly(w *simulation, n int) {
 	for i := range n {
 		w.die("web", i, i+1)
 		w.wait(10 * time.Millisecond)
 	}
 }
 
-// compareTold looks whether one who follows the events knows what the view shows.
-func compareTold(t *testing.T, w *watched) {
+// compareEvents looks whether one who follows the events knows what the view shows.
+func compareEvents(t *testing.T, w *simulation) {
 	t.Helper()
 	told, shown := map[string]bool{}, map[string]bool{}
 	at := discovery.Cursor{Epoch: "e"}
-	for _, e := range w.told {
+	for _, e := range w.events {
 		if p := e.Cursor("e"); p.Compare(at) < 0 {
 			t.Fatalf("an event of %v comes after one of %v", p, at)
 		} else {
@@ -186,9 +190,9 @@ func compareTold(t *testing.T, w *watched) {
 // A return within the moment in which a loss is held is no event but the new record's.
 func TestReturnWithinTheMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := watch()
+		w := newSimulation()
 		w.up("web", 0, 10)
-		w.told = nil
+		w.events = nil
 		w.die("web", 3, 4)
 		if _, stands := must(w.view.Service("web")).Record("i003"); stands {
 			t.Error("the registry would not see that its record is gone")
@@ -200,8 +204,8 @@ func TestReturnWithinTheMoment(t *testing.T) {
 		}
 		w.up("web", 3, 4)
 		w.wait(time.Minute)
-		if len(w.told) != 1 || w.told[0].Type != view.EventPut {
-			t.Errorf("events are %+v", w.told)
+		if len(w.events) != 1 || w.events[0].Type != view.EventPut {
+			t.Errorf("events are %+v", w.events)
 		}
 	})
 }
@@ -215,15 +219,15 @@ func must[T any](v T, ok bool) T {
 
 // Whatever happens, what left on purpose is not kept; what is up is shown and no
 // suspect; and the guard knows what the view keeps.
-func TestGuardRandom(t *testing.T) {
+func TestMassLossRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 2))
-			w := watch()
-			state := map[instance]string{}
+			w := newSimulation()
+			state := map[instanceKey]string{}
 			for range 300 {
 				service, n := []string{"web", "db"}[r.IntN(2)], r.IntN(12)
-				i := instance{service, fmt.Sprintf("i%03d", n)}
+				i := instanceKey{service, fmt.Sprintf("i%03d", n)}
 				switch do := r.IntN(6); {
 				case do < 2:
 					w.up(service, n, n+1)
@@ -248,25 +252,25 @@ func TestGuardRandom(t *testing.T) {
 						t.Fatalf("seed %d: %v is %s and shown %v", seed, i, is, shown)
 					}
 					kept, ok := w.view.Missing(i.service, i.id)
-					_, suspected := w.guard.suspects[i]
-					if w.held[i] != (ok && !kept.Suspect) || suspected != (ok && kept.Suspect) {
-						t.Fatalf("seed %d: the guard has %v held %v, suspect %v; the view %+v %v", seed, i, w.held[i], suspected, kept, ok)
+					_, suspected := w.massLossDetector.suspects[i]
+					if w.pending[i] != (ok && !kept.Suspect) || suspected != (ok && kept.Suspect) {
+						t.Fatalf("seed %d: the guard has %v held %v, suspect %v; the view %+v %v", seed, i, w.pending[i], suspected, kept, ok)
 					}
 				}
 			}
-			compareTold(t, w)
-			w.wait(suspectFor)
-			if left := w.next(); !left.IsZero() || len(w.held)+len(w.guard.suspects) > 0 {
-				t.Errorf("seed %d: after ten minutes %v, %v are kept", seed, w.held, w.guard.suspects)
+			compareEvents(t, w)
+			w.wait(suspectTimeout)
+			if left := w.nextDecision(); !left.IsZero() || len(w.pending)+len(w.massLossDetector.suspects) > 0 {
+				t.Errorf("seed %d: after ten minutes %v, %v are kept", seed, w.pending, w.massLossDetector.suspects)
 			}
 		})
 	}
 }
 
-// prey are suspects to probe.
-func prey(services map[string]int) *view.Snapshot {
+// newSuspectsSnapshot are suspects to probe.
+func newSuspectsSnapshot(services map[string]int) *view.Snapshot {
 	before := view.EmptySnapshot()
-	w := &watched{revision: 1}
+	w := &simulation{revision: 1}
 	for service, n := range services {
 		for i := range n {
 			before, _, _ = before.Apply(w.revision, []view.Change{w.change(service, i, `"weight":1,`)})
@@ -278,22 +282,22 @@ func prey(services map[string]int) *view.Snapshot {
 
 func TestProbesAreForWhatIsLookedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, r := prey(map[string]int{"web": 15, "db": 2}), rounds{asked: map[string]time.Time{}}
+		s, r := newSuspectsSnapshot(map[string]int{"web": 15, "db": 2}), probeSchedule{lookedUp: map[string]time.Time{}}
 		count := func() int {
-			due := r.look(s, time.Now())
+			due := r.due(s, time.Now())
 			for _, d := range due {
-				r.next[d.instance] = time.Now().Add(probeAgain)
+				r.next[d.instanceKey] = time.Now().Add(reprobeAfter)
 			}
 			return len(due)
 		}
 		got := []int{count()}
 		_, _ = lookup.Lookup(s, lookup.Query{Name: "web"})
 		got = append(got, count(), count(), count())
-		time.Sleep(probeAgain)
+		time.Sleep(reprobeAfter)
 		got = append(got, count(), count())
 		must(s.Service("db")).Memo("key", func() any { return 1 })
 		got = append(got, count())
-		time.Sleep(askedFor)
+		time.Sleep(lookedUpTTL)
 		got = append(got, count())
 		if want := []int{0, 10, 5, 0, 10, 5, 2, 0}; !slices.Equal(got, want) {
 			t.Errorf("probed %v, want %v", got, want)

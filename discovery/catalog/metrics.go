@@ -62,7 +62,7 @@ func (m *metrics) setSuspects(n int) {
 	m.suspects.Set(float64(n))
 }
 
-func (m *metrics) shows(s *view.Snapshot) {
+func (m *metrics) observe(s *view.Snapshot) {
 	m.revision.Set(float64(s.Revision()))
 	m.services.Set(float64(s.ServiceCount()))
 	m.nodes.Set(float64(s.NodeCount()))

@@ -7,9 +7,9 @@ import (
 	"disc/discovery/reflector"
 )
 
-// askedMost is how often a second the agents of a fleet together ask etcd whether their
+// maxProgressRate is how often a second the agents of a fleet together ask etcd whether their
 // views are current, as long as that leaves each of them sure enough of its own.
-const askedMost = 500
+const maxProgressRate = 500
 
 // ProgressInterval is how long an agent lets etcd be before it asks whether its view is current:
 // the longer the more agents there are, from [follow.DefaultQuiet] up to what is left of
@@ -18,15 +18,15 @@ const askedMost = 500
 // together do not ask together.
 func (c *Catalog) ProgressInterval() time.Duration {
 	most := max(reflector.DefaultProgressInterval, c.options.StaleAfter-reflector.WatchTimeout)
-	each := time.Duration(c.fleet()) * time.Second / askedMost
+	each := time.Duration(c.agentCount()) * time.Second / maxProgressRate
 	d := min(max(each, reflector.DefaultProgressInterval), most)
 	return d - rand.N(d/5)
 }
 
-// fleet is how many agents there are, as far as that is known.
-func (c *Catalog) fleet() int {
-	if s := c.snapshot(); s != nil && c.interest.whole.Load() {
+// agentCount is how many agents there are, as far as that is known.
+func (c *Catalog) agentCount() int {
+	if s := c.snapshot(); s != nil && c.subscriptions.whole.Load() {
 		return s.NodeCount()
 	}
-	return int(c.interest.nodes.Load())
+	return int(c.subscriptions.nodeCount.Load())
 }

@@ -9,7 +9,7 @@ import (
 
 // The more agents there are the more seldom each asks, but so often that its view is not
 // stale for want of asking.
-func TestQuiet(t *testing.T) {
+func TestProgressInterval(t *testing.T) {
 	for _, test := range []struct {
 		agents int64
 		stale  time.Duration
@@ -25,7 +25,7 @@ func TestQuiet(t *testing.T) {
 		{10_000, time.Second, 2 * time.Second},
 	} {
 		c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale}))
-		c.interest.nodes.Store(test.agents)
+		c.subscriptions.nodeCount.Store(test.agents)
 		least, most := time.Hour, time.Duration(0)
 		for range 1000 {
 			d := c.ProgressInterval()
@@ -44,8 +44,8 @@ func TestFleetIsCounted(t *testing.T) {
 	for _, node := range []string{"n1", "n2", "n3"} {
 		f.put(keys.Node(node, "o"), `{"node":"`+node+`","agent":"o"}`)
 	}
-	if err := f.size(f.ctx()); err != nil || f.fleet() != 3 {
-		t.Errorf("%d agents, want 3; %v", f.fleet(), err)
+	if err := f.updateFleetSize(f.ctx()); err != nil || f.agentCount() != 3 {
+		t.Errorf("%d agents, want 3; %v", f.agentCount(), err)
 	}
 	if view, err := f.View(); err != nil || view.Snapshot.NodeCount() > 0 {
 		t.Errorf("%d agents are watched, %v", view.Snapshot.NodeCount(), err)

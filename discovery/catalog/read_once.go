@@ -11,8 +11,8 @@ import (
 	"disc/discovery/view"
 )
 
-// change turns what etcd lists or reports into a change.
-func change(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
+// changeFrom turns what etcd lists or reports into a change.
+func changeFrom(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
 	value := kv.Value
 	if value == nil {
 		value = []byte{} // nil would be a deletion
@@ -23,7 +23,7 @@ func change(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
 // ReadOnce reads a snapshot once: of one service, or of the whole namespace with an empty
 // name. Records that cannot be read are left out; broken says which.
 func ReadOnce(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *view.Snapshot, broken []discovery.BrokenRecord, err error) {
-	from, to := keys.ScopeRange(partOf(service))
+	from, to := keys.ScopeRange(serviceScope(service))
 	b := builder{keys: keys, snapshot: view.EmptySnapshot()}
 	at, err := reflector.List(ctx, client, reflector.Range{From: from, To: to}, b.add)
 	if err != nil {
@@ -43,9 +43,9 @@ type builder struct {
 func (b *builder) add(page []*mvccpb.KeyValue) {
 	changes := make([]view.Change, len(page))
 	for n, kv := range page {
-		changes[n] = change(parse(b.keys, kv.Key), kv)
+		changes[n] = changeFrom(parse(b.keys, kv.Key), kv)
 	}
-	known, alien := separate(changes)
+	known, alien := splitAlien(changes)
 	next, _, broken := b.snapshot.Apply(unknownRevision, known)
 	b.snapshot, b.broken = next, append(append(b.broken, broken...), alien...)
 }

@@ -18,9 +18,9 @@ import (
 	"disc/discovery/view"
 )
 
-// kept is an etcd whose data outlives it. Its writes are not synced to disk: no test
+// durableEtcd is an etcd whose data outlives it. Its writes are not synced to disk: no test
 // pulls the plug.
-func kept(dir, listen string) devetcd.Options {
+func durableEtcd(dir, listen string) devetcd.Options {
 	return devetcd.Options{Dir: dir, Listen: listen, Configure: func(c *embed.Config) { c.UnsafeNoFsync = true }}
 }
 
@@ -141,7 +141,7 @@ func replayed(t *testing.T, f *fixture, from, to *view.Snapshot) {
 func TestRestartedEtcd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := etcdtest.StartWith(t, kept(dir, ""))
+	s := etcdtest.StartWith(t, durableEtcd(dir, ""))
 	link := etcdtest.StartLink(t, s.Endpoint())
 	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true})
 	fill(t, f.etcd, "web", 10, func(id string) string { return record("web", id) })
@@ -152,7 +152,7 @@ func TestRestartedEtcd(t *testing.T) {
 	if v, err := f.View(); err != nil || v.Snapshot.Epoch() != before.Epoch() || mustService(t, v.Snapshot, "web") != web {
 		t.Errorf("without etcd, the view is %v, %v", v, err)
 	}
-	etcdtest.StartWith(t, kept(dir, s.Endpoint()))
+	etcdtest.StartWith(t, durableEtcd(dir, s.Endpoint()))
 	link.Mend()
 	f.until("etcd is back", func() bool { return f.Health().Err == nil && f.Health().Resyncs > 0 })
 	if now := f.settled(); now.Epoch() != before.Epoch() || mustService(t, now, "web") != web {
@@ -208,7 +208,7 @@ func TestRestoredEtcd(t *testing.T) {
 	t.Parallel()
 	for _, longer := range []bool{false, true} {
 		dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-		s := etcdtest.StartWith(t, kept(dir, ""))
+		s := etcdtest.StartWith(t, durableEtcd(dir, ""))
 		link := etcdtest.StartLink(t, s.Endpoint())
 		f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true})
 		f.register("web", "a")
@@ -218,14 +218,14 @@ func TestRestoredEtcd(t *testing.T) {
 		if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}
-		s = etcdtest.StartWith(t, kept(dir, s.Endpoint()))
+		s = etcdtest.StartWith(t, durableEtcd(dir, s.Endpoint()))
 		link.Mend()
 		f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "81", 1))
 		f.reached(f.register("gone", "a"))
 		before := f.settled()
 
 		shut(link, s)
-		etcdtest.StartWith(t, kept(backup, s.Endpoint()))
+		etcdtest.StartWith(t, durableEtcd(backup, s.Endpoint()))
 		for n := range 5 {
 			if longer {
 				f.register("web", fmt.Sprint("c", n))
@@ -340,7 +340,7 @@ func TestHungMember(t *testing.T) {
 	s := etcdtest.Start(t)
 	good, hung := etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
 	hung.Freeze()
-	f := &fixture{t: t, etcd: etcdtest.Client(t, s.Endpoint()), log: &journal{}}
+	f := &fixture{t: t, etcd: etcdtest.Client(t, s.Endpoint()), log: &logBuffer{}}
 	f.Catalog = etcdtest.Must(New(etcdtest.Client(t, hung.Endpoint(), good.Endpoint()), keys, Options{}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)

@@ -12,12 +12,12 @@ import (
 	"disc/discovery"
 )
 
-// namesFor is how long the names of all services are taken for current, so that many
+// namesTTL is how long the names of all services are taken for current, so that many
 // who ask at once cost etcd no more than one.
-const namesFor = time.Second
+const namesTTL = time.Second
 
-// names are the services that etcd has, read when somebody asked for them.
-type names struct {
+// nameCache are the services that etcd has, read when somebody asked for them.
+type nameCache struct {
 	mu   sync.Mutex
 	all  []string
 	read time.Time
@@ -27,7 +27,7 @@ type names struct {
 // interest it reads them, skipping from name to name; the error is an ErrUnavailable
 // then. With a list of services they are those.
 func (c *Catalog) Names(ctx context.Context) ([]string, error) {
-	if c.interest.whole.Load() || c.options.Watch == WatchListed {
+	if c.subscriptions.whole.Load() || c.options.Watch == WatchListed {
 		view, err := c.View()
 		if err != nil {
 			return nil, err
@@ -42,7 +42,7 @@ func (c *Catalog) Names(ctx context.Context) ([]string, error) {
 	}
 	c.names.mu.Lock()
 	defer c.names.mu.Unlock()
-	if time.Since(c.names.read) < namesFor {
+	if time.Since(c.names.read) < namesTTL {
 		return c.names.all, nil
 	}
 	err := c.Health().Err
@@ -58,7 +58,7 @@ func (c *Catalog) Names(ctx context.Context) ([]string, error) {
 }
 
 func (c *Catalog) readNames(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, needTime)
+	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
 	from, end := c.keys.Services(), clientv3.GetPrefixRangeEnd(c.keys.Services())
 	var all []string

@@ -10,8 +10,8 @@ import (
 	"disc/discovery/view"
 )
 
-// holding returns a catalog that does not run and has a view of three instances of web.
-func holding() *Catalog {
+// newLoadedCatalog returns a catalog that does not run and has a view of three instances of web.
+func newLoadedCatalog() *Catalog {
 	var changes []view.Change
 	for _, id := range []string{"a", "b", "c"} {
 		key := discovery.Key{Kind: discovery.KeyInstance, Service: "web", ID: id}
@@ -20,7 +20,7 @@ func holding() *Catalog {
 	s, _, _ := view.EmptySnapshot().Apply(1, changes)
 	c := etcdtest.Must(New(nil, keys, Options{}))
 	c.state.Store(&state{snapshot: s, confirmed: time.Now()})
-	c.interest.whole.Store(true)
+	c.subscriptions.whole.Store(true)
 	return c
 }
 
@@ -29,7 +29,7 @@ func TestService(t *testing.T) {
 	if _, err := etcdtest.Must(New(nil, keys, Options{})).Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("without a view: %v", err)
 	}
-	c := holding()
+	c := newLoadedCatalog()
 	for _, name := range []string{"web", "WEB"} {
 		if web, err := c.Service(name); err != nil || len(web.Eligible()) != 3 {
 			t.Errorf("%s: %+v, %v", name, web, err)
@@ -61,7 +61,7 @@ func TestServiceByInterest(t *testing.T) {
 }
 
 func TestServiceAllocatesNothing(t *testing.T) {
-	c := holding()
+	c := newLoadedCatalog()
 	if n := testing.AllocsPerRun(1000, func() {
 		if web, err := c.Service("web"); err != nil || len(web.Eligible()) != 3 {
 			t.Error(err)
@@ -72,7 +72,7 @@ func TestServiceAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkService(b *testing.B) {
-	c := holding()
+	c := newLoadedCatalog()
 	b.ReportAllocs()
 	for b.Loop() {
 		if web, err := c.Service("web"); err != nil || len(web.Eligible()) != 3 {

@@ -25,14 +25,14 @@ const (
 
 // Bounds of watching by interest.
 const (
-	idleAfter   = 10 * time.Minute // unused: not watched any more
-	missingFor  = time.Second      // a service that does not exist is remembered
-	missingMost = 10_000           // names
-	needTime    = 3 * time.Second  // to read what is asked for the first time
-	lookAfter   = time.Minute      // to look for what is idle, and how large the fleet is
+	idleTimeout   = 10 * time.Minute // unused: not watched any more
+	missingTTL    = time.Second      // a service that does not exist is remembered
+	maxMissing    = 10_000           // names
+	ensureTimeout = 3 * time.Second  // to read what is asked for the first time
+	checkInterval = time.Minute      // to look for what is idle, and how large the fleet is
 
 	// A fleet of more nodes is looked at that much more seldom.
-	countedAtOnce = 1000
+	nodesPerInterval = 1000
 
 	// auto watches by interest in a fleet of more nodes, and all of one of fewer.
 	manyNodes = 300
@@ -42,60 +42,60 @@ const (
 // everything is the part that is all of the namespace.
 var everything = discovery.Scope{}
 
-// interest is what is watched, and why.
-type interest struct {
-	idle, look time.Duration // for tests, which cannot wait as long; default idleAfter, lookAfter
+// subscriptions is what is watched, and why.
+type subscriptions struct {
+	idleTimeout, checkInterval time.Duration // for tests, which cannot wait as long; default idleAfter, lookAfter
 
-	whole atomic.Bool  // everything is watched
-	nodes atomic.Int64 // in the fleet, when they were last counted
+	whole     atomic.Bool  // everything is watched
+	nodeCount atomic.Int64 // in the fleet, when they were last counted
 
 	mu      sync.Mutex
-	wants   map[discovery.Scope]*want
-	decided bool                          // in mode auto: how large the fleet is was known once
+	byScope map[discovery.Scope]*subscription
+	sized   bool                          // in mode auto: how large the fleet is was known once
 	missing map[discovery.Scope]time.Time // what does not exist, until when
 	wake    chan struct{}                 // of size 1: something is held that is not watched
 }
 
-// want is a part that somebody is interested in.
-type want struct {
-	pinned  bool          // for good
-	holds   int           // by those who wait for changes
-	used    time.Time     // last
-	watched bool          // by itself; all are while everything is
-	busy    chan struct{} // closed when the attempt to watch it that is under way ends; nil: none
+// subscription is a part that somebody is interested in.
+type subscription struct {
+	pinned   bool          // for good
+	retains  int           // by those who wait for changes
+	lastUsed time.Time     // last
+	watched  bool          // by itself; all are while everything is
+	starting chan struct{} // closed when the attempt to watch it that is under way ends; nil: none
 }
 
-func newInterest(o Options) *interest {
-	i := &interest{idle: idleAfter, look: lookAfter, wants: map[discovery.Scope]*want{}, missing: map[discovery.Scope]time.Time{}, wake: make(chan struct{}, 1)}
+func newSubscriptions(o Options) *subscriptions {
+	i := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, missing: map[discovery.Scope]time.Time{}, wake: make(chan struct{}, 1)}
 	if o.Watch == WatchAll {
-		i.of(everything).pinned = true
+		i.get(everything).pinned = true
 		return i
 	}
 	for _, name := range o.Services {
-		i.of(discovery.Scope{Service: discovery.FoldName(name)}).pinned = true
+		i.get(discovery.Scope{Service: discovery.FoldName(name)}).pinned = true
 	}
 	if o.Node != "" {
-		i.of(discovery.Scope{Node: o.Node}).pinned = true
+		i.get(discovery.Scope{Node: o.Node}).pinned = true
 	}
 	return i
 }
 
-// of returns what is known of the interest in a part; mu is held.
-func (i *interest) of(p discovery.Scope) *want {
-	w, ok := i.wants[p]
+// get returns what is known of the interest in a part; mu is held.
+func (i *subscriptions) get(p discovery.Scope) *subscription {
+	w, ok := i.byScope[p]
 	if !ok {
-		w = &want{used: time.Now()}
-		i.wants[p] = w
+		w = &subscription{lastUsed: time.Now()}
+		i.byScope[p] = w
 	}
 	return w
 }
 
-// partOf is the part that a name stands for: a service, or everything with "".
-func partOf(service string) discovery.Scope {
+// serviceScope is the part that a name stands for: a service, or everything with "".
+func serviceScope(service string) discovery.Scope {
 	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 
-func (c *Catalog) rangeOf(p discovery.Scope) reflector.Range {
+func (c *Catalog) scopeRange(p discovery.Scope) reflector.Range {
 	from, to := c.keys.ScopeRange(p)
 	return reflector.Range{From: from, To: to}
 }
@@ -112,15 +112,15 @@ func (c *Catalog) Has(parts ...discovery.Scope) bool {
 }
 
 func (c *Catalog) has(p discovery.Scope) bool {
-	if c.interest.whole.Load() && p != everything {
+	if c.subscriptions.whole.Load() && p != everything {
 		return true
 	}
 	if s := c.snapshot(); s != nil && p != everything && s.Has(p) {
-		c.interest.uses(p)
+		c.subscriptions.touchNode(p)
 		return true
 	}
 	// With a list there is no more to be had.
-	return c.interest.knows(p) || c.options.Watch == WatchListed && !c.interest.wanted(p)
+	return c.subscriptions.isKnown(p) || c.options.Watch == WatchListed && !c.subscriptions.exists(p)
 }
 
 // Ensure makes the view have parts, as far as they exist: at once what is watched, and by
@@ -132,22 +132,22 @@ func (c *Catalog) Ensure(ctx context.Context, parts ...discovery.Scope) error {
 			continue
 		}
 		if err := c.Health().Err; err != nil {
-			return discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet, and etcd does not answer: %v", describe(p), err)
+			return discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet, and etcd does not answer: %v", describeScope(p), err)
 		}
-		if err := c.need(ctx, p); err != nil {
-			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %v", describe(p), err)
+		if err := c.ensure(ctx, p); err != nil {
+			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %v", describeScope(p), err)
 		}
 	}
 	return nil
 }
 
-func (c *Catalog) need(ctx context.Context, p discovery.Scope) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, needTime, fmt.Errorf("etcd has not answered within %v", needTime))
+func (c *Catalog) ensure(ctx context.Context, p discovery.Scope) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, ensureTimeout, fmt.Errorf("etcd has not answered within %v", ensureTimeout))
 	defer cancel()
 	return c.subscribe(ctx, p)
 }
 
-func describe(p discovery.Scope) string {
+func describeScope(p discovery.Scope) string {
 	switch {
 	case p.Service != "":
 		return fmt.Sprintf("service %q", p.Service)
@@ -157,47 +157,47 @@ func describe(p discovery.Scope) string {
 	return "the whole namespace"
 }
 
-// uses notes that a node was asked for; for services, lookups do that.
-func (i *interest) uses(p discovery.Scope) {
+// touchNode notes that a node was asked for; for services, lookups do that.
+func (i *subscriptions) touchNode(p discovery.Scope) {
 	if p.Node == "" {
 		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.of(p).used = time.Now()
+	i.get(p).lastUsed = time.Now()
 }
 
-// knows reports whether a part is watched, or is known not to exist; it notes that it
+// isKnown reports whether a part is watched, or is known not to exist; it notes that it
 // was asked for.
-func (i *interest) knows(p discovery.Scope) bool {
+func (i *subscriptions) isKnown(p discovery.Scope) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if w, ok := i.wants[p]; ok {
-		w.used = time.Now()
+	if w, ok := i.byScope[p]; ok {
+		w.lastUsed = time.Now()
 		return w.watched
 	}
 	until, ok := i.missing[p]
 	return ok && time.Now().Before(until)
 }
 
-// wanted reports whether somebody has an interest in a part already.
-func (i *interest) wanted(p discovery.Scope) bool {
+// exists reports whether somebody has an interest in a part already.
+func (i *subscriptions) exists(p discovery.Scope) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	_, ok := i.wants[p]
+	_, ok := i.byScope[p]
 	return ok
 }
 
 // Retain keeps parts in the view, and those that do not exist yet in sight, until release
 // is called. It does not wait.
 func (c *Catalog) Retain(parts ...discovery.Scope) (release func()) {
-	i := c.interest
+	i := c.subscriptions
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	held := make([]*want, len(parts))
+	held := make([]*subscription, len(parts))
 	for n, p := range parts {
-		held[n] = i.of(p)
-		held[n].holds++
+		held[n] = i.get(p)
+		held[n].retains++
 	}
 	select {
 	case i.wake <- struct{}{}:
@@ -207,8 +207,8 @@ func (c *Catalog) Retain(parts ...discovery.Scope) (release func()) {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		for _, w := range held {
-			w.holds--
-			w.used = time.Now()
+			w.retains--
+			w.lastUsed = time.Now()
 		}
 	})
 }
@@ -217,9 +217,9 @@ func (c *Catalog) Retain(parts ...discovery.Scope) (release func()) {
 // waits for that. Who comes while another does so waits for the same.
 func (c *Catalog) subscribe(ctx context.Context, p discovery.Scope) error {
 	for {
-		w, others, mine := c.interest.begin(p)
+		w, others, mine := c.subscriptions.start(p)
 		if mine {
-			return c.attempt(ctx, p, w)
+			return c.startWatch(ctx, p, w)
 		}
 		if others == nil {
 			return nil
@@ -229,67 +229,67 @@ func (c *Catalog) subscribe(ctx context.Context, p discovery.Scope) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if c.interest.knows(p) {
+		if c.subscriptions.isKnown(p) {
 			return nil
 		}
 	}
 }
 
-// begin reports whether the caller is to have a part watched. Else others do, until
+// start reports whether the caller is to have a part watched. Else others do, until
 // the channel is closed; with nil it is watched already.
-func (i *interest) begin(p discovery.Scope) (w *want, others <-chan struct{}, mine bool) {
+func (i *subscriptions) start(p discovery.Scope) (w *subscription, others <-chan struct{}, mine bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	w = i.of(p)
+	w = i.get(p)
 	if w.watched || i.whole.Load() {
 		return w, nil, false
 	}
-	if w.busy != nil {
-		return w, w.busy, false
+	if w.starting != nil {
+		return w, w.starting, false
 	}
-	w.busy = make(chan struct{})
-	return w, w.busy, true
+	w.starting = make(chan struct{})
+	return w, w.starting, true
 }
 
-func (c *Catalog) attempt(ctx context.Context, p discovery.Scope, w *want) error {
-	i := c.interest
+func (c *Catalog) startWatch(ctx context.Context, p discovery.Scope, w *subscription) error {
+	i := c.subscriptions
 	i.mu.Lock()
-	expected := w.holds > 0 || w.pinned || p == everything
+	expected := w.retains > 0 || w.pinned || p == everything
 	i.mu.Unlock()
 	var keys int
 	var err error
 	select {
-	case <-c.begun:
-		keys, err = c.follower.Load().Add(ctx, c.rangeOf(p), expected)
+	case <-c.started:
+		keys, err = c.reflector.Load().Add(ctx, c.scopeRange(p), expected)
 	case <-ctx.Done():
 		err = errors.New("the catalog does not run")
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	close(w.busy)
-	w.busy = nil
-	if !w.watched && w.holds == 0 && !w.pinned {
-		delete(i.wants, p)
+	close(w.starting)
+	w.starting = nil
+	if !w.watched && w.retains == 0 && !w.pinned {
+		delete(i.byScope, p)
 	}
 	if err == nil && keys == 0 && !expected {
-		i.misses(p)
+		i.addMissing(p)
 	}
 	return err
 }
 
-// misses remembers for a moment that there is nothing of a part; mu is held.
-func (i *interest) misses(p discovery.Scope) {
-	if len(i.missing) >= missingMost {
+// addMissing remembers for a moment that there is nothing of a part; mu is held.
+func (i *subscriptions) addMissing(p discovery.Scope) {
+	if len(i.missing) >= maxMissing {
 		clear(i.missing)
 	}
-	i.missing[p] = time.Now().Add(missingFor)
+	i.missing[p] = time.Now().Add(missingTTL)
 }
 
-// watches takes in that a part is watched.
-func (i *interest) watches(p discovery.Scope) {
+// setWatched takes in that a part is watched.
+func (i *subscriptions) setWatched(p discovery.Scope) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	w := i.of(p)
+	w := i.get(p)
 	w.watched = true
 	delete(i.missing, p)
 	if p == everything {

@@ -42,12 +42,12 @@ func (f *fixture) lookup(service string) (lookup.Answer, error) {
 
 // watched returns what is watched by itself, sorted.
 func (f *fixture) watched() []string {
-	f.interest.mu.Lock()
-	defer f.interest.mu.Unlock()
+	f.subscriptions.mu.Lock()
+	defer f.subscriptions.mu.Unlock()
 	var all []string
-	for p, w := range f.interest.wants {
+	for p, w := range f.subscriptions.byScope {
 		if w.watched {
-			all = append(all, describe(p))
+			all = append(all, describeScope(p))
 		}
 	}
 	slices.Sort(all)
@@ -58,7 +58,7 @@ func (f *fixture) watched() []string {
 func (f *fixture) idle() {
 	f.t.Helper()
 	for n := range 2 { // the first takes in what was looked up
-		f.sweep(f.ctx(), f.follower.Load(), time.Now().Add(time.Duration(2+2*n)*idleAfter))
+		f.dropIdle(f.ctx(), f.reflector.Load(), time.Now().Add(time.Duration(2+2*n)*idleTimeout))
 	}
 }
 
@@ -144,7 +144,7 @@ func TestRetained(t *testing.T) {
 // Without etcd, what was read stands, and what was not is unavailable.
 func TestLazyWithoutEtcd(t *testing.T) {
 	t.Parallel()
-	store := &memory{}
+	store := &memoryStore{}
 	f, link := lazily(t, Options{Watch: WatchLazy, LastGood: store, StaleAfter: time.Millisecond})
 	f.register("web", "a")
 	f.register("db", "a")
@@ -199,7 +199,7 @@ func TestAuto(t *testing.T) {
 	f.register("web", "a")
 	f.register("db", "a")
 	node := func(n int) string { return keys.Node(fmt.Sprint("n", n), "o") }
-	f.until("everything", func() bool { return f.interest.whole.Load() && f.snapshot().ServiceCount() == 2 })
+	f.until("everything", func() bool { return f.subscriptions.whole.Load() && f.snapshot().ServiceCount() == 2 })
 	if _, err := f.lookup("web"); err != nil {
 		t.Fatal(err)
 	}
@@ -209,29 +209,29 @@ func TestAuto(t *testing.T) {
 	}
 	f.reached(last)
 	look := func() {
-		if err := f.size(f.ctx()); err != nil {
+		if err := f.updateFleetSize(f.ctx()); err != nil {
 			t.Fatal(err)
 		}
-		f.sweep(f.ctx(), f.follower.Load(), time.Now())
+		f.dropIdle(f.ctx(), f.reflector.Load(), time.Now())
 	}
 	look()
-	if f.interest.whole.Load() || f.snapshot().ServiceCount() != 1 || f.snapshot().NodeCount() > 0 {
-		t.Errorf("of %d nodes: everything %v, %d services, %d nodes", manyNodes+1, f.interest.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
+	if f.subscriptions.whole.Load() || f.snapshot().ServiceCount() != 1 || f.snapshot().NodeCount() > 0 {
+		t.Errorf("of %d nodes: everything %v, %d services, %d nodes", manyNodes+1, f.subscriptions.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
 	}
 	for n := fewNodes; n <= manyNodes; n++ {
 		f.remove(node(n))
 		if n == fewNodes+10 {
 			look()
-			if f.interest.whole.Load() {
+			if f.subscriptions.whole.Load() {
 				t.Error("a fleet that is not small yet is watched as a whole")
 			}
 		}
 	}
 	f.remove(node(0))
 	look()
-	f.subscribeHeld(f.ctx())
-	if !f.interest.whole.Load() || f.snapshot().ServiceCount() != 2 || f.snapshot().NodeCount() != fewNodes-1 {
-		t.Errorf("then everything %v, %d services, %d nodes", f.interest.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
+	f.subscribeRetained(f.ctx())
+	if !f.subscriptions.whole.Load() || f.snapshot().ServiceCount() != 2 || f.snapshot().NodeCount() != fewNodes-1 {
+		t.Errorf("then everything %v, %d services, %d nodes", f.subscriptions.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
 	}
 }
 
@@ -288,7 +288,7 @@ func TestGaplessSwitches(t *testing.T) {
 		}
 		told.read()
 		f.idle()
-		if f.interest.whole.Load() {
+		if f.subscriptions.whole.Load() {
 			t.Fatal("everything is still watched")
 		}
 		if _, err := f.lookup("cache"); err != nil && !errors.Is(err, discovery.ErrNotFound) {

@@ -16,47 +16,47 @@ import (
 
 // Bounds of probing.
 const (
-	probeTime  = time.Second           // to answer
-	probePace  = 50 * time.Millisecond // between two probes: 20 a second
-	probeAgain = 30 * time.Second      // after one that was answered, on average
-	probeLook  = 200 * time.Millisecond
-	probeBatch = 10          // probes between two looks at the view
-	askedFor   = time.Minute // how long a service counts as looked up
+	probeTimeout     = time.Second           // to answer
+	probeInterval    = 50 * time.Millisecond // between two probes: 20 a second
+	reprobeAfter     = 30 * time.Second      // after one that was answered, on average
+	scheduleInterval = 200 * time.Millisecond
+	probeBatch       = 10          // probes between two looks at the view
+	lookedUpTTL      = time.Minute // how long a service counts as looked up
 )
 
 // prober probes the suspects of services that are looked up, while there are any.
 type prober struct {
 	probe  func(context.Context, string) error
-	failed chan instance
-	begun  chan struct{} // of size 1: there are suspects
+	failed chan instanceKey
+	wake   chan struct{} // of size 1: there are suspects
 
-	mu   sync.Mutex
-	from time.Time // nothing is probed before
+	mu        sync.Mutex
+	notBefore time.Time // nothing is probed before
 }
 
 func newProber(probe func(context.Context, string) error) *prober {
-	return &prober{probe: probe, failed: make(chan instance), begun: make(chan struct{}, 1)}
+	return &prober{probe: probe, failed: make(chan instanceKey), wake: make(chan struct{}, 1)}
 }
 
-// awake says that there are suspects.
-func (p *prober) awake() {
+// start says that there are suspects.
+func (p *prober) start() {
 	select {
-	case p.begun <- struct{}{}:
+	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// waitUntil puts probing off.
-func (p *prober) waitUntil(t time.Time) {
+// postpone puts probing off.
+func (p *prober) postpone(t time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.from = t
+	p.notBefore = t
 }
 
-func (p *prober) waits() bool {
+func (p *prober) postponed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Now().Before(p.from)
+	return time.Now().Before(p.notBefore)
 }
 
 // run probes until ctx ends.
@@ -66,56 +66,56 @@ func (p *prober) run(ctx context.Context, view func() *view.Snapshot) {
 	}
 	for {
 		select {
-		case <-p.begun:
-			p.follow(ctx, view)
+		case <-p.wake:
+			p.probeAll(ctx, view)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// follow probes until there are no suspects.
-func (p *prober) follow(ctx context.Context, view func() *view.Snapshot) {
+// probeAll probes until there are no suspects.
+func (p *prober) probeAll(ctx context.Context, view func() *view.Snapshot) {
 	var probing sync.WaitGroup
 	defer probing.Wait()
-	r := rounds{asked: map[string]time.Time{}}
+	r := probeSchedule{lookedUp: map[string]time.Time{}}
 	for {
-		due := r.look(view(), time.Now())
+		due := r.due(view(), time.Now())
 		if len(r.next) == 0 {
 			return
 		}
-		if p.waits() {
+		if p.postponed() {
 			due = nil
 		}
 		for _, t := range due {
-			r.next[t.instance] = time.Now().Add(probeAgain/2 + rand.N(probeAgain))
-			probing.Go(func() { p.try(ctx, t) })
-			if !pause(ctx, probePace) {
+			r.next[t.instanceKey] = time.Now().Add(reprobeAfter/2 + rand.N(reprobeAfter))
+			probing.Go(func() { p.probeOne(ctx, t) })
+			if !sleep(ctx, probeInterval) {
 				return
 			}
 		}
-		if !pause(ctx, probeLook) {
+		if !sleep(ctx, scheduleInterval) {
 			return
 		}
 	}
 }
 
-// try probes once. While nobody takes the result, since etcd is away, it is dropped.
-func (p *prober) try(ctx context.Context, t target) {
-	limited, cancel := context.WithTimeout(ctx, probeTime)
+// probeOne probes once. While nobody takes the result, since etcd is away, it is dropped.
+func (p *prober) probeOne(ctx context.Context, t target) {
+	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	if err := p.probe(limited, t.address); err == nil || ctx.Err() != nil {
 		return
 	}
 	select {
-	case p.failed <- t.instance:
-	case <-time.After(probeTime):
+	case p.failed <- t.instanceKey:
+	case <-time.After(probeTimeout):
 	case <-ctx.Done():
 	}
 }
 
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits, and reports whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
@@ -126,23 +126,23 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // target is a suspect to probe.
 type target struct {
-	instance
+	instanceKey
 	address string
 	due     time.Time // zero: it was never probed
-	turn    int       // among those of its service that are due
+	rank    int       // among those of its service that are due
 }
 
-// rounds is when which suspect is probed.
-type rounds struct {
-	next  map[instance]time.Time // of all suspects; zero: as soon as its service is looked up
-	asked map[string]time.Time   // when services were looked up
+// probeSchedule is when which suspect is probed.
+type probeSchedule struct {
+	next     map[instanceKey]time.Time // of all suspects; zero: as soon as its service is looked up
+	lookedUp map[string]time.Time      // when services were looked up
 }
 
-// look returns a few of the suspects that are to be probed, those that are due the
+// due returns a few of the suspects that are to be probed, those that are due the
 // longest first, and of each service some: one with thousands does not hold up others.
-func (r *rounds) look(s *view.Snapshot, now time.Time) []target {
+func (r *probeSchedule) due(s *view.Snapshot, now time.Time) []target {
 	var due []target
-	next := map[instance]time.Time{}
+	next := map[instanceKey]time.Time{}
 	for service := range s.Services() {
 		suspects := service.Suspects()
 		if len(suspects) == 0 {
@@ -150,14 +150,14 @@ func (r *rounds) look(s *view.Snapshot, now time.Time) []target {
 		}
 		name := discovery.FoldName(service.Name)
 		if service.ConsumeAsked() {
-			r.asked[name] = now
+			r.lookedUp[name] = now
 		}
-		at, asked := r.asked[name]
-		asked = asked && now.Sub(at) < askedFor
+		at, asked := r.lookedUp[name]
+		asked = asked && now.Sub(at) < lookedUpTTL
 		turn := 0
 		for _, e := range suspects {
-			t := target{instance{name, e.ID}, net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), r.next[instance{name, e.ID}], turn}
-			next[t.instance] = t.due
+			t := target{instanceKey{name, e.ID}, net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), r.next[instanceKey{name, e.ID}], turn}
+			next[t.instanceKey] = t.due
 			if asked && e.Port != 0 && !t.due.After(now) {
 				due = append(due, t)
 				turn++
@@ -166,7 +166,7 @@ func (r *rounds) look(s *view.Snapshot, now time.Time) []target {
 	}
 	r.next = next
 	slices.SortFunc(due, func(a, b target) int {
-		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.turn, b.turn), a.compare(b.instance))
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.rank, b.rank), a.compare(b.instanceKey))
 	})
 	return due[:min(len(due), probeBatch)]
 }

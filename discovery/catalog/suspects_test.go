@@ -21,9 +21,9 @@ import (
 	"disc/discovery/view"
 )
 
-// patient is the pause that ends a burst where a test's losses must count together,
+// longBurstPause is the pause that ends a burst where a test's losses must count together,
 // however slow the machine is.
-const patient = 20 * time.Second
+const longBurstPause = 20 * time.Second
 
 // agents are as many agents, each with a lease, its own record, and one instance of
 // each service.
@@ -112,7 +112,7 @@ func (f *fixture) entries(service string) int {
 // Most agents' leases end, each on its own; then the agents register again.
 func TestLeasesLapseAtOnce(t *testing.T) {
 	t.Parallel()
-	f := begin(t, Options{MassLoss: &MassLossGuard{pause: patient}})
+	f := begin(t, Options{MassLoss: &MassLossGuard{burstPause: longBurstPause}})
 	a := f.agents(10, "web", "db")
 	at := f.settled().Cursor()
 	a.die(1, 10)
@@ -176,7 +176,7 @@ func TestProbesDecide(t *testing.T) {
 	var start sync.WaitGroup
 	start.Add(1)
 	dead := func(address string) bool { return strings.HasSuffix(address, "1") } // one in ten
-	f := begin(t, Options{MassLoss: &MassLossGuard{pause: patient, Probe: func(_ context.Context, address string) error {
+	f := begin(t, Options{MassLoss: &MassLossGuard{burstPause: longBurstPause, Probe: func(_ context.Context, address string) error {
 		start.Wait()
 		if dead(address) {
 			return errors.New("refused")
@@ -229,8 +229,8 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	if f.entries("web") != 2 || f.entries("db") != 2 {
 		t.Errorf("%d of web, %d of db are left, want 2 and 2", f.entries("web"), f.entries("db"))
 	}
-	if _, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"}); err != nil || !f.suspects.prober.waits() {
-		t.Errorf("lookup: %v; probing waits: %v", err, f.suspects.prober.waits())
+	if _, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"}); err != nil || !f.suspects.prober.postponed() {
+		t.Errorf("lookup: %v; probing waits: %v", err, f.suspects.prober.postponed())
 	}
 	now := f.snapshot().Cursor()
 	a.register(0, 2)
@@ -243,12 +243,12 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 
 // What vanished while the catalog was not running is judged too, if it was not away
 // for long, and suspects stay suspects over a restart.
-func TestGuardOverARestart(t *testing.T) {
+func TestMassLossOverARestart(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	store := &memory{}
+	store := &memoryStore{}
 	run := func() *fixture {
-		return start(t, s.Endpoint(), s.Endpoint(), Options{MassLoss: &MassLossGuard{pause: patient}, LastGood: store})
+		return start(t, s.Endpoint(), s.Endpoint(), Options{MassLoss: &MassLossGuard{burstPause: longBurstPause}, LastGood: store})
 	}
 	f := run()
 	a := f.agents(10, "web")
@@ -274,7 +274,7 @@ func TestProber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, quiet = 100, 20 * time.Second
 		var mu sync.Mutex
-		s := prey(map[string]int{"web": n})
+		s := newSuspectsSnapshot(map[string]int{"web": n})
 		current := func() *view.Snapshot {
 			mu.Lock()
 			defer mu.Unlock()
@@ -290,9 +290,9 @@ func TestProber(t *testing.T) {
 			<-ctx.Done() // nothing answers
 			return ctx.Err()
 		})
-		p.waitUntil(began.Add(quiet))
+		p.postpone(began.Add(quiet))
 		done := make(chan struct{})
-		go func() { p.follow(t.Context(), current); close(done) }()
+		go func() { p.probeAll(t.Context(), current); close(done) }()
 		for range n {
 			i := <-p.failed
 			mu.Lock()

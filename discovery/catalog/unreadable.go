@@ -28,9 +28,9 @@ func nameOf(keys discovery.Keys, key discovery.Key) string {
 	return keys.Name(key)
 }
 
-// separate returns the changes that make a view, and the alien keys as records that
+// splitAlien returns the changes that make a view, and the alien keys as records that
 // cannot be read.
-func separate(changes []view.Change) (known []view.Change, alien []discovery.BrokenRecord) {
+func splitAlien(changes []view.Change) (known []view.Change, alien []discovery.BrokenRecord) {
 	if !slices.ContainsFunc(changes, func(c view.Change) bool { return c.Key.Kind == discovery.KeyOther }) {
 		return changes, nil
 	}
@@ -47,16 +47,16 @@ func separate(changes []view.Change) (known []view.Change, alien []discovery.Bro
 	return known, alien
 }
 
-// ailing are the keys that cannot be read, each with the revision at which it was
+// unreadable are the keys that cannot be read, each with the revision at which it was
 // found so. It is logged when it begins to ail.
-type ailing struct {
+type unreadable struct {
 	log       *slog.Logger
 	metrics   *metrics
 	revisions map[discovery.Key]int64
 }
 
 // update takes in changes and those of them that cannot be read.
-func (a *ailing) update(changes []view.Change, broken []discovery.BrokenRecord) {
+func (a *unreadable) update(changes []view.Change, broken []discovery.BrokenRecord) {
 	if len(a.revisions) == 0 && len(broken) == 0 {
 		return
 	}
@@ -78,9 +78,9 @@ func (a *ailing) update(changes []view.Change, broken []discovery.BrokenRecord) 
 
 // replace takes in all keys that cannot be read of a list, in place of what it had of
 // what was listed.
-func (a *ailing) replace(broken []discovery.BrokenRecord, listed func(discovery.Key) bool) {
+func (a *unreadable) replace(broken []discovery.BrokenRecord, listed func(discovery.Key) bool) {
 	before := maps.Clone(a.revisions)
-	a.keep(func(key discovery.Key) bool { return !listed(key) })
+	a.retain(func(key discovery.Key) bool { return !listed(key) })
 	for _, b := range broken {
 		if _, again := before[b.Key]; !again {
 			a.log.Warn("record cannot be read; leaving it out", "error", b)
@@ -90,8 +90,8 @@ func (a *ailing) replace(broken []discovery.BrokenRecord, listed func(discovery.
 	a.metrics.setBroken(len(a.revisions))
 }
 
-// keep forgets all but some keys.
-func (a *ailing) keep(stays func(discovery.Key) bool) {
+// retain forgets all but some keys.
+func (a *unreadable) retain(stays func(discovery.Key) bool) {
 	maps.DeleteFunc(a.revisions, func(key discovery.Key, _ int64) bool { return !stays(key) })
 	a.metrics.setBroken(len(a.revisions))
 }

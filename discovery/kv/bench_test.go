@@ -17,7 +17,7 @@ func BenchmarkScan(b *testing.B) {
 	for n := range size {
 		next.put(Item{Key: s.prefix + fmt.Sprintf("scan/%07d", n), Value: []byte("1"), Revision: int64(n + 2)})
 	}
-	next.copies = append(next.copies, &copied{Range: s.below("scan/"), revisions: revisions{since: 2, told: size + 1, changed: size + 1}})
+	next.ranges = append(next.ranges, &cachedRange{Range: s.prefixRange("scan/"), revisions: revisions{listedAt: 2, deliveredUpTo: size + 1, lastChange: size + 1}})
 	next.confirmed = time.Now()
 	s.publish(next, false)
 	for b.Loop() {

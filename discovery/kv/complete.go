@@ -8,18 +8,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// namesPage is how many keys are read at once when names are looked for.
-const namesPage = 100
+// completionPage is how many keys are read at once when names are looked for.
+const completionPage = 100
 
 // Complete returns what goes on from the begin of a key, as far as the next "/": keys, and
 // prefixes, which end in "/"; sorted, and at most so many. It asks etcd, and skips what lies
 // below a prefix, so that it costs as much as there are names, not keys.
 func (s *Store) Complete(ctx context.Context, begin string, most int) ([]string, error) {
-	r := s.below(begin)
+	r := s.prefixRange(begin)
 	directory := begin[:strings.LastIndexByte(begin, '/')+1]
 	var names []string
 	for from := r.From; len(names) < most; {
-		got, err := s.client.Get(ctx, from, clientv3.WithRange(r.To), clientv3.WithLimit(namesPage), clientv3.WithKeysOnly())
+		got, err := s.client.Get(ctx, from, clientv3.WithRange(r.To), clientv3.WithLimit(completionPage), clientv3.WithKeysOnly())
 		if err != nil {
 			return nil, err
 		}

@@ -18,21 +18,21 @@ type Event struct {
 	Item     *Item // nil: deleted
 }
 
-// logSize is how many events are kept for watchers that fall behind.
-const logSize = 4096
+// historySize is how many events are kept for watchers that fall behind.
+const historySize = 4096
 
-// eventLog has the last events in the order in which they came; those of one directory in
+// history has the last events in the order in which they came; those of one directory in
 // the order of their revisions.
-type eventLog struct {
-	events []Event
-	begin  int64 // revision after which it has all
+type history struct {
+	events        []Event
+	completeAfter int64 // revision after which it has all
 }
 
-func (l *eventLog) add(e Event) {
-	if l.events = append(l.events, e); len(l.events) > 2*logSize {
-		forgotten := len(l.events) - logSize
+func (l *history) add(e Event) {
+	if l.events = append(l.events, e); len(l.events) > 2*historySize {
+		forgotten := len(l.events) - historySize
 		for _, e := range l.events[:forgotten] {
-			l.begin = max(l.begin, e.Revision)
+			l.completeAfter = max(l.completeAfter, e.Revision)
 		}
 		l.events = append([]Event(nil), l.events[forgotten:]...)
 	}
@@ -45,22 +45,22 @@ func (s *Store) Snapshot(ctx context.Context, what string) (iter.Seq[Item], Fres
 	if err := ValidateWatched(what); err != nil {
 		return nil, Freshness{}, err
 	}
-	of, wider := s.only(what), s.directory(what)
+	of, wider := s.keyRange(what), s.directory(what)
 	if isPrefix(what) {
-		of, wider = s.below(what), s.below(what)
+		of, wider = s.prefixRange(what), s.prefixRange(what)
 	}
-	now, c, err := s.copyOf(ctx, of, wider)
+	now, c, err := s.cached(ctx, of, wider)
 	switch {
 	case err != nil:
 		return nil, Freshness{}, err
-	case c == nil && s.isLarge(wider):
-		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to be held in memory; watch a longer prefix", what, s.name(wider))
+	case c == nil && s.isTooLarge(wider):
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to be held in memory; watch a longer prefix", what, s.displayName(wider))
 	case c == nil:
-		if now, c = s.await(ctx, of, 0, callTime); c == nil {
-			return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the copy of %q is not complete yet; try again", s.name(wider))
+		if now, c = s.awaitRevision(ctx, of, 0, callTimeout); c == nil {
+			return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the copy of %q is not complete yet; try again", s.displayName(wider))
 		}
 	}
-	return s.allShown(now.in(of)), s.view(now, c), nil
+	return s.allExternal(now.in(of)), s.freshness(now, c), nil
 }
 
 func isPrefix(what string) bool { return what == "" || strings.HasSuffix(what, "/") }
@@ -72,26 +72,26 @@ func (s *Store) Events(what string, after discovery.Cursor) (events []Event, upT
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	of, concerns := s.only(what), func(key string) bool { return key == what }
+	of, concerns := s.keyRange(what), func(key string) bool { return key == what }
 	if isPrefix(what) {
-		of, concerns = s.below(what), func(key string) bool { return strings.HasPrefix(key, what) }
+		of, concerns = s.prefixRange(what), func(key string) bool { return strings.HasPrefix(key, what) }
 	}
 	c := now.covering(of)
-	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.since, s.events.begin) || after.Revision > c.told {
+	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.listedAt, s.history.completeAfter) || after.Revision > c.deliveredUpTo {
 		return nil, discovery.Cursor{}, false
 	}
 	c.touch()
-	for _, e := range s.events.events {
-		if e.Revision > after.Revision && e.Revision <= c.told && concerns(e.Key) {
+	for _, e := range s.history.events {
+		if e.Revision > after.Revision && e.Revision <= c.deliveredUpTo && concerns(e.Key) {
 			if e.Item != nil {
-				item := s.shown(*e.Item)
+				item := s.external(*e.Item)
 				e.Item = &item
 			}
 			events = append(events, e)
 		}
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Revision, b.Revision) })
-	return events, discovery.Cursor{Epoch: now.epoch, Revision: c.told}, true
+	return events, discovery.Cursor{Epoch: now.epoch, Revision: c.deliveredUpTo}, true
 }
 
 // Changed returns a channel that is closed at the next change of anything that is copied.
@@ -102,5 +102,5 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// name is a range as it is named in errors.
-func (s *Store) name(r reflector.Range) string { return strings.TrimPrefix(r.From, s.prefix) }
+// displayName is a range as it is named in errors.
+func (s *Store) displayName(r reflector.Range) string { return strings.TrimPrefix(r.From, s.prefix) }

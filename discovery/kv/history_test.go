@@ -80,8 +80,8 @@ var registers = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
 }
 
-// history is what several clients did at the same time.
-type history struct {
+// opHistory is what several clients did at the same time.
+type opHistory struct {
 	name  string
 	began time.Time
 	left  atomic.Int64 // operations
@@ -91,13 +91,13 @@ type history struct {
 	all []porcupine.Operation
 }
 
-func (h *history) now() int64 { return int64(time.Since(h.began)) }
+func (h *opHistory) now() int64 { return int64(time.Since(h.began)) }
 
-func (h *history) key(n int) string { return fmt.Sprintf("%s/%d", h.name, n) }
+func (h *opHistory) key(n int) string { return fmt.Sprintf("%s/%d", h.name, n) }
 
-// note adds an operation. One of which nobody knows whether it was made may be made at
+// add adds an operation. One of which nobody knows whether it was made may be made at
 // any time after.
-func (h *history) note(client int, c call, a answer, called int64) {
+func (h *opHistory) add(client int, c call, a answer, called int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	returned := h.now()
@@ -108,7 +108,7 @@ func (h *history) note(client int, c call, a answer, called int64) {
 }
 
 // run is one client: it reads, and writes with conditions on what it has seen.
-func (h *history) run(t *testing.T, client int, s *Store) {
+func (h *opHistory) run(t *testing.T, client int, s *Store) {
 	var seen [historyKeys]int64
 	for h.left.Add(-1) >= 0 {
 		called := h.now()
@@ -121,7 +121,7 @@ func (h *history) run(t *testing.T, client int, s *Store) {
 			}
 			value, _ := strconv.Atoi(string(item.Value))
 			seen[n] = item.Revision
-			h.note(client, call{read: n}, answer{revision: item.Revision, value: value}, called)
+			h.add(client, call{read: n}, answer{revision: item.Revision, value: value}, called)
 			continue
 		}
 		c, ops := h.write(seen)
@@ -130,14 +130,14 @@ func (h *history) run(t *testing.T, client int, s *Store) {
 			h.left.Add(1)
 			continue // nothing was written
 		}
-		h.note(client, c, answer{
-			unknown: errors.Is(err, ErrOutcomeUnknown), conflict: errors.Is(err, discovery.ErrConflict), revision: told(revision),
+		h.add(client, c, answer{
+			unknown: errors.Is(err, ErrOutcomeUnknown), conflict: errors.Is(err, discovery.ErrConflict), revision: modelRevision(revision),
 		}, called)
 	}
 }
 
-// told is a revision as the model has it.
-func told(revision int64) int64 {
+// modelRevision is a revision as the model has it.
+func modelRevision(revision int64) int64 {
 	if revision == 0 {
 		return -1
 	}
@@ -145,7 +145,7 @@ func told(revision int64) int64 {
 }
 
 // write makes up a write: of one key or of all, with or without conditions.
-func (h *history) write(seen [historyKeys]int64) (call, []Op) {
+func (h *opHistory) write(seen [historyKeys]int64) (call, []Op) {
 	var c call
 	var ops []Op
 	first, count := rand.IntN(historyKeys), 1+rand.IntN(2)*(historyKeys-1)
@@ -174,7 +174,7 @@ func TestHistories(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	var checked atomic.Int64
-	go func() { done <- record(t, stores, &checked) }()
+	go func() { done <- recordHistories(t, stores, &checked) }()
 	for n := 0; ; n++ {
 		select {
 		case err := <-done:
@@ -188,13 +188,13 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// record has histories made and checks them, some at the same time.
-func record(t *testing.T, stores []*Store, checked *atomic.Int64) error {
+// recordHistories has histories made and checks them, some at the same time.
+func recordHistories(t *testing.T, stores []*Store, checked *atomic.Int64) error {
 	var running errgroup.Group
 	running.SetLimit(10)
 	for n := range *histories {
 		running.Go(func() error {
-			h := &history{name: fmt.Sprint("h", n), began: time.Now()}
+			h := &opHistory{name: fmt.Sprint("h", n), began: time.Now()}
 			h.left.Store(int64(*operations))
 			var clients sync.WaitGroup
 			for client := range 6 {

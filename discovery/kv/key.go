@@ -68,15 +68,17 @@ func ValidateWatched(s string) error {
 // it lies in none, since at the top there may be anything.
 func (s *Store) directory(key string) reflector.Range {
 	if n := strings.LastIndexByte(key, '/'); n >= 0 {
-		return s.below(key[:n+1])
+		return s.prefixRange(key[:n+1])
 	}
-	return s.only(key)
+	return s.keyRange(key)
 }
 
-// below is the range of a prefix.
-func (s *Store) below(prefix string) reflector.Range { return reflector.Prefix(s.prefix + prefix) }
+// prefixRange is the range of a prefix.
+func (s *Store) prefixRange(prefix string) reflector.Range {
+	return reflector.Prefix(s.prefix + prefix)
+}
 
-// only is the range of a single key.
-func (s *Store) only(key string) reflector.Range {
+// keyRange is the range of a single key.
+func (s *Store) keyRange(key string) reflector.Range {
 	return reflector.Range{From: s.prefix + key, To: s.prefix + key + "\x00"}
 }

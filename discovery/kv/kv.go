@@ -45,43 +45,43 @@ type Options struct {
 
 // The bounds of a store.
 const (
-	callTime  = 5 * time.Second // for one call of etcd
-	largeTime = time.Minute     // before what was too large to be copied is tried again
-	itemCost  = 200             // bytes that an item takes beside its key and value
-	degree    = 64              // of the tree
+	callTimeout  = 5 * time.Second // for one call of etcd
+	tooLargeTTL  = time.Minute     // before what was too large to be copied is tried again
+	itemOverhead = 200             // bytes that an item takes beside its key and value
+	btreeDegree  = 64              // of the tree
 )
 
 // Store reads and writes the keys of one namespace. See the package's documentation. Its
 // methods may be called by many goroutines at once.
 type Store struct {
-	client  *clientv3.Client
-	prefix  string
-	options Options
-	follow  *reflector.Reflector
+	client    *clientv3.Client
+	prefix    string
+	options   Options
+	reflector *reflector.Reflector
 
-	pulse     heartbeat.Heartbeat
-	asked     chan struct{} // closed at the first read: nothing is watched before
-	firstRead sync.Once
+	heartbeat heartbeat.Heartbeat
+	activated chan struct{} // closed at the first read: nothing is watched before
+	activate  sync.Once
 	state     atomic.Pointer[state]
 
-	mu      sync.Mutex
-	joining map[reflector.Range]chan struct{} // closed when the copy is there, or is not to be had
-	large   map[reflector.Range]time.Time     // too large to be copied, until then
-	changed chan struct{}                     // closed at the next change
-	events  eventLog
+	mu       sync.Mutex
+	loading  map[reflector.Range]chan struct{} // closed when the copy is there, or is not to be had
+	tooLarge map[reflector.Range]time.Time     // too large to be copied, until then
+	changed  chan struct{}                     // closed at the next change
+	history  history
 }
 
 // state is what readers load. It is immutable but for the use of its copies.
 type state struct {
 	items     *btree.BTreeG[Item] // by key, as in etcd
-	copies    []*copied
+	ranges    []*cachedRange
 	size      int64 // bytes, about
 	confirmed time.Time
 	epoch     string
 }
 
-// copied is a range of which the store has everything.
-type copied struct {
+// cachedRange is a range of which the store has everything.
+type cachedRange struct {
 	reflector.Range
 	revisions
 	used atomic.Int64 // when it was last read, in Unix nanoseconds
@@ -89,9 +89,9 @@ type copied struct {
 
 // revisions are etcd's that say how far a copy is.
 type revisions struct {
-	since   int64 // of the list that it began with
-	told    int64 // up to which it has everything; below since: it is not complete yet
-	changed int64 // of its last change
+	listedAt      int64 // of the list that it began with
+	deliveredUpTo int64 // up to which it has everything; below since: it is not complete yet
+	lastChange    int64 // of its last change
 }
 
 // New returns a store. Reads wait for Run. The error is that of metrics that cannot be
@@ -106,33 +106,33 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 	}
 	s := &Store{
 		client: client, prefix: keys.KV(), options: o,
-		asked: make(chan struct{}), changed: make(chan struct{}),
-		joining: map[reflector.Range]chan struct{}{}, large: map[reflector.Range]time.Time{},
+		activated: make(chan struct{}), changed: make(chan struct{}),
+		loading: map[reflector.Range]chan struct{}{}, tooLarge: map[reflector.Range]time.Time{},
 	}
-	s.state.Store(&state{items: btree.NewG(degree, func(a, b Item) bool { return a.Key < b.Key })})
-	s.follow = reflector.New(client, mirror{s}, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &s.pulse, Logger: o.Logger, Metrics: metrics})
+	s.state.Store(&state{items: btree.NewG(btreeDegree, func(a, b Item) bool { return a.Key < b.Key })})
+	s.reflector = reflector.New(client, reflectorStore{s}, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &s.heartbeat, Logger: o.Logger, Metrics: metrics})
 	return s, nil
 }
 
 // Heartbeat shows whether Run is stuck.
-func (s *Store) Heartbeat() *heartbeat.Heartbeat { return &s.pulse }
+func (s *Store) Heartbeat() *heartbeat.Heartbeat { return &s.heartbeat }
 
 // Run keeps what is read copied until ctx ends, and returns nil then. It asks nothing of
 // etcd before the first read.
 func (s *Store) Run(ctx context.Context) error {
 	select {
-	case <-s.asked:
+	case <-s.activated:
 	case <-ctx.Done():
 		return nil
 	}
 	var group errgroup.Group
-	group.Go(func() error { return s.follow.Run(ctx) })
-	group.Go(func() error { return s.sweep(ctx) })
+	group.Go(func() error { return s.reflector.Run(ctx) })
+	group.Go(func() error { return s.evictIdle(ctx) })
 	return group.Wait()
 }
 
-// sweep lets go of copies that nobody reads.
-func (s *Store) sweep(ctx context.Context) error {
+// evictIdle lets go of copies that nobody reads.
+func (s *Store) evictIdle(ctx context.Context) error {
 	look := time.NewTicker(s.options.IdleTimeout / 10)
 	defer look.Stop()
 	for {
@@ -141,29 +141,29 @@ func (s *Store) sweep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		for _, c := range s.state.Load().copies {
+		for _, c := range s.state.Load().ranges {
 			if time.Since(time.Unix(0, c.used.Load())) > s.options.IdleTimeout {
-				_ = s.drop(ctx, c) // else at the next look: etcd is away
+				_ = s.evict(ctx, c) // else at the next look: etcd is away
 			}
 		}
 	}
 }
 
-// drop ends a copy. The copies within it, which it has had watched, are watched again.
-func (s *Store) drop(ctx context.Context, c *copied) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+// evict ends a copy. The copies within it, which it has had watched, are watched again.
+func (s *Store) evict(ctx context.Context, c *cachedRange) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.follow.Narrow(ctx, c.Range, func() []reflector.Range {
-		inner := s.within(c)
-		s.uncopy(c)
+	return s.reflector.Narrow(ctx, c.Range, func() []reflector.Range {
+		inner := s.nested(c)
+		s.removeRange(c)
 		return inner
 	})
 }
 
-// within returns the widest of the copies within another.
-func (s *Store) within(c *copied) []reflector.Range {
+// nested returns the widest of the copies within another.
+func (s *Store) nested(c *cachedRange) []reflector.Range {
 	var inner []reflector.Range
-	for _, other := range s.state.Load().copies {
+	for _, other := range s.state.Load().ranges {
 		if other.Range != c.Range && covers(c.Range, other.Range) {
 			inner = append(inner, other.Range)
 		}
@@ -174,4 +174,4 @@ func (s *Store) within(c *copied) []reflector.Range {
 }
 
 // touch notes that a copy was read.
-func (c *copied) touch() { c.used.Store(time.Now().UnixNano()) }
+func (c *cachedRange) touch() { c.used.Store(time.Now().UnixNano()) }

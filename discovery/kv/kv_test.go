@@ -58,7 +58,7 @@ func TestRevisionThatEtcdHasNot(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) {
+func TestComplete(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
@@ -149,7 +149,7 @@ func TestMaxAge(t *testing.T) {
 
 // Directories within each other are copied together and apart, whichever comes first,
 // and let go when nobody reads them.
-func TestCopiesComeAndGo(t *testing.T) {
+func TestRangesComeAndGo(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{IdleTimeout: 300 * time.Millisecond})
@@ -163,7 +163,7 @@ func TestCopiesComeAndGo(t *testing.T) {
 	f.until("only what is read is copied", func() bool {
 		f.get("a/b/c", Read{})
 		now := f.state.Load()
-		return len(now.copies) == 1 && now.items.Len() == 1
+		return len(now.ranges) == 1 && now.items.Len() == 1
 	})
 	last := f.put("a/b/c", "2")
 	if got := f.get("a/b/c", Read{MinRevision: last}); string(got.Value) != "2" {
@@ -172,7 +172,7 @@ func TestCopiesComeAndGo(t *testing.T) {
 	waiting := f.Changed()
 	f.until("all are let go", func() bool {
 		now := f.state.Load()
-		return len(now.copies) == 0 && now.items.Len() == 0 && now.size == 0
+		return len(now.ranges) == 0 && now.items.Len() == 0 && now.size == 0
 	})
 	select {
 	case <-waiting:
@@ -185,7 +185,7 @@ func TestCopiesComeAndGo(t *testing.T) {
 }
 
 // What is held is what a Get would read, and stays copied as if it were.
-func TestHeld(t *testing.T) {
+func TestGetCached(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{IdleTimeout: time.Second})
@@ -221,7 +221,7 @@ func TestHeld(t *testing.T) {
 	if i, _, ok := f.GetCached("app/d/"); ok {
 		t.Errorf("what is no key: %+v", i)
 	}
-	f.until("it is let go", func() bool { return len(f.state.Load().copies) == 0 })
+	f.until("it is let go", func() bool { return len(f.state.Load().ranges) == 0 })
 	if i, _, ok := f.GetCached("app/a"); ok {
 		t.Errorf("after it was let go: %+v", i)
 	}
@@ -229,7 +229,7 @@ func TestHeld(t *testing.T) {
 
 // A watch begins with a copy that its events follow, also while a wider one takes others
 // over.
-func TestBegin(t *testing.T) {
+func TestSnapshot(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
@@ -258,10 +258,10 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-func TestTooLargeToBeCopied(t *testing.T) {
+func TestTooLargeToCache(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{MaxCachedBytes: 2 * itemCost})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{MaxCachedBytes: 2 * itemOverhead})
 	f.put("large/a", "1")
 	f.put("large/b", "1")
 	f.put("small/a", "1")
@@ -272,8 +272,8 @@ func TestTooLargeToBeCopied(t *testing.T) {
 		t.Errorf("watched: %v", err)
 	}
 	f.get("small/a", Read{})
-	if now := f.state.Load(); len(now.copies) != 1 || now.items.Len() != 1 {
-		t.Errorf("%d copies of %d items", len(now.copies), now.items.Len())
+	if now := f.state.Load(); len(now.ranges) != 1 || now.items.Len() != 1 {
+		t.Errorf("%d copies of %d items", len(now.ranges), now.items.Len())
 	}
 }
 
@@ -314,7 +314,7 @@ func TestGaps(t *testing.T) {
 
 	s.Close()
 	f.keys("a/", Read{})
-	f.until("the watch is broken", func() bool { return f.follow.Health().Err != nil })
+	f.until("the watch is broken", func() bool { return f.reflector.Health().Err != nil })
 	f.keys("a/", Read{MinRevision: put.Header.Revision}) // as long as there is no etcd that knows better
 	another := etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	client := etcdtest.Client(t, another.Endpoint())
@@ -334,7 +334,7 @@ func TestGaps(t *testing.T) {
 }
 
 // A copy that is made confirms nothing of the others, which may lag behind it.
-func TestCopyConfirmsNoOther(t *testing.T) {
+func TestCachingConfirmsNoOtherRange(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{ProgressInterval: func() time.Duration { return time.Hour }})

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// ownTime is how long a read waits for its copy to come to a revision before it asks
+	// catchUpTimeout is how long a read waits for its copy to come to a revision before it asks
 	// etcd: the revision may be of a write elsewhere.
-	ownTime = 250 * time.Millisecond
-	// lifeTime is how long etcd is asked for what the copy has, in case that it is of a
+	catchUpTimeout = 250 * time.Millisecond
+	// verifyTimeout is how long etcd is asked for what the copy has, in case that it is of a
 	// life that is over.
-	lifeTime = time.Second
+	verifyTimeout = time.Second
 )
 
 // Read says how fresh an answer must be. The zero value takes the copy as it is.
@@ -51,7 +51,7 @@ func (s *Store) Get(ctx context.Context, key string, r Read) (Item, Freshness, e
 	if err := ValidateKey(key); err != nil {
 		return Item{}, Freshness{}, err
 	}
-	only := s.only(key)
+	only := s.keyRange(key)
 	items, view, err := s.read(ctx, only, s.directory(key), r)
 	if err != nil {
 		return Item{}, Freshness{}, err
@@ -65,13 +65,13 @@ func (s *Store) Get(ctx context.Context, key string, r Read) (Item, Freshness, e
 		return Item{}, view, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
 	}
 	view.Index = found.Revision
-	return s.shown(found), view, nil
+	return s.external(found), view, nil
 }
 
 // GetCached returns the item of a key from a copy, as [Store.Get] does with the zero Read, and
 // does not wait. It reports false when there is no copy, or no such key in it.
 func (s *Store) GetCached(key string) (Item, Freshness, bool) {
-	only, now := s.only(key), s.state.Load()
+	only, now := s.keyRange(key), s.state.Load()
 	c := now.covering(only)
 	if c == nil {
 		return Item{}, Freshness{}, false
@@ -81,9 +81,9 @@ func (s *Store) GetCached(key string) (Item, Freshness, bool) {
 		return Item{}, Freshness{}, false
 	}
 	c.touch()
-	view := s.view(now, c)
+	view := s.freshness(now, c)
 	view.Index = found.Revision
-	return s.shown(found), view, true
+	return s.external(found), view, true
 }
 
 // List returns the items below a prefix, sorted by key; see [ValidatePrefix]. None is
@@ -92,27 +92,27 @@ func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item]
 	if err := ValidatePrefix(prefix); err != nil {
 		return nil, Freshness{}, err
 	}
-	below := s.below(prefix)
+	below := s.prefixRange(prefix)
 	items, view, err := s.read(ctx, below, below, r)
 	if err != nil {
 		return nil, Freshness{}, err
 	}
-	return s.allShown(items), view, nil
+	return s.allExternal(items), view, nil
 }
 
-// allShown are items as their readers know them.
-func (s *Store) allShown(items iter.Seq[Item]) iter.Seq[Item] {
+// allExternal are items as their readers know them.
+func (s *Store) allExternal(items iter.Seq[Item]) iter.Seq[Item] {
 	return func(yield func(Item) bool) {
 		for i := range items {
-			if !yield(s.shown(i)) {
+			if !yield(s.external(i)) {
 				return
 			}
 		}
 	}
 }
 
-// shown is an item as its readers know it.
-func (s *Store) shown(i Item) Item {
+// external is an item as its readers know it.
+func (s *Store) external(i Item) Item {
 	i.Key = i.Key[len(s.prefix):]
 	return i
 }
@@ -121,76 +121,76 @@ func (s *Store) shown(i Item) Item {
 // copy, that of a wider range is made.
 func (s *Store) read(ctx context.Context, of, wider reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	if r.Linearizable {
-		return s.ask(ctx, of, r)
+		return s.readEtcd(ctx, of, r)
 	}
-	now, c, err := s.copyOf(ctx, of, wider)
+	now, c, err := s.cached(ctx, of, wider)
 	if err != nil || c == nil {
 		if err == nil {
-			return s.ask(ctx, of, r)
+			return s.readEtcd(ctx, of, r)
 		}
 		return nil, Freshness{}, err
 	}
-	if r.MinRevision > 0 && !s.has(c, r.MinRevision) {
-		if fresh, at := s.await(ctx, of, r.MinRevision, ownTime); fresh != nil {
+	if r.MinRevision > 0 && !s.hasRevision(c, r.MinRevision) {
+		if fresh, at := s.awaitRevision(ctx, of, r.MinRevision, catchUpTimeout); fresh != nil {
 			now, c = fresh, at
-		} else if items, view, err := s.askInDoubt(ctx, of, c, r); err == nil || view.Revision > 0 || c.told < r.MinRevision {
+		} else if items, view, err := s.verifyInEtcd(ctx, of, c, r); err == nil || view.Revision > 0 || c.deliveredUpTo < r.MinRevision {
 			return items, view, err
 		} // else etcd is away, and the copy is what there is
 	}
-	view := s.view(now, c)
+	view := s.freshness(now, c)
 	if r.MaxAge > 0 && view.Age > r.MaxAge {
-		return s.askTooOld(ctx, of, c, r, view.Age)
+		return s.readNewer(ctx, of, c, r, view.Age)
 	}
 	return now.in(of), view, nil
 }
 
-// askTooOld asks etcd for what the copy is too old for. Where nothing happens, etcd goes
+// readNewer asks etcd for what the copy is too old for. Where nothing happens, etcd goes
 // unasked for a while; where it is known to be away, it is not asked at all.
-func (s *Store) askTooOld(ctx context.Context, of reflector.Range, c *copied, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
-	if s.follow.Health().Err == nil {
-		if items, view, err := s.askInDoubt(ctx, of, c, r); err == nil || view.Revision > 0 {
-			view.Index = c.changed // what is newer, the copy tells of in a moment
+func (s *Store) readNewer(ctx context.Context, of reflector.Range, c *cachedRange, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
+	if s.reflector.Health().Err == nil {
+		if items, view, err := s.verifyInEtcd(ctx, of, c, r); err == nil || view.Revision > 0 {
+			view.Index = c.lastChange // what is newer, the copy tells of in a moment
 			return items, view, err
 		}
 	}
 	return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
-		"the copy of %q is %v old, %v is asked for, and etcd does not answer; ask for an older one, or try again", s.name(of), age.Round(time.Millisecond), r.MaxAge)
+		"the copy of %q is %v old, %v is asked for, and etcd does not answer; ask for an older one, or try again", s.displayName(of), age.Round(time.Millisecond), r.MaxAge)
 }
 
-// view is how sure an answer from a copy is.
-func (s *Store) view(now *state, c *copied) Freshness {
+// freshness is how sure an answer from a copy is.
+func (s *Store) freshness(now *state, c *cachedRange) Freshness {
 	age := time.Since(now.confirmed)
-	return Freshness{Revision: c.told, Epoch: now.epoch, Index: c.changed, Age: age, Stale: age > s.options.StaleAfter}
+	return Freshness{Revision: c.deliveredUpTo, Epoch: now.epoch, Index: c.lastChange, Age: age, Stale: age > s.options.StaleAfter}
 }
 
-// copyOf returns the state and the copy that holds a range. If there is none, that of a
+// cached returns the state and the copy that holds a range. If there is none, that of a
 // wider range is made; nil when that is too large, or takes a while.
-func (s *Store) copyOf(ctx context.Context, of, wider reflector.Range) (*state, *copied, error) {
+func (s *Store) cached(ctx context.Context, of, wider reflector.Range) (*state, *cachedRange, error) {
 	for {
 		now := s.state.Load()
 		if c := now.covering(of); c != nil {
 			c.touch()
 			return now, c, nil
 		}
-		joined, err := s.join(ctx, wider)
+		joined, err := s.ensureCached(ctx, wider)
 		if err != nil || !joined {
 			return now, nil, err
 		}
 	}
 }
 
-// join copies a range, or waits for somebody who does. It reports false when the copy is
+// ensureCached copies a range, or waits for somebody who does. It reports false when the copy is
 // not to be waited for.
-func (s *Store) join(ctx context.Context, r reflector.Range) (bool, error) {
-	s.firstRead.Do(func() { close(s.asked) })
-	if s.isLarge(r) {
+func (s *Store) ensureCached(ctx context.Context, r reflector.Range) (bool, error) {
+	s.activate.Do(func() { close(s.activated) })
+	if s.isTooLarge(r) {
 		return false, nil
 	}
 	s.mu.Lock()
-	joining, ok := s.joining[r]
+	joining, ok := s.loading[r]
 	if !ok {
 		joining = make(chan struct{})
-		s.joining[r] = joining
+		s.loading[r] = joining
 	}
 	s.mu.Unlock()
 	if ok {
@@ -204,56 +204,56 @@ func (s *Store) join(ctx context.Context, r reflector.Range) (bool, error) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.joining, r)
+		delete(s.loading, r)
 		close(joining)
 	}()
-	return s.copy(ctx, r)
+	return s.load(ctx, r)
 }
 
-// isLarge reports whether a range was too large to be copied, not long ago.
-func (s *Store) isLarge(r reflector.Range) bool {
+// isTooLarge reports whether a range was too large to be copied, not long ago.
+func (s *Store) isTooLarge(r reflector.Range) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, ok := s.large[r]
+	until, ok := s.tooLarge[r]
 	return ok && time.Now().Before(until)
 }
 
-// copy copies a range, unless that takes more than the store may. It reports whether the
+// load copies a range, unless that takes more than the store may. It reports whether the
 // copy is there, and complete.
-func (s *Store) copy(ctx context.Context, r reflector.Range) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+func (s *Store) load(ctx context.Context, r reflector.Range) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err := s.follow.Add(ctx, r, true); err != nil {
-		if why := s.follow.Health().Err; why != nil && errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.reflector.Add(ctx, r, true); err != nil {
+		if why := s.reflector.Health().Err; why != nil && errors.Is(err, context.DeadlineExceeded) {
 			err = why
 		}
-		return false, fmt.Errorf("copy %q: %w", s.name(r), err)
+		return false, fmt.Errorf("copy %q: %w", s.displayName(r), err)
 	}
 	now := s.state.Load()
-	if c := now.copied(r); c != nil && now.size > s.options.MaxCachedBytes {
+	if c := now.find(r); c != nil && now.size > s.options.MaxCachedBytes {
 		s.mu.Lock()
-		s.large[r] = time.Now().Add(largeTime)
+		s.tooLarge[r] = time.Now().Add(tooLargeTTL)
 		s.mu.Unlock()
-		return false, s.drop(ctx, c)
+		return false, s.evict(ctx, c)
 	}
-	_, complete := s.await(ctx, r, 0, ownTime)
+	_, complete := s.awaitRevision(ctx, r, 0, catchUpTimeout)
 	return complete != nil, nil
 }
 
-// has reports whether a copy has all up to a revision: one of the life of etcd that it
+// hasRevision reports whether a copy has all up to a revision: one of the life of etcd that it
 // follows, which it does not know while the watch is broken.
-func (s *Store) has(c *copied, revision int64) bool {
-	return c.told >= revision && s.follow.Health().Err == nil
+func (s *Store) hasRevision(c *cachedRange, revision int64) bool {
+	return c.deliveredUpTo >= revision && s.reflector.Health().Err == nil
 }
 
-// await waits for a copy to come to a revision; nil when that takes too long.
-func (s *Store) await(ctx context.Context, of reflector.Range, revision int64, most time.Duration) (*state, *copied) {
+// awaitRevision waits for a copy to come to a revision; nil when that takes too long.
+func (s *Store) awaitRevision(ctx context.Context, of reflector.Range, revision int64, most time.Duration) (*state, *cachedRange) {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	for {
 		changed := s.Changed()
 		now := s.state.Load()
-		if c := now.covering(of); c != nil && s.has(c, revision) {
+		if c := now.covering(of); c != nil && s.hasRevision(c, revision) {
 			return now, c
 		}
 		select {
@@ -266,20 +266,20 @@ func (s *Store) await(ctx context.Context, of reflector.Range, revision int64, m
 	}
 }
 
-// askInDoubt asks etcd, but not for long if the copy may do.
-func (s *Store) askInDoubt(ctx context.Context, of reflector.Range, c *copied, r Read) (iter.Seq[Item], Freshness, error) {
-	if c.told >= r.MinRevision {
+// verifyInEtcd asks etcd, but not for long if the copy may do.
+func (s *Store) verifyInEtcd(ctx context.Context, of reflector.Range, c *cachedRange, r Read) (iter.Seq[Item], Freshness, error) {
+	if c.deliveredUpTo >= r.MinRevision {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, lifeTime)
+		ctx, cancel = context.WithTimeout(ctx, verifyTimeout)
 		defer cancel()
 	}
-	return s.ask(ctx, of, r)
+	return s.readEtcd(ctx, of, r)
 }
 
-// ask reads a range from etcd, which has every write that it answered: a revision that it
+// readEtcd reads a range from etcd, which has every write that it answered: a revision that it
 // has not is not its own, which is an error with the view that says so.
-func (s *Store) ask(ctx context.Context, of reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+func (s *Store) readEtcd(ctx context.Context, of reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var items []Item
 	at, err := reflector.List(ctx, s.client, of, func(page []*mvccpb.KeyValue) {

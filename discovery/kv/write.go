@@ -64,9 +64,9 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	if err := validate(ops); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	leases, err := s.lease(ctx, ops)
+	leases, err := s.grantLeases(ctx, ops)
 	if err != nil {
 		return 0, err
 	}
@@ -87,12 +87,12 @@ func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revisi
 	if err := ValidatePrefix(prefix); err != nil {
 		return 0, 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	below := s.below(prefix)
+	below := s.prefixRange(prefix)
 	done, err := s.client.Delete(ctx, below.From, clientv3.WithRange(below.To))
 	if err != nil {
-		return 0, 0, fmt.Errorf("delete below %q: %w", prefix, outcome(err))
+		return 0, 0, fmt.Errorf("delete below %q: %w", prefix, writeError(err))
 	}
 	return done.Deleted, done.Header.Revision, nil
 }
@@ -138,8 +138,8 @@ func (op *Op) Validate() error {
 	return nil
 }
 
-// lease grants what the operations with a TTL need: a lease for each TTL that there is.
-func (s *Store) lease(ctx context.Context, ops []Op) (map[time.Duration]clientv3.LeaseID, error) {
+// grantLeases grants what the operations with a TTL need: a lease for each TTL that there is.
+func (s *Store) grantLeases(ctx context.Context, ops []Op) (map[time.Duration]clientv3.LeaseID, error) {
 	leases := map[time.Duration]clientv3.LeaseID{0: clientv3.NoLease}
 	for _, op := range ops {
 		if _, ok := leases[op.TTL]; ok {
@@ -185,15 +185,15 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]c
 	txn, err := s.client.Txn(ctx).If(conditions...).Then(then...).Else(reads...).Commit()
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, outcome(err))
+		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, writeError(err))
 	case !txn.Succeeded:
-		return 0, unmet(ops, txn)
+		return 0, failedCondition(ops, txn)
 	}
 	return txn.Header.Revision, nil
 }
 
-// outcome is the error of a write: what etcd said, or else [ErrOutcomeUnknown].
-func outcome(err error) error {
+// writeError is the error of a write: what etcd said, or else [ErrOutcomeUnknown].
+func writeError(err error) error {
 	if refused(err) {
 		return err
 	}
@@ -214,8 +214,8 @@ func refused(err error) bool {
 	return true
 }
 
-// unmet returns which condition did not hold.
-func unmet(ops []Op, txn *clientv3.TxnResponse) error {
+// failedCondition returns which condition did not hold.
+func failedCondition(ops []Op, txn *clientv3.TxnResponse) error {
 	for n, op := range ops {
 		var revision int64
 		for _, kv := range txn.Responses[n].GetResponseRange().GetKvs() {

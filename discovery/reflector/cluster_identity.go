@@ -10,9 +10,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// lifeTime bounds the few small calls that ask etcd who it is. It is short: where one
+// identityTimeout bounds the few small calls that ask etcd who it is. It is short: where one
 // member hangs, another may answer.
-const lifeTime = 3 * time.Second
+const identityTimeout = 3 * time.Second
 
 // clusterIdentity is what tells one etcd from another that answers at the same address: one that
 // was wiped, restored from a backup, or replaced.
@@ -21,9 +21,9 @@ type clusterIdentity struct {
 	epoch string
 }
 
-// startedOver returns why what is known of the life before does not hold in this one;
+// startedOverReason returns why what is known of the life before does not hold in this one;
 // empty if it does. Of a life before this process, cluster and term are not known.
-func (l clusterIdentity) startedOver(before clusterIdentity) string {
+func (l clusterIdentity) startedOverReason(before clusterIdentity) string {
 	switch {
 	case l.epoch != before.epoch && before.epoch != "":
 		return "the epoch is another"
@@ -37,25 +37,25 @@ func (l clusterIdentity) startedOver(before clusterIdentity) string {
 	return ""
 }
 
-// same returns an error unless an answer comes from this life.
-func (l clusterIdentity) same(at Header) error {
+// verify returns an error unless an answer comes from this life.
+func (l clusterIdentity) verify(at Header) error {
 	if at.Cluster != l.Cluster || at.Revision < l.Revision {
 		return errors.New("etcd was replaced by another while it was listed")
 	}
 	return nil
 }
 
-// ask reads in which life etcd is. Where there is no epoch, or an etcd that started
+// ensureEpoch reads in which life etcd is. Where there is no epoch, or an etcd that started
 // over still has the old one, as from a backup, and the follower may write, it makes
 // a new one. Whoever is first wins; the others read.
-func (f *Reflector) ask(ctx context.Context) (clusterIdentity, error) {
-	ctx, cancel := context.WithTimeout(ctx, lifeTime)
+func (f *Reflector) ensureEpoch(ctx context.Context) (clusterIdentity, error) {
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
-	now, modified, err := f.readLife(ctx)
+	now, modified, err := f.readIdentity(ctx)
 	if err != nil {
 		return clusterIdentity{}, err
 	}
-	stale := now.epoch == f.life.epoch && now.startedOver(f.life) != ""
+	stale := now.epoch == f.identity.epoch && now.startedOverReason(f.identity) != ""
 	if !f.options.MakeEpoch || modified != 0 && !stale {
 		return now, nil
 	}
@@ -68,12 +68,12 @@ func (f *Reflector) ask(ctx context.Context) (clusterIdentity, error) {
 		return clusterIdentity{}, fmt.Errorf("write epoch: %w", err)
 	}
 	f.log.Info("a new epoch of etcd begins", "made_here", made.Succeeded)
-	now, _, err = f.readLife(ctx)
+	now, _, err = f.readIdentity(ctx)
 	return now, err
 }
 
-// readLife returns the present life and the revision of its epoch; 0: it has none.
-func (f *Reflector) readLife(ctx context.Context) (now clusterIdentity, modified int64, err error) {
+// readIdentity returns the present life and the revision of its epoch; 0: it has none.
+func (f *Reflector) readIdentity(ctx context.Context) (now clusterIdentity, modified int64, err error) {
 	got, err := f.kv.Get(ctx, f.options.Epoch)
 	if err != nil {
 		return clusterIdentity{}, 0, fmt.Errorf("read epoch: %w", err)

@@ -16,10 +16,10 @@ import (
 // to one that takes connections but answers nothing: it hangs, or is cut off from the
 // others.
 type endpointConn struct {
-	at   int              // the endpoint's number, modulo how many there are; 0: not chosen yet
-	own  *grpc.ClientConn // nil: there is none
-	conn *grpc.ClientConn // what calls go over
-	kv   clientv3.KV
+	next      int              // the endpoint's number, modulo how many there are; 0: not chosen yet
+	dedicated *grpc.ClientConn // nil: there is none
+	conn      *grpc.ClientConn // what calls go over
+	kv        clientv3.KV
 }
 
 // connect leads to the next member; at first to any, so that a fleet's watches are spread
@@ -30,22 +30,22 @@ func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) err
 		m.conn, m.kv = client.ActiveConnection(), client
 		return nil
 	}
-	if m.at == 0 {
-		m.at = 1 + rand.IntN(len(endpoints))
+	if m.next == 0 {
+		m.next = 1 + rand.IntN(len(endpoints))
 	}
-	endpoint := endpoints[m.at%len(endpoints)]
-	m.at++
+	endpoint := endpoints[m.next%len(endpoints)]
+	m.next++
 	own, err := client.Dial(endpoint)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", endpoint, err)
 	}
-	m.own, m.conn, m.kv = own, own, clientv3.NewKVFromKVClient(pb.NewKVClient(own), client)
-	return ready(ctx, own, endpoint)
+	m.dedicated, m.conn, m.kv = own, own, clientv3.NewKVFromKVClient(pb.NewKVClient(own), client)
+	return awaitReady(ctx, own, endpoint)
 }
 
-// ready waits for a connection, but not for one that cannot be had.
-func ready(ctx context.Context, conn *grpc.ClientConn, endpoint string) error {
-	ctx, cancel := context.WithTimeout(ctx, lifeTime)
+// awaitReady waits for a connection, but not for one that cannot be had.
+func awaitReady(ctx context.Context, conn *grpc.ClientConn, endpoint string) error {
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
@@ -58,8 +58,8 @@ func ready(ctx context.Context, conn *grpc.ClientConn, endpoint string) error {
 
 // disconnect ends the connection, if it is not the client's.
 func (m *endpointConn) disconnect() {
-	if m.own != nil {
-		m.own.Close()
-		m.own = nil
+	if m.dedicated != nil {
+		m.dedicated.Close()
+		m.dedicated = nil
 	}
 }

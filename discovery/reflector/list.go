@@ -15,8 +15,8 @@ import (
 
 // Bounds of a list.
 const (
-	pageSize = 1000             // keys
-	pageTime = 10 * time.Second // to wait for a page
+	pageSize    = 1000             // keys
+	pageTimeout = 10 * time.Second // to wait for a page
 )
 
 // Header is what etcd says of itself with an answer.
@@ -36,9 +36,9 @@ func List(ctx context.Context, kv clientv3.KV, r Range, each func(page []*mvccpb
 	// etcd before 3.7 does not stream. It has no each called when it says so, and gives
 	// the pages one by one.
 	opts = append([]clientv3.OpOption{clientv3.WithRange(r.To)}, opts...)
-	at, err := streamed(ctx, kv, r.From, each, opts)
+	at, err := listStreamed(ctx, kv, r.From, each, opts)
 	if status.Code(err) == codes.Unimplemented {
-		at, err = paged(ctx, kv, r.From, each, opts)
+		at, err = listPaged(ctx, kv, r.From, each, opts)
 	}
 	if err != nil {
 		return Header{}, fmt.Errorf("list %s: %w", r.From, err)
@@ -46,11 +46,11 @@ func List(ctx context.Context, kv clientv3.KV, r Range, each func(page []*mvccpb
 	return at, nil
 }
 
-// streamed lists by one call.
-func streamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
+// listStreamed lists by one call.
+func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	late := time.AfterFunc(pageTime, func() { cancel(fmt.Errorf("no answer within %v", pageTime)) })
+	late := time.AfterFunc(pageTimeout, func() { cancel(fmt.Errorf("no answer within %v", pageTimeout)) })
 	defer late.Stop()
 	chunks, err := kv.GetStream(ctx, from, opts...)
 	if err != nil {
@@ -58,7 +58,7 @@ func streamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvc
 	}
 	var last *pb.ResponseHeader
 	for chunk := range chunks { // to its end: its sender would hang
-		late.Reset(pageTime)
+		late.Reset(pageTimeout)
 		if chunk.Err() != nil {
 			err = CauseOf(ctx, chunk.Err())
 			continue
@@ -80,8 +80,8 @@ func CauseOf(ctx context.Context, err error) error {
 	return err
 }
 
-// paged lists by a call for each page.
-func paged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
+// listPaged lists by a call for each page.
+func listPaged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
 	var at Header
 	var err error
 	ready := make(chan []*mvccpb.KeyValue)
@@ -109,7 +109,7 @@ func paged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb
 
 // readPage reads a page at a revision; 0 is the newest, or what the options say.
 func readPage(ctx context.Context, kv clientv3.KV, from string, revision int64, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, pageTime)
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()
 	opts = append([]clientv3.OpOption{clientv3.WithLimit(pageSize), clientv3.WithRev(revision)}, opts...)
 	return kv.Get(ctx, from, opts...)

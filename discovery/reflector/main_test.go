@@ -20,9 +20,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// record is the simplest mirror: the values and revisions of the keys, and what it was
+// recordingStore is the simplest mirror: the values and revisions of the keys, and what it was
 // told.
-type record struct {
+type recordingStore struct {
 	mu        sync.Mutex
 	values    map[string]string
 	revisions map[string]int64
@@ -31,11 +31,11 @@ type record struct {
 	events    []*clientv3.Event
 }
 
-func newRecord() *record {
-	return &record{values: map[string]string{}, revisions: map[string]int64{}}
+func newRecordingStore() *recordingStore {
+	return &recordingStore{values: map[string]string{}, revisions: map[string]int64{}}
 }
 
-func (m *record) Known(r Range) iter.Seq2[string, int64] {
+func (m *recordingStore) Known(r Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		for key, revision := range m.revisions {
 			if key >= r.From && key < r.To && !yield(key, revision) {
@@ -45,7 +45,7 @@ func (m *record) Known(r Range) iter.Seq2[string, int64] {
 	}
 }
 
-func (m *record) Replace(l *Listing) error {
+func (m *recordingStore) Replace(l *Listing) error {
 	values, revisions := map[string]string{}, map[string]int64{}
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -70,7 +70,7 @@ func (m *record) Replace(l *Listing) error {
 	return nil
 }
 
-func (m *record) Apply(u Update) {
+func (m *recordingStore) Apply(u Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range u.Events {
@@ -86,7 +86,7 @@ func (m *record) Apply(u Update) {
 }
 
 // drop takes keys out, but for those in some ranges.
-func (m *record) drop(keep ...Range) {
+func (m *recordingStore) drop(keep ...Range) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.values {
@@ -98,7 +98,7 @@ func (m *record) drop(keep ...Range) {
 }
 
 // holds returns what the mirror has.
-func (m *record) holds() map[string]string {
+func (m *recordingStore) holds() map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.values)

@@ -13,8 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// followed is a range, and up to where the mirror has it.
-type followed struct {
+// watchedRange is a range, and up to where the mirror has it.
+type watchedRange struct {
 	Range
 	id       int64 // of its watch on the present stream
 	revision int64 // 0: it was never listed
@@ -22,9 +22,9 @@ type followed struct {
 	// A range that holds others takes them over. Until they have come to where it was
 	// listed, what is theirs is told by them alone; after that by it alone, but for
 	// what they have told.
-	listed int64 // the revision of its list
-	within []*followed
-	told   []deliveredUpTo
+	listedAt  int64 // the revision of its list
+	nested    []*watchedRange
+	delivered []deliveredUpTo
 }
 
 // deliveredUpTo says up to where a part of a range was told by another watch.
@@ -36,16 +36,16 @@ type deliveredUpTo struct {
 // Contains reports whether a key lies in the range.
 func (r Range) Contains(key string) bool { return key >= r.From && key < r.To }
 
-func (r Range) covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
+func (r Range) Covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
 
 // Add lists a range and follows it from then on. It returns when the mirror has it,
 // with how many keys it holds; one without keys is followed only if empty is set. A
 // range within one that is followed already is left to that.
 func (f *Reflector) Add(ctx context.Context, r Range, empty bool) (keys int, err error) {
 	for {
-		began, started := f.syncs.Load(), time.Now()
+		began, started := f.syncCount.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
-		kv, err := f.reads(ctx)
+		kv, err := f.awaitReader(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -63,8 +63,8 @@ func (f *Reflector) Add(ctx context.Context, r Range, empty bool) (keys int, err
 		var failed error
 		err = f.Do(ctx, func() {
 			// A list from before a gap may be one of another life of etcd.
-			if current = f.syncs.Load() == began && f.life.Cluster == at.Cluster; current {
-				failed = f.add(r, listed, at, started)
+			if current = f.syncCount.Load() == began && f.identity.Cluster == at.Cluster; current {
+				failed = f.addListed(r, listed, at, started)
 			}
 		})
 		if err != nil || current {
@@ -73,8 +73,8 @@ func (f *Reflector) Add(ctx context.Context, r Range, empty bool) (keys int, err
 	}
 }
 
-// reads returns what reads from the member that is followed, once one is.
-func (f *Reflector) reads(ctx context.Context) (*clientv3.KV, error) {
+// awaitReader returns what reads from the member that is followed, once one is.
+func (f *Reflector) awaitReader(ctx context.Context) (*clientv3.KV, error) {
 	for {
 		if kv := f.reader.Load(); kv != nil {
 			return kv, nil
@@ -85,61 +85,61 @@ func (f *Reflector) reads(ctx context.Context) (*clientv3.KV, error) {
 	}
 }
 
-// add has the mirror take a list, and starts the watch from it. What is followed within
+// addListed has the mirror take a list, and starts the watch from it. What is followed within
 // the range stays as it is.
-func (f *Reflector) add(r Range, listed []*mvccpb.KeyValue, at Header, started time.Time) error {
-	w := &followed{Range: r, revision: at.Revision, listed: at.Revision}
+func (f *Reflector) addListed(r Range, listed []*mvccpb.KeyValue, at Header, started time.Time) error {
+	w := &watchedRange{Range: r, revision: at.Revision, listedAt: at.Revision}
 	for _, other := range f.ranges {
-		if other.covers(r) {
+		if other.Covers(r) {
 			return nil
 		}
-		if r.covers(other.Range) {
-			w.within = append(w.within, other)
+		if r.Covers(other.Range) {
+			w.nested = append(w.nested, other)
 		}
 	}
-	l := &Listing{Range: r, Epoch: f.life.epoch, Started: started}
-	for _, other := range w.within {
+	l := &Listing{Range: r, Epoch: f.identity.epoch, Started: started}
+	for _, other := range w.nested {
 		l.Except = append(l.Except, other.Range)
 	}
 	l.read = func(each func([]*mvccpb.KeyValue)) (Header, error) {
-		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.foreign(kv.Key) }))
+		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.inNested(kv.Key) }))
 		return at, nil
 	}
-	if err := f.mirror.Replace(l); err != nil {
+	if err := f.store.Replace(l); err != nil {
 		return err
 	}
-	f.life.Revision = max(f.life.Revision, at.Revision)
+	f.identity.Revision = max(f.identity.Revision, at.Revision)
 	f.ranges = append(f.ranges, w)
-	f.start(w)
-	if len(w.within) > 0 {
+	f.startWatch(w)
+	if len(w.nested) > 0 {
 		f.stream.askProgress()
 	}
 	return nil
 }
 
-// foreign reports whether a key is told of by another watch.
-func (w *followed) foreign(key []byte) bool {
-	return slices.ContainsFunc(w.within, func(other *followed) bool { return other.Contains(string(key)) })
+// inNested reports whether a key is told of by another watch.
+func (w *watchedRange) inNested(key []byte) bool {
+	return slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.Contains(string(key)) })
 }
 
-// known reports whether another watch has told of a write.
-func (w *followed) known(kv *mvccpb.KeyValue) bool {
-	return slices.ContainsFunc(w.told, func(m deliveredUpTo) bool { return kv.ModRevision <= m.revision && m.Contains(string(kv.Key)) })
+// alreadyDelivered reports whether another watch has told of a write.
+func (w *watchedRange) alreadyDelivered(kv *mvccpb.KeyValue) bool {
+	return slices.ContainsFunc(w.delivered, func(m deliveredUpTo) bool { return kv.ModRevision <= m.revision && m.Contains(string(kv.Key)) })
 }
 
 // DeliveredRevision returns the revision up to which all writes in a range that is followed have been
 // told: each range is told of by a watch of its own, and one may lag behind another. It is
 // for the mirror's methods, and for what [Reflector.Do] calls.
 func (f *Reflector) DeliveredRevision(r Range) int64 {
-	var by *followed // what tells of it: the narrowest that holds it, but for those within
+	var by *watchedRange // what tells of it: the narrowest that holds it, but for those within
 	within := int64(math.MaxInt64)
 	for _, w := range f.ranges {
 		switch {
-		case w.covers(r):
-			if by == nil || by.covers(w.Range) {
+		case w.Covers(r):
+			if by == nil || by.Covers(w.Range) {
 				by = w
 			}
-		case r.covers(w.Range):
+		case r.Covers(w.Range):
 			within = min(within, w.revision)
 		}
 	}
@@ -149,24 +149,24 @@ func (f *Reflector) DeliveredRevision(r Range) int64 {
 	return min(by.revision, within)
 }
 
-// settle lets ranges take over those within them, once all watches have come to a
+// replaceNested lets ranges take over those within them, once all watches have come to a
 // revision.
-func (f *Reflector) settle(revision int64) {
+func (f *Reflector) replaceNested(revision int64) {
 	for _, w := range slices.Clone(f.ranges) {
-		if len(w.within) == 0 || revision < w.listed {
+		if len(w.nested) == 0 || revision < w.listedAt {
 			continue
 		}
-		for _, other := range w.within {
-			w.told = append(w.told, deliveredUpTo{other.Range, other.revision})
-			f.stop(other)
+		for _, other := range w.nested {
+			w.delivered = append(w.delivered, deliveredUpTo{other.Range, other.revision})
+			f.stopWatch(other)
 		}
-		w.within = nil
+		w.nested = nil
 	}
 }
 
-// forget drops the marks that everything to come is beyond.
-func (w *followed) forget() {
-	w.told = slices.DeleteFunc(w.told, func(m deliveredUpTo) bool { return m.revision <= w.revision })
+// pruneDelivered drops the marks that everything to come is beyond.
+func (w *watchedRange) pruneDelivered() {
+	w.delivered = slices.DeleteFunc(w.delivered, func(m deliveredUpTo) bool { return m.revision <= w.revision })
 }
 
 // Narrow has some ranges within another followed instead of it, without a gap. Which
@@ -174,32 +174,32 @@ func (w *followed) forget() {
 // mirror has is the mirror's to drop.
 func (f *Reflector) Narrow(ctx context.Context, from Range, to func() []Range) error {
 	return f.Do(ctx, func() {
-		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == from }); n >= 0 {
-			f.narrow(f.ranges[n], to())
+		if n := slices.IndexFunc(f.ranges, func(w *watchedRange) bool { return w.Range == from }); n >= 0 {
+			f.narrowTo(f.ranges[n], to())
 		}
 	})
 }
 
-// narrow stops a watch and starts those of some of its parts.
-func (f *Reflector) narrow(w *followed, to []Range) {
-	f.stop(w)
-	for _, other := range w.within {
+// narrowTo stops a watch and starts those of some of its parts.
+func (f *Reflector) narrowTo(w *watchedRange, to []Range) {
+	f.stopWatch(w)
+	for _, other := range w.nested {
 		if !slices.Contains(to, other.Range) {
-			f.stop(other)
+			f.stopWatch(other)
 		}
 	}
 	for _, r := range to {
-		if slices.ContainsFunc(w.within, func(other *followed) bool { return other.Range == r }) {
+		if slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.Range == r }) {
 			continue
 		}
-		part := &followed{Range: r, revision: w.revision}
-		for _, m := range w.told {
+		part := &watchedRange{Range: r, revision: w.revision}
+		for _, m := range w.delivered {
 			if m.Range == r {
 				part.revision = max(part.revision, m.revision)
 			}
 		}
 		f.ranges = append(f.ranges, part)
-		f.start(part)
+		f.startWatch(part)
 	}
 }
 
@@ -207,37 +207,37 @@ func (f *Reflector) narrow(w *followed, to []Range) {
 // of it is the mirror's to drop, which it does in dropped.
 func (f *Reflector) Remove(ctx context.Context, r Range, dropped func()) error {
 	return f.Do(ctx, func() {
-		if n := slices.IndexFunc(f.ranges, func(w *followed) bool { return w.Range == r }); n >= 0 {
-			f.stop(f.ranges[n])
+		if n := slices.IndexFunc(f.ranges, func(w *watchedRange) bool { return w.Range == r }); n >= 0 {
+			f.stopWatch(f.ranges[n])
 		}
 		dropped()
 	})
 }
 
-// start starts the watch of a range on the present stream.
-func (f *Reflector) start(w *followed) {
+// startWatch starts the watch of a range on the present stream.
+func (f *Reflector) startWatch(w *watchedRange) {
 	f.lastID++
 	w.id = f.lastID
 	f.watches[w.id] = w
 	f.stream.watch(w.id, w.Range, w.revision)
 }
 
-// stop ends the watch of a range. What it brings from now on is not listened to.
-func (f *Reflector) stop(w *followed) {
+// stopWatch ends the watch of a range. What it brings from now on is not listened to.
+func (f *Reflector) stopWatch(w *watchedRange) {
 	delete(f.watches, w.id)
-	f.ranges = slices.DeleteFunc(f.ranges, func(other *followed) bool { return other == w })
+	f.ranges = slices.DeleteFunc(f.ranges, func(other *watchedRange) bool { return other == w })
 	f.stream.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 }
 
-// merge drops the ranges that lie within others, before these are compared with etcd.
-func (f *Reflector) merge() {
-	var all []*followed
+// dropNested drops the ranges that lie within others, before these are compared with etcd.
+func (f *Reflector) dropNested() {
+	var all []*watchedRange
 	for _, w := range f.ranges {
-		w.within, w.told = nil, nil
-		if !slices.ContainsFunc(f.ranges, func(other *followed) bool { return other != w && other.covers(w.Range) }) {
+		w.nested, w.delivered = nil, nil
+		if !slices.ContainsFunc(f.ranges, func(other *watchedRange) bool { return other != w && other.Covers(w.Range) }) {
 			all = append(all, w)
 		}
 	}
-	slices.SortFunc(all, func(a, b *followed) int { return strings.Compare(a.From, b.From) })
+	slices.SortFunc(all, func(a, b *watchedRange) int { return strings.Compare(a.From, b.From) })
 	f.ranges = all
 }

@@ -53,7 +53,7 @@ func TestRangesChange(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	put(t, client, "/s/a/0", "first")
 	whole, a, b, c := Prefix("/s/"), Prefix("/s/a/"), Prefix("/s/b/"), Prefix("/s/c/")
-	m := newRecord()
+	m := newRecordingStore()
 	f := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{a}, ProgressInterval: func() time.Duration { return 5 * time.Millisecond }})
 	until(t, "the first list", func() bool { return f.Health().Synced })
 	m.mu.Lock()
@@ -81,7 +81,7 @@ func TestRangesChange(t *testing.T) {
 		follow(whole)
 		if rand.IntN(2) == 0 { // else it is narrowed before it has taken over
 			try(f.Do(t.Context(), func() {}))
-			settled(t, f)
+			awaitOneWatch(t, f)
 		}
 		try(f.Narrow(t.Context(), whole, func() []Range { m.drop(a, c); return []Range{a, c} }))
 		try(f.Remove(t.Context(), c, func() { m.drop(a) }))
@@ -89,7 +89,7 @@ func TestRangesChange(t *testing.T) {
 	follow(whole)
 	stop()
 	writers.Wait()
-	settled(t, f)
+	awaitOneWatch(t, f)
 	last := put(t, client, "/s/a/last", "")
 	until(t, "the last event", func() bool {
 		m.mu.Lock()
@@ -125,13 +125,13 @@ func TestRangesChange(t *testing.T) {
 	}
 }
 
-// settled waits until no range has others to take over.
-func settled(t *testing.T, f *Reflector) {
+// awaitOneWatch waits until no range has others to take over.
+func awaitOneWatch(t *testing.T, f *Reflector) {
 	t.Helper()
 	until(t, "one watch alone", func() bool {
 		var pending bool
 		if err := f.Do(t.Context(), func() {
-			pending = slices.ContainsFunc(f.ranges, func(w *followed) bool { return len(w.within) > 0 })
+			pending = slices.ContainsFunc(f.ranges, func(w *watchedRange) bool { return len(w.nested) > 0 })
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func settled(t *testing.T, f *Reflector) {
 // A range without keys is not followed, unless that is wanted.
 func TestEmptyRange(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
-	m := newRecord()
+	m := newRecordingStore()
 	f := run(t, client.Endpoints()[0], m, Options{})
 	for _, empty := range []bool{false, true} {
 		n, err := f.Add(t.Context(), Prefix("/s/"), empty)
@@ -162,11 +162,11 @@ func TestEmptyRange(t *testing.T) {
 }
 
 // What is asked for while the follower is between two members of etcd waits for the next.
-func TestFollowWaitsForTheNextMember(t *testing.T) {
+func TestAddWaitsForTheNextMember(t *testing.T) {
 	s := etcdtest.Start(t)
 	put(t, etcdtest.Client(t, s.Endpoint()), "/s/a/0", "1")
 	links := []*etcdtest.Link{etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())}
-	m := newRecord()
+	m := newRecordingStore()
 	f := runOn(t, etcdtest.Client(t, links[0].Endpoint(), links[1].Endpoint()), m, Options{})
 	until(t, "the first member", func() bool { return f.Health().Synced })
 	for _, l := range links {

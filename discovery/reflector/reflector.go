@@ -46,26 +46,26 @@ type Checkpoint struct {
 
 // Reflector keeps a mirror equal to etcd. See the package's documentation.
 type Reflector struct {
-	client  *clientv3.Client
-	mirror  Store
-	options Options
-	log     *slog.Logger
-	do      chan func()
-	syncs   atomic.Int64                // how often the mirror was made equal to etcd
-	reader  atomic.Pointer[clientv3.KV] // of the member that is followed; nil: none is now
+	client    *clientv3.Client
+	store     Store
+	options   Options
+	log       *slog.Logger
+	calls     chan func()
+	syncCount atomic.Int64                // how often the mirror was made equal to etcd
+	reader    atomic.Pointer[clientv3.KV] // of the member that is followed; nil: none is now
 
 	// What follows belongs to Run.
 	endpointConn
-	life      clusterIdentity // of etcd, up to the newest revision that was told
-	asked     int64           // revision at which the epoch was read
-	ranges    []*followed
-	stream    *watchStream
-	watches   map[int64]*followed // on the present stream, by their ids
-	lastID    int64               // of them
-	confirmed time.Time           // when etcd last was known to have nothing newer
-	proof     freshness           // the newest
-	answered  bool                // etcd has said something on the stream since then
-	behind    time.Time           // since when the watched member is behind the mirror; zero: it is not
+	identity      clusterIdentity // of etcd, up to the newest revision that was told
+	epochRevision int64           // revision at which the epoch was read
+	ranges        []*watchedRange
+	stream        *watchStream
+	watches       map[int64]*watchedRange // on the present stream, by their ids
+	lastID        int64                   // of them
+	confirmed     time.Time               // when etcd last was known to have nothing newer
+	freshness     freshness               // the newest
+	answered      bool                    // etcd has said something on the stream since then
+	laggingSince  time.Time               // since when the watched member is behind the mirror; zero: it is not
 
 	mu     sync.Mutex
 	health Health
@@ -86,11 +86,11 @@ func New(client *clientv3.Client, mirror Store, o Options) *Reflector {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Reflector{client: client, mirror: mirror, options: o, log: o.Logger, do: make(chan func())}
+	f := &Reflector{client: client, store: mirror, options: o, log: o.Logger, calls: make(chan func())}
 	f.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
-	f.life = clusterIdentity{Header: Header{Revision: o.Resume.Revision}, epoch: o.Resume.Epoch}
+	f.identity = clusterIdentity{Header: Header{Revision: o.Resume.Revision}, epoch: o.Resume.Epoch}
 	for _, r := range o.Ranges {
-		f.ranges = append(f.ranges, &followed{Range: r})
+		f.ranges = append(f.ranges, &watchedRange{Range: r})
 	}
 	return f
 }
@@ -108,7 +108,7 @@ func (f *Reflector) Health() Health {
 func (f *Reflector) Do(ctx context.Context, what func()) error {
 	done := make(chan struct{})
 	select {
-	case f.do <- func() { defer close(done); what() }:
+	case f.calls <- func() { defer close(done); what() }:
 		<-done
 		return nil
 	case <-ctx.Done():
@@ -121,14 +121,14 @@ func (f *Reflector) Run(ctx context.Context) error {
 	var retry retry.Backoff
 	for ctx.Err() == nil {
 		f.options.Heartbeat.Begin()
-		err := f.follow(ctx, retry.Reset)
+		err := f.syncAndWatch(ctx, retry.Reset)
 		f.reader.Store(nil)
 		f.disconnect()
 		f.options.Heartbeat.End()
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.setTrouble(err)
+		f.setError(err)
 		f.options.Metrics.failed()
 		if retry.Failed() {
 			f.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
@@ -142,7 +142,7 @@ func (f *Reflector) Run(ctx context.Context) error {
 	return nil
 }
 
-func (f *Reflector) setTrouble(err error) {
+func (f *Reflector) setError(err error) {
 	f.mu.Lock()
 	f.health.Err = err
 	f.mu.Unlock()

@@ -23,10 +23,10 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 	of := []clientv3.OpOption{clientv3.WithRange("/a0")}
 	for name, read := range map[string]func(each func([]*mvccpb.KeyValue)) (Header, error){
 		"paged": func(each func([]*mvccpb.KeyValue)) (Header, error) {
-			return paged(t.Context(), client, "/a/", each, of)
+			return listPaged(t.Context(), client, "/a/", each, of)
 		},
 		"streamed": func(each func([]*mvccpb.KeyValue)) (Header, error) {
-			return streamed(t.Context(), client, "/a/", each, of)
+			return listStreamed(t.Context(), client, "/a/", each, of)
 		},
 	} {
 		size, highest := 0, int64(0)
@@ -58,7 +58,7 @@ func TestRanges(t *testing.T) {
 	client, link := etcdtest.Client(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
 	put(t, client, "/a/1", "one")
 	put(t, client, "/b/1", "other")
-	m := newRecord()
+	m := newRecordingStore()
 	f := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")}, MakeEpoch: true})
 	holds := func(want map[string]string) {
 		t.Helper()
@@ -98,7 +98,7 @@ func TestRanges(t *testing.T) {
 // The mirror is confirmed again and again while nothing happens, even one of nothing.
 func TestConfirmed(t *testing.T) {
 	s := etcdtest.Start(t)
-	m := newRecord()
+	m := newRecordingStore()
 	f := run(t, s.Endpoint(), m, Options{ProgressInterval: func() time.Duration { return 10 * time.Millisecond }})
 	for begun := time.Now(); ; {
 		m.mu.Lock()
@@ -132,22 +132,22 @@ func TestStartedOver(t *testing.T) {
 		{clusterIdentity{Header{1, 2, 29}, "e"}, "the revision went back"},
 		{clusterIdentity{Header{1, 1, 31}, "e"}, "the term went back"},
 	} {
-		if got := test.now.startedOver(before); got != test.want {
+		if got := test.now.startedOverReason(before); got != test.want {
 			t.Errorf("%+v: %q, want %q", test.now, got, test.want)
 		}
 	}
 	earlier := clusterIdentity{Header{Revision: 30}, "e"}
-	if why := (clusterIdentity{Header{1, 1, 31}, "e"}).startedOver(earlier); why != "" {
+	if why := (clusterIdentity{Header{1, 1, 31}, "e"}).startedOverReason(earlier); why != "" {
 		t.Errorf("after a restart: %q", why)
 	}
 }
 
 // The first answers of a member may be older than the list, for a moment.
 func TestLaggingMember(t *testing.T) {
-	f := New(nil, newRecord(), Options{})
-	f.life = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
-	f.proof = freshness{at: time.Now(), life: f.life}
-	answer := func(revision int64) error { return f.take(progress(1, revision)) }
+	f := New(nil, newRecordingStore(), Options{})
+	f.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
+	f.freshness = freshness{at: time.Now(), identity: f.identity}
+	answer := func(revision int64) error { return f.handle(progress(1, revision)) }
 	if err := answer(90); err != nil || !f.confirmed.IsZero() || f.Health().Err == nil {
 		t.Fatalf("behind: confirmed %v, %v, health %+v", f.confirmed, err, f.Health())
 	}
@@ -157,27 +157,27 @@ func TestLaggingMember(t *testing.T) {
 	if err := answer(90); err != nil {
 		t.Fatal(err)
 	}
-	f.behind = f.behind.Add(-WatchTimeout - 1)
+	f.laggingSince = f.laggingSince.Add(-WatchTimeout - 1)
 	if err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
 		t.Errorf("behind for long: %v", err)
 	}
-	if err := f.take(progress(2, 100)); err == nil || !strings.Contains(err.Error(), "another etcd") {
+	if err := f.handle(progress(2, 100)); err == nil || !strings.Contains(err.Error(), "another etcd") {
 		t.Errorf("another cluster: %v", err)
 	}
 }
 
 // What comes late confirms nothing: only the moment at which etcd had nothing newer does.
-func TestConfirmedByProof(t *testing.T) {
-	f := New(nil, newRecord(), Options{Ranges: []Range{Prefix("/a/")}})
-	f.life = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
-	f.watches = map[int64]*followed{epochWatch + 1: f.ranges[0]}
+func TestConfirmedByFreshness(t *testing.T) {
+	f := New(nil, newRecordingStore(), Options{Ranges: []Range{Prefix("/a/")}})
+	f.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
+	f.watches = map[int64]*watchedRange{epochWatch + 1: f.ranges[0]}
 	first := time.Now().Add(-time.Minute)
-	f.proof = freshness{at: first, life: f.life}
+	f.freshness = freshness{at: first, identity: f.identity}
 	put := func(revision int64) {
 		t.Helper()
 		event := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("/a/1"), ModRevision: revision}}
 		r := &pb.WatchResponse{WatchId: epochWatch + 1, Header: &pb.ResponseHeader{ClusterId: 1, Revision: revision}, Events: []*mvccpb.Event{event}}
-		if err := f.take([]*pb.WatchResponse{r}); err != nil {
+		if err := f.handle([]*pb.WatchResponse{r}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,7 +186,7 @@ func TestConfirmedByProof(t *testing.T) {
 		t.Errorf("confirmed %v, want the moment of the proof, %v", f.confirmed, first)
 	}
 	second := first.Add(time.Second)
-	f.proof = freshness{at: second, life: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
+	f.freshness = freshness{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
 	put(104)
 	if !f.confirmed.Equal(first) {
 		t.Errorf("confirmed by an event before the proof")
@@ -214,33 +214,33 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// refusing fails to take the last of its ranges for the first time.
-type refusing struct {
-	*record
+// failingStore fails to take the last of its ranges for the first time.
+type failingStore struct {
+	*recordingStore
 	refused bool
 	early   []Update // before it was taken
 }
 
-func (m *refusing) Replace(l *Listing) error {
+func (m *failingStore) Replace(l *Listing) error {
 	if l.From == "/b/" && !m.refused {
 		m.refused = true
 		return errors.New("not now")
 	}
-	return m.record.Replace(l)
+	return m.recordingStore.Replace(l)
 }
 
-func (m *refusing) Apply(u Update) {
+func (m *failingStore) Apply(u Update) {
 	if len(m.holds()) == 0 {
 		m.early = append(m.early, u)
 	}
-	m.record.Apply(u)
+	m.recordingStore.Apply(u)
 }
 
 // A mirror is told that it is current, and of changes, only when it has had all ranges.
 func TestFirstListFailsMidway(t *testing.T) {
 	s := etcdtest.Start(t)
 	put(t, etcdtest.Client(t, s.Endpoint()), "/b/1", "one")
-	m := &refusing{record: newRecord()}
+	m := &failingStore{recordingStore: newRecordingStore()}
 	f := run(t, s.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}})
 	if err := f.Do(t.Context(), func() {
 		if m.holds()["/b/1"] != "one" || len(m.early) > 0 {
@@ -251,14 +251,14 @@ func TestFirstListFailsMidway(t *testing.T) {
 	}
 }
 
-// watchful looks on what a mirror is told while one of its ranges is not caught up yet.
-type watchful struct {
-	*record
+// observedStore looks on what a mirror is told while one of its ranges is not caught up yet.
+type observedStore struct {
+	*recordingStore
 	behind func(Update)
 }
 
-func (m watchful) Apply(u Update) {
-	m.record.Apply(u)
+func (m observedStore) Apply(u Update) {
+	m.recordingStore.Apply(u)
 	if m.holds()["/b/1"] == "before" {
 		m.behind(u)
 	}
@@ -272,7 +272,7 @@ func TestConfirmedWhenAllIsCaughtUp(t *testing.T) {
 	put(t, client, "/b/1", "before")
 	var written time.Time
 	var mu sync.Mutex
-	m := watchful{newRecord(), func(u Update) {
+	m := observedStore{newRecordingStore(), func(u Update) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !written.IsZero() && u.Confirmed.After(written) {

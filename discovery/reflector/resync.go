@@ -14,17 +14,17 @@ import (
 
 // Bounds of reading what changed after a gap.
 const (
-	fetchMost  = 500 // keys that are read one by one; beyond, the range is listed
-	fetchBatch = 100 // keys of one transaction; etcd takes at most 128
+	maxKeyReads  = 500 // keys that are read one by one; beyond, the range is listed
+	keyReadBatch = 100 // keys of one transaction; etcd takes at most 128
 )
 
-// follow makes the mirror equal to etcd and then follows the watch until that ends,
+// syncAndWatch makes the mirror equal to etcd and then follows the watch until that ends,
 // with the reason. It calls steady when the watch has proved to work.
-func (f *Reflector) follow(ctx context.Context, steady func()) error {
+func (f *Reflector) syncAndWatch(ctx context.Context, steady func()) error {
 	if err := f.connect(ctx, f.client); err != nil {
 		return err
 	}
-	if err := f.sync(ctx); err != nil {
+	if err := f.resync(ctx); err != nil {
 		return err
 	}
 	kv := f.kv
@@ -32,26 +32,26 @@ func (f *Reflector) follow(ctx context.Context, steady func()) error {
 	return f.watch(ctx, steady)
 }
 
-// sync makes the mirror equal to what etcd holds.
-func (f *Reflector) sync(ctx context.Context) error {
+// resync makes the mirror equal to what etcd holds.
+func (f *Reflector) resync(ctx context.Context) error {
 	started := time.Now()
-	now, err := f.ask(ctx)
+	now, err := f.ensureEpoch(ctx)
 	if err != nil {
 		return err
 	}
-	why := now.startedOver(f.life)
+	why := now.startedOverReason(f.identity)
 	if why != "" {
 		f.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
-			"why", why, "epoch", now.epoch, "epoch_before", f.life.epoch)
+			"why", why, "epoch", now.epoch, "epoch_before", f.identity.epoch)
 	}
-	f.merge()
+	f.dropNested()
 	changes, asked := 0, now.Revision
 	for i, r := range f.ranges {
 		confirmed := f.confirmed
 		if i == len(f.ranges)-1 {
 			confirmed = started // with the last of them, all are current
 		}
-		n, err := f.syncRange(ctx, r, now, why != "", confirmed)
+		n, err := f.resyncRange(ctx, r, now, why != "", confirmed)
 		if err != nil {
 			return err
 		}
@@ -60,15 +60,15 @@ func (f *Reflector) sync(ctx context.Context) error {
 	for _, r := range f.ranges {
 		now.Revision = max(now.Revision, r.revision)
 	}
-	f.life, f.asked, f.confirmed, f.behind = now, asked, started, time.Time{}
-	f.synced()
-	f.tell(nil)
+	f.identity, f.epochRevision, f.confirmed, f.laggingSince = now, asked, started, time.Time{}
+	f.countSync()
+	f.apply(nil)
 	f.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
 }
 
-func (f *Reflector) synced() {
-	f.syncs.Add(1)
+func (f *Reflector) countSync() {
+	f.syncCount.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.health.Synced {
@@ -78,15 +78,15 @@ func (f *Reflector) synced() {
 	f.health.Synced = true
 }
 
-// syncRange makes the mirror equal to what etcd holds of a range, with which all of it is
+// resyncRange makes the mirror equal to what etcd holds of a range, with which all of it is
 // confirmed at a moment. It returns how many keys it has told of.
-func (f *Reflector) syncRange(ctx context.Context, r *followed, now clusterIdentity, over bool, confirmed time.Time) (int, error) {
+func (f *Reflector) resyncRange(ctx context.Context, r *watchedRange, now clusterIdentity, over bool, confirmed time.Time) (int, error) {
 	var told int
 	var at Header
 	var err error
 	if over || r.revision == 0 || confirmed.IsZero() { // zero: not all was listed yet, and there is no view to change
 		r.revision = 0 // whatever comes of it: nothing is known that can be trusted
-		told, at, err = f.replace(ctx, r.Range, now, over)
+		told, at, err = f.relist(ctx, r.Range, now, over)
 	} else {
 		told, at, err = f.catchUp(ctx, r, now, confirmed)
 	}
@@ -96,23 +96,23 @@ func (f *Reflector) syncRange(ctx context.Context, r *followed, now clusterIdent
 	return told, err
 }
 
-// replace has the mirror take a range anew.
-func (f *Reflector) replace(ctx context.Context, r Range, now clusterIdentity, over bool) (int, Header, error) {
+// relist has the mirror take a range anew.
+func (f *Reflector) relist(ctx context.Context, r Range, now clusterIdentity, over bool) (int, Header, error) {
 	l := &Listing{Range: r, Epoch: now.epoch, StartedOver: over, Started: time.Now()}
 	l.read = func(each func([]*mvccpb.KeyValue)) (Header, error) {
 		at, err := f.list(ctx, r, each)
-		return at, cmp.Or(err, now.same(at))
+		return at, cmp.Or(err, now.verify(at))
 	}
-	err := f.mirror.Replace(l)
+	err := f.store.Replace(l)
 	return l.size, l.at, err
 }
 
 // catchUp tells what has changed in a range of the same life: a key whose revision is
 // the same is the same.
-func (f *Reflector) catchUp(ctx context.Context, r *followed, now clusterIdentity, confirmed time.Time) (int, Header, error) {
-	known := maps.Collect(f.mirror.Known(r.Range))
+func (f *Reflector) catchUp(ctx context.Context, r *watchedRange, now clusterIdentity, confirmed time.Time) (int, Header, error) {
+	known := maps.Collect(f.store.Known(r.Range))
 	changed, at, err := f.listChanged(ctx, r.Range, known)
-	if err = cmp.Or(err, now.same(at)); err != nil {
+	if err = cmp.Or(err, now.verify(at)); err != nil {
 		return 0, at, err
 	}
 	events, err := f.readChanged(ctx, r.Range, at.Revision, changed)
@@ -126,7 +126,7 @@ func (f *Reflector) catchUp(ctx context.Context, r *followed, now clusterIdentit
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
 	r.revision = at.Revision
-	f.mirror.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch})
+	f.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch})
 	return len(events), at, nil
 }
 
@@ -156,8 +156,8 @@ func (f *Reflector) list(ctx context.Context, r Range, each func([]*mvccpb.KeyVa
 // readChanged reads the named keys at a revision: one by one or, if they are many, by
 // listing their range.
 func (f *Reflector) readChanged(ctx context.Context, r Range, revision int64, names []string) ([]*clientv3.Event, error) {
-	if len(names) <= fetchMost {
-		return f.fetch(ctx, revision, names)
+	if len(names) <= maxKeyReads {
+		return f.readKeys(ctx, revision, names)
 	}
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
@@ -174,16 +174,16 @@ func (f *Reflector) readChanged(ctx context.Context, r Range, revision int64, na
 	return events, err
 }
 
-// fetch reads some keys at a revision.
-func (f *Reflector) fetch(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
+// readKeys reads some keys at a revision.
+func (f *Reflector) readKeys(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
 	var events []*clientv3.Event
-	for batch := range slices.Chunk(names, fetchBatch) {
+	for batch := range slices.Chunk(names, keyReadBatch) {
 		f.options.Heartbeat.Begin()
 		ops := make([]clientv3.Op, len(batch))
 		for n, name := range batch {
 			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))
 		}
-		ctx, cancel := context.WithTimeout(ctx, pageTime)
+		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 		txn, err := f.kv.Txn(ctx).Then(ops...).Commit()
 		cancel()
 		if err != nil {

@@ -29,26 +29,26 @@ func (f *Reflector) watch(ctx context.Context, steady func()) error {
 	defer beside.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s, err := f.open(ctx)
+	s, err := f.openStream(ctx)
 	if err != nil {
 		return err
 	}
 	beside.Go(s.receive)
 	beside.Go(func() { s.transmit(ctx) })
 	defer s.close()
-	f.watchAll(s)
-	f.proof, f.answered = freshness{at: f.confirmed, life: f.life}, false
-	beside.Go(func() { cancel(f.keepProving(ctx, s)) })
+	f.startWatches(s)
+	f.freshness, f.answered = freshness{at: f.confirmed, identity: f.identity}, false
+	beside.Go(func() { cancel(f.confirmLoop(ctx, s)) })
 	return CauseOf(ctx, f.consume(s, steady))
 }
 
-// watchAll starts the watches. With that of the epoch there is always one, which can
+// startWatches starts the watches. With that of the epoch there is always one, which can
 // tell of progress.
-func (f *Reflector) watchAll(s *watchStream) {
-	f.stream, f.watches, f.lastID = s, map[int64]*followed{}, epochWatch
-	s.watch(epochWatch, Range{From: f.options.Epoch}, f.asked)
+func (f *Reflector) startWatches(s *watchStream) {
+	f.stream, f.watches, f.lastID = s, map[int64]*watchedRange{}, epochWatch
+	s.watch(epochWatch, Range{From: f.options.Epoch}, f.epochRevision)
 	for _, w := range f.ranges {
-		f.start(w)
+		f.startWatch(w)
 	}
 }
 
@@ -60,100 +60,100 @@ func (f *Reflector) consume(s *watchStream, steady func()) error {
 		select {
 		case r, ok := <-s.responses:
 			if !ok {
-				return watchEnded(s.err)
+				return streamError(s.err)
 			}
 			f.options.Heartbeat.Begin()
-			if err := f.take(s.drain(r)); err != nil {
+			if err := f.handle(s.drain(r)); err != nil {
 				return err
 			}
 			f.answered = true
 			if !r.Created {
 				steady()
 			}
-		case what := <-f.do:
+		case what := <-f.calls:
 			f.options.Heartbeat.Begin()
 			what()
 		}
 	}
 }
 
-// take tells the mirror what responses bring, and whether that is all there is.
-func (f *Reflector) take(responses []*pb.WatchResponse) error {
+// handle tells the mirror what responses bring, and whether that is all there is.
+func (f *Reflector) handle(responses []*pb.WatchResponse) error {
 	var events []*clientv3.Event
 	var reached int64 // all watches have
 	for _, r := range responses {
-		if f.ended(r.WatchId) {
+		if f.isStopped(r.WatchId) {
 			continue
 		}
-		if err := f.check(r); err != nil {
+		if err := f.checkResponse(r); err != nil {
 			return err
 		}
 		var err error
-		if events, err = f.news(events, r); err != nil {
+		if events, err = f.appendNew(events, r); err != nil {
 			return err
 		}
 		if r.WatchId == allWatches { // none of them has anything to tell
 			reached = r.Header.Revision
-			f.settle(reached)
+			f.replaceNested(reached)
 		}
 	}
-	if len(events) == 0 && !f.behind.IsZero() {
-		f.setTrouble(errors.New("the member of etcd that is watched lags behind the others"))
+	if len(events) == 0 && !f.laggingSince.IsZero() {
+		f.setError(errors.New("the member of etcd that is watched lags behind the others"))
 		return nil
 	}
-	f.setTrouble(nil)
+	f.setError(nil)
 	if len(events) > 0 && len(f.ranges) == 1 { // nothing else is followed that could lag behind
 		reached = max(reached, events[len(events)-1].Kv.ModRevision)
 	}
 	if confirmed := f.confirm(reached); confirmed || len(events) > 0 {
-		f.tell(events)
+		f.apply(events)
 	}
 	return nil
 }
 
-// tell has the mirror apply events.
-func (f *Reflector) tell(events []*clientv3.Event) {
+// apply has the mirror apply events.
+func (f *Reflector) apply(events []*clientv3.Event) {
 	slices.SortStableFunc(events, func(a, b *clientv3.Event) int { return cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision) })
 	if len(events) > 0 {
 		// The revision of an answer without events is not taken over: etcd before 3.4.25
 		// could send one ahead of events (etcd-io/etcd#15220).
-		f.life.Revision = max(f.life.Revision, events[len(events)-1].Kv.ModRevision)
+		f.identity.Revision = max(f.identity.Revision, events[len(events)-1].Kv.ModRevision)
 	}
-	f.mirror.Apply(Update{Events: events, Revision: f.life.Revision, Confirmed: f.confirmed, Epoch: f.life.epoch})
+	f.store.Apply(Update{Events: events, Revision: f.identity.Revision, Confirmed: f.confirmed, Epoch: f.identity.epoch})
 }
 
-// news adds the events of a response that the mirror does not have. The first answer of
+// appendNew adds the events of a response that the mirror does not have. The first answer of
 // a watch has what the list had.
-func (f *Reflector) news(events []*clientv3.Event, r *pb.WatchResponse) ([]*clientv3.Event, error) {
+func (f *Reflector) appendNew(events []*clientv3.Event, r *pb.WatchResponse) ([]*clientv3.Event, error) {
 	of := f.watches[r.WatchId]
 	for _, e := range r.Events {
 		switch {
-		case of == nil && f.life.epoch == "":
-			f.life.epoch = string(e.Kv.Value) // somebody has given this life its name
-		case of == nil && string(e.Kv.Value) != f.life.epoch:
+		case of == nil && f.identity.epoch == "":
+			f.identity.epoch = string(e.Kv.Value) // somebody has given this life its name
+		case of == nil && string(e.Kv.Value) != f.identity.epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
-		case of != nil && e.Kv.ModRevision > of.revision && !of.known(e.Kv) && !of.foreign(e.Kv.Key):
+		case of != nil && e.Kv.ModRevision > of.revision && !of.alreadyDelivered(e.Kv) && !of.inNested(e.Kv.Key):
 			events = append(events, (*clientv3.Event)(e))
 		}
 	}
 	if of != nil && len(r.Events) > 0 {
 		of.revision = max(of.revision, r.Events[len(r.Events)-1].Kv.ModRevision)
-		of.forget()
+		of.pruneDelivered()
 	}
 	return events, nil
 }
 
-// ended reports whether a watch has been stopped, and what still comes of it is not
+// isStopped reports whether a watch has been stopped, and what still comes of it is not
 // news.
-func (f *Reflector) ended(id int64) bool {
+func (f *Reflector) isStopped(id int64) bool {
 	_, ok := f.watches[id]
 	return !ok && id != allWatches && id != epochWatch
 }
 
-// check returns why a response cannot be trusted. A member that lags behind the list
+// checkResponse returns why a response cannot be trusted. A member that lags behind the list
 // is given a moment; longer, its etcd has lost what the list showed.
-func (f *Reflector) check(r *pb.WatchResponse) error {
-	reached := f.life.Revision
+func (f *Reflector) checkResponse(r *pb.WatchResponse) error {
+	reached := f.identity.Revision
 	if of, ok := f.watches[r.WatchId]; ok {
 		reached = of.revision
 	}
@@ -162,13 +162,13 @@ func (f *Reflector) check(r *pb.WatchResponse) error {
 		return fmt.Errorf("watch: revision %d is compacted", reached+1)
 	case r.Canceled:
 		return fmt.Errorf("watch: etcd canceled it: %s", r.CancelReason)
-	case r.Header.GetClusterId() != f.life.Cluster:
-		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", f.life.Cluster, r.Header.GetClusterId())
+	case r.Header.GetClusterId() != f.identity.Cluster:
+		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", f.identity.Cluster, r.Header.GetClusterId())
 	case at >= reached:
-		f.behind = time.Time{}
-	case f.behind.IsZero():
-		f.behind = time.Now()
-	case time.Since(f.behind) > WatchTimeout:
+		f.laggingSince = time.Time{}
+	case f.laggingSince.IsZero():
+		f.laggingSince = time.Now()
+	case time.Since(f.laggingSince) > WatchTimeout:
 		return fmt.Errorf("watch: etcd's revision went back from %d to %d: it was wiped or restored", reached, at)
 	}
 	return nil

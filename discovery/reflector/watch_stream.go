@@ -25,13 +25,13 @@ type watchStream struct {
 	responses chan *pb.WatchResponse
 	err       error // why responses was closed
 
-	more    chan struct{} // of size 1: something waits to be sent
+	wake    chan struct{} // of size 1: something waits to be sent
 	mu      sync.Mutex
-	waiting []*pb.WatchRequest
+	pending []*pb.WatchRequest
 }
 
-// open starts a stream without watches.
-func (f *Reflector) open(ctx context.Context) (*watchStream, error) {
+// openStream starts a stream without watches.
+func (f *Reflector) openStream(ctx context.Context) (*watchStream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	late := time.AfterFunc(WatchTimeout, cancel)
 	defer late.Stop()
@@ -40,7 +40,7 @@ func (f *Reflector) open(ctx context.Context) (*watchStream, error) {
 		cancel()
 		return nil, fmt.Errorf("open watch: %w", err)
 	}
-	return &watchStream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64), more: make(chan struct{}, 1)}, nil
+	return &watchStream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64), wake: make(chan struct{}, 1)}, nil
 }
 
 // watch starts the watch of a range from a revision, which the mirror has. From the
@@ -62,10 +62,10 @@ func (s *watchStream) askProgress() {
 // while its answers are read, which is for the caller to do.
 func (s *watchStream) send(r *pb.WatchRequest) {
 	s.mu.Lock()
-	s.waiting = append(s.waiting, r)
+	s.pending = append(s.pending, r)
 	s.mu.Unlock()
 	select {
-	case s.more <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
@@ -74,13 +74,13 @@ func (s *watchStream) send(r *pb.WatchRequest) {
 func (s *watchStream) transmit(ctx context.Context) {
 	for {
 		select {
-		case <-s.more:
+		case <-s.wake:
 		case <-ctx.Done():
 			return
 		}
 		s.mu.Lock()
-		requests := s.waiting
-		s.waiting = nil
+		requests := s.pending
+		s.pending = nil
 		s.mu.Unlock()
 		for _, r := range requests {
 			if s.Send(r) != nil {
@@ -137,7 +137,7 @@ func (s *watchStream) close() {
 	}
 }
 
-func watchEnded(err error) error {
+func streamError(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return errors.New("etcd closed the watch")
 	}

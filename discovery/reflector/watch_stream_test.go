@@ -12,7 +12,7 @@ import (
 func TestManyWatchesAtOnce(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	whole := Prefix("/s/")
-	m := newRecord()
+	m := newRecordingStore()
 	f := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{whole}})
 	parts := make([]Range, 30_000)
 	for n := range parts {

@@ -10,18 +10,18 @@ import (
 	"disc/discovery/reflector"
 )
 
-// mirror makes a store's state of what its follower tells.
-type mirror struct{ *Store }
+// reflectorStore makes a store's state of what its follower tells.
+type reflectorStore struct{ *Store }
 
 // Known implements [follow.Mirror].
-func (m mirror) Known(r reflector.Range) iter.Seq2[string, int64] {
+func (m reflectorStore) Known(r reflector.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		m.state.Load().ascend(r, func(i Item) bool { return yield(i.Key, i.Revision) })
 	}
 }
 
 // Replace implements [follow.Mirror].
-func (m mirror) Replace(l *reflector.Listing) error {
+func (m reflectorStore) Replace(l *reflector.Listing) error {
 	var listed []Item
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -41,24 +41,24 @@ func (m mirror) Replace(l *reflector.Listing) error {
 	for _, i := range listed {
 		next.put(i)
 	}
-	begun := revisions{since: revision, told: revision, changed: revision}
+	begun := revisions{listedAt: revision, deliveredUpTo: revision, lastChange: revision}
 	if len(l.Except) > 0 {
-		begun.told = 0 // what is excepted may lag behind
+		begun.deliveredUpTo = 0 // what is excepted may lag behind
 	}
 	known := false
-	for n, c := range next.copies {
+	for n, c := range next.ranges {
 		if covers(l.Range, c.Range) && !excepted(c.From) { // it begins anew
-			next.copies[n] = c.at(begun)
+			next.ranges[n] = c.withRevisions(begun)
 			known = known || c.Range == l.Range
 		}
 	}
 	if !known {
-		c := &copied{Range: l.Range, revisions: begun}
+		c := &cachedRange{Range: l.Range, revisions: begun}
 		c.touch()
-		next.copies = append(next.copies, c)
+		next.ranges = append(next.ranges, c)
 	}
 	if l.StartedOver {
-		m.events = eventLog{}
+		m.history = history{}
 	}
 	next.epoch = l.Epoch
 	m.publish(next, true)
@@ -66,7 +66,7 @@ func (m mirror) Replace(l *reflector.Listing) error {
 }
 
 // Apply implements [follow.Mirror].
-func (m mirror) Apply(u reflector.Update) {
+func (m reflectorStore) Apply(u reflector.Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := m.state.Load().clone()
@@ -80,28 +80,28 @@ func (m mirror) Apply(u reflector.Update) {
 			event.Item = &item
 			next.put(item)
 		}
-		for n, c := range next.copies {
+		for n, c := range next.ranges {
 			if contains(c.Range, key) {
-				next.copies[n] = c.at(revisions{c.since, c.told, e.Kv.ModRevision})
+				next.ranges[n] = c.withRevisions(revisions{c.listedAt, c.deliveredUpTo, e.Kv.ModRevision})
 			}
 		}
-		m.events.add(event)
+		m.history.add(event)
 	}
 	next.confirmed, next.epoch = u.Confirmed, u.Epoch
-	settled := m.tell(next)
+	settled := m.updateDelivered(next)
 	m.publish(next, settled || len(u.Events) > 0)
 }
 
-// tell notes up to where the copies have come that have changed or are not complete, and
+// updateDelivered notes up to where the copies have come that have changed or are not complete, and
 // reports whether one of these is now.
-func (m mirror) tell(next *state) (settled bool) {
-	for n, c := range next.copies {
-		if c.told >= max(c.since, c.changed) {
+func (m reflectorStore) updateDelivered(next *state) (settled bool) {
+	for n, c := range next.ranges {
+		if c.deliveredUpTo >= max(c.listedAt, c.lastChange) {
 			continue
 		}
-		told := max(c.told, m.follow.DeliveredRevision(c.Range))
-		settled = settled || c.told < c.since && told >= c.since
-		next.copies[n] = c.at(revisions{c.since, told, c.changed})
+		told := max(c.deliveredUpTo, m.reflector.DeliveredRevision(c.Range))
+		settled = settled || c.deliveredUpTo < c.listedAt && told >= c.listedAt
+		next.ranges[n] = c.withRevisions(revisions{c.listedAt, told, c.lastChange})
 	}
 	return settled
 }
@@ -116,22 +116,22 @@ func (s *Store) publish(next *state, changed bool) {
 	}
 }
 
-// uncopy takes a copy out, but for what others have of it. Who waits for its changes is
+// removeRange takes a copy out, but for what others have of it. Who waits for its changes is
 // woken, since they are heard of no more.
-func (s *Store) uncopy(c *copied) {
+func (s *Store) removeRange(c *cachedRange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.state.Load().clone()
-	next.copies = slices.DeleteFunc(next.copies, func(other *copied) bool { return other.Range == c.Range })
+	next.ranges = slices.DeleteFunc(next.ranges, func(other *cachedRange) bool { return other.Range == c.Range })
 	next.remove(c.Range, func(key string) bool {
-		return slices.ContainsFunc(next.copies, func(other *copied) bool { return contains(other.Range, key) })
+		return slices.ContainsFunc(next.ranges, func(other *cachedRange) bool { return contains(other.Range, key) })
 	})
 	s.publish(next, true)
 }
 
-// at returns the copy with other revisions.
-func (c *copied) at(r revisions) *copied {
-	next := &copied{Range: c.Range, revisions: r}
+// withRevisions returns the copy with other revisions.
+func (c *cachedRange) withRevisions(r revisions) *cachedRange {
+	next := &cachedRange{Range: c.Range, revisions: r}
 	next.used.Store(c.used.Load())
 	return next
 }
@@ -148,7 +148,7 @@ func itemOf(kv *mvccpb.KeyValue) Item {
 func (s *state) clone() *state {
 	next := *s
 	next.items = s.items.Clone()
-	next.copies = slices.Clone(s.copies)
+	next.ranges = slices.Clone(s.ranges)
 	return &next
 }
 
@@ -179,7 +179,7 @@ func (s *state) remove(r reflector.Range, keep func(key string) bool) {
 	}
 }
 
-func (i Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemCost }
+func (i Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemOverhead }
 
 // ascend goes through a range in the order of its keys.
 func (s *state) ascend(r reflector.Range, each func(Item) bool) {
@@ -191,9 +191,9 @@ func (s *state) in(r reflector.Range) iter.Seq[Item] {
 	return func(yield func(Item) bool) { s.ascend(r, yield) }
 }
 
-// copied returns the copy of just a range; nil: there is none.
-func (s *state) copied(r reflector.Range) *copied {
-	for _, c := range s.copies {
+// find returns the copy of just a range; nil: there is none.
+func (s *state) find(r reflector.Range) *cachedRange {
+	for _, c := range s.ranges {
 		if c.Range == r {
 			return c
 		}
@@ -203,10 +203,10 @@ func (s *state) copied(r reflector.Range) *copied {
 
 // covering returns the complete copy that has all of a range up to the newest revision; nil: there
 // is none.
-func (s *state) covering(r reflector.Range) *copied {
-	var newest *copied
-	for _, c := range s.copies {
-		if covers(c.Range, r) && c.told >= c.since && (newest == nil || c.told > newest.told) {
+func (s *state) covering(r reflector.Range) *cachedRange {
+	var newest *cachedRange
+	for _, c := range s.ranges {
+		if covers(c.Range, r) && c.deliveredUpTo >= c.listedAt && (newest == nil || c.deliveredUpTo > newest.deliveredUpTo) {
 			newest = c
 		}
 	}
