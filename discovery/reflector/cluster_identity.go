@@ -10,71 +10,72 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// identityTimeout bounds the few small calls that ask etcd who it is. It is short: where one
-// member hangs, another may answer.
+// identityTimeout bounds reading or writing etcd's identity. It is short: when one member
+// hangs, another may answer.
 const identityTimeout = 3 * time.Second
 
-// clusterIdentity is what tells one etcd from another that answers at the same address: one that
-// was wiped, restored from a backup, or replaced.
+// clusterIdentity distinguishes an etcd from another one at the same address, after a
+// wipe, a restore from a backup, or a replacement.
 type clusterIdentity struct {
 	Header
 	epoch string
 }
 
-// startedOverReason returns why what is known of the life before does not hold in this one;
-// empty if it does. Of a life before this process, cluster and term are not known.
-func (l clusterIdentity) startedOverReason(before clusterIdentity) string {
+// startedOverReason returns why what was read under an earlier identity is invalid under
+// this one; empty: it is still valid. The cluster and term of an identity that was saved
+// by an earlier process are unknown, that is 0.
+func (id clusterIdentity) startedOverReason(before clusterIdentity) string {
 	switch {
-	case l.epoch != before.epoch && before.epoch != "":
-		return "the epoch is another"
-	case l.Cluster != before.Cluster && before.Cluster != 0:
-		return "the cluster id is another"
-	case l.Revision < before.Revision:
+	case id.epoch != before.epoch && before.epoch != "":
+		return "the epoch has changed"
+	case id.Cluster != before.Cluster && before.Cluster != 0:
+		return "the cluster id has changed"
+	case id.Revision < before.Revision:
 		return "the revision went back"
-	case l.Term < before.Term:
+	case id.Term < before.Term:
 		return "the term went back"
 	}
 	return ""
 }
 
-// verify returns an error unless an answer comes from this life.
-func (l clusterIdentity) verify(at Header) error {
-	if at.Cluster != l.Cluster || at.Revision < l.Revision {
-		return errors.New("etcd was replaced by another while it was listed")
+// verify returns an error unless an answer comes from the etcd with this identity.
+func (id clusterIdentity) verify(at Header) error {
+	if at.Cluster != id.Cluster || at.Revision < id.Revision {
+		return errors.New("etcd was replaced while it was listed")
 	}
 	return nil
 }
 
-// ensureEpoch reads in which life etcd is. Where there is no epoch, or an etcd that started
-// over still has the old one, as from a backup, and the follower may write, it makes
-// a new one. Whoever is first wins; the others read.
-func (f *Reflector) ensureEpoch(ctx context.Context) (clusterIdentity, error) {
+// ensureEpoch returns etcd's identity. With Options.MakeEpoch it writes a new epoch where
+// there is none, or where etcd started over and still has the old one, as after a restore
+// from a backup. The first writer wins; the others read its epoch.
+func (r *Reflector) ensureEpoch(ctx context.Context) (clusterIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
-	now, modified, err := f.readIdentity(ctx)
+	now, modified, err := r.readIdentity(ctx)
 	if err != nil {
 		return clusterIdentity{}, err
 	}
-	stale := now.epoch == f.identity.epoch && now.startedOverReason(f.identity) != ""
-	if !f.options.MakeEpoch || modified != 0 && !stale {
+	stale := now.epoch == r.identity.epoch && now.startedOverReason(r.identity) != ""
+	if !r.options.MakeEpoch || modified != 0 && !stale {
 		return now, nil
 	}
-	key := f.options.Epoch
-	made, err := f.kv.Txn(ctx).
+	key := r.options.Epoch
+	made, err := r.kv.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", modified)).
 		Then(clientv3.OpPut(key, rand.Text())).
 		Commit()
 	if err != nil {
 		return clusterIdentity{}, fmt.Errorf("write epoch: %w", err)
 	}
-	f.log.Info("a new epoch of etcd begins", "made_here", made.Succeeded)
-	now, _, err = f.readIdentity(ctx)
+	r.log.Info("etcd has a new epoch", "made_here", made.Succeeded)
+	now, _, err = r.readIdentity(ctx)
 	return now, err
 }
 
-// readIdentity returns the present life and the revision of its epoch; 0: it has none.
-func (f *Reflector) readIdentity(ctx context.Context) (now clusterIdentity, modified int64, err error) {
-	got, err := f.kv.Get(ctx, f.options.Epoch)
+// readIdentity returns etcd's identity and the revision of its epoch key; 0: there is none.
+func (r *Reflector) readIdentity(ctx context.Context) (now clusterIdentity, modified int64, err error) {
+	got, err := r.kv.Get(ctx, r.options.Epoch)
 	if err != nil {
 		return clusterIdentity{}, 0, fmt.Errorf("read epoch: %w", err)
 	}

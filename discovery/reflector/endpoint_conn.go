@@ -11,19 +11,19 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// endpointConn is the one of etcd's members that a follower talks to, over a connection of its
-// own. The client's would spread the calls over all members, and so lead again and again
-// to one that takes connections but answers nothing: it hangs, or is cut off from the
-// others.
+// endpointConn connects a reflector to one member of etcd, over a connection of its own.
+// The client's connection spreads calls over all members, and so returns again and again
+// to a member that accepts connections but does not answer, because it hangs or is cut
+// off from the others.
 type endpointConn struct {
-	next      int              // the endpoint's number, modulo how many there are; 0: not chosen yet
-	dedicated *grpc.ClientConn // nil: there is none
-	conn      *grpc.ClientConn // what calls go over
+	next      int              // number of the next endpoint, modulo their count; 0: not chosen yet
+	dedicated *grpc.ClientConn // nil: conn is the client's
+	conn      *grpc.ClientConn // carries all calls
 	kv        clientv3.KV
 }
 
-// connect leads to the next member; at first to any, so that a fleet's watches are spread
-// over all. Where there is one endpoint only, the client's connection does.
+// connect connects to the next endpoint. The first is random, so that a fleet's watches
+// spread over all members. With a single endpoint it uses the client's connection.
 func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) error {
 	endpoints := client.Endpoints()
 	if len(endpoints) == 1 {
@@ -43,7 +43,8 @@ func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) err
 	return awaitReady(ctx, own, endpoint)
 }
 
-// awaitReady waits for a connection, but not for one that cannot be had.
+// awaitReady waits until a connection is ready. It returns an error as soon as connecting
+// fails, and after identityTimeout.
 func awaitReady(ctx context.Context, conn *grpc.ClientConn, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
@@ -56,7 +57,7 @@ func awaitReady(ctx context.Context, conn *grpc.ClientConn, endpoint string) err
 	return nil
 }
 
-// disconnect ends the connection, if it is not the client's.
+// disconnect closes the connection, unless it is the client's.
 func (m *endpointConn) disconnect() {
 	if m.dedicated != nil {
 		m.dedicated.Close()

@@ -16,10 +16,10 @@ import (
 // Bounds of a list.
 const (
 	pageSize    = 1000             // keys
-	pageTimeout = 10 * time.Second // to wait for a page
+	pageTimeout = 10 * time.Second // for one page
 )
 
-// Header is what etcd says of itself with an answer.
+// Header identifies the etcd that answered a request, and its revision at that time.
 type Header struct {
 	Cluster  uint64
 	Term     uint64
@@ -30,23 +30,23 @@ func headerOf(h *pb.ResponseHeader) Header {
 	return Header{h.GetClusterId(), h.GetRaftTerm(), h.GetRevision()}
 }
 
-// List reads a range at one revision, page by page: while one is worked on, the next is
-// on its way. After an error, what was read is worth nothing.
-func List(ctx context.Context, kv clientv3.KV, r Range, each func(page []*mvccpb.KeyValue), opts ...clientv3.OpOption) (Header, error) {
-	// etcd before 3.7 does not stream. It has no each called when it says so, and gives
-	// the pages one by one.
-	opts = append([]clientv3.OpOption{clientv3.WithRange(r.To)}, opts...)
-	at, err := listStreamed(ctx, kv, r.From, each, opts)
+// List reads a range at one revision and calls each with every page, in the order of the
+// keys. It fetches the next page while each runs. After an error, discard the pages.
+func List(ctx context.Context, kv clientv3.KV, rng Range, each func(page []*mvccpb.KeyValue), opts ...clientv3.OpOption) (Header, error) {
+	// etcd before 3.7 does not stream. It refuses before each is called; then read page by
+	// page.
+	opts = append([]clientv3.OpOption{clientv3.WithRange(rng.To)}, opts...)
+	at, err := listStreamed(ctx, kv, rng.From, each, opts)
 	if status.Code(err) == codes.Unimplemented {
-		at, err = listPaged(ctx, kv, r.From, each, opts)
+		at, err = listPaged(ctx, kv, rng.From, each, opts)
 	}
 	if err != nil {
-		return Header{}, fmt.Errorf("list %s: %w", r.From, err)
+		return Header{}, fmt.Errorf("list %s: %w", rng.From, err)
 	}
 	return at, nil
 }
 
-// listStreamed lists by one call.
+// listStreamed lists by a single streaming call.
 func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -57,17 +57,17 @@ func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]
 		return Header{}, CauseOf(ctx, err)
 	}
 	var last *pb.ResponseHeader
-	for chunk := range chunks { // to its end: its sender would hang
+	for chunk := range chunks { // drain it even after an error, or its sender hangs
 		late.Reset(pageTimeout)
 		if chunk.Err() != nil {
 			err = CauseOf(ctx, chunk.Err())
 			continue
 		}
 		each(chunk.Kvs)
-		last = chunk.Header // only the last one has it
+		last = chunk.Header // only the last chunk has one
 	}
 	if err == nil && last == nil {
-		err = errors.New("etcd ended the list before its end")
+		err = errors.New("etcd ended the list early")
 	}
 	return headerOf(last), err
 }
@@ -80,7 +80,7 @@ func CauseOf(ctx context.Context, err error) error {
 	return err
 }
 
-// listPaged lists by a call for each page.
+// listPaged lists by one call for each page.
 func listPaged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
 	var at Header
 	var err error
@@ -107,7 +107,7 @@ func listPaged(ctx context.Context, kv clientv3.KV, from string, each func([]*mv
 	return at, err
 }
 
-// readPage reads a page at a revision; 0 is the newest, or what the options say.
+// readPage reads a page at a revision; 0: the newest, or the one in opts.
 func readPage(ctx context.Context, kv clientv3.KV, from string, revision int64, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()

@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// recordingStore is the simplest mirror: the values and revisions of the keys, and what it was
-// told.
+// recordingStore is the simplest store: the values and revisions of the keys, and a record
+// of the calls.
 type recordingStore struct {
 	mu        sync.Mutex
 	values    map[string]string
@@ -38,7 +38,7 @@ func newRecordingStore() *recordingStore {
 func (m *recordingStore) Known(r Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		for key, revision := range m.revisions {
-			if key >= r.From && key < r.To && !yield(key, revision) {
+			if r.Contains(key) && !yield(key, revision) {
 				return
 			}
 		}
@@ -85,48 +85,48 @@ func (m *recordingStore) Apply(u Update) {
 	m.last = u
 }
 
-// drop takes keys out, but for those in some ranges.
-func (m *recordingStore) drop(keep ...Range) {
+// drop removes the keys outside the given ranges.
+func (m *recordingStore) drop(except ...Range) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.values {
-		if !slices.ContainsFunc(keep, func(r Range) bool { return r.Contains(key) }) {
+		if !slices.ContainsFunc(except, func(r Range) bool { return r.Contains(key) }) {
 			delete(m.values, key)
 			delete(m.revisions, key)
 		}
 	}
 }
 
-// holds returns what the mirror has.
+// holds returns the values of all keys.
 func (m *recordingStore) holds() map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.values)
 }
 
-// run runs a follower until the test ends.
+// run runs a reflector until the test ends.
 func run(t *testing.T, endpoint string, m Store, o Options) *Reflector {
 	t.Helper()
 	return runOn(t, etcdtest.Client(t, endpoint), m, o)
 }
 
-// runOn runs a follower over a client of several endpoints.
+// runOn runs a reflector with a client that may have several endpoints.
 func runOn(t *testing.T, client *clientv3.Client, m Store, o Options) *Reflector {
 	t.Helper()
 	if o.Epoch == "" {
 		o.Epoch = "/epoch"
 	}
-	f := New(client, m, o)
+	r := New(client, m, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
+	go func() { done <- r.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return f
+	return r
 }
 
 // until waits for a condition.
@@ -145,11 +145,11 @@ func until(t *testing.T, what string, holds func() bool) {
 
 func put(t *testing.T, client *clientv3.Client, key, value string) int64 {
 	t.Helper()
-	r, err := client.Put(t.Context(), key, value)
+	resp, err := client.Put(t.Context(), key, value)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Header.Revision
+	return resp.Header.Revision
 }
 
 // fill puts n keys under a prefix, in transactions of 100.
@@ -166,7 +166,7 @@ func fill(t testing.TB, client *clientv3.Client, prefix string, n int) {
 	}
 }
 
-// progress is an answer without events for all watches.
+// progress returns a response without events for all watches.
 func progress(cluster uint64, revision int64) []*pb.WatchResponse {
 	return []*pb.WatchResponse{{WatchId: allWatches, Header: &pb.ResponseHeader{ClusterId: cluster, Revision: revision}}}
 }

@@ -8,14 +8,14 @@ import (
 	"disc/discovery/telemetry"
 )
 
-// Metrics are the collectors of one or more reflectors, one after the other.
+// Metrics are the collectors of a reflector, or of several that run one after the other.
 type Metrics struct {
 	resyncs  prometheus.Counter
 	failures prometheus.Counter
 }
 
-// NewMetrics returns collectors under a name, such as "catalog" in
-// disc_catalog_resyncs_total, and registers them with r, unless that is nil.
+// NewMetrics makes collectors and registers them with r, unless that is nil. The name is
+// part of theirs, as "catalog" in disc_catalog_resyncs_total.
 func NewMetrics(r prometheus.Registerer, name string) (*Metrics, error) {
 	m := &Metrics{
 		resyncs:  prometheus.NewCounter(prometheus.CounterOpts{Name: "disc_" + name + "_resyncs_total", Help: "Comparisons with etcd after the first list."}),

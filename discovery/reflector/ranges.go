@@ -13,44 +13,39 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// watchedRange is a range, and up to where the mirror has it.
+// watchedRange is a range that is watched, and the revision up to which the store has it.
 type watchedRange struct {
 	Range
-	id       int64 // of its watch on the present stream
+	id       int64 // of its watch on the current stream
 	revision int64 // 0: it was never listed
 
-	// A range that holds others takes them over. Until they have come to where it was
-	// listed, what is theirs is told by them alone; after that by it alone, but for
-	// what they have told.
-	listedAt  int64 // the revision of its list
-	nested    []*watchedRange
-	delivered []deliveredUpTo
+	// A range that covers others replaces their watches. Until these reach the revision
+	// at which it was listed, they alone deliver the keys of theirs; after that its own
+	// watch does, without the writes that they have delivered.
+	listedAt  int64           // revision of its list
+	nested    []*watchedRange // not replaced yet
+	delivered []deliveredUpTo // by watches that it replaced
 }
 
-// deliveredUpTo says up to where a part of a range was told by another watch.
+// deliveredUpTo is the revision up to which another watch delivered a part of a range.
 type deliveredUpTo struct {
 	Range
 	revision int64
 }
 
-// Contains reports whether a key lies in the range.
-func (r Range) Contains(key string) bool { return key >= r.From && key < r.To }
-
-func (r Range) Covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
-
-// Add lists a range and follows it from then on. It returns when the mirror has it,
-// with how many keys it holds; one without keys is followed only if empty is set. A
-// range within one that is followed already is left to that.
-func (f *Reflector) Add(ctx context.Context, r Range, empty bool) (keys int, err error) {
+// Add lists a range and watches it from then on. It returns the number of its keys when
+// the store has it. A range without keys is watched only if empty is set. A range that
+// a watched one covers needs no watch of its own.
+func (r *Reflector) Add(ctx context.Context, rng Range, empty bool) (keys int, err error) {
 	for {
-		began, started := f.syncCount.Load(), time.Now()
+		began, started := r.syncCount.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
-		kv, err := f.awaitReader(ctx)
+		kv, err := r.awaitReader(ctx)
 		if err != nil {
 			return 0, err
 		}
-		at, err := List(ctx, *kv, r, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
-		if err != nil && f.reader.Load() != kv { // its connection was given up
+		at, err := List(ctx, *kv, rng, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		if err != nil && r.reader.Load() != kv { // the reflector has dropped that connection
 			continue
 		}
 		if err != nil {
@@ -61,10 +56,10 @@ func (f *Reflector) Add(ctx context.Context, r Range, empty bool) (keys int, err
 		}
 		var current bool
 		var failed error
-		err = f.Do(ctx, func() {
-			// A list from before a gap may be one of another life of etcd.
-			if current = f.syncCount.Load() == began && f.identity.Cluster == at.Cluster; current {
-				failed = f.addListed(r, listed, at, started)
+		err = r.Do(ctx, func() {
+			// A list that was read before a resync may be of another etcd.
+			if current = r.syncCount.Load() == began && r.identity.Cluster == at.Cluster; current {
+				failed = r.addListed(rng, listed, at, started)
 			}
 		})
 		if err != nil || current {
@@ -73,31 +68,31 @@ func (f *Reflector) Add(ctx context.Context, r Range, empty bool) (keys int, err
 	}
 }
 
-// awaitReader returns what reads from the member that is followed, once one is.
-func (f *Reflector) awaitReader(ctx context.Context) (*clientv3.KV, error) {
+// awaitReader waits until a member is watched, and returns the client that reads from it.
+func (r *Reflector) awaitReader(ctx context.Context) (*clientv3.KV, error) {
 	for {
-		if kv := f.reader.Load(); kv != nil {
+		if kv := r.reader.Load(); kv != nil {
 			return kv, nil
 		}
-		if err := f.Do(ctx, func() {}); err != nil {
+		if err := r.Do(ctx, func() {}); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// addListed has the mirror take a list, and starts the watch from it. What is followed within
-// the range stays as it is.
-func (f *Reflector) addListed(r Range, listed []*mvccpb.KeyValue, at Header, started time.Time) error {
-	w := &watchedRange{Range: r, revision: at.Revision, listedAt: at.Revision}
-	for _, other := range f.ranges {
-		if other.Covers(r) {
+// addListed replaces a range in the store by its listing and starts a watch from there.
+// Ranges within it that are watched stay as they are.
+func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at Header, started time.Time) error {
+	w := &watchedRange{Range: rng, revision: at.Revision, listedAt: at.Revision}
+	for _, other := range r.ranges {
+		if other.Covers(rng) {
 			return nil
 		}
-		if r.Covers(other.Range) {
+		if rng.Covers(other.Range) {
 			w.nested = append(w.nested, other)
 		}
 	}
-	l := &Listing{Range: r, Epoch: f.identity.epoch, Started: started}
+	l := &Listing{Range: rng, Epoch: r.identity.epoch, Started: started}
 	for _, other := range w.nested {
 		l.Except = append(l.Except, other.Range)
 	}
@@ -105,41 +100,42 @@ func (f *Reflector) addListed(r Range, listed []*mvccpb.KeyValue, at Header, sta
 		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.inNested(kv.Key) }))
 		return at, nil
 	}
-	if err := f.store.Replace(l); err != nil {
+	if err := r.store.Replace(l); err != nil {
 		return err
 	}
-	f.identity.Revision = max(f.identity.Revision, at.Revision)
-	f.ranges = append(f.ranges, w)
-	f.startWatch(w)
+	r.identity.Revision = max(r.identity.Revision, at.Revision)
+	r.ranges = append(r.ranges, w)
+	r.startWatch(w)
 	if len(w.nested) > 0 {
-		f.stream.askProgress()
+		r.stream.askProgress()
 	}
 	return nil
 }
 
-// inNested reports whether a key is told of by another watch.
+// inNested reports whether the watch of a nested range delivers a key.
 func (w *watchedRange) inNested(key []byte) bool {
 	return slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.Contains(string(key)) })
 }
 
-// alreadyDelivered reports whether another watch has told of a write.
+// alreadyDelivered reports whether a watch that this one replaced has delivered a write.
 func (w *watchedRange) alreadyDelivered(kv *mvccpb.KeyValue) bool {
-	return slices.ContainsFunc(w.delivered, func(m deliveredUpTo) bool { return kv.ModRevision <= m.revision && m.Contains(string(kv.Key)) })
+	return slices.ContainsFunc(w.delivered, func(d deliveredUpTo) bool { return kv.ModRevision <= d.revision && d.Contains(string(kv.Key)) })
 }
 
-// DeliveredRevision returns the revision up to which all writes in a range that is followed have been
-// told: each range is told of by a watch of its own, and one may lag behind another. It is
-// for the mirror's methods, and for what [Reflector.Do] calls.
-func (f *Reflector) DeliveredRevision(r Range) int64 {
-	var by *watchedRange // what tells of it: the narrowest that holds it, but for those within
+// DeliveredRevision returns the revision up to which the store has received all writes in
+// a watched range; 0: it is not watched. Each range has its own watch, and one may lag
+// behind another. Call it only from the store's methods and from functions given to
+// [Reflector.Do].
+func (r *Reflector) DeliveredRevision(rng Range) int64 {
+	var by *watchedRange // whose watch delivers it, without the nested ones: the narrowest that covers it
 	within := int64(math.MaxInt64)
-	for _, w := range f.ranges {
+	for _, w := range r.ranges {
 		switch {
-		case w.Covers(r):
+		case w.Covers(rng):
 			if by == nil || by.Covers(w.Range) {
 				by = w
 			}
-		case r.Covers(w.Range):
+		case rng.Covers(w.Range):
 			within = min(within, w.revision)
 		}
 	}
@@ -149,95 +145,95 @@ func (f *Reflector) DeliveredRevision(r Range) int64 {
 	return min(by.revision, within)
 }
 
-// replaceNested lets ranges take over those within them, once all watches have come to a
-// revision.
-func (f *Reflector) replaceNested(revision int64) {
-	for _, w := range slices.Clone(f.ranges) {
+// replaceNested stops the watches of nested ranges where all watches have reached the
+// revision at which the outer range was listed.
+func (r *Reflector) replaceNested(revision int64) {
+	for _, w := range slices.Clone(r.ranges) {
 		if len(w.nested) == 0 || revision < w.listedAt {
 			continue
 		}
 		for _, other := range w.nested {
 			w.delivered = append(w.delivered, deliveredUpTo{other.Range, other.revision})
-			f.stopWatch(other)
+			r.stopWatch(other)
 		}
 		w.nested = nil
 	}
 }
 
-// pruneDelivered drops the marks that everything to come is beyond.
+// pruneDelivered drops the entries that no future event can match.
 func (w *watchedRange) pruneDelivered() {
-	w.delivered = slices.DeleteFunc(w.delivered, func(m deliveredUpTo) bool { return m.revision <= w.revision })
+	w.delivered = slices.DeleteFunc(w.delivered, func(d deliveredUpTo) bool { return d.revision <= w.revision })
 }
 
-// Narrow has some ranges within another followed instead of it, without a gap. Which
-// these are says to, called between two calls of the mirror's methods; what else the
-// mirror has is the mirror's to drop.
-func (f *Reflector) Narrow(ctx context.Context, from Range, to func() []Range) error {
-	return f.Do(ctx, func() {
-		if n := slices.IndexFunc(f.ranges, func(w *watchedRange) bool { return w.Range == from }); n >= 0 {
-			f.narrowTo(f.ranges[n], to())
+// Narrow replaces the watch of a range by watches of ranges within it, without a gap. to
+// returns these; it runs serialized with the store's methods and drops the other keys
+// from the store.
+func (r *Reflector) Narrow(ctx context.Context, from Range, to func() []Range) error {
+	return r.Do(ctx, func() {
+		if n := slices.IndexFunc(r.ranges, func(w *watchedRange) bool { return w.Range == from }); n >= 0 {
+			r.narrowTo(r.ranges[n], to())
 		}
 	})
 }
 
-// narrowTo stops a watch and starts those of some of its parts.
-func (f *Reflector) narrowTo(w *watchedRange, to []Range) {
-	f.stopWatch(w)
+// narrowTo stops a watch and starts watches of ranges within it.
+func (r *Reflector) narrowTo(w *watchedRange, to []Range) {
+	r.stopWatch(w)
 	for _, other := range w.nested {
 		if !slices.Contains(to, other.Range) {
-			f.stopWatch(other)
+			r.stopWatch(other)
 		}
 	}
-	for _, r := range to {
-		if slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.Range == r }) {
+	for _, rng := range to {
+		if slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.Range == rng }) {
 			continue
 		}
-		part := &watchedRange{Range: r, revision: w.revision}
-		for _, m := range w.delivered {
-			if m.Range == r {
-				part.revision = max(part.revision, m.revision)
+		inner := &watchedRange{Range: rng, revision: w.revision}
+		for _, d := range w.delivered {
+			if d.Range == rng {
+				inner.revision = max(inner.revision, d.revision)
 			}
 		}
-		f.ranges = append(f.ranges, part)
-		f.startWatch(part)
+		r.ranges = append(r.ranges, inner)
+		r.startWatch(inner)
 	}
 }
 
-// Remove ends the following of a range that [Reflector.Add] began. What the mirror has
-// of it is the mirror's to drop, which it does in dropped.
-func (f *Reflector) Remove(ctx context.Context, r Range, dropped func()) error {
-	return f.Do(ctx, func() {
-		if n := slices.IndexFunc(f.ranges, func(w *watchedRange) bool { return w.Range == r }); n >= 0 {
-			f.stopWatch(f.ranges[n])
+// Remove stops watching a range that [Reflector.Add] added. It then calls dropped,
+// serialized with the store's methods, to drop the range's keys from the store.
+func (r *Reflector) Remove(ctx context.Context, rng Range, dropped func()) error {
+	return r.Do(ctx, func() {
+		if n := slices.IndexFunc(r.ranges, func(w *watchedRange) bool { return w.Range == rng }); n >= 0 {
+			r.stopWatch(r.ranges[n])
 		}
 		dropped()
 	})
 }
 
-// startWatch starts the watch of a range on the present stream.
-func (f *Reflector) startWatch(w *watchedRange) {
-	f.lastID++
-	w.id = f.lastID
-	f.watches[w.id] = w
-	f.stream.watch(w.id, w.Range, w.revision)
+// startWatch starts the watch of a range on the current stream.
+func (r *Reflector) startWatch(w *watchedRange) {
+	r.lastID++
+	w.id = r.lastID
+	r.watches[w.id] = w
+	r.stream.watch(w.id, w.Range, w.revision)
 }
 
-// stopWatch ends the watch of a range. What it brings from now on is not listened to.
-func (f *Reflector) stopWatch(w *watchedRange) {
-	delete(f.watches, w.id)
-	f.ranges = slices.DeleteFunc(f.ranges, func(other *watchedRange) bool { return other == w })
-	f.stream.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+// stopWatch stops the watch of a range. Responses of it that still arrive are ignored.
+func (r *Reflector) stopWatch(w *watchedRange) {
+	delete(r.watches, w.id)
+	r.ranges = slices.DeleteFunc(r.ranges, func(other *watchedRange) bool { return other == w })
+	r.stream.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
 }
 
-// dropNested drops the ranges that lie within others, before these are compared with etcd.
-func (f *Reflector) dropNested() {
+// dropNested drops the ranges that others cover, before those are compared with etcd.
+func (r *Reflector) dropNested() {
 	var all []*watchedRange
-	for _, w := range f.ranges {
+	for _, w := range r.ranges {
 		w.nested, w.delivered = nil, nil
-		if !slices.ContainsFunc(f.ranges, func(other *watchedRange) bool { return other != w && other.Covers(w.Range) }) {
+		if !slices.ContainsFunc(r.ranges, func(other *watchedRange) bool { return other != w && other.Covers(w.Range) }) {
 			all = append(all, w)
 		}
 	}
 	slices.SortFunc(all, func(a, b *watchedRange) int { return strings.Compare(a.From, b.From) })
-	f.ranges = all
+	r.ranges = all
 }

@@ -47,15 +47,15 @@ func describe(events []*clientv3.Event, prefix string, from int64) []string {
 	return all
 }
 
-// While what is followed grows and shrinks under a busy writer, no event of what is
-// followed all along is lost, none is told twice, and the rest is right in the end.
+// While the watched ranges grow and shrink under a busy writer, no event of a range that
+// is watched all along is lost or delivered twice, and the other ranges are right at the end.
 func TestRangesChange(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	put(t, client, "/s/a/0", "first")
 	whole, a, b, c := Prefix("/s/"), Prefix("/s/a/"), Prefix("/s/b/"), Prefix("/s/c/")
 	m := newRecordingStore()
-	f := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{a}, ProgressInterval: func() time.Duration { return 5 * time.Millisecond }})
-	until(t, "the first list", func() bool { return f.Health().Synced })
+	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{a}, ProgressInterval: func() time.Duration { return 5 * time.Millisecond }})
+	until(t, "the first list", func() bool { return r.Health().Synced })
 	m.mu.Lock()
 	from := m.last.Revision
 	m.mu.Unlock()
@@ -71,25 +71,25 @@ func TestRangesChange(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	follow := func(r Range) {
+	add := func(rng Range) {
 		t.Helper()
-		_, err := f.Add(t.Context(), r, true)
+		_, err := r.Add(t.Context(), rng, true)
 		try(err)
 	}
 	for range 12 {
-		follow(b)
-		follow(whole)
-		if rand.IntN(2) == 0 { // else it is narrowed before it has taken over
-			try(f.Do(t.Context(), func() {}))
-			awaitOneWatch(t, f)
+		add(b)
+		add(whole)
+		if rand.IntN(2) == 0 { // else it is narrowed before it has replaced the others
+			try(r.Do(t.Context(), func() {}))
+			awaitOneWatch(t, r)
 		}
-		try(f.Narrow(t.Context(), whole, func() []Range { m.drop(a, c); return []Range{a, c} }))
-		try(f.Remove(t.Context(), c, func() { m.drop(a) }))
+		try(r.Narrow(t.Context(), whole, func() []Range { m.drop(a, c); return []Range{a, c} }))
+		try(r.Remove(t.Context(), c, func() { m.drop(a) }))
 	}
-	follow(whole)
+	add(whole)
 	stop()
 	writers.Wait()
-	awaitOneWatch(t, f)
+	awaitOneWatch(t, r)
 	last := put(t, client, "/s/a/last", "")
 	until(t, "the last event", func() bool {
 		m.mu.Lock()
@@ -100,8 +100,8 @@ func TestRangesChange(t *testing.T) {
 	var raw []*clientv3.Event
 	watching, end := context.WithCancel(t.Context())
 	defer end()
-	for r := range client.Watch(watching, "/s/a/", clientv3.WithPrefix(), clientv3.WithRev(from+1)) {
-		raw = append(raw, r.Events...)
+	for resp := range client.Watch(watching, "/s/a/", clientv3.WithPrefix(), clientv3.WithRev(from+1)) {
+		raw = append(raw, resp.Events...)
 		if raw[len(raw)-1].Kv.ModRevision == last {
 			break
 		}
@@ -109,7 +109,7 @@ func TestRangesChange(t *testing.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if want, got := describe(raw, "/s/a/", from), describe(m.events, "/s/a/", from); !slices.Equal(want, got) {
-		t.Errorf("told %d events of %d", len(got), len(want))
+		t.Errorf("delivered %d events, want %d", len(got), len(want))
 	}
 	got, err := client.Get(t.Context(), "/s/", clientv3.WithPrefix())
 	try(err)
@@ -118,20 +118,20 @@ func TestRangesChange(t *testing.T) {
 		truth[string(kv.Key)] = string(kv.Value)
 	}
 	if !maps.Equal(m.values, truth) {
-		t.Errorf("the mirror holds %v, etcd %v", m.values, truth)
+		t.Errorf("the store holds %v, etcd %v", m.values, truth)
 	}
-	if h := f.Health(); h.Resyncs > 0 {
+	if h := r.Health(); h.Resyncs > 0 {
 		t.Errorf("%d resyncs", h.Resyncs)
 	}
 }
 
-// awaitOneWatch waits until no range has others to take over.
-func awaitOneWatch(t *testing.T, f *Reflector) {
+// awaitOneWatch waits until no range has nested ones to replace.
+func awaitOneWatch(t *testing.T, r *Reflector) {
 	t.Helper()
 	until(t, "one watch alone", func() bool {
 		var pending bool
-		if err := f.Do(t.Context(), func() {
-			pending = slices.ContainsFunc(f.ranges, func(w *watchedRange) bool { return len(w.nested) > 0 })
+		if err := r.Do(t.Context(), func() {
+			pending = slices.ContainsFunc(r.ranges, func(w *watchedRange) bool { return len(w.nested) > 0 })
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -139,19 +139,19 @@ func awaitOneWatch(t *testing.T, f *Reflector) {
 	})
 }
 
-// A range without keys is not followed, unless that is wanted.
+// A range without keys is watched only if empty is set.
 func TestEmptyRange(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	m := newRecordingStore()
-	f := run(t, client.Endpoints()[0], m, Options{})
+	r := run(t, client.Endpoints()[0], m, Options{})
 	for _, empty := range []bool{false, true} {
-		n, err := f.Add(t.Context(), Prefix("/s/"), empty)
+		n, err := r.Add(t.Context(), Prefix("/s/"), empty)
 		if err != nil || n != 0 {
 			t.Fatalf("%d keys, %v", n, err)
 		}
-		if err := f.Do(t.Context(), func() {
-			if got := len(f.ranges) == 1; got != empty {
-				t.Errorf("followed %v, want %v", got, empty)
+		if err := r.Do(t.Context(), func() {
+			if got := len(r.ranges) == 1; got != empty {
+				t.Errorf("watched %v, want %v", got, empty)
 			}
 		}); err != nil {
 			t.Fatal(err)
@@ -161,28 +161,28 @@ func TestEmptyRange(t *testing.T) {
 	until(t, "the key", func() bool { return m.holds()["/s/1"] == "one" })
 }
 
-// What is asked for while the follower is between two members of etcd waits for the next.
+// Add, called while the reflector is between two members of etcd, waits for the next.
 func TestAddWaitsForTheNextMember(t *testing.T) {
 	s := etcdtest.Start(t)
 	put(t, etcdtest.Client(t, s.Endpoint()), "/s/a/0", "1")
 	links := []*etcdtest.Link{etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())}
 	m := newRecordingStore()
-	f := runOn(t, etcdtest.Client(t, links[0].Endpoint(), links[1].Endpoint()), m, Options{})
-	until(t, "the first member", func() bool { return f.Health().Synced })
+	r := runOn(t, etcdtest.Client(t, links[0].Endpoint(), links[1].Endpoint()), m, Options{})
+	until(t, "the first member", func() bool { return r.Health().Synced })
 	for _, l := range links {
-		l.Freeze() // also those to come
+		l.Freeze() // new connections too
 		l.Cut()
 	}
-	until(t, "the loss of it", func() bool { return f.Health().Err != nil })
+	until(t, "the loss of it", func() bool { return r.Health().Err != nil })
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := f.Add(short, Prefix("/s/a/"), true); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := r.Add(short, Prefix("/s/a/"), true); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("while etcd is away: %v", err)
 	}
 	for _, l := range links {
 		l.Mend()
 	}
-	if keys, err := f.Add(t.Context(), Prefix("/s/a/"), true); keys != 1 || err != nil {
+	if keys, err := r.Add(t.Context(), Prefix("/s/a/"), true); keys != 1 || err != nil {
 		t.Errorf("%d keys, %v", keys, err)
 	}
 }

@@ -14,101 +14,101 @@ import (
 	"disc/discovery/retry"
 )
 
-// DefaultProgressInterval is how often etcd is asked whether the watch brings everything.
+// DefaultProgressInterval is how often the reflector confirms that the watch is current.
 const DefaultProgressInterval = 2 * time.Second
 
-// Options are a follower's settings.
+// Options are a reflector's settings.
 type Options struct {
-	// Ranges are followed from the start. They must not overlap.
+	// Ranges are watched from the start. They must not overlap.
 	Ranges []Range
-	// Epoch is the key of the random id that tells one life of an etcd from the next.
-	// It is read before a resumed watch is trusted.
+	// Epoch is the key of a random id that changes when etcd starts over. The reflector
+	// reads it before it trusts a resumed watch.
 	Epoch string
-	// MakeEpoch has the key written where there is none; for agents.
+	// MakeEpoch writes the epoch key where there is none; for agents.
 	MakeEpoch bool
-	// Resume is up to where the mirror came in an earlier run, if it was kept. Such a
-	// mirror is replaced, and told whether that etcd is no more.
+	// Resume is the position that the store reached in an earlier run, if it was saved.
+	// The reflector replaces such a store, and reports whether etcd started over since.
 	Resume Checkpoint
-	// ProgressInterval is asked how long etcd may go unasked; default [DefaultProgressInterval].
+	// ProgressInterval returns the time until the next confirmation; default
+	// [DefaultProgressInterval].
 	ProgressInterval func() time.Duration
-	// OnHealth is told why the mirror is not being confirmed; nil: it is again.
+	// OnHealth is called with the reason why the store is not confirmed; nil: it is again.
 	OnHealth  func(error)
-	Heartbeat *heartbeat.Heartbeat // shows whether Run is stuck; default: to nobody
+	Heartbeat *heartbeat.Heartbeat // shows whether Run is stuck; default: none
 	Logger    *slog.Logger         // default: discard
 	Metrics   *Metrics             // default: none
 }
 
-// Checkpoint is a place in the life of an etcd.
+// Checkpoint is a revision of the etcd that an epoch identifies.
 type Checkpoint struct {
 	Epoch    string
 	Revision int64
 }
 
-// Reflector keeps a mirror equal to etcd. See the package's documentation.
+// Reflector keeps a [Store] equal to etcd. See the package's documentation.
 type Reflector struct {
 	client    *clientv3.Client
 	store     Store
 	options   Options
 	log       *slog.Logger
 	calls     chan func()
-	syncCount atomic.Int64                // how often the mirror was made equal to etcd
-	reader    atomic.Pointer[clientv3.KV] // of the member that is followed; nil: none is now
+	syncCount atomic.Int64                // how often the store was made equal to etcd
+	reader    atomic.Pointer[clientv3.KV] // reads from the watched member; nil: none is watched now
 
-	// What follows belongs to Run.
+	// Only Run and the functions given to Do use the fields below.
 	endpointConn
-	identity      clusterIdentity // of etcd, up to the newest revision that was told
+	identity      clusterIdentity // of etcd, with the newest revision that was delivered
 	epochRevision int64           // revision at which the epoch was read
 	ranges        []*watchedRange
 	stream        *watchStream
-	watches       map[int64]*watchedRange // on the present stream, by their ids
-	lastID        int64                   // of them
+	watches       map[int64]*watchedRange // on the current stream, by watch id
+	lastID        int64                   // last watch id given out
 	confirmed     time.Time               // when etcd last was known to have nothing newer
-	freshness     freshness               // the newest
-	answered      bool                    // etcd has said something on the stream since then
-	laggingSince  time.Time               // since when the watched member is behind the mirror; zero: it is not
+	freshness     freshness               // the latest
+	answered      bool                    // the stream has had a response since then
+	laggingSince  time.Time               // since when the watched member is behind the store; zero: it is not
 
 	mu     sync.Mutex
 	health Health
 }
 
-// Health is how a follower is.
+// Health is a reflector's health.
 type Health struct {
-	Synced  bool  // the mirror was equal to etcd once
+	Synced  bool  // the store was equal to etcd once
 	Resyncs int   // comparisons with etcd after the first list
-	Err     error // why the mirror is not being confirmed; nil: it is
+	Err     error // why the store is not confirmed; nil: it is
 }
 
-// New returns a follower. It does nothing until Run.
-func New(client *clientv3.Client, mirror Store, o Options) *Reflector {
+// New returns a reflector. It does nothing until Run.
+func New(client *clientv3.Client, store Store, o Options) *Reflector {
 	if o.ProgressInterval == nil {
 		o.ProgressInterval = func() time.Duration { return DefaultProgressInterval }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Reflector{client: client, store: mirror, options: o, log: o.Logger, calls: make(chan func())}
-	f.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
-	f.identity = clusterIdentity{Header: Header{Revision: o.Resume.Revision}, epoch: o.Resume.Epoch}
-	for _, r := range o.Ranges {
-		f.ranges = append(f.ranges, &watchedRange{Range: r})
+	r := &Reflector{client: client, store: store, options: o, log: o.Logger, calls: make(chan func())}
+	r.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
+	r.identity = clusterIdentity{Header: Header{Revision: o.Resume.Revision}, epoch: o.Resume.Epoch}
+	for _, rng := range o.Ranges {
+		r.ranges = append(r.ranges, &watchedRange{Range: rng})
 	}
-	return f
+	return r
 }
 
-// Health returns how the follower is.
-func (f *Reflector) Health() Health {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.health
+// Health returns the reflector's current health.
+func (r *Reflector) Health() Health {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.health
 }
 
-// Do has a function called between two calls of the mirror's methods, while that is in
-// step with etcd, and returns when it was: for what a mirror does by itself but must not
-// do while etcd is away. It fails when ctx ends before.
-func (f *Reflector) Do(ctx context.Context, what func()) error {
+// Do runs f serialized with the store's methods, only while the watch is healthy, and
+// returns when f has returned. It returns the cause of ctx's end if that comes first.
+func (r *Reflector) Do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
-	case f.calls <- func() { defer close(done); what() }:
+	case r.calls <- func() { defer close(done); f() }:
 		<-done
 		return nil
 	case <-ctx.Done():
@@ -116,24 +116,24 @@ func (f *Reflector) Do(ctx context.Context, what func()) error {
 	}
 }
 
-// Run keeps the mirror equal to etcd until ctx ends, and returns nil then.
-func (f *Reflector) Run(ctx context.Context) error {
+// Run keeps the store equal to etcd until ctx ends, then returns nil.
+func (r *Reflector) Run(ctx context.Context) error {
 	var retry retry.Backoff
 	for ctx.Err() == nil {
-		f.options.Heartbeat.Begin()
-		err := f.syncAndWatch(ctx, retry.Reset)
-		f.reader.Store(nil)
-		f.disconnect()
-		f.options.Heartbeat.End()
+		r.options.Heartbeat.Begin()
+		err := r.syncAndWatch(ctx, retry.Reset)
+		r.reader.Store(nil)
+		r.disconnect()
+		r.options.Heartbeat.End()
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.setError(err)
-		f.options.Metrics.failed()
+		r.setError(err)
+		r.options.Metrics.failed()
 		if retry.Failed() {
-			f.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
+			r.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
 		}
-		if retry.Failures() >= max(2, len(f.client.Endpoints())) { // once around at once
+		if retry.Failures() >= max(2, len(r.client.Endpoints())) { // try each endpoint once without waiting
 			if retry.Wait(ctx) != nil {
 				return nil
 			}
@@ -142,11 +142,11 @@ func (f *Reflector) Run(ctx context.Context) error {
 	return nil
 }
 
-func (f *Reflector) setError(err error) {
-	f.mu.Lock()
-	f.health.Err = err
-	f.mu.Unlock()
-	if f.options.OnHealth != nil {
-		f.options.OnHealth(err)
+func (r *Reflector) setError(err error) {
+	r.mu.Lock()
+	r.health.Err = err
+	r.mu.Unlock()
+	if r.options.OnHealth != nil {
+		r.options.OnHealth(err)
 	}
 }

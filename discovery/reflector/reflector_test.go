@@ -15,7 +15,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// The pages of servers that cannot stream are one revision too.
+// All pages of a list are of one revision, also from servers that cannot stream.
 func TestPagesAreOfOneRevision(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	const n = 2*pageSize + 500
@@ -29,40 +29,42 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 			return listStreamed(t.Context(), client, "/a/", each, of)
 		},
 	} {
-		size, highest := 0, int64(0)
-		at, err := read(func(page []*mvccpb.KeyValue) {
-			if size == 0 { // what is written meanwhile is not in the list
-				put(t, client, "/a/zz", name)
+		t.Run(name, func(t *testing.T) {
+			size, highest := 0, int64(0)
+			at, err := read(func(page []*mvccpb.KeyValue) {
+				if size == 0 { // a key that is written meanwhile is not in the list
+					put(t, client, "/a/zz", name)
+				}
+				size += len(page)
+				for _, kv := range page {
+					highest = max(highest, kv.ModRevision)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-			size += len(page)
-			for _, kv := range page {
-				highest = max(highest, kv.ModRevision)
+			if _, err := client.Delete(t.Context(), "/a/zz"); err != nil {
+				t.Fatal(err)
+			}
+			if size != n || highest > at.Revision || at.Revision == 0 || at.Cluster == 0 || at.Term == 0 {
+				t.Errorf("%d keys up to revision %d at %+v, want %d", size, highest, at, n)
 			}
 		})
-		if err != nil {
-			t.Fatal(name, err)
-		}
-		if _, err := client.Delete(t.Context(), "/a/zz"); err != nil {
-			t.Fatal(err)
-		}
-		if size != n || highest > at.Revision || at.Revision == 0 || at.Cluster == 0 || at.Term == 0 {
-			t.Errorf("%s: %d keys up to revision %d at %+v, want %d", name, size, highest, at, n)
-		}
 	}
 }
 
-// Several ranges are followed at once, before and after a gap, and what lies between
-// them is not.
+// Several ranges are watched at once, before and after a gap, and the keys between them are
+// not.
 func TestRanges(t *testing.T) {
 	s := etcdtest.Start(t)
 	client, link := etcdtest.Client(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
 	put(t, client, "/a/1", "one")
 	put(t, client, "/b/1", "other")
 	m := newRecordingStore()
-	f := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")}, MakeEpoch: true})
+	r := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")}, MakeEpoch: true})
 	holds := func(want map[string]string) {
 		t.Helper()
-		until(t, "the mirror to be right", func() bool { return maps.Equal(m.holds(), want) })
+		until(t, "the store to be right", func() bool { return maps.Equal(m.holds(), want) })
 	}
 	holds(map[string]string{"/a/1": "one"})
 	put(t, client, "/c/1", "three")
@@ -79,27 +81,27 @@ func TestRanges(t *testing.T) {
 	holds(map[string]string{"/a/1": "anew", "/a/2": "two"})
 	last := put(t, client, "/c/2", "four")
 	holds(map[string]string{"/a/1": "anew", "/a/2": "two", "/c/2": "four"})
-	if h := f.Health(); h.Err != nil || h.Resyncs == 0 || m.replaced != 2 || m.last.Revision != last {
+	if h := r.Health(); h.Err != nil || h.Resyncs == 0 || m.replaced != 2 || m.last.Revision != last {
 		t.Errorf("health %+v, %d ranges replaced, at revision %d of %d", h, m.replaced, m.last.Revision, last)
 	}
-	told := map[int64]string{}
+	delivered := map[int64]string{}
 	for _, e := range m.events {
-		if before, ok := told[e.Kv.ModRevision]; ok {
-			t.Errorf("revision %d told twice: %s and %s", e.Kv.ModRevision, before, e.Kv.Key)
+		if before, ok := delivered[e.Kv.ModRevision]; ok {
+			t.Errorf("revision %d delivered twice: %s and %s", e.Kv.ModRevision, before, e.Kv.Key)
 		}
-		told[e.Kv.ModRevision] = string(e.Kv.Key)
+		delivered[e.Kv.ModRevision] = string(e.Kv.Key)
 	}
 	called := false
-	if err := f.Do(t.Context(), func() { called = true }); err != nil || !called {
+	if err := r.Do(t.Context(), func() { called = true }); err != nil || !called {
 		t.Errorf("called %v, %v", called, err)
 	}
 }
 
-// The mirror is confirmed again and again while nothing happens, even one of nothing.
+// The store is confirmed periodically while nothing changes, even without any range.
 func TestConfirmed(t *testing.T) {
 	s := etcdtest.Start(t)
 	m := newRecordingStore()
-	f := run(t, s.Endpoint(), m, Options{ProgressInterval: func() time.Duration { return 10 * time.Millisecond }})
+	r := run(t, s.Endpoint(), m, Options{ProgressInterval: func() time.Duration { return 10 * time.Millisecond }})
 	for begun := time.Now(); ; {
 		m.mu.Lock()
 		confirmed := m.last.Confirmed
@@ -113,97 +115,98 @@ func TestConfirmed(t *testing.T) {
 			return m.last.Confirmed.After(confirmed)
 		})
 	}
-	if h := f.Health(); h.Err != nil || h.Resyncs > 0 {
+	if h := r.Health(); h.Err != nil || h.Resyncs > 0 {
 		t.Errorf("health %+v", h)
 	}
 }
 
 func TestStartedOver(t *testing.T) {
 	before := clusterIdentity{Header{Cluster: 1, Term: 2, Revision: 30}, "e"}
-	for _, test := range []struct {
-		now  clusterIdentity
-		want string
+	saved := clusterIdentity{Header{Revision: 30}, "e"}
+	for name, test := range map[string]struct {
+		before, now clusterIdentity
+		want        string
 	}{
-		{clusterIdentity{Header{1, 2, 30}, "e"}, ""},
-		{clusterIdentity{Header{1, 3, 31}, "e"}, ""},
-		{clusterIdentity{Header{1, 2, 30}, "f"}, "the epoch is another"},
-		{clusterIdentity{Header{1, 2, 30}, ""}, "the epoch is another"},
-		{clusterIdentity{Header{9, 2, 30}, "e"}, "the cluster id is another"},
-		{clusterIdentity{Header{1, 2, 29}, "e"}, "the revision went back"},
-		{clusterIdentity{Header{1, 1, 31}, "e"}, "the term went back"},
+		"the same":            {before, clusterIdentity{Header{1, 2, 30}, "e"}, ""},
+		"later":               {before, clusterIdentity{Header{1, 3, 31}, "e"}, ""},
+		"another epoch":       {before, clusterIdentity{Header{1, 2, 30}, "f"}, "the epoch has changed"},
+		"no epoch":            {before, clusterIdentity{Header{1, 2, 30}, ""}, "the epoch has changed"},
+		"another cluster":     {before, clusterIdentity{Header{9, 2, 30}, "e"}, "the cluster id has changed"},
+		"an earlier revision": {before, clusterIdentity{Header{1, 2, 29}, "e"}, "the revision went back"},
+		"an earlier term":     {before, clusterIdentity{Header{1, 1, 31}, "e"}, "the term went back"},
+		"after a restart":     {saved, clusterIdentity{Header{1, 1, 31}, "e"}, ""},
 	} {
-		if got := test.now.startedOverReason(before); got != test.want {
-			t.Errorf("%+v: %q, want %q", test.now, got, test.want)
-		}
-	}
-	earlier := clusterIdentity{Header{Revision: 30}, "e"}
-	if why := (clusterIdentity{Header{1, 1, 31}, "e"}).startedOverReason(earlier); why != "" {
-		t.Errorf("after a restart: %q", why)
+		t.Run(name, func(t *testing.T) {
+			if got := test.now.startedOverReason(test.before); got != test.want {
+				t.Errorf("%+v: %q, want %q", test.now, got, test.want)
+			}
+		})
 	}
 }
 
-// The first answers of a member may be older than the list, for a moment.
+// The first responses of a member may be older than the list, for up to WatchTimeout.
 func TestLaggingMember(t *testing.T) {
-	f := New(nil, newRecordingStore(), Options{})
-	f.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
-	f.freshness = freshness{at: time.Now(), identity: f.identity}
-	answer := func(revision int64) error { return f.handle(progress(1, revision)) }
-	if err := answer(90); err != nil || !f.confirmed.IsZero() || f.Health().Err == nil {
-		t.Fatalf("behind: confirmed %v, %v, health %+v", f.confirmed, err, f.Health())
+	r := New(nil, newRecordingStore(), Options{})
+	r.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
+	r.freshness = freshness{at: time.Now(), identity: r.identity}
+	answer := func(revision int64) error { return r.handle(progress(1, revision)) }
+	if err := answer(90); err != nil || !r.confirmed.IsZero() || r.Health().Err == nil {
+		t.Fatalf("behind: confirmed %v, %v, health %+v", r.confirmed, err, r.Health())
 	}
-	if err := answer(100); err != nil || f.confirmed.IsZero() || f.Health().Err != nil {
-		t.Fatalf("caught up: confirmed %v, %v, health %+v", f.confirmed, err, f.Health())
+	if err := answer(100); err != nil || r.confirmed.IsZero() || r.Health().Err != nil {
+		t.Fatalf("caught up: confirmed %v, %v, health %+v", r.confirmed, err, r.Health())
 	}
 	if err := answer(90); err != nil {
 		t.Fatal(err)
 	}
-	f.laggingSince = f.laggingSince.Add(-WatchTimeout - 1)
+	r.laggingSince = r.laggingSince.Add(-WatchTimeout - 1)
 	if err := answer(90); err == nil || !strings.Contains(err.Error(), "went back") {
 		t.Errorf("behind for long: %v", err)
 	}
-	if err := f.handle(progress(2, 100)); err == nil || !strings.Contains(err.Error(), "another etcd") {
+	if err := r.handle(progress(2, 100)); err == nil || !strings.Contains(err.Error(), "another etcd") {
 		t.Errorf("another cluster: %v", err)
 	}
 }
 
-// What comes late confirms nothing: only the moment at which etcd had nothing newer does.
+// An event that arrives late confirms nothing by itself. The time of a confirmation is the
+// time at which etcd had nothing newer.
 func TestConfirmedByFreshness(t *testing.T) {
-	f := New(nil, newRecordingStore(), Options{Ranges: []Range{Prefix("/a/")}})
-	f.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
-	f.watches = map[int64]*watchedRange{epochWatch + 1: f.ranges[0]}
+	r := New(nil, newRecordingStore(), Options{Ranges: []Range{Prefix("/a/")}})
+	r.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
+	r.watches = map[int64]*watchedRange{epochWatch + 1: r.ranges[0]}
 	first := time.Now().Add(-time.Minute)
-	f.freshness = freshness{at: first, identity: f.identity}
+	r.freshness = freshness{at: first, identity: r.identity}
 	put := func(revision int64) {
 		t.Helper()
 		event := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("/a/1"), ModRevision: revision}}
-		r := &pb.WatchResponse{WatchId: epochWatch + 1, Header: &pb.ResponseHeader{ClusterId: 1, Revision: revision}, Events: []*mvccpb.Event{event}}
-		if err := f.handle([]*pb.WatchResponse{r}); err != nil {
+		resp := &pb.WatchResponse{WatchId: epochWatch + 1, Header: &pb.ResponseHeader{ClusterId: 1, Revision: revision}, Events: []*mvccpb.Event{event}}
+		if err := r.handle([]*pb.WatchResponse{resp}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put(101)
-	if !f.confirmed.Equal(first) {
-		t.Errorf("confirmed %v, want the moment of the proof, %v", f.confirmed, first)
+	if !r.confirmed.Equal(first) {
+		t.Errorf("confirmed %v, want the time of the linearizable read, %v", r.confirmed, first)
 	}
 	second := first.Add(time.Second)
-	f.freshness = freshness{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
+	r.freshness = freshness{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
 	put(104)
-	if !f.confirmed.Equal(first) {
-		t.Errorf("confirmed by an event before the proof")
+	if !r.confirmed.Equal(first) {
+		t.Errorf("confirmed by an event before the revision of the linearizable read")
 	}
-	if put(105); !f.confirmed.Equal(second) {
-		t.Errorf("confirmed %v, want %v", f.confirmed, second)
+	if put(105); !r.confirmed.Equal(second) {
+		t.Errorf("confirmed %v, want %v", r.confirmed, second)
 	}
 }
 
-// What waits is taken together.
+// drain returns all responses that are queued.
 func TestDrain(t *testing.T) {
 	s := &watchStream{responses: make(chan *pb.WatchResponse, 64)}
 	for range 64 {
 		s.responses <- &pb.WatchResponse{}
 	}
 	if got := len(s.drain(&pb.WatchResponse{})); got != 64 {
-		t.Errorf("%d answers are taken at once, want 64", got)
+		t.Errorf("%d responses are drained at once, want 64", got)
 	}
 	if got := len(s.drain(&pb.WatchResponse{})); got != 2 {
 		t.Errorf("then %d, want 2", got)
@@ -214,16 +217,16 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// failingStore fails to take the last of its ranges for the first time.
+// failingStore fails the first Replace of the range /b/.
 type failingStore struct {
 	*recordingStore
-	refused bool
-	early   []Update // before it was taken
+	failed bool
+	early  []Update // that came before that range
 }
 
 func (m *failingStore) Replace(l *Listing) error {
-	if l.From == "/b/" && !m.refused {
-		m.refused = true
+	if l.From == "/b/" && !m.failed {
+		m.failed = true
 		return errors.New("not now")
 	}
 	return m.recordingStore.Replace(l)
@@ -236,22 +239,22 @@ func (m *failingStore) Apply(u Update) {
 	m.recordingStore.Apply(u)
 }
 
-// A mirror is told that it is current, and of changes, only when it has had all ranges.
+// A store gets changes and confirmations only after all of its ranges were listed.
 func TestFirstListFailsMidway(t *testing.T) {
 	s := etcdtest.Start(t)
 	put(t, etcdtest.Client(t, s.Endpoint()), "/b/1", "one")
 	m := &failingStore{recordingStore: newRecordingStore()}
-	f := run(t, s.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}})
-	if err := f.Do(t.Context(), func() {
+	r := run(t, s.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}})
+	if err := r.Do(t.Context(), func() {
 		if m.holds()["/b/1"] != "one" || len(m.early) > 0 {
-			t.Errorf("has %v, and was told %+v before", m.holds(), m.early)
+			t.Errorf("has %v, and had updates %+v before", m.holds(), m.early)
 		}
 	}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// observedStore looks on what a mirror is told while one of its ranges is not caught up yet.
+// observedStore calls behind for each update while the range /b/ is not caught up yet.
 type observedStore struct {
 	*recordingStore
 	behind func(Update)

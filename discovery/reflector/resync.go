@@ -12,129 +12,131 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Bounds of reading what changed after a gap.
+// Bounds of reading the changes after a gap.
 const (
-	maxKeyReads  = 500 // keys that are read one by one; beyond, the range is listed
-	keyReadBatch = 100 // keys of one transaction; etcd takes at most 128
+	maxKeyReads  = 500 // changed keys to read one by one; for more, the range is listed
+	keyReadBatch = 100 // keys of one transaction; etcd accepts at most 128
 )
 
-// syncAndWatch makes the mirror equal to etcd and then follows the watch until that ends,
-// with the reason. It calls steady when the watch has proved to work.
-func (f *Reflector) syncAndWatch(ctx context.Context, steady func()) error {
-	if err := f.connect(ctx, f.client); err != nil {
+// syncAndWatch makes the store equal to etcd, then watches until the watch ends, and
+// returns the reason. It calls healthy after each response that shows that the watch works.
+func (r *Reflector) syncAndWatch(ctx context.Context, healthy func()) error {
+	if err := r.connect(ctx, r.client); err != nil {
 		return err
 	}
-	if err := f.resync(ctx); err != nil {
+	if err := r.resync(ctx); err != nil {
 		return err
 	}
-	kv := f.kv
-	f.reader.Store(&kv)
-	return f.watch(ctx, steady)
+	kv := r.kv
+	r.reader.Store(&kv)
+	return r.watch(ctx, healthy)
 }
 
-// resync makes the mirror equal to what etcd holds.
-func (f *Reflector) resync(ctx context.Context) error {
+// resync makes the store equal to etcd.
+func (r *Reflector) resync(ctx context.Context) error {
 	started := time.Now()
-	now, err := f.ensureEpoch(ctx)
+	now, err := r.ensureEpoch(ctx)
 	if err != nil {
 		return err
 	}
-	why := now.startedOverReason(f.identity)
-	if why != "" {
-		f.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
-			"why", why, "epoch", now.epoch, "epoch_before", f.identity.epoch)
+	reason := now.startedOverReason(r.identity)
+	if reason != "" {
+		r.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
+			"why", reason, "epoch", now.epoch, "epoch_before", r.identity.epoch)
 	}
-	f.dropNested()
-	changes, asked := 0, now.Revision
-	for i, r := range f.ranges {
-		confirmed := f.confirmed
-		if i == len(f.ranges)-1 {
-			confirmed = started // with the last of them, all are current
+	r.dropNested()
+	changes, epochRevision := 0, now.Revision
+	for i, w := range r.ranges {
+		confirmed := r.confirmed
+		if i == len(r.ranges)-1 {
+			confirmed = started // after the last one, all are current
 		}
-		n, err := f.resyncRange(ctx, r, now, why != "", confirmed)
+		n, err := r.resyncRange(ctx, w, now, reason != "", confirmed)
 		if err != nil {
 			return err
 		}
 		changes += n
 	}
-	for _, r := range f.ranges {
-		now.Revision = max(now.Revision, r.revision)
+	for _, w := range r.ranges {
+		now.Revision = max(now.Revision, w.revision)
 	}
-	f.identity, f.epochRevision, f.confirmed, f.laggingSince = now, asked, started, time.Time{}
-	f.countSync()
-	f.apply(nil)
-	f.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
+	r.identity, r.epochRevision, r.confirmed, r.laggingSince = now, epochRevision, started, time.Time{}
+	r.countSync()
+	r.apply(nil)
+	r.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
 }
 
-func (f *Reflector) countSync() {
-	f.syncCount.Add(1)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.health.Synced {
-		f.health.Resyncs++
-		f.options.Metrics.resynced()
+// countSync records that the store is equal to etcd.
+// countSync records that the store is equal to etcd.
+func (r *Reflector) countSync() {
+	r.syncCount.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.health.Synced {
+		r.health.Resyncs++
+		r.options.Metrics.resynced()
 	}
-	f.health.Synced = true
+	r.health.Synced = true
 }
 
-// resyncRange makes the mirror equal to what etcd holds of a range, with which all of it is
-// confirmed at a moment. It returns how many keys it has told of.
-func (f *Reflector) resyncRange(ctx context.Context, r *watchedRange, now clusterIdentity, over bool, confirmed time.Time) (int, error) {
-	var told int
+// resyncRange makes one range of the store equal to etcd. confirmed is the time at which
+// the whole store is then confirmed. It returns the number of keys passed to the store.
+func (r *Reflector) resyncRange(ctx context.Context, w *watchedRange, now clusterIdentity, startedOver bool, confirmed time.Time) (int, error) {
+	var changes int
 	var at Header
 	var err error
-	if over || r.revision == 0 || confirmed.IsZero() { // zero: not all was listed yet, and there is no view to change
-		r.revision = 0 // whatever comes of it: nothing is known that can be trusted
-		told, at, err = f.relist(ctx, r.Range, now, over)
+	if startedOver || w.revision == 0 || confirmed.IsZero() { // zero: not every range was listed yet, so the store cannot apply changes
+		w.revision = 0 // also if this fails: the range's content cannot be trusted
+		changes, at, err = r.relist(ctx, w.Range, now, startedOver)
 	} else {
-		told, at, err = f.catchUp(ctx, r, now, confirmed)
+		changes, at, err = r.catchUp(ctx, w, now, confirmed)
 	}
 	if err == nil {
-		r.revision = at.Revision
+		w.revision = at.Revision
 	}
-	return told, err
+	return changes, err
 }
 
-// relist has the mirror take a range anew.
-func (f *Reflector) relist(ctx context.Context, r Range, now clusterIdentity, over bool) (int, Header, error) {
-	l := &Listing{Range: r, Epoch: now.epoch, StartedOver: over, Started: time.Now()}
+// relist replaces a range in the store by a new listing.
+func (r *Reflector) relist(ctx context.Context, rng Range, now clusterIdentity, startedOver bool) (int, Header, error) {
+	l := &Listing{Range: rng, Epoch: now.epoch, StartedOver: startedOver, Started: time.Now()}
 	l.read = func(each func([]*mvccpb.KeyValue)) (Header, error) {
-		at, err := f.list(ctx, r, each)
+		at, err := r.list(ctx, rng, each)
 		return at, cmp.Or(err, now.verify(at))
 	}
-	err := f.store.Replace(l)
+	err := r.store.Replace(l)
 	return l.size, l.at, err
 }
 
-// catchUp tells what has changed in a range of the same life: a key whose revision is
-// the same is the same.
-func (f *Reflector) catchUp(ctx context.Context, r *watchedRange, now clusterIdentity, confirmed time.Time) (int, Header, error) {
-	known := maps.Collect(f.store.Known(r.Range))
-	changed, at, err := f.listChanged(ctx, r.Range, known)
+// catchUp applies the changes of a range whose etcd has not started over, where a key with
+// the same revision has the same value.
+func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now clusterIdentity, confirmed time.Time) (int, Header, error) {
+	known := maps.Collect(r.store.Known(w.Range))
+	changed, at, err := r.listChanged(ctx, w.Range, known)
 	if err = cmp.Or(err, now.verify(at)); err != nil {
 		return 0, at, err
 	}
-	events, err := f.readChanged(ctx, r.Range, at.Revision, changed)
+	events, err := r.readChanged(ctx, w.Range, at.Revision, changed)
 	if err != nil {
 		return 0, at, err
 	}
-	for key := range known { // what is left was not listed
+	for key := range known { // the keys that were not listed
 		events = append(events, &clientv3.Event{Type: clientv3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: at.Revision}})
 	}
 	slices.SortFunc(events, func(a, b *clientv3.Event) int {
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
-	r.revision = at.Revision
-	f.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch})
+	w.revision = at.Revision
+	r.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch})
 	return len(events), at, nil
 }
 
-// listChanged lists the keys without their values, takes those that are there out of
-// known, and returns those whose revision is another than known.
-func (f *Reflector) listChanged(ctx context.Context, r Range, known map[string]int64) ([]string, Header, error) {
+// listChanged lists the keys without their values, removes them from known, and returns
+// those whose revision differs from the known one.
+func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string]int64) ([]string, Header, error) {
 	var changed []string
-	at, err := f.list(ctx, r, func(page []*mvccpb.KeyValue) {
+	at, err := r.list(ctx, rng, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			if known[string(kv.Key)] != kv.ModRevision {
 				changed = append(changed, string(kv.Key))
@@ -145,26 +147,26 @@ func (f *Reflector) listChanged(ctx context.Context, r Range, known map[string]i
 	return changed, at, err
 }
 
-// list lists a range, and shows that it comes on.
-func (f *Reflector) list(ctx context.Context, r Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (Header, error) {
-	return List(ctx, f.kv, r, func(page []*mvccpb.KeyValue) {
-		f.options.Heartbeat.Begin()
+// list lists a range, with a heartbeat for each page.
+func (r *Reflector) list(ctx context.Context, rng Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (Header, error) {
+	return List(ctx, r.kv, rng, func(page []*mvccpb.KeyValue) {
+		r.options.Heartbeat.Begin()
 		each(page)
 	}, opts...)
 }
 
-// readChanged reads the named keys at a revision: one by one or, if they are many, by
-// listing their range.
-func (f *Reflector) readChanged(ctx context.Context, r Range, revision int64, names []string) ([]*clientv3.Event, error) {
+// readChanged reads the named keys at a revision: one by one or, if there are more than
+// maxKeyReads, by listing their range.
+func (r *Reflector) readChanged(ctx context.Context, rng Range, revision int64, names []string) ([]*clientv3.Event, error) {
 	if len(names) <= maxKeyReads {
-		return f.readKeys(ctx, revision, names)
+		return r.readKeys(ctx, revision, names)
 	}
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
 		wanted[name] = true
 	}
 	var events []*clientv3.Event
-	_, err := f.list(ctx, r, func(page []*mvccpb.KeyValue) {
+	_, err := r.list(ctx, rng, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			if wanted[string(kv.Key)] {
 				events = append(events, &clientv3.Event{Kv: kv})
@@ -174,23 +176,23 @@ func (f *Reflector) readChanged(ctx context.Context, r Range, revision int64, na
 	return events, err
 }
 
-// readKeys reads some keys at a revision.
-func (f *Reflector) readKeys(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
+// readKeys reads keys at a revision, in transactions.
+func (r *Reflector) readKeys(ctx context.Context, revision int64, names []string) ([]*clientv3.Event, error) {
 	var events []*clientv3.Event
 	for batch := range slices.Chunk(names, keyReadBatch) {
-		f.options.Heartbeat.Begin()
+		r.options.Heartbeat.Begin()
 		ops := make([]clientv3.Op, len(batch))
 		for n, name := range batch {
 			ops[n] = clientv3.OpGet(name, clientv3.WithRev(revision))
 		}
 		ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-		txn, err := f.kv.Txn(ctx).Then(ops...).Commit()
+		txn, err := r.kv.Txn(ctx).Then(ops...).Commit()
 		cancel()
 		if err != nil {
 			return nil, fmt.Errorf("read %d changed keys: %w", len(batch), err)
 		}
-		for _, r := range txn.Responses {
-			for _, kv := range r.GetResponseRange().GetKvs() {
+		for _, resp := range txn.Responses {
+			for _, kv := range resp.GetResponseRange().GetKvs() {
 				events = append(events, &clientv3.Event{Kv: kv})
 			}
 		}

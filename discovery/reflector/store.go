@@ -11,48 +11,54 @@ import (
 // Range is a half-open range of keys, [From, To).
 type Range struct{ From, To string }
 
-// Prefix is the range of the keys that begin with a prefix, which should end in "/".
+// Prefix returns the range of the keys that begin with prefix, which should end in "/".
 func Prefix(prefix string) Range { return Range{prefix, clientv3.GetPrefixRangeEnd(prefix)} }
 
-// Store is what a [Reflector] keeps equal to etcd. Its methods are called one at a time
-// and should not take long: the watch waits for them.
+// Contains reports whether a key lies in the range.
+func (r Range) Contains(key string) bool { return key >= r.From && key < r.To }
+
+// Covers reports whether every key of the other range lies in the range.
+func (r Range) Covers(other Range) bool { return other.From >= r.From && other.To <= r.To }
+
+// Store holds ranges of keys; a [Reflector] keeps it equal to etcd. The reflector calls
+// one method at a time. They should be quick: the watch waits for them.
 type Store interface {
-	// Known yields the keys of a range that the mirror has, each with the revision of
-	// its last write. It must have those too that it could not make sense of.
+	// Known yields the keys of a range that the store has, each with the revision of its
+	// last write. It must yield those too whose values it cannot read.
 	Known(Range) iter.Seq2[string, int64]
-	// Replace takes a range anew, but for what is excepted, since nothing that is known of it can be trusted or
-	// there is nothing. It reads the listing; when that fails it leaves the mirror as it
-	// was and returns the error.
-	Replace(*Listing) error
-	// Apply takes changes, or that there are none.
+	// Replace discards the range, except l.Except, and rebuilds it from the listing, which
+	// it reads once. On error the store is unchanged.
+	Replace(l *Listing) error
+	// Apply applies changes. Without any, the update only confirms that the store is
+	// current.
 	Apply(Update)
 }
 
-// Update is what a mirror is told: what has changed, or only that it is current.
+// Update is a batch of changes, or only the confirmation that a store is current.
 type Update struct {
-	// Events are in the order of their revisions, each told once. A deletion that was
-	// found after a gap has the revision at which it was missed.
+	// Events are in the order of their revisions, each delivered once. A deletion that was
+	// found after a gap has the revision of the list that lacks the key.
 	Events []*clientv3.Event
-	// Revision is the newest of etcd's that was told of anything. What is followed may lag
+	// Revision is etcd's newest that an event or a list has shown. A single range may lag
 	// behind it; see [Reflector.DeliveredRevision].
 	Revision int64
-	// Confirmed is a moment at which etcd had nothing newer.
+	// Confirmed is a time at which etcd had nothing newer.
 	Confirmed time.Time
 	// Epoch is the value of the epoch key; see [Options.Epoch].
 	Epoch string
 }
 
-// Listing is one range as it stands in etcd at one revision.
+// Listing is the content of one range at one revision of etcd.
 type Listing struct {
 	Range
-	// Except are parts of the range that the mirror has already and keeps.
+	// Except are parts of the range that the store already has and must not replace.
 	Except []Range
 	// Epoch is the value of the epoch key; see [Options.Epoch].
 	Epoch string
-	// StartedOver says that the etcd before is no more: it was wiped, restored or replaced,
-	// and its revisions mean nothing now.
+	// StartedOver reports that etcd was wiped, restored or replaced, so that earlier
+	// revisions are void.
 	StartedOver bool
-	// Started is a moment before etcd was read.
+	// Started is a time before the listing was read.
 	Started time.Time
 
 	read func(each func([]*mvccpb.KeyValue)) (Header, error)
@@ -60,8 +66,8 @@ type Listing struct {
 	size int
 }
 
-// Read reads the range in the order of its keys, page by page, and returns its revision.
-// After an error, what was read is worth nothing. It is called once.
+// Read calls each with the pages of the range, in the order of its keys, and returns the
+// range's revision. After an error, discard the pages. Call it once.
 func (l *Listing) Read(each func(page []*mvccpb.KeyValue)) (revision int64, err error) {
 	l.at, err = l.read(func(page []*mvccpb.KeyValue) {
 		l.size += len(page)

@@ -16,26 +16,26 @@ import (
 	"google.golang.org/grpc"
 )
 
-// watchStream carries the watches of a follower, and nobody else's. clientv3's watcher would
-// open the stream again by itself, from the revision it had reached: of an etcd that was
-// wiped or restored meanwhile it then waits for ever, or misses what changed before.
+// watchStream carries the watches of one reflector. clientv3's watcher would reopen the
+// stream by itself, from the revision that it had reached: on an etcd that was wiped or
+// restored meanwhile it then waits for ever, or misses earlier changes.
 type watchStream struct {
 	pb.Watch_WatchClient
 	cancel    context.CancelFunc
 	responses chan *pb.WatchResponse
 	err       error // why responses was closed
 
-	wake    chan struct{} // of size 1: something waits to be sent
+	wake    chan struct{} // of size 1: there are pending requests
 	mu      sync.Mutex
 	pending []*pb.WatchRequest
 }
 
-// openStream starts a stream without watches.
-func (f *Reflector) openStream(ctx context.Context) (*watchStream, error) {
+// openStream opens a stream without watches.
+func (r *Reflector) openStream(ctx context.Context) (*watchStream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	late := time.AfterFunc(WatchTimeout, cancel)
 	defer late.Stop()
-	s, err := pb.NewWatchClient(f.conn).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	s, err := pb.NewWatchClient(r.conn).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open watch: %w", err)
@@ -43,26 +43,26 @@ func (f *Reflector) openStream(ctx context.Context) (*watchStream, error) {
 	return &watchStream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64), wake: make(chan struct{}, 1)}, nil
 }
 
-// watch starts the watch of a range from a revision, which the mirror has. From the
-// next one, etcd 3.5 and newer would not tell of progress until there is a next one.
-func (s *watchStream) watch(id int64, r Range, from int64) {
-	create := &pb.WatchCreateRequest{WatchId: id, Key: []byte(r.From), StartRevision: from, ProgressNotify: true, Fragment: true}
-	if r.To != "" {
-		create.RangeEnd = []byte(r.To)
+// watch starts the watch of a range from a revision that the store has already. Started
+// from the next one, etcd 3.5 and newer would not report progress before that exists.
+func (s *watchStream) watch(id int64, rng Range, from int64) {
+	create := &pb.WatchCreateRequest{WatchId: id, Key: []byte(rng.From), StartRevision: from, ProgressNotify: true, Fragment: true}
+	if rng.To != "" {
+		create.RangeEnd = []byte(rng.To)
 	}
 	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 }
 
-// askProgress asks etcd to say up to where all watches have come.
+// askProgress asks etcd for the revision that all watches have reached.
 func (s *watchStream) askProgress() {
 	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 }
 
-// send has a request sent after those before it. It does not wait: etcd reads requests only
-// while its answers are read, which is for the caller to do.
-func (s *watchStream) send(r *pb.WatchRequest) {
+// send queues a request. It does not block: etcd reads requests only while its responses
+// are read, and the caller reads those.
+func (s *watchStream) send(req *pb.WatchRequest) {
 	s.mu.Lock()
-	s.pending = append(s.pending, r)
+	s.pending = append(s.pending, req)
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -70,7 +70,7 @@ func (s *watchStream) send(r *pb.WatchRequest) {
 	}
 }
 
-// transmit sends what waits to be sent, until ctx or the stream ends.
+// transmit sends the pending requests until ctx or the stream ends.
 func (s *watchStream) transmit(ctx context.Context) {
 	for {
 		select {
@@ -82,47 +82,47 @@ func (s *watchStream) transmit(ctx context.Context) {
 		requests := s.pending
 		s.pending = nil
 		s.mu.Unlock()
-		for _, r := range requests {
-			if s.Send(r) != nil {
+		for _, req := range requests {
+			if s.Send(req) != nil {
 				return // the stream has ended; receive has the reason
 			}
 		}
 	}
 }
 
-// receive hands over whole responses, fragments put together, until the stream ends.
+// receive passes on responses, each assembled from its fragments, until the stream ends.
 func (s *watchStream) receive() {
 	defer close(s.responses)
 	parts := map[int64][]*mvccpb.Event{} // by watch
 	for {
-		r, err := s.Recv()
+		resp, err := s.Recv()
 		if err != nil {
 			s.err = err
 			return
 		}
-		if r.Fragment {
-			parts[r.WatchId] = append(parts[r.WatchId], r.Events...)
+		if resp.Fragment {
+			parts[resp.WatchId] = append(parts[resp.WatchId], resp.Events...)
 			continue
 		}
-		if first, ok := parts[r.WatchId]; ok {
-			r.Events = append(first, r.Events...)
-			delete(parts, r.WatchId)
+		if first, ok := parts[resp.WatchId]; ok {
+			resp.Events = append(first, resp.Events...)
+			delete(parts, resp.WatchId)
 		}
-		s.responses <- r
+		s.responses <- resp
 	}
 }
 
-// drain returns a response and those that wait behind it, so that a burst is told at
-// once and not one by one.
+// drain returns a response and those queued behind it, so that a burst is applied as one
+// batch.
 func (s *watchStream) drain(first *pb.WatchResponse) []*pb.WatchResponse {
 	batch := []*pb.WatchResponse{first}
 	for len(batch) < cap(s.responses) {
 		select {
-		case r, ok := <-s.responses:
+		case resp, ok := <-s.responses:
 			if !ok {
 				return batch // consume meets the end next
 			}
-			batch = append(batch, r)
+			batch = append(batch, resp)
 		default:
 			return batch
 		}
@@ -130,7 +130,7 @@ func (s *watchStream) drain(first *pb.WatchResponse) []*pb.WatchResponse {
 	return batch
 }
 
-// close ends the stream, and waits for receive to end.
+// close ends the stream and waits until receive returns.
 func (s *watchStream) close() {
 	s.cancel()
 	for range s.responses { // receive must not hang on a full channel

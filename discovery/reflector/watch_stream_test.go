@@ -7,18 +7,18 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// However many watches are started at once, the answers to the first do not stand in the
-// way of the last.
+// However many watches are started at once, the responses to the first do not block the
+// last.
 func TestManyWatchesAtOnce(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	whole := Prefix("/s/")
 	m := newRecordingStore()
-	f := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{whole}})
+	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{whole}})
 	parts := make([]Range, 30_000)
 	for n := range parts {
 		parts[n] = Prefix(fmt.Sprintf("/s/%d/", n))
 	}
-	if err := f.Narrow(t.Context(), whole, func() []Range { return parts }); err != nil {
+	if err := r.Narrow(t.Context(), whole, func() []Range { return parts }); err != nil {
 		t.Fatal(err)
 	}
 	last := fmt.Sprintf("/s/%d/a", len(parts)-1)
