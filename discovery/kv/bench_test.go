@@ -9,7 +9,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// BenchmarkScan lists a directory of a million keys from the copy.
+// BenchmarkScan lists a directory of a million keys from the cache.
 func BenchmarkScan(b *testing.B) {
 	const size = 1_000_000
 	s := etcdtest.Must(New(nil, discovery.NewKeys("bench"), Options{}))

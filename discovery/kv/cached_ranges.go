@@ -10,69 +10,70 @@ import (
 	"disc/discovery/reflector"
 )
 
-// reflectorStore makes a store's state of what its follower tells.
+// reflectorStore is the [reflector.Store] behind a Store: the reflector keeps the cached
+// ranges current through it.
 type reflectorStore struct{ *Store }
 
-// Known implements [follow.Mirror].
-func (m reflectorStore) Known(r reflector.Range) iter.Seq2[string, int64] {
+// Known implements [reflector.Store].
+func (s reflectorStore) Known(r reflector.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		m.state.Load().ascend(r, func(i Item) bool { return yield(i.Key, i.Revision) })
+		s.state.Load().ascend(r, func(i Item) bool { return yield(i.Key, i.Revision) })
 	}
 }
 
-// Replace implements [follow.Mirror].
-func (m reflectorStore) Replace(l *reflector.Listing) error {
-	var listed []Item
+// Replace implements [reflector.Store].
+func (s reflectorStore) Replace(l *reflector.Listing) error {
+	var items []Item
 	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
-			listed = append(listed, itemOf(kv))
+			items = append(items, itemOf(kv))
 		}
 	})
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	next := m.state.Load().clone()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.state.Load().clone()
 	excepted := func(key string) bool {
-		return slices.ContainsFunc(l.Except, func(r reflector.Range) bool { return contains(r, key) })
+		return slices.ContainsFunc(l.Except, func(r reflector.Range) bool { return r.Contains(key) })
 	}
 	next.remove(l.Range, excepted)
-	for _, i := range listed {
+	for _, i := range items {
 		next.put(i)
 	}
-	begun := revisions{listedAt: revision, deliveredUpTo: revision, lastChange: revision}
+	listed := revisions{listedAt: revision, deliveredUpTo: revision, lastChange: revision}
 	if len(l.Except) > 0 {
-		begun.deliveredUpTo = 0 // what is excepted may lag behind
+		listed.deliveredUpTo = 0 // the excepted ranges may lag behind
 	}
 	known := false
-	for n, c := range next.ranges {
-		if covers(l.Range, c.Range) && !excepted(c.From) { // it begins anew
-			next.ranges[n] = c.withRevisions(begun)
-			known = known || c.Range == l.Range
+	for n, cr := range next.ranges {
+		if l.Covers(cr.Range) && !excepted(cr.From) {
+			next.ranges[n] = cr.withRevisions(listed)
+			known = known || cr.Range == l.Range
 		}
 	}
 	if !known {
-		c := &cachedRange{Range: l.Range, revisions: begun}
-		c.touch()
-		next.ranges = append(next.ranges, c)
+		cr := &cachedRange{Range: l.Range, revisions: listed}
+		cr.touch()
+		next.ranges = append(next.ranges, cr)
 	}
 	if l.StartedOver {
-		m.history = history{}
+		s.history = history{}
 	}
 	next.epoch = l.Epoch
-	m.publish(next, true)
+	s.publish(next, true)
 	return nil
 }
 
-// Apply implements [follow.Mirror].
-func (m reflectorStore) Apply(u reflector.Update) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	next := m.state.Load().clone()
+// Apply implements [reflector.Store].
+func (s reflectorStore) Apply(u reflector.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.state.Load().clone()
 	for _, e := range u.Events {
 		key := string(e.Kv.Key)
-		event := Event{Revision: e.Kv.ModRevision, Key: key[len(m.prefix):]}
+		event := Event{Revision: e.Kv.ModRevision, Key: key[len(s.prefix):]}
 		if e.Type == clientv3.EventTypeDelete {
 			next.delete(key)
 		} else {
@@ -80,34 +81,34 @@ func (m reflectorStore) Apply(u reflector.Update) {
 			event.Item = &item
 			next.put(item)
 		}
-		for n, c := range next.ranges {
-			if contains(c.Range, key) {
-				next.ranges[n] = c.withRevisions(revisions{c.listedAt, c.deliveredUpTo, e.Kv.ModRevision})
+		for n, cr := range next.ranges {
+			if cr.Contains(key) {
+				next.ranges[n] = cr.withRevisions(revisions{cr.listedAt, cr.deliveredUpTo, e.Kv.ModRevision})
 			}
 		}
-		m.history.add(event)
+		s.history.add(event)
 	}
 	next.confirmed, next.epoch = u.Confirmed, u.Epoch
-	settled := m.updateDelivered(next)
-	m.publish(next, settled || len(u.Events) > 0)
+	completed := s.updateDelivered(next)
+	s.publish(next, completed || len(u.Events) > 0)
 }
 
-// updateDelivered notes up to where the copies have come that have changed or are not complete, and
-// reports whether one of these is now.
-func (m reflectorStore) updateDelivered(next *state) (settled bool) {
-	for n, c := range next.ranges {
-		if c.deliveredUpTo >= max(c.listedAt, c.lastChange) {
+// updateDelivered updates deliveredUpTo of the ranges that have changed or are not complete.
+// It reports whether a range is complete now that was not before.
+func (s reflectorStore) updateDelivered(next *state) (completed bool) {
+	for n, cr := range next.ranges {
+		if cr.deliveredUpTo >= max(cr.listedAt, cr.lastChange) {
 			continue
 		}
-		told := max(c.deliveredUpTo, m.reflector.DeliveredRevision(c.Range))
-		settled = settled || c.deliveredUpTo < c.listedAt && told >= c.listedAt
-		next.ranges[n] = c.withRevisions(revisions{c.listedAt, told, c.lastChange})
+		delivered := max(cr.deliveredUpTo, s.reflector.DeliveredRevision(cr.Range))
+		completed = completed || cr.deliveredUpTo < cr.listedAt && delivered >= cr.listedAt
+		next.ranges[n] = cr.withRevisions(revisions{cr.listedAt, delivered, cr.lastChange})
 	}
-	return settled
+	return completed
 }
 
-// publish shows a state to readers and, if something has changed, wakes those who wait.
-// The store is locked.
+// publish makes a state the one that readers load and, if it has changed, wakes the waiters.
+// The caller holds s.mu.
 func (s *Store) publish(next *state, changed bool) {
 	s.state.Store(next)
 	if changed {
@@ -116,29 +117,29 @@ func (s *Store) publish(next *state, changed bool) {
 	}
 }
 
-// removeRange takes a copy out, but for what others have of it. Who waits for its changes is
-// woken, since they are heard of no more.
-func (s *Store) removeRange(c *cachedRange) {
+// removeRange removes a range, without the keys that other ranges have too. It wakes the
+// waiters, since the range's changes will not be seen any more.
+func (s *Store) removeRange(cr *cachedRange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.state.Load().clone()
-	next.ranges = slices.DeleteFunc(next.ranges, func(other *cachedRange) bool { return other.Range == c.Range })
-	next.remove(c.Range, func(key string) bool {
-		return slices.ContainsFunc(next.ranges, func(other *cachedRange) bool { return contains(other.Range, key) })
+	next.ranges = slices.DeleteFunc(next.ranges, func(other *cachedRange) bool { return other.Range == cr.Range })
+	next.remove(cr.Range, func(key string) bool {
+		return slices.ContainsFunc(next.ranges, func(other *cachedRange) bool { return other.Contains(key) })
 	})
 	s.publish(next, true)
 }
 
-// withRevisions returns the copy with other revisions.
-func (c *cachedRange) withRevisions(r revisions) *cachedRange {
-	next := &cachedRange{Range: c.Range, revisions: r}
-	next.used.Store(c.used.Load())
+// withRevisions returns a copy with other revisions.
+func (cr *cachedRange) withRevisions(r revisions) *cachedRange {
+	next := &cachedRange{Range: cr.Range, revisions: r}
+	next.used.Store(cr.used.Load())
 	return next
 }
 
 func itemOf(kv *mvccpb.KeyValue) Item {
 	value := kv.Value
-	if value == nil { // which JSON would call null
+	if value == nil { // JSON would encode it as null
 		value = []byte{}
 	}
 	return Item{Key: string(kv.Key), Value: value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
@@ -165,56 +166,51 @@ func (s *state) delete(key string) {
 	}
 }
 
-// remove takes out what lies in a range, but for what is to be kept.
-func (s *state) remove(r reflector.Range, keep func(key string) bool) {
-	var gone []string
+// remove removes the items of a range, except those whose keys excepted reports.
+func (s *state) remove(r reflector.Range, excepted func(key string) bool) {
+	var removed []string
 	s.ascend(r, func(i Item) bool {
-		if !keep(i.Key) {
-			gone = append(gone, i.Key)
+		if !excepted(i.Key) {
+			removed = append(removed, i.Key)
 		}
 		return true
 	})
-	for _, key := range gone {
+	for _, key := range removed {
 		s.delete(key)
 	}
 }
 
 func (i Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemOverhead }
 
-// ascend goes through a range in the order of its keys.
+// ascend calls each for the items of a range, in the order of their keys, until it returns
+// false.
 func (s *state) ascend(r reflector.Range, each func(Item) bool) {
 	s.items.AscendRange(Item{Key: r.From}, Item{Key: r.To}, each)
 }
 
-// in are the items of a range.
+// in returns the items of a range.
 func (s *state) in(r reflector.Range) iter.Seq[Item] {
 	return func(yield func(Item) bool) { s.ascend(r, yield) }
 }
 
-// find returns the copy of just a range; nil: there is none.
+// find returns the cached range that is equal to r; nil: there is none.
 func (s *state) find(r reflector.Range) *cachedRange {
-	for _, c := range s.ranges {
-		if c.Range == r {
-			return c
+	for _, cr := range s.ranges {
+		if cr.Range == r {
+			return cr
 		}
 	}
 	return nil
 }
 
-// covering returns the complete copy that has all of a range up to the newest revision; nil: there
-// is none.
+// covering returns, of the complete cached ranges that cover r, the one with the newest
+// revision; nil: there is none.
 func (s *state) covering(r reflector.Range) *cachedRange {
 	var newest *cachedRange
-	for _, c := range s.ranges {
-		if covers(c.Range, r) && c.deliveredUpTo >= c.listedAt && (newest == nil || c.deliveredUpTo > newest.deliveredUpTo) {
-			newest = c
+	for _, cr := range s.ranges {
+		if cr.Covers(r) && cr.deliveredUpTo >= cr.listedAt && (newest == nil || cr.deliveredUpTo > newest.deliveredUpTo) {
+			newest = cr
 		}
 	}
 	return newest
 }
-
-func covers(outer, inner reflector.Range) bool {
-	return inner.From >= outer.From && inner.To <= outer.To
-}
-
-func contains(r reflector.Range, key string) bool { return key >= r.From && key < r.To }

@@ -8,12 +8,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// completionPage is how many keys are read at once when names are looked for.
+// completionPage is the number of keys that Complete reads at once.
 const completionPage = 100
 
-// Complete returns what goes on from the begin of a key, as far as the next "/": keys, and
-// prefixes, which end in "/"; sorted, and at most so many. It asks etcd, and skips what lies
-// below a prefix, so that it costs as much as there are names, not keys.
+// Complete returns up to most completions of the beginning of a key, up to the next "/" and
+// sorted: keys, and prefixes, which end in "/". It reads from etcd and skips the keys below
+// each prefix, so that its cost grows with the names, not with the keys.
 func (s *Store) Complete(ctx context.Context, begin string, most int) ([]string, error) {
 	r := s.prefixRange(begin)
 	directory := begin[:strings.LastIndexByte(begin, '/')+1]

@@ -1,10 +1,10 @@
-// Package kv is a fleet's shared key/value state: a value that all workers read, kept in
-// etcd and read from memory.
+// Package kv holds a fleet's shared key/value state: values that all workers read, stored
+// in etcd and read from memory.
 //
-// Reads come from a local copy. The first read under a directory lists and watches it;
-// after that reads under it ask nobody, until nothing there was read for ten minutes.
-// Writes go to etcd, and are answered with etcd's revision; a reader that knows it can
-// wait until its copy has come that far.
+// A [Store] reads from a local cache. The first read under a directory lists and watches
+// it; later reads under it need no request, until nothing there was read for ten minutes.
+// Writes go to etcd and return etcd's revision. A reader that knows this revision can wait
+// until its cache has reached it.
 //
 //	s, err := kv.New(client, keys, kv.Options{})
 //	go s.Run(ctx)

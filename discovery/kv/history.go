@@ -18,71 +18,72 @@ type Event struct {
 	Item     *Item // nil: deleted
 }
 
-// historySize is how many events are kept for watchers that fall behind.
+// historySize is the least number of events that the history has for watchers that fall
+// behind, once there were as many.
 const historySize = 4096
 
-// history has the last events in the order in which they came; those of one directory in
-// the order of their revisions.
+// history has the last events in the order in which they came; those of one directory are
+// in the order of their revisions.
 type history struct {
 	events        []Event
-	completeAfter int64 // revision after which it has all
+	completeAfter int64 // it has all events after this revision
 }
 
-func (l *history) add(e Event) {
-	if l.events = append(l.events, e); len(l.events) > 2*historySize {
-		forgotten := len(l.events) - historySize
-		for _, e := range l.events[:forgotten] {
-			l.completeAfter = max(l.completeAfter, e.Revision)
+func (h *history) add(e Event) {
+	if h.events = append(h.events, e); len(h.events) > 2*historySize {
+		dropped := len(h.events) - historySize
+		for _, e := range h.events[:dropped] {
+			h.completeAfter = max(h.completeAfter, e.Revision)
 		}
-		l.events = append([]Event(nil), l.events[forgotten:]...)
+		h.events = append([]Event(nil), h.events[dropped:]...)
 	}
 }
 
-// Snapshot returns what a watch of a key or below a prefix begins with: what the copy has
-// whose [Store.Events] follow. Nothing is fine. Errors: an ErrInvalid key or prefix, also
-// one below which there is too much to be copied; ErrUnavailable.
-func (s *Store) Snapshot(ctx context.Context, what string) (iter.Seq[Item], Freshness, error) {
-	if err := ValidateWatched(what); err != nil {
+// Snapshot returns the cached items at the start of a watch of a key or prefix; its
+// changes follow from [Store.Events]. There may be no items. Errors: ErrInvalid for a bad
+// key or prefix, or one with too much below it to cache; ErrUnavailable.
+func (s *Store) Snapshot(ctx context.Context, keyOrPrefix string) (iter.Seq[Item], Freshness, error) {
+	if err := ValidateWatched(keyOrPrefix); err != nil {
 		return nil, Freshness{}, err
 	}
-	of, wider := s.keyRange(what), s.directory(what)
-	if isPrefix(what) {
-		of, wider = s.prefixRange(what), s.prefixRange(what)
+	of, wider := s.keyRange(keyOrPrefix), s.directory(keyOrPrefix)
+	if isPrefix(keyOrPrefix) {
+		of, wider = s.prefixRange(keyOrPrefix), s.prefixRange(keyOrPrefix)
 	}
-	now, c, err := s.cached(ctx, of, wider)
+	now, cr, err := s.cached(ctx, of, wider)
 	switch {
 	case err != nil:
 		return nil, Freshness{}, err
-	case c == nil && s.isTooLarge(wider):
-		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to be held in memory; watch a longer prefix", what, s.displayName(wider))
-	case c == nil:
-		if now, c = s.awaitRevision(ctx, of, 0, callTimeout); c == nil {
-			return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the copy of %q is not complete yet; try again", s.displayName(wider))
+	case cr == nil && s.isTooLarge(wider):
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to cache; watch a longer prefix", keyOrPrefix, s.displayName(wider))
+	case cr == nil:
+		if now, cr = s.awaitRevision(ctx, of, 0, callTimeout); cr == nil {
+			return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the cache of %q is not complete yet; try again", s.displayName(wider))
 		}
 	}
-	return s.allExternal(now.in(of)), s.freshness(now, c), nil
+	return s.allExternal(now.in(of)), s.freshness(now, cr), nil
 }
 
-func isPrefix(what string) bool { return what == "" || strings.HasSuffix(what, "/") }
+func isPrefix(s string) bool { return s == "" || strings.HasSuffix(s, "/") }
 
-// Events returns what happened to a key, or below a prefix, after a position, oldest
-// first, and the position up to where. ok is false when that is not known any more: the
-// reader starts over from a list.
-func (s *Store) Events(what string, after discovery.Cursor) (events []Event, upTo discovery.Cursor, ok bool) {
+// Events returns the changes of a key, or below a prefix, after a cursor, oldest first,
+// and the cursor up to which it has all of them. ok is false when the history does not
+// have them any more: the reader starts over from a list.
+func (s *Store) Events(keyOrPrefix string, after discovery.Cursor) (events []Event, upTo discovery.Cursor, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	of, concerns := s.keyRange(what), func(key string) bool { return key == what }
-	if isPrefix(what) {
-		of, concerns = s.prefixRange(what), func(key string) bool { return strings.HasPrefix(key, what) }
+	of, matches := s.keyRange(keyOrPrefix), func(key string) bool { return key == keyOrPrefix }
+	if isPrefix(keyOrPrefix) {
+		of, matches = s.prefixRange(keyOrPrefix), func(key string) bool { return strings.HasPrefix(key, keyOrPrefix) }
 	}
-	c := now.covering(of)
-	if c == nil || after.Epoch != now.epoch || after.Revision < max(c.listedAt, s.history.completeAfter) || after.Revision > c.deliveredUpTo {
+	cr := now.covering(of)
+	if cr == nil || after.Epoch != now.epoch || after.Revision < max(cr.listedAt, s.history.completeAfter) || after.Revision > cr.deliveredUpTo {
 		return nil, discovery.Cursor{}, false
 	}
-	c.touch()
+	cr.touch()
 	for _, e := range s.history.events {
-		if e.Revision > after.Revision && e.Revision <= c.deliveredUpTo && concerns(e.Key) {
+		if e.Revision > after.Revision && e.Revision <= cr.deliveredUpTo && matches(e.Key) {
 			if e.Item != nil {
 				item := s.external(*e.Item)
 				e.Item = &item
@@ -91,16 +92,16 @@ func (s *Store) Events(what string, after discovery.Cursor) (events []Event, upT
 		}
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Revision, b.Revision) })
-	return events, discovery.Cursor{Epoch: now.epoch, Revision: c.deliveredUpTo}, true
+	return events, discovery.Cursor{Epoch: now.epoch, Revision: cr.deliveredUpTo}, true
 }
 
-// Changed returns a channel that is closed at the next change of anything that is copied.
-// A reader takes it first and reads second, so that it misses nothing.
+// Changed returns a channel that is closed at the next change in any cached range. A
+// reader gets the channel first and reads second, so that it misses no change.
 func (s *Store) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
 }
 
-// displayName is a range as it is named in errors.
+// displayName returns a range's name for error texts.
 func (s *Store) displayName(r reflector.Range) string { return strings.TrimPrefix(r.From, s.prefix) }

@@ -20,27 +20,27 @@ import (
 )
 
 var (
-	histories  = flag.Int("kv.histories", 50, "how many histories are checked")
-	operations = flag.Int("kv.operations", 500, "how many operations each has")
+	histories  = flag.Int("kv.histories", 50, "number of histories to check")
+	operations = flag.Int("kv.operations", 500, "operations of each history")
 )
 
 const historyKeys = 3
 
-// cell is a key as the model has it: absent at revision 0, and at revision -1 written by
-// somebody who was not told the revision.
+// cell is the model's state of a key. Revision 0: it does not exist; -1: it was written by a
+// client that did not learn the revision.
 type cell struct {
 	value    int
 	revision int64
 }
 
-// change is an operation on one key, as the model has it.
+// change is the model's operation on one key.
 type change struct {
 	key       int
 	value     int // 0: delete
 	condition *int64
 }
 
-// call is a write of some keys or, without changes, a read of one; answer is what it said.
+// call is a write of some keys or, without changes, a read of one; answer is its result.
 type call struct {
 	read    int
 	changes []change
@@ -59,7 +59,7 @@ var registers = porcupine.Model{
 		s, c, a := state.([historyKeys]cell), input.(call), output.(answer)
 		if c.changes == nil {
 			is := s[c.read]
-			s[c.read].revision = a.revision // learned, when nobody was told
+			s[c.read].revision = a.revision // a read reveals an unknown revision
 			return is.value == a.value && (is.revision == a.revision || is.revision < 0 && a.revision > 0), s
 		}
 		holds := true
@@ -80,12 +80,12 @@ var registers = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
 }
 
-// opHistory is what several clients did at the same time.
+// opHistory records the concurrent operations of several clients.
 type opHistory struct {
 	name  string
 	began time.Time
 	left  atomic.Int64 // operations
-	value atomic.Int64 // the last that was written; none is written twice
+	value atomic.Int64 // the last one written; no value is written twice
 
 	mu  sync.Mutex
 	all []porcupine.Operation
@@ -95,8 +95,7 @@ func (h *opHistory) now() int64 { return int64(time.Since(h.began)) }
 
 func (h *opHistory) key(n int) string { return fmt.Sprintf("%s/%d", h.name, n) }
 
-// add adds an operation. One of which nobody knows whether it was made may be made at
-// any time after.
+// add adds an operation. One with an unknown outcome may take effect at any later time.
 func (h *opHistory) add(client int, c call, a answer, called int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -136,7 +135,7 @@ func (h *opHistory) run(t *testing.T, client int, s *Store) {
 	}
 }
 
-// modelRevision is a revision as the model has it.
+// modelRevision returns the model's form of a write's revision.
 func modelRevision(revision int64) int64 {
 	if revision == 0 {
 		return -1
@@ -144,7 +143,7 @@ func modelRevision(revision int64) int64 {
 	return revision
 }
 
-// write makes up a write: of one key or of all, with or without conditions.
+// write makes up a write of one key or of all, with or without conditions.
 func (h *opHistory) write(seen [historyKeys]int64) (call, []Op) {
 	var c call
 	var ops []Op
@@ -165,7 +164,7 @@ func (h *opHistory) write(seen [historyKeys]int64) (call, []Op) {
 	return c, ops
 }
 
-// Writes and linearizable reads are linearizable while members are killed and stand still.
+// Writes and linearizable reads are linearizable while members are killed and paused.
 func TestHistories(t *testing.T) {
 	cluster := etcdtest.StartCluster(t, 3, "--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200")
 	var stores []*Store
@@ -188,7 +187,7 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// recordHistories has histories made and checks them, some at the same time.
+// recordHistories records histories and checks them, several at the same time.
 func recordHistories(t *testing.T, stores []*Store, checked *atomic.Int64) error {
 	var running errgroup.Group
 	running.SetLimit(10)
@@ -213,7 +212,7 @@ func recordHistories(t *testing.T, stores []*Store, checked *atomic.Int64) error
 	return running.Wait()
 }
 
-// disturb kills the leader or has it stand still for a moment, in turns.
+// disturb kills or pauses the leader for a moment, in turns.
 func disturb(cluster *etcdtest.Cluster, n int) {
 	leader := cluster.Leader()
 	if n%2 == 0 {

@@ -32,7 +32,7 @@ func validateKey(s string) error {
 	case len(s) > MaxKey:
 		return discovery.Errorf(discovery.ErrInvalid, "key %.20q… has %d bytes; at most %d are allowed", s, len(s), MaxKey)
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
-		return discovery.Errorf(discovery.ErrInvalid, "key %.60q has control characters or is no UTF-8", s)
+		return discovery.Errorf(discovery.ErrInvalid, "key %.60q has control characters or is not UTF-8", s)
 	}
 	for segment := range strings.SplitSeq(s, "/") {
 		if segment == "" || segment == "." || segment == ".." {
@@ -42,21 +42,21 @@ func validateKey(s string) error {
 	return nil
 }
 
-// ValidatePrefix returns an [discovery.ErrInvalid] unless s is a directory: a key with a
-// "/" behind it, or empty for everything.
+// ValidatePrefix returns an [discovery.ErrInvalid] unless s is a directory: a key followed
+// by "/", or empty for everything.
 func ValidatePrefix(s string) error {
 	if s == "" {
 		return nil
 	}
 	key, ok := strings.CutSuffix(s, "/")
 	if !ok {
-		return discovery.Errorf(discovery.ErrInvalid, "prefix %.60q does not end in \"/\"; what lies below a directory is asked for as app/", s)
+		return discovery.Errorf(discovery.ErrInvalid, "prefix %.60q does not end in \"/\"; write a directory as app/", s)
 	}
 	return validateKey(key)
 }
 
-// ValidateWatched returns an [discovery.ErrInvalid] unless s is what can be watched: a key
-// or a prefix.
+// ValidateWatched returns an [discovery.ErrInvalid] unless s can be watched: it is a key or
+// a prefix.
 func ValidateWatched(s string) error {
 	if isPrefix(s) {
 		return ValidatePrefix(s)
@@ -64,8 +64,8 @@ func ValidateWatched(s string) error {
 	return ValidateKey(s)
 }
 
-// directory is what is copied when a key is read: its directory, or the key alone when
-// it lies in none, since at the top there may be anything.
+// directory returns the range to cache when a key is read: its directory, or the key alone
+// if it is at the top, where there may be anything.
 func (s *Store) directory(key string) reflector.Range {
 	if n := strings.LastIndexByte(key, '/'); n >= 0 {
 		return s.prefixRange(key[:n+1])
@@ -73,12 +73,12 @@ func (s *Store) directory(key string) reflector.Range {
 	return s.keyRange(key)
 }
 
-// prefixRange is the range of a prefix.
+// prefixRange returns the range of the keys below a prefix.
 func (s *Store) prefixRange(prefix string) reflector.Range {
 	return reflector.Prefix(s.prefix + prefix)
 }
 
-// keyRange is the range of a single key.
+// keyRange returns the range of a single key.
 func (s *Store) keyRange(key string) reflector.Range {
 	return reflector.Range{From: s.prefix + key, To: s.prefix + key + "\x00"}
 }

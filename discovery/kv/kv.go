@@ -24,31 +24,33 @@ type Item struct {
 	Key      string
 	Value    []byte           // not nil
 	Revision int64            // etcd's, of the last write
-	Created  int64            // etcd's, of the first write since it was not there
+	Created  int64            // etcd's, of the write that created the key
 	Lease    clientv3.LeaseID // 0: none
 }
 
 // Options are a store's optional settings.
 type Options struct {
-	// StaleAfter is how old a copy may be before its reads are marked; default 15 s.
+	// StaleAfter is the age of the cache above which reads are marked stale; default 15 s.
 	StaleAfter time.Duration
-	// IdleTimeout is for how long a directory is copied that nobody reads; default 10 min.
+	// IdleTimeout is the time after its last read at which a range is evicted; default
+	// 10 min.
 	IdleTimeout time.Duration
-	// MaxCachedBytes bounds what is copied, in bytes; default 256 MiB. What is beyond is read
-	// from etcd each time.
+	// MaxCachedBytes bounds the size of the cache, in bytes; default 256 MiB. A range that
+	// does not fit is read from etcd each time.
 	MaxCachedBytes int64
-	// ProgressInterval is asked how long etcd may go unasked; default [follow.DefaultQuiet].
+	// ProgressInterval returns the time until the cache is next confirmed to be current;
+	// default [reflector.DefaultProgressInterval].
 	ProgressInterval func() time.Duration
 	Logger           *slog.Logger          // default: discard
-	Registerer       prometheus.Registerer // collects the metrics; nil: nobody does
+	Registerer       prometheus.Registerer // collects the metrics; nil: they are not registered
 }
 
 // The bounds of a store.
 const (
 	callTimeout  = 5 * time.Second // for one call of etcd
-	tooLargeTTL  = time.Minute     // before what was too large to be copied is tried again
-	itemOverhead = 200             // bytes that an item takes beside its key and value
-	btreeDegree  = 64              // of the tree
+	tooLargeTTL  = time.Minute     // before a range that was too large to cache is tried again
+	itemOverhead = 200             // estimated bytes of an item beside its key and value
+	btreeDegree  = 64
 )
 
 // Store reads and writes the keys of one namespace. See the package's documentation. Its
@@ -60,42 +62,41 @@ type Store struct {
 	reflector *reflector.Reflector
 
 	heartbeat heartbeat.Heartbeat
-	activated chan struct{} // closed at the first read: nothing is watched before
+	activated chan struct{} // closed at the first read; nothing is watched before
 	activate  sync.Once
 	state     atomic.Pointer[state]
 
 	mu       sync.Mutex
-	loading  map[reflector.Range]chan struct{} // closed when the copy is there, or is not to be had
-	tooLarge map[reflector.Range]time.Time     // too large to be copied, until then
+	loading  map[reflector.Range]chan struct{} // closed when the attempt to cache the range ends
+	tooLarge map[reflector.Range]time.Time     // ranges that did not fit, and when to try again
 	changed  chan struct{}                     // closed at the next change
 	history  history
 }
 
-// state is what readers load. It is immutable but for the use of its copies.
+// state is the cache that readers load. It is immutable but for the times of the last reads.
 type state struct {
 	items     *btree.BTreeG[Item] // by key, as in etcd
 	ranges    []*cachedRange
-	size      int64 // bytes, about
+	size      int64 // estimate, in bytes
 	confirmed time.Time
 	epoch     string
 }
 
-// cachedRange is a range of which the store has everything.
+// cachedRange is a range whose keys the store caches.
 type cachedRange struct {
 	reflector.Range
 	revisions
-	used atomic.Int64 // when it was last read, in Unix nanoseconds
+	used atomic.Int64 // time of the last read, in Unix nanoseconds
 }
 
-// revisions are etcd's that say how far a copy is.
+// revisions are the revisions of etcd that a cached range has reached.
 type revisions struct {
-	listedAt      int64 // of the list that it began with
-	deliveredUpTo int64 // up to which it has everything; below since: it is not complete yet
+	listedAt      int64 // of the list that it started from
+	deliveredUpTo int64 // it has all writes up to here; below listedAt: it is not complete yet
 	lastChange    int64 // of its last change
 }
 
-// New returns a store. Reads wait for Run. The error is that of metrics that cannot be
-// registered.
+// New returns a store. Reads wait for Run. It fails if the metrics cannot be registered.
 func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error) {
 	o.StaleAfter = cmp.Or(o.StaleAfter, 15*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
@@ -117,8 +118,8 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 // Heartbeat shows whether Run is stuck.
 func (s *Store) Heartbeat() *heartbeat.Heartbeat { return &s.heartbeat }
 
-// Run keeps what is read copied until ctx ends, and returns nil then. It asks nothing of
-// etcd before the first read.
+// Run keeps the cached ranges current until ctx ends, then returns nil. It makes no request
+// to etcd before the first read.
 func (s *Store) Run(ctx context.Context) error {
 	select {
 	case <-s.activated:
@@ -131,47 +132,49 @@ func (s *Store) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// evictIdle lets go of copies that nobody reads.
+// evictIdle periodically evicts the ranges that were not read for IdleTimeout, until ctx
+// ends.
 func (s *Store) evictIdle(ctx context.Context) error {
-	look := time.NewTicker(s.options.IdleTimeout / 10)
-	defer look.Stop()
+	ticker := time.NewTicker(s.options.IdleTimeout / 10)
+	defer ticker.Stop()
 	for {
 		select {
-		case <-look.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 			return nil
 		}
-		for _, c := range s.state.Load().ranges {
-			if time.Since(time.Unix(0, c.used.Load())) > s.options.IdleTimeout {
-				_ = s.evict(ctx, c) // else at the next look: etcd is away
+		for _, cr := range s.state.Load().ranges {
+			if time.Since(time.Unix(0, cr.used.Load())) > s.options.IdleTimeout {
+				_ = s.evict(ctx, cr) // it fails while etcd is away; try again at the next tick
 			}
 		}
 	}
 }
 
-// evict ends a copy. The copies within it, which it has had watched, are watched again.
-func (s *Store) evict(ctx context.Context, c *cachedRange) error {
+// evict drops a range from the cache. The ranges nested in it, whose watches it had
+// replaced, are watched by themselves again.
+func (s *Store) evict(ctx context.Context, cr *cachedRange) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return s.reflector.Narrow(ctx, c.Range, func() []reflector.Range {
-		inner := s.nested(c)
-		s.removeRange(c)
+	return s.reflector.Narrow(ctx, cr.Range, func() []reflector.Range {
+		inner := s.nested(cr)
+		s.removeRange(cr)
 		return inner
 	})
 }
 
-// nested returns the widest of the copies within another.
-func (s *Store) nested(c *cachedRange) []reflector.Range {
+// nested returns the widest of the cached ranges within another.
+func (s *Store) nested(cr *cachedRange) []reflector.Range {
 	var inner []reflector.Range
 	for _, other := range s.state.Load().ranges {
-		if other.Range != c.Range && covers(c.Range, other.Range) {
+		if other.Range != cr.Range && cr.Covers(other.Range) {
 			inner = append(inner, other.Range)
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(inner), func(r reflector.Range) bool {
-		return slices.ContainsFunc(inner, func(wider reflector.Range) bool { return wider != r && covers(wider, r) })
+		return slices.ContainsFunc(inner, func(wider reflector.Range) bool { return wider != r && wider.Covers(r) })
 	})
 }
 
-// touch notes that a copy was read.
-func (c *cachedRange) touch() { c.used.Store(time.Now().UnixNano()) }
+// touch records a read.
+func (cr *cachedRange) touch() { cr.used.Store(time.Now().UnixNano()) }

@@ -20,8 +20,8 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
-	if _, view, err := f.Get(t.Context(), "app/a", Read{}); !errors.Is(err, discovery.ErrNotFound) || view.Revision == 0 {
-		t.Errorf("%+v, %v", view, err)
+	if _, fresh, err := f.Get(t.Context(), "app/a", Read{}); !errors.Is(err, discovery.ErrNotFound) || fresh.Revision == 0 {
+		t.Errorf("%+v, %v", fresh, err)
 	}
 	first := f.put("app/a", "1")
 	got := f.get("app/a", Read{MinRevision: first})
@@ -45,7 +45,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	}
 }
 
-// A revision that etcd has not is not waited for in vain, nor passed over.
+// A read at a revision that etcd does not have fails, without a long wait.
 func TestRevisionThatEtcdHasNot(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -83,13 +83,15 @@ func TestComplete(t *testing.T) {
 		{"app/many/6", 9, []string{"app/many/6", "app/many/60", "app/many/61", "app/many/62", "app/many/63"}},
 		{"c", 9, nil},
 	} {
-		if got, err := f.Complete(t.Context(), test.begin, test.most); err != nil || !slices.Equal(got, test.want) {
-			t.Errorf("%q: %v, %v; want %v", test.begin, got, err, test.want)
-		}
+		t.Run(fmt.Sprintf("%q at most %d", test.begin, test.most), func(t *testing.T) {
+			if got, err := f.Complete(t.Context(), test.begin, test.most); err != nil || !slices.Equal(got, test.want) {
+				t.Errorf("%v, %v; want %v", got, err, test.want)
+			}
+		})
 	}
 }
 
-// A copy answers without etcd, and says how old it is; what was never read does not.
+// A cached range answers without etcd, with its age. A range that was never read does not.
 func TestReadsFromMemory(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -99,12 +101,12 @@ func TestReadsFromMemory(t *testing.T) {
 	f.put("other/a", "1")
 	f.get("app/a", Read{MinRevision: revision})
 	link.Freeze()
-	f.until("the copy is stale", func() bool {
-		i, view, err := f.Get(t.Context(), "app/a", Read{})
+	f.until("the cache is stale", func() bool {
+		i, fresh, err := f.Get(t.Context(), "app/a", Read{})
 		if err != nil || string(i.Value) != "1" {
 			t.Fatalf("%+v, %v", i, err)
 		}
-		return view.Stale && view.Age > 500*time.Millisecond
+		return fresh.Stale && fresh.Age > 500*time.Millisecond
 	})
 	if _, _, err := f.Get(t.Context(), "app/a", Read{MaxAge: time.Millisecond}); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("with a limit of age: %v", err)
@@ -112,14 +114,14 @@ func TestReadsFromMemory(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, _, err := f.Get(short, "other/a", Read{}); err == nil {
-		t.Error("what was never read is answered without etcd")
+		t.Error("a key that was never read is answered without etcd")
 	}
 	link.Mend()
 	last := f.put("app/a", "2")
-	f.until("the copy is current", func() bool { return string(f.get("app/a", Read{MinRevision: last}).Value) == "2" })
+	f.until("the cache is current", func() bool { return string(f.get("app/a", Read{MinRevision: last}).Value) == "2" })
 }
 
-// A copy ages while nothing happens. Who wants a younger one is answered by etcd.
+// The cache ages while nothing changes. A read with a lower MaxAge is answered by etcd.
 func TestMaxAge(t *testing.T) {
 	t.Parallel()
 	const most = 50 * time.Millisecond
@@ -127,28 +129,28 @@ func TestMaxAge(t *testing.T) {
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{ProgressInterval: func() time.Duration { return time.Hour }})
 	revision := f.put("app/a", "1")
 	f.get("app/a", Read{MinRevision: revision})
-	f.until("the copy is old", func() bool {
-		_, view, err := f.Get(t.Context(), "app/a", Read{})
-		return err == nil && view.Age > most
+	f.until("the cache is old", func() bool {
+		_, fresh, err := f.Get(t.Context(), "app/a", Read{})
+		return err == nil && fresh.Age > most
 	})
-	i, view, err := f.Get(t.Context(), "app/a", Read{MaxAge: most})
-	if err != nil || string(i.Value) != "1" || view.Age > most || view.Epoch != "" {
-		t.Errorf("%+v %+v, %v; want what etcd has", i, view, err)
+	i, fresh, err := f.Get(t.Context(), "app/a", Read{MaxAge: most})
+	if err != nil || string(i.Value) != "1" || fresh.Age > most || fresh.Epoch != "" {
+		t.Errorf("%+v %+v, %v; want what etcd has", i, fresh, err)
 	}
-	if _, view, err := f.Get(t.Context(), "app/a", Read{MaxAge: time.Hour}); err != nil || view.Epoch == "" {
-		t.Errorf("%+v, %v; want the copy", view, err)
+	if _, fresh, err := f.Get(t.Context(), "app/a", Read{MaxAge: time.Hour}); err != nil || fresh.Epoch == "" {
+		t.Errorf("%+v, %v; want the cache's answer", fresh, err)
 	}
 	_, want, err := f.List(t.Context(), "app/", Read{})
 	if _, got, err2 := f.List(t.Context(), "app/", Read{MaxAge: most}); err != nil || err2 != nil || got.Index != want.Index || got.Epoch != "" {
-		t.Errorf("index %d, %v, of etcd's answer; %d, %v, of the copy: who waits for a change would be told of one", got.Index, err2, want.Index, err)
+		t.Errorf("index %d, %v, of etcd's answer; %d, %v, of the cache's: a waiter would see a change", got.Index, err2, want.Index, err)
 	}
-	if _, view, err := f.Get(t.Context(), "app/b", Read{MaxAge: most}); !errors.Is(err, discovery.ErrNotFound) || view.Age > most {
-		t.Errorf("%+v, %v", view, err)
+	if _, fresh, err := f.Get(t.Context(), "app/b", Read{MaxAge: most}); !errors.Is(err, discovery.ErrNotFound) || fresh.Age > most {
+		t.Errorf("%+v, %v", fresh, err)
 	}
 }
 
-// Directories within each other are copied together and apart, whichever comes first,
-// and let go when nobody reads them.
+// Nested directories are cached together and apart, in either order, and evicted when they
+// are idle.
 func TestRangesComeAndGo(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -160,31 +162,31 @@ func TestRangesComeAndGo(t *testing.T) {
 	if got := f.keys("a/", Read{}); !slices.Equal(got, []string{"a/b/c", "a/d"}) {
 		t.Errorf("%v", got)
 	}
-	f.until("only what is read is copied", func() bool {
+	f.until("only the read range is cached", func() bool {
 		f.get("a/b/c", Read{})
 		now := f.state.Load()
 		return len(now.ranges) == 1 && now.items.Len() == 1
 	})
 	last := f.put("a/b/c", "2")
 	if got := f.get("a/b/c", Read{MinRevision: last}); string(got.Value) != "2" {
-		t.Errorf("%+v: the narrower copy is not watched", got)
+		t.Errorf("%+v: the narrower range is not watched", got)
 	}
 	waiting := f.Changed()
-	f.until("all are let go", func() bool {
+	f.until("all are evicted", func() bool {
 		now := f.state.Load()
 		return len(now.ranges) == 0 && now.items.Len() == 0 && now.size == 0
 	})
 	select {
 	case <-waiting:
 	default:
-		t.Error("who waits for changes of what is let go is not woken")
+		t.Error("the eviction does not wake the waiters")
 	}
 	if got := f.keys("", Read{}); !slices.Equal(got, []string{"a/b/c", "a/d", "e"}) {
 		t.Errorf("%v", got)
 	}
 }
 
-// What is held is what a Get would read, and stays copied as if it were.
+// GetCached returns what Get would return, and counts as a read of the range.
 func TestGetCached(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -198,7 +200,7 @@ func TestGetCached(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	f.until("twice the time of what nobody reads", func() bool {
+	f.until("twice the idle timeout", func() bool {
 		i, got, ok := f.GetCached("app/a")
 		if !ok || i.Key != read.Key || string(i.Value) != "1" || i.Revision != read.Revision || got.Index != want.Index || got.Revision < want.Revision || got.Epoch != want.Epoch {
 			t.Fatalf("%+v %+v %v, want %+v %+v", i, got, ok, read, want)
@@ -206,12 +208,12 @@ func TestGetCached(t *testing.T) {
 		return time.Since(begun) > 2*time.Second
 	})
 	if i, _, ok := f.GetCached("app/b"); ok {
-		t.Errorf("what is not there: %+v", i)
+		t.Errorf("a key that does not exist: %+v", i)
 	}
 	last := f.put("app/a", "2")
 	f.get("app/a", Read{MinRevision: last})
-	if i, view, ok := f.GetCached("app/a"); !ok || string(i.Value) != "2" || view.Index != last {
-		t.Errorf("after a write: %+v %+v %v", i, view, ok)
+	if i, fresh, ok := f.GetCached("app/a"); !ok || string(i.Value) != "2" || fresh.Index != last {
+		t.Errorf("after a write: %+v %+v %v", i, fresh, ok)
 	}
 	foreign, err := f.client.Put(t.Context(), f.prefix+"app/d/", "not written by a store")
 	if err != nil {
@@ -219,16 +221,16 @@ func TestGetCached(t *testing.T) {
 	}
 	f.get("app/a", Read{MinRevision: foreign.Header.Revision})
 	if i, _, ok := f.GetCached("app/d/"); ok {
-		t.Errorf("what is no key: %+v", i)
+		t.Errorf("an invalid key: %+v", i)
 	}
-	f.until("it is let go", func() bool { return len(f.state.Load().ranges) == 0 })
+	f.until("it is evicted", func() bool { return len(f.state.Load().ranges) == 0 })
 	if i, _, ok := f.GetCached("app/a"); ok {
-		t.Errorf("after it was let go: %+v", i)
+		t.Errorf("after it was evicted: %+v", i)
 	}
 }
 
-// A watch begins with a copy that its events follow, also while a wider one takes others
-// over.
+// A watch starts with a snapshot that its events continue, also while a wider range
+// replaces others.
 func TestSnapshot(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -236,9 +238,9 @@ func TestSnapshot(t *testing.T) {
 	f.put("app/a", "1")
 	f.put("app/b/c", "1")
 	for what, want := range map[string][]string{"app/b/c": {"app/b/c"}, "app/b/none": {}, "app/": {"app/a", "app/b/c"}, "": {"app/a", "app/b/c"}} {
-		items, view, err := f.Snapshot(t.Context(), what)
-		if err != nil || view.Epoch == "" {
-			t.Fatalf("%q: %+v, %v", what, view, err)
+		items, fresh, err := f.Snapshot(t.Context(), what)
+		if err != nil || fresh.Epoch == "" {
+			t.Fatalf("%q: %+v, %v", what, fresh, err)
 		}
 		got := []string{}
 		for i := range items {
@@ -247,7 +249,7 @@ func TestSnapshot(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", what, got, want)
 		}
-		if _, _, ok := f.Events(what, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}); !ok {
+		if _, _, ok := f.Events(what, discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision}); !ok {
 			t.Errorf("%q: its events do not follow", what)
 		}
 	}
@@ -273,12 +275,12 @@ func TestTooLargeToCache(t *testing.T) {
 	}
 	f.get("small/a", Read{})
 	if now := f.state.Load(); len(now.ranges) != 1 || now.items.Len() != 1 {
-		t.Errorf("%d copies of %d items", len(now.ranges), now.items.Len())
+		t.Errorf("%d ranges with %d items", len(now.ranges), now.items.Len())
 	}
 }
 
-// After a gap the copy is compared with etcd; after a wipe it is made anew. Neither shows
-// a reader less than there is.
+// After a gap the cache is compared with etcd; after a wipe it is rebuilt. In neither case a
+// reader sees fewer keys than there are.
 func TestGaps(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -288,7 +290,7 @@ func TestGaps(t *testing.T) {
 	f.put("a/1", "1")
 	last := f.put("a/2", "1")
 	f.get("a/1", Read{MinRevision: last})
-	list, view, err := f.List(t.Context(), "a/", Read{})
+	list, fresh, err := f.List(t.Context(), "a/", Read{})
 	if err != nil || len(slices.Collect(list)) != 2 {
 		t.Fatal(err)
 	}
@@ -307,7 +309,7 @@ func TestGaps(t *testing.T) {
 	link.Cut()
 	link.Mend()
 	f.until("the difference", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/2", "a/3"}) })
-	events, _, ok := f.Events("a/", discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision})
+	events, _, ok := f.Events("a/", discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision})
 	if !ok || len(events) != 2 || events[0].Key != "a/1" || events[0].Item != nil || events[1].Key != "a/3" {
 		t.Errorf("%v %+v", ok, events)
 	}
@@ -315,7 +317,7 @@ func TestGaps(t *testing.T) {
 	s.Close()
 	f.keys("a/", Read{})
 	f.until("the watch is broken", func() bool { return f.reflector.Health().Err != nil })
-	f.keys("a/", Read{MinRevision: put.Header.Revision}) // as long as there is no etcd that knows better
+	f.keys("a/", Read{MinRevision: put.Header.Revision}) // the cache answers while there is no etcd
 	another := etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	client := etcdtest.Client(t, another.Endpoint())
 	if _, err := client.Txn(t.Context()).Then(clientv3.OpPut(prefix+"a/4", "1")).Commit(); err != nil {
@@ -323,17 +325,17 @@ func TestGaps(t *testing.T) {
 	}
 	link.Cut()
 	f.until("what the other etcd has", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/4"}) })
-	if _, _, ok := f.Events("a/", discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}); ok {
+	if _, _, ok := f.Events("a/", discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision}); ok {
 		t.Error("readers of the old etcd go on")
 	}
 	for _, r := range []Read{{MinRevision: 1000}, {MinRevision: 1000, Linearizable: true}} {
-		if _, view, err := f.List(t.Context(), "a/", r); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "lost in a restore") {
-			t.Errorf("%+v of the old etcd: %+v, %v", r, view, err)
+		if _, fresh, err := f.List(t.Context(), "a/", r); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "lost in a restore") {
+			t.Errorf("%+v of the old etcd: %+v, %v", r, fresh, err)
 		}
 	}
 }
 
-// A copy that is made confirms nothing of the others, which may lag behind it.
+// Caching one range does not confirm the others, which may lag behind it.
 func TestCachingConfirmsNoOtherRange(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

@@ -19,10 +19,9 @@ type directory struct {
 	last atomic.Int64 // revision, once no more is written
 }
 
-// Directories are watched one by one, and what is known of one says nothing of another:
-// over cuts, in which each is compared with etcd by itself, and over wider copies that
-// take others over, a reader sees every write whose revision it was told, and who follows
-// a directory misses nothing.
+// Each directory has its own watch, and one may lag behind another. Through cuts, after
+// which each is compared with etcd by itself, and through wider ranges that replace others,
+// a reader sees every write whose revision it knows, and a watcher misses no event.
 func TestDirectoriesLag(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -36,11 +35,11 @@ func TestDirectoriesLag(t *testing.T) {
 	for n := range 6 {
 		d := &directory{name: fmt.Sprintf("d%d/", n)}
 		running.Go(func() { f.writeAndRead(ctx, writer, d) })
-		running.Go(func() { f.follows(d) })
+		running.Go(func() { f.watch(d) })
 	}
 	running.Go(func() {
-		for ctx.Err() == nil { // now and then everything is copied at once
-			_, _, _ = f.List(ctx, "", Read{}) // unless that meets a cut
+		for ctx.Err() == nil { // cache everything from time to time
+			_, _, _ = f.List(ctx, "", Read{}) // may fail because of a cut
 			<-time.After(1500 * time.Millisecond)
 		}
 	})
@@ -60,16 +59,16 @@ func (f *fixture) writeAndRead(ctx context.Context, writer *Store, d *directory)
 			continue
 		}
 		last = revision
-		i, view, err := f.Get(ctx, d.name+"k", Read{MinRevision: revision})
-		if err == nil && (i.Revision != revision || view.Revision < revision) {
-			f.t.Errorf("%s was written at revision %d, and the answer of revision %d has that of %d", d.name, revision, view.Revision, i.Revision)
+		i, fresh, err := f.Get(ctx, d.name+"k", Read{MinRevision: revision})
+		if err == nil && (i.Revision != revision || fresh.Revision < revision) {
+			f.t.Errorf("%s was written at revision %d, and the answer of revision %d has that of %d", d.name, revision, fresh.Revision, i.Revision)
 		}
 	}
 	d.last.Store(last)
 }
 
-// follows follows the changes of a directory as a watcher does, until it knows the last.
-func (f *fixture) follows(d *directory) {
+// watch reads the changes of a directory as a watcher does, until it has seen the last.
+func (f *fixture) watch(d *directory) {
 	var at discovery.Cursor
 	var known int64
 	for late := time.After(30 * time.Second); known == 0 || known != d.last.Load(); {
@@ -83,9 +82,9 @@ func (f *fixture) follows(d *directory) {
 		}
 		at = upTo
 		if !ok {
-			i, view, err := f.Get(f.t.Context(), d.name+"k", Read{})
+			i, fresh, err := f.Get(f.t.Context(), d.name+"k", Read{})
 			if err == nil {
-				at, known = discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}, i.Revision
+				at, known = discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision}, i.Revision
 			}
 		}
 		select {

@@ -15,44 +15,44 @@ import (
 )
 
 const (
-	// catchUpTimeout is how long a read waits for its copy to come to a revision before it asks
-	// etcd: the revision may be of a write elsewhere.
+	// catchUpTimeout is how long a read waits for the cache to reach a revision before it
+	// reads from etcd: the revision may be of a write in another range.
 	catchUpTimeout = 250 * time.Millisecond
-	// verifyTimeout is how long etcd is asked for what the copy has, in case that it is of a
-	// life that is over.
+	// verifyTimeout is how long a read waits for etcd's answer when it can fall back on the
+	// cache, which may be of an etcd that was wiped or restored since.
 	verifyTimeout = time.Second
 )
 
-// Read says how fresh an answer must be. The zero value takes the copy as it is.
+// Read is how fresh an answer must be. The zero value accepts the cache as it is.
 type Read struct {
-	// Linearizable asks etcd, and so has every write that was answered before.
+	// Linearizable reads from etcd, and so sees every write that was answered before.
 	Linearizable bool
-	// MinRevision is a revision that the answer must have, as a write answered it. It is
-	// an ErrUnavailable when etcd has not come so far: it was wiped or restored since.
+	// MinRevision is a revision that the answer must include, as returned by a write. The
+	// error is an ErrUnavailable when etcd is not that far: it was wiped or restored since.
 	MinRevision int64
-	// MaxAge is how old the answer may be; 0: however old. Where the copy is older, etcd is
-	// asked; it is an ErrUnavailable when that does not answer.
+	// MaxAge bounds the age of the answer; 0: any age. If the cache is older, the read goes
+	// to etcd; the error is an ErrUnavailable when that does not answer.
 	MaxAge time.Duration
 }
 
-// Freshness says how sure an answer is.
+// Freshness is how current an answer is.
 type Freshness struct {
-	Revision int64         // of etcd, up to which the answer is complete
-	Epoch    string        // of the etcd's life that the revision belongs to; "" when etcd was asked
-	Index    int64         // another after each change of what was asked for
-	Age      time.Duration // since etcd last confirmed that it was current
-	Stale    bool          // Age is above the threshold
+	Revision int64         // etcd's; the answer is complete up to it
+	Epoch    string        // identifies the etcd that the revision belongs to; "" when etcd answered
+	Index    int64         // differs after each change of the answer
+	Age      time.Duration // since etcd last confirmed that the answer is current
+	Stale    bool          // Age is above Options.StaleAfter
 }
 
-// Get returns the item of a key. Errors: an ErrInvalid key; ErrNotFound, with the view
-// that says so; ErrUnavailable when etcd is away and the key was never copied, or the
-// copy is older than the reader wants.
+// Get returns the item of a key. Errors: ErrInvalid for a bad key; ErrNotFound, with the
+// freshness of that answer; ErrUnavailable when etcd is away and the key is not cached, or
+// the cache is older than r.MaxAge.
 func (s *Store) Get(ctx context.Context, key string, r Read) (Item, Freshness, error) {
 	if err := ValidateKey(key); err != nil {
 		return Item{}, Freshness{}, err
 	}
 	only := s.keyRange(key)
-	items, view, err := s.read(ctx, only, s.directory(key), r)
+	items, fresh, err := s.read(ctx, only, s.directory(key), r)
 	if err != nil {
 		return Item{}, Freshness{}, err
 	}
@@ -61,46 +61,46 @@ func (s *Store) Get(ctx context.Context, key string, r Read) (Item, Freshness, e
 		found = i
 	}
 	if found.Key == "" {
-		view.Index = 0
-		return Item{}, view, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
+		fresh.Index = 0
+		return Item{}, fresh, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
 	}
-	view.Index = found.Revision
-	return s.external(found), view, nil
+	fresh.Index = found.Revision
+	return s.external(found), fresh, nil
 }
 
-// GetCached returns the item of a key from a copy, as [Store.Get] does with the zero Read, and
-// does not wait. It reports false when there is no copy, or no such key in it.
+// GetCached returns the item of a key from the cache, as [Store.Get] does with the zero Read,
+// without waiting. It returns false when the key's range is not cached or has no such key.
 func (s *Store) GetCached(key string) (Item, Freshness, bool) {
 	only, now := s.keyRange(key), s.state.Load()
-	c := now.covering(only)
-	if c == nil {
+	cr := now.covering(only)
+	if cr == nil {
 		return Item{}, Freshness{}, false
 	}
 	found, ok := now.items.Get(Item{Key: only.From})
-	if !ok || ValidateKey(key) != nil { // a foreign writer's, which Get refuses
+	if !ok || ValidateKey(key) != nil { // another program has written an invalid key, which Get refuses
 		return Item{}, Freshness{}, false
 	}
-	c.touch()
-	view := s.freshness(now, c)
-	view.Index = found.Revision
-	return s.external(found), view, true
+	cr.touch()
+	fresh := s.freshness(now, cr)
+	fresh.Index = found.Revision
+	return s.external(found), fresh, true
 }
 
-// List returns the items below a prefix, sorted by key; see [ValidatePrefix]. None is
-// fine. Other errors as for [Store.Get].
+// List returns the items below a prefix, sorted by key; see [ValidatePrefix]. There may be
+// none. Its other errors are those of [Store.Get].
 func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item], Freshness, error) {
 	if err := ValidatePrefix(prefix); err != nil {
 		return nil, Freshness{}, err
 	}
 	below := s.prefixRange(prefix)
-	items, view, err := s.read(ctx, below, below, r)
+	items, fresh, err := s.read(ctx, below, below, r)
 	if err != nil {
 		return nil, Freshness{}, err
 	}
-	return s.allExternal(items), view, nil
+	return s.allExternal(items), fresh, nil
 }
 
-// allExternal are items as their readers know them.
+// allExternal returns items with the names that readers use.
 func (s *Store) allExternal(items iter.Seq[Item]) iter.Seq[Item] {
 	return func(yield func(Item) bool) {
 		for i := range items {
@@ -111,92 +111,92 @@ func (s *Store) allExternal(items iter.Seq[Item]) iter.Seq[Item] {
 	}
 }
 
-// external is an item as its readers know it.
+// external returns an item with the name that readers use, without the namespace's prefix.
 func (s *Store) external(i Item) Item {
 	i.Key = i.Key[len(s.prefix):]
 	return i
 }
 
-// read returns what is in a range, from a copy that holds it or from etcd. If there is no
-// copy, that of a wider range is made.
+// read returns the items of a range, from the cache or from etcd. If the range is not
+// cached, it caches a wider one.
 func (s *Store) read(ctx context.Context, of, wider reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	if r.Linearizable {
 		return s.readEtcd(ctx, of, r)
 	}
-	now, c, err := s.cached(ctx, of, wider)
-	if err != nil || c == nil {
+	now, cr, err := s.cached(ctx, of, wider)
+	if err != nil || cr == nil {
 		if err == nil {
 			return s.readEtcd(ctx, of, r)
 		}
 		return nil, Freshness{}, err
 	}
-	if r.MinRevision > 0 && !s.hasRevision(c, r.MinRevision) {
-		if fresh, at := s.awaitRevision(ctx, of, r.MinRevision, catchUpTimeout); fresh != nil {
-			now, c = fresh, at
-		} else if items, view, err := s.verifyInEtcd(ctx, of, c, r); err == nil || view.Revision > 0 || c.deliveredUpTo < r.MinRevision {
-			return items, view, err
-		} // else etcd is away, and the copy is what there is
+	if r.MinRevision > 0 && !s.hasRevision(cr, r.MinRevision) {
+		if later, laterRange := s.awaitRevision(ctx, of, r.MinRevision, catchUpTimeout); later != nil {
+			now, cr = later, laterRange
+		} else if items, fresh, err := s.verifyInEtcd(ctx, of, cr, r); err == nil || fresh.Revision > 0 || cr.deliveredUpTo < r.MinRevision {
+			return items, fresh, err
+		} // else etcd is away: answer from the cache
 	}
-	view := s.freshness(now, c)
-	if r.MaxAge > 0 && view.Age > r.MaxAge {
-		return s.readNewer(ctx, of, c, r, view.Age)
+	fresh := s.freshness(now, cr)
+	if r.MaxAge > 0 && fresh.Age > r.MaxAge {
+		return s.readNewer(ctx, of, cr, r, fresh.Age)
 	}
-	return now.in(of), view, nil
+	return now.in(of), fresh, nil
 }
 
-// readNewer asks etcd for what the copy is too old for. Where nothing happens, etcd goes
-// unasked for a while; where it is known to be away, it is not asked at all.
-func (s *Store) readNewer(ctx context.Context, of reflector.Range, c *cachedRange, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
+// readNewer reads from etcd because the cache is older than r.MaxAge, as it may be while
+// nothing changes. It makes no request if etcd is known to be away.
+func (s *Store) readNewer(ctx context.Context, of reflector.Range, cr *cachedRange, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
 	if s.reflector.Health().Err == nil {
-		if items, view, err := s.verifyInEtcd(ctx, of, c, r); err == nil || view.Revision > 0 {
-			view.Index = c.lastChange // what is newer, the copy tells of in a moment
-			return items, view, err
+		if items, fresh, err := s.verifyInEtcd(ctx, of, cr, r); err == nil || fresh.Revision > 0 {
+			fresh.Index = cr.lastChange // if there are newer changes, the cache has them in a moment
+			return items, fresh, err
 		}
 	}
 	return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
-		"the copy of %q is %v old, %v is asked for, and etcd does not answer; ask for an older one, or try again", s.displayName(of), age.Round(time.Millisecond), r.MaxAge)
+		"the cache of %q is %v old, above the limit of %v, and etcd does not answer; allow a greater age, or try again", s.displayName(of), age.Round(time.Millisecond), r.MaxAge)
 }
 
-// freshness is how sure an answer from a copy is.
-func (s *Store) freshness(now *state, c *cachedRange) Freshness {
+// freshness returns the freshness of an answer from a cached range.
+func (s *Store) freshness(now *state, cr *cachedRange) Freshness {
 	age := time.Since(now.confirmed)
-	return Freshness{Revision: c.deliveredUpTo, Epoch: now.epoch, Index: c.lastChange, Age: age, Stale: age > s.options.StaleAfter}
+	return Freshness{Revision: cr.deliveredUpTo, Epoch: now.epoch, Index: cr.lastChange, Age: age, Stale: age > s.options.StaleAfter}
 }
 
-// cached returns the state and the copy that holds a range. If there is none, that of a
-// wider range is made; nil when that is too large, or takes a while.
+// cached returns the state and the cached range that covers a range. If there is none, it
+// caches a wider one. The cached range is nil when that is too large, or not complete yet.
 func (s *Store) cached(ctx context.Context, of, wider reflector.Range) (*state, *cachedRange, error) {
 	for {
 		now := s.state.Load()
-		if c := now.covering(of); c != nil {
-			c.touch()
-			return now, c, nil
+		if cr := now.covering(of); cr != nil {
+			cr.touch()
+			return now, cr, nil
 		}
-		joined, err := s.ensureCached(ctx, wider)
-		if err != nil || !joined {
+		loaded, err := s.ensureCached(ctx, wider)
+		if err != nil || !loaded {
 			return now, nil, err
 		}
 	}
 }
 
-// ensureCached copies a range, or waits for somebody who does. It reports false when the copy is
-// not to be waited for.
+// ensureCached caches a range, or waits while another caller does. It returns false when the
+// range is too large, or not complete yet.
 func (s *Store) ensureCached(ctx context.Context, r reflector.Range) (bool, error) {
 	s.activate.Do(func() { close(s.activated) })
 	if s.isTooLarge(r) {
 		return false, nil
 	}
 	s.mu.Lock()
-	joining, ok := s.loading[r]
+	done, ok := s.loading[r]
 	if !ok {
-		joining = make(chan struct{})
-		s.loading[r] = joining
+		done = make(chan struct{})
+		s.loading[r] = done
 	}
 	s.mu.Unlock()
 	if ok {
 		select {
-		case <-joining:
-			return true, nil // or the caller tries by itself
+		case <-done:
+			return true, nil // if the other caller failed, this one tries next
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		}
@@ -205,12 +205,12 @@ func (s *Store) ensureCached(ctx context.Context, r reflector.Range) (bool, erro
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.loading, r)
-		close(joining)
+		close(done)
 	}()
 	return s.load(ctx, r)
 }
 
-// isTooLarge reports whether a range was too large to be copied, not long ago.
+// isTooLarge reports whether a range was too large to cache within the last tooLargeTTL.
 func (s *Store) isTooLarge(r reflector.Range) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,47 +218,47 @@ func (s *Store) isTooLarge(r reflector.Range) bool {
 	return ok && time.Now().Before(until)
 }
 
-// load copies a range, unless that takes more than the store may. It reports whether the
-// copy is there, and complete.
+// load caches a range, unless the cache would exceed MaxCachedBytes. It reports whether the
+// range is cached and complete.
 func (s *Store) load(ctx context.Context, r reflector.Range) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := s.reflector.Add(ctx, r, true); err != nil {
-		if why := s.reflector.Health().Err; why != nil && errors.Is(err, context.DeadlineExceeded) {
-			err = why
+		if reason := s.reflector.Health().Err; reason != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = reason
 		}
-		return false, fmt.Errorf("copy %q: %w", s.displayName(r), err)
+		return false, fmt.Errorf("cache %q: %w", s.displayName(r), err)
 	}
 	now := s.state.Load()
-	if c := now.find(r); c != nil && now.size > s.options.MaxCachedBytes {
+	if cr := now.find(r); cr != nil && now.size > s.options.MaxCachedBytes {
 		s.mu.Lock()
 		s.tooLarge[r] = time.Now().Add(tooLargeTTL)
 		s.mu.Unlock()
-		return false, s.evict(ctx, c)
+		return false, s.evict(ctx, cr)
 	}
 	_, complete := s.awaitRevision(ctx, r, 0, catchUpTimeout)
 	return complete != nil, nil
 }
 
-// hasRevision reports whether a copy has all up to a revision: one of the life of etcd that it
-// follows, which it does not know while the watch is broken.
-func (s *Store) hasRevision(c *cachedRange, revision int64) bool {
-	return c.deliveredUpTo >= revision && s.reflector.Health().Err == nil
+// hasRevision reports whether a cached range has all writes up to a revision. While the
+// watch is broken it does not: the revision may be of an etcd that replaced the watched one.
+func (s *Store) hasRevision(cr *cachedRange, revision int64) bool {
+	return cr.deliveredUpTo >= revision && s.reflector.Health().Err == nil
 }
 
-// awaitRevision waits for a copy to come to a revision; nil when that takes too long.
-func (s *Store) awaitRevision(ctx context.Context, of reflector.Range, revision int64, most time.Duration) (*state, *cachedRange) {
-	late := time.NewTimer(most)
-	defer late.Stop()
+// awaitRevision waits until a range is cached up to a revision; nil: it was not in time.
+func (s *Store) awaitRevision(ctx context.Context, of reflector.Range, revision int64, timeout time.Duration) (*state, *cachedRange) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 	for {
 		changed := s.Changed()
 		now := s.state.Load()
-		if c := now.covering(of); c != nil && s.hasRevision(c, revision) {
-			return now, c
+		if cr := now.covering(of); cr != nil && s.hasRevision(cr, revision) {
+			return now, cr
 		}
 		select {
 		case <-changed:
-		case <-late.C:
+		case <-timer.C:
 			return nil, nil
 		case <-ctx.Done():
 			return nil, nil
@@ -266,9 +266,9 @@ func (s *Store) awaitRevision(ctx context.Context, of reflector.Range, revision 
 	}
 }
 
-// verifyInEtcd asks etcd, but not for long if the copy may do.
-func (s *Store) verifyInEtcd(ctx context.Context, of reflector.Range, c *cachedRange, r Read) (iter.Seq[Item], Freshness, error) {
-	if c.deliveredUpTo >= r.MinRevision {
+// verifyInEtcd reads from etcd, for at most verifyTimeout if the cache has r.MinRevision.
+func (s *Store) verifyInEtcd(ctx context.Context, of reflector.Range, cr *cachedRange, r Read) (iter.Seq[Item], Freshness, error) {
+	if cr.deliveredUpTo >= r.MinRevision {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, verifyTimeout)
 		defer cancel()
@@ -276,8 +276,8 @@ func (s *Store) verifyInEtcd(ctx context.Context, of reflector.Range, c *cachedR
 	return s.readEtcd(ctx, of, r)
 }
 
-// readEtcd reads a range from etcd, which has every write that it answered: a revision that it
-// has not is not its own, which is an error with the view that says so.
+// readEtcd reads a range from etcd. etcd has every write that it answered. So if it is below
+// r.MinRevision, that is another etcd's, and the error comes with the revision of this one.
 func (s *Store) readEtcd(ctx context.Context, of reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -292,7 +292,7 @@ func (s *Store) readEtcd(ctx context.Context, of reflector.Range, r Read) (iter.
 	}
 	if at.Revision < r.MinRevision {
 		return nil, Freshness{Revision: at.Revision}, discovery.Errorf(discovery.ErrUnavailable,
-			"etcd is at revision %d, and %d is asked for, which it never answered, or lost in a restore; read without it", at.Revision, r.MinRevision)
+			"etcd is at revision %d, below the requested %d, which it never answered, or lost in a restore; read without a revision", at.Revision, r.MinRevision)
 	}
 	return slices.Values(items), Freshness{Revision: at.Revision, Index: at.Revision}, nil
 }

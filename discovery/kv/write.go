@@ -28,21 +28,20 @@ type Op struct {
 	Key    string
 	Value  []byte // of a put
 	Delete bool   // delete the key, else put the value
-	// TTL is after how long etcd deletes the key; rounded up to whole seconds, of which
-	// etcd wants two or more; 0: never.
+	// TTL is the time after which etcd deletes the key, rounded up to whole seconds; 0:
+	// never. etcd needs at least two seconds.
 	TTL time.Duration
-	// If is the revision that the key must have; nil: whatever it is. Revision 0: it must
-	// not be there.
+	// If is the revision that the key must have; 0: the key must not exist; nil: any.
 	If *int64
-	// Exists wants the key to be there, at any revision.
+	// Exists requires that the key exists, at any revision.
 	Exists bool
 }
 
-// ConditionError says which key of a write was not as it had to be. It is an
+// ConditionError names the key of a write whose condition did not hold. It is an
 // [discovery.ErrConflict]; nothing was written.
 type ConditionError struct {
 	Key      string
-	Revision int64 // that it has; 0: it is not there
+	Revision int64 // the key's; 0: it does not exist
 }
 
 func (e *ConditionError) Error() string {
@@ -55,7 +54,7 @@ func (e *ConditionError) Error() string {
 // Is reports that a ConditionError is a conflict.
 func (e *ConditionError) Is(target error) bool { return target == discovery.ErrConflict }
 
-// ErrOutcomeUnknown is the error of a write that etcd did not answer: it may have been made.
+// ErrOutcomeUnknown is the error of a write that etcd did not answer. It may have been made.
 var ErrOutcomeUnknown = discovery.Errorf(discovery.ErrUnavailable, "etcd did not answer the write, which may have been made; read the keys before you write again")
 
 // Write makes all operations in one transaction, or none, and returns etcd's revision.
@@ -72,17 +71,17 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	}
 	done, err := s.commit(ctx, ops, leases)
 	if errors.Is(err, discovery.ErrConflict) {
-		s.revoke(ctx, leases) // nothing lies under them
+		s.revoke(ctx, leases) // no key uses them
 	}
 	return done, err
 }
 
-// DeleteBelow deletes all that lies below a prefix, at one revision, and returns how many
-// keys that were and the revision. Errors: an ErrInvalid prefix, also "" for everything;
+// DeleteBelow deletes all keys below a prefix at one revision, and returns their number and
+// the revision. Errors: ErrInvalid for a bad prefix, and for "", which is everything;
 // [ErrOutcomeUnknown], or etcd's.
 func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revision int64, err error) {
 	if prefix == "" {
-		return 0, 0, discovery.Errorf(discovery.ErrInvalid, "there is no prefix to delete below; name one, such as app/")
+		return 0, 0, discovery.Errorf(discovery.ErrInvalid, "the prefix is empty; give one, such as app/")
 	}
 	if err := ValidatePrefix(prefix); err != nil {
 		return 0, 0, err
@@ -97,7 +96,7 @@ func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revisi
 	return done.Deleted, done.Header.Revision, nil
 }
 
-// validate checks operations for themselves and against each other.
+// validate checks each operation, that no key repeats, and the bounds of the whole write.
 func validate(ops []Op) error {
 	if len(ops) == 0 || len(ops) > MaxOps {
 		return discovery.Errorf(discovery.ErrInvalid, "%d operations; give 1 to %d", len(ops), MaxOps)
@@ -133,12 +132,12 @@ func (op *Op) Validate() error {
 	case op.Delete && (op.TTL != 0 || op.Value != nil):
 		return discovery.Errorf(discovery.ErrInvalid, "the deletion of key %q has a value or a ttl", op.Key)
 	case op.If != nil && *op.If < 0:
-		return discovery.Errorf(discovery.ErrInvalid, "revision %d of key %q is none; use 0 for a key that must not be there", *op.If, op.Key)
+		return discovery.Errorf(discovery.ErrInvalid, "revision %d of key %q is negative; use 0 for a key that must not exist", *op.If, op.Key)
 	}
 	return nil
 }
 
-// grantLeases grants what the operations with a TTL need: a lease for each TTL that there is.
+// grantLeases grants one lease for each distinct TTL of the operations.
 func (s *Store) grantLeases(ctx context.Context, ops []Op) (map[time.Duration]clientv3.LeaseID, error) {
 	leases := map[time.Duration]clientv3.LeaseID{0: clientv3.NoLease}
 	for _, op := range ops {
@@ -155,7 +154,7 @@ func (s *Store) grantLeases(ctx context.Context, ops []Op) (map[time.Duration]cl
 	return leases, nil
 }
 
-// revoke gives leases back that nothing lies under. One that stays ends by itself.
+// revoke revokes leases that no key uses. If that fails, they expire by themselves.
 func (s *Store) revoke(ctx context.Context, leases map[time.Duration]clientv3.LeaseID) {
 	for _, id := range leases {
 		if id != clientv3.NoLease {
@@ -192,7 +191,7 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]c
 	return txn.Header.Revision, nil
 }
 
-// writeError is the error of a write: what etcd said, or else [ErrOutcomeUnknown].
+// writeError returns etcd's error if it refused the write, otherwise [ErrOutcomeUnknown].
 func writeError(err error) error {
 	if refused(err) {
 		return err
@@ -214,7 +213,7 @@ func refused(err error) bool {
 	return true
 }
 
-// failedCondition returns which condition did not hold.
+// failedCondition returns the error of the first condition that did not hold.
 func failedCondition(ops []Op, txn *clientv3.TxnResponse) error {
 	for n, op := range ops {
 		var revision int64

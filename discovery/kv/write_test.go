@@ -19,7 +19,7 @@ func TestDeleteBelow(t *testing.T) {
 	for _, key := range []string{"app", "app/a", "app/b/c", "app0"} {
 		f.put(key, "1")
 	}
-	_, view, err := f.List(t.Context(), "app/", Read{})
+	_, fresh, err := f.List(t.Context(), "app/", Read{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestDeleteBelow(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	f.keys("app/", Read{MinRevision: revision})
-	events, _, ok := f.Events("app/", discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision})
+	events, _, ok := f.Events("app/", discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision})
 	if !ok || len(events) != 2 || events[0].Revision != revision || events[1].Revision != revision {
 		t.Errorf("%v %+v; want two of revision %d", ok, events, revision)
 	}
@@ -59,14 +59,16 @@ func TestConditions(t *testing.T) {
 		{"its revision", Op{Key: "a", Value: []byte("2"), If: at(revision)}, -1},
 		{"is not there", Op{Key: "b", Value: []byte("2"), If: at(0)}, -1},
 	} {
-		_, err := f.Write(t.Context(), test.op)
-		var condition *ConditionError
-		switch {
-		case test.want == -1 && err != nil:
-			t.Errorf("%s: %v", test.name, err)
-		case test.want >= 0 && (!errors.As(err, &condition) || condition.Key != test.op.Key || condition.Revision != test.want || !errors.Is(err, discovery.ErrConflict)):
-			t.Errorf("%s: %v", test.name, err)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			_, err := f.Write(t.Context(), test.op)
+			var condition *ConditionError
+			switch {
+			case test.want == -1 && err != nil:
+				t.Error(err)
+			case test.want >= 0 && (!errors.As(err, &condition) || condition.Key != test.op.Key || condition.Revision != test.want || !errors.Is(err, discovery.ErrConflict)):
+				t.Error(err)
+			}
+		})
 	}
 	// All or nothing.
 	if _, err := f.Write(t.Context(), Op{Key: "c", Value: []byte("1")}, Op{Key: "d", Value: []byte("1"), If: at(1)}); !errors.Is(err, discovery.ErrConflict) {
@@ -86,7 +88,7 @@ func TestTTL(t *testing.T) {
 		t.Fatal(err)
 	}
 	if i := f.get("a", Read{MinRevision: revision}); i.Lease == 0 {
-		t.Error("it lies under no lease")
+		t.Error("the key has no lease")
 	}
 	if _, err := f.Write(t.Context(), Op{Key: "a", Value: []byte("2"), TTL: time.Minute, If: at(0)}); !errors.Is(err, discovery.ErrConflict) {
 		t.Error(err)
@@ -114,23 +116,25 @@ func TestBadWrites(t *testing.T) {
 	f := &Store{}
 	many := make([]Op, MaxOps+1)
 	for want, ops := range map[string][]Op{
-		"give 1 to 64":                     many,
-		"the key is empty":                 {{}},
-		"empty segment":                    {{Key: "a//b"}},
-		"has an empty segment":             {{Key: "/a"}},
-		"is a prefix":                      {{Key: "a/"}},
-		`or ".."`:                          {{Key: "a/../b"}},
-		"control characters":               {{Key: "a\x00"}},
-		"at most 512 are":                  {{Key: strings.Repeat("a", 513)}},
-		"at most 524288 are":               {{Key: "a", Value: make([]byte, MaxValue+1)}},
-		"at most 1048576 are":              {{Key: "a", Value: make([]byte, MaxValue)}, {Key: "b", Value: make([]byte, MaxValue)}},
-		"twice":                            {{Key: "a"}, {Key: "a", Delete: true}},
-		"ttl 1ms of key":                   {{Key: "a", TTL: time.Millisecond}},
-		"has a value or a ttl":             {{Key: "a", Delete: true, TTL: time.Minute}},
-		"revision -1 of key \"a\" is none": {{Key: "a", If: at(-1)}},
+		"give 1 to 64":                         many,
+		"the key is empty":                     {{}},
+		"empty segment":                        {{Key: "a//b"}},
+		"has an empty segment":                 {{Key: "/a"}},
+		"is a prefix":                          {{Key: "a/"}},
+		`or ".."`:                              {{Key: "a/../b"}},
+		"control characters":                   {{Key: "a\x00"}},
+		"at most 512 are":                      {{Key: strings.Repeat("a", 513)}},
+		"at most 524288 are":                   {{Key: "a", Value: make([]byte, MaxValue+1)}},
+		"at most 1048576 are":                  {{Key: "a", Value: make([]byte, MaxValue)}, {Key: "b", Value: make([]byte, MaxValue)}},
+		"twice":                                {{Key: "a"}, {Key: "a", Delete: true}},
+		"ttl 1ms of key":                       {{Key: "a", TTL: time.Millisecond}},
+		"has a value or a ttl":                 {{Key: "a", Delete: true, TTL: time.Minute}},
+		"revision -1 of key \"a\" is negative": {{Key: "a", If: at(-1)}},
 	} {
-		if _, err := f.Write(t.Context(), ops...); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %q", err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if _, err := f.Write(t.Context(), ops...); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		})
 	}
 }
