@@ -3,7 +3,7 @@ package catalog
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,25 +21,25 @@ import (
 // Defaults of a catalog.
 const (
 	DefaultStaleAfter = 15 * time.Second
-	DefaultRemember   = time.Hour // an empty service stays known
+	DefaultRemember   = time.Hour // for which an empty service stays known
 )
 
 // Options are a catalog's optional settings.
 type Options struct {
-	// Watch says what of the namespace is watched; default WatchAll.
+	// Watch selects what is watched of the namespace; default WatchAll.
 	Watch WatchMode
-	// Services are watched for good, and with WatchListed nothing else is, whoever asks.
+	// Services are always watched. With WatchListed, no other service ever is.
 	Services []string
-	// Node is that of the agent, whose agents are watched for good too.
+	// Node is the agent's own node; the agents on it are always watched too.
 	Node string
 
 	StaleAfter time.Duration         // age above which a view is stale; default 15 s
 	Remember   time.Duration         // how long a service without instances stays known; default 1 h
 	MakeEpoch  bool                  // write the epoch key where there is none; for agents
-	MassLoss   *MassLossGuard        // keeps what vanishes in masses; default: what vanishes is dropped
-	LastGood   LastGoodStore         // keeps the view over restarts; default: nothing does
+	MassLoss   *MassLossGuard        // retains instances that vanish together; default: all are dropped
+	LastGood   LastGoodStore         // saves the view for the next start; default: it is not saved
 	Logger     *slog.Logger          // default: discard
-	Registerer prometheus.Registerer // collects the metrics; nil: nobody does
+	Registerer prometheus.Registerer // collects the metrics; nil: they are not registered
 }
 
 // Catalog is a local view of a namespace. See the package's documentation.
@@ -54,32 +54,32 @@ type Catalog struct {
 	subscriptions *subscriptions
 	names         nameCache
 
-	// What follows belongs to Run.
-	partialView     *view.Snapshot // what has been listed of the first view
+	// Only Run uses the fields below.
+	partialView     *view.Snapshot // the scopes listed so far, until the first view is complete
 	unreadable      unreadable
 	emptyServices   emptyServices
-	suspects        *suspectTracker // nil: no guard
-	lastGoodExpired bool            // the last good view is so old that it says nothing of who vanished
+	suspects        *suspectTracker // nil: without the mass-loss guard
+	lastGoodExpired bool            // the last good view is too old to compare instances with
 
 	reflector atomic.Pointer[reflector.Reflector] // nil until Run
-	started   chan struct{}                       // closed when there is one
+	started   chan struct{}                       // closed when reflector is set
 	heartbeat heartbeat.Heartbeat
 
 	mu       sync.Mutex
 	history  history
 	notifier notifier
-	sizeErr  error // why it is not known what to watch; nil: it is
+	sizeErr  error // why the fleet cannot be counted, which decides what to watch; nil: it was
 }
 
-// state is what readers load.
+// state is the view that readers load.
 type state struct {
 	snapshot  *view.Snapshot
 	confirmed time.Time // when etcd last was known to have nothing newer
-	restored  bool      // from an earlier run, and not confirmed in this one
+	restored  bool      // saved by an earlier run, and not confirmed in this one
 }
 
-// New returns a catalog. It does nothing until Run. The error is that of metrics that
-// cannot be registered.
+// New returns a catalog. It does nothing until Run. It fails if the metrics cannot be
+// registered.
 func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, error) {
 	if o.StaleAfter <= 0 {
 		o.StaleAfter = DefaultStaleAfter
@@ -109,8 +109,8 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, err
 	return c, nil
 }
 
-// View returns the newest snapshot and how sure it is. Until there is one it is an
-// [discovery.ErrUnavailable] that says why.
+// View returns the newest snapshot, with its age. Until there is one it returns an
+// [discovery.ErrUnavailable] with the reason.
 func (c *Catalog) View() (view.View, error) {
 	s := c.state.Load()
 	if s == nil {
@@ -120,18 +120,17 @@ func (c *Catalog) View() (view.View, error) {
 	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.restored || age > c.options.StaleAfter, Partial: !c.subscriptions.whole.Load()}, nil
 }
 
-// Service returns a service from the newest snapshot, by name, without regard to case. It
-// does not wait, and allocates nothing when it is found and its name is asked for in
-// lower case:
+// Service returns a service from the newest snapshot, by name in any case. It does not
+// wait. If the name is in lower case and the service is found, it allocates nothing:
 //
 //	web, err := c.Service("web")
 //	if err == nil {
-//		endpoints := web.Answering()
+//		endpoints := web.Eligible()
 //	}
 //
-// A service that is not known is an [discovery.ErrNotFound]. Until there is a view, and
-// while a service has not been read that is watched by interest, it is an
-// [discovery.ErrUnavailable]; [Catalog.Ensure] reads it.
+// For an unknown service it returns an [discovery.ErrNotFound]. Until there is a view, and
+// for a service that is not watched yet, it returns an [discovery.ErrUnavailable]; call
+// [Catalog.Ensure] first.
 func (c *Catalog) Service(name string) (*view.Service, error) {
 	s := c.state.Load()
 	if s == nil {
@@ -140,8 +139,8 @@ func (c *Catalog) Service(name string) (*view.Service, error) {
 	if service, ok := s.snapshot.Service(name); ok {
 		return service, nil
 	}
-	if p := serviceScope(name); !c.has(p) {
-		return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; wait for Need first", describeScope(p))
+	if scope := serviceScope(name); !c.has(scope) {
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; call Ensure first", describeScope(scope))
 	}
 	return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known", name)
 }
@@ -154,19 +153,19 @@ func (c *Catalog) unavailableReason() error {
 	if err := c.Health().Err; err != nil {
 		return err
 	}
-	return fmt.Errorf("the first list from etcd is under way")
+	return errors.New("the first list from etcd is in progress")
 }
 
-// Changed returns a channel that is closed at the next change of a service, known or
-// not, whatever the case of its name; "" is any change of services or nodes. The
-// channel of a name that nothing is known of may be closed for another such name.
+// Changed returns a channel that is closed at the next change of a service, known or not,
+// by name in any case; "" is any change of services or nodes. The channel of an unknown
+// name may also be closed by a change of another unknown name.
 func (c *Catalog) Changed(service string) <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.notifier.channel(discovery.FoldName(service), c.snapshot())
 }
 
-// snapshot is the newest; nil: there is none.
+// snapshot returns the newest snapshot; nil: there is none.
 func (c *Catalog) snapshot() *view.Snapshot {
 	if s := c.state.Load(); s != nil {
 		return s.snapshot
@@ -174,34 +173,34 @@ func (c *Catalog) snapshot() *view.Snapshot {
 	return nil
 }
 
-// Events returns the events after a position, oldest first, for a reader of a service,
-// or of everything with "": there may be those of others among them. It has at least
-// those that led to the view that View returned before, and all or none of one position.
-// ok is false when the log does not reach back that far, the service was not watched
-// all the time, or the epoch is another: the reader starts over from a snapshot.
+// Events returns the events after a cursor, oldest first, for a reader of one service, or
+// of everything with "". Events of other services may be among them. It has at least the
+// events that led to a view that View returned before, and all or none of one cursor.
+// ok is false when the history does not reach back that far, the service was not watched
+// all the time, or the epoch has changed: the reader starts over from a snapshot.
 func (c *Catalog) Events(service string, after discovery.Cursor) (events []view.Event, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.history.since(discovery.FoldName(service), after)
 }
 
-// Health is what a catalog says of itself.
+// Health is a catalog's health.
 type Health struct {
-	Synced   bool
+	Synced   bool  // the view was equal to etcd once in this run
 	Broken   int   // records that cannot be read
-	Resyncs  int   // lists after the first
-	Suspects int   // instances that are kept although they vanished
-	Err      error // why the view is not being confirmed; nil: it is
+	Resyncs  int   // comparisons with etcd after the first list
+	Suspects int   // instances that vanished and are still shown
+	Err      error // why the view is not confirmed; nil: it is
 }
 
-// Health returns how the catalog is.
+// Health returns the catalog's current health.
 func (c *Catalog) Health() Health {
 	c.mu.Lock()
 	trouble := c.sizeErr
 	c.mu.Unlock()
 	var h reflector.Health
-	if f := c.reflector.Load(); f != nil {
-		h = f.Health()
+	if r := c.reflector.Load(); r != nil {
+		h = r.Health()
 	}
 	s := c.state.Load()
 	return Health{Synced: s != nil && !s.restored, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: cmp.Or(h.Err, trouble)}
@@ -210,30 +209,31 @@ func (c *Catalog) Health() Health {
 // Heartbeat shows whether Run is stuck.
 func (c *Catalog) Heartbeat() *heartbeat.Heartbeat { return &c.heartbeat }
 
-// Run keeps the view current until ctx ends, and returns nil then. It begins with the
-// last good view of an earlier run, if there is one.
+// Run keeps the view current until ctx ends, then returns nil. It starts with the last good
+// view of an earlier run, if there is one.
 func (c *Catalog) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	if c.options.LastGood != nil {
-		if c.snapshot() == nil { // else it runs anew
+		if c.snapshot() == nil { // otherwise Run was called before
 			c.restore()
 		}
 		beside.Go(func() { c.saveLoop(ctx) })
 	}
-	follower, err := c.newReflector(ctx)
+	r, err := c.newReflector(ctx)
 	if err != nil {
-		return nil // the run is over
+		return nil // ctx has ended
 	}
-	beside.Go(func() { c.maintain(ctx, follower) })
+	beside.Go(func() { c.maintain(ctx, r) })
 	if c.suspects != nil {
 		beside.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
-		beside.Go(func() { c.resolveLoop(ctx, follower) })
+		beside.Go(func() { c.resolveLoop(ctx, r) })
 	}
-	return follower.Run(ctx)
+	return r.Run(ctx)
 }
 
-// newReflector returns what keeps the view equal to etcd, from where it stands.
+// newReflector returns the reflector that keeps the view equal to etcd. It resumes from the
+// current view, if there is one.
 func (c *Catalog) newReflector(ctx context.Context) (*reflector.Reflector, error) {
 	o := reflector.Options{
 		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
@@ -246,9 +246,9 @@ func (c *Catalog) newReflector(ctx context.Context) (*reflector.Reflector, error
 	if o.Ranges, err = c.initialRanges(ctx); err != nil {
 		return nil, err
 	}
-	f := reflector.New(c.client, reflectorStore{c}, o)
-	if c.reflector.Swap(f) == nil {
+	r := reflector.New(c.client, reflectorStore{c}, o)
+	if c.reflector.Swap(r) == nil {
 		close(c.started)
 	}
-	return f, nil
+	return r, nil
 }

@@ -8,50 +8,50 @@ import (
 	"disc/discovery/view"
 )
 
-// emptyServices are the services that are known although nothing of them is left.
+// emptyServices are the services that stay known although they have nothing in etcd.
 type emptyServices struct {
-	remember  time.Duration        // for how long
+	remember  time.Duration        // how long a service stays known
 	since     map[string]time.Time // by folded name
-	nextCheck time.Time            // when to look for old ones again
+	nextCheck time.Time            // of expire
 }
 
-// update takes in how a service stands.
-func (d *emptyServices) update(s *view.Snapshot, name string, now time.Time) {
+// update records whether a service is empty now.
+func (e *emptyServices) update(s *view.Snapshot, name string, now time.Time) {
 	if service, ok := s.Service(name); ok && service.Empty() {
-		d.since[name] = now
+		e.since[name] = now
 	} else {
-		delete(d.since, name)
+		delete(e.since, name)
 	}
 }
 
-// retainKnown forgets the services that are not known any more.
-func (d *emptyServices) retainKnown(s *view.Snapshot) {
-	maps.DeleteFunc(d.since, func(name string, _ time.Time) bool {
+// retainKnown forgets the services that the snapshot does not have.
+func (e *emptyServices) retainKnown(s *view.Snapshot) {
+	maps.DeleteFunc(e.since, func(name string, _ time.Time) bool {
 		_, ok := s.Service(name)
 		return !ok
 	})
 }
 
-// updateAll takes in how all services of a list stand.
-func (d *emptyServices) updateAll(s *view.Snapshot, now time.Time) {
+// updateAll records which services of a listing are empty.
+func (e *emptyServices) updateAll(s *view.Snapshot, now time.Time) {
 	for service := range s.Services() {
-		d.update(s, discovery.FoldName(service.Name), now)
+		e.update(s, discovery.FoldName(service.Name), now)
 	}
 }
 
-// expire returns the services that have been empty for long, and lets them go. It looks
-// now and then only, since most calls come from changes of others.
-func (d *emptyServices) expire(now time.Time) []string {
-	if now.Before(d.nextCheck) {
+// expire removes and returns the services that have been empty for remember. It checks
+// only every remember/16, since most calls are for changes of other services.
+func (e *emptyServices) expire(now time.Time) []string {
+	if now.Before(e.nextCheck) {
 		return nil
 	}
-	d.nextCheck = now.Add(d.remember / 16)
-	var old []string
-	for name, since := range d.since {
-		if now.Sub(since) >= d.remember {
-			old = append(old, name)
-			delete(d.since, name)
+	e.nextCheck = now.Add(e.remember / 16)
+	var expired []string
+	for name, since := range e.since {
+		if now.Sub(since) >= e.remember {
+			expired = append(expired, name)
+			delete(e.since, name)
 		}
 	}
-	return old
+	return expired
 }

@@ -8,102 +8,103 @@ import (
 	"disc/discovery/view"
 )
 
-// historySize is how many events a reader may be behind before it has to start over.
+// historySize is the number of events that a reader may be behind before it has to start
+// over.
 const historySize = 8192
 
-// history keeps the newest events, for readers who come back with the revision up to
-// which they have read.
+// history has the newest events, for readers that come back with the cursor up to which
+// they have read.
 type history struct {
-	floor  discovery.Cursor // events up to there are not here, or not all
-	newest discovery.Cursor // up to where the log is complete
+	floor  discovery.Cursor // events up to here are dropped, some or all
+	newest discovery.Cursor // the history is complete up to here
 	events []view.Event     // a ring when it is full
-	first  int              // where the oldest is
+	first  int              // index of the oldest
 
-	// Of what is watched apart there are events from where that began.
-	whole     bool // everything is watched, from begun[""]
-	startedAt map[string]discovery.Cursor
+	// A scope that is watched by itself has events from the start of its watch on.
+	whole     bool                        // the whole namespace is watched, from startedAt[""]
+	startedAt map[string]discovery.Cursor // by folded name of a service
 }
 
-// reset starts a new log: no event before leads to this snapshot.
-func (l *history) reset(at *view.Snapshot) {
-	l.floor, l.newest, l.events, l.first = at.Cursor(), at.Cursor(), nil, 0
-	for service := range l.startedAt {
-		l.startedAt[service] = l.floor
+// reset empties the history: no earlier event leads to this snapshot.
+func (h *history) reset(at *view.Snapshot) {
+	h.floor, h.newest, h.events, h.first = at.Cursor(), at.Cursor(), nil, 0
+	for service := range h.startedAt {
+		h.startedAt[service] = h.floor
 	}
 }
 
-// addScope takes in that a part is watched from a snapshot on.
-func (l *history) addScope(p discovery.Scope, at *view.Snapshot) {
-	if l.startedAt == nil {
-		l.startedAt = map[string]discovery.Cursor{}
+// addScope records that a scope is watched from a snapshot on.
+func (h *history) addScope(scope discovery.Scope, at *view.Snapshot) {
+	if h.startedAt == nil {
+		h.startedAt = map[string]discovery.Cursor{}
 	}
-	l.whole = l.whole || p == everything
-	l.newest = at.Cursor()
-	if p.Node == "" {
-		l.startedAt[p.Service] = l.newest
+	h.whole = h.whole || scope == everything
+	h.newest = at.Cursor()
+	if scope.Node == "" {
+		h.startedAt[scope.Service] = h.newest
 	}
 }
 
-// retainScopes takes in that only some parts are watched any more.
-func (l *history) retainScopes(to []discovery.Scope, at *view.Snapshot) {
-	begun := map[string]discovery.Cursor{}
-	for _, p := range to {
-		if p.Node == "" {
-			begun[p.Service] = l.startOf(p.Service)
+// retainScopes records that only the given scopes are still watched.
+func (h *history) retainScopes(scopes []discovery.Scope, at *view.Snapshot) {
+	startedAt := map[string]discovery.Cursor{}
+	for _, scope := range scopes {
+		if scope.Node == "" {
+			startedAt[scope.Service] = h.startOf(scope.Service)
 		}
 	}
-	l.whole, l.startedAt, l.newest = false, begun, at.Cursor()
+	h.whole, h.startedAt, h.newest = false, startedAt, at.Cursor()
 }
 
-// startOf returns the position from which there are events of a service, which is watched.
-func (l *history) startOf(service string) discovery.Cursor {
-	if begun, ok := l.startedAt[service]; ok {
-		return begun
+// startOf returns the cursor at which the watch of a watched service started.
+func (h *history) startOf(service string) discovery.Cursor {
+	if start, ok := h.startedAt[service]; ok {
+		return start
 	}
-	return l.startedAt[""]
+	return h.startedAt[""]
 }
 
-// add appends the events that led to a snapshot. A new epoch starts a new log.
-func (l *history) add(next *view.Snapshot, events []view.Event) {
-	if l.newest.Epoch != next.Epoch() {
-		l.reset(next)
+// add appends the events that led to a snapshot. A new epoch resets the history.
+func (h *history) add(next *view.Snapshot, events []view.Event) {
+	if h.newest.Epoch != next.Epoch() {
+		h.reset(next)
 		return
 	}
-	l.newest = next.Cursor()
+	h.newest = next.Cursor()
 	for _, e := range events {
-		if len(l.events) < historySize {
-			if len(l.events) == cap(l.events) {
-				l.events = slices.Grow(l.events, min(len(l.events)+1, historySize-len(l.events)))
+		if len(h.events) < historySize {
+			if len(h.events) == cap(h.events) {
+				h.events = slices.Grow(h.events, min(len(h.events)+1, historySize-len(h.events)))
 			}
-			l.events = append(l.events, e)
+			h.events = append(h.events, e)
 			continue
 		}
-		l.floor = l.at(0).Cursor(l.newest.Epoch)
-		l.events[l.first] = e
-		l.first = (l.first + 1) % historySize
+		h.floor = h.at(0).Cursor(h.newest.Epoch)
+		h.events[h.first] = e
+		h.first = (h.first + 1) % historySize
 	}
 }
 
-// at returns an event by its age; 0 is the oldest.
-func (l *history) at(n int) *view.Event { return &l.events[(l.first+n)%len(l.events)] }
+// at returns the nth event; 0 is the oldest.
+func (h *history) at(n int) *view.Event { return &h.events[(h.first+n)%len(h.events)] }
 
-// since returns the events after a position; see [Catalog.Events].
-func (l *history) since(service string, after discovery.Cursor) ([]view.Event, bool) {
-	if after.Epoch != l.newest.Epoch || after.Compare(l.floor) < 0 || after.Compare(l.newest) > 0 {
+// since returns the events after a cursor; see [Catalog.Events].
+func (h *history) since(service string, after discovery.Cursor) ([]view.Event, bool) {
+	if after.Epoch != h.newest.Epoch || after.Compare(h.floor) < 0 || after.Compare(h.newest) > 0 {
 		return nil, false
 	}
-	if _, apart := l.startedAt[service]; !apart && !l.whole || service == "" && !l.whole || after.Compare(l.startOf(service)) < 0 {
+	if _, apart := h.startedAt[service]; !apart && !h.whole || service == "" && !h.whole || after.Compare(h.startOf(service)) < 0 {
 		return nil, false
 	}
-	from := l.indexAfter(after)
-	events := make([]view.Event, len(l.events)-from)
+	from := h.indexAfter(after)
+	events := make([]view.Event, len(h.events)-from)
 	for n := range events {
-		events[n] = *l.at(from + n)
+		events[n] = *h.at(from + n)
 	}
 	return events, true
 }
 
-// indexAfter returns the index of the first event after a position.
-func (l *history) indexAfter(p discovery.Cursor) int {
-	return sort.Search(len(l.events), func(n int) bool { return l.at(n).Cursor(p.Epoch).Compare(p) > 0 })
+// indexAfter returns the index of the first event after a cursor.
+func (h *history) indexAfter(cursor discovery.Cursor) int {
+	return sort.Search(len(h.events), func(n int) bool { return h.at(n).Cursor(cursor.Epoch).Compare(cursor) > 0 })
 }

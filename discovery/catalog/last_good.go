@@ -11,22 +11,22 @@ import (
 	"disc/discovery/view"
 )
 
-// LastGoodStore keeps the last good view over restarts.
+// LastGoodStore saves the last good view for the next start.
 type LastGoodStore interface {
-	// Load returns what was saved, and when it last was saved or touched. It is an
-	// [fs.ErrNotExist] when nothing was.
+	// Load returns the saved content, and the time of the last Save or Touch. It returns
+	// an [fs.ErrNotExist] when nothing was saved.
 	Load() (content []byte, confirmed time.Time, err error)
-	// Save replaces what was saved by what write writes, as a whole, or leaves it as it
-	// was.
+	// Save replaces the saved content by what write writes. On error the saved content is
+	// unchanged.
 	Save(write func(io.Writer) error) error
-	// Touch notes that what was saved still holds.
+	// Touch records that the saved content is still current.
 	Touch() error
 }
 
-// saveInterval is how often the view is saved at most.
+// saveInterval is the least time between two saves of the view.
 const saveInterval = 5 * time.Second
 
-// restore begins with the last good view, which is stale until etcd confirms it.
+// restore publishes the last good view. It is stale until etcd confirms it.
 func (c *Catalog) restore() {
 	content, confirmed, err := c.options.LastGood.Load()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,11 +38,11 @@ func (c *Catalog) restore() {
 	}
 	if err != nil {
 		c.metrics.lastGood.WithLabelValues("load").Inc()
-		c.log.Warn("last good view cannot be used; there is none until etcd answers", "error", err)
+		c.log.Warn("last good view cannot be used; there is no view until etcd answers", "error", err)
 		return
 	}
 	if now := time.Now(); confirmed.After(now) {
-		confirmed = now // the wall clock went back meanwhile; an age is never negative
+		confirmed = now // the wall clock was set back; an age is never negative
 	}
 	c.subscriptions.whole.Store(!v.Partial)
 	c.lastGoodExpired = time.Since(confirmed) > c.options.Remember
@@ -51,8 +51,8 @@ func (c *Catalog) restore() {
 	c.log.Info("answering from the last good view until etcd confirms it", "revision", v.Revision, "confirmed", confirmed.UTC().Format(time.RFC3339))
 }
 
-// saveLoop saves the view after changes, until ctx ends; then once more. A view
-// that takes long to save is saved less often, and so is one that cannot be saved.
+// saveLoop saves the view after changes, until ctx ends, then once more. The longer a save
+// takes, the rarer they are, down to one fiftieth of the time.
 func (c *Catalog) saveLoop(ctx context.Context) {
 	var saved *view.Snapshot
 	var failures retry.Backoff
@@ -62,10 +62,10 @@ func (c *Catalog) saveLoop(ctx context.Context) {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
-		began := time.Now()
+		start := time.Now()
 		next, err := c.saveIfChanged(saved)
 		if err == nil {
-			saved, wait = next, max(saveInterval, 50*time.Since(began))
+			saved, wait = next, max(saveInterval, 50*time.Since(start))
 			failures.Reset()
 			continue
 		}
@@ -76,8 +76,8 @@ func (c *Catalog) saveLoop(ctx context.Context) {
 	}
 }
 
-// saveIfChanged saves the view unless it is the one that is saved, or not confirmed. It
-// returns the snapshot that is saved.
+// saveIfChanged saves the view, unless it is saved already or is not confirmed. It returns
+// the saved snapshot.
 func (c *Catalog) saveIfChanged(saved *view.Snapshot) (*view.Snapshot, error) {
 	s := c.state.Load()
 	if s == nil || s.restored || time.Since(s.confirmed) > c.options.StaleAfter {

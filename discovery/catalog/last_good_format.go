@@ -16,36 +16,36 @@ import (
 	"disc/discovery/view"
 )
 
-// A saved view is a line with its format, a line of JSON with its head, each of its keys
-// as etcd's own message behind its length, and the SHA-256 of all that. A key of version
-// 0, which etcd gives to what is deleted, is that of a suspect.
+// A saved view consists of a line with the format, a line of JSON with the header, each
+// key as etcd's mvccpb.KeyValue after its length, and the SHA-256 of all that. A key of
+// version 0, which in etcd means that it is deleted, belongs to a suspect.
 
-// lastGoodFormat is the first line.
+// lastGoodFormat is the first line of a saved view.
 const lastGoodFormat = "disc last-good 2\n"
 
-// lastGoodHeader is what a saved view says of itself.
+// lastGoodHeader is the second line of a saved view.
 type lastGoodHeader struct {
 	Prefix   string `json:"prefix"` // of the namespace in etcd
 	Revision int64  `json:"revision"`
 	Epoch    string `json:"epoch"`
-	Partial  bool   `json:"partial,omitempty"` // not of everything, which was not watched
+	Partial  bool   `json:"partial,omitempty"` // not the whole namespace was watched
 }
 
-// lastGoodView is a view that was read back.
+// lastGoodView is a saved view that was read back.
 type lastGoodView struct {
 	lastGoodHeader
-	changes []view.Change // that make it
+	changes []view.Change // from an empty snapshot
 }
 
-// writeLastGood writes a view, key by key.
-func writeLastGood(to io.Writer, head lastGoodHeader, keys discovery.Keys, s *view.Snapshot) error {
+// writeLastGood writes a snapshot, key by key.
+func writeLastGood(to io.Writer, header lastGoodHeader, keys discovery.Keys, s *view.Snapshot) error {
 	sum := sha256.New()
 	w := bufio.NewWriter(io.MultiWriter(to, sum))
-	line, err := json.Marshal(head)
+	line, err := json.Marshal(header)
 	if err != nil {
-		return fmt.Errorf("encode the head of the view: %w", err)
+		return fmt.Errorf("encode header: %w", err)
 	}
-	fmt.Fprintf(w, "%s%s\n", lastGoodFormat, line) // an error comes back from Flush
+	fmt.Fprintf(w, "%s%s\n", lastGoodFormat, line) // Flush returns its error
 	for c := range s.Changes() {
 		kv := mvccpb.KeyValue{Key: []byte(keys.Name(c.Key)), Value: c.Value, CreateRevision: c.Created, ModRevision: c.Modified, Lease: c.Lease, Version: 1}
 		if c.Suspect {
@@ -62,27 +62,27 @@ func writeLastGood(to io.Writer, head lastGoodHeader, keys discovery.Keys, s *vi
 	return err
 }
 
-// readLastGood reads what writeView wrote. What is torn, altered, of another format or of
-// another namespace is refused.
+// readLastGood reads what writeLastGood wrote. It returns an error for content that is
+// truncated, altered, of another format or of another namespace.
 func readLastGood(content []byte, keys discovery.Keys) (v lastGoodView, err error) {
 	if !bytes.HasPrefix(content, []byte(lastGoodFormat)) {
-		return lastGoodView{}, errors.New("it is of another format")
+		return lastGoodView{}, errors.New("its format is unknown")
 	}
 	end := len(content) - sha256.Size
 	if sum := sha256.Sum256(content[:max(end, 0)]); end < len(lastGoodFormat) || !bytes.Equal(content[end:], sum[:]) {
-		return lastGoodView{}, errors.New("its checksum does not match: it is torn or was altered")
+		return lastGoodView{}, errors.New("its checksum does not match: it is truncated or was altered")
 	}
-	head, body, _ := bytes.Cut(content[len(lastGoodFormat):end], []byte("\n"))
-	if err := json.Unmarshal(head, &v.lastGoodHeader); err != nil {
-		return lastGoodView{}, fmt.Errorf("its head cannot be read: %w", err)
+	header, body, _ := bytes.Cut(content[len(lastGoodFormat):end], []byte("\n"))
+	if err := json.Unmarshal(header, &v.lastGoodHeader); err != nil {
+		return lastGoodView{}, fmt.Errorf("read header: %w", err)
 	}
 	if v.Prefix != keys.Prefix() {
-		return lastGoodView{}, fmt.Errorf("it is of %s", v.Prefix)
+		return lastGoodView{}, fmt.Errorf("it belongs to another namespace, with prefix %s", v.Prefix)
 	}
 	for r := bytes.NewReader(body); r.Len() > 0; {
 		var kv mvccpb.KeyValue
 		if err := protodelim.UnmarshalFrom(r, &kv); err != nil {
-			return lastGoodView{}, fmt.Errorf("its keys cannot be read: %w", err)
+			return lastGoodView{}, fmt.Errorf("read key: %w", err)
 		}
 		c := changeFrom(parse(keys, kv.Key), &kv)
 		c.Suspect = kv.Version == 0

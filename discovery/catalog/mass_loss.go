@@ -10,47 +10,48 @@ import (
 
 // Bounds of the mass-loss guard.
 const (
-	massLossPercent   = 15 // above this part of a service's or of all instances
-	massLossOfService = 3  // and from this many of a service
-	massLossOfAll     = 2  // or from this many of all
+	massLossPercent   = 15 // a mass loss is above this share of a service's or of all instances,
+	massLossOfService = 3  // and at least this many of a service
+	massLossOfAll     = 2  // or this many of all
 	minLossWindow     = 30 * time.Second
 	suspectTimeout    = 10 * time.Minute
 
-	// etcd takes lapsed leases one by one, in rounds of half a second and of 500 at
-	// most. What vanished waits for the rest: until nothing comes for longer than a
-	// round, and the longer the more have vanished.
+	// etcd revokes expired leases one by one, in rounds of half a second with at most 500
+	// each. A decision on vanished instances waits for the rest of the burst: until none
+	// comes for longer than a round, and the longer the more have vanished.
 	burstPause   = time.Second
-	lonePause    = 250 * time.Millisecond // of one that vanished alone
+	lonePause    = 250 * time.Millisecond // for a single instance
 	burstPerLoss = 100 * time.Millisecond
 	maxBurst     = 15 * time.Second
 )
 
-// instanceKey names an instance.
-type instanceKey struct{ service, id string } // service folded
+// instanceKey identifies an instance.
+type instanceKey struct{ service, id string } // the service's name is folded
 
 func (i instanceKey) compare(other instanceKey) int {
 	return cmp.Or(cmp.Compare(i.service, other.service), cmp.Compare(i.id, other.id))
 }
 
-// loss is an instance that vanished a while ago.
+// loss is the loss of an instance, within the window.
 type loss struct {
 	at      time.Time
-	dropped bool // it is not shown any more
+	dropped bool // the instance is not shown any more
 }
 
-// massLossDetector decides what becomes of instances whose records vanished although nobody said
-// goodbye. It is told the time, and does nothing by itself.
+// massLossDetector decides which of the instances whose records vanished without a
+// tombstone are dropped, and which are shown as suspects. It has no clock and no goroutine
+// of its own: callers pass the time.
 type massLossDetector struct {
-	burstPause time.Duration             // of a burst, that ends it
-	lonePause  time.Duration             // the same, of one instance
+	burstPause time.Duration             // without a loss; it ends a burst
+	lonePause  time.Duration             // the same, after a single loss
 	window     time.Duration             // losses within it count together
-	losses     map[instanceKey]loss      // within the window, whatever became of them
-	pending    map[instanceKey]bool      // not judged yet
-	suspects   map[instanceKey]time.Time // until when they are kept
-	burstStart time.Time                 // when the first of held vanished
-	decideAt   time.Time                 // when those held are dropped
-	expireAt   time.Time                 // no suspect's time is over before
-	timeouts   int                       // suspects whose time was over, since somebody counted
+	losses     map[instanceKey]loss      // within the window, whatever was decided
+	pending    map[instanceKey]bool      // vanished, and not decided yet
+	suspects   map[instanceKey]time.Time // with the time at which each expires
+	burstStart time.Time                 // when the first of pending vanished
+	decideAt   time.Time                 // when those of pending are dropped
+	expireAt   time.Time                 // no suspect expires before
+	timeouts   int                       // suspects that expired since the metric was last updated
 }
 
 func newMassLossDetector(ttl, pause time.Duration) *massLossDetector {
@@ -60,130 +61,131 @@ func newMassLossDetector(ttl, pause time.Duration) *massLossDetector {
 	}
 }
 
-// forget begins anew with some services.
-func (g *massLossDetector) forget(of func(service string) bool) {
-	for i := range g.losses {
+// forget drops the state of the services that of reports.
+func (d *massLossDetector) forget(of func(service string) bool) {
+	for i := range d.losses {
 		if of(i.service) {
-			delete(g.losses, i)
+			delete(d.losses, i)
 		}
 	}
-	for i := range g.pending {
+	for i := range d.pending {
 		if of(i.service) {
-			delete(g.pending, i)
+			delete(d.pending, i)
 		}
 	}
-	for i := range g.suspects {
+	for i := range d.suspects {
 		if of(i.service) {
-			delete(g.suspects, i)
+			delete(d.suspects, i)
 		}
 	}
 }
 
-// addPending takes in that an instance has vanished.
-func (g *massLossDetector) addPending(i instanceKey, now time.Time) {
-	if len(g.pending) == 0 {
-		g.burstStart = now
+// addPending records that an instance has vanished.
+func (d *massLossDetector) addPending(i instanceKey, now time.Time) {
+	if len(d.pending) == 0 {
+		d.burstStart = now
 	}
-	g.pending[i] = true
-	g.losses[i] = loss{at: now}
-	pause, most := g.burstPause, min(time.Duration(len(g.pending))*burstPerLoss, maxBurst)
-	if len(g.pending) == 1 {
-		pause = g.lonePause
+	d.pending[i] = true
+	d.losses[i] = loss{at: now}
+	pause, maxWait := d.burstPause, min(time.Duration(len(d.pending))*burstPerLoss, maxBurst)
+	if len(d.pending) == 1 {
+		pause = d.lonePause
 	}
-	g.decideAt = earlier(now.Add(pause), g.burstStart.Add(max(most, pause)))
+	d.decideAt = earlier(now.Add(pause), d.burstStart.Add(max(maxWait, pause)))
 }
 
-// addSuspect takes in that an instance is kept, whatever became of others.
-func (g *massLossDetector) addSuspect(i instanceKey, now time.Time) {
+// addSuspect makes an instance a suspect, whatever is decided on others.
+func (d *massLossDetector) addSuspect(i instanceKey, now time.Time) {
 	until := now.Add(suspectTimeout)
-	if len(g.suspects) == 0 || until.Before(g.expireAt) {
-		g.expireAt = until
+	if len(d.suspects) == 0 || until.Before(d.expireAt) {
+		d.expireAt = until
 	}
-	delete(g.pending, i)
-	g.suspects[i] = until
+	delete(d.pending, i)
+	d.suspects[i] = until
 }
 
-// failProbe has a suspect dropped with the next judgement, and reports whether it is one.
-func (g *massLossDetector) failProbe(i instanceKey) bool {
-	if _, ok := g.suspects[i]; !ok {
+// failProbe makes a suspect expire at the next resolve. It returns false if the instance is
+// no suspect.
+func (d *massLossDetector) failProbe(i instanceKey) bool {
+	if _, ok := d.suspects[i]; !ok {
 		return false
 	}
-	g.suspects[i], g.expireAt = time.Time{}, time.Time{}
+	d.suspects[i], d.expireAt = time.Time{}, time.Time{}
 	return true
 }
 
-// returned takes in that an instance's record was written again, and reports whether
-// the instance was a suspect.
-func (g *massLossDetector) returned(i instanceKey) bool {
-	if l, ok := g.losses[i]; ok {
-		g.losses[i] = loss{at: l.at}
+// returned records that an instance's record was written again. It reports whether the
+// instance was a suspect.
+func (d *massLossDetector) returned(i instanceKey) bool {
+	if l, ok := d.losses[i]; ok {
+		d.losses[i] = loss{at: l.at}
 	}
-	return g.remove(i)
+	return d.remove(i)
 }
 
-// left takes in that an instance is gone on purpose, and reports whether it was a
+// left records that an instance was deregistered. It reports whether the instance was a
 // suspect.
-func (g *massLossDetector) left(i instanceKey) bool {
-	delete(g.losses, i)
-	return g.remove(i)
+func (d *massLossDetector) left(i instanceKey) bool {
+	delete(d.losses, i)
+	return d.remove(i)
 }
 
-func (g *massLossDetector) remove(i instanceKey) bool {
-	_, ok := g.suspects[i]
-	delete(g.suspects, i)
-	delete(g.pending, i)
+func (d *massLossDetector) remove(i instanceKey) bool {
+	_, ok := d.suspects[i]
+	delete(d.suspects, i)
+	delete(d.pending, i)
 	return ok
 }
 
-// resolve returns what becomes, now, of those that are kept in a snapshot, sorted by
-// service and id.
-func (g *massLossDetector) resolve(s *view.Snapshot, now time.Time) []view.Decision {
-	var verdicts []view.Decision
-	verdict := func(i instanceKey, suspect bool) {
-		verdicts = append(verdicts, view.Decision{Service: i.service, ID: i.id, Suspect: suspect})
+// resolve returns the decisions that are due on the missing instances of a snapshot, sorted
+// by service and id.
+func (d *massLossDetector) resolve(s *view.Snapshot, now time.Time) []view.Decision {
+	var decisions []view.Decision
+	decide := func(i instanceKey, suspect bool) {
+		decisions = append(decisions, view.Decision{Service: i.service, ID: i.id, Suspect: suspect})
 	}
-	for i := range g.takeExpired(now) {
-		verdict(i, false)
+	for i := range d.takeExpired(now) {
+		decide(i, false)
 	}
-	if len(g.pending) > 0 {
-		mass := g.massLoss(s, now)
-		for i := range g.pending {
+	if len(d.pending) > 0 {
+		mass := d.massLoss(s, now)
+		for i := range d.pending {
 			switch {
 			case mass(i.service):
-				g.addSuspect(i, now)
-				verdict(i, true)
-			case !now.Before(g.decideAt):
-				delete(g.pending, i)
-				g.losses[i] = loss{g.losses[i].at, true}
-				verdict(i, false)
+				d.addSuspect(i, now)
+				decide(i, true)
+			case !now.Before(d.decideAt):
+				delete(d.pending, i)
+				d.losses[i] = loss{d.losses[i].at, true}
+				decide(i, false)
 			}
 		}
 	}
-	slices.SortFunc(verdicts, func(a, b view.Decision) int {
+	slices.SortFunc(decisions, func(a, b view.Decision) int {
 		return instanceKey{a.Service, a.ID}.compare(instanceKey{b.Service, b.ID})
 	})
-	return verdicts
+	return decisions
 }
 
-// takeExpired takes out the suspects whose time is over.
-func (g *massLossDetector) takeExpired(now time.Time) map[instanceKey]bool {
-	if len(g.suspects) == 0 || now.Before(g.expireAt) {
+// takeExpired removes and returns the suspects that have expired.
+func (d *massLossDetector) takeExpired(now time.Time) map[instanceKey]bool {
+	if len(d.suspects) == 0 || now.Before(d.expireAt) {
 		return nil
 	}
-	over := map[instanceKey]bool{}
-	g.expireAt = now.Add(suspectTimeout)
-	for i, until := range g.suspects {
+	expired := map[instanceKey]bool{}
+	d.expireAt = now.Add(suspectTimeout)
+	for i, until := range d.suspects {
 		if until.After(now) {
-			g.expireAt = earlier(g.expireAt, until)
+			d.expireAt = earlier(d.expireAt, until)
 			continue
 		}
-		over[i] = true
+		expired[i] = true
 		if !until.IsZero() {
-			g.timeouts++
+			d.timeouts++
 		}
-		delete(g.suspects, i)
+		delete(d.suspects, i)
 	}
-	return over
+	return expired
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -193,21 +195,21 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// massLoss returns a function that reports whether a service, or everything, has lost so
-// many instances within the window that death is not the likely cause.
-func (g *massLossDetector) massLoss(s *view.Snapshot, now time.Time) func(service string) bool {
+// massLoss returns a function that reports whether a service, or the whole view, has lost so
+// many instances within the window that their own failure is not the likely cause.
+func (d *massLossDetector) massLoss(s *view.Snapshot, now time.Time) func(service string) bool {
 	type tally struct{ lost, shown int }
 	var all tally
 	services := map[string]tally{}
-	for i, l := range g.losses {
-		if now.Sub(l.at) > g.window && !g.pending[i] {
-			delete(g.losses, i)
+	for i, l := range d.losses {
+		if now.Sub(l.at) > d.window && !d.pending[i] {
+			delete(d.losses, i)
 			continue
 		}
 		of := services[i.service]
 		of.lost, all.lost = of.lost+1, all.lost+1
 		if l.dropped {
-			of.shown, all.shown = of.shown+1, all.shown+1 // then
+			of.shown, all.shown = of.shown+1, all.shown+1 // it was shown before the loss
 		}
 		services[i.service] = of
 	}
@@ -227,15 +229,15 @@ func exceedsThreshold(lost, of, least int) bool {
 	return lost >= least && lost*100 > of*massLossPercent
 }
 
-// nextDecision returns when to judge again; zero: when something happens.
-func (g *massLossDetector) nextDecision() time.Time {
+// nextDecision returns the time of the next decision; zero: none is due before a change.
+func (d *massLossDetector) nextDecision() time.Time {
 	switch {
-	case len(g.pending) == 0 && len(g.suspects) == 0:
+	case len(d.pending) == 0 && len(d.suspects) == 0:
 		return time.Time{}
-	case len(g.suspects) == 0:
-		return g.decideAt
-	case len(g.pending) == 0:
-		return g.expireAt
+	case len(d.suspects) == 0:
+		return d.decideAt
+	case len(d.pending) == 0:
+		return d.expireAt
 	}
-	return earlier(g.decideAt, g.expireAt)
+	return earlier(d.decideAt, d.expireAt)
 }

@@ -32,63 +32,63 @@ func newSimulation() *simulation {
 }
 
 // apply takes in changes, and judges.
-func (w *simulation) apply(changes ...view.Change) {
-	w.markDeletions(changes)
-	next, events, _ := w.view.Apply(w.revision, changes)
-	w.view, w.events = next, append(w.events, w.track(next, changes, events, time.Now())...)
-	w.resolveAll()
+func (sim *simulation) apply(changes ...view.Change) {
+	sim.markDeletions(changes)
+	next, events, _ := sim.view.Apply(sim.revision, changes)
+	sim.view, sim.events = next, append(sim.events, sim.track(next, changes, events, time.Now())...)
+	sim.resolveAll()
 }
 
-func (w *simulation) resolveAll() {
-	next, events := w.view.Resolve(w.massLossDetector.resolve(w.view, time.Now()))
-	w.view, w.events = next, append(w.events, events...)
+func (sim *simulation) resolveAll() {
+	next, events := sim.view.Resolve(sim.massLossDetector.resolve(sim.view, time.Now()))
+	sim.view, sim.events = next, append(sim.events, events...)
 }
 
 // wait lets time pass, and judges whenever the guard wants to.
-func (w *simulation) wait(d time.Duration) {
+func (sim *simulation) wait(d time.Duration) {
 	for end := time.Now().Add(d); ; {
-		at := w.nextDecision()
+		at := sim.nextDecision()
 		if at.IsZero() || at.After(end) {
 			time.Sleep(time.Until(end))
 			return
 		}
 		time.Sleep(time.Until(at))
-		w.resolveAll()
+		sim.resolveAll()
 	}
 }
 
-func (w *simulation) change(service string, n int, value string) view.Change {
-	w.revision++
+func (sim *simulation) change(service string, n int, value string) view.Change {
+	sim.revision++
 	id := fmt.Sprintf("i%03d", n)
-	c := view.Change{Key: discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, Modified: w.revision}
+	c := view.Change{Key: discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, Modified: sim.revision}
 	if value != "" {
-		c.Created, c.Value = w.revision, []byte(strings.Replace(record(service, id), "{", "{"+value, 1))
+		c.Created, c.Value = sim.revision, []byte(strings.Replace(record(service, id), "{", "{"+value, 1))
 	}
 	return c
 }
 
-func (w *simulation) up(service string, from, to int) {
+func (sim *simulation) up(service string, from, to int) {
 	for n := from; n < to; n++ {
-		w.apply(w.change(service, n, `"weight":1,`))
+		sim.apply(sim.change(service, n, `"weight":1,`))
 	}
 }
 
 // die is the end of each one's lease, as etcd tells it: one after the other.
-func (w *simulation) die(service string, from, to int) {
+func (sim *simulation) die(service string, from, to int) {
 	for n := from; n < to; n++ {
-		w.apply(w.change(service, n, ""))
+		sim.apply(sim.change(service, n, ""))
 	}
 }
 
-func (w *simulation) leave(service string, from, to int) {
+func (sim *simulation) leave(service string, from, to int) {
 	for n := from; n < to; n++ {
-		w.apply(w.change(service, n, `"leaving":true,`))
+		sim.apply(sim.change(service, n, `"leaving":true,`))
 	}
 }
 
 // shown is how many instances are answered, and how many of these as suspects.
-func (w *simulation) shown(service string) string {
-	of, ok := w.view.Service(service)
+func (sim *simulation) shown(service string) string {
+	of, ok := sim.view.Service(service)
 	if !ok {
 		return "unknown"
 	}
@@ -97,79 +97,113 @@ func (w *simulation) shown(service string) string {
 
 func TestMassLoss(t *testing.T) {
 	for name, test := range map[string]struct {
-		do   func(w *simulation)
+		do   func(sim *simulation)
 		want string // of web: shown, and suspects among them
 	}{
-		"one of ten":                 {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 1) }, "9 0"},
-		"one of one":                 {func(w *simulation) { w.up("web", 0, 1); w.die("web", 0, 1) }, "0 0"},
-		"the whole of a small one":   {func(w *simulation) { w.up("web", 0, 2); w.up("db", 0, 50); w.die("web", 0, 2) }, "0 0"},
-		"all there is":               {func(w *simulation) { w.up("web", 0, 2); w.die("web", 0, 2) }, "2 2"},
-		"three of a small one":       {func(w *simulation) { w.up("web", 0, 3); w.up("db", 0, 50); w.die("web", 0, 3) }, "3 3"},
-		"14 of a hundred":            {func(w *simulation) { w.up("web", 0, 100); w.die("web", 0, 14) }, "86 0"},
-		"15 of a hundred":            {func(w *simulation) { w.up("web", 0, 100); w.die("web", 0, 15) }, "85 0"},
-		"16 of a hundred":            {func(w *simulation) { w.up("web", 0, 100); w.die("web", 0, 16) }, "100 16"},
-		"many of others":             {func(w *simulation) { w.up("web", 0, 10); w.up("db", 0, 10); w.die("db", 0, 4); w.die("web", 0, 1) }, "10 1"},
-		"few by few":                 {func(w *simulation) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Second); w.die("web", 3, 5) }, "17 2"},
-		"measured by what there was": {func(w *simulation) { w.up("web", 0, 20); w.die("web", 0, 2); w.wait(time.Second); w.die("web", 2, 3) }, "17 0"},
-		"far apart":                  {func(w *simulation) { w.up("web", 0, 20); w.die("web", 0, 3); w.wait(time.Minute); w.die("web", 3, 5) }, "15 0"},
-		"scaled to zero":             {func(w *simulation) { w.up("web", 0, 20); w.leave("web", 0, 20); w.die("web", 0, 20) }, "0 0"},
-		"back in time": {func(w *simulation) {
-			w.up("web", 0, 10)
-			w.die("web", 0, 1)
-			w.wait(100 * time.Millisecond)
-			w.up("web", 0, 1)
+		"one of ten":               {func(sim *simulation) { sim.up("web", 0, 10); sim.die("web", 0, 1) }, "9 0"},
+		"one of one":               {func(sim *simulation) { sim.up("web", 0, 1); sim.die("web", 0, 1) }, "0 0"},
+		"the whole of a small one": {func(sim *simulation) { sim.up("web", 0, 2); sim.up("db", 0, 50); sim.die("web", 0, 2) }, "0 0"},
+		"all there is":             {func(sim *simulation) { sim.up("web", 0, 2); sim.die("web", 0, 2) }, "2 2"},
+		"three of a small one":     {func(sim *simulation) { sim.up("web", 0, 3); sim.up("db", 0, 50); sim.die("web", 0, 3) }, "3 3"},
+		"14 of a hundred":          {func(sim *simulation) { sim.up("web", 0, 100); sim.die("web", 0, 14) }, "86 0"},
+		"15 of a hundred":          {func(sim *simulation) { sim.up("web", 0, 100); sim.die("web", 0, 15) }, "85 0"},
+		"16 of a hundred":          {func(sim *simulation) { sim.up("web", 0, 100); sim.die("web", 0, 16) }, "100 16"},
+		"many of others": {func(sim *simulation) {
+			sim.up("web", 0, 10)
+			sim.up("db", 0, 10)
+			sim.die("db", 0, 4)
+			sim.die("web", 0, 1)
+		}, "10 1"},
+		"few by few": {func(sim *simulation) {
+			sim.up("web", 0, 20)
+			sim.die("web", 0, 3)
+			sim.wait(time.Second)
+			sim.die("web", 3, 5)
+		}, "17 2"},
+		"measured by what there was": {func(sim *simulation) {
+			sim.up("web", 0, 20)
+			sim.die("web", 0, 2)
+			sim.wait(time.Second)
+			sim.die("web", 2, 3)
+		}, "17 0"},
+		"far apart": {func(sim *simulation) {
+			sim.up("web", 0, 20)
+			sim.die("web", 0, 3)
+			sim.wait(time.Minute)
+			sim.die("web", 3, 5)
+		}, "15 0"},
+		"scaled to zero": {func(sim *simulation) { sim.up("web", 0, 20); sim.leave("web", 0, 20); sim.die("web", 0, 20) }, "0 0"},
+		"back in time": {func(sim *simulation) {
+			sim.up("web", 0, 10)
+			sim.die("web", 0, 1)
+			sim.wait(100 * time.Millisecond)
+			sim.up("web", 0, 1)
 		}, "10 0"},
-		"back from among suspects": {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 5); w.wait(time.Minute); w.up("web", 0, 3) }, "10 2"},
-		"left from among suspects": {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 5); w.wait(time.Minute); w.leave("web", 0, 3) }, "7 2"},
-		"nobody comes back":        {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 10); w.wait(suspectTimeout) }, "0 0"},
-		"nearly ten minutes":       {func(w *simulation) { w.up("web", 0, 10); w.die("web", 0, 10); w.wait(suspectTimeout - time.Minute) }, "10 10"},
-		"one does not answer": {func(w *simulation) {
-			w.up("web", 0, 10)
-			w.die("web", 0, 5)
-			w.massLossDetector.failProbe(instanceKey{"web", "i002"})
+		"back from among suspects": {func(sim *simulation) {
+			sim.up("web", 0, 10)
+			sim.die("web", 0, 5)
+			sim.wait(time.Minute)
+			sim.up("web", 0, 3)
+		}, "10 2"},
+		"left from among suspects": {func(sim *simulation) {
+			sim.up("web", 0, 10)
+			sim.die("web", 0, 5)
+			sim.wait(time.Minute)
+			sim.leave("web", 0, 3)
+		}, "7 2"},
+		"nobody comes back": {func(sim *simulation) { sim.up("web", 0, 10); sim.die("web", 0, 10); sim.wait(suspectTimeout) }, "0 0"},
+		"nearly ten minutes": {func(sim *simulation) {
+			sim.up("web", 0, 10)
+			sim.die("web", 0, 10)
+			sim.wait(suspectTimeout - time.Minute)
+		}, "10 10"},
+		"one does not answer": {func(sim *simulation) {
+			sim.up("web", 0, 10)
+			sim.die("web", 0, 5)
+			sim.massLossDetector.failProbe(instanceKey{"web", "i002"})
 		}, "9 4"},
-		"a slow burst of very many": {func(w *simulation) { w.up("web", 0, 900); slowly(w, 900) }, "900 900"},
-		"in etcd's rounds": {func(w *simulation) {
-			w.up("web", 0, 900)
+		"a slow burst of very many": {func(sim *simulation) { sim.up("web", 0, 900); slowly(sim, 900) }, "900 900"},
+		"in etcd's rounds": {func(sim *simulation) {
+			sim.up("web", 0, 900)
 			for n := 0; n < 900; n += 50 {
-				w.die("web", n, n+50)
-				w.wait(500 * time.Millisecond)
+				sim.die("web", n, n+50)
+				sim.wait(500 * time.Millisecond)
 			}
 		}, "900 900"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newSimulation()
-				test.do(w)
-				w.resolveAll()
-				w.wait(burstPause)
-				if got := w.shown("web"); got != test.want {
+				sim := newSimulation()
+				test.do(sim)
+				sim.resolveAll()
+				sim.wait(burstPause)
+				if got := sim.shown("web"); got != test.want {
 					t.Errorf("shown and suspect are %s, want %s", got, test.want)
 				}
-				compareEvents(t, w)
+				compareEvents(t, sim)
 			})
 		})
 	}
 }
 
 // slowly has instances die at a pace at which a moment's worth of them is few.
-func slowly(w *simulation, n int) {
+func slowly(sim *simulation, n int) {
 	for i := range n {
-		w.die("web", i, i+1)
-		w.wait(10 * time.Millisecond)
+		sim.die("web", i, i+1)
+		sim.wait(10 * time.Millisecond)
 	}
 }
 
 // compareEvents looks whether one who follows the events knows what the view shows.
-func compareEvents(t *testing.T, w *simulation) {
+func compareEvents(t *testing.T, sim *simulation) {
 	t.Helper()
 	told, shown := map[string]bool{}, map[string]bool{}
 	at := discovery.Cursor{Epoch: "e"}
-	for _, e := range w.events {
-		if p := e.Cursor("e"); p.Compare(at) < 0 {
-			t.Fatalf("an event of %v comes after one of %v", p, at)
+	for _, e := range sim.events {
+		if cursor := e.Cursor("e"); cursor.Compare(at) < 0 {
+			t.Fatalf("an event of %v comes after one of %v", cursor, at)
 		} else {
-			at = p
+			at = cursor
 		}
 		if e.Type == view.EventDelete {
 			delete(told, e.Service+"/"+e.ID)
@@ -177,7 +211,7 @@ func compareEvents(t *testing.T, w *simulation) {
 		}
 		told[e.Service+"/"+e.ID] = e.Entry.Suspect
 	}
-	for service := range w.view.Services() {
+	for service := range sim.view.Services() {
 		for _, e := range service.Entries() {
 			shown[e.Service+"/"+e.ID] = e.Suspect
 		}
@@ -190,22 +224,22 @@ func compareEvents(t *testing.T, w *simulation) {
 // A return within the moment in which a loss is held is no event but the new record's.
 func TestReturnWithinTheMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSimulation()
-		w.up("web", 0, 10)
-		w.events = nil
-		w.die("web", 3, 4)
-		if _, stands := must(w.view.Service("web")).Record("i003"); stands {
+		sim := newSimulation()
+		sim.up("web", 0, 10)
+		sim.events = nil
+		sim.die("web", 3, 4)
+		if _, stands := must(sim.view.Service("web")).Record("i003"); stands {
 			t.Error("the registry would not see that its record is gone")
 		}
-		for key := range w.view.Keys() {
+		for key := range sim.view.Keys() {
 			if key.ID == "i003" {
 				t.Error("a comparison with etcd would not see that the record is back")
 			}
 		}
-		w.up("web", 3, 4)
-		w.wait(time.Minute)
-		if len(w.events) != 1 || w.events[0].Type != view.EventPut {
-			t.Errorf("events are %+v", w.events)
+		sim.up("web", 3, 4)
+		sim.wait(time.Minute)
+		if len(sim.events) != 1 || sim.events[0].Type != view.EventPut {
+			t.Errorf("events are %+v", sim.events)
 		}
 	})
 }
@@ -223,45 +257,45 @@ func TestMassLossRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 2))
-			w := newSimulation()
+			sim := newSimulation()
 			state := map[instanceKey]string{}
 			for range 300 {
 				service, n := []string{"web", "db"}[r.IntN(2)], r.IntN(12)
 				i := instanceKey{service, fmt.Sprintf("i%03d", n)}
 				switch do := r.IntN(6); {
 				case do < 2:
-					w.up(service, n, n+1)
+					sim.up(service, n, n+1)
 					state[i] = "up"
 				case do == 2 && state[i] == "up":
-					w.leave(service, n, n+1)
+					sim.leave(service, n, n+1)
 					state[i] = "left"
 				case do == 3 && state[i] != "":
-					w.die(service, n, n+1)
+					sim.die(service, n, n+1)
 					if state[i] == "up" {
 						state[i] = "dead"
 					}
 				case do == 4:
-					w.wait(rand.N(time.Second))
+					sim.wait(rand.N(time.Second))
 				case do == 5 && r.IntN(10) == 0:
-					w.wait(rand.N(time.Minute))
+					sim.wait(rand.N(time.Minute))
 				}
 				for i, is := range state {
-					of, _ := w.view.Service(i.service)
+					of, _ := sim.view.Service(i.service)
 					e, shown := of.Entry(i.id)
 					if is == "left" && shown || is == "up" && (!shown || e.Suspect) {
 						t.Fatalf("seed %d: %v is %s and shown %v", seed, i, is, shown)
 					}
-					kept, ok := w.view.Missing(i.service, i.id)
-					_, suspected := w.massLossDetector.suspects[i]
-					if w.pending[i] != (ok && !kept.Suspect) || suspected != (ok && kept.Suspect) {
-						t.Fatalf("seed %d: the guard has %v held %v, suspect %v; the view %+v %v", seed, i, w.pending[i], suspected, kept, ok)
+					kept, ok := sim.view.Missing(i.service, i.id)
+					_, suspected := sim.massLossDetector.suspects[i]
+					if sim.pending[i] != (ok && !kept.Suspect) || suspected != (ok && kept.Suspect) {
+						t.Fatalf("seed %d: the guard has %v held %v, suspect %v; the view %+v %v", seed, i, sim.pending[i], suspected, kept, ok)
 					}
 				}
 			}
-			compareEvents(t, w)
-			w.wait(suspectTimeout)
-			if left := w.nextDecision(); !left.IsZero() || len(w.pending)+len(w.massLossDetector.suspects) > 0 {
-				t.Errorf("seed %d: after ten minutes %v, %v are kept", seed, w.pending, w.massLossDetector.suspects)
+			compareEvents(t, sim)
+			sim.wait(suspectTimeout)
+			if left := sim.nextDecision(); !left.IsZero() || len(sim.pending)+len(sim.massLossDetector.suspects) > 0 {
+				t.Errorf("seed %d: after ten minutes %v, %v are kept", seed, sim.pending, sim.massLossDetector.suspects)
 			}
 		})
 	}
@@ -270,10 +304,10 @@ func TestMassLossRandom(t *testing.T) {
 // newSuspectsSnapshot are suspects to probe.
 func newSuspectsSnapshot(services map[string]int) *view.Snapshot {
 	before := view.EmptySnapshot()
-	w := &simulation{revision: 1}
+	sim := &simulation{revision: 1}
 	for service, n := range services {
 		for i := range n {
-			before, _, _ = before.Apply(w.revision, []view.Change{w.change(service, i, `"weight":1,`)})
+			before, _, _ = before.Apply(sim.revision, []view.Change{sim.change(service, i, `"weight":1,`)})
 		}
 	}
 	s, _ := view.EmptySnapshot().RetainServices(before).RetainMissing(before, true)

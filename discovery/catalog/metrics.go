@@ -17,9 +17,9 @@ type metrics struct {
 	events        prometheus.Counter
 	reflector     *reflector.Metrics
 	broken        prometheus.Gauge
-	brokenNow     atomic.Int64 // what the gauge shows
+	brokenNow     atomic.Int64 // the gauge's value
 	suspects      prometheus.Gauge
-	suspectsNow   atomic.Int64 // what the gauge shows
+	suspectsNow   atomic.Int64 // the gauge's value
 	suspectsEnded *prometheus.CounterVec
 	services      prometheus.Gauge
 	nodes         prometheus.Gauge
@@ -36,9 +36,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_catalog_events_total", Help: "Changes received through the watch."}),
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
-		suspects: gauge("suspects", "Instances that vanished with many others and are kept."),
+		suspects: gauge("suspects", "Instances that vanished with many others and are still shown."),
 		suspectsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "disc_catalog_suspects_ended_total", Help: "Suspects that are suspects no more, by what ended it: returned, left, probe or timeout."}, []string{"by"}),
+			Name: "disc_catalog_suspects_ended_total", Help: "Instances that stopped being suspects, by reason: returned, left, probe or timeout."}, []string{"by"}),
 		services: gauge("services", "Services known."),
 		nodes:    gauge("nodes", "Agents known."),
 		lastGood: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -2,25 +2,25 @@ package catalog
 
 import "disc/discovery/view"
 
-// notifier are the channels of those who wait for a change. Names that nobody has
-// registered share one, or anybody could fill the memory by asking for names.
+// notifier holds the channels that are closed at a change. Unknown names share one channel,
+// so that requests for arbitrary names do not fill the memory.
 type notifier struct {
 	any, unknown chan struct{}            // nil: nobody waits
 	services     map[string]chan struct{} // of known services, by folded name
 }
 
-// channel returns the channel of a service, or of any change with an empty name.
-func (w *notifier) channel(service string, now *view.Snapshot) <-chan struct{} {
+// channel returns the channel of a service; an empty name stands for any change.
+func (n *notifier) channel(service string, now *view.Snapshot) <-chan struct{} {
 	switch {
 	case service == "":
-		return openChannel(&w.any)
+		return openChannel(&n.any)
 	case !hasService(now, service):
-		return openChannel(&w.unknown)
+		return openChannel(&n.unknown)
 	}
-	ch := w.services[service]
+	ch := n.services[service]
 	if ch == nil {
 		ch = make(chan struct{})
-		w.services[service] = ch
+		n.services[service] = ch
 	}
 	return ch
 }
@@ -47,28 +47,28 @@ func closeChannel(ch *chan struct{}) {
 	}
 }
 
-// notify wakes those who wait for the named services; "" stands for a node. before is
-// the snapshot that they waited on.
-func (w *notifier) notify(services []string, before *view.Snapshot) {
+// notify wakes the waiters for the named services; "" stands for a node. before is the
+// snapshot from before the change.
+func (n *notifier) notify(services []string, before *view.Snapshot) {
 	for _, name := range services {
-		if ch, ok := w.services[name]; ok {
+		if ch, ok := n.services[name]; ok {
 			close(ch)
-			delete(w.services, name)
-		} else if name != "" && w.unknown != nil && !hasService(before, name) {
-			closeChannel(&w.unknown)
+			delete(n.services, name)
+		} else if name != "" && n.unknown != nil && !hasService(before, name) {
+			closeChannel(&n.unknown)
 		}
 	}
 	if len(services) > 0 {
-		closeChannel(&w.any)
+		closeChannel(&n.any)
 	}
 }
 
-// notifyAll wakes everybody.
-func (w *notifier) notifyAll() {
-	for name, ch := range w.services {
+// notifyAll wakes all waiters.
+func (n *notifier) notifyAll() {
+	for name, ch := range n.services {
 		close(ch)
-		delete(w.services, name)
+		delete(n.services, name)
 	}
-	closeChannel(&w.unknown)
-	closeChannel(&w.any)
+	closeChannel(&n.unknown)
+	closeChannel(&n.any)
 }

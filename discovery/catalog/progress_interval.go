@@ -7,15 +7,15 @@ import (
 	"disc/discovery/reflector"
 )
 
-// maxProgressRate is how often a second the agents of a fleet together ask etcd whether their
-// views are current, as long as that leaves each of them sure enough of its own.
+// maxProgressRate is the number of times a second that all agents of a fleet together ask
+// etcd whether their views are current. StaleAfter may require more.
 const maxProgressRate = 500
 
-// ProgressInterval is how long an agent lets etcd be before it asks whether its view is current:
-// the longer the more agents there are, from [follow.DefaultQuiet] up to what is left of
-// StaleAfter when an answer takes as long as it may, so that a view is never called stale
-// for want of asking. It is up to a fifth shorter by chance, so that agents that began
-// together do not ask together.
+// ProgressInterval returns the time until the agent next asks etcd whether its view is
+// current. It grows with the number of agents, from [reflector.DefaultProgressInterval] up
+// to StaleAfter less [reflector.WatchTimeout], so that a view never turns stale only
+// because nobody asked. A random part of up to a fifth is subtracted, so that agents that
+// started together do not ask together.
 func (c *Catalog) ProgressInterval() time.Duration {
 	most := max(reflector.DefaultProgressInterval, c.options.StaleAfter-reflector.WatchTimeout)
 	each := time.Duration(c.agentCount()) * time.Second / maxProgressRate
@@ -23,7 +23,7 @@ func (c *Catalog) ProgressInterval() time.Duration {
 	return d - rand.N(d/5)
 }
 
-// agentCount is how many agents there are, as far as that is known.
+// agentCount returns the number of agents, as far as it is known.
 func (c *Catalog) agentCount() int {
 	if s := c.snapshot(); s != nil && c.subscriptions.whole.Load() {
 		return s.NodeCount()

@@ -11,17 +11,17 @@ import (
 	"disc/discovery/view"
 )
 
-// changeFrom turns what etcd lists or reports into a change.
+// changeFrom returns the change that a key of a list or of an event stands for.
 func changeFrom(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
 	value := kv.Value
 	if value == nil {
-		value = []byte{} // nil would be a deletion
+		value = []byte{} // nil means a deletion
 	}
 	return view.Change{Key: key, Value: value, Created: kv.CreateRevision, Modified: kv.ModRevision, Lease: kv.Lease}
 }
 
-// ReadOnce reads a snapshot once: of one service, or of the whole namespace with an empty
-// name. Records that cannot be read are left out; broken says which.
+// ReadOnce reads a snapshot of one service, or of the whole namespace with an empty name.
+// Records that cannot be read are left out and returned in broken.
 func ReadOnce(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *view.Snapshot, broken []discovery.BrokenRecord, err error) {
 	from, to := keys.ScopeRange(serviceScope(service))
 	b := builder{keys: keys, snapshot: view.EmptySnapshot()}
@@ -32,14 +32,14 @@ func ReadOnce(ctx context.Context, client *clientv3.Client, keys discovery.Keys,
 	return b.finish(at.Revision), b.broken, nil
 }
 
-// builder makes a snapshot of a list, page by page.
+// builder builds a snapshot from a list, page by page.
 type builder struct {
 	keys     discovery.Keys
 	snapshot *view.Snapshot
 	broken   []discovery.BrokenRecord
 }
 
-// add takes a page.
+// add adds a page of the list.
 func (b *builder) add(page []*mvccpb.KeyValue) {
 	changes := make([]view.Change, len(page))
 	for n, kv := range page {
@@ -50,11 +50,11 @@ func (b *builder) add(page []*mvccpb.KeyValue) {
 	b.snapshot, b.broken = next, append(append(b.broken, broken...), alien...)
 }
 
-// unknownRevision stands for the revision of a list that has not said it yet: above
-// all that it lists.
+// unknownRevision stands for the revision of a list until that is known. It is above the
+// revisions of all its keys.
 const unknownRevision = 1<<63 - 1
 
-// finish returns the snapshot, complete up to a revision.
+// finish returns the snapshot at the list's revision.
 func (b *builder) finish(revision int64) *view.Snapshot {
 	next, _, _ := b.snapshot.Apply(revision, nil)
 	return next

@@ -12,20 +12,20 @@ import (
 	"disc/discovery"
 )
 
-// namesTTL is how long the names of all services are taken for current, so that many
-// who ask at once cost etcd no more than one.
+// namesTTL is the time for which the names of all services are reused, so that many
+// concurrent calls cost etcd no more than one.
 const namesTTL = time.Second
 
-// nameCache are the services that etcd has, read when somebody asked for them.
+// nameCache holds the names of all services in etcd, as they were last read.
 type nameCache struct {
 	mu   sync.Mutex
 	all  []string
 	read time.Time
 }
 
-// Names returns the folded names of all services that have anything in etcd, sorted. By
-// interest it reads them, skipping from name to name; the error is an ErrUnavailable
-// then. With a list of services they are those.
+// Names returns the folded names of all services that have anything in etcd, sorted; with
+// WatchListed, of the listed services. Unless the view has them all, it reads them from
+// etcd, skipping from name to name, and fails with an ErrUnavailable if it cannot.
 func (c *Catalog) Names(ctx context.Context) ([]string, error) {
 	if c.subscriptions.whole.Load() || c.options.Watch == WatchListed {
 		view, err := c.View()

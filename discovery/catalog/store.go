@@ -13,92 +13,93 @@ import (
 	"disc/discovery/view"
 )
 
-// reflectorStore is a catalog as what its follower keeps equal to etcd.
+// reflectorStore is the [reflector.Store] behind a catalog: the reflector keeps the view
+// equal to etcd through it.
 type reflectorStore struct{ *Catalog }
 
-// Known implements [follow.Mirror].
-func (m reflectorStore) Known(r reflector.Range) iter.Seq2[string, int64] {
+// Known implements [reflector.Store].
+func (rs reflectorStore) Known(r reflector.Range) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		for key, revision := range m.snapshot().Only(m.keys.ScopeOf(r.From)).Keys() {
-			if !yield(m.keys.Name(key), revision) {
+		for key, revision := range rs.snapshot().Only(rs.keys.ScopeOf(r.From)).Keys() {
+			if !yield(rs.keys.Name(key), revision) {
 				return
 			}
 		}
-		for key, revision := range m.unreadable.revisions {
-			if name := nameOf(m.keys, key); r.Contains(name) && !yield(name, revision) {
+		for key, revision := range rs.unreadable.revisions {
+			if name := nameOf(rs.keys, key); r.Contains(name) && !yield(name, revision) {
 				return
 			}
 		}
 	}
 }
 
-// Replace implements [follow.Mirror]. Services that are not there any more stay known,
-// and instances are kept by the guard: as suspects when etcd started over.
-func (m reflectorStore) Replace(l *reflector.Listing) error {
-	b := builder{keys: m.keys, snapshot: view.EmptySnapshot().WithEpoch(l.Epoch)}
+// Replace implements [reflector.Store]. Services without a key stay known as empty ones.
+// The mass-loss guard retains missing instances: as suspects when etcd started over.
+func (rs reflectorStore) Replace(l *reflector.Listing) error {
+	b := builder{keys: rs.keys, snapshot: view.EmptySnapshot().WithEpoch(l.Epoch)}
 	revision, err := l.Read(b.add)
 	if err != nil {
 		return err
 	}
-	p := m.keys.ScopeOf(l.From)
-	before := m.current()
-	rest, part := before.Without(p), before.Only(p)
+	scope := rs.keys.ScopeOf(l.From)
+	before := rs.current()
+	rest, inScope := before.Without(scope), before.Only(scope)
 	if len(l.Except) > 0 {
-		rest, part = before, view.EmptySnapshot() // what is excepted is all there is
+		rest, inScope = before, view.EmptySnapshot() // the view has only excepted scopes
 	}
-	m.unreadable.replace(b.broken, func(key discovery.Key) bool { return l.Contains(nameOf(m.keys, key)) })
-	next := b.finish(revision).RetainServices(part)
-	next = m.retainMissing(next, part, p, l.StartedOver)
-	m.emptyServices.updateAll(next, l.Started)
-	all := len(l.Except) == 0 && p == everything
+	rs.unreadable.replace(b.broken, func(key discovery.Key) bool { return l.Contains(nameOf(rs.keys, key)) })
+	next := b.finish(revision).RetainServices(inScope)
+	next = rs.retainMissing(next, inScope, scope, l.StartedOver)
+	rs.emptyServices.updateAll(next, l.Started)
+	all := len(l.Except) == 0 && scope == everything
 	if !all {
 		next = rest.With(next, l.StartedOver)
 	}
-	m.publishScope(p, next, l.Started, all || l.StartedOver)
-	m.subscriptions.setWatched(p)
-	m.renotify(p)
+	rs.publishScope(scope, next, l.Started, all || l.StartedOver)
+	rs.subscriptions.setWatched(scope)
+	rs.renotify(scope)
 	return nil
 }
 
-// renotify wakes those who wait for a part that is watched now: who was woken when it
-// was shown may have looked before that was known.
-func (c *Catalog) renotify(p discovery.Scope) {
+// renotify wakes the waiters for a scope once more, now that its subscription is marked as
+// watched: those that publishing woke may have looked before that.
+func (c *Catalog) renotify(scope discovery.Scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p == everything {
+	if scope == everything {
 		c.notifier.notifyAll()
 	} else {
-		c.notifier.notify([]string{p.Service}, nil)
+		c.notifier.notify([]string{scope.Service}, nil)
 	}
 }
 
-// current is what the view is to be made from: what readers see or, until all of it has
-// been listed for the first time, what has been so far.
-func (m reflectorStore) current() *view.Snapshot {
-	if s := cmp.Or(m.snapshot(), m.partialView); s != nil {
+// current returns the snapshot that the next one is made from: the published one or, until
+// all scopes have been listed once, the scopes listed so far.
+func (rs reflectorStore) current() *view.Snapshot {
+	if s := cmp.Or(rs.snapshot(), rs.partialView); s != nil {
 		return s
 	}
 	return view.EmptySnapshot()
 }
 
-// Apply implements [follow.Mirror].
-func (m reflectorStore) Apply(u reflector.Update) {
-	m.metrics.events.Add(float64(len(u.Events)))
-	before := m.current().WithEpoch(u.Epoch)
-	if m.snapshot() == nil {
-		m.publishReset(before, u.Confirmed)
-		m.partialView = nil
+// Apply implements [reflector.Store].
+func (rs reflectorStore) Apply(u reflector.Update) {
+	rs.metrics.events.Add(float64(len(u.Events)))
+	before := rs.current().WithEpoch(u.Epoch)
+	if rs.snapshot() == nil {
+		rs.publishReset(before, u.Confirmed)
+		rs.partialView = nil
 	}
 	changes := make([]view.Change, len(u.Events))
 	for n, e := range u.Events {
-		changes[n] = m.changeOf(e)
+		changes[n] = rs.changeOf(e)
 		changes[n].Late = e.Kv.ModRevision <= before.Revision()
 	}
-	m.applyChanges(before, max(u.Revision, before.Revision()), changes, u.Confirmed)
-	m.lastGoodExpired = false
+	rs.applyChanges(before, max(u.Revision, before.Revision()), changes, u.Confirmed)
+	rs.lastGoodExpired = false
 }
 
-// changeOf turns an event of the watch into a change.
+// changeOf returns the change that an event of the watch stands for.
 func (c *Catalog) changeOf(e *clientv3.Event) view.Change {
 	key := parse(c.keys, e.Kv.Key)
 	if e.Type == clientv3.EventTypeDelete {
@@ -107,8 +108,8 @@ func (c *Catalog) changeOf(e *clientv3.Event) view.Change {
 	return changeFrom(key, e.Kv)
 }
 
-// applyChanges makes a new view of the changes and publishes it. confirmed is a moment at
-// which etcd had nothing newer.
+// applyChanges applies changes to a snapshot and publishes the result. confirmed is a time
+// at which etcd had nothing newer.
 func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []view.Change, confirmed time.Time) {
 	known, alien := splitAlien(changes)
 	c.suspects.markDeletions(known)
@@ -121,20 +122,20 @@ func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []
 	events = c.suspects.track(next, known, events, now)
 	for _, change := range known {
 		if change.Key.Kind == discovery.KeyLoad {
-			continue // nobody waits for that
+			continue // load reports wake nobody
 		}
 		changed = append(changed, change.Key.Service)
 		c.emptyServices.update(next, change.Key.Service, now)
 	}
-	if old := c.emptyServices.expire(now); len(old) > 0 {
-		next, changed = next.Forget(old...), append(changed, old...)
+	if expired := c.emptyServices.expire(now); len(expired) > 0 {
+		next, changed = next.Forget(expired...), append(changed, expired...)
 	}
 	c.publish(next, confirmed, changed, events)
 	c.resolveMissing()
 }
 
-// publish makes a snapshot the one that readers see, and wakes those who wait for a
-// service that changed; "" stands for a node.
+// publish makes a snapshot the one that readers load, and wakes the waiters for the changed
+// services; "" stands for a node.
 func (c *Catalog) publish(next *view.Snapshot, confirmed time.Time, changed []string, events []view.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,8 +146,8 @@ func (c *Catalog) publish(next *view.Snapshot, confirmed time.Time, changed []st
 	c.metrics.observe(next)
 }
 
-// publishReset makes a snapshot of another life the one that readers see, and wakes
-// everybody.
+// publishReset publishes a snapshot to which no earlier events lead, as after etcd started
+// over, and wakes all waiters.
 func (c *Catalog) publishReset(next *view.Snapshot, confirmed time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,22 +157,22 @@ func (c *Catalog) publishReset(next *view.Snapshot, confirmed time.Time) {
 	c.metrics.observe(next)
 }
 
-// publishScope shows readers a part that was listed. Where that is all there is, or of
-// another life, they start over. A view that is being listed for the first time part by
-// part is not shown before it is whole; one that was kept is not confirmed before.
-func (c *Catalog) publishScope(p discovery.Scope, next *view.Snapshot, listed time.Time, fresh bool) {
+// publishScope publishes a view after one of its scopes was listed. reset is set if no
+// earlier events lead to it. Until every scope has been listed once, a first view is not
+// published, and a restored one is not confirmed.
+func (c *Catalog) publishScope(scope discovery.Scope, next *view.Snapshot, listed time.Time, reset bool) {
 	before := c.state.Load()
 	switch {
-	case before == nil && p != everything:
+	case before == nil && scope != everything:
 		c.partialView = next
-	case fresh:
+	case reset:
 		c.publishReset(next, listed)
 	default:
-		c.publish(next, before.confirmed, []string{p.Service}, nil)
+		c.publish(next, before.confirmed, []string{scope.Service}, nil)
 	}
 	c.mu.Lock()
-	c.history.addScope(p, next)
-	if now := c.state.Load(); now != nil && before != nil && p != everything {
+	c.history.addScope(scope, next)
+	if now := c.state.Load(); now != nil && before != nil && scope != everything {
 		c.state.Store(&state{snapshot: next, confirmed: before.confirmed, restored: before.restored})
 	}
 	c.mu.Unlock()
@@ -180,24 +181,24 @@ func (c *Catalog) publishScope(p discovery.Scope, next *view.Snapshot, listed ti
 	}
 }
 
-// publishNarrowed shows readers what is left when only some parts are watched any more.
-func (c *Catalog) publishNarrowed(next *view.Snapshot, stay []discovery.Scope) {
-	c.unreadable.retain(func(key discovery.Key) bool { return c.inScopes(stay, key) })
+// publishNarrowed publishes a view that has only the scopes that are still watched.
+func (c *Catalog) publishNarrowed(next *view.Snapshot, watched []discovery.Scope) {
+	c.unreadable.retain(func(key discovery.Key) bool { return c.inScopes(watched, key) })
 	c.emptyServices.retainKnown(next)
 	if c.suspects != nil {
-		c.suspects.forget(func(service string) bool { return !slices.Contains(stay, serviceScope(service)) })
+		c.suspects.forget(func(service string) bool { return !slices.Contains(watched, serviceScope(service)) })
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.state.Load()
-	c.history.retainScopes(stay, next)
+	c.history.retainScopes(watched, next)
 	c.state.Store(&state{snapshot: next, confirmed: before.confirmed, restored: before.restored})
 	c.notifier.notifyAll()
 	c.metrics.observe(next)
 }
 
-// inScopes reports whether a key lies in one of some parts.
-func (c *Catalog) inScopes(parts []discovery.Scope, key discovery.Key) bool {
+// inScopes reports whether a key lies in one of the scopes.
+func (c *Catalog) inScopes(scopes []discovery.Scope, key discovery.Key) bool {
 	name := nameOf(c.keys, key)
-	return slices.ContainsFunc(parts, func(p discovery.Scope) bool { return c.scopeRange(p).Contains(name) })
+	return slices.ContainsFunc(scopes, func(scope discovery.Scope) bool { return c.scopeRange(scope).Contains(name) })
 }

@@ -12,214 +12,215 @@ import (
 	"disc/discovery/reflector"
 )
 
-// WatchMode is what of the namespace is watched.
+// WatchMode selects what a catalog watches of the namespace.
 type WatchMode string
 
 // The modes.
 const (
 	WatchAll    WatchMode = "all"  // the whole namespace
-	WatchAuto   WatchMode = "auto" // all of a small fleet; of a large one, by interest
-	WatchLazy   WatchMode = "lazy" // by interest: the services that are asked for
+	WatchAuto   WatchMode = "auto" // as WatchAll in a small fleet, as WatchLazy in a large one
+	WatchLazy   WatchMode = "lazy" // the services that are looked up, while they are used
 	WatchListed WatchMode = "list" // the services of Options.Services
 )
 
-// Bounds of watching by interest.
+// Bounds of subscriptions.
 const (
-	idleTimeout   = 10 * time.Minute // unused: not watched any more
-	missingTTL    = time.Second      // a service that does not exist is remembered
-	maxMissing    = 10_000           // names
-	ensureTimeout = 3 * time.Second  // to read what is asked for the first time
-	checkInterval = time.Minute      // to look for what is idle, and how large the fleet is
+	idleTimeout   = 10 * time.Minute // after the last use, until a scope is not watched any more
+	missingTTL    = time.Second      // for which a scope counts as missing after a read
+	maxMissing    = 10_000           // scopes that are remembered as missing
+	ensureTimeout = 3 * time.Second  // of the first read of a scope
+	checkInterval = time.Minute      // between two checks for idle scopes and of the fleet's size
 
-	// A fleet of more nodes is looked at that much more seldom.
+	// The interval between checks grows by one checkInterval for each so many nodes.
 	nodesPerInterval = 1000
 
-	// auto watches by interest in a fleet of more nodes, and all of one of fewer.
+	// WatchAuto changes to single scopes above manyNodes, and back below fewNodes.
 	manyNodes = 300
 	fewNodes  = 200
 )
 
-// everything is the part that is all of the namespace.
+// everything is the scope of the whole namespace.
 var everything = discovery.Scope{}
 
-// subscriptions is what is watched, and why.
+// subscriptions are the scopes that are watched or are to be watched.
 type subscriptions struct {
-	idleTimeout, checkInterval time.Duration // for tests, which cannot wait as long; default idleAfter, lookAfter
+	idleTimeout, checkInterval time.Duration // the constants, or shorter ones in tests
 
-	whole     atomic.Bool  // everything is watched
+	whole     atomic.Bool  // the whole namespace is watched
 	nodeCount atomic.Int64 // in the fleet, when they were last counted
 
 	mu      sync.Mutex
 	byScope map[discovery.Scope]*subscription
-	sized   bool                          // in mode auto: how large the fleet is was known once
-	missing map[discovery.Scope]time.Time // what does not exist, until when
-	wake    chan struct{}                 // of size 1: something is held that is not watched
+	sized   bool                          // with WatchAuto: the fleet was counted once
+	missing map[discovery.Scope]time.Time // scopes without keys, and until when that is assumed
+	wake    chan struct{}                 // of size 1: a scope may be retained and not watched
 }
 
-// subscription is a part that somebody is interested in.
+// subscription is one scope that is watched or is to be watched.
 type subscription struct {
-	pinned   bool          // for good
-	retains  int           // by those who wait for changes
-	lastUsed time.Time     // last
-	watched  bool          // by itself; all are while everything is
-	starting chan struct{} // closed when the attempt to watch it that is under way ends; nil: none
+	pinned   bool // never dropped for being idle
+	retains  int  // calls of Retain that are not released
+	lastUsed time.Time
+	watched  bool          // by itself; every scope is while the whole namespace is
+	starting chan struct{} // closed when the current attempt to watch it ends; nil: there is none
 }
 
 func newSubscriptions(o Options) *subscriptions {
-	i := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, missing: map[discovery.Scope]time.Time{}, wake: make(chan struct{}, 1)}
+	subs := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, missing: map[discovery.Scope]time.Time{}, wake: make(chan struct{}, 1)}
 	if o.Watch == WatchAll {
-		i.get(everything).pinned = true
-		return i
+		subs.get(everything).pinned = true
+		return subs
 	}
 	for _, name := range o.Services {
-		i.get(discovery.Scope{Service: discovery.FoldName(name)}).pinned = true
+		subs.get(discovery.Scope{Service: discovery.FoldName(name)}).pinned = true
 	}
 	if o.Node != "" {
-		i.get(discovery.Scope{Node: o.Node}).pinned = true
+		subs.get(discovery.Scope{Node: o.Node}).pinned = true
 	}
-	return i
+	return subs
 }
 
-// get returns what is known of the interest in a part; mu is held.
-func (i *subscriptions) get(p discovery.Scope) *subscription {
-	w, ok := i.byScope[p]
+// get returns the subscription of a scope, which it makes if there is none. The caller holds
+// mu.
+func (subs *subscriptions) get(scope discovery.Scope) *subscription {
+	sub, ok := subs.byScope[scope]
 	if !ok {
-		w = &subscription{lastUsed: time.Now()}
-		i.byScope[p] = w
+		sub = &subscription{lastUsed: time.Now()}
+		subs.byScope[scope] = sub
 	}
-	return w
+	return sub
 }
 
-// serviceScope is the part that a name stands for: a service, or everything with "".
+// serviceScope returns the scope of a service; "" is the whole namespace.
 func serviceScope(service string) discovery.Scope {
 	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 
-func (c *Catalog) scopeRange(p discovery.Scope) reflector.Range {
-	from, to := c.keys.ScopeRange(p)
+func (c *Catalog) scopeRange(scope discovery.Scope) reflector.Range {
+	from, to := c.keys.ScopeRange(scope)
 	return reflector.Range{From: from, To: to}
 }
 
-// Has reports whether the view has parts as far as they exist, so that Need returns at
-// once.
-func (c *Catalog) Has(parts ...discovery.Scope) bool {
-	for _, p := range parts {
-		if !c.has(p) {
+// Has reports whether the view has the scopes, as far as they exist, so that Ensure returns
+// at once.
+func (c *Catalog) Has(scopes ...discovery.Scope) bool {
+	for _, scope := range scopes {
+		if !c.has(scope) {
 			return false
 		}
 	}
 	return true
 }
 
-func (c *Catalog) has(p discovery.Scope) bool {
-	if c.subscriptions.whole.Load() && p != everything {
+func (c *Catalog) has(scope discovery.Scope) bool {
+	if c.subscriptions.whole.Load() && scope != everything {
 		return true
 	}
-	if s := c.snapshot(); s != nil && p != everything && s.Has(p) {
-		c.subscriptions.touchNode(p)
+	if s := c.snapshot(); s != nil && scope != everything && s.Has(scope) {
+		c.subscriptions.touchNode(scope)
 		return true
 	}
-	// With a list there is no more to be had.
-	return c.subscriptions.isKnown(p) || c.options.Watch == WatchListed && !c.subscriptions.exists(p)
+	// With WatchListed, no other scope can be watched.
+	return c.subscriptions.isKnown(scope) || c.options.Watch == WatchListed && !c.subscriptions.exists(scope)
 }
 
-// Ensure makes the view have parts, as far as they exist: at once what is watched, and by
-// a first read what is not. It fails with an ErrUnavailable when etcd does not answer,
-// or with ctx.
-func (c *Catalog) Ensure(ctx context.Context, parts ...discovery.Scope) error {
-	for _, p := range parts {
-		if c.has(p) {
+// Ensure makes the view have the scopes, as far as they exist. It returns at once for those
+// that are watched, and reads the others. It fails with an ErrUnavailable when etcd does
+// not answer, or ctx ends.
+func (c *Catalog) Ensure(ctx context.Context, scopes ...discovery.Scope) error {
+	for _, scope := range scopes {
+		if c.has(scope) {
 			continue
 		}
 		if err := c.Health().Err; err != nil {
-			return discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet, and etcd does not answer: %v", describeScope(p), err)
+			return discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet, and etcd does not answer: %v", describeScope(scope), err)
 		}
-		if err := c.ensure(ctx, p); err != nil {
-			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %v", describeScope(p), err)
+		if err := c.ensure(ctx, scope); err != nil {
+			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %v", describeScope(scope), err)
 		}
 	}
 	return nil
 }
 
-func (c *Catalog) ensure(ctx context.Context, p discovery.Scope) error {
+func (c *Catalog) ensure(ctx context.Context, scope discovery.Scope) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, ensureTimeout, fmt.Errorf("etcd has not answered within %v", ensureTimeout))
 	defer cancel()
-	return c.subscribe(ctx, p)
+	return c.subscribe(ctx, scope)
 }
 
-func describeScope(p discovery.Scope) string {
+func describeScope(scope discovery.Scope) string {
 	switch {
-	case p.Service != "":
-		return fmt.Sprintf("service %q", p.Service)
-	case p.Node != "":
-		return fmt.Sprintf("node %q", p.Node)
+	case scope.Service != "":
+		return fmt.Sprintf("service %q", scope.Service)
+	case scope.Node != "":
+		return fmt.Sprintf("node %q", scope.Node)
 	}
 	return "the whole namespace"
 }
 
-// touchNode notes that a node was asked for; for services, lookups do that.
-func (i *subscriptions) touchNode(p discovery.Scope) {
-	if p.Node == "" {
+// touchNode records a use of a node's scope. The view records the lookups of services.
+func (subs *subscriptions) touchNode(scope discovery.Scope) {
+	if scope.Node == "" {
 		return
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.get(p).lastUsed = time.Now()
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	subs.get(scope).lastUsed = time.Now()
 }
 
-// isKnown reports whether a part is watched, or is known not to exist; it notes that it
-// was asked for.
-func (i *subscriptions) isKnown(p discovery.Scope) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if w, ok := i.byScope[p]; ok {
-		w.lastUsed = time.Now()
-		return w.watched
+// isKnown reports whether a scope is watched, or was missing a moment ago. It counts as a
+// use of the scope.
+func (subs *subscriptions) isKnown(scope discovery.Scope) bool {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	if sub, ok := subs.byScope[scope]; ok {
+		sub.lastUsed = time.Now()
+		return sub.watched
 	}
-	until, ok := i.missing[p]
+	until, ok := subs.missing[scope]
 	return ok && time.Now().Before(until)
 }
 
-// exists reports whether somebody has an interest in a part already.
-func (i *subscriptions) exists(p discovery.Scope) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	_, ok := i.byScope[p]
+// exists reports whether there is a subscription of a scope.
+func (subs *subscriptions) exists(scope discovery.Scope) bool {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	_, ok := subs.byScope[scope]
 	return ok
 }
 
-// Retain keeps parts in the view, and those that do not exist yet in sight, until release
-// is called. It does not wait.
-func (c *Catalog) Retain(parts ...discovery.Scope) (release func()) {
-	i := c.subscriptions
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	held := make([]*subscription, len(parts))
-	for n, p := range parts {
-		held[n] = i.get(p)
-		held[n].retains++
+// Retain has the scopes watched, also those that do not exist yet, until release is called.
+// It does not wait.
+func (c *Catalog) Retain(scopes ...discovery.Scope) (release func()) {
+	subs := c.subscriptions
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	retained := make([]*subscription, len(scopes))
+	for n, scope := range scopes {
+		retained[n] = subs.get(scope)
+		retained[n].retains++
 	}
 	select {
-	case i.wake <- struct{}{}:
+	case subs.wake <- struct{}{}:
 	default:
 	}
 	return sync.OnceFunc(func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		for _, w := range held {
-			w.retains--
-			w.lastUsed = time.Now()
+		subs.mu.Lock()
+		defer subs.mu.Unlock()
+		for _, sub := range retained {
+			sub.retains--
+			sub.lastUsed = time.Now()
 		}
 	})
 }
 
-// subscribe has a part watched from now on, if there is anything of it or somebody
-// waits for that. Who comes while another does so waits for the same.
-func (c *Catalog) subscribe(ctx context.Context, p discovery.Scope) error {
+// subscribe starts to watch a scope, if it has keys, or is retained or pinned. Concurrent
+// calls share one attempt.
+func (c *Catalog) subscribe(ctx context.Context, scope discovery.Scope) error {
 	for {
-		w, others, mine := c.subscriptions.start(p)
+		sub, others, mine := c.subscriptions.start(scope)
 		if mine {
-			return c.startWatch(ctx, p, w)
+			return c.startWatch(ctx, scope, sub)
 		}
 		if others == nil {
 			return nil
@@ -229,70 +230,72 @@ func (c *Catalog) subscribe(ctx context.Context, p discovery.Scope) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if c.subscriptions.isKnown(p) {
+		if c.subscriptions.isKnown(scope) {
 			return nil
 		}
 	}
 }
 
-// start reports whether the caller is to have a part watched. Else others do, until
-// the channel is closed; with nil it is watched already.
-func (i *subscriptions) start(p discovery.Scope) (w *subscription, others <-chan struct{}, mine bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	w = i.get(p)
-	if w.watched || i.whole.Load() {
-		return w, nil, false
+// start reports whether the caller is to start the watch of a scope. If not, another caller
+// does, until the channel is closed; with a nil channel the scope is watched already.
+func (subs *subscriptions) start(scope discovery.Scope) (sub *subscription, others <-chan struct{}, mine bool) {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	sub = subs.get(scope)
+	if sub.watched || subs.whole.Load() {
+		return sub, nil, false
 	}
-	if w.starting != nil {
-		return w, w.starting, false
+	if sub.starting != nil {
+		return sub, sub.starting, false
 	}
-	w.starting = make(chan struct{})
-	return w, w.starting, true
+	sub.starting = make(chan struct{})
+	return sub, sub.starting, true
 }
 
-func (c *Catalog) startWatch(ctx context.Context, p discovery.Scope, w *subscription) error {
-	i := c.subscriptions
-	i.mu.Lock()
-	expected := w.retains > 0 || w.pinned || p == everything
-	i.mu.Unlock()
+// startWatch has the reflector watch a scope. A scope without keys is watched only if it is
+// retained or pinned.
+func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *subscription) error {
+	subs := c.subscriptions
+	subs.mu.Lock()
+	expected := sub.retains > 0 || sub.pinned || scope == everything
+	subs.mu.Unlock()
 	var keys int
 	var err error
 	select {
 	case <-c.started:
-		keys, err = c.reflector.Load().Add(ctx, c.scopeRange(p), expected)
+		keys, err = c.reflector.Load().Add(ctx, c.scopeRange(scope), expected)
 	case <-ctx.Done():
-		err = errors.New("the catalog does not run")
+		err = errors.New("the catalog is not running")
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	close(w.starting)
-	w.starting = nil
-	if !w.watched && w.retains == 0 && !w.pinned {
-		delete(i.byScope, p)
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	close(sub.starting)
+	sub.starting = nil
+	if !sub.watched && sub.retains == 0 && !sub.pinned {
+		delete(subs.byScope, scope)
 	}
 	if err == nil && keys == 0 && !expected {
-		i.addMissing(p)
+		subs.addMissing(scope)
 	}
 	return err
 }
 
-// addMissing remembers for a moment that there is nothing of a part; mu is held.
-func (i *subscriptions) addMissing(p discovery.Scope) {
-	if len(i.missing) >= maxMissing {
-		clear(i.missing)
+// addMissing records for missingTTL that a scope has no keys. The caller holds mu.
+func (subs *subscriptions) addMissing(scope discovery.Scope) {
+	if len(subs.missing) >= maxMissing {
+		clear(subs.missing)
 	}
-	i.missing[p] = time.Now().Add(missingTTL)
+	subs.missing[scope] = time.Now().Add(missingTTL)
 }
 
-// setWatched takes in that a part is watched.
-func (i *subscriptions) setWatched(p discovery.Scope) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	w := i.get(p)
-	w.watched = true
-	delete(i.missing, p)
-	if p == everything {
-		i.whole.Store(true)
+// setWatched records that a scope is watched.
+func (subs *subscriptions) setWatched(scope discovery.Scope) {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	sub := subs.get(scope)
+	sub.watched = true
+	delete(subs.missing, scope)
+	if scope == everything {
+		subs.whole.Store(true)
 	}
 }

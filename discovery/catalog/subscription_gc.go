@@ -14,29 +14,29 @@ import (
 	"disc/discovery/view"
 )
 
-// initialRanges decides what is watched from the beginning. What was kept of an earlier
-// run is, or it would be lost. It fails when ctx ended before it could.
+// initialRanges returns the ranges to watch from the start. They include the scopes of a
+// restored view, which would be lost otherwise. It fails only when ctx ends.
 func (c *Catalog) initialRanges(ctx context.Context) ([]reflector.Range, error) {
-	kept := c.snapshot()
-	if kept != nil {
-		c.subscribeRestored(kept)
+	restored := c.snapshot()
+	if restored != nil {
+		c.subscribeRestored(restored)
 	} else if err := c.awaitFleetSize(ctx); err != nil {
 		return nil, err
 	}
-	i := c.subscriptions
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if _, whole := i.byScope[everything]; whole {
+	subs := c.subscriptions
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	if _, whole := subs.byScope[everything]; whole {
 		return []reflector.Range{c.scopeRange(everything)}, nil
 	}
 	var ranges []reflector.Range
-	for p := range i.byScope {
-		ranges = append(ranges, c.scopeRange(p))
+	for scope := range subs.byScope {
+		ranges = append(ranges, c.scopeRange(scope))
 	}
 	return ranges, nil
 }
 
-// awaitFleetSize waits until the size of the fleet is known, where that decides.
+// awaitFleetSize waits until the fleet is counted, if that decides what to watch.
 func (c *Catalog) awaitFleetSize(ctx context.Context) error {
 	if c.options.Watch != WatchAuto {
 		return nil
@@ -49,7 +49,7 @@ func (c *Catalog) awaitFleetSize(ctx context.Context) error {
 			return nil
 		}
 		if retry.Failed() {
-			c.log.Warn("cannot count the agents, which decides what to watch; trying again", "failures", retry.Failures(), "error", err)
+			c.log.Warn("cannot count the agents, which decides what to watch; retrying", "failures", retry.Failures(), "error", err)
 		}
 		if err := retry.Wait(ctx); err != nil {
 			return err
@@ -57,27 +57,27 @@ func (c *Catalog) awaitFleetSize(ctx context.Context) error {
 	}
 }
 
-// subscribeRestored takes in what of a kept view is to be watched. Of one that is not listed,
-// all that it has is.
-func (c *Catalog) subscribeRestored(kept *view.Snapshot) {
-	i := c.subscriptions
-	i.mu.Lock()
-	defer i.mu.Unlock()
+// subscribeRestored subscribes all scopes of a restored view. With WatchListed, it reduces
+// the view to the listed scopes instead.
+func (c *Catalog) subscribeRestored(restored *view.Snapshot) {
+	subs := c.subscriptions
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
 	switch {
 	case c.options.Watch == WatchListed:
-		i.whole.Store(false)
-		next := kept.Without(everything)
-		for p := range i.byScope {
-			next = next.With(kept.Only(p), false)
+		subs.whole.Store(false)
+		next := restored.Without(everything)
+		for scope := range subs.byScope {
+			next = next.With(restored.Only(scope), false)
 		}
 		s := *c.state.Load()
 		s.snapshot = next
 		c.state.Store(&s)
-	case i.whole.Load():
-		i.get(everything)
+	case subs.whole.Load():
+		subs.get(everything)
 	default:
-		for service := range kept.Services() {
-			i.get(serviceScope(service.Name))
+		for service := range restored.Services() {
+			subs.get(serviceScope(service.Name))
 		}
 	}
 }
@@ -88,14 +88,13 @@ func (c *Catalog) setSizeErr(err error) {
 	c.sizeErr = err
 }
 
-// maintain has watched what is held, gives up what is idle, and looks how large the
-// fleet is, until ctx ends.
-func (c *Catalog) maintain(ctx context.Context, follower *reflector.Reflector) {
+// maintain subscribes retained scopes, drops idle ones and recounts agents until ctx ends.
+func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 	if !c.subscriptions.whole.Load() && c.subscriptions.nodeCount.Load() == 0 {
-		c.updateFleetSize(ctx) // if it fails: another time
+		c.updateFleetSize(ctx) // if it fails, the next check repeats it
 	}
-	look := time.NewTimer(c.subscriptions.checkInterval)
-	defer look.Stop()
+	check := time.NewTimer(c.subscriptions.checkInterval)
+	defer check.Stop()
 	var retry retry.Backoff
 	var again <-chan time.Time
 	for {
@@ -104,13 +103,14 @@ func (c *Catalog) maintain(ctx context.Context, follower *reflector.Reflector) {
 			return
 		case <-c.subscriptions.wake:
 		case <-again:
-		case <-look.C:
+		case <-check.C:
 			if c.updateFleetSize(ctx) == nil {
-				c.dropIdle(ctx, follower, time.Now())
+				c.dropIdle(ctx, r, time.Now())
 			}
-			// Etcd counts node by node, for each of them.
-			every := c.subscriptions.checkInterval * time.Duration(max(1, c.agentCount()/nodesPerInterval))
-			look.Reset(every/2 + rand.N(every))
+			// Each agent counts, and etcd visits every node to do so: the load grows with
+			// the square of the fleet.
+			interval := c.subscriptions.checkInterval * time.Duration(max(1, c.agentCount()/nodesPerInterval))
+			check.Reset(interval/2 + rand.N(interval))
 		}
 		if again = nil; c.subscribeRetained(ctx) {
 			retry.Reset()
@@ -121,41 +121,41 @@ func (c *Catalog) maintain(ctx context.Context, follower *reflector.Reflector) {
 	}
 }
 
-// subscribeRetained has watched what is held and is not watched, and reports whether all
-// of it is.
+// subscribeRetained subscribes the retained and pinned scopes that are not watched. It
+// reports whether none failed.
 func (c *Catalog) subscribeRetained(ctx context.Context) bool {
-	done := true
-	for _, p := range c.subscriptions.unwatched() {
+	complete := true
+	for _, scope := range c.subscriptions.unwatched() {
 		limited, cancel := context.WithTimeout(ctx, ensureTimeout)
-		err := c.subscribe(limited, p)
+		err := c.subscribe(limited, scope)
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			c.log.Debug("cannot watch what is asked for; trying again", "part", describeScope(p), "error", err)
-			done = false
+			c.log.Debug("cannot watch a scope; retrying", "scope", describeScope(scope), "error", err)
+			complete = false
 		}
 	}
-	return done
+	return complete
 }
 
-// unwatched returns what is held and not watched.
-func (i *subscriptions) unwatched() []discovery.Scope {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	var parts []discovery.Scope
-	if i.whole.Load() {
+// unwatched returns the retained and pinned scopes that are not watched.
+func (subs *subscriptions) unwatched() []discovery.Scope {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	var scopes []discovery.Scope
+	if subs.whole.Load() {
 		return nil
 	}
-	for p, w := range i.byScope {
-		if (w.retains > 0 || w.pinned) && !w.watched {
-			parts = append(parts, p)
+	for scope, sub := range subs.byScope {
+		if (sub.retains > 0 || sub.pinned) && !sub.watched {
+			scopes = append(scopes, scope)
 		}
 	}
-	return parts
+	return scopes
 }
 
-// updateFleetSize takes in how large the fleet is, and decides in mode auto whether everything is
-// watched. Only then does it fail: elsewhere it is good to know, and an agent need not be
-// allowed to.
+// updateFleetSize counts the agents. With WatchAuto, it then decides whether the whole
+// namespace is watched, and returns an error if it cannot count. In other modes the count
+// is optional, since etcd may not permit it to the agent.
 func (c *Catalog) updateFleetSize(ctx context.Context) error {
 	if c.options.Watch == WatchAll {
 		return nil
@@ -168,35 +168,35 @@ func (c *Catalog) updateFleetSize(ctx context.Context) error {
 		return nil
 	}
 	if err == nil && c.subscriptions.updatePinned(nodes) {
-		c.log.Info("the size of the fleet decides what is watched", "nodes", nodes, "whole_namespace", nodes <= manyNodes)
+		c.log.Info("the size of the fleet changes what is watched", "nodes", nodes, "whole_namespace", nodes <= manyNodes)
 	}
 	return err
 }
 
-// updatePinned takes in how large the fleet is, and reports whether that changes what is
-// watched: everything up to manyNodes and, once that was too much, below fewNodes.
-func (i *subscriptions) updatePinned(nodes int) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	all, known := i.byScope[everything]
-	pinned := known && all.pinned
-	few := fewNodes
-	if pinned || !i.sized {
-		few = manyNodes + 1
+// updatePinned pins the whole namespace in a fleet of up to manyNodes or, after it was
+// larger, below fewNodes, and unpins it in a larger one. It reports whether that changed.
+func (subs *subscriptions) updatePinned(nodes int) bool {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	all, ok := subs.byScope[everything]
+	pinned := ok && all.pinned
+	limit := fewNodes
+	if pinned || !subs.sized {
+		limit = manyNodes + 1
 	}
-	i.sized = true
-	if now := nodes < few; now == pinned {
+	subs.sized = true
+	if small := nodes < limit; small == pinned {
 		return false
 	}
 	if pinned {
 		all.pinned, all.lastUsed = false, time.Time{}
 	} else {
-		i.get(everything).pinned = true
+		subs.get(everything).pinned = true
 	}
 	return true
 }
 
-// countNodes returns how many agents there are.
+// countNodes returns the number of agents.
 func (c *Catalog) countNodes(ctx context.Context) (int, error) {
 	if s := c.snapshot(); s != nil && c.subscriptions.whole.Load() {
 		return s.NodeCount(), nil
@@ -210,115 +210,116 @@ func (c *Catalog) countNodes(ctx context.Context) (int, error) {
 	return int(got.Count), nil
 }
 
-// dropIdle gives up what has been idle.
-func (c *Catalog) dropIdle(ctx context.Context, follower *reflector.Reflector, now time.Time) {
-	i := c.subscriptions
+// dropIdle stops watching idle scopes and drops them from the view.
+func (c *Catalog) dropIdle(ctx context.Context, r *reflector.Reflector, now time.Time) {
+	subs := c.subscriptions
 	if c.options.Watch == WatchAll {
 		return
 	}
-	idle := i.findIdle(c.snapshot(), now)
-	for _, p := range idle {
+	idle := subs.findIdle(c.snapshot(), now)
+	for _, scope := range idle {
 		limited, cancel := context.WithTimeout(ctx, ensureTimeout)
-		err := follower.Narrow(limited, c.scopeRange(p), func() []reflector.Range {
-			if p == everything {
+		err := r.Narrow(limited, c.scopeRange(scope), func() []reflector.Range {
+			if scope == everything {
 				return c.narrowToUsed(now)
 			}
-			return c.dropScope(p, now)
+			return c.dropScope(scope, now)
 		})
 		cancel()
 		if err != nil {
-			return // etcd is away: another time
+			return // etcd is away; the next check repeats it
 		}
 	}
 }
 
-// findIdle notes which services of a snapshot were looked up, and returns the watched
-// parts that nobody has used for long: everything alone, if that is one.
-func (i *subscriptions) findIdle(s *view.Snapshot, now time.Time) []discovery.Scope {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.updateLastUsed(s, now)
-	if w, ok := i.byScope[everything]; ok && w.watched {
-		if i.inUse(w, now) {
+// findIdle updates the times of last use and returns the watched scopes that are idle. While
+// the whole namespace is watched, that is at most the whole namespace.
+func (subs *subscriptions) findIdle(s *view.Snapshot, now time.Time) []discovery.Scope {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	subs.updateLastUsed(s, now)
+	if sub, ok := subs.byScope[everything]; ok && sub.watched {
+		if subs.inUse(sub, now) {
 			return nil
 		}
 		return []discovery.Scope{everything}
 	}
 	var idle []discovery.Scope
-	for p, w := range i.byScope {
-		if w.watched && !i.inUse(w, now) {
-			idle = append(idle, p)
+	for scope, sub := range subs.byScope {
+		if sub.watched && !subs.inUse(sub, now) {
+			idle = append(idle, scope)
 		}
 	}
 	return idle
 }
 
-// updateLastUsed takes in which services were looked up since it was last called; mu is held.
-func (i *subscriptions) updateLastUsed(s *view.Snapshot, now time.Time) {
+// updateLastUsed updates the last use of the services that were looked up since the previous
+// call. The caller holds mu.
+func (subs *subscriptions) updateLastUsed(s *view.Snapshot, now time.Time) {
 	if s == nil {
 		return
 	}
 	for service := range s.Services() {
 		if service.ConsumeUsed() {
-			i.get(serviceScope(service.Name)).lastUsed = now
+			subs.get(serviceScope(service.Name)).lastUsed = now
 		}
 	}
-	for p, w := range i.byScope { // those that were looked up while everything was watched
-		if !w.watched && w.starting == nil && !i.inUse(w, now) {
-			delete(i.byScope, p)
+	for scope, sub := range subs.byScope { // services that were looked up while everything was watched
+		if !sub.watched && sub.starting == nil && !subs.inUse(sub, now) {
+			delete(subs.byScope, scope)
 		}
 	}
 }
 
-func (i *subscriptions) inUse(w *subscription, now time.Time) bool {
-	return w.pinned || w.retains > 0 || now.Sub(w.lastUsed) < i.idleTimeout
+func (subs *subscriptions) inUse(sub *subscription, now time.Time) bool {
+	return sub.pinned || sub.retains > 0 || now.Sub(sub.lastUsed) < subs.idleTimeout
 }
 
-// narrowToUsed drops from the view what nobody has used for long, now that everything is not
-// to be watched any more, and returns the ranges of what stays. It runs between two
-// changes of the view.
+// narrowToUsed replaces the subscription of the whole namespace by those of the scopes in
+// use. It drops the others from the view and returns the ranges to watch. It runs
+// serialized with the changes of the view.
 func (c *Catalog) narrowToUsed(now time.Time) []reflector.Range {
-	i := c.subscriptions
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	subs := c.subscriptions
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
 	before := c.snapshot()
-	i.updateLastUsed(before, now)
-	if w, ok := i.byScope[everything]; ok && i.inUse(w, now) {
-		return []reflector.Range{c.scopeRange(everything)} // somebody wants it after all
+	subs.updateLastUsed(before, now)
+	if sub, ok := subs.byScope[everything]; ok && subs.inUse(sub, now) {
+		return []reflector.Range{c.scopeRange(everything)} // it was used meanwhile
 	}
 	next := before.Without(everything)
 	var ranges []reflector.Range
-	var stay []discovery.Scope
-	for p, w := range i.byScope {
-		if w.watched = p != everything && i.inUse(w, now); !w.watched {
+	var watched []discovery.Scope
+	for scope, sub := range subs.byScope {
+		if sub.watched = scope != everything && subs.inUse(sub, now); !sub.watched {
 			continue
 		}
-		ranges, stay = append(ranges, c.scopeRange(p)), append(stay, p)
-		next = next.With(before.Only(p), false)
+		ranges, watched = append(ranges, c.scopeRange(scope)), append(watched, scope)
+		next = next.With(before.Only(scope), false)
 	}
-	i.whole.Store(false)
-	c.publishNarrowed(next, stay)
+	subs.whole.Store(false)
+	c.publishNarrowed(next, watched)
 	return ranges
 }
 
-// dropScope drops a part from the view, and returns no range; its own if somebody has used it
-// meanwhile. It runs between two changes of the view.
-func (c *Catalog) dropScope(p discovery.Scope, now time.Time) []reflector.Range {
-	i := c.subscriptions
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.updateLastUsed(c.snapshot(), now)
-	w, ok := i.byScope[p]
-	if !ok || !w.watched || i.inUse(w, now) {
-		return []reflector.Range{c.scopeRange(p)}
+// dropScope drops a scope from the view and returns no range to watch or, if the scope was
+// used meanwhile, its own. It runs serialized with the changes of the view.
+func (c *Catalog) dropScope(scope discovery.Scope, now time.Time) []reflector.Range {
+	subs := c.subscriptions
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	subs.updateLastUsed(c.snapshot(), now)
+	sub, ok := subs.byScope[scope]
+	if !ok || !sub.watched || subs.inUse(sub, now) {
+		return []reflector.Range{c.scopeRange(scope)}
 	}
-	delete(i.byScope, p)
-	var stay []discovery.Scope
-	for other, w := range i.byScope {
-		if w.watched {
-			stay = append(stay, other)
+	delete(subs.byScope, scope)
+	var watched []discovery.Scope
+	for other, sub := range subs.byScope {
+		if sub.watched {
+			watched = append(watched, other)
 		}
 	}
-	c.publishNarrowed(c.snapshot().Without(p), stay)
+	c.publishNarrowed(c.snapshot().Without(scope), watched)
 	return nil
 }

@@ -45,9 +45,9 @@ func (f *fixture) watched() []string {
 	f.subscriptions.mu.Lock()
 	defer f.subscriptions.mu.Unlock()
 	var all []string
-	for p, w := range f.subscriptions.byScope {
-		if w.watched {
-			all = append(all, describeScope(p))
+	for scope, sub := range f.subscriptions.byScope {
+		if sub.watched {
+			all = append(all, describeScope(scope))
 		}
 	}
 	slices.Sort(all)

@@ -16,15 +16,15 @@ import (
 
 // Bounds of probing.
 const (
-	probeTimeout     = time.Second           // to answer
-	probeInterval    = 50 * time.Millisecond // between two probes: 20 a second
-	reprobeAfter     = 30 * time.Second      // after one that was answered, on average
-	scheduleInterval = 200 * time.Millisecond
-	probeBatch       = 10          // probes between two looks at the view
-	lookedUpTTL      = time.Minute // how long a service counts as looked up
+	probeTimeout     = time.Second            // of one probe
+	probeInterval    = 50 * time.Millisecond  // between two probes: 20 a second
+	reprobeAfter     = 30 * time.Second       // between two probes of a suspect, on average
+	scheduleInterval = 200 * time.Millisecond // between two batches
+	probeBatch       = 10                     // probes for each reading of the view
+	lookedUpTTL      = time.Minute            // for which a service counts as looked up
 )
 
-// prober probes the suspects of services that are looked up, while there are any.
+// prober probes the suspects of services that are looked up, while there are suspects.
 type prober struct {
 	probe  func(context.Context, string) error
 	failed chan instanceKey
@@ -38,7 +38,7 @@ func newProber(probe func(context.Context, string) error) *prober {
 	return &prober{probe: probe, failed: make(chan instanceKey), wake: make(chan struct{}, 1)}
 }
 
-// start says that there are suspects.
+// start starts probing: there are suspects.
 func (p *prober) start() {
 	select {
 	case p.wake <- struct{}{}:
@@ -46,7 +46,7 @@ func (p *prober) start() {
 	}
 }
 
-// postpone puts probing off.
+// postpone forbids probes before t.
 func (p *prober) postpone(t time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,21 +74,21 @@ func (p *prober) run(ctx context.Context, view func() *view.Snapshot) {
 	}
 }
 
-// probeAll probes until there are no suspects.
+// probeAll probes until there are no suspects left.
 func (p *prober) probeAll(ctx context.Context, view func() *view.Snapshot) {
 	var probing sync.WaitGroup
 	defer probing.Wait()
-	r := probeSchedule{lookedUp: map[string]time.Time{}}
+	ps := probeSchedule{lookedUp: map[string]time.Time{}}
 	for {
-		due := r.due(view(), time.Now())
-		if len(r.next) == 0 {
+		due := ps.due(view(), time.Now())
+		if len(ps.next) == 0 {
 			return
 		}
 		if p.postponed() {
 			due = nil
 		}
 		for _, t := range due {
-			r.next[t.instanceKey] = time.Now().Add(reprobeAfter/2 + rand.N(reprobeAfter))
+			ps.next[t.instanceKey] = time.Now().Add(reprobeAfter/2 + rand.N(reprobeAfter))
 			probing.Go(func() { p.probeOne(ctx, t) })
 			if !sleep(ctx, probeInterval) {
 				return
@@ -100,7 +100,8 @@ func (p *prober) probeAll(ctx context.Context, view func() *view.Snapshot) {
 	}
 }
 
-// probeOne probes once. While nobody takes the result, since etcd is away, it is dropped.
+// probeOne probes one suspect and reports a failure. If nobody receives that within
+// probeTimeout, because etcd is away, it is discarded.
 func (p *prober) probeOne(ctx context.Context, t target) {
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -114,7 +115,7 @@ func (p *prober) probeOne(ctx context.Context, t target) {
 	}
 }
 
-// sleep waits, and reports whether ctx goes on.
+// sleep waits for d. It returns false when ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -129,18 +130,18 @@ type target struct {
 	instanceKey
 	address string
 	due     time.Time // zero: it was never probed
-	rank    int       // among those of its service that are due
+	rank    int       // among the due suspects of its service
 }
 
-// probeSchedule is when which suspect is probed.
+// probeSchedule decides which suspects are probed when.
 type probeSchedule struct {
-	next     map[instanceKey]time.Time // of all suspects; zero: as soon as its service is looked up
-	lookedUp map[string]time.Time      // when services were looked up
+	next     map[instanceKey]time.Time // next probe of each suspect; zero: as soon as its service is looked up
+	lookedUp map[string]time.Time      // last lookup of each service, by folded name
 }
 
-// due returns a few of the suspects that are to be probed, those that are due the
-// longest first, and of each service some: one with thousands does not hold up others.
-func (r *probeSchedule) due(s *view.Snapshot, now time.Time) []target {
+// due returns up to probeBatch suspects to probe, the longest overdue first. It alternates
+// between services, so that one with thousands of suspects does not delay others.
+func (ps *probeSchedule) due(s *view.Snapshot, now time.Time) []target {
 	var due []target
 	next := map[instanceKey]time.Time{}
 	for service := range s.Services() {
@@ -150,21 +151,21 @@ func (r *probeSchedule) due(s *view.Snapshot, now time.Time) []target {
 		}
 		name := discovery.FoldName(service.Name)
 		if service.ConsumeAsked() {
-			r.lookedUp[name] = now
+			ps.lookedUp[name] = now
 		}
-		at, asked := r.lookedUp[name]
-		asked = asked && now.Sub(at) < lookedUpTTL
-		turn := 0
+		at, active := ps.lookedUp[name]
+		active = active && now.Sub(at) < lookedUpTTL
+		rank := 0
 		for _, e := range suspects {
-			t := target{instanceKey{name, e.ID}, net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), r.next[instanceKey{name, e.ID}], turn}
+			t := target{instanceKey{name, e.ID}, net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), ps.next[instanceKey{name, e.ID}], rank}
 			next[t.instanceKey] = t.due
-			if asked && e.Port != 0 && !t.due.After(now) {
+			if active && e.Port != 0 && !t.due.After(now) {
 				due = append(due, t)
-				turn++
+				rank++
 			}
 		}
 	}
-	r.next = next
+	ps.next = next
 	slices.SortFunc(due, func(a, b target) int {
 		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.rank, b.rank), a.compare(b.instanceKey))
 	})

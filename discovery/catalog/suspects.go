@@ -11,15 +11,15 @@ import (
 	"disc/discovery/view"
 )
 
-// MassLossGuard are the settings of the mass-loss guard. It keeps instances that vanish with
-// many others, or with an etcd that starts over: shown as suspects until they are
-// registered again, a probe fails or 10 minutes pass. What vanishes is held back for a
-// moment, in which etcd may tell of more.
+// MassLossGuard are the settings of the mass-loss guard. It retains instances that vanish
+// together with many others, or when etcd starts over, and shows them as suspects until
+// they are registered again, a probe fails or 10 minutes pass. It delays the decision on a
+// vanished instance for a moment, in which more may vanish.
 type MassLossGuard struct {
-	// TTL is that of the agents' sessions; default 15 s.
+	// TTL is the time to live of the agents' sessions; default 15 s.
 	TTL time.Duration
-	// Probe fails when nothing answers at an address, host:port, within ctx. It is
-	// called for suspects of services that are looked up. nil: nothing is probed.
+	// Probe returns an error when nothing answers at an address, host:port, before ctx
+	// ends. It is called for suspects of services that are looked up. nil: no probes.
 	Probe func(ctx context.Context, address string) error
 
 	burstPause time.Duration // for tests that must not depend on time; default burstPause
@@ -27,16 +27,17 @@ type MassLossGuard struct {
 
 const (
 	defaultTTL       = 15 * time.Second
-	reregisterJitter = 5 * time.Second // over which agents register again after a wipe
+	reregisterJitter = 5 * time.Second // over which agents spread their registrations after a wipe
 )
 
-// suspectTracker is the guard at work. All but its prober belongs to the catalog's Run.
+// suspectTracker applies the mass-loss guard to a catalog. A nil one does nothing. Only the
+// catalog's Run uses it, but for the prober.
 type suspectTracker struct {
 	*massLossDetector
 	ttl     time.Duration
-	timer   *time.Timer // when to judge again
+	timer   *time.Timer // fires when the next decision is due
 	prober  *prober
-	active  bool // there are suspects, and the log says so
+	active  bool // there are suspects, and that was logged
 	log     *slog.Logger
 	metrics *metrics
 }
@@ -50,9 +51,10 @@ func newSuspectTracker(o MassLossGuard, log *slog.Logger, metrics *metrics) *sus
 	return &suspectTracker{massLossDetector: newMassLossDetector(o.TTL, o.burstPause), ttl: o.TTL, timer: timer, prober: newProber(o.Probe), log: log, metrics: metrics}
 }
 
-// markDeletions marks the deletions among changes, so that the view holds those that died.
-func (g *suspectTracker) markDeletions(changes []view.Change) {
-	if g == nil {
+// markDeletions marks the deletions of instances, so that the view retains those without a
+// tombstone as missing.
+func (t *suspectTracker) markDeletions(changes []view.Change) {
+	if t == nil {
 		return
 	}
 	for n := range changes {
@@ -60,73 +62,74 @@ func (g *suspectTracker) markDeletions(changes []view.Change) {
 	}
 }
 
-// track takes in what changes did, and returns the events that are for readers.
-func (g *suspectTracker) track(next *view.Snapshot, changes []view.Change, events []view.Event, now time.Time) []view.Event {
-	if g == nil {
+// track records the effect of changes on instances. It returns the events that are for
+// readers.
+func (t *suspectTracker) track(next *view.Snapshot, changes []view.Change, events []view.Event, now time.Time) []view.Event {
+	if t == nil {
 		return events
 	}
 	for _, c := range changes {
 		if c.Key.Kind == discovery.KeyInstance || c.Key.Kind == discovery.KeyStatic {
-			g.trackInstance(next, instanceKey{c.Key.Service, c.Key.ID}, now)
+			t.trackInstance(next, instanceKey{c.Key.Service, c.Key.ID}, now)
 		}
 	}
 	return slices.DeleteFunc(events, func(e view.Event) bool { return e.Type == view.EventHeld })
 }
 
-// trackInstance takes in how an instance stands after a change.
-func (g *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, now time.Time) {
-	kept, ok := s.Missing(i.service, i.id)
+// trackInstance records whether an instance is missing, present or gone after a change.
+func (t *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, now time.Time) {
+	missing, ok := s.Missing(i.service, i.id)
 	if ok {
-		if !kept.Suspect {
-			g.addPending(i, now)
+		if !missing.Suspect {
+			t.addPending(i, now)
 		}
 		return
 	}
-	var stands bool
+	var present bool
 	if service, ok := s.Service(i.service); ok {
-		stands = service.Stands(i.id)
+		present = service.Stands(i.id)
 	}
 	switch {
-	case stands && g.returned(i):
-		g.metrics.suspectsEnded.WithLabelValues("returned").Inc()
-	case !stands && g.left(i):
-		g.metrics.suspectsEnded.WithLabelValues("left").Inc()
+	case present && t.returned(i):
+		t.metrics.suspectsEnded.WithLabelValues("returned").Inc()
+	case !present && t.left(i):
+		t.metrics.suspectsEnded.WithLabelValues("left").Inc()
 	}
 }
 
-// retainMissing returns a part's snapshot that was made anew with the instances that one before shows
-// and that it lacks: suspects when etcd started over, which needs its time to hear of
-// them again; else to be judged.
-func (c *Catalog) retainMissing(next, before *view.Snapshot, p discovery.Scope, over bool) *view.Snapshot {
-	g := c.suspects
-	if g == nil || c.lastGoodExpired {
+// retainMissing adds to the new snapshot of a scope the instances that the one before shows
+// and that it lacks. When etcd has started over they are suspects, since the agents need
+// time to register them again; otherwise a decision on them is pending.
+func (c *Catalog) retainMissing(next, before *view.Snapshot, scope discovery.Scope, startedOver bool) *view.Snapshot {
+	t := c.suspects
+	if t == nil || c.lastGoodExpired {
 		return next
 	}
 	now := time.Now()
-	g.forget(func(service string) bool { return p == everything || p.Service == service })
-	next, kept := next.RetainMissing(before, over)
-	for _, k := range kept {
-		i := instanceKey{k.Service, k.ID}
-		if k.Suspect {
-			g.addSuspect(i, now)
+	t.forget(func(service string) bool { return scope == everything || scope.Service == service })
+	next, missing := next.RetainMissing(before, startedOver)
+	for _, m := range missing {
+		i := instanceKey{m.Service, m.ID}
+		if m.Suspect {
+			t.addSuspect(i, now)
 		} else {
-			g.addPending(i, now)
+			t.addPending(i, now)
 		}
 	}
-	if over {
-		g.prober.postpone(now.Add(g.ttl + reregisterJitter))
+	if startedOver {
+		t.prober.postpone(now.Add(t.ttl + reregisterJitter))
 	}
 	return next
 }
 
-// resolveMissing decides over what is kept in the view, and publishes that.
+// resolveMissing makes the due decisions on missing instances and publishes the result.
 func (c *Catalog) resolveMissing() {
-	g := c.suspects
-	if g == nil {
+	t := c.suspects
+	if t == nil {
 		return
 	}
 	now, s := time.Now(), c.state.Load()
-	next, events := s.snapshot.Resolve(g.massLossDetector.resolve(s.snapshot, now))
+	next, events := s.snapshot.Resolve(t.massLossDetector.resolve(s.snapshot, now))
 	if len(events) > 0 {
 		changed := make([]string, len(events))
 		for n, e := range events {
@@ -135,30 +138,30 @@ func (c *Catalog) resolveMissing() {
 		}
 		c.publish(next, s.confirmed, changed, events)
 	}
-	if at := g.nextDecision(); at.IsZero() {
-		g.timer.Stop()
+	if at := t.nextDecision(); at.IsZero() {
+		t.timer.Stop()
 	} else {
-		g.timer.Reset(max(0, at.Sub(now)))
+		t.timer.Reset(max(0, at.Sub(now)))
 	}
-	g.report(next)
+	t.report(next)
 }
 
-// resolveLoop decides over what is kept when that is due, until ctx ends. While etcd
-// is away nothing is dropped.
-func (c *Catalog) resolveLoop(ctx context.Context, follower *reflector.Reflector) {
+// resolveLoop resolves missing instances when a decision is due, until ctx ends. While etcd
+// is away it drops none.
+func (c *Catalog) resolveLoop(ctx context.Context, r *reflector.Reflector) {
 	for {
 		select {
 		case <-c.suspects.timer.C:
-			follower.Do(ctx, c.resolveMissing)
+			r.Do(ctx, c.resolveMissing)
 		case i := <-c.suspects.prober.failed:
-			follower.Do(ctx, func() { c.dropUnresponsive(i) })
+			r.Do(ctx, func() { c.dropUnresponsive(i) })
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// dropUnresponsive drops a suspect that did not answer.
+// dropUnresponsive drops a suspect whose probe failed.
 func (c *Catalog) dropUnresponsive(i instanceKey) {
 	if c.suspects.massLossDetector.failProbe(i) {
 		c.metrics.suspectsEnded.WithLabelValues("probe").Inc()
@@ -166,21 +169,21 @@ func (c *Catalog) dropUnresponsive(i instanceKey) {
 	}
 }
 
-// report shows how many suspects there are, and says when the guard begins and ends.
-func (g *suspectTracker) report(s *view.Snapshot) {
-	n := len(g.massLossDetector.suspects)
-	if g.timeouts > 0 {
-		g.metrics.suspectsEnded.WithLabelValues("timeout").Add(float64(g.timeouts))
-		g.timeouts = 0
+// report updates the metrics, and logs when the first suspect appears and the last is gone.
+func (t *suspectTracker) report(s *view.Snapshot) {
+	n := len(t.massLossDetector.suspects)
+	if t.timeouts > 0 {
+		t.metrics.suspectsEnded.WithLabelValues("timeout").Add(float64(t.timeouts))
+		t.timeouts = 0
 	}
-	g.metrics.setSuspects(n)
+	t.metrics.setSuspects(n)
 	switch {
-	case n > 0 && !g.active:
+	case n > 0 && !t.active:
 		_, instances, _ := s.Len()
-		g.log.Warn("many instances vanished at once, or etcd started over; keeping them as suspects, after the others", "suspects", n, "instances", instances)
-		g.prober.start()
-	case n == 0 && g.active:
-		g.log.Warn("no suspects are left: each is registered again, or dropped")
+		t.log.Warn("many instances vanished at once, or etcd started over; showing them as suspects, after the others", "suspects", n, "instances", instances)
+		t.prober.start()
+	case n == 0 && t.active:
+		t.log.Warn("no suspects are left: each is registered again, or dropped")
 	}
-	g.active = n > 0
+	t.active = n > 0
 }

@@ -9,8 +9,8 @@ import (
 	"disc/discovery/view"
 )
 
-// parse takes a key apart. An alien key, which is not of the layout, is a KeyOther
-// with all of the key as its id, so that it can be told from others.
+// parse parses a key. An alien key, which does not follow disc's layout, is a KeyOther with
+// the whole key as its id, so that it is distinct from others.
 func parse(keys discovery.Keys, raw []byte) discovery.Key {
 	name := string(raw)
 	key := keys.Parse(name)
@@ -28,8 +28,8 @@ func nameOf(keys discovery.Keys, key discovery.Key) string {
 	return keys.Name(key)
 }
 
-// splitAlien returns the changes that make a view, and the alien keys as records that
-// cannot be read.
+// splitAlien separates the changes of a view from alien keys, which it returns as records
+// that cannot be read.
 func splitAlien(changes []view.Change) (known []view.Change, alien []discovery.BrokenRecord) {
 	if !slices.ContainsFunc(changes, func(c view.Change) bool { return c.Key.Kind == discovery.KeyOther }) {
 		return changes, nil
@@ -41,57 +41,56 @@ func splitAlien(changes []view.Change) (known []view.Change, alien []discovery.B
 			known = append(known, change)
 		case change.Key.ID != "" && change.Value != nil:
 			alien = append(alien, discovery.BrokenRecord{Key: change.Key, Modified: change.Modified,
-				Err: discovery.Errorf(discovery.ErrInvalid, "the key is not of disc's layout")})
+				Err: discovery.Errorf(discovery.ErrInvalid, "the key does not follow disc's layout")})
 		}
 	}
 	return known, alien
 }
 
-// unreadable are the keys that cannot be read, each with the revision at which it was
-// found so. It is logged when it begins to ail.
+// unreadable are the keys whose records cannot be read, each with the revision of that
+// record. Each key is logged when it becomes unreadable.
 type unreadable struct {
 	log       *slog.Logger
 	metrics   *metrics
 	revisions map[discovery.Key]int64
 }
 
-// update takes in changes and those of them that cannot be read.
-func (a *unreadable) update(changes []view.Change, broken []discovery.BrokenRecord) {
-	if len(a.revisions) == 0 && len(broken) == 0 {
+// update records which of the changed keys cannot be read.
+func (u *unreadable) update(changes []view.Change, broken []discovery.BrokenRecord) {
+	if len(u.revisions) == 0 && len(broken) == 0 {
 		return
 	}
-	was := map[discovery.Key]bool{}
+	before := map[discovery.Key]bool{}
 	for _, change := range changes {
-		if _, ok := a.revisions[change.Key]; ok {
-			was[change.Key] = true
-			delete(a.revisions, change.Key)
+		if _, ok := u.revisions[change.Key]; ok {
+			before[change.Key] = true
+			delete(u.revisions, change.Key)
 		}
 	}
 	for _, b := range broken {
-		if _, again := a.revisions[b.Key]; !again && !was[b.Key] {
-			a.log.Warn("record cannot be read; leaving it out", "error", b)
+		if _, again := u.revisions[b.Key]; !again && !before[b.Key] {
+			u.log.Warn("record cannot be read; leaving it out", "error", b)
 		}
-		a.revisions[b.Key] = b.Modified
+		u.revisions[b.Key] = b.Modified
 	}
-	a.metrics.setBroken(len(a.revisions))
+	u.metrics.setBroken(len(u.revisions))
 }
 
-// replace takes in all keys that cannot be read of a list, in place of what it had of
-// what was listed.
-func (a *unreadable) replace(broken []discovery.BrokenRecord, listed func(discovery.Key) bool) {
-	before := maps.Clone(a.revisions)
-	a.retain(func(key discovery.Key) bool { return !listed(key) })
+// replace replaces the entries of the listed keys by those that cannot be read.
+func (u *unreadable) replace(broken []discovery.BrokenRecord, listed func(discovery.Key) bool) {
+	before := maps.Clone(u.revisions)
+	u.retain(func(key discovery.Key) bool { return !listed(key) })
 	for _, b := range broken {
 		if _, again := before[b.Key]; !again {
-			a.log.Warn("record cannot be read; leaving it out", "error", b)
+			u.log.Warn("record cannot be read; leaving it out", "error", b)
 		}
-		a.revisions[b.Key] = b.Modified
+		u.revisions[b.Key] = b.Modified
 	}
-	a.metrics.setBroken(len(a.revisions))
+	u.metrics.setBroken(len(u.revisions))
 }
 
-// retain forgets all but some keys.
-func (a *unreadable) retain(stays func(discovery.Key) bool) {
-	maps.DeleteFunc(a.revisions, func(key discovery.Key, _ int64) bool { return !stays(key) })
-	a.metrics.setBroken(len(a.revisions))
+// retain drops all entries but those of the keys that retained reports.
+func (u *unreadable) retain(retained func(discovery.Key) bool) {
+	maps.DeleteFunc(u.revisions, func(key discovery.Key, _ int64) bool { return !retained(key) })
+	u.metrics.setBroken(len(u.revisions))
 }
