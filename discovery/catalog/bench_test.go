@@ -13,8 +13,8 @@ import (
 	"disc/discovery/reflector"
 )
 
-// BenchmarkApply takes what the watch brings of one instance, out of a service of some in
-// a catalog of more, to those who wait for it.
+// BenchmarkApply measures one change of an instance, from the watch to its waiters, by the
+// size of its service and of the catalog.
 func BenchmarkApply(b *testing.B) {
 	for _, size := range []struct{ service, all int }{{10, 100}, {10, 100_000}, {1000, 1000}, {1000, 100_000}} {
 		b.Run(fmt.Sprintf("%d-of-%d", size.service, size.all), func(b *testing.B) {
@@ -33,8 +33,8 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
-// benchCatalog returns a catalog with a guard that has instances of services of a size,
-// and its revision.
+// benchCatalog returns a catalog with a mass-loss guard and a number of instances in services
+// of a size, and its revision.
 func benchCatalog(b *testing.B, service, all int) (*Catalog, int64) {
 	b.Helper()
 	c := etcdtest.Must(New(nil, keys, Options{MassLoss: &MassLossGuard{}}))
@@ -52,7 +52,7 @@ func benchCatalog(b *testing.B, service, all int) (*Catalog, int64) {
 	return c, 1
 }
 
-// benchRecord is an instance's record as its agent writes it.
+// benchRecord returns an instance's record as its agent writes it.
 func benchRecord(service string, n, weight int) string {
 	i := discovery.Instance{
 		Service: service, ID: fmt.Sprintf("i%d", n), Node: fmt.Sprintf("host-%d", n), Address: fmt.Sprintf("10.0.%d.%d", n>>8&255, n&255), Port: 8080,

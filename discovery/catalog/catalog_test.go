@@ -37,7 +37,7 @@ func TestNoViewBeforeTheFirstList(t *testing.T) {
 	}
 }
 
-// More than a page, listed and then watched, is one view at each moment.
+// More than a page of keys is listed, and then watched, as one view.
 func TestListThenWatch(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -98,7 +98,7 @@ func TestOnlyThoseConcernedWake(t *testing.T) {
 	}
 }
 
-func TestAskingForUnknownNamesKeepsNothing(t *testing.T) {
+func TestUnknownNamesKeepNoChannels(t *testing.T) {
 	t.Parallel()
 	f := begin(t, Options{Remember: time.Millisecond})
 	f.reached(f.register("web", "a"))
@@ -111,7 +111,7 @@ func TestAskingForUnknownNamesKeepsNothing(t *testing.T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := len(f.notifier.services); n > 0 {
-		t.Errorf("%d channels are kept", n)
+		t.Errorf("%d channels are left", n)
 	}
 }
 
@@ -133,23 +133,25 @@ func TestCopyOnWrite(t *testing.T) {
 func TestEmptyServices(t *testing.T) {
 	t.Parallel()
 	for _, remember := range []time.Duration{time.Hour, 50 * time.Millisecond} {
-		f := begin(t, Options{Remember: remember})
-		f.register("web", "a")
-		f.reached(f.register("db", "a"))
-		gone := f.Changed("web")
-		s := f.reached(f.remove(keys.Instance("web", "a")))
-		f.until("a wake-up", func() bool { return isClosed(gone) })
-		if remember == time.Hour {
-			if !mustService(t, s, "web").Empty() {
-				t.Error("web still has instances")
+		t.Run(remember.String(), func(t *testing.T) {
+			f := begin(t, Options{Remember: remember})
+			f.register("web", "a")
+			f.reached(f.register("db", "a"))
+			gone := f.Changed("web")
+			s := f.reached(f.remove(keys.Instance("web", "a")))
+			f.until("a wake-up", func() bool { return isClosed(gone) })
+			if remember == time.Hour {
+				if !mustService(t, s, "web").Empty() {
+					t.Error("web still has instances")
+				}
+				return
 			}
-			continue
-		}
-		f.until("web to be forgotten", func() bool { // without any further change
-			_, known := f.snapshot().Service("web")
-			return !known
+			f.until("web to be forgotten", func() bool { // without any further change
+				_, known := f.snapshot().Service("web")
+				return !known
+			})
+			mustService(t, f.snapshot(), "db")
 		})
-		mustService(t, f.snapshot(), "db")
 	}
 }
 
@@ -192,16 +194,16 @@ func TestBrokenRecords(t *testing.T) {
 	check("watched", f)
 	check("listed", start(t, s.Endpoint(), s.Endpoint(), Options{}))
 	if _, broken := f.truth(); len(broken) != len(bad) {
-		t.Errorf("Load finds %d", len(broken))
+		t.Errorf("ReadOnce finds %d", len(broken))
 	}
 
 	f.reached(f.remove(keys.Instance("web", "junk")))
 	f.reached(f.remove(keys.Services() + "web/a/b/c/d"))
 	f.reached(f.register("web", "big"))
 	f.reached(f.put(keys.Instance("web", "elsewhere"), "still no record"))
-	f.until("three to heal", func() bool { return f.Health().Broken == len(bad)-3 })
+	f.until("three to be repaired", func() bool { return f.Health().Broken == len(bad)-3 })
 	if lines := f.log.lines("cannot be read"); len(lines) != len(bad) {
-		t.Errorf("%d lines after repairs, want %d", len(lines), len(bad))
+		t.Errorf("%d lines after the repairs, want %d", len(lines), len(bad))
 	}
 }
 
@@ -212,13 +214,15 @@ func TestReadOnce(t *testing.T) {
 	fill(t, client, "web", 1500, func(id string) string { return record("web", id) })
 	fill(t, client, "web2", 1, func(id string) string { return record("web2", id) })
 	for service, want := range map[string]int{"": 1501, "WEB": 1500, "web2": 1, "we": 0} {
-		s, broken, err := ReadOnce(t.Context(), client, keys, service)
-		if err != nil || len(broken) > 0 {
-			t.Fatal(err, broken)
-		}
-		if _, instances, _ := s.Len(); instances != want || s.Revision() != 17 {
-			t.Errorf("Load of %q: %d instances at %d, want %d at 17", service, instances, s.Revision(), want)
-		}
+		t.Run(fmt.Sprintf("%q", service), func(t *testing.T) {
+			s, broken, err := ReadOnce(t.Context(), client, keys, service)
+			if err != nil || len(broken) > 0 {
+				t.Fatal(err, broken)
+			}
+			if _, instances, _ := s.Len(); instances != want || s.Revision() != 17 {
+				t.Errorf("%d instances at %d, want %d at 17", instances, s.Revision(), want)
+			}
+		})
 	}
 	s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -228,7 +232,7 @@ func TestReadOnce(t *testing.T) {
 	}
 }
 
-// What has been read can be left: nothing goes on running.
+// When Run has ended, nothing goes on running, and the view stays.
 func TestRunEnds(t *testing.T) {
 	t.Parallel()
 	f := begin(t, Options{})

@@ -13,7 +13,7 @@ import (
 	"disc/discovery/etcd"
 )
 
-// A Go program that looks up without a request to anybody, not even to an agent.
+// A Go program looks up services in memory, without a request to an agent.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -36,17 +36,17 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	view, err := catalog.New(client, keys, catalog.Options{})
+	c, err := catalog.New(client, keys, catalog.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	running, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); view.Run(running) }()
-	if err := view.Ensure(ctx, discovery.Scope{Service: "web"}); err != nil { // waits until it is there
+	go func() { defer close(done); c.Run(running) }()
+	if err := c.Ensure(ctx, discovery.Scope{Service: "web"}); err != nil { // waits until it is in the view
 		log.Fatal(err)
 	}
-	web, err := view.Service("web")
+	web, err := c.Service("web")
 	if err != nil {
 		log.Fatal(err)
 	}

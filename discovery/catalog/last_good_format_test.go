@@ -12,8 +12,8 @@ import (
 	"disc/discovery/view"
 )
 
-// snapshotOf is one of so many instances in services of ten, and of whatever else a view can
-// have.
+// snapshotOf returns a snapshot of a number of instances, in services of ten, and one of each
+// other kind of key.
 func snapshotOf(instances int) *view.Snapshot {
 	var changes []view.Change
 	put := func(key discovery.Key, value string) {
@@ -52,7 +52,8 @@ func TestLastGoodRoundTrip(t *testing.T) {
 	}
 }
 
-// FuzzReadLastGood has nothing that is saved with its checksum bring readView down.
+// FuzzReadLastGood checks that readLastGood does not crash on any content with a valid
+// checksum.
 func FuzzReadLastGood(f *testing.F) {
 	var b bytes.Buffer
 	if err := writeLastGood(&b, lastGoodHeader{Prefix: keys.Prefix()}, keys, snapshotOf(1)); err != nil {

@@ -17,7 +17,7 @@ import (
 	"disc/discovery/view"
 )
 
-// memoryStore is a store that does not outlive the test.
+// memoryStore is a LastGoodStore in memory.
 type memoryStore struct {
 	mu        sync.Mutex
 	content   []byte
@@ -55,8 +55,8 @@ func (m *memoryStore) Touch() error {
 	return nil
 }
 
-// TestLastGood stops a catalog, and starts others without etcd: with what was kept, with
-// what was torn, and with another namespace's.
+// TestLastGood stops a catalog, and starts others without etcd: with the saved view, with
+// damaged ones, and with another namespace's.
 func TestLastGood(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	client := etcdtest.Client(t, etcd.Endpoint())
@@ -103,15 +103,17 @@ func TestLastGood(t *testing.T) {
 		t.Errorf("restored %+v", e)
 	}
 
-	for what, content := range map[string][]byte{
+	for name, content := range map[string][]byte{
 		"torn":    store.content[:len(store.content)-3],
 		"flipped": bytes.Replace(store.content, []byte("web-1"), []byte("web-9"), 1),
 		"other":   []byte("[]"),
 		"empty":   {},
 	} {
-		if _, err := etcdtest.Must(New(client, keys, Options{})).afterRestore(&memoryStore{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
-			t.Errorf("%s: %v, want it refused", what, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := etcdtest.Must(New(client, keys, Options{})).afterRestore(&memoryStore{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
+				t.Errorf("%v, want it refused", err)
+			}
+		})
 	}
 	if _, err := etcdtest.Must(New(client, discovery.NewKeys("other"), Options{})).afterRestore(store); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("another namespace's: %v, want it refused", err)
@@ -127,7 +129,7 @@ func restored(t *testing.T, keys discovery.Keys, store LastGoodStore) view.View 
 	return view
 }
 
-// afterRestore is the view of a catalog that has only what a store has kept.
+// afterRestore returns the view that a catalog restores from a store.
 func (c *Catalog) afterRestore(s LastGoodStore) (view.View, error) {
 	c.options.LastGood = s
 	c.restore()
@@ -146,8 +148,8 @@ func TestLastGoodThatCannotBeSaved(t *testing.T) {
 	}
 }
 
-// A catalog that is run again, as the agent's watchdog does, goes on from the view that
-// it has, and not from what it kept before.
+// A catalog that is run again, as the agent's watchdog does, resumes from its view, not from
+// the saved one.
 func TestRunsAgain(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -169,7 +171,7 @@ func TestRunsAgain(t *testing.T) {
 	if now.Epoch() != before.Epoch() {
 		t.Errorf("the epoch was %s and is %s", before.Epoch(), now.Epoch())
 	}
-	f.until("the pulse rests", func() bool {
+	f.until("the heartbeat is idle", func() bool {
 		_, working := f.Heartbeat().Beat()
 		return !working
 	})

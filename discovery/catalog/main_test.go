@@ -21,7 +21,7 @@ import (
 	"disc/discovery/view"
 )
 
-// TestMain runs many tests at once, since they wait for most of their time.
+// TestMain runs many tests at once, since they spend most of their time waiting.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 
 var keys = discovery.NewKeys("test")
 
-// fixture is a catalog that runs, and a way to etcd for the test itself.
+// fixture is a running catalog, and a client of etcd for the test itself.
 type fixture struct {
 	*Catalog
 	t    *testing.T
@@ -41,7 +41,7 @@ type fixture struct {
 	stop func() // ends Run, and waits for it
 }
 
-// logBuffer is what the catalog logs.
+// logBuffer collects the catalog's log.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -53,7 +53,7 @@ func (j *logBuffer) Write(b []byte) (int, error) {
 	return j.text.Write(b)
 }
 
-// lines returns those that contain all words.
+// lines returns the lines that contain all words.
 func (j *logBuffer) lines(words ...string) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -100,7 +100,7 @@ func (f *fixture) until(what string, holds func() bool) {
 	}
 }
 
-// settled waits until the view is what etcd holds, and returns it.
+// settled waits until the view equals etcd, and returns it.
 func (f *fixture) settled() *view.Snapshot {
 	f.t.Helper()
 	truth, _ := f.truth()
@@ -122,8 +122,7 @@ func (f *fixture) truth() (*view.Snapshot, []discovery.BrokenRecord) {
 	return s, broken
 }
 
-// dump writes down all that a snapshot holds of etcd's keys, but for services that are
-// only remembered.
+// dump returns the content of a snapshot as text, without empty services.
 func dump(s *view.Snapshot) string {
 	var b strings.Builder
 	encode := json.NewEncoder(&b)

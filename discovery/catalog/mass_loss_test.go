@@ -16,7 +16,7 @@ import (
 	"disc/discovery/view"
 )
 
-// simulation is a guard over a view, without etcd, on the clock of a synctest bubble.
+// simulation is a mass-loss guard over a view, without etcd, on a synctest bubble's clock.
 type simulation struct {
 	*suspectTracker
 	view     *view.Snapshot
@@ -31,7 +31,7 @@ func newSimulation() *simulation {
 	}
 }
 
-// apply takes in changes, and judges.
+// apply applies changes and makes the decisions that are due.
 func (sim *simulation) apply(changes ...view.Change) {
 	sim.markDeletions(changes)
 	next, events, _ := sim.view.Apply(sim.revision, changes)
@@ -44,7 +44,7 @@ func (sim *simulation) resolveAll() {
 	sim.view, sim.events = next, append(sim.events, events...)
 }
 
-// wait lets time pass, and judges whenever the guard wants to.
+// wait lets time pass and makes the decisions when they are due.
 func (sim *simulation) wait(d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		at := sim.nextDecision()
@@ -73,7 +73,7 @@ func (sim *simulation) up(service string, from, to int) {
 	}
 }
 
-// die is the end of each one's lease, as etcd tells it: one after the other.
+// die deletes instances one after the other, as etcd does when their leases expire.
 func (sim *simulation) die(service string, from, to int) {
 	for n := from; n < to; n++ {
 		sim.apply(sim.change(service, n, ""))
@@ -86,7 +86,7 @@ func (sim *simulation) leave(service string, from, to int) {
 	}
 }
 
-// shown is how many instances are answered, and how many of these as suspects.
+// shown returns the number of instances that lookups return, and of suspects among them.
 func (sim *simulation) shown(service string) string {
 	of, ok := sim.view.Service(service)
 	if !ok {
@@ -186,7 +186,7 @@ func TestMassLoss(t *testing.T) {
 	}
 }
 
-// slowly has instances die at a pace at which a moment's worth of them is few.
+// slowly lets instances die at a pace at which few vanish within a pause.
 func slowly(sim *simulation, n int) {
 	for i := range n {
 		sim.die("web", i, i+1)
@@ -194,10 +194,10 @@ func slowly(sim *simulation, n int) {
 	}
 }
 
-// compareEvents looks whether one who follows the events knows what the view shows.
+// compareEvents checks that the events lead to what the view shows.
 func compareEvents(t *testing.T, sim *simulation) {
 	t.Helper()
-	told, shown := map[string]bool{}, map[string]bool{}
+	replayed, shown := map[string]bool{}, map[string]bool{}
 	at := discovery.Cursor{Epoch: "e"}
 	for _, e := range sim.events {
 		if cursor := e.Cursor("e"); cursor.Compare(at) < 0 {
@@ -206,23 +206,24 @@ func compareEvents(t *testing.T, sim *simulation) {
 			at = cursor
 		}
 		if e.Type == view.EventDelete {
-			delete(told, e.Service+"/"+e.ID)
+			delete(replayed, e.Service+"/"+e.ID)
 			continue
 		}
-		told[e.Service+"/"+e.ID] = e.Entry.Suspect
+		replayed[e.Service+"/"+e.ID] = e.Entry.Suspect
 	}
 	for service := range sim.view.Services() {
 		for _, e := range service.Entries() {
 			shown[e.Service+"/"+e.ID] = e.Suspect
 		}
 	}
-	if fmt.Sprint(told) != fmt.Sprint(shown) {
-		t.Errorf("events told %v, shown are %v", told, shown)
+	if fmt.Sprint(replayed) != fmt.Sprint(shown) {
+		t.Errorf("the events lead to %v, the view shows %v", replayed, shown)
 	}
 }
 
-// A return within the moment in which a loss is held is no event but the new record's.
-func TestReturnWithinTheMoment(t *testing.T) {
+// An instance that returns before the decision on its loss causes one event, of its new
+// record.
+func TestReturnBeforeTheDecision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := newSimulation()
 		sim.up("web", 0, 10)
@@ -251,8 +252,8 @@ func must[T any](v T, ok bool) T {
 	return v
 }
 
-// Whatever happens, what left on purpose is not kept; what is up is shown and no
-// suspect; and the guard knows what the view keeps.
+// Whatever happens, an instance that was deregistered is not shown, one that is up is shown
+// and no suspect, and the detector agrees with the view on the missing ones.
 func TestMassLossRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
@@ -285,23 +286,23 @@ func TestMassLossRandom(t *testing.T) {
 					if is == "left" && shown || is == "up" && (!shown || e.Suspect) {
 						t.Fatalf("seed %d: %v is %s and shown %v", seed, i, is, shown)
 					}
-					kept, ok := sim.view.Missing(i.service, i.id)
+					missing, ok := sim.view.Missing(i.service, i.id)
 					_, suspected := sim.massLossDetector.suspects[i]
-					if sim.pending[i] != (ok && !kept.Suspect) || suspected != (ok && kept.Suspect) {
-						t.Fatalf("seed %d: the guard has %v held %v, suspect %v; the view %+v %v", seed, i, sim.pending[i], suspected, kept, ok)
+					if sim.pending[i] != (ok && !missing.Suspect) || suspected != (ok && missing.Suspect) {
+						t.Fatalf("seed %d: the detector has %v pending %v, suspect %v; the view %+v %v", seed, i, sim.pending[i], suspected, missing, ok)
 					}
 				}
 			}
 			compareEvents(t, sim)
 			sim.wait(suspectTimeout)
 			if left := sim.nextDecision(); !left.IsZero() || len(sim.pending)+len(sim.massLossDetector.suspects) > 0 {
-				t.Errorf("seed %d: after ten minutes %v, %v are kept", seed, sim.pending, sim.massLossDetector.suspects)
+				t.Errorf("seed %d: after ten minutes %v are pending, %v suspect", seed, sim.pending, sim.massLossDetector.suspects)
 			}
 		})
 	}
 }
 
-// newSuspectsSnapshot are suspects to probe.
+// newSuspectsSnapshot returns a snapshot of suspects, by the number for each service.
 func newSuspectsSnapshot(services map[string]int) *view.Snapshot {
 	before := view.EmptySnapshot()
 	sim := &simulation{revision: 1}

@@ -6,7 +6,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// All of it holds with an etcd that is killed, comes back, and cannot stream lists.
+// The same works with an etcd process that is killed, comes back, and cannot stream lists.
 func TestEtcdProcess(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.StartCluster(t, 1, "--heartbeat-interval", "10", "--election-timeout", "100")
@@ -45,7 +45,7 @@ func TestEtcdProcess(t *testing.T) {
 	etcd.Members[0].Wipe()
 	etcd.Start()
 	f.register("web", "new")
-	f.until("the new life", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	f.until("the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	if now := f.settled(); len(mustService(t, now, "web").Entries()) != 1 || !mustService(t, now, "db").Empty() {
 		t.Error("the view is not that of the wiped etcd")
 	}

@@ -1,14 +1,15 @@
 package catalog
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// The more agents there are the more seldom each asks, but so often that its view is not
-// stale for want of asking.
+// The more agents there are, the rarer each asks, but so often that its view does not turn
+// stale only because nobody asked.
 func TestProgressInterval(t *testing.T) {
 	for _, test := range []struct {
 		agents int64
@@ -24,20 +25,22 @@ func TestProgressInterval(t *testing.T) {
 		{50_000, 30 * time.Second, 25 * time.Second},
 		{10_000, time.Second, 2 * time.Second},
 	} {
-		c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale}))
-		c.subscriptions.nodeCount.Store(test.agents)
-		least, most := time.Hour, time.Duration(0)
-		for range 1000 {
-			d := c.ProgressInterval()
-			least, most = min(least, d), max(most, d)
-		}
-		if most > test.want || least < test.want*4/5 || most-least < test.want/10 {
-			t.Errorf("%d agents, stale after %v: quiet for %v to %v, want up to a fifth less than %v", test.agents, test.stale, least, most, test.want)
-		}
+		t.Run(fmt.Sprintf("%d agents, stale after %v", test.agents, test.stale), func(t *testing.T) {
+			c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale}))
+			c.subscriptions.nodeCount.Store(test.agents)
+			least, most := time.Hour, time.Duration(0)
+			for range 1000 {
+				d := c.ProgressInterval()
+				least, most = min(least, d), max(most, d)
+			}
+			if most > test.want || least < test.want*4/5 || most-least < test.want/10 {
+				t.Errorf("intervals from %v to %v, want up to a fifth less than %v", least, most, test.want)
+			}
+		})
 	}
 }
 
-// By interest too an agent knows how many there are.
+// An agent that watches single services also knows the number of agents.
 func TestFleetIsCounted(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy, Services: []string{"web"}})

@@ -14,7 +14,7 @@ import (
 	"disc/discovery/view"
 )
 
-// writer changes a namespace at random, but for one service that is always whole.
+// writer changes a namespace at random, except for one service that is always complete.
 type writer struct {
 	t      *testing.T
 	client *clientv3.Client
@@ -22,7 +22,7 @@ type writer struct {
 	leases []clientv3.LeaseID
 }
 
-// whole is a service whose instances are all there at every revision.
+// whole is a service that has all of its instances at every revision.
 const whole, members = "whole", 5
 
 func (w *writer) step() {
@@ -65,7 +65,8 @@ func (w *writer) step() {
 	}
 }
 
-// read checks each view until done: none is empty or half made, and none goes back.
+// read checks each view until done: none is empty or incomplete, and the revision never
+// goes back.
 func read(t *testing.T, c *Catalog, done <-chan struct{}) {
 	var last int64
 	for !isClosed(done) {
@@ -82,7 +83,7 @@ func read(t *testing.T, c *Catalog, done <-chan struct{}) {
 		last = v.Snapshot.Revision()
 		service, ok := v.Snapshot.Service(whole)
 		if !ok || len(service.Entries()) != members {
-			t.Errorf("the view of %d is not whole: %v", last, service)
+			t.Errorf("the view of %d is incomplete: %v", last, service)
 			return
 		}
 		for _, e := range service.Entries() {
@@ -98,7 +99,7 @@ func read(t *testing.T, c *Catalog, done <-chan struct{}) {
 	}
 }
 
-// A view never has a gap, whatever happens to the way to etcd while somebody writes.
+// A view never has a gap, whatever happens to the connection to etcd during writes.
 func TestNoGaps(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -141,7 +142,7 @@ func TestNoGaps(t *testing.T) {
 	}
 }
 
-// Ten thousand that go at once make few views, and each view costs little.
+// Ten thousand deletions at once make few views.
 func TestBurst(t *testing.T) {
 	t.Parallel()
 	const n = 10_000

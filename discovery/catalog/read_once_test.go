@@ -2,7 +2,7 @@ package catalog
 
 import "testing"
 
-// utilization is what the view has of an instance's load; -1: nothing.
+// utilization returns the utilization that the view has of an instance; -1: none.
 func (f *fixture) utilization(service, id string) float64 {
 	f.t.Helper()
 	s, ok := f.snapshot().Service(service)
@@ -16,8 +16,8 @@ func (f *fixture) utilization(service, id string) float64 {
 	return *e.Utilization
 }
 
-// By interest, the load of a service that is watched is followed like the rest of it, and
-// that of others is not.
+// When single services are watched, the view has the load reports of those, and not of
+// others.
 func TestLoadByInterest(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy})
@@ -35,11 +35,11 @@ func TestLoadByInterest(t *testing.T) {
 	f.reached(f.put(keys.Load("web", "a"), `{"utilization":0.9}`))
 	f.until("the load of web", func() bool { return f.utilization("web", "a") == 0.9 })
 	if f.utilization("db", "a") != -1 {
-		t.Error("the load of db is followed, which nobody asked for")
+		t.Error("the view has the load of db, which nobody looked up")
 	}
 }
 
-// A load report that changed or went while the watch was away is found, and wakes nobody.
+// A load report that changed or was deleted during a gap is found, and wakes nobody.
 func TestLoadOverAGap(t *testing.T) {
 	t.Parallel()
 	f, link := linked(t, Options{MakeEpoch: true})

@@ -18,8 +18,8 @@ import (
 	"disc/discovery/view"
 )
 
-// durableEtcd is an etcd whose data outlives it. Its writes are not synced to disk: no test
-// pulls the plug.
+// durableEtcd returns the options of an etcd whose data outlives it. Its writes are not
+// synced to disk, since no test crashes the machine.
 func durableEtcd(dir, listen string) devetcd.Options {
 	return devetcd.Options{Dir: dir, Listen: listen, Configure: func(c *embed.Config) { c.UnsafeNoFsync = true }}
 }
@@ -32,14 +32,14 @@ func linked(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
 	return start(t, s.Endpoint(), link.Endpoint(), o), link
 }
 
-// shut closes an etcd, which would wait for the streams of those who are connected.
+// shut closes an etcd. It cuts the link first, since etcd waits for open streams.
 func shut(link *etcdtest.Link, s *devetcd.Server) {
 	link.Freeze()
 	link.Cut()
 	s.Close()
 }
 
-// changes returns how many keys were read at each synchronisation.
+// changes returns the number of changes at each comparison with etcd, from the log.
 func (f *fixture) changes() []string {
 	var all []string
 	for _, line := range f.log.lines("in sync") {
@@ -53,8 +53,8 @@ func (f *fixture) changes() []string {
 // many keys are more than are read one by one.
 const many = 501
 
-// After a gap, what has changed is read and nothing else, and it makes the events that
-// the watch would have made.
+// After a gap, only the changed keys are read, and they make the events that the watch would
+// have made.
 func TestGap(t *testing.T) {
 	t.Parallel()
 	for _, gap := range []struct {
@@ -62,36 +62,38 @@ func TestGap(t *testing.T) {
 		compact bool
 		more    int // further keys that change
 	}{{"short", false, 0}, {"compacted", true, 0}, {"long", false, many}} {
-		f, link := linked(t, Options{MakeEpoch: true})
-		fill(t, f.etcd, "web", 1200, func(id string) string { return record("web", id) })
-		f.put(keys.Instance("web", "junk"), "junk")
-		f.register("db", "zz")
-		from := f.reached(f.put(keys.Node("n1", "o"), `{"node":"n1","agent":"o"}`))
-		f.until("one list", func() bool { return len(f.changes()) >= 1 })
-		known := len(f.changes())
+		t.Run(gap.name, func(t *testing.T) {
+			f, link := linked(t, Options{MakeEpoch: true})
+			fill(t, f.etcd, "web", 1200, func(id string) string { return record("web", id) })
+			f.put(keys.Instance("web", "junk"), "junk")
+			f.register("db", "zz")
+			from := f.reached(f.put(keys.Node("n1", "o"), `{"node":"n1","agent":"o"}`))
+			f.until("one list", func() bool { return len(f.changes()) >= 1 })
+			known := len(f.changes())
 
-		link.Freeze()
-		f.remove(keys.Instance("web", "i000000"))
-		f.register("web", "i000001")
-		fill(t, f.etcd, "db", gap.more, func(id string) string { return record("db", id) })
-		last := f.register("new", "a")
-		if gap.compact {
-			if _, err := f.etcd.Compact(f.ctx(), last); err != nil {
-				t.Fatal(err)
+			link.Freeze()
+			f.remove(keys.Instance("web", "i000000"))
+			f.register("web", "i000001")
+			fill(t, f.etcd, "db", gap.more, func(id string) string { return record("db", id) })
+			last := f.register("new", "a")
+			if gap.compact {
+				if _, err := f.etcd.Compact(f.ctx(), last); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		db, web := f.Changed("db"), f.Changed("web")
-		link.Cut()
-		link.Mend()
-		view := f.reached(last)
-		f.settled()
-		if got := f.changes(); len(got) != known+1 || got[known] != fmt.Sprint(3+gap.more) {
-			t.Errorf("%s: changes read at each list %v, want %d at the last", gap.name, got, 3+gap.more)
-		}
-		if !isClosed(web) || isClosed(db) != (gap.more > 0) {
-			t.Errorf("%s: web woken %v, db woken %v", gap.name, isClosed(web), isClosed(db))
-		}
-		replayed(t, f, from, view)
+			db, web := f.Changed("db"), f.Changed("web")
+			link.Cut()
+			link.Mend()
+			view := f.reached(last)
+			f.settled()
+			if got := f.changes(); len(got) != known+1 || got[known] != fmt.Sprint(3+gap.more) {
+				t.Errorf("changes read at each list %v, want %d at the last", got, 3+gap.more)
+			}
+			if !isClosed(web) || isClosed(db) != (gap.more > 0) {
+				t.Errorf("web woken %v, db woken %v", isClosed(web), isClosed(db))
+			}
+			replayed(t, f, from, view)
+		})
 	}
 }
 
@@ -127,17 +129,17 @@ func replayed(t *testing.T, f *fixture, from, to *view.Snapshot) {
 		for _, e := range service.Entries() {
 			name := service.Name + "/" + e.ID
 			if shown[name] != e.Revision {
-				t.Errorf("%s is at %d by the events, at %d in the view", name, shown[name], e.Revision)
+				t.Errorf("%s is at revision %d after the events, at %d in the view", name, shown[name], e.Revision)
 			}
 			delete(shown, name)
 		}
 	}
 	if len(shown) > 0 {
-		t.Errorf("by the events, these are there too: %v", shown)
+		t.Errorf("the events leave too many instances: %v", shown)
 	}
 }
 
-// etcd comes back with its data: nothing is read again but the keys.
+// When etcd comes back with its data, only the keys are read again.
 func TestRestartedEtcd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -160,7 +162,7 @@ func TestRestartedEtcd(t *testing.T) {
 	}
 }
 
-// etcd comes back without its data. Services stay known; readers start over.
+// When etcd comes back without its data, services stay known and readers start over.
 func TestWipedEtcd(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -176,7 +178,7 @@ func TestWipedEtcd(t *testing.T) {
 	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	link.Mend()
 	f.register("web", "w7")
-	f.until("the new life", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	f.until("the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	now := f.settled()
 	if db := mustService(t, now, "db"); !db.Empty() || db.Revision > now.Revision() {
 		t.Errorf("db has %d instances at revision %d of %d", len(db.Entries()), db.Revision, now.Revision())
@@ -185,66 +187,68 @@ func TestWipedEtcd(t *testing.T) {
 		t.Errorf("web is at revision %d of %d", revision, now.Revision())
 	}
 	if !isClosed(web) || !isClosed(unknown) {
-		t.Error("not everybody was woken")
+		t.Error("not all waiters were woken")
 	}
 	for _, after := range []int64{0, 1, before.Revision()} {
 		if _, ok := f.Events("", discovery.Cursor{Epoch: before.Epoch(), Revision: after}); ok {
-			t.Errorf("readers of the old life go on at %d", after)
+			t.Errorf("readers of the old epoch go on at %d", after)
 		}
 	}
-	// Beyond the old life's revision, too.
+	// Also beyond the old epoch's revision.
 	for f.snapshot().Revision() <= before.Revision() {
 		f.reached(f.register("web", "w8"))
 	}
 	if _, ok := f.Events("", before.Cursor()); ok {
-		t.Error("readers of the old life go on once the new one is longer")
+		t.Error("readers of the old epoch go on once the new revision is higher")
 	}
 	replayed(t, f, now, f.settled())
 }
 
-// etcd comes back from a backup: the epoch is the old one, and the revisions since
-// repeat with other values, or lead beyond what was seen before anybody looks.
+// When etcd is restored from a backup, it has the old epoch. The later revisions repeat with
+// other values, and may be beyond the ones seen when the catalog connects.
 func TestRestoredEtcd(t *testing.T) {
 	t.Parallel()
 	for _, longer := range []bool{false, true} {
-		dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-		s := etcdtest.StartWith(t, durableEtcd(dir, ""))
-		link := etcdtest.StartLink(t, s.Endpoint())
-		f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true})
-		f.register("web", "a")
-		f.put(keys.Instance("web", "b"), record("web", "b"))
-		old := f.settled()
-		shut(link, s)
-		if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
-		s = etcdtest.StartWith(t, durableEtcd(dir, s.Endpoint()))
-		link.Mend()
-		f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "81", 1))
-		f.reached(f.register("gone", "a"))
-		before := f.settled()
-
-		shut(link, s)
-		etcdtest.StartWith(t, durableEtcd(backup, s.Endpoint()))
-		for n := range 5 {
-			if longer {
-				f.register("web", fmt.Sprint("c", n))
+		t.Run(fmt.Sprintf("longer %v", longer), func(t *testing.T) {
+			dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+			s := etcdtest.StartWith(t, durableEtcd(dir, ""))
+			link := etcdtest.StartLink(t, s.Endpoint())
+			f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true})
+			f.register("web", "a")
+			f.put(keys.Instance("web", "b"), record("web", "b"))
+			old := f.settled()
+			shut(link, s)
+			if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
 			}
-		}
-		f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "82", 1))
-		link.Mend()
-		now := f.settled()
-		if another := now.Epoch() != old.Epoch(); another == longer {
-			t.Errorf("longer %v: another epoch %v", longer, another)
-		}
-		if b, _ := mustService(t, now, "web").Entry("b"); b.Port != 82 {
-			t.Errorf("longer %v: b is at port %d", longer, b.Port)
-		}
-		if _, ok := f.Events("", before.Cursor()); ok && !longer {
-			t.Error("readers of the lost revisions go on")
-		}
-		f.reached(f.register("web", "after"))
-		f.settled()
+			s = etcdtest.StartWith(t, durableEtcd(dir, s.Endpoint()))
+			link.Mend()
+			f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "81", 1))
+			f.reached(f.register("gone", "a"))
+			before := f.settled()
+
+			shut(link, s)
+			etcdtest.StartWith(t, durableEtcd(backup, s.Endpoint()))
+			for n := range 5 {
+				if longer {
+					f.register("web", fmt.Sprint("c", n))
+				}
+			}
+			f.put(keys.Instance("web", "b"), strings.Replace(record("web", "b"), "80", "82", 1))
+			link.Mend()
+			now := f.settled()
+			if another := now.Epoch() != old.Epoch(); another == longer {
+				t.Errorf("another epoch %v", another)
+			}
+			if b, _ := mustService(t, now, "web").Entry("b"); b.Port != 82 {
+				t.Errorf("b is at port %d", b.Port)
+			}
+			if _, ok := f.Events("", before.Cursor()); ok && !longer {
+				t.Error("readers of the lost revisions go on")
+			}
+			f.reached(f.register("web", "after"))
+			f.settled()
+		})
 	}
 }
 
@@ -270,8 +274,8 @@ func TestEpochIsMadeOnce(t *testing.T) {
 	}
 }
 
-// One that may not write makes no epoch, and takes one that comes later for the life
-// that it knows.
+// A catalog that may not write makes no epoch. It accepts the first epoch that appears as
+// that of the etcd it knows.
 func TestEpochThatComesLater(t *testing.T) {
 	t.Parallel()
 	f, link := linked(t, Options{})
@@ -288,7 +292,7 @@ func TestEpochThatComesLater(t *testing.T) {
 	}
 }
 
-// While nothing comes from etcd the view ages, and then it is young again.
+// The view ages while nothing comes from etcd, and is fresh again after that.
 func TestFrozenEtcd(t *testing.T) {
 	t.Parallel()
 	f, link := linked(t, Options{StaleAfter: 3 * time.Second})
@@ -306,18 +310,18 @@ func TestFrozenEtcd(t *testing.T) {
 	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+reflector.DefaultProgressInterval+5*time.Second {
 		t.Errorf("age %v, %v after the freeze", v.Age, time.Since(frozen))
 	}
-	f.until("the watch to be given up", func() bool { return f.Health().Err != nil })
+	f.until("the watch to be abandoned", func() bool { return f.Health().Err != nil })
 	last := f.register("web", "b")
 	link.Mend()
 	f.reached(last)
-	f.until("a young view", func() bool {
+	f.until("a fresh view", func() bool {
 		v, _ := f.View()
 		return !v.Stale && v.Age < 3*time.Second
 	})
-	f.until("a good conscience", func() bool { return f.Health().Err == nil })
+	f.until("good health", func() bool { return f.Health().Err == nil })
 }
 
-// Without changes the view is confirmed again and again, and nobody is woken.
+// Without changes the view is confirmed periodically, and no waiter is woken.
 func TestQuietEtcd(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -325,7 +329,7 @@ func TestQuietEtcd(t *testing.T) {
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
 	f.until("a view", func() bool { return f.snapshot() != nil })
 	all := f.Changed("")
-	for begun := time.Now(); f.state.Load().confirmed.Before(begun.Add(reflector.DefaultProgressInterval + 1)); {
+	for start := time.Now(); f.state.Load().confirmed.Before(start.Add(reflector.DefaultProgressInterval + 1)); {
 		confirmed := f.state.Load().confirmed
 		f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
 	}
@@ -334,7 +338,7 @@ func TestQuietEtcd(t *testing.T) {
 	}
 }
 
-// Two members, one of which hangs: the catalog finds the other.
+// When one of two members hangs, the catalog uses the other.
 func TestHungMember(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)

@@ -10,7 +10,7 @@ import (
 	"disc/discovery/view"
 )
 
-// newLoadedCatalog returns a catalog that does not run and has a view of three instances of web.
+// newLoadedCatalog returns a catalog that is not running and has three instances of web.
 func newLoadedCatalog() *Catalog {
 	var changes []view.Change
 	for _, id := range []string{"a", "b", "c"} {
@@ -40,7 +40,7 @@ func TestService(t *testing.T) {
 	}
 }
 
-// By interest, what has not been read is not said to be unknown.
+// A service that is not watched yet is unavailable, not unknown.
 func TestServiceByInterest(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy})
@@ -56,7 +56,7 @@ func TestServiceByInterest(t *testing.T) {
 	}
 	f.idle()
 	if _, err := f.Service("web"); !errors.Is(err, discovery.ErrUnavailable) {
-		t.Errorf("after a long time: %v", err)
+		t.Errorf("after the idle timeout: %v", err)
 	}
 }
 

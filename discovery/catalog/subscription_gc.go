@@ -91,7 +91,7 @@ func (c *Catalog) setSizeErr(err error) {
 // maintain subscribes retained scopes, drops idle ones and recounts agents until ctx ends.
 func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 	if !c.subscriptions.whole.Load() && c.subscriptions.nodeCount.Load() == 0 {
-		c.updateFleetSize(ctx) // if it fails, the next check repeats it
+		_ = c.updateFleetSize(ctx) // if it fails, the next check repeats it
 	}
 	check := time.NewTimer(c.subscriptions.checkInterval)
 	defer check.Stop()

@@ -17,7 +17,7 @@ import (
 	"disc/discovery/view"
 )
 
-// lazily starts a catalog that watches by interest, over a link that the test can break.
+// lazily starts a catalog over a link that the test can break, and waits for its view.
 func lazily(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
 	t.Helper()
 	f, link := linked(t, o)
@@ -27,7 +27,7 @@ func lazily(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
 
 func named(service string) discovery.Scope { return discovery.Scope{Service: service} }
 
-// need waits for what a lookup of a service needs, and looks it up.
+// lookup ensures that a service is in the view, and looks it up.
 func (f *fixture) lookup(service string) (lookup.Answer, error) {
 	f.t.Helper()
 	if err := f.Ensure(f.ctx(), named(service)); err != nil {
@@ -40,7 +40,7 @@ func (f *fixture) lookup(service string) (lookup.Answer, error) {
 	return lookup.Lookup(view.Snapshot, lookup.Query{Name: service})
 }
 
-// watched returns what is watched by itself, sorted.
+// watched returns the scopes that are watched by themselves, sorted.
 func (f *fixture) watched() []string {
 	f.subscriptions.mu.Lock()
 	defer f.subscriptions.mu.Unlock()
@@ -54,15 +54,16 @@ func (f *fixture) watched() []string {
 	return all
 }
 
-// idle has gone by for all that nobody holds.
+// idle drops all scopes that are not retained, as if their idle timeout had passed.
 func (f *fixture) idle() {
 	f.t.Helper()
-	for n := range 2 { // the first takes in what was looked up
+	for n := range 2 { // the first round consumes the lookups
 		f.dropIdle(f.ctx(), f.reflector.Load(), time.Now().Add(time.Duration(2+2*n)*idleTimeout))
 	}
 }
 
-// The first lookup of a service that exists has it watched, one of another does not.
+// The first lookup of a service that exists starts to watch it. A lookup of another one does
+// not.
 func TestLazy(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy})
@@ -95,14 +96,14 @@ func TestLazy(t *testing.T) {
 
 	f.idle()
 	if got := f.watched(); len(got) > 0 || f.snapshot().ServiceCount() > 0 {
-		t.Errorf("after a long time, watched: %v", got)
+		t.Errorf("after the idle timeout, watched: %v", got)
 	}
 	if got, err = f.lookup("web"); err != nil || len(got.Endpoints) != 2 {
 		t.Errorf("then: %+v, %v", got, err)
 	}
 }
 
-// What does not exist is remembered as missing for a moment, and found after that.
+// A service that does not exist counts as missing for a moment, and is found after that.
 func TestMissing(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy})
@@ -116,7 +117,7 @@ func TestMissing(t *testing.T) {
 	f.until("web", func() bool { _, err := f.lookup("web"); return err == nil })
 }
 
-// Who waits for changes keeps a service watched, one that does not exist yet too.
+// A retained service stays watched, even one that does not exist yet.
 func TestRetained(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy})
@@ -141,7 +142,7 @@ func TestRetained(t *testing.T) {
 	}
 }
 
-// Without etcd, what was read stands, and what was not is unavailable.
+// Without etcd, services that were read are answered, and others are unavailable.
 func TestLazyWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	store := &memoryStore{}
@@ -170,7 +171,7 @@ func TestLazyWithoutEtcd(t *testing.T) {
 	}
 }
 
-// A list of services is watched and nothing else, whoever asks.
+// With WatchListed, no other services are watched, even when they are looked up.
 func TestListed(t *testing.T) {
 	t.Parallel()
 	f, _ := linked(t, Options{Watch: WatchListed, Services: []string{"Web", "later"}, Node: "n1"})
@@ -192,7 +193,7 @@ func TestListed(t *testing.T) {
 	f.until("the node", func() bool { return f.snapshot().HasAgent("n1", "o") })
 }
 
-// Auto watches everything of a small fleet, and by interest beyond.
+// WatchAuto watches everything in a small fleet, and single services in a larger one.
 func TestAuto(t *testing.T) {
 	t.Parallel()
 	f, _ := linked(t, Options{Watch: WatchAuto})
@@ -235,8 +236,8 @@ func TestAuto(t *testing.T) {
 	}
 }
 
-// While what is watched changes from a few services to everything and back under a busy
-// writer, no event of what is retained is lost or told twice, and no answer shrinks.
+// While the watched scopes change from a few services to everything and back under a busy
+// writer, no event of a retained service is lost or delivered twice, and no answer shrinks.
 func TestGaplessSwitches(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy})
@@ -277,16 +278,16 @@ func TestGaplessSwitches(t *testing.T) {
 			}
 		}
 	})
-	told := newReader(t, f, "web", from)
+	web := newReader(t, f, "web", from)
 	for range 15 {
 		if err := f.Ensure(f.ctx(), everything); err != nil {
 			t.Fatal(err)
 		}
-		told.read()
+		web.read()
 		if _, err := f.lookup("db"); err != nil && !errors.Is(err, discovery.ErrNotFound) {
 			t.Fatal(err)
 		}
-		told.read()
+		web.read()
 		f.idle()
 		if f.subscriptions.whole.Load() {
 			t.Fatal("everything is still watched")
@@ -294,17 +295,17 @@ func TestGaplessSwitches(t *testing.T) {
 		if _, err := f.lookup("cache"); err != nil && !errors.Is(err, discovery.ErrNotFound) {
 			t.Fatal(err)
 		}
-		told.read()
+		web.read()
 		f.idle()
 	}
 	stop()
 	busy.Wait()
 	last := f.register("web", "last")
 	f.until("the last event", func() bool {
-		told.read()
-		return told.seen[last]
+		web.read()
+		return web.seen[last]
 	})
-	told.check(last)
+	web.check(last)
 	if h := f.Health(); h.Resyncs > 0 {
 		t.Errorf("%d comparisons with etcd", h.Resyncs)
 	}
@@ -337,13 +338,13 @@ func (r *reader) read() {
 			continue
 		}
 		if r.seen[e.Revision] {
-			r.t.Errorf("revision %d is told twice", e.Revision)
+			r.t.Errorf("revision %d is delivered twice", e.Revision)
 		}
 		r.seen[e.Revision] = true
 	}
 }
 
-// check holds what was told against etcd's own account.
+// check compares the events that were read with those of a watch of etcd.
 func (r *reader) check(last int64) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(r.t.Context())
@@ -353,11 +354,11 @@ func (r *reader) check(last int64) {
 		for _, e := range w.Events {
 			want++
 			if !r.seen[e.Kv.ModRevision] {
-				r.t.Errorf("revision %d is not told: %s %s", e.Kv.ModRevision, e.Type, e.Kv.Key)
+				r.t.Errorf("revision %d is not delivered: %s %s", e.Kv.ModRevision, e.Type, e.Kv.Key)
 			}
 			if e.Kv.ModRevision == last {
 				if want != len(r.seen) {
-					r.t.Errorf("told %d events of %d", len(r.seen), want)
+					r.t.Errorf("delivered %d events, want %d", len(r.seen), want)
 				}
 				return
 			}

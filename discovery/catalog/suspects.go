@@ -152,9 +152,9 @@ func (c *Catalog) resolveLoop(ctx context.Context, r *reflector.Reflector) {
 	for {
 		select {
 		case <-c.suspects.timer.C:
-			r.Do(ctx, c.resolveMissing)
+			_ = r.Do(ctx, c.resolveMissing) // fails only when ctx ends
 		case i := <-c.suspects.prober.failed:
-			r.Do(ctx, func() { c.dropUnresponsive(i) })
+			_ = r.Do(ctx, func() { c.dropUnresponsive(i) })
 		case <-ctx.Done():
 			return
 		}

@@ -21,12 +21,12 @@ import (
 	"disc/discovery/view"
 )
 
-// longBurstPause is the pause that ends a burst where a test's losses must count together,
-// however slow the machine is.
+// longBurstPause is the pause that ends a burst in tests whose losses must count together,
+// even on a slow machine.
 const longBurstPause = 20 * time.Second
 
-// agents are as many agents, each with a lease, its own record, and one instance of
-// each service.
+// agents are agents that each have a lease, a record of their own, and one instance of each
+// service.
 type agents struct {
 	*fixture
 	services []string
@@ -40,7 +40,7 @@ func (f *fixture) agents(n int, services ...string) *agents {
 	return a
 }
 
-// each calls do for some of the agents, a few at a time.
+// each calls do for some of the agents, up to 32 at a time.
 func (a *agents) each(from, to int, do func(ctx context.Context, n int) error) {
 	a.t.Helper()
 	group, ctx := errgroup.WithContext(a.ctx())
@@ -53,7 +53,7 @@ func (a *agents) each(from, to int, do func(ctx context.Context, n int) error) {
 	}
 }
 
-// register has agents write, each under a new lease.
+// register registers some of the agents, each under a new lease.
 func (a *agents) register(from, to int) {
 	a.t.Helper()
 	a.each(from, to, func(ctx context.Context, n int) error {
@@ -74,7 +74,7 @@ func (a *agents) register(from, to int) {
 	})
 }
 
-// die ends the leases of agents.
+// die revokes the leases of some of the agents.
 func (a *agents) die(from, to int) {
 	a.t.Helper()
 	a.each(from, to, func(ctx context.Context, n int) error {
@@ -83,12 +83,12 @@ func (a *agents) die(from, to int) {
 	})
 }
 
-// deletes are the deletions that readers were told of since a position.
+// deletes returns the deletions among the events after a cursor.
 func (f *fixture) deletes(since discovery.Cursor) []string {
 	f.t.Helper()
 	events, ok := f.Events("", since)
 	if !ok {
-		f.t.Fatalf("the log does not reach back to %v", since)
+		f.t.Fatalf("the history does not reach back to %v", since)
 	}
 	var all []string
 	for _, e := range events {
@@ -109,8 +109,8 @@ func (f *fixture) entries(service string) int {
 	return len(mustService(f.t, f.snapshot(), service).Entries())
 }
 
-// Most agents' leases end, each on its own; then the agents register again.
-func TestLeasesLapseAtOnce(t *testing.T) {
+// The leases of most agents expire one by one; then the agents register again.
+func TestLeasesExpireAtOnce(t *testing.T) {
 	t.Parallel()
 	f := begin(t, Options{MassLoss: &MassLossGuard{burstPause: longBurstPause}})
 	a := f.agents(10, "web", "db")
@@ -125,15 +125,15 @@ func TestLeasesLapseAtOnce(t *testing.T) {
 	a.register(1, 6)
 	f.suspectsAre(8)
 	if e, _ := mustService(t, f.snapshot(), "web").Entry("i0003"); e.Suspect {
-		t.Error("it is back and a suspect")
+		t.Error("an instance that returned is still a suspect")
 	}
 	if mustService(t, f.snapshot(), "web").Index() == index {
-		t.Error("who waits for a change of web would not be told")
+		t.Error("the index of web did not change, so waiters would not wake")
 	}
 	a.register(6, 10)
 	f.suspectsAre(0)
 	if deleted := f.deletes(at); len(deleted) > 0 {
-		t.Errorf("readers were told of deletions: %v", deleted)
+		t.Errorf("readers see deletions: %v", deleted)
 	}
 	if began, ended := f.log.lines("many instances vanished"), f.log.lines("no suspects are left"); len(began) != 1 || len(ended) != 1 {
 		t.Errorf("the log says %q, %q", began, ended)
@@ -150,26 +150,26 @@ func TestOneOfTenDies(t *testing.T) {
 	a.die(4, 5)
 	f.until("the dead one is gone", func() bool { return f.entries("web") == 9 })
 	if got := f.deletes(at.Cursor()); len(got) != 1 || got[0] != "i0004 expired" {
-		t.Errorf("readers were told of %v", got)
+		t.Errorf("readers see the deletions %v", got)
 	}
 	if now := mustService(t, f.snapshot(), "web"); now.Index() == mustService(t, at, "web").Index() || !isClosed(web) {
-		t.Error("who waits for a change of web is not told")
+		t.Error("the waiters for a change of web are not woken")
 	}
 	if n := f.Health().Suspects; n != 0 {
 		t.Errorf("there are %d suspects", n)
 	}
-	// Somebody removes one whose agent lives: that is no vanishing, however many do it.
+	// Instances that are removed while their agents live do not count as losses, however many.
 	for n := range 4 {
 		f.remove(keys.Instance("web", fmt.Sprintf("i%04d", n)))
 	}
 	f.until("the removed ones are gone", func() bool { return f.entries("web") == 5 })
 	if got := f.deletes(at.Cursor()); len(got) != 5 || got[4] != "i0003 removed" || f.Health().Suspects != 0 {
-		t.Errorf("readers were told of %v, suspects %d", got, f.Health().Suspects)
+		t.Errorf("readers see the deletions %v, suspects %d", got, f.Health().Suspects)
 	}
 }
 
-// Very many leases end while the service is looked up; those that do not answer a
-// probe are dropped.
+// Very many leases expire while the service is looked up. The instances that do not answer
+// a probe are dropped.
 func TestProbesDecide(t *testing.T) {
 	t.Parallel()
 	const many, few = 1000, 20
@@ -191,23 +191,23 @@ func TestProbesDecide(t *testing.T) {
 	b.die(0, few)
 	f.suspectsAre(many + few)
 	if deleted := f.deletes(at); len(deleted) > 0 || f.entries("web") != many {
-		t.Errorf("readers were told of %d deletions", len(deleted))
+		t.Errorf("readers see %d deletions", len(deleted))
 	}
 	start.Done()
-	f.until("probes have dropped those that do not answer", func() bool {
+	f.until("the instances that do not answer probes are dropped", func() bool {
 		_, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "db"})
 		return err == nil && f.entries("db") == few-few/10
 	})
 	if got := fmt.Sprint(f.deletes(at)); got != "[i0000 expired i0010 expired]" && got != "[i0010 expired i0000 expired]" {
-		t.Errorf("readers were told of %v", got)
+		t.Errorf("readers see the deletions %v", got)
 	}
 	if f.entries("web") != many {
 		t.Error("a service that nobody looks up was probed")
 	}
 }
 
-// An etcd that comes back without its data loses no instance, and nobody is probed
-// before the agents had their time.
+// When etcd comes back without its data, no instance is lost, and none is probed before the
+// agents had time to register again.
 func TestWipedEtcdLosesNobody(t *testing.T) {
 	t.Parallel()
 	var probed atomic.Int64
@@ -224,7 +224,7 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	shut(link, s)
 	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	link.Mend()
-	f.until("the new life", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	f.until("the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	f.suspectsAre(4)
 	if f.entries("web") != 2 || f.entries("db") != 2 {
 		t.Errorf("%d of web, %d of db are left, want 2 and 2", f.entries("web"), f.entries("db"))
@@ -237,12 +237,12 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	f.suspectsAre(0)
 	f.settled()
 	if deleted := f.deletes(now); len(deleted) > 0 || probed.Load() > 0 {
-		t.Errorf("readers were told of %v; %d were probed", deleted, probed.Load())
+		t.Errorf("readers see the deletions %v; %d were probed", deleted, probed.Load())
 	}
 }
 
-// What vanished while the catalog was not running is judged too, if it was not away
-// for long, and suspects stay suspects over a restart.
+// The guard also covers instances that vanished while the catalog was not running, unless
+// that was for long, and suspects stay suspects over a restart.
 func TestMassLossOverARestart(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
@@ -265,11 +265,11 @@ func TestMassLossOverARestart(t *testing.T) {
 	f = run()
 	f.until("a view", func() bool { return f.Health().Synced })
 	if n := f.entries("web"); n != 5 {
-		t.Errorf("after long, %d are left", n)
+		t.Errorf("after two hours, %d are left", n)
 	}
 }
 
-// Probes keep their pace, wait for their time, and end with the last suspect.
+// Probes are at most 20 a second, start after the postponement, and end with the last suspect.
 func TestProber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, quiet = 100, 20 * time.Second
@@ -281,16 +281,16 @@ func TestProber(t *testing.T) {
 			must(s.Service("web")).Memo("key", func() any { return 1 })
 			return s
 		}
-		began := time.Now()
+		start := time.Now()
 		var probes []time.Duration
 		p := newProber(func(ctx context.Context, address string) error {
 			mu.Lock()
-			probes = append(probes, time.Since(began))
+			probes = append(probes, time.Since(start))
 			mu.Unlock()
 			<-ctx.Done() // nothing answers
 			return ctx.Err()
 		})
-		p.postpone(began.Add(quiet))
+		p.postpone(start.Add(quiet))
 		done := make(chan struct{})
 		go func() { p.probeAll(t.Context(), current); close(done) }()
 		for range n {

@@ -156,7 +156,7 @@ func (h *opHistory) write(seen [historyKeys]int64) (call, []Op) {
 			op.Value = []byte(strconv.Itoa(ch.value))
 		}
 		if rand.IntN(2) == 0 {
-			op.If = at(seen[ch.key])
+			op.If = new(seen[ch.key])
 			ch.condition = op.If
 		}
 		c.changes, ops = append(c.changes, ch), append(ops, op)

@@ -86,5 +86,3 @@ func (f *fixture) keys(prefix string, r Read) []string {
 	}
 	return names
 }
-
-func at(revision int64) *int64 { return &revision }

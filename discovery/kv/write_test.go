@@ -52,12 +52,12 @@ func TestConditions(t *testing.T) {
 		op   Op
 		want int64 // revision of the key in the error; -1: none
 	}{
-		{"another revision", Op{Key: "a", Value: []byte("2"), If: at(revision - 1)}, revision},
-		{"must not be there", Op{Key: "a", Value: []byte("2"), If: at(0)}, revision},
+		{"another revision", Op{Key: "a", Value: []byte("2"), If: new(revision - 1)}, revision},
+		{"must not be there", Op{Key: "a", Value: []byte("2"), If: new(int64(0))}, revision},
 		{"must be there", Op{Key: "b", Value: []byte("2"), Exists: true}, 0},
-		{"deletion of another revision", Op{Key: "a", Delete: true, If: at(7777)}, revision},
-		{"its revision", Op{Key: "a", Value: []byte("2"), If: at(revision)}, -1},
-		{"is not there", Op{Key: "b", Value: []byte("2"), If: at(0)}, -1},
+		{"deletion of another revision", Op{Key: "a", Delete: true, If: new(int64(7777))}, revision},
+		{"its revision", Op{Key: "a", Value: []byte("2"), If: new(revision)}, -1},
+		{"is not there", Op{Key: "b", Value: []byte("2"), If: new(int64(0))}, -1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := f.Write(t.Context(), test.op)
@@ -71,7 +71,7 @@ func TestConditions(t *testing.T) {
 		})
 	}
 	// All or nothing.
-	if _, err := f.Write(t.Context(), Op{Key: "c", Value: []byte("1")}, Op{Key: "d", Value: []byte("1"), If: at(1)}); !errors.Is(err, discovery.ErrConflict) {
+	if _, err := f.Write(t.Context(), Op{Key: "c", Value: []byte("1")}, Op{Key: "d", Value: []byte("1"), If: new(int64(1))}); !errors.Is(err, discovery.ErrConflict) {
 		t.Fatal(err)
 	}
 	if got := f.keys("", Read{Linearizable: true}); !slices.Equal(got, []string{"a", "b"}) {
@@ -90,7 +90,7 @@ func TestTTL(t *testing.T) {
 	if i := f.get("a", Read{MinRevision: revision}); i.Lease == 0 {
 		t.Error("the key has no lease")
 	}
-	if _, err := f.Write(t.Context(), Op{Key: "a", Value: []byte("2"), TTL: time.Minute, If: at(0)}); !errors.Is(err, discovery.ErrConflict) {
+	if _, err := f.Write(t.Context(), Op{Key: "a", Value: []byte("2"), TTL: time.Minute, If: new(int64(0))}); !errors.Is(err, discovery.ErrConflict) {
 		t.Error(err)
 	}
 	leases, err := f.etcd.Leases(t.Context())
@@ -129,7 +129,7 @@ func TestBadWrites(t *testing.T) {
 		"twice":                                {{Key: "a"}, {Key: "a", Delete: true}},
 		"ttl 1ms of key":                       {{Key: "a", TTL: time.Millisecond}},
 		"has a value or a ttl":                 {{Key: "a", Delete: true, TTL: time.Minute}},
-		"revision -1 of key \"a\" is negative": {{Key: "a", If: at(-1)}},
+		"revision -1 of key \"a\" is negative": {{Key: "a", If: new(int64(-1))}},
 	} {
 		t.Run(want, func(t *testing.T) {
 			if _, err := f.Write(t.Context(), ops...); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), want) {

@@ -192,7 +192,7 @@ func TestConfirmedByFreshness(t *testing.T) {
 	r.freshness = freshness{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
 	put(104)
 	if !r.confirmed.Equal(first) {
-		t.Errorf("confirmed by an event before the revision of the linearizable read")
+		t.Error("confirmed by an event before the revision of the linearizable read")
 	}
 	if put(105); !r.confirmed.Equal(second) {
 		t.Errorf("confirmed %v, want %v", r.confirmed, second)

@@ -134,7 +134,7 @@ func (r *Reflector) appendNew(events []*clientv3.Event, resp *pb.WatchResponse) 
 		case w == nil && string(e.Kv.Value) != r.identity.epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
 		case w != nil && e.Kv.ModRevision > w.revision && !w.alreadyDelivered(e.Kv) && !w.inNested(e.Kv.Key):
-			events = append(events, (*clientv3.Event)(e))
+			events = append(events, e)
 		}
 	}
 	if w != nil && len(resp.Events) > 0 {
