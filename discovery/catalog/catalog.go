@@ -212,22 +212,22 @@ func (c *Catalog) Heartbeat() *heartbeat.Heartbeat { return &c.heartbeat }
 // Run keeps the view current until ctx ends, then returns nil. It starts with the last good
 // view of an earlier run, if there is one.
 func (c *Catalog) Run(ctx context.Context) error {
-	var beside sync.WaitGroup
-	defer beside.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	if c.options.LastGood != nil {
 		if c.snapshot() == nil { // otherwise Run was called before
 			c.restore()
 		}
-		beside.Go(func() { c.saveLoop(ctx) })
+		background.Go(func() { c.saveLoop(ctx) })
 	}
 	r, err := c.newReflector(ctx)
 	if err != nil {
 		return nil // ctx has ended
 	}
-	beside.Go(func() { c.maintain(ctx, r) })
+	background.Go(func() { c.maintain(ctx, r) })
 	if c.suspects != nil {
-		beside.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
-		beside.Go(func() { c.resolveLoop(ctx, r) })
+		background.Go(func() { c.suspects.prober.run(ctx, c.snapshot) })
+		background.Go(func() { c.resolveLoop(ctx, r) })
 	}
 	return r.Run(ctx)
 }

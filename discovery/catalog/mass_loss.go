@@ -61,20 +61,20 @@ func newMassLossDetector(ttl, pause time.Duration) *massLossDetector {
 	}
 }
 
-// forget drops the state of the services that of reports.
-func (d *massLossDetector) forget(of func(service string) bool) {
+// forget drops the state of the services that match reports.
+func (d *massLossDetector) forget(match func(service string) bool) {
 	for i := range d.losses {
-		if of(i.service) {
+		if match(i.service) {
 			delete(d.losses, i)
 		}
 	}
 	for i := range d.pending {
-		if of(i.service) {
+		if match(i.service) {
 			delete(d.pending, i)
 		}
 	}
 	for i := range d.suspects {
-		if of(i.service) {
+		if match(i.service) {
 			delete(d.suspects, i)
 		}
 	}
@@ -206,27 +206,27 @@ func (d *massLossDetector) massLoss(s *view.Snapshot, now time.Time) func(servic
 			delete(d.losses, i)
 			continue
 		}
-		of := services[i.service]
-		of.lost, all.lost = of.lost+1, all.lost+1
+		counts := services[i.service]
+		counts.lost, all.lost = counts.lost+1, all.lost+1
 		if l.dropped {
-			of.shown, all.shown = of.shown+1, all.shown+1 // it was shown before the loss
+			counts.shown, all.shown = counts.shown+1, all.shown+1 // it was shown before the loss
 		}
-		services[i.service] = of
+		services[i.service] = counts
 	}
 	for service := range s.Services() {
 		all.shown += service.Registered()
 	}
 	return func(name string) bool {
-		of := services[name]
+		counts := services[name]
 		if service, ok := s.Service(name); ok {
-			of.shown += service.Registered()
+			counts.shown += service.Registered()
 		}
-		return exceedsThreshold(of.lost, of.shown, massLossOfService) || exceedsThreshold(all.lost, all.shown, massLossOfAll)
+		return exceedsThreshold(counts.lost, counts.shown, massLossOfService) || exceedsThreshold(all.lost, all.shown, massLossOfAll)
 	}
 }
 
-func exceedsThreshold(lost, of, least int) bool {
-	return lost >= least && lost*100 > of*massLossPercent
+func exceedsThreshold(lost, total, least int) bool {
+	return lost >= least && lost*100 > total*massLossPercent
 }
 
 // nextDecision returns the time of the next decision; zero: none is due before a change.

@@ -17,9 +17,9 @@ const maxProgressRate = 500
 // because nobody asked. A random part of up to a fifth is subtracted, so that agents that
 // started together do not ask together.
 func (c *Catalog) ProgressInterval() time.Duration {
-	most := max(reflector.DefaultProgressInterval, c.options.StaleAfter-reflector.WatchTimeout)
-	each := time.Duration(c.agentCount()) * time.Second / maxProgressRate
-	d := min(max(each, reflector.DefaultProgressInterval), most)
+	maxInterval := max(reflector.DefaultProgressInterval, c.options.StaleAfter-reflector.WatchTimeout)
+	share := time.Duration(c.agentCount()) * time.Second / maxProgressRate
+	d := min(max(share, reflector.DefaultProgressInterval), maxInterval)
 	return d - rand.N(d/5)
 }
 

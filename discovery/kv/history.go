@@ -46,22 +46,22 @@ func (s *Store) Snapshot(ctx context.Context, keyOrPrefix string) (iter.Seq[Item
 	if err := ValidateWatched(keyOrPrefix); err != nil {
 		return nil, Freshness{}, err
 	}
-	of, wider := s.keyRange(keyOrPrefix), s.directory(keyOrPrefix)
+	rng, wider := s.keyRange(keyOrPrefix), s.directory(keyOrPrefix)
 	if isPrefix(keyOrPrefix) {
-		of, wider = s.prefixRange(keyOrPrefix), s.prefixRange(keyOrPrefix)
+		rng, wider = s.prefixRange(keyOrPrefix), s.prefixRange(keyOrPrefix)
 	}
-	now, cr, err := s.cached(ctx, of, wider)
+	now, cr, err := s.cached(ctx, rng, wider)
 	switch {
 	case err != nil:
 		return nil, Freshness{}, err
 	case cr == nil && s.isTooLarge(wider):
 		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to cache; watch a longer prefix", keyOrPrefix, s.displayName(wider))
 	case cr == nil:
-		if now, cr = s.awaitRevision(ctx, of, 0, callTimeout); cr == nil {
+		if now, cr = s.awaitRevision(ctx, rng, 0, callTimeout); cr == nil {
 			return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the cache of %q is not complete yet; try again", s.displayName(wider))
 		}
 	}
-	return s.allExternal(now.in(of)), s.freshness(now, cr), nil
+	return s.allExternal(now.in(rng)), s.freshness(now, cr), nil
 }
 
 func isPrefix(s string) bool { return s == "" || strings.HasSuffix(s, "/") }
@@ -73,11 +73,11 @@ func (s *Store) Events(keyOrPrefix string, after discovery.Cursor) (events []Eve
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	of, matches := s.keyRange(keyOrPrefix), func(key string) bool { return key == keyOrPrefix }
+	rng, matches := s.keyRange(keyOrPrefix), func(key string) bool { return key == keyOrPrefix }
 	if isPrefix(keyOrPrefix) {
-		of, matches = s.prefixRange(keyOrPrefix), func(key string) bool { return strings.HasPrefix(key, keyOrPrefix) }
+		rng, matches = s.prefixRange(keyOrPrefix), func(key string) bool { return strings.HasPrefix(key, keyOrPrefix) }
 	}
-	cr := now.covering(of)
+	cr := now.covering(rng)
 	if cr == nil || after.Epoch != now.epoch || after.Revision < max(cr.listedAt, s.history.completeAfter) || after.Revision > cr.deliveredUpTo {
 		return nil, discovery.Cursor{}, false
 	}

@@ -119,42 +119,42 @@ func (s *Store) external(i Item) Item {
 
 // read returns the items of a range, from the cache or from etcd. If the range is not
 // cached, it caches a wider one.
-func (s *Store) read(ctx context.Context, of, wider reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
+func (s *Store) read(ctx context.Context, rng, wider reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	if r.Linearizable {
-		return s.readEtcd(ctx, of, r)
+		return s.readEtcd(ctx, rng, r)
 	}
-	now, cr, err := s.cached(ctx, of, wider)
+	now, cr, err := s.cached(ctx, rng, wider)
 	if err != nil || cr == nil {
 		if err == nil {
-			return s.readEtcd(ctx, of, r)
+			return s.readEtcd(ctx, rng, r)
 		}
 		return nil, Freshness{}, err
 	}
 	if r.MinRevision > 0 && !s.hasRevision(cr, r.MinRevision) {
-		if later, laterRange := s.awaitRevision(ctx, of, r.MinRevision, catchUpTimeout); later != nil {
+		if later, laterRange := s.awaitRevision(ctx, rng, r.MinRevision, catchUpTimeout); later != nil {
 			now, cr = later, laterRange
-		} else if items, fresh, err := s.verifyInEtcd(ctx, of, cr, r); err == nil || fresh.Revision > 0 || cr.deliveredUpTo < r.MinRevision {
+		} else if items, fresh, err := s.verifyInEtcd(ctx, rng, cr, r); err == nil || fresh.Revision > 0 || cr.deliveredUpTo < r.MinRevision {
 			return items, fresh, err
 		} // else etcd is away: answer from the cache
 	}
 	fresh := s.freshness(now, cr)
 	if r.MaxAge > 0 && fresh.Age > r.MaxAge {
-		return s.readNewer(ctx, of, cr, r, fresh.Age)
+		return s.readNewer(ctx, rng, cr, r, fresh.Age)
 	}
-	return now.in(of), fresh, nil
+	return now.in(rng), fresh, nil
 }
 
 // readNewer reads from etcd because the cache is older than r.MaxAge, as it may be while
 // nothing changes. It makes no request if etcd is known to be away.
-func (s *Store) readNewer(ctx context.Context, of reflector.Range, cr *cachedRange, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
+func (s *Store) readNewer(ctx context.Context, rng reflector.Range, cr *cachedRange, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
 	if s.reflector.Health().Err == nil {
-		if items, fresh, err := s.verifyInEtcd(ctx, of, cr, r); err == nil || fresh.Revision > 0 {
+		if items, fresh, err := s.verifyInEtcd(ctx, rng, cr, r); err == nil || fresh.Revision > 0 {
 			fresh.Index = cr.lastChange // if there are newer changes, the cache has them in a moment
 			return items, fresh, err
 		}
 	}
 	return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
-		"the cache of %q is %v old, above the limit of %v, and etcd does not answer; allow a greater age, or try again", s.displayName(of), age.Round(time.Millisecond), r.MaxAge)
+		"the cache of %q is %v old, above the limit of %v, and etcd does not answer; allow a greater age, or try again", s.displayName(rng), age.Round(time.Millisecond), r.MaxAge)
 }
 
 // freshness returns the freshness of an answer from a cached range.
@@ -165,10 +165,10 @@ func (s *Store) freshness(now *state, cr *cachedRange) Freshness {
 
 // cached returns the state and the cached range that covers a range. If there is none, it
 // caches a wider one. The cached range is nil when that is too large, or not complete yet.
-func (s *Store) cached(ctx context.Context, of, wider reflector.Range) (*state, *cachedRange, error) {
+func (s *Store) cached(ctx context.Context, rng, wider reflector.Range) (*state, *cachedRange, error) {
 	for {
 		now := s.state.Load()
-		if cr := now.covering(of); cr != nil {
+		if cr := now.covering(rng); cr != nil {
 			cr.touch()
 			return now, cr, nil
 		}
@@ -247,13 +247,13 @@ func (s *Store) hasRevision(cr *cachedRange, revision int64) bool {
 }
 
 // awaitRevision waits until a range is cached up to a revision; nil: it was not in time.
-func (s *Store) awaitRevision(ctx context.Context, of reflector.Range, revision int64, timeout time.Duration) (*state, *cachedRange) {
+func (s *Store) awaitRevision(ctx context.Context, rng reflector.Range, revision int64, timeout time.Duration) (*state, *cachedRange) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for {
 		changed := s.Changed()
 		now := s.state.Load()
-		if cr := now.covering(of); cr != nil && s.hasRevision(cr, revision) {
+		if cr := now.covering(rng); cr != nil && s.hasRevision(cr, revision) {
 			return now, cr
 		}
 		select {
@@ -267,22 +267,22 @@ func (s *Store) awaitRevision(ctx context.Context, of reflector.Range, revision 
 }
 
 // verifyInEtcd reads from etcd, for at most verifyTimeout if the cache has r.MinRevision.
-func (s *Store) verifyInEtcd(ctx context.Context, of reflector.Range, cr *cachedRange, r Read) (iter.Seq[Item], Freshness, error) {
+func (s *Store) verifyInEtcd(ctx context.Context, rng reflector.Range, cr *cachedRange, r Read) (iter.Seq[Item], Freshness, error) {
 	if cr.deliveredUpTo >= r.MinRevision {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, verifyTimeout)
 		defer cancel()
 	}
-	return s.readEtcd(ctx, of, r)
+	return s.readEtcd(ctx, rng, r)
 }
 
 // readEtcd reads a range from etcd. etcd has every write that it answered. So if it is below
 // r.MinRevision, that is another etcd's, and the error comes with the revision of this one.
-func (s *Store) readEtcd(ctx context.Context, of reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
+func (s *Store) readEtcd(ctx context.Context, rng reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var items []Item
-	at, err := reflector.List(ctx, s.client, of, func(page []*mvccpb.KeyValue) {
+	at, err := reflector.List(ctx, s.client, rng, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
 			items = append(items, itemOf(kv))
 		}

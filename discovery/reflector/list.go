@@ -50,15 +50,15 @@ func List(ctx context.Context, kv clientv3.KV, rng Range, each func(page []*mvcc
 func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	late := time.AfterFunc(pageTimeout, func() { cancel(fmt.Errorf("no answer within %v", pageTimeout)) })
-	defer late.Stop()
+	timer := time.AfterFunc(pageTimeout, func() { cancel(fmt.Errorf("no answer within %v", pageTimeout)) })
+	defer timer.Stop()
 	chunks, err := kv.GetStream(ctx, from, opts...)
 	if err != nil {
 		return Header{}, CauseOf(ctx, err)
 	}
 	var last *pb.ResponseHeader
 	for chunk := range chunks { // drain it even after an error, or its sender hangs
-		late.Reset(pageTimeout)
+		timer.Reset(pageTimeout)
 		if chunk.Err() != nil {
 			err = CauseOf(ctx, chunk.Err())
 			continue

@@ -38,7 +38,7 @@ type deliveredUpTo struct {
 // a watched one covers needs no watch of its own.
 func (r *Reflector) Add(ctx context.Context, rng Range, empty bool) (keys int, err error) {
 	for {
-		began, started := r.syncCount.Load(), time.Now()
+		syncs, started := r.syncCount.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
 		kv, err := r.awaitReader(ctx)
 		if err != nil {
@@ -54,15 +54,15 @@ func (r *Reflector) Add(ctx context.Context, rng Range, empty bool) (keys int, e
 		if len(listed) == 0 && !empty {
 			return 0, nil
 		}
-		var current bool
+		var unchanged bool
 		var failed error
 		err = r.Do(ctx, func() {
 			// A list that was read before a resync may be of another etcd.
-			if current = r.syncCount.Load() == began && r.identity.Cluster == at.Cluster; current {
+			if unchanged = r.syncCount.Load() == syncs && r.identity.Cluster == at.Cluster; unchanged {
 				failed = r.addListed(rng, listed, at, started)
 			}
 		})
-		if err != nil || current {
+		if err != nil || unchanged {
 			return len(listed), errors.Join(err, failed)
 		}
 	}

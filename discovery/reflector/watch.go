@@ -26,20 +26,20 @@ const (
 // watch applies the changes after the store's revision until the stream ends, and returns
 // the reason.
 func (r *Reflector) watch(ctx context.Context, healthy func()) error {
-	var beside sync.WaitGroup
-	defer beside.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s, err := r.openStream(ctx)
 	if err != nil {
 		return err
 	}
-	beside.Go(s.receive)
-	beside.Go(func() { s.transmit(ctx) })
+	background.Go(s.receive)
+	background.Go(func() { s.transmit(ctx) })
 	defer s.close()
 	r.startWatches(s)
 	r.freshness, r.answered = freshness{at: r.confirmed, identity: r.identity}, false
-	beside.Go(func() { cancel(r.confirmLoop(ctx, s)) })
+	background.Go(func() { cancel(r.confirmLoop(ctx, s)) })
 	return CauseOf(ctx, r.consume(s, healthy))
 }
 

@@ -33,8 +33,8 @@ type watchStream struct {
 // openStream opens a stream without watches.
 func (r *Reflector) openStream(ctx context.Context) (*watchStream, error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	late := time.AfterFunc(WatchTimeout, cancel)
-	defer late.Stop()
+	timer := time.AfterFunc(WatchTimeout, cancel)
+	defer timer.Stop()
 	s, err := pb.NewWatchClient(r.conn).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		cancel()
