@@ -128,7 +128,7 @@ func TestKeyValueOverHTTP(t *testing.T) {
 		{"POST /v1/kv", ops(64, 8<<10), "", "", 200, `"revision":`},
 		{"DELETE /v1/kv/many/?recurse", "", "If-Match", tag, 400, "do not go with recurse"},
 		{"DELETE /v1/kv/many/?recurse", "", "", "", 200, ""},
-		{"DELETE /v1/kv/?recurse", "", "", "", 400, "no prefix"},
+		{"DELETE /v1/kv/?recurse", "", "", "", 400, "the prefix is empty"},
 		{"GET /v1/kv?keys&consistency=linearizable", "", "", "", 200, `["app/a"]`},
 		{"POST /v1/kv", `{"ops":[{"op":"steal","key":"a"}]}`, "", "", 400, "use put or delete"},
 		{"POST /v1/kv", `{"ops":[{"op":"put","key":"a","value":"MQ==","if_revision":7}]}`, "", "", 412, "is not there"},

@@ -69,7 +69,7 @@ func TestDeleteKeysBelow(t *testing.T) {
 		t.Errorf("left: %q", got)
 	}
 	term.fails(exitNotFound, `no key lies below "app/"`, "kv", "del", "-r", "app/")
-	term.fails(exitUsage, "there is no prefix", "kv", "del", "-r", "")
+	term.fails(exitUsage, "the prefix is empty", "kv", "del", "-r", "")
 	term.fails(exitUsage, "empty", "kv", "del", "-r", "/")
 	term.fails(exitUsage, "does not end in", "kv", "del", "-r", "apple")
 	term.fails(exitUsage, "is a prefix", "kv", "del", "app/")
