@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// address returns the address that instances get by default, and keeps it: while the
+// advertiseAddress returns the address that instances get by default, and keeps it: while the
 // name of etcd cannot be resolved or this host has no network yet, an agent that was
 // restarted goes on with the one that it had.
-func (a *Agent) address(ctx context.Context) (string, error) {
+func (a *Agent) advertiseAddress(ctx context.Context) (string, error) {
 	c := a.config
 	found, err := advertised(ctx, c.Advertise, c.Etcd.Endpoints)
 	switch {
 	case err == nil && c.Advertise == "":
-		a.dir.keepAddress(found)
+		a.dir.saveAddress(found)
 	case errors.Is(err, errNoRoute):
 		kept := a.dir.address()
 		if kept == "" || reachable(kept, c.Etcd.Endpoints) != nil {
@@ -40,7 +40,7 @@ func advertised(ctx context.Context, configured string, endpoints []string) (str
 	address := configured
 	if address == "" {
 		var err error
-		if address, err = routeTo(ctx, endpoints); err != nil {
+		if address, err = sourceAddress(ctx, endpoints); err != nil {
 			return "", fmt.Errorf("%w: %w; set --advertise", errNoRoute, err)
 		}
 	}
@@ -60,14 +60,14 @@ func reachable(address string, endpoints []string) error {
 	return nil
 }
 
-// routeTo returns the source address towards the first endpoint that has one. It sends
+// sourceAddress returns the source address towards the first endpoint that has one. It sends
 // nothing: connecting a UDP socket only asks the routing table.
-func routeTo(ctx context.Context, endpoints []string) (string, error) {
+func sourceAddress(ctx context.Context, endpoints []string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var last error
 	for _, endpoint := range endpoints {
-		host, port, local := hostPort(endpoint)
+		host, port, local := splitEndpoint(endpoint)
 		if local {
 			return "127.0.0.1", nil
 		}
@@ -82,8 +82,8 @@ func routeTo(ctx context.Context, endpoints []string) (string, error) {
 	return "", last
 }
 
-// hostPort takes an endpoint apart. local is true for a Unix socket.
-func hostPort(endpoint string) (host, port string, local bool) {
+// splitEndpoint takes an endpoint apart. local is true for a Unix socket.
+func splitEndpoint(endpoint string) (host, port string, local bool) {
 	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
 		endpoint = u.Host
 	}
@@ -105,7 +105,7 @@ func isLoopback(address string) bool {
 // allLoopback reports whether etcd is on this host only.
 func allLoopback(endpoints []string) bool {
 	for _, endpoint := range endpoints {
-		host, _, local := hostPort(endpoint)
+		host, _, local := splitEndpoint(endpoint)
 		if local || isLoopback(host) {
 			continue
 		}

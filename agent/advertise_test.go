@@ -39,19 +39,19 @@ func TestAddressIsKept(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	lost := config.Config{Etcd: config.Etcd{Endpoints: []string{"no host has a space:2379"}}}
 	a := Agent{config: &lost, dir: dir(t, path), log: log}
-	if got, err := a.address(t.Context()); !errors.Is(err, errNoRoute) {
+	if got, err := a.advertiseAddress(t.Context()); !errors.Is(err, errNoRoute) {
 		t.Fatalf("at the first start: %q, %v; want a refusal", got, err)
 	}
-	a.dir.keepAddress("127.0.0.1")
-	if got, err := a.address(t.Context()); err == nil {
+	a.dir.saveAddress("127.0.0.1")
+	if got, err := a.advertiseAddress(t.Context()); err == nil {
 		t.Errorf("took %q, which others cannot reach", got)
 	}
-	a.dir.keepAddress("10.0.0.5")
-	if got, err := a.address(t.Context()); err != nil || got != "10.0.0.5" {
+	a.dir.saveAddress("10.0.0.5")
+	if got, err := a.advertiseAddress(t.Context()); err != nil || got != "10.0.0.5" {
 		t.Errorf("later: %q, %v; want what was kept", got, err)
 	}
 	a.config = &config.Config{Etcd: config.Etcd{Endpoints: []string{"127.0.0.1:2379"}}}
-	if got, err := a.address(t.Context()); err != nil || got != "127.0.0.1" || a.dir.address() != got {
+	if got, err := a.advertiseAddress(t.Context()); err != nil || got != "127.0.0.1" || a.dir.address() != got {
 		t.Errorf("found %q, %v, and kept %q", got, err, a.dir.address())
 	}
 }

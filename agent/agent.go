@@ -54,7 +54,7 @@ type Agent struct {
 
 	dir       *dataDir
 	node      discovery.Node
-	run       string // random, of this start
+	runID     string // random, of this start
 	client    *clientv3.Client
 	session   *lease.Session
 	catalog   *catalog.Catalog
@@ -88,7 +88,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if o.Version == "" {
 		o.Version = "dev"
 	}
-	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), run: strings.ToLower(rand.Text())}
+	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), runID: strings.ToLower(rand.Text())}
 	a.current.Store(cfg)
 	defer func() {
 		if err != nil {
@@ -115,7 +115,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 		if a.dnsServer, err = dns.Listen(cfg.DNS.Listen, a.dns, a.log); err != nil {
 			return nil, explainListen("dns.listen", cfg.DNS.Listen, err)
 		}
-		a.dnsServer.Connections = share(dns.MaxConnections, 8)
+		a.dnsServer.Connections = connectionLimit(dns.MaxConnections, 8)
 	}
 	if cfg.GRPC.Listen != "" {
 		if a.grpc, err = net.Listen("tcp", cfg.GRPC.Listen); err != nil {
@@ -140,7 +140,7 @@ func dial(c config.Etcd) (*clientv3.Client, error) {
 // build makes the parts, each of which gets what it needs of the others.
 func (a *Agent) build() error {
 	c := a.config
-	address, err := a.address(context.Background())
+	address, err := a.advertiseAddress(context.Background())
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (a *Agent) build() error {
 		return err
 	}
 	if a.registry, err = registry.New(a.client, keys, a.session, a.catalog,
-		registry.Identity{Owner: a.node.Agent, Run: a.run, Node: a.node},
+		registry.Identity{Owner: a.node.Agent, Run: a.runID, Node: a.node},
 		registry.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
@@ -181,13 +181,13 @@ func (a *Agent) build() error {
 		return err
 	}
 	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Limits: a.limits,
-		Domain: c.DNS.Domain, Connections: share(envoy.MaxConnections, 8), Registerer: a.metrics, Logger: a.log,
+		Domain: c.DNS.Domain, Connections: connectionLimit(envoy.MaxConnections, 8), Registerer: a.metrics, Logger: a.log,
 	}); err != nil {
 		return err
 	}
 	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, KV: keyValues{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.locks, c.Etcd.Endpoints},
+		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.locks, c.Etcd.Endpoints},
 		Claims:     claims{a.claims, c.Zone, c.Etcd.Endpoints},
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})

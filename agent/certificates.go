@@ -20,8 +20,8 @@ import (
 
 // When certificates are looked at, and from when on their end is warned of.
 const (
-	certificatesEvery = time.Hour
-	expiresSoon       = 14 * 24 * time.Hour
+	certificateInterval = time.Hour
+	expiryWarning       = 14 * 24 * time.Hour
 )
 
 // keyPair is the server's certificate. It is read anew for each handshake, so that a
@@ -31,28 +31,28 @@ type keyPair struct {
 	files config.TLS
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	good   *tls.Certificate
-	broken retry.Backoff
+	mu       sync.Mutex
+	lastGood *tls.Certificate
+	failures retry.Backoff
 }
 
-func (k *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(k.files.Cert, k.files.Key)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
-		k.good = &pair
-		k.broken.Reset()
-		return k.good, nil
+		k.lastGood = &pair
+		k.failures.Reset()
+		return k.lastGood, nil
 	}
 	err = fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", k.files.Cert, k.files.Key, err)
-	if k.good == nil {
+	if k.lastGood == nil {
 		return nil, err
 	}
-	if k.broken.Failed() {
+	if k.failures.Failed() {
 		k.log.Warn("cannot read the server's certificate; using the last good one", "error", err)
 	}
-	return k.good, nil
+	return k.lastGood, nil
 }
 
 // certificates watches over how long the certificates of the settings are valid.
@@ -65,7 +65,7 @@ type certificates struct {
 // certificateFile is a setting that names a file of certificates.
 type certificateFile struct {
 	setting, path string
-	authorities   bool
+	isCA          bool
 }
 
 func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.Logger) *certificates {
@@ -89,10 +89,10 @@ func (w *certificates) run(ctx context.Context) error {
 	if len(w.files) == 0 {
 		return nil
 	}
-	looks := time.NewTicker(certificatesEvery)
+	looks := time.NewTicker(certificateInterval)
 	defer looks.Stop()
 	for {
-		w.look()
+		w.check()
 		select {
 		case <-looks.C:
 		case <-ctx.Done():
@@ -101,9 +101,9 @@ func (w *certificates) run(ctx context.Context) error {
 	}
 }
 
-// look updates the metric and warns of what ends soon. It goes by the wall clock, as
+// check updates the metric and warns of what ends soon. It goes by the wall clock, as
 // certificates do.
-func (w *certificates) look() {
+func (w *certificates) check() {
 	for _, f := range w.files {
 		expires, err := f.expires()
 		if err != nil {
@@ -111,7 +111,7 @@ func (w *certificates) look() {
 			continue
 		}
 		w.expiry.WithLabelValues(f.setting).Set(float64(expires.Unix()))
-		if left := time.Until(expires); left < expiresSoon {
+		if left := time.Until(expires); left < expiryWarning {
 			w.log.Warn("a certificate ends soon; renew it, the agent takes the new one up by itself",
 				"setting", f.setting, "file", f.path, "expires", expires, "left", left.Round(time.Minute))
 		}
@@ -123,7 +123,7 @@ func (w *certificates) status() []api.Certificate {
 	var all []api.Certificate
 	for _, f := range w.files {
 		if expires, err := f.expires(); err == nil {
-			all = append(all, api.Certificate{Setting: f.setting, File: f.path, Expires: expires, Soon: time.Until(expires) < expiresSoon})
+			all = append(all, api.Certificate{Setting: f.setting, File: f.path, Expires: expires, Soon: time.Until(expires) < expiryWarning})
 		}
 	}
 	return all
@@ -146,7 +146,7 @@ func (f certificateFile) expires() (time.Time, error) {
 		if err != nil {
 			return time.Time{}, fmt.Errorf("read %s: %w", f.path, err)
 		}
-		if end.IsZero() || c.NotAfter.After(end) == f.authorities {
+		if end.IsZero() || c.NotAfter.After(end) == f.isCA {
 			end = c.NotAfter
 		}
 	}

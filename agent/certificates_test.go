@@ -73,7 +73,7 @@ func TestCertificatesThatEndSoon(t *testing.T) {
 	// An authority that ends beside its successor is no trouble; a link of a chain is.
 	c := &config.Config{Etcd: config.Etcd{CACert: old.Cert, Cert: old.Cert}, HTTP: config.HTTP{TLS: server}}
 	w := newCertificates(c, metrics, slog.New(slog.NewTextHandler(&log, nil)))
-	w.look()
+	w.check()
 	soon := map[string]bool{}
 	for _, s := range w.status() {
 		soon[s.Setting] = s.Soon
@@ -98,7 +98,7 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 	write(t, path, []byte("no certificate"))
 	var log bytes.Buffer
 	w := newCertificates(&config.Config{Etcd: config.Etcd{CACert: path}}, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
-	w.look()
+	w.check()
 	if !strings.Contains(log.String(), path+": it has no certificate in PEM form") || len(w.status()) != 0 {
 		t.Errorf("%s%v", log.String(), w.status())
 	}
@@ -108,12 +108,12 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 func TestServerCertificateIsReplaced(t *testing.T) {
 	files := filesIn(t.TempDir(), "server")
 	k := &keyPair{files: files, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	if _, err := k.get(nil); err == nil || !strings.Contains(err.Error(), "http.tls.cert "+files.Cert) {
+	if _, err := k.certificate(nil); err == nil || !strings.Contains(err.Error(), "http.tls.cert "+files.Cert) {
 		t.Errorf("without files: %v", err)
 	}
 	name := func() string {
 		t.Helper()
-		got, err := k.get(nil)
+		got, err := k.certificate(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -90,8 +90,8 @@ func (d *dataDir) address() string {
 	return address
 }
 
-// keepAddress keeps the advertised address for a start without a way to etcd.
-func (d *dataDir) keepAddress(address string) {
+// saveAddress keeps the advertised address for a start without a way to etcd.
+func (d *dataDir) saveAddress(address string) {
 	if d.address() != address {
 		d.write(d.addressFile(), []byte(address+"\n"))
 	}
@@ -118,8 +118,8 @@ func (d *dataDir) registrations() []discovery.Registration {
 	return kept
 }
 
-// keep writes the registrations to the directory.
-func (d *dataDir) keep(all []discovery.Registration) {
+// saveRegistrations writes the registrations to the directory.
+func (d *dataDir) saveRegistrations(all []discovery.Registration) {
 	b, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		d.log.Error("registrations cannot be encoded", "error", err)

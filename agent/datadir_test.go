@@ -77,7 +77,7 @@ func TestADirectoryThatCannotBeMadeIsNoRefusal(t *testing.T) {
 	if d.owner() == "" {
 		t.Error("no owner")
 	}
-	d.keep([]discovery.Registration{web()})
+	d.saveRegistrations([]discovery.Registration{web()})
 	if d.Save(aView) == nil || d.Touch() == nil {
 		t.Error("the view is not kept, and nothing says so")
 	}

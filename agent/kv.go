@@ -13,35 +13,35 @@ import (
 	"disc/discovery/view"
 )
 
-// keyValues is the store as the HTTP API knows it.
-type keyValues struct {
+// kvBackend is the store as the HTTP API knows it.
+type kvBackend struct {
 	store     *kv.Store
 	endpoints []string
 }
 
 // Get implements httpapi.KV.
-func (k keyValues) Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, httpapi.KVFreshness, error) {
-	item, view, err := k.store.Get(ctx, key, readOf(r))
-	return shown(item), viewOf(view), etcd.Explain(k.endpoints, err)
+func (k kvBackend) Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, httpapi.KVFreshness, error) {
+	item, view, err := k.store.Get(ctx, key, readOptions(r))
+	return apiItem(item), freshnessOf(view), etcd.Explain(k.endpoints, err)
 }
 
 // GetCached implements httpapi.KV.
-func (k keyValues) GetCached(key string) (api.KVItem, httpapi.KVFreshness, bool) {
+func (k kvBackend) GetCached(key string) (api.KVItem, httpapi.KVFreshness, bool) {
 	item, view, ok := k.store.GetCached(key)
-	return shown(item), viewOf(view), ok
+	return apiItem(item), freshnessOf(view), ok
 }
 
 // List implements httpapi.KV.
-func (k keyValues) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
-	items, view, err := k.store.List(ctx, prefix, readOf(r))
+func (k kvBackend) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
+	items, view, err := k.store.List(ctx, prefix, readOptions(r))
 	if err != nil {
 		return nil, httpapi.KVFreshness{}, etcd.Explain(k.endpoints, err)
 	}
-	return allShown(items), viewOf(view), nil
+	return apiItems(items), freshnessOf(view), nil
 }
 
 // Write implements httpapi.KV.
-func (k keyValues) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
+func (k kvBackend) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
 	all := make([]kv.Op, len(ops))
 	for n, op := range ops {
 		all[n] = kv.Op{Key: op.Key, Value: op.Value, Delete: op.Op == api.KVDelete, TTL: time.Duration(op.TTL), If: op.IfRevision, Exists: op.IfExists}
@@ -51,28 +51,28 @@ func (k keyValues) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
 }
 
 // DeleteBelow implements httpapi.KV.
-func (k keyValues) DeleteBelow(ctx context.Context, prefix string) (int64, error) {
+func (k kvBackend) DeleteBelow(ctx context.Context, prefix string) (int64, error) {
 	_, revision, err := k.store.DeleteBelow(ctx, prefix)
 	return revision, etcd.Explain(k.endpoints, err)
 }
 
 // Snapshot implements httpapi.KV.
-func (k keyValues) Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
+func (k kvBackend) Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
 	items, view, err := k.store.Snapshot(ctx, what)
 	if err != nil {
 		return nil, httpapi.KVFreshness{}, etcd.Explain(k.endpoints, err)
 	}
-	return allShown(items), viewOf(view), nil
+	return apiItems(items), freshnessOf(view), nil
 }
 
 // Events implements httpapi.KV.
-func (k keyValues) Events(what string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
+func (k kvBackend) Events(what string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
 	events, upTo, ok := k.store.Events(what, after)
 	all := make([]api.KVEvent, len(events))
 	for n, e := range events {
 		all[n] = api.KVEvent{Type: view.EventDelete, Revision: e.Revision, Key: e.Key}
 		if e.Item != nil {
-			item := shown(*e.Item)
+			item := apiItem(*e.Item)
 			all[n].Type, all[n].Item = view.EventPut, &item
 		}
 	}
@@ -80,24 +80,24 @@ func (k keyValues) Events(what string, after discovery.Cursor) ([]api.KVEvent, d
 }
 
 // Changed implements httpapi.KV.
-func (k keyValues) Changed() <-chan struct{} { return k.store.Changed() }
+func (k kvBackend) Changed() <-chan struct{} { return k.store.Changed() }
 
-func readOf(r api.KVRead) kv.Read {
+func readOptions(r api.KVRead) kv.Read {
 	return kv.Read{Linearizable: r.Linearizable, MinRevision: r.MinRevision, MaxAge: r.MaxAge}
 }
 
-func viewOf(v kv.Freshness) httpapi.KVFreshness { return httpapi.KVFreshness(v) }
+func freshnessOf(v kv.Freshness) httpapi.KVFreshness { return httpapi.KVFreshness(v) }
 
-func allShown(items iter.Seq[kv.Item]) iter.Seq[api.KVItem] {
+func apiItems(items iter.Seq[kv.Item]) iter.Seq[api.KVItem] {
 	return func(yield func(api.KVItem) bool) {
 		for i := range items {
-			if !yield(shown(i)) {
+			if !yield(apiItem(i)) {
 				return
 			}
 		}
 	}
 }
 
-func shown(i kv.Item) api.KVItem {
+func apiItem(i kv.Item) api.KVItem {
 	return api.KVItem{Key: i.Key, Value: i.Value, Revision: i.Revision, Created: i.Created, Expires: i.Lease != 0}
 }

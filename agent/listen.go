@@ -31,14 +31,14 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 		if err != nil {
 			return nil, explainListen("http.listen", c.Listen, err)
 		}
-		l = httpapi.LimitListener(l, share(httpapi.MaxConnections, 4)) // below TLS: the server must see TLS connections as such
+		l = httpapi.LimitListener(l, connectionLimit(httpapi.MaxConnections, 4)) // below TLS: the server must see TLS connections as such
 		if c.TLS.Cert != "" {
 			pair := &keyPair{files: c.TLS, log: log}
-			if _, err := pair.get(nil); err != nil {
+			if _, err := pair.certificate(nil); err != nil {
 				l.Close()
 				return nil, err
 			}
-			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get, NextProtos: []string{"h2", "http/1.1"}})
+			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.certificate, NextProtos: []string{"h2", "http/1.1"}})
 		}
 		listeners = append(listeners, l)
 	}
@@ -47,7 +47,7 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 		if err != nil {
 			return listeners, err
 		}
-		listeners = append(listeners, httpapi.LimitListener(l, share(httpapi.MaxConnections, 4)))
+		listeners = append(listeners, httpapi.LimitListener(l, connectionLimit(httpapi.MaxConnections, 4)))
 	}
 	if len(listeners) == 0 {
 		return nil, errors.New("nothing to listen on: set http.listen or http.socket")
@@ -55,11 +55,11 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 	return listeners, nil
 }
 
-// share returns how many connections a listener may have at once: a part of the files
+// connectionLimit returns how many connections a listener may have at once: a part of the files
 // that this process may have open, and at most as many as are of use. What comes in is
 // to leave some for etcd, the checks and the data directory: of four listeners, TCP and
 // the Unix socket get a quarter each, DNS and gRPC an eighth.
-func share(most int, part uint64) int {
+func connectionLimit(most int, part uint64) int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return most

@@ -10,8 +10,8 @@ import (
 	"disc/discovery/lock"
 )
 
-// letGoTime bounds how long a stopping agent waits for those who hold locks through it.
-const letGoTime = 5 * time.Second
+// releaseTimeout bounds how long a stopping agent waits for those who hold locks through it.
+const releaseTimeout = 5 * time.Second
 
 // locks takes locks on behalf of the HTTP API.
 type locks struct {

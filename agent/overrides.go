@@ -9,8 +9,8 @@ import (
 	"disc/discovery/etcd"
 )
 
-// editTime bounds one edit of an override.
-const editTime = 5 * time.Second
+// overrideTimeout bounds one edit of an override.
+const overrideTimeout = 5 * time.Second
 
 // overrides edits overrides on behalf of the HTTP API.
 type overrides struct {
@@ -20,7 +20,7 @@ type overrides struct {
 
 // Patch implements httpapi.Overrides.
 func (o overrides) Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, editTime)
+	ctx, cancel := context.WithTimeout(ctx, overrideTimeout)
 	defer cancel()
 	patched, revision, err := o.editor.Patch(ctx, service, id, patch)
 	return patched, revision, etcd.Explain(o.endpoints, err)
@@ -28,7 +28,7 @@ func (o overrides) Patch(ctx context.Context, service, id string, patch []byte) 
 
 // Delete implements httpapi.Overrides.
 func (o overrides) Delete(ctx context.Context, service, id string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, editTime)
+	ctx, cancel := context.WithTimeout(ctx, overrideTimeout)
 	defer cancel()
 	change, err := o.editor.Remove(ctx, service, id, entry.Parts{Override: true}, entry.Options{})
 	return change.Revision, etcd.Explain(o.endpoints, err)

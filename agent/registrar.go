@@ -132,7 +132,7 @@ func (g *registrar) put(spec discovery.Registration, source api.RegistrationSour
 		return nil, err
 	}
 	before, _ = g.get(spec.Service, spec.ID)
-	now, err := register(g.scheduler, spec, source, before, g.publishReport)
+	now, err := newRegistration(g.scheduler, spec, source, before, g.publishReport)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ func (g *registrar) save() {
 			kept = append(kept, r.spec)
 		}
 	}
-	g.dir.keep(kept)
+	g.dir.saveRegistrations(kept)
 }
 
 // load registers the instances of the config file, and those that the API registered in

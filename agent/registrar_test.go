@@ -140,7 +140,7 @@ func TestConfigFileTakesOverInstanceOfTheAPI(t *testing.T) {
 
 func TestWhatTheConfigFileHasAtTheStartIsForgotten(t *testing.T) {
 	g := alone(t, t.TempDir())
-	g.dir.keep([]discovery.Registration{web()})
+	g.dir.saveRegistrations([]discovery.Registration{web()})
 	g.load([]discovery.Registration{web()})
 	if kept := g.dir.registrations(); len(kept) != 0 {
 		t.Errorf("kept %v: it would be back once the config file has it no longer", kept)

@@ -23,7 +23,7 @@ type registration struct {
 	source api.RegistrationSource
 	checks *check.Set
 	damper *check.Damper
-	poke   chan struct{} // size one: a deadline may have changed
+	wake   chan struct{} // size one: a deadline may have changed
 
 	mu       sync.Mutex
 	critical time.Time // since when; zero: it is not
@@ -31,17 +31,17 @@ type registration struct {
 	holds    int       // counts the holds, so that a late release is told from the last
 }
 
-// register returns a registration whose checks carry on from those of before, the one
+// newRegistration returns a registration whose checks carry on from those of before, the one
 // that it replaces, if any. write gets what the checks have to say to etcd.
-func register(s *check.Scheduler, spec discovery.Registration, source api.RegistrationSource, before *registration, write func(*registration, check.Report)) (*registration, error) {
-	r := &registration{spec: spec, source: source, poke: make(chan struct{}, 1)}
+func newRegistration(s *check.Scheduler, spec discovery.Registration, source api.RegistrationSource, before *registration, write func(*registration, check.Report)) (*registration, error) {
+	r := &registration{spec: spec, source: source, wake: make(chan struct{}, 1)}
 	o := check.SetOptions{Restricted: source != api.FromConfig}
 	if before != nil {
 		o.Previous = before.checks
 	}
 	r.damper = check.NewDamper(func(report check.Report) { write(r, report) })
 	o.Changed = func(report check.Report) {
-		r.note(report.Status)
+		r.recordStatus(report.Status)
 		r.damper.Offer(report)
 	}
 	var err error
@@ -78,7 +78,7 @@ func (r *registration) run(ctx context.Context, forget func(why string) bool) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.poke:
+		case <-r.wake:
 		case <-due:
 			if forget(why) {
 				return
@@ -104,8 +104,8 @@ func (r *registration) deadline() (time.Time, string) {
 	return time.Time{}, ""
 }
 
-// note keeps since when the instance is critical.
-func (r *registration) note(s discovery.Status) {
+// recordStatus keeps since when the instance is critical.
+func (r *registration) recordStatus(s discovery.Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -114,7 +114,7 @@ func (r *registration) note(s discovery.Status) {
 	case r.critical.IsZero():
 		r.critical = time.Now()
 	}
-	r.awake()
+	r.recheckDeadline()
 }
 
 // held reports whether a caller holds the instance.
@@ -131,7 +131,7 @@ func (r *registration) hold() (release func()) {
 	r.holds++
 	r.released = time.Time{}
 	mine := r.holds
-	r.awake()
+	r.recheckDeadline()
 	return func() { r.release(mine) }
 }
 
@@ -147,14 +147,14 @@ func (r *registration) release(mine int) {
 	defer r.mu.Unlock()
 	if r.holds == mine {
 		r.released = time.Now()
-		r.awake()
+		r.recheckDeadline()
 	}
 }
 
-// awake has run look at the deadlines again.
-func (r *registration) awake() {
+// recheckDeadline has run look at the deadlines again.
+func (r *registration) recheckDeadline() {
 	select {
-	case r.poke <- struct{}{}:
+	case r.wake <- struct{}{}:
 	default:
 	}
 }

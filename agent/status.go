@@ -17,7 +17,7 @@ func (a *Agent) Status() api.Agent {
 	return api.Agent{
 		Version: a.options.Version, Node: a.node.Node, Zone: a.node.Zone,
 		Namespace: a.config.Namespace, Advertise: a.node.Address,
-		Owner: a.node.Agent, Run: a.run, Started: a.node.Started,
+		Owner: a.node.Agent, Run: a.runID, Started: a.node.Started,
 		Endpoints: a.config.Etcd.Endpoints, Settings: a.settings(),
 		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
 		Certificates: a.certificates.status(),

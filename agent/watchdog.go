@@ -20,20 +20,20 @@ import (
 // How the watchdog looks: every piece of work of a part is bounded by some seconds, so
 // that one seen in so many looks in a row does not end any more.
 const (
-	watchEvery = 10 * time.Second
-	stuckLooks = 6
-	// stopTime is how long a part that is stuck may take to give up.
-	stopTime = 10 * time.Second
+	watchdogInterval = 10 * time.Second
+	stuckAfter       = 6
+	// stopTimeout is how long a part that is stuck may take to give up.
+	stopTimeout = 10 * time.Second
 )
 
-// stacksMost bounds the goroutines' stacks in the log, in bytes.
-const stacksMost = 32 << 10
+// maxStacks bounds the goroutines' stacks in the log, in bytes.
+const maxStacks = 32 << 10
 
-// part is one of the agent's loops. Its run can be called again after it has returned.
-type part struct {
-	name  string
-	pulse *heartbeat.Heartbeat
-	run   func(context.Context) error
+// component is one of the agent's loops. Its run can be called again after it has returned.
+type component struct {
+	name      string
+	heartbeat *heartbeat.Heartbeat
+	run       func(context.Context) error
 }
 
 // watchdog runs parts, and runs one that is stuck anew. What does not even give up is
@@ -52,33 +52,33 @@ func newWatchdog(metrics prometheus.Registerer, log *slog.Logger) *watchdog {
 		Name: "disc_part_restarts_total", Help: "Parts of the agent that were stuck and were started anew."}, []string{"part"})}
 	metrics.MustRegister(w.restarts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "disc_parts_stuck", Help: "Parts of the agent that are stuck and do not give up; the agent has to be restarted."},
-		func() float64 { return float64(len(w.names())) }))
+		func() float64 { return float64(len(w.stuckNames())) }))
 	return w
 }
 
-// keep runs a part until ctx ends or the part returns by itself.
-func (w *watchdog) keep(ctx context.Context, p part) error {
+// supervise runs a part until ctx ends or the part returns by itself.
+func (w *watchdog) supervise(ctx context.Context, p component) error {
 	for {
 		running, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
 		go func() { done <- p.run(running) }()
-		err, ended := w.watch(ctx, p, done)
+		err, ended := w.monitor(ctx, p, done)
 		stop()
 		if ended {
 			return err
 		}
-		w.log.Error("a part of the agent is stuck; starting it anew", "part", p.name, "stacks", stacks())
-		if !w.bury(ctx, p, done) {
+		w.log.Error("a part of the agent is stuck; starting it anew", "part", p.name, "stacks", goroutineStacks())
+		if !w.awaitStop(ctx, p, done) {
 			return nil
 		}
 		w.restarts.WithLabelValues(p.name).Inc()
 	}
 }
 
-// watch looks at a running part until it has returned, with its error, or is stuck. One
+// monitor looks at a running part until it has returned, with its error, or is stuck. One
 // that does not return when ctx ends is left behind.
-func (w *watchdog) watch(ctx context.Context, p part, done <-chan error) (err error, ended bool) {
-	looks := time.NewTicker(watchEvery)
+func (w *watchdog) monitor(ctx context.Context, p component, done <-chan error) (err error, ended bool) {
+	looks := time.NewTicker(watchdogInterval)
 	defer looks.Stop()
 	var last uint64
 	for seen := 0; ; {
@@ -89,33 +89,33 @@ func (w *watchdog) watch(ctx context.Context, p part, done <-chan error) (err er
 			select {
 			case err := <-done:
 				return err, true
-			case <-time.After(stopTime):
+			case <-time.After(stopTimeout):
 				return fmt.Errorf("the agent's part %s does not stop; leaving it behind", p.name), true
 			}
 		case <-looks.C:
 		}
-		beat, working := p.pulse.Beat()
+		beat, working := p.heartbeat.Beat()
 		if !working || beat != last {
 			last, seen = beat, 0
 			continue
 		}
-		if seen++; seen == stuckLooks {
+		if seen++; seen == stuckAfter {
 			return nil, false
 		}
 	}
 }
 
-// bury waits for a part that was told to give up, however long that takes, and reports
+// awaitStop waits for a part that was told to give up, however long that takes, and reports
 // whether it did before ctx ended.
-func (w *watchdog) bury(ctx context.Context, p part, done <-chan error) bool {
+func (w *watchdog) awaitStop(ctx context.Context, p component, done <-chan error) bool {
 	select {
 	case <-done:
 		return true
-	case <-time.After(stopTime):
+	case <-time.After(stopTimeout):
 	}
 	w.log.Error("a part of the agent is stuck and does not give up; restart the agent", "part", p.name)
-	w.set(p.name, true)
-	defer w.set(p.name, false)
+	w.setStuck(p.name, true)
+	defer w.setStuck(p.name, false)
 	select {
 	case <-done:
 		return true
@@ -124,7 +124,7 @@ func (w *watchdog) bury(ctx context.Context, p part, done <-chan error) bool {
 	}
 }
 
-func (w *watchdog) set(name string, stuck bool) {
+func (w *watchdog) setStuck(name string, stuck bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if stuck {
@@ -134,8 +134,8 @@ func (w *watchdog) set(name string, stuck bool) {
 	}
 }
 
-// names returns the parts that are stuck for good, sorted.
-func (w *watchdog) names() []string {
+// stuckNames returns the parts that are stuck for good, sorted.
+func (w *watchdog) stuckNames() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Sorted(maps.Keys(w.stuck))
@@ -143,17 +143,17 @@ func (w *watchdog) names() []string {
 
 // alive fails, with their names, when parts are stuck for good.
 func (w *watchdog) alive() error {
-	if names := w.names(); len(names) > 0 {
+	if names := w.stuckNames(); len(names) > 0 {
 		return fmt.Errorf("stuck: %s; restart the agent", strings.Join(names, ", "))
 	}
 	return nil
 }
 
-// stacks returns what all goroutines are doing, those that do the same counted.
-func stacks() string {
+// goroutineStacks returns what all goroutines are doing, those that do the same counted.
+func goroutineStacks() string {
 	var b bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {
 		return err.Error()
 	}
-	return string(b.Bytes()[:min(b.Len(), stacksMost)])
+	return string(b.Bytes()[:min(b.Len(), maxStacks)])
 }

@@ -19,7 +19,7 @@ func loop(w *watchdog, ctx context.Context, run func(context.Context, *heartbeat
 	done := make(chan error, 1)
 	pulse := &heartbeat.Heartbeat{}
 	go func() {
-		done <- w.keep(ctx, part{"registry", pulse, func(ctx context.Context) error { return run(ctx, pulse) }})
+		done <- w.supervise(ctx, component{"registry", pulse, func(ctx context.Context) error { return run(ctx, pulse) }})
 	}()
 	return done
 }
@@ -40,12 +40,12 @@ func TestStuckPartIsStartedAnew(t *testing.T) {
 			p.End()
 			return nil
 		})
-		time.Sleep(stuckLooks * watchEvery)
+		time.Sleep(stuckAfter * watchdogInterval)
 		synctest.Wait()
 		if starts.Load() != 1 {
 			t.Fatalf("started %d times before the time was up", starts.Load())
 		}
-		time.Sleep(2 * watchEvery)
+		time.Sleep(2 * watchdogInterval)
 		synctest.Wait()
 		if starts.Load() != 2 {
 			t.Errorf("started %d times, want 2", starts.Load())

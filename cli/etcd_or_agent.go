@@ -159,7 +159,7 @@ func (a *app) instances(ctx context.Context, service string) ([]view.Entry, erro
 	return all, nil
 }
 
-func (a *app) noteStale(view api.View) {
+func (a *app) noteStale(view api.Freshness) {
 	if view.Stale {
 		a.note("the agent's view is %v old", view.Age.Round(time.Second))
 	}

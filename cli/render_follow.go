@@ -113,7 +113,7 @@ func signalNodes(ctx context.Context, agent *api.Client, changed chan<- struct{}
 	}
 }
 
-func nodesView(ctx context.Context, agent *api.Client, wait api.Wait) (api.View, error) {
+func nodesView(ctx context.Context, agent *api.Client, wait api.Wait) (api.Freshness, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait.For+agentTime)
 	defer cancel()
 	_, view, err := agent.Nodes(ctx, wait)

@@ -54,7 +54,7 @@ func (c *cell) write(ctx context.Context, t *testing.T, one, two *sidecar) {
 // answered all the while, and nothing older ever after.
 func (c *cell) read(ctx context.Context, t *testing.T, s *sidecar) {
 	var item api.KVItem
-	var view api.View
+	var view api.Freshness
 	for ctx.Err() == nil {
 		next, at, err := s.KVGet(ctx, c.key, api.KVRead{})
 		switch {

@@ -18,7 +18,7 @@ type lookedUp struct {
 	took    time.Duration
 	ids     []string // of the endpoints, sorted
 	suspect int      // how many of them are kept although they vanished
-	view    api.View
+	view    api.Freshness
 	err     error
 }
 

@@ -16,14 +16,14 @@ type ListOptions struct {
 }
 
 // Services lists the services.
-func (c *Client) Services(ctx context.Context, wait Wait) ([]Service, View, error) {
+func (c *Client) Services(ctx context.Context, wait Wait) ([]Service, Freshness, error) {
 	var list []Service
 	v, err := c.list(ctx, "/v1/services", url.Values{}, wait, &list)
 	return list, v, err
 }
 
 // Instances lists a service's instances. ErrNotFound: the service is not known.
-func (c *Client) Instances(ctx context.Context, service string, o ListOptions) ([]view.Entry, View, error) {
+func (c *Client) Instances(ctx context.Context, service string, o ListOptions) ([]view.Entry, Freshness, error) {
 	q := url.Values{}
 	o.Select.set(q)
 	setUnlessEmpty(q, "status", string(o.Status))
@@ -33,14 +33,14 @@ func (c *Client) Instances(ctx context.Context, service string, o ListOptions) (
 }
 
 // Instance gets one instance. ErrNotFound: it is not known.
-func (c *Client) Instance(ctx context.Context, service, id string, wait Wait) (view.Entry, View, error) {
+func (c *Client) Instance(ctx context.Context, service, id string, wait Wait) (view.Entry, Freshness, error) {
 	var e view.Entry
 	v, err := c.list(ctx, instancePath(service, id), url.Values{}, wait, &e)
 	return e, v, err
 }
 
 // Nodes lists the agents.
-func (c *Client) Nodes(ctx context.Context, wait Wait) ([]discovery.Node, View, error) {
+func (c *Client) Nodes(ctx context.Context, wait Wait) ([]discovery.Node, Freshness, error) {
 	var list []discovery.Node
 	v, err := c.list(ctx, "/v1/nodes", url.Values{}, wait, &list)
 	return list, v, err
@@ -48,7 +48,7 @@ func (c *Client) Nodes(ctx context.Context, wait Wait) ([]discovery.Node, View, 
 
 // Targets lists the targets of services, or with none of all, as Prometheus is told of
 // them. ErrUnavailable: the agent has no view yet.
-func (c *Client) Targets(ctx context.Context, services []string) ([]TargetGroup, View, error) {
+func (c *Client) Targets(ctx context.Context, services []string) ([]TargetGroup, Freshness, error) {
 	var list []TargetGroup
 	v, err := c.list(ctx, "/v1/sd/prometheus", url.Values{"service": services}, Wait{}, &list)
 	return list, v, err
@@ -68,13 +68,13 @@ func (c *Client) Ready(ctx context.Context) error {
 	return err
 }
 
-func (c *Client) list(ctx context.Context, path string, q url.Values, wait Wait, into any) (View, error) {
+func (c *Client) list(ctx context.Context, path string, q url.Values, wait Wait, into any) (Freshness, error) {
 	wait.set(q)
 	resp, err := c.call(ctx, request{method: "GET", path: path, query: q}, into)
 	if err != nil {
-		return View{}, err
+		return Freshness{}, err
 	}
-	return viewOf(resp.Header), nil
+	return freshnessOf(resp.Header), nil
 }
 
 func instancePath(service, id string) string {

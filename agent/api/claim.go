@@ -60,12 +60,12 @@ func (c *Client) Claim(ctx context.Context, service string, o ClaimOptions) (Cla
 // HeldClaim is a claim that is bound to an open request.
 type HeldClaim struct {
 	Claim
-	*Open
+	*OpenRequest
 }
 
 // HoldClaim claims a slot for as long as the request is open: until Close, or until ctx
 // ends. The agent ends the request when the claim is lost, as when the instance is gone.
-// The caller runs [Open.Wait], and closes what it got.
+// The caller runs [OpenRequest.Wait], and closes what it got.
 func (c *Client) HoldClaim(ctx context.Context, service string, o ClaimOptions) (*HeldClaim, error) {
 	r := o.request(service)
 	r.query.Set("hold", "")

@@ -96,42 +96,42 @@ func (r KVRead) query() url.Values {
 }
 
 // KVGet reads a key. ErrNotFound: it is not there.
-func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, View, error) {
+func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, Freshness, error) {
 	resp, err := c.send(ctx, request{method: "GET", path: kvPath(key), query: r.query(), accept: "*/*"})
 	if err != nil {
-		return KVItem{}, View{}, err
+		return KVItem{}, Freshness{}, err
 	}
 	defer resp.Body.Close()
 	value, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return KVItem{}, View{}, c.unreachable(ctx, fmt.Errorf("read the value of key %s: %w", key, err))
+		return KVItem{}, Freshness{}, c.unreachable(ctx, fmt.Errorf("read the value of key %s: %w", key, err))
 	}
-	view := viewOf(resp.Header)
+	view := freshnessOf(resp.Header)
 	return KVItem{Key: key, Value: value, Revision: view.Index}, view, nil
 }
 
 // KVList lists what lies below a prefix, which is empty or ends in "/", sorted by key.
-func (c *Client) KVList(ctx context.Context, prefix string, r KVRead) ([]KVItem, View, error) {
+func (c *Client) KVList(ctx context.Context, prefix string, r KVRead) ([]KVItem, Freshness, error) {
 	q := r.query()
 	q.Set("recurse", "true")
 	var items []KVItem
 	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &items)
 	if err != nil {
-		return nil, View{}, err
+		return nil, Freshness{}, err
 	}
-	return items, viewOf(resp.Header), nil
+	return items, freshnessOf(resp.Header), nil
 }
 
 // KVKeys lists the keys below a prefix, without their values; see [Client.KVList].
-func (c *Client) KVKeys(ctx context.Context, prefix string, r KVRead) ([]string, View, error) {
+func (c *Client) KVKeys(ctx context.Context, prefix string, r KVRead) ([]string, Freshness, error) {
 	q := r.query()
 	q.Set("keys", "true")
 	var keys []string
 	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &keys)
 	if err != nil {
-		return nil, View{}, err
+		return nil, Freshness{}, err
 	}
-	return keys, viewOf(resp.Header), nil
+	return keys, freshnessOf(resp.Header), nil
 }
 
 // KVPut writes a key and returns etcd's revision. ifRevision is the revision that the key
@@ -168,7 +168,7 @@ func (c *Client) kvWrite(ctx context.Context, r request) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return viewOf(resp.Header).Revision, nil
+	return freshnessOf(resp.Header).Revision, nil
 }
 
 func setIf(h http.Header, revision *int64) {

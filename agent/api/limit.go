@@ -68,7 +68,7 @@ func (c *Client) PutLimit(ctx context.Context, name string, limit discovery.Limi
 	if err != nil {
 		return Limit{}, false, 0, err
 	}
-	return l, resp.StatusCode == http.StatusCreated, viewOf(resp.Header).Revision, nil
+	return l, resp.StatusCode == http.StatusCreated, freshnessOf(resp.Header).Revision, nil
 }
 
 // DeleteLimit removes a rate limit, and returns etcd's revision. ErrNotFound: there is
@@ -78,7 +78,7 @@ func (c *Client) DeleteLimit(ctx context.Context, name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return viewOf(resp.Header).Revision, nil
+	return freshnessOf(resp.Header).Revision, nil
 }
 
 // Take takes n tokens of a rate limit. A take that was denied is no error.

@@ -62,12 +62,12 @@ func (c *Client) Lock(ctx context.Context, name string, o LockOptions) (Lock, er
 // HeldLock is a lock that is bound to an open request.
 type HeldLock struct {
 	Lock
-	*Open
+	*OpenRequest
 }
 
 // HoldLock waits for a lock that lasts for as long as the request is open: until Close,
 // or until ctx ends. The agent ends the request when the lock is lost. The caller runs
-// [Open.Wait], asks [Client.RenewLock] how long the lock can be relied on, and closes
+// [OpenRequest.Wait], asks [Client.RenewLock] how long the lock can be relied on, and closes
 // what it got.
 func (c *Client) HoldLock(ctx context.Context, name string, o LockOptions) (*HeldLock, error) {
 	q := o.query()

@@ -12,8 +12,8 @@ import (
 	"disc/discovery/lookup"
 )
 
-// View is what the headers of an answer say of the agent's view.
-type View struct {
+// Freshness is what the headers of an answer say of the agent's view.
+type Freshness struct {
 	Revision int64         // etcd's, up to which the view is complete; of the write, for a write
 	Index    int64         // to be handed back in Wait
 	Age      time.Duration // since etcd last confirmed the view
@@ -21,8 +21,8 @@ type View struct {
 	ETag     string        // of the content
 }
 
-func viewOf(h http.Header) View {
-	v := View{Stale: h.Get(HeaderStale) == "true", ETag: h.Get("ETag")}
+func freshnessOf(h http.Header) Freshness {
+	v := Freshness{Stale: h.Get(HeaderStale) == "true", ETag: h.Get("ETag")}
 	v.Revision, _ = strconv.ParseInt(h.Get(HeaderRevision), 10, 64)
 	v.Index, _ = strconv.ParseInt(h.Get(HeaderIndex), 10, 64)
 	if seconds, err := strconv.ParseFloat(h.Get(HeaderAge), 64); err == nil {
@@ -107,28 +107,28 @@ func (o LookupOptions) query() url.Values {
 
 // Lookup asks for the endpoints of a name. ErrNotFound: nothing is known under it;
 // ErrUnavailable: the agent has no view yet.
-func (c *Client) Lookup(ctx context.Context, name string, o LookupOptions) (lookup.Answer, View, error) {
+func (c *Client) Lookup(ctx context.Context, name string, o LookupOptions) (lookup.Answer, Freshness, error) {
 	var answer lookup.Answer
 	resp, err := c.call(ctx, request{method: "GET", path: "/v1/lookup/" + url.PathEscape(name), query: o.query()}, &answer)
 	if err != nil {
-		return lookup.Answer{}, View{}, err
+		return lookup.Answer{}, Freshness{}, err
 	}
-	return answer, viewOf(resp.Header), nil
+	return answer, freshnessOf(resp.Header), nil
 }
 
 // LookupText is Lookup as lines of "host:port", IPv6 addresses in brackets; an
 // endpoint without a port is a bare address. Explain adds nothing to it.
-func (c *Client) LookupText(ctx context.Context, name string, o LookupOptions) (string, View, error) {
+func (c *Client) LookupText(ctx context.Context, name string, o LookupOptions) (string, Freshness, error) {
 	resp, err := c.send(ctx, request{
 		method: "GET", path: "/v1/lookup/" + url.PathEscape(name), query: o.query(), accept: "text/plain",
 	})
 	if err != nil {
-		return "", View{}, err
+		return "", Freshness{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return "", View{}, c.unreachable(ctx, err)
+		return "", Freshness{}, c.unreachable(ctx, err)
 	}
-	return string(b), viewOf(resp.Header), nil
+	return string(b), freshnessOf(resp.Header), nil
 }

@@ -51,7 +51,7 @@ func (c *Client) Deregister(ctx context.Context, service, id string) (Deregister
 	if err != nil {
 		return Deregistered{}, err
 	}
-	return Deregistered{Revision: viewOf(resp.Header).Revision, Written: resp.StatusCode != http.StatusAccepted}, nil
+	return Deregistered{Revision: freshnessOf(resp.Header).Revision, Written: resp.StatusCode != http.StatusAccepted}, nil
 }
 
 // ReportCheck reports the result of a ttl check.
@@ -81,7 +81,7 @@ func (c *Client) PatchOverride(ctx context.Context, service, id string, patch []
 	if err != nil {
 		return discovery.Override{}, 0, err
 	}
-	return o, viewOf(resp.Header).Revision, nil
+	return o, freshnessOf(resp.Header).Revision, nil
 }
 
 // DeleteOverride removes an instance's override and returns etcd's revision.
@@ -91,5 +91,5 @@ func (c *Client) DeleteOverride(ctx context.Context, service, id string) (int64,
 	if err != nil {
 		return 0, err
 	}
-	return viewOf(resp.Header).Revision, nil
+	return freshnessOf(resp.Header).Revision, nil
 }

@@ -43,7 +43,7 @@ func (d *Damper) Offer(r Report) {
 	}
 }
 
-func (d *Damper) load() Report {
+func (d *Damper) latest() Report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.newest
@@ -53,7 +53,7 @@ func (d *Damper) load() Report {
 func (d *Damper) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	rate := allowance{period: DampPeriod}
+	rate := rateLimiter{period: DampPeriod}
 	var last Report
 	for {
 		select {
@@ -62,11 +62,11 @@ func (d *Damper) Run(ctx context.Context) {
 		case <-d.wake:
 		case <-timer.C:
 		}
-		next, now := d.load(), time.Now()
+		next, now := d.latest(), time.Now()
 		if next.equal(last) {
 			continue
 		}
-		if wait := rate.wait(now, cost(last, next)); wait > 0 {
+		if wait := rate.delay(now, requiredCredit(last, next)); wait > 0 {
 			timer.Reset(wait)
 			continue
 		}
@@ -76,10 +76,10 @@ func (d *Damper) Run(ctx context.Context) {
 	}
 }
 
-// cost is how many changes must be free for the next report to go out. A change of
+// requiredCredit is how many changes must be free for the next report to go out. A change of
 // the status goes first: one of a single check that leaves it as it was may not use
 // up what the status could need a moment later.
-func cost(last, next Report) int {
+func requiredCredit(last, next Report) int {
 	if last.Status == next.Status {
 		return 2
 	}

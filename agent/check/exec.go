@@ -14,16 +14,16 @@ import (
 	"disc/discovery"
 )
 
-// dieWithin is how long a killed command may take to be gone, and its output to end.
+// killTimeout is how long a killed command may take to be gone, and its output to end.
 // More is needed only where the kernel cannot end a process, as on a dead NFS mount.
-const dieWithin = time.Second
+const killTimeout = time.Second
 
 // execProber runs a command: exit 0 is passing, 1 warning, all else critical.
 type execProber struct {
-	command []string
-	timeout time.Duration
-	kill    func(group int)
-	running chan result // the last run, when it did not die; nil: none
+	command  []string
+	timeout  time.Duration
+	kill     func(group int)
+	unreaped chan result // the last run, when it did not die; nil: none
 }
 
 func newExecProber(spec discovery.CheckSpec) *execProber {
@@ -40,11 +40,11 @@ func killGroup(group int) {
 // other is started until it is gone.
 func (p *execProber) probe(ctx context.Context) result {
 	select {
-	case <-p.running:
-		p.running = nil
+	case <-p.unreaped:
+		p.unreaped = nil
 	default:
 	}
-	if p.running != nil {
+	if p.unreaped != nil {
 		return result{discovery.Critical, p.command[0] + ": an earlier run was killed and is not gone yet"}
 	}
 	done := make(chan result, 1)
@@ -54,13 +54,13 @@ func (p *execProber) probe(ctx context.Context) result {
 		return r
 	case <-ctx.Done():
 	}
-	patience := time.NewTimer(2 * dieWithin)
+	patience := time.NewTimer(2 * killTimeout)
 	defer patience.Stop()
 	select {
 	case r := <-done:
 		return r
 	case <-patience.C:
-		p.running = done
+		p.unreaped = done
 		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v, but it does not die", p.command[0], p.timeout)}
 	}
 }
@@ -72,25 +72,25 @@ func (p *execProber) run(ctx context.Context) result {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	var output head
+	var output headWriter
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.WaitDelay = dieWithin // for a descendant outside of the group that holds the output open
+	cmd.WaitDelay = killTimeout // for a descendant outside of the group that holds the output open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return result{discovery.Critical, fmt.Sprintf("start %s: %v", p.command[0], err)}
 	}
-	late := p.await(ctx, cmd.Process.Pid)
+	late := p.awaitExit(ctx, cmd.Process.Pid)
 	err := cmd.Wait()
 	if late {
-		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v\n%s", p.command[0], p.timeout, output.kept)}
+		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v\n%s", p.command[0], p.timeout, output.buf)}
 	}
-	return exited(cmd, err, output.kept)
+	return exitResult(cmd, err, output.buf)
 }
 
-// await waits for the leader of a group to exit, or for ctx, and kills the group. The
+// awaitExit waits for the leader of a group to exit, or for ctx, and kills the group. The
 // leader is not reaped before: until then its id cannot become another group's.
-func (p *execProber) await(ctx context.Context, pid int) (late bool) {
+func (p *execProber) awaitExit(ctx context.Context, pid int) (late bool) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -111,9 +111,9 @@ func (p *execProber) await(ctx context.Context, pid int) (late bool) {
 	return late
 }
 
-// exited turns the end of a command into a result. The error of Wait counts only when
+// exitResult turns the end of a command into a result. The error of Wait counts only when
 // there is no exit status: a descendant that held the output open is no failure.
-func exited(cmd *exec.Cmd, err error, output []byte) result {
+func exitResult(cmd *exec.Cmd, err error, output []byte) result {
 	if cmd.ProcessState == nil {
 		return result{discovery.Critical, fmt.Sprintf("%s: %v", cmd.Path, err)}
 	}

@@ -156,7 +156,7 @@ func TestExecThatDoesNotDie(t *testing.T) {
 		t.Errorf("second: got %+v", r)
 	}
 	killGroup(<-groups)
-	p.running <- <-p.running // once it is gone
+	p.unreaped <- <-p.unreaped // once it is gone
 	p.command, p.kill = []string{"echo", "again"}, killGroup
 	if r := p.probe(t.Context()); r.status != discovery.Passing {
 		t.Errorf("third: got %+v", r)

@@ -26,7 +26,7 @@ type grpcProber struct {
 	options []grpc.DialOption
 }
 
-func newGRPCProber(spec discovery.CheckSpec, from source) *grpcProber {
+func newGRPCProber(spec discovery.CheckSpec, from network) *grpcProber {
 	security := insecure.NewCredentials()
 	if spec.TLS {
 		security = credentials.NewTLS(&tls.Config{RootCAs: from.roots, MinVersion: tls.VersionTLS12})
@@ -52,21 +52,21 @@ func (p *grpcProber) probe(ctx context.Context) result {
 	// The address goes to the dialer as it is, past gRPC's resolvers and proxies.
 	conn, err := grpc.NewClient("passthrough:///"+p.address, p.options...)
 	if err != nil {
-		return failed(ctx, p.what(), p.timeout, err)
+		return failure(ctx, p.target(), p.timeout, err)
 	}
 	defer conn.Close()
 	answer, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: p.service})
 	if err != nil {
-		return failed(ctx, p.what(), p.timeout, explain(err))
+		return failure(ctx, p.target(), p.timeout, explain(err))
 	}
-	result := result{discovery.Critical, fmt.Sprintf("%s: %s", p.what(), answer.GetStatus())}
+	result := result{discovery.Critical, fmt.Sprintf("%s: %s", p.target(), answer.GetStatus())}
 	if answer.GetStatus() == healthpb.HealthCheckResponse_SERVING {
 		result.status = discovery.Passing
 	}
 	return result
 }
 
-func (p *grpcProber) what() string {
+func (p *grpcProber) target() string {
 	if p.service == "" {
 		return "grpc health of " + p.address
 	}

@@ -26,12 +26,12 @@ const maxBody = 64 << 10
 type httpProber struct {
 	request *http.Request // a pattern: cloned for each probe
 	client  *http.Client
-	what    string
+	target  string
 	timeout time.Duration
 	secrets secrets
 }
 
-func newHTTPProber(spec discovery.CheckSpec, from source) (*httpProber, error) {
+func newHTTPProber(spec discovery.CheckSpec, from network) (*httpProber, error) {
 	if _, err := splitHost(spec); err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func newHTTPProber(spec discovery.CheckSpec, from source) (*httpProber, error) {
 	p := &httpProber{
 		request: request,
 		client:  newHTTPClient(from),
-		what:    request.Method + " " + printable(request.URL),
+		target:  request.Method + " " + redactURL(request.URL),
 		timeout: time.Duration(spec.Timeout),
 	}
 	if password, ok := request.URL.User.Password(); ok {
@@ -71,7 +71,7 @@ func (p *httpProber) setHeaders(spec discovery.CheckSpec) error {
 // newHTTPClient returns a client that connects anew for every request, since a kept
 // connection would not notice that nobody listens any more, that goes through no
 // proxy, and that stays on the host.
-func newHTTPClient(from source) *http.Client {
+func newHTTPClient(from network) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:            from.dialer.DialContext,
@@ -99,43 +99,43 @@ func hostPort(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + " " + port
 }
 
-// printable is a URL without what may be secret: user, password, query, fragment.
-func printable(u *url.URL) string {
+// redactURL is a URL without what may be secret: user, password, query, fragment.
+func redactURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 func (p *httpProber) probe(ctx context.Context) result {
 	response, err := p.client.Do(p.request.Clone(ctx))
 	if err != nil {
-		return p.failed(ctx, err)
+		return p.failure(ctx, err)
 	}
 	defer response.Body.Close()
 	if to, err := response.Location(); err == nil && response.StatusCode/100 == 3 {
 		// Its body is left out: it repeats the address, with what is secret in it.
-		output := fmt.Sprintf("%s: %s, a redirect that is not followed, to %s", p.what, response.Status, printable(to))
+		output := fmt.Sprintf("%s: %s, a redirect that is not followed, to %s", p.target, response.Status, redactURL(to))
 		return result{discovery.Critical, p.secrets.redact(output)}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
-		return p.failed(ctx, fmt.Errorf("%s, but the body did not arrive: %w", response.Status, err))
+		return p.failure(ctx, fmt.Errorf("%s, but the body did not arrive: %w", response.Status, err))
 	}
 	text := p.secrets.redact(string(body))
 	if len(body) == maxBody {
-		text = p.secrets.redactCut(string(body))
+		text = p.secrets.redactTruncated(string(body))
 	}
-	return result{judge(response.StatusCode), fmt.Sprintf("%s: %s\n%s", p.what, response.Status, text)}
+	return result{statusOfCode(response.StatusCode), fmt.Sprintf("%s: %s\n%s", p.target, response.Status, text)}
 }
 
-func (p *httpProber) failed(ctx context.Context, err error) result {
+func (p *httpProber) failure(ctx context.Context, err error) result {
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 		err = wrapped.Err // its text has the whole URL, with what is secret in it
 	}
-	r := failed(ctx, p.what, p.timeout, err)
+	r := failure(ctx, p.target, p.timeout, err)
 	r.output = p.secrets.redact(r.output)
 	return r
 }
 
-func judge(code int) discovery.Status {
+func statusOfCode(code int) discovery.Status {
 	switch {
 	case code >= 200 && code <= 299:
 		return discovery.Passing

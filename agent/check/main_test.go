@@ -91,6 +91,6 @@ func probeSet(t *testing.T, set *Set) result {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(c.spec.Timeout))
 	defer cancel()
 	r := c.prober.probe(ctx)
-	r.output = clean(r.output)
+	r.output = sanitize(r.output)
 	return r
 }

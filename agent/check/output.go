@@ -10,9 +10,9 @@ import (
 // MaxOutput is how many bytes of a check's output are kept.
 const MaxOutput = 4096
 
-// clean makes output fit to be kept and shown: valid UTF-8 without control
+// sanitize makes output fit to be kept and shown: valid UTF-8 without control
 // characters (it ends up on terminals), at most [MaxOutput] bytes.
-func clean(output string) string {
+func sanitize(output string) string {
 	output = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return -1
@@ -35,12 +35,12 @@ func firstLine(output string) string {
 	return line
 }
 
-// head is a writer that keeps the first [MaxOutput] bytes and swallows the rest, so
+// headWriter is a writer that keeps the first [MaxOutput] bytes and swallows the rest, so
 // that a talkative command neither fills the memory nor meets a broken pipe.
-type head struct{ kept []byte }
+type headWriter struct{ buf []byte }
 
-func (h *head) Write(p []byte) (int, error) {
-	h.kept = append(h.kept, p[:min(len(p), MaxOutput-len(h.kept))]...)
+func (h *headWriter) Write(p []byte) (int, error) {
+	h.buf = append(h.buf, p[:min(len(p), MaxOutput-len(h.buf))]...)
 	return len(p), nil
 }
 
@@ -71,9 +71,9 @@ func (s secrets) redact(text string) string {
 	return text
 }
 
-// redactCut redacts a text that was cut off at its end: what may be the beginning of
+// redactTruncated redacts a text that was cut off at its end: what may be the beginning of
 // a secret there goes as well.
-func (s secrets) redactCut(text string) string {
+func (s secrets) redactTruncated(text string) string {
 	longest := 0
 	for _, secret := range s {
 		longest = max(longest, len(secret))

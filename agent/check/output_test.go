@@ -17,7 +17,7 @@ func TestClean(t *testing.T) {
 		{"x" + strings.Repeat("ü", 3000), "x" + strings.Repeat("ü", 2047)},
 		{strings.Repeat("\xff ", 4000), strings.TrimSpace(strings.Repeat("\uFFFD ", 1024))},
 	} {
-		got := clean(test.in)
+		got := sanitize(test.in)
 		if got != test.want || len(got) > MaxOutput || !utf8.ValidString(got) {
 			t.Errorf("clean(%.20q) is %.40q (%d bytes), want %.40q (%d bytes)", test.in, got, len(got), test.want, len(test.want))
 		}
@@ -25,12 +25,12 @@ func TestClean(t *testing.T) {
 }
 
 func TestHeadKeepsTheBeginning(t *testing.T) {
-	var h head
+	var h headWriter
 	for n := range 2000 {
 		fmt.Fprintf(&h, "line %d\n", n)
 	}
-	if len(h.kept) != MaxOutput || !strings.HasPrefix(string(h.kept), "line 0\nline 1\n") {
-		t.Errorf("kept %d bytes: %.20q", len(h.kept), h.kept)
+	if len(h.buf) != MaxOutput || !strings.HasPrefix(string(h.buf), "line 0\nline 1\n") {
+		t.Errorf("kept %d bytes: %.20q", len(h.buf), h.buf)
 	}
 }
 
@@ -49,7 +49,7 @@ func TestRedact(t *testing.T) {
 			t.Errorf("redact(%q) is %q, want %q", in, got, want)
 		}
 	}
-	if got := s.redactCut("long text that ends in Bearer abcdefg"); strings.Contains(got, "abc") {
+	if got := s.redactTruncated("long text that ends in Bearer abcdefg"); strings.Contains(got, "abc") {
 		t.Errorf("a secret cut in two is left: %q", got)
 	}
 }

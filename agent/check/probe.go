@@ -24,14 +24,14 @@ type prober interface {
 	probe(ctx context.Context) result
 }
 
-// source is where a check's settings come from and what they may reach.
-type source struct {
+// network is where a check's settings come from and what they may reach.
+type network struct {
 	dialer *net.Dialer
 	roots  *x509.CertPool // nil: the system's
 }
 
 // newProber returns the prober of a check with defaults, other than ttl.
-func newProber(spec discovery.CheckSpec, from source) (prober, error) {
+func newProber(spec discovery.CheckSpec, from network) (prober, error) {
 	switch spec.Type {
 	case discovery.CheckHTTP:
 		return newHTTPProber(spec, from)
@@ -45,9 +45,9 @@ func newProber(spec discovery.CheckSpec, from source) (prober, error) {
 	return nil, discovery.Errorf(discovery.ErrInvalid, "check %s: type %q cannot be probed", spec.ID, string(spec.Type))
 }
 
-// resolve fills in the address that a tcp or grpc check has by default, so that two
+// resolveAddress fills in the address that a tcp or grpc check has by default, so that two
 // specs are equal when they probe the same thing.
-func resolve(spec discovery.CheckSpec, address string, port int) (discovery.CheckSpec, error) {
+func resolveAddress(spec discovery.CheckSpec, address string, port int) (discovery.CheckSpec, error) {
 	if spec.Type != discovery.CheckTCP && spec.Type != discovery.CheckGRPC {
 		return spec, nil
 	}
@@ -58,8 +58,8 @@ func resolve(spec discovery.CheckSpec, address string, port int) (discovery.Chec
 	return spec, err
 }
 
-// failed is the result of a probe that got no answer: critical, with the reason.
-func failed(ctx context.Context, what string, timeout time.Duration, err error) result {
+// failure is the result of a probe that got no answer: critical, with the reason.
+func failure(ctx context.Context, what string, timeout time.Duration, err error) result {
 	late := ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	if late {
 		return result{discovery.Critical, fmt.Sprintf("%s: no answer within %v", what, timeout)}

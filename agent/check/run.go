@@ -26,48 +26,48 @@ type State struct {
 type check struct {
 	spec   discovery.CheckSpec // resolved
 	prober prober              // nil for ttl
-	known  known
+	state  checkState
 }
 
-// known is what a check has learned; the set's mutex guards it.
-type known struct {
-	tally   tally
-	result  result
-	lastRun time.Time // when the last run began; of ttl, when the last report came
-	took    time.Duration
-	logged  discovery.Status
-	logs    allowance
+// checkState is what a check has learned; the set's mutex guards it.
+type checkState struct {
+	threshold    threshold
+	result       result
+	lastRun      time.Time // when the last run began; of ttl, when the last report came
+	duration     time.Duration
+	loggedStatus discovery.Status
+	logRate      rateLimiter
 }
 
 // logPeriod is the time in which a flapping check is logged once.
 const logPeriod = time.Minute
 
 func newCheck(spec discovery.CheckSpec) *check {
-	return &check{spec: spec, known: known{tally: newTally(spec), logs: allowance{period: logPeriod}}}
+	return &check{spec: spec, state: checkState{threshold: newThreshold(spec), logRate: rateLimiter{period: logPeriod}}}
 }
 
 func (c *check) status(s discovery.Status) discovery.CheckStatus {
 	return discovery.CheckStatus{ID: c.spec.ID, Name: c.spec.Name, Type: c.spec.Type, Status: s}
 }
 
-func (c *check) state() State {
+func (c *check) snapshot() State {
 	return State{
 		ID:          c.spec.ID,
 		Name:        c.spec.Name,
 		Type:        c.spec.Type,
-		Status:      c.known.tally.status,
-		Result:      c.known.result.status,
-		Consecutive: c.known.tally.row,
-		Output:      c.known.result.output,
-		LastRun:     c.known.lastRun,
-		Duration:    discovery.Duration(c.known.took),
+		Status:      c.state.threshold.status,
+		Result:      c.state.result.status,
+		Consecutive: c.state.threshold.consecutive,
+		Output:      c.state.result.output,
+		LastRun:     c.state.lastRun,
+		Duration:    discovery.Duration(c.state.duration),
 	}
 }
 
-// schedule runs a check at once and then in each interval, until ctx ends.
-func (s *Set) schedule(ctx context.Context, c *check) {
+// runPeriodically runs a check at once and then in each interval, until ctx ends.
+func (s *Set) runPeriodically(ctx context.Context, c *check) {
 	interval := time.Duration(c.spec.Interval)
-	timer := time.NewTimer(s.firstWait(c, interval))
+	timer := time.NewTimer(s.initialDelay(c, interval))
 	defer timer.Stop()
 	for {
 		select {
@@ -83,14 +83,14 @@ func (s *Set) schedule(ctx context.Context, c *check) {
 	}
 }
 
-// firstWait is how long it is until a check's first run. One that was carried over
+// initialDelay is how long it is until a check's first run. One that was carried over
 // from a previous set keeps its schedule.
-func (s *Set) firstWait(c *check, interval time.Duration) time.Duration {
+func (s *Set) initialDelay(c *check, interval time.Duration) time.Duration {
 	s.mu.Lock()
-	carried := c.known.lastRun
+	carried := c.state.lastRun
 	s.mu.Unlock()
 	if carried.IsZero() {
-		return s.scheduler.firstDelay(interval)
+		return s.scheduler.startDelay(interval)
 	}
 	return time.Until(carried.Add(jitter(interval)))
 }
@@ -114,13 +114,13 @@ func (s *Set) runOnce(ctx context.Context, c *check) (began time.Time, err error
 	s.scheduler.metrics.duration.WithLabelValues(string(c.spec.Type)).Observe(took.Seconds())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.known.lastRun, c.known.took = began, took
+	c.state.lastRun, c.state.duration = began, took
 	s.record(c, r)
 	return began, nil
 }
 
-// listen turns a ttl check critical when no report has come for its TTL.
-func (s *Set) listen(ctx context.Context, c *check) {
+// runTTL turns a ttl check critical when no report has come for its TTL.
+func (s *Set) runTTL(ctx context.Context, c *check) {
 	ttl := time.Duration(c.spec.TTL)
 	began := time.Now()
 	timer := time.NewTimer(0)
@@ -131,17 +131,17 @@ func (s *Set) listen(ctx context.Context, c *check) {
 			return
 		case <-timer.C:
 		}
-		timer.Reset(s.silence(c, began, ttl))
+		timer.Reset(s.expireTTL(c, began, ttl))
 	}
 }
 
-// silence expires a ttl check when it is due and returns when to look again.
-func (s *Set) silence(c *check, began time.Time, ttl time.Duration) time.Duration {
+// expireTTL expires a ttl check when it is due and returns when to look again.
+func (s *Set) expireTTL(c *check, began time.Time, ttl time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heard := began
-	if !c.known.lastRun.IsZero() {
-		heard = c.known.lastRun
+	if !c.state.lastRun.IsZero() {
+		heard = c.state.lastRun
 	}
 	if left := ttl - time.Since(heard); left > 0 {
 		return left
@@ -150,18 +150,18 @@ func (s *Set) silence(c *check, began time.Time, ttl time.Duration) time.Duratio
 	return ttl
 }
 
-func (s *Set) hear(c *check, r result) {
+func (s *Set) recordReport(c *check, r result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.known.lastRun = time.Now()
+	c.state.lastRun = time.Now()
 	s.record(c, r)
 }
 
 // record takes a result, with the mutex held.
 func (s *Set) record(c *check, r result) {
-	r.output = clean(r.output)
-	c.known.result = r
-	c.known.tally.add(r.status)
+	r.output = sanitize(r.output)
+	c.state.result = r
+	c.state.threshold.observe(r.status)
 	s.scheduler.metrics.runs.WithLabelValues(string(c.spec.Type), string(r.status)).Inc()
 	s.logChange(c)
 	select {
@@ -173,16 +173,16 @@ func (s *Set) record(c *check, r result) {
 // logChange logs a status that is not the last one logged, at a bounded rate. It is
 // asked at each result, so that the last status is logged in the end.
 func (s *Set) logChange(c *check) {
-	k, now := &c.known, time.Now()
-	if k.tally.status == k.logged || k.logs.wait(now, 1) > 0 {
+	k, now := &c.state, time.Now()
+	if k.threshold.status == k.loggedStatus || k.logRate.delay(now, 1) > 0 {
 		return
 	}
-	k.logs.spend(now)
+	k.logRate.spend(now)
 	level := slog.LevelInfo
-	if k.tally.status != discovery.Passing {
+	if k.threshold.status != discovery.Passing {
 		level = slog.LevelWarn
 	}
 	s.logger.Log(context.Background(), level, "check changed status", "check", c.spec.ID,
-		"status", k.tally.status, "was", k.logged, "output", firstLine(k.result.output))
-	k.logged = k.tally.status
+		"status", k.threshold.status, "was", k.loggedStatus, "output", firstLine(k.result.output))
+	k.loggedStatus = k.threshold.status
 }

@@ -37,9 +37,9 @@ type Scheduler struct {
 	logger        *slog.Logger
 	metrics       *metrics
 
-	mu      sync.Mutex
-	window  time.Time // since when starts are counted
-	started int
+	mu          sync.Mutex
+	windowStart time.Time // since when starts are counted
+	started     int
 }
 
 // NewScheduler returns a scheduler. It panics when its metrics are registered already.
@@ -63,23 +63,23 @@ func NewScheduler(o Options) *Scheduler {
 }
 
 const (
-	spread     = time.Second // over which many first runs are spread
-	startsFree = 4           // first runs within that time that need no spreading
+	startWindow = time.Second // over which many first runs are spread
+	freeStarts  = 4           // first runs within that time that need no spreading
 )
 
-// firstDelay is how long a new check waits for its first run: nothing, unless many
+// startDelay is how long a new check waits for its first run: nothing, unless many
 // begin at the same time.
-func (s *Scheduler) firstDelay(interval time.Duration) time.Duration {
+func (s *Scheduler) startDelay(interval time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.window) > spread {
-		s.window, s.started = now, 0
+	if now := time.Now(); now.Sub(s.windowStart) > startWindow {
+		s.windowStart, s.started = now, 0
 	}
 	s.started++
-	if s.started <= startsFree {
+	if s.started <= freeStarts {
 		return 0
 	}
-	return rand.N(min(interval, spread))
+	return rand.N(min(interval, startWindow))
 }
 
 // acquire waits, first come first served, until a check may run, and returns what

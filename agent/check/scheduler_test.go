@@ -99,20 +99,20 @@ func TestManyFirstRunsAreSpread(t *testing.T) {
 		scheduler := NewScheduler(Options{})
 		var delays []time.Duration
 		for range 100 {
-			delays = append(delays, scheduler.firstDelay(10*time.Second))
+			delays = append(delays, scheduler.startDelay(10*time.Second))
 		}
-		if slices.Max(delays[:startsFree]) != 0 {
-			t.Errorf("the first ones wait: %v", delays[:startsFree])
+		if slices.Max(delays[:freeStarts]) != 0 {
+			t.Errorf("the first ones wait: %v", delays[:freeStarts])
 		}
 		slices.Sort(delays)
-		if delays[50] == 0 || delays[99] >= spread || delays[99] < spread/2 {
+		if delays[50] == 0 || delays[99] >= startWindow || delays[99] < startWindow/2 {
 			t.Errorf("median %v, longest %v", delays[50], delays[99])
 		}
-		if d := scheduler.firstDelay(100 * time.Millisecond); d >= 100*time.Millisecond {
+		if d := scheduler.startDelay(100 * time.Millisecond); d >= 100*time.Millisecond {
 			t.Errorf("a check of 100ms waits %v", d)
 		}
-		time.Sleep(2 * spread)
-		if d := scheduler.firstDelay(time.Minute); d != 0 {
+		time.Sleep(2 * startWindow)
+		if d := scheduler.startDelay(time.Minute); d != 0 {
 			t.Errorf("a lone check waits %v", d)
 		}
 	})

@@ -48,7 +48,7 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 		logger:    s.logger.With("service", r.Service, "instance", r.ID),
 		wake:      make(chan struct{}, 1),
 	}
-	from := source{&net.Dialer{}, s.roots}
+	from := network{&net.Dialer{}, s.roots}
 	if o.Restricted {
 		from.dialer = restrictedDialer(r.Address)
 	}
@@ -58,7 +58,7 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 				return nil, err
 			}
 		}
-		spec, err := resolve(spec, r.Address, r.Port)
+		spec, err := resolveAddress(spec, r.Address, r.Port)
 		if err != nil {
 			return nil, err
 		}
@@ -70,12 +70,12 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 		}
 		set.checks = append(set.checks, c)
 	}
-	set.carry(o.Previous)
+	set.carryOver(o.Previous)
 	return set, nil
 }
 
-// carry takes over what the previous set knew of checks that are the same.
-func (s *Set) carry(previous *Set) {
+// carryOver takes over what the previous set knew of checks that are the same.
+func (s *Set) carryOver(previous *Set) {
 	if previous == nil {
 		return
 	}
@@ -83,7 +83,7 @@ func (s *Set) carry(previous *Set) {
 	defer previous.mu.Unlock()
 	for _, c := range s.checks {
 		if old := previous.find(c.spec.ID); old != nil && reflect.DeepEqual(old.spec, c.spec) {
-			c.known = old.known
+			c.state = old.state
 		}
 	}
 }
@@ -104,16 +104,16 @@ func (s *Set) Run(ctx context.Context) {
 	defer running.Wait()
 	for _, c := range s.checks {
 		if c.spec.Type == discovery.CheckTTL {
-			running.Go(func() { s.listen(ctx, c) })
+			running.Go(func() { s.runTTL(ctx, c) })
 		} else {
-			running.Go(func() { s.schedule(ctx, c) })
+			running.Go(func() { s.runPeriodically(ctx, c) })
 		}
 	}
-	s.tell(ctx)
+	s.notify(ctx)
 }
 
-// tell calls changed for every report that differs from the one before.
-func (s *Set) tell(ctx context.Context) {
+// notify calls changed for every report that differs from the one before.
+func (s *Set) notify(ctx context.Context) {
 	last := Report{}
 	for _, c := range s.checks {
 		last.Checks = append(last.Checks, c.status(""))
@@ -138,8 +138,8 @@ func (s *Set) Current() Report {
 	var r Report
 	var statuses []discovery.Status
 	for _, c := range s.checks {
-		r.Checks = append(r.Checks, c.status(c.known.tally.status))
-		if status := c.known.tally.status; status != "" {
+		r.Checks = append(r.Checks, c.status(c.state.threshold.status))
+		if status := c.state.threshold.status; status != "" {
 			statuses = append(statuses, status)
 		}
 	}
@@ -156,7 +156,7 @@ func (s *Set) Checks() []State {
 	defer s.mu.Unlock()
 	states := make([]State, len(s.checks))
 	for n, c := range s.checks {
-		states[n] = c.state()
+		states[n] = c.snapshot()
 	}
 	return states
 }
@@ -175,6 +175,6 @@ func (s *Set) Report(checkID string, status discovery.Status, output string) err
 	if err := status.Validate(); err != nil {
 		return fmt.Errorf("report of check %q: %w", checkID, err)
 	}
-	s.hear(c, result{status, output})
+	s.recordReport(c, result{status, output})
 	return nil
 }

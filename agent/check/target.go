@@ -19,7 +19,7 @@ import (
 func ValidateTarget(spec discovery.CheckSpec, address string) error {
 	switch spec.Type {
 	case discovery.CheckExec:
-		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come from the agent's config file only; put it there, or use http, tcp, grpc or ttl", label(spec))
+		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come from the agent's config file only; put it there, or use http, tcp, grpc or ttl", checkName(spec))
 	case discovery.CheckTTL:
 		return nil
 	}
@@ -33,10 +33,10 @@ func ValidateTarget(spec discovery.CheckSpec, address string) error {
 	if isOwn(host, address) || isLocal(host) {
 		return nil
 	}
-	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check given by the API may probe these only", label(spec), host, address)
+	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check given by the API may probe these only", checkName(spec), host, address)
 }
 
-func label(spec discovery.CheckSpec) string {
+func checkName(spec discovery.CheckSpec) string {
 	if spec.ID == "" {
 		return string(spec.Type)
 	}
@@ -48,14 +48,14 @@ func splitHost(spec discovery.CheckSpec) (string, error) {
 	if spec.Type == discovery.CheckHTTP {
 		u, err := url.Parse(spec.URL)
 		if err != nil || u.Hostname() == "" {
-			return "", discovery.Errorf(discovery.ErrInvalid, "check %s: the url is no http or https URL with a host", label(spec))
+			return "", discovery.Errorf(discovery.ErrInvalid, "check %s: the url is no http or https URL with a host", checkName(spec))
 		}
 		return u.Hostname(), nil
 	}
 	host, port, err := net.SplitHostPort(spec.Address)
 	number, portErr := strconv.Atoi(port)
 	if err != nil || portErr != nil || host == "" || number < 1 || number > 65535 {
-		return "", discovery.Errorf(discovery.ErrInvalid, "check %s: address %q is not host:port with a port of 1 to 65535", label(spec), spec.Address)
+		return "", discovery.Errorf(discovery.ErrInvalid, "check %s: address %q is not host:port with a port of 1 to 65535", checkName(spec), spec.Address)
 	}
 	return host, nil
 }

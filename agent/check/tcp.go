@@ -18,7 +18,7 @@ type tcpProber struct {
 func (p *tcpProber) probe(ctx context.Context) result {
 	conn, err := p.dialer.DialContext(ctx, "tcp", p.address)
 	if err != nil {
-		return failed(ctx, "connect to "+p.address, p.timeout, err)
+		return failure(ctx, "connect to "+p.address, p.timeout, err)
 	}
 	conn.Close()
 	return result{discovery.Passing, "connected to " + p.address}

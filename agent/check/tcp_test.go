@@ -26,7 +26,7 @@ func TestTCP(t *testing.T) {
 func TestAddressDefaultsToTheInstances(t *testing.T) {
 	for address, want := range map[string]string{"10.0.0.5": "10.0.0.5:80", "fd00::5": "[fd00::5]:80", "db.example": "db.example:80"} {
 		for _, kind := range []discovery.CheckType{discovery.CheckTCP, discovery.CheckGRPC} {
-			spec, err := resolve(discovery.CheckSpec{Type: kind}, address, 80)
+			spec, err := resolveAddress(discovery.CheckSpec{Type: kind}, address, 80)
 			if err != nil || spec.Address != want {
 				t.Errorf("%s check of %s probes %q (%v), want %q", kind, address, spec.Address, err, want)
 			}

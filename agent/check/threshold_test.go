@@ -25,11 +25,11 @@ func TestThresholds(t *testing.T) {
 		{"no thresholds are ones", 0, 0, "wpc", "wpc"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tally := newTally(discovery.CheckSpec{SuccessThreshold: test.success, FailureThreshold: test.failure})
+			tally := newThreshold(discovery.CheckSpec{SuccessThreshold: test.success, FailureThreshold: test.failure})
 			letters := map[rune]discovery.Status{'p': discovery.Passing, 'w': discovery.Warning, 'c': discovery.Critical}
 			var got strings.Builder
 			for _, r := range test.results {
-				tally.add(letters[r])
+				tally.observe(letters[r])
 				got.WriteByte((string(tally.status) + "-")[0])
 			}
 			if got.String() != test.want {

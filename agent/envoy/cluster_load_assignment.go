@@ -14,10 +14,10 @@ import (
 // tags are the names of their JSON form.
 type (
 	assignment struct { // ClusterLoadAssignment
-		Cluster    string       `json:"cluster_name"`
-		Localities []localities `json:"endpoints,omitempty"`
+		Cluster    string              `json:"cluster_name"`
+		Localities []localityEndpoints `json:"endpoints,omitempty"`
 	}
-	localities struct { // LocalityLbEndpoints
+	localityEndpoints struct { // LocalityLbEndpoints
 		Locality  locality   `json:"locality"`
 		Endpoints []endpoint `json:"lb_endpoints"`
 		Weight    uint32     `json:"load_balancing_weight"`
@@ -65,27 +65,27 @@ func (h health) MarshalText() ([]byte, error) {
 	return []byte("DEGRADED"), nil
 }
 
-// assign returns the endpoints of clusters, in their order.
-func assign(s *view.Snapshot, clusters []string, domain string) []assignment {
+// assignmentsOf returns the endpoints of clusters, in their order.
+func assignmentsOf(s *view.Snapshot, clusters []string, domain string) []assignment {
 	all := make([]assignment, len(clusters))
 	for n, cluster := range clusters {
-		all[n] = assignOne(s, cluster, domain)
+		all[n] = assignmentOf(s, cluster, domain)
 	}
 	return all
 }
 
-// assignOne returns the endpoints of a cluster, sorted by zone and id; none of a name
+// assignmentOf returns the endpoints of a cluster, sorted by zone and id; none of a name
 // that nothing is known of.
-func assignOne(s *view.Snapshot, cluster, domain string) assignment {
+func assignmentOf(s *view.Snapshot, cluster, domain string) assignment {
 	a := assignment{Cluster: cluster}
 	answer, err := lookup.Lookup(s, lookup.Query{Name: cluster, Domain: domain, Status: discovery.StatusAny})
 	if err != nil {
 		return a
 	}
-	for _, e := range expressible(answer.Endpoints) {
+	for _, e := range edsEndpoints(answer.Endpoints) {
 		last := len(a.Localities) - 1
 		if last < 0 || a.Localities[last].Locality.Zone != e.Zone {
-			a.Localities = append(a.Localities, localities{Locality: locality{e.Zone}})
+			a.Localities = append(a.Localities, localityEndpoints{Locality: locality{e.Zone}})
 			last++
 		}
 		out := endpointOf(e)
@@ -95,9 +95,9 @@ func assignOne(s *view.Snapshot, cluster, domain string) assignment {
 	return a
 }
 
-// expressible returns the endpoints that EDS can speak of, sorted by zone and id.
-func expressible(endpoints []discovery.Endpoint) []discovery.Endpoint {
-	weighty := slices.ContainsFunc(endpoints, func(e discovery.Endpoint) bool { return e.Weight > 0 && fit(e) })
+// edsEndpoints returns the endpoints that EDS can speak of, sorted by zone and id.
+func edsEndpoints(endpoints []discovery.Endpoint) []discovery.Endpoint {
+	weighty := slices.ContainsFunc(endpoints, func(e discovery.Endpoint) bool { return e.Weight > 0 && eligible(e) })
 	endpoints = slices.DeleteFunc(endpoints, func(e discovery.Endpoint) bool {
 		_, err := netip.ParseAddr(e.Address)
 		return err != nil || e.Port == 0 || e.Weight == 0 && weighty
@@ -108,8 +108,8 @@ func expressible(endpoints []discovery.Endpoint) []discovery.Endpoint {
 	return endpoints
 }
 
-// fit reports whether a plain lookup may answer with an endpoint.
-func fit(e discovery.Endpoint) bool {
+// eligible reports whether a plain lookup may answer with an endpoint.
+func eligible(e discovery.Endpoint) bool {
 	h := healthOf(e)
 	return h == healthy || h == degraded
 }

@@ -105,7 +105,7 @@ func TestAssignment(t *testing.T) {
 		"host-1.node":              "",
 		"_services._dns-sd._udp":   "",
 	} {
-		got := envoys(t, assignOne(f.snapshot(), cluster, "disc."))
+		got := envoys(t, assignmentOf(f.snapshot(), cluster, "disc."))
 		if got.ClusterName != cluster || brief(got) != want {
 			t.Errorf("%s is %s\n%s\nwant\n%s", cluster, got.ClusterName, brief(got), want)
 		}

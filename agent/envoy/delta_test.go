@@ -97,7 +97,7 @@ func TestDelta(t *testing.T) {
 			k.send(&discoveryv3.DeltaDiscoveryRequest{ResponseNonce: k.nonce, ErrorDetail: &status.Status{Message: "no"}})
 			k.ask("db")
 			k.next("db", one) // and nothing of what was refused
-			if refused := value(t, s.metrics.refusals); refused != 1 {
+			if refused := value(t, s.metrics.nacks); refused != 1 {
 				t.Errorf("%v refusals, want 1", refused)
 			}
 			k.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{"nosuch", "db"}})

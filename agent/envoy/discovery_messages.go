@@ -6,11 +6,11 @@ import "google.golang.org/protobuf/encoding/protowire"
 type (
 	// head is what both kinds of requests begin with.
 	head struct {
-		node    string // id of the Envoy that asks; of the first request alone
-		typeURL string
-		nonce   string // of the response that is acknowledged or refused; empty: none
-		refused bool   // the response is refused (a NACK)
-		problem string // why
+		node        string // id of the Envoy that asks; of the first request alone
+		typeURL     string
+		nonce       string // of the response that is acknowledged or refused; empty: none
+		nack        bool   // the response is refused (a NACK)
+		errorDetail string // why
 	}
 	request struct { // DiscoveryRequest
 		head
@@ -40,14 +40,14 @@ type (
 
 // setNode reads a Node.
 func (h *head) setNode(message []byte) (err error) {
-	h.node, err = firstText(message, 1)
+	h.node, err = stringField(message, 1)
 	return err
 }
 
-// setProblem reads a google.rpc.Status.
-func (h *head) setProblem(message []byte) (err error) {
-	h.refused = true
-	h.problem, err = firstText(message, 2)
+// setErrorDetail reads a google.rpc.Status.
+func (h *head) setErrorDetail(message []byte) (err error) {
+	h.nack = true
+	h.errorDetail, err = stringField(message, 2)
 	return err
 }
 
@@ -55,17 +55,17 @@ func (r *request) decode(b []byte) error {
 	return eachField(b, func(field protowire.Number, content []byte) (err error) {
 		switch field {
 		case 1:
-			r.version, err = text(field, content)
+			r.version, err = stringValue(field, content)
 		case 2:
 			err = r.setNode(content)
 		case 3:
-			r.names, err = appendText(r.names, field, content)
+			r.names, err = appendStringValue(r.names, field, content)
 		case 4:
-			r.typeURL, err = text(field, content)
+			r.typeURL, err = stringValue(field, content)
 		case 5:
-			r.nonce, err = text(field, content)
+			r.nonce, err = stringValue(field, content)
 		case 6:
-			err = r.setProblem(content)
+			err = r.setErrorDetail(content)
 		}
 		return err
 	})
@@ -77,34 +77,34 @@ func (r *deltaRequest) decode(b []byte) error {
 		case 1:
 			err = r.setNode(content)
 		case 2:
-			r.typeURL, err = text(field, content)
+			r.typeURL, err = stringValue(field, content)
 		case 3:
-			r.subscribe, err = appendText(r.subscribe, field, content)
+			r.subscribe, err = appendStringValue(r.subscribe, field, content)
 		case 4:
-			r.unsubscribe, err = appendText(r.unsubscribe, field, content)
+			r.unsubscribe, err = appendStringValue(r.unsubscribe, field, content)
 		case 5:
 			err = r.addVersion(content)
 		case 6:
-			r.nonce, err = text(field, content)
+			r.nonce, err = stringValue(field, content)
 		case 7:
-			err = r.setProblem(content)
+			err = r.setErrorDetail(content)
 		}
 		return err
 	})
 }
 
-func appendText(list []string, field protowire.Number, content []byte) ([]string, error) {
-	s, err := text(field, content)
+func appendStringValue(list []string, field protowire.Number, content []byte) ([]string, error) {
+	s, err := stringValue(field, content)
 	return append(list, s), err
 }
 
 // addVersion reads an entry of the map of versions.
 func (r *deltaRequest) addVersion(entry []byte) error {
-	name, err := firstText(entry, 1)
+	name, err := stringField(entry, 1)
 	if err != nil {
 		return err
 	}
-	version, err := firstText(entry, 2)
+	version, err := stringField(entry, 2)
 	if err != nil {
 		return err
 	}

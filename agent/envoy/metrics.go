@@ -8,8 +8,8 @@ import (
 
 // metrics are the server's own.
 type metrics struct {
-	streams             prometheus.Gauge
-	responses, refusals prometheus.Counter
+	streams          prometheus.Gauge
+	responses, nacks prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -22,7 +22,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "disc_envoy_responses_total",
 			Help: "Responses with endpoints sent on gRPC streams.",
 		}),
-		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+		nacks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_envoy_refusals_total",
 			Help: "Responses that Envoy has refused (NACK).",
 		}),
@@ -30,7 +30,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.streams, m.responses, m.refusals} {
+	for _, c := range []prometheus.Collector{m.streams, m.responses, m.nacks} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("envoy metrics: %w", err)
 		}

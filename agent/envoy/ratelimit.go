@@ -43,11 +43,11 @@ func limitNames(domain string, d descriptor) []string {
 			exact += "." + e.value
 		}
 	}
-	return []string{nameOf(exact), nameOf(shared)}
+	return []string{limitName(exact), limitName(shared)}
 }
 
-// nameOf makes a text the name of a limit.
-func nameOf(s string) string {
+// limitName makes a text the name of a limit.
+func limitName(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x80 && (r == '-' || r == '_' || r == '.' || r == ':' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') {
 			return r
@@ -86,7 +86,7 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 		answer.statuses[n].code = codeOK
 		name, err := s.limitOf(ctx, r.domain, d)
 		if err != nil {
-			return nil, refusal(err)
+			return nil, unavailable(err)
 		}
 		if hits := r.hits(d); name != "" && hits > 0 {
 			takes, of = append(takes, discovery.Take{Limit: name, N: hits}), append(of, n)
@@ -95,10 +95,10 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 	decisions, err := s.options.Limits.TakeAll(ctx, takes)
 	never := errors.Is(err, discovery.ErrInvalid) && len(decisions) < len(takes)
 	if err != nil && !never {
-		return nil, refusal(err)
+		return nil, unavailable(err)
 	}
 	for k, d := range decisions {
-		answer.statuses[of[k]] = statusOf(takes[k].Limit, d)
+		answer.statuses[of[k]] = descriptorStatusOf(takes[k].Limit, d)
 		if !d.Granted {
 			answer.code = codeOverLimit
 		}
@@ -135,9 +135,9 @@ func (r *rateLimitRequest) hits(d descriptor) int64 {
 	return 1
 }
 
-// statusOf is a decision as Envoy is told of it. A limit that is of no unit that Envoy
+// descriptorStatusOf is a decision as Envoy is told of it. A limit that is of no unit that Envoy
 // has is told of without its rate.
-func statusOf(name string, d discovery.Decision) descriptorStatus {
+func descriptorStatusOf(name string, d discovery.Decision) descriptorStatus {
 	s := descriptorStatus{code: codeOK, name: name, remaining: uint32(min(d.Remaining, 1<<32-1)), reset: d.Full}
 	if !d.Granted {
 		s.code, s.reset = codeOverLimit, d.RetryAfter
@@ -152,8 +152,8 @@ func statusOf(name string, d discovery.Decision) descriptorStatus {
 // units are the values of RateLimitResponse.RateLimit.Unit.
 var units = map[time.Duration]uint32{time.Second: 1, time.Minute: 2, time.Hour: 3, 24 * time.Hour: 4}
 
-// refusal is an error as gRPC has it. Envoy lets the request pass then, unless it is
+// unavailable is an error as gRPC has it. Envoy lets the request pass then, unless it is
 // told otherwise (failure_mode_deny).
-func refusal(err error) error {
+func unavailable(err error) error {
 	return status.Error(codes.Unavailable, err.Error())
 }

@@ -43,7 +43,7 @@ func (r *rateLimitRequest) decode(b []byte) error {
 	err := eachField(b, func(field protowire.Number, content []byte) (err error) {
 		switch field {
 		case 1:
-			r.domain, err = text(field, content)
+			r.domain, err = stringValue(field, content)
 		case 2:
 			var d descriptor
 			err = d.decode(content)
@@ -51,7 +51,7 @@ func (r *rateLimitRequest) decode(b []byte) error {
 		}
 		return err
 	})
-	addend, _, numberErr := number(b, 3)
+	addend, _, numberErr := numberField(b, 3)
 	r.addend = uint32(addend)
 	if err == nil {
 		err = numberErr
@@ -64,21 +64,21 @@ func (d *descriptor) decode(b []byte) error {
 		switch field {
 		case 1:
 			var e descriptorEntry
-			if e.key, err = firstText(content, 1); err == nil {
-				e.value, err = firstText(content, 2)
+			if e.key, err = stringField(content, 1); err == nil {
+				e.value, err = stringField(content, 2)
 			}
 			d.entries = append(d.entries, e)
 		case 3: // a google.protobuf.UInt64Value
 			var n uint64
-			n, _, err = number(content, 1)
+			n, _, err = numberField(content, 1)
 			d.addend = &n
 		}
 		return err
 	})
 }
 
-// number returns the last number in one field of a message, and whether it is there.
-func number(message []byte, wanted protowire.Number) (found uint64, ok bool, err error) {
+// numberField returns the last number in one field of a message, and whether it is there.
+func numberField(message []byte, wanted protowire.Number) (found uint64, ok bool, err error) {
 	for b := message; len(b) > 0; {
 		field, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {

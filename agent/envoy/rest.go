@@ -35,13 +35,13 @@ func (s *Server) Endpoints(snapshot *view.Snapshot, request []byte) (response []
 		return nil, false, discovery.Errorf(discovery.ErrInvalid, "%d clusters are too many; at most %d are allowed", len(r.names), MaxClusters)
 	}
 	named, all := withoutWildcard(r.names)
-	clusters := wanted(snapshot, named, all || len(named) == 0)
+	clusters := clustersOf(snapshot, named, all || len(named) == 0)
 	now := version(snapshot, clusters, s.options.Domain)
 	if r.version == now {
 		return nil, true, nil
 	}
 	out := jsonResponse{Version: now, Resources: []jsonResource{}, Type: typeURL}
-	for _, a := range assign(snapshot, clusters, s.options.Domain) {
+	for _, a := range assignmentsOf(snapshot, clusters, s.options.Domain) {
 		out.Resources = append(out.Resources, jsonResource{typeURL, a})
 	}
 	response, err = json.Marshal(out)
@@ -53,13 +53,13 @@ func (s *Server) Endpoints(snapshot *view.Snapshot, request []byte) (response []
 
 // Parts returns the parts of a view that the answer to a DiscoveryRequest lies in; of a
 // request that cannot be answered none.
-func (s *Server) Parts(request []byte) []discovery.Scope {
+func (s *Server) Scopes(request []byte) []discovery.Scope {
 	r, err := readJSON(request)
 	if err != nil || len(r.names) > MaxClusters {
 		return nil
 	}
 	named, all := withoutWildcard(r.names)
-	return partsOf(servicesOf(named, all || len(named) == 0, s.options.Domain))
+	return scopesOf(subscribedServices(named, all || len(named) == 0, s.options.Domain))
 }
 
 // readJSON reads a request. Its fields may be named as in the proto file or in

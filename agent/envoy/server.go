@@ -27,11 +27,11 @@ const (
 	MaxClusters    = 10_000  // that one stream or REST request asks for
 	MaxRequest     = 1 << 20 // bytes of a request
 
-	helloTime    = 10 * time.Second // for a new connection to speak HTTP/2
-	probeAfter   = 30 * time.Second // of silence, whether a connection is alive
-	probeTime    = 10 * time.Second // for the answer to that
-	clientProbes = 5 * time.Second  // the least time between the client's own
-	shutdownTime = 5 * time.Second  // for the streams to end when the server does
+	handshakeTimeout = 10 * time.Second // for a new connection to speak HTTP/2
+	keepaliveTime    = 30 * time.Second // of silence, whether a connection is alive
+	keepaliveTimeout = 10 * time.Second // for the answer to that
+	minClientPing    = 5 * time.Second  // the least time between the client's own
+	defaultShutdown  = 5 * time.Second  // for the streams to end when the server does
 )
 
 // Catalog is the local view of the fleet.
@@ -64,7 +64,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	patience time.Duration // for streams to end by themselves
+	shutdownTimeout time.Duration // for streams to end by themselves
 }
 
 // New returns a server. It fails for metrics that the registerer already has.
@@ -77,7 +77,7 @@ func New(catalog Catalog, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m, patience: shutdownTime}, nil
+	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m, shutdownTimeout: defaultShutdown}, nil
 }
 
 // Serve answers gRPC on a listener until ctx ends, and closes it. Then it ends the
@@ -88,7 +88,7 @@ func New(catalog Catalog, o Options) (*Server, error) {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	v := &serving{Server: s, stopping: ctx.Done()}
-	defer v.receivers.Wait()
+	defer v.readers.Wait()
 	server := v.grpcServer()
 	group.Go(func() error {
 		err := server.Serve(netutil.LimitListener(l, v.options.Connections))
@@ -99,7 +99,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		late := time.AfterFunc(s.patience, server.Stop)
+		late := time.AfterFunc(s.shutdownTimeout, server.Stop)
 		defer late.Stop()
 		server.GracefulStop()
 		return nil
@@ -110,8 +110,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // serving is a server while it serves.
 type serving struct {
 	*Server
-	stopping  <-chan struct{}
-	receivers sync.WaitGroup // those who wait for the requests on a stream
+	stopping <-chan struct{}
+	readers  sync.WaitGroup // those who wait for the requests on a stream
 }
 
 func (v *serving) grpcServer() *grpc.Server {
@@ -119,16 +119,16 @@ func (v *serving) grpcServer() *grpc.Server {
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxConcurrentStreams(MaxStreams),
 		grpc.MaxRecvMsgSize(MaxRequest),
-		grpc.ConnectionTimeout(helloTime),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: probeAfter, Timeout: probeTime}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientProbes, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 	)
 	s.RegisterService(service("envoy.service.discovery.v3.AggregatedDiscoveryService",
-		method("StreamAggregatedResources", v.follow(true, newWorld)),
-		method("DeltaAggregatedResources", v.follow(true, newDelta))), nil)
+		method("StreamAggregatedResources", v.streamHandler(true, newSotwStream)),
+		method("DeltaAggregatedResources", v.streamHandler(true, newDeltaStream))), nil)
 	s.RegisterService(service("envoy.service.endpoint.v3.EndpointDiscoveryService",
-		method("StreamEndpoints", v.follow(false, newWorld)),
-		method("DeltaEndpoints", v.follow(false, newDelta))), nil)
+		method("StreamEndpoints", v.streamHandler(false, newSotwStream)),
+		method("DeltaEndpoints", v.streamHandler(false, newDeltaStream))), nil)
 	if v.options.Limits != nil {
 		s.RegisterService(v.rateLimitService(), nil)
 	}

@@ -18,44 +18,44 @@ import (
 
 // variant is how a stream speaks: of the state of the world, or of what has changed.
 type variant interface {
-	// request returns an empty request, to be read into.
-	request() decoder
-	// receive takes over what the client says. An error ends the stream.
-	receive(decoder) error
+	// newRequest returns an empty request, to be read into.
+	newRequest() decoder
+	// handle takes over what the client says. An error ends the stream.
+	handle(decoder) error
 	// services returns the services whose changes concern the client; "" is all.
 	services() []string
-	// due returns the response that the client is to get now, if any.
-	due(*view.Snapshot) (encoder, bool)
+	// nextResponse returns the response that the client is to get now, if any.
+	nextResponse(*view.Snapshot) (encoder, bool)
 }
 
-// follow handles streams: it answers each request, and goes on to answer at each change
+// streamHandler handles streams: it answers each request, and goes on to answer at each change
 // of what the client has asked for.
-func (v *serving) follow(aggregated bool, variantOf func(*client) variant) grpc.StreamHandler {
+func (v *serving) streamHandler(aggregated bool, variantOf func(*stream) variant) grpc.StreamHandler {
 	return func(_ any, g grpc.ServerStream) error {
 		v.metrics.streams.Inc()
 		defer v.metrics.streams.Dec()
-		c := &client{Server: v.Server, aggregated: aggregated, log: v.log}
+		c := &stream{Server: v.Server, aggregated: aggregated, log: v.log}
 		if p, ok := peer.FromContext(g.Context()); ok {
 			c.log = c.log.With("peer", p.Addr.String())
 		}
-		return v.converse(g, variantOf(c))
+		return v.runStream(g, variantOf(c))
 	}
 }
 
-func (v *serving) converse(g grpc.ServerStream, talk variant) error {
-	requests := v.receive(g, talk)
+func (v *serving) runStream(g grpc.ServerStream, talk variant) error {
+	requests := v.readRequests(g, talk)
 	release := func() {}
 	defer func() { release() }()
 	for retained := []string(nil); ; {
 		if now := talk.services(); !slices.Equal(now, retained) {
 			before := release
-			release, retained = v.catalog.Retain(partsOf(now)...), now
+			release, retained = v.catalog.Retain(scopesOf(now)...), now
 			before()
 		}
 		cases := v.wait(g, requests, talk)
 		// What was never read is not told of as empty; its first read is a change.
-		if view, err := v.catalog.View(); err == nil && v.catalog.Has(partsOf(retained)...) {
-			if out, due := talk.due(view.Snapshot); due {
+		if view, err := v.catalog.View(); err == nil && v.catalog.Has(scopesOf(retained)...) {
+			if out, due := talk.nextResponse(view.Snapshot); due {
 				v.metrics.responses.Inc()
 				if err := g.SendMsg(out); err != nil {
 					return err
@@ -71,7 +71,7 @@ func (v *serving) converse(g grpc.ServerStream, talk variant) error {
 			if r.err != nil {
 				return r.err
 			}
-			if err := talk.receive(r.message); err != nil {
+			if err := talk.handle(r.message); err != nil {
 				return err
 			}
 		case onStop:
@@ -108,12 +108,12 @@ type received struct {
 	err     error
 }
 
-// receive reads the requests on a stream, one ahead, until it ends.
-func (v *serving) receive(g grpc.ServerStream, talk variant) <-chan received {
+// readRequests reads the requests on a stream, one ahead, until it ends.
+func (v *serving) readRequests(g grpc.ServerStream, talk variant) <-chan received {
 	requests := make(chan received)
-	v.receivers.Go(func() {
+	v.readers.Go(func() {
 		for {
-			r := received{message: talk.request()}
+			r := received{message: talk.newRequest()}
 			r.err = g.RecvMsg(r.message)
 			select {
 			case requests <- r:
@@ -128,28 +128,28 @@ func (v *serving) receive(g grpc.ServerStream, talk variant) <-chan received {
 	return requests
 }
 
-// client is who is at the other end of a stream, as both variants see it.
-type client struct {
+// stream is who is at the other end of a stream, as both variants see it.
+type stream struct {
 	*Server
 	aggregated bool // it may ask for resources of all types
 	log        *slog.Logger
 	nonce      int  // of the last response; 0: there was none
-	refused    int  // the last response that was refused
-	ignored    bool // it asked for what is not served
+	lastNACK   int  // the last response that was refused
+	warned     bool // it asked for what is not served
 }
 
-// next returns the nonce of a new response.
-func (c *client) next() string {
+// nextNonce returns the nonce of a new response.
+func (c *stream) nextNonce() string {
 	c.nonce++
 	return strconv.Itoa(c.nonce)
 }
 
-// latest reports whether a request speaks of the last response, or of none.
-func (c *client) latest(h head) bool { return h.nonce == "" || h.nonce == strconv.Itoa(c.nonce) }
+// isCurrent reports whether a request speaks of the last response, or of none.
+func (c *stream) isCurrent(h head) bool { return h.nonce == "" || h.nonce == strconv.Itoa(c.nonce) }
 
-// served reports whether a request is for what is served here. On an aggregated stream,
+// accepts reports whether a request is for what is served here. On an aggregated stream,
 // what is not is passed over, since the stream's end would take the endpoints with it.
-func (c *client) served(h head) (bool, error) {
+func (c *stream) accepts(h head) (bool, error) {
 	if h.node != "" {
 		c.log = c.log.With("node", h.node)
 	}
@@ -158,25 +158,25 @@ func (c *client) served(h head) (bool, error) {
 		return true, nil
 	case !c.aggregated || h.typeURL == "":
 		return false, status.Errorf(codes.InvalidArgument, "type_url %q is not served here; ask for %s", h.typeURL, typeURL)
-	case !c.ignored:
-		c.ignored = true
+	case !c.warned:
+		c.warned = true
 		c.log.Warn("Envoy asks for what this agent does not have; it serves endpoints alone", "type", h.typeURL)
 	}
 	return false, nil
 }
 
-// note logs that the last response was refused.
-func (c *client) note(h head) {
-	if !h.refused || !c.latest(h) || c.refused == c.nonce {
+// recordNACK logs that the last response was refused.
+func (c *stream) recordNACK(h head) {
+	if !h.nack || !c.isCurrent(h) || c.lastNACK == c.nonce {
 		return
 	}
-	c.refused = c.nonce
-	c.metrics.refusals.Inc()
-	c.log.Warn("Envoy refuses an update and goes on with what it has", "nonce", h.nonce, "error", h.problem)
+	c.lastNACK = c.nonce
+	c.metrics.nacks.Inc()
+	c.log.Warn("Envoy refuses an update and goes on with what it has", "nonce", h.nonce, "error", h.errorDetail)
 }
 
-// tooMany refuses a client that asks for too many clusters.
-func tooMany(n int) error {
+// checkClusterCount refuses a client that asks for too many clusters.
+func checkClusterCount(n int) error {
 	if n <= MaxClusters {
 		return nil
 	}

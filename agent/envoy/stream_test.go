@@ -89,7 +89,7 @@ func TestRefusal(t *testing.T) {
 	k.next("web", one)
 	k.refuse(accepted, "web")
 	k.refuse(accepted, "web")
-	eventually(t, "the refusal is counted", func() bool { return value(t, s.metrics.refusals) == 1 })
+	eventually(t, "the refusal is counted", func() bool { return value(t, s.metrics.nacks) == 1 })
 	f.put(t, "web/instances/web-2", `"port":2,"weight":2`)
 	k.next("web", "=3: 10.0.0.1 1 HEALTHY 1, 10.0.0.1 2 HEALTHY 2")
 	k.ask("web")
@@ -227,7 +227,7 @@ func TestStreamsEnd(t *testing.T) {
 // Who does not read what is sent does not hold up the end of the server.
 func TestReaderThatDoesNotRead(t *testing.T) {
 	s := serve(t, pair(t), grpc.WithInitialWindowSize(65535))
-	s.patience = 0
+	s.shutdownTimeout = 0
 	k := s.ads(t)
 	names := make([]string, MaxClusters-1)
 	for n := range names {

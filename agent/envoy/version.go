@@ -9,9 +9,9 @@ import (
 	"disc/discovery/view"
 )
 
-// wanted returns the clusters that names stand for in a snapshot, sorted: all services
+// clustersOf returns the clusters that names stand for in a snapshot, sorted: all services
 // that have instances, where all are wanted, and what is named.
-func wanted(s *view.Snapshot, names []string, all bool) []string {
+func clustersOf(s *view.Snapshot, names []string, all bool) []string {
 	clusters := slices.Clone(names)
 	if all {
 		for service := range s.Services() {
@@ -24,9 +24,9 @@ func wanted(s *view.Snapshot, names []string, all bool) []string {
 	return slices.Compact(clusters)
 }
 
-// services returns the names of the services that a cluster's endpoints depend on: the
+// servicesOf returns the names of the services that a cluster's endpoints depend on: the
 // one that is called so, and the one that the name means by its grammar.
-func services(cluster, domain string) []string {
+func servicesOf(cluster, domain string) []string {
 	name, err := discovery.ParseName(cluster, domain)
 	if err != nil || name.Service == "" || name.Service == cluster {
 		return []string{cluster}
@@ -41,7 +41,7 @@ func version(s *view.Snapshot, clusters []string, domain string) string {
 	fmt.Fprint(print, s.Epoch())
 	for _, cluster := range clusters {
 		fmt.Fprintf(print, "\n%q", cluster)
-		for _, name := range services(cluster, domain) {
+		for _, name := range servicesOf(cluster, domain) {
 			index := int64(0)
 			if service, ok := s.Service(name); ok {
 				index, newest = service.Index(), max(newest, service.Revision)
@@ -52,8 +52,8 @@ func version(s *view.Snapshot, clusters []string, domain string) string {
 	return fmt.Sprintf("%d-%016x", newest, print.Sum64())
 }
 
-// partsOf returns the parts of a view that services lie in.
-func partsOf(services []string) []discovery.Scope {
+// scopesOf returns the parts of a view that services lie in.
+func scopesOf(services []string) []discovery.Scope {
 	parts := make([]discovery.Scope, 0, len(services))
 	for _, name := range services {
 		if name == "" || discovery.ValidateService(name) == nil {
@@ -63,14 +63,14 @@ func partsOf(services []string) []discovery.Scope {
 	return parts
 }
 
-// servicesOf returns the services whose changes concern a subscription; "" is all.
-func servicesOf(names []string, all bool, domain string) []string {
+// subscribedServices returns the services whose changes concern a subscription; "" is all.
+func subscribedServices(names []string, all bool, domain string) []string {
 	if all {
 		return []string{""}
 	}
 	var of []string
 	for _, name := range names {
-		of = append(of, services(name, domain)...)
+		of = append(of, servicesOf(name, domain)...)
 	}
 	return of
 }

@@ -66,7 +66,7 @@ func (a assignment) appendTo(b []byte) []byte {
 	return b
 }
 
-func (l localities) appendTo(b []byte) []byte {
+func (l localityEndpoints) appendTo(b []byte) []byte {
 	b = appendMessage(b, 1, appendString(nil, 2, l.Locality.Zone))
 	for _, e := range l.Endpoints {
 		b = appendMessage(b, 2, e.appendTo(nil))
@@ -106,19 +106,19 @@ func eachField(b []byte, f func(field protowire.Number, content []byte) error) e
 	return nil
 }
 
-// text returns a field that is a text.
-func text(field protowire.Number, content []byte) (string, error) {
+// stringValue returns a field that is a text.
+func stringValue(field protowire.Number, content []byte) (string, error) {
 	if !utf8.Valid(content) {
 		return "", fmt.Errorf("field %d is no UTF-8", field)
 	}
 	return string(content), nil
 }
 
-// firstText returns the text in one field of a message; empty if it is not there.
-func firstText(message []byte, wanted protowire.Number) (found string, err error) {
+// stringField returns the text in one field of a message; empty if it is not there.
+func stringField(message []byte, wanted protowire.Number) (found string, err error) {
 	err = eachField(message, func(field protowire.Number, content []byte) (err error) {
 		if field == wanted {
-			found, err = text(field, content)
+			found, err = stringValue(field, content)
 		}
 		return err
 	})

@@ -88,7 +88,7 @@ func TestBrokenRequests(t *testing.T) {
 
 func TestResponsesAreWritten(t *testing.T) {
 	f := shop(t)
-	a := assignOne(f.snapshot(), "web", "")
+	a := assignmentOf(f.snapshot(), "web", "")
 	var got discoveryv3.DiscoveryResponse
 	if err := proto.Unmarshal((&response{"7-a", []assignment{a, {Cluster: "none"}}, "2"}).appendTo(nil), &got); err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("%x: %v, and Envoy's types read %v", b, err, &same)
 		}
 		if got.version != same.VersionInfo || got.typeURL != same.TypeUrl || got.nonce != same.ResponseNonce ||
-			got.refused != (same.ErrorDetail != nil) || !cmp.Equal(got.names, same.ResourceNames, cmpopts.EquateEmpty()) {
+			got.nack != (same.ErrorDetail != nil) || !cmp.Equal(got.names, same.ResourceNames, cmpopts.EquateEmpty()) {
 			t.Errorf("%x: %+v, and Envoy's types read %v", b, got, &same)
 		}
 	})
@@ -152,7 +152,7 @@ func FuzzDeltaRequest(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%x: %v, and Envoy's types read %v", b, err, &same)
 		}
-		if got.typeURL != same.TypeUrl || got.nonce != same.ResponseNonce || got.refused != (same.ErrorDetail != nil) ||
+		if got.typeURL != same.TypeUrl || got.nonce != same.ResponseNonce || got.nack != (same.ErrorDetail != nil) ||
 			!cmp.Equal(got.subscribe, same.ResourceNamesSubscribe, cmpopts.EquateEmpty()) ||
 			!cmp.Equal(got.unsubscribe, same.ResourceNamesUnsubscribe, cmpopts.EquateEmpty()) ||
 			!cmp.Equal(got.versions, same.InitialResourceVersions, cmpopts.EquateEmpty()) {

@@ -16,8 +16,8 @@ type Envoy interface {
 	// ErrInvalid: it cannot be read, or asks for something else.
 	Endpoints(s *view.Snapshot, request []byte) (response []byte, unchanged bool, err error)
 
-	// Parts returns the parts of the view that the answer to a request lies in.
-	Parts(request []byte) []discovery.Scope
+	// Scopes returns the scopes of the view that the answer to a request lies in.
+	Scopes(request []byte) []discovery.Scope
 }
 
 func (a *API) envoyRoutes() []route {
@@ -36,7 +36,7 @@ func (a *API) discoverEndpoints(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, err := a.viewOf(r, a.options.Envoy.Parts(body)...)
+	view, err := a.viewOf(r, a.options.Envoy.Scopes(body)...)
 	if err != nil {
 		return err
 	}

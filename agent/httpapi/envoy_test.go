@@ -11,7 +11,7 @@ import (
 // envoy answers as Envoy's half of the agent would: {} has no version yet.
 type envoy struct{}
 
-func (envoy) Parts([]byte) []discovery.Scope { return nil }
+func (envoy) Scopes([]byte) []discovery.Scope { return nil }
 
 func (envoy) Endpoints(s *view.Snapshot, request []byte) ([]byte, bool, error) {
 	const version = `"7-0123456789abcdef"`

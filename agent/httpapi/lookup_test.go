@@ -190,7 +190,7 @@ func TestBlockingLookupAnswersAtTheNextChange(t *testing.T) {
 	s := serve(t, f.api(t, Options{}))
 	type result struct {
 		answer lookup.Answer
-		view   api.View
+		view   api.Freshness
 		err    error
 	}
 	results := make(chan result, 1)
