@@ -102,7 +102,8 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if a.dir, err = openDataDir(cfg.DataDir, a.log); err != nil {
 		return nil, err
 	}
-	if a.client, err = dial(cfg.Etcd); err != nil {
+	if a.client, err = etcd.Dial(etcd.Config{Endpoints: cfg.Etcd.Endpoints, Timeout: cfg.Etcd.DialTimeout,
+		TLS: cfg.Etcd.TLSSource(), Credentials: cfg.Etcd.CredentialSource()}); err != nil {
 		return nil, err
 	}
 	if err := a.build(); err != nil {
@@ -123,18 +124,6 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 		}
 	}
 	return a, nil
-}
-
-// dial makes the client of etcd from the settings.
-func dial(c config.Etcd) (*clientv3.Client, error) {
-	conf := etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout}
-	if c.UsesTLS() {
-		conf.TLS = c.TLSConfig
-	}
-	if c.User != "" {
-		conf.Credentials = c.Credentials
-	}
-	return etcd.Dial(conf)
 }
 
 // build makes the parts, each of which gets what it needs of the others.
@@ -163,7 +152,6 @@ func (a *Agent) build() error {
 	if a.locks, err = lock.New(a.client, keys, a.session, lock.Options{Node: c.Node, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	a.limits.endpoints = c.Etcd.Endpoints
 	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
@@ -180,19 +168,23 @@ func (a *Agent) build() error {
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err
 	}
-	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Limits: a.limits,
+	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Limits: a.limits, Explain: a.explain,
 		Domain: c.DNS.Domain, Connections: connectionLimit(envoy.MaxConnections, 8), Registerer: a.metrics, Logger: a.log,
 	}); err != nil {
 		return err
 	}
-	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}, c.Etcd.Endpoints}, a, httpapi.Options{
+	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv, c.Etcd.Endpoints}, Limits: a.limits, Locks: locks{a.locks, c.Etcd.Endpoints},
-		Claims:     claims{a.claims, c.Zone, c.Etcd.Endpoints},
+		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks},
+		Explain:    a.explain,
+		Claims:     claims{a.claims, c.Zone},
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }
+
+// explain turns an error of a call to etcd into one that an operator can act on.
+func (a *Agent) explain(err error) error { return etcd.Explain(a.config.Etcd.Endpoints, err) }
 
 // dnsOptions says how DNS answers. Its NS record names the address that DNS listens
 // on or, if that is all of them, the advertised one.
@@ -233,7 +225,7 @@ func (a *Agent) loadToken(c *config.Config) error {
 	if c.HTTP.TokenFile == "" {
 		return nil
 	}
-	token, err := readToken(c.HTTP.TokenFile)
+	token, err := c.HTTP.Token()
 	if err != nil {
 		return err
 	}

@@ -7,14 +7,12 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/claim"
-	"disc/discovery/etcd"
 )
 
-// claims claims instances on behalf of the HTTP API.
+// claims claims instances for the HTTP API.
 type claims struct {
-	claims    *claim.Claims
-	zone      string
-	endpoints []string
+	claims *claim.Claims
+	zone   string // the agent's own
 }
 
 // Claim implements httpapi.Claims.
@@ -25,7 +23,7 @@ func (c claims) Claim(ctx context.Context, service string, o api.ClaimOptions) (
 	}
 	g, err := c.claims.Claim(ctx, service, options)
 	if err != nil {
-		return api.Claim{}, nil, etcd.Explain(c.endpoints, err)
+		return api.Claim{}, nil, err
 	}
 	return claimOf(g), g.Lost(), nil
 }
@@ -44,7 +42,7 @@ func (c claims) ReleaseClaim(ctx context.Context, id string) bool {
 	return c.claims.Release(ctx, id)
 }
 
-// claimOf shows a claim. What it says of the time is rounded down.
+// claimOf returns a grant as the API shows a claim. ValidFor is rounded down.
 func claimOf(g *claim.Grant) api.Claim {
 	return api.Claim{
 		Claim: g.ID(), Service: g.Name(), Slot: g.Slot(), Fence: g.Fence(), TTL: discovery.Duration(g.TTL()),

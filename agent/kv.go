@@ -8,21 +8,17 @@ import (
 	"disc/agent/api"
 	"disc/agent/httpapi"
 	"disc/discovery"
-	"disc/discovery/etcd"
 	"disc/discovery/kv"
 	"disc/discovery/view"
 )
 
-// kvBackend is the store as the HTTP API knows it.
-type kvBackend struct {
-	store     *kv.Store
-	endpoints []string
-}
+// kvBackend gives the HTTP API the key/value store, in the API's types.
+type kvBackend struct{ store *kv.Store }
 
 // Get implements httpapi.KV.
 func (k kvBackend) Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, httpapi.KVFreshness, error) {
 	item, view, err := k.store.Get(ctx, key, readOptions(r))
-	return apiItem(item), freshnessOf(view), etcd.Explain(k.endpoints, err)
+	return apiItem(item), freshnessOf(view), err
 }
 
 // GetCached implements httpapi.KV.
@@ -35,7 +31,7 @@ func (k kvBackend) GetCached(key string) (api.KVItem, httpapi.KVFreshness, bool)
 func (k kvBackend) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
 	items, view, err := k.store.List(ctx, prefix, readOptions(r))
 	if err != nil {
-		return nil, httpapi.KVFreshness{}, etcd.Explain(k.endpoints, err)
+		return nil, httpapi.KVFreshness{}, err
 	}
 	return apiItems(items), freshnessOf(view), nil
 }
@@ -47,20 +43,20 @@ func (k kvBackend) Write(ctx context.Context, ops ...api.KVOp) (int64, error) {
 		all[n] = kv.Op{Key: op.Key, Value: op.Value, Delete: op.Op == api.KVDelete, TTL: time.Duration(op.TTL), If: op.IfRevision, Exists: op.IfExists}
 	}
 	revision, err := k.store.Write(ctx, all...)
-	return revision, etcd.Explain(k.endpoints, err)
+	return revision, err
 }
 
 // DeleteBelow implements httpapi.KV.
 func (k kvBackend) DeleteBelow(ctx context.Context, prefix string) (int64, error) {
 	_, revision, err := k.store.DeleteBelow(ctx, prefix)
-	return revision, etcd.Explain(k.endpoints, err)
+	return revision, err
 }
 
 // Snapshot implements httpapi.KV.
 func (k kvBackend) Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
 	items, view, err := k.store.Snapshot(ctx, what)
 	if err != nil {
-		return nil, httpapi.KVFreshness{}, etcd.Explain(k.endpoints, err)
+		return nil, httpapi.KVFreshness{}, err
 	}
 	return apiItems(items), freshnessOf(view), nil
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -97,17 +96,4 @@ func listenSocket(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("http.socket: %w", err)
 	}
 	return l, nil
-}
-
-// readToken returns the bearer token that writes need, from its file.
-func readToken(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("http.token_file: %w", err)
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", fmt.Errorf("http.token_file %s is empty: write a token into it", file)
-	}
-	return token, nil
 }

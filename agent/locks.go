@@ -6,24 +6,20 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
-	"disc/discovery/etcd"
 	"disc/discovery/lock"
 )
 
-// releaseTimeout bounds how long a stopping agent waits for those who hold locks through it.
+// releaseTimeout is how long a stopping agent waits until its locks and claims are released.
 const releaseTimeout = 5 * time.Second
 
-// locks takes locks on behalf of the HTTP API.
-type locks struct {
-	manager   *lock.Manager
-	endpoints []string
-}
+// locks takes locks for the HTTP API.
+type locks struct{ manager *lock.Manager }
 
 // Lock implements httpapi.Locks.
 func (l locks) Lock(ctx context.Context, name string, o api.LockOptions) (api.Lock, <-chan struct{}, error) {
 	g, err := l.manager.Lock(ctx, name, lock.Request{Wait: o.Wait, TTL: o.TTL, Shared: o.Shared})
 	if err != nil {
-		return api.Lock{}, nil, etcd.Explain(l.endpoints, err)
+		return api.Lock{}, nil, err
 	}
 	return lockOf(g), g.Lost(), nil
 }
@@ -42,7 +38,7 @@ func (l locks) Unlock(ctx context.Context, name, id string) bool {
 	return l.manager.Release(ctx, name, id)
 }
 
-// lockOf shows a lock. What it says of the time is rounded down.
+// lockOf returns a grant as the API shows a lock. ValidFor is rounded down.
 func lockOf(g *lock.Grant) api.Lock {
 	l := api.Lock{
 		ID: g.ID(), Name: g.Name(), Fence: g.Fence(), TTL: discovery.Duration(g.TTL()),

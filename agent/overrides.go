@@ -6,24 +6,19 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/entry"
-	"disc/discovery/etcd"
 )
 
 // overrideTimeout bounds one edit of an override.
 const overrideTimeout = 5 * time.Second
 
-// overrides edits overrides on behalf of the HTTP API.
-type overrides struct {
-	editor    entry.Editor
-	endpoints []string
-}
+// overrides edits overrides for the HTTP API.
+type overrides struct{ editor entry.Editor }
 
 // Patch implements httpapi.Overrides.
 func (o overrides) Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, overrideTimeout)
 	defer cancel()
-	patched, revision, err := o.editor.Patch(ctx, service, id, patch)
-	return patched, revision, etcd.Explain(o.endpoints, err)
+	return o.editor.Patch(ctx, service, id, patch)
 }
 
 // Delete implements httpapi.Overrides.
@@ -31,5 +26,5 @@ func (o overrides) Delete(ctx context.Context, service, id string) (int64, error
 	ctx, cancel := context.WithTimeout(ctx, overrideTimeout)
 	defer cancel()
 	change, err := o.editor.Remove(ctx, service, id, entry.Parts{Override: true}, entry.Options{})
-	return change.Revision, etcd.Explain(o.endpoints, err)
+	return change.Revision, err
 }

@@ -8,7 +8,6 @@ import (
 	"disc/agent/api"
 	"disc/config"
 	"disc/discovery"
-	"disc/discovery/etcd"
 	"disc/discovery/registry"
 )
 
@@ -50,7 +49,7 @@ func (a *Agent) sessionStatus() api.Session {
 		s.LastKeepalive = discovery.Duration(lease.SinceRenewal().Round(time.Millisecond))
 	}
 	if health.Err != nil {
-		s.Error = etcd.Explain(a.config.Etcd.Endpoints, health.Err).Error()
+		s.Error = a.explain(health.Err).Error()
 	}
 	return s
 }

@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -96,13 +94,4 @@ func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config
 		close(hangup)
 		<-done
 	}
-}
-
-// readToken reads a bearer token from its file.
-func readToken(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read the token for the agent: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
 }

@@ -149,8 +149,8 @@ func (a *app) anyAgent() (*api.Client, error) {
 		return nil, err
 	}
 	client.UseTLS(security)
-	if file := a.config.HTTP.TokenFile; file != "" {
-		if client.Token, err = readToken(file); err != nil {
+	if a.config.HTTP.TokenFile != "" {
+		if client.Token, err = a.config.HTTP.Token(); err != nil {
 			return nil, err
 		}
 	}
@@ -159,14 +159,8 @@ func (a *app) anyAgent() (*api.Client, error) {
 
 // etcd returns a client of etcd.
 func (a *app) etcd() (*clientv3.Client, error) {
-	c := etcd.Config{Endpoints: a.config.Etcd.Endpoints, Timeout: a.config.Etcd.DialTimeout}
-	if a.config.Etcd.UsesTLS() {
-		c.TLS = a.config.Etcd.TLSConfig
-	}
-	if a.config.Etcd.User != "" {
-		c.Credentials = a.config.Etcd.Credentials
-	}
-	return etcd.Dial(c)
+	c := a.config.Etcd
+	return etcd.Dial(etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout, TLS: c.TLSSource(), Credentials: c.CredentialSource()})
 }
 
 // explain tells of an error of a call to etcd where etcd was and what to try.

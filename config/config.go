@@ -19,6 +19,8 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"disc/discovery"
@@ -81,6 +83,20 @@ type HTTP struct {
 	AllowHosts []string // accepted Host headers, besides those of loopback
 	TokenFile  string   // file of the bearer token that writes require; "": none
 	TLS        TLS
+}
+
+// Token reads the bearer token from TokenFile, without the white space around it. It fails
+// when the file cannot be read or has no token.
+func (h HTTP) Token() (string, error) {
+	b, err := os.ReadFile(h.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("http.token_file: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", fmt.Errorf("http.token_file %s is empty: write a token into it", h.TokenFile)
+	}
+	return token, nil
 }
 
 // TLS holds the paths of a server's certificate and key (PEM); both or neither are set.

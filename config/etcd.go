@@ -70,6 +70,14 @@ func (e Etcd) TLSConfig() (*tls.Config, error) {
 	return c, nil
 }
 
+// TLSSource returns [Etcd.TLSConfig] if connections to etcd use TLS, otherwise nil.
+func (e Etcd) TLSSource() func() (*tls.Config, error) {
+	if !e.UsesTLS() {
+		return nil
+	}
+	return e.TLSConfig
+}
+
 // trustCAs makes c trust only the CA certificates of a PEM file; with "" the system's.
 func trustCAs(c *tls.Config, file string) error {
 	if file == "" {
@@ -111,4 +119,12 @@ func (e Etcd) Credentials() (user, password string, err error) {
 		return "", "", invalid("read the password of etcd user %s: %s is empty", e.User, e.PasswordFile)
 	}
 	return e.User, password, nil
+}
+
+// CredentialSource returns [Etcd.Credentials] if there is a user, otherwise nil.
+func (e Etcd) CredentialSource() func() (user, password string, err error) {
+	if e.User == "" {
+		return nil
+	}
+	return e.Credentials
 }

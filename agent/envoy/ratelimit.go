@@ -86,7 +86,7 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 		answer.statuses[n].code = codeOK
 		name, err := s.limitOf(ctx, r.domain, d)
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, s.unavailable(err)
 		}
 		if hits := r.hits(d); name != "" && hits > 0 {
 			takes, of = append(takes, discovery.Take{Limit: name, N: hits}), append(of, n)
@@ -95,7 +95,7 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 	decisions, err := s.options.Limits.TakeAll(ctx, takes)
 	never := errors.Is(err, discovery.ErrInvalid) && len(decisions) < len(takes)
 	if err != nil && !never {
-		return nil, unavailable(err)
+		return nil, s.unavailable(err)
 	}
 	for k, d := range decisions {
 		answer.statuses[of[k]] = descriptorStatusOf(takes[k].Limit, d)
@@ -152,8 +152,11 @@ func descriptorStatusOf(name string, d discovery.Decision) descriptorStatus {
 // units are the values of RateLimitResponse.RateLimit.Unit.
 var units = map[time.Duration]uint32{time.Second: 1, time.Minute: 2, time.Hour: 3, 24 * time.Hour: 4}
 
-// unavailable is an error as gRPC has it. Envoy lets the request pass then, unless it is
-// told otherwise (failure_mode_deny).
-func unavailable(err error) error {
+// unavailable returns the gRPC status of an error of Limits. Envoy then lets the request
+// pass, unless its failure_mode_deny is set.
+func (s *Server) unavailable(err error) error {
+	if s.options.Explain != nil {
+		err = s.options.Explain(err)
+	}
 	return status.Error(codes.Unavailable, err.Error())
 }

@@ -53,6 +53,7 @@ type Options struct {
 	Domain      string                // the DNS suffix that the names of clusters may have
 	Limits      Limits                // answers Envoy's rate limit service; nil: nothing does
 	Connections int                   // at once, more wait to be accepted; default MaxConnections
+	Explain     func(error) error     // makes an error of Limits one to act on; nil: errors are sent as they are
 	Registerer  prometheus.Registerer // gets the server's own metrics
 	Logger      *slog.Logger          // default: slog.Default
 }

@@ -27,9 +27,9 @@ var statuses = []struct {
 	{context.Canceled, http.StatusServiceUnavailable}, // the caller is gone, or the agent stops
 }
 
-// problemOf returns an error as it is answered. What no kind fits is the agent's own
-// fault, and its text is for the log.
-func problemOf(err error) (p *api.Problem, internal bool) {
+// problemOf returns the problem that answers an error. An error of no known kind is the
+// agent's own fault (internal): its text goes to the log only.
+func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 	var problem *api.Problem
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -39,6 +39,9 @@ func problemOf(err error) (p *api.Problem, internal bool) {
 	case errors.As(err, &tooLarge):
 		return api.NewProblem(http.StatusRequestEntityTooLarge,
 			"the body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes; send less"), false
+	}
+	if a.options.Explain != nil {
+		err = a.options.Explain(err)
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.kind) {
@@ -53,7 +56,7 @@ func (a *API) fail(w *recorder, r *http.Request, err error) {
 	if w.begun {
 		return
 	}
-	p, internal := problemOf(err)
+	p, internal := a.problemOf(err)
 	if internal {
 		a.log.Error("http request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}

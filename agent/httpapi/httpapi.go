@@ -45,6 +45,10 @@ type Options struct {
 	Claims Claims // claims instances; nil: nothing does
 	Limits Limits // keeps rate limits; nil: nothing does
 
+	// Explain turns an error of a call to etcd into one that the caller can act on,
+	// before it is answered. It returns any other error unchanged. Nil: no error is.
+	Explain func(error) error
+
 	Registerer prometheus.Registerer // gets the API's own metrics
 	Gatherer   prometheus.Gatherer   // answers /metrics; default: what Registerer has, if it gathers
 	Logger     *slog.Logger          // default: slog.Default
