@@ -36,11 +36,12 @@ import (
 	"disc/discovery/limit"
 	"disc/discovery/lock"
 	"disc/discovery/registry"
+	"disc/discovery/telemetry"
 )
 
 // Options are what an agent needs beside its settings.
 type Options struct {
-	Logger  *slog.Logger // default: slog.Default
+	Logger  *slog.Logger // default: discards
 	Version string       // of the program; default "dev"
 }
 
@@ -83,7 +84,7 @@ type Agent struct {
 // is not run must be closed.
 func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Version == "" {
 		o.Version = "dev"
@@ -95,7 +96,6 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 			a.Close()
 		}
 	}()
-	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := a.loadToken(cfg); err != nil {
 		return nil, err
 	}
@@ -156,15 +156,24 @@ func (a *Agent) build() error {
 		return err
 	}
 	a.claims = claim.New(a.client, keys, a.locks, a.catalog, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log})
-	scheduler := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
+	scheduler, err := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
+	if err != nil {
+		return err
+	}
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
 	if a.kv, err = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	a.watchdog = newWatchdog(a.metrics, a.log)
-	a.certificates = newCertificates(c, a.metrics, a.log)
-	a.registerMetrics()
+	if a.watchdog, err = newWatchdog(a.metrics, a.log); err != nil {
+		return err
+	}
+	if a.certificates, err = newCertificates(c, a.metrics, a.log); err != nil {
+		return err
+	}
+	if err := a.registerMetrics(); err != nil {
+		return err
+	}
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
 		return err
 	}
@@ -201,9 +210,12 @@ func dnsOptions(c *config.Config, advertised string, metrics prometheus.Register
 	return o
 }
 
-// registerMetrics adds what belongs to no part: how sure the view is, and the build.
-func (a *Agent) registerMetrics() {
-	a.metrics.MustRegister(
+// registerMetrics registers the metrics that belong to no component: those of the process,
+// the age of the view, and the build.
+func (a *Agent) registerMetrics() error {
+	return telemetry.Register(a.metrics,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "disc_catalog_age_seconds", Help: "Seconds since etcd last confirmed the view; -1 while there is none."},
 			func() float64 {

@@ -16,6 +16,7 @@ import (
 	"disc/agent/api"
 	"disc/config"
 	"disc/discovery/retry"
+	"disc/discovery/telemetry"
 )
 
 // When certificates are looked at, and from when on their end is warned of.
@@ -68,12 +69,14 @@ type certificateFile struct {
 	isCA          bool
 }
 
-func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.Logger) *certificates {
+func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.Logger) (*certificates, error) {
 	w := &certificates{log: log, expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "disc_certificate_expiry_timestamp_seconds",
 		Help: "When the certificates that a setting names end to be valid, in seconds since 1970.",
 	}, []string{"setting"})}
-	metrics.MustRegister(w.expiry)
+	if err := telemetry.Register(metrics, w.expiry); err != nil {
+		return nil, err
+	}
 	for _, f := range []certificateFile{
 		{"etcd.cacert", c.Etcd.CACert, true}, {"etcd.cert", c.Etcd.Cert, false}, {"http.tls.cert", c.HTTP.TLS.Cert, false},
 	} {
@@ -81,7 +84,7 @@ func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.
 			w.files = append(w.files, f)
 		}
 	}
-	return w
+	return w, nil
 }
 
 // run looks at the certificates now and every hour, until ctx ends.

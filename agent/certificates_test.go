@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"disc/config"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // pair writes a certificate that is valid for some time, and its key.
@@ -72,7 +73,7 @@ func TestCertificatesThatEndSoon(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	// An authority that ends beside its successor is no trouble; a link of a chain is.
 	c := &config.Config{Etcd: config.Etcd{CACert: old.Cert, Cert: old.Cert}, HTTP: config.HTTP{TLS: server}}
-	w := newCertificates(c, metrics, slog.New(slog.NewTextHandler(&log, nil)))
+	w := etcdtest.Must(newCertificates(c, metrics, slog.New(slog.NewTextHandler(&log, nil))))
 	w.check()
 	soon := map[string]bool{}
 	for _, s := range w.status() {
@@ -97,7 +98,7 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ca.pem")
 	write(t, path, []byte("no certificate"))
 	var log bytes.Buffer
-	w := newCertificates(&config.Config{Etcd: config.Etcd{CACert: path}}, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
+	w := etcdtest.Must(newCertificates(&config.Config{Etcd: config.Etcd{CACert: path}}, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil))))
 	w.check()
 	if !strings.Contains(log.String(), path+": it has no certificate in PEM form") || len(w.status()) != 0 {
 		t.Errorf("%s%v", log.String(), w.status())

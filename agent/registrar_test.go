@@ -36,7 +36,7 @@ func alone(t *testing.T, path string) *registrar {
 	t.Cleanup(dir.close)
 	session := etcdtest.Must(lease.New(nil, lease.DefaultTTL, lease.Options{}))
 	r := etcdtest.Must(registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", Run: "r"}, registry.Options{}))
-	return newRegistrar(r, check.NewScheduler(check.Options{Logger: log}), dir, "127.0.0.1", "", nil, log)
+	return newRegistrar(r, etcdtest.Must(check.NewScheduler(check.Options{Logger: log})), dir, "127.0.0.1", "", nil, log)
 }
 
 // start runs the registrar until the test ends, inside a bubble.

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"disc/discovery/heartbeat"
+	"disc/discovery/telemetry"
 )
 
 // How the watchdog looks: every piece of work of a part is bounded by some seconds, so
@@ -47,13 +48,13 @@ type watchdog struct {
 	stuck map[string]bool
 }
 
-func newWatchdog(metrics prometheus.Registerer, log *slog.Logger) *watchdog {
+func newWatchdog(metrics prometheus.Registerer, log *slog.Logger) (*watchdog, error) {
 	w := &watchdog{log: log, stuck: map[string]bool{}, restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "disc_part_restarts_total", Help: "Parts of the agent that were stuck and were started anew."}, []string{"part"})}
-	metrics.MustRegister(w.restarts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	err := telemetry.Register(metrics, w.restarts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "disc_parts_stuck", Help: "Parts of the agent that are stuck and do not give up; the agent has to be restarted."},
 		func() float64 { return float64(len(w.stuckNames())) }))
-	return w
+	return w, err
 }
 
 // supervise runs a part until ctx ends or the part returns by itself.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/heartbeat"
 )
 
@@ -25,7 +26,7 @@ func loop(w *watchdog, ctx context.Context, run func(context.Context, *heartbeat
 }
 
 func quietWatchdog(t *testing.T) *watchdog {
-	return newWatchdog(prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	return etcdtest.Must(newWatchdog(prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil))))
 }
 
 func TestStuckPartIsStartedAnew(t *testing.T) {

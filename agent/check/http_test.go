@@ -135,7 +135,7 @@ func TestHTTPNoticesADeadListener(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	r := discovery.Registration{Checks: []discovery.CheckSpec{{Type: discovery.CheckHTTP, URL: server.URL}}}
-	set, err := NewScheduler(Options{}).NewSet(r.WithDefaults("127.0.0.1", ""), SetOptions{})
+	set, err := newScheduler(t, Options{}).NewSet(r.WithDefaults("127.0.0.1", ""), SetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestHTTPSIsVerified(t *testing.T) {
 		roots *x509.CertPool
 		want  discovery.Status
 	}{{nil, discovery.Critical}, {roots, discovery.Passing}} {
-		set, err := NewScheduler(Options{RootCAs: test.roots}).NewSet(r, SetOptions{})
+		set, err := newScheduler(t, Options{RootCAs: test.roots}).NewSet(r, SetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

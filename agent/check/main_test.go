@@ -52,6 +52,16 @@ func registration(ids ...string) discovery.Registration {
 	return r.WithDefaults("127.0.0.1", "")
 }
 
+// newScheduler returns a scheduler whose metrics are accepted.
+func newScheduler(t *testing.T, o Options) *Scheduler {
+	t.Helper()
+	s, err := NewScheduler(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // newSet returns a set whose checks are probed by the given probers, in order.
 func newSet(t *testing.T, s *Scheduler, r discovery.Registration, o SetOptions, probers ...prober) *Set {
 	t.Helper()
@@ -77,7 +87,7 @@ func start(t *testing.T, run func(context.Context)) (stop func()) {
 func probeOnce(t *testing.T, spec discovery.CheckSpec) result {
 	t.Helper()
 	r := discovery.Registration{Service: "web", ID: "web-1", Port: 1, Checks: []discovery.CheckSpec{spec}}
-	set, err := NewScheduler(Options{}).NewSet(r.WithDefaults("127.0.0.1", ""), SetOptions{})
+	set, err := newScheduler(t, Options{}).NewSet(r.WithDefaults("127.0.0.1", ""), SetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
 package check
 
 import (
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"disc/discovery/telemetry"
 )
 
 // metrics are the collectors of a scheduler.
@@ -12,22 +15,25 @@ type metrics struct {
 	running  prometheus.Gauge
 }
 
-// newMetrics makes the collectors and registers them, if registerer is not nil.
-func newMetrics(registerer prometheus.Registerer) *metrics {
-	auto := promauto.With(registerer)
-	return &metrics{
-		runs: auto.NewCounterVec(prometheus.CounterOpts{
+// newMetrics makes the collectors and registers them with r, unless that is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "disc_check_runs_total",
 			Help: "Results of checks, by type and status.",
 		}, []string{"type", "status"}),
-		duration: auto.NewHistogramVec(prometheus.HistogramOpts{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "disc_check_duration_seconds",
-			Help:    "How long checks took, by type.",
+			Help:    "Duration of check runs in seconds, by type.",
 			Buckets: []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"type"}),
-		running: auto.NewGauge(prometheus.GaugeOpts{
+		running: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "disc_check_running",
-			Help: "Checks that are being run now.",
+			Help: "Checks that run now.",
 		}),
 	}
+	if err := telemetry.Register(r, m.runs, m.duration, m.running); err != nil {
+		return nil, fmt.Errorf("check metrics: %w", err)
+	}
+	return m, nil
 }

@@ -25,7 +25,7 @@ type Options struct {
 	Probes     int                   // checks run at once; default 32
 	Execs      int                   // exec checks run at once; default 8
 	RootCAs    *x509.CertPool        // verify https and grpc over TLS; default the system's
-	Logger     *slog.Logger          // default slog.Default
+	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // default: metrics are registered nowhere
 }
 
@@ -42,8 +42,9 @@ type Scheduler struct {
 	started     int
 }
 
-// NewScheduler returns a scheduler. It panics when its metrics are registered already.
-func NewScheduler(o Options) *Scheduler {
+// NewScheduler returns a scheduler. It fails when the registerer refuses the metrics, as one
+// that already has them does.
+func NewScheduler(o Options) (*Scheduler, error) {
 	if o.Probes <= 0 {
 		o.Probes = DefaultProbes
 	}
@@ -51,15 +52,19 @@ func NewScheduler(o Options) *Scheduler {
 		o.Execs = DefaultExecs
 	}
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
 	}
 	return &Scheduler{
 		probes:  semaphore.NewWeighted(int64(o.Probes)),
 		execs:   semaphore.NewWeighted(int64(o.Execs)),
 		roots:   o.RootCAs,
 		logger:  o.Logger,
-		metrics: newMetrics(o.Registerer),
-	}
+		metrics: m,
+	}, nil
 }
 
 const (

@@ -30,7 +30,7 @@ func TestIntervalAndHungCheck(t *testing.T) {
 		r := registration("good", "hung")
 		r.Checks[1].Timeout = r.Checks[1].Interval // no pause between its runs
 		began := time.Now()
-		stop := start(t, newSet(t, NewScheduler(Options{}), r, SetOptions{}, good, hung).Run)
+		stop := start(t, newSet(t, newScheduler(t, Options{}), r, SetOptions{}, good, hung).Run)
 		time.Sleep(200 * time.Second)
 		stop()
 		if len(runs) < 19 || len(runs) > 22 || runs[0] != began {
@@ -50,7 +50,7 @@ func TestIntervalAndHungCheck(t *testing.T) {
 func TestConcurrencyIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
-		scheduler := NewScheduler(Options{Probes: 5, Execs: 2, Registerer: registry})
+		scheduler := newScheduler(t, Options{Probes: 5, Execs: 2, Registerer: registry})
 		var running, execs, most, mostExecs atomic.Int32
 		count := func(exec bool) proberFunc {
 			return func(ctx context.Context) result {
@@ -96,7 +96,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 
 func TestManyFirstRunsAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		scheduler := NewScheduler(Options{})
+		scheduler := newScheduler(t, Options{})
 		var delays []time.Duration
 		for range 100 {
 			delays = append(delays, scheduler.startDelay(10*time.Second))

@@ -45,7 +45,7 @@ func TestReports(t *testing.T) {
 		var got []string
 		r := registration("a", "b", "c")
 		r.Checks[1].FailureThreshold = 3
-		set := newSet(t, NewScheduler(Options{}), r, collect(&got),
+		set := newSet(t, newScheduler(t, Options{}), r, collect(&got),
 			says(discovery.Passing),
 			says(discovery.Critical, discovery.Critical, discovery.Warning, discovery.Passing),
 			proberFunc(func(ctx context.Context) result { <-ctx.Done(); return result{discovery.Passing, "slow"} }))
@@ -74,7 +74,7 @@ func TestReports(t *testing.T) {
 func TestOneCriticalCheckDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		set := newSet(t, NewScheduler(Options{}), registration("bad", "slow"), collect(&got), says(discovery.Critical), proberFunc(hangs))
+		set := newSet(t, newScheduler(t, Options{}), registration("bad", "slow"), collect(&got), says(discovery.Critical), proberFunc(hangs))
 		stop := start(t, set.Run)
 		synctest.Wait()
 		stop()
@@ -87,7 +87,7 @@ func TestOneCriticalCheckDecides(t *testing.T) {
 func TestNoChecksPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		stop := start(t, newSet(t, NewScheduler(Options{}), registration(), collect(&got)).Run)
+		stop := start(t, newSet(t, newScheduler(t, Options{}), registration(), collect(&got)).Run)
 		synctest.Wait()
 		stop()
 		if want := []string{"0s [passing]"}; !slices.Equal(got, want) {
@@ -101,7 +101,7 @@ func TestTTL(t *testing.T) {
 		var got []string
 		r := registration()
 		r.Checks = []discovery.CheckSpec{{ID: "beat", Type: discovery.CheckTTL, TTL: discovery.Duration(10 * time.Second)}}
-		set := newSet(t, NewScheduler(Options{}), r, collect(&got))
+		set := newSet(t, newScheduler(t, Options{}), r, collect(&got))
 		defer start(t, set.Run)()
 		beat := func(s discovery.Status, wait time.Duration) {
 			t.Helper()
@@ -133,7 +133,7 @@ func TestTTL(t *testing.T) {
 func TestReportIsRefused(t *testing.T) {
 	r := registration("tcp")
 	r.Checks = append(r.Checks, discovery.CheckSpec{ID: "beat", Type: discovery.CheckTTL, TTL: discovery.Duration(time.Second)})
-	set := newSet(t, NewScheduler(Options{}), r, SetOptions{})
+	set := newSet(t, newScheduler(t, Options{}), r, SetOptions{})
 	for _, test := range []struct {
 		id     string
 		status discovery.Status
@@ -152,7 +152,7 @@ func TestReportIsRefused(t *testing.T) {
 
 func TestPreviousIsCarriedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		scheduler := NewScheduler(Options{})
+		scheduler := newScheduler(t, Options{})
 		old := newSet(t, scheduler, registration("same", "changed", "gone"), SetOptions{}, says(discovery.Passing), says(discovery.Passing), says(discovery.Critical))
 		stop := start(t, old.Run)
 		time.Sleep(25 * time.Second)
@@ -187,7 +187,7 @@ func TestPreviousIsCarriedOver(t *testing.T) {
 
 func TestStopCutsAProbeShortWithoutAResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		set := newSet(t, NewScheduler(Options{}), registration("a"), SetOptions{}, proberFunc(hangs))
+		set := newSet(t, newScheduler(t, Options{}), registration("a"), SetOptions{}, proberFunc(hangs))
 		stop := start(t, set.Run)
 		synctest.Wait()
 		stop()
@@ -210,7 +210,7 @@ func TestFlappingDoesNotFloodTheLog(t *testing.T) {
 			return result{discovery.Passing, "up"}
 		})
 		registry := prometheus.NewRegistry()
-		scheduler := NewScheduler(Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Registerer: registry})
+		scheduler := newScheduler(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Registerer: registry})
 		stop := start(t, newSet(t, scheduler, r, SetOptions{}, flap).Run)
 		time.Sleep(800 * time.Second)
 		stop()
@@ -247,7 +247,7 @@ func TestNewSetRefuses(t *testing.T) {
 		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.5/"}, true, nil},
 		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.6/"}, false, nil},
 	} {
-		_, err := NewScheduler(Options{}).NewSet(check(test.spec), SetOptions{Restricted: test.restricted})
+		_, err := newScheduler(t, Options{}).NewSet(check(test.spec), SetOptions{Restricted: test.restricted})
 		if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
 			t.Errorf("%+v: got %v, want %v", test.spec, err, test.want)
 		}

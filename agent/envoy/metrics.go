@@ -4,19 +4,22 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/telemetry"
 )
 
-// metrics are the server's own.
+// metrics are the collectors of a server.
 type metrics struct {
 	streams          prometheus.Gauge
 	responses, nacks prometheus.Counter
 }
 
+// newMetrics makes the collectors and registers them with r, unless that is nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "disc_envoy_streams",
-			Help: "Open gRPC streams of Envoy's.",
+			Help: "Open gRPC streams from Envoy.",
 		}),
 		responses: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_envoy_responses_total",
@@ -24,16 +27,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		nacks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "disc_envoy_refusals_total",
-			Help: "Responses that Envoy has refused (NACK).",
+			Help: "Responses that Envoy refused (NACK).",
 		}),
 	}
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.streams, m.responses, m.nacks} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("envoy metrics: %w", err)
-		}
+	if err := telemetry.Register(r, m.streams, m.responses, m.nacks); err != nil {
+		return nil, fmt.Errorf("envoy metrics: %w", err)
 	}
 	return m, nil
 }

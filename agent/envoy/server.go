@@ -55,7 +55,7 @@ type Options struct {
 	Connections int                   // at once, more wait to be accepted; default MaxConnections
 	Explain     func(error) error     // makes an error of Limits one to act on; nil: errors are sent as they are
 	Registerer  prometheus.Registerer // gets the server's own metrics
-	Logger      *slog.Logger          // default: slog.Default
+	Logger      *slog.Logger          // default: discards
 }
 
 // Server answers Envoy. Its REST form, [Server.Endpoints], needs no listener.
@@ -71,7 +71,7 @@ type Server struct {
 // New returns a server. It fails for metrics that the registerer already has.
 func New(catalog Catalog, o Options) (*Server, error) {
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Connections = cmp.Or(o.Connections, MaxConnections)
 	m, err := newMetrics(o.Registerer)
