@@ -7,24 +7,24 @@ import (
 	"disc/discovery/view"
 )
 
-// deltaStream speaks of what has changed: each response has the clusters whose versions are
-// others than what the client has.
+// deltaStream speaks the incremental variant: each response has the clusters whose versions
+// differ from those that the client has.
 type deltaStream struct {
 	*stream
-	names     map[string]bool
-	all       bool              // all services, and the names
+	names     map[string]bool   // of clusters
+	all       bool              // all services, besides names
 	requested bool              // there was a request
-	versions  map[string]string // the version of each cluster that the client has or was sent
+	versions  map[string]string // of the clusters that the client has or was sent, by name
 }
 
-func newDeltaStream(c *stream) variant {
-	return &deltaStream{stream: c, names: map[string]bool{}, versions: map[string]string{}}
+func newDeltaStream(s *stream) variant {
+	return &deltaStream{stream: s, names: map[string]bool{}, versions: map[string]string{}}
 }
 
 func (d *deltaStream) newRequest() decoder { return &deltaRequest{} }
 
-// handle takes over which clusters are asked for and which no longer. One that is
-// asked for again is answered again.
+// handle subscribes to and unsubscribes from the clusters of a request. A cluster that is
+// subscribed to again is answered again.
 func (d *deltaStream) handle(m decoder) error {
 	r := m.(*deltaRequest)
 	if ok, err := d.accepts(r.head); !ok {
@@ -43,7 +43,7 @@ func (d *deltaStream) handle(m decoder) error {
 		delete(d.names, name)
 		delete(d.versions, name)
 	}
-	if !d.requested { // a client that connects again has something from before
+	if !d.requested { // a client that reconnects has clusters from before
 		maps.Copy(d.versions, r.versions)
 	}
 	d.requested = true
@@ -51,14 +51,14 @@ func (d *deltaStream) handle(m decoder) error {
 }
 
 func (d *deltaStream) services() []string {
-	return subscribedServices(slices.Collect(maps.Keys(d.names)), d.all, d.options.Domain)
+	return subscribedServices(slices.Sorted(maps.Keys(d.names)), d.all, d.options.Domain)
 }
 
 func (d *deltaStream) nextResponse(s *view.Snapshot) (encoder, bool) {
 	if !d.requested {
 		return nil, false
 	}
-	clusters := clustersOf(s, slices.Collect(maps.Keys(d.names)), d.all)
+	clusters := clustersOf(s, slices.Sorted(maps.Keys(d.names)), d.all)
 	out := &deltaResponse{removed: d.removed(clusters)}
 	for _, name := range clusters {
 		now := version(s, []string{name}, d.options.Domain)
@@ -74,7 +74,8 @@ func (d *deltaStream) nextResponse(s *view.Snapshot) (encoder, bool) {
 	return out, true
 }
 
-// removed returns the clusters that the client has and that there are no longer, sorted.
+// removed forgets and returns the clusters that the client has and that are not among
+// clusters any more, sorted.
 func (d *deltaStream) removed(clusters []string) []string {
 	var gone []string
 	for name := range d.versions {

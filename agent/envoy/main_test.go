@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,19 +20,13 @@ type fleet struct {
 	keys    discovery.Keys
 	view    view.View
 	err     error
-	waiters []waiter
-}
-
-// waiter waits for a change of a service; "" is any.
-type waiter struct {
-	service string
-	changed chan struct{}
+	changed map[string]chan struct{} // by service; "" is any
 }
 
 // newFleet returns a fleet with what the texts say: "web/instances/web-1" and the
 // fields of the record after the address 10.0.0.1.
 func newFleet(t testing.TB, entries ...string) *fleet {
-	f := &fleet{keys: discovery.NewKeys("default"), view: view.View{Snapshot: view.EmptySnapshot().WithEpoch("e1")}}
+	f := &fleet{keys: discovery.NewKeys("default"), changed: map[string]chan struct{}{}, view: view.View{Snapshot: view.EmptySnapshot().WithEpoch("e1")}}
 	for n := 0; n+1 < len(entries); n += 2 {
 		f.put(t, entries[n], entries[n+1])
 	}
@@ -80,15 +73,14 @@ func (f *fleet) fail(err error) {
 	f.wake("")
 }
 
-// wake wakes those who wait for a service, or everybody.
+// wake wakes those who wait for a service or for any; with "" everybody.
 func (f *fleet) wake(service string) {
-	f.waiters = slices.DeleteFunc(f.waiters, func(w waiter) bool {
-		concerned := service == "" || w.service == "" || w.service == service
-		if concerned {
-			close(w.changed)
+	for name, changed := range f.changed {
+		if service == "" || name == "" || name == service {
+			close(changed)
+			delete(f.changed, name)
 		}
-		return concerned
-	})
+	}
 }
 
 func (f *fleet) View() (view.View, error) {
@@ -105,9 +97,11 @@ func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 func (f *fleet) Changed(service string) <-chan struct{} {
 	f.lock.Lock()
 	defer f.lock.Unlock()
-	w := waiter{discovery.FoldName(service), make(chan struct{})}
-	f.waiters = append(f.waiters, w)
-	return w.changed
+	name := discovery.FoldName(service)
+	if f.changed[name] == nil {
+		f.changed[name] = make(chan struct{})
+	}
+	return f.changed[name]
 }
 
 func (f *fleet) snapshot() *view.Snapshot {

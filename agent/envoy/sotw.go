@@ -6,21 +6,22 @@ import (
 	"disc/discovery/view"
 )
 
-// sotwStream speaks of the state of the world: each response has all that is asked for.
+// sotwStream speaks the state-of-the-world variant: each response has all clusters that
+// were asked for.
 type sotwStream struct {
 	*stream
-	names       []string // sorted
-	all         bool     // all services, and the names
+	names       []string // of clusters, sorted
+	all         bool     // all services, besides names
 	requested   bool     // there was a request
-	lastVersion string   // the version of the last response
+	lastVersion string   // of the last response
 }
 
-func newSotwStream(c *stream) variant { return &sotwStream{stream: c} }
+func newSotwStream(s *stream) variant { return &sotwStream{stream: s} }
 
 func (w *sotwStream) newRequest() decoder { return &request{} }
 
-// handle takes over which clusters are asked for. A request that speaks of another
-// than the last response is out of date: the client will speak again.
+// handle takes over the clusters of a request. It ignores one that refers to an earlier
+// response than the last: the client will answer the last, too.
 func (w *sotwStream) handle(d decoder) error {
 	r := d.(*request)
 	if ok, err := w.accepts(r.head); !ok {
@@ -38,13 +39,15 @@ func (w *sotwStream) handle(d decoder) error {
 	return checkClusterCount(len(w.names))
 }
 
-func (w *sotwStream) services() []string { return subscribedServices(w.names, w.all, w.options.Domain) }
+func (w *sotwStream) services() []string {
+	return subscribedServices(w.names, w.all, w.options.Domain)
+}
 
-// nextResponse returns what is asked for if that is another version than what was sent. So an
-// acknowledgement is not answered, nor is a refusal until there is something new.
+// nextResponse returns the clusters if their version differs from that of the last
+// response. So it answers no acknowledgement, and a refusal only once something changes.
 func (w *sotwStream) nextResponse(s *view.Snapshot) (encoder, bool) {
 	if !w.all && len(w.names) == 0 {
-		w.lastVersion = "" // whoever comes back to a cluster is answered
+		w.lastVersion = "" // a client that comes back to a cluster is answered
 		return nil, false
 	}
 	clusters := clustersOf(s, w.names, w.all)
@@ -56,7 +59,7 @@ func (w *sotwStream) nextResponse(s *view.Snapshot) (encoder, bool) {
 	return &response{now, assignmentsOf(s, clusters, w.options.Domain), w.nextNonce()}, true
 }
 
-// withoutWildcard returns the names but for "*", and whether that was among them.
+// withoutWildcard returns the names except "*", and whether that was among them.
 func withoutWildcard(names []string) (named []string, all bool) {
 	named = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "*" })
 	return named, len(named) < len(names)

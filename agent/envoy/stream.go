@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"reflect"
-	"slices"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -16,104 +14,92 @@ import (
 	"disc/discovery/view"
 )
 
-// variant is how a stream speaks: of the state of the world, or of what has changed.
+// variant is a variant of the xDS protocol: state of the world, or incremental.
 type variant interface {
-	// newRequest returns an empty request, to be read into.
+	// newRequest returns an empty request to decode into.
 	newRequest() decoder
-	// handle takes over what the client says. An error ends the stream.
+	// handle takes a request of the client. An error ends the stream.
 	handle(decoder) error
-	// services returns the services whose changes concern the client; "" is all.
+	// services returns the services that the client's clusters depend on; "" is all.
 	services() []string
-	// nextResponse returns the response that the client is to get now, if any.
+	// nextResponse returns the response that the client should get now, if any.
 	nextResponse(*view.Snapshot) (encoder, bool)
 }
 
-// streamHandler handles streams: it answers each request, and goes on to answer at each change
-// of what the client has asked for.
-func (v *serving) streamHandler(aggregated bool, variantOf func(*stream) variant) grpc.StreamHandler {
+// streamHandler returns the handler of a gRPC stream: it answers each request, and each
+// change of the clusters that the client has asked for.
+func (v *serving) streamHandler(aggregated bool, newVariant func(*stream) variant) grpc.StreamHandler {
 	return func(_ any, g grpc.ServerStream) error {
 		v.metrics.streams.Inc()
 		defer v.metrics.streams.Dec()
-		c := &stream{Server: v.Server, aggregated: aggregated, log: v.log}
+		s := &stream{Server: v.Server, aggregated: aggregated, log: v.log}
 		if p, ok := peer.FromContext(g.Context()); ok {
-			c.log = c.log.With("peer", p.Addr.String())
+			s.log = s.log.With("peer", p.Addr.String())
 		}
-		return v.runStream(g, variantOf(c))
+		return v.runStream(g, newVariant(s))
 	}
 }
 
-func (v *serving) runStream(g grpc.ServerStream, talk variant) error {
-	requests := v.readRequests(g, talk)
-	release := func() {}
-	defer func() { release() }()
-	for retained := []string(nil); ; {
-		if now := talk.services(); !slices.Equal(now, retained) {
-			before := release
-			release, retained = v.catalog.Retain(scopesOf(now)...), now
-			before()
+// runStream serves a stream until the client, an error or the end of the server ends it.
+func (v *serving) runStream(g grpc.ServerStream, client variant) error {
+	requests := v.readRequests(g, client)
+	sub := newSubscription(v.catalog)
+	defer func() { sub.release() }()
+	for {
+		sub.set(client.services())
+		changed := sub.changed() // before the view is read, or a change could be missed
+		if err := v.respond(g, client, sub); err != nil {
+			return err
 		}
-		cases := v.wait(g, requests, talk)
-		// What was never read is not told of as empty; its first read is a change.
-		if view, err := v.catalog.View(); err == nil && v.catalog.Has(scopesOf(retained)...) {
-			if out, due := talk.nextResponse(view.Snapshot); due {
-				v.metrics.responses.Inc()
-				if err := g.SendMsg(out); err != nil {
-					return err
-				}
-			}
-		}
-		switch chosen, value, _ := reflect.Select(cases); chosen {
-		case onRequest:
-			r := value.Interface().(received)
+		select {
+		case r := <-requests:
 			if errors.Is(r.err, io.EOF) {
 				return nil
 			}
 			if r.err != nil {
 				return r.err
 			}
-			if err := talk.handle(r.message); err != nil {
+			if err := client.handle(r.message); err != nil {
 				return err
 			}
-		case onStop:
+			sub.invalidate()
+		case <-changed:
+		case <-v.stopping:
 			return status.Error(codes.Unavailable, "the agent is stopping")
-		case onEnd:
+		case <-g.Context().Done():
 			return status.FromContextError(g.Context().Err()).Err()
 		}
 	}
 }
 
-// What a conversation waits for, by its place among the cases; changes come after.
-const (
-	onRequest = iota
-	onStop
-	onEnd
-)
-
-// wait returns the cases of what may happen next.
-func (v *serving) wait(g grpc.ServerStream, requests <-chan received, talk variant) []reflect.SelectCase {
-	cases := []reflect.SelectCase{onRequest: on(requests), onStop: on(v.stopping), onEnd: on(g.Context().Done())}
-	for _, name := range talk.services() {
-		cases = append(cases, on(v.catalog.Changed(name)))
+// respond sends the response that is due after a request or a change of the subscription.
+// Until the view has read the services it sends none: Envoy would take what is unread for
+// empty. The first read of a service is a change.
+func (v *serving) respond(g grpc.ServerStream, client variant, sub *subscription) error {
+	now, err := v.catalog.View()
+	if err != nil || !sub.complete() || !sub.advance(now.Snapshot) {
+		return nil //nolint:nilerr // the next change of the view comes back here
 	}
-	return cases
+	response, due := client.nextResponse(now.Snapshot)
+	if !due {
+		return nil
+	}
+	v.metrics.responses.Inc()
+	return g.SendMsg(response)
 }
 
-func on[T any](ch <-chan T) reflect.SelectCase {
-	return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ch)}
-}
-
-// received is what came in on a stream.
+// received is a request, or why there is none.
 type received struct {
 	message decoder
 	err     error
 }
 
-// readRequests reads the requests on a stream, one ahead, until it ends.
-func (v *serving) readRequests(g grpc.ServerStream, talk variant) <-chan received {
+// readRequests reads the requests of a stream, one ahead, until the stream ends.
+func (v *serving) readRequests(g grpc.ServerStream, client variant) <-chan received {
 	requests := make(chan received)
 	v.readers.Go(func() {
 		for {
-			r := received{message: talk.newRequest()}
+			r := received{message: client.newRequest()}
 			r.err = g.RecvMsg(r.message)
 			select {
 			case requests <- r:
@@ -128,54 +114,54 @@ func (v *serving) readRequests(g grpc.ServerStream, talk variant) <-chan receive
 	return requests
 }
 
-// stream is who is at the other end of a stream, as both variants see it.
+// stream is the state of a gRPC stream that both variants need.
 type stream struct {
 	*Server
-	aggregated bool // it may ask for resources of all types
+	aggregated bool // ADS: the client may ask for resources of all types
 	log        *slog.Logger
 	nonce      int  // of the last response; 0: there was none
-	lastNACK   int  // the last response that was refused
-	warned     bool // it asked for what is not served
+	lastNACK   int  // nonce of the last response that was refused
+	warned     bool // the client asked for a type that is not served
 }
 
 // nextNonce returns the nonce of a new response.
-func (c *stream) nextNonce() string {
-	c.nonce++
-	return strconv.Itoa(c.nonce)
+func (s *stream) nextNonce() string {
+	s.nonce++
+	return strconv.Itoa(s.nonce)
 }
 
-// isCurrent reports whether a request speaks of the last response, or of none.
-func (c *stream) isCurrent(h head) bool { return h.nonce == "" || h.nonce == strconv.Itoa(c.nonce) }
+// isCurrent reports whether a request refers to the last response, or to none.
+func (s *stream) isCurrent(h head) bool { return h.nonce == "" || h.nonce == strconv.Itoa(s.nonce) }
 
-// accepts reports whether a request is for what is served here. On an aggregated stream,
-// what is not is passed over, since the stream's end would take the endpoints with it.
-func (c *stream) accepts(h head) (bool, error) {
+// accepts reports whether a request asks for the type that is served here. On an aggregated
+// stream it ignores requests for other types: to end the stream would end the endpoints too.
+func (s *stream) accepts(h head) (bool, error) {
 	if h.node != "" {
-		c.log = c.log.With("node", h.node)
+		s.log = s.log.With("node", h.node)
 	}
 	switch {
-	case h.typeURL == typeURL, h.typeURL == "" && !c.aggregated:
+	case h.typeURL == typeURL, h.typeURL == "" && !s.aggregated:
 		return true, nil
-	case !c.aggregated || h.typeURL == "":
+	case !s.aggregated || h.typeURL == "":
 		return false, status.Errorf(codes.InvalidArgument, "type_url %q is not served here; ask for %s", h.typeURL, typeURL)
-	case !c.warned:
-		c.warned = true
-		c.log.Warn("Envoy asks for what this agent does not have; it serves endpoints alone", "type", h.typeURL)
+	case !s.warned:
+		s.warned = true
+		s.log.Warn("Envoy asks for a type of resource that this agent does not serve; it serves endpoints only", "type", h.typeURL)
 	}
 	return false, nil
 }
 
-// recordNACK logs that the last response was refused.
-func (c *stream) recordNACK(h head) {
-	if !h.nack || !c.isCurrent(h) || c.lastNACK == c.nonce {
+// recordNACK counts and logs, once for each response, that the client refused the last one.
+func (s *stream) recordNACK(h head) {
+	if !h.nack || !s.isCurrent(h) || s.lastNACK == s.nonce {
 		return
 	}
-	c.lastNACK = c.nonce
-	c.metrics.nacks.Inc()
-	c.log.Warn("Envoy refuses an update and goes on with what it has", "nonce", h.nonce, "error", h.errorDetail)
+	s.lastNACK = s.nonce
+	s.metrics.nacks.Inc()
+	s.log.Warn("Envoy refuses an update and keeps the endpoints that it has", "nonce", h.nonce, "error", h.errorDetail)
 }
 
-// checkClusterCount refuses a client that asks for too many clusters.
+// checkClusterCount returns an error when a client asks for more than [MaxClusters].
 func checkClusterCount(n int) error {
 	if n <= MaxClusters {
 		return nil
