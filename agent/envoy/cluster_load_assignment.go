@@ -10,8 +10,8 @@ import (
 	"disc/discovery/view"
 )
 
-// The messages of package envoy.config.endpoint.v3, as far as they are used here. The
-// tags are the names of their JSON form.
+// The messages of package envoy.config.endpoint.v3, with the fields that are used
+// here. The tags are their names in JSON.
 type (
 	assignment struct { // ClusterLoadAssignment
 		Cluster    string              `json:"cluster_name"`
@@ -52,7 +52,7 @@ const (
 	degraded  health = 5
 )
 
-// MarshalText writes the name that the JSON form has.
+// MarshalText implements encoding.TextMarshaler: the enum's name, as ProtoJSON has it.
 func (h health) MarshalText() ([]byte, error) {
 	switch h {
 	case healthy:
@@ -65,7 +65,7 @@ func (h health) MarshalText() ([]byte, error) {
 	return []byte("DEGRADED"), nil
 }
 
-// assignmentsOf returns the endpoints of clusters, in their order.
+// assignmentsOf returns the assignments of clusters, in their order.
 func assignmentsOf(s *view.Snapshot, clusters []string, domain string) []assignment {
 	all := make([]assignment, len(clusters))
 	for n, cluster := range clusters {
@@ -74,8 +74,8 @@ func assignmentsOf(s *view.Snapshot, clusters []string, domain string) []assignm
 	return all
 }
 
-// assignmentOf returns the endpoints of a cluster, sorted by zone and id; none of a name
-// that nothing is known of.
+// assignmentOf returns the assignment of a cluster, its endpoints sorted by zone and id. An
+// unknown name has no endpoints.
 func assignmentOf(s *view.Snapshot, cluster, domain string) assignment {
 	a := assignment{Cluster: cluster}
 	answer, err := lookup.Lookup(s, lookup.Query{Name: cluster, Domain: domain, Status: discovery.StatusAny})
@@ -95,12 +95,13 @@ func assignmentOf(s *view.Snapshot, cluster, domain string) assignment {
 	return a
 }
 
-// edsEndpoints returns the endpoints that EDS can speak of, sorted by zone and id.
+// edsEndpoints returns the endpoints that EDS can express, sorted by zone and id: those with
+// an IP address and a port. It leaves out weight 0 while another endpoint could answer.
 func edsEndpoints(endpoints []discovery.Endpoint) []discovery.Endpoint {
-	weighty := slices.ContainsFunc(endpoints, func(e discovery.Endpoint) bool { return e.Weight > 0 && eligible(e) })
+	weighted := slices.ContainsFunc(endpoints, func(e discovery.Endpoint) bool { return e.Weight > 0 && eligible(e) })
 	endpoints = slices.DeleteFunc(endpoints, func(e discovery.Endpoint) bool {
 		_, err := netip.ParseAddr(e.Address)
-		return err != nil || e.Port == 0 || e.Weight == 0 && weighty
+		return err != nil || e.Port == 0 || e.Weight == 0 && weighted
 	})
 	slices.SortFunc(endpoints, func(a, b discovery.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.ID, b.ID))
@@ -108,7 +109,7 @@ func edsEndpoints(endpoints []discovery.Endpoint) []discovery.Endpoint {
 	return endpoints
 }
 
-// eligible reports whether a plain lookup may answer with an endpoint.
+// eligible reports whether a plain lookup may return an endpoint.
 func eligible(e discovery.Endpoint) bool {
 	h := healthOf(e)
 	return h == healthy || h == degraded

@@ -2,19 +2,19 @@ package envoy
 
 import "google.golang.org/protobuf/encoding/protowire"
 
-// The messages of package envoy.service.discovery.v3, as far as they are used here.
+// The messages of package envoy.service.discovery.v3, with the fields that are used here.
 type (
-	// head is what both kinds of requests begin with.
+	// head has the fields that both kinds of requests share.
 	head struct {
-		node        string // id of the Envoy that asks; of the first request alone
+		node        string // id of the Envoy; only in the first request
 		typeURL     string
-		nonce       string // of the response that is acknowledged or refused; empty: none
-		nack        bool   // the response is refused (a NACK)
-		errorDetail string // why
+		nonce       string // of the response that the request acknowledges or refuses; empty: none
+		nack        bool   // the client refuses the response
+		errorDetail string // why it does
 	}
 	request struct { // DiscoveryRequest
 		head
-		version string // of what the client has
+		version string // that the client has
 		names   []string
 	}
 	response struct { // DiscoveryResponse
@@ -25,7 +25,7 @@ type (
 	deltaRequest struct { // DeltaDiscoveryRequest
 		head
 		subscribe, unsubscribe []string
-		versions               map[string]string // by name, of what the client has
+		versions               map[string]string // that the client has, by name
 	}
 	deltaResponse struct { // DeltaDiscoveryResponse
 		resources []resource
@@ -44,7 +44,7 @@ func (h *head) setNode(message []byte) (err error) {
 	return err
 }
 
-// setErrorDetail reads a google.rpc.Status.
+// setErrorDetail reads a google.rpc.Status, whose presence makes the request a NACK.
 func (h *head) setErrorDetail(message []byte) (err error) {
 	h.nack = true
 	h.errorDetail, err = stringField(message, 2)
@@ -98,7 +98,7 @@ func appendStringValue(list []string, field protowire.Number, content []byte) ([
 	return append(list, s), err
 }
 
-// addVersion reads an entry of the map of versions.
+// addVersion reads an entry of initial_resource_versions.
 func (r *deltaRequest) addVersion(entry []byte) error {
 	name, err := stringField(entry, 1)
 	if err != nil {

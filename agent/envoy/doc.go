@@ -1,41 +1,40 @@
-// Package envoy tells Envoy where the instances of services are, as its endpoint
-// discovery service does (EDS, API version 3): in JSON for a REST subscription, and as
-// gRPC streams, aggregated (ADS) or not, of the state of the world or incremental.
+// Package envoy is a control plane for Envoy: an endpoint discovery service (EDS, API version
+// 3) and a rate limit service. EDS answers REST subscriptions in JSON, and gRPC streams,
+// aggregated (ADS) or not, in the state-of-the-world and in the incremental variant.
 //
 //	s, err := envoy.New(catalog, envoy.Options{Domain: "disc."})
 //	err = s.Serve(ctx, listener)
 //
 // # Clusters
 //
-// The name of a cluster is a lookup name as every protocol takes it: web, v2.web,
-// _grpc._tcp.web.svc. A name that nothing is known of has no endpoints, rather than no
-// answer, for which Envoy would hold the whole cluster back. Who asks for no names, or
-// for "*", gets all services.
+// The name of a cluster is a lookup name, as in every protocol of the agent: web, v2.web,
+// _grpc._tcp.web.svc. An unknown name gets an answer without endpoints: without an answer,
+// Envoy would hold the whole cluster back. A client that names no cluster, or "*", gets all
+// services.
 //
 // # Endpoints
 //
-// Envoy gets all instances that are not down, and decides itself; its health statuses
-// say what a lookup does with them:
+// Envoy gets all instances that are not down, and chooses among them. Their health status
+// says what a lookup does with them:
 //
 //	passing            HEALTHY
 //	warning, suspect   DEGRADED    used when the healthy ones are too few
 //	critical           UNHEALTHY
-//	drain              DRAINING    no new requests; those under way go on
+//	drain              DRAINING    no new requests; requests in progress finish
 //
-// The zone is the locality's, whose weight is the sum of its endpoints'. Instances of
-// weight 0 are left out while another could answer; with nobody else they have weight
-// 1, the least that Envoy knows. Left out is also what EDS cannot say: an instance
-// without a port, or at a host name, for which Envoy would refuse the whole update.
+// The zone is the locality; the locality's weight is the sum of its endpoints' weights. An
+// instance of weight 0 is left out while another could answer; otherwise it has weight 1,
+// Envoy's least. An instance without a port or at a host name is left out as well: EDS cannot
+// express it, and Envoy would refuse the whole update.
 //
 // # Versions
 //
-// A version is the newest revision of the services asked for, and a fingerprint of
-// which they are: "42-5d41402abc4b2a76". As long as it stays, nothing is sent.
+// A version is the newest revision of the services asked for and a hash of their names and
+// indexes: "42-5d41402abc4b2a76". While it stays the same, nothing is sent.
 //
 // # The wire
 //
-// Requests and responses are read and written here, field by field, since the types
-// that are generated for them bring the descriptions of half of Envoy with them: some
-// 2 MiB of the memory of every agent, used or not. The tests speak with Envoy's own
-// types.
+// Requests and responses are encoded and decoded here, field by field: the generated types
+// bring the descriptors of half of Envoy with them, some 2 MiB of memory in every agent, used
+// or not. The tests use Envoy's own types.
 package envoy

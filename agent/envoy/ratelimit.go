@@ -13,27 +13,27 @@ import (
 	"disc/discovery"
 )
 
-// Limits keeps fleet-wide rate limits.
+// Limits are the fleet-wide rate limits.
 type Limits interface {
-	// TakeAll takes of several limits, of all or of none, and returns a decision for
-	// each that was asked, up to the first that was denied. ErrInvalid: the take behind
-	// these wants more than its limit ever has. ErrNotFound: a limit does not exist.
+	// TakeAll takes tokens from several limits, from all or from none. It returns the
+	// decisions up to the first denial. ErrInvalid: the take after the returned decisions
+	// wants more than its limit ever has. ErrNotFound: a limit does not exist.
 	TakeAll(ctx context.Context, takes []discovery.Take) ([]discovery.Decision, error)
-	// Known reports whether there is a limit.
+	// Known reports whether a limit exists.
 	Known(ctx context.Context, name string) (bool, error)
 }
 
-// MaxDescriptors is how many descriptors one request may have.
+// MaxDescriptors is the most descriptors that one request may have.
 const MaxDescriptors = 64
 
-// limitNames are the names of the limits that a descriptor may stand for; the first
-// that exists counts:
+// limitNames returns the names of the limits that may apply to a descriptor. The first that
+// exists does:
 //
 //	<domain>:<key>.<value>:<key>.<value>   all its entries, in their order
 //	<domain>:<key>:<key>                   whatever the values, shared by all of them
 //
-// What may not stand in a name becomes "_". So the domain "edge" and the entry
-// {"generic_key", "login"} are the limit edge:generic_key.login.
+// A character that a limit's name cannot have becomes "_". So the domain "edge" and the
+// entry {"generic_key", "login"} lead to the limit edge:generic_key.login.
 func limitNames(domain string, d descriptor) []string {
 	exact, shared := domain, domain
 	for _, e := range d.entries {
@@ -46,7 +46,7 @@ func limitNames(domain string, d descriptor) []string {
 	return []string{limitName(exact), limitName(shared)}
 }
 
-// limitName makes a text the name of a limit.
+// limitName replaces what a limit's name cannot have.
 func limitName(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x80 && (r == '-' || r == '_' || r == '.' || r == ':' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') {
@@ -70,8 +70,8 @@ func (s *Server) rateLimitService() *grpc.ServiceDesc {
 	}
 }
 
-// shouldRateLimit takes of the limits of all descriptors, or of none. A descriptor for
-// which there is no limit is not limited, as with Envoy's own service.
+// shouldRateLimit takes from the limits of all descriptors, or from none. A descriptor
+// without a limit is not limited, as in Envoy's own rate limit service.
 func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rateLimitResponse, error) {
 	switch {
 	case r.domain == "":
@@ -93,8 +93,8 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 		}
 	}
 	decisions, err := s.options.Limits.TakeAll(ctx, takes)
-	never := errors.Is(err, discovery.ErrInvalid) && len(decisions) < len(takes)
-	if err != nil && !never {
+	impossible := errors.Is(err, discovery.ErrInvalid) && len(decisions) < len(takes)
+	if err != nil && !impossible {
 		return nil, s.unavailable(err)
 	}
 	for k, d := range decisions {
@@ -103,18 +103,18 @@ func (s *Server) shouldRateLimit(ctx context.Context, r *rateLimitRequest) (*rat
 			answer.code = codeOverLimit
 		}
 	}
-	if never { // an error would let it through
+	if impossible { // an error would let the request pass
 		k := len(decisions)
 		answer.code, answer.statuses[of[k]] = codeOverLimit, descriptorStatus{code: codeOverLimit, name: takes[k].Limit}
 	}
 	return answer, nil
 }
 
-// limitOf returns the name of a descriptor's limit; empty: it has none.
+// limitOf returns the name of a descriptor's limit; "" if it has none.
 func (s *Server) limitOf(ctx context.Context, domain string, d descriptor) (string, error) {
 	for _, name := range limitNames(domain, d) {
 		if discovery.ValidateLimit(name) != nil {
-			continue // too long, or begins with a sign
+			continue // too long, or a sign comes first
 		}
 		known, err := s.options.Limits.Known(ctx, name)
 		if err != nil || known {
@@ -124,7 +124,7 @@ func (s *Server) limitOf(ctx context.Context, domain string, d descriptor) (stri
 	return "", nil
 }
 
-// hits is how many tokens a descriptor takes: its own addend, the request's, or 1.
+// hits returns how many tokens a descriptor takes: its own hits_addend, the request's, or 1.
 func (r *rateLimitRequest) hits(d descriptor) int64 {
 	switch {
 	case d.addend != nil:
@@ -135,8 +135,8 @@ func (r *rateLimitRequest) hits(d descriptor) int64 {
 	return 1
 }
 
-// descriptorStatusOf is a decision as Envoy is told of it. A limit that is of no unit that Envoy
-// has is told of without its rate.
+// descriptorStatusOf returns the status that reports a decision. It leaves out the rate of a
+// limit whose period is none of Envoy's units.
 func descriptorStatusOf(name string, d discovery.Decision) descriptorStatus {
 	s := descriptorStatus{code: codeOK, name: name, remaining: uint32(min(d.Remaining, 1<<32-1)), reset: d.Full}
 	if !d.Granted {

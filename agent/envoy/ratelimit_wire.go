@@ -13,7 +13,7 @@ const (
 	codeOverLimit = 2
 )
 
-// The messages of package envoy.service.ratelimit.v3, as far as they are used here.
+// The messages of package envoy.service.ratelimit.v3, with the fields that are used here.
 type (
 	rateLimitRequest struct { // RateLimitRequest
 		domain      string
@@ -32,7 +32,7 @@ type (
 	}
 	descriptorStatus struct { // RateLimitResponse.DescriptorStatus
 		code       uint64
-		name       string // empty: there is no limit
+		name       string // of the limit; empty: there is none
 		rate, unit uint32
 		remaining  uint32
 		reset      time.Duration
@@ -77,7 +77,8 @@ func (d *descriptor) decode(b []byte) error {
 	})
 }
 
-// numberField returns the last number in one field of a message, and whether it is there.
+// numberField returns a varint field of a message, the last one if it is repeated, and
+// whether it is present.
 func numberField(message []byte, wanted protowire.Number) (found uint64, ok bool, err error) {
 	for b := message; len(b) > 0; {
 		field, kind, n := protowire.ConsumeTag(b)

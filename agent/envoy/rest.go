@@ -9,8 +9,8 @@ import (
 	"disc/discovery/view"
 )
 
-// jsonResponse is a DiscoveryResponse in its JSON form (ProtoJSON), under the names of
-// the fields in the proto files, as Envoy itself writes them.
+// jsonResponse is a DiscoveryResponse in ProtoJSON, with the field names of the proto files,
+// as Envoy itself writes them.
 type jsonResponse struct {
 	Version   string         `json:"version_info"`
 	Resources []jsonResource `json:"resources"`
@@ -23,9 +23,10 @@ type jsonResource struct {
 	assignment
 }
 
-// Endpoints answers a DiscoveryRequest from a snapshot, in JSON both. unchanged, with no
-// response, means that the caller has that version already. A request that cannot be
-// read, or that asks for something else than endpoints, is a [discovery.ErrInvalid].
+// Endpoints answers a DiscoveryRequest from a snapshot; both are in JSON. If the caller has
+// the current version already, unchanged is true and there is no response. The error is a
+// [discovery.ErrInvalid] for a request that cannot be read, that asks for another type than
+// endpoints, or that names more than [MaxClusters].
 func (s *Server) Endpoints(snapshot *view.Snapshot, request []byte) (response []byte, unchanged bool, err error) {
 	r, err := readJSON(request)
 	if err != nil {
@@ -51,8 +52,8 @@ func (s *Server) Endpoints(snapshot *view.Snapshot, request []byte) (response []
 	return response, false, nil
 }
 
-// Parts returns the parts of a view that the answer to a DiscoveryRequest lies in; of a
-// request that cannot be answered none.
+// Scopes returns the scopes that the view must have to answer a DiscoveryRequest; none if
+// [Server.Endpoints] would refuse it.
 func (s *Server) Scopes(request []byte) []discovery.Scope {
 	r, err := readJSON(request)
 	if err != nil || len(r.names) > MaxClusters {
@@ -62,8 +63,8 @@ func (s *Server) Scopes(request []byte) []discovery.Scope {
 	return scopesOf(subscribedServices(named, all || len(named) == 0, s.options.Domain))
 }
 
-// readJSON reads a request. Its fields may be named as in the proto file or in
-// lowerCamelCase; what it says besides is for others.
+// readJSON decodes a request. Fields may be named as in the proto file or in lowerCamelCase.
+// It ignores other fields.
 func readJSON(b []byte) (r request, err error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(b, &fields); err != nil || fields == nil {

@@ -22,53 +22,55 @@ import (
 
 // The limits of a server.
 const (
-	MaxConnections = 1024    // at once
-	MaxStreams     = 1024    // of one connection at once: Envoy may open one a cluster
-	MaxClusters    = 10_000  // that one stream or REST request asks for
-	MaxRequest     = 1 << 20 // bytes of a request
+	MaxConnections = 1024    // open at once
+	MaxStreams     = 1024    // open at once on a connection: Envoy may open one for each cluster
+	MaxClusters    = 10_000  // in one stream or REST request
+	MaxRequest     = 1 << 20 // bytes of a request on a stream
 
-	handshakeTimeout = 10 * time.Second // for a new connection to speak HTTP/2
-	keepaliveTime    = 30 * time.Second // of silence, whether a connection is alive
-	keepaliveTimeout = 10 * time.Second // for the answer to that
-	minClientPing    = 5 * time.Second  // the least time between the client's own
-	defaultShutdown  = 5 * time.Second  // for the streams to end when the server does
+	handshakeTimeout = 10 * time.Second // for a new connection to finish the HTTP/2 handshake
+	keepaliveTime    = 30 * time.Second // of silence before the server pings a connection
+	keepaliveTimeout = 10 * time.Second // for the answer to a ping
+	minClientPing    = 5 * time.Second  // the least time between a client's pings
+	defaultShutdown  = 5 * time.Second  // for streams to end by themselves when the server stops
 )
 
 // Catalog is the local view of the fleet.
 type Catalog interface {
-	// View returns the newest snapshot, or an ErrUnavailable.
+	// View returns the newest snapshot; until there is one, an ErrUnavailable.
 	View() (view.View, error)
 	// Changed returns a channel that is closed at the next change of a service, known
-	// or not; "" is any change. A reader takes the channel first and the view second.
+	// or not; "" is any change. Take the channel before the view, or a change is missed.
 	Changed(service string) <-chan struct{}
-	// Has reports whether the view has parts, as far as they exist.
-	Has(parts ...discovery.Scope) bool
-	// Retain brings parts into the view, and keeps them there until release is called.
-	// It does not wait.
-	Retain(parts ...discovery.Scope) (release func())
+	// Has reports whether the view has read scopes, as far as they exist in etcd.
+	Has(scopes ...discovery.Scope) bool
+	// Retain brings scopes into the view, and keeps them there until release is called.
+	// It does not block.
+	Retain(scopes ...discovery.Scope) (release func())
 }
 
 // Options are the optional parts of a server. The zero value is useful.
 type Options struct {
-	Domain      string                // the DNS suffix that the names of clusters may have
-	Limits      Limits                // answers Envoy's rate limit service; nil: nothing does
-	Connections int                   // at once, more wait to be accepted; default MaxConnections
+	Domain      string                // DNS suffix that cluster names may have
+	Limits      Limits                // for Envoy's rate limit service; nil: it is not served
+	Connections int                   // open at once, others wait to be accepted; default MaxConnections
 	Explain     func(error) error     // makes an error of Limits one to act on; nil: errors are sent as they are
-	Registerer  prometheus.Registerer // gets the server's own metrics
+	Registerer  prometheus.Registerer // for the server's metrics; nil: they are not registered
 	Logger      *slog.Logger          // default: discards
 }
 
-// Server answers Envoy. Its REST form, [Server.Endpoints], needs no listener.
+// Server is a control plane for Envoy's endpoints and rate limits. [Server.Endpoints], for
+// REST, needs no listener.
 type Server struct {
 	catalog Catalog
 	options Options
 	log     *slog.Logger
 	metrics *metrics
 
-	shutdownTimeout time.Duration // for streams to end by themselves
+	shutdownTimeout time.Duration // default defaultShutdown
 }
 
-// New returns a server. It fails for metrics that the registerer already has.
+// New returns a server. It fails when the registerer refuses the metrics, as one that already
+// has them does.
 func New(catalog Catalog, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -81,11 +83,10 @@ func New(catalog Catalog, o Options) (*Server, error) {
 	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m, shutdownTimeout: defaultShutdown}, nil
 }
 
-// Serve answers gRPC on a listener until ctx ends, and closes it. Then it ends the
-// streams, for which Envoy goes on with what it has and connects again. It returns nil
-// when ctx ended it.
+// Serve answers gRPC on a listener until ctx ends, and closes the listener. At the end it ends
+// the streams: Envoy keeps its endpoints and reconnects. It returns nil when ctx ended it.
 //
-// There is neither TLS nor a token: the listener is to be a loopback address.
+// There is neither TLS nor a token: listen on a loopback address.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	v := &serving{Server: s, stopping: ctx.Done()}
@@ -108,11 +109,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return group.Wait()
 }
 
-// serving is a server while it serves.
+// serving is the state of one call of Serve.
 type serving struct {
 	*Server
 	stopping <-chan struct{}
-	readers  sync.WaitGroup // those who wait for the requests on a stream
+	readers  sync.WaitGroup // of the goroutines that read requests
 }
 
 func (v *serving) grpcServer() *grpc.Server {

@@ -9,8 +9,8 @@ import (
 	"disc/discovery/view"
 )
 
-// clustersOf returns the clusters that names stand for in a snapshot, sorted: all services
-// that have instances, where all are wanted, and what is named.
+// clustersOf returns the clusters that a client asks for, sorted: the named ones and, with
+// all, every service of the snapshot that has instances.
 func clustersOf(s *view.Snapshot, names []string, all bool) []string {
 	clusters := slices.Clone(names)
 	if all {
@@ -25,7 +25,7 @@ func clustersOf(s *view.Snapshot, names []string, all bool) []string {
 }
 
 // servicesOf returns the names of the services that a cluster's endpoints depend on: the
-// one that is called so, and the one that the name means by its grammar.
+// service of that very name, and the one that the name means as a lookup name.
 func servicesOf(cluster, domain string) []string {
 	name, err := discovery.ParseName(cluster, domain)
 	if err != nil || name.Service == "" || name.Service == cluster {
@@ -34,36 +34,37 @@ func servicesOf(cluster, domain string) []string {
 	return []string{cluster, name.Service}
 }
 
-// version stands for the endpoints of clusters: it is another after each change of
-// them, of what they are, or of the life of the etcd that the revisions belong to.
+// version returns the version of clusters: their newest revision, and a hash of their names,
+// their services' indexes and etcd's epoch. It differs after each change of any of these.
 func version(s *view.Snapshot, clusters []string, domain string) string {
-	newest, print := int64(0), fnv.New64a()
-	fmt.Fprint(print, s.Epoch())
+	newest, hash := int64(0), fnv.New64a()
+	fmt.Fprint(hash, s.Epoch())
 	for _, cluster := range clusters {
-		fmt.Fprintf(print, "\n%q", cluster)
+		fmt.Fprintf(hash, "\n%q", cluster)
 		for _, name := range servicesOf(cluster, domain) {
 			index := int64(0)
 			if service, ok := s.Service(name); ok {
 				index, newest = service.Index(), max(newest, service.Revision)
 			}
-			fmt.Fprintf(print, " %d", index)
+			fmt.Fprintf(hash, " %d", index)
 		}
 	}
-	return fmt.Sprintf("%d-%016x", newest, print.Sum64())
+	return fmt.Sprintf("%d-%016x", newest, hash.Sum64())
 }
 
-// scopesOf returns the parts of a view that services lie in.
+// scopesOf returns the scopes of services; it leaves out names that no service can have.
 func scopesOf(services []string) []discovery.Scope {
-	parts := make([]discovery.Scope, 0, len(services))
+	scopes := make([]discovery.Scope, 0, len(services))
 	for _, name := range services {
 		if name == "" || discovery.ValidateService(name) == nil {
-			parts = append(parts, discovery.Scope{Service: discovery.FoldName(name)})
+			scopes = append(scopes, discovery.Scope{Service: discovery.FoldName(name)})
 		}
 	}
-	return parts
+	return scopes
 }
 
-// subscribedServices returns the services whose changes concern a subscription; "" is all.
+// subscribedServices returns the services that the endpoints of clusters depend on; with
+// all, "".
 func subscribedServices(names []string, all bool, domain string) []string {
 	if all {
 		return []string{""}

@@ -8,16 +8,16 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// typeURL is the type of the resources that are served.
+// typeURL is the type of the resources that the server offers.
 const typeURL = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
-// encoder is a message that is sent, decoder one that is received.
+// encoder is a message to send, decoder one to receive.
 type (
 	encoder interface{ appendTo(b []byte) []byte }
 	decoder interface{ decode(b []byte) error }
 )
 
-// codec reads and writes the messages on a gRPC stream.
+// codec encodes and decodes the messages of gRPC streams and calls.
 type codec struct{}
 
 // Name implements encoding.CodecV2.
@@ -83,8 +83,8 @@ func (e endpoint) appendTo(b []byte) []byte {
 	return appendWrapped(b, 4, e.Weight)
 }
 
-// eachField calls f with the number and the content of each field that is a text or a
-// message, and passes over others.
+// eachField calls f with the number and the content of each length-delimited field (string
+// or message), and skips the others.
 func eachField(b []byte, f func(field protowire.Number, content []byte) error) error {
 	for len(b) > 0 {
 		field, kind, n := protowire.ConsumeTag(b)
@@ -106,15 +106,15 @@ func eachField(b []byte, f func(field protowire.Number, content []byte) error) e
 	return nil
 }
 
-// stringValue returns a field that is a text.
+// stringValue returns the content of a string field. It must be UTF-8.
 func stringValue(field protowire.Number, content []byte) (string, error) {
 	if !utf8.Valid(content) {
-		return "", fmt.Errorf("field %d is no UTF-8", field)
+		return "", fmt.Errorf("field %d is not UTF-8", field)
 	}
 	return string(content), nil
 }
 
-// stringField returns the text in one field of a message; empty if it is not there.
+// stringField returns a string field of a message; "" if it is absent.
 func stringField(message []byte, wanted protowire.Number) (found string, err error) {
 	err = eachField(message, func(field protowire.Number, content []byte) (err error) {
 		if field == wanted {
