@@ -9,13 +9,12 @@ import (
 	"disc/discovery"
 )
 
-// DampPeriod is the time in which a flapping instance is written once.
+// DampPeriod is the least time between two writes of a flapping instance.
 const DampPeriod = 10 * time.Second
 
-// Damper passes on the reports of one instance at a bounded rate: two changes at
-// once, then one in each [DampPeriod]. What comes meanwhile is coalesced: the newest
-// report is passed on in the end, and nothing is when the instance is back where it
-// was. A report without a status says nothing yet and is never passed on.
+// Damper limits the rate of an instance's reports: a burst of two, then one in each
+// [DampPeriod]. Between them it keeps only the newest report, and drops that, too, if it
+// equals the last one passed on. It never passes on a report without a status.
 type Damper struct {
 	write  func(Report)
 	wake   chan struct{}
@@ -23,13 +22,13 @@ type Damper struct {
 	newest Report
 }
 
-// NewDamper returns a damper that passes reports to write, which is called from Run,
-// one call at a time.
+// NewDamper returns a damper that passes reports to write. Run calls write, one call at a
+// time.
 func NewDamper(write func(Report)) *Damper {
 	return &Damper{write: write, wake: make(chan struct{}, 1)}
 }
 
-// Offer takes the newest report. It never blocks.
+// Offer gives the damper the newest report. It never blocks.
 func (d *Damper) Offer(r Report) {
 	if r.Status == "" {
 		return
@@ -53,7 +52,7 @@ func (d *Damper) latest() Report {
 func (d *Damper) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	rate := rateLimiter{period: DampPeriod}
+	limiter := rateLimiter{period: DampPeriod}
 	var last Report
 	for {
 		select {
@@ -66,19 +65,19 @@ func (d *Damper) Run(ctx context.Context) {
 		if next.equal(last) {
 			continue
 		}
-		if wait := rate.delay(now, requiredCredit(last, next)); wait > 0 {
+		if wait := limiter.delay(now, requiredCredit(last, next)); wait > 0 {
 			timer.Reset(wait)
 			continue
 		}
-		rate.spend(now)
+		limiter.spend(now)
 		last = next
 		d.write(next)
 	}
 }
 
-// requiredCredit is how many changes must be free for the next report to go out. A change of
-// the status goes first: one of a single check that leaves it as it was may not use
-// up what the status could need a moment later.
+// requiredCredit returns how many events the limiter must have left for the next report. A
+// report that does not change the status needs two, so that it never uses up the one that a
+// change of the status may need a moment later.
 func requiredCredit(last, next Report) int {
 	if last.Status == next.Status {
 		return 2
@@ -86,13 +85,13 @@ func requiredCredit(last, next Report) int {
 	return 1
 }
 
-// Report is what the checks of an instance say together.
+// Report is the combined result of an instance's checks.
 type Report struct {
-	// Status is the worst of the checks, or "" while it is not known: as long as a
-	// check has not spoken and none is critical.
+	// Status is the worst of the checks' statuses; "" while a check has no status yet and
+	// none is critical.
 	Status discovery.Status
-	// Checks are in the order of the registration; a check that has not spoken has
-	// the status "".
+	// Checks are in the order of the registration. A check without a result has the
+	// status "".
 	Checks []discovery.CheckStatus
 }
 

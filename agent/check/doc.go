@@ -1,22 +1,22 @@
-// Package check probes instances and says how healthy they are.
+// Package check probes instances and reports their health.
 //
-// One [Scheduler] serves a whole agent: it bounds how many probes run at once and
-// spreads the first ones. A [Set] holds the checks of one instance, turns their
-// results into statuses by their thresholds, and reports every change:
+// One [Scheduler] serves a whole agent: it bounds how many probes run at once and spreads their
+// first runs. A [Set] holds the checks of one instance, derives their statuses from their
+// results by thresholds, and reports every change:
 //
-//	scheduler := check.NewScheduler(check.Options{Registerer: registerer})
+//	scheduler, err := check.NewScheduler(check.Options{Registerer: registerer})
 //	damper := check.NewDamper(write)
 //	set, err := scheduler.NewSet(registration, check.SetOptions{Changed: damper.Offer})
 //	...
 //	group.Go(func() error { damper.Run(ctx); return nil })
 //	group.Go(func() error { set.Run(ctx); return nil })
 //
-// A [Damper] stands between a set and etcd, so that a flapping check costs one write
-// in ten seconds; it belongs to the instance and outlives its sets. To change the
-// checks of a running instance, end its set and make another with the old one as
-// [SetOptions.Previous]: what has not changed keeps its status and its counters.
+// A [Damper] stands between a set and etcd, so that a flapping check costs one write in ten
+// seconds. It belongs to the instance and outlives its sets. To change the checks of a running
+// instance, end its set and make another with the old one as [SetOptions.Previous]: unchanged
+// checks keep their statuses and counters.
 //
-// A check given by the HTTP API may reach its own instance and loopback only:
-// [ValidateTarget] refuses it when it is given, [SetOptions.Restricted] watches every
-// connection that it makes.
+// A check from the HTTP API may connect only to its own instance and to loopback:
+// [ValidateTarget] refuses any other target up front, and [SetOptions.Restricted] checks the
+// address of every connection.
 package check

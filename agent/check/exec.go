@@ -14,16 +14,16 @@ import (
 	"disc/discovery"
 )
 
-// killTimeout is how long a killed command may take to be gone, and its output to end.
-// More is needed only where the kernel cannot end a process, as on a dead NFS mount.
+// killTimeout is how long a killed command may take to exit, and its output to end. It takes
+// longer only when the kernel cannot end the process, as on a dead NFS mount.
 const killTimeout = time.Second
 
-// execProber runs a command: exit 0 is passing, 1 warning, all else critical.
+// execProber runs a command: exit status 0 is passing, 1 is warning, any other is critical.
 type execProber struct {
 	command  []string
 	timeout  time.Duration
 	kill     func(group int)
-	unreaped chan result // the last run, when it did not die; nil: none
+	unreaped chan result // of the last run, if it did not exit when killed; else nil
 }
 
 func newExecProber(spec discovery.CheckSpec) *execProber {
@@ -31,13 +31,13 @@ func newExecProber(spec discovery.CheckSpec) *execProber {
 }
 
 func killGroup(group int) {
-	// The only error is that nobody is left to kill.
+	// It fails only when no process is left in the group.
 	_ = syscall.Kill(-group, syscall.SIGKILL)
 }
 
-// probe runs the command in a process group of its own and leaves nothing of the
-// group behind. When a killed command does not die, the probe gives up on it, and no
-// other is started until it is gone.
+// probe runs the command in its own process group and kills the whole group at the end. If a
+// killed command does not exit, the probe gives up on it, and later probes start no other
+// until it has exited.
 func (p *execProber) probe(ctx context.Context) result {
 	select {
 	case <-p.unreaped:
@@ -54,46 +54,46 @@ func (p *execProber) probe(ctx context.Context) result {
 		return r
 	case <-ctx.Done():
 	}
-	patience := time.NewTimer(2 * killTimeout)
-	defer patience.Stop()
+	giveUp := time.NewTimer(2 * killTimeout)
+	defer giveUp.Stop()
 	select {
 	case r := <-done:
 		return r
-	case <-patience.C:
+	case <-giveUp.C:
 		p.unreaped = done
 		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v, but it does not die", p.command[0], p.timeout)}
 	}
 }
 
 func (p *execProber) run(ctx context.Context) result {
-	// Pdeathsig kills the command when the agent dies, but the kernel takes the death
-	// of the thread that forked for that of the parent: the thread must outlive the
-	// command, so this goroutine keeps it.
+	// Pdeathsig kills the command when the agent dies. To the kernel, the parent is the
+	// thread that forked: the thread must outlive the command, so this goroutine is locked
+	// to it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
 	var output headWriter
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.WaitDelay = killTimeout // for a descendant outside of the group that holds the output open
+	cmd.WaitDelay = killTimeout // a descendant outside the group may hold the output open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return result{discovery.Critical, fmt.Sprintf("start %s: %v", p.command[0], err)}
 	}
-	late := p.awaitExit(ctx, cmd.Process.Pid)
+	timedOut := p.awaitExit(ctx, cmd.Process.Pid)
 	err := cmd.Wait()
-	if late {
+	if timedOut {
 		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v\n%s", p.command[0], p.timeout, output.buf)}
 	}
 	return exitResult(cmd, err, output.buf)
 }
 
-// awaitExit waits for the leader of a group to exit, or for ctx, and kills the group. The
-// leader is not reaped before: until then its id cannot become another group's.
-func (p *execProber) awaitExit(ctx context.Context, pid int) (late bool) {
-	gone := make(chan struct{})
+// awaitExit waits until the group's leader exits or ctx ends, and then kills the group. It does
+// not reap the leader: until that happens, no other group can get its id.
+func (p *execProber) awaitExit(ctx context.Context, pid int) (timedOut bool) {
+	exited := make(chan struct{})
 	go func() {
-		defer close(gone)
+		defer close(exited)
 		for {
 			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 			if !errors.Is(err, syscall.EINTR) {
@@ -102,17 +102,17 @@ func (p *execProber) awaitExit(ctx context.Context, pid int) (late bool) {
 		}
 	}()
 	select {
-	case <-gone:
+	case <-exited:
 	case <-ctx.Done():
-		late = true
+		timedOut = true
 	}
 	p.kill(pid)
-	<-gone
-	return late
+	<-exited
+	return timedOut
 }
 
-// exitResult turns the end of a command into a result. The error of Wait counts only when
-// there is no exit status: a descendant that held the output open is no failure.
+// exitResult returns the result of a command that has ended. The error of Wait counts only
+// without an exit status: a descendant that holds the output open is not a failure.
 func exitResult(cmd *exec.Cmd, err error, output []byte) result {
 	if cmd.ProcessState == nil {
 		return result{discovery.Critical, fmt.Sprintf("%s: %v", cmd.Path, err)}

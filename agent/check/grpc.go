@@ -18,18 +18,19 @@ import (
 	"disc/discovery"
 )
 
-// grpcProber calls grpc.health.v1.Health/Check: passing when the answer is SERVING.
+// grpcProber calls grpc.health.v1.Health/Check: SERVING is passing, any other answer or error
+// is critical.
 type grpcProber struct {
 	address string // host:port
-	service string // "" asks for the server as a whole
+	service string // "": the server as a whole
 	timeout time.Duration
 	options []grpc.DialOption
 }
 
-func newGRPCProber(spec discovery.CheckSpec, from network) *grpcProber {
+func newGRPCProber(spec discovery.CheckSpec, via network) *grpcProber {
 	security := insecure.NewCredentials()
 	if spec.TLS {
-		security = credentials.NewTLS(&tls.Config{RootCAs: from.roots, MinVersion: tls.VersionTLS12})
+		security = credentials.NewTLS(&tls.Config{RootCAs: via.roots, MinVersion: tls.VersionTLS12})
 	}
 	return &grpcProber{
 		address: spec.Address,
@@ -38,7 +39,7 @@ func newGRPCProber(spec discovery.CheckSpec, from network) *grpcProber {
 		options: []grpc.DialOption{
 			grpc.WithTransportCredentials(security),
 			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-				return from.dialer.DialContext(ctx, "tcp", address)
+				return via.dialer.DialContext(ctx, "tcp", address)
 			}),
 			grpc.WithDisableServiceConfig(),
 			grpc.WithUserAgent("disc-check"),
@@ -48,32 +49,33 @@ func newGRPCProber(spec discovery.CheckSpec, from network) *grpcProber {
 }
 
 func (p *grpcProber) probe(ctx context.Context) result {
-	// A connection for each probe: a kept one hides that nobody listens any more.
-	// The address goes to the dialer as it is, past gRPC's resolvers and proxies.
+	// Each probe connects anew: a connection that is open already hides that nothing listens
+	// any more. "passthrough" hands the address to the dialer, past gRPC's resolvers and
+	// proxies.
 	conn, err := grpc.NewClient("passthrough:///"+p.address, p.options...)
 	if err != nil {
-		return failure(ctx, p.target(), p.timeout, err)
+		return failure(ctx, p.description(), p.timeout, err)
 	}
 	defer conn.Close()
 	answer, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: p.service})
 	if err != nil {
-		return failure(ctx, p.target(), p.timeout, explain(err))
+		return failure(ctx, p.description(), p.timeout, explain(err))
 	}
-	result := result{discovery.Critical, fmt.Sprintf("%s: %s", p.target(), answer.GetStatus())}
+	result := result{discovery.Critical, fmt.Sprintf("%s: %s", p.description(), answer.GetStatus())}
 	if answer.GetStatus() == healthpb.HealthCheckResponse_SERVING {
 		result.status = discovery.Passing
 	}
 	return result
 }
 
-func (p *grpcProber) target() string {
+func (p *grpcProber) description() string {
 	if p.service == "" {
 		return "grpc health of " + p.address
 	}
 	return fmt.Sprintf("grpc health of %s at %s", p.service, p.address)
 }
 
-// explain turns a gRPC status into an error that says what it means here.
+// explain turns a gRPC status into an error that says what it means for a health check.
 func explain(err error) error {
 	switch s := status.Convert(err); s.Code() {
 	case codes.DeadlineExceeded:

@@ -18,20 +18,21 @@ import (
 	"disc/discovery"
 )
 
-// maxBody is how much of an answer's body is read, in bytes. It is more than what is
-// kept, because redaction may shorten it.
+// maxBody is how many bytes of a response's body are read. They are more than the output keeps,
+// since redaction may shorten it.
 const maxBody = 64 << 10
 
-// httpProber asks a URL: 2xx is passing, 429 warning, all else critical.
+// httpProber sends a request: a status of 2xx is passing, 429 is warning, any other or an
+// error is critical.
 type httpProber struct {
-	request *http.Request // a pattern: cloned for each probe
+	request *http.Request // a template, cloned for each probe
 	client  *http.Client
-	target  string
+	target  string // method and URL, without secrets
 	timeout time.Duration
 	secrets secrets
 }
 
-func newHTTPProber(spec discovery.CheckSpec, from network) (*httpProber, error) {
+func newHTTPProber(spec discovery.CheckSpec, via network) (*httpProber, error) {
 	if _, err := splitHost(spec); err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func newHTTPProber(spec discovery.CheckSpec, from network) (*httpProber, error) 
 	}
 	p := &httpProber{
 		request: request,
-		client:  newHTTPClient(from),
+		client:  newHTTPClient(via),
 		target:  request.Method + " " + redactURL(request.URL),
 		timeout: time.Duration(spec.Timeout),
 	}
@@ -68,16 +69,16 @@ func (p *httpProber) setHeaders(spec discovery.CheckSpec) error {
 	return nil
 }
 
-// newHTTPClient returns a client that connects anew for every request, since a kept
-// connection would not notice that nobody listens any more, that goes through no
-// proxy, and that stays on the host.
-func newHTTPClient(from network) *http.Client {
+// newHTTPClient returns a client that uses no proxy and follows redirects only on the same host
+// and port. It connects anew for each request: a connection that is open already hides that
+// nothing listens any more.
+func newHTTPClient(via network) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:            from.dialer.DialContext,
+			DialContext:            via.dialer.DialContext,
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: maxBody,
-			TLSClientConfig:        &tls.Config{RootCAs: from.roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        &tls.Config{RootCAs: via.roots, MinVersion: tls.VersionTLS12},
 		},
 		CheckRedirect: func(next *http.Request, via []*http.Request) error {
 			if hostPort(next.URL) != hostPort(via[0].URL) {
@@ -99,7 +100,8 @@ func hostPort(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + " " + port
 }
 
-// redactURL is a URL without what may be secret: user, password, query, fragment.
+// redactURL returns a URL without the parts that may be secret: user, password, query and
+// fragment.
 func redactURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
@@ -111,7 +113,7 @@ func (p *httpProber) probe(ctx context.Context) result {
 	}
 	defer response.Body.Close()
 	if to, err := response.Location(); err == nil && response.StatusCode/100 == 3 {
-		// Its body is left out: it repeats the address, with what is secret in it.
+		// The body is left out: it repeats the address with its secrets.
 		output := fmt.Sprintf("%s: %s, a redirect that is not followed, to %s", p.target, response.Status, redactURL(to))
 		return result{discovery.Critical, p.secrets.redact(output)}
 	}
@@ -128,7 +130,7 @@ func (p *httpProber) probe(ctx context.Context) result {
 
 func (p *httpProber) failure(ctx context.Context, err error) result {
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-		err = wrapped.Err // its text has the whole URL, with what is secret in it
+		err = wrapped.Err // its text has the whole URL with its secrets
 	}
 	r := failure(ctx, p.target, p.timeout, err)
 	r.output = p.secrets.redact(r.output)

@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// MaxOutput is how many bytes of a check's output are kept.
+// MaxOutput is the most bytes of a check's output that are kept.
 const MaxOutput = 4096
 
-// sanitize makes output fit to be kept and shown: valid UTF-8 without control
-// characters (it ends up on terminals), at most [MaxOutput] bytes.
+// sanitize returns output that is safe to keep and to print on a terminal: valid UTF-8 without
+// control characters except \n and \t, at most [MaxOutput] bytes, trimmed.
 func sanitize(output string) string {
 	output = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
@@ -30,13 +30,14 @@ func sanitize(output string) string {
 	return strings.TrimSpace(output[:end])
 }
 
+// firstLine returns output up to its first line break.
 func firstLine(output string) string {
 	line, _, _ := strings.Cut(output, "\n")
 	return line
 }
 
-// headWriter is a writer that keeps the first [MaxOutput] bytes and swallows the rest, so
-// that a talkative command neither fills the memory nor meets a broken pipe.
+// headWriter keeps the first [MaxOutput] bytes and discards the rest, so that a verbose command
+// neither fills the memory nor gets a broken pipe.
 type headWriter struct{ buf []byte }
 
 func (h *headWriter) Write(p []byte) (int, error) {
@@ -44,11 +45,12 @@ func (h *headWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// secrets are texts that may not appear in a check's output.
+// secrets are strings that a check's output must not show, longest first: one may contain
+// another.
 type secrets []string
 
-// add takes a secret and, since a server may echo a part of "Bearer abc…", the words
-// of it that are long enough to be one. The longest come first: one may hold another.
+// add adds a secret of at least 4 bytes, and its words of at least 8: a server may echo a part
+// of "Bearer abc…".
 func (s *secrets) add(text string) {
 	found := []string{text}
 	for _, word := range strings.Fields(text) {
@@ -64,6 +66,7 @@ func (s *secrets) add(text string) {
 	slices.SortStableFunc(*s, func(a, b string) int { return len(b) - len(a) })
 }
 
+// redact replaces every secret by ***.
 func (s secrets) redact(text string) string {
 	for _, secret := range s {
 		text = strings.ReplaceAll(text, secret, "***")
@@ -71,8 +74,8 @@ func (s secrets) redact(text string) string {
 	return text
 }
 
-// redactTruncated redacts a text that was cut off at its end: what may be the beginning of
-// a secret there goes as well.
+// redactTruncated redacts a text that was cut off, and drops its end, which may be the
+// beginning of a secret.
 func (s secrets) redactTruncated(text string) string {
 	longest := 0
 	for _, secret := range s {

@@ -2,22 +2,23 @@ package check
 
 import "time"
 
-// rateLimiter lets two things happen at once and then one in each period.
+// rateLimiter allows a burst of two events, then one in each period. It is the generic cell
+// rate algorithm (ITU-T I.371).
 type rateLimiter struct {
 	period time.Duration
-	tat    time.Time // when the last of what happened has been paid for
+	tat    time.Time // theoretical arrival time: when the limiter is full again
 }
 
-// delay returns how long it is until n (1 or 2) things may happen; 0: now.
-func (a *rateLimiter) delay(now time.Time, n int) time.Duration {
-	debt := max(0, a.tat.Sub(now))
-	return max(0, debt-time.Duration(2-n)*a.period)
+// delay returns the time until n events (1 or 2) are allowed at once; 0: they are now.
+func (l *rateLimiter) delay(now time.Time, n int) time.Duration {
+	debt := max(0, l.tat.Sub(now))
+	return max(0, debt-time.Duration(2-n)*l.period)
 }
 
-// spend notes that a thing happened.
-func (a *rateLimiter) spend(now time.Time) {
-	if a.tat.Before(now) {
-		a.tat = now
+// spend records one event.
+func (l *rateLimiter) spend(now time.Time) {
+	if l.tat.Before(now) {
+		l.tat = now
 	}
-	a.tat = a.tat.Add(a.period)
+	l.tat = l.tat.Add(l.period)
 }

@@ -9,14 +9,14 @@ import (
 	"disc/discovery"
 )
 
-// State is what is known of one check.
+// State is the state of one check, as its agent knows it.
 type State struct {
 	ID          string              `json:"id"`
 	Name        string              `json:"name,omitempty"`
 	Type        discovery.CheckType `json:"type"`
 	Status      discovery.Status    `json:"status,omitempty"` // "" until the thresholds are met for the first time
-	Result      discovery.Status    `json:"result,omitempty"` // of the last run, before thresholds
-	Consecutive int                 `json:"consecutive"`      // results in a row that agree on passing or not
+	Result      discovery.Status    `json:"result,omitempty"` // of the last run; Status follows by the thresholds
+	Consecutive int                 `json:"consecutive"`      // results in a row that agree on whether it passes
 	Output      string              `json:"output,omitempty"` // at most MaxOutput bytes of UTF-8
 	LastRun     time.Time           `json:"last_run,omitzero"`
 	Duration    discovery.Duration  `json:"duration,omitempty"` // of the last run
@@ -24,12 +24,12 @@ type State struct {
 
 // check is one check of a set.
 type check struct {
-	spec   discovery.CheckSpec // resolved
+	spec   discovery.CheckSpec // with its address
 	prober prober              // nil for ttl
 	state  checkState
 }
 
-// checkState is what a check has learned; the set's mutex guards it.
+// checkState is the mutable state of a check. The set's mutex guards it.
 type checkState struct {
 	threshold    threshold
 	result       result
@@ -39,7 +39,7 @@ type checkState struct {
 	logRate      rateLimiter
 }
 
-// logPeriod is the time in which a flapping check is logged once.
+// logPeriod is the least time between two log lines of a flapping check.
 const logPeriod = time.Minute
 
 func newCheck(spec discovery.CheckSpec) *check {
@@ -64,7 +64,7 @@ func (c *check) snapshot() State {
 	}
 }
 
-// runPeriodically runs a check at once and then in each interval, until ctx ends.
+// runPeriodically runs a check at once and then every interval ±5 %, until ctx ends.
 func (s *Set) runPeriodically(ctx context.Context, c *check) {
 	interval := time.Duration(c.spec.Interval)
 	timer := time.NewTimer(s.initialDelay(c, interval))
@@ -83,8 +83,8 @@ func (s *Set) runPeriodically(ctx context.Context, c *check) {
 	}
 }
 
-// initialDelay is how long it is until a check's first run. One that was carried over
-// from a previous set keeps its schedule.
+// initialDelay returns the time until a check's first run. A check that was carried over from
+// a previous set keeps its schedule.
 func (s *Set) initialDelay(c *check, interval time.Duration) time.Duration {
 	s.mu.Lock()
 	carried := c.state.lastRun
@@ -95,8 +95,8 @@ func (s *Set) initialDelay(c *check, interval time.Duration) time.Duration {
 	return time.Until(carried.Add(jitter(interval)))
 }
 
-// runOnce runs a check when its turn comes and records the result. The error is that
-// of ctx: a probe cut short has no result.
+// runOnce waits for the scheduler, runs a check and records the result. It fails only with the
+// error of ctx: an interrupted probe has no result.
 func (s *Set) runOnce(ctx context.Context, c *check) (began time.Time, err error) {
 	release, err := s.scheduler.acquire(ctx, c.spec.Type)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Set) runOnce(ctx context.Context, c *check) (began time.Time, err error
 	return began, nil
 }
 
-// runTTL turns a ttl check critical when no report has come for its TTL.
+// runTTL makes a ttl check critical whenever no report has come for its TTL, until ctx ends.
 func (s *Set) runTTL(ctx context.Context, c *check) {
 	ttl := time.Duration(c.spec.TTL)
 	began := time.Now()
@@ -135,21 +135,23 @@ func (s *Set) runTTL(ctx context.Context, c *check) {
 	}
 }
 
-// expireTTL expires a ttl check when it is due and returns when to look again.
+// expireTTL makes a ttl check critical if its TTL has passed since the last report, or since
+// began if there was none. It returns the time until the next call is due.
 func (s *Set) expireTTL(c *check, began time.Time, ttl time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	heard := began
+	last := began
 	if !c.state.lastRun.IsZero() {
-		heard = c.state.lastRun
+		last = c.state.lastRun
 	}
-	if left := ttl - time.Since(heard); left > 0 {
+	if left := ttl - time.Since(last); left > 0 {
 		return left
 	}
 	s.record(c, result{discovery.Critical, fmt.Sprintf("no report within %v", ttl)})
 	return ttl
 }
 
+// recordReport records the report of a ttl check.
 func (s *Set) recordReport(c *check, r result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +159,7 @@ func (s *Set) recordReport(c *check, r result) {
 	s.record(c, r)
 }
 
-// record takes a result, with the mutex held.
+// record records a result, derives the status and wakes notify. The caller holds the mutex.
 func (s *Set) record(c *check, r result) {
 	r.output = sanitize(r.output)
 	c.state.result = r
@@ -170,8 +172,8 @@ func (s *Set) record(c *check, r result) {
 	}
 }
 
-// logChange logs a status that is not the last one logged, at a bounded rate. It is
-// asked at each result, so that the last status is logged in the end.
+// logChange logs the status if it differs from the last one logged, at a limited rate. It runs
+// at each result, so that the final status is always logged.
 func (s *Set) logChange(c *check) {
 	k, now := &c.state, time.Now()
 	if k.threshold.status == k.loggedStatus || k.logRate.delay(now, 1) > 0 {

@@ -14,23 +14,23 @@ import (
 	"disc/discovery"
 )
 
-// Limits of what one agent runs at once.
+// Limits on the checks that one agent runs at once.
 const (
-	DefaultProbes = 32 // checks of all types
-	DefaultExecs  = 8  // of which exec
+	DefaultProbes = 32 // of all types
+	DefaultExecs  = 8  // of type exec
 )
 
 // Options of a scheduler. The zero value is useful.
 type Options struct {
 	Probes     int                   // checks run at once; default 32
 	Execs      int                   // exec checks run at once; default 8
-	RootCAs    *x509.CertPool        // verify https and grpc over TLS; default the system's
+	RootCAs    *x509.CertPool        // CAs for https and for grpc over TLS; default: the system's
 	Logger     *slog.Logger          // default: discards
-	Registerer prometheus.Registerer // default: metrics are registered nowhere
+	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
 
-// Scheduler is what the checks of one agent share: the bounds on what runs at once,
-// the spread of first runs, the logger and the metrics.
+// Scheduler runs the checks of one agent. It bounds how many run at once and spreads the first
+// runs of those that start together.
 type Scheduler struct {
 	probes, execs *semaphore.Weighted
 	roots         *x509.CertPool
@@ -38,7 +38,7 @@ type Scheduler struct {
 	metrics       *metrics
 
 	mu          sync.Mutex
-	windowStart time.Time // since when starts are counted
+	windowStart time.Time // of the starts that started counts
 	started     int
 }
 
@@ -68,12 +68,12 @@ func NewScheduler(o Options) (*Scheduler, error) {
 }
 
 const (
-	startWindow = time.Second // over which many first runs are spread
-	freeStarts  = 4           // first runs within that time that need no spreading
+	startWindow = time.Second // that the first runs of many new checks are spread over
+	freeStarts  = 4           // in a window that run without delay
 )
 
-// startDelay is how long a new check waits for its first run: nothing, unless many
-// begin at the same time.
+// startDelay returns how long a new check waits for its first run: nothing unless many start
+// in the same window, and never longer than its interval.
 func (s *Scheduler) startDelay(interval time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,12 +87,12 @@ func (s *Scheduler) startDelay(interval time.Duration) time.Duration {
 	return rand.N(min(interval, startWindow))
 }
 
-// acquire waits, first come first served, until a check may run, and returns what
-// gives its place back. The error is that of ctx.
+// acquire waits, in order of arrival, until a check may run. The caller calls release when the
+// run has ended. acquire fails only with the error of ctx.
 func (s *Scheduler) acquire(ctx context.Context, kind discovery.CheckType) (release func(), err error) {
 	if kind == discovery.CheckExec {
-		// Before the place among all: who waits for other commands must not keep
-		// the network's checks waiting.
+		// First of its own type: an exec check that waits for others must not hold a place
+		// that a network check could use.
 		if err := s.execs.Acquire(ctx, 1); err != nil {
 			return nil, err
 		}
@@ -113,7 +113,8 @@ func (s *Scheduler) acquire(ctx context.Context, kind discovery.CheckType) (rele
 	}, nil
 }
 
-// jitter is d ±5 %, so that checks that began together do not stay so.
+// jitter returns a random duration within d ±5 %, so that checks that start together drift
+// apart.
 func jitter(d time.Duration) time.Duration {
 	return d - d/20 + rand.N(d/10+1)
 }

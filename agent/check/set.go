@@ -11,16 +11,16 @@ import (
 	"disc/discovery"
 )
 
-// SetOptions are what a set needs beyond the registration. The zero value is useful.
+// SetOptions are the options of a set. The zero value is useful.
 type SetOptions struct {
-	// Changed is called from Run, one call at a time, when the report differs from
-	// the one before. Reports that follow faster than it returns are coalesced.
+	// Changed gets each report that differs from the one before. Run calls it, one call
+	// at a time. Reports that come faster than it returns are coalesced.
 	Changed func(Report)
-	// Previous is the set that this one replaces. Checks that are the same in both
-	// keep their status, counters, output and schedule. It should have ended.
+	// Previous is the set that this one replaces. Its Run should have returned. Checks that
+	// are the same in both keep their status, counters, output and schedule.
 	Previous *Set
-	// Restricted is for checks that the HTTP API has given: no exec, and
-	// no connection but to the instance's own address and to loopback.
+	// Restricted limits checks that come from the HTTP API: none of type exec, and no
+	// connection except to the instance's own address and to loopback.
 	Restricted bool
 }
 
@@ -29,15 +29,15 @@ type Set struct {
 	scheduler *Scheduler
 	changed   func(Report)
 	logger    *slog.Logger
-	checks    []*check // fixed
+	checks    []*check // never changes
 	wake      chan struct{}
 
-	mu sync.Mutex // guards what the checks know
+	mu sync.Mutex // guards the state of each check
 }
 
-// NewSet returns the checks of a registration that has its defaults. It returns a
-// [discovery.ErrInvalid] for a check that cannot be run, and a
-// [discovery.ErrForbidden] for one that restricted checks may not be.
+// NewSet returns the set of a registration whose defaults are filled in. The error is a
+// [discovery.ErrInvalid] for a check that cannot run, and a [discovery.ErrForbidden] for one
+// that the restriction excludes.
 func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error) {
 	if o.Changed == nil {
 		o.Changed = func(Report) {}
@@ -48,9 +48,9 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 		logger:    s.logger.With("service", r.Service, "instance", r.ID),
 		wake:      make(chan struct{}, 1),
 	}
-	from := network{&net.Dialer{}, s.roots}
+	via := network{&net.Dialer{}, s.roots}
 	if o.Restricted {
-		from.dialer = restrictedDialer(r.Address)
+		via.dialer = restrictedDialer(r.Address)
 	}
 	for _, spec := range r.Checks {
 		if o.Restricted {
@@ -64,7 +64,7 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 		}
 		c := newCheck(spec)
 		if spec.Type != discovery.CheckTTL {
-			if c.prober, err = newProber(spec, from); err != nil {
+			if c.prober, err = newProber(spec, via); err != nil {
 				return nil, err
 			}
 		}
@@ -74,7 +74,7 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 	return set, nil
 }
 
-// carryOver takes over what the previous set knew of checks that are the same.
+// carryOver copies the state of the previous set's checks that are the same.
 func (s *Set) carryOver(previous *Set) {
 	if previous == nil {
 		return
@@ -97,7 +97,7 @@ func (s *Set) find(id string) *check {
 	return nil
 }
 
-// Run runs the checks until ctx ends and everything that they started is over. Run
+// Run runs the checks until ctx ends, and returns when all that they started has ended. Run
 // a set once.
 func (s *Set) Run(ctx context.Context) {
 	var running sync.WaitGroup
@@ -112,7 +112,7 @@ func (s *Set) Run(ctx context.Context) {
 	s.notify(ctx)
 }
 
-// notify calls changed for every report that differs from the one before.
+// notify calls changed for each report that differs from the one before, until ctx ends.
 func (s *Set) notify(ctx context.Context) {
 	last := Report{}
 	for _, c := range s.checks {
@@ -131,7 +131,7 @@ func (s *Set) notify(ctx context.Context) {
 	}
 }
 
-// Current returns what the checks say together now: passing when there are none.
+// Current returns the present report. Without checks it is passing.
 func (s *Set) Current() Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (s *Set) Current() Report {
 	return r
 }
 
-// Checks returns what is known of every check, in the order of the registration.
+// Checks returns the state of every check, in the order of the registration.
 func (s *Set) Checks() []State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,9 +161,9 @@ func (s *Set) Checks() []State {
 	return states
 }
 
-// Report takes the report of a ttl check about itself: its status, and an output that
-// may be empty. It returns a [discovery.ErrNotFound] when there is no such check, and
-// a [discovery.ErrInvalid] when it is of another type or the status is none.
+// Report records the result of a ttl check; output may be empty. The error is a
+// [discovery.ErrNotFound] if there is no such check, and a [discovery.ErrInvalid] if the check
+// is of another type or the status is not valid.
 func (s *Set) Report(checkID string, status discovery.Status, output string) error {
 	c := s.find(checkID)
 	switch {

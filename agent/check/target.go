@@ -11,11 +11,10 @@ import (
 	"disc/discovery"
 )
 
-// ValidateTarget says whether a check may be given by the HTTP API for an instance at
-// address (an IP address or a host name). It returns a [discovery.ErrForbidden] for
-// an exec check and for one that probes anything but the instance's own address as
-// written, localhost or a loopback address, and a [discovery.ErrInvalid] for a target
-// that cannot be read.
+// ValidateTarget checks that the HTTP API may add a check to an instance at address, an IP
+// address or a host name. The error is a [discovery.ErrForbidden] for an exec check, and for
+// one that probes anything but the instance's address as written, localhost or a loopback
+// address. It is a [discovery.ErrInvalid] for a target that cannot be parsed.
 func ValidateTarget(spec discovery.CheckSpec, address string) error {
 	switch spec.Type {
 	case discovery.CheckExec:
@@ -36,6 +35,7 @@ func ValidateTarget(spec discovery.CheckSpec, address string) error {
 	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check given by the API may probe these only", checkName(spec), host, address)
 }
 
+// checkName returns the name of a check in errors: its id, or its type.
 func checkName(spec discovery.CheckSpec) string {
 	if spec.ID == "" {
 		return string(spec.Type)
@@ -74,9 +74,9 @@ func isLocal(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
-// restrictedDialer refuses to connect anywhere but to loopback and to the instance's
-// own address. It looks at the address that a name was resolved to, the moment before
-// connecting, so that a name cannot turn to another host between check and use.
+// restrictedDialer returns a dialer that connects only to loopback and to the instance's own
+// address. It checks the resolved address just before it connects, so that a name cannot
+// change to another host between check and use.
 func restrictedDialer(address string) *net.Dialer {
 	own, err := netip.ParseAddr(address)
 	named := err != nil
@@ -86,8 +86,8 @@ func restrictedDialer(address string) *net.Dialer {
 			return discovery.Errorf(discovery.ErrForbidden, "refused: %s is no IP address and port", target)
 		}
 		ip := at.Addr().Unmap()
-		// An instance that is registered under a name is where the name leads, but
-		// for the link-local addresses, where clouds keep their credentials.
+		// The own addresses of an instance at a host name are those that the name resolves
+		// to, except link-local ones: clouds serve credentials there.
 		isSelf := ip == own.Unmap() || named && !ip.IsLinkLocalUnicast() && !ip.IsMulticast()
 		if ip.IsLoopback() || isSelf {
 			return nil

@@ -8,7 +8,7 @@ import (
 	"disc/discovery"
 )
 
-// tcpProber connects: passing when somebody accepts.
+// tcpProber connects: an accepted connection is passing, an error is critical.
 type tcpProber struct {
 	address string // host:port
 	timeout time.Duration
