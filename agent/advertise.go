@@ -11,31 +11,31 @@ import (
 	"time"
 )
 
-// advertiseAddress returns the address that instances get by default, and keeps it: while the
-// name of etcd cannot be resolved or this host has no network yet, an agent that was
-// restarted goes on with the one that it had.
+// advertiseAddress returns the address that instances get by default, and saves it. While
+// etcd's name cannot be resolved or this host has no network yet, a restarted agent uses the
+// saved one.
 func (a *Agent) advertiseAddress(ctx context.Context) (string, error) {
 	c := a.config
-	found, err := advertised(ctx, c.Advertise, c.Etcd.Endpoints)
+	address, err := advertised(ctx, c.Advertise, c.Etcd.Endpoints)
 	switch {
 	case err == nil && c.Advertise == "":
-		a.dir.saveAddress(found)
+		a.dir.saveAddress(address)
 	case errors.Is(err, errNoRoute):
-		kept := a.dir.address()
-		if kept == "" || reachable(kept, c.Etcd.Endpoints) != nil {
+		saved := a.dir.address()
+		if saved == "" || reachable(saved, c.Etcd.Endpoints) != nil {
 			return "", err
 		}
-		a.log.Warn("there is no way to etcd; advertising the address of the last start", "address", kept, "error", err)
-		return kept, nil
+		a.log.Warn("no route to etcd; advertising the address of the last start", "address", saved, "error", err)
+		return saved, nil
 	}
-	return found, err
+	return address, err
 }
 
-// errNoRoute: it cannot be told which of this host's addresses leads to etcd.
+// errNoRoute means that this host's address on the route to etcd cannot be determined.
 var errNoRoute = errors.New("find the address to advertise")
 
-// advertised returns the configured address, or the source address of this host's
-// route to etcd.
+// advertised returns the configured address, or else the source address of this host's route
+// to etcd.
 func advertised(ctx context.Context, configured string, endpoints []string) (string, error) {
 	address := configured
 	if address == "" {
@@ -50,18 +50,18 @@ func advertised(ctx context.Context, configured string, endpoints []string) (str
 	return address, nil
 }
 
-// reachable refuses an address that other hosts cannot reach, unless etcd itself is on
-// this host.
+// reachable returns an error for a loopback address, which other hosts cannot reach, unless
+// etcd itself is on this host.
 func reachable(address string, endpoints []string) error {
 	if isLoopback(address) && !allLoopback(endpoints) {
-		return fmt.Errorf("advertised address %s cannot be reached from other hosts, while etcd at %s is on another; set --advertise to an address of this host",
+		return fmt.Errorf("other hosts cannot reach the advertised address %s, and etcd at %s is on another host; set --advertise to an address of this host",
 			address, strings.Join(endpoints, ","))
 	}
 	return nil
 }
 
-// sourceAddress returns the source address towards the first endpoint that has one. It sends
-// nothing: connecting a UDP socket only asks the routing table.
+// sourceAddress returns the source address of the route to the first endpoint that has one. It
+// sends nothing: to connect a UDP socket only consults the routing table.
 func sourceAddress(ctx context.Context, endpoints []string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -82,7 +82,8 @@ func sourceAddress(ctx context.Context, endpoints []string) (string, error) {
 	return "", last
 }
 
-// splitEndpoint takes an endpoint apart. local is true for a Unix socket.
+// splitEndpoint splits an endpoint into host and port, by default 2379. local is true for a
+// Unix socket, which has neither.
 func splitEndpoint(endpoint string) (host, port string, local bool) {
 	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
 		endpoint = u.Host
@@ -102,7 +103,7 @@ func isLoopback(address string) bool {
 	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(address, "localhost")
 }
 
-// allLoopback reports whether etcd is on this host only.
+// allLoopback reports whether every endpoint is on this host.
 func allLoopback(endpoints []string) bool {
 	for _, endpoint := range endpoints {
 		host, _, local := splitEndpoint(endpoint)

@@ -1,8 +1,8 @@
-// Package agent puts the parts of disc together: the session, the registry and the
-// catalog on etcd, the health checks, and the listeners that answer this host.
+// Package agent assembles the agent of a host: the session, the registry and the catalog on
+// etcd, the health checks, and the listeners that answer this host.
 //
 //	a, err := agent.New(cfg, agent.Options{Logger: log, Version: version})
-//	err = a.Run(ctx) // until ctx ends; then it leaves, drains and stops
+//	err = a.Run(ctx) // until ctx ends; then it deregisters, drains and stops
 package agent
 
 import (
@@ -39,23 +39,23 @@ import (
 	"disc/discovery/telemetry"
 )
 
-// Options are what an agent needs beside its settings.
+// Options are the options of an agent besides its settings. The zero value is useful.
 type Options struct {
 	Logger  *slog.Logger // default: discards
-	Version string       // of the program; default "dev"
+	Version string       // of the program; default: "dev"
 }
 
-// Agent is one agent. Make it with [New] and run it once.
+// Agent is an agent. Make it with [New] and run it once.
 type Agent struct {
-	config  *config.Config                // as it was at the start
-	current atomic.Pointer[config.Config] // as it is after reloads
+	config  *config.Config                // at the start
+	current atomic.Pointer[config.Config] // after reloads
 	options Options
 	log     *slog.Logger
 	metrics *prometheus.Registry
 
 	dir       *dataDir
 	node      discovery.Node
-	runID     string // random, of this start
+	runID     string // random, made at each start
 	client    *clientv3.Client
 	session   *lease.Session
 	catalog   *catalog.Catalog
@@ -68,20 +68,19 @@ type Agent struct {
 	dns       *dns.Responder
 	envoy     *envoy.Server
 	listeners []net.Listener
-	dnsServer *dns.Server  // nil: none
-	grpc      net.Listener // nil: none
+	dnsServer *dns.Server  // nil: no DNS
+	grpc      net.Listener // nil: no gRPC
 
 	kv           *kv.Store
 	watchdog     *watchdog
 	certificates *certificates
 
-	token   atomic.Pointer[string] // nil: writes need none
+	token   atomic.Pointer[string] // nil: writes need no token
 	leaving atomic.Bool
 }
 
-// New makes an agent: it locks the data directory and opens the listeners, so that
-// what is wrong with these is said at once, and does not wait for etcd. An agent that
-// is not run must be closed.
+// New returns an agent. It locks the data directory and opens the listeners, so that their
+// errors show at once, and does not wait for etcd. Close an agent that is not run.
 func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -106,7 +105,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 		TLS: cfg.Etcd.TLSSource(), Credentials: cfg.Etcd.CredentialSource()}); err != nil {
 		return nil, err
 	}
-	if err := a.build(); err != nil {
+	if err := a.buildComponents(); err != nil {
 		return nil, err
 	}
 	if a.listeners, err = listen(cfg.HTTP, a.log); err != nil {
@@ -126,8 +125,8 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	return a, nil
 }
 
-// build makes the parts, each of which gets what it needs of the others.
-func (a *Agent) build() error {
+// buildComponents makes the components, each after those that it needs.
+func (a *Agent) buildComponents() error {
 	c := a.config
 	address, err := a.advertiseAddress(context.Background())
 	if err != nil {
@@ -174,7 +173,13 @@ func (a *Agent) build() error {
 	if err := a.registerMetrics(); err != nil {
 		return err
 	}
-	if a.dns, err = dns.New(a.catalog, dnsOptions(c, address, a.metrics)); err != nil {
+	return a.buildServers()
+}
+
+// buildServers makes what answers DNS, Envoy and HTTP from the components.
+func (a *Agent) buildServers() (err error) {
+	c := a.config
+	if a.dns, err = dns.New(a.catalog, dnsOptions(c, a.node.Address, a.metrics)); err != nil {
 		return err
 	}
 	if a.envoy, err = envoy.New(a.catalog, envoy.Options{Limits: a.limits, Explain: a.explain,
@@ -182,7 +187,7 @@ func (a *Agent) build() error {
 	}); err != nil {
 		return err
 	}
-	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: keys}}, a, httpapi.Options{
+	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}}, a, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
 		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks},
 		Explain:    a.explain,
@@ -195,15 +200,15 @@ func (a *Agent) build() error {
 // explain turns an error of a call to etcd into one that an operator can act on.
 func (a *Agent) explain(err error) error { return etcd.Explain(a.config.Etcd.Endpoints, err) }
 
-// dnsOptions says how DNS answers. Its NS record names the address that DNS listens
-// on or, if that is all of them, the advertised one.
+// dnsOptions returns the options of DNS. Its NS record has the address that DNS listens on or,
+// if it listens on all addresses, the advertised one.
 func dnsOptions(c *config.Config, advertised string, metrics prometheus.Registerer) dns.Options {
 	o := dns.Options{Domain: c.DNS.Domain, TTL: c.DNS.TTL, Panic: c.Catalog.Panic, Registerer: metrics}
 	if c.DNS.PreferZone {
 		o.PreferZone = c.Zone
 	}
-	at, err := netip.ParseAddrPort(c.DNS.Listen)
-	o.Nameserver = at.Addr()
+	listen, err := netip.ParseAddrPort(c.DNS.Listen)
+	o.Nameserver = listen.Addr()
 	if err != nil || o.Nameserver.IsUnspecified() {
 		o.Nameserver, _ = netip.ParseAddr(advertised) // a host name: DNS keeps its default
 	}
@@ -232,7 +237,7 @@ func (a *Agent) registerMetrics() error {
 	)
 }
 
-// loadToken reads the bearer token that the settings name.
+// loadToken reads the bearer token from the file that the settings name, if any.
 func (a *Agent) loadToken(c *config.Config) error {
 	if c.HTTP.TokenFile == "" {
 		return nil
@@ -245,8 +250,8 @@ func (a *Agent) loadToken(c *config.Config) error {
 	return nil
 }
 
-// tokenSource is where the HTTP API gets the token of each request's moment; nil when
-// writes need none.
+// tokenSource returns a function that returns the present token, for each request; nil if
+// writes need no token.
 func (a *Agent) tokenSource() func() string {
 	if a.config.HTTP.TokenFile == "" {
 		return nil
@@ -254,11 +259,12 @@ func (a *Agent) tokenSource() func() string {
 	return func() string { return *a.token.Load() }
 }
 
-// Addr is the address that the HTTP API listens on: of TCP if it does, else of the
-// Unix socket.
+// Addr returns the address that the HTTP API listens on: the TCP address if there is one,
+// else the Unix socket.
 func (a *Agent) Addr() net.Addr { return a.listeners[0].Addr() }
 
-// DNSAddr is the address that DNS listens on, over UDP and TCP; invalid if it does not.
+// DNSAddr returns the address that DNS listens on, over UDP and TCP; the zero AddrPort if it
+// does not listen.
 func (a *Agent) DNSAddr() netip.AddrPort {
 	if a.dnsServer == nil {
 		return netip.AddrPort{}
@@ -266,7 +272,7 @@ func (a *Agent) DNSAddr() netip.AddrPort {
 	return a.dnsServer.Addr()
 }
 
-// GRPCAddr is the address that gRPC listens on; empty if it does not.
+// GRPCAddr returns the address that gRPC listens on; "" if it does not listen.
 func (a *Agent) GRPCAddr() string {
 	if a.grpc == nil {
 		return ""
@@ -274,7 +280,8 @@ func (a *Agent) GRPCAddr() string {
 	return a.grpc.Addr().String()
 }
 
-// Close releases what New has taken, of an agent that is not run.
+// Close closes the listeners, the data directory and the client of etcd. Run does so at its
+// end.
 func (a *Agent) Close() error {
 	var errs []error
 	for _, l := range a.listeners {
@@ -295,40 +302,41 @@ func (a *Agent) Close() error {
 	return errors.Join(errs...)
 }
 
-// Reload takes over the services, the token and the certificates of new settings.
-// Other settings that have changed need a restart, and are named in the log.
+// Reload applies the services and the token of new settings. Other settings that have changed
+// need a restart, and a warning in the log names each. Reload fails, and changes nothing, if
+// http.token_file was set or unset, or its file cannot be read.
 func (a *Agent) Reload(cfg *config.Config) error {
 	if (cfg.HTTP.TokenFile == "") != (a.config.HTTP.TokenFile == "") {
-		return errors.New("reload: http.token_file was set or unset; restart the agent for that")
+		return errors.New("reload: http.token_file was set or unset; restart the agent")
 	}
 	if err := a.loadToken(cfg); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
 	for _, key := range restartNeeded(a.current.Load(), cfg) {
-		a.log.Warn("setting has changed; it takes effect at the next start", "setting", key)
+		a.log.Warn("setting has changed; restart the agent to apply it", "setting", key)
 	}
 	a.current.Store(cfg)
 	a.registrar.reload(cfg.Services)
-	a.log.Info("settings are reloaded", "services", len(cfg.Services))
+	a.log.Info("settings reloaded", "services", len(cfg.Services))
 	return nil
 }
 
-// restartNeeded returns the settings that differ and that a reload does not take over.
+// restartNeeded returns the keys of the settings that differ and that a reload does not apply.
 func restartNeeded(before, after *config.Config) []string {
-	was := map[string]string{}
+	old := map[string]string{}
 	for _, s := range before.Settings() {
-		was[s.Key] = s.Value
+		old[s.Key] = s.Value
 	}
 	var keys []string
 	for _, s := range after.Settings() {
-		if v, ok := was[s.Key]; ok && v != s.Value && !reloads(s.Key) {
+		if v, ok := old[s.Key]; ok && v != s.Value && !reloads(s.Key) {
 			keys = append(keys, s.Key)
 		}
 	}
 	return keys
 }
 
-// reloads reports whether a reload takes a setting over.
+// reloads reports whether a reload applies a setting.
 func reloads(key string) bool {
 	return strings.HasPrefix(key, "services[") || key == "http.token_file"
 }

@@ -19,15 +19,15 @@ import (
 	"disc/discovery/telemetry"
 )
 
-// When certificates are looked at, and from when on their end is warned of.
+// How often certificates are checked, and how long before their expiry the agent warns.
 const (
 	certificateInterval = time.Hour
 	expiryWarning       = 14 * 24 * time.Hour
 )
 
-// keyPair is the server's certificate. It is read anew for each handshake, so that a
-// renewed one is taken up without a restart; while the files cannot be used, the last
-// good one goes on.
+// keyPair is the server's certificate. It is read for each handshake, so that a renewed
+// certificate is used without a restart. While the files cannot be read, the last good one is
+// used.
 type keyPair struct {
 	files config.TLS
 	log   *slog.Logger
@@ -37,6 +37,7 @@ type keyPair struct {
 	failures retry.Backoff
 }
 
+// certificate implements tls.Config.GetCertificate.
 func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(k.files.Cert, k.files.Key)
 	k.mu.Lock()
@@ -56,23 +57,23 @@ func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return k.lastGood, nil
 }
 
-// certificates watches over how long the certificates of the settings are valid.
+// certificates watches the expiry of the certificates that the settings name.
 type certificates struct {
 	files  []certificateFile
 	log    *slog.Logger
 	expiry *prometheus.GaugeVec
 }
 
-// certificateFile is a setting that names a file of certificates.
+// certificateFile is a PEM file of certificates that a setting names.
 type certificateFile struct {
 	setting, path string
-	isCA          bool
+	isCA          bool // a bundle of CA certificates, not a chain
 }
 
 func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.Logger) (*certificates, error) {
 	w := &certificates{log: log, expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "disc_certificate_expiry_timestamp_seconds",
-		Help: "When the certificates that a setting names end to be valid, in seconds since 1970.",
+		Help: "When the certificates that a setting names expire, in seconds since 1970.",
 	}, []string{"setting"})}
 	if err := telemetry.Register(metrics, w.expiry); err != nil {
 		return nil, err
@@ -87,25 +88,25 @@ func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.
 	return w, nil
 }
 
-// run looks at the certificates now and every hour, until ctx ends.
+// run checks the certificates now and every hour, until ctx ends.
 func (w *certificates) run(ctx context.Context) error {
 	if len(w.files) == 0 {
 		return nil
 	}
-	looks := time.NewTicker(certificateInterval)
-	defer looks.Stop()
+	ticker := time.NewTicker(certificateInterval)
+	defer ticker.Stop()
 	for {
 		w.check()
 		select {
-		case <-looks.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// check updates the metric and warns of what ends soon. It goes by the wall clock, as
-// certificates do.
+// check updates the metric and warns of certificates that expire soon. Expiry is by the wall
+// clock.
 func (w *certificates) check() {
 	for _, f := range w.files {
 		expires, err := f.expires()
@@ -115,13 +116,13 @@ func (w *certificates) check() {
 		}
 		w.expiry.WithLabelValues(f.setting).Set(float64(expires.Unix()))
 		if left := time.Until(expires); left < expiryWarning {
-			w.log.Warn("a certificate ends soon; renew it, the agent takes the new one up by itself",
+			w.log.Warn("a certificate expires soon; renew it, and the agent uses the new one by itself",
 				"setting", f.setting, "file", f.path, "expires", expires, "left", left.Round(time.Minute))
 		}
 	}
 }
 
-// status shows when the certificates end that can be read.
+// status returns the expiry of the certificates that can be read.
 func (w *certificates) status() []api.Certificate {
 	var all []api.Certificate
 	for _, f := range w.files {
@@ -132,9 +133,8 @@ func (w *certificates) status() []api.Certificate {
 	return all
 }
 
-// expires returns when the file's certificates end to be valid: a chain with the first
-// of its links, a list of authorities with the last of them, since old ones stay in it
-// beside the new.
+// expires returns when the file's certificates expire: a chain with the first of its
+// certificates that does, a CA bundle with the last, since it keeps old ones beside the new.
 func (f certificateFile) expires() (time.Time, error) {
 	rest, err := os.ReadFile(f.path)
 	if err != nil {
@@ -154,7 +154,7 @@ func (f certificateFile) expires() (time.Time, error) {
 		}
 	}
 	if end.IsZero() {
-		return end, fmt.Errorf("read %s: it has no certificate in PEM form", f.path)
+		return end, fmt.Errorf("read %s: it has no certificate in PEM format", f.path)
 	}
 	return end.UTC(), nil
 }

@@ -100,7 +100,7 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 	var log bytes.Buffer
 	w := etcdtest.Must(newCertificates(&config.Config{Etcd: config.Etcd{CACert: path}}, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil))))
 	w.check()
-	if !strings.Contains(log.String(), path+": it has no certificate in PEM form") || len(w.status()) != 0 {
+	if !strings.Contains(log.String(), path+": it has no certificate in PEM format") || len(w.status()) != 0 {
 		t.Errorf("%s%v", log.String(), w.status())
 	}
 }

@@ -19,32 +19,30 @@ import (
 	"disc/discovery"
 )
 
-// dataDir is where an agent keeps what outlives it: its owner id, the registrations
-// that it was given through the API, the address that it advertised, and the last good
-// view. It is locked against a second agent. One that
-// cannot be written costs a warning and the memory, not the service.
+// dataDir is the directory of an agent's persistent state: its owner id, the registrations from
+// the API, the advertised address, and the last good view. A lock keeps a second agent out. If
+// it cannot be written, the agent warns, runs without it, and forgets its state at the end.
 type dataDir struct {
 	path     string
-	lock     *os.File // nil: what is there may be another agent's too
+	lock     *os.File // nil: not locked, so the files may be another agent's
 	log      *slog.Logger
 	writable bool
 }
 
-var errNotWritable = errors.New("the data directory could not be written when the agent started; mend it and start the agent again")
+var errNotWritable = errors.New("the data directory was not writable when the agent started; repair it and restart the agent")
 
-// openDataDir makes, locks and tries the directory. It fails only when another agent
-// holds it.
+// openDataDir makes and locks the directory. It fails only when another agent has locked it.
 func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 	d := &dataDir{path: path, log: log}
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		log.Warn("data directory cannot be made; registrations are forgotten with this process", "error", err)
+		log.Warn("cannot create the data directory; registrations are lost when this process ends", "error", err)
 		return d, nil
 	}
 	name := filepath.Join(path, "lock")
 	lock, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	writable := err == nil
 	if !writable {
-		log.Warn("data directory cannot be written; registrations are forgotten with this process", "error", err)
+		log.Warn("cannot write to the data directory; registrations are lost when this process ends", "error", err)
 		if lock, err = os.Open(name); err != nil {
 			return d, nil
 		}
@@ -54,7 +52,7 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("data directory %s is in use by another agent; stop that one, or give this one its own with --data-dir", path)
 		}
-		log.Warn("data directory cannot be locked", "error", err)
+		log.Warn("cannot lock the data directory", "error", err)
 		return d, nil
 	}
 	d.lock, d.writable = lock, writable
@@ -67,7 +65,7 @@ func (d *dataDir) close() {
 	}
 }
 
-// owner returns the agent's id, making it at the first start.
+// owner returns the agent's owner id. The first start makes it.
 func (d *dataDir) owner() string {
 	name := filepath.Join(d.path, "owner")
 	if d.lock != nil {
@@ -80,7 +78,7 @@ func (d *dataDir) owner() string {
 	return id
 }
 
-// address returns the address that was advertised last; "" if none was kept.
+// address returns the saved address; "" if there is none.
 func (d *dataDir) address() string {
 	b, err := os.ReadFile(d.addressFile())
 	address := strings.TrimSpace(string(b))
@@ -90,7 +88,7 @@ func (d *dataDir) address() string {
 	return address
 }
 
-// saveAddress keeps the advertised address for a start without a way to etcd.
+// saveAddress saves the advertised address for a start without a route to etcd.
 func (d *dataDir) saveAddress(address string) {
 	if d.address() != address {
 		d.write(d.addressFile(), []byte(address+"\n"))
@@ -99,36 +97,37 @@ func (d *dataDir) saveAddress(address string) {
 
 func (d *dataDir) addressFile() string { return filepath.Join(d.path, "address") }
 
-// registrations returns what was kept, sorted as it was.
+// registrations returns the saved registrations, in their order. It renames a file that cannot
+// be read, and logs an error.
 func (d *dataDir) registrations() []discovery.Registration {
 	b, err := os.ReadFile(d.registrationsFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var kept []discovery.Registration
+	var saved []discovery.Registration
 	if err == nil {
-		err = json.Unmarshal(b, &kept)
+		err = json.Unmarshal(b, &saved)
 	}
 	if err != nil {
-		aside := d.registrationsFile() + ".unreadable"
-		d.log.Error("kept registrations cannot be read; they are set aside, register the instances again", "file", aside, "error", err,
-			"rename", os.Rename(d.registrationsFile(), aside))
+		renamed := d.registrationsFile() + ".unreadable"
+		d.log.Error("cannot read the saved registrations; they are set aside, register the instances again", "file", renamed, "error", err,
+			"rename", os.Rename(d.registrationsFile(), renamed))
 		return nil
 	}
-	return kept
+	return saved
 }
 
-// saveRegistrations writes the registrations to the directory.
+// saveRegistrations replaces the saved registrations.
 func (d *dataDir) saveRegistrations(all []discovery.Registration) {
 	b, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
-		d.log.Error("registrations cannot be encoded", "error", err)
+		d.log.Error("cannot encode the registrations", "error", err)
 		return
 	}
 	d.write(d.registrationsFile(), b)
 }
 
-// lastGoodFile is where the catalog keeps its last good view.
+// lastGoodFile returns the path of the catalog's last good view.
 func (d *dataDir) lastGoodFile() string { return filepath.Join(d.path, "last-good") }
 
 // Load implements catalog.Store.
@@ -163,18 +162,19 @@ func (d *dataDir) Touch() error {
 
 func (d *dataDir) registrationsFile() string { return filepath.Join(d.path, "registrations.json") }
 
-// write replaces a file as a whole, or leaves the old one as it was.
+// write replaces a file, or warns and leaves it as it was.
 func (d *dataDir) write(name string, content []byte) {
 	if !d.writable {
 		return
 	}
 	if err := replaceFile(name, func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
-		d.log.Warn("cannot write to the data directory; what is kept there is out of date", "error", err)
+		d.log.Warn("cannot write to the data directory; its files are out of date", "error", err)
 	}
 }
 
-// replaceFile has a temporary file written beside name, syncs it and renames it. It is
-// always the same one, so that what a killed agent left is used up by the next.
+// replaceFile replaces a file atomically: it writes a temporary file beside it, syncs it and
+// renames it. The temporary name is always the same, so that the next agent overwrites what a
+// killed one left.
 func replaceFile(name string, write func(io.Writer) error) (err error) {
 	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {

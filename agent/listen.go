@@ -16,7 +16,8 @@ import (
 	"disc/config"
 )
 
-// listen opens what the HTTP API listens on: a TCP address, a Unix socket, or both.
+// listen opens the listeners of the HTTP API: a TCP address, a Unix socket, or both, in this
+// order.
 func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
@@ -30,7 +31,7 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 		if err != nil {
 			return nil, explainListen("http.listen", c.Listen, err)
 		}
-		l = httpapi.LimitListener(l, connectionLimit(httpapi.MaxConnections, 4)) // below TLS: the server must see TLS connections as such
+		l = httpapi.LimitListener(l, connectionLimit(httpapi.MaxConnections, 4)) // below TLS: net/http must see a *tls.Conn
 		if c.TLS.Cert != "" {
 			pair := &keyPair{files: c.TLS, log: log}
 			if _, err := pair.certificate(nil); err != nil {
@@ -54,27 +55,28 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 	return listeners, nil
 }
 
-// connectionLimit returns how many connections a listener may have at once: a part of the files
-// that this process may have open, and at most as many as are of use. What comes in is
-// to leave some for etcd, the checks and the data directory: of four listeners, TCP and
-// the Unix socket get a quarter each, DNS and gRPC an eighth.
-func connectionLimit(most int, part uint64) int {
+// connectionLimit returns how many connections a listener may have at once: one in divisor of
+// the files that this process may open (RLIMIT_NOFILE), at most limit. TCP and the Unix socket
+// get a quarter each, DNS and gRPC an eighth, which leaves a quarter for etcd, the checks and
+// the data directory.
+func connectionLimit(limit int, divisor uint64) int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		return most
+		return limit
 	}
-	return int(min(uint64(most), max(files.Cur/part, 1)))
+	return int(min(uint64(limit), max(files.Cur/divisor, 1)))
 }
 
+// explainListen names the setting of a listener that could not be opened.
 func explainListen(setting, address string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s %s is in use: stop what listens there, or choose another address", setting, address)
+		return fmt.Errorf("%s %s is in use: stop the process that listens there, or choose another address", setting, address)
 	}
 	return fmt.Errorf("%s: %w", setting, err)
 }
 
-// listenSocket listens on a Unix socket that this user and group may write to. A
-// socket that nobody answers on any more is replaced.
+// listenSocket listens on a Unix socket that its user and group may connect to (mode 0660). It
+// replaces a socket that nobody listens on any more.
 func listenSocket(path string) (net.Listener, error) {
 	l, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -10,11 +10,11 @@ import (
 	"disc/discovery"
 )
 
-// DeregisterAfter is how long an instance that was registered through the API may be
-// critical before it is forgotten, unless its registration says otherwise.
+// DeregisterAfter is how long an instance from the API may be critical before the agent
+// deregisters it, unless its registration says otherwise.
 const DeregisterAfter = time.Hour
 
-// HoldGrace is how long a held instance outlives the connection that held it.
+// HoldGrace is how long a held instance stays registered after its connection is lost.
 const HoldGrace = 10 * time.Second
 
 // registration is one instance that this agent registers, with its checks.
@@ -23,16 +23,16 @@ type registration struct {
 	source api.RegistrationSource
 	checks *check.Set
 	damper *check.Damper
-	wake   chan struct{} // size one: a deadline may have changed
+	wake   chan struct{} // of size one: the deadline may have changed
 
 	mu       sync.Mutex
-	critical time.Time // since when; zero: it is not
-	released time.Time // since when nobody holds it; zero: somebody does, or it is not held
-	holds    int       // counts the holds, so that a late release is told from the last
+	critical time.Time // since when it is; zero: it is not
+	released time.Time // when the last holder released it; zero: it is held, or was never
+	holds    int       // number of holds so far: tells the release of an earlier hold from the last
 }
 
-// newRegistration returns a registration whose checks carry on from those of before, the one
-// that it replaces, if any. write gets what the checks have to say to etcd.
+// newRegistration returns a registration. Its checks continue those of before, the registration
+// that it replaces, if any. write gets the reports of the checks to write to etcd.
 func newRegistration(s *check.Scheduler, spec discovery.Registration, source api.RegistrationSource, before *registration, write func(*registration, check.Report)) (*registration, error) {
 	r := &registration{spec: spec, source: source, wake: make(chan struct{}, 1)}
 	o := check.SetOptions{Restricted: source != api.FromConfig}
@@ -49,8 +49,8 @@ func newRegistration(s *check.Scheduler, spec discovery.Registration, source api
 	return r, err
 }
 
-// instance is the instance as its checks see it. A status that is not known yet is
-// left empty.
+// instance returns the instance with the result of its checks. The status is empty until they
+// have one.
 func (r *registration) instance(report check.Report) discovery.Instance {
 	i := r.spec.Instance()
 	if len(r.spec.Checks) > 0 {
@@ -59,9 +59,9 @@ func (r *registration) instance(report check.Report) discovery.Instance {
 	return i
 }
 
-// run runs the checks until ctx ends. When the instance's time is up, since nobody
-// holds it or it has been critical for long, it asks forget, which says whether it is
-// forgotten.
+// run runs the checks until ctx ends. At the deadline, when nobody has held the instance or it
+// has been critical for too long, it calls forget, which reports whether the instance is
+// deregistered: then run returns.
 func (r *registration) run(ctx context.Context, forget func(why string) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -87,12 +87,13 @@ func (r *registration) run(ctx context.Context, forget func(why string) bool) {
 	}
 }
 
-// deadline returns when the instance is to be forgotten, if nothing changes, and why.
+// deadline returns when the instance is to be deregistered if nothing changes, and why; the
+// zero time: never.
 func (r *registration) deadline() (time.Time, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.released.IsZero() {
-		return r.released.Add(HoldGrace), "the connection that held it is gone"
+		return r.released.Add(HoldGrace), "the connection that held it is lost"
 	}
 	if r.source == api.FromAPI && !r.critical.IsZero() {
 		after := DeregisterAfter
@@ -104,7 +105,7 @@ func (r *registration) deadline() (time.Time, string) {
 	return time.Time{}, ""
 }
 
-// recordStatus keeps since when the instance is critical.
+// recordStatus records since when the instance is critical.
 func (r *registration) recordStatus(s discovery.Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,34 +125,35 @@ func (r *registration) held() bool {
 	return r.holds > 0 && r.released.IsZero()
 }
 
-// hold binds the instance to a caller and returns what ends that.
+// hold binds the instance to a caller until release is called.
 func (r *registration) hold() (release func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.holds++
 	r.released = time.Time{}
-	mine := r.holds
+	hold := r.holds
 	r.recheckDeadline()
-	return func() { r.release(mine) }
+	return func() { r.release(hold) }
 }
 
-// inherit takes over how often the instance that this one replaces was held.
+// inherit takes over the holds of the registration that this one replaces.
 func (r *registration) inherit(before *registration) {
 	before.mu.Lock()
 	defer before.mu.Unlock()
 	r.holds, r.released = before.holds, before.released
 }
 
-func (r *registration) release(mine int) {
+// release ends a hold, unless a later one has replaced it.
+func (r *registration) release(hold int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.holds == mine {
+	if r.holds == hold {
 		r.released = time.Now()
 		r.recheckDeadline()
 	}
 }
 
-// recheckDeadline has run look at the deadlines again.
+// recheckDeadline makes run compute the deadline again.
 func (r *registration) recheckDeadline() {
 	select {
 	case r.wake <- struct{}{}:

@@ -12,15 +12,15 @@ import (
 	"disc/config"
 )
 
-// leaveTimeout bounds saying goodbye to an etcd that may be away.
+// leaveTimeout bounds each write of a stopping agent to an etcd that may be away.
 const leaveTimeout = 3 * time.Second
 
-// errStopped ends the parts when the agent has left.
+// errStopped ends the components when the agent has shut down.
 var errStopped = errors.New("stopped")
 
-// Run runs the agent until ctx ends and it has left: it is no longer ready, says
-// goodbye (unless on_stop is keep), goes on answering for the drain delay, and stops.
-// An agent that fails returns why.
+// Run runs the agent until ctx ends, and then shuts it down: the agent is no longer ready,
+// deregisters its instances (unless on_stop is keep), answers for the drain delay, and stops.
+// Run returns nil after that, and otherwise the error of the component that failed.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -57,13 +57,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.grpc != nil {
 		group.Go(func() error { return a.envoy.Serve(running, a.grpc) })
 	}
-	letGo := false
+	released := false
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
-			a.registrar.close() // or the last word of a check could come after the goodbye
+			a.registrar.close() // or a check could register an instance again
 			stopChecks()
-			letGo = a.shutDown(running)
+			released = a.shutDown(running)
 			return errStopped
 		case <-running.Done():
 			return nil
@@ -75,69 +75,71 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := group.Wait(); !errors.Is(err, errStopped) {
 		return err
 	}
-	if a.config.OnStop == config.Leave && letGo {
+	if a.config.OnStop == config.Leave && released {
 		a.revokeLease(context.WithoutCancel(ctx))
 	}
 	return nil
 }
 
-// revokeLease gives the lease back, and with it the agent's own record.
+// revokeLease revokes the lease, which deletes the agent's own record.
 func (a *Agent) revokeLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	if err := a.session.Revoke(ctx); err != nil {
-		a.log.Warn("etcd did not take the lease back; it ends by itself", "error", err)
+		a.log.Warn("cannot revoke the lease; it expires by itself", "error", err)
 	}
 }
 
-// shutDown says goodbye and answers on for the drain delay. It reports whether all who held
-// something through this agent have let go of it: else its lease must not end early.
-func (a *Agent) shutDown(ctx context.Context) (letGo bool) {
+// shutDown deregisters the instances and releases locks and claims, while the agent answers for
+// the drain delay. It reports whether all locks and claims are released: otherwise the lease
+// must not end early.
+func (a *Agent) shutDown(ctx context.Context) (released bool) {
 	drained := time.After(a.config.DrainDelay)
 	a.leaving.Store(true)
 	a.notifySystemd(daemon.SdNotifyStopping)
 	a.log.Info("agent is stopping", "on_stop", a.config.OnStop, "drain_delay", a.config.DrainDelay)
-	var goodbye sync.WaitGroup
-	goodbye.Go(func() { letGo = a.releaseGrants(ctx) })
+	var releasing sync.WaitGroup
+	releasing.Go(func() { released = a.releaseGrants(ctx) })
 	if a.config.OnStop == config.Leave {
 		a.leave(ctx)
 	}
-	goodbye.Wait()
+	releasing.Wait()
 	select {
 	case <-drained:
 	case <-ctx.Done():
 	}
-	return letGo
+	return released
 }
 
-// releaseGrants ends the locks and claims that are held through this agent.
+// releaseGrants ends the locks and claims that are held through this agent, and reports whether
+// all are released.
 func (a *Agent) releaseGrants(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
 	if a.locks.Close(ctx) {
 		return true
 	}
-	a.log.Warn("holders of locks and claims have not let go of them, or etcd does not answer; they end with the agent's lease")
+	a.log.Warn("locks and claims are not released by their holders, or etcd does not answer; they end with the agent's lease")
 	return false
 }
 
-// leave takes what this agent has registered out of etcd, as far as etcd answers.
+// leave deregisters the instances of this agent, if etcd answers.
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	if err := a.registry.Leave(ctx); err != nil {
-		a.log.Warn("etcd did not take the goodbye; the registrations end with their lease", "error", err)
+		a.log.Warn("cannot deregister the instances; they end with the agent's lease", "error", err)
 	}
 }
 
-// notifySystemdWatchdog tells systemd's watchdog, where the unit has one (WatchdogSec=), that the
-// agent is alive, while no part of it is stuck for good.
+// notifySystemdWatchdog notifies systemd's watchdog, if the unit has one (WatchdogSec=), while
+// the agent is alive.
 func (a *Agent) notifySystemdWatchdog(ctx context.Context) error {
-	every, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || every == 0 {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || interval == 0 {
 		return err
 	}
-	for tick := time.NewTicker(every / 2); ; {
+	for tick := time.NewTicker(interval / 2); ; {
 		if a.watchdog.alive() == nil {
 			a.notifySystemd(daemon.SdNotifyWatchdog)
 		}
@@ -150,7 +152,7 @@ func (a *Agent) notifySystemdWatchdog(ctx context.Context) error {
 	}
 }
 
-// notifySystemd tells systemd how the agent is, where systemd has asked for it.
+// notifySystemd sends a state to systemd, if that has asked for it.
 func (a *Agent) notifySystemd(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		a.log.Warn("cannot notify systemd", "error", err)

@@ -23,7 +23,7 @@ func (a *Agent) Status() api.Agent {
 	}
 }
 
-// settings are those in force: what a reload does not take over is as it was at the
+// settings returns the settings in force: those that a reload does not apply are as at the
 // start.
 func (a *Agent) settings() []api.Setting {
 	atStart := map[string]config.Setting{}
@@ -32,8 +32,8 @@ func (a *Agent) settings() []api.Setting {
 	}
 	var all []api.Setting
 	for _, s := range a.current.Load().Settings() {
-		if was, ok := atStart[s.Key]; ok && !reloads(s.Key) {
-			s = was
+		if first, ok := atStart[s.Key]; ok && !reloads(s.Key) {
+			s = first
 		}
 		all = append(all, api.Setting{Name: s.Key, Value: s.Value, Source: s.Origin})
 	}
@@ -70,7 +70,7 @@ func (a *Agent) catalogStatus() api.Catalog {
 	return s
 }
 
-// status shows all registrations, sorted by service and id.
+// status returns all registrations, sorted by service and id.
 func (g *registrar) status() []api.Registration {
 	all := []api.Registration{}
 	for _, r := range g.list() {
@@ -84,7 +84,7 @@ func (g *registrar) status() []api.Registration {
 			s.Error = err.Error()
 		}
 		if s.Status == "" {
-			s.Status = discovery.Critical // as it is written while the checks have not spoken
+			s.Status = discovery.Critical // as it is written until the checks have a result
 		}
 		all = append(all, s)
 	}

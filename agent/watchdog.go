@@ -18,69 +18,69 @@ import (
 	"disc/discovery/telemetry"
 )
 
-// How the watchdog looks: every piece of work of a part is bounded by some seconds, so
-// that one seen in so many looks in a row does not end any more.
+// The watchdog's timing. Each piece of work of a component is bounded to some seconds, so that
+// one that is seen at so many intervals in a row will not end.
 const (
 	watchdogInterval = 10 * time.Second
 	stuckAfter       = 6
-	// stopTimeout is how long a part that is stuck may take to give up.
+	// stopTimeout is how long a stuck component may take to stop.
 	stopTimeout = 10 * time.Second
 )
 
-// maxStacks bounds the goroutines' stacks in the log, in bytes.
+// maxStacks is the most bytes of goroutine stacks in the log.
 const maxStacks = 32 << 10
 
-// component is one of the agent's loops. Its run can be called again after it has returned.
+// component is a loop of the agent. Its run may be called again after it has returned.
 type component struct {
 	name      string
 	heartbeat *heartbeat.Heartbeat
 	run       func(context.Context) error
 }
 
-// watchdog runs parts, and runs one that is stuck anew. What does not even give up is
-// beyond its reach: the agent goes on answering with what works, and says that it is
-// not alive, so that whoever runs it (systemd, Kubernetes) starts it again.
+// watchdog supervises components: it restarts one that is stuck. If a stuck component does not
+// stop, the agent keeps answering with the others and reports that it is not alive, so that
+// its supervisor (systemd, Kubernetes) restarts it.
 type watchdog struct {
 	log      *slog.Logger
 	restarts *prometheus.CounterVec
 
 	mu    sync.Mutex
-	stuck map[string]bool
+	stuck map[string]bool // components that do not stop, by name
 }
 
 func newWatchdog(metrics prometheus.Registerer, log *slog.Logger) (*watchdog, error) {
 	w := &watchdog{log: log, stuck: map[string]bool{}, restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "disc_part_restarts_total", Help: "Parts of the agent that were stuck and were started anew."}, []string{"part"})}
+		Name: "disc_part_restarts_total", Help: "Restarts of components of the agent that were stuck."}, []string{"part"})}
 	err := telemetry.Register(metrics, w.restarts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "disc_parts_stuck", Help: "Parts of the agent that are stuck and do not give up; the agent has to be restarted."},
+		Name: "disc_parts_stuck", Help: "Components of the agent that are stuck and do not stop; restart the agent."},
 		func() float64 { return float64(len(w.stuckNames())) }))
 	return w, err
 }
 
-// supervise runs a part until ctx ends or the part returns by itself.
-func (w *watchdog) supervise(ctx context.Context, p component) error {
+// supervise runs a component until ctx ends or it returns by itself.
+func (w *watchdog) supervise(ctx context.Context, c component) error {
 	for {
 		running, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
-		go func() { done <- p.run(running) }()
-		err, ended := w.monitor(ctx, p, done)
+		go func() { done <- c.run(running) }()
+		err, ended := w.monitor(ctx, c, done)
 		stop()
 		if ended {
 			return err
 		}
-		w.log.Error("a part of the agent is stuck; starting it anew", "part", p.name, "stacks", goroutineStacks())
-		if !w.awaitStop(ctx, p, done) {
+		w.log.Error("a component of the agent is stuck; restarting it", "part", c.name, "stacks", goroutineStacks())
+		if !w.awaitStop(ctx, c, done) {
 			return nil
 		}
-		w.restarts.WithLabelValues(p.name).Inc()
+		w.restarts.WithLabelValues(c.name).Inc()
 	}
 }
 
-// monitor looks at a running part until it has returned, with its error, or is stuck. One
-// that does not return when ctx ends is left behind.
-func (w *watchdog) monitor(ctx context.Context, p component, done <-chan error) (err error, ended bool) {
-	looks := time.NewTicker(watchdogInterval)
-	defer looks.Stop()
+// monitor watches a running component until it has returned (ended, with its error) or is
+// stuck. It abandons one that does not return in time when ctx ends.
+func (w *watchdog) monitor(ctx context.Context, c component, done <-chan error) (err error, ended bool) {
+	ticker := time.NewTicker(watchdogInterval)
+	defer ticker.Stop()
 	var last uint64
 	for seen := 0; ; {
 		select {
@@ -91,11 +91,11 @@ func (w *watchdog) monitor(ctx context.Context, p component, done <-chan error) 
 			case err := <-done:
 				return err, true
 			case <-time.After(stopTimeout):
-				return fmt.Errorf("the agent's part %s does not stop; leaving it behind", p.name), true
+				return fmt.Errorf("the agent's component %s does not stop; abandoning it", c.name), true
 			}
-		case <-looks.C:
+		case <-ticker.C:
 		}
-		beat, working := p.heartbeat.Beat()
+		beat, working := c.heartbeat.Beat()
 		if !working || beat != last {
 			last, seen = beat, 0
 			continue
@@ -106,17 +106,17 @@ func (w *watchdog) monitor(ctx context.Context, p component, done <-chan error) 
 	}
 }
 
-// awaitStop waits for a part that was told to give up, however long that takes, and reports
-// whether it did before ctx ended.
-func (w *watchdog) awaitStop(ctx context.Context, p component, done <-chan error) bool {
+// awaitStop waits until a canceled component stops, however long that takes, and reports whether
+// it did before ctx ended.
+func (w *watchdog) awaitStop(ctx context.Context, c component, done <-chan error) bool {
 	select {
 	case <-done:
 		return true
 	case <-time.After(stopTimeout):
 	}
-	w.log.Error("a part of the agent is stuck and does not give up; restart the agent", "part", p.name)
-	w.setStuck(p.name, true)
-	defer w.setStuck(p.name, false)
+	w.log.Error("a component of the agent is stuck and does not stop; restart the agent", "part", c.name)
+	w.setStuck(c.name, true)
+	defer w.setStuck(c.name, false)
 	select {
 	case <-done:
 		return true
@@ -135,14 +135,14 @@ func (w *watchdog) setStuck(name string, stuck bool) {
 	}
 }
 
-// stuckNames returns the parts that are stuck for good, sorted.
+// stuckNames returns the names of the components that do not stop, sorted.
 func (w *watchdog) stuckNames() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Sorted(maps.Keys(w.stuck))
 }
 
-// alive fails, with their names, when parts are stuck for good.
+// alive returns an error that names the components that do not stop; nil if there are none.
 func (w *watchdog) alive() error {
 	if names := w.stuckNames(); len(names) > 0 {
 		return fmt.Errorf("stuck: %s; restart the agent", strings.Join(names, ", "))
@@ -150,7 +150,8 @@ func (w *watchdog) alive() error {
 	return nil
 }
 
-// goroutineStacks returns what all goroutines are doing, those that do the same counted.
+// goroutineStacks returns the stacks of all goroutines, equal ones counted, at most maxStacks
+// bytes.
 func goroutineStacks() string {
 	var b bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {

@@ -110,7 +110,7 @@ func TestFaultDataDirectory(t *testing.T) {
 	one.kill()
 	host.run(t, "rm %s/data/filler && mount -o remount,ro %s/data", one.dir, one.dir)
 	one.start(t)
-	one.complains(t, "data directory cannot be written")
+	one.complains(t, "cannot write to the data directory")
 	one.find(t, "web", "web-1")
 	if status, err := one.Agent(t.Context()); err != nil || status.Owner != before.Owner {
 		t.Errorf("owner %s, %v; was %s", status.Owner, err, before.Owner)

@@ -45,7 +45,7 @@ func (p *execProber) probe(ctx context.Context) result {
 	default:
 	}
 	if p.unreaped != nil {
-		return result{discovery.Critical, p.command[0] + ": an earlier run was killed and is not gone yet"}
+		return result{discovery.Critical, p.command[0] + ": an earlier run was killed and has not exited yet"}
 	}
 	done := make(chan result, 1)
 	go func() { done <- p.run(ctx) }()
@@ -61,7 +61,7 @@ func (p *execProber) probe(ctx context.Context) result {
 		return r
 	case <-giveUp.C:
 		p.unreaped = done
-		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v, but it does not die", p.command[0], p.timeout)}
+		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v, but it has not exited", p.command[0], p.timeout)}
 	}
 }
 

@@ -149,7 +149,7 @@ func TestExecThatDoesNotDie(t *testing.T) {
 	p.kill = func(group int) { groups <- group }
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if r := p.probe(ctx); r.status != discovery.Critical || !strings.Contains(r.output, "does not die") {
+	if r := p.probe(ctx); r.status != discovery.Critical || !strings.Contains(r.output, "has not exited") {
 		t.Errorf("first: got %+v", r)
 	}
 	if r := p.probe(t.Context()); r.status != discovery.Critical || !strings.Contains(r.output, "not gone yet") {

@@ -57,7 +57,7 @@ func (p *httpProber) setHeaders(spec discovery.CheckSpec) error {
 	for _, name := range slices.Sorted(maps.Keys(spec.Headers)) {
 		value := spec.Headers[name]
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return discovery.Errorf(discovery.ErrInvalid, "check %s: header %q has an impossible name or value", spec.ID, name)
+			return discovery.Errorf(discovery.ErrInvalid, "check %s: header %q has an invalid name or value", spec.ID, name)
 		}
 		if strings.EqualFold(name, "Host") {
 			p.request.Host = value

@@ -168,7 +168,7 @@ func (s *Set) Report(checkID string, status discovery.Status, output string) err
 	c := s.find(checkID)
 	switch {
 	case c == nil:
-		return discovery.Errorf(discovery.ErrNotFound, "check %q is not known", checkID)
+		return discovery.Errorf(discovery.ErrNotFound, "there is no check %q", checkID)
 	case c.spec.Type != discovery.CheckTTL:
 		return discovery.Errorf(discovery.ErrInvalid, "check %q is of type %s; only a ttl check takes reports", checkID, c.spec.Type)
 	}

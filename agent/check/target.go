@@ -18,7 +18,7 @@ import (
 func ValidateTarget(spec discovery.CheckSpec, address string) error {
 	switch spec.Type {
 	case discovery.CheckExec:
-		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come from the agent's config file only; put it there, or use http, tcp, grpc or ttl", checkName(spec))
+		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come only from the agent's config file; put it there, or use http, tcp, grpc or ttl", checkName(spec))
 	case discovery.CheckTTL:
 		return nil
 	}
@@ -32,7 +32,7 @@ func ValidateTarget(spec discovery.CheckSpec, address string) error {
 	if isOwn(host, address) || isLocal(host) {
 		return nil
 	}
-	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check given by the API may probe these only", checkName(spec), host, address)
+	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check from the API may probe only these", checkName(spec), host, address)
 }
 
 // checkName returns the name of a check in errors: its id, or its type.
@@ -48,7 +48,7 @@ func splitHost(spec discovery.CheckSpec) (string, error) {
 	if spec.Type == discovery.CheckHTTP {
 		u, err := url.Parse(spec.URL)
 		if err != nil || u.Hostname() == "" {
-			return "", discovery.Errorf(discovery.ErrInvalid, "check %s: the url is no http or https URL with a host", checkName(spec))
+			return "", discovery.Errorf(discovery.ErrInvalid, "check %s: the url is not an http or https URL with a host", checkName(spec))
 		}
 		return u.Hostname(), nil
 	}
@@ -83,7 +83,7 @@ func restrictedDialer(address string) *net.Dialer {
 	control := func(_, target string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(target)
 		if err != nil {
-			return discovery.Errorf(discovery.ErrForbidden, "refused: %s is no IP address and port", target)
+			return discovery.Errorf(discovery.ErrForbidden, "refused: %s is not an IP address and port", target)
 		}
 		ip := at.Addr().Unmap()
 		// The own addresses of an instance at a host name are those that the name resolves
