@@ -1,21 +1,22 @@
 // Package api holds the wire types of the agent's HTTP API and its Go client.
 //
-// What the API shares with etcd and with every other protocol is not repeated
-// here: a registration is a [discovery.Registration], an instance as it is shown a
-// [discovery.Entry], a lookup's answer a [discovery.Answer]. The API describes
-// itself at /openapi.json.
+// The types that the API shares with etcd and with the other protocols are those of package
+// discovery and below: a registration is a [discovery.Registration], an instance a [view.Entry],
+// the answer to a lookup a [lookup.Answer]. The agent serves the API's description (OpenAPI)
+// at /openapi.json.
 //
 // # Usage
 //
 //	agent, err := api.NewClient("http://127.0.0.1:3472")
-//	answer, view, err := agent.Lookup(ctx, "web", api.LookupOptions{Tags: []string{"v2"}})
+//	answer, fresh, err := agent.Lookup(ctx, "web", api.LookupOptions{Tags: []string{"v2"}})
 //
-// To wait for the next change, hand the index of the last answer back:
+// To wait for the next change, pass the index of the last answer:
 //
-//	answer, view, err = agent.Lookup(ctx, "web", api.LookupOptions{Wait: api.Wait{Index: view.Index, For: time.Minute}})
+//	answer, fresh, err = agent.Lookup(ctx, "web", api.LookupOptions{Wait: api.Wait{Index: fresh.Index, For: time.Minute}})
 //
-// Errors carry the kinds of package discovery across the wire, so that
-// errors.Is(err, discovery.ErrNotFound) holds for a 404.
+// Errors have the kinds of package discovery, so that errors.Is(err, discovery.ErrNotFound)
+// holds for a 404. A method whose agent does not answer returns a [discovery.ErrUnavailable]; the
+// error that an agent answers is a [*Problem].
 package api
 
 import (
@@ -25,30 +26,31 @@ import (
 	"disc/discovery/view"
 )
 
-// DefaultAddress is where an agent listens unless told otherwise (3472 spells DISC
-// on a telephone).
+// DefaultAddress is the address that an agent listens on by default (3472 spells DISC on a
+// telephone).
 const DefaultAddress = "127.0.0.1:3472"
 
 // The headers of the API.
 const (
-	HeaderRevision = "Disc-Revision" // of the view, or of the write
-	HeaderIndex    = "Disc-Index"    // to be handed back as ?index=
-	HeaderAge      = "Disc-Age"      // seconds, with decimals
+	HeaderRevision = "Disc-Revision" // etcd's revision of the view, or of the write
+	HeaderIndex    = "Disc-Index"    // for ?index= of the next query
+	HeaderAge      = "Disc-Age"      // seconds since etcd confirmed the view, with decimals
 	HeaderStale    = "Disc-Stale"    // "true", or absent
-	HeaderFence    = "Disc-Fence"    // of a lock or a claim
-	HeaderWarning  = "Disc-Warning"  // what is done, and not as its caller may believe
+	HeaderFence    = "Disc-Fence"    // fencing token of a lock or a claim
+	HeaderWarning  = "Disc-Warning"  // what the caller of a successful request may not expect
 )
 
 // Limits of blocking queries.
 const (
-	DefaultWait = time.Minute      // with ?index= and without ?wait=
+	DefaultWait = time.Minute      // for ?index= without ?wait=
 	MaxWait     = 10 * time.Minute // a longer ?wait= is refused
 )
 
-// Keepalive is how often a watch or a held registration says that it is still there.
+// Keepalive is the interval at which the agent sends a sign of life on an open request: a
+// watch, a held registration, lock or claim.
 const Keepalive = 15 * time.Second
 
-// MaxBody is the greatest length of a request's body, in bytes.
+// MaxBody is the most bytes of a request's body.
 const MaxBody = 1 << 20
 
 // The media types of the API.
@@ -56,25 +58,25 @@ const (
 	TypeJSON       = "application/json"
 	TypeMergePatch = "application/merge-patch+json" // RFC 7396
 	TypeProblem    = "application/problem+json"     // RFC 9457
-	TypeEvents     = "text/event-stream"
-	TypeDNS        = "application/dns-message" // RFC 8484
+	TypeEvents     = "text/event-stream"            // server-sent events
+	TypeDNS        = "application/dns-message"      // RFC 8484
 	TypeDNSJSON    = "application/dns-json"
 	TypeText       = "text/plain; charset=utf-8"
 )
 
-// Service is one line of the list of services.
+// Service is an element of the list of services.
 type Service struct {
-	Service  string         `json:"service"` // as its registrants spell it
-	Healthy  int            `json:"healthy"` // instances that a plain lookup may answer with
-	Total    int            `json:"total"`   // instances that are shown
-	Tags     discovery.Tags `json:"tags"`    // of all instances, sorted
-	Revision int64          `json:"revision"`
-	// Unwatched says that the agent watches by interest, that nobody has asked it for
-	// the service, and that it knows nothing but the name.
+	Service  string         `json:"service"`  // as its registrants spell it
+	Healthy  int            `json:"healthy"`  // instances that a plain lookup may return
+	Total    int            `json:"total"`    // all instances
+	Tags     discovery.Tags `json:"tags"`     // of all instances, sorted
+	Revision int64          `json:"revision"` // etcd's, of the last change
+	// Unwatched means that the agent watches services on demand, that nobody has asked it
+	// for this one, and that it knows only the name.
 	Unwatched bool `json:"unwatched,omitempty"`
 }
 
-// ServiceOf returns the line of a service in the list of services.
+// ServiceOf returns the element of a service in the list of services.
 func ServiceOf(s *view.Service) Service {
 	return Service{
 		Service:  s.Name,
@@ -85,27 +87,26 @@ func ServiceOf(s *view.Service) Service {
 	}
 }
 
-// CheckReport is what a service says of itself through a ttl check.
+// CheckReport is the result of a ttl check that a service reports about itself.
 type CheckReport struct {
 	Status discovery.Status `json:"status"`
 	Output string           `json:"output,omitempty"` // the first 4 KiB are kept
 }
 
-// EventReset is the type of the event that starts a reader over: it carries all
-// instances, and what the reader knew before is void. The other types are those of
-// package discovery.
+// EventReset is the type of an event that has all instances, and replaces everything that the
+// reader knew before. The other types are those of package view.
 const EventReset view.EventType = "reset"
 
 // Event is one event of a watch.
 type Event struct {
-	// Cursor is what a watch that goes on from here hands back as its
-	// Last-Event-ID: "<revision>-<epoch>", or "<revision>.<step>-<epoch>" of what the
-	// agent decided without etcd. It is no part of the data.
+	// Cursor resumes a watch after this event, as its Last-Event-ID: "<revision>-<epoch>",
+	// or "<revision>.<step>-<epoch>" for a change that the agent made without etcd. It is
+	// not part of the data.
 	Cursor string         `json:"-"`
 	Type   view.EventType `json:"-"` // the name of the server-sent event
 
-	Revision  int64         `json:"revision"`
-	Service   string        `json:"service,omitempty"` // EventReset: the one that is watched, or none
+	Revision  int64         `json:"revision"`          // etcd's
+	Service   string        `json:"service,omitempty"` // EventReset: the watched service; empty: all
 	ID        string        `json:"id,omitempty"`
 	Instance  *view.Entry   `json:"instance,omitempty"` // EventPut
 	Reason    view.Reason   `json:"reason,omitempty"`   // EventDelete

@@ -8,27 +8,27 @@ import (
 	"disc/discovery"
 )
 
-// Claim is a slot of an instance that is claimed.
+// Claim is a claimed slot of an instance.
 type Claim struct {
-	Claim    string             `json:"claim"` // its id: to renew and to release it
+	Claim    string             `json:"claim"` // its id, to renew and release it
 	Service  string             `json:"service"`
 	Slot     int                `json:"slot"`          // of the instance, from 0
-	Fence    int64              `json:"fence"`         // higher than that of any claim on the slot before
-	TTL      discovery.Duration `json:"ttl,omitempty"` // within which it is to be renewed; absent: it is bound to an open request
-	ValidFor discovery.Duration `json:"valid_for"`     // nobody else has it until then, counted from when this was asked for
+	Fence    int64              `json:"fence"`         // fencing token: higher than that of any earlier claim on the slot
+	TTL      discovery.Duration `json:"ttl,omitempty"` // time within which to renew it; absent: it lasts as long as its request
+	ValidFor discovery.Duration `json:"valid_for"`     // nobody else gets it for so long, counted from the request
 	Endpoint discovery.Endpoint `json:"endpoint"`      // the instance
 }
 
-// ClaimRequest is what a claim may say of itself.
+// ClaimRequest is the body of a claim.
 type ClaimRequest struct {
 	TTL *discovery.Duration `json:"ttl,omitempty"` // default DefaultTTL
 }
 
-// ClaimOptions say how an instance is claimed.
+// ClaimOptions are the options of a claim. The zero value is useful.
 type ClaimOptions struct {
-	Wait       time.Duration // how long to wait for a free slot; 0: do not
-	TTL        time.Duration // within which the claim is to be renewed; default DefaultTTL
-	PreferZone bool          // instances of the agent's own zone first
+	Wait       time.Duration // for a free slot, up to MaxWait; 0: do not wait
+	TTL        time.Duration // time within which to renew it, MinTTL to MaxTTL; default DefaultTTL
+	PreferZone bool          // prefer instances in the agent's own zone
 }
 
 func (o ClaimOptions) request(service string) request {
@@ -48,24 +48,23 @@ func (o ClaimOptions) request(service string) request {
 
 func claimPath(name string) string { return "/v1/claims/" + url.PathEscape(name) }
 
-// Claim claims a free slot of a healthy instance of a service, to be renewed within its
-// TTL with [Client.RenewClaim]. ErrNotFound: there is no such service; ErrUnavailable:
-// nothing is free.
+// Claim claims a free slot of a healthy instance of a service. Renew it within its TTL with
+// [Client.RenewClaim]. ErrNotFound: there is no such service; ErrUnavailable: no slot is free.
 func (c *Client) Claim(ctx context.Context, service string, o ClaimOptions) (Claim, error) {
 	var claim Claim
 	_, err := c.call(ctx, o.request(service), &claim)
 	return claim, err
 }
 
-// HeldClaim is a claim that is bound to an open request.
+// HeldClaim is a claim that lasts as long as its open request.
 type HeldClaim struct {
 	Claim
 	*OpenRequest
 }
 
-// HoldClaim claims a slot for as long as the request is open: until Close, or until ctx
-// ends. The agent ends the request when the claim is lost, as when the instance is gone.
-// The caller runs [OpenRequest.Wait], and closes what it got.
+// HoldClaim claims a slot for as long as the request is open: until Close, or until ctx ends. The
+// agent ends the request when the claim is lost, for example because the instance is gone. The
+// caller runs [OpenRequest.Wait], and closes the claim.
 func (c *Client) HoldClaim(ctx context.Context, service string, o ClaimOptions) (*HeldClaim, error) {
 	r := o.request(service)
 	r.query.Set("hold", "")
@@ -77,15 +76,15 @@ func (c *Client) HoldClaim(ctx context.Context, service string, o ClaimOptions) 
 	return &HeldClaim{claim, open}, nil
 }
 
-// RenewClaim begins a claim's TTL anew, and tells how long it can be relied on from when
-// this is called. ErrLost: it is lost; ErrNotFound: the agent knows of no such claim.
+// RenewClaim restarts a claim's TTL. The ValidFor that it returns counts from the call.
+// ErrLost: the claim is lost; ErrNotFound: the agent has no such claim.
 func (c *Client) RenewClaim(ctx context.Context, claim string) (Claim, error) {
 	var renewed Claim
 	_, err := c.call(ctx, request{method: "PUT", path: claimPath(claim)}, &renewed)
 	return renewed, err
 }
 
-// ReleaseClaim releases a claim, whether it is held, lost or not known any more.
+// ReleaseClaim releases a claim. It succeeds for a lost or unknown claim, too.
 func (c *Client) ReleaseClaim(ctx context.Context, claim string) error {
 	_, err := c.call(ctx, request{method: "DELETE", path: claimPath(claim)}, nil)
 	return err

@@ -19,19 +19,19 @@ import (
 	"disc/discovery"
 )
 
-// Client asks an agent. Its zero value asks the one at [DefaultAddress]. It may be
-// used by many goroutines at once, and sets no deadline of its own: the context does.
+// Client is a client of an agent. The zero value uses the agent at [DefaultAddress]. A client is
+// safe for concurrent use, and has no timeout of its own: set a deadline in the context.
 type Client struct {
-	BaseURL string       // default: http:// and DefaultAddress
+	BaseURL string       // without a slash at the end; default: http:// and DefaultAddress
 	HTTP    *http.Client // default: http.DefaultClient
-	Token   string       // for writes to an agent that wants one
+	Token   string       // bearer token for writes (RFC 6750); empty: none
 
-	shown string // the address as it was given, for errors; default BaseURL
+	shown string // the address in errors; default BaseURL
 }
 
-// NewClient returns a client of the agent at a URL, "http://127.0.0.1:3472", at a
-// host and port, or at a Unix socket, "unix:///run/disc.sock". It goes through no
-// proxy. An address of another form is an ErrInvalid.
+// NewClient returns a client of the agent at an address: a URL such as
+// "http://127.0.0.1:3472", a host and port, or a Unix socket such as
+// "unix:///run/disc.sock". The client uses no proxy. ErrInvalid: the address has another form.
 func NewClient(address string) (*Client, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, ForceAttemptHTTP2: true}
 	c := &Client{HTTP: &http.Client{Transport: transport}, shown: address}
@@ -50,36 +50,36 @@ func NewClient(address string) (*Client, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, discovery.Errorf(discovery.ErrInvalid, "agent address %q is none; give a URL such as http://%s, or unix:///path", c.shown, DefaultAddress)
+		return nil, discovery.Errorf(discovery.ErrInvalid, "agent address %q is not valid; give a URL such as http://%s, or unix:///path", c.shown, DefaultAddress)
 	}
 	c.BaseURL = strings.TrimSuffix(address, "/")
 	c.shown = c.BaseURL
 	return c, nil
 }
 
-// UseTLS sets how an agent's certificate is checked, before the first request of a client
-// that [NewClient] made.
+// UseTLS sets the TLS configuration for https. Call it before the first request, and only on a
+// client from [NewClient].
 func (c *Client) UseTLS(t *tls.Config) { c.HTTP.Transport.(*http.Transport).TLSClientConfig = t }
 
-// CloseIdle closes the connections that no request uses.
+// CloseIdle closes idle connections.
 func (c *Client) CloseIdle() { c.client().CloseIdleConnections() }
 
 func (c *Client) client() *http.Client { return cmp.Or(c.HTTP, http.DefaultClient) }
 
 func (c *Client) base() string { return cmp.Or(c.BaseURL, "http://"+DefaultAddress) }
 
-// request is one request to be sent.
+// request describes a request to send.
 type request struct {
 	method string
 	path   string // escaped
 	query  url.Values
 	header http.Header
-	body   any    // nil: none; []byte as it is; else JSON
+	body   any    // nil: none; []byte: as it is; any other: as JSON
 	accept string // default JSON
 }
 
-// send sends a request and returns the answer when its status is below 300; else
-// the error that it stands for. The caller closes the body.
+// send sends a request and returns the response if its status is below 300, otherwise the
+// error of the status. The caller closes the body.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	target := c.base() + r.path
 	if len(r.query) > 0 {
@@ -114,6 +114,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	return nil, c.problem(resp)
 }
 
+// encode returns the request's body; nil if it has none.
 func (r *request) encode() (io.Reader, error) {
 	switch body := r.body.(type) {
 	case nil:
@@ -128,7 +129,7 @@ func (r *request) encode() (io.Reader, error) {
 	return bytes.NewReader(b), nil
 }
 
-// call sends a request and decodes the answer's JSON into answer, unless that is nil.
+// call sends a request and decodes the JSON of the response into answer, unless that is nil.
 func (c *Client) call(ctx context.Context, r request, answer any) (*http.Response, error) {
 	resp, err := c.send(ctx, r)
 	if err != nil {
@@ -146,12 +147,12 @@ func (c *Client) call(ctx context.Context, r request, answer any) (*http.Respons
 	return resp, nil
 }
 
-// problem reads the error of an answer.
+// problem reads the error of a response.
 func (c *Client) problem(resp *http.Response) error {
 	p := NewProblem(resp.StatusCode, "")
 	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
 	if err != nil || json.Unmarshal(b, p) != nil || p.Detail == "" {
-		p.Detail = fmt.Sprintf("agent at %s answered %s, without saying why", c.address(), resp.Status)
+		p.Detail = fmt.Sprintf("agent at %s answered %s, without a reason", c.address(), resp.Status)
 	}
 	p.Status = resp.StatusCode
 	return p
@@ -159,8 +160,8 @@ func (c *Client) problem(resp *http.Response) error {
 
 func (c *Client) address() string { return cmp.Or(c.shown, c.base()) }
 
-// unreachable says which agent could not be asked. The end of the context stays
-// what it is.
+// unreachable returns an error that names the agent. It wraps the context's cause if ctx has
+// ended, and is an ErrUnavailable otherwise.
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("ask agent at %s: %w", c.address(), context.Cause(ctx))

@@ -112,7 +112,7 @@ func TestProblemsBecomeErrors(t *testing.T) {
 
 func TestAnswersThatAreNoProblem(t *testing.T) {
 	c := answering(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) })
-	if _, err := c.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "answered 502 Bad Gateway, without saying why") {
+	if _, err := c.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "answered 502 Bad Gateway, without a reason") {
 		t.Errorf("%v", err)
 	}
 	c = answering(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") })
@@ -162,7 +162,7 @@ func TestSilenceIsALoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer held.Close()
-		if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "said nothing for too long") {
+		if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "silent for too long") {
 			t.Errorf("%v", err)
 		}
 		if took := time.Since(begun); took != 4*Keepalive {

@@ -14,29 +14,30 @@ import (
 	"disc/discovery/view"
 )
 
-// HeldRegistration is a registration that is bound to an open request.
+// HeldRegistration is a registration that lasts as long as its open request.
 type HeldRegistration struct {
 	Registered
 	*OpenRequest
 }
 
-// OpenRequest is a request that is kept open: what it asked for lasts as long.
+// OpenRequest is a request that stays open: a registration, lock or claim lasts as long as it
+// does.
 type OpenRequest struct {
 	client *Client
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
-	cause  func() error // why the request ended on this side; nil: it did not
+	cause  func() error // returns why this side ended the request; nil: it did not
 }
 
 var (
-	errSilent = errors.New("the agent has said nothing for too long")
+	errSilent = errors.New("the agent has been silent for too long")
 	errClosed = errors.New("closed by its holder")
 )
 
-// Hold registers an instance that stays for as long as the request is open: until
-// Close, or until ctx ends. After the connection is lost, the agent keeps the
-// instance for 10 s, in which it can be held again. The caller runs [OpenRequest.Wait], and
-// closes what it got.
+// Hold registers an instance for as long as the request is open: until Close, or until ctx ends.
+// After a lost connection the instance stays registered for 10 s, in which it can be held
+// again. The caller runs [OpenRequest.Wait], and closes the registration. ErrConflict: another
+// open request or another owner has it.
 func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*HeldRegistration, error) {
 	var e view.Entry
 	open, resp, err := c.open(ctx, request{
@@ -48,7 +49,7 @@ func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*HeldRegis
 	return &HeldRegistration{registered(resp, e), open}, nil
 }
 
-// open sends a request that is to stay open, and decodes the beginning of its answer.
+// open sends a request that stays open, and decodes the first JSON value of its response.
 func (c *Client) open(ctx context.Context, r request, answer any) (*OpenRequest, *http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	resp, err := c.send(ctx, r)
@@ -65,10 +66,9 @@ func (c *Client) open(ctx context.Context, r request, answer any) (*OpenRequest,
 	return o, resp, nil
 }
 
-// Wait blocks until the connection to the agent is lost, and returns an
-// ErrUnavailable that says how; an agent that is silent for three times [Keepalive]
-// counts as lost. After Close it returns nil, after the end of the context that the
-// request was made with that context's error.
+// Wait blocks until the request ends. It returns nil after Close, the cause of the request's
+// context after that has ended, and otherwise an ErrUnavailable that says how the connection to
+// the agent was lost. An agent that is silent for three times [Keepalive] counts as lost.
 func (o *OpenRequest) Wait() error {
 	silence := time.AfterFunc(3*Keepalive, func() { o.cancel(errSilent) })
 	defer silence.Stop()
@@ -81,6 +81,7 @@ func (o *OpenRequest) Wait() error {
 	}
 }
 
+// lost returns the error of Wait for an error of the connection.
 func (o *OpenRequest) lost(err error) error {
 	cause := o.cause()
 	switch {
@@ -96,8 +97,8 @@ func (o *OpenRequest) lost(err error) error {
 	return &unreachableError{o.client.address(), err}
 }
 
-// Close ends the request, and with it what it asked for: a lock at once, a registration
-// after 10 s, or at once when the agent is told to with [Client.Deregister].
+// Close ends the request: the agent releases a lock or claim at once, and deregisters an
+// instance after 10 s. To deregister it at once, call [Client.Deregister].
 func (o *OpenRequest) Close() {
 	o.cancel(errClosed)
 	o.body.Close()

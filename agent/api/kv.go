@@ -16,22 +16,22 @@ import (
 
 // Limits of key/value writes.
 const (
-	MaxKVValue = 512 << 10            // bytes
-	MaxKVBatch = 1 << 20              // bytes of all keys and values of one write
-	MaxKVTTL   = 365 * 24 * time.Hour // from one second
+	MaxKVValue = 512 << 10            // bytes of a value
+	MaxKVBatch = 1 << 20              // bytes of all keys and values in one write
+	MaxKVTTL   = 365 * 24 * time.Hour // the least TTL is one second
 )
 
-// MaxKVBody is the greatest length of the body of a key/value write, in bytes: a batch of
-// 1 MiB, in base64, with what is around it.
+// MaxKVBody is the most bytes of the body of a key/value write: a batch of [MaxKVBatch] in
+// base64, and the JSON around it.
 const MaxKVBody = 2 << 20
 
-// KVItem is a key and its value.
+// KVItem is a key with its value.
 type KVItem struct {
 	Key      string `json:"key"`
-	Value    []byte `json:"value"`    // in base64
-	Revision int64  `json:"revision"` // etcd's, of the last write
-	Created  int64  `json:"created"`  // etcd's, of the first write since it was not there
-	Expires  bool   `json:"expires,omitempty"`
+	Value    []byte `json:"value"`             // in base64
+	Revision int64  `json:"revision"`          // etcd's, of the last write
+	Created  int64  `json:"created"`           // etcd's, of the write that created the key
+	Expires  bool   `json:"expires,omitempty"` // it has a TTL
 }
 
 // The operations of a batch.
@@ -45,24 +45,24 @@ type KVOp struct {
 	Op         string             `json:"op"` // KVPut or KVDelete
 	Key        string             `json:"key"`
 	Value      []byte             `json:"value,omitempty"`       // in base64
-	TTL        discovery.Duration `json:"ttl,omitempty"`         // 0: for good
-	IfRevision *int64             `json:"if_revision,omitempty"` // that the key must have; 0: it must not be there
-	IfExists   bool               `json:"-"`                     // the key must be there
+	TTL        discovery.Duration `json:"ttl,omitempty"`         // 0: none
+	IfRevision *int64             `json:"if_revision,omitempty"` // that the key must have; 0: it must not exist
+	IfExists   bool               `json:"-"`                     // the key must exist
 }
 
-// KVBatch is what POST /v1/kv takes.
+// KVBatch is the body of POST /v1/kv.
 type KVBatch struct {
 	Ops []KVOp `json:"ops"`
 }
 
-// KVWritten is what POST /v1/kv answers.
+// KVWritten is the response to POST /v1/kv.
 type KVWritten struct {
-	Revision int64 `json:"revision"`
+	Revision int64 `json:"revision"` // etcd's, of the write
 }
 
-// KVEvent is one event of a watch of keys.
+// KVEvent is an event of a watch of keys.
 type KVEvent struct {
-	// Cursor is what a watch that goes on from here hands back, as in [Event].
+	// Cursor resumes a watch after this event, as in [Event].
 	Cursor   string         `json:"-"`
 	Type     view.EventType `json:"-"` // the name of the server-sent event
 	Revision int64          `json:"revision"`
@@ -71,12 +71,12 @@ type KVEvent struct {
 	Items    []KVItem       `json:"items,omitzero"` // EventReset; sorted by key
 }
 
-// KVRead says how fresh an answer must be. The zero value takes the agent's copy as it
-// is.
+// KVRead are the options of a read: how fresh the answer must be. The zero value accepts the
+// agent's copy as it is.
 type KVRead struct {
-	Linearizable bool
-	MinRevision  int64
-	MaxAge       time.Duration
+	Linearizable bool          // read from etcd, by a linearizable read
+	MinRevision  int64         // etcd's, up to which the answer must be complete; 0: any
+	MaxAge       time.Duration // since etcd confirmed the answer; 0: any
 	Wait         Wait
 }
 
@@ -95,7 +95,7 @@ func (r KVRead) query() url.Values {
 	return q
 }
 
-// KVGet reads a key. ErrNotFound: it is not there.
+// KVGet reads a key. ErrNotFound: there is no such key.
 func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, Freshness, error) {
 	resp, err := c.send(ctx, request{method: "GET", path: kvPath(key), query: r.query(), accept: "*/*"})
 	if err != nil {
@@ -106,11 +106,11 @@ func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, Fresh
 	if err != nil {
 		return KVItem{}, Freshness{}, c.unreachable(ctx, fmt.Errorf("read the value of key %s: %w", key, err))
 	}
-	view := freshnessOf(resp.Header)
-	return KVItem{Key: key, Value: value, Revision: view.Index}, view, nil
+	fresh := freshnessOf(resp.Header)
+	return KVItem{Key: key, Value: value, Revision: fresh.Index}, fresh, nil
 }
 
-// KVList lists what lies below a prefix, which is empty or ends in "/", sorted by key.
+// KVList lists the items below a prefix, which is empty or ends in "/", sorted by key.
 func (c *Client) KVList(ctx context.Context, prefix string, r KVRead) ([]KVItem, Freshness, error) {
 	q := r.query()
 	q.Set("recurse", "true")
@@ -134,8 +134,9 @@ func (c *Client) KVKeys(ctx context.Context, prefix string, r KVRead) ([]string,
 	return keys, freshnessOf(resp.Header), nil
 }
 
-// KVPut writes a key and returns etcd's revision. ifRevision is the revision that the key
-// must have, 0 for none, nil for any; ErrConflict: it has another.
+// KVPut writes a key and returns etcd's revision. With ttl 0 the key does not expire. ifRevision
+// is the revision that the key must have; 0: it must not exist; nil: any. ErrConflict: the key
+// has another revision.
 func (c *Client) KVPut(ctx context.Context, key string, value []byte, ttl time.Duration, ifRevision *int64) (int64, error) {
 	q := url.Values{}
 	if ttl > 0 {
@@ -146,19 +147,22 @@ func (c *Client) KVPut(ctx context.Context, key string, value []byte, ttl time.D
 	return c.kvWrite(ctx, request{method: "PUT", path: kvPath(key), query: q, header: header, body: append([]byte{}, value...)})
 }
 
-// KVDelete deletes a key, whether or not it is there; see [Client.KVPut].
+// KVDelete deletes a key and returns etcd's revision. It succeeds if the key does not exist. For
+// ifRevision see [Client.KVPut].
 func (c *Client) KVDelete(ctx context.Context, key string, ifRevision *int64) (int64, error) {
 	header := http.Header{}
 	setIf(header, ifRevision)
 	return c.kvWrite(ctx, request{method: "DELETE", path: kvPath(key), header: header})
 }
 
-// KVDeleteBelow deletes all that lies below a prefix, which ends in "/", at one revision.
+// KVDeleteBelow deletes all keys below a prefix, which ends in "/", at one revision, and returns
+// that.
 func (c *Client) KVDeleteBelow(ctx context.Context, prefix string) (int64, error) {
 	return c.kvWrite(ctx, request{method: "DELETE", path: kvPath(prefix), query: url.Values{"recurse": {"true"}}})
 }
 
-// KVWrite makes all operations at once, or none. ErrConflict: a condition does not hold.
+// KVWrite applies all operations in one transaction, or none, and returns etcd's revision.
+// ErrConflict: a condition does not hold.
 func (c *Client) KVWrite(ctx context.Context, ops []KVOp) (int64, error) {
 	return c.kvWrite(ctx, request{method: "POST", path: "/v1/kv", body: KVBatch{ops}})
 }
@@ -181,7 +185,7 @@ func setIf(h http.Header, revision *int64) {
 	}
 }
 
-// KVTag is the ETag of a key at a revision.
+// KVTag returns the ETag of a key at a revision (RFC 9110).
 func KVTag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
 
 func kvPath(key string) string {

@@ -10,16 +10,16 @@ import (
 	"disc/discovery"
 )
 
-// The problem types of a take that was denied (draft-ietf-httpapi-ratelimit-headers).
+// The problem types of a denied take (draft-ietf-httpapi-ratelimit-headers).
 const (
 	ProblemQuota    = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 	ProblemCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
 )
 
-// The headers of a take (draft-ietf-httpapi-ratelimit-headers).
+// The response headers of a take (draft-ietf-httpapi-ratelimit-headers).
 const (
-	HeaderRateLimit       = "Ratelimit"        // what is left: "sms";r=49;t=1
-	HeaderRateLimitPolicy = "Ratelimit-Policy" // what the limit is: "sms";q=50;w=1
+	HeaderRateLimit       = "Ratelimit"        // the tokens left: "sms";r=49;t=1
+	HeaderRateLimitPolicy = "Ratelimit-Policy" // the limit: "sms";q=50;w=1
 )
 
 // Limit is a fleet-wide rate limit with its name.
@@ -28,15 +28,15 @@ type Limit struct {
 	discovery.Limit
 }
 
-// Taken is what became of a take.
+// Taken is the result of a take.
 type Taken struct {
 	Name        string `json:"name"`
-	Taken       int64  `json:"taken"`                 // 0: it was denied
+	Taken       int64  `json:"taken"`                 // tokens; 0: the take was denied
 	Remaining   int64  `json:"remaining"`             // tokens that were left, as far as the agent knew
-	Unavailable bool   `json:"unavailable,omitempty"` // etcd is away, and the limit lets through what it cannot count
+	Unavailable bool   `json:"unavailable,omitempty"` // etcd does not answer, and the limit allows takes meanwhile
 
-	// RetryAfter is, of a take that was denied, when it may be granted at the earliest,
-	// and Reason why it was.
+	// Of a denied take: the time until it can be granted at the earliest, and why it was
+	// denied.
 	RetryAfter discovery.Duration `json:"retry_after,omitzero"`
 	Reason     string             `json:"reason,omitempty"`
 }
@@ -48,15 +48,15 @@ func (c *Client) Limits(ctx context.Context) ([]Limit, error) {
 	return list, err
 }
 
-// Limit gets a rate limit. ErrNotFound: there is none.
+// Limit returns a rate limit. ErrNotFound: there is no such limit.
 func (c *Client) Limit(ctx context.Context, name string) (Limit, error) {
 	var l Limit
 	_, err := c.call(ctx, request{method: "GET", path: limitPath(name)}, &l)
 	return l, err
 }
 
-// PutLimit makes or changes a rate limit, and returns it with its defaults and etcd's
-// revision. created: there was none.
+// PutLimit creates or changes a rate limit. It returns the limit with its defaults filled in,
+// whether it is new, and etcd's revision.
 func (c *Client) PutLimit(ctx context.Context, name string, limit discovery.Limit) (l Limit, created bool, revision int64, err error) {
 	body := struct {
 		Rate          float64               `json:"rate"`
@@ -71,8 +71,8 @@ func (c *Client) PutLimit(ctx context.Context, name string, limit discovery.Limi
 	return l, resp.StatusCode == http.StatusCreated, freshnessOf(resp.Header).Revision, nil
 }
 
-// DeleteLimit removes a rate limit, and returns etcd's revision. ErrNotFound: there is
-// none.
+// DeleteLimit deletes a rate limit and returns etcd's revision. ErrNotFound: there is no such
+// limit.
 func (c *Client) DeleteLimit(ctx context.Context, name string) (int64, error) {
 	resp, err := c.call(ctx, request{method: "DELETE", path: limitPath(name)}, nil)
 	if err != nil {
@@ -81,8 +81,8 @@ func (c *Client) DeleteLimit(ctx context.Context, name string) (int64, error) {
 	return freshnessOf(resp.Header).Revision, nil
 }
 
-// Take takes n tokens of a rate limit. A take that was denied is no error.
-// ErrNotFound: there is no such limit.
+// Take takes n tokens from a rate limit. A denied take is not an error. ErrNotFound: there is no
+// such limit; ErrInvalid: the limit never has n tokens.
 func (c *Client) Take(ctx context.Context, name string, n int64) (Taken, error) {
 	var t Taken
 	query := url.Values{}

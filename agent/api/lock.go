@@ -11,26 +11,26 @@ import (
 
 // Defaults and limits of locks.
 const (
-	DefaultTTL  = 30 * time.Second // of a lock that is not bound to an open request
+	DefaultTTL  = 30 * time.Second // of a lock without an open request
 	MinTTL      = time.Second      // a shorter one is refused
 	MaxTTL      = 24 * time.Hour   // a longer one is refused
 	MaxLockWait = 24 * time.Hour   // a longer ?wait= is refused
 )
 
-// Lock is a lock that is held.
+// Lock is a held lock.
 type Lock struct {
-	ID       string             `json:"id"` // for its holder: to renew and to release it
+	ID       string             `json:"id"` // for its holder, to renew and release it
 	Name     string             `json:"name"`
-	Fence    int64              `json:"fence"`            // higher than that of any holder before
+	Fence    int64              `json:"fence"`            // fencing token: higher than that of any earlier holder
 	Shared   int                `json:"shared,omitempty"` // how many may hold it at once; absent: one
-	TTL      discovery.Duration `json:"ttl,omitempty"`    // within which it is to be renewed; absent: it is bound to an open request
-	ValidFor discovery.Duration `json:"valid_for"`        // nobody else has it until then, counted from when this was asked for
+	TTL      discovery.Duration `json:"ttl,omitempty"`    // time within which to renew it; absent: it lasts as long as its request
+	ValidFor discovery.Duration `json:"valid_for"`        // nobody else gets it for so long, counted from the request
 }
 
-// LockOptions say how a lock is asked for.
+// LockOptions are the options of a lock. The zero value is useful.
 type LockOptions struct {
-	Wait   time.Duration // how long to wait for it; 0: it is there or not
-	TTL    time.Duration // within which it is to be renewed; default DefaultTTL
+	Wait   time.Duration // for the lock, up to MaxLockWait; 0: do not wait
+	TTL    time.Duration // time within which to renew it, MinTTL to MaxTTL; default DefaultTTL
 	Shared int           // how many may hold it at once; default one
 }
 
@@ -50,25 +50,23 @@ func (o LockOptions) query() url.Values {
 
 func lockPath(name string) string { return "/v1/locks/" + url.PathEscape(name) }
 
-// Lock waits for a lock, which is then to be renewed within its TTL with
-// [Client.RenewLock]. ErrConflict: somebody else has it, or it is shared by another
-// number.
+// Lock acquires a lock. Renew it within its TTL with [Client.RenewLock]. ErrConflict: another
+// holder has it, or shares it among another number.
 func (c *Client) Lock(ctx context.Context, name string, o LockOptions) (Lock, error) {
 	var l Lock
 	_, err := c.call(ctx, request{method: "POST", path: lockPath(name), query: o.query()}, &l)
 	return l, err
 }
 
-// HeldLock is a lock that is bound to an open request.
+// HeldLock is a lock that lasts as long as its open request.
 type HeldLock struct {
 	Lock
 	*OpenRequest
 }
 
-// HoldLock waits for a lock that lasts for as long as the request is open: until Close,
-// or until ctx ends. The agent ends the request when the lock is lost. The caller runs
-// [OpenRequest.Wait], asks [Client.RenewLock] how long the lock can be relied on, and closes
-// what it got.
+// HoldLock acquires a lock for as long as the request is open: until Close, or until ctx ends.
+// The agent ends the request when the lock is lost. The caller runs [OpenRequest.Wait], asks
+// [Client.RenewLock] how long it can rely on the lock, and closes the lock.
 func (c *Client) HoldLock(ctx context.Context, name string, o LockOptions) (*HeldLock, error) {
 	q := o.query()
 	q.Set("hold", "")
@@ -80,15 +78,15 @@ func (c *Client) HoldLock(ctx context.Context, name string, o LockOptions) (*Hel
 	return &HeldLock{l, open}, nil
 }
 
-// RenewLock begins a lock's TTL anew, and tells how long it can be relied on from when
-// this is called. ErrLost: it is lost; ErrNotFound: the agent knows of no such lock.
+// RenewLock restarts a lock's TTL. The ValidFor that it returns counts from the call. ErrLost:
+// the lock is lost; ErrNotFound: the agent has no such lock.
 func (c *Client) RenewLock(ctx context.Context, name, id string) (Lock, error) {
 	var l Lock
 	_, err := c.call(ctx, request{method: "PUT", path: lockPath(name) + "/" + url.PathEscape(id)}, &l)
 	return l, err
 }
 
-// Unlock releases a lock, whether it is held, lost or not known any more.
+// Unlock releases a lock. It succeeds for a lost or unknown lock, too.
 func (c *Client) Unlock(ctx context.Context, name, id string) error {
 	_, err := c.call(ctx, request{method: "DELETE", path: lockPath(name) + "/" + url.PathEscape(id)}, nil)
 	return err

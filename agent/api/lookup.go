@@ -12,13 +12,13 @@ import (
 	"disc/discovery/lookup"
 )
 
-// Freshness is what the headers of an answer say of the agent's view.
+// Freshness says how current an answer is. It comes in the headers of the response.
 type Freshness struct {
-	Revision int64         // etcd's, up to which the view is complete; of the write, for a write
-	Index    int64         // to be handed back in Wait
+	Revision int64         // etcd's, up to which the answer is complete; for a write, that of the write
+	Index    int64         // for Wait: differs after each change of what was asked for
 	Age      time.Duration // since etcd last confirmed the view
 	Stale    bool          // Age is above the agent's threshold
-	ETag     string        // of the content
+	ETag     string        // of the content (RFC 9110)
 }
 
 func freshnessOf(h http.Header) Freshness {
@@ -31,10 +31,10 @@ func freshnessOf(h http.Header) Freshness {
 	return v
 }
 
-// Wait makes a query block until the index of what it asks for is another than
-// Index, at most For. The zero value does not block.
+// Wait makes a query block until the index of its answer differs from Index, but no longer than
+// For. The zero value does not block.
 type Wait struct {
-	Index int64         // of the answer that is known; 0: none, wait until there is one
+	Index int64         // of the last answer; 0: none, wait until there is one
 	For   time.Duration // up to MaxWait
 }
 
@@ -45,14 +45,15 @@ func (w Wait) set(q url.Values) {
 	}
 }
 
-// Select narrows a lookup or a list; see [discovery.Selector].
+// Select restricts a lookup or a list to instances that match every field; see
+// [lookup.Selector].
 type Select struct {
 	Tags   []string
 	Zone   string
 	Node   string
 	Meta   map[string]string
 	Port   string
-	Filter string // an expression; see [discovery.Filter]
+	Filter string // an expression; see [lookup.Filter]
 }
 
 func (s Select) set(q url.Values) {
@@ -74,14 +75,14 @@ func setUnlessEmpty(q url.Values, name, value string) {
 	}
 }
 
-// LookupOptions are the options of a lookup; the zero value asks for nothing special.
+// LookupOptions are the options of a lookup. The zero value is a plain lookup.
 type LookupOptions struct {
 	Select
 	Status     discovery.StatusFilter
-	PreferZone bool     // the agent's own zone first
-	Pick       int      // this many by weighted choice; 0: all
-	Panic      *float64 // nil: the agent's setting
-	Explain    bool
+	PreferZone bool     // prefer the agent's own zone
+	Pick       int      // return so many, by weighted choice; 0: all
+	Panic      *float64 // panic threshold, 0 to 1; nil: the agent's setting
+	Explain    bool     // add why each instance was chosen or not
 	Wait       Wait
 }
 
@@ -105,8 +106,8 @@ func (o LookupOptions) query() url.Values {
 	return q
 }
 
-// Lookup asks for the endpoints of a name. ErrNotFound: nothing is known under it;
-// ErrUnavailable: the agent has no view yet.
+// Lookup returns the endpoints of a name. ErrNotFound: the name is unknown; ErrUnavailable: the
+// agent has no view yet.
 func (c *Client) Lookup(ctx context.Context, name string, o LookupOptions) (lookup.Answer, Freshness, error) {
 	var answer lookup.Answer
 	resp, err := c.call(ctx, request{method: "GET", path: "/v1/lookup/" + url.PathEscape(name), query: o.query()}, &answer)
@@ -116,8 +117,8 @@ func (c *Client) Lookup(ctx context.Context, name string, o LookupOptions) (look
 	return answer, freshnessOf(resp.Header), nil
 }
 
-// LookupText is Lookup as lines of "host:port", IPv6 addresses in brackets; an
-// endpoint without a port is a bare address. Explain adds nothing to it.
+// LookupText is [Client.Lookup] with the answer as lines of "host:port", IPv6 addresses in
+// brackets. An endpoint without a port is a bare address. Explain has no effect.
 func (c *Client) LookupText(ctx context.Context, name string, o LookupOptions) (string, Freshness, error) {
 	resp, err := c.send(ctx, request{
 		method: "GET", path: "/v1/lookup/" + url.PathEscape(name), query: o.query(), accept: "text/plain",

@@ -7,26 +7,26 @@ import (
 	"disc/discovery"
 )
 
-// Problem is an error as the API answers it (RFC 9457). But for takes of rate limits its
-// type is "about:blank": the status says what kind of problem it is, and the detail says
-// what to do.
+// Problem is the API's error response (RFC 9457). Its type is "about:blank", except for a
+// denied take: the status says what kind of problem it is, and the detail what to do.
 type Problem struct {
 	Type     string `json:"type"`
-	Title    string `json:"title"` // the status in words
-	Status   int    `json:"status"`
+	Title    string `json:"title"`  // the status in words
+	Status   int    `json:"status"` // HTTP's
 	Detail   string `json:"detail"`
-	Instance string `json:"instance,omitempty"` // the path that was asked
+	Instance string `json:"instance,omitempty"` // the path of the request
 
-	// Of a take that was denied: the limits that denied it, and when to try again.
+	// Of a denied take: the limits that denied it, and the time until a retry can succeed.
 	ViolatedPolicies []string           `json:"violated-policies,omitempty"`
 	RetryAfter       discovery.Duration `json:"retry_after,omitzero"`
 }
 
-// NewProblem returns the problem of a status.
+// NewProblem returns the problem of an HTTP status.
 func NewProblem(status int, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail}
 }
 
+// Error returns the detail, or else the status.
 func (p *Problem) Error() string {
 	if p.Detail == "" {
 		return fmt.Sprintf("%d %s", p.Status, http.StatusText(p.Status))
@@ -34,7 +34,9 @@ func (p *Problem) Error() string {
 	return p.Detail
 }
 
-// Is reports whether a problem is of one of the kinds of package discovery.
+// Is maps the status to the kinds of package discovery: 404 is ErrNotFound, 409 and 412 are
+// ErrConflict, 410 is ErrLost, 503 is ErrUnavailable, 401, 403 and 421 are ErrForbidden, 429 is
+// none, and any other 4xx is ErrInvalid.
 func (p *Problem) Is(target error) bool {
 	switch p.Status {
 	case http.StatusNotFound:
@@ -48,7 +50,7 @@ func (p *Problem) Is(target error) bool {
 	case http.StatusForbidden, http.StatusUnauthorized, http.StatusMisdirectedRequest:
 		return target == discovery.ErrForbidden
 	case http.StatusTooManyRequests:
-		return false // nothing is wrong with it
+		return false // a denied take is not an error
 	}
 	return target == discovery.ErrInvalid && p.Status >= 400 && p.Status < 500
 }

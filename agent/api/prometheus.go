@@ -12,19 +12,18 @@ import (
 	"disc/discovery/view"
 )
 
-// TargetGroup is a target of Prometheus as its http_sd and file_sd read it. Each
-// instance is a group of its own, since each has its own labels.
+// TargetGroup is a target group in the format of Prometheus' http_sd and file_sd. Each instance
+// is a group of its own, since it has its own labels.
 type TargetGroup struct {
 	Targets []string          `json:"targets"` // one: host:port
 	Labels  map[string]string `json:"labels"`
 }
 
-// metaLabel begins the labels of a target; Prometheus drops them after relabelling.
+// metaLabel is the prefix of a target's labels. Prometheus drops them after relabelling.
 const metaLabel = "__meta_disc_"
 
-// TargetOptions narrow what is scraped. The zero value is all instances that have a
-// port, whatever their status, but for those whose state is down: a critical instance
-// is one to look at.
+// TargetOptions select the targets. The zero value selects all instances that have a port and
+// are not down, whatever their status: a critical instance is worth a look.
 type TargetOptions struct {
 	lookup.Selector                  // Port is the port to scrape; empty: the main one
 	Services        []string         // empty: all
@@ -67,8 +66,8 @@ func (o *TargetOptions) group(e *view.Entry) (TargetGroup, bool) {
 	return TargetGroup{[]string{net.JoinHostPort(e.Address, strconv.Itoa(port))}, targetLabels(e)}, true
 }
 
-// targetLabels tells of an instance. Tags are listed with a comma on either side, so
-// that a regular expression finds a whole one: .*,v2,.*
+// targetLabels returns the labels of an instance. Each tag has a comma on either side, so that
+// a regular expression matches a whole tag: .*,v2,.*
 func targetLabels(e *view.Entry) map[string]string {
 	labels := map[string]string{
 		metaLabel + "service":  e.Service,
@@ -91,8 +90,8 @@ func targetLabels(e *view.Entry) map[string]string {
 	return labels
 }
 
-// setLabel makes a label of a key. Of keys that make the same one, the key that is
-// spelled like it counts, else the first.
+// setLabel adds the label of a key. Of several keys with the same label name, the one that is
+// spelled exactly so wins, otherwise the first.
 func setLabel(labels map[string]string, prefix, key, value string) {
 	name := labelName(key)
 	if _, taken := labels[metaLabel+prefix+name]; !taken || name == key {
@@ -100,8 +99,8 @@ func setLabel(labels map[string]string, prefix, key, value string) {
 	}
 }
 
-// labelName makes a label's name of a key, as Prometheus's own discoveries do: what is
-// no letter, digit or underscore becomes an underscore.
+// labelName returns the label name of a key, as Prometheus' own service discoveries do:
+// everything but ASCII letters, digits and underscores becomes an underscore.
 func labelName(key string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {

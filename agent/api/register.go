@@ -9,22 +9,24 @@ import (
 	"disc/discovery/view"
 )
 
-// Registered is what became of a registration.
+// Registered is the result of a registration.
 type Registered struct {
-	Entry   view.Entry // as it is shown; Revision is that of the write, 0 when not written
+	Entry   view.Entry // as lookups show it; its Revision is that of the write, 0 if not written
 	Created bool       // the agent had no such registration before
-	Written bool       // it is in etcd; else it is remembered, and will be
-	Warning string     // what the caller may not expect; empty: nothing
+	Written bool       // it is in etcd; if not, the agent will write it
+	Warning string     // what the caller may not expect; empty: none
 }
 
-// Deregistered is what became of a deregistration.
+// Deregistered is the result of a deregistration.
 type Deregistered struct {
-	Revision int64 // etcd's, of the write; 0 when not written
-	Written  bool  // it is gone from etcd; else it will be
+	Revision int64 // etcd's, of the write; 0 if not written
+	Written  bool  // it is removed from etcd; if not, the agent will remove it
 }
 
-// Register registers an instance through the agent, which remembers it.
-// ErrConflict: another owner holds it; nothing is remembered.
+// Register registers an instance through the agent, which saves the registration and keeps it in
+// etcd. ErrInvalid: the registration is not valid; ErrForbidden: the API may not add one of its
+// checks, or the instance is in the agent's config file; ErrConflict: another owner has it. On
+// an error nothing is saved.
 func (c *Client) Register(ctx context.Context, r discovery.Registration) (Registered, error) {
 	var e view.Entry
 	resp, err := c.call(ctx, request{method: "PUT", path: instancePath(r.Service, r.ID), body: r}, &e)
@@ -34,6 +36,7 @@ func (c *Client) Register(ctx context.Context, r discovery.Registration) (Regist
 	return registered(resp, e), nil
 }
 
+// registered returns the result that a response and its body stand for.
 func registered(resp *http.Response, e view.Entry) Registered {
 	return Registered{
 		Entry:   e,
@@ -43,9 +46,8 @@ func registered(resp *http.Response, e view.Entry) Registered {
 	}
 }
 
-// Deregister takes an instance out through the agent that registered it, and makes
-// the agent forget it. ErrNotFound: the agent has no such instance; ErrForbidden: it
-// comes from the agent's config file.
+// Deregister deregisters an instance through the agent that registered it. ErrNotFound: the agent
+// has no such instance; ErrForbidden: it is in the agent's config file.
 func (c *Client) Deregister(ctx context.Context, service, id string) (Deregistered, error) {
 	resp, err := c.call(ctx, request{method: "DELETE", path: instancePath(service, id)}, nil)
 	if err != nil {
@@ -54,24 +56,25 @@ func (c *Client) Deregister(ctx context.Context, service, id string) (Deregister
 	return Deregistered{Revision: freshnessOf(resp.Header).Revision, Written: resp.StatusCode != http.StatusAccepted}, nil
 }
 
-// ReportCheck reports the result of a ttl check.
+// ReportCheck reports the result of a ttl check. ErrNotFound: the agent has no such instance, or
+// that no such check; ErrInvalid: the check is of another type, or the status is not valid.
 func (c *Client) ReportCheck(ctx context.Context, service, id, check string, report CheckReport) error {
 	path := instancePath(service, id) + "/checks/" + url.PathEscape(check)
 	_, err := c.call(ctx, request{method: "PUT", path: path, body: report}, nil)
 	return err
 }
 
-// ReportLoad reports how busy an instance of the agent's own is. A report counts for
-// [discovery.LoadLasts]: repeat it. ErrNotFound: the agent has no such instance;
+// ReportLoad reports the utilization of an instance that the agent has registered. A report
+// counts for [discovery.LoadLasts]: repeat it. ErrNotFound: the agent has no such instance;
 // ErrConflict: another agent has it.
 func (c *Client) ReportLoad(ctx context.Context, service, id string, load discovery.LoadReport) error {
 	_, err := c.call(ctx, request{method: "PUT", path: instancePath(service, id) + "/load", body: load}, nil)
 	return err
 }
 
-// PatchOverride lays a merge patch (RFC 7396) over an instance's override and
-// returns what it is now, with etcd's revision. ErrForbidden: the agent wants a
-// token for that.
+// PatchOverride applies a merge patch (RFC 7396) to an instance's override. It returns the new
+// override and etcd's revision. ErrNotFound: there is no such instance; ErrForbidden: the agent
+// requires a token.
 func (c *Client) PatchOverride(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
 	var o discovery.Override
 	resp, err := c.call(ctx, request{
@@ -84,8 +87,8 @@ func (c *Client) PatchOverride(ctx context.Context, service, id string, patch []
 	return o, freshnessOf(resp.Header).Revision, nil
 }
 
-// DeleteOverride removes an instance's override and returns etcd's revision.
-// ErrNotFound: there is none.
+// DeleteOverride deletes an instance's override and returns etcd's revision. ErrNotFound: there
+// is no override.
 func (c *Client) DeleteOverride(ctx context.Context, service, id string) (int64, error) {
 	resp, err := c.call(ctx, request{method: "DELETE", path: instancePath(service, id) + "/override"}, nil)
 	if err != nil {

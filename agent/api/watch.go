@@ -18,17 +18,16 @@ import (
 	"disc/discovery/view"
 )
 
-// maxEvent is the greatest length of one event, in bytes: a reset carries all
-// instances of a namespace.
+// maxEvent is the most bytes of one event: a reset has all instances of a namespace.
 const maxEvent = 256 << 20
 
-// Watch yields the changes of a service, or with "" of all. The first event is a
-// reset that carries all instances, unless cursor is the cursor of an earlier event
-// from which the agent can go on.
+// Watch yields the changes of a service, or with "" of all services. The first event is an
+// [EventReset] with all instances, unless cursor is that of an earlier event after which the
+// agent can resume; "" is none.
 //
-// Watch does not end with a lost connection: it yields the error with an empty
-// event, waits (full jitter, 100 ms to 5 s) and goes on from the last event, if the
-// consumer does. It ends with ctx, or after an error that would come again.
+// After a lost connection, Watch yields the error (an ErrUnavailable) with an empty event. If
+// the consumer continues, it waits (full jitter, 100 ms to 5 s) and resumes after the last
+// event. It ends with ctx, and after any other error.
 func (c *Client) Watch(ctx context.Context, service, cursor string) iter.Seq2[Event, error] {
 	q := url.Values{}
 	if service != "" {
@@ -37,9 +36,9 @@ func (c *Client) Watch(ctx context.Context, service, cursor string) iter.Seq2[Ev
 	return watch(ctx, c, request{path: "/v1/watch", query: q}, cursor, eventAt)
 }
 
-// KVWatch yields the changes of a key or, with "" or a prefix, which ends in "/", of all
-// below it. The first event is a reset with what is there. It goes on as [Client.Watch]
-// does.
+// KVWatch yields the changes of a key, of all keys below a prefix that ends in "/", or with "" of
+// all. The first event is an [EventReset] with the present items. Errors and cursor are as in
+// [Client.Watch].
 func (c *Client) KVWatch(ctx context.Context, what, cursor string) iter.Seq2[KVEvent, error] {
 	return watch(ctx, c, request{path: kvPath(what)}, cursor, kvEventAt)
 }
@@ -50,13 +49,13 @@ func kvEventAt(kind view.EventType, cursor string) KVEvent {
 	return KVEvent{Type: kind, Cursor: cursor}
 }
 
-// watch yields the events of a request, over one connection after the other. An event's
-// data is read into what begin returns for its type and cursor.
-func watch[E any](ctx context.Context, c *Client, r request, cursor string, begin func(view.EventType, string) E) iter.Seq2[E, error] {
+// watch yields the events of a request, and reconnects after a lost connection. newEvent returns
+// an event of a type and cursor, to decode the data into.
+func watch[E any](ctx context.Context, c *Client, r request, cursor string, newEvent func(view.EventType, string) E) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		var backoff retry.Backoff
 		for {
-			err := watchOnce(ctx, c, r, &cursor, begin, func(e E) bool {
+			err := watchOnce(ctx, c, r, &cursor, newEvent, func(e E) bool {
 				backoff.Reset()
 				return yield(e, nil)
 			})
@@ -75,11 +74,11 @@ func watch[E any](ctx context.Context, c *Client, r request, cursor string, begi
 	}
 }
 
-// errStopped: the consumer of a watch wants no more.
+// errStopped means that the consumer has stopped a watch.
 var errStopped = errors.New("stopped")
 
-// watchOnce yields the events of one connection and keeps the cursor.
-func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string, begin func(view.EventType, string) E, yield func(E) bool) error {
+// watchOnce yields the events of one connection and advances the cursor.
+func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string, newEvent func(view.EventType, string) E, yield func(E) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.method, r.header, r.accept = "GET", http.Header{}, TypeEvents
@@ -94,8 +93,8 @@ func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string,
 	silence := time.AfterFunc(3*Keepalive, func() { cancel(errSilent) })
 	defer silence.Stop()
 	alive := func() { silence.Reset(3 * Keepalive) }
-	err = readEvents(resp.Body, alive, cursor, begin, func(e E) bool {
-		silence.Stop() // a consumer that takes its time is not the agent's silence
+	err = readEvents(resp.Body, alive, cursor, newEvent, func(e E) bool {
+		silence.Stop() // the time that the consumer takes does not count
 		defer alive()
 		return yield(e)
 	})
@@ -110,9 +109,9 @@ func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string,
 	return &unreachableError{c.address(), err}
 }
 
-// readEvents reads a stream of server-sent events (the WHATWG's HTML standard,
-// section 9.2). alive is called for each line.
-func readEvents[E any](r io.Reader, alive func(), cursor *string, begin func(view.EventType, string) E, yield func(E) bool) error {
+// readEvents reads a stream of server-sent events (WHATWG HTML, section 9.2). It calls alive for
+// each line.
+func readEvents[E any](r io.Reader, alive func(), cursor *string, newEvent func(view.EventType, string) E, yield func(E) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEvent)
 	id, name, data := *cursor, "", []byte(nil)
@@ -124,7 +123,7 @@ func readEvents[E any](r io.Reader, alive func(), cursor *string, begin func(vie
 		case lines.Text() == "":
 			*cursor = id
 			if data != nil {
-				e := begin(view.EventType(name), id)
+				e := newEvent(view.EventType(name), id)
 				if err := json.Unmarshal(data, &e); err != nil {
 					return fmt.Errorf("read a %s event: %w", name, err)
 				}
