@@ -22,7 +22,7 @@ import (
 // one that is seen at so many intervals in a row will not end.
 const (
 	watchdogInterval = 10 * time.Second
-	stuckAfter       = 6
+	stuckAfter       = 6 // intervals
 	// stopTimeout is how long a stuck component may take to stop.
 	stopTimeout = 10 * time.Second
 )
@@ -63,7 +63,7 @@ func (w *watchdog) supervise(ctx context.Context, c component) error {
 		running, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
 		go func() { done <- c.run(running) }()
-		err, ended := w.monitor(ctx, c, done)
+		ended, err := w.monitor(ctx, c, done)
 		stop()
 		if ended {
 			return err
@@ -78,20 +78,20 @@ func (w *watchdog) supervise(ctx context.Context, c component) error {
 
 // monitor watches a running component until it has returned (ended, with its error) or is
 // stuck. It abandons one that does not return in time when ctx ends.
-func (w *watchdog) monitor(ctx context.Context, c component, done <-chan error) (err error, ended bool) {
+func (w *watchdog) monitor(ctx context.Context, c component, done <-chan error) (ended bool, err error) {
 	ticker := time.NewTicker(watchdogInterval)
 	defer ticker.Stop()
 	var last uint64
 	for seen := 0; ; {
 		select {
 		case err := <-done:
-			return err, true
+			return true, err
 		case <-ctx.Done():
 			select {
 			case err := <-done:
-				return err, true
+				return true, err
 			case <-time.After(stopTimeout):
-				return fmt.Errorf("the agent's component %s does not stop; abandoning it", c.name), true
+				return true, fmt.Errorf("the agent's component %s does not stop; abandoning it", c.name)
 			}
 		case <-ticker.C:
 		}
@@ -101,7 +101,7 @@ func (w *watchdog) monitor(ctx context.Context, c component, done <-chan error) 
 			continue
 		}
 		if seen++; seen == stuckAfter {
-			return nil, false
+			return false, nil
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (w *watchdog) monitor(ctx context.Context, c component, done <-chan error) 
 // it did before ctx ended.
 func (w *watchdog) awaitStop(ctx context.Context, c component, done <-chan error) bool {
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // a canceled component has nothing to say
 		return true
 	case <-time.After(stopTimeout):
 	}
@@ -118,7 +118,7 @@ func (w *watchdog) awaitStop(ctx context.Context, c component, done <-chan error
 	w.setStuck(c.name, true)
 	defer w.setStuck(c.name, false)
 	select {
-	case <-done:
+	case <-done: //nolint:errcheck // a canceled component has nothing to say
 		return true
 	case <-ctx.Done():
 		return false

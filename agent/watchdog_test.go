@@ -15,25 +15,25 @@ import (
 	"disc/discovery/heartbeat"
 )
 
-// loop is a part whose run is a function of the test.
-func loop(w *watchdog, ctx context.Context, run func(context.Context, *heartbeat.Heartbeat) error) chan error {
+// supervise runs a component in the background. The channel gets what the watchdog returns.
+func supervise(ctx context.Context, w *watchdog, run func(context.Context, *heartbeat.Heartbeat) error) chan error {
 	done := make(chan error, 1)
-	pulse := &heartbeat.Heartbeat{}
+	beats := &heartbeat.Heartbeat{}
 	go func() {
-		done <- w.supervise(ctx, component{"registry", pulse, func(ctx context.Context) error { return run(ctx, pulse) }})
+		done <- w.supervise(ctx, component{"registry", beats, func(ctx context.Context) error { return run(ctx, beats) }})
 	}()
 	return done
 }
 
-func quietWatchdog(t *testing.T) *watchdog {
+func testWatchdog(t *testing.T) *watchdog {
 	return etcdtest.Must(newWatchdog(prometheus.NewRegistry(), slog.New(slog.NewTextHandler(t.Output(), nil))))
 }
 
-func TestStuckPartIsStartedAnew(t *testing.T) {
+func TestStuckComponentIsRestarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var starts atomic.Int32
-		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *heartbeat.Heartbeat) error {
+		done := supervise(ctx, testWatchdog(t), func(ctx context.Context, p *heartbeat.Heartbeat) error {
 			if starts.Add(1) == 1 {
 				p.Begin() // and never again
 			}
@@ -44,17 +44,17 @@ func TestStuckPartIsStartedAnew(t *testing.T) {
 		time.Sleep(stuckAfter * watchdogInterval)
 		synctest.Wait()
 		if starts.Load() != 1 {
-			t.Fatalf("started %d times before the time was up", starts.Load())
+			t.Fatalf("started %d times too early", starts.Load())
 		}
 		time.Sleep(2 * watchdogInterval)
 		synctest.Wait()
 		if starts.Load() != 2 {
 			t.Errorf("started %d times, want 2", starts.Load())
 		}
-		time.Sleep(time.Hour) // it rests, and is left alone
+		time.Sleep(time.Hour) // it is idle, which is not stuck
 		synctest.Wait()
 		if starts.Load() != 2 {
-			t.Errorf("started %d times in an hour of rest", starts.Load())
+			t.Errorf("started %d times in an idle hour", starts.Load())
 		}
 		cancel()
 		if err := <-done; err != nil {
@@ -63,13 +63,13 @@ func TestStuckPartIsStartedAnew(t *testing.T) {
 	})
 }
 
-// A part that works on and on, but on one thing after the other, is not stuck.
-func TestBusyPartIsLeftAlone(t *testing.T) {
+// A component that is always busy, but with one thing after the other, is not stuck.
+func TestBusyComponentIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		starts := 0
-		done := loop(quietWatchdog(t), ctx, func(ctx context.Context, p *heartbeat.Heartbeat) error {
+		done := supervise(ctx, testWatchdog(t), func(ctx context.Context, p *heartbeat.Heartbeat) error {
 			for starts++; ctx.Err() == nil; p.Begin() {
 				time.Sleep(5 * time.Second)
 			}
@@ -81,14 +81,14 @@ func TestBusyPartIsLeftAlone(t *testing.T) {
 	})
 }
 
-// A part that does not give up cannot be started anew: the agent says so, and is alive
-// again when the part comes back after all.
-func TestPartThatDoesNotGiveUp(t *testing.T) {
+// A stuck component that does not stop cannot be restarted: the agent is not alive until it
+// stops after all.
+func TestComponentThatDoesNotStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := quietWatchdog(t)
+		w := testWatchdog(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		hung := make(chan struct{})
-		done := loop(w, ctx, func(ctx context.Context, p *heartbeat.Heartbeat) error {
+		done := supervise(ctx, w, func(ctx context.Context, p *heartbeat.Heartbeat) error {
 			p.Begin()
 			<-hung
 			p.End()
@@ -111,13 +111,13 @@ func TestPartThatDoesNotGiveUp(t *testing.T) {
 	})
 }
 
-// The agent stops although a part does not.
-func TestStopLeavesStuckPartBehind(t *testing.T) {
+// The agent stops although a component does not.
+func TestStopAbandonsStuckComponent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		hung := make(chan struct{})
 		defer close(hung)
-		done := loop(quietWatchdog(t), ctx, func(_ context.Context, p *heartbeat.Heartbeat) error {
+		done := supervise(ctx, testWatchdog(t), func(_ context.Context, p *heartbeat.Heartbeat) error {
 			p.Begin()
 			<-hung
 			return nil

@@ -64,7 +64,7 @@ type HeldClaim struct {
 
 // HoldClaim claims a slot for as long as the request is open: until Close, or until ctx ends. The
 // agent ends the request when the claim is lost, for example because the instance is gone. The
-// caller runs [OpenRequest.Wait], and closes the claim.
+// caller runs [OpenRequest.Wait], and closes the claim. o.TTL must be 0.
 func (c *Client) HoldClaim(ctx context.Context, service string, o ClaimOptions) (*HeldClaim, error) {
 	r := o.request(service)
 	r.query.Set("hold", "")

@@ -66,7 +66,8 @@ type HeldLock struct {
 
 // HoldLock acquires a lock for as long as the request is open: until Close, or until ctx ends.
 // The agent ends the request when the lock is lost. The caller runs [OpenRequest.Wait], asks
-// [Client.RenewLock] how long it can rely on the lock, and closes the lock.
+// [Client.RenewLock] how long it can rely on the lock, and closes the lock. o.TTL must be
+// 0.
 func (c *Client) HoldLock(ctx context.Context, name string, o LockOptions) (*HeldLock, error) {
 	q := o.query()
 	q.Set("hold", "")

@@ -53,7 +53,7 @@ type secrets []string
 // of "Bearer abc…".
 func (s *secrets) add(text string) {
 	found := []string{text}
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if len(word) >= 8 {
 			found = append(found, word)
 		}

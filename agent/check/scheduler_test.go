@@ -33,7 +33,7 @@ func TestIntervalAndHungCheck(t *testing.T) {
 		stop := start(t, newSet(t, newScheduler(t, Options{}), r, SetOptions{}, good, hung).Run)
 		time.Sleep(200 * time.Second)
 		stop()
-		if len(runs) < 19 || len(runs) > 22 || runs[0] != began {
+		if len(runs) < 19 || len(runs) > 22 || !runs[0].Equal(began) {
 			t.Errorf("%d runs in 200s, the first after %v; want about 20 and none", len(runs), runs[0].Sub(began))
 		}
 		for n := range len(runs) - 1 {

@@ -51,7 +51,7 @@ func (r *rateLimitRequest) decode(b []byte) error {
 		}
 		return err
 	})
-	addend, _, numberErr := numberField(b, 3)
+	addend, numberErr := numberField(b, 3)
 	r.addend = uint32(addend)
 	if err == nil {
 		err = numberErr
@@ -70,32 +70,31 @@ func (d *descriptor) decode(b []byte) error {
 			d.entries = append(d.entries, e)
 		case 3: // a google.protobuf.UInt64Value
 			var n uint64
-			n, _, err = numberField(content, 1)
+			n, err = numberField(content, 1)
 			d.addend = &n
 		}
 		return err
 	})
 }
 
-// numberField returns a varint field of a message, the last one if it is repeated, and
-// whether it is present.
-func numberField(message []byte, wanted protowire.Number) (found uint64, ok bool, err error) {
+// numberField returns a varint field of a message, the last one if it is repeated; 0 if it is
+// absent.
+func numberField(message []byte, wanted protowire.Number) (found uint64, err error) {
 	for b := message; len(b) > 0; {
 		field, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return 0, false, fmt.Errorf("read a field: %w", protowire.ParseError(n))
+			return 0, fmt.Errorf("read a field: %w", protowire.ParseError(n))
 		}
 		b = b[n:]
 		if n = protowire.ConsumeFieldValue(field, kind, b); n < 0 {
-			return 0, false, fmt.Errorf("read field %d: %w", field, protowire.ParseError(n))
+			return 0, fmt.Errorf("read field %d: %w", field, protowire.ParseError(n))
 		}
 		if field == wanted && kind == protowire.VarintType {
 			found, _ = protowire.ConsumeVarint(b)
-			ok = true
 		}
 		b = b[n:]
 	}
-	return found, ok, nil
+	return found, nil
 }
 
 func (r *rateLimitResponse) appendTo(b []byte) []byte {

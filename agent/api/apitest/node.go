@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// node is a place in the document; the zero node is none.
+// node is a place in the document; the zero node is no place.
 type node struct {
 	root    any
 	pointer string // RFC 6901, as a URL's fragment
@@ -27,7 +27,7 @@ func (n node) keys() []string {
 	return slices.Sorted(maps.Keys(object))
 }
 
-// get goes down a path of members and indices, and through references on the way.
+// get returns the node at a path of members and indices, and resolves references on the way.
 func (n node) get(path ...string) node {
 	for _, name := range path {
 		switch at := n.value.(type) {
@@ -45,14 +45,15 @@ func (n node) get(path ...string) node {
 		n.pointer += "/" + url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
 		if object, ok := n.value.(map[string]any); ok {
 			if ref, ok := object["$ref"].(string); ok {
-				n = n.follow(ref)
+				n = n.resolve(ref)
 			}
 		}
 	}
 	return n
 }
 
-func (n node) follow(ref string) node {
+// resolve returns the node that a reference names.
+func (n node) resolve(ref string) node {
 	at := node{root: n.root, value: n.root}
 	for part := range strings.SplitSeq(strings.TrimPrefix(ref, "#/"), "/") {
 		at = at.get(strings.NewReplacer("~1", "/", "~0", "~").Replace(part))

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Transport returns a transport whose requests fail when their answers are not as
-// described. The bodies of streams (watches, held registrations) are passed on as
-// they come, and only their heads checked.
+// Transport returns a transport whose requests fail when the response is not as described. Of a
+// stream (a watch, a held registration) it checks only the status and headers, and passes the
+// body on.
 func (v *Validator) Transport(base http.RoundTripper) http.RoundTripper {
 	return &transport{v, base}
 }
@@ -36,14 +36,14 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// CloseIdleConnections passes http.Client.CloseIdleConnections on.
+// CloseIdleConnections implements what http.Client.CloseIdleConnections calls.
 func (t *transport) CloseIdleConnections() {
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-// read reads the body of an answer that is no stream, and puts it back.
+// read reads the body of a response that is not a stream, and puts it back.
 func (t *transport) read(req *http.Request, resp *http.Response) ([]byte, error) {
 	stream := req.URL.Query().Has("hold") && resp.StatusCode < 300 ||
 		strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")

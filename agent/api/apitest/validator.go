@@ -1,5 +1,5 @@
-// Package apitest checks answers of the HTTP API against its own description, for
-// tests: an answer that /openapi.json does not describe is a failure.
+// Package apitest checks the responses of the HTTP API against its own description, for tests: a
+// response that /openapi.json does not describe is an error.
 //
 //	v, err := apitest.NewValidator(document)
 //	client := &http.Client{Transport: v.Transport(http.DefaultTransport)}
@@ -19,7 +19,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// Validator holds an OpenAPI 3.1 document. It may be used by many goroutines.
+// Validator checks responses against an OpenAPI 3.1 document. It is safe for concurrent use.
 type Validator struct {
 	document any
 	compiler *jsonschema.Compiler
@@ -27,11 +27,11 @@ type Validator struct {
 	schemas  map[string]*jsonschema.Schema
 }
 
-// location is the document's name for the compiler.
+// location is the URL of the document in the compiler.
 const location = "file:///openapi.json"
 
-// NewValidator reads a document, and compiles all schemas in it, so that one that is
-// broken is found at once.
+// NewValidator parses a document and compiles all its schemas, so that an invalid one is an
+// error at once.
 func NewValidator(document []byte) (*Validator, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
 	if err != nil {
@@ -51,7 +51,7 @@ func NewValidator(document []byte) (*Validator, error) {
 	return v, nil
 }
 
-// Operations returns what the document describes as "METHOD /path", sorted.
+// Operations returns the operations of the document as "METHOD /path", sorted.
 func (v *Validator) Operations() []string {
 	var all []string
 	for _, path := range v.root("paths").keys() {
@@ -78,13 +78,13 @@ func (v *Validator) Parameters(operation string) []string {
 	return names
 }
 
-// Value checks JSON against one of the document's named schemas.
+// Value checks JSON against a named schema of the document.
 func (v *Validator) Value(schema string, b []byte) error {
 	return v.validate(v.root("components", "schemas", schema), b)
 }
 
-// Response checks an answer: that its status, its headers, its media type and, for
-// JSON, its body are described for its request. A body of nil is not checked.
+// Response checks that the status, the headers, the media type and, for JSON, the body of a
+// response are described for its request. It does not check a nil body.
 func (v *Validator) Response(req *http.Request, resp *http.Response, body []byte) error {
 	op, what := v.operation(req), fmt.Sprintf("%s %s: %d", req.Method, req.URL.Path, resp.StatusCode)
 	described := op.get("responses", strconv.Itoa(resp.StatusCode))
@@ -106,7 +106,7 @@ func (v *Validator) Response(req *http.Request, resp *http.Response, body []byte
 	return nil
 }
 
-// operation finds the description of a request's route; not every request has one.
+// operation returns the description of a request's route; not every request has one.
 func (v *Validator) operation(req *http.Request) node {
 	method := strings.ToLower(req.Method)
 	if method == "head" {
@@ -133,7 +133,7 @@ func (v *Validator) headers(described node, h http.Header) error {
 		d := described.get(name)
 		got := h.Values(name)
 		if len(got) == 0 {
-			if d.get("required").value == true {
+			if required, _ := d.get("required").value.(bool); required {
 				return fmt.Errorf("header %s is missing", name)
 			}
 			continue
