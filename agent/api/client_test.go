@@ -40,15 +40,19 @@ func TestNewClient(t *testing.T) {
 		"https://agent.example":  "https://agent.example",
 		"unix:///run/disc.sock":  "http://localhost",
 	} {
-		c, err := NewClient(address)
-		if err != nil || c.BaseURL != base {
-			t.Errorf("%q: %+v, %v", address, c, err)
-		}
+		t.Run(address, func(t *testing.T) {
+			c, err := NewClient(address)
+			if err != nil || c.BaseURL != base {
+				t.Errorf("%q: %+v, %v", address, c, err)
+			}
+		})
 	}
 	for _, address := range []string{"", "unix://relative", "ftp://host", "http://", "http://[::1", "http://a b"} {
-		if _, err := NewClient(address); !errors.Is(err, discovery.ErrInvalid) {
-			t.Errorf("%q: %v", address, err)
-		}
+		t.Run(address, func(t *testing.T) {
+			if _, err := NewClient(address); !errors.Is(err, discovery.ErrInvalid) {
+				t.Errorf("%q: %v", address, err)
+			}
+		})
 	}
 }
 
@@ -94,19 +98,21 @@ func TestProblemsBecomeErrors(t *testing.T) {
 		401: discovery.ErrForbidden, 403: discovery.ErrForbidden, 421: discovery.ErrForbidden,
 		404: discovery.ErrNotFound, 409: discovery.ErrConflict, 412: discovery.ErrConflict, 503: discovery.ErrUnavailable, 500: nil,
 	} {
-		c := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":"do this"}`, status)
-		})
-		_, err := c.Agent(t.Context())
-		if err == nil || err.Error() != "do this" {
-			t.Errorf("%d: %v", status, err)
-		}
-		for _, k := range []error{discovery.ErrInvalid, discovery.ErrForbidden, discovery.ErrNotFound, discovery.ErrConflict, discovery.ErrUnavailable} {
-			if errors.Is(err, k) != (k == kind) {
-				t.Errorf("%d is %v: %v", status, k, errors.Is(err, k))
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			c := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(status)
+				fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":"do this"}`, status)
+			})
+			_, err := c.Agent(t.Context())
+			if err == nil || err.Error() != "do this" {
+				t.Errorf("%d: %v", status, err)
 			}
-		}
+			for _, k := range []error{discovery.ErrInvalid, discovery.ErrForbidden, discovery.ErrNotFound, discovery.ErrConflict, discovery.ErrUnavailable} {
+				if errors.Is(err, k) != (k == kind) {
+					t.Errorf("%d is %v: %v", status, k, errors.Is(err, k))
+				}
+			}
+		})
 	}
 }
 

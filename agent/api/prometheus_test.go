@@ -50,8 +50,10 @@ func TestTargetGroups(t *testing.T) {
 		"tag":     {api.TargetOptions{Selector: lookup.Selector{Tags: []string{"eu"}}}, 1},
 		"none":    {api.TargetOptions{Services: []string{"none"}}, 0},
 	} {
-		if got := api.TargetGroups(s, o.TargetOptions); len(got) != o.want || got == nil {
-			t.Errorf("%s: %v, want %d", name, got, o.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := api.TargetGroups(s, o.TargetOptions); len(got) != o.want || got == nil {
+				t.Errorf("%s: %v, want %d", name, got, o.want)
+			}
+		})
 	}
 }

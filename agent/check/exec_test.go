@@ -83,10 +83,12 @@ func TestExecStatuses(t *testing.T) {
 		{[]string{"echo", "$HOME;", "*"}, discovery.Passing, "$HOME; *"},
 		{[]string{"/no/such/probe"}, discovery.Critical, "start /no/such/probe"},
 	} {
-		r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckExec, Command: test.command})
-		if r.status != test.want || !strings.Contains(r.output, test.says) {
-			t.Errorf("%q: got %+v, want %s, %q", test.command, r, test.want, test.says)
-		}
+		t.Run(strings.Join(test.command, " "), func(t *testing.T) {
+			r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckExec, Command: test.command})
+			if r.status != test.want || !strings.Contains(r.output, test.says) {
+				t.Errorf("%q: got %+v, want %s, %q", test.command, r, test.want, test.says)
+			}
+		})
 	}
 }
 
@@ -152,7 +154,7 @@ func TestExecThatDoesNotDie(t *testing.T) {
 	if r := p.probe(ctx); r.status != discovery.Critical || !strings.Contains(r.output, "has not exited") {
 		t.Errorf("first: got %+v", r)
 	}
-	if r := p.probe(t.Context()); r.status != discovery.Critical || !strings.Contains(r.output, "not gone yet") {
+	if r := p.probe(t.Context()); r.status != discovery.Critical || !strings.Contains(r.output, "not exited yet") {
 		t.Errorf("second: got %+v", r)
 	}
 	killGroup(<-groups)

@@ -60,16 +60,18 @@ func TestGRPC(t *testing.T) {
 		{serveGRPC(t, hungHealth{}), "", false, discovery.Critical, "no answer within"},
 		{"127.0.0.1:1", "", false, discovery.Critical, "connection refused"},
 	} {
-		timeout := 5 * time.Second
-		if strings.Contains(test.says, "no answer") {
-			timeout = 50 * time.Millisecond
-		}
-		r := probeOnce(t, discovery.CheckSpec{
-			Type: discovery.CheckGRPC, Address: test.address, Service: test.service, TLS: test.tls,
-			Timeout: discovery.Duration(timeout),
+		t.Run(test.says, func(t *testing.T) {
+			timeout := 5 * time.Second
+			if strings.Contains(test.says, "no answer") {
+				timeout = 50 * time.Millisecond
+			}
+			r := probeOnce(t, discovery.CheckSpec{
+				Type: discovery.CheckGRPC, Address: test.address, Service: test.service, TLS: test.tls,
+				Timeout: discovery.Duration(timeout),
+			})
+			if r.status != test.want || !strings.Contains(r.output, test.says) {
+				t.Errorf("%q of %s: got %+v, want %s, %q", test.service, test.address, r, test.want, test.says)
+			}
 		})
-		if r.status != test.want || !strings.Contains(r.output, test.says) {
-			t.Errorf("%q of %s: got %+v, want %s, %q", test.service, test.address, r, test.want, test.says)
-		}
 	}
 }

@@ -43,10 +43,12 @@ func TestHTTPStatuses(t *testing.T) {
 		429: discovery.Warning,
 		304: discovery.Critical, 400: discovery.Critical, 404: discovery.Critical, 503: discovery.Critical,
 	} {
-		r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckHTTP, URL: fmt.Sprintf("%s/%d", url, code)})
-		if r.status != want || !strings.Contains(r.output, fmt.Sprintf("/%d: %d", code, code)) {
-			t.Errorf("%d: got %+v, want %s", code, r, want)
-		}
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckHTTP, URL: fmt.Sprintf("%s/%d", url, code)})
+			if r.status != want || !strings.Contains(r.output, fmt.Sprintf("/%d: %d", code, code)) {
+				t.Errorf("%d: got %+v, want %s", code, r, want)
+			}
+		})
 	}
 }
 
@@ -102,10 +104,12 @@ func TestHTTPRedirects(t *testing.T) {
 		{"/loop", discovery.Critical, "10 redirects"},
 		{"/out", discovery.Critical, "302 Found, a redirect that is not followed, to " + stranger + "/private"},
 	} {
-		r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckHTTP, URL: url + test.path, Headers: map[string]string{"X-Probe": "sweet"}})
-		if r.status != test.want || !strings.Contains(r.output, test.says) || strings.Contains(r.output, "hidden-query") {
-			t.Errorf("%s: got %+v, want %s, %q", test.path, r, test.want, test.says)
-		}
+		t.Run(test.path, func(t *testing.T) {
+			r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckHTTP, URL: url + test.path, Headers: map[string]string{"X-Probe": "sweet"}})
+			if r.status != test.want || !strings.Contains(r.output, test.says) || strings.Contains(r.output, "hidden-query") {
+				t.Errorf("%s: got %+v, want %s, %q", test.path, r, test.want, test.says)
+			}
+		})
 	}
 	if strangerAsked.Load() {
 		t.Error("the other host was asked")
@@ -123,10 +127,12 @@ func TestHTTPHung(t *testing.T) {
 	})
 	defer close(release)
 	for _, path := range []string{"/", "/body"} {
-		r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckHTTP, URL: url + path, Timeout: discovery.Duration(50 * time.Millisecond)})
-		if r.status != discovery.Critical || !strings.Contains(r.output, "no answer within 50ms") {
-			t.Errorf("%s: got %+v", path, r)
-		}
+		t.Run(path, func(t *testing.T) {
+			r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckHTTP, URL: url + path, Timeout: discovery.Duration(50 * time.Millisecond)})
+			if r.status != discovery.Critical || !strings.Contains(r.output, "no answer within 50ms") {
+				t.Errorf("%s: got %+v", path, r)
+			}
+		})
 	}
 }
 

@@ -17,10 +17,12 @@ func TestClean(t *testing.T) {
 		{"x" + strings.Repeat("ü", 3000), "x" + strings.Repeat("ü", 2047)},
 		{strings.Repeat("\xff ", 4000), strings.TrimSpace(strings.Repeat("\uFFFD ", 1024))},
 	} {
-		got := sanitize(test.in)
-		if got != test.want || len(got) > MaxOutput || !utf8.ValidString(got) {
-			t.Errorf("clean(%.20q) is %.40q (%d bytes), want %.40q (%d bytes)", test.in, got, len(got), test.want, len(test.want))
-		}
+		t.Run(fmt.Sprintf("%.20q", test.in), func(t *testing.T) {
+			got := sanitize(test.in)
+			if got != test.want || len(got) > MaxOutput || !utf8.ValidString(got) {
+				t.Errorf("clean(%.20q) is %.40q (%d bytes), want %.40q (%d bytes)", test.in, got, len(got), test.want, len(test.want))
+			}
+		})
 	}
 }
 
@@ -45,9 +47,11 @@ func TestRedact(t *testing.T) {
 		"abcdefgh":               "***",
 		"nothing to see, Bearer": "nothing to see, Bearer",
 	} {
-		if got := s.redact(in); got != want {
-			t.Errorf("redact(%q) is %q, want %q", in, got, want)
-		}
+		t.Run(in, func(t *testing.T) {
+			if got := s.redact(in); got != want {
+				t.Errorf("redact(%q) is %q, want %q", in, got, want)
+			}
+		})
 	}
 	if got := s.redactTruncated("long text that ends in Bearer abcdefg"); strings.Contains(got, "abc") {
 		t.Errorf("a secret cut in two is left: %q", got)

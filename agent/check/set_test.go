@@ -144,9 +144,11 @@ func TestReportIsRefused(t *testing.T) {
 		{"tcp", discovery.Passing, discovery.ErrInvalid},
 		{"none", discovery.Passing, discovery.ErrNotFound},
 	} {
-		if err := set.Report(test.id, test.status, ""); !errors.Is(err, test.want) {
-			t.Errorf("report %s of %s: got %v, want %v", test.status, test.id, err, test.want)
-		}
+		t.Run(test.id+" "+string(test.status), func(t *testing.T) {
+			if err := set.Report(test.id, test.status, ""); !errors.Is(err, test.want) {
+				t.Errorf("report %s of %s: got %v, want %v", test.status, test.id, err, test.want)
+			}
+		})
 	}
 }
 
@@ -247,9 +249,11 @@ func TestNewSetRefuses(t *testing.T) {
 		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.5/"}, true, nil},
 		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.6/"}, false, nil},
 	} {
-		_, err := newScheduler(t, Options{}).NewSet(check(test.spec), SetOptions{Restricted: test.restricted})
-		if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
-			t.Errorf("%+v: got %v, want %v", test.spec, err, test.want)
-		}
+		t.Run(fmt.Sprintf("%s %s%s restricted=%v", test.spec.Type, test.spec.URL, test.spec.Address, test.restricted), func(t *testing.T) {
+			_, err := newScheduler(t, Options{}).NewSet(check(test.spec), SetOptions{Restricted: test.restricted})
+			if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+				t.Errorf("%+v: got %v, want %v", test.spec, err, test.want)
+			}
+		})
 	}
 }

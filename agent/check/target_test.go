@@ -2,6 +2,7 @@ package check
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 
@@ -49,10 +50,12 @@ func TestValidateTarget(t *testing.T) {
 		{discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"true"}}, "10.0.0.5", discovery.ErrForbidden},
 		{discovery.CheckSpec{Type: discovery.CheckTTL}, "10.0.0.5", nil},
 	} {
-		err := ValidateTarget(test.spec, test.address)
-		if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
-			t.Errorf("%s %s%s for %s: got %v, want %v", test.spec.Type, test.spec.URL, test.spec.Address, test.address, err, test.want)
-		}
+		t.Run(fmt.Sprintf("%s %s%s at %s", test.spec.Type, test.spec.URL, test.spec.Address, test.address), func(t *testing.T) {
+			err := ValidateTarget(test.spec, test.address)
+			if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+				t.Errorf("%s %s%s for %s: got %v, want %v", test.spec.Type, test.spec.URL, test.spec.Address, test.address, err, test.want)
+			}
+		})
 	}
 }
 
@@ -72,10 +75,12 @@ func TestRestrictedDialer(t *testing.T) {
 		{"web.example.com", "10.0.0.5:80", false},
 		{"web.example.com", "169.254.169.254:80", true},
 	} {
-		err := restrictedDialer(test.own).Control("tcp", test.target, nil)
-		if (err != nil) != test.refused || err != nil && !errors.Is(err, discovery.ErrForbidden) {
-			t.Errorf("instance %s, connection to %s: %v", test.own, test.target, err)
-		}
+		t.Run(test.target+" for "+test.own, func(t *testing.T) {
+			err := restrictedDialer(test.own).Control("tcp", test.target, nil)
+			if (err != nil) != test.refused || err != nil && !errors.Is(err, discovery.ErrForbidden) {
+				t.Errorf("instance %s, connection to %s: %v", test.own, test.target, err)
+			}
+		})
 	}
 }
 

@@ -105,10 +105,12 @@ func TestAssignment(t *testing.T) {
 		"host-1.node":              "",
 		"_services._dns-sd._udp":   "",
 	} {
-		got := envoys(t, assignmentOf(f.snapshot(), cluster, "disc."))
-		if got.ClusterName != cluster || brief(got) != want {
-			t.Errorf("%s is %s\n%s\nwant\n%s", cluster, got.ClusterName, brief(got), want)
-		}
+		t.Run(cluster, func(t *testing.T) {
+			got := envoys(t, assignmentOf(f.snapshot(), cluster, "disc."))
+			if got.ClusterName != cluster || brief(got) != want {
+				t.Errorf("%s is %s\n%s\nwant\n%s", cluster, got.ClusterName, brief(got), want)
+			}
+		})
 	}
 }
 

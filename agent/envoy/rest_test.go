@@ -84,8 +84,10 @@ func TestRESTRefuses(t *testing.T) {
 		`{"type_url":"type.googleapis.com/x"}`: "is not served here",
 		`{"resource_names":[` + strings.Repeat(`"web",`, MaxClusters) + `"web"]}`: "10001 clusters are too many",
 	} {
-		if _, _, err := s.Endpoints(f.snapshot(), []byte(body)); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.60s: %v, want %q", body, err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if _, _, err := s.Endpoints(f.snapshot(), []byte(body)); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%.60s: %v, want %q", body, err, want)
+			}
+		})
 	}
 }

@@ -133,21 +133,23 @@ func TestLateRequests(t *testing.T) {
 
 func TestAllServices(t *testing.T) {
 	for _, names := range [][]string{nil, {"*"}, {"*", "nosuch"}} {
-		f := pair(t)
-		k := serve(t, f).ads(t)
-		extra := []string{}
-		if len(names) == 2 {
-			extra = []string{"nosuch", ""}
-		}
-		k.ask(names...)
-		k.next(slices.Concat([]string{"db", one}, extra, []string{"web", two})...)
-		k.ask(names...)
-		f.delete(t, "db/instances/db-1")
-		k.next(slices.Concat(extra, []string{"web", two})...)
-		f.put(t, "new/instances/n-1", `"port":1`)
-		k.next(slices.Concat([]string{"new", one}, extra, []string{"web", two})...)
-		k.ask("web")
-		k.next("web", two)
+		t.Run(fmt.Sprint(names), func(t *testing.T) {
+			f := pair(t)
+			k := serve(t, f).ads(t)
+			extra := []string{}
+			if len(names) == 2 {
+				extra = []string{"nosuch", ""}
+			}
+			k.ask(names...)
+			k.next(slices.Concat([]string{"db", one}, extra, []string{"web", two})...)
+			k.ask(names...)
+			f.delete(t, "db/instances/db-1")
+			k.next(slices.Concat(extra, []string{"web", two})...)
+			f.put(t, "new/instances/n-1", `"port":1`)
+			k.next(slices.Concat([]string{"new", one}, extra, []string{"web", two})...)
+			k.ask("web")
+			k.next("web", two)
+		})
 	}
 }
 

@@ -71,18 +71,22 @@ func TestBrokenRequests(t *testing.T) {
 		"no UTF-8 in the nonce": "\x2a\x01\xff",
 		"an open group":         "\x0b",
 	} {
-		var r request
-		if err := r.decode([]byte(b)); err == nil {
-			t.Errorf("%s was taken: %+v", name, r)
-		}
+		t.Run(name, func(t *testing.T) {
+			var r request
+			if err := r.decode([]byte(b)); err == nil {
+				t.Errorf("%s was taken: %+v", name, r)
+			}
+		})
 	}
 	for name, b := range map[string]string{
 		"cut off in a version": "\x2a\x03\x0a\x05a", "no UTF-8 in a version": "\x2a\x03\x12\x01\xff", "no UTF-8": "\x1a\x01\xff",
 	} {
-		var r deltaRequest
-		if err := r.decode([]byte(b)); err == nil {
-			t.Errorf("delta: %s was taken: %+v", name, r)
-		}
+		t.Run(name, func(t *testing.T) {
+			var r deltaRequest
+			if err := r.decode([]byte(b)); err == nil {
+				t.Errorf("delta: %s was taken: %+v", name, r)
+			}
+		})
 	}
 }
 

@@ -87,18 +87,20 @@ func TestResponse(t *testing.T) {
 		{thing, 404, problem, "", `{}`, "status"},
 		{"GET /nosuch", 200, json, "", `{}`, "does not have that"},
 	} {
-		method, path, _ := strings.Cut(c.request, " ")
-		resp := &http.Response{StatusCode: c.status, Header: http.Header{}}
-		if c.media != "" {
-			resp.Header.Set("Content-Type", c.media)
-		}
-		if c.revision != "" {
-			resp.Header.Set("Disc-Revision", c.revision)
-		}
-		err := v.Response(httptest.NewRequest(method, path, nil), resp, []byte(c.body))
-		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
-			t.Errorf("%s %d %s %q: %v, want %q", c.request, c.status, c.media, c.body, err, c.wrong)
-		}
+		t.Run(c.request+" "+c.wrong, func(t *testing.T) {
+			method, path, _ := strings.Cut(c.request, " ")
+			resp := &http.Response{StatusCode: c.status, Header: http.Header{}}
+			if c.media != "" {
+				resp.Header.Set("Content-Type", c.media)
+			}
+			if c.revision != "" {
+				resp.Header.Set("Disc-Revision", c.revision)
+			}
+			err := v.Response(httptest.NewRequest(method, path, nil), resp, []byte(c.body))
+			if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%s %d %s %q: %v, want %q", c.request, c.status, c.media, c.body, err, c.wrong)
+			}
+		})
 	}
 }
 
