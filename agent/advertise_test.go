@@ -33,8 +33,8 @@ func TestAdvertised(t *testing.T) {
 	}
 }
 
-// TestAddressIsKept starts again when the way to etcd cannot be found.
-func TestAddressIsKept(t *testing.T) {
+// A restarted agent without a route to etcd uses the saved address.
+func TestAddressIsSaved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	lost := config.Config{Etcd: config.Etcd{Endpoints: []string{"no host has a space:2379"}}}
@@ -48,10 +48,10 @@ func TestAddressIsKept(t *testing.T) {
 	}
 	a.dir.saveAddress("10.0.0.5")
 	if got, err := a.advertiseAddress(t.Context()); err != nil || got != "10.0.0.5" {
-		t.Errorf("later: %q, %v; want what was kept", got, err)
+		t.Errorf("later: %q, %v; want the saved one", got, err)
 	}
 	a.config = &config.Config{Etcd: config.Etcd{Endpoints: []string{"127.0.0.1:2379"}}}
 	if got, err := a.advertiseAddress(t.Context()); err != nil || got != "127.0.0.1" || a.dir.address() != got {
-		t.Errorf("found %q, %v, and kept %q", got, err, a.dir.address())
+		t.Errorf("found %q, %v, and saved %q", got, err, a.dir.address())
 	}
 }

@@ -25,8 +25,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// settings returns settings with what a test needs: free ports, an own data directory,
-// no drain delay.
+// settings returns the settings of a test: free ports, a data directory of its own, no drain
+// delay.
 func settings(t *testing.T, etcd string, file string) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
@@ -102,7 +102,7 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// answers waits until a lookup has so many endpoints.
+// answers waits until a lookup returns so many endpoints.
 func (r *running) answers(t *testing.T, name string, want int) lookup.Answer {
 	t.Helper()
 	var answer lookup.Answer
@@ -187,7 +187,7 @@ func TestEtcdAwayAtTheStart(t *testing.T) {
 	a.stop()
 }
 
-// TestNotifiesSystemd listens as systemd does for a unit of type notify.
+// The test listens as systemd does for a unit with Type=notify.
 func TestNotifiesSystemd(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	path := filepath.Join(t.TempDir(), "notify")
@@ -208,7 +208,7 @@ func TestNotifiesSystemd(t *testing.T) {
 		for b := make([]byte, 100); ; {
 			n, err := socket.Read(b)
 			if err != nil {
-				t.Fatalf("told no %s: %v", want, err)
+				t.Fatalf("no %s: %v", want, err)
 			}
 			if string(b[:n]) == want {
 				return

@@ -22,7 +22,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// pair writes a certificate that is valid for some time, and its key.
+// pair writes a certificate that expires after some time, and its key.
 func pair(t *testing.T, files config.TLS, name string, valid time.Duration) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -71,7 +71,7 @@ func TestCertificatesThatEndSoon(t *testing.T) {
 	write(t, old.Cert, append(read(t, old.Cert), read(t, fresh.Cert)...))
 	var log bytes.Buffer
 	metrics := prometheus.NewRegistry()
-	// An authority that ends beside its successor is no trouble; a link of a chain is.
+	// An expiring CA beside its successor is fine; an expiring certificate of a chain is not.
 	c := &config.Config{Etcd: config.Etcd{CACert: old.Cert, Cert: old.Cert}, HTTP: config.HTTP{TLS: server}}
 	w := etcdtest.Must(newCertificates(c, metrics, slog.New(slog.NewTextHandler(&log, nil))))
 	w.check()
@@ -105,7 +105,7 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// While the server's files are half replaced, the last good pair goes on.
+// While the server's files are only half replaced, the last good pair is used.
 func TestServerCertificateIsReplaced(t *testing.T) {
 	files := filesIn(t.TempDir(), "server")
 	k := &keyPair{files: files, log: slog.New(slog.NewTextHandler(t.Output(), nil))}

@@ -33,7 +33,7 @@ func TestOwnerStays(t *testing.T) {
 	}
 }
 
-// TestAKilledAgentLeavesNoLitter has an agent die in the middle of writing.
+// The temporary file of an agent that died while it wrote is overwritten.
 func TestAKilledAgentLeavesNoLitter(t *testing.T) {
 	path := t.TempDir()
 	d := dir(t, path)
@@ -79,7 +79,7 @@ func TestADirectoryThatCannotBeMadeIsNoRefusal(t *testing.T) {
 	}
 	d.saveRegistrations([]discovery.Registration{web()})
 	if d.Save(aView) == nil || d.Touch() == nil {
-		t.Error("the view is not kept, and nothing says so")
+		t.Error("the view is not saved, and there is no error")
 	}
 }
 

@@ -40,7 +40,7 @@ func (r *running) askKV(t *testing.T, method, path, body string, header ...strin
 	return resp, string(b)
 }
 
-// What one agent writes every other reads, from its memory.
+// Every agent reads from its memory what any other writes.
 func TestKeyValueState(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -146,7 +146,7 @@ func TestKeyValueOverHTTP(t *testing.T) {
 	}
 }
 
-// ops is a batch of writes of values of a size.
+// ops returns a batch of n writes with values of a size.
 func ops(n, size int) string {
 	batch := api.KVBatch{}
 	for i := range n {
@@ -159,7 +159,7 @@ func ops(n, size int) string {
 	return string(b)
 }
 
-// A list's tag holds until something below the prefix has changed.
+// A list's ETag stays the same until something below the prefix changes.
 func TestKeyValueListsHaveTags(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -187,7 +187,7 @@ func TestKeyValueListsHaveTags(t *testing.T) {
 	}
 }
 
-// A blocking query answers when what it asks for changes; events tell each change.
+// A blocking query answers when its keys change; a watch has an event for each change.
 func TestKeyValueChanges(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

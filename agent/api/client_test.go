@@ -16,7 +16,7 @@ import (
 	"disc/discovery"
 )
 
-// answering returns a client of a server that answers with a function.
+// answering returns a client of a server whose handler is a function.
 func answering(t *testing.T, answer http.HandlerFunc) *Client {
 	t.Helper()
 	s := httptest.NewServer(answer)
@@ -148,7 +148,7 @@ func TestRequestsCarryTheirOptions(t *testing.T) {
 	}
 }
 
-// An agent whose host has vanished closes no connection: only its silence tells.
+// An agent whose host has vanished closes no connection: only its silence shows it.
 func TestSilenceIsALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()

@@ -13,9 +13,9 @@ import (
 
 func TestReadEvents(t *testing.T) {
 	stream := ": hello\n\nid: 1-e\nevent: reset\ndata: {\"revision\":1,\n" + "data:\"instances\":[]}\n\n" +
-		"event: put\ndata: {\"revision\":2,\"id\":\"a\"}\n\n" + // of a revision that goes on
+		"event: put\ndata: {\"revision\":2,\"id\":\"a\"}\n\n" + // more of the revision follows
 		"id: 2-e\nevent: put\ndata: {\"revision\":2,\"id\":\"b\"}\nretry: 5\n\n" +
-		"id: 7-e\n\n" + // no event, but a cursor
+		"id: 7-e\n\n" + // a cursor without an event
 		"id: 9-e\nevent: put\ndata: {}" // cut off
 	var cursor string
 	var got []string

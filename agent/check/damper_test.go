@@ -18,8 +18,8 @@ func report(status discovery.Status, checks ...discovery.Status) Report {
 	return r
 }
 
-// damp runs a damper and returns where to put reports and what was written so far,
-// each with the second in which it was.
+// damp runs a damper. It returns functions that offer a report, and that list the reports
+// written so far, each with its second.
 func damp(t *testing.T) (offer func(Report), written func() []string) {
 	var lines []string
 	began := time.Now()
@@ -40,7 +40,7 @@ func TestDamperFlapping(t *testing.T) {
 		}
 		offer(report(discovery.Warning))
 		time.Sleep(time.Minute)
-		// At 20s a write was free, but the instance was back where it was.
+		// At 20s a write was allowed, but the instance was back in the last written state.
 		want := []string{"0s passing", "700ms critical", "10s passing", "20.3s critical", "30s passing", "40s warning"}
 		got := written()
 		if !slices.Equal(got, want) {
@@ -77,7 +77,7 @@ func TestDamperHoldsBackWhatSaysNothing(t *testing.T) {
 	})
 }
 
-// A check that flaps without a change of the status never keeps the status waiting.
+// A check that flaps without a change of the status never delays a change of the status.
 func TestDamperStatusGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		offer, written := damp(t)

@@ -21,7 +21,7 @@ func shell(script string, timeout time.Duration) discovery.CheckSpec {
 	return discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"/bin/sh", "-c", script}, Timeout: discovery.Duration(timeout)}
 }
 
-// fifo makes a named pipe: reading it waits until somebody has written.
+// fifo makes a named pipe: a read waits until something is written.
 func fifo(t *testing.T) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "fifo")
@@ -31,7 +31,7 @@ func fifo(t *testing.T) (path string) {
 	return path
 }
 
-// pidIn reads a pid that a command writes, waiting for it when the file is a fifo.
+// pidIn reads the pid that a command writes; from a fifo it waits for it.
 func pidIn(t *testing.T, file string) int {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -51,7 +51,7 @@ func pidIn(t *testing.T, file string) int {
 	return pid
 }
 
-// dead says whether a process is dead, or dies within the given time.
+// dead reports whether a process is dead or dies within the given time.
 func dead(t *testing.T, pid int, within time.Duration) bool {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -130,8 +130,8 @@ func TestExecLeavesNoChildBehind(t *testing.T) {
 	}
 }
 
-// A daemon that has left the group cannot be killed with it, and it holds the
-// output open, but it does not hold up the check.
+// A daemon that has left the group is not killed with it and holds the output open, but does
+// not delay the check.
 func TestExecGrandchildHoldsOutput(t *testing.T) {
 	file, ready := filepath.Join(t.TempDir(), "pid"), fifo(t)
 	script := fmt.Sprintf(`setsid sh -c 'echo $$ > %s; echo > %s; exec sleep 1000' & read x < %[2]s; echo done`, file, ready)
@@ -144,8 +144,8 @@ func TestExecGrandchildHoldsOutput(t *testing.T) {
 	}
 }
 
-// A command that cannot be killed is given up, and none is started beside it.
-func TestExecThatDoesNotDie(t *testing.T) {
+// A command that cannot be killed is abandoned, and no other is started beside it.
+func TestExecThatDoesNotExit(t *testing.T) {
 	p := newExecProber(shell("exec sleep 1000", time.Minute))
 	groups := make(chan int, 1)
 	p.kill = func(group int) { groups <- group }
@@ -158,7 +158,7 @@ func TestExecThatDoesNotDie(t *testing.T) {
 		t.Errorf("second: got %+v", r)
 	}
 	killGroup(<-groups)
-	p.unreaped <- <-p.unreaped // once it is gone
+	p.unreaped <- <-p.unreaped // it has exited
 	p.command, p.kill = []string{"echo", "again"}, killGroup
 	if r := p.probe(t.Context()); r.status != discovery.Passing {
 		t.Errorf("third: got %+v", r)

@@ -30,7 +30,7 @@ func serveGRPC(t *testing.T, service healthpb.HealthServer) (address string) {
 	return l.Addr().String()
 }
 
-// hungHealth answers when the caller has gone.
+// hungHealth answers only after the caller has canceled.
 type hungHealth struct {
 	healthpb.UnimplementedHealthServer
 }

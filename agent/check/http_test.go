@@ -136,7 +136,7 @@ func TestHTTPHung(t *testing.T) {
 	}
 }
 
-// A connection that was kept would go on answering after the listener is gone.
+// A connection that stayed open would still answer after the listener is closed.
 func TestHTTPNoticesADeadListener(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()

@@ -11,8 +11,8 @@ import (
 	"disc/discovery"
 )
 
-// agentEnv makes the test binary an agent that runs one exec check, the variable's
-// value, for ever.
+// agentEnv makes the test binary an agent that runs one exec check, whose script is the
+// variable's value, for ever.
 const agentEnv = "CHECK_TEST_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -28,7 +28,7 @@ type proberFunc func(ctx context.Context) result
 
 func (f proberFunc) probe(ctx context.Context) result { return f(ctx) }
 
-// says gives one status after the other, the last one for ever.
+// says returns one status after the other, the last one for ever.
 func says(statuses ...discovery.Status) proberFunc {
 	n := -1
 	return func(context.Context) result {
@@ -37,7 +37,7 @@ func says(statuses ...discovery.Status) proberFunc {
 	}
 }
 
-// hangs answers when its time is over.
+// hangs answers only when ctx ends.
 func hangs(ctx context.Context) result {
 	<-ctx.Done()
 	return result{discovery.Critical, "hung"}
@@ -75,7 +75,7 @@ func newSet(t *testing.T, s *Scheduler, r discovery.Registration, o SetOptions, 
 	return set
 }
 
-// start runs a set and returns what ends it and waits for its end.
+// start runs a set. stop ends it and waits for its end.
 func start(t *testing.T, run func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

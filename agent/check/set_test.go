@@ -18,7 +18,7 @@ import (
 	"disc/discovery"
 )
 
-// collect makes options that gather the reports of a set as one line each.
+// collect returns options that append each report of a set to a list, as one line.
 func collect(lines *[]string) SetOptions {
 	began := time.Now()
 	return SetOptions{Changed: func(r Report) {
@@ -168,7 +168,7 @@ func TestPreviousIsCarriedOver(t *testing.T) {
 		set := newSet(t, scheduler, r, options, proberFunc(hangs), proberFunc(hangs), says(discovery.Passing))
 		states := set.Checks()
 		if s := states[2]; s.Status != discovery.Passing || s.Consecutive != 3 || s.Output != "says passing" {
-			t.Errorf("the same check begins anew: %+v", s)
+			t.Errorf("the same check has lost its state: %+v", s)
 		}
 		for _, s := range states[:2] {
 			if s.Status != "" || s.Consecutive != 0 {

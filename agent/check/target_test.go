@@ -59,7 +59,7 @@ func TestValidateTarget(t *testing.T) {
 	}
 }
 
-// What a name is resolved to is looked at when connecting, not when it is given.
+// The address of a name is checked when the check connects, not when it is added.
 func TestRestrictedDialer(t *testing.T) {
 	for _, test := range []struct {
 		own, target string
@@ -84,7 +84,7 @@ func TestRestrictedDialer(t *testing.T) {
 	}
 }
 
-// A restricted check whose target passed when it was given is watched all the same.
+// A restricted check whose target was accepted is still checked when it connects.
 func TestRestrictedProbeIsRefused(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -25,12 +25,12 @@ func TestThresholds(t *testing.T) {
 		{"no thresholds are ones", 0, 0, "wpc", "wpc"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tally := newThreshold(discovery.CheckSpec{SuccessThreshold: test.success, FailureThreshold: test.failure})
+			threshold := newThreshold(discovery.CheckSpec{SuccessThreshold: test.success, FailureThreshold: test.failure})
 			letters := map[rune]discovery.Status{'p': discovery.Passing, 'w': discovery.Warning, 'c': discovery.Critical}
 			var got strings.Builder
 			for _, r := range test.results {
-				tally.observe(letters[r])
-				got.WriteByte((string(tally.status) + "-")[0])
+				threshold.observe(letters[r])
+				got.WriteByte((string(threshold.status) + "-")[0])
 			}
 			if got.String() != test.want {
 				t.Errorf("results %s gave %s, want %s", test.results, got.String(), test.want)

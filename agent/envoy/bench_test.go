@@ -9,11 +9,11 @@ import (
 	"google.golang.org/grpc"
 )
 
-// fakeStream is a gRPC stream that asks once, and counts what is sent.
+// fakeStream is a gRPC stream without a connection.
 type fakeStream struct {
 	grpc.ServerStream
 	ctx  context.Context
-	ask  chan []string // clusters; closed at the end
+	ask  chan []string // cluster names of each request; closed at the end
 	sent chan struct{}
 }
 

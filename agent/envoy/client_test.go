@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// served is a server on a socket, with a connection of Envoy's own client types to it.
+// served is a server on a socket, with a client connection to it.
 type served struct {
 	*Server
 	conn *grpc.ClientConn
@@ -64,7 +64,7 @@ func serveWith(t *testing.T, f *fleet, options Options, o ...grpc.DialOption) *s
 	return &served{s, conn, stop}
 }
 
-// talk is a stream, with what its requests have in common.
+// talk is a state-of-the-world stream of a client.
 type talk struct {
 	t      *testing.T
 	stream grpc.BidiStreamingClient[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]
@@ -111,7 +111,7 @@ func (k *talk) ask(names ...string) {
 	k.send(&discoveryv3.DiscoveryRequest{TypeUrl: typeURL, ResourceNames: names, VersionInfo: k.last.VersionInfo, ResponseNonce: k.last.Nonce})
 }
 
-// refuse is a NACK of the last response.
+// refuse sends a NACK of the last response.
 func (k *talk) refuse(accepted string, names ...string) {
 	k.t.Helper()
 	k.send(&discoveryv3.DiscoveryRequest{
@@ -120,7 +120,7 @@ func (k *talk) refuse(accepted string, names ...string) {
 	})
 }
 
-// next wants a response with exactly these clusters: names and what brief says.
+// next expects a response with exactly these clusters: each its name and its brief form.
 func (k *talk) next(want ...string) {
 	k.t.Helper()
 	got, err := k.stream.Recv()

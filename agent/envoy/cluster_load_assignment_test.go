@@ -15,7 +15,7 @@ import (
 	"disc/discovery"
 )
 
-// shop has one of everything that assignments tell apart.
+// shop returns a fleet with every kind of instance that assignments distinguish.
 func shop(t testing.TB) *fleet {
 	return newFleet(t,
 		"web/instances/b-2", `"address":"10.0.0.2","port":80,"zone":"b","weight":7`,
@@ -39,7 +39,7 @@ func shop(t testing.TB) *fleet {
 	)
 }
 
-// brief writes an assignment as "zone=weight: address health weight, …; …".
+// brief formats an assignment as "zone=weight: address health weight, …; …".
 func brief(a *endpointv3.ClusterLoadAssignment) string {
 	var zones []string
 	for _, l := range a.Endpoints {

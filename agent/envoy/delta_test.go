@@ -53,8 +53,8 @@ func (k *deltaTalk) ask(subscribe ...string) {
 	k.send(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: subscribe})
 }
 
-// next wants a response with exactly these clusters: names and what brief says, and of
-// those that are removed "-name".
+// next expects a response with exactly these clusters: each its name and its brief form, or
+// "-name" if it is removed.
 func (k *deltaTalk) next(want ...string) {
 	k.t.Helper()
 	got, err := k.stream.Recv()
@@ -96,7 +96,7 @@ func TestDelta(t *testing.T) {
 			k.next("web", one)
 			k.send(&discoveryv3.DeltaDiscoveryRequest{ResponseNonce: k.nonce, ErrorDetail: &status.Status{Message: "no"}})
 			k.ask("db")
-			k.next("db", one) // and nothing of what was refused
+			k.next("db", one) // and nothing that was refused
 			if refused := value(t, s.metrics.nacks); refused != 1 {
 				t.Errorf("%v refusals, want 1", refused)
 			}
@@ -125,7 +125,7 @@ func TestDeltaAllServices(t *testing.T) {
 	k.next("new", one, "-web")
 }
 
-// A client that connects again says what it has, and gets what is another by now.
+// A client that reconnects sends the versions that it has, and gets what has changed since.
 func TestDeltaAgain(t *testing.T) {
 	f := pair(t)
 	s := serve(t, f)

@@ -23,8 +23,8 @@ type fleet struct {
 	changed map[string]chan struct{} // by service; "" is any
 }
 
-// newFleet returns a fleet with what the texts say: "web/instances/web-1" and the
-// fields of the record after the address 10.0.0.1.
+// newFleet returns a fleet with records, given as pairs: a key such as "web/instances/web-1",
+// and the fields of the record besides its address 10.0.0.1.
 func newFleet(t testing.TB, entries ...string) *fleet {
 	f := &fleet{keys: discovery.NewKeys("default"), changed: map[string]chan struct{}{}, view: view.View{Snapshot: view.EmptySnapshot().WithEpoch("e1")}}
 	for n := 0; n+1 < len(entries); n += 2 {
@@ -65,7 +65,7 @@ func (f *fleet) apply(t testing.TB, changes ...view.Change) {
 	f.wake(changes[0].Key.Service)
 }
 
-// fail makes the view unavailable, or with nil available.
+// fail makes View return an error; nil ends that.
 func (f *fleet) fail(err error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
@@ -73,7 +73,7 @@ func (f *fleet) fail(err error) {
 	f.wake("")
 }
 
-// wake wakes those who wait for a service or for any; with "" everybody.
+// wake closes the channels of a service and of any; with "" all channels.
 func (f *fleet) wake(service string) {
 	for name, changed := range f.changed {
 		if service == "" || name == "" || name == service {
@@ -89,7 +89,7 @@ func (f *fleet) View() (view.View, error) {
 	return f.view, f.err
 }
 
-// Has finds that everything is in the view.
+// Has reports that everything has been read.
 func (f *fleet) Has(...discovery.Scope) bool { return true }
 
 func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
@@ -110,7 +110,7 @@ func (f *fleet) snapshot() *view.Snapshot {
 	return f.view.Snapshot
 }
 
-// eventually waits until something holds.
+// eventually waits until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)

@@ -17,7 +17,7 @@ import (
 	"disc/discovery"
 )
 
-// purse has limits, each with some tokens.
+// purse is a set of limits, each with some tokens left.
 type purse struct {
 	left  map[string]int64
 	taken []string
@@ -48,7 +48,7 @@ func (s *purse) TakeAll(_ context.Context, takes []discovery.Take) ([]discovery.
 	return all, nil
 }
 
-// entries makes a descriptor of "key=value" texts.
+// entries returns a descriptor of "key=value" strings.
 func entries(texts ...string) *commonv3.RateLimitDescriptor {
 	d := &commonv3.RateLimitDescriptor{}
 	for _, t := range texts {

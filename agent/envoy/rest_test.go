@@ -12,7 +12,7 @@ import (
 	"disc/discovery"
 )
 
-// fetch asks as Envoy does, and decodes with Envoy's types; nil: nothing has changed.
+// fetch sends a request and decodes the response with Envoy's types; nil: nothing has changed.
 func fetch(t *testing.T, s *Server, f *fleet, r *discoveryv3.DiscoveryRequest, o protojson.MarshalOptions) *discoveryv3.DiscoveryResponse {
 	t.Helper()
 	body, err := o.Marshal(r)
@@ -57,7 +57,7 @@ func TestREST(t *testing.T) {
 		f.put(t, "web/instances/web-1", `"port":1`)
 		r.VersionInfo = got.VersionInfo
 		if got = fetch(t, s, f, r, o); got == nil {
-			t.Error("a change was not told")
+			t.Error("a change was not sent")
 		}
 	}
 	if got := fetch(t, s, f, &discoveryv3.DiscoveryRequest{}, protojson.MarshalOptions{}); len(got.Resources) != 2 {

@@ -63,7 +63,7 @@ func TestAnInstanceDies(t *testing.T) {
 			k.next("web", two)
 			first := k.last.VersionInfo
 			k.ask("web")
-			f.put(t, "db/instances/db-1", `"port":7`) // not its business
+			f.put(t, "db/instances/db-1", `"port":7`) // not of its cluster
 			f.delete(t, "web/instances/web-2")
 			k.next("web", one)
 			if k.last.VersionInfo == first || !strings.HasPrefix(k.last.VersionInfo, fmt.Sprint(f.snapshot().Revision())+"-") {
@@ -108,16 +108,16 @@ func TestSubscriptionChanges(t *testing.T) {
 	k.next("nosuch", "", "web", two)
 	k.ask("db", "nosuch")
 	k.next("db", one, "nosuch", "")
-	f.delete(t, "web/instances/web-2") // nobody asks any more
+	f.delete(t, "web/instances/web-2") // not asked for any more
 	f.put(t, "nosuch/instances/n-1", `"port":1`)
 	k.next("db", one, "nosuch", one)
-	k.ask() // nothing is wanted any more
+	k.ask() // asks for nothing any more
 	k.ask("db", "nosuch")
-	k.last.VersionInfo = "" // it may be the same: who comes back is answered
+	k.last.VersionInfo = "" // it may be the same: a client that comes back is answered
 	k.next("db", one, "nosuch", one)
 }
 
-// A request that speaks of a response before the last is out of date.
+// A request that refers to a response before the last is ignored.
 func TestLateRequests(t *testing.T) {
 	f := pair(t)
 	k := serve(t, f).ads(t)
@@ -153,7 +153,7 @@ func TestAllServices(t *testing.T) {
 	}
 }
 
-// Before there is a view there is no answer: an empty one would end the traffic.
+// Before there is a view there is no response: an empty one would end the traffic.
 func TestNoViewYet(t *testing.T) {
 	f := pair(t)
 	f.fail(discovery.Errorf(discovery.ErrUnavailable, "no view yet"))
@@ -226,7 +226,7 @@ func TestStreamsEnd(t *testing.T) {
 	wantCode(t, err, codes.Unavailable, "the agent is stopping")
 }
 
-// Who does not read what is sent does not hold up the end of the server.
+// A client that does not read does not delay the end of the server.
 func TestReaderThatDoesNotRead(t *testing.T) {
 	s := serve(t, pair(t), grpc.WithInitialWindowSize(65535))
 	s.shutdownTimeout = 0
@@ -253,7 +253,7 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	}
 }
 
-// lines is a log that many may write and read.
+// lines is a log for concurrent use.
 type lines struct {
 	lock sync.Mutex
 	text strings.Builder

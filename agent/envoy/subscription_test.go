@@ -29,12 +29,12 @@ func TestSubscriptionAdvances(t *testing.T) {
 			t.Errorf("%s: advance is %v", step.name, got)
 		}
 		if step.name == "another service changes" {
-			<-changed // it wakes, and finds that it is not concerned
+			<-changed // it wakes, but is not concerned
 		}
 	}
 }
 
-// To look at a change of another service allocates nothing.
+// A change of another service costs a stream no allocation.
 func TestAnotherServiceCostsNothing(t *testing.T) {
 	f := pair(t)
 	s := newSubscription(f)

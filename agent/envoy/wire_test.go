@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// compare looks into the messages of this package.
+// compare compares the messages of this package by their fields.
 var compare = cmp.Options{
 	cmp.AllowUnexported(request{}, deltaRequest{}, head{}),
 	cmpopts.EquateEmpty(),
@@ -28,7 +28,7 @@ func marshal(t testing.TB, m proto.Message) []byte {
 	return b
 }
 
-// node is what an Envoy says of itself, with much that is passed over.
+// node returns the Node of an Envoy, with many fields that this package skips.
 func node(t testing.TB) *corev3.Node {
 	t.Helper()
 	meta, err := structpb.NewStruct(map[string]any{"a": 1.5, "b": []any{"c", true}})
@@ -118,7 +118,7 @@ func TestResponsesAreWritten(t *testing.T) {
 	}
 }
 
-// FuzzRequest reads any bytes as Envoy's own types do.
+// FuzzRequest checks that any bytes decode as with Envoy's own types.
 func FuzzRequest(f *testing.F) {
 	f.Add(marshal(f, &discoveryv3.DiscoveryRequest{
 		VersionInfo: "7", Node: node(f), ResourceNames: []string{"web"}, TypeUrl: typeURL, ResponseNonce: "3", ErrorDetail: &statuspb.Status{Message: "no"},
@@ -129,7 +129,7 @@ func FuzzRequest(f *testing.F) {
 		err := got.decode(b)
 		var same discoveryv3.DiscoveryRequest
 		if sameErr := proto.Unmarshal(b, &same); sameErr != nil {
-			return // the generated types read further down than this package has to
+			return // the generated types decode fields that this package skips
 		}
 		if err != nil {
 			t.Fatalf("%x: %v, and Envoy's types read %v", b, err, &same)
