@@ -24,23 +24,17 @@ var errStopped = errors.New("stopped")
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
-	group.Go(func() error {
-		return a.watchdog.supervise(running, component{"catalog", a.catalog.Heartbeat(), a.catalog.Run})
-	})
-	group.Go(func() error {
-		return a.watchdog.supervise(running, component{"session", a.session.Heartbeat(), a.session.Run})
-	})
-	group.Go(func() error {
-		return a.watchdog.supervise(running, component{"registry", a.registry.Heartbeat(), a.registry.Run})
-	})
+	for _, c := range []component{
+		{"catalog", a.catalog.Heartbeat(), a.catalog.Run},
+		{"session", a.session.Heartbeat(), a.session.Run},
+		{"registry", a.registry.Heartbeat(), a.registry.Run},
+		{"limits", a.limits.Heartbeat(), a.limits.Run},
+		{"kv", a.kv.Heartbeat(), a.kv.Run},
+		{"claims", a.claims.Heartbeat(), a.claims.Run},
+	} {
+		group.Go(func() error { return a.watchdog.supervise(running, c) })
+	}
 	group.Go(func() error { return a.locks.Run(running) })
-	group.Go(func() error {
-		return a.watchdog.supervise(running, component{"limits", a.limits.Heartbeat(), a.limits.Run})
-	})
-	group.Go(func() error { return a.watchdog.supervise(running, component{"kv", a.kv.Heartbeat(), a.kv.Run}) })
-	group.Go(func() error {
-		return a.watchdog.supervise(running, component{"claims", a.claims.Heartbeat(), a.claims.Run})
-	})
 	group.Go(func() error { return a.certificates.run(running) })
 	group.Go(func() error { return a.notifySystemdWatchdog(running) })
 	checking, stopChecks := context.WithCancel(running)

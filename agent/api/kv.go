@@ -112,26 +112,24 @@ func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, Fresh
 
 // KVList lists the items below a prefix, which is empty or ends in "/", sorted by key.
 func (c *Client) KVList(ctx context.Context, prefix string, r KVRead) ([]KVItem, Freshness, error) {
-	q := r.query()
-	q.Set("recurse", "true")
-	var items []KVItem
-	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &items)
-	if err != nil {
-		return nil, Freshness{}, err
-	}
-	return items, freshnessOf(resp.Header), nil
+	return kvList[KVItem](ctx, c, prefix, "recurse", r)
 }
 
 // KVKeys lists the keys below a prefix, without their values; see [Client.KVList].
 func (c *Client) KVKeys(ctx context.Context, prefix string, r KVRead) ([]string, Freshness, error) {
+	return kvList[string](ctx, c, prefix, "keys", r)
+}
+
+// kvList lists what lies below a prefix, in the form that a query parameter chooses.
+func kvList[T any](ctx context.Context, c *Client, prefix, form string, r KVRead) ([]T, Freshness, error) {
 	q := r.query()
-	q.Set("keys", "true")
-	var keys []string
-	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &keys)
+	q.Set(form, "true")
+	var list []T
+	resp, err := c.call(ctx, request{method: "GET", path: kvPath(prefix), query: q}, &list)
 	if err != nil {
 		return nil, Freshness{}, err
 	}
-	return keys, freshnessOf(resp.Header), nil
+	return list, freshnessOf(resp.Header), nil
 }
 
 // KVPut writes a key and returns etcd's revision. With ttl 0 the key does not expire. ifRevision

@@ -64,10 +64,10 @@ func (c *check) snapshot() State {
 	}
 }
 
-// runPeriodically runs a check at once and then every interval ±5 %, until ctx ends.
-func (s *Set) runPeriodically(ctx context.Context, c *check) {
-	interval := time.Duration(c.spec.Interval)
-	timer := time.NewTimer(s.initialDelay(c, interval))
+// repeat calls f after a delay, and then after each delay that f returns. It ends when f fails or
+// ctx ends.
+func repeat(ctx context.Context, delay time.Duration, f func() (next time.Duration, err error)) {
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	for {
 		select {
@@ -75,12 +75,21 @@ func (s *Set) runPeriodically(ctx context.Context, c *check) {
 			return
 		case <-timer.C:
 		}
-		began, err := s.runOnce(ctx, c)
+		next, err := f()
 		if err != nil {
 			return
 		}
-		timer.Reset(time.Until(began.Add(jitter(interval))))
+		timer.Reset(next)
 	}
+}
+
+// runPeriodically runs a check at once and then every interval ±5 %, until ctx ends.
+func (s *Set) runPeriodically(ctx context.Context, c *check) {
+	interval := time.Duration(c.spec.Interval)
+	repeat(ctx, s.initialDelay(c, interval), func() (time.Duration, error) {
+		began, err := s.runOnce(ctx, c)
+		return time.Until(began.Add(jitter(interval))), err
+	})
 }
 
 // initialDelay returns the time until a check's first run. A check that was carried over from
@@ -121,18 +130,8 @@ func (s *Set) runOnce(ctx context.Context, c *check) (began time.Time, err error
 
 // runTTL makes a ttl check critical whenever no report has come for its TTL, until ctx ends.
 func (s *Set) runTTL(ctx context.Context, c *check) {
-	ttl := time.Duration(c.spec.TTL)
-	began := time.Now()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		timer.Reset(s.expireTTL(c, began, ttl))
-	}
+	ttl, began := time.Duration(c.spec.TTL), time.Now()
+	repeat(ctx, 0, func() (time.Duration, error) { return s.expireTTL(c, began, ttl), nil })
 }
 
 // expireTTL makes a ttl check critical if its TTL has passed since the last report, or since
