@@ -15,6 +15,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/lookup"
 	"disc/discovery/view"
 )
@@ -237,19 +238,16 @@ func (a *app) listNamespaces(ctx context.Context) error {
 	return show(a, l)
 }
 
-// namespaces skips from one namespace to the next, so that it reads one key of each.
+// namespaces returns the names of all namespaces that have keys.
 func namespaces(ctx context.Context, client *clientv3.Client) ([]string, error) {
 	var names []string
-	from, to := discovery.Namespaces(), clientv3.GetPrefixRangeEnd(discovery.Namespaces())
-	for {
-		next, err := client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(1), clientv3.WithKeysOnly())
-		if err != nil || len(next.Kvs) == 0 {
-			return names, err
+	for child, err := range etcd.Children(ctx, client, discovery.Namespaces(), 1) {
+		if err != nil {
+			return nil, err
 		}
-		name, _, _ := strings.Cut(strings.TrimPrefix(string(next.Kvs[0].Key), discovery.Namespaces()), "/")
-		if discovery.ValidateNamespace(name) == nil {
+		if name, below := strings.CutSuffix(child, "/"); below && discovery.ValidateNamespace(name) == nil {
 			names = append(names, name)
 		}
-		from = discovery.Namespaces() + name + "0" // '0' follows '/'
 	}
+	return names, nil
 }

@@ -58,7 +58,7 @@ var layers = []layer{
 		"a claim is a kind of grant: package lock expires it under the session; the view is an interface"},
 	{"discovery/resolver", append([]string{"discovery/telemetry", "discovery/retry"}, words...),
 		"the catalog and the API's client are its sources; it is handed either"},
-	{"discovery/*", append([]string{"discovery/lease", "discovery/reflector", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"}, words...),
+	{"discovery/*", append([]string{"discovery/etcd", "discovery/lease", "discovery/reflector", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"}, words...),
 		"what else it needs it declares as an interface"},
 	{"config", []string{"discovery"},
 		"settings know no part that they are for"},

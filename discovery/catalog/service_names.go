@@ -1,15 +1,13 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"strings"
 	"sync"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"disc/discovery"
+	"disc/discovery/etcd"
 )
 
 // namesTTL is the time for which the names of all services are reused, so that many
@@ -60,21 +58,14 @@ func (c *Catalog) Names(ctx context.Context) ([]string, error) {
 func (c *Catalog) readNames(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
-	from, end := c.keys.Services(), clientv3.GetPrefixRangeEnd(c.keys.Services())
 	var all []string
-	for revision := int64(0); ; {
-		got, err := c.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithRev(revision))
+	for child, err := range etcd.Children(ctx, c.client, c.keys.Services(), 1) {
 		if err != nil {
 			return nil, err
 		}
-		if len(got.Kvs) == 0 {
-			return all, nil
-		}
-		revision = cmp.Or(revision, got.Header.Revision)
-		name, _, _ := strings.Cut(strings.TrimPrefix(string(got.Kvs[0].Key), c.keys.Services()), "/")
-		if discovery.ValidateService(name) == nil {
+		if name, below := strings.CutSuffix(child, "/"); below && discovery.ValidateService(name) == nil {
 			all = append(all, name)
 		}
-		from = c.keys.Services() + name + "0" // '0' follows '/'
 	}
+	return all, nil
 }
