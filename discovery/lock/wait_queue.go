@@ -118,7 +118,7 @@ func (w *waiter) await(ctx context.Context) error {
 	for {
 		r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) { return w.readAhead(ctx) })
 		if err != nil {
-			return cause(ctx, err)
+			return retry.CauseOf(ctx, err)
 		}
 		if err := w.Err(); err != nil {
 			return err
@@ -141,22 +141,14 @@ func (w *waiter) await(ctx context.Context) error {
 		case w.Err() != nil:
 			return err
 		case ctx.Err() != nil:
-			return cause(ctx, err)
+			return retry.CauseOf(ctx, err)
 		default:
 			backoff.Failed()
 			if backoff.Wait(ctx) != nil {
-				return cause(ctx, err)
+				return retry.CauseOf(ctx, err)
 			}
 		}
 	}
-}
-
-// cause is why ctx has ended, if it has, and else err.
-func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // readAhead reads the waiter's own key and the keys ahead of it: all of them if the lock is

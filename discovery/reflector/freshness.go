@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"disc/discovery/retry"
 )
 
 // errWatchTimeout is the reason to abandon a watch whose member hangs.
@@ -65,7 +67,7 @@ func (r *Reflector) readFreshness(ctx context.Context, before clusterIdentity) (
 	fresh := freshness{at: time.Now()}
 	var err error
 	if fresh.identity, _, err = r.readIdentity(ctx); err != nil {
-		return freshness{}, CauseOf(ctx, err)
+		return freshness{}, retry.CauseOf(ctx, err)
 	}
 	if reason := fresh.identity.startedOverReason(before); reason != "" {
 		return freshness{}, fmt.Errorf("watch: %s", reason)

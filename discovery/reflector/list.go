@@ -11,6 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery/retry"
 )
 
 // Bounds of a list.
@@ -54,13 +56,13 @@ func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]
 	defer timer.Stop()
 	chunks, err := kv.GetStream(ctx, from, opts...)
 	if err != nil {
-		return Header{}, CauseOf(ctx, err)
+		return Header{}, retry.CauseOf(ctx, err)
 	}
 	var last *pb.ResponseHeader
 	for chunk := range chunks { // drain it even after an error, or its sender hangs
 		timer.Reset(pageTimeout)
 		if chunk.Err() != nil {
-			err = CauseOf(ctx, chunk.Err())
+			err = retry.CauseOf(ctx, chunk.Err())
 			continue
 		}
 		each(chunk.Kvs)
@@ -70,14 +72,6 @@ func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]
 		err = errors.New("etcd ended the list early")
 	}
 	return headerOf(last), err
-}
-
-// CauseOf returns why a call failed: the cause of its context's end, if that was why.
-func CauseOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // listPaged lists by one call for each page.

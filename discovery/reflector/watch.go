@@ -11,6 +11,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/retry"
 )
 
 // WatchTimeout is how long etcd may take to answer a watch before the reflector abandons it.
@@ -40,7 +42,7 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	r.startWatches(s)
 	r.freshness, r.answered = freshness{at: r.confirmed, identity: r.identity}, false
 	background.Go(func() { cancel(r.confirmLoop(ctx, s)) })
-	return CauseOf(ctx, r.consume(s, healthy))
+	return retry.CauseOf(ctx, r.consume(s, healthy))
 }
 
 // startWatches starts the watches of all ranges. The epoch's watch reports progress even
