@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/heartbeat"
 	"disc/discovery/lock"
 	"disc/discovery/reflector"
@@ -149,7 +150,7 @@ func (c *Claims) service(name string) (*view.Service, error) {
 
 // retryable reports whether a claim that failed may succeed when it is tried again.
 func retryable(err error) bool {
-	return err != nil && !lock.Refused(err) && !errors.Is(err, discovery.ErrNotFound) && !errors.Is(err, discovery.ErrInvalid)
+	return err != nil && !etcd.Refused(err).Final() && !errors.Is(err, discovery.ErrNotFound) && !errors.Is(err, discovery.ErrInvalid)
 }
 
 // Grant is a claimed slot of an instance. Its name is that of the service.

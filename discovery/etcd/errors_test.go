@@ -45,16 +45,18 @@ func TestExplain(t *testing.T) {
 		{status.Error(codes.PermissionDenied, "etcd at a:1 refuses it"), discovery.ErrForbidden, "etcd at a:1 refuses it", true},
 		{status.Error(codes.Unauthenticated, "no password at a:1"), discovery.ErrForbidden, "no password at a:1", true},
 	} {
-		got := etcd.Explain([]string{"a:1", "b:2"}, test.err)
-		switch {
-		case test.kind == nil && got != test.err:
-			t.Errorf("%v: got %v, want it as it is", test.err, got)
-		case test.kind != nil && (!errors.Is(got, test.kind) || !strings.Contains(got.Error(), test.says) || !strings.Contains(got.Error(), "a:1")):
-			t.Errorf("%v: got %v, want %q, %v", test.err, got, test.says, test.kind)
-		}
-		if etcd.Refused(test.err) != test.refused || etcd.Refused(got) != test.refused {
-			t.Errorf("%v: refused: %v, explained: %v, want %v", test.err, etcd.Refused(test.err), etcd.Refused(got), test.refused)
-		}
+		t.Run(fmt.Sprint(test.err), func(t *testing.T) {
+			got := etcd.Explain([]string{"a:1", "b:2"}, test.err)
+			switch {
+			case test.kind == nil && got != test.err:
+				t.Errorf("got %v, want the error unchanged", got)
+			case test.kind != nil && (!errors.Is(got, test.kind) || !strings.Contains(got.Error(), test.says) || !strings.Contains(got.Error(), "a:1")):
+				t.Errorf("got %v, want %q, %v", got, test.says, test.kind)
+			}
+			if raw, explained := etcd.Refused(test.err).Access(), etcd.Refused(got).Access(); raw != test.refused || explained != test.refused {
+				t.Errorf("access refused: %v, explained: %v, want %v", raw, explained, test.refused)
+			}
+		})
 	}
 }
 

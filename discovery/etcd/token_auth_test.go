@@ -78,7 +78,7 @@ func TestWrongPassword(t *testing.T) {
 			stream := <-c.Watch(timeout(t), "app/")
 			for _, err := range []error{unary, stream.Err()} {
 				got := etcd.Explain(c.Endpoints(), err)
-				if !etcd.Refused(err) || !errors.Is(got, discovery.ErrForbidden) || !strings.Contains(got.Error(), test.want) {
+				if !etcd.Refused(err).Access() || !errors.Is(got, discovery.ErrForbidden) || !strings.Contains(got.Error(), test.want) {
 					t.Errorf("got %v, want %q", got, test.want)
 				}
 				if strings.Contains(err.Error()+got.Error(), "Tr0ub4dor") {
@@ -149,7 +149,7 @@ func TestPasswordIsRotated(t *testing.T) {
 	if _, err := dial(t, root(), s.Endpoint()).UserChangePassword(timeout(t), "app", "rotated"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Get(timeout(t), "app/k"); !etcd.Refused(err) {
+	if _, err := c.Get(timeout(t), "app/k"); !etcd.Refused(err).Access() {
 		t.Errorf("with the old password: %v", err)
 	}
 	a.set("rotated", nil)
@@ -162,7 +162,7 @@ func TestRoleChanges(t *testing.T) {
 	s := start(t, devetcd.Options{})
 	c, root := dial(t, app(), s.Endpoint()), dial(t, root(), s.Endpoint())
 	events := watch(t, c)
-	if _, err := c.Get(timeout(t), "other/k"); !etcd.Refused(err) {
+	if _, err := c.Get(timeout(t), "other/k"); !etcd.Refused(err).Access() {
 		t.Errorf("without permission: %v", err)
 	}
 	if err := allow(timeout(t), root, "other/"); err != nil {

@@ -7,12 +7,10 @@ import (
 	"math"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 )
 
 // Limits of a write.
@@ -193,24 +191,10 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]c
 
 // writeError returns etcd's error if it refused the write, otherwise [ErrOutcomeUnknown].
 func writeError(err error) error {
-	if refused(err) {
+	if etcd.Refused(err) != etcd.NotRefused {
 		return err
 	}
 	return ErrOutcomeUnknown
-}
-
-// refused reports that etcd said no to a write. After any other error, such as that of a
-// connection that broke, the write may have been made.
-func refused(err error) bool {
-	code := status.Code(err)
-	if said, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		code = said.Code()
-	}
-	switch code {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown, codes.Internal:
-		return false
-	}
-	return true
 }
 
 // failedCondition returns the error of the first condition that did not hold.

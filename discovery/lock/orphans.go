@@ -11,9 +11,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"disc/discovery/etcd"
 	"disc/discovery/lease"
 	"disc/discovery/retry"
 )
@@ -38,7 +37,7 @@ func (g *Grant) transact(ctx context.Context, build func(clientv3.Txn) clientv3.
 		return r, nil
 	}
 	m.metrics.failures.Inc()
-	if !Refused(err) {
+	if !etcd.Refused(err).Final() {
 		m.mu.Lock()
 		m.outcomeUnknownAt = lease.Uptime()
 		m.mu.Unlock()
@@ -47,21 +46,6 @@ func (g *Grant) transact(ctx context.Context, build func(clientv3.Txn) clientv3.
 		return nil, g.verifySession()
 	}
 	return nil, err
-}
-
-// Refused reports whether etcd has answered, and will not answer otherwise when it is
-// asked again.
-func Refused(err error) bool {
-	code := status.Code(err)
-	var said rpctypes.EtcdError
-	if errors.As(err, &said) {
-		code = said.Code()
-	}
-	switch code {
-	case codes.PermissionDenied, codes.InvalidArgument, codes.NotFound, codes.ResourceExhausted, codes.FailedPrecondition:
-		return true
-	}
-	return false
 }
 
 // deleteKey deletes the key of a released grant, and reports whether etcd has confirmed

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/retry"
 )
 
@@ -97,7 +98,7 @@ func (w *waiter) callUntilAnswered(ctx context.Context, call func() (*clientv3.T
 			return r, nil
 		case errors.Is(err, discovery.ErrUnavailable):
 			return nil, err // the session is lost
-		case Refused(err):
+		case etcd.Refused(err).Final():
 			return nil, fmt.Errorf("lock %q: %w", w.name, err)
 		}
 		backoff.Failed()

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 )
 
 // The bounds of one transaction. etcd's own are 128 operations and 1.5 MiB.
@@ -114,7 +114,7 @@ func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context
 // isRefusal reports whether a transaction failed for what is in it, and not for how
 // etcd is.
 func isRefusal(err error) bool {
-	return errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrRequestTooLarge) || errors.Is(err, errContended)
+	return etcd.Refused(err).Content() || errors.Is(err, errContended)
 }
 
 // recordError records a batch's error, or nil, with its instances, for [State].
