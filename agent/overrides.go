@@ -25,6 +25,6 @@ func (o overrides) Patch(ctx context.Context, service, id string, patch []byte) 
 func (o overrides) Delete(ctx context.Context, service, id string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, overrideTimeout)
 	defer cancel()
-	change, err := o.editor.Remove(ctx, service, id, entry.Parts{Override: true}, entry.Options{})
+	change, err := o.editor.Remove(ctx, service, id, entry.Targets{Override: true}, entry.Options{})
 	return change.Revision, err
 }

@@ -90,7 +90,7 @@ bought and not used.`,
 			if cmd.Flags().Changed("burst") && limit.Burst < 1 {
 				return usage(errors.New("--burst is at least 1; leave it out for the tokens of a second"))
 			}
-			limit.OnUnavailable = discovery.Unavailable(onUnavailable)
+			limit.OnUnavailable = discovery.UnavailablePolicy(onUnavailable)
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				is, _, _, err := client.PutLimit(ctx, args[0], limit)
 				if err != nil {

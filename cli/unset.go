@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) unsetCommand() *cobra.Command {
-	var parts entry.Parts
+	var parts entry.Targets
 	var o entry.Options
 	var revision int64
 	c := &cobra.Command{
@@ -29,7 +29,7 @@ Exit code 3 when there is nothing to remove.`,
 				o.IfRevision = &revision
 			}
 			if !parts.Static && !parts.Override {
-				parts = entry.Parts{Static: true, Override: true}
+				parts = entry.Targets{Static: true, Override: true}
 			}
 			return a.unset(cmd.Context(), args[0], parts, o)
 		},
@@ -41,7 +41,7 @@ Exit code 3 when there is nothing to remove.`,
 	return c
 }
 
-func (a *app) unset(ctx context.Context, what string, parts entry.Parts, o entry.Options) error {
+func (a *app) unset(ctx context.Context, what string, parts entry.Targets, o entry.Options) error {
 	service, id, err := parseTarget(what)
 	if err != nil {
 		return err

@@ -20,29 +20,29 @@ type Cursor struct {
 func ParseCursor(s string) (Cursor, bool) {
 	number, epoch, ok := strings.Cut(s, "-")
 	first, second, stepped := strings.Cut(number, ".")
-	p := Cursor{Epoch: epoch}
+	c := Cursor{Epoch: epoch}
 	var err error
-	if p.Revision, err = strconv.ParseInt(first, 10, 64); err != nil || p.Revision < 0 {
+	if c.Revision, err = strconv.ParseInt(first, 10, 64); err != nil || c.Revision < 0 {
 		return Cursor{}, false
 	}
 	if stepped {
-		if p.Step, err = strconv.ParseInt(second, 10, 64); err != nil || p.Step <= 0 {
+		if c.Step, err = strconv.ParseInt(second, 10, 64); err != nil || c.Step <= 0 {
 			return Cursor{}, false
 		}
 	}
-	return p, ok
+	return c, ok
 }
 
 // String writes "42-<epoch>", or "42.1-<epoch>" when there is a step.
-func (p Cursor) String() string {
-	s := strconv.FormatInt(p.Revision, 10)
-	if p.Step > 0 {
-		s += "." + strconv.FormatInt(p.Step, 10)
+func (c Cursor) String() string {
+	s := strconv.FormatInt(c.Revision, 10)
+	if c.Step > 0 {
+		s += "." + strconv.FormatInt(c.Step, 10)
 	}
-	return s + "-" + p.Epoch
+	return s + "-" + c.Epoch
 }
 
-// Compare orders positions of one epoch: it is negative when p is before q.
-func (p Cursor) Compare(q Cursor) int {
-	return cmp.Or(cmp.Compare(p.Revision, q.Revision), cmp.Compare(p.Step, q.Step))
+// Compare orders positions of one epoch: it is negative when p is before other.
+func (c Cursor) Compare(other Cursor) int {
+	return cmp.Or(cmp.Compare(c.Revision, other.Revision), cmp.Compare(c.Step, other.Step))
 }

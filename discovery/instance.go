@@ -68,7 +68,7 @@ const (
 	MaxMeta   = 64       // meta keys of an instance
 	MaxRecord = 64 << 10 // bytes of a record in etcd
 
-	maxRead = 1 << 20 // bytes of a record that is read: far above all that disc writes
+	maxDecodedRecord = 1 << 20 // bytes of a record that is read: far above all that disc writes
 )
 
 // Tags, Ports and Meta are never null in JSON: empty is [] or {}.
@@ -153,10 +153,10 @@ func DecodeInstanceLike(record []byte, to, like *Instance) error {
 }
 
 func readInstance(record []byte, to, like *Instance) error {
-	if len(record) > maxRead {
-		return Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxRead)
+	if len(record) > maxDecodedRecord {
+		return Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxDecodedRecord)
 	}
-	if !decodeAsWritten(record, to, like) {
+	if !decodeCanonical(record, to, like) {
 		*to = Instance{Weight: 1, Slots: 1, Status: Passing}
 		if err := json.Unmarshal(record, to); err != nil {
 			return Errorf(ErrInvalid, "decode record: %v", err)

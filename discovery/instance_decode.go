@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// decodeAsWritten reads a record in the form in which [Instance.Encode] writes it: no
+// decodeCanonical reads a record in the form in which [Instance.Encode] writes it: no
 // spaces, the fields in their order, texts without escapes. Nearly all records are so,
 // and a fleet is listed several times faster than by encoding/json. What is in another
 // form is left to that: it returns false.
@@ -13,7 +13,7 @@ import (
 // What is equal to the same field of like, an instance of the same service, is shared
 // with it: instances of a service differ in little, and their maps and lists are most
 // of what they would take in memory.
-func decodeAsWritten(text []byte, to, like *Instance) bool {
+func decodeCanonical(text []byte, to, like *Instance) bool {
 	*to = Instance{Weight: 1, Slots: 1, Status: Passing}
 	s := scanner{text: text}
 	return readFields(&s, instanceFields, to, like) && s.at == len(text)
@@ -53,7 +53,7 @@ var instanceFields = []field[Instance]{
 		text, ok := s.quoted()
 		return ok && to.RegisteredAt.UnmarshalText(text) == nil
 	}},
-	{"leaving", func(s *scanner, to, _ *Instance) bool { to.Leaving = true; return s.word("true") }},
+	{"leaving", func(s *scanner, to, _ *Instance) bool { to.Leaving = true; return s.literal("true") }},
 }
 
 var checkFields = []field[CheckStatus]{
@@ -69,7 +69,7 @@ var checkFields = []field[CheckStatus]{
 func readFields[T any](s *scanner, fields []field[T], to, like *T) bool {
 	return s.members('{', '}', func() bool {
 		name, ok := s.quoted()
-		if !ok || !s.skip(':') {
+		if !ok || !s.accept(':') {
 			return false
 		}
 		n := slices.IndexFunc(fields, func(f field[T]) bool { return f.name == string(name) })
@@ -84,24 +84,24 @@ func readFields[T any](s *scanner, fields []field[T], to, like *T) bool {
 
 // members reads an object or a list, member by member.
 func (s *scanner) members(opening, closing byte, member func() bool) bool {
-	if !s.skip(opening) {
+	if !s.accept(opening) {
 		return false
 	}
-	if s.skip(closing) {
+	if s.accept(closing) {
 		return true
 	}
 	for member() {
-		if s.skip(closing) {
+		if s.accept(closing) {
 			return true
 		}
-		if !s.skip(',') {
+		if !s.accept(',') {
 			return false
 		}
 	}
 	return false
 }
 
-func (s *scanner) skip(c byte) bool {
+func (s *scanner) accept(c byte) bool {
 	if s.at < len(s.text) && s.text[s.at] == c {
 		s.at++
 		return true
@@ -109,7 +109,7 @@ func (s *scanner) skip(c byte) bool {
 	return false
 }
 
-func (s *scanner) word(w string) bool {
+func (s *scanner) literal(w string) bool {
 	found := bytes.HasPrefix(s.text[s.at:], []byte(w))
 	if found {
 		s.at += len(w)
@@ -119,7 +119,7 @@ func (s *scanner) word(w string) bool {
 
 // quoted reads a text of plain ASCII.
 func (s *scanner) quoted() ([]byte, bool) {
-	if !s.skip('"') {
+	if !s.accept('"') {
 		return nil, false
 	}
 	for n, c := range s.text[s.at:] {
@@ -205,7 +205,7 @@ func readMap[V comparable](s *scanner, to *map[string]V, like map[string]V, valu
 	var last []byte
 	if !s.members('{', '}', func() bool {
 		name, ok := s.quoted()
-		if !ok || n > 0 && string(name) <= string(last) || !s.skip(':') {
+		if !ok || n > 0 && string(name) <= string(last) || !s.accept(':') {
 			return false
 		}
 		known, found := like[string(name)]
@@ -225,7 +225,7 @@ func readMap[V comparable](s *scanner, to *map[string]V, like map[string]V, valu
 	*to = make(map[string]V, n)
 	return s.members('{', '}', func() bool {
 		name, _ := s.quoted()
-		s.skip(':')
+		s.accept(':')
 		var v, none V
 		ok := value(s, &v, none)
 		(*to)[string(name)] = v

@@ -23,7 +23,7 @@ func TestRecordsAreReadAsWritten(t *testing.T) {
 	bare := Instance{Service: "web", ID: "web-1", Address: "::1", Weight: 1, Slots: 1, Status: Passing}
 	for _, want := range []Instance{full(), bare} {
 		var got Instance
-		ok := decodeAsWritten(want.Encode(), &got, &Instance{})
+		ok := decodeCanonical(want.Encode(), &got, &Instance{})
 		got.dropEmpty()
 		if !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v, %+v", want.Encode(), ok, got)
@@ -65,7 +65,7 @@ func FuzzDecodeAsWritten(f *testing.F) {
 		before := bytes.Clone(text)
 		for _, like := range []Instance{{}, full()} {
 			var got Instance
-			if !decodeAsWritten(text, &got, &like) {
+			if !decodeCanonical(text, &got, &like) {
 				continue
 			}
 			want := Instance{Weight: 1, Slots: 1, Status: Passing}

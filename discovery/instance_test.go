@@ -59,7 +59,7 @@ func TestDecodeInstanceBroken(t *testing.T) {
 	tests := []struct{ record, message string }{
 		{``, `decode record: unexpected end of JSON input`},
 		{`{"service":"web",`, `decode record: unexpected end of JSON input`},
-		{`{"service":"web","id":"web-1","address":"10.0.0.5","blob":"` + strings.Repeat("x", maxRead) + `"}`, `decode record: it has 1048637 bytes; at most 1048576 are read`},
+		{`{"service":"web","id":"web-1","address":"10.0.0.5","blob":"` + strings.Repeat("x", maxDecodedRecord) + `"}`, `decode record: it has 1048637 bytes; at most 1048576 are read`},
 		{`hello`, `decode record: invalid character 'h' looking for beginning of value`},
 		{`[]`, `decode record: json: cannot unmarshal array into Go value of type discovery.Instance`},
 		{`{"port":"80"}`, `decode record: json: cannot unmarshal string into Go struct field Instance.port of type int`},

@@ -80,8 +80,8 @@ func (k Keys) Claim(service, id string, slot int) string {
 	return k.ClaimsOf(service) + id + "/" + strconv.Itoa(slot)
 }
 
-// Claimed takes the key of a claim apart. ok is false for keys that are none.
-func (k Keys) Claimed(key string) (service, id string, ok bool) {
+// ParseClaim takes the key of a claim apart. ok is false for keys that are none.
+func (k Keys) ParseClaim(key string) (service, id string, ok bool) {
 	rest, ok := strings.CutPrefix(key, k.Claims())
 	part := strings.Split(rest, "/")
 	if !ok || len(part) != 3 {

@@ -11,19 +11,19 @@ import (
 // Limit is the policy of a fleet-wide rate limit: in any window W the whole fleet is
 // admitted to at most Rate × W / Per + Burst.
 type Limit struct {
-	Rate          float64     `json:"rate"` // tokens each Per, above 0; decimals are fine
-	Per           Duration    `json:"per"`  // default 1 s; 1 ms to 24 h
-	Burst         int64       `json:"burst"`
-	OnUnavailable Unavailable `json:"on_unavailable"`
+	Rate          float64           `json:"rate"` // tokens each Per, above 0; decimals are fine
+	Per           Duration          `json:"per"`  // default 1 s; 1 ms to 24 h
+	Burst         int64             `json:"burst"`
+	OnUnavailable UnavailablePolicy `json:"on_unavailable"`
 }
 
-// Unavailable is what becomes of a take while etcd is away.
-type Unavailable string
+// UnavailablePolicy is what becomes of a take while etcd is away.
+type UnavailablePolicy string
 
 // What becomes of a take while etcd is away.
 const (
-	DenyUnavailable  Unavailable = "deny"  // the limit is kept
-	AllowUnavailable Unavailable = "allow" // the limit is not kept
+	DenyUnavailable  UnavailablePolicy = "deny"  // the limit is kept
+	AllowUnavailable UnavailablePolicy = "allow" // the limit is not kept
 )
 
 // The bounds of a [Limit].

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// LoadLasts is how long a load report counts after its agent has last heard it.
-const LoadLasts = 30 * time.Second
+// LoadReportTTL is how long a load report counts after its agent has last heard it.
+const LoadReportTTL = 30 * time.Second
 
 // LoadDiffers reports whether two utilizations are at least 10 points apart. Reports that
 // are closer are as good as equal: they are not written anew.

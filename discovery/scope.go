@@ -9,32 +9,32 @@ type Scope struct {
 	Node    string // as written
 }
 
-// ScopesOf returns the parts that the answer to a lookup name may lie in; none for a name
+// ScopesOf returns the scopes that the answer to a lookup name may lie in; none for a name
 // of no known form and for one that lists services. exact says that a service of just
 // that name comes first, as over HTTP.
 func ScopesOf(name, domain string, exact bool) []Scope {
-	var parts []Scope
+	var scopes []Scope
 	if exact && ValidateService(name) == nil {
-		parts = append(parts, Scope{Service: FoldName(name)})
+		scopes = append(scopes, Scope{Service: FoldName(name)})
 	}
 	parsed, err := ParseName(name, domain)
 	switch {
 	case err != nil || parsed.Kind == NameBrowse:
 	case parsed.Kind == NameNode:
-		parts = append(parts, Scope{Node: parsed.Node})
-	case len(parts) == 0 || parts[0].Service != FoldName(parsed.Service):
-		parts = append(parts, Scope{Service: FoldName(parsed.Service)})
+		scopes = append(scopes, Scope{Node: parsed.Node})
+	case len(scopes) == 0 || scopes[0].Service != FoldName(parsed.Service):
+		scopes = append(scopes, Scope{Service: FoldName(parsed.Service)})
 	}
-	return parts
+	return scopes
 }
 
 // ScopeRange returns the half-open range [from, to) that holds a part and nothing else.
-func (k Keys) ScopeRange(p Scope) (from, to string) {
+func (k Keys) ScopeRange(s Scope) (from, to string) {
 	switch {
-	case p.Service != "":
-		from = k.Service(p.Service)
-	case p.Node != "":
-		from = k.Nodes() + p.Node + "/"
+	case s.Service != "":
+		from = k.Service(s.Service)
+	case s.Node != "":
+		from = k.Nodes() + s.Node + "/"
 	default:
 		return k.CatalogRange()
 	}

@@ -59,10 +59,10 @@ func (c *Client) Limit(ctx context.Context, name string) (Limit, error) {
 // whether it is new, and etcd's revision.
 func (c *Client) PutLimit(ctx context.Context, name string, limit discovery.Limit) (l Limit, created bool, revision int64, err error) {
 	body := struct {
-		Rate          float64               `json:"rate"`
-		Per           discovery.Duration    `json:"per,omitzero"`
-		Burst         int64                 `json:"burst,omitzero"`
-		OnUnavailable discovery.Unavailable `json:"on_unavailable,omitzero"`
+		Rate          float64                     `json:"rate"`
+		Per           discovery.Duration          `json:"per,omitzero"`
+		Burst         int64                       `json:"burst,omitzero"`
+		OnUnavailable discovery.UnavailablePolicy `json:"on_unavailable,omitzero"`
 	}(limit)
 	resp, err := c.call(ctx, request{method: "PUT", path: limitPath(name), body: body}, &l)
 	if err != nil {

@@ -65,7 +65,7 @@ func (c *Client) ReportCheck(ctx context.Context, service, id, check string, rep
 }
 
 // ReportLoad reports the utilization of an instance that the agent has registered. A report
-// counts for [discovery.LoadLasts]: repeat it. ErrNotFound: the agent has no such instance;
+// counts for [discovery.LoadReportTTL]: repeat it. ErrNotFound: the agent has no such instance;
 // ErrConflict: another agent has it.
 func (c *Client) ReportLoad(ctx context.Context, service, id string, load discovery.LoadReport) error {
 	_, err := c.call(ctx, request{method: "PUT", path: instancePath(service, id) + "/load", body: load}, nil)

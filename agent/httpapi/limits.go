@@ -78,10 +78,10 @@ func (a *API) putLimit(w http.ResponseWriter, r request) error {
 
 // limitRequest is a limit as it is asked for. What is absent has its default; 0 has none.
 type limitRequest struct {
-	Rate          float64               `json:"rate"`
-	Per           *discovery.Duration   `json:"per"`
-	Burst         *int64                `json:"burst"`
-	OnUnavailable discovery.Unavailable `json:"on_unavailable"`
+	Rate          float64                     `json:"rate"`
+	Per           *discovery.Duration         `json:"per"`
+	Burst         *int64                      `json:"burst"`
+	OnUnavailable discovery.UnavailablePolicy `json:"on_unavailable"`
 }
 
 func (q limitRequest) limit() (discovery.Limit, error) {

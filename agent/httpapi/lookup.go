@@ -42,7 +42,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 			return a.writePlain(w, p)
 		}
 	}
-	q.NoLoad = view.Age > discovery.LoadLasts
+	q.NoLoad = view.Age > discovery.LoadReportTTL
 	answer, err := lookup.Lookup(view.Snapshot, q)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []
 		c.emptyServices.update(next, change.Key.Service, now)
 	}
 	if expired := c.emptyServices.expire(now); len(expired) > 0 {
-		next, changed = next.Forget(expired...), append(changed, expired...)
+		next, changed = next.WithoutEmpty(expired...), append(changed, expired...)
 	}
 	c.publish(next, confirmed, changed, events)
 	c.resolveMissing()

@@ -87,7 +87,7 @@ func (t *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, now time
 	}
 	var present bool
 	if service, ok := s.Service(i.service); ok {
-		present = service.Stands(i.id)
+		present = service.HasLiveRecord(i.id)
 	}
 	switch {
 	case present && t.returned(i):

@@ -44,7 +44,7 @@ func (c *Claims) choose(all []candidate, o *occupancy, zone string) []candidate 
 	reserved := map[string]int{} // slots that are reserved and not yet counted, by instance
 	for key := range o.reserved {
 		if _, counted := o.keys[key]; !counted {
-			_, id, _ := c.keys.Claimed(key)
+			_, id, _ := c.keys.ParseClaim(key)
 			reserved[id]++
 		}
 	}
@@ -150,7 +150,7 @@ func (c *Claims) parseAttempt(r *clientv3.TxnResponse, chosen []candidate) (won 
 	}
 	read = newOccupancy()
 	for _, kv := range r.Responses[0].GetResponseRange().GetKvs() {
-		if _, id, ok := c.keys.Claimed(string(kv.Key)); ok {
+		if _, id, ok := c.keys.ParseClaim(string(kv.Key)); ok {
 			read.add(id, string(kv.Key), kv.ModRevision)
 		}
 	}

@@ -143,7 +143,7 @@ func (s *slotStore) Replace(l *reflector.Listing) error {
 		o.wake()
 	}
 	for key, revision := range found {
-		if service, id, ok := s.keys.Claimed(key); ok {
+		if service, id, ok := s.keys.ParseClaim(key); ok {
 			s.service(service).add(id, key, revision)
 		}
 	}
@@ -157,7 +157,7 @@ func (s *slotStore) Apply(u reflector.Update) {
 	freed := map[*occupancy]bool{}
 	for _, e := range u.Events {
 		key := string(e.Kv.Key)
-		service, id, ok := s.keys.Claimed(key)
+		service, id, ok := s.keys.ParseClaim(key)
 		if !ok {
 			continue
 		}
@@ -203,7 +203,7 @@ func (s *slotStore) cancelReservation(service, key string) {
 func (s *slotStore) release(key string, fence, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	service, id, _ := s.keys.Claimed(key)
+	service, id, _ := s.keys.ParseClaim(key)
 	if o, ok := s.services[discovery.FoldName(service)]; ok {
 		o.release(id, key, fence, revision)
 	}

@@ -46,21 +46,21 @@ type Change struct {
 	Revision      int64       // etcd's, of the write; 0: nothing to write
 }
 
-// attempts is how often an edit is made again after somebody else's came between.
-const attempts = 8
+// maxAttempts is how often an edit is made again after somebody else's came between.
+const maxAttempts = 8
 
 // PutStatic makes or changes a static entry. edit gets what is there, or an instance
 // with its service, id and defaults, and returns what is to be. It is an
 // [discovery.ErrConflict] where an agent's live record has the id.
 func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(discovery.Instance) (discovery.Instance, error), o Options) (Change, error) {
-	return e.edit(ctx, service, id, o, func(now *current) error {
-		if r := now.record; r != nil && !r.Leaving {
+	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
+		if r := draft.record; r != nil && !r.Leaving {
 			return &discovery.ConflictError{Service: r.Service, ID: r.ID, Node: r.Node, Owner: r.Owner}
 		}
 		i := discovery.Instance{Service: service, ID: id, Weight: 1, Slots: 1, Status: discovery.Passing}
-		if now.static.value != nil {
+		if draft.static.value != nil {
 			var err error
-			if i, err = discovery.DecodeInstance(now.static.value); err != nil {
+			if i, err = discovery.DecodeInstance(draft.static.value); err != nil {
 				return fmt.Errorf("static entry %s/%s: %w; remove it first", service, id, err)
 			}
 		}
@@ -71,21 +71,21 @@ func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(dis
 		if err := i.Validate(); err != nil {
 			return err
 		}
-		return now.static.set(i, o.TTL > 0)
+		return draft.static.set(i, o.TTL > 0)
 	})
 }
 
 // Override edits the override of an instance. An override that says nothing any more
 // is removed. It is an [discovery.ErrNotFound] where there is no such instance.
 func (e Editor) Override(ctx context.Context, service, id string, edit func(discovery.Override) (discovery.Override, error), o Options) (Change, error) {
-	return e.edit(ctx, service, id, o, func(now *current) error {
-		if now.entry == nil && now.override.value == nil {
+	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
+		if draft.entry == nil && draft.override.value == nil {
 			return discovery.Errorf(discovery.ErrNotFound, "there is no instance %s/%s; see 'disc list %s', or give an address to make a static entry", service, id, service)
 		}
 		var v discovery.Override
-		if now.override.value != nil {
+		if draft.override.value != nil {
 			var err error
-			if v, err = discovery.DecodeOverride(now.override.value); err != nil {
+			if v, err = discovery.DecodeOverride(draft.override.value); err != nil {
 				return fmt.Errorf("override of %s/%s: %w; remove it first", service, id, err)
 			}
 		}
@@ -97,29 +97,29 @@ func (e Editor) Override(ctx context.Context, service, id string, edit func(disc
 			return err
 		}
 		if v.Empty() {
-			now.override.next = nil
+			draft.override.next = nil
 			return nil
 		}
-		return now.override.set(v, false)
+		return draft.override.set(v, false)
 	})
 }
 
-// Parts are what [Editor.Remove] removes.
-type Parts struct{ Static, Override bool }
+// Targets are what [Editor.Remove] removes.
+type Targets struct{ Static, Override bool }
 
 // Remove removes a static entry, an override, or both. It is an
 // [discovery.ErrNotFound] where there is nothing of it to remove.
-func (e Editor) Remove(ctx context.Context, service, id string, parts Parts, o Options) (Change, error) {
-	return e.edit(ctx, service, id, o, func(now *current) error {
-		static, override := parts.Static && now.static.value != nil, parts.Override && now.override.value != nil
+func (e Editor) Remove(ctx context.Context, service, id string, parts Targets, o Options) (Change, error) {
+	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
+		static, override := parts.Static && draft.static.value != nil, parts.Override && draft.override.value != nil
 		if !static && !override {
 			return discovery.Errorf(discovery.ErrNotFound, "%s/%s has nothing of the kind to remove; see 'disc get %s/%s'", service, id, service, id)
 		}
 		if static {
-			now.static.next = nil
+			draft.static.next = nil
 		}
 		if override {
-			now.override.next = nil
+			draft.override.next = nil
 		}
 		return nil
 	})
@@ -137,7 +137,7 @@ func (e Editor) Patch(ctx context.Context, service, id string, patch []byte) (di
 
 // edit reads the keys of an instance, has them changed, and writes what has changed if
 // they still are as they were read; otherwise it starts over.
-func (e Editor) edit(ctx context.Context, service, id string, o Options, edit func(*current) error) (Change, error) {
+func (e Editor) edit(ctx context.Context, service, id string, o Options, edit func(*instanceDraft) error) (Change, error) {
 	if err := discovery.ValidateService(service); err != nil {
 		return Change{}, err
 	}
@@ -145,18 +145,18 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 		return Change{}, err
 	}
 	var retry retry.Backoff
-	for range attempts {
-		now, err := e.read(ctx, service, id)
+	for range maxAttempts {
+		draft, err := e.read(ctx, service, id)
 		if err != nil {
 			return Change{}, err
 		}
-		if o.IfRevision != nil && *o.IfRevision != now.revision() {
-			return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is at revision %d, not %d; look at what changed and try again", service, id, now.revision(), *o.IfRevision)
+		if o.IfRevision != nil && *o.IfRevision != draft.revision() {
+			return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is at revision %d, not %d; look at what changed and try again", service, id, draft.revision(), *o.IfRevision)
 		}
-		if err := edit(now); err != nil {
+		if err := edit(draft); err != nil {
 			return Change{}, err
 		}
-		change, written, err := e.write(ctx, now, o)
+		change, written, err := e.write(ctx, draft, o)
 		if err != nil || written {
 			return change, err
 		}
@@ -165,39 +165,39 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 			return Change{}, err
 		}
 	}
-	return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s was changed by others each of %d times; try again", service, id, attempts)
+	return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s was changed by others each of %d times; try again", service, id, maxAttempts)
 }
 
 // write commits what was edited. written is false when somebody else came between.
-func (e Editor) write(ctx context.Context, now *current, o Options) (change Change, written bool, err error) {
-	change = Change{Before: now.entry, After: now.after()}
+func (e Editor) write(ctx context.Context, draft *instanceDraft, o Options) (change Change, written bool, err error) {
+	change = Change{Before: draft.entry, After: draft.after()}
 	var compares []clientv3.Cmp
 	var ops []clientv3.Op
-	for _, d := range now.documents() {
-		compares = append(compares, clientv3.Compare(clientv3.ModRevision(d.name), "=", d.modified))
-		if !d.changed() {
+	for _, k := range draft.keyEdits() {
+		compares = append(compares, clientv3.Compare(clientv3.ModRevision(k.key), "=", k.modified))
+		if !k.changed() {
 			continue
 		}
-		if d.next == nil {
-			ops = append(ops, clientv3.OpDelete(d.name))
+		if k.next == nil {
+			ops = append(ops, clientv3.OpDelete(k.key))
 			continue
 		}
 		var lease clientv3.LeaseID
-		if d == &now.static && o.TTL > 0 && !o.DryRun {
+		if k == &draft.static && o.TTL > 0 && !o.DryRun {
 			granted, err := e.Client.Grant(ctx, int64((o.TTL+time.Second-1)/time.Second))
 			if err != nil {
-				return Change{}, false, fmt.Errorf("write %s: %w", d.name, err)
+				return Change{}, false, fmt.Errorf("write %s: %w", k.key, err)
 			}
 			lease = granted.ID
 		}
-		ops = append(ops, clientv3.OpPut(d.name, string(d.next), clientv3.WithLease(lease)))
+		ops = append(ops, clientv3.OpPut(k.key, string(k.next), clientv3.WithLease(lease)))
 	}
 	if o.DryRun || len(ops) == 0 {
 		return change, true, nil
 	}
 	txn, err := e.Client.Txn(ctx).If(compares...).Then(ops...).Commit()
 	if err != nil {
-		return Change{}, false, fmt.Errorf("write %s/%s: %w", now.service, now.id, err)
+		return Change{}, false, fmt.Errorf("write %s/%s: %w", draft.service, draft.id, err)
 	}
 	change.Revision = txn.Header.Revision
 	if change.After != nil {
@@ -207,23 +207,23 @@ func (e Editor) write(ctx context.Context, now *current, o Options) (change Chan
 }
 
 // read reads the three keys of an instance at one revision.
-func (e Editor) read(ctx context.Context, service, id string) (*current, error) {
-	now := &current{keys: e.Keys, service: service, id: id,
-		static: document{name: e.Keys.Static(service, id)}, override: document{name: e.Keys.Override(service, id)},
-		agent: document{name: e.Keys.Instance(service, id)}}
+func (e Editor) read(ctx context.Context, service, id string) (*instanceDraft, error) {
+	draft := &instanceDraft{keys: e.Keys, service: service, id: id,
+		static: keyEdit{key: e.Keys.Static(service, id)}, override: keyEdit{key: e.Keys.Override(service, id)},
+		agent: keyEdit{key: e.Keys.Instance(service, id)}}
 	var gets []clientv3.Op
-	for _, d := range now.documents() {
-		gets = append(gets, clientv3.OpGet(d.name))
+	for _, k := range draft.keyEdits() {
+		gets = append(gets, clientv3.OpGet(k.key))
 	}
 	txn, err := e.Client.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
 		return nil, fmt.Errorf("read %s/%s: %w", service, id, err)
 	}
-	for n, d := range now.documents() {
+	for n, k := range draft.keyEdits() {
 		for _, kv := range txn.Responses[n].GetResponseRange().GetKvs() {
-			d.value, d.next, d.created, d.modified, d.lease = kv.Value, kv.Value, kv.CreateRevision, kv.ModRevision, kv.Lease
+			k.value, k.next, k.created, k.modified, k.lease = kv.Value, kv.Value, kv.CreateRevision, kv.ModRevision, kv.Lease
 		}
 	}
-	now.merge()
-	return now, nil
+	draft.merge()
+	return draft, nil
 }

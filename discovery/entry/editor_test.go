@@ -78,14 +78,14 @@ func TestStaticEntry(t *testing.T) {
 	if _, err := e.PutStatic(t.Context(), "db", "a", at("no address"), entry.Options{}); !errors.Is(err, discovery.ErrInvalid) {
 		t.Errorf("a bad address: %v", err)
 	}
-	gone, err := e.Remove(t.Context(), "db", "a", entry.Parts{Static: true, Override: true}, entry.Options{})
+	gone, err := e.Remove(t.Context(), "db", "a", entry.Targets{Static: true, Override: true}, entry.Options{})
 	if err != nil || gone.Before == nil || gone.After != nil {
 		t.Errorf("removed %+v, %v", gone, err)
 	}
 	if v, _ := value(t, client, keys.Static("db", "a")); v != "" {
 		t.Errorf("still there: %s", v)
 	}
-	if _, err := e.Remove(t.Context(), "db", "a", entry.Parts{Static: true, Override: true}, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
+	if _, err := e.Remove(t.Context(), "db", "a", entry.Targets{Static: true, Override: true}, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
 		t.Errorf("removed again: %v, want not found", err)
 	}
 }

@@ -12,89 +12,89 @@ import (
 	"disc/discovery/view"
 )
 
-// current is an instance's keys as they were read, and as they are to be.
-type current struct {
+// instanceDraft is an instance's keys as they were read, and as they are to be.
+type instanceDraft struct {
 	keys                    discovery.Keys
 	service, id             string
-	agent, static, override document
+	agent, static, override keyEdit
 	record                  *view.Record // the agent's
 	entry                   *view.Entry
 }
 
-// document is one key.
-type document struct {
-	name              string
+// keyEdit is one key.
+type keyEdit struct {
+	key               string
 	value, next       []byte // nil: absent
 	created, modified int64
 	lease             int64
-	fresh             bool // written even if the value is the same, for its lease
+	forced            bool // written even if the value is the same, for its lease
 }
 
-func (now *current) documents() []*document {
-	return []*document{&now.agent, &now.static, &now.override}
+func (draft *instanceDraft) keyEdits() []*keyEdit {
+	return []*keyEdit{&draft.agent, &draft.static, &draft.override}
 }
 
 // merge derives the entry from the values that were read.
-func (now *current) merge() {
-	service := now.snapshot(func(d *document) []byte { return d.value })
-	now.entry, _ = service.Entry(now.id)
-	now.record, _ = service.Record(now.id)
+func (draft *instanceDraft) merge() {
+	service := draft.snapshot(func(k *keyEdit) []byte { return k.value })
+	draft.entry, _ = service.Entry(draft.id)
+	draft.record, _ = service.Record(draft.id)
 }
 
 // after derives the entry from the values that are to be.
-func (now *current) after() *view.Entry {
-	e, ok := now.snapshot(func(d *document) []byte { return d.next }).Entry(now.id)
+func (draft *instanceDraft) after() *view.Entry {
+	e, ok := draft.snapshot(func(k *keyEdit) []byte { return k.next }).Entry(draft.id)
 	if !ok {
 		return nil
 	}
 	return e
 }
 
-func (now *current) snapshot(value func(*document) []byte) *view.Service {
+func (draft *instanceDraft) snapshot(value func(*keyEdit) []byte) *view.Service {
 	var changes []view.Change
-	for _, d := range now.documents() {
-		if v := value(d); v != nil {
-			changes = append(changes, view.Change{Key: now.keys.Parse(d.name), Value: v, Created: d.created, Modified: d.modified, Lease: d.lease})
+	for _, k := range draft.keyEdits() {
+		if v := value(k); v != nil {
+			changes = append(changes, view.Change{Key: draft.keys.Parse(k.key), Value: v, Created: k.created, Modified: k.modified, Lease: k.lease})
 		}
 	}
 	s, _, _ := view.EmptySnapshot().Apply(0, changes)
-	if service, ok := s.Service(now.service); ok {
+	if service, ok := s.Service(draft.service); ok {
 		return service
 	}
 	return &view.Service{}
 }
 
 // revision is that of the newest of the keys, 0 when there is none.
-func (now *current) revision() int64 {
-	return max(now.agent.modified, now.static.modified, now.override.modified)
+func (draft *instanceDraft) revision() int64 {
+	return max(draft.agent.modified, draft.static.modified, draft.override.modified)
 }
 
 // set makes v the document's next value. Fields of the old value that this version
 // does not know are kept.
-func (d *document) set(v any, fresh bool) error {
+func (k *keyEdit) set(v any, fresh bool) error {
 	known, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", d.name, err)
+		return fmt.Errorf("encode %s: %w", k.key, err)
 	}
-	d.next, d.fresh = known, fresh || d.lease != 0
-	if d.value == nil {
+	k.next, k.forced = known, fresh || k.lease != 0
+	if k.value == nil {
 		return nil
 	}
-	unknown, err := unknownFields(d.value, v)
+	unknown, err := unknownFields(k.value, v)
 	if err != nil || len(unknown) == 0 {
 		return err
 	}
 	all := map[string]json.RawMessage{}
 	if err := json.Unmarshal(known, &all); err != nil {
-		return fmt.Errorf("encode %s: %w", d.name, err)
+		return fmt.Errorf("encode %s: %w", k.key, err)
 	}
 	maps.Copy(all, unknown)
-	d.next, err = json.Marshal(all)
+	k.next, err = json.Marshal(all)
 	return err
 }
 
-func (d *document) changed() bool {
-	return d.fresh && d.next != nil || (d.next == nil) != (d.value == nil) || !slices.Equal(d.next, d.value)
+func (k *keyEdit) changed() bool {
+	return k.forced && k.next != nil || (k.next == nil) != (k.value == nil) || !slices.Equal(k.next, k.value)
 }
 
 // unknownFields returns the fields of a JSON object that the type of v has not.

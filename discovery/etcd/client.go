@@ -36,11 +36,11 @@ const (
 	pingTimeout = 3 * time.Second
 )
 
-// window is how many bytes etcd may send ahead, on a stream and on a connection: at a
+// windowSize is how many bytes etcd may send ahead, on a stream and on a connection: at a
 // round trip of 20 ms, 50 MiB a second. It is fixed because gRPC otherwise measures the
 // round trip with a ping beside what it receives, and so would etcd have a ping to answer
 // for each event of a watch: three times the work that the event is.
-const window = 1 << 20
+const windowSize = 1 << 20
 
 // Dial returns a client. It neither waits for etcd nor fails because etcd is away:
 // calls do, so each needs a deadline. A failed endpoint is tried again with a backoff
@@ -55,11 +55,11 @@ func Dial(c Config) (*clientv3.Client, error) {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 2 * time.Second},
 			MinConnectTimeout: timeout,
 		}),
-		grpc.WithStaticStreamWindowSize(window),
-		grpc.WithStaticConnWindowSize(window),
+		grpc.WithStaticStreamWindowSize(windowSize),
+		grpc.WithStaticConnWindowSize(windowSize),
 	}
 	if c.Credentials != nil {
-		t := &tokens{credentials: c.Credentials, endpoints: c.Endpoints, timeout: timeout, fetching: make(chan struct{}, 1)}
+		t := &tokenAuth{credentials: c.Credentials, endpoints: c.Endpoints, timeout: timeout, fetching: make(chan struct{}, 1)}
 		options = append(options,
 			grpc.WithPerRPCCredentials(t),
 			grpc.WithChainUnaryInterceptor(t.unary),
@@ -71,7 +71,7 @@ func Dial(c Config) (*clientv3.Client, error) {
 		if secure, err = c.TLS(); err != nil {
 			return nil, err
 		}
-		options = append(options, grpc.WithTransportCredentials(renewed{credentials.NewTLS(secure), c.TLS}))
+		options = append(options, grpc.WithTransportCredentials(reloadingTLS{credentials.NewTLS(secure), c.TLS}))
 	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,

@@ -8,17 +8,17 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// renewed are transport credentials that are loaded anew for each handshake, so that
+// reloadingTLS are transport credentials that are loaded anew for each handshake, so that
 // certificates which were replaced on disk, those of the authority too, are taken up
 // by the next connection. A pair of files that is half replaced fails a handshake,
 // and another follows.
-type renewed struct {
+type reloadingTLS struct {
 	credentials.TransportCredentials // of the start, for what is asked without a handshake
 	load                             func() (*tls.Config, error)
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
-func (r renewed) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (r reloadingTLS) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c, err := r.load()
 	if err != nil {
 		return nil, nil, err
@@ -27,6 +27,6 @@ func (r renewed) ClientHandshake(ctx context.Context, authority string, conn net
 }
 
 // Clone implements credentials.TransportCredentials.
-func (r renewed) Clone() credentials.TransportCredentials {
-	return renewed{r.TransportCredentials.Clone(), r.load}
+func (r reloadingTLS) Clone() credentials.TransportCredentials {
+	return reloadingTLS{r.TransportCredentials.Clone(), r.load}
 }

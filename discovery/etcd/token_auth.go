@@ -14,10 +14,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// tokens authenticates by user and password. clientv3 can do so too, but only with
+// tokenAuth authenticates by user and password. clientv3 can do so too, but only with
 // etcd there when the client is made, with the password of that moment, and with a
 // new token, which costs etcd a bcrypt and a proposal, for every stream.
-type tokens struct {
+type tokenAuth struct {
 	credentials func() (user, password string, err error)
 	endpoints   []string
 	timeout     time.Duration // of fetching a token
@@ -26,14 +26,14 @@ type tokens struct {
 	current  atomic.Pointer[string] // nil: to be fetched; empty: etcd has no authentication
 }
 
-// connection is the key of a context's connection: the one that a call goes over is
+// connectionKey is the key of a context's connection: the one that a call goes over is
 // the one to authenticate over, since another may hang. A call without one needs no
 // token.
-type connection struct{}
+type connectionKey struct{}
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
-func (t *tokens) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	conn, _ := ctx.Value(connection{}).(*grpc.ClientConn)
+func (t *tokenAuth) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	conn, _ := ctx.Value(connectionKey{}).(*grpc.ClientConn)
 	if conn == nil {
 		return nil, nil
 	}
@@ -46,10 +46,10 @@ func (t *tokens) GetRequestMetadata(ctx context.Context, _ ...string) (map[strin
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials. Passwords over
 // plain connections are the operator's choice, as with etcdctl.
-func (t *tokens) RequireTransportSecurity() bool { return false }
+func (t *tokenAuth) RequireTransportSecurity() bool { return false }
 
 // get returns the token, fetched if there is none. One caller fetches at a time.
-func (t *tokens) get(ctx context.Context, conn *grpc.ClientConn) (string, error) {
+func (t *tokenAuth) get(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 	if token := t.current.Load(); token != nil {
 		return *token, nil
 	}
@@ -72,12 +72,12 @@ func (t *tokens) get(ctx context.Context, conn *grpc.ClientConn) (string, error)
 
 // fetch trades user and password for a token. Its errors are gRPC's, with codes that
 // gRPC allows here: PermissionDenied where etcd refuses the user.
-func (t *tokens) fetch(ctx context.Context, conn *grpc.ClientConn) (string, error) {
+func (t *tokenAuth) fetch(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 	user, password, err := t.credentials()
 	if err != nil {
 		return "", status.Errorf(codes.Unauthenticated, "user and password for etcd: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connection{}, nil), t.timeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connectionKey{}, nil), t.timeout)
 	defer cancel()
 	r, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
 	switch {
@@ -92,18 +92,18 @@ func (t *tokens) fetch(ctx context.Context, conn *grpc.ClientConn) (string, erro
 	return "", err
 }
 
-// refusals are etcd's words for a token that is no longer good, and for a missing one
+// tokenErrors are etcd's words for a token that is no longer good, and for a missing one
 // since authentication was switched on.
-var refusals = [...]string{
+var tokenErrors = [...]string{
 	rpctypes.ErrInvalidAuthToken.Error(),
 	rpctypes.ErrUserEmpty.Error(),
 	rpctypes.ErrAuthOldRevision.Error(),
 }
 
-// refused reports whether etcd's words refuse the token that a call used, and sees to
+// invalidate reports whether etcd's words refuse the token that a call used, and sees to
 // it that it is fetched again.
-func (t *tokens) refused(words string, used *string) bool {
-	for _, refusal := range refusals {
+func (t *tokenAuth) invalidate(words string, used *string) bool {
+	for _, refusal := range tokenErrors {
 		if strings.Contains(words, refusal) {
 			t.current.CompareAndSwap(used, nil) // unless another call has seen to it
 			return true
@@ -114,21 +114,21 @@ func (t *tokens) refused(words string, used *string) bool {
 
 // unary repeats a call once with a new token. etcd refuses such calls before it looks
 // at them, so nothing is done twice.
-func (t *tokens) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (t *tokenAuth) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if method == pb.Auth_Authenticate_FullMethodName {
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
-	ctx, used := context.WithValue(ctx, connection{}, conn), t.current.Load()
+	ctx, used := context.WithValue(ctx, connectionKey{}, conn), t.current.Load()
 	err := invoke(ctx, method, req, reply, conn, opts...)
-	if err != nil && t.refused(err.Error(), used) {
+	if err != nil && t.invalidate(err.Error(), used) {
 		err = invoke(ctx, method, req, reply, conn, opts...)
 	}
 	return err
 }
 
 // stream watches for a refused token; who reads the stream opens another.
-func (t *tokens) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	s, err := open(context.WithValue(ctx, connection{}, conn), desc, conn, method, opts...)
+func (t *tokenAuth) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := open(context.WithValue(ctx, connectionKey{}, conn), desc, conn, method, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (t *tokens) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.C
 // tokenStream is a stream that was opened with a token.
 type tokenStream struct {
 	grpc.ClientStream
-	tokens *tokens
+	tokens *tokenAuth
 	used   *string
 }
 
@@ -146,11 +146,11 @@ type tokenStream struct {
 func (s *tokenStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err != nil {
-		s.tokens.refused(err.Error(), s.used)
+		s.tokens.invalidate(err.Error(), s.used)
 		return err
 	}
 	if r, ok := m.(*pb.WatchResponse); ok && r.Canceled {
-		s.tokens.refused(r.CancelReason, s.used)
+		s.tokens.invalidate(r.CancelReason, s.used)
 	}
 	return nil
 }

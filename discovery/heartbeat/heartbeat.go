@@ -10,15 +10,15 @@ type Heartbeat struct{ beats atomic.Uint64 } // odd: at work
 
 // Begin begins a piece of work; the one before it, if there was one, is done. Only the
 // loop itself calls it.
-func (p *Heartbeat) Begin() { p.beats.Store((p.beats.Load() + 1) | 1) }
+func (h *Heartbeat) Begin() { h.beats.Store((h.beats.Load() + 1) | 1) }
 
 // End ends the work: the loop waits, for as long as it takes. Only the loop itself
 // calls it.
-func (p *Heartbeat) End() { p.beats.Store((p.beats.Load() + 1) &^ 1) }
+func (h *Heartbeat) End() { h.beats.Store((h.beats.Load() + 1) &^ 1) }
 
 // Beat returns a number that is another for each piece of work, and whether one is
 // being done.
-func (p *Heartbeat) Beat() (beat uint64, working bool) {
-	beat = p.beats.Load()
+func (h *Heartbeat) Beat() (beat uint64, working bool) {
+	beat = h.beats.Load()
 	return beat, beat&1 == 1
 }

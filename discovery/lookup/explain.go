@@ -22,7 +22,7 @@ const (
 	OutPick    = "pick"    // not among those picked; explained, not counted
 )
 
-func explainOut(why string) string {
+func explainExcluded(why string) string {
 	switch why {
 	case string(discovery.Critical), string(discovery.Warning):
 		return "its status is " + why
@@ -40,9 +40,9 @@ func explainOut(why string) string {
 	return "its " + why + " does not match"
 }
 
-// explainIn says why an entry is answered. An entry that is unfit is answered in a
+// explainIncluded says why an entry is answered. An entry that is unfit is answered in a
 // panic only.
-func (l *lookup) explainIn(e *view.Entry) string {
+func (l *lookup) explainIncluded(e *view.Entry) string {
 	why := "its status is " + string(e.Status)
 	switch {
 	case e.ExcludedBy(l.query.Status) != "":

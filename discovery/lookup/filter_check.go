@@ -19,19 +19,19 @@ import (
 type fieldType string
 
 const (
-	aText      fieldType = "a text"
-	aNumber    fieldType = "a number"
-	textList   fieldType = "a list of texts"
-	textMap    fieldType = "a map of texts"
-	numbersMap fieldType = "a map of numbers"
+	textField      fieldType = "a text"
+	numberField    fieldType = "a number"
+	textListField  fieldType = "a list of texts"
+	textMapField   fieldType = "a map of texts"
+	numberMapField fieldType = "a map of numbers"
 )
 
 // filterFields are the fields of [filterable].
 var filterFields = map[string]fieldType{
-	"service": aText, "id": aText, "node": aText, "address": aText, "zone": aText,
-	"status": aText, "state": aText, "source": aText,
-	"port": aNumber, "weight": aNumber, "slots": aNumber,
-	"tags": textList, "meta": textMap, "ports": numbersMap,
+	"service": textField, "id": textField, "node": textField, "address": textField, "zone": textField,
+	"status": textField, "state": textField, "source": textField,
+	"port": numberField, "weight": numberField, "slots": numberField,
+	"tags": textListField, "meta": textMapField, "ports": numberMapField,
 }
 
 // checkFilter returns what is wrong with an expression over named fields.
@@ -57,21 +57,21 @@ func checkMatch(m *grammar.MatchExpression, fields map[string]fieldType) error {
 	if err != nil {
 		return err
 	}
-	collection := field == textList || field == textMap || field == numbersMap
+	collection := field == textListField || field == textMapField || field == numberMapField
 	var fits bool
 	switch m.Operator {
 	case grammar.MatchEqual, grammar.MatchNotEqual:
-		if field == aNumber {
+		if field == numberField {
 			_, err = bexpr.CoerceInt64(m.Value.Raw)
 		}
 		fits = !collection
 	case grammar.MatchMatches, grammar.MatchNotMatches:
 		_, err = regexp.Compile(m.Value.Raw)
-		fits = field == aText
+		fits = field == textField
 	case grammar.MatchIsNil, grammar.MatchIsNotNil:
 		fits = collection
 	default: // in, contains, is empty
-		fits = field != aNumber
+		fits = field != numberField
 	}
 	if !fits {
 		return fmt.Errorf("%s is %s, which %q does not apply to", m.Selector, field, strings.ToLower(m.Operator.String()))
@@ -93,10 +93,10 @@ func selectField(selector grammar.Selector, fields map[string]fieldType) (fieldT
 	switch {
 	case len(selector.Path) == 1:
 		return field, nil
-	case len(selector.Path) == 2 && field == textMap:
-		return aText, nil
-	case len(selector.Path) == 2 && field == numbersMap:
-		return aNumber, nil
+	case len(selector.Path) == 2 && field == textMapField:
+		return textField, nil
+	case len(selector.Path) == 2 && field == numberMapField:
+		return numberField, nil
 	}
 	return "", fmt.Errorf("%s is %s and has nothing like %s", selector.Path[0], field, selector)
 }
@@ -107,13 +107,13 @@ func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldTyp
 	if err != nil {
 		return err
 	}
-	key, value := aText, aText // of a map
+	key, value := textField, textField // of a map
 	switch field {
-	case textList:
-		key = aNumber
-	case numbersMap:
-		value = aNumber
-	case textMap:
+	case textListField:
+		key = numberField
+	case numberMapField:
+		value = numberField
+	case textMapField:
 	default:
 		return fmt.Errorf("%s is %s, which any and all do not apply to", c.Selector, field)
 	}
@@ -130,7 +130,7 @@ func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldTyp
 	if names.Index != "" && names.Index == names.Value {
 		return fmt.Errorf("%q cannot name both the key and the value of %s", names.Index, c.Selector)
 	}
-	within[names.Default], within[names.Index], within[names.Value] = aText, key, value
+	within[names.Default], within[names.Index], within[names.Value] = textField, key, value
 	delete(within, "") // what is not bound
 	return checkFilter(c.Inner, within)
 }

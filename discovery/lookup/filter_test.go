@@ -114,11 +114,11 @@ func TestFilterInvalid(t *testing.T) {
 // TestFilterFields keeps the table of fields equal to what the evaluator sees.
 func TestFilterFields(t *testing.T) {
 	types := map[reflect.Type]fieldType{
-		reflect.TypeFor[string]():            aText,
-		reflect.TypeFor[int]():               aNumber,
-		reflect.TypeFor[[]string]():          textList,
-		reflect.TypeFor[map[string]string](): textMap,
-		reflect.TypeFor[map[string]int]():    numbersMap,
+		reflect.TypeFor[string]():            textField,
+		reflect.TypeFor[int]():               numberField,
+		reflect.TypeFor[[]string]():          textListField,
+		reflect.TypeFor[map[string]string](): textMapField,
+		reflect.TypeFor[map[string]int]():    numberMapField,
 	}
 	fields := map[string]fieldType{}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[filterable]()) {

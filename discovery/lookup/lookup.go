@@ -78,10 +78,10 @@ func Lookup(s *view.Snapshot, q Query) (Answer, error) {
 	q.Port = cmp.Or(name.Port, q.Port)
 	service.MarkUsed()
 	l := lookup{query: &q, id: name.ID, answer: Answer{Name: q.Name, Service: service.Name, Revision: service.Revision, Index: service.Index()}}
-	candidates := l.choose(service)
-	l.order(candidates)
-	l.balance(candidates)
-	l.respond(candidates)
+	candidates := l.selectCandidates(service)
+	l.shuffle(candidates)
+	l.pick(candidates)
+	l.answerWith(candidates)
 	return l.answer, nil
 }
 

@@ -25,8 +25,8 @@ type candidate struct {
 	rank float64 // lower ranks come first within a tier
 }
 
-// choose returns the entries to answer with, and tells of the others why not.
-func (l *lookup) choose(service *view.Service) []candidate {
+// selectCandidates returns the entries to answer with, and tells of the others why not.
+func (l *lookup) selectCandidates(service *view.Service) []candidate {
 	entries := service.Entries()
 	if l.id != "" && !l.query.Explain {
 		entries = entries[:0:0]
@@ -34,12 +34,12 @@ func (l *lookup) choose(service *view.Service) []candidate {
 			entries = []*view.Entry{e}
 		}
 	}
-	l.leaveOutLeaving(service)
+	l.excludeLeaving(service)
 	up, healthy := 0, 0
 	selected := make([]candidate, 0, len(entries))
 	for _, e := range entries {
-		if why := l.selects(e); why != "" {
-			l.out(e, why)
+		if why := l.excludedBy(e); why != "" {
+			l.exclude(e, why)
 			continue
 		}
 		if e.State == discovery.Up {
@@ -51,33 +51,33 @@ func (l *lookup) choose(service *view.Service) []candidate {
 		selected = append(selected, candidate{Entry: e})
 	}
 	l.answer.Panic = float64(healthy) < l.query.Panic*float64(up)
-	return l.dropZeroWeights(l.dropUnfit(selected))
+	return l.dropZeroWeights(l.dropUnhealthy(selected))
 }
 
-func (l *lookup) leaveOutLeaving(service *view.Service) {
+func (l *lookup) excludeLeaving(service *view.Service) {
 	for i := range service.Leaving() {
 		if l.id == "" || l.id == i.ID {
-			l.out(&view.Entry{Instance: *i}, OutLeaving)
+			l.exclude(&view.Entry{Instance: *i}, OutLeaving)
 		}
 	}
 }
 
-func (l *lookup) selects(e *view.Entry) string {
+func (l *lookup) excludedBy(e *view.Entry) string {
 	if l.id != "" && e.ID != l.id {
 		return OutID
 	}
 	return l.query.Selector.Match(e)
 }
 
-// dropUnfit leaves out what the status filter does not want, but for what a panic
+// dropUnhealthy leaves out what the status filter does not want, but for what a panic
 // lets through.
-func (l *lookup) dropUnfit(selected []candidate) []candidate {
+func (l *lookup) dropUnhealthy(selected []candidate) []candidate {
 	return slices.DeleteFunc(selected, func(c candidate) bool {
 		why := c.ExcludedBy(l.query.Status)
 		if why == "" || l.answer.Panic && c.State == discovery.Up {
 			return false
 		}
-		l.out(c.Entry, why)
+		l.exclude(c.Entry, why)
 		return true
 	})
 }
@@ -90,13 +90,13 @@ func (l *lookup) dropZeroWeights(fit []candidate) []candidate {
 	}
 	return slices.DeleteFunc(fit, func(c candidate) bool {
 		if c.Weight == 0 {
-			l.out(c.Entry, OutWeight)
+			l.exclude(c.Entry, OutWeight)
 		}
 		return c.Weight == 0
 	})
 }
 
-func (l *lookup) out(e *view.Entry, why string) {
+func (l *lookup) exclude(e *view.Entry, why string) {
 	if why != OutID && why != OutPick {
 		if l.answer.LeftOut == nil {
 			l.answer.LeftOut = map[string]int{}
@@ -104,19 +104,19 @@ func (l *lookup) out(e *view.Entry, why string) {
 		l.answer.LeftOut[why]++
 	}
 	if l.query.Explain {
-		l.answer.Explain = append(l.answer.Explain, Explanation{e.ID, false, explainOut(why)})
+		l.answer.Explain = append(l.answer.Explain, Explanation{e.ID, false, explainExcluded(why)})
 	}
 }
 
-// order shuffles candidates by weight, the preferred zone first and suspects last.
+// shuffle shuffles candidates by weight, the preferred zone first and suspects last.
 //
 // The shuffle is that of Efraimidis and Spirakis (2006): sorting by an exponential
 // variate divided by the weight draws without replacement, each draw with chances
 // proportional to the weights that are left.
-func (l *lookup) order(candidates []candidate) {
+func (l *lookup) shuffle(candidates []candidate) {
 	for n := range candidates {
 		c := &candidates[n]
-		c.rank = c.wait(l.random())
+		c.rank = c.variate(l.random())
 		if l.query.PreferZone != "" && c.Zone != l.query.PreferZone {
 			c.tier = 1
 		}
@@ -138,16 +138,16 @@ func (l *lookup) random() float64 {
 // share is a candidate's part in a draw.
 func (c candidate) share() float64 { return max(float64(c.Weight), 1e-9) }
 
-// wait makes an exponential variate of a uniform one: how long a candidate lets wait for
+// variate makes an exponential variate of a uniform one: how long a candidate lets wait for
 // it, the shorter the higher its weight.
-func (c candidate) wait(uniform float64) float64 { return -math.Log(1-uniform) / c.share() }
+func (c candidate) variate(uniform float64) float64 { return -math.Log(1-uniform) / c.share() }
 
 func (c candidate) compare(other candidate) int {
 	return cmp.Or(c.tier-other.tier, cmp.Compare(c.rank, other.rank))
 }
 
-// respond answers with the first of the candidates, as many as are to be picked.
-func (l *lookup) respond(candidates []candidate) {
+// answerWith answers with the first of the candidates, as many as are to be picked.
+func (l *lookup) answerWith(candidates []candidate) {
 	picked := len(candidates)
 	if l.query.Pick > 0 {
 		picked = min(picked, l.query.Pick)
@@ -155,15 +155,15 @@ func (l *lookup) respond(candidates []candidate) {
 	l.answer.Endpoints = make([]discovery.Endpoint, picked)
 	for n, c := range candidates[:picked] {
 		l.answer.Endpoints[n] = c.EndpointAt(l.query.Port)
-		if l.weighsLoad() {
+		if l.usesLoad() {
 			l.answer.Endpoints[n].Utilization = c.Utilization
 		}
 		if l.query.Explain {
-			l.answer.Explain = append(l.answer.Explain, Explanation{c.ID, true, l.explainIn(c.Entry)})
+			l.answer.Explain = append(l.answer.Explain, Explanation{c.ID, true, l.explainIncluded(c.Entry)})
 		}
 	}
 	for _, c := range candidates[picked:] {
-		l.out(c.Entry, OutPick)
+		l.exclude(c.Entry, OutPick)
 	}
 	slices.SortFunc(l.answer.Explain, func(a, b Explanation) int { return strings.Compare(a.ID, b.ID) })
 }

@@ -27,7 +27,7 @@ type loadState struct {
 // session's lease, unless the state changes before; zero: never.
 func (l *loadState) nextWrite(current clientv3.LeaseID, now time.Time) time.Time {
 	next := l.attemptedAt.Add(loadInterval)
-	expires := l.reportedAt.Add(discovery.LoadLasts)
+	expires := l.reportedAt.Add(discovery.LoadReportTTL)
 	switch valid, inEtcd := now.Before(expires), l.lease == current; {
 	case valid && (!inEtcd || l.outcomeUnknown || discovery.LoadDiffers(l.utilization, l.written)):
 		return next
@@ -61,7 +61,7 @@ func (d *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Ti
 }
 
 // ReportLoad reports an instance's utilization, see [discovery.LoadReport]. The report is
-// valid for [discovery.LoadLasts]. The error is a [discovery.ErrNotFound] for an instance
+// valid for [discovery.LoadReportTTL]. The error is a [discovery.ErrNotFound] for an instance
 // that is not in the desired set, and a *[discovery.ConflictError] for one that is in
 // conflict.
 func (r *Registry) ReportLoad(service, id string, utilization float64) error {
@@ -109,7 +109,7 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 	for n, d := range batch {
 		key := r.keys.Load(d.record.Service, d.record.ID)
 		ops[n] = clientv3.OpDelete(key)
-		if isPut[n] = now.Before(d.load.reportedAt.Add(discovery.LoadLasts)); isPut[n] {
+		if isPut[n] = now.Before(d.load.reportedAt.Add(discovery.LoadReportTTL)); isPut[n] {
 			value := discovery.LoadReport{Utilization: &d.load.utilization}.Encode()
 			ops[n] = clientv3.OpPut(key, string(value), clientv3.WithLease(under))
 		}

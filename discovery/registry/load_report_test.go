@@ -68,7 +68,7 @@ func play(reports map[int]float64, lost int) string {
 		if due := l.nextWrite(lease, now); !due.IsZero() && !due.After(now) {
 			what := "-"
 			l.attemptedAt, l.lease = now, 0
-			if now.Before(l.reportedAt.Add(discovery.LoadLasts)) {
+			if now.Before(l.reportedAt.Add(discovery.LoadReportTTL)) {
 				what = fmt.Sprint(l.utilization)
 				l.written, l.lease = l.utilization, lease
 			}

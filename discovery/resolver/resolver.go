@@ -66,7 +66,7 @@ func (*builder) Scheme() string { return Scheme }
 
 // Build implements resolver.Builder.
 func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	q, err := parse(target.URL)
+	q, err := parseTarget(target.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +78,13 @@ func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 		return nil, discovery.Errorf(discovery.ErrInvalid, "target %q names no agent, and the resolver has no source; write %s://127.0.0.1:3472/%s", target.String(), Scheme, q.Name)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &follower{source: source, query: q, conn: conn, cancel: cancel, now: make(chan struct{}, 1)}
+	r := &targetResolver{source: source, query: q, conn: conn, cancel: cancel, resolveNow: make(chan struct{}, 1)}
 	r.done.Go(func() { r.run(ctx) })
 	return r, nil
 }
 
-// parse reads the name and the options of a target.
-func parse(target url.URL) (Query, error) {
+// parseTarget reads the name and the options of a target.
+func parseTarget(target url.URL) (Query, error) {
 	q := Query{Name: strings.TrimPrefix(target.Path, "/")}
 	if q.Name == "" {
 		return Query{}, discovery.Errorf(discovery.ErrInvalid, "target %q has no name; write %s:///web", target.String(), Scheme)
@@ -109,56 +109,56 @@ func parse(target url.URL) (Query, error) {
 	return q, nil
 }
 
-// follower keeps one client's addresses current.
-type follower struct {
-	source Source
-	query  Query
-	conn   resolver.ClientConn
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	now    chan struct{} // size one: look again soon
+// targetResolver keeps one client's addresses current.
+type targetResolver struct {
+	source     Source
+	query      Query
+	conn       resolver.ClientConn
+	cancel     context.CancelFunc
+	done       sync.WaitGroup
+	resolveNow chan struct{} // size one: look again soon
 }
 
 // ResolveNow implements resolver.Resolver: gRPC failed to connect to an address. The
 // source tells of changes by itself, so this only ends a wait between two errors.
-func (f *follower) ResolveNow(resolver.ResolveNowOptions) {
+func (r *targetResolver) ResolveNow(resolver.ResolveNowOptions) {
 	select {
-	case f.now <- struct{}{}:
+	case r.resolveNow <- struct{}{}:
 	default:
 	}
 }
 
 // Close implements resolver.Resolver.
-func (f *follower) Close() {
-	f.cancel()
-	f.done.Wait()
+func (r *targetResolver) Close() {
+	r.cancel()
+	r.done.Wait()
 }
 
-func (f *follower) run(ctx context.Context) {
+func (r *targetResolver) run(ctx context.Context) {
 	var retry retry.Backoff
 	for ctx.Err() == nil {
-		answer, index, err := f.source.Lookup(ctx, f.query)
+		answer, index, err := r.source.Lookup(ctx, r.query)
 		if err == nil {
 			retry.Reset()
-			f.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // what it returns is the balancer's business
-			err = f.source.Wait(ctx, f.query, index)
+			r.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // what it returns is the balancer's business
+			err = r.source.Wait(ctx, r.query, index)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		f.conn.ReportError(fmt.Errorf("resolve %s: %w", f.query.Name, err)) // the addresses stay
+		r.conn.ReportError(fmt.Errorf("resolve %s: %w", r.query.Name, err)) // the addresses stay
 		retry.Failed()
-		f.pause(ctx, &retry)
+		r.pause(ctx, &retry)
 	}
 }
 
 // pause waits for the next attempt after an error, or less if gRPC asks for it.
-func (f *follower) pause(ctx context.Context, retry *retry.Backoff) {
+func (r *targetResolver) pause(ctx context.Context, retry *retry.Backoff) {
 	timer := time.NewTimer(retry.Next())
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-f.now:
+	case <-r.resolveNow:
 	case <-ctx.Done():
 	}
 }

@@ -89,7 +89,7 @@ func TestRoundRobinOverTheLiving(t *testing.T) {
 	for _, s := range servers {
 		until(t, func() bool { call(); return called(s) })
 	}
-	if _, err := editor.Remove(t.Context(), "web", "web-0", entry.Parts{Static: true}, entry.Options{}); err != nil {
+	if _, err := editor.Remove(t.Context(), "web", "web-0", entry.Targets{Static: true}, entry.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, func() bool { // no call reaches the one that left

@@ -34,31 +34,31 @@ type CatalogSource struct {
 }
 
 // Lookup implements [Source].
-func (v CatalogSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
-	if err := v.Catalog.Ensure(ctx, discovery.ScopesOf(q.Name, "", true)...); err != nil {
+func (s CatalogSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
+	if err := s.Catalog.Ensure(ctx, discovery.ScopesOf(q.Name, "", true)...); err != nil {
 		return lookup.Answer{}, 0, err
 	}
-	view, err := v.Catalog.View()
+	view, err := s.Catalog.View()
 	if err != nil {
 		return lookup.Answer{}, 0, err
 	}
 	query := lookup.Query{Name: q.Name, Selector: lookup.Selector{Tags: q.Tags, Zone: q.Zone, Port: q.Port}}
 	if q.Prefer {
-		query.PreferZone = v.Zone
+		query.PreferZone = s.Zone
 	}
 	answer, err := lookup.Lookup(view.Snapshot, query)
 	return answer, answer.Index, err
 }
 
 // Wait implements [Source].
-func (v CatalogSource) Wait(ctx context.Context, q Query, index int64) error {
+func (s CatalogSource) Wait(ctx context.Context, q Query, index int64) error {
 	name, err := discovery.ParseName(q.Name, "")
 	if err != nil {
 		name.Service = "" // a service with dots in its name: any change may be its
 	}
-	defer v.Catalog.Retain(discovery.ScopesOf(q.Name, "", true)...)()
-	changed := v.Catalog.Changed(name.Service)
-	if _, now, err := v.Lookup(ctx, q); err != nil || now != index {
+	defer s.Catalog.Retain(discovery.ScopesOf(q.Name, "", true)...)()
+	changed := s.Catalog.Changed(name.Service)
+	if _, now, err := s.Lookup(ctx, q); err != nil || now != index {
 		return err
 	}
 	select {
@@ -76,8 +76,8 @@ type AgentSource struct {
 	HTTP    *http.Client // default http.DefaultClient
 }
 
-// blocking is how long one query waits for a change.
-const blocking = time.Minute
+// waitTime is how long one query waits for a change.
+const waitTime = time.Minute
 
 // Lookup implements [Source].
 func (a *AgentSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int64, error) {
@@ -95,7 +95,7 @@ func (a *AgentSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int64
 
 // Wait implements [Source].
 func (a *AgentSource) Wait(ctx context.Context, q Query, index int64) error {
-	_, err := a.get(ctx, q, url.Values{"index": {strconv.FormatInt(index, 10)}, "wait": {blocking.String()}}, nil)
+	_, err := a.get(ctx, q, url.Values{"index": {strconv.FormatInt(index, 10)}, "wait": {waitTime.String()}}, nil)
 	return err
 }
 
@@ -105,7 +105,7 @@ func (a *AgentSource) base() string {
 
 // get asks for a lookup and reads its answer into v, unless that is nil.
 func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v any) (http.Header, error) {
-	ctx, cancel := context.WithTimeout(ctx, blocking+10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, waitTime+10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base()+"/v1/lookup/"+url.PathEscape(q.Name)+"?"+q.values(options).Encode(), nil)
 	if err != nil {

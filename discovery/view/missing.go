@@ -6,15 +6,15 @@ import (
 	"disc/discovery"
 )
 
-// vanishing is how far a record that is gone from etcd is from being gone from the
+// missingState is how far a record that is gone from etcd is from being gone from the
 // snapshot. A record that lapsed may be kept for a while: many at once are rather the
 // fault of etcd or of the network than deaths.
-type vanishing uint8
+type missingState uint8
 
 const (
-	standing vanishing = iota // etcd has the record, or there is none
-	held                      // gone from etcd, and shown as before until it is judged
-	suspect                   // gone from etcd, shown as suspect
+	notMissing     missingState = iota // etcd has the record, or there is none
+	missingHeld                        // gone from etcd, and shown as before until it is judged
+	missingSuspect                     // gone from etcd, shown as suspect
 )
 
 // Decision is what becomes of a record that vanished and is kept.
@@ -37,38 +37,38 @@ func (s *Snapshot) Resolve(verdicts []Decision) (next *Snapshot, events []Event)
 	if len(verdicts) == 0 {
 		return s, nil
 	}
-	a := apply{revision: s.revision, before: s, services: s.services}
+	a := applier{revision: s.revision, before: s, services: s.services}
 	for _, v := range verdicts {
-		a.judge(v, s.step+1)
+		a.resolve(v, s.step+1)
 	}
 	if len(a.events) == 0 {
 		return s, nil
 	}
-	for _, service := range a.touched {
-		service.step(s.revision)
+	for _, service := range a.writing {
+		service.advance(s.revision)
 	}
 	copied := *s
 	next = &copied
-	next.services = a.sealed()
+	next.services = a.seal()
 	next.step++
 	next.servicesStep = next.step
 	next.servicesRevision = s.revision
 	return next, a.events
 }
 
-func (a *apply) judge(v Decision, step int64) {
+func (a *applier) resolve(v Decision, step int64) {
 	name := discovery.FoldName(v.Service)
-	if service, ok := a.services.get(name); !ok || service.slot(v.ID).kept() == standing {
+	if service, ok := a.services.get(name); !ok || service.instance(v.ID).missingState() == notMissing {
 		return
 	}
-	service := a.touch(name, false)
-	before := service.slot(v.ID)
+	service := a.writable(name, false)
+	before := service.instance(v.ID)
 	after := *before
 	e := Event{Revision: a.revision, Step: step, Type: EventDelete, Service: before.entry.Service, ID: v.ID, Reason: ReasonExpired}
 	if v.Suspect {
-		after.vanished = suspect
+		after.missing = missingSuspect
 	} else {
-		after.agent, after.vanished = record{}, standing
+		after.agent, after.missing = record{}, notMissing
 	}
 	after.merge()
 	service.put(&after)
@@ -76,14 +76,14 @@ func (a *apply) judge(v Decision, step int64) {
 	if after.entry != nil {
 		e.Type, e.Reason, e.Entry = EventPut, "", after.entry
 	}
-	if before.vanished != after.vanished {
+	if before.missing != after.missing {
 		a.events = append(a.events, e)
 	}
 }
 
-// step moves the service's revision to the snapshot's or, where it is there already,
+// advance moves the service's revision to the snapshot's or, where it is there already,
 // its index to another.
-func (s *Service) step(revision int64) {
+func (s *Service) advance(revision int64) {
 	if revision > s.Revision {
 		s.Revision, s.steps = revision, 0
 	} else {
@@ -91,50 +91,50 @@ func (s *Service) step(revision int64) {
 	}
 }
 
-// kept returns how far the slot's record is on its way out.
-func (at *slot) kept() vanishing {
-	if at == nil {
-		return standing
+// missingState returns how far the slot's record is on its way out.
+func (m *mergedInstance) missingState() missingState {
+	if m == nil {
+		return notMissing
 	}
-	return at.vanished
+	return m.missing
 }
 
 // RetainMissing returns the snapshot with those instances of agents that another shows and that
 // it lacks: as suspects, or held. It says which these are.
 func (s *Snapshot) RetainMissing(other *Snapshot, suspects bool) (next *Snapshot, kept []Missing) {
-	a := apply{revision: s.revision, before: s, services: s.services}
-	as := held
+	a := applier{revision: s.revision, before: s, services: s.services}
+	as := missingHeld
 	if suspects {
-		as = suspect
+		as = missingSuspect
 	}
 	for key, service := range other.services.all() {
-		for _, at := range service.slots {
-			if at.entry != nil && at.entry.Source == SourceAgent && a.keep(key, *at, as) {
-				kept = append(kept, Missing{key, at.id, suspects})
+		for _, m := range service.instances {
+			if m.entry != nil && m.entry.Source == SourceAgent && a.retain(key, *m, as) {
+				kept = append(kept, Missing{key, m.id, suspects})
 			}
 		}
 	}
 	copied := *s
 	next = &copied
-	next.services = a.sealed()
+	next.services = a.seal()
 	return next, kept
 }
 
-// keep adds the slot of another snapshot, unless this one has the instance.
-func (a *apply) keep(name string, at slot, as vanishing) bool {
+// retain adds the slot of another snapshot, unless this one has the instance.
+func (a *applier) retain(name string, m mergedInstance, as missingState) bool {
 	if service, ok := a.services.get(name); ok {
-		if now := service.slot(at.id); now != nil && (now.agent.Instance != nil || now.static.Instance != nil) {
+		if now := service.instance(m.id); now != nil && (now.agent.Instance != nil || now.static.Instance != nil) {
 			return false
 		}
 	}
-	service := a.touch(name, true)
+	service := a.writable(name, true)
 	service.Revision = max(service.Revision, a.revision)
-	at.vanished, at.static, at.override, at.load = as, record{}, nil, nil
-	if now := service.slot(at.id); now != nil {
-		at.override, at.load = now.override, now.load
+	m.missing, m.static, m.override, m.load = as, record{}, nil, nil
+	if now := service.instance(m.id); now != nil {
+		m.override, m.load = now.override, now.load
 	}
-	at.merge()
-	service.put(&at)
+	m.merge()
+	service.put(&m)
 	service.memo = nil
 	return true
 }
@@ -146,8 +146,8 @@ func (s *Snapshot) Missing(service, id string) (Missing, bool) {
 	if !ok {
 		return Missing{}, false
 	}
-	how := of.slot(id).kept()
-	return Missing{discovery.FoldName(service), id, how == suspect}, how != standing
+	how := of.instance(id).missingState()
+	return Missing{discovery.FoldName(service), id, how == missingSuspect}, how != notMissing
 }
 
 // Suspects returns the entries that are suspect, sorted by id.

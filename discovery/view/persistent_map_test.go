@@ -14,7 +14,7 @@ import (
 func TestTree(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	type version struct {
-		tree *tree[int]
+		tree *persistentMap[int]
 		want map[string]int
 	}
 	now := version{want: map[string]int{}}
@@ -53,7 +53,7 @@ func TestTree(t *testing.T) {
 
 // TestTreeSorted puts keys in order, the worst for a tree that is not balanced.
 func TestTreeSorted(t *testing.T) {
-	var all *tree[int]
+	var all *persistentMap[int]
 	var keys, want []string
 	for n := range 3000 {
 		key := fmt.Sprintf("%04d", n)
@@ -87,7 +87,7 @@ func TestTreeSorted(t *testing.T) {
 }
 
 // balanced fails unless a tree is as its type says.
-func balanced(t *testing.T, of *tree[int]) {
+func balanced(t *testing.T, of *persistentMap[int]) {
 	t.Helper()
 	if of == nil {
 		return

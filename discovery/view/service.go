@@ -18,19 +18,19 @@ type Service struct {
 	// Revision is etcd's revision of the last change of anything under the service.
 	Revision int64
 
-	slots    []*slot  // sorted by id
-	entries  []*Entry // sorted by id: the slots that are shown
-	eligible []*Entry // see Answering; entries itself where it is the same
-	healthy  int      // entries that a plain lookup may answer with
-	leaving  int      // records that say goodbye
+	instances []*mergedInstance // sorted by id
+	entries   []*Entry          // sorted by id: the slots that are shown
+	eligible  []*Entry          // see Answering; entries itself where it is the same
+	healthy   int               // entries that a plain lookup may answer with
+	leaving   int               // records that say goodbye
 
 	registered int          // entries of agents
 	steps      int64        // changes at Revision that etcd knows nothing of
 	asked      *atomic.Bool // see MarkUsed; nil: no entry is suspect
 	used       *atomic.Bool // see MarkUsed; shared by all versions of the service
 
-	open bool      // an apply may change it: nobody else has seen it
-	memo *sync.Map // see Memo; the next version's too where only loads have changed
+	writable bool      // an apply may change it: nobody else has seen it
+	memo     *sync.Map // see Memo; the next version's too where only loads have changed
 }
 
 // Index is another number after each change of the service: its revision or, after a
@@ -43,24 +43,24 @@ func (s *Service) Entries() []*Entry { return s.entries }
 
 // Entry returns the instance with an id, as it is shown.
 func (s *Service) Entry(id string) (*Entry, bool) {
-	if at := s.slot(id); at != nil && at.entry != nil {
-		return at.entry, true
+	if m := s.instance(id); m != nil && m.entry != nil {
+		return m.entry, true
 	}
 	return nil, false
 }
 
 // Record returns an agent's record as it stands in etcd, even one that is leaving.
 func (s *Service) Record(id string) (*Record, bool) {
-	if at := s.slot(id); at != nil && at.stands() {
-		return &Record{*at.agent.Instance, at.agent.Created, at.agent.Modified, at.agent.Lease}, true
+	if m := s.instance(id); m != nil && m.inEtcd() {
+		return &Record{*m.agent.Instance, m.agent.Created, m.agent.Modified, m.agent.Lease}, true
 	}
 	return nil, false
 }
 
-// Stands reports whether etcd has an agent's record, one that does not say goodbye.
-func (s *Service) Stands(id string) bool {
-	at := s.slot(id)
-	return at != nil && at.stands() && !at.agent.Leaving
+// HasLiveRecord reports whether etcd has an agent's record, one that does not say goodbye.
+func (s *Service) HasLiveRecord(id string) bool {
+	m := s.instance(id)
+	return m != nil && m.inEtcd() && !m.agent.Leaving
 }
 
 // Incarnation returns etcd's create revision of the record that an instance is shown
@@ -68,20 +68,20 @@ func (s *Service) Stands(id string) bool {
 // another when the instance was gone in between. 0: etcd has no such record, or it says
 // goodbye.
 func (s *Service) Incarnation(id string) int64 {
-	at := s.slot(id)
+	m := s.instance(id)
 	switch {
-	case at == nil || at.entry == nil || at.entry.Suspect:
+	case m == nil || m.entry == nil || m.entry.Suspect:
 		return 0
-	case at.entry.Source == SourceStatic:
-		return at.static.Created
+	case m.entry.Source == SourceStatic:
+		return m.static.Created
 	}
-	return at.agent.Created
+	return m.agent.Created
 }
 
 // Empty reports whether nothing of the service is left in etcd or kept. Such a service is
 // remembered for a while, so that a lookup can tell it from one that never was.
 func (s *Service) Empty() bool {
-	return !slices.ContainsFunc(s.slots, func(at *slot) bool { return !at.bare() })
+	return !slices.ContainsFunc(s.instances, func(m *mergedInstance) bool { return !m.empty() })
 }
 
 // Healthy returns how many instances a plain lookup may answer with.
@@ -97,33 +97,33 @@ func (s *Service) Tags() discovery.Tags {
 	return slices.Compact(all)
 }
 
-func (s *Service) slot(id string) *slot {
-	if n, ok := s.find(id); ok {
-		return s.slots[n]
+func (s *Service) instance(id string) *mergedInstance {
+	if n, ok := s.search(id); ok {
+		return s.instances[n]
 	}
 	return nil
 }
 
-func (s *Service) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.slots, id, func(at *slot, id string) int { return strings.Compare(at.id, id) })
+func (s *Service) search(id string) (int, bool) {
+	return slices.BinarySearchFunc(s.instances, id, func(m *mergedInstance, id string) int { return strings.Compare(m.id, id) })
 }
 
 // ResolveID returns the id, as it is spelled, of an instance that is shown or leaving.
 // Where no id is spelled so, it looks without regard to case, because DNS resolvers mix
 // the case of the names that they ask for. It reports false if none or several match.
 func (s *Service) ResolveID(id string) (string, bool) {
-	if at := s.slot(id); at != nil && at.present() {
-		return at.id, true
+	if m := s.instance(id); m != nil && m.present() {
+		return m.id, true
 	}
-	var found *slot
-	for _, at := range s.slots {
-		if !strings.EqualFold(at.id, id) || !at.present() {
+	var found *mergedInstance
+	for _, m := range s.instances {
+		if !strings.EqualFold(m.id, id) || !m.present() {
 			continue
 		}
 		if found != nil {
 			return "", false
 		}
-		found = at
+		found = m
 	}
 	if found == nil {
 		return "", false
@@ -137,19 +137,19 @@ func (s *Service) Leaving() iter.Seq[*discovery.Instance] {
 		if s.leaving == 0 {
 			return
 		}
-		for _, at := range s.slots {
-			if at.leaving() && !yield(at.agent.Instance) {
+		for _, m := range s.instances {
+			if m.leaving() && !yield(m.agent.Instance) {
 				return
 			}
 		}
 	}
 }
 
-// like returns an instance that one about to be read may resemble: what it was before,
+// similar returns an instance that one about to be read may resemble: what it was before,
 // else the last of the service.
-func (s *Service) like(before *slot) *discovery.Instance {
-	if before == nil && len(s.slots) > 0 {
-		before = s.slots[len(s.slots)-1]
+func (s *Service) similar(before *mergedInstance) *discovery.Instance {
+	if before == nil && len(s.instances) > 0 {
+		before = s.instances[len(s.instances)-1]
 	}
 	if before == nil || before.entry == nil {
 		return &discovery.Instance{}
@@ -158,39 +158,39 @@ func (s *Service) like(before *slot) *discovery.Instance {
 }
 
 // put replaces, adds or, when it holds nothing any more, removes a slot.
-func (s *Service) put(at *slot) {
-	n, ok := s.find(at.id)
-	empty := at.bare() && at.load == nil
+func (s *Service) put(m *mergedInstance) {
+	n, ok := s.search(m.id)
+	empty := m.empty() && m.load == nil
 	switch {
 	case ok && empty:
-		s.slots = slices.Delete(s.slots, n, n+1)
+		s.instances = slices.Delete(s.instances, n, n+1)
 	case ok:
-		s.slots[n] = at
+		s.instances[n] = m
 	case !empty:
-		s.slots = slices.Insert(s.slots, n, at)
+		s.instances = slices.Insert(s.instances, n, m)
 	}
 }
 
 // seal derives what lookups read from the slots.
 func (s *Service) seal() {
-	s.open = false
+	s.writable = false
 	if s.memo == nil {
 		s.memo = new(sync.Map)
 	}
-	s.entries, s.healthy, s.leaving, s.registered = make([]*Entry, 0, len(s.slots)), 0, 0, 0
+	s.entries, s.healthy, s.leaving, s.registered = make([]*Entry, 0, len(s.instances)), 0, 0, 0
 	suspects := false
-	for _, at := range s.slots {
+	for _, m := range s.instances {
 		switch {
-		case at.entry != nil:
-			s.entries = append(s.entries, at.entry)
-			if at.entry.ExcludedBy(discovery.StatusHealthy) == "" {
+		case m.entry != nil:
+			s.entries = append(s.entries, m.entry)
+			if m.entry.ExcludedBy(discovery.StatusHealthy) == "" {
 				s.healthy++
 			}
-			if at.entry.Source == SourceAgent {
+			if m.entry.Source == SourceAgent {
 				s.registered++
 			}
-			suspects = suspects || at.entry.Suspect
-		case at.leaving():
+			suspects = suspects || m.entry.Suspect
+		case m.leaving():
 			s.leaving++
 		}
 	}

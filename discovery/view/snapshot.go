@@ -13,8 +13,8 @@ type Snapshot struct {
 	revision int64
 	step     int64 // changes at this revision that etcd knows nothing of
 	epoch    string
-	services *tree[*Service] // by folded name
-	nodes    *tree[*node]    // by nodeKey
+	services *persistentMap[*Service] // by folded name
+	nodes    *persistentMap[*node]    // by nodeKey
 
 	servicesRevision, nodesRevision int64 // of the last changes
 	servicesStep                    int64 // of the last change of any service, at servicesRevision

@@ -45,19 +45,19 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 	if len(changes) == 0 {
 		return next, nil, nil
 	}
-	a := apply{
-		revision: revision,
-		before:   s,
-		services: s.services,
-		nodes:    s.nodes,
-		died:     diedWith(changes),
+	a := applier{
+		revision:   revision,
+		before:     s,
+		services:   s.services,
+		nodes:      s.nodes,
+		deadAgents: findDeadAgents(changes),
 	}
 	for _, c := range changes {
-		if err := a.change(c); err != nil {
+		if err := a.applyChange(c); err != nil {
 			broken = append(broken, discovery.BrokenRecord{Key: c.Key, Modified: c.Modified, Err: err})
 		}
 	}
-	next.services, next.nodes = a.sealed(), a.nodes
+	next.services, next.nodes = a.seal(), a.nodes
 	switch {
 	case a.servicesRevision != 0 && late:
 		next.servicesRevision, next.servicesStep = next.revision, next.step
@@ -68,8 +68,8 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 	return next, a.events, broken
 }
 
-// Forget returns the snapshot without those of the named services that are empty.
-func (s *Snapshot) Forget(names ...string) *Snapshot {
+// WithoutEmpty returns the snapshot without those of the named services that are empty.
+func (s *Snapshot) WithoutEmpty(names ...string) *Snapshot {
 	next := *s
 	for _, name := range names {
 		if service, ok := next.Service(name); ok && service.Empty() {
@@ -79,22 +79,22 @@ func (s *Snapshot) Forget(names ...string) *Snapshot {
 	return &next
 }
 
-// apply is one Apply under way.
-type apply struct {
-	revision int64
-	before   *Snapshot
-	services *tree[*Service]
-	nodes    *tree[*node]
-	touched  []*Service      // those of services that may be changed: they are copies
-	died     map[string]bool // agents whose own record goes in this batch
-	events   []Event
+// applier is one Apply under way.
+type applier struct {
+	revision   int64
+	before     *Snapshot
+	services   *persistentMap[*Service]
+	nodes      *persistentMap[*node]
+	writing    []*Service      // those of services that may be changed: they are copies
+	deadAgents map[string]bool // agents whose own record goes in this batch
+	events     []Event
 
 	servicesRevision, nodesRevision int64 // the highest among the changes; 0: none
 }
 
-// diedWith collects the agents whose node record is deleted among changes: what
+// findDeadAgents collects the agents whose node record is deleted among changes: what
 // they owned went with their lease.
-func diedWith(changes []Change) map[string]bool {
+func findDeadAgents(changes []Change) map[string]bool {
 	var died map[string]bool
 	for _, c := range changes {
 		if c.Key.Kind == discovery.KeyNode && c.Value == nil {
@@ -107,37 +107,37 @@ func diedWith(changes []Change) map[string]bool {
 	return died
 }
 
-func (a *apply) change(c Change) error {
+func (a *applier) applyChange(c Change) error {
 	switch c.Key.Kind {
 	case discovery.KeyNode:
 		a.nodesRevision = max(a.nodesRevision, c.Modified)
-		return a.node(c)
+		return a.applyNode(c)
 	case discovery.KeyInstance, discovery.KeyStatic, discovery.KeyOverride:
-		return a.entry(c)
+		return a.applyEntry(c)
 	case discovery.KeyLoad:
-		return a.load(c)
+		return a.applyLoad(c)
 	}
 	return nil
 }
 
-// load takes over how busy an instance is. That is no change of what it is: nobody is
+// applyLoad takes over how busy an instance is. That is no change of what it is: nobody is
 // told, no revision moves, and what was made of the service holds.
-func (a *apply) load(c Change) error {
-	service := a.touch(c.Key.Service, c.Value != nil)
+func (a *applier) applyLoad(c Change) error {
+	service := a.writable(c.Key.Service, c.Value != nil)
 	if service == nil {
 		return nil
 	}
-	after := &slot{id: c.Key.ID}
-	if before := service.slot(c.Key.ID); before != nil {
+	after := &mergedInstance{id: c.Key.ID}
+	if before := service.instance(c.Key.ID); before != nil {
 		*after = *before
 	}
-	err := after.change(c, nil)
+	err := after.applyChange(c, nil)
 	after.merge()
 	service.put(after)
 	return err
 }
 
-func (a *apply) node(c Change) error {
+func (a *applier) applyNode(c Change) error {
 	key := nodeKey(c.Key.Node, c.Key.ID)
 	if c.Value == nil {
 		a.nodes = a.nodes.without(key)
@@ -153,17 +153,17 @@ func (a *apply) node(c Change) error {
 	return nil
 }
 
-func (a *apply) entry(c Change) error {
-	service := a.touch(c.Key.Service, c.Value != nil)
+func (a *applier) applyEntry(c Change) error {
+	service := a.writable(c.Key.Service, c.Value != nil)
 	if service == nil {
 		return nil // the deletion of what was never seen
 	}
-	before := service.slot(c.Key.ID)
-	after := &slot{id: c.Key.ID}
+	before := service.instance(c.Key.ID)
+	after := &mergedInstance{id: c.Key.ID}
 	if before != nil {
 		*after = *before
 	}
-	err := after.change(c, service.like(before))
+	err := after.applyChange(c, service.similar(before))
 	after.merge()
 	if c.Hold && a.hold(c, before, after) {
 		service.put(after)
@@ -178,31 +178,31 @@ func (a *apply) entry(c Change) error {
 	} else if c.Late {
 		service.steps++
 	}
-	a.event(c, before, after)
+	a.addEvent(c, before, after)
 	return err
 }
 
 // hold keeps a record that died as it was shown, and reports whether it did. What
 // uncovers a static entry has not taken anything from readers.
-func (a *apply) hold(c Change, before, after *slot) bool {
+func (a *applier) hold(c Change, before, after *mergedInstance) bool {
 	if c.Value != nil || before == nil || before.entry == nil || after.entry != nil || a.reason(before, after) != ReasonExpired {
 		return false
 	}
 	after.agent, after.entry = before.agent, before.entry
-	after.vanished = max(before.vanished, held)
+	after.missing = max(before.missing, missingHeld)
 	a.events = append(a.events, Event{Revision: c.Modified, Type: EventHeld, Service: c.Key.Service, ID: c.Key.ID})
 	return true
 }
 
-// touch returns a copy of a service that this Apply may change; nil if there is none
+// writable returns a copy of a service that this Apply may change; nil if there is none
 // and none is to be made.
-func (a *apply) touch(name string, create bool) *Service {
+func (a *applier) writable(name string, create bool) *Service {
 	service, ok := a.services.get(name)
 	switch {
-	case ok && service.open:
+	case ok && service.writable:
 		return service
 	case ok:
-		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, slots: slices.Clone(service.slots), asked: service.asked, used: service.used, memo: service.memo}
+		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, instances: slices.Clone(service.instances), asked: service.asked, used: service.used, memo: service.memo}
 		if service.Revision > a.revision {
 			service.Revision, service.steps = 0, 0 // etcd was wiped or restored: its revisions begin again
 		}
@@ -212,22 +212,22 @@ func (a *apply) touch(name string, create bool) *Service {
 	default:
 		return nil
 	}
-	service.open = true
-	a.touched = append(a.touched, service)
+	service.writable = true
+	a.writing = append(a.writing, service)
 	a.services = a.services.with(name, service)
 	return service
 }
 
-// sealed returns the services, none of which is changed any more.
-func (a *apply) sealed() *tree[*Service] {
-	for _, service := range a.touched {
+// seal returns the services, none of which is changed any more.
+func (a *applier) seal() *persistentMap[*Service] {
+	for _, service := range a.writing {
 		service.seal()
 	}
 	return a.services
 }
 
-// event tells what a change did to the instance as it is shown.
-func (a *apply) event(c Change, before, after *slot) {
+// addEvent tells what a change did to the instance as it is shown.
+func (a *applier) addEvent(c Change, before, after *mergedInstance) {
 	var was *Entry
 	if before != nil {
 		was = before.entry
@@ -253,7 +253,7 @@ func (a *apply) event(c Change, before, after *slot) {
 // reason tells a goodbye, a death and a removal apart. An agent's own record lies
 // under the lease of what it owns: while that record is there, the lease was not what
 // ended.
-func (a *apply) reason(before, after *slot) Reason {
+func (a *applier) reason(before, after *mergedInstance) Reason {
 	was := before.entry
 	switch {
 	case was.Source == SourceStatic && before.static.Lease != 0:
@@ -262,7 +262,7 @@ func (a *apply) reason(before, after *slot) Reason {
 		return ReasonRemoved
 	case after.agent.Instance != nil && after.agent.Leaving:
 		return ReasonLeft
-	case a.died[was.Owner]:
+	case a.deadAgents[was.Owner]:
 		return ReasonExpired
 	}
 	if _, alive := a.nodes.get(nodeKey(was.Node, was.Owner)); alive {

@@ -264,7 +264,7 @@ func TestForget(t *testing.T) {
 	if web, ok := s.Service("web"); !ok || !web.Empty() {
 		t.Errorf("web is %t, %+v; want remembered", ok, web)
 	}
-	forgotten := s.Forget("Web", "api", "db", "never")
+	forgotten := s.WithoutEmpty("Web", "api", "db", "never")
 	for name, want := range map[string]bool{"web": false, "api": true, "db": true} {
 		if _, ok := forgotten.Service(name); ok != want {
 			t.Errorf("after Forget, %s is known: %t", name, ok)

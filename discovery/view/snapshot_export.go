@@ -11,8 +11,8 @@ import (
 func (s *Snapshot) Keys() iter.Seq2[discovery.Key, int64] {
 	return func(yield func(discovery.Key, int64) bool) {
 		for service := range s.Services() {
-			for _, at := range service.slots {
-				if !at.keys(discovery.FoldName(service.Name), yield) {
+			for _, m := range service.instances {
+				if !m.yieldKeys(discovery.FoldName(service.Name), yield) {
 					return
 				}
 			}
@@ -25,18 +25,18 @@ func (s *Snapshot) Keys() iter.Seq2[discovery.Key, int64] {
 	}
 }
 
-// keys yields the keys of a slot and reports whether to go on.
-func (at *slot) keys(service string, yield func(discovery.Key, int64) bool) bool {
-	if at.stands() && !yield(discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: at.id}, at.agent.Modified) {
+// yieldKeys yields the keys of a slot and reports whether to go on.
+func (m *mergedInstance) yieldKeys(service string, yield func(discovery.Key, int64) bool) bool {
+	if m.inEtcd() && !yield(discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: m.id}, m.agent.Modified) {
 		return false
 	}
-	if at.static.Instance != nil && !yield(discovery.Key{Kind: discovery.KeyStatic, Service: service, ID: at.id}, at.static.Modified) {
+	if m.static.Instance != nil && !yield(discovery.Key{Kind: discovery.KeyStatic, Service: service, ID: m.id}, m.static.Modified) {
 		return false
 	}
-	if at.override != nil && !yield(discovery.Key{Kind: discovery.KeyOverride, Service: service, ID: at.id}, at.override.modified) {
+	if m.override != nil && !yield(discovery.Key{Kind: discovery.KeyOverride, Service: service, ID: m.id}, m.override.modified) {
 		return false
 	}
-	return at.load == nil || yield(discovery.Key{Kind: discovery.KeyLoad, Service: service, ID: at.id}, at.load.modified)
+	return m.load == nil || yield(discovery.Key{Kind: discovery.KeyLoad, Service: service, ID: m.id}, m.load.modified)
 }
 
 // Changes yields the changes that make the snapshot of an empty one, in no order: what
@@ -46,8 +46,8 @@ func (at *slot) keys(service string, yield func(discovery.Key, int64) bool) bool
 func (s *Snapshot) Changes() iter.Seq[Change] {
 	return func(yield func(Change) bool) {
 		for service := range s.Services() {
-			for _, at := range service.slots {
-				if !at.changes(discovery.FoldName(service.Name), yield) {
+			for _, m := range service.instances {
+				if !m.yieldChanges(discovery.FoldName(service.Name), yield) {
 					return
 				}
 			}
@@ -60,20 +60,20 @@ func (s *Snapshot) Changes() iter.Seq[Change] {
 	}
 }
 
-// changes yields those that make the slot, and reports whether to go on.
-func (at *slot) changes(service string, yield func(Change) bool) bool {
+// yieldChanges yields those that make the slot, and reports whether to go on.
+func (m *mergedInstance) yieldChanges(service string, yield func(Change) bool) bool {
 	change := func(kind discovery.KeyKind, value []byte, r record) Change {
-		return Change{Key: discovery.Key{Kind: kind, Service: service, ID: at.id}, Value: value, Created: r.Created, Modified: r.Modified, Lease: r.Lease}
+		return Change{Key: discovery.Key{Kind: kind, Service: service, ID: m.id}, Value: value, Created: r.Created, Modified: r.Modified, Lease: r.Lease}
 	}
-	if at.agent.Instance != nil {
-		c := change(discovery.KeyInstance, at.agent.Encode(), at.agent)
-		c.Suspect = !at.stands()
+	if m.agent.Instance != nil {
+		c := change(discovery.KeyInstance, m.agent.Encode(), m.agent)
+		c.Suspect = !m.inEtcd()
 		if !yield(c) {
 			return false
 		}
 	}
-	if at.static.Instance != nil && !yield(change(discovery.KeyStatic, at.static.Encode(), at.static)) {
+	if m.static.Instance != nil && !yield(change(discovery.KeyStatic, m.static.Encode(), m.static)) {
 		return false
 	}
-	return at.override == nil || yield(change(discovery.KeyOverride, at.override.Encode(), record{Modified: at.override.modified}))
+	return m.override == nil || yield(change(discovery.KeyOverride, m.override.Encode(), record{Modified: m.override.modified}))
 }

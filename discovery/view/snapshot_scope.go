@@ -4,29 +4,29 @@ import "disc/discovery"
 
 // Has reports whether the snapshot knows anything of a part; of everything it does not
 // know what it lacks.
-func (s *Snapshot) Has(p discovery.Scope) bool {
-	if p.Service != "" {
-		_, ok := s.Service(p.Service)
+func (s *Snapshot) Has(scope discovery.Scope) bool {
+	if scope.Service != "" {
+		_, ok := s.Service(scope.Service)
 		return ok
 	}
-	for range s.Node(p.Node) {
-		return p.Node != ""
+	for range s.Node(scope.Node) {
+		return scope.Node != ""
 	}
 	return false
 }
 
 // Only returns the snapshot of a part, with what this one has of it.
-func (s *Snapshot) Only(p discovery.Scope) *Snapshot {
+func (s *Snapshot) Only(scope discovery.Scope) *Snapshot {
 	next := *s
 	switch {
-	case p.Service != "":
+	case scope.Service != "":
 		next.services, next.nodes = nil, nil
-		if service, ok := s.Service(p.Service); ok {
-			next.services = next.services.with(p.Service, service)
+		if service, ok := s.Service(scope.Service); ok {
+			next.services = next.services.with(scope.Service, service)
 		}
-	case p.Node != "":
+	case scope.Node != "":
 		next.services, next.nodes = nil, nil
-		for key, n := range s.nodes.prefixed(nodePrefix(p.Node)) {
+		for key, n := range s.nodes.prefixed(nodePrefix(scope.Node)) {
 			next.nodes = next.nodes.with(key, n)
 		}
 	}
@@ -34,19 +34,19 @@ func (s *Snapshot) Only(p discovery.Scope) *Snapshot {
 }
 
 // Without returns the snapshot without a part, in a step of its own.
-func (s *Snapshot) Without(p discovery.Scope) *Snapshot {
+func (s *Snapshot) Without(scope discovery.Scope) *Snapshot {
 	next := *s
 	switch {
-	case p.Service != "":
-		next.services = s.services.without(p.Service)
-	case p.Node != "":
-		for n := range s.Node(p.Node) {
+	case scope.Service != "":
+		next.services = s.services.without(scope.Service)
+	case scope.Node != "":
+		for n := range s.Node(scope.Node) {
 			next.nodes = next.nodes.without(nodeKey(n.Node, n.Agent))
 		}
 	default:
 		next.services, next.nodes = nil, nil
 	}
-	next.moveTo(s.revision)
+	next.advanceTo(s.revision)
 	return &next
 }
 
@@ -62,16 +62,16 @@ func (s *Snapshot) With(other *Snapshot, over bool) *Snapshot {
 		next.nodes = next.nodes.with(key, node)
 	}
 	if over {
-		next.moveTo(other.revision)
+		next.advanceTo(other.revision)
 	} else {
-		next.moveTo(max(s.revision, other.revision))
+		next.advanceTo(max(s.revision, other.revision))
 	}
 	return &next
 }
 
-// moveTo gives the snapshot, all of which may have changed, another place: at a revision
+// advanceTo gives the snapshot, all of which may have changed, another place: at a revision
 // or, where it is there already, in a step of its own.
-func (s *Snapshot) moveTo(revision int64) {
+func (s *Snapshot) advanceTo(revision int64) {
 	if revision == s.revision {
 		s.step++
 	} else {
