@@ -146,7 +146,7 @@ F:4: services[0].port: port 70000 is out of range; use 0 to 65535
 F:5: services[0].ports: port grpc 0 is out of range; use 1 to 65535
 F:6: services[0].weight: weight -1 is out of range; use 0 to 65535
 F:7: services[0].tags: tag "a b" has ' '; use letters, digits and - _ .
-F:10: services[0].checks[0].url: url "ftp://x" is no http or https URL
+F:10: services[0].checks[0].url: url "ftp://x" is not an http or https URL
 F:11: services[0].checks[1].timeout: timeout 2s is out of range; it must be above 0 and at most the interval, 1s
 F:12: services[0].checks[2].type: type "ping" is unknown; use http, tcp, grpc, exec or ttl`},
 		{"unknown keys and wrong types", `services:
@@ -167,7 +167,7 @@ F:5: services[0].weight: a list is given where a whole number is expected
 F:6: services[0].meta: a list is given where keys and values are expected
 F:7: services[0].tags: "v2" is given where a list is expected
 F:9: services[0].checks[0].intervall: unknown key; did you mean interval?
-F:10: services[0].checks[1].ttl: duration "soon" is not one; write it as 500ms, 10s or 1h30m
+F:10: services[0].checks[1].ttl: "soon" is not a duration; write it as 500ms, 10s or 1h30m
 F:11: services[0].checks[2].ttl: a list is given where text is expected`},
 		{"no name", "services:\n  - {port: 80}\n", `
 F:2: services[0]: service name is empty; give 1 to 63 letters, digits or - _ .

@@ -12,28 +12,28 @@ import (
 	"unicode"
 )
 
-// CheckType is how a check probes.
+// CheckType is the way in which a check probes an instance.
 type CheckType string
 
 // The types of checks.
 const (
 	CheckHTTP CheckType = "http" // GET a URL: 2xx passing, 429 warning, else critical
 	CheckTCP  CheckType = "tcp"  // connect
-	CheckGRPC CheckType = "grpc" // grpc.health.v1
-	CheckExec CheckType = "exec" // run a command: exit 0 passing, 1 warning, else critical
-	CheckTTL  CheckType = "ttl"  // the service reports by itself, within the TTL
+	CheckGRPC CheckType = "grpc" // call grpc.health.v1.Health/Check
+	CheckExec CheckType = "exec" // run a command: exit code 0 passing, 1 warning, else critical
+	CheckTTL  CheckType = "ttl"  // the service itself reports, at least once per TTL
 )
 
 // Defaults of checks.
 const (
 	DefaultCheckInterval = 10 * time.Second
-	DefaultCheckTimeout  = 5 * time.Second // or the interval, if that is lower
-	DefaultFailures      = 2               // failure_threshold
-	DefaultSuccesses     = 1               // success_threshold
+	DefaultCheckTimeout  = 5 * time.Second // or the interval, if that is shorter
+	DefaultFailures      = 2               // failure_threshold: failures in a row until critical
+	DefaultSuccesses     = 1               // success_threshold: successes in a row until passing
 )
 
-// CheckSpec says how an instance is checked. Absent fields are defaults; see
-// [CheckSpec.WithDefaults].
+// CheckSpec specifies a check of an instance. [CheckSpec.WithDefaults] fills in absent
+// fields. A field that names a type applies to checks of that type alone.
 type CheckSpec struct {
 	ID               string            `json:"id,omitempty" yaml:"id"`
 	Name             string            `json:"name,omitempty" yaml:"name"`
@@ -42,7 +42,7 @@ type CheckSpec struct {
 	Method           string            `json:"method,omitempty" yaml:"method"`   // http; default GET
 	Headers          map[string]string `json:"headers,omitempty" yaml:"headers"` // http
 	Address          string            `json:"address,omitempty" yaml:"address"` // tcp, grpc: host:port; default the instance's
-	Service          string            `json:"service,omitempty" yaml:"service"` // grpc: the name asked for
+	Service          string            `json:"service,omitempty" yaml:"service"` // grpc: the service name of the request
 	TLS              bool              `json:"tls,omitempty" yaml:"tls"`         // grpc
 	Command          []string          `json:"command,omitempty" yaml:"command"` // exec
 	TTL              Duration          `json:"ttl,omitempty" yaml:"ttl"`         // ttl
@@ -52,8 +52,8 @@ type CheckSpec struct {
 	FailureThreshold int               `json:"failure_threshold,omitempty" yaml:"failure_threshold"`
 }
 
-// WithDefaults fills in what is absent, but for the id, which depends on the check's
-// neighbours.
+// WithDefaults returns the check with its absent fields filled in, except the id, which
+// depends on the instance's other checks.
 func (c CheckSpec) WithDefaults() CheckSpec {
 	if c.Type == CheckTTL {
 		return c
@@ -76,7 +76,7 @@ func (c CheckSpec) WithDefaults() CheckSpec {
 	return c
 }
 
-// Validate returns an [ErrInvalid] naming all that is wrong with a check that has
+// Validate returns an [ErrInvalid] that names everything wrong with a check that has
 // its defaults.
 func (c CheckSpec) Validate() error {
 	uses, known := checkSettings[c.Type]
@@ -96,7 +96,7 @@ func (c CheckSpec) Validate() error {
 			errs = append(errs, Errorf(ErrInvalid, "timeout %v is out of range; it must be above 0 and at most the interval, %v", c.Timeout, c.Interval))
 		}
 	}
-	// An operator who writes a setting believes that it does something.
+	// A setting without effect is an error: whoever wrote it expects one.
 	for _, setting := range c.settings() {
 		if !slices.Contains(uses, setting) {
 			errs = append(errs, Errorf(ErrInvalid, "%s is not a setting of a %s check", setting, c.Type))
@@ -105,7 +105,7 @@ func (c CheckSpec) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validateTarget looks at what the check's type probes.
+// validateTarget validates the settings that say what a check of its type probes.
 func (c CheckSpec) validateTarget() error {
 	switch c.Type {
 	case CheckHTTP:
@@ -127,10 +127,10 @@ func (c CheckSpec) validateTarget() error {
 func (c CheckSpec) validateHTTP() error {
 	var errs []error
 	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		errs = append(errs, Errorf(ErrInvalid, "url %q is no http or https URL", c.URL))
+		errs = append(errs, Errorf(ErrInvalid, "url %q is not an http or https URL", c.URL))
 	}
 	if !isToken(c.Method) {
-		errs = append(errs, Errorf(ErrInvalid, "method %q is no HTTP method", c.Method))
+		errs = append(errs, Errorf(ErrInvalid, "method %q is not an HTTP method", c.Method))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
 		if !isToken(name) || strings.ContainsFunc(c.Headers[name], unicode.IsControl) {
@@ -140,7 +140,7 @@ func (c CheckSpec) validateHTTP() error {
 	return errors.Join(errs...)
 }
 
-// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+// isToken reports whether s is a token (RFC 9110, section 5.6.2).
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return r >= 0x80 || !isAlphanumeric(byte(r)) && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
@@ -157,12 +157,12 @@ func validateDuration(what string, d Duration) error {
 func validateHostPort(s string) error {
 	host, text, err := net.SplitHostPort(s)
 	if port, numeric := strconv.ParseUint(text, 10, 16); err != nil || host == "" || numeric != nil || port == 0 {
-		return Errorf(ErrInvalid, "address %.60q is no host:port, like 127.0.0.1:8080 or [::1]:8080", s)
+		return Errorf(ErrInvalid, "address %.60q is not host:port, such as 127.0.0.1:8080 or [::1]:8080", s)
 	}
 	return nil
 }
 
-// checkSettings are the settings that each type of check reads, besides id, name and
+// checkSettings lists the settings that each type of check has, besides id, name and
 // type.
 var checkSettings = map[CheckType][]string{
 	CheckHTTP: {"url", "method", "headers", "interval", "timeout", "success_threshold", "failure_threshold"},

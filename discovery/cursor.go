@@ -6,17 +6,19 @@ import (
 	"strings"
 )
 
-// Cursor is a place in the events of an epoch: all up to a revision of etcd, and of
-// what happened to the view at that revision without a newer one, up to a step: when it
-// gives up an instance that it has kept, see [Decision], takes in or drops a [Scope], or
-// hears of something late.
+// Cursor is a position in the stream of changes, such as 42.1: etcd's revision, and a
+// step for changes that the view made by itself at that revision. The view makes a step
+// when it drops an instance that it retained after its record was gone, adds or drops a
+// [Scope], or learns of a change late. Cursors of one epoch are ordered; see
+// [Cursor.Compare].
 type Cursor struct {
-	Epoch    string
+	Epoch    string // identifies the data of etcd that the revision counts
 	Revision int64
-	Step     int64
+	Step     int64 // from 1; 0: none
 }
 
-// ParseCursor reads what [Cursor.String] writes.
+// ParseCursor parses the form that [Cursor.String] returns. It returns false for any
+// other.
 func ParseCursor(s string) (Cursor, bool) {
 	number, epoch, ok := strings.Cut(s, "-")
 	first, second, stepped := strings.Cut(number, ".")
@@ -33,7 +35,7 @@ func ParseCursor(s string) (Cursor, bool) {
 	return c, ok
 }
 
-// String writes "42-<epoch>", or "42.1-<epoch>" when there is a step.
+// String returns "42-<epoch>", or "42.1-<epoch>" with a step.
 func (c Cursor) String() string {
 	s := strconv.FormatInt(c.Revision, 10)
 	if c.Step > 0 {
@@ -42,7 +44,8 @@ func (c Cursor) String() string {
 	return s + "-" + c.Epoch
 }
 
-// Compare orders positions of one epoch: it is negative when p is before other.
+// Compare orders cursors of one epoch: it is negative when c is before other, 0 when they
+// are equal, and positive when c is after other.
 func (c Cursor) Compare(other Cursor) int {
 	return cmp.Or(cmp.Compare(c.Revision, other.Revision), cmp.Compare(c.Step, other.Step))
 }

@@ -5,25 +5,25 @@ import (
 	"fmt"
 )
 
-// The kinds of failure that callers tell apart. Every protocol maps them in one
-// table: HTTP to a status, DNS to an rcode, the CLI to an exit code. They are
-// wrapped, so compare with [errors.Is].
+// The kinds of failure that callers tell apart. Each protocol maps them in one table:
+// HTTP to a status, DNS to an rcode, the CLI to an exit code. Errors wrap them: compare
+// with [errors.Is].
 var (
-	// ErrInvalid: the request is wrong and will be wrong again.
+	// ErrInvalid: the request is wrong; repeating it does not help.
 	ErrInvalid = errors.New("invalid")
-	// ErrNotFound: nothing is known under that name.
+	// ErrNotFound: the name is not known.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict: another owner or a newer revision stands in the way.
+	// ErrConflict: another owner, or a newer revision, prevents it.
 	ErrConflict = errors.New("conflict")
-	// ErrLost: what the caller held is not held any more.
+	// ErrLost: the caller no longer holds the lock or the claim.
 	ErrLost = errors.New("lost")
-	// ErrUnavailable: there is no view to answer from, or etcd cannot be reached.
+	// ErrUnavailable: etcd cannot be reached, or there is no view to answer from yet.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrForbidden: the caller may not do this.
+	// ErrForbidden: the caller has no permission.
 	ErrForbidden = errors.New("forbidden")
 )
 
-// kindError gives a message its kind without putting the kind into the text.
+// kindError is an error of a kind that its text does not contain.
 type kindError struct {
 	kind error
 	text string
@@ -32,17 +32,18 @@ type kindError struct {
 func (e *kindError) Error() string        { return e.text }
 func (e *kindError) Is(target error) bool { return target == e.kind }
 
-// Errorf returns an error with the formatted text for which errors.Is(err, kind)
-// holds; kind is one of the errors of this package.
+// Errorf returns an error with the formatted text, for which errors.Is(err, kind) is
+// true. kind is one of the errors of this package.
 func Errorf(kind error, format string, args ...any) error {
 	return &kindError{kind, fmt.Sprintf(format, args...)}
 }
 
-// ConflictError says who holds an instance that another owner wants to register.
+// ConflictError reports that an instance cannot be registered because another owner
+// registers it.
 type ConflictError struct {
 	Service, ID string
-	Node, Owner string // of the holder
-	Cloned      bool   // the holder has this agent's own owner id: a copied data directory
+	Node, Owner string // of the other
+	Cloned      bool   // the other agent has this agent's owner id: its data directory is a copy
 }
 
 func (e *ConflictError) Error() string {
@@ -57,7 +58,7 @@ func (e *ConflictError) Error() string {
 // Is reports that a ConflictError is an [ErrConflict].
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
-// BrokenRecord is the error of a key whose value cannot be read.
+// BrokenRecord is the error of a key whose value cannot be decoded.
 type BrokenRecord struct {
 	Key      Key
 	Modified int64 // etcd's revision of the value
@@ -68,5 +69,5 @@ func (b BrokenRecord) Error() string {
 	return fmt.Sprintf("%s %s/%s at revision %d: %v", b.Key.Kind, b.Key.owner(), b.Key.ID, b.Modified, b.Err)
 }
 
-// Unwrap returns what is wrong with the value.
+// Unwrap returns the reason.
 func (b BrokenRecord) Unwrap() error { return b.Err }

@@ -41,14 +41,14 @@ func Worst(statuses ...Status) Status {
 	return worst
 }
 
-// State is what the operator wants of an instance.
+// State is the operator's wish for an instance: whether lookups answer with it.
 type State string
 
 // The states.
 const (
-	Up    State = "up"    // answered as its status says
-	Drain State = "drain" // no new callers: left out of lookups
-	Down  State = "down"  // not answered anywhere
+	Up    State = "up"    // answered according to its status
+	Drain State = "drain" // no new callers: answered only with the status filter any
+	Down  State = "down"  // never answered
 )
 
 // Validate returns an [ErrInvalid] unless s is one of the states.
@@ -62,16 +62,16 @@ func (s State) Validate() error {
 
 // Limits of an instance.
 const (
-	MaxWeight = 65535    // as in an SRV record, RFC 2782
-	MaxSlots  = 4096     // claims that an instance takes at once
+	MaxWeight = 65535    // as in an SRV record (RFC 2782)
+	MaxSlots  = 4096     // claims on an instance at the same time
 	MaxTags   = 64       // tags of an instance
 	MaxMeta   = 64       // meta keys of an instance
 	MaxRecord = 64 << 10 // bytes of a record in etcd
 
-	maxDecodedRecord = 1 << 20 // bytes of a record that is read: far above all that disc writes
+	maxDecodedRecord = 1 << 20 // bytes of a record that is decoded: far above MaxRecord, for other writers
 )
 
-// Tags, Ports and Meta are never null in JSON: empty is [] or {}.
+// Tags, Ports and Meta are [] or {} in JSON when they are empty, never null.
 type (
 	Tags  []string
 	Ports map[string]int
@@ -102,8 +102,8 @@ func (m Meta) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string(m))
 }
 
-// CheckStatus is what a record says of one check. The check's output stays with
-// its agent.
+// CheckStatus is the state of one check in a record. The check's output stays with the
+// agent.
 type CheckStatus struct {
 	ID     string    `json:"id"`
 	Name   string    `json:"name,omitempty"`
@@ -111,8 +111,8 @@ type CheckStatus struct {
 	Status Status    `json:"status"`
 }
 
-// Instance is one running copy of a service, as its record in etcd says. Unknown
-// fields of a record are ignored on reading.
+// Instance is one running copy of a service. It is the record that an agent writes to
+// etcd, or a static entry. Decoding ignores unknown fields.
 type Instance struct {
 	Service      string        `json:"service"` // as the registrant spelled it
 	ID           string        `json:"id"`
@@ -121,29 +121,30 @@ type Instance struct {
 	Port         int           `json:"port"`    // 0: none
 	Ports        Ports         `json:"ports"`
 	Zone         string        `json:"zone,omitempty"`
-	Weight       int           `json:"weight"` // 0 to 65535; 0: only when nothing else is left
+	Weight       int           `json:"weight"` // 0 to MaxWeight; 0: answered only when all others are out
 	Tags         Tags          `json:"tags"`
 	Meta         Meta          `json:"meta"`
 	Status       Status        `json:"status"`
 	Checks       []CheckStatus `json:"checks,omitempty"`
-	Slots        int           `json:"slots"` // claims it takes at once
-	Owner        string        `json:"owner,omitempty"`
-	Run          string        `json:"run,omitempty"`
+	Slots        int           `json:"slots"`           // claims at the same time, 1 to MaxSlots
+	Owner        string        `json:"owner,omitempty"` // id of the agent that registered it
+	Run          string        `json:"run,omitempty"`   // id of that agent's run
 	RegisteredAt time.Time     `json:"registered_at,omitzero"`
-	Leaving      bool          `json:"leaving,omitempty"` // says goodbye; no longer there
+	Leaving      bool          `json:"leaving,omitempty"` // a tombstone: its agent deregistered it
 }
 
-// DecodeInstance reads a record. Absent fields get their defaults: weight and slots
-// 1, status passing. A record that cannot be read, or that says what no instance can
-// be, is an [ErrInvalid].
+// DecodeInstance decodes a record. Absent fields get their defaults: weight and slots 1,
+// status passing. A record that is not valid JSON or not a valid instance is an
+// [ErrInvalid].
 func DecodeInstance(record []byte) (Instance, error) {
 	var i Instance
 	err := DecodeInstanceLike(record, &i, &Instance{})
 	return i, err
 }
 
-// DecodeInstanceLike reads a record that is like another in most of its fields, which it
-// shares with it. After an error it is empty.
+// DecodeInstanceLike decodes a record into to, as [DecodeInstance] does, and shares the
+// strings, lists and maps that are equal in like, to save memory. On error, to is the zero
+// Instance.
 func DecodeInstanceLike(record []byte, to, like *Instance) error {
 	err := readInstance(record, to, like)
 	if err != nil {
@@ -154,7 +155,7 @@ func DecodeInstanceLike(record []byte, to, like *Instance) error {
 
 func readInstance(record []byte, to, like *Instance) error {
 	if len(record) > maxDecodedRecord {
-		return Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are read", len(record), maxDecodedRecord)
+		return Errorf(ErrInvalid, "decode record: it has %d bytes; at most %d are allowed", len(record), maxDecodedRecord)
 	}
 	if !decodeCanonical(record, to, like) {
 		*to = Instance{Weight: 1, Slots: 1, Status: Passing}
@@ -169,8 +170,8 @@ func readInstance(record []byte, to, like *Instance) error {
 	return nil
 }
 
-// dropEmpty makes empty what is absent, so that a record reads as it was written and
-// takes no memory for what it does not have.
+// dropEmpty sets empty lists and maps to nil, so that they take no memory and equal
+// records decode to equal instances.
 func (i *Instance) dropEmpty() {
 	if len(i.Ports) == 0 {
 		i.Ports = nil
@@ -186,12 +187,12 @@ func (i *Instance) dropEmpty() {
 	}
 }
 
-// Encode writes the record of the instance.
+// Encode returns the record of the instance.
 func (i Instance) Encode() []byte {
 	return encode(i)
 }
 
-// Validate returns an [ErrInvalid] naming all that is wrong with the instance.
+// Validate returns an [ErrInvalid] that names everything wrong with the instance.
 func (i Instance) Validate() error {
 	return errors.Join(
 		ValidateService(i.Service),
@@ -209,7 +210,7 @@ func (i Instance) Validate() error {
 	)
 }
 
-// validateNode accepts no node too: static entries have none.
+// validateNode allows an empty node: static entries have none.
 func (i Instance) validateNode() error {
 	if i.Node == "" {
 		return nil
@@ -217,14 +218,14 @@ func (i Instance) validateNode() error {
 	return ValidateNode(i.Node)
 }
 
-// validateAddress accepts what every host of the fleet can connect to: an IP address
-// without a zone, which means something on one host only, or a host name.
+// validateAddress accepts an address that every host of the fleet can connect to: a host
+// name, or an IP address without a zone (RFC 4007), which only one host understands.
 func validateAddress(s string) error {
 	if s == "" {
 		return Errorf(ErrInvalid, "address is empty; give an IP address or a host name without a port")
 	}
 	if a, err := netip.ParseAddr(s); err == nil && a.IsUnspecified() {
-		return Errorf(ErrInvalid, "address %s stands for no host; give the address that callers connect to", s)
+		return Errorf(ErrInvalid, "address %s is unspecified; give the address that callers connect to", s)
 	} else if err == nil && a.Zone() == "" {
 		return nil
 	}
@@ -234,8 +235,8 @@ func validateAddress(s string) error {
 	return nil
 }
 
-// endsInNumber reports whether the last label of a host name is a number: no name
-// ends so, but mistyped IPv4 addresses do.
+// endsInNumber reports whether the last label of a host name is a number. Mistyped IPv4
+// addresses end in one; host names do not.
 func endsInNumber(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	last := host[strings.LastIndexByte(host, '.')+1:]
@@ -254,7 +255,7 @@ func validatePorts(ports Ports) error {
 	return joinSorted(errs)
 }
 
-// joinSorted joins what was found wrong in a map, in an order of its own.
+// joinSorted joins the errors of a map's elements in a stable order: by their texts.
 func joinSorted(errs []error) error {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
@@ -267,7 +268,7 @@ func validateRange(what string, n, least, most int) error {
 	return nil
 }
 
-// validateText accepts free text that a terminal can show on one line.
+// validateText accepts text that a terminal shows on one line.
 func validateText(what, s string) error {
 	if len(s) > MaxNode || strings.ContainsFunc(s, unicode.IsControl) {
 		return Errorf(ErrInvalid, "%s %.40q is too long or has control characters", what, s)
@@ -304,20 +305,20 @@ func validateMeta(meta map[string]string) error {
 	return joinSorted(errs)
 }
 
-// StatusFilter says which statuses a lookup answers with.
+// StatusFilter selects the statuses and states that a lookup answers with.
 type StatusFilter string
 
 // The status filters.
 const (
 	StatusHealthy StatusFilter = ""        // not critical, state up
 	StatusPassing StatusFilter = "passing" // passing, state up
-	StatusAny     StatusFilter = "any"     // all but state down
+	StatusAny     StatusFilter = "any"     // any status, state up or drain
 )
 
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // the types hold nothing that json refuses
+		panic(err) // no type that is encoded here can fail
 	}
 	return b
 }

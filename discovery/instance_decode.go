@@ -5,34 +5,34 @@ import (
 	"slices"
 )
 
-// decodeCanonical reads a record in the form in which [Instance.Encode] writes it: no
-// spaces, the fields in their order, texts without escapes. Nearly all records are so,
-// and a fleet is listed several times faster than by encoding/json. What is in another
-// form is left to that: it returns false.
+// decodeCanonical decodes a record in the form that [Instance.Encode] returns: no spaces,
+// fields in order, strings of ASCII without escapes. Nearly all records have it, and it
+// decodes several times faster than encoding/json. decodeCanonical returns false for any
+// other form, which the caller leaves to encoding/json.
 //
-// What is equal to the same field of like, an instance of the same service, is shared
-// with it: instances of a service differ in little, and their maps and lists are most
-// of what they would take in memory.
+// Fields that are equal in like, an instance of the same service, are shared with it:
+// instances of a service differ little, and their maps and lists would take most of the
+// memory.
 func decodeCanonical(text []byte, to, like *Instance) bool {
 	*to = Instance{Weight: 1, Slots: 1, Status: Passing}
 	s := scanner{text: text}
 	return readFields(&s, instanceFields, to, like) && s.at == len(text)
 }
 
-// scanner reads JSON of that form from left to right.
+// scanner reads JSON in canonical form from left to right. Its methods return false for
+// any other form.
 type scanner struct {
 	text []byte
 	at   int
 }
 
-// field reads the value of one field of an object into the value to, or says that it
-// is in another form.
+// field reads the value of one field of an object into to.
 type field[T any] struct {
 	name string
 	read func(s *scanner, to, like *T) bool
 }
 
-// instanceFields are those of an [Instance], in its order.
+// instanceFields are the fields of an [Instance], in the order of their encoding.
 var instanceFields = []field[Instance]{
 	{"service", func(s *scanner, to, like *Instance) bool { return s.string(&to.Service, like.Service) }},
 	{"id", func(s *scanner, to, like *Instance) bool { return s.string(&to.ID, like.ID) }},
@@ -65,7 +65,7 @@ var checkFields = []field[CheckStatus]{
 	{"status", func(s *scanner, to, _ *CheckStatus) bool { return s.status(&to.Status) }},
 }
 
-// readFields reads an object whose fields come in the given order, each at most once.
+// readFields reads an object whose fields are in the given order, each at most once.
 func readFields[T any](s *scanner, fields []field[T], to, like *T) bool {
 	return s.members('{', '}', func() bool {
 		name, ok := s.quoted()
@@ -82,7 +82,7 @@ func readFields[T any](s *scanner, fields []field[T], to, like *T) bool {
 	})
 }
 
-// members reads an object or a list, member by member.
+// members reads an object or a list, and calls member at each member.
 func (s *scanner) members(opening, closing byte, member func() bool) bool {
 	if !s.accept(opening) {
 		return false
@@ -117,7 +117,7 @@ func (s *scanner) literal(w string) bool {
 	return found
 }
 
-// quoted reads a text of plain ASCII.
+// quoted reads a string of printable ASCII without escapes.
 func (s *scanner) quoted() ([]byte, bool) {
 	if !s.accept('"') {
 		return nil, false
@@ -156,7 +156,7 @@ func (s *scanner) status(to *Status) bool {
 	return false
 }
 
-// int reads a number of at most nine digits.
+// int reads a number of one to nine digits without leading zeros.
 func (s *scanner) int(to *int) bool {
 	begin, n := s.at, 0
 	for s.at < len(s.text) && '0' <= s.text[s.at] && s.text[s.at] <= '9' {
@@ -199,7 +199,8 @@ func (s *scanner) ports(to *Ports, like Ports) bool {
 	return readMap(s, (*map[string]int)(to), like, func(s *scanner, to *int, _ int) bool { return s.int(to) })
 }
 
-// readMap reads an object whose names are sorted.
+// readMap reads an object whose names are sorted. It reads twice: first to compare with
+// like, then, if that differs, to fill a new map.
 func readMap[V comparable](s *scanner, to *map[string]V, like map[string]V, value func(s *scanner, to *V, like V) bool) bool {
 	begin, n, same := s.at, 0, true
 	var last []byte
@@ -238,7 +239,7 @@ func (s *scanner) checks(to *[]CheckStatus, like []CheckStatus) bool {
 	ok := s.members('[', ']', func() bool {
 		all = append(all, CheckStatus{})
 		check := &all[len(all)-1]
-		known := check // what is empty resembles nothing
+		known := check // the empty status: nothing to share
 		if len(all) <= len(like) {
 			known = &like[len(all)-1]
 		}

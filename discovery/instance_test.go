@@ -59,7 +59,7 @@ func TestDecodeInstanceBroken(t *testing.T) {
 	tests := []struct{ record, message string }{
 		{``, `decode record: unexpected end of JSON input`},
 		{`{"service":"web",`, `decode record: unexpected end of JSON input`},
-		{`{"service":"web","id":"web-1","address":"10.0.0.5","blob":"` + strings.Repeat("x", maxDecodedRecord) + `"}`, `decode record: it has 1048637 bytes; at most 1048576 are read`},
+		{`{"service":"web","id":"web-1","address":"10.0.0.5","blob":"` + strings.Repeat("x", maxDecodedRecord) + `"}`, `decode record: it has 1048637 bytes; at most 1048576 are allowed`},
 		{`hello`, `decode record: invalid character 'h' looking for beginning of value`},
 		{`[]`, `decode record: json: cannot unmarshal array into Go value of type discovery.Instance`},
 		{`{"port":"80"}`, `decode record: json: cannot unmarshal string into Go struct field Instance.port of type int`},
@@ -84,8 +84,8 @@ func TestDecodeInstanceBroken(t *testing.T) {
 		{`"meta":{"":"x"}`, `meta key "" is empty, too long or has control characters`},
 		{`"meta":{"k":"` + strings.Repeat("x", 4097) + `"}`, `meta "k" has 4097 bytes; at most 4096 are allowed`},
 		{`"address":""`, `address is empty; give an IP address or a host name without a port`},
-		{`"address":"0.0.0.0"`, `address 0.0.0.0 stands for no host; give the address that callers connect to`},
-		{`"address":"::"`, `address :: stands for no host; give the address that callers connect to`},
+		{`"address":"0.0.0.0"`, `address 0.0.0.0 is unspecified; give the address that callers connect to`},
+		{`"address":"::"`, `address :: is unspecified; give the address that callers connect to`},
 		{`"address":"10.0.0.5:80"`, `address "10.0.0.5:80" is neither an IP address nor a host name (the port goes into its own field)`},
 		{`"address":"[::1]"`, `address "[::1]" is neither an IP address nor a host name (the port goes into its own field)`},
 		{`"address":"fe80::1%eth0"`, `address "fe80::1%eth0" is neither an IP address nor a host name (the port goes into its own field)`},
@@ -216,7 +216,7 @@ func TestDecodeNode(t *testing.T) {
 		{`[]`, `decode node: json: cannot unmarshal array into Go value of type discovery.Node`},
 		{`{}`, `decode node: node name is empty; give 1 to 253 letters, digits or - _ . :`},
 		{`{"node":"a","zone":"\n","address":"0.0.0.0"}`, `decode node: zone "\n" is too long or has control characters` + "\n" +
-			`address 0.0.0.0 stands for no host; give the address that callers connect to`},
+			`address 0.0.0.0 is unspecified; give the address that callers connect to`},
 	}
 	for _, tt := range tests {
 		if _, err := DecodeNode([]byte(tt.record)); !errors.Is(err, ErrInvalid) || err.Error() != tt.message {

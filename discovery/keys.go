@@ -5,82 +5,86 @@ import (
 	"strings"
 )
 
-// root is where disc keeps everything in etcd, with the version of the layout.
+// root is the prefix of all keys of disc, with the version of the layout.
 const root = "/disc/v1/"
 
-// Keys is the layout of one namespace in etcd. Every prefix that is ranged or
-// watched ends in "/", so that "web" never finds "web2". Service names appear
-// folded (see [FoldName]), instance ids as written.
+// Keys is the layout of one namespace in etcd. Every prefix ends in "/", so that a list
+// or a watch of "web" never finds "web2". Service names are folded (see [FoldName]),
+// instance ids are as written.
 type Keys struct{ prefix string }
 
-// NewKeys returns the layout of a namespace, whose name must be valid. Like services,
-// namespaces are compared without regard to case.
+// NewKeys returns the layout of a namespace, whose name must be valid. Names of
+// namespaces, like those of services, are compared without regard to case.
 func NewKeys(namespace string) Keys { return Keys{root + FoldName(namespace) + "/"} }
 
-// Namespaces is the prefix under which all namespaces lie.
+// Namespaces returns the prefix of all namespaces.
 func Namespaces() string { return root }
 
-// Prefix is the prefix of the whole namespace.
+// Prefix returns the prefix of the whole namespace.
 func (k Keys) Prefix() string { return k.prefix }
 
-// Services is the prefix of all services.
+// Services returns the prefix of all services.
 func (k Keys) Services() string { return k.prefix + "services/" }
 
-// Service is the prefix of all that a lookup of one service needs.
+// Service returns the prefix of one service: its records, static entries, overrides and
+// load reports.
 func (k Keys) Service(service string) string { return k.Services() + FoldName(service) + "/" }
 
-// Instance is the key of a record, written by the agent that owns it.
+// Instance returns the key of a record. The agent that owns it writes it.
 func (k Keys) Instance(service, id string) string { return k.Service(service) + "instances/" + id }
 
-// Static is the key of a static entry.
+// Static returns the key of a static entry.
 func (k Keys) Static(service, id string) string { return k.Service(service) + "static/" + id }
 
-// Override is the key of an operator's override.
+// Override returns the key of an operator's override.
 func (k Keys) Override(service, id string) string { return k.Service(service) + "overrides/" + id }
 
-// Load is the key of an instance's load report, written by the agent that owns its record.
+// Load returns the key of an instance's load report. The agent that owns the record writes
+// it.
 func (k Keys) Load(service, id string) string { return k.Service(service) + "load/" + id }
 
-// Nodes is the prefix of all agents.
+// Nodes returns the prefix of all agents.
 func (k Keys) Nodes() string { return k.prefix + "nodes/" }
 
-// Node is the key of one agent on a node.
+// Node returns the key of one agent on a node.
 func (k Keys) Node(node, agent string) string { return k.Nodes() + node + "/" + agent }
 
-// KV is the prefix of the users' keys.
+// KV returns the prefix of the users' own keys.
 func (k Keys) KV() string { return k.prefix + "kv/" }
 
-// Epoch is the key of the random id that tells one life of an etcd from the next.
+// Epoch returns the key of a random id that is lost when etcd's data is, so that another
+// id means that revisions count anew.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }
 
-// Locks is the prefix of all locks.
+// Locks returns the prefix of all locks.
 func (k Keys) Locks() string { return k.prefix + "locks/" }
 
-// Lock is the prefix of those who hold a lock and wait for it, in the order of their
+// Lock returns the prefix of a lock's holders and waiters, whose order is that of their
 // create revisions.
 func (k Keys) Lock(name string) string { return k.Locks() + name + "/" }
 
-// Limits is the prefix of the policies of all limits.
+// Limits returns the prefix of the policies of all limits.
 func (k Keys) Limits() string { return k.prefix + "limits/" }
 
-// Limit is the key of a limit's policy.
+// Limit returns the key of a limit's policy.
 func (k Keys) Limit(name string) string { return k.Limits() + name }
 
-// Ledger is the key of a limit's ledger: what of it was ever sold.
+// Ledger returns the key of a limit's ledger, which counts the tokens ever granted.
 func (k Keys) Ledger(name string) string { return k.prefix + "ledger/" + name }
 
-// Claims is the prefix of the claims on all services.
+// Claims returns the prefix of the claims on all services.
 func (k Keys) Claims() string { return k.prefix + "claims/" }
 
-// ClaimsOf is the prefix of the claims on one service.
+// ClaimsOf returns the prefix of the claims on one service.
 func (k Keys) ClaimsOf(service string) string { return k.Claims() + FoldName(service) + "/" }
 
-// Claim is the key of the claim on one slot of an instance.
+// Claim returns the key of the claim on one slot of an instance.
 func (k Keys) Claim(service, id string, slot int) string {
 	return k.ClaimsOf(service) + id + "/" + strconv.Itoa(slot)
 }
 
-// ParseClaim takes the key of a claim apart. ok is false for keys that are none.
+// ParseClaim returns the service and the instance of the key of a claim. ok is false for
+// other keys.
 func (k Keys) ParseClaim(key string) (service, id string, ok bool) {
 	rest, ok := strings.CutPrefix(key, k.Claims())
 	part := strings.Split(rest, "/")
@@ -90,19 +94,18 @@ func (k Keys) ParseClaim(key string) (service, id string, ok bool) {
 	return part[0], part[1], true
 }
 
-// CatalogRange returns the half-open range [from, to) that holds all nodes and
-// services and nothing else: no other part of the layout sorts between them, so
-// one list and one watch cover both.
+// CatalogRange returns the half-open range [from, to) of all nodes and services. No other
+// key of the layout sorts between them, so one list and one watch cover both.
 func (k Keys) CatalogRange() (from, to string) {
 	return k.Nodes(), k.prefix + "services0" // '0' follows '/'
 }
 
-// KeyKind is what a key of the catalog holds.
+// KeyKind is the kind of value under a key of the catalog.
 type KeyKind int
 
-// The kinds of keys that [Keys.Parse] knows.
+// The kinds of keys that [Keys.Parse] tells apart.
 const (
-	KeyOther KeyKind = iota
+	KeyOther KeyKind = iota // no key of the catalog
 	KeyInstance
 	KeyStatic
 	KeyOverride
@@ -122,7 +125,7 @@ type Key struct {
 	Node    string // KeyNode only
 }
 
-// owner is the service or node under which a key lies.
+// owner returns the service or node that a key belongs to.
 func (k Key) owner() string {
 	if k.Kind == KeyNode {
 		return k.Node
@@ -130,7 +133,7 @@ func (k Key) owner() string {
 	return k.Service
 }
 
-// Parse takes a key apart. Keys that are not of this layout are KeyOther.
+// Parse parses a key of the catalog. Any other key is of kind KeyOther.
 func (k Keys) Parse(key string) Key {
 	rest, ok := strings.CutPrefix(key, k.prefix)
 	if !ok {
@@ -148,7 +151,7 @@ func (k Keys) Parse(key string) Key {
 	return Key{}
 }
 
-// Name is a key as it stands in etcd: the reverse of [Keys.Parse], but for KeyOther.
+// Name returns the key as etcd stores it, the reverse of [Keys.Parse]; "" for KeyOther.
 func (k Keys) Name(key Key) string {
 	switch key.Kind {
 	case KeyInstance:

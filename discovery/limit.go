@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// Limit is the policy of a fleet-wide rate limit: in any window W the whole fleet is
-// admitted to at most Rate × W / Per + Burst.
+// Limit is the policy of a fleet-wide rate limit, a token bucket: in any window W, the
+// fleet is granted at most Rate × W / Per + Burst tokens.
 type Limit struct {
-	Rate          float64           `json:"rate"` // tokens each Per, above 0; decimals are fine
+	Rate          float64           `json:"rate"` // tokens for each Per, above 0; may be a fraction
 	Per           Duration          `json:"per"`  // default 1 s; 1 ms to 24 h
 	Burst         int64             `json:"burst"`
 	OnUnavailable UnavailablePolicy `json:"on_unavailable"`
 }
 
-// UnavailablePolicy is what becomes of a take while etcd is away.
+// UnavailablePolicy is the decision about a take while etcd is unavailable.
 type UnavailablePolicy string
 
-// What becomes of a take while etcd is away.
+// The policies while etcd is unavailable.
 const (
-	DenyUnavailable  UnavailablePolicy = "deny"  // the limit is kept
-	AllowUnavailable UnavailablePolicy = "allow" // the limit is not kept
+	DenyUnavailable  UnavailablePolicy = "deny"  // deny the take: the limit holds
+	AllowUnavailable UnavailablePolicy = "allow" // grant the take: the limit may be exceeded
 )
 
 // The bounds of a [Limit].
@@ -35,12 +35,12 @@ const (
 	minLimitRate  = 1.0 / (7 * 24 * 3600) // tokens a second: one a week
 )
 
-// ValidateLimit returns an [ErrInvalid] unless s may name a limit: the rule is that of
+// ValidateLimit returns an [ErrInvalid] unless s may name a limit, by the rule of
 // [ValidateID].
 func ValidateLimit(s string) error { return validate("limit name", s, "-_.:", MaxID) }
 
-// WithDefaults fills in what is not set: one second, a burst of what the limit allows
-// in a second but at least 1, and deny.
+// WithDefaults returns the limit with its absent fields filled in: a Per of one second, a
+// burst of the tokens of one second but at least 1, and deny.
 func (l Limit) WithDefaults() Limit {
 	if l.Per == 0 {
 		l.Per = Duration(time.Second)
@@ -54,31 +54,31 @@ func (l Limit) WithDefaults() Limit {
 	return l
 }
 
-// PerSecond is the rate in tokens a second.
+// PerSecond returns the rate in tokens a second.
 func (l Limit) PerSecond() float64 { return l.Rate / time.Duration(l.Per).Seconds() }
 
-// Validate returns an [ErrInvalid] that says what is wrong with a limit.
+// Validate returns an [ErrInvalid] that names the first thing wrong with the limit.
 func (l Limit) Validate() error {
 	per, perSecond := time.Duration(l.Per), l.PerSecond()
 	switch {
 	case !(l.Rate > 0) || math.IsInf(l.Rate, 0):
-		return Errorf(ErrInvalid, "limit: rate %v is none; give the tokens that are allowed in each per, such as 50", l.Rate)
+		return Errorf(ErrInvalid, "limit: rate %v is out of range; give the tokens that are allowed in each per, such as 50", l.Rate)
 	case per < minLimitPer || per > maxLimitPer:
 		return Errorf(ErrInvalid, "limit: per %v is out of range; use %v to %v", l.Per, Duration(minLimitPer), Duration(maxLimitPer))
 	case perSecond > MaxLimitRate:
-		return Errorf(ErrInvalid, "limit: a rate of %v each %v is above %d a second; a limit that high is better kept by each process", l.Rate, l.Per, int(MaxLimitRate))
+		return Errorf(ErrInvalid, "limit: a rate of %v each %v is above %d a second; let each process limit itself", l.Rate, l.Per, int(MaxLimitRate))
 	case perSecond < minLimitRate:
 		return Errorf(ErrInvalid, "limit: a rate of %v each %v is below one a week", l.Rate, l.Per)
 	case l.Burst < 1 || l.Burst > MaxLimitBurst:
 		return Errorf(ErrInvalid, "limit: burst %d is out of range; use 1 to %d", l.Burst, MaxLimitBurst)
 	case l.OnUnavailable != DenyUnavailable && l.OnUnavailable != AllowUnavailable:
-		return Errorf(ErrInvalid, "limit: on_unavailable %q is none; use %s or %s", l.OnUnavailable, DenyUnavailable, AllowUnavailable)
+		return Errorf(ErrInvalid, "limit: on_unavailable %q is unknown; use %s or %s", l.OnUnavailable, DenyUnavailable, AllowUnavailable)
 	}
 	return nil
 }
 
-// DecodeLimit reads a limit from etcd. Fields that this version does not know are
-// ignored.
+// DecodeLimit decodes a limit as etcd stores it, ignoring unknown fields, and fills in
+// its defaults. A limit out of range is an [ErrInvalid].
 func DecodeLimit(value []byte) (Limit, error) {
 	var l Limit
 	if err := json.Unmarshal(value, &l); err != nil {
@@ -88,13 +88,13 @@ func DecodeLimit(value []byte) (Limit, error) {
 	return l, l.Validate()
 }
 
-// ParseRate reads a rate as "50", "50/s", "100/m", "5/500ms" or "1/2h": tokens, and the
-// time they are for, a second where none is given.
+// ParseRate parses a rate such as "50", "50/s", "100/m", "5/500ms" or "1/2h": tokens, and
+// the time in which they are granted, by default a second. Its error is an [ErrInvalid].
 func ParseRate(s string) (rate float64, per Duration, err error) {
 	tokens, unit, divided := strings.Cut(s, "/")
 	per = Duration(time.Second)
 	if n, err := fmt.Sscanf(tokens+"\n", "%g\n", &rate); n != 1 || err != nil {
-		return 0, 0, Errorf(ErrInvalid, "rate %q is none; write it as 50/s, 100/m or 5/500ms", s)
+		return 0, 0, Errorf(ErrInvalid, "rate %q is not a rate; write it as 50/s, 100/m or 5/500ms", s)
 	}
 	if !divided {
 		return rate, per, nil
@@ -103,27 +103,28 @@ func ParseRate(s string) (rate float64, per Duration, err error) {
 		unit = "1" + unit
 	}
 	if err := per.UnmarshalText([]byte(unit)); err != nil {
-		return 0, 0, Errorf(ErrInvalid, "rate %q is none; write it as 50/s, 100/m or 5/500ms", s)
+		return 0, 0, Errorf(ErrInvalid, "rate %q is not a rate; write it as 50/s, 100/m or 5/500ms", s)
 	}
 	return rate, per, nil
 }
 
-// Decision is what became of a take.
+// Decision is the answer to a take.
 type Decision struct {
 	Limit   Limit
 	Granted bool
-	// Remaining is how many tokens this agent could have admitted now, as far as it
-	// knows; another may be faster.
+	// Remaining is the number of tokens that are left, as far as this agent knows;
+	// another agent may take them first.
 	Remaining int64
-	// RetryAfter is, when not granted, when the take may be admitted at the earliest.
+	// RetryAfter is the time until a denied take can be granted, at the earliest.
 	RetryAfter time.Duration
-	// Full is when the whole burst is there again if nobody takes from it.
+	// Full is the time until the whole burst is available again if nobody takes tokens.
 	Full time.Duration
-	// Unavailable: etcd is away, and the limit's OnUnavailable has decided.
+	// Unavailable reports that etcd is unavailable and that the limit's OnUnavailable
+	// decided.
 	Unavailable bool
 }
 
-// Take is a take of N tokens of a limit; N is at least 1.
+// Take asks for N tokens of a limit; N is at least 1.
 type Take struct {
 	Limit string
 	N     int64

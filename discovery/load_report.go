@@ -6,23 +6,24 @@ import (
 	"time"
 )
 
-// LoadReportTTL is how long a load report counts after its agent has last heard it.
+// LoadReportTTL is the time for which a load report counts after the instance last sent
+// it to its agent.
 const LoadReportTTL = 30 * time.Second
 
-// LoadDiffers reports whether two utilizations are at least 10 points apart. Reports that
-// are closer are as good as equal: they are not written anew.
+// LoadDiffers reports whether two utilizations differ by at least 0.1. Closer ones count as
+// equal: an agent does not write them again.
 func LoadDiffers(a, b float64) bool { return math.Abs(a-b) > 0.1-1e-9 }
 
-// LoadReport is an instance's report of how busy it is.
+// LoadReport is an instance's report of its load.
 type LoadReport struct {
-	// Utilization is the part of its capacity that the instance uses: 0 is idle, 1 is
-	// full, and above 1 is more than it should take. It is what ORCA, the load reports of
-	// Envoy and gRPC (xds.data.orca.v3), calls application_utilization and, where that is
-	// not given, cpu_utilization.
+	// Utilization is the used part of the instance's capacity: 0 is idle, 1 is full, and
+	// above 1 is overloaded. It is application_utilization of ORCA, the load reports of
+	// Envoy and gRPC (xds.data.orca.v3), or cpu_utilization where that is absent.
 	Utilization *float64 `json:"utilization"`
 }
 
-// DecodeLoadReport reads a load report as etcd keeps it, ignoring unknown fields.
+// DecodeLoadReport decodes a load report as etcd stores it, ignoring unknown fields. One
+// that is not valid is an [ErrInvalid].
 func DecodeLoadReport(record []byte) (LoadReport, error) {
 	var l LoadReport
 	if err := json.Unmarshal(record, &l); err != nil {
@@ -31,14 +32,15 @@ func DecodeLoadReport(record []byte) (LoadReport, error) {
 	return l, l.Validate()
 }
 
-// Encode writes the load report.
+// Encode returns the load report as etcd stores it.
 func (l LoadReport) Encode() []byte { return encode(l) }
 
-// Validate returns an [ErrInvalid] unless there is a utilization that is one.
+// Validate returns an [ErrInvalid] unless the utilization is given and a finite number of
+// at least 0.
 func (l LoadReport) Validate() error {
 	switch {
 	case l.Utilization == nil:
-		return Errorf(ErrInvalid, `utilization is missing; give the part of the capacity that is used, such as {"utilization":0.7}`)
+		return Errorf(ErrInvalid, `utilization is missing; give the used part of the capacity, such as {"utilization":0.7}`)
 	case !(*l.Utilization >= 0) || math.IsInf(*l.Utilization, 0):
 		return Errorf(ErrInvalid, "utilization %v is out of range; use 0 for idle to 1 for full, or more for overloaded", *l.Utilization)
 	}

@@ -11,18 +11,18 @@ const (
 	MaxID   = 128 // instance id
 	MaxNode = 253 // node name: a host name (RFC 1035)
 
-	maxLookupName = 1024 // the longest id and service, with room for a domain
+	maxLookupName = 1024 // bytes: the longest id and service, with room for a domain
 )
 
 // ValidateNamespace returns an [ErrInvalid] unless s is 1 to 63 of letters,
 // digits, '-', '_' and '.', and begins with a letter or digit.
 func ValidateNamespace(s string) error { return validate("namespace", s, "-_.", MaxName) }
 
-// ValidateService returns an [ErrInvalid] unless s may name a service; the rule is
-// that of [ValidateNamespace].
+// ValidateService returns an [ErrInvalid] unless s may name a service, by the rule of
+// [ValidateNamespace].
 func ValidateService(s string) error { return validate("service name", s, "-_.", MaxName) }
 
-// ValidateTag returns an [ErrInvalid] unless s may be a tag; the rule is that of
+// ValidateTag returns an [ErrInvalid] unless s may be a tag, by the rule of
 // [ValidateNamespace].
 func ValidateTag(s string) error { return validate("tag", s, "-_.", MaxName) }
 
@@ -30,8 +30,8 @@ func ValidateTag(s string) error { return validate("tag", s, "-_.", MaxName) }
 // '_', '.' and ':', and begins with a letter or digit.
 func ValidateID(s string) error { return validate("instance id", s, "-_.:", MaxID) }
 
-// ValidateLock returns an [ErrInvalid] unless s may name a lock; the rule is that of
-// [ValidateID]. Locks are compared as written.
+// ValidateLock returns an [ErrInvalid] unless s may name a lock, by the rule of
+// [ValidateID]. Names of locks are case-sensitive.
 func ValidateLock(s string) error { return validate("lock name", s, "-_.:", MaxID) }
 
 // ValidateNode returns an [ErrInvalid] unless s is 1 to 253 of the characters of an
@@ -68,10 +68,11 @@ func spell(punctuation string) string {
 	return strings.Join(strings.Split(punctuation, ""), " ")
 }
 
-// FoldName returns the form under which a service is kept and compared: lower case.
+// FoldName returns the form in which names of services and namespaces are stored and
+// compared: lower case.
 func FoldName(service string) string { return strings.ToLower(service) }
 
-// NameKind is what a name asks for.
+// NameKind is the kind of thing that a lookup name names.
 type NameKind int
 
 // The kinds of names; see [ParseName].
@@ -92,8 +93,8 @@ type Name struct {
 	Node    string // NameNode
 }
 
-// ParseName parses a lookup name, with or without domain ("disc.") and a trailing
-// dot, by the grammar that HTTP and DNS share:
+// ParseName parses a lookup name by the grammar that HTTP and DNS share. The name may end
+// in the domain, such as "disc.", and in a dot:
 //
 //	web  web.svc  v2.web  v2.web.svc      a service, of one tag
 //	_web._tcp.svc  _grpc._tcp.web.svc     its main port, a named port (RFC 2782)
@@ -116,7 +117,7 @@ func ParseName(name, domain string) (Name, error) {
 	return n, nil
 }
 
-// trimDomain takes the trailing dot and the domain off a name.
+// trimDomain removes the trailing dot and the domain from a name.
 func trimDomain(name, domain string) string {
 	name = strings.TrimSuffix(name, ".")
 	domain = strings.Trim(domain, ".")
@@ -159,8 +160,8 @@ func parseService(labels []string) (Name, bool) {
 	return Name{}, false
 }
 
-// parseUnderscored reads the forms of RFC 2782 and RFC 6763. No service, tag or id
-// begins with "_".
+// parseUnderscored parses the forms of RFC 2782 and RFC 6763, which begin with "_". No
+// service, tag or id does.
 func parseUnderscored(labels []string) (Name, bool) {
 	first, proto := labels[0][1:], strings.ToLower(labels[1])
 	transport := proto == "_tcp" || proto == "_udp"

@@ -17,7 +17,8 @@ type Node struct {
 	Started time.Time `json:"started,omitzero"`
 }
 
-// DecodeNode reads a node's record, ignoring unknown fields.
+// DecodeNode decodes the record of an agent on a node, ignoring unknown fields. One that
+// is not valid is an [ErrInvalid].
 func DecodeNode(record []byte) (Node, error) {
 	var n Node
 	if err := json.Unmarshal(record, &n); err != nil {
@@ -29,10 +30,10 @@ func DecodeNode(record []byte) (Node, error) {
 	return n, nil
 }
 
-// Encode returns the node's record as etcd keeps it.
+// Encode returns the record as etcd stores it.
 func (n Node) Encode() []byte { return encode(n) }
 
-// Validate returns an [ErrInvalid] naming all that is wrong with the node's record.
+// Validate returns an [ErrInvalid] that names everything wrong with the record.
 func (n Node) Validate() error {
 	errs := []error{ValidateNode(n.Node), validateText("version", n.Version), validateText("zone", n.Zone)}
 	if n.Address != "" {

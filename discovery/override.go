@@ -6,16 +6,17 @@ import (
 	"maps"
 )
 
-// Override is an operator's lasting edit of an instance. What is absent leaves the
-// record's own value.
+// Override is an operator's lasting edit of an instance. Absent fields leave the record's
+// values.
 type Override struct {
 	State  State `json:"state,omitempty"`
 	Weight *int  `json:"weight,omitempty"`
-	Tags   Tags  `json:"tags,omitzero"` // replace the record's; empty but not nil: none
+	Tags   Tags  `json:"tags,omitzero"` // replace the record's; nil: keep them
 	Meta   Meta  `json:"meta,omitempty"`
 }
 
-// DecodeOverride reads an override as etcd keeps it, ignoring unknown fields.
+// DecodeOverride decodes an override as etcd stores it, ignoring unknown fields. One that
+// is not valid is an [ErrInvalid].
 func DecodeOverride(record []byte) (Override, error) {
 	var o Override
 	if err := json.Unmarshal(record, &o); err != nil {
@@ -24,10 +25,10 @@ func DecodeOverride(record []byte) (Override, error) {
 	return o, o.Validate()
 }
 
-// Encode returns the override as etcd keeps it.
+// Encode returns the override as etcd stores it.
 func (o Override) Encode() []byte { return encode(o) }
 
-// Validate returns an [ErrInvalid] naming all that is wrong with the override.
+// Validate returns an [ErrInvalid] that names everything wrong with the override.
 func (o Override) Validate() error {
 	var errs []error
 	if o.State != "" {
@@ -39,8 +40,9 @@ func (o Override) Validate() error {
 	return errors.Join(append(errs, validateTags(o.Tags), validateMeta(o.Meta))...)
 }
 
-// Apply merges the override into an instance: tags replace, meta merges key by key.
-// The argument's own tags and meta are not changed.
+// Apply returns the instance with the override merged into it, and its state: tags
+// replace the instance's, meta merges key by key. The argument's tags and meta stay
+// unchanged.
 func (o Override) Apply(i Instance) (Instance, State) {
 	state := Up
 	if o.State != "" {

@@ -8,14 +8,14 @@ import (
 	"slices"
 )
 
-// Patch returns the override after a JSON merge patch (RFC 7396): what the patch
-// names is replaced, meta key by key, what it names with null is removed, and the
-// rest stays. The receiver is not changed. An unknown field, a wrong type or a value
-// that no override can have is an [ErrInvalid] that names it.
+// Patch returns the override after a JSON merge patch (RFC 7396): a field of the patch
+// replaces the override's, meta key by key; null removes it; the other fields stay. The
+// receiver is unchanged. An unknown field, a wrong type or a value out of range is an
+// [ErrInvalid] that names it.
 func (o Override) Patch(patch []byte) (Override, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(patch, &fields); err != nil {
-		return Override{}, Errorf(ErrInvalid, "override patch is no JSON object: %v", err)
+		return Override{}, Errorf(ErrInvalid, "override patch is not a JSON object: %v", err)
 	}
 	if fields == nil {
 		return Override{}, Errorf(ErrInvalid, "override patch is null; to remove the override, DELETE it")
@@ -28,7 +28,7 @@ func (o Override) Patch(patch []byte) (Override, error) {
 	return o, o.Validate()
 }
 
-// Empty reports whether the override says nothing.
+// Empty reports whether the override changes nothing.
 func (o Override) Empty() bool {
 	return o.State == "" && o.Weight == nil && o.Tags == nil && len(o.Meta) == 0
 }
@@ -40,7 +40,7 @@ func (o *Override) patchField(name string, value json.RawMessage) error {
 		o.State = ""
 		err = json.Unmarshal(value, &o.State)
 	case "weight":
-		o.Weight = nil // unmarshalling into what it points to would change the receiver's
+		o.Weight = nil // or json would write to the receiver's weight
 		err = json.Unmarshal(value, &o.Weight)
 	case "tags":
 		o.Tags = nil
@@ -63,7 +63,7 @@ func (o *Override) patchMeta(value json.RawMessage) error {
 	}
 	var keys map[string]*string
 	if err := json.Unmarshal(value, &keys); err != nil {
-		return fmt.Errorf("a map of strings is wanted: %w", err)
+		return fmt.Errorf("it must be a map of strings: %w", err)
 	}
 	meta := maps.Clone(o.Meta)
 	if meta == nil {

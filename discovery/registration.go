@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Registration is what an agent is told to register: an instance and its checks.
-// The config file and the HTTP API share it.
+// Registration is an instance and its checks, for an agent to register. The config file
+// and the HTTP API share it.
 type Registration struct {
 	Service         string      `json:"service,omitempty" yaml:"service"`
 	ID              string      `json:"id,omitempty" yaml:"id"`
@@ -24,8 +24,9 @@ type Registration struct {
 	DeregisterAfter *Duration   `json:"deregister_after,omitempty" yaml:"deregister_after"` // API only; default 1h
 }
 
-// WithDefaults fills in the address and zone of the host, the checks' defaults and
-// their ids: the type, then "<type>-2" and so on.
+// WithDefaults returns the registration with its absent fields filled in: the host's
+// address and zone, and the checks' defaults and ids. The id of a check is its type, then
+// "<type>-2" and so on.
 func (r Registration) WithDefaults(address, zone string) Registration {
 	r.Address, r.Zone = cmp.Or(r.Address, address), cmp.Or(r.Zone, zone)
 	r.Checks = slices.Clone(r.Checks)
@@ -51,8 +52,8 @@ func freeID(t CheckType, taken map[string]bool) string {
 	return id
 }
 
-// Instance returns the instance to register. Its status is passing without checks
-// and critical with them, since they have not spoken yet.
+// Instance returns the instance to register. Its status is passing without checks, and
+// critical with checks, since none has a result yet.
 func (r Registration) Instance() Instance {
 	i := Instance{
 		Service: r.Service, ID: r.ID, Address: r.Address, Port: r.Port, Ports: r.Ports, Zone: r.Zone,
@@ -71,10 +72,10 @@ func (r Registration) Instance() Instance {
 	return i
 }
 
-// MaxChecks is how many checks an instance may have.
+// MaxChecks is the greatest number of checks of an instance.
 const MaxChecks = 32
 
-// Validate returns an [ErrInvalid] naming all that is wrong with a registration that
+// Validate returns an [ErrInvalid] that names everything wrong with a registration that
 // has its defaults.
 func (r Registration) Validate() error {
 	errs := []error{r.Instance().Validate()}

@@ -92,18 +92,18 @@ func TestCheckValidate(t *testing.T) {
 
 		{CheckSpec{}, `type "" is unknown; use http, tcp, grpc, exec or ttl`},
 		{CheckSpec{Type: "ping", URL: "x"}, `type "ping" is unknown; use http, tcp, grpc, exec or ttl`},
-		{CheckSpec{Type: CheckHTTP}, `url "" is no http or https URL`},
-		{CheckSpec{Type: CheckHTTP, URL: "ftp://a"}, `url "ftp://a" is no http or https URL`},
-		{CheckSpec{Type: CheckHTTP, URL: "localhost:80"}, `url "localhost:80" is no http or https URL`},
-		{CheckSpec{Type: CheckHTTP, URL: "http:///x"}, `url "http:///x" is no http or https URL`},
-		{CheckSpec{Type: CheckHTTP, URL: "http://a", Method: "GE T"}, `method "GE T" is no HTTP method`},
+		{CheckSpec{Type: CheckHTTP}, `url "" is not an http or https URL`},
+		{CheckSpec{Type: CheckHTTP, URL: "ftp://a"}, `url "ftp://a" is not an http or https URL`},
+		{CheckSpec{Type: CheckHTTP, URL: "localhost:80"}, `url "localhost:80" is not an http or https URL`},
+		{CheckSpec{Type: CheckHTTP, URL: "http:///x"}, `url "http:///x" is not an http or https URL`},
+		{CheckSpec{Type: CheckHTTP, URL: "http://a", Method: "GE T"}, `method "GE T" is not an HTTP method`},
 		{CheckSpec{Type: CheckHTTP, URL: "http://a", Headers: map[string]string{"A B": "", "a": "x\r\ny", "ok": "x"}},
 			`header "A B" has a name or a value that HTTP does not allow` + "\n" + `header "a" has a name or a value that HTTP does not allow`},
-		{CheckSpec{Type: CheckTCP, Address: "10.0.0.5"}, `address "10.0.0.5" is no host:port, like 127.0.0.1:8080 or [::1]:8080`},
-		{CheckSpec{Type: CheckGRPC, Address: ":80"}, `address ":80" is no host:port, like 127.0.0.1:8080 or [::1]:8080`},
-		{CheckSpec{Type: CheckTCP, Address: "a:http"}, `address "a:http" is no host:port, like 127.0.0.1:8080 or [::1]:8080`},
-		{CheckSpec{Type: CheckTCP, Address: "a:0"}, `address "a:0" is no host:port, like 127.0.0.1:8080 or [::1]:8080`},
-		{CheckSpec{Type: CheckTCP, Address: "a:65536"}, `address "a:65536" is no host:port, like 127.0.0.1:8080 or [::1]:8080`},
+		{CheckSpec{Type: CheckTCP, Address: "10.0.0.5"}, `address "10.0.0.5" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
+		{CheckSpec{Type: CheckGRPC, Address: ":80"}, `address ":80" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
+		{CheckSpec{Type: CheckTCP, Address: "a:http"}, `address "a:http" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
+		{CheckSpec{Type: CheckTCP, Address: "a:0"}, `address "a:0" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
+		{CheckSpec{Type: CheckTCP, Address: "a:65536"}, `address "a:65536" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
 		{CheckSpec{Type: CheckExec}, `command is missing; give a list: [/usr/local/bin/probe, --quick]`},
 		{CheckSpec{Type: CheckExec, Command: []string{""}}, `command is missing; give a list: [/usr/local/bin/probe, --quick]`},
 		{CheckSpec{Type: CheckTTL}, `ttl 0s is missing or out of range; use 100ms to 24h`},
@@ -235,7 +235,7 @@ deregister_after: 1h
 func TestDurationInvalid(t *testing.T) {
 	for _, text := range []string{`"10"`, `"soon"`, `""`, `"1d"`} {
 		var d Duration
-		want := "duration " + text + " is not one; write it as 500ms, 10s or 1h30m"
+		want := text + " is not a duration; write it as 500ms, 10s or 1h30m"
 		if err := json.Unmarshal([]byte(text), &d); !errors.Is(err, ErrInvalid) || err.Error() != want {
 			t.Errorf("%s: %v; want %s", text, err, want)
 		}

@@ -2,16 +2,16 @@ package discovery
 
 import "strings"
 
-// Scope is a part of a namespace that can be watched by itself: a service, or the
-// agents on a node. The zero value is all of it.
+// Scope is a part of a namespace that can be watched by itself: a service, or the agents
+// on a node. The zero value is the whole namespace.
 type Scope struct {
 	Service string // folded
 	Node    string // as written
 }
 
-// ScopesOf returns the scopes that the answer to a lookup name may lie in; none for a name
-// of no known form and for one that lists services. exact says that a service of just
-// that name comes first, as over HTTP.
+// ScopesOf returns the scopes that a lookup of name may need; none for a name that cannot
+// be parsed and for one that lists services. exact means that a service of exactly that
+// name takes precedence, as over HTTP.
 func ScopesOf(name, domain string, exact bool) []Scope {
 	var scopes []Scope
 	if exact && ValidateService(name) == nil {
@@ -28,7 +28,7 @@ func ScopesOf(name, domain string, exact bool) []Scope {
 	return scopes
 }
 
-// ScopeRange returns the half-open range [from, to) that holds a part and nothing else.
+// ScopeRange returns the half-open range [from, to) of the keys of a scope.
 func (k Keys) ScopeRange(s Scope) (from, to string) {
 	switch {
 	case s.Service != "":
@@ -41,7 +41,7 @@ func (k Keys) ScopeRange(s Scope) (from, to string) {
 	return from, strings.TrimSuffix(from, "/") + "0" // '0' follows '/'
 }
 
-// ScopeOf returns the part whose range begins at a key.
+// ScopeOf returns the scope whose range begins at a key.
 func (k Keys) ScopeOf(from string) Scope {
 	if service, ok := strings.CutPrefix(from, k.Services()); ok {
 		return Scope{Service: strings.TrimSuffix(service, "/")}
