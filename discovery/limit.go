@@ -11,9 +11,9 @@ import (
 // Limit is the policy of a fleet-wide rate limit, a token bucket: in any window W, the
 // fleet is granted at most Rate × W / Per + Burst tokens.
 type Limit struct {
-	Rate          float64           `json:"rate"` // tokens for each Per, above 0; may be a fraction
-	Per           Duration          `json:"per"`  // default 1 s; 1 ms to 24 h
-	Burst         int64             `json:"burst"`
+	Rate          float64           `json:"rate"`  // tokens for each Per, above 0; may be a fraction
+	Per           Duration          `json:"per"`   // default 1 s; 1 ms to 24 h
+	Burst         int64             `json:"burst"` // tokens, 1 to MaxLimitBurst; default those of a second
 	OnUnavailable UnavailablePolicy `json:"on_unavailable"`
 }
 

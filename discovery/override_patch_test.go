@@ -38,7 +38,7 @@ func TestOverridePatch(t *testing.T) {
 
 func TestOverridePatchRefuses(t *testing.T) {
 	for patch, want := range map[string]string{
-		`null`: "DELETE", `[]`: "no JSON object", `{`: "no JSON object", `{} {}`: "no JSON object",
+		`null`: "DELETE", `[]`: "not a JSON object", `{`: "not a JSON object", `{} {}`: "not a JSON object",
 		`{"stat":"up"}`: `"stat"`, `{"state":1}`: "state", `{"state":"off"}`: `"off"`, `{"weight":1.5}`: "weight",
 		`{"weight":65536}`: "65536", `{"tags":"a"}`: "tags", `{"meta":[]}`: "meta", `{"meta":{"a":{}}}`: "meta",
 	} {

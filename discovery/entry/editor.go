@@ -1,8 +1,7 @@
-// Package entry edits what operators keep in etcd: static entries, and overrides of
-// instances.
+// Package entry edits static entries, and overrides of instances, in etcd.
 //
-// Each edit reads the instance's keys at one revision, and writes with a compare on
-// all of them, so that it never undoes somebody else's:
+// Each edit reads the instance's keys at one revision, and writes only if none of them
+// changed since, so that it never undoes another edit:
 //
 //	editor := entry.Editor{Client: client, Keys: keys}
 //	change, err := editor.Override(ctx, "web", "web-1", func(o discovery.Override) (discovery.Override, error) {
@@ -23,7 +22,8 @@ import (
 	"disc/discovery/view"
 )
 
-// Editor edits the entries of a namespace.
+// Editor edits the entries of a namespace. Its errors that are not documented at a method
+// are etcd's.
 type Editor struct {
 	Client *clientv3.Client
 	Keys   discovery.Keys
@@ -31,27 +31,27 @@ type Editor struct {
 
 // Options of an edit.
 type Options struct {
-	// IfRevision refuses the edit with an [discovery.ErrConflict] unless the entry is
-	// of this revision; 0: unless there is none. nil: any.
+	// IfRevision is the revision that the entry must have, else the edit fails with a
+	// [discovery.ErrConflict]; 0: there must be no entry; nil: any revision.
 	IfRevision *int64
-	// DryRun says what the edit would do, and does nothing.
+	// DryRun returns the change without writing it.
 	DryRun bool
-	// TTL of a static entry, at least a second; 0: it stays until it is removed.
+	// TTL is the time after which a static entry is removed, rounded up to seconds; 0: never.
 	TTL time.Duration
 }
 
-// Change is what an edit did.
+// Change is the result of an edit.
 type Change struct {
-	Before, After *view.Entry // nil: there was, there is none
-	Revision      int64       // etcd's, of the write; 0: nothing to write
+	Before, After *view.Entry // nil: none
+	Revision      int64       // etcd's, of the write; 0: nothing was written
 }
 
-// maxAttempts is how often an edit is made again after somebody else's came between.
+// maxAttempts is how often an edit is tried while others change the same keys.
 const maxAttempts = 8
 
-// PutStatic makes or changes a static entry. edit gets what is there, or an instance
-// with its service, id and defaults, and returns what is to be. It is an
-// [discovery.ErrConflict] where an agent's live record has the id.
+// PutStatic creates or changes a static entry. edit gets the present entry, or an instance
+// with service, id and defaults, and returns the new one. PutStatic returns a
+// [discovery.ErrConflict] if an agent has registered the id.
 func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(discovery.Instance) (discovery.Instance, error), o Options) (Change, error) {
 	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
 		if r := draft.record; r != nil && !r.Leaving {
@@ -75,8 +75,8 @@ func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(dis
 	})
 }
 
-// Override edits the override of an instance. An override that says nothing any more
-// is removed. It is an [discovery.ErrNotFound] where there is no such instance.
+// Override edits the override of an instance, and removes an override that is empty
+// afterwards. It returns a [discovery.ErrNotFound] if there is no such instance.
 func (e Editor) Override(ctx context.Context, service, id string, edit func(discovery.Override) (discovery.Override, error), o Options) (Change, error) {
 	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
 		if draft.entry == nil && draft.override.value == nil {
@@ -104,14 +104,14 @@ func (e Editor) Override(ctx context.Context, service, id string, edit func(disc
 	})
 }
 
-// Targets are what [Editor.Remove] removes.
+// Targets selects what [Editor.Remove] removes.
 type Targets struct{ Static, Override bool }
 
-// Remove removes a static entry, an override, or both. It is an
-// [discovery.ErrNotFound] where there is nothing of it to remove.
-func (e Editor) Remove(ctx context.Context, service, id string, parts Targets, o Options) (Change, error) {
+// Remove removes a static entry, an override, or both. It returns a
+// [discovery.ErrNotFound] if there is neither of those selected.
+func (e Editor) Remove(ctx context.Context, service, id string, targets Targets, o Options) (Change, error) {
 	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
-		static, override := parts.Static && draft.static.value != nil, parts.Override && draft.override.value != nil
+		static, override := targets.Static && draft.static.value != nil, targets.Override && draft.override.value != nil
 		if !static && !override {
 			return discovery.Errorf(discovery.ErrNotFound, "%s/%s has nothing of the kind to remove; see 'disc get %s/%s'", service, id, service, id)
 		}
@@ -125,7 +125,8 @@ func (e Editor) Remove(ctx context.Context, service, id string, parts Targets, o
 	})
 }
 
-// Patch lays a merge patch over an override; see [discovery.Override.Patch].
+// Patch applies a merge patch to an override, see [discovery.Override.Patch], and returns
+// the override and etcd's revision of it.
 func (e Editor) Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
 	var patched discovery.Override
 	change, err := e.Override(ctx, service, id, func(o discovery.Override) (_ discovery.Override, err error) {
@@ -135,8 +136,8 @@ func (e Editor) Patch(ctx context.Context, service, id string, patch []byte) (di
 	return patched, change.Revision, err
 }
 
-// edit reads the keys of an instance, has them changed, and writes what has changed if
-// they still are as they were read; otherwise it starts over.
+// edit reads the keys of an instance, calls edit, and writes what changed if no key was
+// changed by others since; otherwise it starts over.
 func (e Editor) edit(ctx context.Context, service, id string, o Options, edit func(*instanceDraft) error) (Change, error) {
 	if err := discovery.ValidateService(service); err != nil {
 		return Change{}, err
@@ -168,7 +169,7 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 	return Change{}, discovery.Errorf(discovery.ErrConflict, "%s/%s was changed by others each of %d times; try again", service, id, maxAttempts)
 }
 
-// write commits what was edited. written is false when somebody else came between.
+// write commits the edits. written is false if another change came first.
 func (e Editor) write(ctx context.Context, draft *instanceDraft, o Options) (change Change, written bool, err error) {
 	change = Change{Before: draft.entry, After: draft.after()}
 	var compares []clientv3.Cmp

@@ -12,7 +12,7 @@ import (
 	"disc/discovery/view"
 )
 
-// instanceDraft is an instance's keys as they were read, and as they are to be.
+// instanceDraft is an instance's keys as they were read, and as they will be written.
 type instanceDraft struct {
 	keys                    discovery.Keys
 	service, id             string
@@ -21,7 +21,7 @@ type instanceDraft struct {
 	entry                   *view.Entry
 }
 
-// keyEdit is one key.
+// keyEdit is the value of one key, and its next value.
 type keyEdit struct {
 	key               string
 	value, next       []byte // nil: absent
@@ -34,14 +34,14 @@ func (draft *instanceDraft) keyEdits() []*keyEdit {
 	return []*keyEdit{&draft.agent, &draft.static, &draft.override}
 }
 
-// merge derives the entry from the values that were read.
+// merge derives the entry and the record from the values that were read.
 func (draft *instanceDraft) merge() {
 	service := draft.snapshot(func(k *keyEdit) []byte { return k.value })
 	draft.entry, _ = service.Entry(draft.id)
 	draft.record, _ = service.Record(draft.id)
 }
 
-// after derives the entry from the values that are to be.
+// after derives the entry from the next values.
 func (draft *instanceDraft) after() *view.Entry {
 	e, ok := draft.snapshot(func(k *keyEdit) []byte { return k.next }).Entry(draft.id)
 	if !ok {
@@ -64,19 +64,19 @@ func (draft *instanceDraft) snapshot(value func(*keyEdit) []byte) *view.Service 
 	return &view.Service{}
 }
 
-// revision is that of the newest of the keys, 0 when there is none.
+// revision returns the revision of the newest of the keys, 0 if there is none.
 func (draft *instanceDraft) revision() int64 {
 	return max(draft.agent.modified, draft.static.modified, draft.override.modified)
 }
 
-// set makes v the document's next value. Fields of the old value that this version
-// does not know are kept.
-func (k *keyEdit) set(v any, fresh bool) error {
+// set makes v the next value, and keeps the fields of the old value that this version does
+// not know. forced writes it even if it is the same.
+func (k *keyEdit) set(v any, forced bool) error {
 	known, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", k.key, err)
 	}
-	k.next, k.forced = known, fresh || k.lease != 0
+	k.next, k.forced = known, forced || k.lease != 0
 	if k.value == nil {
 		return nil
 	}
@@ -97,11 +97,11 @@ func (k *keyEdit) changed() bool {
 	return k.forced && k.next != nil || (k.next == nil) != (k.value == nil) || !slices.Equal(k.next, k.value)
 }
 
-// unknownFields returns the fields of a JSON object that the type of v has not.
+// unknownFields returns the fields of a JSON object that the type of v lacks.
 func unknownFields(object []byte, v any) (map[string]json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(object, &fields); err != nil {
-		return nil, fmt.Errorf("decode what is there: %w", err)
+		return nil, fmt.Errorf("decode the present value: %w", err)
 	}
 	t := reflect.TypeOf(v)
 	for n := range t.NumField() {

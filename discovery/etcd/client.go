@@ -1,6 +1,9 @@
-// Package etcd makes the one etcd client that a process of disc uses, with the
-// settings that the rest relies on: no blocking at start, quick reconnection, dead
-// connections noticed, a token that is renewed by itself.
+// Package etcd is the client of etcd that all packages of disc share.
+//
+// [Dial] returns a client that does not block at the start, reconnects quickly, notices
+// dead connections, and renews its token, password and certificates. [Refused] tells why
+// etcd refused a request, and [Explain] tells an operator what to do about an error.
+// [Children] lists keys as directories.
 package etcd
 
 import (
@@ -16,35 +19,36 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Config says how etcd is reached.
+// Config has the settings of the connection to etcd.
 type Config struct {
 	Endpoints []string // with or without a scheme
-	// TLS returns how TLS is spoken, at the start and then for each handshake, so that
-	// renewed certificates are picked up. nil: the system's roots where an endpoint says
-	// https.
+	// TLS returns the TLS settings. It is called at the start and for each handshake, so
+	// that renewed certificates are used. nil: TLS with the system's roots for endpoints
+	// that begin with https.
 	TLS     func() (*tls.Config, error)
-	Timeout time.Duration // of an attempt to connect, or to authenticate; default 5 s
-	// Credentials returns user and password each time that a token is needed, so that
-	// a rotated password is picked up. nil: no authentication by password.
+	Timeout time.Duration // of one attempt to connect, or to authenticate; default 5 s
+	// Credentials returns user and password. It is called each time that a token is needed,
+	// so that a rotated password is used. nil: no authentication by password.
 	Credentials func() (user, password string, err error)
 }
 
-// Keepalive of connections; etcd refuses pings more often than every 5 s and gRPC
-// raises what is below 10 s.
+// The keepalive of connections. etcd refuses pings more often than every 5 s, and gRPC
+// raises an interval below 10 s.
 const (
 	pingAfter   = 10 * time.Second
 	pingTimeout = 3 * time.Second
 )
 
-// windowSize is how many bytes etcd may send ahead, on a stream and on a connection: at a
-// round trip of 20 ms, 50 MiB a second. It is fixed because gRPC otherwise measures the
-// round trip with a ping beside what it receives, and so would etcd have a ping to answer
-// for each event of a watch: three times the work that the event is.
+// windowSize is the HTTP/2 flow-control window of a stream and of a connection, in bytes: 50
+// MiB a second at a round trip of 20 ms. It is fixed because gRPC otherwise measures the
+// round trip by pings while it receives data. etcd would have to answer a ping for each
+// event of a watch, three times the work of the event itself.
 const windowSize = 1 << 20
 
-// Dial returns a client. It neither waits for etcd nor fails because etcd is away:
-// calls do, so each needs a deadline. A failed endpoint is tried again with a backoff
-// of 100 ms to 2 s, since clientv3's own grows to two minutes.
+// Dial returns a client. It neither waits for etcd nor fails while etcd is unavailable:
+// calls do, so each needs a deadline. A failed endpoint is tried again with a backoff of
+// 100 ms to 2 s, since clientv3's own grows to two minutes. The error is that of TLS, or of
+// endpoints that are missing or malformed.
 func Dial(c Config) (*clientv3.Client, error) {
 	timeout := c.Timeout
 	if timeout <= 0 {

@@ -43,7 +43,7 @@ func Explain(endpoints []string, err error) error {
 	return err
 }
 
-// lacksQuorum reports whether a member answered that it could not reach the others.
+// lacksQuorum reports whether a member answered that it cannot reach a majority.
 func lacksQuorum(err error) bool {
 	return slices.Contains([]error{
 		rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail,

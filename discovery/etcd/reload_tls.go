@@ -8,12 +8,11 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// reloadingTLS are transport credentials that are loaded anew for each handshake, so that
-// certificates which were replaced on disk, those of the authority too, are taken up
-// by the next connection. A pair of files that is half replaced fails a handshake,
-// and another follows.
+// reloadingTLS are transport credentials that are loaded for each handshake, so that a new
+// connection uses the certificates, those of the authority too, that are then on disk. A
+// handshake fails while a certificate and its key do not match, and another follows.
 type reloadingTLS struct {
-	credentials.TransportCredentials // of the start, for what is asked without a handshake
+	credentials.TransportCredentials // of the start, for the methods other than ClientHandshake
 	load                             func() (*tls.Config, error)
 }
 

@@ -14,21 +14,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// tokenAuth authenticates by user and password. clientv3 can do so too, but only with
-// etcd there when the client is made, with the password of that moment, and with a
-// new token, which costs etcd a bcrypt and a proposal, for every stream.
+// tokenAuth authenticates by user and password. clientv3's own authentication needs etcd
+// when the client is made, keeps the password of that moment, and fetches a token for each
+// stream, which costs etcd a bcrypt and a proposal.
 type tokenAuth struct {
 	credentials func() (user, password string, err error)
 	endpoints   []string
-	timeout     time.Duration // of fetching a token
+	timeout     time.Duration // for fetching a token
 
-	fetching chan struct{}          // size one: held by who fetches
-	current  atomic.Pointer[string] // nil: to be fetched; empty: etcd has no authentication
+	fetching chan struct{}          // size one: the semaphore of the fetching call
+	current  atomic.Pointer[string] // nil: to be fetched; empty: etcd's authentication is off
 }
 
-// connectionKey is the key of a context's connection: the one that a call goes over is
-// the one to authenticate over, since another may hang. A call without one needs no
-// token.
+// connectionKey is the context key of a call's connection. The call authenticates over the
+// same connection, since another may hang. A call without one needs no token.
 type connectionKey struct{}
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
@@ -44,11 +43,12 @@ func (t *tokenAuth) GetRequestMetadata(ctx context.Context, _ ...string) (map[st
 	return map[string]string{rpctypes.TokenFieldNameGRPC: token}, nil
 }
 
-// RequireTransportSecurity implements credentials.PerRPCCredentials. Passwords over
-// plain connections are the operator's choice, as with etcdctl.
+// RequireTransportSecurity implements credentials.PerRPCCredentials. An operator may choose
+// to send passwords over plain connections, as with etcdctl.
 func (t *tokenAuth) RequireTransportSecurity() bool { return false }
 
-// get returns the token, fetched if there is none. One caller fetches at a time.
+// get returns the token, and fetches it first if there is none. One caller fetches at a
+// time.
 func (t *tokenAuth) get(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 	if token := t.current.Load(); token != nil {
 		return *token, nil
@@ -70,8 +70,9 @@ func (t *tokenAuth) get(ctx context.Context, conn *grpc.ClientConn) (string, err
 	return token, nil
 }
 
-// fetch trades user and password for a token. Its errors are gRPC's, with codes that
-// gRPC allows here: PermissionDenied where etcd refuses the user.
+// fetch exchanges user and password for a token. Its errors are gRPC's, with codes that
+// gRPC allows here: Unauthenticated if the credentials cannot be read, PermissionDenied if
+// etcd refuses the user.
 func (t *tokenAuth) fetch(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 	user, password, err := t.credentials()
 	if err != nil {
@@ -92,28 +93,28 @@ func (t *tokenAuth) fetch(ctx context.Context, conn *grpc.ClientConn) (string, e
 	return "", err
 }
 
-// tokenErrors are etcd's words for a token that is no longer good, and for a missing one
-// since authentication was switched on.
+// tokenErrors are etcd's messages for a stale token, and for a missing one after
+// authentication was switched on.
 var tokenErrors = [...]string{
 	rpctypes.ErrInvalidAuthToken.Error(),
 	rpctypes.ErrUserEmpty.Error(),
 	rpctypes.ErrAuthOldRevision.Error(),
 }
 
-// invalidate reports whether etcd's words refuse the token that a call used, and sees to
-// it that it is fetched again.
-func (t *tokenAuth) invalidate(words string, used *string) bool {
+// invalidate reports whether a message of etcd refuses the token that a call used, and
+// drops that token, so that the next call fetches another.
+func (t *tokenAuth) invalidate(message string, used *string) bool {
 	for _, refusal := range tokenErrors {
-		if strings.Contains(words, refusal) {
-			t.current.CompareAndSwap(used, nil) // unless another call has seen to it
+		if strings.Contains(message, refusal) {
+			t.current.CompareAndSwap(used, nil) // unless another call already dropped it
 			return true
 		}
 	}
 	return false
 }
 
-// unary repeats a call once with a new token. etcd refuses such calls before it looks
-// at them, so nothing is done twice.
+// unary repeats a call once with a new token if etcd refuses the token. etcd checks it
+// before it carries out the call, so that no call is carried out twice.
 func (t *tokenAuth) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if method == pb.Auth_Authenticate_FullMethodName {
 		return invoke(ctx, method, req, reply, conn, opts...)
@@ -126,7 +127,7 @@ func (t *tokenAuth) unary(ctx context.Context, method string, req, reply any, co
 	return err
 }
 
-// stream watches for a refused token; who reads the stream opens another.
+// stream opens a stream that drops a refused token; the reader of the stream opens another.
 func (t *tokenAuth) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := open(context.WithValue(ctx, connectionKey{}, conn), desc, conn, method, opts...)
 	if err != nil {
@@ -142,7 +143,7 @@ type tokenStream struct {
 	used   *string
 }
 
-// RecvMsg looks for a refusal, which a watch has inside an answer.
+// RecvMsg drops a refused token. The answers of a watch have the refusal inside.
 func (s *tokenStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"disc/discovery/view/viewtest"
 )
 
-// plain returns the ids that a plain lookup answers with, as Answering orders them.
+// plain returns the ids that a lookup of the name alone answers with, in the order of
+// Eligible.
 func plain(t *testing.T, s *view.Snapshot, service string) []string {
 	t.Helper()
 	a, err := Lookup(s, Query{Name: service})
@@ -40,9 +41,9 @@ func idsOf(entries []*view.Entry) []string {
 	return all
 }
 
-// TestAnsweringAgrees holds Answering against Lookup over random changes, some of which
-// bring suspects, and sees each kind of difference from what is shown.
-func TestAnsweringAgrees(t *testing.T) {
+// TestEligibleAgrees compares Eligible with Lookup over random changes, some of which bring
+// suspects, until each kind of difference from the entries was met.
+func TestEligibleAgrees(t *testing.T) {
 	var shared, shorter, reordered, weightless int
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 2))
@@ -54,7 +55,7 @@ func TestAnsweringAgrees(t *testing.T) {
 			for service := range s.Services() {
 				got := service.Eligible()
 				if want := plain(t, s, service.Name); !slices.Equal(idsOf(got), want) {
-					t.Fatalf("seed %d, revision %d: %s is answering %v, lookup says %v", seed, revision, service.Name, idsOf(got), want)
+					t.Fatalf("seed %d, revision %d: %s: eligible %v, lookup answers %v", seed, revision, service.Name, idsOf(got), want)
 				}
 				switch {
 				case len(got) > 0 && got[0].Weight == 0:
@@ -77,17 +78,17 @@ func TestAnsweringAgrees(t *testing.T) {
 func TestAnsweringSharesItsMemory(t *testing.T) {
 	web, _ := viewtest.SnapshotOf(viewtest.Fleet("web", 0, 10)).Service("web")
 	if got, shown := web.Eligible(), web.Entries(); len(got) != 10 || &got[0] != &shown[0] {
-		t.Errorf("all are fit, and the slice is another: %v, %v", idsOf(got), idsOf(shown))
+		t.Errorf("all are eligible, and the slice is another: %v, %v", idsOf(got), idsOf(shown))
 	}
 }
 
 func TestAnsweringCountsAsLookup(t *testing.T) {
 	web, _ := viewtest.SnapshotOf(viewtest.Fleet("web", 0, 1)).Service("web")
 	if web.ConsumeUsed() {
-		t.Error("used before anybody asked")
+		t.Error("used before a lookup")
 	}
 	if web.Eligible(); !web.ConsumeUsed() {
-		t.Error("asked, and not used")
+		t.Error("looked up, and not used")
 	}
 }
 
@@ -100,7 +101,7 @@ func TestAnsweringAllocatesNothing(t *testing.T) {
 	for _, name := range []string{"web", long} {
 		if n := testing.AllocsPerRun(1000, func() {
 			if service, ok := s.Service(name); !ok || len(service.Eligible()) != 10 {
-				t.Errorf("%s is not answering", name)
+				t.Errorf("%s is not eligible", name)
 			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)

@@ -5,21 +5,21 @@ import (
 	"disc/discovery/view"
 )
 
-// Explanation says why an entry is in an answer or not.
+// Explanation is the reason for which an entry is in an answer or not.
 type Explanation struct {
 	ID  string `json:"id"`
 	In  bool   `json:"in"`
 	Why string `json:"why"`
 }
 
-// The reasons for leaving an entry out, as [Answer.LeftOut] counts them. Besides
-// these: the statuses warning and critical, the states drain and down, and the
-// selectors' tag, meta, zone, node, port and filter.
+// The reasons for which an entry is excluded, as [Answer.LeftOut] counts them. Other
+// reasons are the statuses warning and critical, the states drain and down, and the
+// selectors tag, meta, zone, node, port and filter.
 const (
 	OutLeaving = "leaving" // deregistered a moment ago
-	OutWeight  = "weight"  // weight 0, and others are there
-	OutID      = "id"      // another instance was asked for; explained, not counted
-	OutPick    = "pick"    // not among those picked; explained, not counted
+	OutWeight  = "weight"  // weight 0, and there are others
+	OutID      = "id"      // the lookup names another instance; explained, not counted
+	OutPick    = "pick"    // others were picked; explained, not counted
 )
 
 func explainExcluded(why string) string {
@@ -40,8 +40,8 @@ func explainExcluded(why string) string {
 	return "its " + why + " does not match"
 }
 
-// explainIncluded says why an entry is answered. An entry that is unfit is answered in a
-// panic only.
+// explainIncluded returns why an entry is in the answer. In a panic, that may be an entry
+// that is not healthy.
 func (l *lookup) explainIncluded(e *view.Entry) string {
 	why := "its status is " + string(e.Status)
 	switch {

@@ -12,17 +12,17 @@ import (
 )
 
 // Filter is a compiled filter expression, in the language of
-// github.com/hashicorp/go-bexpr, over the fields of an [Entry] as JSON names them:
+// github.com/hashicorp/go-bexpr, over the fields of a [view.Entry] by their JSON names:
 //
 //	meta.team == "core" and "v2" in tags
 //	weight != 0 or zone matches "^eu-"
 //
-// A meta key or port that an instance lacks equals nothing. The zero Filter passes
-// everything.
+// A comparison with a meta key or a port that an instance lacks is false. The zero Filter
+// matches everything.
 type Filter struct{ compiled *compiledFilter }
 
 type compiledFilter struct {
-	mu        sync.Mutex // the evaluator compiles regular expressions when it meets them
+	mu        sync.Mutex // the evaluator is not safe for concurrent use: it compiles regular expressions lazily
 	evaluator *bexpr.Evaluator
 }
 
@@ -30,13 +30,12 @@ type compiledFilter struct {
 const MaxFilter = 1024
 
 // maxFilterSteps bounds the parser, whose work grows tenfold with each level of
-// parentheses: enough for four of them, and some 20 ms at the worst.
+// parentheses. It is enough for four levels, and 20 ms in the worst case.
 const maxFilterSteps = 500_000
 
-// ParseFilter compiles an expression. An empty one passes everything. It returns an
-// [ErrInvalid] for an expression that cannot be parsed, that names a field that
-// instances do not have, or that compares a field in a way that its type does not
-// allow.
+// ParseFilter compiles an expression; an empty one matches everything. It returns an
+// [discovery.ErrInvalid] for an expression that cannot be parsed, names an unknown field,
+// or compares a field in a way that its type does not allow.
 func ParseFilter(expression string) (Filter, error) {
 	if expression == "" {
 		return Filter{}, nil
@@ -61,7 +60,7 @@ func ParseFilter(expression string) (Filter, error) {
 	return Filter{&compiledFilter{evaluator: evaluator}}, nil
 }
 
-// Match reports whether an entry passes.
+// Match reports whether an entry matches.
 func (f Filter) Match(e *view.Entry) bool {
 	ok, err := f.match(e)
 	return ok && err == nil
@@ -79,7 +78,7 @@ func (f Filter) match(e *view.Entry) (bool, error) {
 	})
 }
 
-// filterable is what expressions see of an entry: plain types under the JSON names.
+// filterable has the fields of an entry for expressions: plain types by their JSON names.
 type filterable struct {
 	Service string            `bexpr:"service"`
 	ID      string            `bexpr:"id"`

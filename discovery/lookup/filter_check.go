@@ -12,9 +12,9 @@ import (
 	"github.com/hashicorp/go-bexpr/grammar"
 )
 
-// A filter is checked against the types of an instance's fields before it is used:
-// the evaluator meets a mistake only when an instance leads it there, and would then
-// leave that instance out without a word.
+// A filter is checked against the types of an entry's fields before it is used: the
+// evaluator finds a mistake only at an entry that leads it there, and then excludes that
+// entry without an error.
 
 type fieldType string
 
@@ -26,7 +26,7 @@ const (
 	numberMapField fieldType = "a map of numbers"
 )
 
-// filterFields are the fields of [filterable].
+// filterFields are the types of the fields of [filterable].
 var filterFields = map[string]fieldType{
 	"service": textField, "id": textField, "node": textField, "address": textField, "zone": textField,
 	"status": textField, "state": textField, "source": textField,
@@ -34,7 +34,7 @@ var filterFields = map[string]fieldType{
 	"tags": textListField, "meta": textMapField, "ports": numberMapField,
 }
 
-// checkFilter returns what is wrong with an expression over named fields.
+// checkFilter returns an error unless an expression over the fields is sound.
 func checkFilter(expression any, fields map[string]fieldType) error {
 	switch e := expression.(type) {
 	case *grammar.UnaryExpression:
@@ -101,7 +101,8 @@ func selectField(selector grammar.Selector, fields map[string]fieldType) (fieldT
 	return "", fmt.Errorf("%s is %s and has nothing like %s", selector.Path[0], field, selector)
 }
 
-// checkCollection checks "any tags as t { … }", where t is a field to what is within.
+// checkCollection checks "any tags as t { … }", where t is a field of the inner
+// expression.
 func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldType) error {
 	field, err := selectField(c.Selector, fields)
 	if err != nil {
@@ -118,7 +119,7 @@ func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldTyp
 		return fmt.Errorf("%s is %s, which any and all do not apply to", c.Selector, field)
 	}
 	if len(fields) > len(filterFields) {
-		return errors.New("any and all do not nest") // the work of each level multiplies
+		return errors.New("any and all do not nest") // each level multiplies the work
 	}
 	within := maps.Clone(fields)
 	names := c.NameBinding
@@ -131,6 +132,6 @@ func checkCollection(c *grammar.CollectionExpression, fields map[string]fieldTyp
 		return fmt.Errorf("%q cannot name both the key and the value of %s", names.Index, c.Selector)
 	}
 	within[names.Default], within[names.Index], within[names.Value] = textField, key, value
-	delete(within, "") // what is not bound
+	delete(within, "") // of unbound names
 	return checkFilter(c.Inner, within)
 }

@@ -11,7 +11,7 @@ import (
 	"disc/discovery/view"
 )
 
-// filtered is an entry with something in every field that filters see.
+// filtered is an entry with a value in each field of filters.
 func filtered() *view.Entry {
 	return &view.Entry{State: discovery.Drain, Source: view.SourceAgent, Instance: discovery.Instance{
 		Service: "Web", ID: "web-1", Node: "host-1", Address: "10.0.0.5", Port: 8080, Ports: discovery.Ports{"grpc": 9090}, Zone: "eu-west", Weight: 3,
@@ -111,7 +111,7 @@ func TestFilterInvalid(t *testing.T) {
 	}
 }
 
-// TestFilterFields keeps the table of fields equal to what the evaluator sees.
+// TestFilterFields checks that the table of fields equals the evaluator's.
 func TestFilterFields(t *testing.T) {
 	types := map[reflect.Type]fieldType{
 		reflect.TypeFor[string]():            textField,
@@ -145,7 +145,7 @@ func TestFilterConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// FuzzFilter looks for a filter that is accepted and then fails on an entry.
+// FuzzFilter searches for a filter that is accepted and then fails on an entry.
 func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{
 		`zone == "a"`, `meta.team == "core" and "v2" in tags`, `weight != 0 or zone matches "^eu-"`, `not ports.grpc == 1`, `tags is not empty`,

@@ -49,8 +49,8 @@ func TestLoadDiffers(t *testing.T) {
 	}
 }
 
-// loaded is a service whose instances i0, i1… have the given weights and utilizations;
-// one below 0 is not reported.
+// loaded is a service whose instances i0, i1… have the given weights and utilizations; a
+// utilization below 0 is not reported.
 func loaded(weights []int, loads ...float64) *view.Snapshot {
 	var changes []view.Change
 	for n, weight := range weights {
@@ -62,8 +62,8 @@ func loaded(weights []int, loads ...float64) *view.Snapshot {
 	return viewtest.SnapshotOf(changes)
 }
 
-// A report belongs to the record that its agent wrote under the same lease, and changes
-// nothing but the entry.
+// A load report belongs to the record under the same lease, and changes nothing but the
+// entry.
 func TestApplyLoad(t *testing.T) {
 	s := viewtest.SnapshotOf([]view.Change{viewtest.WithLease(viewtest.Put(1, "web/instances/a", ``)), viewtest.Put(2, "web/static/b", ``)})
 	web, _ := s.Service("web")
@@ -86,11 +86,11 @@ func TestApplyLoad(t *testing.T) {
 	anew, _, _ := next.Apply(4, []view.Change{viewtest.Put(4, "web/instances/a", ``)})
 	after, _ = anew.Service("web")
 	if a, _ := after.Entry("a"); a.Utilization != nil || memo(after) != 2 {
-		t.Errorf("under another lease the load of before is shown, %v; memo %v", a.Utilization, memo(after))
+		t.Errorf("under another lease the earlier load is shown, %v; memo %v", a.Utilization, memo(after))
 	}
 	gone, _, _ := next.Apply(4, []view.Change{viewtest.Delete(4, "web/instances/a"), viewtest.Delete(4, "web/static/b")})
 	if after, _ = gone.Service("web"); !after.Empty() {
-		t.Error("a load report alone makes a service")
+		t.Error("a load report alone made a service")
 	}
 	_, _, broken = next.Apply(4, []view.Change{viewtest.WithValue(viewtest.WithLease(viewtest.Put(4, "web/load/a", ``)), `{"utilization":-1}`)})
 	if len(broken) != 1 || broken[0].Key.Kind != discovery.KeyLoad {
@@ -98,7 +98,7 @@ func TestApplyLoad(t *testing.T) {
 	}
 }
 
-// shares picks one often, and returns how often it was which.
+// shares picks one of a service often, and returns the share of each instance.
 func shares(t *testing.T, s *view.Snapshot, q Query) map[string]float64 {
 	t.Helper()
 	const draws = 20_000
@@ -144,7 +144,7 @@ func TestPickByLoad(t *testing.T) {
 	}
 }
 
-// The second that is picked is drawn from those that are left, as the first was from all.
+// The second pick is drawn from the remaining instances, as the first is from all.
 func TestPickSecondByLoad(t *testing.T) {
 	s := loaded([]int{1, 1, 1}, 0.9, 0.5, 0.1)
 	const draws = 20_000
@@ -165,8 +165,8 @@ func TestPickSecondByLoad(t *testing.T) {
 	}
 }
 
-// TestPickRandom picks from random fleets: always as many as there are to be had, each
-// once, the rest told of, and the tiers in their order.
+// TestPickRandom picks from random fleets: as many as possible, each once, the others
+// explained, and the tiers in order.
 func TestPickRandom(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 9))

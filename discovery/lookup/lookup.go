@@ -9,28 +9,28 @@ import (
 	"disc/discovery/view"
 )
 
-// Query is a lookup. The zero value of each field but Name asks for nothing special.
+// Query is a lookup. Each field but Name is optional.
 type Query struct {
-	Name   string // as [ParseName] reads it; an exact service name comes first
-	Domain string // the DNS suffix that Name may have
+	Name   string // see [discovery.ParseName]; a service of exactly this name takes precedence
+	Domain string // the DNS suffix that Name may end in
 
-	// Grammar reads Name by the grammar of [ParseName] alone, as DNS does: no exact
-	// service name comes first.
+	// Grammar parses Name by the grammar of [discovery.ParseName] alone, as DNS does: a
+	// service of exactly that name takes no precedence.
 	Grammar bool
 
 	Selector
 	Status     discovery.StatusFilter
-	PreferZone string  // entries of this zone first, the rest as spill-over
-	Pick       int     // this many endpoints by a choice weighted by weight and load; 0: all
-	Panic      float64 // 0 to 1: when a smaller part of the selected entries that are up is healthy, answer all of them
-	Explain    bool    // say of each entry why it is in or out
-	NoLoad     bool    // load reports do not count: the view is older than [LoadLasts]
+	PreferZone string  // entries of this zone first, the others as spill-over
+	Pick       int     // this many endpoints, chosen by weight and load, 1 to 65536; 0: all
+	Panic      float64 // 0 to 1: if a smaller part of the selected entries that are up is healthy, answer with all that are up
+	Explain    bool    // explain each entry
+	NoLoad     bool    // ignore load reports: the view is older than [discovery.LoadReportTTL]
 
-	// Rand orders the answer; nil: the runtime's source.
+	// Rand shuffles the answer; nil: math/rand/v2's global source.
 	Rand *rand.Rand
 }
 
-// Validate returns an [ErrInvalid] naming what is wrong with the query's options.
+// Validate returns an [discovery.ErrInvalid] that names the first option that is wrong.
 func (q *Query) Validate() error {
 	switch q.Status {
 	case discovery.StatusHealthy, discovery.StatusPassing, discovery.StatusAny:
@@ -46,21 +46,22 @@ func (q *Query) Validate() error {
 	return nil
 }
 
-// Answer is what a lookup gives.
+// Answer is the result of a lookup.
 type Answer struct {
-	Name      string               `json:"name"`              // as asked
-	Service   string               `json:"service,omitempty"` // as its registrants spell it
-	Revision  int64                `json:"revision"`          // of the last change of the service, or of any node for a node's name
+	Name      string               `json:"name"`              // as in the query
+	Service   string               `json:"service,omitempty"` // in the spelling of its registrants
+	Revision  int64                `json:"revision"`          // etcd's, of the last change of the service; for a node, of any node
 	Endpoints []discovery.Endpoint `json:"endpoints"`
-	LeftOut   map[string]int       `json:"left_out,omitempty"` // why, and how many
-	Index     int64                `json:"-"`                  // another after each change of what Revision is of
-	Panic     bool                 `json:"panic,omitempty"`    // too few were healthy: all are answered
+	LeftOut   map[string]int       `json:"left_out,omitempty"` // number of excluded entries by reason
+	Index     int64                `json:"-"`                  // another after each change that Revision counts
+	Panic     bool                 `json:"panic,omitempty"`    // too few were healthy: all that are up are answered
 	Explain   []Explanation        `json:"explain,omitempty"`
 }
 
-// Lookup answers a query from a snapshot. A name that nothing is known of is an
-// [ErrNotFound]; a known service without a healthy instance is an empty answer that
-// says what was left out.
+// Lookup answers a query from a snapshot. It returns an [discovery.ErrNotFound] for an
+// unknown name, and an [discovery.ErrInvalid] for a query or a name that is not valid. A
+// known service without a healthy instance is an empty answer that counts what was left
+// out.
 func Lookup(s *view.Snapshot, q Query) (Answer, error) {
 	if err := q.Validate(); err != nil {
 		return Answer{}, err
@@ -85,7 +86,7 @@ func Lookup(s *view.Snapshot, q Query) (Answer, error) {
 	return l.answer, nil
 }
 
-// resolve finds what a name means in a snapshot.
+// resolve finds the service or the node that a query names.
 func resolve(s *view.Snapshot, q *Query) (discovery.Name, *view.Service, error) {
 	if service, ok := s.Service(q.Name); ok && !q.Grammar {
 		return discovery.Name{Service: q.Name}, service, nil
@@ -114,8 +115,8 @@ func resolve(s *view.Snapshot, q *Query) (discovery.Name, *view.Service, error) 
 	return name, service, nil
 }
 
-// lookupNode answers with the addresses of a node's agents. What a query asks of
-// instances does not apply to nodes.
+// lookupNode answers with the addresses of a node's agents. The options of a query do not
+// apply to nodes.
 func lookupNode(s *view.Snapshot, asked, node string) (Answer, error) {
 	a := Answer{Name: asked, Revision: s.NodesRevision(), Index: s.NodesRevision(), Endpoints: []discovery.Endpoint{}}
 	for _, n := range s.ResolveNode(node) {

@@ -14,7 +14,7 @@ import (
 	"disc/discovery/view/viewtest"
 )
 
-// shop is a catalog with one of everything that a lookup tells apart.
+// shop is a catalog with one of each kind that a lookup tells apart.
 func shop(t *testing.T) *view.Snapshot {
 	t.Helper()
 	s, _, broken := view.EmptySnapshot().Apply(50, []view.Change{
@@ -63,7 +63,7 @@ func filter(t testing.TB, expression string) Selector {
 
 func TestLookup(t *testing.T) {
 	type out = map[string]int
-	rest := func(more out) out { // what a plain lookup of web leaves out besides
+	rest := func(more out) out { // what a lookup of web leaves out besides
 		all := out{"critical": 1, "drain": 1, "down": 1, "leaving": 1, "weight": 1}
 		for why, n := range more {
 			if all[why] += n; all[why] == 0 {
@@ -182,7 +182,7 @@ func TestLookupNode(t *testing.T) {
 		{"host-3.node", "10.0.0.3"},
 		{"twin.node", "10.0.0.5"},
 		{"TWIN.node", "10.0.0.6"},
-		{"Twin.node", ""},   // which of them?
+		{"Twin.node", ""},   // ambiguous
 		{"host-4.node", ""}, // without an address
 		{"host.node", ""},
 		{"host-1.x.node", ""},
@@ -213,7 +213,7 @@ func TestEntryPort(t *testing.T) {
 	}
 	e.Ports = discovery.Ports{"Grpc": 1, "GRPC": 2}
 	if got := e.NamedPort("grpc"); got != 0 {
-		t.Errorf("port grpc is %d though two could be meant", got)
+		t.Errorf("port grpc is %d though two match", got)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestLookupExplain(t *testing.T) {
 	}
 }
 
-// TestLookupLeavesQuery keeps a lookup from writing into what its caller still holds.
+// TestLookupLeavesQuery checks that a lookup does not write to its caller's slices.
 func TestLookupLeavesQuery(t *testing.T) {
 	tags := make([]string, 1, 8)
 	tags[0] = "eu"

@@ -6,13 +6,14 @@ import (
 	"disc/discovery"
 )
 
-// usesLoad reports whether load reports have a say in what is answered.
+// usesLoad reports whether load reports influence the answer.
 func (l *lookup) usesLoad() bool { return l.query.Pick > 0 && !l.query.NoLoad }
 
-// pick moves those that are picked to the front of ordered candidates. Each is the
-// less loaded of two (Mitzenmacher, 2001), which are drawn by weight out of the best tier
-// that is left. One may be drawn twice, so that nobody is left out for good. What has not
-// reported counts as the average of those that have; without reports the order stays.
+// pick moves the picked candidates to the front of the shuffled ones. Each is the less
+// loaded of two (the power of two choices; Mitzenmacher, 2001), which are drawn by weight
+// from the best tier that is left. One may be drawn twice, so that even the most loaded is
+// picked at times. A candidate without a report counts as the average of the others;
+// without any report the order stays.
 func (l *lookup) pick(candidates []candidate) {
 	if !l.usesLoad() {
 		return
@@ -29,12 +30,13 @@ func (l *lookup) pick(candidates []candidate) {
 	for n := range picked {
 		picked[n] = d.next()
 	}
-	// The heap holds the rest, in the first part of what is its room.
+	// The heap has the rest, in the first part of the slice.
 	copy(candidates[len(picked):], d.remaining)
 	copy(candidates, picked)
 }
 
-// meanLoad returns the average utilization of those that report one.
+// meanLoad returns the average utilization of the candidates that report one; false: none
+// does.
 func meanLoad(candidates []candidate) (mean float64, ok bool) {
 	n := 0.0
 	for _, c := range candidates {
@@ -46,17 +48,17 @@ func meanLoad(candidates []candidate) (mean float64, ok bool) {
 	return mean, n > 0
 }
 
-// picker picks candidates one after the other.
+// picker picks candidates one by one.
 type picker struct {
 	*lookup
 	average   float64
 	remaining candidateHeap
-	shares    [4]float64 // of those that are left, by tier
+	shares    [4]float64 // sum of the remaining candidates, by tier
 }
 
-// next takes the less loaded of two out of those that are left. The first two in their
-// order are two draws without replacement: the second of two draws with replacement is
-// the first again with a chance of the first's share.
+// next removes and returns the less loaded of two of the remaining candidates. The first
+// two in order are two draws without replacement. With replacement, the second draw is the
+// first candidate again with the probability of its share.
 func (d *picker) next() candidate {
 	first := heap.Pop(&d.remaining).(candidate)
 	twice := d.random()*d.shares[first.tier] < first.share()
@@ -65,7 +67,7 @@ func (d *picker) next() candidate {
 		if a, b := d.load(first), d.load(second); b < a && discovery.LoadDiffers(a, b) {
 			first, second = second, first
 		}
-		// Exponential variates have no memory: a new wait from here on is a new draw.
+		// Exponential variates are memoryless: adding a new one makes a new draw.
 		second.rank = max(first.rank, second.rank) + second.variate(d.random())
 		heap.Push(&d.remaining, second)
 	}
@@ -80,7 +82,7 @@ func (d *picker) load(c candidate) float64 {
 	return *c.Utilization
 }
 
-// candidateHeap is a [heap.Interface] with the candidate that comes first on top.
+// candidateHeap implements [heap.Interface], with the first candidate on top.
 type candidateHeap []candidate
 
 func (w candidateHeap) Len() int           { return len(w) }

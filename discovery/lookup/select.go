@@ -11,21 +11,21 @@ import (
 	"disc/discovery/view"
 )
 
-// lookup is one Lookup under way.
+// lookup is the state of one Lookup.
 type lookup struct {
 	query  *Query
 	id     string // only this instance; empty: all
 	answer Answer
 }
 
-// candidate is an entry with its place in a weighted shuffle.
+// candidate is an entry with its position in a weighted shuffle.
 type candidate struct {
 	*view.Entry
 	tier int     // lower tiers come first
 	rank float64 // lower ranks come first within a tier
 }
 
-// selectCandidates returns the entries to answer with, and tells of the others why not.
+// selectCandidates returns the entries to answer with, and excludes the others.
 func (l *lookup) selectCandidates(service *view.Service) []candidate {
 	entries := service.Entries()
 	if l.id != "" && !l.query.Explain {
@@ -69,8 +69,8 @@ func (l *lookup) excludedBy(e *view.Entry) string {
 	return l.query.Selector.Match(e)
 }
 
-// dropUnhealthy leaves out what the status filter does not want, but for what a panic
-// lets through.
+// dropUnhealthy excludes the candidates that the status filter does not match, except, in
+// a panic, those that are up.
 func (l *lookup) dropUnhealthy(selected []candidate) []candidate {
 	return slices.DeleteFunc(selected, func(c candidate) bool {
 		why := c.ExcludedBy(l.query.Status)
@@ -82,13 +82,13 @@ func (l *lookup) dropUnhealthy(selected []candidate) []candidate {
 	})
 }
 
-// dropZeroWeights leaves out the entries of weight 0 unless they are all there is.
-func (l *lookup) dropZeroWeights(fit []candidate) []candidate {
-	weighty := slices.ContainsFunc(fit, func(c candidate) bool { return c.Weight > 0 })
-	if !weighty || l.query.Status == discovery.StatusAny {
-		return fit
+// dropZeroWeights excludes the candidates of weight 0 unless there are no others.
+func (l *lookup) dropZeroWeights(candidates []candidate) []candidate {
+	weighted := slices.ContainsFunc(candidates, func(c candidate) bool { return c.Weight > 0 })
+	if !weighted || l.query.Status == discovery.StatusAny {
+		return candidates
 	}
-	return slices.DeleteFunc(fit, func(c candidate) bool {
+	return slices.DeleteFunc(candidates, func(c candidate) bool {
 		if c.Weight == 0 {
 			l.exclude(c.Entry, OutWeight)
 		}
@@ -110,9 +110,9 @@ func (l *lookup) exclude(e *view.Entry, why string) {
 
 // shuffle shuffles candidates by weight, the preferred zone first and suspects last.
 //
-// The shuffle is that of Efraimidis and Spirakis (2006): sorting by an exponential
-// variate divided by the weight draws without replacement, each draw with chances
-// proportional to the weights that are left.
+// The method is that of Efraimidis and Spirakis (2006): sorting by an exponential variate
+// divided by the weight is the same as drawing without replacement, each with a
+// probability proportional to its weight.
 func (l *lookup) shuffle(candidates []candidate) {
 	for n := range candidates {
 		c := &candidates[n]
@@ -127,7 +127,7 @@ func (l *lookup) shuffle(candidates []candidate) {
 	slices.SortFunc(candidates, candidate.compare)
 }
 
-// random returns a number of at least 0 and below 1.
+// random returns a number in [0, 1).
 func (l *lookup) random() float64 {
 	if l.query.Rand != nil {
 		return l.query.Rand.Float64()
@@ -135,18 +135,18 @@ func (l *lookup) random() float64 {
 	return rand.Float64()
 }
 
-// share is a candidate's part in a draw.
+// share returns the candidate's weight in a draw, which is above 0.
 func (c candidate) share() float64 { return max(float64(c.Weight), 1e-9) }
 
-// variate makes an exponential variate of a uniform one: how long a candidate lets wait for
-// it, the shorter the higher its weight.
+// variate turns a uniform variate into an exponential one whose rate is the candidate's
+// share.
 func (c candidate) variate(uniform float64) float64 { return -math.Log(1-uniform) / c.share() }
 
 func (c candidate) compare(other candidate) int {
 	return cmp.Or(c.tier-other.tier, cmp.Compare(c.rank, other.rank))
 }
 
-// answerWith answers with the first of the candidates, as many as are to be picked.
+// answerWith fills in the answer from the first candidates, up to the query's Pick.
 func (l *lookup) answerWith(candidates []candidate) {
 	picked := len(candidates)
 	if l.query.Pick > 0 {

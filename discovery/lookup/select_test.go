@@ -91,8 +91,8 @@ func TestLookupDeterministic(t *testing.T) {
 	}
 }
 
-// TestLookupWeights draws often and looks whether each instance comes first as often as
-// its weight says, and second as often as the weights that are left say.
+// TestLookupWeights draws often and checks that each instance comes first as often as its
+// weight requires, and second as often as the remaining weights require.
 func TestLookupWeights(t *testing.T) {
 	s, _, _ := view.EmptySnapshot().Apply(9, []view.Change{
 		viewtest.Put(1, "web/instances/w1", `"weight":1`), viewtest.Put(2, "web/instances/w3", `"weight":3`),

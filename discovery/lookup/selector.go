@@ -7,19 +7,18 @@ import (
 	"disc/discovery/view"
 )
 
-// Selector says which entries a lookup or a list is about. Its zero value selects
-// all.
+// Selector selects entries. Its zero value selects all.
 type Selector struct {
-	Tags   []string          // all of them, without regard to case
+	Tags   []string          // all of these, without regard to case
 	Zone   string            // empty: any
 	Node   string            // empty: any
-	Meta   map[string]string // each key with this value
-	Port   string            // has a port of this name
+	Meta   map[string]string // all of these keys, with these values
+	Port   string            // a port of this name, see [view.Entry.NamedPort]; empty: any
 	Filter Filter
 }
 
-// Match returns an empty string for an entry that is selected, else the field that
-// spoke against it.
+// Match returns an empty string for an entry that is selected, else the field that does not
+// match.
 func (s *Selector) Match(e *view.Entry) string {
 	for _, tag := range s.Tags {
 		if !slices.ContainsFunc(e.Tags, func(t string) bool { return strings.EqualFold(t, tag) }) {

@@ -4,16 +4,14 @@
 //		grpc.WithResolvers(resolver.New(source)),
 //		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
 //
-// The source is a [catalog], which follows etcd itself, or an [AgentSource], this host's
-// sidecar; with none given, a target that names an agent, disc://127.0.0.1:3472/web, is
-// enough. The path is a lookup name as every protocol takes it: web, v2.web,
+// The source is a [CatalogSource], which watches etcd itself, or an [AgentSource], which
+// asks this host's agent. Without a source, the target names an agent:
+// disc://127.0.0.1:3472/web. The path is a lookup name as in all protocols: web, v2.web,
 // _grpc._tcp.web.svc. A query narrows it: disc:///web?zone=a&tag=v2, ?port=grpc,
 // ?prefer=zone.
 //
-// A client keeps the addresses it has while the source cannot answer. They become none
-// only when the source says that nothing is healthy.
-//
-// [catalog]: disc/discovery/catalog
+// While the source cannot answer, a client keeps its addresses. It loses them only when
+// the source answers that no instance is healthy.
 package resolver
 
 import (
@@ -34,29 +32,30 @@ import (
 	"disc/discovery/retry"
 )
 
-// Scheme is the scheme of the targets that are resolved here.
+// Scheme is the scheme of the targets of this resolver.
 const Scheme = "disc"
 
-// Source answers lookups and tells of changes. A *catalog.Catalog is one through
-// [CatalogSource]; an agent is one through [AgentSource].
+// Source answers lookups and reports changes: a [CatalogSource] from a catalog in this
+// process, an [AgentSource] from an agent.
 type Source interface {
-	// Lookup answers a query. index stands for the state of what was asked for.
+	// Lookup answers a query. index is another number after each change of the service.
 	Lookup(ctx context.Context, q Query) (answer lookup.Answer, index int64, err error)
-	// Wait returns when the state may be another than index, or ctx ends.
+	// Wait returns nil when the index may have changed from index, or the error if it
+	// cannot tell or ctx ends.
 	Wait(ctx context.Context, q Query, index int64) error
 }
 
-// Query is what a target asks for.
+// Query is a parsed target.
 type Query struct {
 	Name   string   // a lookup name
-	Tags   []string // all of them
-	Zone   string
-	Port   string // a named port
-	Prefer bool   // own zone first
+	Tags   []string // all of these
+	Zone   string   // empty: any
+	Port   string   // a named port; empty: the main one
+	Prefer bool     // entries of the own zone first
 }
 
-// New returns a builder of resolvers over a source. With a nil source, targets name the
-// agent to ask: disc://127.0.0.1:3472/web.
+// New returns a builder of resolvers that ask a source. A target that names an agent, such
+// as disc://127.0.0.1:3472/web, asks that agent instead; with a nil source, each must.
 func New(source Source) resolver.Builder { return &builder{source} }
 
 type builder struct{ source Source }
@@ -64,7 +63,8 @@ type builder struct{ source Source }
 // Scheme implements resolver.Builder.
 func (*builder) Scheme() string { return Scheme }
 
-// Build implements resolver.Builder.
+// Build implements resolver.Builder. It returns a [discovery.ErrInvalid] for a target that
+// is not valid.
 func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	q, err := parseTarget(target.URL)
 	if err != nil {
@@ -83,7 +83,7 @@ func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 	return r, nil
 }
 
-// parseTarget reads the name and the options of a target.
+// parseTarget parses the name and the options of a target.
 func parseTarget(target url.URL) (Query, error) {
 	q := Query{Name: strings.TrimPrefix(target.Path, "/")}
 	if q.Name == "" {
@@ -109,18 +109,18 @@ func parseTarget(target url.URL) (Query, error) {
 	return q, nil
 }
 
-// targetResolver keeps one client's addresses current.
+// targetResolver keeps the addresses of one client current.
 type targetResolver struct {
 	source     Source
 	query      Query
 	conn       resolver.ClientConn
 	cancel     context.CancelFunc
 	done       sync.WaitGroup
-	resolveNow chan struct{} // size one: look again soon
+	resolveNow chan struct{} // size one: try again at once
 }
 
-// ResolveNow implements resolver.Resolver: gRPC failed to connect to an address. The
-// source tells of changes by itself, so this only ends a wait between two errors.
+// ResolveNow implements resolver.Resolver: gRPC could not connect to an address. The source
+// reports changes by itself, so ResolveNow only cuts the wait after an error short.
 func (r *targetResolver) ResolveNow(resolver.ResolveNowOptions) {
 	select {
 	case r.resolveNow <- struct{}{}:
@@ -140,7 +140,7 @@ func (r *targetResolver) run(ctx context.Context) {
 		answer, index, err := r.source.Lookup(ctx, r.query)
 		if err == nil {
 			retry.Reset()
-			r.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // what it returns is the balancer's business
+			r.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // its error is for resolvers that poll
 			err = r.source.Wait(ctx, r.query, index)
 		}
 		if err == nil || ctx.Err() != nil {
@@ -152,7 +152,7 @@ func (r *targetResolver) run(ctx context.Context) {
 	}
 }
 
-// pause waits for the next attempt after an error, or less if gRPC asks for it.
+// pause waits before the next attempt after an error, until gRPC calls ResolveNow at most.
 func (r *targetResolver) pause(ctx context.Context, retry *retry.Backoff) {
 	timer := time.NewTimer(retry.Next())
 	defer timer.Stop()
@@ -163,7 +163,7 @@ func (r *targetResolver) pause(ctx context.Context, retry *retry.Backoff) {
 	}
 }
 
-// endpoints turns an answer into gRPC's form, in the answer's order.
+// endpoints returns the endpoints of an answer as gRPC's, in the same order.
 func endpoints(answer lookup.Answer) []resolver.Endpoint {
 	all := make([]resolver.Endpoint, 0, len(answer.Endpoints))
 	for _, e := range answer.Endpoints {
@@ -179,7 +179,8 @@ type (
 	zoneKey   struct{}
 )
 
-// Weight returns the weight of an endpoint's instance, 0 to 65535, for balancers.
+// Weight returns the weight of an endpoint's instance, 0 to [discovery.MaxWeight], for
+// balancers.
 func Weight(e resolver.Endpoint) int {
 	w, _ := e.Attributes.Value(weightKey{}).(int)
 	return w

@@ -17,18 +17,19 @@ import (
 	"disc/discovery/view"
 )
 
-// CatalogSource is a source over a catalog in this process: etcd directly, without an agent.
+// CatalogSource answers from a catalog in this process, a *catalog.Catalog, which watches
+// etcd without an agent.
 type CatalogSource struct {
 	Catalog interface {
-		// View returns the newest snapshot, or an ErrUnavailable.
+		// View returns the newest snapshot, or a [discovery.ErrUnavailable].
 		View() (view.View, error)
-		// Changed returns a channel that is closed at the next change of a service; ""
-		// is of anything.
+		// Changed returns a channel that is closed at the next change of a service; "" is
+		// any service.
 		Changed(service string) <-chan struct{}
-		// Need makes the view have parts, as far as they exist.
-		Ensure(ctx context.Context, parts ...discovery.Scope) error
-		// Retain keeps parts in the view until release is called.
-		Retain(parts ...discovery.Scope) (release func())
+		// Ensure waits until the view has the scopes, as far as they exist.
+		Ensure(ctx context.Context, scopes ...discovery.Scope) error
+		// Retain keeps the scopes in the view until release is called.
+		Retain(scopes ...discovery.Scope) (release func())
 	}
 	Zone string // this host's, for prefer=zone
 }
@@ -54,7 +55,7 @@ func (s CatalogSource) Lookup(ctx context.Context, q Query) (lookup.Answer, int6
 func (s CatalogSource) Wait(ctx context.Context, q Query, index int64) error {
 	name, err := discovery.ParseName(q.Name, "")
 	if err != nil {
-		name.Service = "" // a service with dots in its name: any change may be its
+		name.Service = "" // a service with dots in its name: wait for any change
 	}
 	defer s.Catalog.Retain(discovery.ScopesOf(q.Name, "", true)...)()
 	changed := s.Catalog.Changed(name.Service)
@@ -69,14 +70,14 @@ func (s CatalogSource) Wait(ctx context.Context, q Query, index int64) error {
 	}
 }
 
-// AgentSource is a source over an agent's HTTP API. The zero value asks this host's, at
+// AgentSource answers from an agent's HTTP API. The zero value asks this host's agent, at
 // 127.0.0.1:3472.
 type AgentSource struct {
 	BaseURL string       // default http://127.0.0.1:3472
 	HTTP    *http.Client // default http.DefaultClient
 }
 
-// waitTime is how long one query waits for a change.
+// waitTime is the time for which one blocking query waits for a change.
 const waitTime = time.Minute
 
 // Lookup implements [Source].
@@ -103,7 +104,7 @@ func (a *AgentSource) base() string {
 	return strings.TrimSuffix(cmp.Or(a.BaseURL, "http://127.0.0.1:3472"), "/")
 }
 
-// get asks for a lookup and reads its answer into v, unless that is nil.
+// get requests a lookup and decodes the answer into v, unless v is nil.
 func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v any) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, waitTime+10*time.Second)
 	defer cancel()

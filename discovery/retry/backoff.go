@@ -1,3 +1,5 @@
+// Package retry spaces the attempts of calls that are repeated until they succeed, and tells
+// why a call failed after its context ended.
 package retry
 
 import (
@@ -12,30 +14,31 @@ const (
 	MaxDelay     = 5 * time.Second
 )
 
-// Backoff spaces the attempts of a call that is repeated for ever: a random time
-// below a bound that doubles from 100 ms to 5 s (full jitter). The zero value is
-// ready.
+// Backoff spaces the attempts of a call that is repeated until it succeeds, however long
+// that takes. The delay is random, from 0 to a bound that doubles with each failure from
+// InitialDelay to MaxDelay (full jitter). The zero value is ready to use.
 type Backoff struct{ failures int }
 
-// Failed counts a failure and reports whether it is one to log: the first and then
-// each doubling, so that an outage of hours is a dozen lines.
+// Failed counts a failure and reports whether to log it: the 1st, 2nd, 4th, 8th and so on,
+// so that an outage of hours takes a dozen lines.
 func (b *Backoff) Failed() bool {
 	b.failures++
 	return b.failures&(b.failures-1) == 0
 }
 
-// Failures returns how many attempts failed in a row.
+// Failures returns the number of failures since the last Reset.
 func (b *Backoff) Failures() int { return b.failures }
 
-// Reset forgets the failures after a success.
+// Reset clears the failures after a success.
 func (b *Backoff) Reset() { b.failures = 0 }
 
-// Next returns how long to wait before the next attempt.
+// Next returns a random delay before the next attempt.
 func (b *Backoff) Next() time.Duration {
 	return rand.N(min(InitialDelay<<min(b.failures, 10), MaxDelay))
 }
 
-// Wait waits before the next attempt. It fails only when ctx ends, with its error.
+// Wait waits for the delay before the next attempt. It returns ctx.Err() if ctx ends
+// first, else nil.
 func (b *Backoff) Wait(ctx context.Context) error {
 	t := time.NewTimer(b.Next())
 	defer t.Stop()

@@ -1,4 +1,4 @@
-// Package telemetry registers the metrics of a part of disc with whoever collects them.
+// Package telemetry registers the metrics of a package of disc with a Prometheus registry.
 package telemetry
 
 import (
@@ -7,9 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Register registers collectors with r. A nil r is nobody: it registers nothing and
-// returns nil. The error joins those of all collectors that r refuses, as it does when
-// two parts use one name.
+// Register registers collectors with r; with a nil r, it does nothing. The error joins the
+// errors of all collectors that r refuses, such as those of a name that is already in use.
 func Register(r prometheus.Registerer, collectors ...prometheus.Collector) error {
 	if r == nil {
 		return nil

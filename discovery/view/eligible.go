@@ -2,16 +2,15 @@ package view
 
 import "slices"
 
-// Eligible returns the entries that [Lookup] answers with when a query asks for
-// nothing but the service's name: the healthy ones, those of weight 0 only when nothing
-// else is left, suspects after the others. They are sorted by id, not shuffled by weight;
-// the choice among them is the caller's.
+// Eligible returns the entries that a lookup of the service's name alone answers with:
+// the healthy ones, those of weight 0 only when there are no others, suspects last. They
+// are sorted by id instead of shuffled by weight: the caller chooses among them.
 //
-// It counts as a lookup, costs no allocation, and gives the same slice each time. The
-// caller must not change the slice or what it points to.
+// Eligible counts as a lookup. It allocates nothing and returns the same slice each time.
+// The caller must not change the slice or its entries.
 //
-//	if fit := service.Answering(); len(fit) > 0 {
-//		e := fit[rand.IntN(len(fit))]
+//	if entries := service.Eligible(); len(entries) > 0 {
+//		e := entries[rand.IntN(len(entries))]
 //		conn, err := net.Dial("tcp", net.JoinHostPort(e.Address, strconv.Itoa(e.Port)))
 //	}
 func (s *Service) Eligible() []*Entry {
@@ -19,23 +18,23 @@ func (s *Service) Eligible() []*Entry {
 	return s.eligible
 }
 
-// eligible returns those of the entries that a plain lookup answers with, and the
-// slice that it was given where these are all of them and in order.
+// eligible returns the entries that a lookup of the name alone answers with; the
+// argument itself if these are all of them, in order.
 func eligible(entries []*Entry) []*Entry {
-	weighty := slices.ContainsFunc(entries, func(e *Entry) bool { return e.Healthy() && e.Weight > 0 })
-	fits := func(e *Entry) bool { return e.Healthy() && (e.Weight > 0 || !weighty) }
-	fit := 0
+	weighted := slices.ContainsFunc(entries, func(e *Entry) bool { return e.Healthy() && e.Weight > 0 })
+	answered := func(e *Entry) bool { return e.Healthy() && (e.Weight > 0 || !weighted) }
+	n := 0
 	for _, e := range entries {
-		if fits(e) {
-			fit++
+		if answered(e) {
+			n++
 		}
 	}
-	if fit == len(entries) && slices.IsSortedFunc(entries, suspectsLast) {
+	if n == len(entries) && slices.IsSortedFunc(entries, suspectsLast) {
 		return entries
 	}
-	chosen := make([]*Entry, 0, fit)
+	chosen := make([]*Entry, 0, n)
 	for _, e := range entries {
-		if fits(e) {
+		if answered(e) {
 			chosen = append(chosen, e)
 		}
 	}

@@ -6,16 +6,16 @@ import (
 	"disc/discovery"
 )
 
-// Source says who stands behind an entry.
+// Source is the origin of an entry.
 type Source string
 
 // The sources.
 const (
-	SourceAgent  Source = "agent"  // a record under its agent's lease
-	SourceStatic Source = "static" // a static entry
+	SourceAgent  Source = "agent"  // a record, under the lease of its agent
+	SourceStatic Source = "static" // a static entry, made by an operator
 )
 
-// Entry is an instance as it is shown: its record or static entry, merged with its
+// Entry is an instance as readers see it: its record or static entry, merged with its
 // override.
 type Entry struct {
 	discovery.Instance
@@ -24,28 +24,29 @@ type Entry struct {
 	Source   Source              `json:"source"`
 	Revision int64               `json:"revision"`           // etcd's, of the newest key merged here
 	Shadowed *discovery.Instance `json:"shadowed,omitempty"` // the static entry that the record hides
-	Suspect  bool                `json:"suspect,omitempty"`  // vanished with many others; kept until a probe fails
+	Suspect  bool                `json:"suspect,omitempty"`  // its record is gone, with many others; shown until a probe fails
 
-	// Utilization is how busy the instance says it is, see [LoadReport]; nil: it does not say.
-	// It comes and goes without an event and without another revision.
+	// Utilization is the instance's load, see [discovery.LoadReport]; nil: not reported. It
+	// changes without an event and without a new revision.
 	Utilization *float64 `json:"utilization,omitempty"`
 }
 
-// Record is an instance as it stands in etcd under one key.
+// Record is an instance as etcd stores it under one key.
 type Record struct {
 	discovery.Instance
-	Created  int64 // etcd's create revision: changes with each incarnation
+	Created  int64 // etcd's create revision: another for each incarnation
 	Modified int64 // etcd's revision of the last write
 	Lease    int64 // 0: none
 }
 
-// Healthy reports whether a plain lookup may answer with an entry.
+// Healthy reports whether a lookup with [discovery.StatusHealthy] answers with the entry.
 func (e *Entry) Healthy() bool { return e.ExcludedBy(discovery.StatusHealthy) == "" }
 
-// Endpoint shows an entry as an answer.
+// Endpoint returns the entry as an endpoint at its main port.
 func (e *Entry) Endpoint() discovery.Endpoint { return e.EndpointAt("") }
 
-// ExcludedBy returns why a status filter leaves an entry out, or nothing.
+// ExcludedBy returns the state or status for which a filter excludes the entry; empty: it
+// does not.
 func (e *Entry) ExcludedBy(filter discovery.StatusFilter) string {
 	switch {
 	case e.State == discovery.Down:
@@ -60,7 +61,8 @@ func (e *Entry) ExcludedBy(filter discovery.StatusFilter) string {
 	return ""
 }
 
-// EndpointAt shows an entry as an answer, at its named port if port is not empty.
+// EndpointAt returns the entry as an endpoint at its named port; at its main port if port
+// is empty.
 func (e *Entry) EndpointAt(port string) discovery.Endpoint {
 	out := discovery.Endpoint{
 		ID: e.ID, Node: e.Node, Address: e.Address, Port: e.Port, Ports: e.Ports, Zone: e.Zone,
@@ -75,8 +77,8 @@ func (e *Entry) EndpointAt(port string) discovery.Endpoint {
 	return out
 }
 
-// NamedPort returns the named port, spelled as asked or, where none is, the only one that
-// differs in case: DNS resolvers mix the case of what they ask. 0: there is none.
+// NamedPort returns the port of a name or, if there is none, of the only name that equals
+// it without regard to case, since DNS resolvers mix the case of names. 0: there is none.
 func (e *Entry) NamedPort(name string) int {
 	if port, ok := e.Ports[name]; ok {
 		return port

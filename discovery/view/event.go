@@ -2,31 +2,31 @@ package view
 
 import "disc/discovery"
 
-// EventType is what happened to an instance.
+// EventType is the kind of a change of an instance.
 type EventType string
 
 // The types of events.
 const (
 	EventPut    EventType = "put"
 	EventDelete EventType = "delete"
-	EventHeld   EventType = "held" // see [Change.Hold]; nothing changes for readers
+	EventHeld   EventType = "held" // see [Change.Hold]; readers see no change
 )
 
-// Reason is why an instance went.
+// Reason is the reason for which an instance is gone.
 type Reason string
 
 // The reasons.
 const (
 	ReasonLeft    Reason = "left"    // its agent deregistered it
-	ReasonExpired Reason = "expired" // its lease ran out: a death
-	ReasonRemoved Reason = "removed" // somebody deleted it
+	ReasonExpired Reason = "expired" // its lease expired: its agent died
+	ReasonRemoved Reason = "removed" // its key was deleted
 )
 
-// Event is a change of one instance as it is shown.
+// Event is a change of one instance as readers see it.
 type Event struct {
 	Revision int64
-	Step     int64 // see [Cursor]; 0 for what etcd told in time
-	Late     int64 // the revision of the view that it came after; 0: in time
+	Step     int64 // see [discovery.Cursor]; 0: the change came in time
+	Late     int64 // the revision that the view had when the change came late; 0: it came in time
 	Type     EventType
 	Service  string
 	ID       string
@@ -34,7 +34,7 @@ type Event struct {
 	Entry    *Entry // of an EventPut
 }
 
-// Cursor is the place of an event of an epoch.
+// Cursor returns the position of the event in an epoch.
 func (e Event) Cursor(epoch string) discovery.Cursor {
 	return discovery.Cursor{Epoch: epoch, Revision: max(e.Revision, e.Late), Step: e.Step}
 }

@@ -2,20 +2,21 @@ package view
 
 import "disc/discovery"
 
-// mergedInstance is all that etcd holds of one instance id, which is one to four keys, and
-// what they make together.
+// mergedInstance is the state of one instance id in etcd, under one to four keys, and the
+// entry that is merged from it.
 type mergedInstance struct {
 	id       string
 	agent    record
-	missing  missingState // what agent is when etcd has it no more
+	missing  missingState // whether agent is gone from etcd
 	static   record
 	override *override
 	load     *load
-	entry    *Entry // nil when nothing of it is shown
-	decoded  *Entry // around the record that was read last, for merge to show; else nil
+	entry    *Entry // nil: not shown
+	decoded  *Entry // the entry around the record that was decoded last, for merge to use; else nil
 }
 
-// record is a [Record] that shares its instance; nil when there is none.
+// record is a [Record] that shares its instance with an entry; its instance is nil when
+// there is no record.
 type record struct {
 	*discovery.Instance
 	Created, Modified, Lease int64
@@ -31,12 +32,12 @@ type load struct {
 	modified, lease int64
 }
 
-// empty reports whether there is nothing of an instance, but for a load report.
+// empty reports whether etcd has nothing of the instance, except a load report.
 func (m *mergedInstance) empty() bool {
 	return m.agent.Instance == nil && m.static.Instance == nil && m.override == nil
 }
 
-// leaving reports whether the slot is not shown because its agent said goodbye.
+// leaving reports whether the instance is not shown and has a tombstone.
 func (m *mergedInstance) leaving() bool {
 	return m.entry == nil && m.agent.Instance != nil && m.agent.Leaving
 }
@@ -44,12 +45,12 @@ func (m *mergedInstance) leaving() bool {
 // inEtcd reports whether etcd has an agent's record.
 func (m *mergedInstance) inEtcd() bool { return m.agent.Instance != nil && m.missing == notMissing }
 
-// present reports whether an instance is there or was until a moment ago.
+// present reports whether the instance is shown or has a tombstone.
 func (m *mergedInstance) present() bool { return m.entry != nil || m.leaving() }
 
-// applyChange takes over the new value of one of the slot's keys. A value that cannot be
-// read counts as none. What it shares with like, an instance of the same service, is
-// kept in memory once.
+// applyChange applies the change of one of the instance's keys. A value that cannot be
+// decoded counts as deleted. Fields equal to those of like, an instance of the same
+// service, share its memory.
 func (m *mergedInstance) applyChange(c Change, like *discovery.Instance) (err error) {
 	switch c.Key.Kind {
 	case discovery.KeyInstance:
@@ -82,8 +83,8 @@ func (m *mergedInstance) applyChange(c Change, like *discovery.Instance) (err er
 	return err
 }
 
-// decodeRecord reads the value of a change, as the instance of an entry; the zero record
-// for a deletion.
+// decodeRecord decodes the value of a change into the instance of a new entry. It returns
+// the zero record for a deletion.
 func decodeRecord(c Change, like *discovery.Instance) (record, *Entry, error) {
 	if c.Value == nil {
 		return record{}, nil, nil
@@ -94,14 +95,13 @@ func decodeRecord(c Change, like *discovery.Instance) (record, *Entry, error) {
 		return record{}, nil, err
 	}
 	if discovery.FoldName(i.Service) != c.Key.Service || i.ID != c.Key.ID {
-		return record{}, nil, discovery.Errorf(discovery.ErrInvalid, "the record says %s/%s: it lies under another's key", i.Service, i.ID)
+		return record{}, nil, discovery.Errorf(discovery.ErrInvalid, "the record is of %s/%s: it is under the key of another", i.Service, i.ID)
 	}
 	return record{i, c.Created, c.Modified, c.Lease}, e, nil
 }
 
-// merge derives the entry: the agent's record wins over the static entry, and the
-// override is laid over either. An agent's record that is leaving or has vanished
-// uncovers the static entry.
+// merge derives the entry. The agent's record takes precedence over the static entry,
+// unless it is a tombstone or missing, and the override is applied to either.
 func (m *mergedInstance) merge() {
 	e := m.decoded
 	m.entry, m.decoded = nil, nil
@@ -116,7 +116,7 @@ func (m *mergedInstance) merge() {
 		return
 	}
 	if e == nil || base.Instance != &e.Instance || m.override != nil {
-		e = &Entry{Instance: *base.Instance} // what is shown already does not change
+		e = &Entry{Instance: *base.Instance} // an entry that readers have does not change
 	}
 	e.State, e.Source, e.Revision, e.Suspect = discovery.Up, source, base.Modified, m.missing == missingSuspect
 	if o := m.override; o != nil {
@@ -127,7 +127,7 @@ func (m *mergedInstance) merge() {
 	}
 	if source == SourceAgent {
 		e.Shadowed = m.static.Instance
-		if m.load != nil && m.load.lease == m.agent.Lease { // of the agent whose record it is
+		if m.load != nil && m.load.lease == m.agent.Lease { // by the agent of the record
 			e.Utilization = m.load.Utilization
 		}
 	}

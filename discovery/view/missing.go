@@ -6,39 +6,39 @@ import (
 	"disc/discovery"
 )
 
-// missingState is how far a record that is gone from etcd is from being gone from the
-// snapshot. A record that lapsed may be kept for a while: many at once are rather the
-// fault of etcd or of the network than deaths.
+// missingState is the state of an agent's record that is gone from etcd but not yet from
+// the snapshot. The snapshot retains records that expired for a while: when many expire
+// at once, the cause is rather etcd or the network than the instances.
 type missingState uint8
 
 const (
 	notMissing     missingState = iota // etcd has the record, or there is none
-	missingHeld                        // gone from etcd, and shown as before until it is judged
+	missingHeld                        // gone from etcd; shown as before until a Decision
 	missingSuspect                     // gone from etcd, shown as suspect
 )
 
-// Decision is what becomes of a record that vanished and is kept.
+// Decision decides about an instance whose record is missing.
 type Decision struct {
 	Service, ID string
-	Suspect     bool // keep showing it, as suspect; else drop it
+	Suspect     bool // show it as suspect; else drop it
 }
 
 // Missing names an instance that is shown although its record is gone from etcd.
 type Missing struct {
 	Service string // folded
 	ID      string
-	Suspect bool // else it is held: shown as before, and to be judged
+	Suspect bool // else it is held: shown as before, until a Decision
 }
 
-// Resolve returns the snapshot after verdicts over records that vanished, with the
-// events that they make. A record that has come back meanwhile, or is gone, is left
-// alone. What changes does so at the snapshot's revision, in a step of its own.
-func (s *Snapshot) Resolve(verdicts []Decision) (next *Snapshot, events []Event) {
-	if len(verdicts) == 0 {
+// Resolve returns the snapshot after decisions about missing records, and the events of
+// the changes. It ignores a record that is back in etcd or was dropped meanwhile. The
+// changes are one step at the snapshot's revision.
+func (s *Snapshot) Resolve(decisions []Decision) (next *Snapshot, events []Event) {
+	if len(decisions) == 0 {
 		return s, nil
 	}
 	a := applier{revision: s.revision, before: s, services: s.services}
-	for _, v := range verdicts {
+	for _, v := range decisions {
 		a.resolve(v, s.step+1)
 	}
 	if len(a.events) == 0 {
@@ -81,8 +81,8 @@ func (a *applier) resolve(v Decision, step int64) {
 	}
 }
 
-// advance moves the service's revision to the snapshot's or, where it is there already,
-// its index to another.
+// advance gives the service another index: the snapshot's revision or, if it has that
+// already, one more step.
 func (s *Service) advance(revision int64) {
 	if revision > s.Revision {
 		s.Revision, s.steps = revision, 0
@@ -91,7 +91,7 @@ func (s *Service) advance(revision int64) {
 	}
 }
 
-// missingState returns how far the slot's record is on its way out.
+// missingState returns whether the record is missing; a nil instance is not.
 func (m *mergedInstance) missingState() missingState {
 	if m == nil {
 		return notMissing
@@ -99,9 +99,9 @@ func (m *mergedInstance) missingState() missingState {
 	return m.missing
 }
 
-// RetainMissing returns the snapshot with those instances of agents that another shows and that
-// it lacks: as suspects, or held. It says which these are.
-func (s *Snapshot) RetainMissing(other *Snapshot, suspects bool) (next *Snapshot, kept []Missing) {
+// RetainMissing returns the snapshot with the instances of agents that other shows and s
+// lacks, as suspects or held, and lists them.
+func (s *Snapshot) RetainMissing(other *Snapshot, suspects bool) (next *Snapshot, retained []Missing) {
 	a := applier{revision: s.revision, before: s, services: s.services}
 	as := missingHeld
 	if suspects {
@@ -110,17 +110,18 @@ func (s *Snapshot) RetainMissing(other *Snapshot, suspects bool) (next *Snapshot
 	for key, service := range other.services.all() {
 		for _, m := range service.instances {
 			if m.entry != nil && m.entry.Source == SourceAgent && a.retain(key, *m, as) {
-				kept = append(kept, Missing{key, m.id, suspects})
+				retained = append(retained, Missing{key, m.id, suspects})
 			}
 		}
 	}
 	copied := *s
 	next = &copied
 	next.services = a.seal()
-	return next, kept
+	return next, retained
 }
 
-// retain adds the slot of another snapshot, unless this one has the instance.
+// retain adds the instance of another snapshot, unless this one has it, and reports whether
+// it did.
 func (a *applier) retain(name string, m mergedInstance, as missingState) bool {
 	if service, ok := a.services.get(name); ok {
 		if now := service.instance(m.id); now != nil && (now.agent.Instance != nil || now.static.Instance != nil) {
@@ -139,8 +140,8 @@ func (a *applier) retain(name string, m mergedInstance, as missingState) bool {
 	return true
 }
 
-// Missing returns whether an instance is shown although its record is gone from etcd, and
-// how.
+// Missing reports whether an instance is shown although its record is gone from etcd, and
+// how it is shown.
 func (s *Snapshot) Missing(service, id string) (Missing, bool) {
 	of, ok := s.Service(service)
 	if !ok {
@@ -150,7 +151,7 @@ func (s *Snapshot) Missing(service, id string) (Missing, bool) {
 	return Missing{discovery.FoldName(service), id, how == missingSuspect}, how != notMissing
 }
 
-// Suspects returns the entries that are suspect, sorted by id.
+// Suspects returns the suspect entries, sorted by id.
 func (s *Service) Suspects() []*Entry {
 	if s.asked == nil {
 		return nil
@@ -158,10 +159,12 @@ func (s *Service) Suspects() []*Entry {
 	return slices.DeleteFunc(slices.Clone(s.entries), func(e *Entry) bool { return !e.Suspect })
 }
 
-// Registered returns how many instances of agents are shown, kept ones among them.
+// Registered returns the number of instances of agents that are shown, missing ones
+// included.
 func (s *Service) Registered() int { return s.registered }
 
-// MarkUsed records that somebody looks the service up. See [Service.ConsumeUsed] and [Service.ConsumeAsked].
+// MarkUsed marks the service as looked up; see [Service.ConsumeUsed] and
+// [Service.ConsumeAsked].
 func (s *Service) MarkUsed() {
 	if s.used != nil && !s.used.Load() {
 		s.used.Store(true)
@@ -171,6 +174,6 @@ func (s *Service) MarkUsed() {
 	}
 }
 
-// ConsumeAsked reports whether the service was looked up, by [Lookup] or from what Memo
-// keeps, while it had suspects and since TakeAsked was last called.
+// ConsumeAsked reports whether the service was looked up, see MarkUsed, while it had
+// suspects and since the last call of ConsumeAsked.
 func (s *Service) ConsumeAsked() bool { return s.asked != nil && s.asked.Swap(false) }

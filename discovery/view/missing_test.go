@@ -10,7 +10,7 @@ import (
 	"disc/discovery/view/viewtest"
 )
 
-// vanished is web with five instances, of which c died and is held.
+// vanished is web with five instances, of which c expired and is held.
 func vanished(t *testing.T, more ...view.Change) *view.Snapshot {
 	t.Helper()
 	var changes []view.Change
@@ -30,8 +30,8 @@ func hold(c view.Change) view.Change {
 	return c
 }
 
-// outline tells how a service's instances are shown: "c?" is a suspect, "C" overridden,
-// "c*" a static entry; then who is kept.
+// outline describes how a service's instances are shown: "c?" is a suspect, "C" overridden,
+// "c*" a static entry; then the missing ones.
 func outline(s *view.Snapshot) string {
 	var b strings.Builder
 	service, ok := s.Service("web")
@@ -98,7 +98,7 @@ func TestVanished(t *testing.T) {
 	}
 }
 
-// vanished2 is the case in which nothing is held, since a static entry takes over.
+// In this case nothing is held, since a static entry takes the record's place.
 func vanished2(t *testing.T, static view.Change) *view.Snapshot {
 	t.Helper()
 	s, _, _ := vanished(t).Apply(12, []view.Change{viewtest.Put(12, "web/instances/c", ``), static})
@@ -114,7 +114,7 @@ func keep(s, other *view.Snapshot, suspects bool) *view.Snapshot {
 	return s
 }
 
-// What etcd knows nothing of has a position and an index of its own.
+// A change that the view makes by itself has a cursor and an index of its own.
 func TestStepsOfAView(t *testing.T) {
 	s := vanished(t)
 	web, _ := s.Service("web")
@@ -136,7 +136,7 @@ func TestStepsOfAView(t *testing.T) {
 		t.Errorf("events are %+v", events)
 	}
 	if same, events := s.Resolve([]view.Decision{{"web", "c", true}, {"web", "a", false}, {"db", "c", false}}); same != s || events != nil {
-		t.Errorf("what is not so makes events: %+v", events)
+		t.Errorf("decisions about what is not missing make events: %+v", events)
 	}
 	s, events = s.Resolve([]view.Decision{{"web", "c", false}})
 	note("dropped", "11.2-x")

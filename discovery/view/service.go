@@ -12,36 +12,35 @@ import (
 
 // Service is a service at one revision. It is immutable.
 type Service struct {
-	// Name is the service's name as its registrants spell it; as the first by id does,
-	// where they differ.
+	// Name is the service's name in the spelling of the first instance by id.
 	Name string
-	// Revision is etcd's revision of the last change of anything under the service.
+	// Revision is etcd's revision of the last change of a key of the service.
 	Revision int64
 
 	instances []*mergedInstance // sorted by id
-	entries   []*Entry          // sorted by id: the slots that are shown
-	eligible  []*Entry          // see Answering; entries itself where it is the same
-	healthy   int               // entries that a plain lookup may answer with
-	leaving   int               // records that say goodbye
+	entries   []*Entry          // sorted by id: those of the instances that are shown
+	eligible  []*Entry          // see Eligible; the same slice as entries if it has the same elements
+	healthy   int               // entries that are healthy
+	leaving   int               // tombstones
 
 	registered int          // entries of agents
-	steps      int64        // changes at Revision that etcd knows nothing of
+	steps      int64        // changes at Revision that the view made by itself
 	asked      *atomic.Bool // see MarkUsed; nil: no entry is suspect
 	used       *atomic.Bool // see MarkUsed; shared by all versions of the service
 
-	writable bool      // an apply may change it: nobody else has seen it
-	memo     *sync.Map // see Memo; the next version's too where only loads have changed
+	writable bool      // an applier may change it: no reader has it yet
+	memo     *sync.Map // see Memo; shared with the next version if only loads change
 }
 
-// Index is another number after each change of the service: its revision or, after a
-// change that etcd knows nothing of, one above all revisions.
+// Index returns another number after each change of the service: its revision or, after a
+// change that the view made by itself, a number above all revisions.
 func (s *Service) Index() int64 { return index(s.Revision, s.steps) }
 
-// Entries returns the instances that are shown, sorted by id. The caller must not
-// change the slice or what it points to.
+// Entries returns the instances that are shown, sorted by id. The caller must not change
+// the slice or its entries.
 func (s *Service) Entries() []*Entry { return s.entries }
 
-// Entry returns the instance with an id, as it is shown.
+// Entry returns the instance of an id as readers see it.
 func (s *Service) Entry(id string) (*Entry, bool) {
 	if m := s.instance(id); m != nil && m.entry != nil {
 		return m.entry, true
@@ -49,7 +48,7 @@ func (s *Service) Entry(id string) (*Entry, bool) {
 	return nil, false
 }
 
-// Record returns an agent's record as it stands in etcd, even one that is leaving.
+// Record returns an agent's record as etcd stores it, even a tombstone.
 func (s *Service) Record(id string) (*Record, bool) {
 	if m := s.instance(id); m != nil && m.inEtcd() {
 		return &Record{*m.agent.Instance, m.agent.Created, m.agent.Modified, m.agent.Lease}, true
@@ -57,16 +56,16 @@ func (s *Service) Record(id string) (*Record, bool) {
 	return nil, false
 }
 
-// HasLiveRecord reports whether etcd has an agent's record, one that does not say goodbye.
+// HasLiveRecord reports whether etcd has an agent's record that is not a tombstone.
 func (s *Service) HasLiveRecord(id string) bool {
 	m := s.instance(id)
 	return m != nil && m.inEtcd() && !m.agent.Leaving
 }
 
-// Incarnation returns etcd's create revision of the record that an instance is shown
-// by. It stays when the record is written over, as a restarted agent does, and is
-// another when the instance was gone in between. 0: etcd has no such record, or it says
-// goodbye.
+// Incarnation returns etcd's create revision of the record or static entry behind an
+// instance. It stays the same when the record is overwritten, as by a restarted agent,
+// and differs when the instance was gone in between. 0: the instance is not shown, or is
+// a suspect.
 func (s *Service) Incarnation(id string) int64 {
 	m := s.instance(id)
 	switch {
@@ -78,13 +77,14 @@ func (s *Service) Incarnation(id string) int64 {
 	return m.agent.Created
 }
 
-// Empty reports whether nothing of the service is left in etcd or kept. Such a service is
-// remembered for a while, so that a lookup can tell it from one that never was.
+// Empty reports whether the service has nothing in etcd, except load reports, and nothing
+// that is retained. The catalog remembers an empty service for a while, so that a lookup
+// can tell it from one that never existed.
 func (s *Service) Empty() bool {
 	return !slices.ContainsFunc(s.instances, func(m *mergedInstance) bool { return !m.empty() })
 }
 
-// Healthy returns how many instances a plain lookup may answer with.
+// Healthy returns the number of healthy entries.
 func (s *Service) Healthy() int { return s.healthy }
 
 // Tags returns all tags of the service's instances, sorted.
@@ -108,9 +108,9 @@ func (s *Service) search(id string) (int, bool) {
 	return slices.BinarySearchFunc(s.instances, id, func(m *mergedInstance, id string) int { return strings.Compare(m.id, id) })
 }
 
-// ResolveID returns the id, as it is spelled, of an instance that is shown or leaving.
-// Where no id is spelled so, it looks without regard to case, because DNS resolvers mix
-// the case of the names that they ask for. It reports false if none or several match.
+// ResolveID returns the id of an instance that is shown or has a tombstone. If there is no
+// such id, it compares without regard to case, because DNS resolvers mix the case of
+// names. It returns false if no instance matches, or several do.
 func (s *Service) ResolveID(id string) (string, bool) {
 	if m := s.instance(id); m != nil && m.present() {
 		return m.id, true
@@ -131,7 +131,7 @@ func (s *Service) ResolveID(id string) (string, bool) {
 	return found.id, true
 }
 
-// Leaving yields the records that say goodbye and show no entry any more, sorted by id.
+// Leaving yields the tombstones of instances that are not shown, sorted by id.
 func (s *Service) Leaving() iter.Seq[*discovery.Instance] {
 	return func(yield func(*discovery.Instance) bool) {
 		if s.leaving == 0 {
@@ -145,8 +145,8 @@ func (s *Service) Leaving() iter.Seq[*discovery.Instance] {
 	}
 }
 
-// similar returns an instance that one about to be read may resemble: what it was before,
-// else the last of the service.
+// similar returns an instance that resembles one about to be decoded: its previous state,
+// else the last instance of the service.
 func (s *Service) similar(before *mergedInstance) *discovery.Instance {
 	if before == nil && len(s.instances) > 0 {
 		before = s.instances[len(s.instances)-1]
@@ -157,7 +157,7 @@ func (s *Service) similar(before *mergedInstance) *discovery.Instance {
 	return &before.entry.Instance
 }
 
-// put replaces, adds or, when it holds nothing any more, removes a slot.
+// put replaces or adds an instance, or removes one that has nothing in etcd any more.
 func (s *Service) put(m *mergedInstance) {
 	n, ok := s.search(m.id)
 	empty := m.empty() && m.load == nil
@@ -171,7 +171,7 @@ func (s *Service) put(m *mergedInstance) {
 	}
 }
 
-// seal derives what lookups read from the slots.
+// seal derives the fields for lookups from the instances, and ends changes of the service.
 func (s *Service) seal() {
 	s.writable = false
 	if s.memo == nil {
@@ -205,15 +205,15 @@ func (s *Service) seal() {
 	}
 }
 
-// stepBits is how far a step is shifted in an index: above any revision.
+// stepBits is the number of bits below the step in an index: more than revisions have.
 const stepBits = 40
 
-// index makes one number of a revision and a step that is another for each pair; the
-// revision itself while there is no step.
+// index returns one number for each pair of revision and step: the revision itself at step
+// 0.
 func index(revision, step int64) int64 { return revision + step<<stepBits }
 
-// ConsumeUsed reports whether the service was looked up, by [Lookup] or from what Memo
-// keeps, since TakeUsed was last called.
+// ConsumeUsed reports whether the service was looked up, see MarkUsed, since the last call
+// of ConsumeUsed.
 func (s *Service) ConsumeUsed() bool { return s.used != nil && s.used.Load() && s.used.Swap(false) }
 
 // newService returns a service without instances.

@@ -1,9 +1,8 @@
 package view
 
-// Memo returns what make made when Memo was first called with key on this service,
-// so that what is derived from a service is made once for each revision of it and
-// goes when the service changes. make may run more than once at the same time; one
-// result is kept. It takes no lock that a maker holds.
+// Memo returns the result of make for key, made once for each revision of the service:
+// the results are dropped when the service changes. Memo counts as a lookup. make may run
+// several times at once, and then one result is used; Memo holds no lock while it runs.
 func (s *Service) Memo(key any, make func() any) any {
 	s.MarkUsed()
 	if v, ok := s.memo.Load(key); ok {

@@ -20,7 +20,7 @@ func TestMemo(t *testing.T) {
 	}
 	next, _, _ := s.Apply(9, viewtest.Fleet("web", 1, 1))
 	if ask(next, "web") != 3 || ask(next, "api") != 2 || ask(s, "web") != 1 {
-		t.Error("what is made of a service must go when it changes, and only then")
+		t.Error("a memo must go when its service changes, and only then")
 	}
 }
 
@@ -40,7 +40,7 @@ func TestMemoGoesWithTheService(t *testing.T) {
 		t.Error("a memo was made twice")
 	}
 	if other := put(first, 2, "api"); memo(other, "second") != "first" || other.ServicesRevision() != 2 || other.NodesRevision() != 0 {
-		t.Error("a neighbour's change took the memo")
+		t.Error("a change of another service dropped the memo")
 	}
 	if changed := put(first, 2, "web"); memo(changed, "second") != "second" {
 		t.Error("a memo outlived its service's revision")

@@ -7,17 +7,17 @@ import (
 	"disc/discovery"
 )
 
-// Snapshot is an immutable catalog at one revision. Snapshots share what did not
-// change between them.
+// Snapshot is the immutable state of a namespace, or of a part of it, at one revision.
+// Snapshots share the parts that did not change between them.
 type Snapshot struct {
 	revision int64
-	step     int64 // changes at this revision that etcd knows nothing of
+	step     int64 // changes at this revision that the view made by itself
 	epoch    string
 	services *persistentMap[*Service] // by folded name
 	nodes    *persistentMap[*node]    // by nodeKey
 
-	servicesRevision, nodesRevision int64 // of the last changes
-	servicesStep                    int64 // of the last change of any service, at servicesRevision
+	servicesRevision, nodesRevision int64 // of the last change of a service, of a node
+	servicesStep                    int64 // of the last change of a service, at servicesRevision
 }
 
 // node is an agent's record and etcd's revision of it.
@@ -26,33 +26,34 @@ type node struct {
 	modified int64
 }
 
-// nodeKey keeps spellings of a node that differ only in case together, each apart.
+// nodeKey sorts the spellings of a node that differ only in case next to each other.
 func nodeKey(node, agent string) string { return nodePrefix(node) + agent }
 
 func nodePrefix(node string) string { return discovery.FoldName(node) + "/" + node + "/" }
 
-// EmptySnapshot returns the snapshot that knows nothing.
+// EmptySnapshot returns the snapshot without services and nodes.
 func EmptySnapshot() *Snapshot {
 	return &Snapshot{}
 }
 
-// Revision is etcd's revision up to which the snapshot is complete.
+// Revision returns etcd's revision up to which the snapshot is complete.
 func (s *Snapshot) Revision() int64 { return s.revision }
 
-// ServicesRevision is etcd's revision of the last change of any service.
+// ServicesRevision returns etcd's revision of the last change of any service.
 func (s *Snapshot) ServicesRevision() int64 { return s.servicesRevision }
 
-// ServicesIndex is another number after each change of any service; see
+// ServicesIndex returns another number after each change of any service; see
 // [Service.Index].
 func (s *Snapshot) ServicesIndex() int64 { return index(s.servicesRevision, s.servicesStep) }
 
-// NodesRevision is etcd's revision of the last change of any node.
+// NodesRevision returns etcd's revision of the last change of any node.
 func (s *Snapshot) NodesRevision() int64 { return s.nodesRevision }
 
-// Epoch is the random id of the etcd's life that the revisions belong to.
+// Epoch returns the random id of the data of etcd that the revisions count; see
+// [discovery.Keys.Epoch].
 func (s *Snapshot) Epoch() string { return s.epoch }
 
-// WithEpoch returns the same snapshot under another epoch.
+// WithEpoch returns the snapshot with another epoch.
 func (s *Snapshot) WithEpoch(epoch string) *Snapshot {
 	if s.epoch == epoch {
 		return s
@@ -62,8 +63,8 @@ func (s *Snapshot) WithEpoch(epoch string) *Snapshot {
 	return &next
 }
 
-// RetainServices returns the snapshot with the services of another that it lacks, empty and
-// changed at its revision, so that a lookup still knows them.
+// RetainServices returns the snapshot with the services of other that it lacks, as empty
+// services that changed at its revision, so that a lookup still knows them.
 func (s *Snapshot) RetainServices(other *Snapshot) *Snapshot {
 	next := *s
 	for key, service := range other.services.all() {
@@ -102,9 +103,9 @@ func yieldNodes(nodes iter.Seq2[string, *node]) iter.Seq[*discovery.Node] {
 	}
 }
 
-// ResolveNode returns the agents on the node of that name. Where no node is spelled so,
-// it returns those on the only node whose name differs in case alone, because DNS
-// resolvers mix the case of the names that they ask for.
+// ResolveNode returns the agents on the node of that name. If there is no such node, it
+// returns those on the only node whose name equals it without regard to case, because DNS
+// resolvers mix the case of names.
 func (s *Snapshot) ResolveNode(name string) []*discovery.Node {
 	if exact := slices.Collect(s.Node(name)); len(exact) > 0 {
 		return exact
@@ -119,7 +120,7 @@ func (s *Snapshot) ResolveNode(name string) []*discovery.Node {
 	return agents
 }
 
-// HasAgent reports whether an agent's own record is there.
+// HasAgent reports whether an agent's own record, that of its node, is in etcd.
 func (s *Snapshot) HasAgent(node, agent string) bool {
 	_, ok := s.nodes.get(nodeKey(node, agent))
 	return ok
@@ -133,13 +134,13 @@ func (s *Snapshot) Len() (services, instances, nodes int) {
 	return s.services.len(), instances, s.nodes.len()
 }
 
-// ServiceCount returns the number of services known.
+// ServiceCount returns the number of services, empty ones included.
 func (s *Snapshot) ServiceCount() int { return s.services.len() }
 
 // NodeCount returns the number of agents.
 func (s *Snapshot) NodeCount() int { return s.nodes.len() }
 
-// Cursor is the place of a snapshot, which has all events up to there.
+// Cursor returns the snapshot's position: it includes all events up to there.
 func (s *Snapshot) Cursor() discovery.Cursor {
 	return discovery.Cursor{Epoch: s.epoch, Revision: s.revision, Step: s.step}
 }

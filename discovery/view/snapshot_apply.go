@@ -17,22 +17,21 @@ type Change struct {
 	Modified int64  // etcd's revision of the change
 	Lease    int64
 
-	// Hold keeps a record whose deletion this is as it is shown, if it died and did not
-	// leave, until it is judged. The event is an EventHeld then.
+	// Hold retains the record that this change deletes, if it expired, as it is shown until
+	// a Decision; the event is an EventHeld then.
 	Hold bool `json:"-"`
-	// Late marks what etcd told after the snapshot had come beyond its revision: parts
-	// that are watched apart do not come in one order.
+	// Late marks a change that arrived after the snapshot had passed its revision, which
+	// happens because scopes that are watched apart are not ordered.
 	Late bool `json:"-"`
-	// Suspect marks the record of a suspect, which is not in etcd any more.
+	// Suspect marks the record of a suspect, which is no longer in etcd.
 	Suspect bool `json:",omitempty"`
 }
 
-// Apply returns the snapshot after changes, complete up to revision, with the
-// events that they make, in the changes' order. The receiver stays as it is.
+// Apply returns the snapshot after changes, complete up to revision, and their events, in
+// the order of the changes. The receiver is unchanged.
 //
-// A change whose value cannot be read leaves its key out, as if it were deleted, and
-// its neighbours alone; each is told of in broken. The work is that of the
-// services that change, not of the catalog.
+// A change whose value cannot be decoded counts as a deletion of its key and is listed in
+// broken. The cost depends on the size of the changed services, not of the catalog.
 func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, events []Event, broken []discovery.BrokenRecord) {
 	copied := *s
 	next = &copied
@@ -68,7 +67,7 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 	return next, a.events, broken
 }
 
-// WithoutEmpty returns the snapshot without those of the named services that are empty.
+// WithoutEmpty returns the snapshot without the named services, as far as they are empty.
 func (s *Snapshot) WithoutEmpty(names ...string) *Snapshot {
 	next := *s
 	for _, name := range names {
@@ -79,21 +78,21 @@ func (s *Snapshot) WithoutEmpty(names ...string) *Snapshot {
 	return &next
 }
 
-// applier is one Apply under way.
+// applier collects the changes of one Apply, or of another method that derives a snapshot.
 type applier struct {
 	revision   int64
 	before     *Snapshot
 	services   *persistentMap[*Service]
 	nodes      *persistentMap[*node]
-	writing    []*Service      // those of services that may be changed: they are copies
-	deadAgents map[string]bool // agents whose own record goes in this batch
+	writing    []*Service      // the services that are writable copies
+	deadAgents map[string]bool // agents whose own record is deleted by these changes
 	events     []Event
 
 	servicesRevision, nodesRevision int64 // the highest among the changes; 0: none
 }
 
-// findDeadAgents collects the agents whose node record is deleted among changes: what
-// they owned went with their lease.
+// findDeadAgents returns the agents whose node record the changes delete: the records that
+// they own are deleted because their lease ended.
 func findDeadAgents(changes []Change) map[string]bool {
 	var died map[string]bool
 	for _, c := range changes {
@@ -120,8 +119,8 @@ func (a *applier) applyChange(c Change) error {
 	return nil
 }
 
-// applyLoad takes over how busy an instance is. That is no change of what it is: nobody is
-// told, no revision moves, and what was made of the service holds.
+// applyLoad applies a load report. It makes no event and no new revision, and the service's
+// memo stays valid.
 func (a *applier) applyLoad(c Change) error {
 	service := a.writable(c.Key.Service, c.Value != nil)
 	if service == nil {
@@ -148,7 +147,7 @@ func (a *applier) applyNode(c Change) error {
 		a.nodes = a.nodes.without(key)
 		return err
 	}
-	n.Node, n.Agent = c.Key.Node, c.Key.ID // the key is what is watched and deleted
+	n.Node, n.Agent = c.Key.Node, c.Key.ID // the key decides: a deletion has no more than that
 	a.nodes = a.nodes.with(key, &node{n, c.Modified})
 	return nil
 }
@@ -156,7 +155,7 @@ func (a *applier) applyNode(c Change) error {
 func (a *applier) applyEntry(c Change) error {
 	service := a.writable(c.Key.Service, c.Value != nil)
 	if service == nil {
-		return nil // the deletion of what was never seen
+		return nil // the deletion of an unknown key
 	}
 	before := service.instance(c.Key.ID)
 	after := &mergedInstance{id: c.Key.ID}
@@ -182,8 +181,8 @@ func (a *applier) applyEntry(c Change) error {
 	return err
 }
 
-// hold keeps a record that died as it was shown, and reports whether it did. What
-// uncovers a static entry has not taken anything from readers.
+// hold retains the record before a deletion if it expired, and reports whether it did. It
+// does not where a static entry takes the record's place.
 func (a *applier) hold(c Change, before, after *mergedInstance) bool {
 	if c.Value != nil || before == nil || before.entry == nil || after.entry != nil || a.reason(before, after) != ReasonExpired {
 		return false
@@ -194,8 +193,8 @@ func (a *applier) hold(c Change, before, after *mergedInstance) bool {
 	return true
 }
 
-// writable returns a copy of a service that this Apply may change; nil if there is none
-// and none is to be made.
+// writable returns a copy of a service that the applier may change. Without such a service,
+// it makes one if create is true, else it returns nil.
 func (a *applier) writable(name string, create bool) *Service {
 	service, ok := a.services.get(name)
 	switch {
@@ -204,10 +203,10 @@ func (a *applier) writable(name string, create bool) *Service {
 	case ok:
 		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, instances: slices.Clone(service.instances), asked: service.asked, used: service.used, memo: service.memo}
 		if service.Revision > a.revision {
-			service.Revision, service.steps = 0, 0 // etcd was wiped or restored: its revisions begin again
+			service.Revision, service.steps = 0, 0 // etcd lost data: its revisions count anew
 		}
 	case create:
-		name = strings.Clone(name) // or the whole key would stay in memory
+		name = strings.Clone(name) // or the name would retain the memory of the whole key
 		service = newService(name)
 	default:
 		return nil
@@ -218,7 +217,7 @@ func (a *applier) writable(name string, create bool) *Service {
 	return service
 }
 
-// seal returns the services, none of which is changed any more.
+// seal ends the changes and returns the services.
 func (a *applier) seal() *persistentMap[*Service] {
 	for _, service := range a.writing {
 		service.seal()
@@ -226,7 +225,7 @@ func (a *applier) seal() *persistentMap[*Service] {
 	return a.services
 }
 
-// addEvent tells what a change did to the instance as it is shown.
+// addEvent adds the event of a change, if readers see one.
 func (a *applier) addEvent(c Change, before, after *mergedInstance) {
 	var was *Entry
 	if before != nil {
@@ -250,9 +249,8 @@ func (a *applier) addEvent(c Change, before, after *mergedInstance) {
 	a.events = append(a.events, e)
 }
 
-// reason tells a goodbye, a death and a removal apart. An agent's own record lies
-// under the lease of what it owns: while that record is there, the lease was not what
-// ended.
+// reason returns why an instance is gone. An agent's own record is under the same lease as
+// the records that it owns: while it is there, the lease has not ended.
 func (a *applier) reason(before, after *mergedInstance) Reason {
 	was := before.entry
 	switch {

@@ -171,8 +171,8 @@ func TestApplyBroken(t *testing.T) {
 	})
 	want := []string{
 		"record web/b at revision 2: decode record: unexpected end of JSON input",
-		"static entry web/c at revision 3: the record says api/c: it lies under another's key",
-		"record web/d at revision 4: the record says web/D: it lies under another's key",
+		"static entry web/c at revision 3: the record is of api/c: it is under the key of another",
+		"record web/d at revision 4: the record is of web/D: it is under the key of another",
 		`override web/a at revision 5: state "off" is unknown; use up, drain or down`,
 		"node host-1/a1 at revision 6: decode node: json: cannot unmarshal number into Go value of type discovery.Node",
 	}
@@ -189,7 +189,7 @@ func TestApplyBroken(t *testing.T) {
 	if services, instances, nodes := s.Len(); services != 1 || instances != 2 || nodes != 1 || len(events) != 2 {
 		t.Errorf("%d services, %d instances, %d nodes, %d events; want 1, 2, 1, 2", services, instances, nodes, len(events))
 	}
-	// A value that becomes unreadable takes the place of the one that could be read.
+	// A value that cannot be decoded replaces one that could.
 	s, events, _ = s.Apply(10, []view.Change{viewtest.WithValue(viewtest.Put(10, "nodes/host-2/a2", ``), `{}`), viewtest.WithValue(viewtest.Put(10, "web/instances/e", ``), `x`)})
 	if _, instances, nodes := s.Len(); instances != 1 || nodes != 0 || len(events) != 1 {
 		t.Errorf("%d instances, %d nodes, events %+v", instances, nodes, events)
@@ -217,7 +217,7 @@ func TestApplyRevisions(t *testing.T) {
 	if s.Revision() != 20 || revision("web") != 11 {
 		t.Errorf("after nothing: %d, web %d", s.Revision(), revision("web"))
 	}
-	// A restored etcd counts from an earlier revision on.
+	// A restored etcd continues from an earlier revision.
 	s, _, _ = s.Apply(4, []view.Change{viewtest.Put(3, "web/instances/a", ``)})
 	if s.Revision() != 4 || revision("web") != 3 || revision("api") != 6 {
 		t.Errorf("after a restore: %d, web %d, api %d", s.Revision(), revision("web"), revision("api"))
@@ -262,16 +262,16 @@ func TestForget(t *testing.T) {
 	s, _, _ := view.EmptySnapshot().Apply(9, []view.Change{viewtest.Put(1, "web/instances/a", ``), viewtest.Put(2, "api/instances/a", ``), viewtest.Put(3, "db/overrides/a", ``)})
 	s, _, _ = s.Apply(10, []view.Change{viewtest.Delete(10, "web/instances/a")})
 	if web, ok := s.Service("web"); !ok || !web.Empty() {
-		t.Errorf("web is %t, %+v; want remembered", ok, web)
+		t.Errorf("web is %t, %+v; want it known", ok, web)
 	}
 	forgotten := s.WithoutEmpty("Web", "api", "db", "never")
 	for name, want := range map[string]bool{"web": false, "api": true, "db": true} {
 		if _, ok := forgotten.Service(name); ok != want {
-			t.Errorf("after Forget, %s is known: %t", name, ok)
+			t.Errorf("after WithoutEmpty, %s is known: %t", name, ok)
 		}
 	}
 	if _, ok := s.Service("web"); !ok {
-		t.Error("Forget changed its receiver")
+		t.Error("WithoutEmpty changed its receiver")
 	}
 }
 

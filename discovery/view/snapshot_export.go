@@ -6,8 +6,8 @@ import (
 	"disc/discovery"
 )
 
-// Keys yields every key that the snapshot was made of and that has not vanished, with etcd's revision of its
-// last write, in no order. What etcd lists differently has changed since.
+// Keys yields every key of the snapshot that is in etcd, with the revision of its last
+// write, in no order. A key that etcd lists with another revision has changed since.
 func (s *Snapshot) Keys() iter.Seq2[discovery.Key, int64] {
 	return func(yield func(discovery.Key, int64) bool) {
 		for service := range s.Services() {
@@ -25,7 +25,7 @@ func (s *Snapshot) Keys() iter.Seq2[discovery.Key, int64] {
 	}
 }
 
-// yieldKeys yields the keys of a slot and reports whether to go on.
+// yieldKeys yields the keys of an instance and reports whether to go on.
 func (m *mergedInstance) yieldKeys(service string, yield func(discovery.Key, int64) bool) bool {
 	if m.inEtcd() && !yield(discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: m.id}, m.agent.Modified) {
 		return false
@@ -39,10 +39,9 @@ func (m *mergedInstance) yieldKeys(service string, yield func(discovery.Key, int
 	return m.load == nil || yield(discovery.Key{Kind: discovery.KeyLoad, Service: service, ID: m.id}, m.load.modified)
 }
 
-// Changes yields the changes that make the snapshot of an empty one, in no order: what
-// there is to keep of it. Load reports are not: they age fast. What vanished and is kept is a suspect. Fields of records that
-// this version does not know are not among it, and a service of which nothing is left
-// neither.
+// Changes yields the changes that make the snapshot from an empty one, in no order, to
+// store it. Missing instances become suspects. Load reports, empty services, and fields of
+// records that this version does not know are left out.
 func (s *Snapshot) Changes() iter.Seq[Change] {
 	return func(yield func(Change) bool) {
 		for service := range s.Services() {
@@ -60,7 +59,7 @@ func (s *Snapshot) Changes() iter.Seq[Change] {
 	}
 }
 
-// yieldChanges yields those that make the slot, and reports whether to go on.
+// yieldChanges yields the changes that make an instance and reports whether to go on.
 func (m *mergedInstance) yieldChanges(service string, yield func(Change) bool) bool {
 	change := func(kind discovery.KeyKind, value []byte, r record) Change {
 		return Change{Key: discovery.Key{Kind: kind, Service: service, ID: m.id}, Value: value, Created: r.Created, Modified: r.Modified, Lease: r.Lease}

@@ -12,9 +12,9 @@ import (
 	"disc/discovery/view/viewtest"
 )
 
-// TestApplyRandom applies random batches. After each, the snapshot is what one made
-// from the keys that are left is, the one before is as it was, and a reader of events
-// alone knows the same instances.
+// TestApplyRandom applies random batches. After each, the snapshot equals one that is made
+// from the keys that are left, the previous one is unchanged, and a reader of events alone
+// knows the same instances.
 func TestApplyRandom(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -45,14 +45,14 @@ func TestApplyRandom(t *testing.T) {
 			for _, e := range events {
 				told[e.Service+"/"+e.ID] = e.Entry
 			}
-			compareTold(t, told, next)
+			compareEvents(t, told, next)
 			s = next
 		}
 	}
 }
 
-// compareKeys looks whether a snapshot tells the keys that it was made of: all that are
-// left and can be read.
+// compareKeys checks that a snapshot yields the keys that it was made of: all that are left
+// and can be decoded.
 func compareKeys(t *testing.T, keys map[discovery.Key]view.Change, s *view.Snapshot) {
 	t.Helper()
 	want := map[discovery.Key]int64{}
@@ -66,8 +66,8 @@ func compareKeys(t *testing.T, keys map[discovery.Key]view.Change, s *view.Snaps
 	}
 }
 
-// compareTold looks whether events told all that is shown, but for the utilization.
-func compareTold(t *testing.T, told map[string]*view.Entry, s *view.Snapshot) {
+// compareEvents checks that the events had all entries, except their utilization.
+func compareEvents(t *testing.T, told map[string]*view.Entry, s *view.Snapshot) {
 	t.Helper()
 	shown := map[string]*view.Entry{}
 	for service := range s.Services() {
@@ -80,11 +80,11 @@ func compareTold(t *testing.T, told map[string]*view.Entry, s *view.Snapshot) {
 		told[id] = unloaded(e)
 	}
 	if !reflect.DeepEqual(told, shown) {
-		t.Fatalf("events told %v, shown are %v", told, shown)
+		t.Fatalf("events had %v, shown are %v", told, shown)
 	}
 }
 
-// unloaded is an entry without its utilization.
+// unloaded returns an entry without its utilization.
 func unloaded(e *view.Entry) *view.Entry {
 	of := *e
 	of.Utilization = nil

@@ -2,8 +2,8 @@ package view
 
 import "disc/discovery"
 
-// Has reports whether the snapshot knows anything of a part; of everything it does not
-// know what it lacks.
+// Has reports whether the snapshot has the service or the node of a scope; false for the
+// zero Scope.
 func (s *Snapshot) Has(scope discovery.Scope) bool {
 	if scope.Service != "" {
 		_, ok := s.Service(scope.Service)
@@ -15,7 +15,7 @@ func (s *Snapshot) Has(scope discovery.Scope) bool {
 	return false
 }
 
-// Only returns the snapshot of a part, with what this one has of it.
+// Only returns the snapshot reduced to a scope.
 func (s *Snapshot) Only(scope discovery.Scope) *Snapshot {
 	next := *s
 	switch {
@@ -33,7 +33,7 @@ func (s *Snapshot) Only(scope discovery.Scope) *Snapshot {
 	return &next
 }
 
-// Without returns the snapshot without a part, in a step of its own.
+// Without returns the snapshot without the content of a scope, one step later.
 func (s *Snapshot) Without(scope discovery.Scope) *Snapshot {
 	next := *s
 	switch {
@@ -50,8 +50,9 @@ func (s *Snapshot) Without(scope discovery.Scope) *Snapshot {
 	return &next
 }
 
-// With returns the snapshot with the services and nodes of another, which was read
-// later, in place of its own. over says that the other is of an etcd that started over.
+// With returns the snapshot with the services and nodes of other, which was read later, in
+// place of its own. over means that etcd started over before other was read, so that
+// other's revision counts even if it is lower.
 func (s *Snapshot) With(other *Snapshot, over bool) *Snapshot {
 	next := *s
 	next.epoch = other.epoch
@@ -69,8 +70,8 @@ func (s *Snapshot) With(other *Snapshot, over bool) *Snapshot {
 	return &next
 }
 
-// advanceTo gives the snapshot, all of which may have changed, another place: at a revision
-// or, where it is there already, in a step of its own.
+// advanceTo moves the snapshot, all of which may have changed, to a revision or, if it is
+// there already, one step further.
 func (s *Snapshot) advanceTo(revision int64) {
 	if revision == s.revision {
 		s.step++

@@ -1,3 +1,4 @@
+// Package viewtest makes changes and snapshots for the tests of packages that read them.
 package viewtest
 
 import (
@@ -14,9 +15,9 @@ import (
 	"disc/discovery/view"
 )
 
-// Put is a change that writes a value under a key of the form "web/instances/a",
-// "web/static/a", "web/overrides/a" or "nodes/host-1/a1". Fields are the record's, but
-// for those that the key gives and an address.
+// Put returns a change that writes a value under a key of the form "web/instances/a",
+// "web/static/a", "web/overrides/a" or "nodes/host-1/a1". fields are those of the JSON
+// value, such as "weight":2, except an address and those that the key gives.
 func Put(revision int64, key, fields string) view.Change {
 	c := Delete(revision, key)
 	value := `{` + fields
@@ -30,7 +31,7 @@ func Put(revision int64, key, fields string) view.Change {
 	return c
 }
 
-// Delete is a change that deletes a key.
+// Delete returns a change that deletes a key; see [Put].
 func Delete(revision int64, key string) view.Change {
 	k := discovery.NewKeys("default")
 	prefix := k.Services()
@@ -40,19 +41,20 @@ func Delete(revision int64, key string) view.Change {
 	return view.Change{Key: k.Parse(prefix + key), Modified: revision}
 }
 
+// WithLease returns a change with lease 7.
 func WithLease(c view.Change) view.Change {
 	c.Lease = 7
 	return c
 }
 
-// WithValue replaces a change's value.
+// WithValue returns a change with another value.
 func WithValue(c view.Change, value string) view.Change {
 	c.Value = []byte(value)
 	return c
 }
 
-// Dump writes all that readers see of a snapshot, but for services that are empty and
-// for revisions, which tell when and not what.
+// Dump describes everything that readers see of a snapshot, except empty services and
+// revisions.
 func Dump(t *testing.T, s *view.Snapshot) string {
 	t.Helper()
 	var b strings.Builder
@@ -94,8 +96,8 @@ func idsIn(s *view.Service) map[string]bool {
 	return ids
 }
 
-// RandomChange writes or deletes one of a few keys, now and then with a value that
-// cannot be read.
+// RandomChange returns a change that writes or deletes one of a few keys, at times with a
+// value that cannot be decoded.
 func RandomChange(r *rand.Rand, revision int64) view.Change {
 	service, id := []string{"web", "api", "db"}[r.IntN(3)], []string{"a", "b", "c", "d", "e"}[r.IntN(5)]
 	key := fmt.Sprintf("%s/%s/%s", service, []string{"instances", "instances", "static", "overrides", "load"}[r.IntN(5)], id)
@@ -120,7 +122,7 @@ func RandomChange(r *rand.Rand, revision int64) view.Change {
 	return Put(revision, key, fields)
 }
 
-// Fleet returns changes that put instances of one service.
+// Fleet returns changes that put the instances from, from+1 … of one service, n in all.
 func Fleet(service string, from, n int) []view.Change {
 	changes := make([]view.Change, 0, n)
 	for i := from; i < from+n; i++ {
@@ -131,13 +133,14 @@ func Fleet(service string, from, n int) []view.Change {
 	return changes
 }
 
+// SnapshotOf returns the snapshot after changes.
 func SnapshotOf(changes []view.Change) *view.Snapshot {
 	s, _, _ := view.EmptySnapshot().Apply(int64(len(changes)), changes)
 	return s
 }
 
-// Services returns a catalog of services of which the first has 10 instances and
-// the others one.
+// Services returns a snapshot of so many services, of which the first has 10 instances and
+// the others have one.
 func Services(services int) *view.Snapshot {
 	changes := Fleet("service-0", 0, 10)
 	for n := 1; n < services; n++ {
@@ -146,8 +149,7 @@ func Services(services int) *view.Snapshot {
 	return SnapshotOf(changes)
 }
 
-// typicalInstance returns an instance whose record has some 330 bytes, as an agent
-// writes it.
+// typicalInstance returns an instance whose record has about 330 bytes, as agents write it.
 func typicalInstance(service string, n int) discovery.Instance {
 	return discovery.Instance{
 		Service: service, ID: fmt.Sprintf("%s-%d", service, n), Node: fmt.Sprintf("host-%d", n),
