@@ -2,18 +2,22 @@ package discovery
 
 import "testing"
 
-func TestPosition(t *testing.T) {
+func TestCursor(t *testing.T) {
 	for text, want := range map[string]Cursor{
 		"42-e": {"e", 42, 0}, "42.7-a-b": {"a-b", 42, 7}, "0-": {"", 0, 0},
 	} {
-		if p, ok := ParseCursor(text); !ok || p != want || p.String() != text {
-			t.Errorf("%q is %+v, %v", text, p, ok)
-		}
+		t.Run(text, func(t *testing.T) {
+			if p, ok := ParseCursor(text); !ok || p != want || p.String() != text {
+				t.Errorf("%q is %+v, %v", text, p, ok)
+			}
+		})
 	}
 	for _, text := range []string{"", "42", "-e", "x-e", "-1-e", "1.-e", "1.0-e", "1.-1-e", "1.x-e"} {
-		if p, ok := ParseCursor(text); ok {
-			t.Errorf("%q is %+v", text, p)
-		}
+		t.Run(text, func(t *testing.T) {
+			if p, ok := ParseCursor(text); ok {
+				t.Errorf("%q is %+v", text, p)
+			}
+		})
 	}
 	order := []Cursor{{"e", 41, 9}, {"e", 42, 0}, {"e", 42, 1}, {"e", 43, 0}}
 	for n := range order[1:] {

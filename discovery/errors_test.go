@@ -23,13 +23,15 @@ func TestErrorKinds(t *testing.T) {
 		{BrokenRecord{Err: Errorf(ErrInvalid, "torn")}, ErrInvalid, "key / at revision 0: torn"},
 	}
 	for _, tt := range tests {
-		for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrUnavailable, ErrForbidden, ErrLost} {
-			if got := errors.Is(tt.err, kind); got != (kind == tt.kind) {
-				t.Errorf("%q is %q: %t", tt.err, kind, got)
+		t.Run(fmt.Sprint(tt.err), func(t *testing.T) {
+			for _, kind := range []error{ErrInvalid, ErrNotFound, ErrConflict, ErrUnavailable, ErrForbidden, ErrLost} {
+				if got := errors.Is(tt.err, kind); got != (kind == tt.kind) {
+					t.Errorf("%q is %q: %t", tt.err, kind, got)
+				}
 			}
-		}
-		if tt.err.Error() != tt.message {
-			t.Errorf("got %q, want %q", tt.err, tt.message)
-		}
+			if tt.err.Error() != tt.message {
+				t.Errorf("got %q, want %q", tt.err, tt.message)
+			}
+		})
 	}
 }

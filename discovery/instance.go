@@ -71,11 +71,13 @@ const (
 	maxDecodedRecord = 1 << 20 // bytes of a record that is decoded: far above MaxRecord, for other writers
 )
 
-// Tags, Ports and Meta are [] or {} in JSON when they are empty, never null.
 type (
-	Tags  []string
+	// Tags are an instance's tags; in JSON, [] when there are none, never null.
+	Tags []string
+	// Ports are an instance's ports by name; in JSON, {} when there are none, never null.
 	Ports map[string]int
-	Meta  map[string]string
+	// Meta is an instance's metadata; in JSON, {} when there is none, never null.
+	Meta map[string]string
 )
 
 // MarshalJSON writes [] for no tags.

@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// BenchmarkDecodeInstance reads a record as agents write it, beside one like it, and
-// one in another form.
+// BenchmarkDecodeInstance decodes a record as agents write it, the same with a similar one,
+// and one that is not in canonical form.
 func BenchmarkDecodeInstance(b *testing.B) {
 	like, err := DecodeInstance(typicalRecord("web", 1))
 	if err != nil {

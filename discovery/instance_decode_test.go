@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// full is an instance that has everything.
+// full is an instance with a value in each field.
 func full() Instance {
 	return Instance{
 		Service: "Web", ID: "web-1", Node: "host-1", Address: "10.0.0.5", Port: 8080, Ports: Ports{"admin": 9091, "grpc": 9090},
@@ -18,8 +18,8 @@ func full() Instance {
 	}
 }
 
-// What Encode writes is read without encoding/json, whatever the instance has.
-func TestRecordsAreReadAsWritten(t *testing.T) {
+// The output of Encode is decoded without encoding/json, whatever the instance has.
+func TestDecodeCanonical(t *testing.T) {
 	bare := Instance{Service: "web", ID: "web-1", Address: "::1", Weight: 1, Slots: 1, Status: Passing}
 	for _, want := range []Instance{full(), bare} {
 		var got Instance
@@ -48,8 +48,8 @@ func TestEqualFieldsAreShared(t *testing.T) {
 	}
 }
 
-// FuzzDecodeAsWritten holds the two ways to read a record against each other.
-func FuzzDecodeAsWritten(f *testing.F) {
+// FuzzDecodeCanonical compares decodeCanonical with encoding/json.
+func FuzzDecodeCanonical(f *testing.F) {
 	record := full()
 	f.Add(record.Encode())
 	f.Add(typicalRecord("web", 1))

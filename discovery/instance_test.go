@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestRecords reads each record of testdata/records and compares what it is written
-// as with the golden file beside it.
+// TestRecords decodes each record of testdata/records and compares its encoding with the
+// golden file next to it.
 func TestRecords(t *testing.T) {
 	files, err := filepath.Glob("testdata/records/*.json")
 	if err != nil || len(files) == 0 {
@@ -94,22 +94,26 @@ func TestDecodeInstanceBroken(t *testing.T) {
 		{`"address":"http://a"`, `address "http://a" is neither an IP address nor a host name (the port goes into its own field)`},
 	}
 	for _, tt := range tests {
-		record := tt.record
-		if strings.HasPrefix(record, `"`) {
-			record = `{"service":"web","id":"web-1","address":"10.0.0.5",` + record + `}`
-		}
-		i, err := DecodeInstance([]byte(record))
-		if !errors.Is(err, ErrInvalid) || err.Error() != tt.message || !reflect.DeepEqual(i, Instance{}) {
-			t.Errorf("%.100s: %+v, %v; want the ErrInvalid %s", record, i, err, tt.message)
-		}
+		t.Run(tt.record, func(t *testing.T) {
+			record := tt.record
+			if strings.HasPrefix(record, `"`) {
+				record = `{"service":"web","id":"web-1","address":"10.0.0.5",` + record + `}`
+			}
+			i, err := DecodeInstance([]byte(record))
+			if !errors.Is(err, ErrInvalid) || err.Error() != tt.message || !reflect.DeepEqual(i, Instance{}) {
+				t.Errorf("%.100s: %+v, %v; want the ErrInvalid %s", record, i, err, tt.message)
+			}
+		})
 	}
 }
 
 func TestAddresses(t *testing.T) {
 	for _, address := range []string{"10.0.0.5", "::1", "2001:db8::5", "::ffff:10.0.0.5", "localhost", "db.example.com", "db.example.com.", "my_db", "4host", "127.0.0.1"} {
-		if err := validateAddress(address); err != nil {
-			t.Error(err)
-		}
+		t.Run(address, func(t *testing.T) {
+			if err := validateAddress(address); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -135,9 +139,11 @@ func TestEncodeShape(t *testing.T) {
 		{Override{State: Drain, Weight: new(int), Tags: Tags{}, Meta: Meta{"Team": "x"}}, `{"state":"drain","weight":0,"tags":[],"meta":{"Team":"x"}}`},
 	}
 	for _, tt := range tests {
-		if got, err := json.Marshal(tt.value); err != nil || string(got) != tt.want {
-			t.Errorf("got  %s, %v\nwant %s", got, err, tt.want)
-		}
+		t.Run(tt.want, func(t *testing.T) {
+			if got, err := json.Marshal(tt.value); err != nil || string(got) != tt.want {
+				t.Errorf("got  %s, %v\nwant %s", got, err, tt.want)
+			}
+		})
 	}
 	if got := full.Encode(); string(got) != tests[0].want {
 		t.Errorf("Encode: got %s", got)
@@ -155,9 +161,11 @@ func TestWorst(t *testing.T) {
 		{[]Status{"bogus"}, Passing},
 	}
 	for _, tt := range tests {
-		if got := Worst(tt.statuses...); got != tt.want {
-			t.Errorf("Worst(%v) = %q, want %q", tt.statuses, got, tt.want)
-		}
+		t.Run(fmt.Sprint(tt.statuses), func(t *testing.T) {
+			if got := Worst(tt.statuses...); got != tt.want {
+				t.Errorf("Worst(%v) = %q, want %q", tt.statuses, got, tt.want)
+			}
+		})
 	}
 }
 
@@ -179,14 +187,16 @@ func TestOverrideApply(t *testing.T) {
 		{`{"meta":{"Team":"x","New":"y"}}`, Up, 5, Tags{"v1"}, Meta{"Team": "x", "Tier": "1", "New": "y"}},
 	}
 	for _, tt := range tests {
-		o, err := DecodeOverride([]byte(tt.override))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, state := o.Apply(record)
-		if state != tt.state || got.Weight != tt.weight || !reflect.DeepEqual(got.Tags, tt.tags) || !reflect.DeepEqual(got.Meta, tt.meta) {
-			t.Errorf("%s: got %+v, %s", tt.override, got, state)
-		}
+		t.Run(tt.override, func(t *testing.T) {
+			o, err := DecodeOverride([]byte(tt.override))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, state := o.Apply(record)
+			if state != tt.state || got.Weight != tt.weight || !reflect.DeepEqual(got.Tags, tt.tags) || !reflect.DeepEqual(got.Meta, tt.meta) {
+				t.Errorf("%s: got %+v, %s", tt.override, got, state)
+			}
+		})
 	}
 	if want := (Meta{"Team": "core", "Tier": "1"}); !reflect.DeepEqual(record.Meta, want) {
 		t.Errorf("the record's meta became %v", record.Meta)
@@ -200,9 +210,11 @@ func TestDecodeOverrideBroken(t *testing.T) {
 		{`{"weight":-1,"tags":["-"]}`, "weight -1 is out of range; use 0 to 65535\n" + `tag "-" begins with "-"; begin with a letter or digit`},
 	}
 	for _, tt := range tests {
-		if _, err := DecodeOverride([]byte(tt.record)); !errors.Is(err, ErrInvalid) || err.Error() != tt.message {
-			t.Errorf("%s: %v; want %s", tt.record, err, tt.message)
-		}
+		t.Run(tt.record, func(t *testing.T) {
+			if _, err := DecodeOverride([]byte(tt.record)); !errors.Is(err, ErrInvalid) || err.Error() != tt.message {
+				t.Errorf("%s: %v; want %s", tt.record, err, tt.message)
+			}
+		})
 	}
 }
 
@@ -219,9 +231,11 @@ func TestDecodeNode(t *testing.T) {
 			`address 0.0.0.0 is unspecified; give the address that callers connect to`},
 	}
 	for _, tt := range tests {
-		if _, err := DecodeNode([]byte(tt.record)); !errors.Is(err, ErrInvalid) || err.Error() != tt.message {
-			t.Errorf("%s: %v; want %s", tt.record, err, tt.message)
-		}
+		t.Run(tt.record, func(t *testing.T) {
+			if _, err := DecodeNode([]byte(tt.record)); !errors.Is(err, ErrInvalid) || err.Error() != tt.message {
+				t.Errorf("%s: %v; want %s", tt.record, err, tt.message)
+			}
+		})
 	}
 }
 
@@ -251,7 +265,7 @@ func FuzzDecodeInstance(f *testing.F) {
 	})
 }
 
-// typicalRecord returns a record of some 330 bytes, as an agent writes it.
+// typicalRecord returns a record of about 330 bytes, as an agent writes it.
 func typicalRecord(service string, n int) []byte {
 	return fmt.Appendf(nil, `{"service":%q,"id":"%s-%d","node":"host-%d","address":"10.0.%d.%d","port":8080,"ports":{},"zone":"eu-west-1a",`+
 		`"weight":1,"tags":["v2"],"meta":{"Team":"core"},"status":"passing","checks":[{"id":"http","type":"http","status":"passing"}],`+

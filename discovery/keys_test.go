@@ -24,9 +24,11 @@ func TestKeysLayout(t *testing.T) {
 		{NewKeys("Prod").Prefix(), "/disc/v1/prod/"},
 	}
 	for _, tt := range tests {
-		if tt.got != tt.want {
-			t.Errorf("got %q, want %q", tt.got, tt.want)
-		}
+		t.Run(tt.got, func(t *testing.T) {
+			if tt.got != tt.want {
+				t.Errorf("got %q, want %q", tt.got, tt.want)
+			}
+		})
 	}
 }
 
@@ -43,9 +45,11 @@ func TestKeysParse(t *testing.T) {
 		{k.Node("Host-1", "a1b2"), Key{Kind: KeyNode, Node: "Host-1", ID: "a1b2"}},
 	}
 	for _, tt := range tests {
-		if got := k.Parse(tt.key); got != tt.want {
-			t.Errorf("Parse(%q) = %+v, want %+v", tt.key, got, tt.want)
-		}
+		t.Run(tt.key, func(t *testing.T) {
+			if got := k.Parse(tt.key); got != tt.want {
+				t.Errorf("Parse(%q) = %+v, want %+v", tt.key, got, tt.want)
+			}
+		})
 	}
 }
 
@@ -56,7 +60,7 @@ func TestKeysParseAliens(t *testing.T) {
 		k.Service("web") + "loads/web-1",
 		k.Service("web") + "Instances/web-1",
 		k.Instance("web", ""), k.Instance("web", "a/b"), k.Instance("web", "-a"), k.Instance("-web", "a"), k.Instance("", "a"),
-		k.Services() + "Web/instances/web-1", // a reader looks under "web" only
+		k.Services() + "Web/instances/web-1", // readers use the folded name only
 		k.Node("host-1", ""), k.Node("", "a1"), k.Node("host-1", "a/b"), k.Nodes() + "host-1",
 		k.Prefix() + "kv/services/web/instances/web-1",
 		k.Prefix() + "kv/a", k.Prefix() + "locks/a/b", k.Prefix() + "claims/web/web-1/0",
@@ -64,9 +68,11 @@ func TestKeysParseAliens(t *testing.T) {
 		"/disc/v2/default/services/web/instances/web-1",
 	}
 	for _, key := range aliens {
-		if got := k.Parse(key); got != (Key{}) {
-			t.Errorf("Parse(%q) = %+v, want KeyOther", key, got)
-		}
+		t.Run(key, func(t *testing.T) {
+			if got := k.Parse(key); got != (Key{}) {
+				t.Errorf("Parse(%q) = %+v, want KeyOther", key, got)
+			}
+		})
 	}
 }
 
@@ -82,14 +88,18 @@ func TestCatalogRange(t *testing.T) {
 		NewKeys("default2").Instance("web", "a"), NewKeys("defaul").Instance("web", "a"), NewKeys("default-x").Node("a", "b"),
 	}
 	for _, key := range in {
-		if key < from || key >= to {
-			t.Errorf("%q is not in [%q, %q)", key, from, to)
-		}
+		t.Run(key, func(t *testing.T) {
+			if key < from || key >= to {
+				t.Errorf("%q is not in [%q, %q)", key, from, to)
+			}
+		})
 	}
 	for _, key := range out {
-		if key >= from && key < to {
-			t.Errorf("%q is in [%q, %q)", key, from, to)
-		}
+		t.Run(key, func(t *testing.T) {
+			if key >= from && key < to {
+				t.Errorf("%q is in [%q, %q)", key, from, to)
+			}
+		})
 	}
 }
 

@@ -30,18 +30,20 @@ func TestParseName(t *testing.T) {
 		{"_SERVICES._DNS-SD._UDP", Name{Kind: NameBrowse}},
 	}
 	for _, tt := range tests {
-		forms := []string{tt.name}
-		if tt.want.Kind == NameService || tt.want.Kind == NameBrowse {
-			forms = append(forms, tt.name+".svc", tt.name+".SvC")
-		}
-		for _, form := range forms {
-			for _, suffix := range []string{"", ".", ".disc", ".disc.", ".DiSc."} {
-				got, err := ParseName(form+suffix, "disc.")
-				if err != nil || got != tt.want {
-					t.Errorf("ParseName(%q) = %+v, %v; want %+v", form+suffix, got, err, tt.want)
+		t.Run(tt.name, func(t *testing.T) {
+			forms := []string{tt.name}
+			if tt.want.Kind == NameService || tt.want.Kind == NameBrowse {
+				forms = append(forms, tt.name+".svc", tt.name+".SvC")
+			}
+			for _, form := range forms {
+				for _, suffix := range []string{"", ".", ".disc", ".disc.", ".DiSc."} {
+					got, err := ParseName(form+suffix, "disc.")
+					if err != nil || got != tt.want {
+						t.Errorf("ParseName(%q) = %+v, %v; want %+v", form+suffix, got, err, tt.want)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
@@ -57,9 +59,11 @@ func TestParseNameDomain(t *testing.T) {
 		{"v2.web", "eb", Name{Tag: "v2", Service: "web"}},
 	}
 	for _, tt := range tests {
-		if got, err := ParseName(tt.name, tt.domain); err != nil || got != tt.want {
-			t.Errorf("ParseName(%q, %q) = %+v, %v; want %+v", tt.name, tt.domain, got, err, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := ParseName(tt.name, tt.domain); err != nil || got != tt.want {
+				t.Errorf("ParseName(%q, %q) = %+v, %v; want %+v", tt.name, tt.domain, got, err, tt.want)
+			}
+		})
 	}
 }
 
@@ -95,10 +99,12 @@ func TestParseNameInvalid(t *testing.T) {
 		{strings.Repeat("a.", 513), `has 1026 bytes; at most 1024`},
 	}
 	for _, tt := range tests {
-		got, err := ParseName(tt.name, "disc.")
-		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.message) {
-			t.Errorf("ParseName(%q) = %+v, %v; want an ErrInvalid with %q", tt.name, got, err, tt.message)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseName(tt.name, "disc.")
+			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.message) {
+				t.Errorf("ParseName(%q) = %+v, %v; want an ErrInvalid with %q", tt.name, got, err, tt.message)
+			}
+		})
 	}
 }
 
@@ -133,19 +139,21 @@ func TestValidators(t *testing.T) {
 		{"node name", ValidateNode, nodes},
 	}
 	for _, tt := range tests {
-		for s, message := range tt.cases {
-			err := tt.validate(s)
-			switch {
-			case message == "" && err != nil:
-				t.Errorf("%s %q: %v", tt.what, s, err)
-			case message != "" && (!errors.Is(err, ErrInvalid) || !strings.HasPrefix(err.Error(), tt.what) || !strings.Contains(err.Error(), message)):
-				t.Errorf("%s %q: %v; want an ErrInvalid with %q", tt.what, s, err, message)
+		t.Run(tt.what, func(t *testing.T) {
+			for s, message := range tt.cases {
+				err := tt.validate(s)
+				switch {
+				case message == "" && err != nil:
+					t.Errorf("%s %q: %v", tt.what, s, err)
+				case message != "" && (!errors.Is(err, ErrInvalid) || !strings.HasPrefix(err.Error(), tt.what) || !strings.Contains(err.Error(), message)):
+					t.Errorf("%s %q: %v; want an ErrInvalid with %q", tt.what, s, err, message)
+				}
 			}
-		}
+		})
 	}
 }
 
-// write spells a name in its longest form.
+// write returns the longest form of a name.
 func (n Name) write() string {
 	switch {
 	case n.Kind == NameBrowse:

@@ -19,20 +19,22 @@ func TestOverridePatch(t *testing.T) {
 		{`{"meta":null}`, `{"state":"drain","weight":10,"tags":["v3"]}`},
 		{`{"state":null,"weight":null,"tags":null,"meta":{"a":null,"b":null}}`, `{}`},
 	} {
-		o, err := DecodeOverride([]byte(before))
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, err := o.Patch([]byte(c.patch))
-		if got, _ := json.Marshal(after); err != nil || string(got) != c.after {
-			t.Errorf("%s gives %s, %v; want %s", c.patch, got, err, c.after)
-		}
-		if got, _ := json.Marshal(o); string(got) != before {
-			t.Errorf("%s changed the receiver to %s", c.patch, got)
-		}
-		if after.Empty() != (c.after == `{}`) {
-			t.Errorf("%s: empty is %v", c.patch, after.Empty())
-		}
+		t.Run(c.patch, func(t *testing.T) {
+			o, err := DecodeOverride([]byte(before))
+			if err != nil {
+				t.Fatal(err)
+			}
+			after, err := o.Patch([]byte(c.patch))
+			if got, _ := json.Marshal(after); err != nil || string(got) != c.after {
+				t.Errorf("%s gives %s, %v; want %s", c.patch, got, err, c.after)
+			}
+			if got, _ := json.Marshal(o); string(got) != before {
+				t.Errorf("%s changed the receiver to %s", c.patch, got)
+			}
+			if after.Empty() != (c.after == `{}`) {
+				t.Errorf("%s: empty is %v", c.patch, after.Empty())
+			}
+		})
 	}
 }
 
@@ -42,8 +44,10 @@ func TestOverridePatchRefuses(t *testing.T) {
 		`{"stat":"up"}`: `"stat"`, `{"state":1}`: "state", `{"state":"off"}`: `"off"`, `{"weight":1.5}`: "weight",
 		`{"weight":65536}`: "65536", `{"tags":"a"}`: "tags", `{"meta":[]}`: "meta", `{"meta":{"a":{}}}`: "meta",
 	} {
-		if _, err := (Override{}).Patch([]byte(patch)); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", patch, err)
-		}
+		t.Run(patch, func(t *testing.T) {
+			if _, err := (Override{}).Patch([]byte(patch)); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", patch, err)
+			}
+		})
 	}
 }

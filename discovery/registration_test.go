@@ -31,9 +31,11 @@ func TestCheckDefaults(t *testing.T) {
 		},
 	}
 	for _, tt := range tests {
-		if got := tt.spec.WithDefaults(); !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("%+v: got %+v, want %+v", tt.spec, got, tt.want)
-		}
+		t.Run(string(tt.spec.Type), func(t *testing.T) {
+			if got := tt.spec.WithDefaults(); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("%+v: got %+v, want %+v", tt.spec, got, tt.want)
+			}
+		})
 	}
 }
 
@@ -117,18 +119,20 @@ func TestCheckValidate(t *testing.T) {
 			`check id "a b" has ' '; use letters, digits and - _ . :`},
 	}
 	for _, tt := range tests {
-		err := tt.spec.WithDefaults().Validate()
-		switch {
-		case tt.message == "" && err != nil:
-			t.Errorf("%+v: %v", tt.spec, err)
-		case tt.message != "" && (!errors.Is(err, ErrInvalid) || err.Error() != tt.message):
-			t.Errorf("%+v: got\n%v\nwant\n%s", tt.spec, err, tt.message)
-		}
+		t.Run(tt.message, func(t *testing.T) {
+			err := tt.spec.WithDefaults().Validate()
+			switch {
+			case tt.message == "" && err != nil:
+				t.Errorf("%+v: %v", tt.spec, err)
+			case tt.message != "" && (!errors.Is(err, ErrInvalid) || err.Error() != tt.message):
+				t.Errorf("%+v: got\n%v\nwant\n%s", tt.spec, err, tt.message)
+			}
+		})
 	}
 }
 
-// TestCheckUnusedSettings sets every setting of every type of check; those that the
-// type does not read are refused by name.
+// TestCheckUnusedSettings sets every setting for every type of check. The error names those
+// that the type does not have.
 func TestCheckUnusedSettings(t *testing.T) {
 	all := CheckSpec{
 		ID: "x", Name: "x", URL: "http://a", Method: "GET", Headers: map[string]string{"a": "b"}, Address: "a:80", Service: "s", TLS: true,
@@ -145,15 +149,17 @@ func TestCheckUnusedSettings(t *testing.T) {
 		{CheckTTL, "url method headers address service tls command interval timeout success_threshold failure_threshold"},
 	}
 	for _, tt := range tests {
-		spec := all
-		spec.Type = tt.check
-		var want []string
-		for _, name := range strings.Fields(tt.refused) {
-			want = append(want, fmt.Sprintf("%s is not a setting of a %s check", name, tt.check))
-		}
-		if err := spec.Validate(); err == nil || err.Error() != strings.Join(want, "\n") {
-			t.Errorf("%s: got\n%v\nwant\n%s", tt.check, err, strings.Join(want, "\n"))
-		}
+		t.Run(string(tt.check), func(t *testing.T) {
+			spec := all
+			spec.Type = tt.check
+			var want []string
+			for name := range strings.FieldsSeq(tt.refused) {
+				want = append(want, fmt.Sprintf("%s is not a setting of a %s check", name, tt.check))
+			}
+			if err := spec.Validate(); err == nil || err.Error() != strings.Join(want, "\n") {
+				t.Errorf("%s: got\n%v\nwant\n%s", tt.check, err, strings.Join(want, "\n"))
+			}
+		})
 	}
 }
 
@@ -188,20 +194,22 @@ func TestRegistrationValidate(t *testing.T) {
 		}, "the instance has 69889 bytes; at most 65536 are allowed"},
 	}
 	for n, tt := range tests {
-		r := valid
-		tt.change(&r)
-		err := r.WithDefaults("10.0.0.9", "").Validate()
-		switch {
-		case tt.message == "" && err != nil:
-			t.Errorf("case %d: %v", n, err)
-		case tt.message != "" && (!errors.Is(err, ErrInvalid) || err.Error() != tt.message):
-			t.Errorf("case %d: got\n%v\nwant\n%s", n, err, tt.message)
-		}
+		t.Run(tt.message, func(t *testing.T) {
+			r := valid
+			tt.change(&r)
+			err := r.WithDefaults("10.0.0.9", "").Validate()
+			switch {
+			case tt.message == "" && err != nil:
+				t.Errorf("case %d: %v", n, err)
+			case tt.message != "" && (!errors.Is(err, ErrInvalid) || err.Error() != tt.message):
+				t.Errorf("case %d: got\n%v\nwant\n%s", n, err, tt.message)
+			}
+		})
 	}
 }
 
-// TestRegistrationForms reads one registration as the HTTP API and as the config file
-// have it.
+// TestRegistrationForms decodes one registration in the forms of the HTTP API and of the
+// config file.
 func TestRegistrationForms(t *testing.T) {
 	const asJSON = `{"service":"web","id":"web-1","port":80,"ports":{"grpc":9090},"weight":0,"tags":["v2"],"meta":{"Team":"core"},` +
 		`"checks":[{"type":"http","url":"http://a","interval":"1.5s","failure_threshold":3}],"deregister_after":"1h"}`
@@ -234,10 +242,12 @@ deregister_after: 1h
 
 func TestDurationInvalid(t *testing.T) {
 	for _, text := range []string{`"10"`, `"soon"`, `""`, `"1d"`} {
-		var d Duration
-		want := text + " is not a duration; write it as 500ms, 10s or 1h30m"
-		if err := json.Unmarshal([]byte(text), &d); !errors.Is(err, ErrInvalid) || err.Error() != want {
-			t.Errorf("%s: %v; want %s", text, err, want)
-		}
+		t.Run(text, func(t *testing.T) {
+			var d Duration
+			want := text + " is not a duration; write it as 500ms, 10s or 1h30m"
+			if err := json.Unmarshal([]byte(text), &d); !errors.Is(err, ErrInvalid) || err.Error() != want {
+				t.Errorf("%s: %v; want %s", text, err, want)
+			}
+		})
 	}
 }

@@ -15,8 +15,9 @@ import (
 	"testing"
 )
 
-// layer says what of disc the packages that match a pattern may import, and why. The
-// first pattern that matches counts; a pattern that ends in /* matches what lies below.
+// layer lists the packages of disc that the packages matching a pattern may import, and
+// the reason. The first pattern that matches counts; one that ends in /* matches all
+// packages below.
 type layer struct {
 	pattern string
 	may     []string
@@ -29,23 +30,23 @@ var layers = []layer{
 	{"discovery", nil,
 		"it is the vocabulary, and pure"},
 	{"discovery/retry", nil,
-		"it spaces attempts, whatever is attempted"},
+		"it knows nothing of the calls that it spaces"},
 	{"discovery/heartbeat", nil,
-		"it watches loops, whatever they do"},
+		"it knows nothing of the loops that it shows"},
 	{"discovery/telemetry", nil,
-		"it registers metrics, whatever they measure"},
+		"it knows nothing of the metrics that it registers"},
 	{"discovery/view/*", []string{"discovery", "discovery/view"},
-		"it serves the tests of those who read snapshots"},
+		"it makes snapshots for the tests of their readers"},
 	{"discovery/view", []string{"discovery"},
-		"a snapshot is a value: it knows neither etcd nor who asks"},
+		"a snapshot is a value: it knows neither etcd nor queries"},
 	{"discovery/lookup", []string{"discovery", "discovery/view"},
 		"an answer is a pure function of a snapshot and a query"},
 	{"discovery/devetcd/*", []string{"discovery", "discovery/devetcd"},
 		"it serves the tests of all others"},
 	{"discovery/devetcd", []string{"discovery"},
 		"it is an etcd, and knows nothing of what is kept in it"},
-	{"discovery/etcd", []string{"discovery", "discovery/telemetry", "discovery/retry"},
-		"it is the client of etcd, and knows nothing of what is kept in it"},
+	{"discovery/etcd", []string{"discovery"},
+		"it is the client of etcd, and knows nothing of the keys in it"},
 	{"discovery/reflector", []string{"discovery", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"},
 		"it copies ranges of keys, and knows nothing of what is kept in them"},
 	{"discovery/lease", []string{"discovery", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"},
@@ -56,10 +57,10 @@ var layers = []layer{
 		"a lock needs no view and no watch of its own; other kinds of grants are built on it"},
 	{"discovery/claim", append([]string{"discovery/etcd", "discovery/lock", "discovery/reflector", "discovery/retry", "discovery/heartbeat"}, words...),
 		"a claim is a kind of grant: package lock expires it under the session; the view is an interface"},
-	{"discovery/resolver", append([]string{"discovery/telemetry", "discovery/retry"}, words...),
-		"the catalog and the API's client are its sources; it is handed either"},
+	{"discovery/resolver", append([]string{"discovery/retry"}, words...),
+		"it gets a catalog through an interface, and asks an agent over HTTP"},
 	{"discovery/*", append([]string{"discovery/etcd", "discovery/lease", "discovery/reflector", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"}, words...),
-		"what else it needs it declares as an interface"},
+		"the meaning of etcd's errors is known in one place; what else a package needs, it declares as an interface"},
 	{"config", []string{"discovery"},
 		"settings know no part that they are for"},
 	{"agent/api/*", append([]string{"agent/api"}, words...),

@@ -28,7 +28,7 @@ func editor(t *testing.T) (entry.Editor, *clientv3.Client) {
 	return entry.Editor{Client: client, Keys: keys}, client
 }
 
-// at edits a static entry to be at an address.
+// at returns an edit that sets the address of a static entry.
 func at(address string) func(discovery.Instance) (discovery.Instance, error) {
 	return func(i discovery.Instance) (discovery.Instance, error) {
 		i.Address, i.Port = address, 5432
@@ -36,13 +36,13 @@ func at(address string) func(discovery.Instance) (discovery.Instance, error) {
 	}
 }
 
-// drain edits an override to drain.
+// drain is an edit that sets the state drain.
 func drain(o discovery.Override) (discovery.Override, error) {
 	o.State = discovery.Drain
 	return o, nil
 }
 
-// record puts an agent's record of web/web-1.
+// record writes an agent's record of web/web-1.
 func record(t *testing.T, client *clientv3.Client, leaving bool) {
 	t.Helper()
 	i := discovery.Instance{Service: "web", ID: "web-1", Node: "host-7", Address: "10.0.0.1", Port: 80, Weight: 1, Slots: 1,
@@ -52,7 +52,7 @@ func record(t *testing.T, client *clientv3.Client, leaving bool) {
 	}
 }
 
-// value is what stands under a key; "" for nothing.
+// value returns the value of a key; "" if there is none.
 func value(t *testing.T, client *clientv3.Client, key string) (value string, lease int64) {
 	t.Helper()
 	got, err := client.Get(t.Context(), key)
@@ -73,7 +73,7 @@ func TestStaticEntry(t *testing.T) {
 	}
 	same, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.5"), entry.Options{})
 	if err != nil || same.Revision != 0 {
-		t.Errorf("the same again: %+v, %v; want nothing written", same, err)
+		t.Errorf("repeated: %+v, %v; want nothing written", same, err)
 	}
 	if _, err := e.PutStatic(t.Context(), "db", "a", at("no address"), entry.Options{}); !errors.Is(err, discovery.ErrInvalid) {
 		t.Errorf("a bad address: %v", err)
@@ -83,7 +83,7 @@ func TestStaticEntry(t *testing.T) {
 		t.Errorf("removed %+v, %v", gone, err)
 	}
 	if v, _ := value(t, client, keys.Static("db", "a")); v != "" {
-		t.Errorf("still there: %s", v)
+		t.Errorf("after the removal there is %s", v)
 	}
 	if _, err := e.Remove(t.Context(), "db", "a", entry.Targets{Static: true, Override: true}, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
 		t.Errorf("removed again: %v, want not found", err)
@@ -104,7 +104,7 @@ func TestStaticEntryWithTTL(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, lease := value(t, client, keys.Static("db", "a")); lease != 0 {
-		t.Error("without a TTL it still ends")
+		t.Error("without a TTL the entry still has a lease")
 	}
 }
 
@@ -117,14 +117,14 @@ func TestStaticEntryWhereAnAgentIs(t *testing.T) {
 	}
 	record(t, client, true)
 	if _, err := e.PutStatic(t.Context(), "web", "web-1", at("10.0.0.5"), entry.Options{}); err != nil {
-		t.Errorf("where an agent has left: %v", err)
+		t.Errorf("over a tombstone: %v", err)
 	}
 }
 
 func TestOverride(t *testing.T) {
 	e, client := editor(t)
 	if _, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
-		t.Errorf("of nothing: %v, want not found", err)
+		t.Errorf("without an instance: %v, want not found", err)
 	}
 	record(t, client, false)
 	change, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{})
@@ -135,7 +135,7 @@ func TestOverride(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v, _ := value(t, client, keys.Override("web", "web-1")); v != "" {
-		t.Errorf("an override that says nothing stays: %s", v)
+		t.Errorf("an empty override stays: %s", v)
 	}
 }
 
@@ -170,15 +170,15 @@ func TestIfRevisionAndDryRun(t *testing.T) {
 	}
 	for _, revision := range []*int64{&absent, &wrong} {
 		if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{IfRevision: revision}); !errors.Is(err, discovery.ErrConflict) {
-			t.Errorf("if of revision %d: %v, want a conflict", *revision, err)
+			t.Errorf("with IfRevision %d: %v, want a conflict", *revision, err)
 		}
 	}
 	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{IfRevision: &made.Revision}); err != nil {
-		t.Errorf("if of its revision: %v", err)
+		t.Errorf("with IfRevision of the entry: %v", err)
 	}
 }
 
-// TestNoEditIsLost has several edit one override at once.
+// TestNoEditIsLost makes several edits of one override at once.
 func TestNoEditIsLost(t *testing.T) {
 	e, client := editor(t)
 	record(t, client, false)
@@ -194,7 +194,7 @@ func TestNoEditIsLost(t *testing.T) {
 	}
 }
 
-// setMeta sets a key of the override's meta, again as long as others come between.
+// setMeta sets a key of the override's meta, and tries again after conflicts.
 func setMeta(t *testing.T, e entry.Editor, key string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

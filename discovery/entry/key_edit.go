@@ -104,8 +104,8 @@ func unknownFields(object []byte, v any) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("decode the present value: %w", err)
 	}
 	t := reflect.TypeOf(v)
-	for n := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(n).Tag.Get("json"), ",")
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		delete(fields, name)
 	}
 	return fields, nil

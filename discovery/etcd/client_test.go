@@ -9,8 +9,8 @@ import (
 	"disc/discovery/etcd"
 )
 
-// Who watches is told of changes and sends next to nothing for it: what a client says to
-// each event, etcd has to read and answer, for each of thousands.
+// A client that watches sends next to nothing: etcd would have to read and answer it for
+// each event and each of thousands of clients.
 func TestWatchingIsSilent(t *testing.T) {
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())

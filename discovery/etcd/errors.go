@@ -58,8 +58,7 @@ func unwrap(err error) (codes.Code, error) {
 	if errors.As(err, &grpc) {
 		err = rpctypes.Error(grpc.GRPCStatus().Err())
 	}
-	var etcd rpctypes.EtcdError
-	if errors.As(err, &etcd) {
+	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		return etcd.Code(), etcd
 	}
 	if err == nil {

@@ -18,8 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// account is the source of a user's name and password. It counts how often it is
-// asked.
+// account is the source of a user's name and password, and counts its calls.
 type account struct {
 	mu             sync.Mutex
 	user, password string
@@ -51,7 +50,7 @@ func app() *account { return &account{user: "app", password: "secret"} }
 
 func root() *account { return &account{user: "root", password: "secret"} }
 
-// quick is an etcd whose passwords are cheap and whose tokens last a second.
+// quick configures an etcd whose passwords are cheap and whose tokens last a second.
 func quick(c *embed.Config) { c.BcryptCost, c.AuthTokenTTL = 4, 1 }
 
 // start runs an etcd with authentication, see secure.
@@ -63,8 +62,8 @@ func start(t *testing.T, o devetcd.Options) *devetcd.Server {
 	return s
 }
 
-// secure switches authentication on, for root, and for app, who may use the keys
-// below app/. Both have the password "secret".
+// secure switches authentication on, for root, and for app, which may use the keys below
+// app/. Both have the password "secret".
 func secure(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := timeout(t)

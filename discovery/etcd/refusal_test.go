@@ -75,8 +75,10 @@ func TestRefusalKinds(t *testing.T) {
 		{etcd.RefusedRequest, true, false, true},
 		{etcd.RefusedState, true, false, false},
 	} {
-		if r := test.refusal; r.Final() != test.final || r.Access() != test.access || r.Content() != test.content {
-			t.Errorf("%d: final %v, access %v, content %v, want %v, %v, %v", r, r.Final(), r.Access(), r.Content(), test.final, test.access, test.content)
-		}
+		t.Run(fmt.Sprint(test.refusal), func(t *testing.T) {
+			if r := test.refusal; r.Final() != test.final || r.Access() != test.access || r.Content() != test.content {
+				t.Errorf("%d: final %v, access %v, content %v, want %v, %v, %v", r, r.Final(), r.Access(), r.Content(), test.final, test.access, test.content)
+			}
+		})
 	}
 }

@@ -25,7 +25,7 @@ func mustGet(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// watch opens a watch as a caller does that opens another after a refusal.
+// watch opens a watch, and another after a refusal.
 func watch(t *testing.T, c *clientv3.Client) clientv3.WatchChan {
 	t.Helper()
 	var refusal error
@@ -39,7 +39,7 @@ func watch(t *testing.T, c *clientv3.Client) clientv3.WatchChan {
 		}
 		refusal = first.Err()
 	}
-	t.Fatalf("refused again and again: %v", refusal)
+	t.Fatalf("refused each time: %v", refusal)
 	return nil
 }
 
@@ -53,7 +53,7 @@ func TestEtcdAwayAtStart(t *testing.T) {
 	defer cancel()
 	_, err := c.Get(short, "app/k")
 	if got := etcd.Explain(c.Endpoints(), err); !errors.Is(got, discovery.ErrUnavailable) || !strings.Contains(got.Error(), s.Endpoint()) {
-		t.Errorf("got %v, want it unavailable, and where", got)
+		t.Errorf("got %v, want an ErrUnavailable with the endpoint", got)
 	}
 	etcdtest.StartWith(t, devetcd.Options{Dir: dir, Listen: s.Endpoint(), Configure: quick})
 	mustGet(t, c)
@@ -93,7 +93,7 @@ func TestWrongPassword(t *testing.T) {
 	}
 }
 
-// A token that is not used for a second is forgotten by etcd.
+// etcd drops a token that is not used for a second.
 func TestTokenExpires(t *testing.T) {
 	t.Parallel()
 	s := start(t, devetcd.Options{})
@@ -106,7 +106,7 @@ func TestTokenExpires(t *testing.T) {
 				_, err = c.KeepAliveOnce(timeout(t), 1) // another stream
 			}
 			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-				t.Fatalf("renewal of a lease that is not there: %v", err)
+				t.Fatalf("renewal of an unknown lease: %v", err)
 			}
 		},
 	} {
@@ -115,7 +115,7 @@ func TestTokenExpires(t *testing.T) {
 			a := app()
 			c := dial(t, a, s.Endpoint())
 			for use(t, c); a.count() < 2; use(t, c) {
-				<-time.After(2500 * time.Millisecond) // nothing tells when it is forgotten
+				<-time.After(2500 * time.Millisecond) // nothing shows when etcd drops it
 			}
 		})
 	}
@@ -135,7 +135,7 @@ func TestOneFetchesTheToken(t *testing.T) {
 	if err := calls.Wait(); err != nil {
 		t.Error(err)
 	}
-	if n := a.count(); n > 5 { // the token may have run out meanwhile
+	if n := a.count(); n > 5 { // the token may have expired meanwhile
 		t.Errorf("%d tokens were fetched for 50 calls at once", n)
 	}
 }
@@ -189,7 +189,7 @@ func TestAuthenticationIsSwitchedOn(t *testing.T) {
 	watch(t, c)
 }
 
-// The same with an etcd as Debian ships it, in a process of its own.
+// TestOldEtcd runs against an etcd of the Debian package, in a process of its own.
 func TestOldEtcd(t *testing.T) {
 	t.Parallel()
 	old := etcdtest.StartCluster(t, 1, "--bcrypt-cost", "4")

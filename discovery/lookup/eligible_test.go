@@ -75,14 +75,14 @@ func TestEligibleAgrees(t *testing.T) {
 	}
 }
 
-func TestAnsweringSharesItsMemory(t *testing.T) {
+func TestEligibleSharesMemory(t *testing.T) {
 	web, _ := viewtest.SnapshotOf(viewtest.Fleet("web", 0, 10)).Service("web")
 	if got, shown := web.Eligible(), web.Entries(); len(got) != 10 || &got[0] != &shown[0] {
 		t.Errorf("all are eligible, and the slice is another: %v, %v", idsOf(got), idsOf(shown))
 	}
 }
 
-func TestAnsweringCountsAsLookup(t *testing.T) {
+func TestEligibleCountsAsLookup(t *testing.T) {
 	web, _ := viewtest.SnapshotOf(viewtest.Fleet("web", 0, 1)).Service("web")
 	if web.ConsumeUsed() {
 		t.Error("used before a lookup")
@@ -92,20 +92,22 @@ func TestAnsweringCountsAsLookup(t *testing.T) {
 	}
 }
 
-func TestAnsweringAllocatesNothing(t *testing.T) {
+func TestEligibleAllocatesNothing(t *testing.T) {
 	const long = "a-service-whose-name-is-as-long-as-a-name-of-a-service-may-beee"
 	if len(long) != discovery.MaxName {
 		t.Fatalf("the long name has %d bytes, want %d", len(long), discovery.MaxName)
 	}
 	s := viewtest.SnapshotOf(slices.Concat(viewtest.Fleet("web", 0, 10), viewtest.Fleet(long, 0, 10)))
 	for _, name := range []string{"web", long} {
-		if n := testing.AllocsPerRun(1000, func() {
-			if service, ok := s.Service(name); !ok || len(service.Eligible()) != 10 {
-				t.Errorf("%s is not eligible", name)
+		t.Run(name, func(t *testing.T) {
+			if n := testing.AllocsPerRun(1000, func() {
+				if service, ok := s.Service(name); !ok || len(service.Eligible()) != 10 {
+					t.Errorf("%s is not eligible", name)
+				}
+			}); n != 0 {
+				t.Errorf("%s: %v allocations", name, n)
 			}
-		}); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
+		})
 	}
 }
 

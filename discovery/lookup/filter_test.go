@@ -59,14 +59,16 @@ func TestFilter(t *testing.T) {
 		{`(((zone == "eu-west")))`, true},
 	}
 	for _, tt := range tests {
-		f, err := ParseFilter(tt.expression)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if got, err := f.match(filtered()); got != tt.want || err != nil {
-			t.Errorf("%s: %t, %v; want %t", tt.expression, got, err, tt.want)
-		}
+		t.Run(tt.expression, func(t *testing.T) {
+			f, err := ParseFilter(tt.expression)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got, err := f.match(filtered()); got != tt.want || err != nil {
+				t.Errorf("%s: %t, %v; want %t", tt.expression, got, err, tt.want)
+			}
+		})
 	}
 }
 
@@ -105,9 +107,11 @@ func TestFilterInvalid(t *testing.T) {
 		{strings.Repeat(" ", MaxFilter) + `zone == a`, `filter has 1033 bytes; at most 1024 are allowed`},
 	}
 	for _, tt := range tests {
-		if _, err := ParseFilter(tt.expression); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), tt.message) {
-			t.Errorf("%s: %v; want an ErrInvalid with %s", tt.expression, err, tt.message)
-		}
+		t.Run(tt.expression, func(t *testing.T) {
+			if _, err := ParseFilter(tt.expression); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), tt.message) {
+				t.Errorf("%s: %v; want an ErrInvalid with %s", tt.expression, err, tt.message)
+			}
+		})
 	}
 }
 

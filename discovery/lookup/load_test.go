@@ -14,27 +14,33 @@ import (
 
 func TestDecodeLoad(t *testing.T) {
 	for _, text := range []string{`{"utilization":0}`, `{"utilization":0.7,"rps":5}`, `{"utilization":1.5}`} {
-		l, err := discovery.DecodeLoadReport([]byte(text))
-		if err != nil {
-			t.Errorf("%s: %v", text, err)
-			continue
-		}
-		if again, err := discovery.DecodeLoadReport(l.Encode()); err != nil || *again.Utilization != *l.Utilization {
-			t.Errorf("%s: written and read it is %+v, %v", text, again, err)
-		}
+		t.Run(text, func(t *testing.T) {
+			l, err := discovery.DecodeLoadReport([]byte(text))
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+				return
+			}
+			if again, err := discovery.DecodeLoadReport(l.Encode()); err != nil || *again.Utilization != *l.Utilization {
+				t.Errorf("%s: written and read it is %+v, %v", text, again, err)
+			}
+		})
 	}
 	for text, want := range map[string]string{
 		`{}`: "utilization is missing", `{"utilization":null}`: "utilization is missing", `{"utilization":-0.1}`: "utilization -0.1 is out of range",
 		`{"utilization":"x"}`: "decode load report", `[]`: "decode load report", ``: "decode load report",
 	} {
-		if _, err := discovery.DecodeLoadReport([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", text, err, want)
-		}
+		t.Run(text, func(t *testing.T) {
+			if _, err := discovery.DecodeLoadReport([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", text, err, want)
+			}
+		})
 	}
 	for _, u := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-		if (discovery.LoadReport{Utilization: &u}).Validate() == nil {
-			t.Errorf("utilization %v is taken", u)
-		}
+		t.Run(fmt.Sprint(u), func(t *testing.T) {
+			if (discovery.LoadReport{Utilization: &u}).Validate() == nil {
+				t.Errorf("utilization %v is taken", u)
+			}
+		})
 	}
 }
 
@@ -43,9 +49,11 @@ func TestLoadDiffers(t *testing.T) {
 		a, b float64
 		want bool
 	}{{0.2, 0.3, true}, {0.3, 0.2, true}, {0.7, 0.8, true}, {0.1, 0.199, false}, {0.5, 0.5, false}, {1.9, 2, true}} {
-		if discovery.LoadDiffers(tt.a, tt.b) != tt.want {
-			t.Errorf("%v and %v differ: %v", tt.a, tt.b, !tt.want)
-		}
+		t.Run(fmt.Sprint(tt.a), func(t *testing.T) {
+			if discovery.LoadDiffers(tt.a, tt.b) != tt.want {
+				t.Errorf("%v and %v differ: %v", tt.a, tt.b, !tt.want)
+			}
+		})
 	}
 }
 

@@ -128,17 +128,19 @@ func TestLookup(t *testing.T) {
 	}
 	s := shop(t)
 	for _, tt := range tests {
-		a, err := Lookup(s, tt.query)
-		if err != nil {
-			t.Errorf("%+v: %v", tt.query, err)
-			continue
-		}
-		if ids(a) != tt.want || !reflect.DeepEqual(a.LeftOut, tt.leftOut) || a.Name != tt.query.Name {
-			t.Errorf("%+v: %q has %q without %v; want %q without %v", tt.query, a.Name, ids(a), a.LeftOut, tt.want, tt.leftOut)
-		}
-		if wantPanic := tt.want == "s1 s2 s3"; a.Panic != wantPanic {
-			t.Errorf("%+v: panic is %t", tt.query, a.Panic)
-		}
+		t.Run(tt.query.Name, func(t *testing.T) {
+			a, err := Lookup(s, tt.query)
+			if err != nil {
+				t.Errorf("%+v: %v", tt.query, err)
+				return
+			}
+			if ids(a) != tt.want || !reflect.DeepEqual(a.LeftOut, tt.leftOut) || a.Name != tt.query.Name {
+				t.Errorf("%+v: %q has %q without %v; want %q without %v", tt.query, a.Name, ids(a), a.LeftOut, tt.want, tt.leftOut)
+			}
+			if wantPanic := tt.want == "s1 s2 s3"; a.Panic != wantPanic {
+				t.Errorf("%+v: panic is %t", tt.query, a.Panic)
+			}
+		})
 	}
 }
 
@@ -159,13 +161,15 @@ func TestLookupAnswer(t *testing.T) {
 		{Query{Name: "v9.web"}, `{"name":"v9.web","service":"Web","revision":41,"endpoints":[],"left_out":{"tag":2}}`},
 	}
 	for _, tt := range tests {
-		a, err := Lookup(s, tt.query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := json.Marshal(a); err != nil || string(got) != tt.want {
-			t.Errorf("got  %s, %v\nwant %s", got, err, tt.want)
-		}
+		t.Run(tt.query.Name, func(t *testing.T) {
+			a, err := Lookup(s, tt.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := json.Marshal(a); err != nil || string(got) != tt.want {
+				t.Errorf("got  %s, %v\nwant %s", got, err, tt.want)
+			}
+		})
 	}
 	drained, _, _ := s.Apply(42, []view.Change{viewtest.Put(42, "web/overrides/web-1", `"state":"drain"`)})
 	a, err := Lookup(drained, Query{Name: "web-1.web.inst", Status: discovery.StatusAny})
@@ -188,14 +192,16 @@ func TestLookupNode(t *testing.T) {
 		{"host-1.x.node", ""},
 	}
 	for _, tt := range tests {
-		a, err := Lookup(s, Query{Name: tt.name, Domain: "disc."})
-		var addresses []string
-		for _, e := range a.Endpoints {
-			addresses = append(addresses, e.Address)
-		}
-		if got := strings.Join(addresses, " "); got != tt.want || errors.Is(err, discovery.ErrNotFound) != (tt.want == "") {
-			t.Errorf("%s: %q, %v; want %q", tt.name, got, err, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			a, err := Lookup(s, Query{Name: tt.name, Domain: "disc."})
+			var addresses []string
+			for _, e := range a.Endpoints {
+				addresses = append(addresses, e.Address)
+			}
+			if got := strings.Join(addresses, " "); got != tt.want || errors.Is(err, discovery.ErrNotFound) != (tt.want == "") {
+				t.Errorf("%s: %q, %v; want %q", tt.name, got, err, tt.want)
+			}
+		})
 	}
 	a, err := Lookup(s, Query{Name: "host-1.node"})
 	want := discovery.Endpoint{ID: "a1", Node: "host-1", Address: "10.0.0.1", Zone: "a", Weight: 1, Status: discovery.Passing}
@@ -207,9 +213,11 @@ func TestLookupNode(t *testing.T) {
 func TestEntryPort(t *testing.T) {
 	e := view.Entry{Instance: discovery.Instance{Ports: discovery.Ports{"grpc": 1, "Admin": 2, "X": 3, "x": 4}}}
 	for name, want := range map[string]int{"grpc": 1, "GRPC": 1, "admin": 2, "X": 3, "x": 4, "http": 0, "": 0} {
-		if got := e.NamedPort(name); got != want {
-			t.Errorf("port %q is %d, want %d", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := e.NamedPort(name); got != want {
+				t.Errorf("port %q is %d, want %d", name, got, want)
+			}
+		})
 	}
 	e.Ports = discovery.Ports{"Grpc": 1, "GRPC": 2}
 	if got := e.NamedPort("grpc"); got != 0 {
@@ -238,9 +246,11 @@ func TestLookupErrors(t *testing.T) {
 		{Query{Name: "web", Panic: 1.5}, discovery.ErrInvalid, `panic 1.5 is out of range; use 0 to 1`},
 	}
 	for _, tt := range tests {
-		if a, err := Lookup(s, tt.query); !errors.Is(err, tt.kind) || err.Error() != tt.message || a.Endpoints != nil {
-			t.Errorf("%+v: %+v, %v; want %s", tt.query, a, err, tt.message)
-		}
+		t.Run(tt.query.Name, func(t *testing.T) {
+			if a, err := Lookup(s, tt.query); !errors.Is(err, tt.kind) || err.Error() != tt.message || a.Endpoints != nil {
+				t.Errorf("%+v: %+v, %v; want %s", tt.query, a, err, tt.message)
+			}
+		})
 	}
 }
 
@@ -271,21 +281,23 @@ func TestLookupExplain(t *testing.T) {
 		{Query{Name: "v2.app"}, []string{"plain out: its tag does not match"}},
 	}
 	for _, tt := range tests {
-		tt.query.Explain = true
-		a, err := Lookup(s, tt.query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, e := range a.Explain {
-			got = append(got, fmt.Sprintf("%s %s: %s", e.ID, map[bool]string{true: "in", false: "out"}[e.In], e.Why))
-		}
-		if !slices.Equal(got, tt.want) {
-			t.Errorf("%+v:\n%s\nwant\n%s", tt.query, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
-		}
-		if a.LeftOut[OutID] != 0 || a.LeftOut[OutPick] != 0 {
-			t.Errorf("%+v counts %v", tt.query, a.LeftOut)
-		}
+		t.Run(tt.query.Name, func(t *testing.T) {
+			tt.query.Explain = true
+			a, err := Lookup(s, tt.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, e := range a.Explain {
+				got = append(got, fmt.Sprintf("%s %s: %s", e.ID, map[bool]string{true: "in", false: "out"}[e.In], e.Why))
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("%+v:\n%s\nwant\n%s", tt.query, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+			}
+			if a.LeftOut[OutID] != 0 || a.LeftOut[OutPick] != 0 {
+				t.Errorf("%+v counts %v", tt.query, a.LeftOut)
+			}
+		})
 	}
 	a, err := Lookup(s, Query{Name: "spare", Pick: 1, Explain: true})
 	if err != nil || len(a.Endpoints) != 1 || len(a.Explain) != 2 || len(a.LeftOut) != 0 {

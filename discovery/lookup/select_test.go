@@ -42,27 +42,29 @@ func TestLookupOrder(t *testing.T) {
 	}
 	s := zones(t)
 	for _, tt := range tests {
-		for seed := range uint64(50) {
-			tt.query.Rand = rand.New(rand.NewPCG(seed, 0))
-			a, err := Lookup(s, tt.query)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got strings.Builder
-			for n, e := range a.Endpoints {
-				switch {
-				case e.Suspect:
-					got.WriteByte('s')
-				case n < len(tt.want) && tt.want[n] == 'x':
-					got.WriteByte('x')
-				default:
-					got.WriteByte(e.ID[0])
+		t.Run(tt.query.Name, func(t *testing.T) {
+			for seed := range uint64(50) {
+				tt.query.Rand = rand.New(rand.NewPCG(seed, 0))
+				a, err := Lookup(s, tt.query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got strings.Builder
+				for n, e := range a.Endpoints {
+					switch {
+					case e.Suspect:
+						got.WriteByte('s')
+					case n < len(tt.want) && tt.want[n] == 'x':
+						got.WriteByte('x')
+					default:
+						got.WriteByte(e.ID[0])
+					}
+				}
+				if got.String() != tt.want {
+					t.Fatalf("%+v: order %s (%v), want %s", tt.query, got.String(), a.Endpoints, tt.want)
 				}
 			}
-			if got.String() != tt.want {
-				t.Fatalf("%+v: order %s (%v), want %s", tt.query, got.String(), a.Endpoints, tt.want)
-			}
-		}
+		})
 	}
 	a, err := Lookup(s, Query{Name: "a3.web.inst", Explain: true})
 	if err != nil || !a.Endpoints[0].Suspect || a.Explain[2].Why != "its status is passing; it vanished with many others and is kept until a probe fails" {

@@ -140,7 +140,7 @@ func (r *targetResolver) run(ctx context.Context) {
 		answer, index, err := r.source.Lookup(ctx, r.query)
 		if err == nil {
 			retry.Reset()
-			r.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // its error is for resolvers that poll
+			_ = r.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // its error is for resolvers that poll
 			err = r.source.Wait(ctx, r.query, index)
 		}
 		if err == nil || ctx.Err() != nil {

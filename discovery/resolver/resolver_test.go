@@ -59,8 +59,8 @@ func serve(t *testing.T) *server {
 	return s
 }
 
-// TestRoundRobinOverTheLiving dials a service that a catalog knows, and goes on calling
-// while one of its instances leaves.
+// TestRoundRobinOverTheLiving dials a service of a catalog, and goes on calling while one of
+// its instances deregisters.
 func TestRoundRobinOverTheLiving(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	client := etcdtest.Client(t, etcd.Endpoint())
@@ -92,7 +92,7 @@ func TestRoundRobinOverTheLiving(t *testing.T) {
 	if _, err := editor.Remove(t.Context(), "web", "web-0", entry.Targets{Static: true}, entry.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { // no call reaches the one that left
+	until(t, func() bool { // no call reaches the deregistered instance
 		called(servers[0])
 		for range 12 {
 			call()
@@ -140,12 +140,12 @@ func until(t *testing.T, check func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !check(); {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not come about")
+			t.Fatal("the condition did not become true")
 		}
 	}
 }
 
-// client records what a resolver tells gRPC.
+// client records the states and errors that a resolver reports to gRPC.
 type client struct {
 	grpcresolver.ClientConn
 	states chan []string
@@ -184,7 +184,7 @@ func build(t *testing.T, target string, source resolver.Source) *client {
 	return c
 }
 
-// script is a source that gives one answer after the other.
+// script is a source that returns its answers one by one.
 type script struct{ answers chan any }
 
 func (s *script) Lookup(ctx context.Context, _ resolver.Query) (lookup.Answer, int64, error) {
@@ -214,7 +214,7 @@ func TestErrorsEmptyNothing(t *testing.T) {
 	if err := <-c.errors; !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("second: %v", err)
 	}
-	if got := <-c.states; len(got) != 0 { // scaled to zero: said so by the source
+	if got := <-c.states; len(got) != 0 { // scaled to zero, as the source answered
 		t.Errorf("third: %v", got)
 	}
 }
@@ -254,14 +254,16 @@ func TestAgentSource(t *testing.T) {
 
 func TestTargetsThatAreRefused(t *testing.T) {
 	for _, target := range []string{"disc:///", "disc:///web?color=red", "disc:///web?prefer=node", "disc:///web"} {
-		u, err := url.Parse(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := resolver.New(nil).Build(grpcresolver.Target{URL: *u}, &client{}, grpcresolver.BuildOptions{}); !errors.Is(err, discovery.ErrInvalid) {
-			t.Errorf("%s: %v, want it refused", target, err)
-		} else {
-			t.Log(err)
-		}
+		t.Run(target, func(t *testing.T) {
+			u, err := url.Parse(target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := resolver.New(nil).Build(grpcresolver.Target{URL: *u}, &client{}, grpcresolver.BuildOptions{}); !errors.Is(err, discovery.ErrInvalid) {
+				t.Errorf("%s: %v, want it refused", target, err)
+			} else {
+				t.Log(err)
+			}
+		})
 	}
 }

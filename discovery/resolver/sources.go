@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -135,9 +136,7 @@ func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v an
 
 func (q Query) values(options url.Values) url.Values {
 	v := url.Values{}
-	for key, values := range options {
-		v[key] = values
-	}
+	maps.Copy(v, options)
 	for _, tag := range q.Tags {
 		v.Add("tag", tag)
 	}

@@ -92,9 +92,11 @@ func TestVanished(t *testing.T) {
 		"kept to be judged":       {keep(view.EmptySnapshot(), vanished(t), false), "abcde a b c d e"},
 		"static entries are not":  {keep(view.EmptySnapshot(), then(view.EmptySnapshot(), viewtest.Put(3, static, ``)), true), "unknown"},
 	} {
-		if got := outline(test.s); got != test.want {
-			t.Errorf("%s: %s, want %s", name, got, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := outline(test.s); got != test.want {
+				t.Errorf("%s: %s, want %s", name, got, test.want)
+			}
+		})
 	}
 }
 

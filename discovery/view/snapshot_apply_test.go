@@ -150,11 +150,13 @@ func TestApplyReasons(t *testing.T) {
 			[]view.Change{viewtest.Delete(3, "web/static/a")}, view.ReasonRemoved},
 	}
 	for _, tt := range tests {
-		s, _, _ := view.EmptySnapshot().Apply(2, tt.before)
-		_, events, _ := s.Apply(3, tt.batch)
-		if want := "3 delete web/a " + string(tt.want); len(events) != 1 || describe(events[0]) != want {
-			t.Errorf("%s: %+v, want %s", tt.name, events, want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			s, _, _ := view.EmptySnapshot().Apply(2, tt.before)
+			_, events, _ := s.Apply(3, tt.batch)
+			if want := "3 delete web/a " + string(tt.want); len(events) != 1 || describe(events[0]) != want {
+				t.Errorf("%s: %+v, want %s", tt.name, events, want)
+			}
+		})
 	}
 }
 
@@ -258,7 +260,7 @@ func TestServiceView(t *testing.T) {
 	}
 }
 
-func TestForget(t *testing.T) {
+func TestWithoutEmpty(t *testing.T) {
 	s, _, _ := view.EmptySnapshot().Apply(9, []view.Change{viewtest.Put(1, "web/instances/a", ``), viewtest.Put(2, "api/instances/a", ``), viewtest.Put(3, "db/overrides/a", ``)})
 	s, _, _ = s.Apply(10, []view.Change{viewtest.Delete(10, "web/instances/a")})
 	if web, ok := s.Service("web"); !ok || !web.Empty() {
@@ -266,9 +268,11 @@ func TestForget(t *testing.T) {
 	}
 	forgotten := s.WithoutEmpty("Web", "api", "db", "never")
 	for name, want := range map[string]bool{"web": false, "api": true, "db": true} {
-		if _, ok := forgotten.Service(name); ok != want {
-			t.Errorf("after WithoutEmpty, %s is known: %t", name, ok)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, ok := forgotten.Service(name); ok != want {
+				t.Errorf("after WithoutEmpty, %s is known: %t", name, ok)
+			}
+		})
 	}
 	if _, ok := s.Service("web"); !ok {
 		t.Error("WithoutEmpty changed its receiver")
