@@ -105,7 +105,7 @@ func (c CheckSpec) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validateTarget validates the settings that say what a check of its type probes.
+// validateTarget validates the settings of the thing that is probed.
 func (c CheckSpec) validateTarget() error {
 	switch c.Type {
 	case CheckHTTP:

@@ -34,7 +34,8 @@
 //   - lease: the session under which an agent writes
 //   - registry: registers an agent's instances, and repairs their records
 //   - entry: edits overrides and static entries
-//   - claim: locks, and claims on instances
+//   - lock: locks, and the grants that claims are built on too
+//   - claim: claims on instances
 //   - limit: fleet-wide rate limits
 //   - kv: users' own keys
 //   - devetcd: an embedded etcd, for development and tests

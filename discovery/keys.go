@@ -53,7 +53,7 @@ func (k Keys) Node(node, agent string) string { return k.Nodes() + node + "/" + 
 func (k Keys) KV() string { return k.prefix + "kv/" }
 
 // Epoch returns the key of a random id that is lost when etcd's data is, so that another
-// id means that revisions count anew.
+// id means that revisions start again.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }
 
 // Locks returns the prefix of all locks.

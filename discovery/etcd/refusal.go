@@ -27,10 +27,10 @@ const (
 	RefusedUser
 	// RefusedPermission: the user has no permission for a key of the request.
 	RefusedPermission
-	// RefusedRequest: etcd takes no such request, because it is too large or malformed.
+	// RefusedRequest: the request is too large or malformed.
 	RefusedRequest
-	// RefusedState: etcd refuses the request because of what it stores: a lease is
-	// missing, there is no space left, an alarm is raised.
+	// RefusedState: etcd's data does not allow the request: a lease is missing, there is
+	// no space left, an alarm is raised.
 	RefusedState
 )
 
@@ -59,13 +59,13 @@ func Refused(err error) Refusal {
 	return NotRefused
 }
 
-// Final reports whether the same request will be refused again, so that a caller who
-// waits for an answer gives up. A token and a password that can be read are expected to
-// come by themselves.
+// Final reports whether the same request would be refused again, so that a caller gives up
+// instead of trying again. A stale token and credentials that cannot be read are not final:
+// they are expected to come right by themselves.
 func (r Refusal) Final() bool { return r >= RefusedUser }
 
-// Access reports whether the user or what the user may do is refused. Waiting does not
-// mend it: an operator has to.
+// Access reports whether etcd refuses the user or the user's permission, or the credentials
+// cannot be read: an operator has to mend it.
 func (r Refusal) Access() bool { return r >= RefusedCredentials && r <= RefusedPermission }
 
 // Content reports whether the content of the request is to blame: another request of

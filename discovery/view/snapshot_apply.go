@@ -203,7 +203,7 @@ func (a *applier) writable(name string, create bool) *Service {
 	case ok:
 		service = &Service{Name: service.Name, Revision: service.Revision, steps: service.steps, instances: slices.Clone(service.instances), asked: service.asked, used: service.used, memo: service.memo}
 		if service.Revision > a.revision {
-			service.Revision, service.steps = 0, 0 // etcd lost data: its revisions count anew
+			service.Revision, service.steps = 0, 0 // etcd lost its data: revisions start again
 		}
 	case create:
 		name = strings.Clone(name) // or the name would retain the memory of the whole key
