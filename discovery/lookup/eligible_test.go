@@ -111,7 +111,7 @@ func TestEligibleAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkAnswering(b *testing.B) {
+func BenchmarkEligible(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		s := viewtest.SnapshotOf(viewtest.Fleet("web", 0, n))
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
