@@ -134,7 +134,7 @@ func TestRegisterRefuses(t *testing.T) {
 		{"web/instances/web-1", `{"checks":[{"type":"tcp","urll":"x"}]}`, `unknown field \"urll\"`},
 		{"web/instances/web-1", `{"port":"x"}`, `field \"port\": a string does not fit`},
 		{"web/instances/web-1", `{"port":70000}`, "port 70000 is out of range"},
-		{"web/instances/web-1", `{"checks":[{"type":"tcp","interval":"soon"}]}`, `duration \"soon\"`},
+		{"web/instances/web-1", `{"checks":[{"type":"tcp","interval":"soon"}]}`, `\"soon\" is not a duration`},
 		{"web/instances/web-1", `{"checks":[{"type":"tcp","interval":5}]}`, "interval"},
 		{"web/instances/web-1", `{"service":"other"}`, `service \"other\" in the body is not \"web\" of the path`},
 		{"web/instances/web-1", `{"id":"other"}`, `id \"other\" in the body`},
@@ -308,7 +308,7 @@ func TestOverrideRefuses(t *testing.T) {
 		`{"tags":["a b"]}`:     "tag",
 		`{"meta":{"a":1}}`:     "meta",
 		`null`:                 "to remove the override, DELETE it",
-		`{"state":"up"} extra`: "no JSON object",
+		`{"state":"up"} extra`: "not a JSON object",
 	} {
 		s.want(path, body, 400, detail)
 	}

@@ -82,10 +82,10 @@ func TestLimits(t *testing.T) {
 	s.want("GET /v1/limits/sms", "", 200, `"rate":5`)
 	s.want("GET /v1/limits", "", 200, `[{"name":"sms","rate":5`)
 	for body, text := range map[string]string{
-		`{"rate":0}`:                         "rate 0 is none",
-		`{"rate":-1}`:                        "rate -1 is none",
+		`{"rate":0}`:                         "rate 0 is out of range",
+		`{"rate":-1}`:                        "rate -1 is out of range",
 		`{"rate":1,"per":"1ns"}`:             "per 1ns is out of range",
-		`{"rate":1,"per":"soon"}`:            "is not one",
+		`{"rate":1,"per":"soon"}`:            "is not a duration",
 		`{"rate":1,"burst":-1}`:              "burst -1 is out of range",
 		`{"rate":1,"burst":0}`:               "burst 0 is none",
 		`{"rate":1,"per":"0s"}`:              "per 0s is none",
