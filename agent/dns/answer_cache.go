@@ -2,64 +2,57 @@ package dns
 
 import (
 	"encoding/binary"
-	"maps"
-	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"disc/agent/answercache"
 	"disc/discovery/view"
 )
 
-// Answers about a service are packed once for each revision of it, and lie in the
-// service's memo, in several random orders. An order is made anew after a second, and
-// a millisecond more for each record: at few queries nearly all answers are shuffled
-// freshly, at many the work is the same as ever, and every instance of a large service
-// has its turn in answers that have not room for all.
+// Answers about a service are packed once for each revision of the service, in several
+// random orders. An order is replaced after a second, and a millisecond more for each
+// record. At few queries nearly all answers are therefore shuffled freshly; at many the
+// work stays the same; and where an answer has no room for all instances of a large
+// service, each instance has its turn.
 const (
-	orders       = 16      // so many are kept of each answer
-	ordersBytes  = 1 << 20 // or fewer, so that they do not take more than this
-	orderTime    = time.Second
-	recordTime   = time.Millisecond
-	maxQuestions = 256 // about a service, whose answers are kept
+	maxCacheBytes  = 1 << 20 // of all orders of an answer
+	orderLifetime  = time.Second
+	recordLifetime = time.Millisecond // more, for each record
 )
 
-// class says for which transports a packed answer is.
-type class byte
+// variant says for which transports an answer is packed.
+type variant byte
 
 const (
-	whole class = iota // for all that it has room in
-	plain              // cut for UDP without EDNS
-	large              // cut for UDP with EDNS, of the size that most allow
-	exact              // cut for one query, and not kept
+	whole  variant = iota // for each query that has room for it
+	plain                 // cut for UDP without EDNS
+	large                 // cut for UDP with EDNS, of the size that most senders allow
+	single                // cut for one query, and not cached
 )
 
-func classOf(room int) class {
+func variantOf(room int) variant {
 	switch room {
 	case plainSize:
 		return plain
 	case ednsSize - optRoom:
 		return large
 	}
-	return exact
+	return single
 }
 
-// shelf is what is kept of one service at one revision.
-type shelf struct {
+// serviceCache is the cached answers about one service at one revision.
+type serviceCache struct {
 	service *view.Service
-	answers atomic.Pointer[map[string]*answers] // by key; copied on write
+	answers *answercache.ServiceCache[packed]
 }
 
-// answers is one answer in several orders, each made when it is first wanted.
-type answers struct {
-	orders []atomic.Pointer[packed]
-}
+// cacheKey is room for the key of a question's answers.
+type cacheKey [maxNameWire + 3]byte
 
-// key is the key of a question's answers.
-type key [maxNameWire + 3]byte
-
-// write makes the key and returns it; types without records share one.
-func (k *key) write(q *query, c class) []byte {
+// write writes the key of the answers to a query and returns it. All types that have
+// no records share one key.
+func (k *cacheKey) write(q *query, v variant) []byte {
 	qtype := q.qtype
 	switch qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypePTR, dns.TypeCNAME, dns.TypeANY:
@@ -67,29 +60,25 @@ func (k *key) write(q *query, c class) []byte {
 		qtype = dns.TypeNone
 	}
 	b := append(k[:0], q.name[:q.length]...)
-	return append(binary.BigEndian.AppendUint16(b, qtype), byte(c))
+	return append(binary.BigEndian.AppendUint16(b, qtype), byte(v))
 }
 
-// shelfOf finds the shelf of the service that a query is about; nil where its answer
-// cannot be one that is kept.
-func (r *Responder) shelfOf(s *view.Snapshot, q *query) *shelf {
+// cacheOf returns the cache of the service that a query is about. It reports false for
+// a query whose answer is never cached.
+func (r *Responder) cacheOf(s *view.Snapshot, q *query) (serviceCache, bool) {
 	name := q.service()
 	if name == nil {
-		return nil
+		return serviceCache{}, false
 	}
 	service, ok := s.Service(string(name))
 	if !ok {
-		return nil
+		return serviceCache{}, false
 	}
-	return service.Memo(r.shelves, func() any {
-		kept := &shelf{service: service}
-		kept.answers.Store(&map[string]*answers{})
-		return kept
-	}).(*shelf)
+	return serviceCache{service, r.cache.Of(service)}, true
 }
 
-// service returns the label that names the service which a query is about; nil if
-// there is none or the answer is about one instance or node.
+// service returns the label that names the service which a query is about; nil: it is
+// about no service, or about one instance or node.
 func (q *query) service() []byte {
 	n := q.within - 1
 	if n < 0 {
@@ -111,79 +100,54 @@ func (q *query) service() []byte {
 	return last
 }
 
-// pick returns a kept answer with room for a query; nil where one is to be made.
-func (h *shelf) pick(q *query, room int) *packed {
-	if p := h.order(q, whole); p == nil || p.fits(q, room) {
+// get returns a cached answer that fits a query; nil: it has to be made.
+func (c serviceCache) get(q *query, room int) *packed {
+	if p := c.load(q, whole); p == nil || p.fits(q, room) {
 		return p
 	}
-	if c := classOf(room); c != exact {
-		return h.order(q, c)
+	if v := variantOf(room); v != single {
+		return c.load(q, v)
 	}
 	return nil
 }
 
-func (h *shelf) order(q *query, c class) *packed {
-	var k key
-	a, ok := (*h.answers.Load())[string(k.write(q, c))]
-	if !ok {
+// load returns the order that the query's random number picks; nil: it is not made, or
+// out of date.
+func (c serviceCache) load(q *query, v variant) *packed {
+	var k cacheKey
+	orders := c.answers.Get(k.write(q, v))
+	if orders == nil {
 		return nil
 	}
-	p := a.at(q).Load()
-	if p == nil || len(a.orders) > 1 && q.asked.After(p.until) {
+	p := orders.Load(q.random)
+	if p == nil || orders.Len() > 1 && q.received.After(p.expires) {
 		return nil
 	}
 	return p
 }
 
-// at is the order that the luck of a query has chosen.
-func (a *answers) at(q *query) *atomic.Pointer[packed] {
-	return &a.orders[q.luck%uint32(len(a.orders))]
-}
-
-// keep packs a response for a query, and keeps it for those that come after.
-func (h *shelf) keep(z *zone, s *view.Snapshot, q *query, ask question, r response, room int) *packed {
-	until := q.asked.Add(orderTime + time.Duration(len(r.answer))*recordTime)
+// add packs a response to a query, caches it, and returns what fits the query.
+func (c serviceCache) add(z *zone, s *view.Snapshot, q *query, ask question, r response, room int) *packed {
+	expires := q.received.Add(orderLifetime + time.Duration(len(r.answer))*recordLifetime)
 	all := z.pack(s, ask, r, wholeSize-optRoom)
-	all.until = until
-	h.put(q, whole, all, r.orders(all))
+	all.expires = expires
+	count := answercache.Count(len(r.answer), len(all.tail), maxCacheBytes)
+	c.store(q, whole, all, count)
 	if all.fits(q, room) {
 		return all
 	}
 	cut := z.pack(s, ask, r, room)
-	cut.until = until
-	if c := classOf(room); c != exact {
-		h.put(q, c, cut, r.orders(all))
+	cut.expires = expires
+	if v := variantOf(room); v != single {
+		c.store(q, v, cut, count)
 	}
 	return cut
 }
 
-// orders returns how many orders of a response are worth keeping.
-func (r *response) orders(p *packed) int {
-	if len(r.answer) < 2 {
-		return 1
-	}
-	return min(orders, max(2, ordersBytes/len(p.tail)))
-}
-
-// put keeps a packed answer in its place.
-func (h *shelf) put(q *query, c class, p *packed, orders int) {
-	var k key
-	name := k.write(q, c)
-	for {
-		old := h.answers.Load()
-		a, ok := (*old)[string(name)]
-		if !ok {
-			if len(*old) >= maxQuestions {
-				return
-			}
-			a = &answers{orders: make([]atomic.Pointer[packed], orders)}
-			next := maps.Clone(*old)
-			next[string(name)] = a
-			if !h.answers.CompareAndSwap(old, &next) {
-				continue
-			}
-		}
-		a.at(q).Store(p)
-		return
+// store caches a packed answer as the order that the query's random number picks.
+func (c serviceCache) store(q *query, v variant, p *packed, count int) {
+	var k cacheKey
+	if orders := c.answers.GetOrAdd(k.write(q, v), count); orders != nil {
+		orders.Store(q.random, p)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"disc/agent/answercache"
 	"disc/discovery/view"
 )
 
@@ -55,7 +56,7 @@ func TestWhatFitsOverUDP(t *testing.T) {
 	}
 	for _, tt := range tests {
 		limit := plainSize
-		for range 2 * orders {
+		for range 2 * answercache.MaxOrders {
 			q := newQuery("web.disc.", tt.qtype)
 			if tt.size > 0 {
 				q.SetEdns0(tt.size, false)
@@ -115,16 +116,16 @@ func TestOrdersVary(t *testing.T) {
 			}
 			return len(seen)
 		}
-		if n := ask(600); n != orders {
-			t.Errorf("%d orders, want %d", n, orders)
+		if n := ask(600); n != answercache.MaxOrders {
+			t.Errorf("%d orders, want %d", n, answercache.MaxOrders)
 		}
-		time.Sleep(orderTime)
-		if n := ask(100); n != orders {
-			t.Errorf("%d orders after a second, want %d", n, orders)
+		time.Sleep(orderLifetime)
+		if n := ask(100); n != answercache.MaxOrders {
+			t.Errorf("%d orders after a second, want %d", n, answercache.MaxOrders)
 		}
-		time.Sleep(40*recordTime + 1)
-		if n := ask(600); n != 2*orders {
-			t.Errorf("%d orders after their time, want %d", n, 2*orders)
+		time.Sleep(40*recordLifetime + 1)
+		if n := ask(600); n != 2*answercache.MaxOrders {
+			t.Errorf("%d orders after their time, want %d", n, 2*answercache.MaxOrders)
 		}
 	})
 }
@@ -140,7 +141,7 @@ func TestEverybodyHasTurns(t *testing.T) {
 				for _, rr := range exchange(t, r, newQuery("web.disc.", qtype), 0).Answer {
 					seen[rr.String()] = true
 				}
-				time.Sleep(10 * orderTime)
+				time.Sleep(10 * orderLifetime)
 			}
 			if len(seen) != 200 {
 				t.Errorf("%s: %d of 200 were ever answered", dns.TypeToString[qtype], len(seen))
@@ -177,30 +178,29 @@ func TestKeptAnswersGoWithTheirRevision(t *testing.T) {
 func TestKeptAnswersAreBounded(t *testing.T) {
 	f := crowd(t, 2)
 	r := responder(t, f, Options{})
-	for n := range 2 * maxQuestions {
+	for n := range 2 * answercache.MaxQuestions {
 		exchange(t, r, newQuery(fmt.Sprintf("tag-%d.web.disc.", n), dns.TypeA), 0)
 		exchange(t, r, newQuery("web.disc.", uint16(1000+n)), 0)
 		exchange(t, r, newQuery("web-1._web._tcp.svc.disc.", dns.TypeTXT), 0)
 		exchange(t, r, newQuery("web.disc.", dns.TypeSRV).SetEdns0(uint16(512+n), false), 0)
 	}
 	web, _ := f.view.Snapshot.Service("web")
-	keys := slices.Collect(maps.Keys(*web.Memo(r.shelves, nil).(*shelf).answers.Load()))
-	if len(keys) != 2 { // SRV, and all that there is nothing of
-		t.Errorf("kept are %q", keys)
+	if n := r.cache.Of(web).Len(); n != 2 { // SRV, and all that there is nothing of
+		t.Errorf("%d answers are cached", n)
 	}
 	var changes []view.Change
-	for n := range 2 * maxQuestions {
+	for n := range 2 * answercache.MaxQuestions {
 		changes = append(changes, put(fmt.Sprintf("tagged/instances/i%d", n), fmt.Sprintf(`"tags":["t%d"]`, n)))
 	}
 	f.show(t, 9, changes...)
-	for n := range 2 * maxQuestions {
+	for n := range 2 * answercache.MaxQuestions {
 		if m := exchange(t, r, newQuery(fmt.Sprintf("t%d.tagged.disc.", n), dns.TypeA), 0); len(m.Answer) != 1 {
 			t.Fatalf("t%d: %v", n, m)
 		}
 	}
 	tagged, _ := f.view.Snapshot.Service("tagged")
-	if n := len(*tagged.Memo(r.shelves, nil).(*shelf).answers.Load()); n != maxQuestions {
-		t.Errorf("%d answers are kept", n)
+	if n := r.cache.Of(tagged).Len(); n != answercache.MaxQuestions {
+		t.Errorf("%d answers are cached", n)
 	}
 }
 
@@ -211,7 +211,7 @@ func TestKeptAnswersAllocateNothing(t *testing.T) {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
 			q := packet(t, newQuery(strings.ToUpper(name), qtype).SetEdns0(1232, false))
 			respond := func() { _, _, _ = r.respond(nil, out, q, 0) }
-			for range orders * orders { // until all orders are made
+			for range answercache.MaxOrders * answercache.MaxOrders { // until all orders are made
 				respond()
 			}
 			if n := testing.AllocsPerRun(2000, respond); n > 0 {

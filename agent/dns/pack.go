@@ -13,12 +13,12 @@ import (
 // packed is a response as it is sent, but for what each query has of its own: id,
 // flags, the spelling of the name, EDNS.
 type packed struct {
-	flags  uint16    // AA, TC and the lower part of the response code
-	rcode  int       // whole
-	counts [3]uint16 // of answers, authorities and additional records
-	tail   []byte    // all that follows the question
-	serial int       // where in tail the serial of a negative answer's SOA is; 0: nowhere
-	until  time.Time // of one that is kept among others: when another order is to take its place
+	flags   uint16    // AA, TC and the lower part of the response code
+	rcode   int       // whole
+	counts  [3]uint16 // of answers, authorities and additional records
+	tail    []byte    // all that follows the question
+	serial  int       // where in tail the serial of a negative answer's SOA is; 0: nowhere
+	expires time.Time // of a cached order: when another takes its place
 }
 
 // failure is an answer without records.

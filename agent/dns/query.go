@@ -39,8 +39,8 @@ const (
 
 // query is a query as it came, taken apart without an allocation.
 type query struct {
-	asked time.Time
-	luck  uint32 // random; chooses among kept answers
+	received time.Time
+	random   uint32 // picks one of the cached orders of an answer
 
 	packet []byte
 	flags  uint16

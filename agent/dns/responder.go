@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"disc/agent/answercache"
 	"disc/discovery"
 	"disc/discovery/view"
 )
@@ -16,7 +17,7 @@ type Responder struct {
 	catalog Catalog
 	zone    *zone
 	metrics *metrics
-	shelves any // the key of what is kept of a service
+	cache   *answercache.Cache[packed]
 }
 
 // New returns a Responder over the agent's view. It fails for options that cannot be,
@@ -30,7 +31,7 @@ func New(catalog Catalog, o Options) (*Responder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Responder{catalog: catalog, zone: z, metrics: m, shelves: &memoKey{"packed answers"}}, nil
+	return &Responder{catalog: catalog, zone: z, metrics: m, cache: &answercache.Cache[packed]{}}, nil
 }
 
 // Exchange answers a query as it came in a packet, in at most limit bytes (512 to
@@ -54,7 +55,7 @@ const unread = -1
 // the query says of UDP. It reports false for what is not to be answered. Where the view
 // lacks something the complete one is asked for; without complete the rcode is unread.
 func (r *Responder) respond(complete completion, b, packet []byte, limit int) (answer []byte, rcode int, ok bool) {
-	q := query{asked: time.Now(), luck: rand.Uint32()}
+	q := query{received: time.Now(), random: rand.Uint32()}
 	rcode, ok = q.read(packet, r.zone.wire)
 	if !ok {
 		return b, 0, false
@@ -70,7 +71,7 @@ func (r *Responder) respond(complete completion, b, packet []byte, limit int) (a
 		}
 	}
 	b = p.appendTo(b, &q, serial, why)
-	r.metrics.observe(q.qtype, p.rcode, time.Since(q.asked))
+	r.metrics.observe(q.qtype, p.rcode, time.Since(q.received))
 	return b, p.rcode, true
 }
 
@@ -90,9 +91,9 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 	}
 	s := view.Snapshot
 	serial := uint32(s.Revision())
-	kept := r.shelfOf(s, q)
-	if kept != nil {
-		if p := kept.pick(q, room); p != nil {
+	cache, cacheable := r.cacheOf(s, q)
+	if cacheable {
+		if p := cache.get(q, room); p != nil {
 			return p, serial, why
 		}
 	}
@@ -100,7 +101,7 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 	if err != nil {
 		return failure(dns.RcodeFormatError), serial, 0
 	}
-	if kept == nil && view.Partial && r.lacks(ask) {
+	if !cacheable && view.Partial && r.lacks(ask) {
 		if complete == nil {
 			return nil, serial, 0
 		}
@@ -109,8 +110,8 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 		}
 	}
 	answer := r.zone.resolve(s, ask)
-	if kept != nil && answer.service == kept.service {
-		return kept.keep(r.zone, s, q, ask, answer, room), serial, why
+	if cacheable && answer.service == cache.service {
+		return cache.add(r.zone, s, q, ask, answer, room), serial, why
 	}
 	return r.zone.pack(s, ask, answer, room), serial, why
 }
