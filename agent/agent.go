@@ -187,11 +187,11 @@ func (a *Agent) buildServers() (err error) {
 	}); err != nil {
 		return err
 	}
-	a.api, err = httpapi.New(a.catalog, a.registrar, overrides{entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}}, a, httpapi.Options{
-		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(),
-		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks},
-		Explain:    a.explain,
-		Claims:     claims{a.claims, c.Zone},
+	a.api, err = httpapi.New(httpapi.Backends{
+		Catalog: a.catalog, Registrar: a.registrar, Overrides: overrides{entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}}, Agent: a,
+		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks}, Claims: claims{a.claims, c.Zone},
+	}, httpapi.Options{
+		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(), Explain: a.explain,
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err

@@ -11,7 +11,7 @@ func (a *API) agentRoutes() []route {
 }
 
 func (a *API) status(w http.ResponseWriter, r request) error {
-	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.agent.Status()))
+	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.backends.Agent.Status()))
 }
 
 // withoutNulls makes empty lists of those that are not there.

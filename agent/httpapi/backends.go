@@ -2,11 +2,45 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
+	"iter"
+	"time"
 
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/view"
 )
+
+// Backends are the parts of the agent that an API answers from. All are required.
+type Backends struct {
+	Catalog   Catalog
+	Registrar Registrar
+	Overrides Overrides
+	Agent     AgentStatus
+	DNS       DNS
+	Envoy     Envoy
+	KV        KV
+	Locks     Locks
+	Claims    Claims
+	Limits    Limits
+}
+
+// validate returns an error that names the first backend that is missing.
+func (b *Backends) validate() error {
+	for _, backend := range []struct {
+		name    string
+		missing bool
+	}{
+		{"Catalog", b.Catalog == nil}, {"Registrar", b.Registrar == nil}, {"Overrides", b.Overrides == nil},
+		{"Agent", b.Agent == nil}, {"DNS", b.DNS == nil}, {"Envoy", b.Envoy == nil}, {"KV", b.KV == nil},
+		{"Locks", b.Locks == nil}, {"Claims", b.Claims == nil}, {"Limits", b.Limits == nil},
+	} {
+		if backend.missing {
+			return fmt.Errorf("backend %s is missing", backend.name)
+		}
+	}
+	return nil
+}
 
 // Catalog is the local view of the fleet. Its methods are called by many requests at
 // once. Those without a context do not block.
@@ -120,4 +154,96 @@ type AgentStatus interface {
 	// Alive says what of the agent is stuck, so that only a restart helps; nil when
 	// nothing is.
 	Alive() error
+}
+
+// DNS answers queries in the forms of DNS over HTTPS.
+type DNS interface {
+	// Exchange answers a packet in at most limit bytes, and says for how long the
+	// answer may be kept. ErrInvalid: the packet is no query.
+	Exchange(packet []byte, limit int) (answer []byte, ttl time.Duration, err error)
+
+	// JSON answers a question in JSON. ErrInvalid: there is no such name or type.
+	JSON(name, qtype string, checkingDisabled bool) (api.DNSAnswer, time.Duration, error)
+}
+
+// Envoy answers Envoy's requests for endpoints.
+type Envoy interface {
+	// Endpoints answers a DiscoveryRequest of Envoy's API, version 3, in JSON both.
+	// unchanged, with no response, means that the caller has what it asks for.
+	// ErrInvalid: it cannot be read, or asks for something else.
+	Endpoints(s *view.Snapshot, request []byte) (response []byte, unchanged bool, err error)
+
+	// Scopes returns the parts of the view that the answer to a request lies in.
+	Scopes(request []byte) []discovery.Scope
+}
+
+// KV reads and writes shared key/value state. A prefix is empty or ends in "/".
+type KV interface {
+	// Get reads a key. ErrNotFound, with its view: it is not there. ErrUnavailable: it
+	// cannot be read, or not as fresh as it is asked for.
+	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVFreshness, error)
+
+	// GetCached reads a key that the agent has a copy of, with as little care as a Get that
+	// asks for none. It does not wait, and reports false where Get is to be asked.
+	GetCached(key string) (api.KVItem, KVFreshness, bool)
+
+	// List reads what lies below a prefix, sorted by key.
+	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
+
+	// Write makes all operations at once, or none, and returns etcd's revision. A
+	// condition that does not hold is an ErrConflict that names the key.
+	Write(ctx context.Context, ops ...api.KVOp) (int64, error)
+
+	// DeleteBelow deletes all below a prefix, which is not empty, and returns etcd's revision.
+	DeleteBelow(ctx context.Context, prefix string) (int64, error)
+
+	// Snapshot returns what a watch of a key or below a prefix begins with; Events go on
+	// from its view.
+	Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], KVFreshness, error)
+
+	// Events returns what happened to a key or below a prefix after a position, and up to
+	// where. ok is false when the reader has to start over from a list.
+	Events(what string, after discovery.Cursor) (events []api.KVEvent, upTo discovery.Cursor, ok bool)
+
+	// Changed returns a channel that is closed at the next change of what is copied.
+	Changed() <-chan struct{}
+}
+
+// KVFreshness says how sure an answer is.
+type KVFreshness struct {
+	Revision int64
+	Epoch    string // "": etcd was asked
+	Index    int64  // another after each change of what was asked for
+	Age      time.Duration
+	Stale    bool
+}
+
+// Locks takes locks on behalf of callers.
+type Locks interface {
+	// Lock waits for a lock. With a TTL of 0 it lasts until it is unlocked. lost is
+	// closed when it is lost. ErrConflict: somebody else has it.
+	Lock(ctx context.Context, name string, o api.LockOptions) (l api.Lock, lost <-chan struct{}, err error)
+
+	// Renew begins a lock's TTL anew. ErrLost: it is lost; ErrNotFound: there is none.
+	Renew(name, id string) (api.Lock, error)
+
+	// Unlock releases a lock, whether or not there is one. done tells that etcd has let
+	// it go; else it will, or the lock is another agent's.
+	Unlock(ctx context.Context, name, id string) (done bool)
+}
+
+// Claims claims slots of instances on behalf of callers.
+type Claims interface {
+	// Claim takes a free slot of a healthy instance. With a TTL of 0 it is held until it
+	// is released. lost is closed when it is lost. ErrNotFound: there is no such
+	// service; ErrUnavailable: nothing is free.
+	Claim(ctx context.Context, service string, o api.ClaimOptions) (c api.Claim, lost <-chan struct{}, err error)
+
+	// RenewClaim begins a claim's TTL anew. ErrLost: it is lost; ErrNotFound: there is
+	// none.
+	RenewClaim(claim string) (api.Claim, error)
+
+	// ReleaseClaim releases a claim, whether or not there is one. done tells that etcd
+	// has let it go; else it will, or the claim is another agent's.
+	ReleaseClaim(ctx context.Context, claim string) (done bool)
 }

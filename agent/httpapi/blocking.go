@@ -41,12 +41,12 @@ func (a *API) view(r request, about subject, parts ...discovery.Scope) (view.Vie
 		return current, index, nil
 	}
 	defer a.metrics.streaming("wait")()
-	defer a.catalog.Retain(parts...)()
+	defer a.backends.Catalog.Retain(parts...)()
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for over := false; ; {
-		changed := a.catalog.Changed(service)
-		if current, err = a.catalog.View(); err != nil {
+		changed := a.backends.Catalog.Changed(service)
+		if current, err = a.backends.Catalog.View(); err != nil {
 			return view.View{}, 0, err
 		}
 		if service, index = about(current.Snapshot); index != known || over {
@@ -66,13 +66,13 @@ func (a *API) view(r request, about subject, parts ...discovery.Scope) (view.Vie
 
 // viewOf returns the view once it has parts, as far as they exist.
 func (a *API) viewOf(r request, parts ...discovery.Scope) (view.View, error) {
-	if _, err := a.catalog.View(); err != nil {
+	if _, err := a.backends.Catalog.View(); err != nil {
 		return view.View{}, err
 	}
-	if err := a.catalog.Ensure(r.Context(), parts...); err != nil {
+	if err := a.backends.Catalog.Ensure(r.Context(), parts...); err != nil {
 		return view.View{}, err
 	}
-	return a.catalog.View()
+	return a.backends.Catalog.View()
 }
 
 // awaitRevision waits until the view has reached a revision that etcd answered a write
@@ -81,10 +81,10 @@ func (a *API) viewOf(r request, parts ...discovery.Scope) (view.View, error) {
 func (a *API) awaitRevision(r request, service string, revision int64) {
 	late := time.NewTimer(a.times.own)
 	defer late.Stop()
-	defer a.catalog.Retain(partOf(service))()
+	defer a.backends.Catalog.Retain(partOf(service))()
 	for {
-		changed := a.catalog.Changed("")
-		if view, err := a.catalog.View(); err == nil && reached(view, service, revision) {
+		changed := a.backends.Catalog.Changed("")
+		if view, err := a.backends.Catalog.View(); err == nil && reached(view, service, revision) {
 			return
 		}
 		select {

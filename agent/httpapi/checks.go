@@ -22,7 +22,7 @@ func (a *API) report(w http.ResponseWriter, r request) error {
 	if err := report.Status.Validate(); err != nil {
 		return err
 	}
-	err = a.registrar.Report(r.Context(), r.PathValue("service"), r.PathValue("id"), r.PathValue("check"), report)
+	err = a.backends.Registrar.Report(r.Context(), r.PathValue("service"), r.PathValue("id"), r.PathValue("check"), report)
 	if err != nil {
 		return err
 	}

@@ -10,22 +10,6 @@ import (
 	"disc/discovery"
 )
 
-// Claims claims slots of instances on behalf of callers.
-type Claims interface {
-	// Claim takes a free slot of a healthy instance. With a TTL of 0 it is held until it
-	// is released. lost is closed when it is lost. ErrNotFound: there is no such
-	// service; ErrUnavailable: nothing is free.
-	Claim(ctx context.Context, service string, o api.ClaimOptions) (c api.Claim, lost <-chan struct{}, err error)
-
-	// RenewClaim begins a claim's TTL anew. ErrLost: it is lost; ErrNotFound: there is
-	// none.
-	RenewClaim(claim string) (api.Claim, error)
-
-	// ReleaseClaim releases a claim, whether or not there is one. done tells that etcd
-	// has let it go; else it will, or the claim is another agent's.
-	ReleaseClaim(ctx context.Context, claim string) (done bool)
-}
-
 // The name is that of a service, to claim from, or a claim's id.
 const claimRoute = "/v1/claims/{name}"
 
@@ -37,12 +21,7 @@ func (a *API) claimRoutes() []route {
 	}
 }
 
-var errNoClaims = discovery.Errorf(discovery.ErrNotFound, "this agent claims nothing")
-
 func (a *API) claim(w http.ResponseWriter, r request) error {
-	if a.options.Claims == nil {
-		return errNoClaims
-	}
 	o, hold, err := claimOptions(w, r)
 	if err != nil {
 		return err
@@ -50,7 +29,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if o.Wait > 0 {
 		defer a.metrics.streaming("wait")()
 	}
-	c, lost, err := a.options.Claims.Claim(r.Context(), r.PathValue("name"), o)
+	c, lost, err := a.backends.Claims.Claim(r.Context(), r.PathValue("name"), o)
 	if err != nil {
 		return err
 	}
@@ -59,7 +38,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	}
 	defer func() {
 		if r.Context().Err() != nil { // else the caller still has to let go of it
-			a.options.Claims.ReleaseClaim(context.WithoutCancel(r.Context()), c.Claim)
+			a.backends.Claims.ReleaseClaim(context.WithoutCancel(r.Context()), c.Claim)
 		}
 	}()
 	return a.holdOpen(w, r, lost)
@@ -110,10 +89,7 @@ func claimTTL(w http.ResponseWriter, r request, hold bool) (time.Duration, error
 }
 
 func (a *API) renewClaim(w http.ResponseWriter, r request) error {
-	if a.options.Claims == nil {
-		return errNoClaims
-	}
-	c, err := a.options.Claims.RenewClaim(r.PathValue("name"))
+	c, err := a.backends.Claims.RenewClaim(r.PathValue("name"))
 	if err != nil {
 		return err
 	}
@@ -121,10 +97,7 @@ func (a *API) renewClaim(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) releaseClaim(w http.ResponseWriter, r request) error {
-	if a.options.Claims == nil {
-		return errNoClaims
-	}
-	return a.replyReleased(w, a.options.Claims.ReleaseClaim(r.Context(), r.PathValue("name")))
+	return a.replyReleased(w, a.backends.Claims.ReleaseClaim(r.Context(), r.PathValue("name")))
 }
 
 func (a *API) replyClaim(w http.ResponseWriter, status int, c api.Claim) error {

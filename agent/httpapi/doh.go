@@ -10,18 +10,7 @@ import (
 	"time"
 
 	"disc/agent/api"
-	"disc/discovery"
 )
-
-// DNS answers queries in the forms of DNS over HTTPS.
-type DNS interface {
-	// Exchange answers a packet in at most limit bytes, and says for how long the
-	// answer may be kept. ErrInvalid: the packet is no query.
-	Exchange(packet []byte, limit int) (answer []byte, ttl time.Duration, err error)
-
-	// JSON answers a question in JSON. ErrInvalid: there is no such name or type.
-	JSON(name, qtype string, checkingDisabled bool) (api.DNSAnswer, time.Duration, error)
-}
 
 // maxMessage is the greatest length of a DNS message (RFC 8484, section 6).
 const maxMessage = 65535
@@ -65,13 +54,10 @@ func (a *API) dnsPost(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) exchange(w http.ResponseWriter, packet []byte) error {
-	if a.options.DNS == nil {
-		return errNoDNS
-	}
 	if len(packet) > maxMessage {
 		return invalid("the query has %d bytes; a DNS message has at most %d", len(packet), maxMessage)
 	}
-	answer, ttl, err := a.options.DNS.Exchange(packet, maxMessage)
+	answer, ttl, err := a.backends.DNS.Exchange(packet, maxMessage)
 	if err != nil {
 		return err
 	}
@@ -80,14 +66,11 @@ func (a *API) exchange(w http.ResponseWriter, packet []byte) error {
 
 // resolve answers in the JSON form.
 func (a *API) resolve(w http.ResponseWriter, r request) error {
-	if a.options.DNS == nil {
-		return errNoDNS
-	}
 	checkingDisabled, err := r.query.flag("cd")
 	if err != nil {
 		return err
 	}
-	answer, ttl, err := a.options.DNS.JSON(r.query.Get("name"), r.query.Get("type"), checkingDisabled)
+	answer, ttl, err := a.backends.DNS.JSON(r.query.Get("name"), r.query.Get("type"), checkingDisabled)
 	if err != nil {
 		return err
 	}
@@ -97,8 +80,6 @@ func (a *API) resolve(w http.ResponseWriter, r request) error {
 	}
 	return writeDNS(w, api.TypeDNSJSON, body, ttl)
 }
-
-var errNoDNS = discovery.Errorf(discovery.ErrNotFound, "this agent answers no DNS")
 
 // writeDNS writes an answer, which may be kept as long as its records (RFC 8484,
 // section 5.1).

@@ -27,7 +27,7 @@ func (envoy) Endpoints(s *view.Snapshot, request []byte) ([]byte, bool, error) {
 func TestEnvoyAsks(t *testing.T) {
 	const path = "POST /v3/discovery:endpoints"
 	f := withWebs(1)
-	s := serve(t, f.api(t, Options{Envoy: envoy{}}))
+	s := serve(t, f.api(t, Options{}))
 	got := s.want(path, `{"resource_names":["web"]}`, 200, `"version_info":"7-0123456789abcdef"`)
 	if got.Header.Get("Disc-Revision") != "1" || got.Header.Get("Disc-Age") != "1.500" || got.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("header %v", got.Header)
@@ -41,6 +41,4 @@ func TestEnvoyAsks(t *testing.T) {
 	s.do(path, "{}", "Host: xds_cluster").want(t, 421, "http.allow_hosts")
 	f.update(func() { f.err = discovery.Errorf(discovery.ErrUnavailable, "no view yet") })
 	s.want(path, "{}", 503, "no view yet")
-	none := serve(t, withWebs(1).api(t, Options{}))
-	none.want(path, "{}", 404, "does not answer Envoy")
 }

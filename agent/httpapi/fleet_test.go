@@ -316,9 +316,49 @@ func (f *fleet) Alive() error {
 	return f.stuck
 }
 
-func (f *fleet) api(t testing.TB, o Options) *API {
+// absent answers no DNS, and has no lock and no claim.
+type absent struct{}
+
+func (absent) Exchange([]byte, int) ([]byte, time.Duration, error) {
+	return nil, 0, discovery.ErrUnavailable
+}
+
+func (absent) JSON(string, string, bool) (api.DNSAnswer, time.Duration, error) {
+	return api.DNSAnswer{}, 0, discovery.ErrUnavailable
+}
+
+func (absent) Lock(context.Context, string, api.LockOptions) (api.Lock, <-chan struct{}, error) {
+	return api.Lock{}, nil, discovery.ErrUnavailable
+}
+
+func (absent) Renew(string, string) (api.Lock, error) { return api.Lock{}, discovery.ErrNotFound }
+
+func (absent) Unlock(context.Context, string, string) bool { return false }
+
+func (absent) Claim(context.Context, string, api.ClaimOptions) (api.Claim, <-chan struct{}, error) {
+	return api.Claim{}, nil, discovery.ErrUnavailable
+}
+
+func (absent) RenewClaim(string) (api.Claim, error) { return api.Claim{}, discovery.ErrNotFound }
+
+func (absent) ReleaseClaim(context.Context, string) bool { return false }
+
+// backends returns the fleet as the backends that it is, and stubs for the others.
+func (f *fleet) backends() Backends {
+	return Backends{
+		Catalog: f, Registrar: f, Overrides: f, Agent: f, DNS: absent{}, Envoy: envoy{}, KV: quietKV{},
+		Locks: absent{}, Claims: absent{}, Limits: newCounters(),
+	}
+}
+
+// api returns an API over the fleet, with some backends replaced.
+func (f *fleet) api(t testing.TB, o Options, replace ...func(*Backends)) *API {
 	t.Helper()
-	a, err := New(f, f, f, f, o)
+	b := f.backends()
+	for _, r := range replace {
+		r(&b)
+	}
+	a, err := New(b, o)
 	if err != nil {
 		t.Fatal(err)
 	}

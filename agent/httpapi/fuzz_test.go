@@ -35,10 +35,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("DELETE", "/v1/services/web/instances/web-1", "", "")
 	fl := withWebs(2)
 	fl.mine["web/web-1"] = true
-	a, err := New(fl, fl, fl, fl, Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
+	a := fl.api(f, Options{})
 	a.EndStreams()
 	v, err := apitest.NewValidator(OpenAPI())
 	if err != nil {

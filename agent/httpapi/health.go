@@ -30,7 +30,7 @@ func (a *API) healthRoutes() []route {
 
 // alive answers whether the agent needs no restart.
 func (a *API) alive(w http.ResponseWriter, _ request) error {
-	if err := a.agent.Alive(); err != nil {
+	if err := a.backends.Agent.Alive(); err != nil {
 		return api.NewProblem(http.StatusServiceUnavailable, err.Error())
 	}
 	return ok(w)
@@ -40,7 +40,7 @@ func (a *API) alive(w http.ResponseWriter, _ request) error {
 // register, or both.
 func (a *API) ready(lookup, registered bool) handler {
 	return func(w http.ResponseWriter, _ request) error {
-		noView, notWritten := a.agent.Ready()
+		noView, notWritten := a.backends.Agent.Ready()
 		var errs []error
 		if lookup && noView != nil {
 			errs = append(errs, fmt.Errorf("lookup: %w", noView))

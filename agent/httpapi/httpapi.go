@@ -1,8 +1,8 @@
-// Package httpapi is the agent's HTTP API: one file a resource, with its routes on
-// top. It answers from the agent's local view, and hands writes to the parts that
-// speak to etcd; see the interfaces in parts.go.
+// Package httpapi is the agent's HTTP API: one file for each resource, with its routes
+// on top. It answers from the agent's local view, and hands writes to the backends that
+// speak to etcd; see [Backends].
 //
-//	a, err := httpapi.New(catalog, registrar, overrides, agent, httpapi.Options{Zone: "a"})
+//	a, err := httpapi.New(httpapi.Backends{Catalog: catalog, Registrar: registrar, …}, httpapi.Options{Zone: "a"})
 //	err = a.Serve(ctx, httpapi.LimitListener(listener, httpapi.MaxConnections))
 package httpapi
 
@@ -38,20 +38,13 @@ type Options struct {
 	// overrides are limited to the agent's own instances.
 	Token func() string
 
-	DNS    DNS    // answers DNS over HTTPS; nil: nothing does
-	Envoy  Envoy  // answers Envoy; nil: nothing does
-	KV     KV     // shared state; nil: there is none
-	Locks  Locks  // takes locks; nil: nothing does
-	Claims Claims // claims instances; nil: nothing does
-	Limits Limits // keeps rate limits; nil: nothing does
-
 	// Explain turns an error of a call to etcd into one that the caller can act on,
 	// before it is answered. It returns any other error unchanged. Nil: no error is.
 	Explain func(error) error
 
-	Registerer prometheus.Registerer // gets the API's own metrics
-	Gatherer   prometheus.Gatherer   // answers /metrics; default: what Registerer has, if it gathers
-	Logger     *slog.Logger          // default: slog.Default
+	Registerer prometheus.Registerer // gets the API's own metrics; default: a registry of its own
+	Gatherer   prometheus.Gatherer   // answers /metrics; default: Registerer, if it is one
+	Logger     *slog.Logger          // default: discards
 }
 
 // DefaultDomain is the DNS suffix that lookup names may have.
@@ -59,42 +52,43 @@ const DefaultDomain = "disc."
 
 // API is the HTTP API, an http.Handler.
 type API struct {
-	catalog   Catalog
-	registrar Registrar
-	overrides Overrides
-	agent     AgentStatus
-	options   Options
-	log       *slog.Logger
+	backends Backends
+	options  Options
+	log      *slog.Logger
 
 	routes      []route
 	mux         *http.ServeMux
 	hosts       map[string]bool
 	crossOrigin *http.CrossOriginProtection
 	metrics     *metrics
-	plain       [2]*prepared           // the plain lookup as JSON and as text: keys of a service's memos
-	revision    atomic.Pointer[header] // the newest view's, ready to be sent
+	lookupForms [2]*lookupForm            // JSON and text
+	revision    atomic.Pointer[headerInt] // of the newest view
 	times       times
 
 	ended chan struct{} // closed when waits and streams are to end
 	end   sync.Once
 }
 
-// New returns the API over its parts. It fails for options that cannot be, and for
-// metrics that the registerer already has.
-func New(catalog Catalog, registrar Registrar, overrides Overrides, agent AgentStatus, o Options) (*API, error) {
+// New returns an API. It fails without one of the backends, with an
+// [discovery.ErrInvalid] for an option that is out of range, and for metrics that the
+// registerer already has.
+func New(b Backends, o Options) (*API, error) {
+	if err := b.validate(); err != nil {
+		return nil, fmt.Errorf("http api: %w", err)
+	}
 	q := lookup.Query{Panic: o.Panic}
 	if err := q.Validate(); err != nil {
 		return nil, fmt.Errorf("http api: %w", err)
 	}
 	o.Domain = cmp.Or(o.Domain, DefaultDomain)
 	a := &API{
-		catalog: catalog, registrar: registrar, overrides: overrides, agent: agent, options: o,
-		log:         cmp.Or(o.Logger, slog.Default()),
+		backends: b, options: o,
+		log:         cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
 		mux:         http.NewServeMux(),
 		hosts:       map[string]bool{},
 		crossOrigin: http.NewCrossOriginProtection(),
-		plain:       [2]*prepared{{contentType: []string{api.TypeJSON}}, {contentType: []string{api.TypeText}, text: true}},
-		times:       times{keepalive: api.Keepalive, body: bodyTime, write: writeTime, own: ownTime},
+		lookupForms: [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
+		times:       times{keepalive: api.Keepalive, body: bodyTime, write: writeTime, own: ownWriteTime},
 		ended:       make(chan struct{}),
 	}
 	for _, host := range o.AllowHosts {
@@ -156,7 +150,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 		return
 	}
-	if a.servePrepared(w, r) {
+	if a.servePlainLookup(w, r) {
 		return
 	}
 	if err := checkKeyPath(r.URL.Path); err != nil {

@@ -56,7 +56,7 @@ func (a *API) register(w http.ResponseWriter, r request) error {
 	if hold {
 		return a.hold(w, r, reg)
 	}
-	done, err := a.registrar.Register(r.Context(), reg)
+	done, err := a.backends.Registrar.Register(r.Context(), reg)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func decodeRegistration(b []byte, service, id string) (discovery.Registration, e
 }
 
 func (a *API) deregister(w http.ResponseWriter, r request) error {
-	done, err := a.registrar.Deregister(r.Context(), r.PathValue("service"), r.PathValue("id"))
+	done, err := a.backends.Registrar.Deregister(r.Context(), r.PathValue("service"), r.PathValue("id"))
 	if err != nil {
 		return err
 	}

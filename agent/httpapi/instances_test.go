@@ -144,7 +144,7 @@ func TestRegisterRefuses(t *testing.T) {
 	} {
 		s.want("PUT /v1/services/"+c.path, c.body, 400, c.detail)
 	}
-	if view, _ := s.api.catalog.View(); view.Snapshot.Revision() != 0 {
+	if view, _ := s.api.backends.Catalog.View(); view.Snapshot.Revision() != 0 {
 		t.Error("something was registered")
 	}
 	s.do("PUT /v1/services/web/instances/web-1", `{"service":"Web","port":1}`, "Content-Type: application/x-www-form-urlencoded").want(t, 201, `"service":"Web"`)
@@ -337,10 +337,7 @@ func TestTheNextLookupHasTheWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := withWebs(1)
 		l := late{f, make(chan func())}
-		a, err := New(f, l, f, f, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := f.api(t, Options{}, func(b *Backends) { b.Registrar = l })
 		put := func(id string) <-chan int {
 			answered := make(chan int, 1)
 			go func() {
@@ -367,8 +364,8 @@ func TestTheNextLookupHasTheWrite(t *testing.T) {
 		began := time.Now()
 		second := put("db-2")
 		<-l.written // never arrives
-		if status, waited := <-second, time.Since(began); status != 201 || waited != ownTime {
-			t.Errorf("with a view that lags: %d after %v, want 201 after %v", status, waited, ownTime)
+		if status, waited := <-second, time.Since(began); status != 201 || waited != ownWriteTime {
+			t.Errorf("with a view that lags: %d after %v, want 201 after %v", status, waited, ownWriteTime)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"iter"
 	"net/http"
@@ -17,49 +16,6 @@ import (
 	"disc/discovery"
 )
 
-// KV reads and writes shared key/value state. A prefix is empty or ends in "/".
-type KV interface {
-	// Get reads a key. ErrNotFound, with its view: it is not there. ErrUnavailable: it
-	// cannot be read, or not as fresh as it is asked for.
-	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVFreshness, error)
-
-	// GetCached reads a key that the agent has a copy of, with as little care as a Get that
-	// asks for none. It does not wait, and reports false where Get is to be asked.
-	GetCached(key string) (api.KVItem, KVFreshness, bool)
-
-	// List reads what lies below a prefix, sorted by key.
-	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
-
-	// Write makes all operations at once, or none, and returns etcd's revision. A
-	// condition that does not hold is an ErrConflict that names the key.
-	Write(ctx context.Context, ops ...api.KVOp) (int64, error)
-
-	// DeleteBelow deletes all below a prefix, which is not empty, and returns etcd's revision.
-	DeleteBelow(ctx context.Context, prefix string) (int64, error)
-
-	// Snapshot returns what a watch of a key or below a prefix begins with; Events go on
-	// from its view.
-	Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], KVFreshness, error)
-
-	// Events returns what happened to a key or below a prefix after a position, and up to
-	// where. ok is false when the reader has to start over from a list.
-	Events(what string, after discovery.Cursor) (events []api.KVEvent, upTo discovery.Cursor, ok bool)
-
-	// Changed returns a channel that is closed at the next change of what is copied.
-	Changed() <-chan struct{}
-}
-
-// KVFreshness says how sure an answer is.
-type KVFreshness struct {
-	Revision int64
-	Epoch    string // "": etcd was asked
-	Index    int64  // another after each change of what was asked for
-	Age      time.Duration
-	Stale    bool
-}
-
-const typeValue = "application/octet-stream" // of a key's value
-
 const (
 	kvPath  = "/v1/kv/"
 	kvRoute = kvPath + "{key...}"
@@ -68,11 +24,11 @@ const (
 func (a *API) kvRoutes() []route {
 	fresh := append([]string{"consistency", "min_rev", "max_age", "recurse", "keys"}, waitParams...)
 	return []route{
-		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), handle: a.withKV(a.kvGetMany)},
-		{method: "GET", path: kvRoute, params: fresh, handle: a.withKV(a.kvGet)},
-		{method: "PUT", path: kvRoute, params: []string{"ttl"}, write: true, handle: a.withKV(a.kvPut)},
-		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, write: true, handle: a.withKV(a.kvDelete)},
-		{method: "POST", path: "/v1/kv", write: true, handle: a.withKV(a.kvBatch)},
+		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), handle: a.kvGetMany},
+		{method: "GET", path: kvRoute, params: fresh, handle: a.kvGet},
+		{method: "PUT", path: kvRoute, params: []string{"ttl"}, write: true, handle: a.kvPut},
+		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, write: true, handle: a.kvDelete},
+		{method: "POST", path: "/v1/kv", write: true, handle: a.kvBatch},
 	}
 }
 
@@ -84,15 +40,6 @@ func checkKeyPath(p string) error {
 		return invalid("key %.60q has an empty segment, or \".\" or \"..\"; divide segments by one \"/\"", key)
 	}
 	return nil
-}
-
-func (a *API) withKV(h handler) handler {
-	return func(w http.ResponseWriter, r request) error {
-		if a.options.KV == nil {
-			return discovery.Errorf(discovery.ErrNotFound, "this agent keeps no key/value state")
-		}
-		return h(w, r)
-	}
 }
 
 // kvGet answers a key's value, what lies below a prefix, or either's changes.
@@ -112,45 +59,40 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 	}
 	var item api.KVItem
 	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
-		item, view, err = a.options.KV.Get(r.Context(), what, q.read)
+		item, view, err = a.backends.KV.Get(r.Context(), what, q.read)
 		return view, err
 	})
-	if view.Revision > 0 {
-		setKVView(w.Header(), view)
-	}
+	header := kvHeaderOf(view)
 	if err != nil {
+		if view.Revision > 0 {
+			header.set(w.Header())
+		}
 		return err
 	}
-	return a.write(w, r, content{body: item.Value, contentType: typeValue, etag: api.KVTag(item.Revision)})
+	header.etag.text = api.KVTag(item.Revision)
+	return a.writeView(w, r, header, binaryType, func() ([]byte, error) { return item.Value, nil })
 }
 
 // kvList answers what lies below a prefix, or only the keys.
 func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery) error {
 	var items iter.Seq[api.KVItem]
 	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
-		items, view, err = a.options.KV.List(r.Context(), prefix, q.read)
+		items, view, err = a.backends.KV.List(r.Context(), prefix, q.read)
 		return view, err
 	})
 	if err != nil {
 		return err
 	}
-	setKVView(w.Header(), view)
-	c := content{contentType: api.TypeJSON}
+	header := kvHeaderOf(view)
 	if view.Epoch != "" {
-		c.etag = `"` + discovery.Cursor{Epoch: view.Epoch, Revision: view.Index}.String() + `"`
-		if matches(r.Header["If-None-Match"], c.etag) {
-			return a.write(w, r, c)
+		header.etag.text = `"` + discovery.Cursor{Epoch: view.Epoch, Revision: view.Index}.String() + `"`
+	}
+	return a.writeView(w, r, header, jsonType, func() ([]byte, error) {
+		if q.keys {
+			return encodeKeys(items), nil
 		}
-	}
-	if q.keys {
-		c.body = encodeKeys(items)
-	} else if c.body, err = encode(collect(items)); err != nil {
-		return err
-	}
-	if c.etag == "" {
-		c.etag = `"` + digest(c.body) + `"`
-	}
-	return a.write(w, r, c)
+		return encode(collect(items))
+	})
 }
 
 // encodeKeys writes keys as encode does, of which there may be a million.
@@ -199,7 +141,7 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 	found := []api.KVItem{}
 	var oldest KVFreshness
 	for _, name := range names {
-		item, view, err := a.options.KV.Get(r.Context(), name, q.read)
+		item, view, err := a.backends.KV.Get(r.Context(), name, q.read)
 		if err == nil {
 			found = append(found, item)
 		} else if !errors.Is(err, discovery.ErrNotFound) {
@@ -210,12 +152,7 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 		}
 	}
 	oldest.Index = oldest.Revision
-	setKVView(w.Header(), oldest)
-	body, err := encode(found)
-	if err != nil {
-		return err
-	}
-	return a.write(w, r, content{body: body, contentType: api.TypeJSON, etag: `"` + digest(body) + `"`})
+	return a.writeView(w, r, kvHeaderOf(oldest), jsonType, func() ([]byte, error) { return encode(found) })
 }
 
 func collect(items iter.Seq[api.KVItem]) []api.KVItem {
@@ -229,7 +166,7 @@ func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, 
 	if err != nil {
 		return KVFreshness{}, err
 	}
-	changed := a.options.KV.Changed()
+	changed := a.backends.KV.Changed()
 	view, err := read()
 	if wait == 0 {
 		return view, err
@@ -247,19 +184,10 @@ func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, 
 		case <-a.ended:
 			return view, err
 		}
-		changed = a.options.KV.Changed()
+		changed = a.backends.KV.Changed()
 		view, err = read()
 	}
 	return view, err
-}
-
-func setKVView(h http.Header, v KVFreshness) {
-	h.Set(api.HeaderRevision, strconv.FormatInt(v.Revision, 10))
-	h.Set(api.HeaderIndex, strconv.FormatInt(v.Index, 10))
-	h.Set(api.HeaderAge, strconv.FormatFloat(v.Age.Seconds(), 'f', 3, 64))
-	if v.Stale {
-		h[api.HeaderStale] = staleValue
-	}
 }
 
 // kvQuery is how keys are to be read.

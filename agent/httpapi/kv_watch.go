@@ -13,13 +13,14 @@ import (
 // kvWatch answers the changes of a key or of what lies below a prefix as server-sent
 // events: a reset with what there is, then each write and deletion.
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
-	t := kvWatcher{kv: a.options.KV, what: what, w: w, r: r}
+	t := kvWatcher{kv: a.backends.KV, what: what, w: w, r: r}
 	t.at, t.known = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
 	_, view, err := t.kv.Snapshot(r.Context(), what) // which also has it copied
 	if err != nil {
 		return err
 	}
-	setKVView(w.Header(), view)
+	header := kvHeaderOf(view)
+	header.set(w.Header())
 	w.Header().Set("Content-Type", api.TypeEvents)
 	w.Header().Set("Cache-Control", "no-store")
 	if r.Method == http.MethodHead {
@@ -27,7 +28,7 @@ func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	}
 	defer a.metrics.streaming("watch")()
 	wake := func() (<-chan struct{}, error) {
-		changed := a.options.KV.Changed()
+		changed := a.backends.KV.Changed()
 		a.extend(w)
 		return changed, t.advance()
 	}

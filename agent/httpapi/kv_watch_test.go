@@ -46,7 +46,7 @@ func (quietKV) Changed() <-chan struct{} { return make(chan struct{}) }
 // A watch goes on reading while nothing happens: what nobody reads is let go.
 func TestWatchOfKeysKeepsThemCopied(t *testing.T) {
 	quiet := quietKV{make(chan struct{}, 3)}
-	a := newFleet().api(t, Options{KV: quiet})
+	a := newFleet().api(t, Options{}, func(b *Backends) { b.KV = quiet })
 	a.times.keepalive = 1e6
 	s := serve(t, a)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

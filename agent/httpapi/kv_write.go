@@ -58,7 +58,7 @@ func (a *API) kvDeleteBelow(w http.ResponseWriter, r request) error {
 	if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
 		return invalid("If-Match and If-None-Match do not go with recurse")
 	}
-	revision, err := a.options.KV.DeleteBelow(r.Context(), r.PathValue("key"))
+	revision, err := a.backends.KV.DeleteBelow(r.Context(), r.PathValue("key"))
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
 	if err := conditions(r.Header, &op); err != nil {
 		return err
 	}
-	revision, err := a.options.KV.Write(r.Context(), op)
+	revision, err := a.backends.KV.Write(r.Context(), op)
 	if err != nil {
 		return unmet(err)
 	}
@@ -137,7 +137,7 @@ func (a *API) kvBatch(w http.ResponseWriter, r request) error {
 	if err := tooLarge(batch.Ops...); err != nil {
 		return err
 	}
-	revision, err := a.options.KV.Write(r.Context(), batch.Ops...)
+	revision, err := a.backends.KV.Write(r.Context(), batch.Ops...)
 	if err != nil {
 		return unmet(err)
 	}

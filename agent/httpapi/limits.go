@@ -16,26 +16,16 @@ const limitPath = "/v1/limits/{name}"
 
 func (a *API) limitRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/limits", handle: a.keeping(a.limits)},
-		{method: "GET", path: limitPath, handle: a.keeping(a.limit)},
-		{method: "PUT", path: limitPath, write: true, handle: a.keeping(a.putLimit)},
-		{method: "DELETE", path: limitPath, write: true, handle: a.keeping(a.deleteLimit)},
-		{method: "POST", path: limitPath + "/take", params: []string{"n"}, handle: a.keeping(a.takeLimit)},
-	}
-}
-
-// keeping answers only where rate limits are kept.
-func (a *API) keeping(h handler) handler {
-	return func(w http.ResponseWriter, r request) error {
-		if a.options.Limits == nil {
-			return api.NewProblem(http.StatusNotFound, "this agent keeps no rate limits")
-		}
-		return h(w, r)
+		{method: "GET", path: "/v1/limits", handle: a.limits},
+		{method: "GET", path: limitPath, handle: a.limit},
+		{method: "PUT", path: limitPath, write: true, handle: a.putLimit},
+		{method: "DELETE", path: limitPath, write: true, handle: a.deleteLimit},
+		{method: "POST", path: limitPath + "/take", params: []string{"n"}, handle: a.takeLimit},
 	}
 }
 
 func (a *API) limits(w http.ResponseWriter, r request) error {
-	limits, err := a.options.Limits.List(r.Context())
+	limits, err := a.backends.Limits.List(r.Context())
 	if err != nil {
 		return err
 	}
@@ -43,7 +33,7 @@ func (a *API) limits(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) limit(w http.ResponseWriter, r request) error {
-	limit, err := a.options.Limits.Get(r.Context(), r.PathValue("name"))
+	limit, err := a.backends.Limits.Get(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
@@ -64,7 +54,7 @@ func (a *API) putLimit(w http.ResponseWriter, r request) error {
 		return err
 	}
 	name := r.PathValue("name")
-	is, created, revision, err := a.options.Limits.Put(r.Context(), name, limit)
+	is, created, revision, err := a.backends.Limits.Put(r.Context(), name, limit)
 	if err != nil {
 		return err
 	}
@@ -102,7 +92,7 @@ func (q limitRequest) limit() (discovery.Limit, error) {
 }
 
 func (a *API) deleteLimit(w http.ResponseWriter, r request) error {
-	revision, err := a.options.Limits.Delete(r.Context(), r.PathValue("name"))
+	revision, err := a.backends.Limits.Delete(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
@@ -116,7 +106,7 @@ func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 		return invalid("n %q is no number of tokens; take 1 or more", r.query.Get("n"))
 	}
 	name := r.PathValue("name")
-	d, err := a.options.Limits.Take(r.Context(), name, n)
+	d, err := a.backends.Limits.Take(r.Context(), name, n)
 	if err != nil {
 		return err
 	}

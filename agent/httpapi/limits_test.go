@@ -75,7 +75,7 @@ func (c *counters) Delete(ctx context.Context, name string) (int64, error) {
 }
 
 func TestLimits(t *testing.T) {
-	s := serve(t, newFleet().api(t, Options{Limits: newCounters()}))
+	s := serve(t, newFleet().api(t, Options{}))
 	s.want("GET /v1/limits", "", 200, "[]")
 	s.want("PUT /v1/limits/sms", `{"rate":50}`, 201, `{"name":"sms","rate":50,"per":"1s","burst":50,"on_unavailable":"deny"}`)
 	s.want("PUT /v1/limits/sms", `{"rate":5,"per":"1m","burst":2}`, 200, `"per":"1m"`)
@@ -105,7 +105,7 @@ func TestLimits(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	c := newCounters()
-	s := serve(t, newFleet().api(t, Options{Limits: c}))
+	s := serve(t, newFleet().api(t, Options{}, func(b *Backends) { b.Limits = c }))
 	s.want("PUT /v1/limits/sms", `{"rate":0.5,"burst":3}`, 201)
 	c.left["sms"] = 3
 	got := s.want("POST /v1/limits/sms/take?n=2", "", 200, `{"name":"sms","taken":2,"remaining":1}`)
@@ -131,7 +131,7 @@ func TestTake(t *testing.T) {
 
 // Whoever may not change limits may take of them.
 func TestLimitsWithToken(t *testing.T) {
-	s := serve(t, newFleet().api(t, Options{Limits: newCounters(), Token: func() string { return "secret" }}))
+	s := serve(t, newFleet().api(t, Options{Token: func() string { return "secret" }}))
 	s.want("PUT /v1/limits/sms", `{"rate":1}`, 401)
 	s.want("DELETE /v1/limits/sms", "", 401)
 	s.want("POST /v1/limits/sms/take", "", 404)
@@ -141,15 +141,9 @@ func TestLimitsWithToken(t *testing.T) {
 	}
 }
 
-func TestNoLimits(t *testing.T) {
-	s := serve(t, newFleet().api(t, Options{}))
-	s.want("GET /v1/limits", "", 404, "keeps no rate limits")
-	s.want("POST /v1/limits/sms/take", "", 404, "keeps no rate limits")
-}
-
 func TestLimitsClient(t *testing.T) {
 	c := newCounters()
-	s := serve(t, newFleet().api(t, Options{Limits: c}))
+	s := serve(t, newFleet().api(t, Options{}, func(b *Backends) { b.Limits = c }))
 	l, created, _, err := s.PutLimit(t.Context(), "sms", discovery.Limit{Rate: 1, Burst: 2})
 	if err != nil || !created || l.Name != "sms" || l.Burst != 2 || l.OnUnavailable != discovery.DenyUnavailable {
 		t.Fatalf("put %+v, %v, %v", l, created, err)

@@ -22,7 +22,7 @@ func (a *API) reportLoad(w http.ResponseWriter, r request) error {
 	if err := load.Validate(); err != nil {
 		return err
 	}
-	if err := a.registrar.ReportLoad(r.Context(), r.PathValue("service"), r.PathValue("id"), load); err != nil {
+	if err := a.backends.Registrar.ReportLoad(r.Context(), r.PathValue("service"), r.PathValue("id"), load); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

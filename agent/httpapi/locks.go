@@ -10,20 +10,6 @@ import (
 	"disc/discovery"
 )
 
-// Locks takes locks on behalf of callers.
-type Locks interface {
-	// Lock waits for a lock. With a TTL of 0 it lasts until it is unlocked. lost is
-	// closed when it is lost. ErrConflict: somebody else has it.
-	Lock(ctx context.Context, name string, o api.LockOptions) (l api.Lock, lost <-chan struct{}, err error)
-
-	// Renew begins a lock's TTL anew. ErrLost: it is lost; ErrNotFound: there is none.
-	Renew(name, id string) (api.Lock, error)
-
-	// Unlock releases a lock, whether or not there is one. done tells that etcd has let
-	// it go; else it will, or the lock is another agent's.
-	Unlock(ctx context.Context, name, id string) (done bool)
-}
-
 const lockRoute = "/v1/locks/{name}"
 
 func (a *API) lockRoutes() []route {
@@ -34,8 +20,6 @@ func (a *API) lockRoutes() []route {
 	}
 }
 
-var errNoLocks = discovery.Errorf(discovery.ErrNotFound, "this agent takes no locks")
-
 func (a *API) lock(w http.ResponseWriter, r request) error {
 	o, hold, err := a.lockOptions(w, r)
 	if err != nil {
@@ -44,7 +28,7 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	if o.Wait > 0 {
 		defer a.metrics.streaming("wait")()
 	}
-	l, lost, err := a.options.Locks.Lock(r.Context(), r.PathValue("name"), o)
+	l, lost, err := a.backends.Locks.Lock(r.Context(), r.PathValue("name"), o)
 	if err != nil {
 		return err
 	}
@@ -53,16 +37,13 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	}
 	defer func() {
 		if r.Context().Err() != nil { // else the caller still has to let go of it
-			a.options.Locks.Unlock(context.WithoutCancel(r.Context()), l.Name, l.ID)
+			a.backends.Locks.Unlock(context.WithoutCancel(r.Context()), l.Name, l.ID)
 		}
 	}()
 	return a.holdOpen(w, r, lost)
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
-	if a.options.Locks == nil {
-		return o, false, errNoLocks
-	}
 	if b, err := readBody(w, r); err != nil || len(b) > 0 {
 		return o, false, invalid("a lock takes no body; give wait, ttl, shared and hold in the query")
 	}
@@ -87,10 +68,7 @@ func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, 
 }
 
 func (a *API) renewLock(w http.ResponseWriter, r request) error {
-	if a.options.Locks == nil {
-		return errNoLocks
-	}
-	l, err := a.options.Locks.Renew(r.PathValue("name"), r.PathValue("id"))
+	l, err := a.backends.Locks.Renew(r.PathValue("name"), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -98,10 +76,7 @@ func (a *API) renewLock(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) unlock(w http.ResponseWriter, r request) error {
-	if a.options.Locks == nil {
-		return errNoLocks
-	}
-	return a.replyReleased(w, a.options.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id")))
+	return a.replyReleased(w, a.backends.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id")))
 }
 
 func (a *API) replyLock(w http.ResponseWriter, status int, l api.Lock) error {

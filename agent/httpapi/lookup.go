@@ -7,13 +7,12 @@ import (
 	"strconv"
 	"strings"
 
-	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/lookup"
 	"disc/discovery/view"
 )
 
-// lookupRoute names the lookup in metrics, also where it goes past the mux.
+// lookupRoute is the label of lookups in metrics, also of those that bypass the mux.
 const lookupRoute = "GET " + lookupPath + "{name}"
 
 const lookupPath = "/v1/lookup/"
@@ -32,14 +31,15 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, index, err := a.view(r, a.looksUp(q.Name), discovery.ScopesOf(q.Name, a.options.Domain, true)...)
+	view, index, err := a.view(r, a.lookupSubject(q.Name), discovery.ScopesOf(q.Name, a.options.Domain, true)...)
 	if err != nil {
 		return err
 	}
 	if isPlain(r.query) {
-		if p, ok := a.plainAnswer(view, q.Name, text, r.Header["If-None-Match"]); ok {
+		var answer viewAnswer
+		if a.plainLookup(&answer, view, q.Name, text, r.Header["If-None-Match"]) {
 			a.extend(w) // the caller may have waited for long
-			return a.writePlain(w, p)
+			return answer.write(w)
 		}
 	}
 	q.NoLoad = view.Age > discovery.LoadReportTTL
@@ -47,14 +47,16 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	c, err := contentOf(answer, text)
-	if err != nil {
+	header := a.headerOf(view, index)
+	header.varies = true
+	if header.etag.text, err = etagOf(answer, text); err != nil {
 		return err
 	}
-	h := w.Header()
-	a.setView(h, view, []string{strconv.FormatInt(index, 10)})
-	h["Vary"] = varyAccept
-	return a.write(w, r, c)
+	contentType := jsonType
+	if text {
+		contentType = textType
+	}
+	return a.writeView(w, r, header, contentType, func() ([]byte, error) { return encodeAnswer(answer, text) })
 }
 
 func (a *API) lookupQuery(r request) (lookup.Query, error) {
@@ -88,8 +90,8 @@ func (a *API) lookupQuery(r request) (lookup.Query, error) {
 	return q, q.Validate()
 }
 
-// isPlain reports whether a lookup has no options, but that it may wait and choose its
-// form: its answer is the prepared one.
+// isPlain reports whether a lookup has no options except those that make it wait and
+// choose its form: its answer is the cached one.
 func isPlain(p params) bool {
 	for name := range p.Values {
 		if name != "index" && name != "wait" && name != "format" {
@@ -101,8 +103,9 @@ func isPlain(p params) bool {
 
 func parseFloat(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
 
-// looksUp is the subject of a lookup: what its name means may change while it waits.
-func (a *API) looksUp(name string) subject {
+// lookupSubject is the subject of a lookup. The meaning of a name may change while the
+// lookup waits: an exact service name comes first.
+func (a *API) lookupSubject(name string) subject {
 	return func(s *view.Snapshot) (string, int64) {
 		parsed, err := discovery.ParseName(name, a.options.Domain)
 		if _, exact := s.Service(name); exact || err != nil {
@@ -115,36 +118,32 @@ func (a *API) looksUp(name string) subject {
 	}
 }
 
-// contentOf writes an answer. Its entity tag is that of the set, whatever its order,
-// so it is a weak one.
-func contentOf(answer lookup.Answer, text bool) (content, error) {
-	etag, err := etagOf(answer, text)
-	if err != nil {
-		return content{}, err
-	}
+// encodeAnswer returns the body of a lookup's answer: lines or JSON.
+func encodeAnswer(answer lookup.Answer, text bool) ([]byte, error) {
 	if text {
-		return content{body: hostports(answer), contentType: api.TypeText, etag: etag}, nil
+		return hostports(answer), nil
 	}
-	body, err := encode(answer)
-	return content{body: body, contentType: api.TypeJSON, etag: etag}, err
+	return encode(answer)
 }
 
-// etagOf makes an entity tag of all that an answer says but its order and revision.
+// etagOf returns the entity tag of an answer. It is made of the content, so that it is
+// the same for all agents and after a restart. It covers neither the order of the
+// endpoints nor the revision, so it is a weak one.
 func etagOf(answer lookup.Answer, text bool) (string, error) {
 	answer.Revision = 0
 	answer.Endpoints = slices.SortedFunc(slices.Values(answer.Endpoints), func(a, b discovery.Endpoint) int {
 		return strings.Compare(a.ID, b.ID)
 	})
 	form := "j"
-	body, err := encode(answer)
 	if text {
-		form, body = "t", hostports(answer)
+		form = "t"
 	}
+	body, err := encodeAnswer(answer, text)
 	return `W/"` + form + digest(body) + `"`, err
 }
 
-// hostports writes an answer as lines: "10.0.0.5:8080", "[2001:db8::1]:8080", and a
-// bare address where there is no port.
+// hostports returns an answer as lines: "10.0.0.5:8080", "[2001:db8::1]:8080", and the
+// address alone where there is no port.
 func hostports(answer lookup.Answer) []byte {
 	var b []byte
 	for _, e := range answer.Endpoints {
@@ -165,8 +164,8 @@ func hostports(answer lookup.Answer) []byte {
 	return b
 }
 
-// wantsText reports whether a lookup is to be answered in lines: ?format= decides,
-// else the Accept header.
+// wantsText reports whether the caller wants lines: by ?format= or, without it, by the
+// Accept header.
 func wantsText(r request) (bool, error) {
 	switch format := r.query.Get("format"); format {
 	case "":
@@ -179,7 +178,7 @@ func wantsText(r request) (bool, error) {
 }
 
 // acceptsText reports whether Accept prefers text/plain to JSON (RFC 9110, section
-// 12.5.1). In doubt it is JSON.
+// 12.5.1). In doubt it does not.
 func acceptsText(accept []string) bool {
 	if len(accept) == 0 || len(accept) == 1 && accept[0] == "*/*" {
 		return false
@@ -197,7 +196,7 @@ func acceptsText(accept []string) bool {
 	return text > 0 && text > json
 }
 
-// quality returns the q of a media range's parameters.
+// quality returns the weight q in the parameters of a media range; 1: there is none.
 func quality(parameters string) float64 {
 	for parameter := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")

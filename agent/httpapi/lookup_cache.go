@@ -4,144 +4,116 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-	"sync/atomic"
 
+	"disc/agent/answercache"
 	"disc/discovery"
 	"disc/discovery/lookup"
 	"disc/discovery/view"
 )
 
-// The plain lookup, a service by its lower-case name without options, is answered
-// from bytes that are made once for each revision of the service. They lie in the
-// service's memo, and go with it.
-const (
-	orders      = 16      // so many differently shuffled bodies are made
-	ordersBytes = 2 << 20 // or fewer, so that they do not take more than this
-)
+// The plain lookup asks for a service by its lower-case name, without options. Its
+// bodies are encoded once for each revision of the service, in several random orders.
+// They lie in the service's memo and go with it.
+const maxCacheBytes = 2 << 20 // of all orders of an answer
 
-// prepared is one form of the plain lookup; its address is the memo's key.
-type prepared struct {
+// lookupForm is a form of the plain lookup. Its address is the key in services' memos.
+type lookupForm struct {
 	contentType []string
 	text        bool
 }
 
-// answers are the prepared answers for one revision of a service.
-type answers struct {
-	etag, index []string
-	bodies      []atomic.Pointer[body]
-	firsts      []string // of each body, the id of the endpoint that comes first
+// cachedLookup is the answer to the plain lookup of one revision of a service.
+type cachedLookup struct {
+	etag   headerText
+	index  headerInt
+	bodies *answercache.Orders[content]
+	first  []string // of each order, the id of the endpoint that comes first
 }
 
-type body struct {
-	bytes  []byte
-	length []string
-}
-
-// plainAnswer is what a plain lookup is answered with.
-type plainAnswer struct {
-	view    view.View
-	service *view.Service
-	form    *prepared
-	*answers
-	body *body // nil: the caller has it (304)
-}
-
-// plainAnswer answers a plain lookup from a view, or reports that it cannot: the name is
-// not that of a service that is there.
-func (a *API) plainAnswer(view view.View, name string, text bool, ifNoneMatch []string) (plainAnswer, bool) {
+// plainLookup fills in the answer to a plain lookup from a view. It returns false where
+// the name is not that of a service in the view.
+func (a *API) plainLookup(answer *viewAnswer, v view.View, name string, text bool, ifNoneMatch []string) bool {
 	if name != discovery.FoldName(name) {
-		return plainAnswer{}, false
+		return false
 	}
-	service, ok := view.Snapshot.Service(name)
+	service, ok := v.Snapshot.Service(name)
 	if !ok {
-		return plainAnswer{}, false
+		return false
 	}
-	form := a.plain[0]
+	form := a.lookupForms[0]
 	if text {
-		form = a.plain[1]
+		form = a.lookupForms[1]
 	}
-	ready := service.Memo(form, func() any { return a.prepare(view.Snapshot, service, form) }).(*answers)
-	if matches(ifNoneMatch, ready.etag[0]) {
-		return plainAnswer{view, service, form, ready, nil}, true
+	cached := service.Memo(form, func() any { return a.newCachedLookup(v.Snapshot, service, form) }).(*cachedLookup)
+	a.describe(v, &answer.viewHeader)
+	answer.index, answer.etag, answer.varies = cached.index, cached.etag, true
+	answer.notModified = matches(ifNoneMatch, cached.etag.text)
+	if !answer.notModified {
+		answer.content = *a.pickBody(v.Snapshot, service, form, cached)
 	}
-	return plainAnswer{view, service, form, ready, a.pickBody(view.Snapshot, service, form, ready)}, true
+	return true
 }
 
-// servePrepared answers a plain lookup over net/http, or reports that the request is none
-// that it can answer.
-func (a *API) servePrepared(w http.ResponseWriter, r *http.Request) bool {
+// servePlainLookup answers a plain lookup over net/http. It returns false for a request
+// that it cannot answer.
+func (a *API) servePlainLookup(w http.ResponseWriter, r *http.Request) bool {
 	name, ok := strings.CutPrefix(r.URL.Path, lookupPath)
 	if !ok || r.Method != "GET" || r.URL.RawQuery != "" || r.ContentLength != 0 {
 		return false
 	}
-	view, err := a.catalog.View()
+	view, err := a.backends.Catalog.View()
 	if err != nil {
 		return false
 	}
-	p, ok := a.plainAnswer(view, name, acceptsText(r.Header["Accept"]), r.Header["If-None-Match"])
-	if !ok {
+	var answer viewAnswer
+	if !a.plainLookup(&answer, view, name, acceptsText(r.Header["Accept"]), r.Header["If-None-Match"]) {
 		return false
 	}
-	a.metrics.lookups.count(p.body == nil)
-	_ = a.writePlain(w, p) // the caller may be gone
+	a.metrics.lookups.count(answer.notModified)
+	_ = answer.write(w) // the caller may be gone
 	return true
 }
 
-func (a *API) writePlain(w http.ResponseWriter, p plainAnswer) error {
-	h := w.Header()
-	a.setView(h, p.view, p.index)
-	h["Etag"] = p.etag
-	h["Vary"] = varyAccept
-	if p.body == nil {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	h["Content-Type"] = p.form.contentType
-	h["Content-Length"] = p.body.length
-	_, err := w.Write(p.body.bytes)
-	return err
-}
-
-// prepare makes all but the bodies, which are made when they are first picked.
-func (a *API) prepare(s *view.Snapshot, service *view.Service, form *prepared) *answers {
-	answer := a.plainLookup(s, service)
-	c := must(contentOf(answer, form.text))
-	n := min(orders, max(2, ordersBytes/(len(c.body)+1)))
-	if len(answer.Endpoints) < 2 {
-		n = 1
-	}
-	return &answers{
-		etag:   []string{c.etag},
-		index:  []string{strconv.FormatInt(service.Index(), 10)},
-		bodies: make([]atomic.Pointer[body], n),
-		firsts: firsts(answer.Endpoints, n, rand.Float64()),
+// newCachedLookup makes all but the bodies. Each of them is made when it is first
+// picked.
+func (a *API) newCachedLookup(s *view.Snapshot, service *view.Service, form *lookupForm) *cachedLookup {
+	answer := a.lookupAll(s, service)
+	size := len(must(encodeAnswer(answer, form.text)))
+	bodies := answercache.New[content](answercache.Count(len(answer.Endpoints), size, maxCacheBytes))
+	etag := must(etagOf(answer, form.text))
+	return &cachedLookup{
+		etag:   headerText{etag, []string{etag}},
+		index:  newHeaderInt(service.Index()),
+		bodies: bodies,
+		first:  firstEndpoints(answer.Endpoints, bodies.Len(), rand.Float64()),
 	}
 }
 
-func (a *API) pickBody(s *view.Snapshot, service *view.Service, form *prepared, ready *answers) *body {
+// pickBody returns the body of a random order.
+func (a *API) pickBody(s *view.Snapshot, service *view.Service, form *lookupForm, cached *cachedLookup) *content {
 	n := 0
-	if len(ready.bodies) > 1 {
-		n = rand.IntN(len(ready.bodies))
+	if cached.bodies.Len() > 1 {
+		n = rand.IntN(cached.bodies.Len())
 	}
-	if b := ready.bodies[n].Load(); b != nil {
-		return b
+	if c := cached.bodies.Load(uint32(n)); c != nil {
+		return c
 	}
-	answer := a.plainLookup(s, service)
-	toFront(answer.Endpoints, ready.firsts[n])
-	c := must(contentOf(answer, form.text))
-	b := &body{c.body, []string{strconv.Itoa(len(c.body))}}
-	ready.bodies[n].Store(b)
-	return b
+	answer := a.lookupAll(s, service)
+	moveToFront(answer.Endpoints, cached.first[n])
+	body := must(encodeAnswer(answer, form.text))
+	c := &content{body: body, contentType: form.contentType, length: newHeaderInt(int64(len(body))).value}
+	cached.bodies.Store(uint32(n), c)
+	return c
 }
 
-func (a *API) plainLookup(s *view.Snapshot, service *view.Service) lookup.Answer {
+// lookupAll looks up all endpoints of a service, in a new random order.
+func (a *API) lookupAll(s *view.Snapshot, service *view.Service) lookup.Answer {
 	return must(lookup.Lookup(s, lookup.Query{Name: discovery.FoldName(service.Name), Domain: a.options.Domain, Panic: a.options.Panic}))
 }
 
-// must is for what cannot fail: a lookup of a service that is there, with options
-// that [New] has validated, and the encoding of its answer.
+// must is for calls that cannot fail: a lookup of a service that is in the view, with
+// options that [New] has validated, and the encoding of its answer.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -149,18 +121,18 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// firsts chooses which endpoint comes first in each of n answers, in proportion to
-// the weights (systematic sampling from an offset of 0 to 1): among so few random
-// orders, one endpoint might otherwise lead most for as long as nothing changes.
-// Suspects lead only when there is nothing else.
-func firsts(endpoints []discovery.Endpoint, n int, offset float64) []string {
+// firstEndpoints chooses the endpoint that comes first in each of n orders, in
+// proportion to the weights, by systematic sampling from an offset of 0 to 1. Among so
+// few random orders one endpoint could otherwise come first in most of them, for as
+// long as nothing changes. Suspects come first only where there is nothing else.
+func firstEndpoints(endpoints []discovery.Endpoint, n int, offset float64) []string {
 	sorted := slices.SortedFunc(slices.Values(endpoints), func(a, b discovery.Endpoint) int { return strings.Compare(a.ID, b.ID) })
 	if slices.ContainsFunc(sorted, func(e discovery.Endpoint) bool { return !e.Suspect }) {
 		sorted = slices.DeleteFunc(sorted, func(e discovery.Endpoint) bool { return e.Suspect })
 	}
 	total := 0.0
 	for _, e := range sorted {
-		total += share(e)
+		total += shareOf(e)
 	}
 	chosen := make([]string, n)
 	at, passed := 0, 0.0
@@ -169,8 +141,8 @@ func firsts(endpoints []discovery.Endpoint, n int, offset float64) []string {
 			break
 		}
 		point := (float64(k) + offset) / float64(n) * total
-		for at < len(sorted)-1 && passed+share(sorted[at]) <= point {
-			passed += share(sorted[at])
+		for at < len(sorted)-1 && passed+shareOf(sorted[at]) <= point {
+			passed += shareOf(sorted[at])
 			at++
 		}
 		chosen[k] = sorted[at].ID
@@ -178,13 +150,13 @@ func firsts(endpoints []discovery.Endpoint, n int, offset float64) []string {
 	return chosen
 }
 
-// share is an endpoint's part in the choice; endpoints of weight 0 are only answered
-// among their like.
-func share(e discovery.Endpoint) float64 { return max(float64(e.Weight), 1e-9) }
+// shareOf returns an endpoint's share in the choice. It is positive also for a weight
+// of 0: such endpoints are only answered where no other has a weight.
+func shareOf(e discovery.Endpoint) float64 { return max(float64(e.Weight), 1e-9) }
 
-// toFront moves an endpoint to the front and leaves the order of the others, which
-// remains a weighted shuffle of them.
-func toFront(endpoints []discovery.Endpoint, id string) {
+// moveToFront moves an endpoint to the front. The others keep their order, which
+// remains a weighted shuffle.
+func moveToFront(endpoints []discovery.Endpoint, id string) {
 	n := slices.IndexFunc(endpoints, func(e discovery.Endpoint) bool { return e.ID == id })
 	if n > 0 {
 		first := endpoints[n]

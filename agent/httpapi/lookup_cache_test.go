@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"disc/agent/answercache"
 	"disc/discovery"
 	"disc/discovery/lookup"
 )
@@ -103,7 +104,7 @@ func TestPreparedAnswersTakeTurnsInFront(t *testing.T) {
 	a := f.api(t, Options{})
 	w, r := &sink{header: http.Header{}}, get(t, "/v1/lookup/web")
 	bodies := map[string]string{} // body → who is in front
-	for len(bodies) < orders {
+	for len(bodies) < answercache.MaxOrders {
 		a.ServeHTTP(w, r)
 		var answer lookup.Answer
 		if err := json.Unmarshal(w.body, &answer); err != nil {
@@ -126,13 +127,13 @@ func TestPreparedAnswersTakeTurnsInFront(t *testing.T) {
 
 func TestFirstsLeaveSuspectsBehind(t *testing.T) {
 	endpoints := []discovery.Endpoint{{ID: "c", Weight: 1}, {ID: "a", Weight: 1, Suspect: true}, {ID: "b", Weight: 0}}
-	if got := firsts(endpoints, 4, 0.5); strings.Join(got, "") != "cccc" {
+	if got := firstEndpoints(endpoints, 4, 0.5); strings.Join(got, "") != "cccc" {
 		t.Errorf("firsts %v", got)
 	}
-	if got := firsts(endpoints[1:2], 2, 0); strings.Join(got, "") != "aa" {
+	if got := firstEndpoints(endpoints[1:2], 2, 0); strings.Join(got, "") != "aa" {
 		t.Errorf("firsts of suspects alone %v", got)
 	}
-	if got := firsts(nil, 1, 0.3); len(got) != 1 {
+	if got := firstEndpoints(nil, 1, 0.3); len(got) != 1 {
 		t.Errorf("firsts of none %v", got)
 	}
 }

@@ -147,7 +147,7 @@ func TestLookupInLines(t *testing.T) {
 func TestAcceptsText(t *testing.T) {
 	for accept, want := range map[string]bool{
 		"": false, "*/*": false, "application/json": false, "text/plain": true, "text/html": false,
-		"text/plain, application/json": false, "text/plain, application/json;q=0.5": true,
+		"application/json, text/plain, */*": false, "text/plain, application/json": false, "text/plain, application/json;q=0.5": true,
 		"application/json;q=0.1,TEXT/plain;q=0.2": true, "text/plain;q=0": false, "text/*, */*;q=0.1": true,
 		"text/plain;q=x, */*": false, "text/html,application/xhtml+xml,*/*;q=0.8": false,
 	} {

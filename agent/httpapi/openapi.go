@@ -12,11 +12,11 @@ import (
 var openAPI []byte
 
 func (a *API) openAPIRoutes() []route {
-	return []route{{method: "GET", path: "/openapi.json", handle: describe}}
+	return []route{{method: "GET", path: "/openapi.json", handle: serveOpenAPI}}
 }
 
-// describe answers with the API's description (OpenAPI 3.1.1).
-func describe(w http.ResponseWriter, _ request) error {
+// serveOpenAPI answers with the API's description (OpenAPI 3.1.1).
+func serveOpenAPI(w http.ResponseWriter, _ request) error {
 	h := w.Header()
 	h.Set("Content-Type", api.TypeJSON)
 	h.Set("Content-Length", strconv.Itoa(len(openAPI)))

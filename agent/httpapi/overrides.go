@@ -38,7 +38,7 @@ func (a *API) patchOverride(w http.ResponseWriter, r request) error {
 	if _, err := (discovery.Override{}).Patch(patch); err != nil {
 		return err
 	}
-	o, revision, err := a.overrides.Patch(r.Context(), service, id, patch)
+	o, revision, err := a.backends.Overrides.Patch(r.Context(), service, id, patch)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (a *API) deleteOverride(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	revision, err := a.overrides.Delete(r.Context(), service, id)
+	revision, err := a.backends.Overrides.Delete(r.Context(), service, id)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (a *API) overridable(r request) (service, id string, err error) {
 	if err := errors.Join(discovery.ValidateService(service), discovery.ValidateID(id)); err != nil {
 		return "", "", err
 	}
-	if a.options.Token == nil && !a.registrar.Owns(service, id) {
+	if a.options.Token == nil && !a.backends.Registrar.Owns(service, id) {
 		return "", "", discovery.Errorf(discovery.ErrForbidden,
 			"%s/%s is not registered through this agent; override it with 'disc set', which speaks to etcd, or set http.token_file and send the token", service, id)
 	}

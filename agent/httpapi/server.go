@@ -11,25 +11,27 @@ import (
 
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+
+	"disc/agent/httpapi/fastpath"
 )
 
 // The limits of a server.
 const (
 	MaxConnections = 4096             // at once, on each listener; more wait to be accepted
 	MaxHeader      = 16 << 10         // bytes of a request's header
-	headerTime     = 10 * time.Second // to send a header
+	headerTime     = 10 * time.Second // for a header to come in
 	idleTime       = 2 * time.Minute  // between two requests
-	shutdownTime   = 5 * time.Second  // for answers under way when the server ends
+	shutdownTime   = 5 * time.Second  // for the requests under way when the server ends
 )
 
 // NewServer returns a server of the API with its limits set. Its Shutdown makes
-// blocking queries answer, and ends watches and held registrations. Its listeners are
-// to be limited with [LimitListener].
+// blocking queries answer, and ends watches and held registrations. The caller limits
+// its listeners with [LimitListener].
 func (a *API) NewServer() *http.Server {
 	s := &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: headerTime,
-		WriteTimeout:      a.times.write, // what takes longer extends it; see API.extend
+		WriteTimeout:      a.times.write, // a handler that takes longer extends it; see API.extend
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    MaxHeader,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
@@ -38,22 +40,24 @@ func (a *API) NewServer() *http.Server {
 	return s
 }
 
-// LimitListener limits a listener to so many connections, at most [MaxConnections]. TLS goes on top of it: the
-// server speaks HTTP/2 only where the connections that it accepts are TLS's own.
+// LimitListener limits a listener to a number of connections, at most [MaxConnections].
+// TLS goes on top of it: the server speaks HTTP/2 only on connections whose type is
+// *tls.Conn.
 func LimitListener(l net.Listener, connections int) net.Listener {
 	return netutil.LimitListener(l, min(connections, MaxConnections))
 }
 
-// Serve answers what comes in on a listener, which is to be limited with
-// [LimitListener], until ctx ends. Then it lets the answers
-// under way finish, for 5 s at most, and closes the listener. It returns nil when ctx
-// ended it.
+// Serve answers the requests that come in on a listener, which the caller limits with
+// [LimitListener], until ctx ends. Then it lets the requests under way finish, for 5 s
+// at most, and closes the listener. It returns nil when ctx ended it.
 func (a *API) Serve(ctx context.Context, l net.Listener) error {
-	s, x := a.NewServer(), newExpress(a, l)
+	s := a.NewServer()
+	timeouts := fastpath.Timeouts{ReadHeader: s.ReadHeaderTimeout, Idle: s.IdleTimeout, Write: s.WriteTimeout}
+	fast := fastpath.NewListener(l, plainAnswerer{a}, timeouts, a.log)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { x.run(); return nil })
+	group.Go(func() error { fast.Run(); return nil })
 	group.Go(func() error {
-		if err := s.Serve(x); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(fast); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 		}
 		return nil
@@ -63,7 +67,7 @@ func (a *API) Serve(ctx context.Context, l net.Listener) error {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 		defer cancel()
 		err := s.Shutdown(limit)
-		x.wait(limit)
+		fast.Wait(limit)
 		if err != nil {
 			return s.Close()
 		}

@@ -89,14 +89,14 @@ func TestMetricsCountByRoute(t *testing.T) {
 		`disc_http_requests_total{code="200",route="GET /v1/services/{service}/instances/{id}"} 1`,
 		`disc_http_requests_total{code="404",route="none"} 1`)
 	f := newFleet()
-	if _, err := New(f, f, f, f, Options{Registerer: registry, Gatherer: registry}); err == nil {
+	if _, err := New(f.backends(), Options{Registerer: registry, Gatherer: registry}); err == nil {
 		t.Error("metrics were registered twice")
 	}
 }
 
 func TestOptionsThatCannotBe(t *testing.T) {
 	f := newFleet()
-	if _, err := New(f, f, f, f, Options{Panic: 2}); !errors.Is(err, discovery.ErrInvalid) {
+	if _, err := New(f.backends(), Options{Panic: 2}); !errors.Is(err, discovery.ErrInvalid) {
 		t.Errorf("panic 2: %v", err)
 	}
 }

@@ -45,7 +45,7 @@ func (a *API) services(w http.ResponseWriter, r request) error {
 
 // servicesByName lists the services by the names that etcd has.
 func (a *API) servicesByName(r request, s *view.Snapshot) ([]api.Service, error) {
-	names, err := a.catalog.Names(r.Context())
+	names, err := a.backends.Catalog.Names(r.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 // record, and then newlines that say that the agent is still there: taken together
 // still one JSON text.
 func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration) error {
-	done, release, err := a.registrar.Hold(r.Context(), reg)
+	done, release, err := a.backends.Registrar.Hold(r.Context(), reg)
 	if err != nil {
 		return err
 	}

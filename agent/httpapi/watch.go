@@ -39,11 +39,11 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 		return nil
 	}
 	defer a.metrics.streaming("watch")()
-	defer a.catalog.Retain(partOf(service))()
-	t := watcher{catalog: a.catalog, service: service, w: w, extend: a.extend}
+	defer a.backends.Catalog.Retain(partOf(service))()
+	t := watcher{catalog: a.backends.Catalog, service: service, w: w, extend: a.extend}
 	t.resume(r.Header.Get("Last-Event-ID"), view)
 	wake := func() (<-chan struct{}, error) {
-		changed := a.catalog.Changed(service)
+		changed := a.backends.Catalog.Changed(service)
 		return changed, t.advance()
 	}
 	return a.stream(w, r, wake, t.beat)

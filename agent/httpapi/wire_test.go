@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"disc/agent/api"
+	"disc/agent/httpapi/fastpath"
 )
 
 var dateLine = regexp.MustCompile("Date: [^\r]*")
@@ -43,9 +44,9 @@ func wire(t *testing.T, address, request string) string {
 }
 
 // Whatever is asked, the answer is that of net/http to the byte.
-func TestExpressIsNetHTTPOnTheWire(t *testing.T) {
+func TestFastPathIsNetHTTPOnTheWire(t *testing.T) {
 	values := oneKV{view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
-	a := withWebs(1).api(t, Options{KV: &values})
+	a := withWebs(1).api(t, Options{}, func(b *Backends) { b.KV = &values })
 	s, standard := serve(t, a), a.NewServer()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +55,7 @@ func TestExpressIsNetHTTPOnTheWire(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- standard.Serve(l) }()
 	defer func() { standard.Close(); <-served }()
-	for _, value := range []string{"", "\x00 1\r\n", strings.Repeat("x", mostAnswer), strings.Repeat("x", mostAnswer+1)} {
+	for _, value := range []string{"", "\x00 1\r\n", strings.Repeat("x", fastpath.MaxBody), strings.Repeat("x", fastpath.MaxBody+1)} {
 		values.item = api.KVItem{Key: "app/K_1.x", Value: []byte(value), Revision: 7}
 		for _, path := range []string{"/v1/lookup/web", "/v1/kv/app/K_1.x", "/v1/lookup/WEB", "/v1/lookup/web/", "/v1/lookup/", "/v1/kv/", "/v1/kv/app/", "/v1/kv/app/K_1.x/", "/v1/lookup/web?", "/v1/lookup/w%65b", "http://localhost/v1/lookup/web"} {
 			for _, line := range []string{"GET " + path + " HTTP/1.1", "GET " + path + " HTTP/1.0", "HEAD " + path + " HTTP/1.1"} {

@@ -1,4 +1,4 @@
-package httpapi
+package fastpath
 
 import (
 	"bufio"
@@ -6,13 +6,14 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const wholeRequest = "GET /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
-func TestRecognize(t *testing.T) {
+func TestParsePlainRequest(t *testing.T) {
 	t.Parallel()
 	known := []string{
 		"Host: localhost:3472",
@@ -24,18 +25,18 @@ func TestRecognize(t *testing.T) {
 	}
 	for _, headers := range known {
 		request := "GET /v1/lookup/web HTTP/1.1\r\n" + headers + "\r\n\r\n"
-		if _, n := recognize([]byte(request + wholeRequest)); n != len(request) {
+		if _, n := parsePlainRequest([]byte(request + wholeRequest)); n != len(request) {
 			t.Errorf("%q: %d of %d bytes", request, n, len(request))
 		}
 		for short := range len(request) - 1 {
-			if _, n := recognize([]byte(request[:short])); n != 0 {
+			if _, n := parsePlainRequest([]byte(request[:short])); n != 0 {
 				t.Errorf("%q: %d bytes of less than a request", request[:short], n)
 			}
 		}
 	}
 }
 
-func TestRecognizeLeavesTheRest(t *testing.T) {
+func TestParseLeavesTheRest(t *testing.T) {
 	t.Parallel()
 	for _, request := range []string{
 		"POST /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -66,13 +67,13 @@ func TestRecognizeLeavesTheRest(t *testing.T) {
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"\x16\x03\x01\x02\x00", // TLS
 	} {
-		if r, n := recognize([]byte(request)); n != 0 {
+		if r, n := parsePlainRequest([]byte(request)); n != 0 {
 			t.Errorf("%q: %d bytes, %+v", request, n, r)
 		}
 	}
 }
 
-// trailing is the slash that path.Clean cuts off.
+// trailing returns the slash at the end of a path, which path.Clean cuts off.
 func trailing(p string) string {
 	if len(p) > 1 && strings.HasSuffix(p, "/") {
 		return "/"
@@ -80,14 +81,14 @@ func trailing(p string) string {
 	return ""
 }
 
-// Whatever is recognized means the same to net/http, to its last byte.
-func FuzzRecognize(f *testing.F) {
+// Each request that is parsed means the same to net/http, to its last byte.
+func FuzzParsePlainRequest(f *testing.F) {
 	f.Add([]byte(wholeRequest))
 	f.Add([]byte("GET /v1/lookup/v2.web HTTP/1.1\r\nhost: [::1]:3472\r\nAccept: text/plain\r\nConnection: keep-alive\r\nIf-None-Match: \"x\"\r\n\r\nGET"))
 	f.Add([]byte("GET /v1/lookup/web HTTP/1.1\r\nHost: a\r\nAccept: application/json, text/plain, */*\r\n\r\n"))
 	f.Add([]byte("GET /v1/lookup/web HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\n y\r\nContent-Length: 3\r\n\r\nabc"))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		got, n := recognize(sent)
+		got, n := parsePlainRequest(sent)
 		if n == 0 {
 			return
 		}
@@ -103,10 +104,11 @@ func FuzzRecognize(f *testing.F) {
 			want.Host != string(got.host) || want.Close || want.ContentLength != 0 || want.TransferEncoding != nil {
 			t.Errorf("%q: %+v, to net/http %+v", sent, got, want)
 		}
-		if acceptsText(want.Header["Accept"]) != got.wantsText() || strings.Join(want.Header["If-None-Match"], "|") != string(got.ifNoneMatch) {
+		if accept := want.Header["Accept"]; len(accept) > 1 || len(accept) == 1 && !isPlainAccept([]byte(accept[0])) ||
+			slices.Equal(accept, []string{"text/plain"}) != got.wantsText() || strings.Join(want.Header["If-None-Match"], "|") != string(got.ifNoneMatch) {
 			t.Errorf("%q: %+v, to net/http %v", sent, got, want.Header)
 		}
-		if foreign(want) || http.NewCrossOriginProtection().Check(want) != nil {
+		if want.Header["Origin"] != nil || want.Header["Sec-Fetch-Site"] != nil || http.NewCrossOriginProtection().Check(want) != nil {
 			t.Errorf("%q is from another origin", sent)
 		}
 	})

@@ -1,11 +1,9 @@
-package httpapi
+package fastpath
 
-import (
-	"bytes"
-)
+import "bytes"
 
-// plainRequest is a GET without options: the one form of request that is answered without
-// net/http. Its parts lie in the buffer that was read into.
+// plainRequest is a request that is answered without net/http. Its fields are parts of
+// the buffer that it was parsed from.
 type plainRequest struct {
 	path        []byte
 	host        []byte
@@ -13,13 +11,13 @@ type plainRequest struct {
 	ifNoneMatch []byte // nil: absent
 }
 
-// recognize finds a plain request at the front of what was read from a connection, and
-// returns its length in bytes; 0 when something else is there, or less than all of it.
+// parsePlainRequest parses the plain request at the start of b and returns its length in
+// bytes; 0: b starts with something else, or does not have the whole request.
 //
-// It is no parser of HTTP. It knows one request line and those headers that common clients
-// send with it, in their usual spelling, and takes nothing that could mean something else
-// to net/http, to which the rest is left.
-func recognize(b []byte) (r plainRequest, n int) {
+// It is not a parser of HTTP. It accepts one form of request line, and the headers that
+// common clients send with it, in their usual spelling. It accepts nothing that could
+// mean something else to net/http.
+func parsePlainRequest(b []byte) (r plainRequest, n int) {
 	line, n := cutLine(b)
 	rest, get := bytes.CutPrefix(line, []byte("GET "))
 	path, known := bytes.CutSuffix(rest, []byte(" HTTP/1.1"))
@@ -41,7 +39,7 @@ func recognize(b []byte) (r plainRequest, n int) {
 	}
 }
 
-// header takes a header in, or reports that it does not know what it means.
+// header reads a line of the header. It returns false for a line that it does not know.
 func (r *plainRequest) header(line []byte) bool {
 	name, value, ok := bytes.Cut(line, []byte(": "))
 	if !ok || !isPlainValue(value) {
@@ -53,7 +51,7 @@ func (r *plainRequest) header(line []byte) bool {
 		r.host = value
 		return !again && len(value) > 0
 	case "User-Agent", "user-agent", "Accept-Encoding", "accept-encoding", "Accept-Language", "accept-language":
-		return true // change nothing
+		return true // they do not change the answer
 	case "Connection", "connection":
 		return string(value) == "keep-alive" || string(value) == "Keep-Alive"
 	case "Accept", "accept":
@@ -70,8 +68,8 @@ func (r *plainRequest) header(line []byte) bool {
 
 func (r *plainRequest) wantsText() bool { return string(r.accept) == "text/plain" }
 
-// isPlainAccept reports whether Accept is one of what most clients send; see acceptsText
-// for what else there may be.
+// isPlainAccept reports whether Accept is one of the values that most clients send. All
+// but text/plain accept JSON at least as well as text.
 func isPlainAccept(value []byte) bool {
 	switch string(value) {
 	case "*/*", "application/json", "text/plain", "application/json, text/plain, */*":
@@ -80,8 +78,8 @@ func isPlainAccept(value []byte) bool {
 	return false
 }
 
-// cutLine returns the first line without its end, and the length with it; 0 when there is
-// no whole line.
+// cutLine returns the first line without its end, and its length with the end; 0: there
+// is no whole line.
 func cutLine(b []byte) (line []byte, length int) {
 	at := bytes.IndexByte(b, '\n')
 	if at < 1 || b[at-1] != '\r' {
@@ -90,8 +88,8 @@ func cutLine(b []byte) (line []byte, length int) {
 	return b[:at-1], at + 1
 }
 
-// isPlainPath reports whether a path stands for itself: it is absolute and clean, and has
-// nothing that is encoded.
+// isPlainPath reports whether net/http takes a path as it is: the path is absolute and
+// clean, and nothing in it is percent-encoded.
 func isPlainPath(path []byte) bool {
 	before := byte(0)
 	for n, c := range path {
@@ -107,7 +105,7 @@ func isPlainPath(path []byte) bool {
 	return len(path) > 0
 }
 
-// isPlainValue reports whether a header's value is one that net/http takes, as it is.
+// isPlainValue reports whether net/http takes the value of a header as it is.
 func isPlainValue(value []byte) bool {
 	for _, c := range value {
 		if c < ' ' || c > '~' {

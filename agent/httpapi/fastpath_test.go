@@ -16,7 +16,10 @@ import (
 	"time"
 
 	"disc/agent/api"
+	"disc/agent/httpapi/fastpath"
 )
+
+const wholeRequest = "GET /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 // exchange sends a request on a connection and reads the answer.
 func exchange(t *testing.T, conn net.Conn, answers *bufio.Reader, request string) answer {
@@ -45,13 +48,6 @@ func open(t *testing.T, s *server) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// isExpress reports whether so many connections are answered without net/http.
-func isExpress(x *express, n int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return len(x.open) == n
-}
-
 // oneKV has one item.
 type oneKV struct {
 	quietKV
@@ -68,22 +64,22 @@ func (k *oneKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshnes
 }
 
 // What is answered without net/http is what net/http answers.
-func TestExpressAnswersAsNetHTTPDoes(t *testing.T) {
+func TestFastPathAnswersAsNetHTTPDoes(t *testing.T) {
 	f := withWebs(1)
 	values := oneKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
-	s := serve(t, f.api(t, Options{KV: &values}))
-	express, fromExpress := open(t, s)
+	s := serve(t, f.api(t, Options{}, func(b *Backends) { b.KV = &values }))
+	fast, fromFast := open(t, s)
 	standard, fromStandard := open(t, s)
 	for _, path := range []string{"/v1/lookup/web", "/v1/kv/app/K_1.x"} {
 		line := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n"
-		if _, n := (&client{api: s.api}).answer([]byte(line+"\r\n"), time.Now()); n == 0 {
+		if _, n := fastpath.NewResponder(plainAnswerer{s.api}, nil).Respond([]byte(line+"\r\n"), time.Now()); n == 0 {
 			t.Errorf("%s is left to net/http", path)
 		}
-		etag := exchange(t, express, fromExpress, line+"\r\n").Header.Get("Etag")
+		etag := exchange(t, fast, fromFast, line+"\r\n").Header.Get("Etag")
 		for _, stale := range []bool{false, true} {
 			f.update(func() { f.view.Stale, values.view.Stale = stale, stale })
 			for _, headers := range []string{"", "Accept: text/plain\r\n", "If-None-Match: " + etag + "\r\n", "If-None-Match: \"other\"\r\n"} {
-				got := exchange(t, express, fromExpress, line+headers+"\r\n")
+				got := exchange(t, fast, fromFast, line+headers+"\r\n")
 				want := exchange(t, standard, fromStandard, line+headers+"X-Other: makes it net/http's\r\n\r\n")
 				got.Header.Del("Date")
 				want.Header.Del("Date")
@@ -95,7 +91,7 @@ func TestExpressAnswersAsNetHTTPDoes(t *testing.T) {
 	}
 }
 
-func TestExpressTellsTheTime(t *testing.T) {
+func TestFastPathTellsTheTime(t *testing.T) {
 	s := serve(t, withWebs(1).api(t, Options{}))
 	conn, answers := open(t, s)
 	got := exchange(t, conn, answers, wholeRequest)
@@ -107,7 +103,7 @@ func TestExpressTellsTheTime(t *testing.T) {
 
 // A connection goes over to net/http with the first request that is no plain lookup, and
 // loses nothing: also requests that were sent before the answers came, and halves of one.
-func TestExpressHandsOver(t *testing.T) {
+func TestFastPathHandsOver(t *testing.T) {
 	s := serve(t, withWebs(2).api(t, Options{}))
 	for name, sent := range map[string][]string{
 		"at once":   {"GET /v1/lookup/web?status=any HTTP/1.1\r\nHost: localhost\r\n\r\n"},
@@ -132,7 +128,7 @@ func TestExpressHandsOver(t *testing.T) {
 	}
 }
 
-func TestExpressKeepsTheGuard(t *testing.T) {
+func TestFastPathKeepsTheGuard(t *testing.T) {
 	s := serve(t, withWebs(1).api(t, Options{}))
 	for headers, status := range map[string]int{
 		"Host: localhost":                             200,
@@ -146,62 +142,8 @@ func TestExpressKeepsTheGuard(t *testing.T) {
 	}
 }
 
-// Waiting connections end with the server, and so do those whose reader does not read.
-func TestExpressEndsWithTheServer(t *testing.T) {
-	a := withWebs(100).api(t, Options{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := newExpress(a, l)
-	ran := make(chan struct{})
-	go func() { x.run(); close(ran) }()
-	waiting, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer waiting.Close()
-	if _, err := io.WriteString(waiting, wholeRequest); err != nil {
-		t.Fatal(err)
-	}
-	read(t, bufio.NewReader(waiting))
-	deaf, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
-	if err := deaf.SetWriteDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	sent := 0
-	for range 100 { // far less than its own buffers take, far more than those of the answers
-		n, err := io.WriteString(deaf, strings.Repeat(wholeRequest, 10))
-		if sent += n; err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "both connections", func() bool { return isExpress(x, 2) })
-	if err := x.Close(); err != nil {
-		t.Error(err)
-	}
-	<-ran
-	eventually(t, "the end of the waiting one", func() bool { return isExpress(x, 1) })
-	if _, err := waiting.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("the waiting connection: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	x.wait(ctx)
-	if !isExpress(x, 0) {
-		t.Error("the deaf one is still there")
-	}
-	if _, err := x.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("accepts after its end: %v", err)
-	}
-}
-
 // A reader that does not read is dropped.
-func TestExpressDropsTheDeaf(t *testing.T) {
+func TestFastPathDropsTheDeaf(t *testing.T) {
 	a := withWebs(100).api(t, Options{})
 	a.times.write = 100 * time.Millisecond
 	s := serve(t, a)
@@ -216,11 +158,11 @@ func TestExpressDropsTheDeaf(t *testing.T) {
 	}
 }
 
-func TestExpressAnswerAllocatesNothing(t *testing.T) {
-	c := client{api: withWebs(5).api(t, Options{}), local: &net.TCPAddr{}}
+func TestFastPathAnswerAllocatesNothing(t *testing.T) {
+	r := fastpath.NewResponder(plainAnswerer{withWebs(5).api(t, Options{})}, &net.TCPAddr{})
 	request := []byte(wholeRequest)
 	answer := func() {
-		if _, n := c.answer(request, time.Now()); n != len(request) {
+		if _, n := r.Respond(request, time.Now()); n != len(request) {
 			t.Fatal("not answered")
 		}
 	}
@@ -232,20 +174,20 @@ func TestExpressAnswerAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkExpressAnswer(b *testing.B) {
-	c := client{api: withWebs(10).api(b, Options{}), local: &net.TCPAddr{}}
+func BenchmarkFastPathAnswer(b *testing.B) {
+	r := fastpath.NewResponder(plainAnswerer{withWebs(10).api(b, Options{})}, &net.TCPAddr{})
 	request := []byte(wholeRequest)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, n := c.answer(request, time.Now()); n == 0 {
+		if _, n := r.Respond(request, time.Now()); n == 0 {
 			b.Fatal("not answered")
 		}
 	}
 }
 
-// BenchmarkExpress is a lookup over a socket, from the client's write to its read.
-func BenchmarkExpress(b *testing.B) {
-	for name, header := range map[string]string{"express": "", "net/http": "X-Other: y\r\n"} {
+// BenchmarkFastPath is a lookup over a socket, from the client's write to its read.
+func BenchmarkFastPath(b *testing.B) {
+	for name, header := range map[string]string{"fastpath": "", "net/http": "X-Other: y\r\n"} {
 		b.Run(name, func(b *testing.B) {
 			s := serve(b, withWebs(10).api(b, Options{}))
 			conn, err := net.Dial("tcp", s.address)
