@@ -51,7 +51,8 @@ func TestOrdersWrapAround(t *testing.T) {
 func TestCacheIsOfOneProtocolAndService(t *testing.T) {
 	web, db := services(t)
 	var http, dns Cache[int]
-	if http.Of(web) != http.Of(web) {
+	first := http.Of(web)
+	if http.Of(web) != first {
 		t.Error("a service has two parts of one cache")
 	}
 	if http.Of(web) == dns.Of(web) || http.Of(web) == http.Of(db) {

@@ -80,7 +80,7 @@ func (r *Responder) cacheOf(s *view.Snapshot, q *query) (serviceCache, bool) {
 // service returns the label that names the service which a query is about; nil: it is
 // about no service, or about one instance or node.
 func (q *query) service() []byte {
-	n := q.within - 1
+	n := q.below - 1
 	if n < 0 {
 		return nil
 	}

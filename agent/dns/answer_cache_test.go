@@ -15,18 +15,19 @@ import (
 	"disc/discovery/view"
 )
 
-// crowd is a catalog of web with n instances.
-func crowd(t testing.TB, n int) *fixed {
-	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
+// webCatalog returns a catalog that has the service web with n instances.
+func webCatalog(t testing.TB, n int) *fakeCatalog {
+	f := &fakeCatalog{view: view.View{Snapshot: view.EmptySnapshot()}}
 	changes := make([]view.Change, n)
 	for k := range n {
 		changes[k] = put(fmt.Sprintf("web/instances/web-%d", k), fmt.Sprintf(`"address":"10.1.%d.%d","port":8080,"meta":{"n":"%d"}`, k>>8, k&255, k))
 	}
-	f.show(t, 7, changes...)
+	f.apply(t, 7, changes...)
 	return f
 }
 
-// addressesOf collects the addresses of an answer, each of which must be there once.
+// addressesOf returns the addresses of an answer, sorted. It fails the test if one is
+// there twice.
 func addressesOf(t *testing.T, m *dns.Msg) []string {
 	t.Helper()
 	seen := map[string]bool{}
@@ -41,7 +42,7 @@ func addressesOf(t *testing.T, m *dns.Msg) []string {
 }
 
 func TestWhatFitsOverUDP(t *testing.T) {
-	r := responder(t, crowd(t, 200), Options{})
+	r := responder(t, webCatalog(t, 200), Options{})
 	tests := []struct {
 		qtype uint16
 		size  uint16 // of EDNS; 0: none
@@ -72,7 +73,7 @@ func TestWhatFitsOverUDP(t *testing.T) {
 }
 
 func TestGlueGoesFirst(t *testing.T) {
-	r := responder(t, crowd(t, 10), Options{})
+	r := responder(t, webCatalog(t, 10), Options{})
 	m := exchange(t, r, newQuery("web.disc.", dns.TypeSRV), 0)
 	if m.Truncated || len(m.Answer) != 10 || len(m.Extra) == 0 || len(m.Extra) == 10 {
 		t.Errorf("TC %t, %d answers, %d additional", m.Truncated, len(m.Answer), len(m.Extra))
@@ -83,7 +84,7 @@ func TestGlueGoesFirst(t *testing.T) {
 }
 
 func TestWholeOverTCP(t *testing.T) {
-	r := responder(t, crowd(t, 1200), Options{})
+	r := responder(t, webCatalog(t, 1200), Options{})
 	m := exchange(t, r, newQuery("web.disc.", dns.TypeSRV), wholeSize)
 	if m.Truncated || len(m.Answer) != 1200 {
 		t.Errorf("SRV: TC %t, %d answers", m.Truncated, len(m.Answer))
@@ -91,7 +92,7 @@ func TestWholeOverTCP(t *testing.T) {
 	if m = exchange(t, r, newQuery("web.disc.", dns.TypeA), wholeSize); m.Truncated || len(addressesOf(t, m)) != 1200 {
 		t.Errorf("A: TC %t, %d answers", m.Truncated, len(m.Answer))
 	}
-	r = responder(t, crowd(t, 5000), Options{}) // more than a message holds
+	r = responder(t, webCatalog(t, 5000), Options{}) // more than a message holds
 	if m = exchange(t, r, newQuery("web.disc.", dns.TypeSRV), wholeSize); !m.Truncated || len(m.Answer) < 1300 {
 		t.Errorf("SRV: TC %t, %d answers", m.Truncated, len(m.Answer))
 	}
@@ -100,11 +101,11 @@ func TestWholeOverTCP(t *testing.T) {
 	}
 }
 
-// TestOrdersVary looks that there are several orders, and that they are replaced as
-// time goes by.
+// TestOrdersVary checks that answers have several orders, and that these are replaced
+// after some time.
 func TestOrdersVary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := responder(t, crowd(t, 40), Options{})
+		r := responder(t, webCatalog(t, 40), Options{})
 		seen := map[string]bool{}
 		ask := func(times int) int {
 			for range times {
@@ -130,11 +131,11 @@ func TestOrdersVary(t *testing.T) {
 	})
 }
 
-// TestEverybodyHasTurns looks that answers without room for all leave nobody out for
-// long.
-func TestEverybodyHasTurns(t *testing.T) {
+// TestEachInstanceHasItsTurn checks that answers without room for all instances leave
+// none of them out for long.
+func TestEachInstanceHasItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := responder(t, crowd(t, 200), Options{})
+		r := responder(t, webCatalog(t, 200), Options{})
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeTXT} {
 			seen := map[string]bool{}
 			for range 300 {
@@ -150,8 +151,8 @@ func TestEverybodyHasTurns(t *testing.T) {
 	})
 }
 
-func TestKeptAnswersGoWithTheirRevision(t *testing.T) {
-	f := crowd(t, 1)
+func TestCachedAnswersGoWithTheirRevision(t *testing.T) {
+	f := webCatalog(t, 1)
 	r := responder(t, f, Options{})
 	ask := func(qtype uint16) string { return show(exchange(t, r, newQuery("web.disc.", qtype), 0)) }
 	soa := func(serial int) string {
@@ -160,23 +161,23 @@ func TestKeptAnswersGoWithTheirRevision(t *testing.T) {
 	if got := ask(dns.TypeAAAA); got != soa(7) {
 		t.Error(got)
 	}
-	f.show(t, 8, put("other/instances/o", ""))
-	if got := ask(dns.TypeAAAA); got != soa(8) { // kept, with the serial of the view
+	f.apply(t, 8, put("other/instances/o", ""))
+	if got := ask(dns.TypeAAAA); got != soa(8) { // cached, with the serial of the view
 		t.Error(got)
 	}
-	f.show(t, 9, put("web/instances/web-0", `"address":"2001:db8::1"`))
+	f.apply(t, 9, put("web/instances/web-0", `"address":"2001:db8::1"`))
 	if got := ask(dns.TypeAAAA); got != "NOERROR | web.disc. AAAA 2001:db8::1" {
 		t.Error(got)
 	}
-	f.show(t, 10, gone("web/instances/web-0"))
+	f.apply(t, 10, gone("web/instances/web-0"))
 	if got := ask(dns.TypeAAAA); got != soa(10) {
 		t.Error(got)
 	}
 }
 
-// TestKeptAnswersAreBounded asks what no caller has an end of.
-func TestKeptAnswersAreBounded(t *testing.T) {
-	f := crowd(t, 2)
+// TestCachedAnswersAreBounded asks more questions than the cache has room for.
+func TestCachedAnswersAreBounded(t *testing.T) {
+	f := webCatalog(t, 2)
 	r := responder(t, f, Options{})
 	for n := range 2 * answercache.MaxQuestions {
 		exchange(t, r, newQuery(fmt.Sprintf("tag-%d.web.disc.", n), dns.TypeA), 0)
@@ -185,14 +186,14 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 		exchange(t, r, newQuery("web.disc.", dns.TypeSRV).SetEdns0(uint16(512+n), false), 0)
 	}
 	web, _ := f.view.Snapshot.Service("web")
-	if n := r.cache.Of(web).Len(); n != 2 { // SRV, and all that there is nothing of
+	if n := r.cache.Of(web).Len(); n != 2 { // SRV, and one for all types without records
 		t.Errorf("%d answers are cached", n)
 	}
 	var changes []view.Change
 	for n := range 2 * answercache.MaxQuestions {
 		changes = append(changes, put(fmt.Sprintf("tagged/instances/i%d", n), fmt.Sprintf(`"tags":["t%d"]`, n)))
 	}
-	f.show(t, 9, changes...)
+	f.apply(t, 9, changes...)
 	for n := range 2 * answercache.MaxQuestions {
 		if m := exchange(t, r, newQuery(fmt.Sprintf("t%d.tagged.disc.", n), dns.TypeA), 0); len(m.Answer) != 1 {
 			t.Fatalf("t%d: %v", n, m)
@@ -204,8 +205,8 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 }
 
-func TestKeptAnswersAllocateNothing(t *testing.T) {
-	r := responder(t, crowd(t, 10), Options{})
+func TestCachedAnswersAllocateNothing(t *testing.T) {
+	r := responder(t, webCatalog(t, 10), Options{})
 	out := make([]byte, 0, ednsSize)
 	for _, name := range []string{"web.disc.", "web.svc.disc.", "_web._tcp.svc.disc."} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {

@@ -10,14 +10,14 @@ import (
 	"github.com/miekg/dns"
 )
 
-// clients is how many callers ask at once in the benchmarks, each with one query under
-// way.
+// clients is the number of concurrent callers in the benchmarks, each with one query at a
+// time.
 const clients = 32
 
-// BenchmarkUDP answers A of 10 instances over UDP in turns with a bare handler of the
-// DNS library that packs the same answer, and reports the ratio of the rates.
+// BenchmarkUDP compares answers with A records of 10 instances over UDP to a bare handler
+// of the DNS library that packs the same answer. It reports the ratio of the rates.
 func BenchmarkUDP(b *testing.B) {
-	r := responder(b, crowd(b, 10), Options{})
+	r := responder(b, webCatalog(b, 10), Options{})
 	ours, bare := serve(b, "127.0.0.1:0", r).String(), serveBare(b, r)
 	var took [2]time.Duration
 	rounds := 0
@@ -34,7 +34,7 @@ func BenchmarkUDP(b *testing.B) {
 	b.ReportMetric(took[1].Seconds()/took[0].Seconds(), "ratio")
 }
 
-// serveBare serves one fixed answer as a handler of the library would.
+// serveBare serves one fixed answer by a handler of the library.
 func serveBare(b *testing.B, r *Responder) string {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +88,7 @@ func askUDP(b *testing.B, at string, n int) {
 }
 
 func BenchmarkRespond(b *testing.B) {
-	r := responder(b, crowd(b, 10), Options{})
+	r := responder(b, webCatalog(b, 10), Options{})
 	out := make([]byte, 0, ednsSize)
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV} {
 		q := packet(b, newQuery("web.svc.disc.", qtype).SetEdns0(1232, false))
@@ -103,7 +103,7 @@ func BenchmarkRespond(b *testing.B) {
 
 // BenchmarkParallel answers on all processors at once.
 func BenchmarkParallel(b *testing.B) {
-	r := responder(b, crowd(b, 10), Options{})
+	r := responder(b, webCatalog(b, 10), Options{})
 	q := packet(b, newQuery("web.disc.", dns.TypeA))
 	b.RunParallel(func(pb *testing.PB) {
 		out := make([]byte, 0, ednsSize)
@@ -113,10 +113,10 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkMake tells what an answer costs that is not kept.
+// BenchmarkMake measures answers that are not cached.
 func BenchmarkMake(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
-		r := responder(b, crowd(b, n), Options{})
+		r := responder(b, webCatalog(b, n), Options{})
 		var q query
 		q.read(packet(b, newQuery("web.disc.", dns.TypeA)), r.zone.wire)
 		view, _ := r.catalog.View()

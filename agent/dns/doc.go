@@ -1,6 +1,6 @@
-// Package dns answers lookups as DNS does: over UDP and TCP by a [Server], and in the
-// forms of DNS over HTTPS by a [Responder], from the agent's view and with the same
-// [discovery.Lookup] as every other protocol.
+// Package dns answers lookups over DNS: a [Server] over UDP and TCP, and a [Responder] in
+// the forms of DNS over HTTPS. Both answer from the agent's view by the same
+// [lookup.Lookup] as every other protocol.
 //
 //	r, err := dns.New(catalog, dns.Options{Domain: "disc.", TTL: time.Second})
 //	s, err := dns.Listen("127.0.0.1:3453", r, logger)
@@ -18,27 +18,33 @@
 //	_services._dns-sd._udp.svc             PTR: all services (RFC 6763, section 9)
 //	web-1._web._tcp.svc                    SRV, TXT: an instance as DNS-SD names it
 //
-// The domain itself has SOA and NS records. Outside of it only the reverse names of
-// addresses that the view knows are answered; all else is REFUSED, since the server is
-// no recursor.
+// The domain itself has SOA and NS records. Outside of the domain the server answers only
+// for the reverse names of addresses in the view. It is not a recursor: all other names
+// are REFUSED.
 //
-// # Nothing to say
+// # Negative answers
 //
-// A name that is known but has nothing of the asked type is answered with NODATA:
-// NOERROR and the SOA alone (RFC 2308). So is a service that is known but has nobody
-// healthy, since the name exists, and others of its types may come back at any moment;
-// a resolver that follows RFC 8020 would take an NXDOMAIN for all names below it too.
-// Names in between, such as inst or web.inst, exist as well. A service that was never
-// there, a tag or port that no instance has and an instance that is not there are
-// NXDOMAIN. Until there is a view, every name in the domain is a SERVFAIL.
+// NODATA (RFC 2308: NOERROR with the SOA alone) answers a name that exists but has no
+// record of the type in the question. A known service without a healthy instance is
+// NODATA too: the name exists, and its instances may come back at any moment. A resolver
+// that follows RFC 8020 would apply an NXDOMAIN to all names below it. Names between
+// others, such as inst or web.inst, exist as well.
 //
-// An instance whose address is a host name is answered as that name: the target of its
-// SRV record, and, where no instance has an IP address, a CNAME for A and AAAA.
+// NXDOMAIN answers for a service that never was, a tag or port that no instance has, and
+// an instance that does not exist. SERVFAIL answers for every name in the domain until
+// there is a view.
 //
-// # What fits
+// # Host names as addresses
 //
-// Over UDP an answer has 512 bytes or, with EDNS (RFC 6891), what the query allows up
-// to 1232. A and AAAA are cut to a random part of the instances, since any will do and
-// a repetition over TCP would cost more. Of other types the additional records go
-// first; when that is not enough the answer says that it is truncated.
+// Where the address of an instance is a host name, that name is the target of its SRV
+// record. Where no instance of a service has an IP address, A and AAAA are answered with
+// a CNAME to such a name.
+//
+// # Size
+//
+// Over UDP an answer has up to 512 bytes or, with EDNS (RFC 6891), what the query allows
+// up to 1232. An answer of A or AAAA that is too long has a random part of the instances:
+// any of them will do, and to repeat the query over TCP would cost more. Of other types
+// the additional records are left out first; when that is not enough, the answer is
+// marked as truncated.
 package dns

@@ -11,9 +11,10 @@ import (
 	"disc/discovery"
 )
 
-// JSON answers a question in the JSON form of DNS over HTTPS, whole, and says for how
-// long the answer may be kept. The type is a name or number, in any case; "" is A. A
-// name or type that cannot be is an [discovery.ErrInvalid].
+// JSON answers a question in the JSON form of DNS over HTTPS, without truncation, and
+// returns the time that the answer may be cached. qtype is the name of a type, in any
+// case, or a number from 1 to 65535; empty: A. A name or type that DNS does not allow is
+// an [discovery.ErrInvalid].
 func (r *Responder) JSON(name, qtype string, checkingDisabled bool) (api.DNSAnswer, time.Duration, error) {
 	packet, err := jsonQuery(name, qtype)
 	if err != nil {
@@ -25,7 +26,7 @@ func (r *Responder) JSON(name, qtype string, checkingDisabled bool) (api.DNSAnsw
 	}
 	var m dns.Msg
 	if err := m.Unpack(answer); err != nil {
-		return api.DNSAnswer{}, 0, discovery.Errorf(discovery.ErrUnavailable, "dns: read the answer for %s: %v", name, err)
+		return api.DNSAnswer{}, 0, discovery.Errorf(discovery.ErrUnavailable, "dns: unpack the answer for %s: %v", name, err)
 	}
 	return toJSON(&m, checkingDisabled), ttl, nil
 }
@@ -33,16 +34,16 @@ func (r *Responder) JSON(name, qtype string, checkingDisabled bool) (api.DNSAnsw
 func jsonQuery(name, qtype string) ([]byte, error) {
 	number, ok := parseType(qtype)
 	if !ok {
-		return nil, discovery.Errorf(discovery.ErrInvalid, "type %.20q is no DNS type; use A, AAAA, SRV, TXT, PTR or a number from 1 to 65535", qtype)
+		return nil, discovery.Errorf(discovery.ErrInvalid, "type %.20q is not a DNS type; use A, AAAA, SRV, TXT, PTR or a number from 1 to 65535", qtype)
 	}
 	name = dns.Fqdn(name)
 	if _, ok := dns.IsDomainName(name); !ok {
-		return nil, discovery.Errorf(discovery.ErrInvalid, "name %.40q is no DNS name; use one such as web.disc", name)
+		return nil, discovery.Errorf(discovery.ErrInvalid, "name %.40q is not a DNS name; use one such as web.disc", name)
 	}
 	m := new(dns.Msg).SetQuestion(name, number).SetEdns0(ednsSize, false)
 	packet, err := m.Pack()
 	if err != nil {
-		return nil, discovery.Errorf(discovery.ErrInvalid, "name %.40q is no DNS name: %v", name, err)
+		return nil, discovery.Errorf(discovery.ErrInvalid, "name %.40q is not a DNS name: %v", name, err)
 	}
 	return packet, nil
 }

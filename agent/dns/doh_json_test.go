@@ -12,7 +12,7 @@ import (
 )
 
 func TestJSON(t *testing.T) {
-	f := shop(t)
+	f := testCatalog(t)
 	r := responder(t, f, Options{TTL: 3 * time.Second})
 	const question = `{"Status":0,"TC":false,"RD":true,"RA":false,"AD":false,"CD":false,"Question":[{"name":"wEb-1.web.inst.disc.","type":`
 	tests := []struct {
@@ -49,7 +49,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestExchangeTellsItsTime(t *testing.T) {
-	f := shop(t)
+	f := testCatalog(t)
 	r := responder(t, f, Options{TTL: 7 * time.Second})
 	ask := func(name string) time.Duration {
 		b, ttl, err := r.Exchange(packet(t, newQuery(name, dns.TypeSRV)), wholeSize)
@@ -65,6 +65,6 @@ func TestExchangeTellsItsTime(t *testing.T) {
 	}
 	f.err = discovery.Errorf(discovery.ErrUnavailable, "not yet")
 	if got := ask("web.disc."); got != 0 {
-		t.Errorf("a failure may be kept for %v", got)
+		t.Errorf("a failure may be cached for %v", got)
 	}
 }

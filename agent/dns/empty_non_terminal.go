@@ -7,10 +7,10 @@ import (
 	"disc/discovery/view"
 )
 
-// between reports whether a name that has no records itself exists nevertheless,
-// because there are names below it (an empty non-terminal, RFC 8020).
-func (z *zone) between(s *view.Snapshot, labels []string) bool {
-	name, ok := relative(labels)
+// isEmptyNonTerminal reports whether a name without records exists because there are
+// names below it (RFC 8020).
+func (z *zone) isEmptyNonTerminal(s *view.Snapshot, labels []string) bool {
+	name, ok := relativeName(labels)
 	if !ok {
 		return false
 	}
@@ -20,30 +20,32 @@ func (z *zone) between(s *view.Snapshot, labels []string) bool {
 	}
 	switch labels[len(labels)-1] {
 	case "inst":
-		return betweenInstances(s, labels[:len(labels)-1])
+		return isInstanceNonTerminal(s, labels[:len(labels)-1])
 	case "node":
-		return betweenNodes(s, strings.TrimSuffix(name, ".node"))
+		return isNodeNonTerminal(s, strings.TrimSuffix(name, ".node"))
 	}
-	return betweenServices(s, strings.TrimSuffix(name, ".svc"))
+	return isServiceNonTerminal(s, strings.TrimSuffix(name, ".svc"))
 }
 
-// betweenServices answers for the names that end those of service types.
-func betweenServices(s *view.Snapshot, name string) bool {
+// isServiceNonTerminal reports it for the ends of the names of service types, such as
+// _tcp.web.
+func isServiceNonTerminal(s *view.Snapshot, name string) bool {
 	switch name {
 	case "_tcp", "_udp", "_dns-sd._udp":
 		return true
 	}
 	proto, service, ok := strings.Cut(name, ".")
-	return ok && (proto == "_tcp" || proto == "_udp") && known(s, service)
+	return ok && (proto == "_tcp" || proto == "_udp") && hasService(s, service)
 }
 
-func known(s *view.Snapshot, service string) bool {
+func hasService(s *view.Snapshot, service string) bool {
 	_, ok := s.Service(service)
 	return ok && !strings.Contains(service, ".")
 }
 
-// betweenInstances answers for web.inst and, where an id has dots, for its end.
-func betweenInstances(s *view.Snapshot, labels []string) bool {
+// isInstanceNonTerminal reports it for web.inst and, where an id has dots, for the end of
+// the id.
+func isInstanceNonTerminal(s *view.Snapshot, labels []string) bool {
 	service, ok := s.Service(labels[len(labels)-1])
 	if !ok || len(labels) == 1 {
 		return ok
@@ -52,8 +54,8 @@ func betweenInstances(s *view.Snapshot, labels []string) bool {
 	return slices.ContainsFunc(service.Entries(), func(e *view.Entry) bool { return hasSuffixFold(e.ID, end) })
 }
 
-// betweenNodes answers for the end of a node's name that has dots.
-func betweenNodes(s *view.Snapshot, name string) bool {
+// isNodeNonTerminal reports it for the end of the name of a node, where that has dots.
+func isNodeNonTerminal(s *view.Snapshot, name string) bool {
 	for n := range s.Nodes() {
 		if hasSuffixFold(n.Node, "."+name) {
 			return true

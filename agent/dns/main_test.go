@@ -18,28 +18,28 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fixed is a catalog that shows one view.
-type fixed struct {
+// fakeCatalog is a catalog that shows one view.
+type fakeCatalog struct {
 	lock sync.Mutex
 	view view.View
 	err  error
 }
 
-// Has finds that everything is in the view, as do the others.
-func (f *fixed) Has(...discovery.Scope) bool { return true }
+// Has reports that everything is in the view; so do the other methods.
+func (f *fakeCatalog) Has(...discovery.Scope) bool { return true }
 
-func (f *fixed) Ensure(context.Context, ...discovery.Scope) error { return nil }
+func (f *fakeCatalog) Ensure(context.Context, ...discovery.Scope) error { return nil }
 
-func (f *fixed) Names(context.Context) ([]string, error) { return nil, nil }
+func (f *fakeCatalog) Names(context.Context) ([]string, error) { return nil, nil }
 
-func (f *fixed) View() (view.View, error) {
+func (f *fakeCatalog) View() (view.View, error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.view, f.err
 }
 
-// show replaces the view by one with more changes.
-func (f *fixed) show(t testing.TB, revision int64, changes ...view.Change) {
+// apply replaces the view with one that has more changes.
+func (f *fakeCatalog) apply(t testing.TB, revision int64, changes ...view.Change) {
 	t.Helper()
 	next, _, broken := f.view.Snapshot.Apply(revision, changes)
 	if broken != nil {
@@ -50,8 +50,8 @@ func (f *fixed) show(t testing.TB, revision int64, changes ...view.Change) {
 	f.view.Snapshot = next
 }
 
-// put is the change that writes a record: "web/instances/web-1", with fields in JSON
-// that come after the address 10.0.0.5.
+// put returns the change that writes a record under a key such as "web/instances/web-1".
+// The fields, in JSON, come after the address 10.0.0.5.
 func put(key, fields string) view.Change {
 	k := discovery.NewKeys("default")
 	prefix := k.Services()
@@ -76,11 +76,11 @@ func gone(key string) view.Change {
 	return c
 }
 
-// shop has one of everything that answers tell apart.
-func shop(t testing.TB) *fixed {
-	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
-	f.show(t, 9, put("gone/instances/g1", ``))
-	f.show(t, 50,
+// testCatalog returns a catalog with one of everything that answers distinguish.
+func testCatalog(t testing.TB) *fakeCatalog {
+	f := &fakeCatalog{view: view.View{Snapshot: view.EmptySnapshot()}}
+	f.apply(t, 9, put("gone/instances/g1", ``))
+	f.apply(t, 50,
 		put("web/instances/web-1", `"port":80,"ports":{"grpc":90},"zone":"a","tags":["v1"],"meta":{"b":"2","a":"1"},"weight":7`),
 		put("web/instances/web-2", `"address":"10.0.0.6","port":81,"zone":"b","tags":["v2"]`),
 		put("web/instances/web-3", `"address":"2001:db8::7","port":82,"zone":"a","tags":["v2"]`),
@@ -130,7 +130,7 @@ func packet(t testing.TB, m *dns.Msg) []byte {
 
 func newQuery(name string, qtype uint16) *dns.Msg { return new(dns.Msg).SetQuestion(name, qtype) }
 
-// exchange answers a query in limit bytes, 0 for UDP, and unpacks the answer.
+// exchange answers a query in limit bytes (0: UDP) and unpacks the answer.
 func exchange(t testing.TB, r *Responder, m *dns.Msg, limit int) *dns.Msg {
 	t.Helper()
 	return unpack(t, r, packet(t, m), limit)
@@ -149,8 +149,8 @@ func unpack(t testing.TB, r *Responder, query []byte, limit int) *dns.Msg {
 	return a
 }
 
-// show writes an answer in few words: "NOERROR | answers | authorities | additional",
-// each record without its class and, where it is 1, its TTL.
+// show returns an answer in short form: "NOERROR | answers | authorities | additional".
+// Records are without their class and, where it is 1, their TTL.
 func show(m *dns.Msg) string {
 	code := rcodeName(m.Rcode)
 	if m.Truncated {

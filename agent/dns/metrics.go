@@ -8,16 +8,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the responder's own.
+// metrics are the metrics of a Responder.
 type metrics struct {
 	queries *prometheus.CounterVec
 	latency prometheus.Histogram
 
-	answered map[uint16]prometheus.Counter // without an error, by type: no label is looked up
-	other    prometheus.Counter            // the same of all other types
+	answered map[uint16]prometheus.Counter // NOERROR, by type: saves looking up the labels
+	other    prometheus.Counter            // NOERROR, of all other types
 }
 
-// otherType is the label of the types that nothing is ever said of.
+// otherType is the label of all types that are not counted by name.
 const otherType = "other"
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -64,7 +64,8 @@ func (m *metrics) observe(qtype uint16, rcode int, took time.Duration) {
 	}
 }
 
-// rcodeName names a response code; what the library calls BADSIG is BADVERS here.
+// rcodeName returns the name of a response code. Code 16 is BADVERS here; the library
+// calls it BADSIG.
 func rcodeName(rcode int) string {
 	if rcode == dns.RcodeBadVers {
 		return "BADVERS"

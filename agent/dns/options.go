@@ -16,57 +16,58 @@ import (
 	"disc/discovery/view"
 )
 
-// DefaultDomain is the domain that is answered unless another is set.
+// DefaultDomain is the domain of a Responder without [Options.Domain].
 const DefaultDomain = "disc."
 
-// maxDomain leaves room in a name (255 bytes, RFC 1035) for an address in the domain.
+// maxDomain is the greatest length of a domain, in bytes. It leaves room in a name (255
+// bytes, RFC 1035) for the name of an address in the domain.
 const maxDomain = 200
 
 // Catalog is the local view of the fleet.
 type Catalog interface {
-	// View returns the newest snapshot and how sure it is; until there is one, an
-	// error. It is called for every query and does not block.
+	// View returns the newest snapshot and its age; until there is one, an error. It is
+	// called for every query and does not block.
 	View() (view.View, error)
-	// Has reports whether the view has parts, as far as they exist. It does not block.
-	Has(parts ...discovery.Scope) bool
-	// Ensure makes the view have parts, as far as they exist, by reading etcd.
-	Ensure(ctx context.Context, parts ...discovery.Scope) error
+	// Has reports whether the view has the scopes, as far as they exist in etcd. It does
+	// not block.
+	Has(scopes ...discovery.Scope) bool
+	// Ensure reads the scopes that the view lacks from etcd, as far as they exist.
+	Ensure(ctx context.Context, scopes ...discovery.Scope) error
 	// Names returns the folded names of all services, sorted.
 	Names(ctx context.Context) ([]string, error)
 }
 
 // Options are the optional parts of a Responder. The zero value is useful.
 type Options struct {
-	Domain string        // what is answered; default DefaultDomain
-	TTL    time.Duration // of all records, in whole seconds, up to 24 h; 0: not to be cached
+	Domain string        // the domain to answer for; default DefaultDomain
+	TTL    time.Duration // of all records, in whole seconds, up to 24 h; 0: resolvers do not cache them
 
-	// PreferZone names the zone whose instances come first: in the order of records,
-	// and by the priority of SRV, where 0 is this zone and 1 the others. Empty: none.
+	// PreferZone is the zone whose instances come first: in the order of records, and by
+	// the priority of SRV records, which is 0 for this zone and 1 for others. Empty: none.
 	PreferZone string
 
 	Panic float64 // a lookup's panic threshold, 0 to 1; default 0: none
 
-	// Nameserver is the address at which others reach this server; the NS record
-	// names it. Default 127.0.0.1.
+	// Nameserver is the address of this server in the NS record. Default 127.0.0.1.
 	Nameserver netip.Addr
 
-	Registerer prometheus.Registerer // gets the metrics; nil: nobody does
+	Registerer prometheus.Registerer // gets the metrics; nil: they are not registered
 }
 
-// zone is what all answers have in common.
+// zone is what all answers depend on besides the view.
 type zone struct {
 	domain     string // lower case, fully qualified
-	wire       []byte // the same as in a packet
+	wire       []byte // domain as a packet has it
 	ttl        uint32
 	preferZone string
 	panic      float64
 	nameserver netip.Addr
 
-	reverse, twins *memoKey // of what is derived from a service
+	namesByAddress, caseDuplicates *memoKey // in the memos of services
 }
 
-// memoKey is the key of something in a service's memo, by its address.
-type memoKey struct{ what string }
+// memoKey is a key in the memos of services. Its address counts; name is for debugging.
+type memoKey struct{ name string }
 
 func newZone(o Options) (*zone, error) {
 	q := lookup.Query{Panic: o.Panic}
@@ -80,7 +81,7 @@ func newZone(o Options) (*zone, error) {
 	wire := make([]byte, maxDomain)
 	n, err := dns.PackDomainName(domain, wire, 0, nil, false)
 	if _, ok := dns.IsDomainName(domain); !ok || err != nil || domain == "." {
-		return nil, discovery.Errorf(discovery.ErrInvalid, "dns: %q is no domain, or has more than %d bytes; use one such as disc.", o.Domain, maxDomain)
+		return nil, discovery.Errorf(discovery.ErrInvalid, "dns: %q is not a domain, or has more than %d bytes; use one such as disc.", o.Domain, maxDomain)
 	}
 	nameserver := o.Nameserver.Unmap().WithZone("")
 	if !nameserver.IsValid() || nameserver.IsUnspecified() {
@@ -88,6 +89,6 @@ func newZone(o Options) (*zone, error) {
 	}
 	return &zone{
 		domain: domain, wire: wire[:n], ttl: uint32(o.TTL / time.Second), preferZone: o.PreferZone, panic: o.Panic, nameserver: nameserver,
-		reverse: &memoKey{"names by address"}, twins: &memoKey{"ids that differ in case"},
+		namesByAddress: &memoKey{"names by address"}, caseDuplicates: &memoKey{"ids that differ in case"},
 	}, nil
 }

@@ -10,24 +10,24 @@ import (
 	"disc/discovery/view"
 )
 
-// packed is a response as it is sent, but for what each query has of its own: id,
+// packed is a response in wire format, without the parts that depend on the query: id,
 // flags, the spelling of the name, EDNS.
 type packed struct {
-	flags   uint16    // AA, TC and the lower part of the response code
-	rcode   int       // whole
+	flags   uint16    // AA, TC and the lower 4 bits of the response code
+	rcode   int       // all 12 bits
 	counts  [3]uint16 // of answers, authorities and additional records
-	tail    []byte    // all that follows the question
-	serial  int       // where in tail the serial of a negative answer's SOA is; 0: nowhere
+	tail    []byte    // the records after the question
+	serial  int       // offset in tail of the serial of a negative answer's SOA; 0: there is none
 	expires time.Time // of a cached order: when another takes its place
 }
 
-// failure is an answer without records.
+// failure returns an answer without records.
 func failure(rcode int) *packed { return &packed{flags: uint16(rcode & 0xf), rcode: rcode} }
 
-// serialBack is the distance of a SOA's serial from the end of the record.
-const serialBack = 20
+// serialFromEnd is the distance of the serial from the end of a SOA record, in bytes.
+const serialFromEnd = 20
 
-// pack writes a response to a question into at most room bytes.
+// pack packs a response to a question into at most room bytes.
 func (z *zone) pack(s *view.Snapshot, q question, r response, room int) *packed {
 	m := &dns.Msg{Compress: true, Question: []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: dns.ClassINET}}}
 	head := m.Len()
@@ -49,25 +49,25 @@ func (z *zone) pack(s *view.Snapshot, q question, r response, room int) *packed 
 		p.flags |= flagTC
 	}
 	if len(m.Ns) > 0 {
-		p.serial = len(p.tail) - serialBack
+		p.serial = len(p.tail) - serialFromEnd
 	}
 	return p
 }
 
-// trim gives the message as much of a response as there is room for, and reports
-// whether the answer is not whole. Missing additional records are no loss to be told
-// of (RFC 2181, section 9).
+// trim adds as much of a response to the message as there is room for, and reports
+// whether the message is truncated: it is not where only additional records are missing
+// (RFC 2181, section 9), or where any subset of the answer will do.
 func trim(m *dns.Msg, r response, room int) (truncated bool) {
 	m.Answer = r.answer
 	if m.Len() > room {
-		n := most(min(len(r.answer), room/minRecord), func(n int) bool {
+		n := maxFitting(min(len(r.answer), room/minRecord), func(n int) bool {
 			m.Answer = r.answer[:n]
 			return m.Len() <= room
 		})
 		m.Answer = r.answer[:n]
-		return !r.any
+		return !r.anySubset
 	}
-	n := most(len(r.extra), func(n int) bool {
+	n := maxFitting(len(r.extra), func(n int) bool {
 		m.Extra = r.extra[:n]
 		return m.Len() <= room
 	})
@@ -75,18 +75,18 @@ func trim(m *dns.Msg, r response, room int) (truncated bool) {
 	return false
 }
 
-// minRecord is the size of the smallest record: a pointer, and no data.
+// minRecord is the size of the smallest record, in bytes: a compressed name without data.
 const minRecord = 12
 
-// most returns the greatest number up to limit that fits.
-func most(limit int, fits func(int) bool) int {
+// maxFitting returns the greatest number up to limit for which fits is true.
+func maxFitting(limit int, fits func(int) bool) int {
 	return sort.Search(limit, func(n int) bool { return !fits(n + 1) })
 }
 
-// fits reports whether an answer to the query has room.
+// fits reports whether the answer to the query has at most room bytes.
 func (p *packed) fits(q *query, room int) bool { return q.end+len(p.tail) <= room }
 
-// extendedError is the code of an RFC 8914 option; 0 is none here.
+// extendedError is the code of an extended DNS error (RFC 8914); 0: none.
 type extendedError uint16
 
 const (
@@ -94,7 +94,7 @@ const (
 	notReady    = extendedError(dns.ExtendedErrorCodeNotReady)
 )
 
-// appendTo appends the whole answer to a query. serial is the zone's now.
+// appendTo appends the answer to a query. serial is the current serial of the zone.
 func (p *packed) appendTo(b []byte, q *query, serial uint32, why extendedError) []byte {
 	flags := flagResponse | q.flags&(maskOpcode|flagRD) | p.flags
 	questions, additional := uint16(0), p.counts[2]
@@ -120,7 +120,7 @@ func (p *packed) appendTo(b []byte, q *query, serial uint32, why extendedError) 
 	return b
 }
 
-// appendOPT appends the OPT record of an answer, RFC 6891.
+// appendOPT appends the OPT record of an answer (RFC 6891).
 func appendOPT(b []byte, rcode int, do bool, why extendedError) []byte {
 	flags, options := uint16(0), uint16(0)
 	if do {

@@ -12,7 +12,7 @@ import (
 const (
 	headerSize = 12
 	plainSize  = dns.MinMsgSize // of an answer over UDP without EDNS, RFC 1035
-	ednsSize   = 1232           // the most that passes every network unfragmented, DNS flag day 2020
+	ednsSize   = 1232           // passes every network unfragmented, DNS flag day 2020
 	wholeSize  = dns.MaxMsgSize // of an answer over TCP or HTTPS
 
 	optSize = 11          // of an OPT record without options
@@ -37,32 +37,32 @@ const (
 	pointerLabel  = 0xc0 // and above: the rest of the name is elsewhere
 )
 
-// query is a query as it came, taken apart without an allocation.
+// query is a parsed query. Parsing allocates nothing.
 type query struct {
 	received time.Time
 	random   uint32 // picks one of the cached orders of an answer
 
 	packet []byte
 	flags  uint16
-	end    int // of the question in packet; headerSize when it could not be read
+	end    int // of the question in packet; headerSize: it is malformed
 
-	name   [maxNameWire]byte    // in lower case, as in the packet
-	labels [maxNameLabels]uint8 // where the labels begin in name, at their lengths
+	name   [maxNameWire]byte    // in wire format, in lower case
+	labels [maxNameLabels]uint8 // the offsets in name of the labels' length bytes
 	length int                  // of name
 	count  int                  // of labels, without the root
-	within int                  // how many of them come before the domain; -1: it is not in the domain
+	below  int                  // of labels before the domain; -1: the name is not in the domain
 
 	qtype, qclass uint16
 
 	edns    bool
 	version uint8
 	do      bool
-	size    int // that the sender takes over UDP
+	size    int // of the largest answer that the sender accepts over UDP
 }
 
-// read takes a packet apart. It returns false for one that is not to be answered at
-// all: no query, or too short to have an id. Otherwise it returns the response code
-// that the query's form deserves.
+// read parses a packet. It returns false for a packet that gets no answer at all: it is
+// not a query, or too short to have an id. Otherwise it returns the response code for the
+// form of the query; NOERROR: the query is well-formed.
 func (q *query) read(packet []byte, domain []byte) (rcode int, ok bool) {
 	q.packet, q.end = packet, headerSize
 	if len(packet) < headerSize {
@@ -83,7 +83,7 @@ func (q *query) read(packet []byte, domain []byte) (rcode int, ok bool) {
 		return dns.RcodeFormatError, true
 	}
 	q.end = end
-	q.within = q.inside(domain)
+	q.below = q.countLabelsBelow(domain)
 	switch {
 	case q.version != 0:
 		return dns.RcodeBadVers, true
@@ -93,13 +93,13 @@ func (q *query) read(packet []byte, domain []byte) (rcode int, ok bool) {
 	return dns.RcodeSuccess, true
 }
 
-// isMeta reports whether a type is one of messages and transfers, not of records;
-// ANY is neither.
+// isMeta reports whether a type belongs to messages and transfers rather than to records.
+// ANY does not.
 func isMeta(qtype uint16) bool {
 	return qtype == dns.TypeNone || qtype == dns.TypeOPT || qtype >= dns.TypeTKEY && qtype < dns.TypeANY
 }
 
-// readQuestion reads the question and returns where it ends; -1 if it is malformed.
+// readQuestion reads the question and returns the offset of its end; -1: it is malformed.
 func (q *query) readQuestion(at int) int {
 	for {
 		if at >= len(q.packet) {
@@ -108,7 +108,7 @@ func (q *query) readQuestion(at int) int {
 		n := int(q.packet[at])
 		end := at + 1 + n
 		if n > maxLabel || end > len(q.packet) || q.length+1+n > maxNameWire {
-			return -1 // a pointer has nothing to point to here
+			return -1 // there is no earlier name for a pointer to point to
 		}
 		q.name[q.length] = byte(n)
 		for k, c := range q.packet[at+1 : end] {
@@ -134,7 +134,8 @@ func (q *query) readQuestion(at int) int {
 	return at + 4
 }
 
-// readRecords walks the records behind the question for an OPT record.
+// readRecords reads the OPT record among the records after the question. It returns
+// false if one of them is malformed.
 func (q *query) readRecords(at int) bool {
 	before := int(binary.BigEndian.Uint16(q.packet[6:])) + int(binary.BigEndian.Uint16(q.packet[8:]))
 	records := before + int(binary.BigEndian.Uint16(q.packet[10:]))
@@ -163,8 +164,8 @@ func (q *query) readRecords(at int) bool {
 	return at == len(q.packet)
 }
 
-// validOptions reports whether the options of an OPT record fill it. What they say is
-// of no concern here.
+// validOptions reports whether the options of an OPT record are well-formed. Their values
+// are ignored.
 func validOptions(b []byte) bool {
 	for len(b) >= 4 {
 		n := 4 + int(binary.BigEndian.Uint16(b[2:]))
@@ -176,7 +177,7 @@ func validOptions(b []byte) bool {
 	return len(b) == 0
 }
 
-// skipName returns where a name ends that begins at an offset; -1 if it does not.
+// skipName returns the offset of the end of the name at an offset; -1: it is malformed.
 func skipName(packet []byte, at int) int {
 	for at < len(packet) {
 		n := int(packet[at])
@@ -193,8 +194,9 @@ func skipName(packet []byte, at int) int {
 	return -1
 }
 
-// inside returns how many labels the name has before the domain, or -1.
-func (q *query) inside(domain []byte) int {
+// countLabelsBelow returns the number of labels before the domain; -1: the name is not in
+// the domain.
+func (q *query) countLabelsBelow(domain []byte) int {
 	at := q.length - len(domain)
 	if at < 0 || !bytes.Equal(q.name[at:q.length], domain) {
 		return -1
@@ -207,14 +209,14 @@ func (q *query) inside(domain []byte) int {
 	return -1
 }
 
-// label returns a label of the name, in lower case.
+// label returns label n of the name, in lower case.
 func (q *query) label(n int) []byte {
 	at := int(q.labels[n])
 	return q.name[at+1 : at+1+int(q.name[at])]
 }
 
-// room returns how many bytes an answer may have, without its OPT record; limit is
-// what the transport takes, 0 for UDP, where the query says it.
+// room returns the greatest size of an answer without its OPT record, in bytes. limit is
+// that of the transport; 0: UDP, where the query sets it.
 func (q *query) room(limit int) int {
 	switch {
 	case limit == 0 && !q.edns:

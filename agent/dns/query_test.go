@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// wire joins pieces of hexadecimal digits to a packet.
+// wire returns the packet that pieces of hexadecimal digits form.
 func wire(t testing.TB, pieces ...string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(strings.Join(pieces, ""), " ", ""))
@@ -67,7 +67,7 @@ func TestForms(t *testing.T) {
 		{"another record", wire(t, withOne, webDisc, typeA, "c00c 0001 0001 00000001 0004 01020304"), "NOERROR"},
 		{"record's name bad", wire(t, withOne, webDisc, typeA, "80 0001 0001 00000001 0000"), "FORMERR not-aa"},
 	}
-	r := responder(t, shop(t), Options{})
+	r := responder(t, testCatalog(t), Options{})
 	for _, tt := range tests {
 		b, _, ok := r.respond(nil, nil, tt.packet, 0)
 		if !ok {
@@ -95,7 +95,7 @@ func TestForms(t *testing.T) {
 }
 
 func TestFlagsAreCopied(t *testing.T) {
-	r := responder(t, shop(t), Options{})
+	r := responder(t, testCatalog(t), Options{})
 	q := newQuery("web.disc.", dns.TypeA).SetEdns0(4096, true)
 	q.RecursionDesired, q.AuthenticatedData, q.CheckingDisabled = false, true, true
 	m := exchange(t, r, q, 0)
@@ -111,14 +111,14 @@ func TestFlagsAreCopied(t *testing.T) {
 		t.Errorf("OPT: %v", o)
 	}
 	if m := exchange(t, r, newQuery("web.disc.", dns.TypeA), 0); m.IsEdns0() != nil {
-		t.Error("an OPT record that nobody asked for")
+		t.Error("an OPT record without one in the query")
 	}
 }
 
-// TestCaseOfTheQuestion looks for the spelling of the question in questions and owners
-// of kept and other answers (draft-vixie-dnsext-dns0x20).
+// TestCaseOfTheQuestion checks that answers, cached or not, repeat the spelling of the
+// question in the question and the owners (draft-vixie-dnsext-dns0x20).
 func TestCaseOfTheQuestion(t *testing.T) {
-	r := responder(t, shop(t), Options{})
+	r := responder(t, testCatalog(t), Options{})
 	for _, name := range []string{"wEb.sVc.DiSc.", "WEB.svc.disc.", "weB-1.Web.INST.disc.", "_gRPC._tCp.weB.sVC.dISc.", "NoThInG.dIsC.", "6.0.0.10.In-aDDr.ARPA."} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypePTR, dns.TypeMX} {
 			for range 3 {
@@ -142,7 +142,7 @@ func TestCaseOfTheQuestion(t *testing.T) {
 }
 
 func FuzzPackets(f *testing.F) {
-	r := responder(f, shop(f), Options{})
+	r := responder(f, testCatalog(f), Options{})
 	for _, name := range []string{
 		"web.disc.", "_web._tcp.svc.disc.", `a\.b._odd._tcp.svc.disc.`, "x.node.disc.", "b.odd.inst.disc.", "_services._dns-sd._udp.svc.disc.",
 		"5.0.0.10.in-addr.arpa.", "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.", `\255\000.disc.`, "disc.", ".",
@@ -168,7 +168,7 @@ func FuzzPackets(f *testing.F) {
 	})
 }
 
-// checkAnswer looks at what holds for every answer.
+// checkAnswer checks what holds for every answer.
 func checkAnswer(t *testing.T, query, b []byte, rcode, limit int) {
 	t.Helper()
 	m := new(dns.Msg)

@@ -8,22 +8,22 @@ import (
 	"disc/discovery"
 )
 
-// question is a question as answers are made from it.
+// question is the question of a query in the form that records are made from.
 type question struct {
-	name   string   // fully qualified, lower case, as the library writes it
-	labels []string // those before the domain, without escapes; of a name outside: all
-	inside bool     // in the domain
-	qtype  uint16
-	names  []string // of all services, where the snapshot does not have all
+	name     string   // fully qualified, lower case, with the escapes of the library
+	labels   []string // without escapes: those before the domain, or all of a name outside of it
+	inside   bool     // in the domain
+	qtype    uint16
+	services []string // the names of all services; nil: the snapshot has all
 }
 
-// question makes the query's question.
+// question returns the question of the query.
 func (q *query) question() (question, error) {
 	name, _, err := dns.UnpackDomainName(q.name[:q.length], 0)
 	if err != nil {
 		return question{}, err
 	}
-	count := q.within
+	count := q.below
 	if count < 0 {
 		count = q.count
 	}
@@ -31,12 +31,12 @@ func (q *query) question() (question, error) {
 	for n := range labels {
 		labels[n] = string(q.label(n))
 	}
-	return question{name: name, labels: labels, inside: q.within >= 0, qtype: q.qtype}, nil
+	return question{name: name, labels: labels, inside: q.below >= 0, qtype: q.qtype}, nil
 }
 
-// relative is the name without the domain, if it is made of characters that the names
-// of a lookup have; a dot within a label is none.
-func relative(labels []string) (string, bool) {
+// relativeName returns the name without the domain. It returns false where a label has a
+// dot in it: no name of a lookup has one.
+func relativeName(labels []string) (string, bool) {
 	for _, l := range labels {
 		if strings.Contains(l, ".") {
 			return "", false
@@ -45,34 +45,34 @@ func relative(labels []string) (string, bool) {
 	return strings.Join(labels, "."), true
 }
 
-// meaning is what a name in the domain asks for.
-type meaning struct {
+// parsedName is the meaning of a name in the domain.
+type parsedName struct {
 	lookup   string         // the name to look up
-	name     discovery.Name // the same, parsed
+	name     discovery.Name // lookup, parsed
 	port     string         // the named port of an instance of DNS-SD
-	browsed  bool           // a name whose PTR records are its instances
-	instance bool           // an instance as DNS-SD names it
+	browsed  bool           // the name's PTR records are its instances
+	instance bool           // the name is that of an instance in DNS-SD
 }
 
-// understand reads the labels of a name: by the grammar of lookups, or as a DNS-SD
-// instance, <instance>.<_port>.<_tcp>.… (RFC 6763, section 4.1), whose first label may
-// have dots in it.
-func understand(labels []string) (meaning, bool) {
+// parseName parses the labels of a name: by the grammar of lookups, or as the name of a
+// DNS-SD instance, <instance>.<_port>.<_tcp>.… (RFC 6763, section 4.1), whose first label
+// may have dots in it.
+func parseName(labels []string) (parsedName, bool) {
 	if len(labels) > 2 && isServiceType(labels[1:]) && !strings.HasPrefix(labels[0], "_") {
-		return understandInstance(labels[0], labels[1:])
+		return parseInstanceName(labels[0], labels[1:])
 	}
-	lookup, ok := relative(labels)
+	lookup, ok := relativeName(labels)
 	if !ok {
-		return meaning{}, false
+		return parsedName{}, false
 	}
 	name, err := discovery.ParseName(lookup, "")
-	return meaning{lookup: lookup, name: name, browsed: isServiceType(labels)}, err == nil
+	return parsedName{lookup: lookup, name: name, browsed: isServiceType(labels)}, err == nil
 }
 
-func understandInstance(id string, serviceType []string) (meaning, bool) {
-	m, ok := understand(serviceType)
+func parseInstanceName(id string, serviceType []string) (parsedName, bool) {
+	m, ok := parseName(serviceType)
 	if !ok || m.name.Kind != discovery.NameService || discovery.ValidateID(id) != nil {
-		return meaning{}, false
+		return parsedName{}, false
 	}
 	m.lookup = id + "." + m.name.Service + ".inst"
 	m.port = m.name.Port
@@ -81,7 +81,7 @@ func understandInstance(id string, serviceType []string) (meaning, bool) {
 	return m, true
 }
 
-// isServiceType reports whether labels begin as those of RFC 2782 do: _web._tcp.
+// isServiceType reports whether labels begin as RFC 2782 has it: _web._tcp.
 func isServiceType(labels []string) bool {
 	return len(labels) > 1 && strings.HasPrefix(labels[0], "_") && (labels[1] == "_tcp" || labels[1] == "_udp")
 }

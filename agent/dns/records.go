@@ -17,19 +17,19 @@ func (z *zone) header(owner string, rrtype uint16) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: z.ttl}
 }
 
-// address is the A or AAAA record of an IP address.
-func (z *zone) address(owner string, ip netip.Addr) dns.RR {
+// addressRecord returns the A or AAAA record of an IP address.
+func (z *zone) addressRecord(owner string, ip netip.Addr) dns.RR {
 	if ip.Is4() {
 		return &dns.A{Hdr: z.header(owner, dns.TypeA), A: ip.AsSlice()}
 	}
 	return &dns.AAAA{Hdr: z.header(owner, dns.TypeAAAA), AAAA: ip.AsSlice()}
 }
 
-// addresses answers A, AAAA and CNAME, each address once (RFC 2181, section 5). Where
-// there is no IP address, the answer to all three is a CNAME to the host name that comes
-// first.
-func (z *zone) addresses(q question, endpoints []discovery.Endpoint) response {
-	r := response{any: true}
+// addressRecords answers A, AAAA and CNAME, with each address once (RFC 2181, section 5).
+// Where no endpoint has an IP address, the answer to all three is a CNAME to the first
+// host name.
+func (z *zone) addressRecords(q question, endpoints []discovery.Endpoint) response {
+	r := response{anySubset: true}
 	seen := make(map[netip.Addr]bool, len(endpoints))
 	host := ""
 	for _, e := range endpoints {
@@ -39,7 +39,7 @@ func (z *zone) addresses(q question, endpoints []discovery.Endpoint) response {
 			host = cmp.Or(host, hostName(e.Address))
 		case !seen[ip]:
 			seen[ip] = true
-			if rr := z.address(q.name, ip); rr.Header().Rrtype == q.qtype {
+			if rr := z.addressRecord(q.name, ip); rr.Header().Rrtype == q.qtype {
 				r.answer = append(r.answer, rr)
 			}
 		}
@@ -50,17 +50,17 @@ func (z *zone) addresses(q question, endpoints []discovery.Endpoint) response {
 	return r
 }
 
-// oneAddress answers for the name of an address.
-func (z *zone) oneAddress(q question, ip netip.Addr) []dns.RR {
+// addressNameRecords answers for the name of an address, such as 0a000005.addr.
+func (z *zone) addressNameRecords(q question, ip netip.Addr) []dns.RR {
 	if q.qtype == dns.TypeANY || q.qtype == dns.TypeA && ip.Is4() || q.qtype == dns.TypeAAAA && ip.Is6() {
-		return []dns.RR{z.address(q.name, ip)}
+		return []dns.RR{z.addressRecord(q.name, ip)}
 	}
 	return nil
 }
 
-// services answers SRV (RFC 2782) for the endpoints that have a port, with the
-// addresses of all targets.
-func (z *zone) services(q question, service *view.Service, endpoints []discovery.Endpoint) response {
+// srvRecords answers SRV (RFC 2782) for the endpoints that have a port. The addresses of
+// the targets are additional records.
+func (z *zone) srvRecords(q question, service *view.Service, endpoints []discovery.Endpoint) response {
 	var r response
 	known := map[dns.SRV]bool{}
 	glued := map[string]bool{}
@@ -74,14 +74,14 @@ func (z *zone) services(q question, service *view.Service, endpoints []discovery
 		r.answer = append(r.answer, &srv)
 		if ip.IsValid() && !glued[target] {
 			glued[target] = true
-			r.extra = append(r.extra, z.address(target, ip))
+			r.extra = append(r.extra, z.addressRecord(target, ip))
 		}
 	}
 	return r
 }
 
-// priority is 0, or 1 for an instance that is only to be used when the others fail: of
-// another zone than the preferred, or a suspect.
+// priority returns the priority of an SRV record: 1 for an instance to use only when the
+// others fail, which is a suspect or in another zone than the preferred one; otherwise 0.
 func (z *zone) priority(e discovery.Endpoint) uint16 {
 	if e.Suspect || z.preferZone != "" && e.Zone != z.preferZone {
 		return 1
@@ -89,9 +89,9 @@ func (z *zone) priority(e discovery.Endpoint) uint16 {
 	return 0
 }
 
-// texts answers TXT: the meta of each endpoint as one record. An instance as DNS-SD
-// names it has a record even without meta (RFC 6763, section 6.1).
-func (z *zone) texts(q question, m meaning, endpoints []discovery.Endpoint) response {
+// txtRecords answers TXT with one record for the meta of each endpoint. A DNS-SD instance
+// has a record even without meta (RFC 6763, section 6.1).
+func (z *zone) txtRecords(q question, m parsedName, endpoints []discovery.Endpoint) response {
 	var r response
 	known := map[string]bool{}
 	for _, e := range endpoints {
@@ -107,24 +107,24 @@ func (z *zone) texts(q question, m meaning, endpoints []discovery.Endpoint) resp
 	return r
 }
 
-// maxText is the longest string of a TXT record, RFC 1035.
+// maxText is the greatest length of a string in a TXT record, in bytes (RFC 1035).
 const maxText = 255
 
-// metaText writes meta as strings of k=v, sorted, with the key quoted as RFC 1464 has
-// it. A string of TXT ends at 255 bytes; what is longer is left to the other
-// protocols.
+// metaText returns meta as strings of the form k=v, sorted by key, with the keys quoted by
+// RFC 1464. It leaves out those that are longer than maxText; the other protocols have
+// them.
 func metaText(meta discovery.Meta) []string {
 	var text []string
 	for _, key := range slices.Sorted(maps.Keys(meta)) {
 		if s := quoteKey(key) + "=" + meta[key]; len(s) <= maxText {
-			text = append(text, strings.ReplaceAll(s, `\`, `\\`)) // the library reads escapes
+			text = append(text, strings.ReplaceAll(s, `\`, `\\`)) // the library interprets escapes
 		}
 	}
 	return text
 }
 
-// quoteKey writes a grave accent before what would end or change the name of an
-// attribute: "=", the accent itself, and spaces around it.
+// quoteKey puts a grave accent before each character that would end or change the name of
+// an attribute (RFC 1464): "=", the accent itself, and white space at either end.
 func quoteKey(key string) string {
 	inner := strings.Trim(key, " \t")
 	before, after, _ := strings.Cut(key, inner)
@@ -135,8 +135,8 @@ func quoteKey(key string) string {
 	return spaces.Replace(before) + strings.NewReplacer("=", "`=", "`", "``").Replace(inner) + spaces.Replace(after)
 }
 
-// soa is the SOA record of a zone (RFC 2308: its TTL and minimum bound how long
-// nothing is remembered). The serial is the revision of the view.
+// soa returns the SOA record of a zone. Its serial is the revision of the view. Its TTL
+// and minimum limit how long a negative answer is cached (RFC 2308).
 func (z *zone) soa(owner string, revision int64) *dns.SOA {
 	return &dns.SOA{
 		Hdr: z.header(owner, dns.TypeSOA), Ns: z.addressName(z.nameserver), Mbox: "hostmaster." + z.domain,

@@ -25,7 +25,7 @@ func TestReverseAddress(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	r := responder(t, shop(t), Options{})
+	r := responder(t, testCatalog(t), Options{})
 	m := exchange(t, r, newQuery("txt.disc.", dns.TypeTXT), wholeSize)
 	b := packet(t, m)
 	for _, want := range []string{"\x08` s` =\xc3\xa9", "\x0ak`=y=a\\b=c", "\x05a``c="} {
@@ -41,13 +41,13 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// TestNamesThatAreTooLong has ids, services and hosts that no name in the domain, or
-// none at all, can be made of.
+// TestNamesThatAreTooLong has ids, services and hosts that are too long for a name in the
+// domain, or for any name.
 func TestNamesThatAreTooLong(t *testing.T) {
 	x := strings.Repeat("x", 63)
 	domain := x[:60] + "." + x[:60] + "." + x[:60] + "."
-	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
-	f.show(t, 1,
+	f := &fakeCatalog{view: view.View{Snapshot: view.EmptySnapshot()}}
+	f.apply(t, 1,
 		put("web/instances/"+x, `"port":1`), put("web/instances/w2", `"port":2`),
 		put(x+"/instances/a", `"port":3`), put("host/instances/h", `"port":4,"address":"`+x+`x.example.com"`),
 	)
@@ -74,10 +74,10 @@ func TestNamesThatAreTooLong(t *testing.T) {
 	}
 }
 
-// TestOncePerRecord has several instances that one record says all of.
+// TestOncePerRecord has several instances that share one record.
 func TestOncePerRecord(t *testing.T) {
-	f := &fixed{view: view.View{Snapshot: view.EmptySnapshot()}}
-	f.show(t, 1,
+	f := &fakeCatalog{view: view.View{Snapshot: view.EmptySnapshot()}}
+	f.apply(t, 1,
 		put("web/instances/a", `"port":1`), put("web/instances/b", `"port":2`), put("web/instances/b:2", `"port":2`), put("web/instances/b:3", `"port":2`),
 		put("db/static/1", `"address":"db.example.com","port":5`), put("db/static/2", `"address":"db.example.com","port":5`),
 	)

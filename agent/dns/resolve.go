@@ -10,49 +10,49 @@ import (
 	"disc/discovery/view"
 )
 
-// response is what is to be said to a question.
+// response is the answer to a question, before it is packed.
 type response struct {
 	rcode         int
 	answer, extra []dns.RR
-	authority     string // owner of the SOA record, when the answer is empty; "": none
-	any           bool   // any part of the answer will do
+	authority     string // owner of the SOA record of an empty answer; empty: there is none
+	anySubset     bool   // any subset of the answer will do
 
-	// service is what the response was made from, when nothing else was; else nil.
+	// service is the only thing that the response was made from; nil: there is more.
 	service *view.Service
 }
 
 func refused() response { return response{rcode: dns.RcodeRefused} }
 
-// resolve answers a question from a snapshot. It is a function of its arguments, but
-// for the order of the records.
+// resolve answers a question from a snapshot. Except for the order of the records, the
+// response is a function of the arguments.
 func (z *zone) resolve(s *view.Snapshot, q question) response {
 	if !q.inside {
 		return z.resolveReverse(s, q)
 	}
-	r, ok := z.records(s, q)
+	r, ok := z.resolveInDomain(s, q)
 	switch {
-	case ok || z.between(s, q.labels):
+	case ok || z.isEmptyNonTerminal(s, q.labels):
 		r.rcode = dns.RcodeSuccess
 	default:
 		r.rcode = dns.RcodeNameError
 	}
 	if q.qtype == dns.TypeANY && len(r.answer) > 0 {
-		r.answer, r.extra = []dns.RR{z.minimal(q)}, nil
+		r.answer, r.extra = []dns.RR{z.hinfo(q)}, nil
 	}
 	r.authority = z.domain
 	return r
 }
 
-// records answers a question about a name in the domain, or reports that it does not
-// exist.
-func (z *zone) records(s *view.Snapshot, q question) (response, bool) {
+// resolveInDomain answers a question about a name in the domain. It returns false where
+// the name does not exist.
+func (z *zone) resolveInDomain(s *view.Snapshot, q question) (response, bool) {
 	if len(q.labels) == 0 {
 		return z.resolveApex(s, q), true
 	}
 	if ip, ok := addressLabel(q.labels); ok {
-		return response{answer: z.oneAddress(q, ip)}, true
+		return response{answer: z.addressNameRecords(q, ip)}, true
 	}
-	m, ok := understand(q.labels)
+	m, ok := parseName(q.labels)
 	switch {
 	case !ok:
 		return response{}, false
@@ -62,8 +62,8 @@ func (z *zone) records(s *view.Snapshot, q question) (response, bool) {
 	return z.resolveLookup(s, q, m)
 }
 
-// resolveLookup answers for the names that a lookup has.
-func (z *zone) resolveLookup(s *view.Snapshot, q question, m meaning) (response, bool) {
+// resolveLookup answers for a name that a lookup accepts.
+func (z *zone) resolveLookup(s *view.Snapshot, q question, m parsedName) (response, bool) {
 	found, err := lookup.Lookup(s, lookup.Query{
 		Name: m.lookup, Grammar: true, Selector: lookup.Selector{Port: m.port}, PreferZone: z.preferZone, Panic: z.panic,
 	})
@@ -71,22 +71,22 @@ func (z *zone) resolveLookup(s *view.Snapshot, q question, m meaning) (response,
 		return response{}, false
 	}
 	if m.name.Kind == discovery.NameNode {
-		return z.aboutNode(q, found.Endpoints), true
+		return z.resolveNode(q, found.Endpoints), true
 	}
 	service, ok := s.Service(m.name.Service)
-	if !ok || len(found.Endpoints) == 0 && !offered(service, m.name) {
+	if !ok || len(found.Endpoints) == 0 && !hasTagAndPort(service, m.name) {
 		return response{}, false
 	}
-	r := z.aboutService(q, m, service, found.Endpoints)
+	r := z.resolveService(q, m, service, found.Endpoints)
 	if m.name.Kind == discovery.NameService {
 		r.service = service
 	}
 	return r, true
 }
 
-// offered reports whether an instance of the service, healthy or not, has the tag and
-// port of a name.
-func offered(service *view.Service, name discovery.Name) bool {
+// hasTagAndPort reports whether an instance of the service, healthy or not, has the tag
+// and the port of a name.
+func hasTagAndPort(service *view.Service, name discovery.Name) bool {
 	if name.Tag == "" && name.Port == "" {
 		return true
 	}
@@ -102,32 +102,32 @@ func offered(service *view.Service, name discovery.Name) bool {
 	return false
 }
 
-func (z *zone) aboutService(q question, m meaning, service *view.Service, endpoints []discovery.Endpoint) response {
+func (z *zone) resolveService(q question, m parsedName, service *view.Service, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
-		return z.addresses(q, endpoints)
+		return z.addressRecords(q, endpoints)
 	case dns.TypeSRV:
-		return z.services(q, service, endpoints)
+		return z.srvRecords(q, service, endpoints)
 	case dns.TypeTXT:
-		return z.texts(q, m, endpoints)
+		return z.txtRecords(q, m, endpoints)
 	case dns.TypePTR:
 		if m.browsed {
 			return z.browseInstances(q, service, endpoints)
 		}
 	case dns.TypeANY:
 		if len(endpoints) > 0 {
-			return response{answer: []dns.RR{z.minimal(q)}}
+			return response{answer: []dns.RR{z.hinfo(q)}}
 		}
 	}
 	return response{}
 }
 
-func (z *zone) aboutNode(q question, endpoints []discovery.Endpoint) response {
+func (z *zone) resolveNode(q question, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
-		return z.addresses(q, endpoints)
+		return z.addressRecords(q, endpoints)
 	case dns.TypeANY:
-		return response{answer: []dns.RR{z.minimal(q)}}
+		return response{answer: []dns.RR{z.hinfo(q)}}
 	}
 	return response{}
 }
@@ -141,13 +141,13 @@ func (z *zone) resolveApex(s *view.Snapshot, q question) response {
 		name := z.addressName(z.nameserver)
 		return response{
 			answer: []dns.RR{&dns.NS{Hdr: z.header(q.name, dns.TypeNS), Ns: name}},
-			extra:  []dns.RR{z.address(name, z.nameserver)},
+			extra:  []dns.RR{z.addressRecord(name, z.nameserver)},
 		}
 	}
 	return response{}
 }
 
-// minimal is the answer to ANY, RFC 8482, section 4.2.
-func (z *zone) minimal(q question) dns.RR {
+// hinfo returns the answer to ANY (RFC 8482, section 4.2).
+func (z *zone) hinfo(q question) dns.RR {
 	return &dns.HINFO{Hdr: z.header(q.name, dns.TypeHINFO), Cpu: "RFC8482"}
 }

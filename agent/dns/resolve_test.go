@@ -188,7 +188,7 @@ func TestAnswers(t *testing.T) {
 		{"disc. IXFR", no},
 		{"web.disc. TSIG", no},
 	}
-	f := shop(t)
+	f := testCatalog(t)
 	r := responder(t, f, Options{})
 	for _, tt := range tests {
 		name, qtype, _ := strings.Cut(tt.question, " ")
@@ -214,7 +214,7 @@ func browsed(services ...string) string {
 
 // TestListedIsResolvable asks for whatever an answer names, down to the addresses.
 func TestListedIsResolvable(t *testing.T) {
-	r := responder(t, shop(t), Options{})
+	r := responder(t, testCatalog(t), Options{})
 	next := []string{"_services._dns-sd._udp.svc.disc. PTR", "disc. NS", "disc. SOA", "5.0.0.10.in-addr.arpa. PTR"}
 	addresses := 0
 	for seen := map[string]bool{}; len(next) > 0; next = next[1:] {
@@ -256,7 +256,7 @@ func TestListedIsResolvable(t *testing.T) {
 }
 
 func TestPreference(t *testing.T) {
-	f := shop(t)
+	f := testCatalog(t)
 	web, _ := f.view.Snapshot.Service("web")
 	e, _ := web.Entry("web-3")
 	e.Suspect = true
@@ -273,7 +273,7 @@ func TestPreference(t *testing.T) {
 }
 
 func TestPanicThreshold(t *testing.T) {
-	r := responder(t, shop(t), Options{Panic: 0.5})
+	r := responder(t, testCatalog(t), Options{Panic: 0.5})
 	want := "NOERROR | ill.disc. SRV 0 1 1 i1.ill.inst.disc. |  | i1.ill.inst.disc. A 10.0.0.5"
 	if got := show(exchange(t, r, newQuery("ill.disc.", dns.TypeSRV), wholeSize)); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -281,7 +281,7 @@ func TestPanicThreshold(t *testing.T) {
 }
 
 func TestOtherDomain(t *testing.T) {
-	r := responder(t, shop(t), Options{Domain: "SD.Example.com", TTL: 5 * time.Second, Nameserver: netip.MustParseAddr("2001:db8::53")})
+	r := responder(t, testCatalog(t), Options{Domain: "SD.Example.com", TTL: 5 * time.Second, Nameserver: netip.MustParseAddr("2001:db8::53")})
 	tests := []struct{ name, want string }{
 		{"spare.sd.example.com.", "NOERROR | spare.sd.example.com. 5 IN A 10.0.0.5"},
 		{"spare.disc.", "REFUSED not-aa"},
@@ -296,7 +296,7 @@ func TestOtherDomain(t *testing.T) {
 }
 
 func TestWithoutView(t *testing.T) {
-	f := &fixed{err: discovery.Errorf(discovery.ErrUnavailable, "not yet")}
+	f := &fakeCatalog{err: discovery.Errorf(discovery.ErrUnavailable, "not yet")}
 	r := responder(t, f, Options{})
 	for name, want := range map[string]string{
 		"web.disc.": "SERVFAIL not-aa", "disc.": "SERVFAIL not-aa", "5.0.0.10.in-addr.arpa.": "SERVFAIL not-aa", "example.com.": "REFUSED not-aa",
@@ -312,7 +312,7 @@ func TestWithoutView(t *testing.T) {
 }
 
 func TestStaleView(t *testing.T) {
-	f := shop(t)
+	f := testCatalog(t)
 	f.view.Stale = true
 	r := responder(t, f, Options{})
 	m := exchange(t, r, newQuery("spare.disc.", dns.TypeA).SetEdns0(1232, false), 0)
@@ -325,7 +325,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	for _, o := range []Options{
 		{Domain: "."}, {Domain: "a..b"}, {Domain: strings.Repeat("abcdefgh.", 24)}, {TTL: -time.Second}, {TTL: 25 * time.Hour}, {Panic: 2},
 	} {
-		if _, err := New(shop(t), o); err == nil {
+		if _, err := New(testCatalog(t), o); err == nil {
 			t.Errorf("%+v is accepted", o)
 		}
 	}

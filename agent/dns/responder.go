@@ -20,8 +20,8 @@ type Responder struct {
 	cache   *answercache.Cache[packed]
 }
 
-// New returns a Responder over the agent's view. It fails for options that cannot be,
-// with an [discovery.ErrInvalid], and for metrics that the registerer already has.
+// New returns a Responder over the agent's view. It fails with an [discovery.ErrInvalid]
+// for an option that is out of range, and for metrics that the registerer already has.
 func New(catalog Catalog, o Options) (*Responder, error) {
 	z, err := newZone(o)
 	if err != nil {
@@ -34,13 +34,13 @@ func New(catalog Catalog, o Options) (*Responder, error) {
 	return &Responder{catalog: catalog, zone: z, metrics: m, cache: &answercache.Cache[packed]{}}, nil
 }
 
-// Exchange answers a query as it came in a packet, in at most limit bytes (512 to
-// 65535, TCP's and HTTPS's own), and says for how long the answer may be kept. A
-// packet that is no query at all is an [discovery.ErrInvalid].
+// Exchange answers the query in a packet in at most limit bytes (512 to 65535, the limit
+// of TCP and HTTPS), and returns the time that the answer may be cached. A packet that is
+// not a query is an [discovery.ErrInvalid].
 func (r *Responder) Exchange(packet []byte, limit int) (answer []byte, ttl time.Duration, err error) {
-	answer, rcode, ok := r.respond(r.completes(context.Background()), nil, packet, min(max(limit, plainSize), wholeSize))
+	answer, rcode, ok := r.respond(r.completer(context.Background()), nil, packet, min(max(limit, plainSize), wholeSize))
 	if !ok {
-		return nil, 0, discovery.Errorf(discovery.ErrInvalid, "%d bytes are no DNS query", len(packet))
+		return nil, 0, discovery.Errorf(discovery.ErrInvalid, "%d bytes are not a DNS query", len(packet))
 	}
 	if rcode == dns.RcodeSuccess || rcode == dns.RcodeNameError {
 		ttl = time.Duration(r.zone.ttl) * time.Second
@@ -48,12 +48,13 @@ func (r *Responder) Exchange(packet []byte, limit int) (answer []byte, ttl time.
 	return answer, ttl, nil
 }
 
-// unread stands for an answer that has to wait for etcd.
-const unread = -1
+// rcodePending is the response code of an answer that has to wait for etcd.
+const rcodePending = -1
 
-// respond appends the answer to a query to b, in limit bytes or, with limit 0, what
-// the query says of UDP. It reports false for what is not to be answered. Where the view
-// lacks something the complete one is asked for; without complete the rcode is unread.
+// respond appends the answer to the query in a packet to b. The answer has at most limit
+// bytes; 0: what the query allows over UDP. ok is false for a packet that gets no answer,
+// and, with the rcode rcodePending, where the view lacks what the question is about and
+// complete is nil.
 func (r *Responder) respond(complete completion, b, packet []byte, limit int) (answer []byte, rcode int, ok bool) {
 	q := query{received: time.Now(), random: rand.Uint32()}
 	rcode, ok = q.read(packet, r.zone.wire)
@@ -67,7 +68,7 @@ func (r *Responder) respond(complete completion, b, packet []byte, limit int) (a
 		p = failure(rcode)
 	} else {
 		if p, serial, why = r.answer(complete, &q, q.room(limit)); p == nil {
-			return b, unread, false
+			return b, rcodePending, false
 		}
 	}
 	b = p.appendTo(b, &q, serial, why)
@@ -75,12 +76,12 @@ func (r *Responder) respond(complete completion, b, packet []byte, limit int) (a
 	return b, p.rcode, true
 }
 
-// answer answers a well-formed query from the view; nil without complete, where that
-// lacks something.
+// answer answers a well-formed query from the view. It returns nil where the view lacks
+// what the question is about and complete is nil.
 func (r *Responder) answer(complete completion, q *query, room int) (*packed, uint32, extendedError) {
 	view, err := r.catalog.View()
 	if err != nil {
-		if q.within < 0 && !q.isReverse() {
+		if q.below < 0 && !q.isReverse() {
 			return failure(dns.RcodeRefused), 0, 0
 		}
 		return failure(dns.RcodeServerFailure), 0, notReady
@@ -101,7 +102,7 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 	if err != nil {
 		return failure(dns.RcodeFormatError), serial, 0
 	}
-	if !cacheable && view.Partial && r.lacks(ask) {
+	if !cacheable && view.Partial && r.mayLack(ask) {
 		if complete == nil {
 			return nil, serial, 0
 		}
@@ -116,25 +117,25 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 	return r.zone.pack(s, ask, answer, room), serial, why
 }
 
-// completion returns the snapshot once it has what a question is about, and tells the
-// question what no snapshot has.
+// completion reads from etcd what the view lacks for a question, and returns the snapshot
+// that has it. Names of services that the snapshot does not have it puts into the question.
 type completion func(*question) (*view.Snapshot, error)
 
-// lacks reports whether a view that is partial may lack what a question is about.
-func (r *Responder) lacks(ask question) bool {
+// mayLack reports whether a partial view may lack what a question is about.
+func (r *Responder) mayLack(ask question) bool {
 	if !ask.inside {
-		return false // addresses lead to what is in the view
+		return false // reverse names are answered from what the view has
 	}
-	m, ok := understand(ask.labels)
+	m, ok := parseName(ask.labels)
 	return ok && (m.name.Kind == discovery.NameBrowse || !r.catalog.Has(discovery.ScopesOf(m.lookup, "", false)...))
 }
 
-// completes has etcd read for what the view lacks, within ctx.
-func (r *Responder) completes(ctx context.Context) completion {
+// completer returns a completion that ends with ctx.
+func (r *Responder) completer(ctx context.Context) completion {
 	return func(ask *question) (*view.Snapshot, error) {
 		var err error
-		if m, _ := understand(ask.labels); m.name.Kind == discovery.NameBrowse {
-			ask.names, err = r.catalog.Names(ctx)
+		if m, _ := parseName(ask.labels); m.name.Kind == discovery.NameBrowse {
+			ask.services, err = r.catalog.Names(ctx)
 		} else {
 			err = r.catalog.Ensure(ctx, discovery.ScopesOf(m.lookup, "", false)...)
 		}
@@ -146,7 +147,7 @@ func (r *Responder) completes(ctx context.Context) completion {
 	}
 }
 
-// isReverse reports whether the name is below those of reverse lookups.
+// isReverse reports whether the name is that of a reverse lookup.
 func (q *query) isReverse() bool {
 	if q.count < 2 || string(q.label(q.count-1)) != "arpa" {
 		return false

@@ -11,8 +11,8 @@ import (
 	"disc/discovery/view"
 )
 
-// resolveReverse answers for the reverse names of addresses that the snapshot knows,
-// each of which is a zone of its own. All other names are somebody else's.
+// resolveReverse answers for the reverse names of addresses in the snapshot, each of which
+// is a zone of its own. It refuses all other names.
 func (z *zone) resolveReverse(s *view.Snapshot, q question) response {
 	ip, ok := reverseAddress(q.labels)
 	if !ok {
@@ -26,18 +26,18 @@ func (z *zone) resolveReverse(s *view.Snapshot, q question) response {
 	switch q.qtype {
 	case dns.TypePTR:
 		for _, name := range names {
-			r.answer = append(r.answer, z.pointer(q.name, name))
+			r.answer = append(r.answer, z.ptrRecord(q.name, name))
 		}
 	case dns.TypeSOA:
 		r.answer = []dns.RR{z.soa(q.name, s.Revision())}
 	case dns.TypeANY:
-		r.answer = []dns.RR{z.minimal(q)}
+		r.answer = []dns.RR{z.hinfo(q)}
 	}
 	return r
 }
 
-// namesOf returns the names of an address: of nodes, then of instances that are not
-// down, in the order of services.
+// namesOf returns the names of an address: first those of nodes, then those of instances
+// that are not down, in the order of the services.
 func (z *zone) namesOf(s *view.Snapshot, ip netip.Addr) []string {
 	var names []string
 	seen := map[string]bool{}
@@ -54,7 +54,7 @@ func (z *zone) namesOf(s *view.Snapshot, ip netip.Addr) []string {
 		}
 	}
 	for service := range s.Services() {
-		byAddress := service.Memo(z.reverse, func() any { return z.byAddress(service) }).(map[netip.Addr][]string)
+		byAddress := service.Memo(z.namesByAddress, func() any { return z.byAddress(service) }).(map[netip.Addr][]string)
 		for _, name := range byAddress[ip] {
 			add(name)
 		}
@@ -72,8 +72,8 @@ func (z *zone) byAddress(service *view.Service) map[netip.Addr][]string {
 	return names
 }
 
-// reverseAddress reads the address of a reverse name: 5.0.0.10.in-addr.arpa (RFC 1035)
-// or 32 digits before ip6.arpa (RFC 3596).
+// reverseAddress parses the labels of a reverse name: 5.0.0.10.in-addr.arpa (RFC 1035), or
+// 32 hexadecimal digits before ip6.arpa (RFC 3596).
 func reverseAddress(labels []string) (netip.Addr, bool) {
 	n := len(labels) - 2
 	if n < 0 || labels[n+1] != "arpa" {
@@ -84,7 +84,7 @@ func reverseAddress(labels []string) (netip.Addr, bool) {
 	text := strings.Join(digits, ".")
 	switch {
 	case labels[n] == "ip6" && n == 32:
-		text = groups(digits)
+		text = hexGroups(digits)
 	case labels[n] != "in-addr" || n != 4:
 		return netip.Addr{}, false
 	}
@@ -92,8 +92,9 @@ func reverseAddress(labels []string) (netip.Addr, bool) {
 	return ip, err == nil && ip.Is4() == (n == 4) && ip.Zone() == ""
 }
 
-// groups writes 32 hexadecimal digits as eight groups of four.
-func groups(digits []string) string {
+// hexGroups returns 32 hexadecimal digits as eight groups of four; empty: a label is not
+// a digit.
+func hexGroups(digits []string) string {
 	var b strings.Builder
 	for n, d := range digits {
 		if n > 0 && n%4 == 0 {

@@ -39,7 +39,7 @@ func serve(t testing.TB, address string, r *Responder) netip.AddrPort {
 }
 
 func TestServer(t *testing.T) {
-	r := responder(t, crowd(t, 200), Options{})
+	r := responder(t, webCatalog(t, 200), Options{})
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		at := serve(t, address, r).String()
 		for _, tt := range []struct {
@@ -58,7 +58,7 @@ func TestServer(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	r := responder(t, shop(t), Options{Registerer: registry})
+	r := responder(t, testCatalog(t), Options{Registerer: registry})
 	for _, q := range []*dns.Msg{
 		newQuery("web.disc.", dns.TypeSRV), newQuery("web.disc.", dns.TypeSRV), newQuery("web.disc.", dns.TypeMX),
 		newQuery("no.disc.", dns.TypeMX), newQuery("example.com.", dns.TypeA),
@@ -104,7 +104,7 @@ func TestWildcard(t *testing.T) {
 		"0.0.0.0:0": {"127.0.0.1", "127.0.0.2"},
 		"[::]:0":    {"::1", "127.0.0.1", "127.0.0.3"},
 	} {
-		port := serve(t, listen, responder(t, shop(t), Options{})).Port()
+		port := serve(t, listen, responder(t, testCatalog(t), Options{})).Port()
 		for _, ip := range asked {
 			at := netip.AddrPortFrom(netip.MustParseAddr(ip), port).String()
 			for _, network := range []string{"udp", "tcp"} {
@@ -120,7 +120,7 @@ func TestWildcard(t *testing.T) {
 // TestConnection asks several questions over one connection, all at once and byte by
 // byte, then says what is no query.
 func TestConnection(t *testing.T) {
-	conn, err := net.Dial("tcp", serve(t, "127.0.0.1:0", responder(t, shop(t), Options{})).String())
+	conn, err := net.Dial("tcp", serve(t, "127.0.0.1:0", responder(t, testCatalog(t), Options{})).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestConnection(t *testing.T) {
 
 // TestServeEnds leaves connections open, idle and within a message.
 func TestServeEnds(t *testing.T) {
-	s, err := Listen("127.0.0.1:0", responder(t, shop(t), Options{}), nil)
+	s, err := Listen("127.0.0.1:0", responder(t, testCatalog(t), Options{}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestServeEnds(t *testing.T) {
 }
 
 func TestListenErrors(t *testing.T) {
-	r := responder(t, shop(t), Options{})
+	r := responder(t, testCatalog(t), Options{})
 	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func TestListenErrors(t *testing.T) {
 
 // TestTools asks with the tools that operators have.
 func TestTools(t *testing.T) {
-	at := serve(t, "127.0.0.1:0", responder(t, crowd(t, 200), Options{}))
+	at := serve(t, "127.0.0.1:0", responder(t, webCatalog(t, 200), Options{}))
 	server := []string{"@" + at.Addr().String(), "-p", netip.AddrPortFrom(at.Addr(), at.Port()).String()[len("127.0.0.1:"):]}
 	tests := []struct {
 		args  string

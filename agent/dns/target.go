@@ -11,13 +11,13 @@ import (
 	"disc/discovery/view"
 )
 
-// parseIP reads an address; a host name is none.
+// parseIP parses an IP address. It returns false for a host name.
 func parseIP(address string) (netip.Addr, bool) {
 	ip, err := netip.ParseAddr(address)
 	return ip.Unmap(), err == nil
 }
 
-// hostName is a host name as records have it; "" where DNS cannot say it.
+// hostName returns a host name in the form of records; empty: it is not a name in DNS.
 func hostName(address string) string {
 	if name := dns.Fqdn(address); isName(name) {
 		return name
@@ -25,31 +25,32 @@ func hostName(address string) string {
 	return ""
 }
 
-// isName reports whether a fully qualified name, whose only escapes are those of dots,
-// has the lengths of RFC 1035. The library's own test takes a few bytes more.
+// isName reports whether a fully qualified name has the lengths of RFC 1035. Only dots may
+// be escaped in it. The test of the library allows a few bytes more.
 func isName(name string) bool {
 	_, ok := dns.IsDomainName(name)
 	return ok && len(name)-strings.Count(name, `\`)+1 <= maxNameWire
 }
 
-// target is the host of an instance as SRV names it, and the address that it has in
-// the domain. The host is <id>.<service>.inst, or the name of the address where the id
-// is no label that every resolver takes for a host's, or no other's but for case. An
-// address that is a host name is the target itself, and has no address here.
+// target returns the target of the SRV record of an instance, and the address of that
+// name in the domain. The target is <id>.<service>.inst. It is the name of the address
+// where not every resolver accepts the id or the service as a label of a host name, or
+// where another id differs from it in case alone. An address that is a host name is the
+// target itself; the domain has no address for it.
 func (z *zone) target(service *view.Service, id, address string) (string, netip.Addr) {
 	ip, ok := parseIP(address)
 	if !ok {
 		return hostName(address), netip.Addr{}
 	}
 	name := id + "." + discovery.FoldName(service.Name) + ".inst." + z.domain
-	if !isHostLabel(id) || !isHostLabel(service.Name) || !isName(name) || z.isTwin(service, id) {
+	if !isHostLabel(id) || !isHostLabel(service.Name) || !isName(name) || z.hasCaseDuplicate(service, id) {
 		name = z.addressName(ip)
 	}
 	return name, ip
 }
 
-// isHostLabel reports whether s is a label of a host name, RFC 1123: letters, digits
-// and "-" in between.
+// isHostLabel reports whether s is a label of a host name (RFC 1123): letters and digits,
+// with "-" between them.
 func isHostLabel(s string) bool {
 	if s == "" || len(s) > maxLabel || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
@@ -59,14 +60,14 @@ func isHostLabel(s string) bool {
 	})
 }
 
-// isTwin reports whether an id differs from another of the service in case alone. Such
-// ids are one name to DNS.
-func (z *zone) isTwin(service *view.Service, id string) bool {
-	twins := service.Memo(z.twins, func() any { return findTwins(service) }).(map[string]bool)
+// hasCaseDuplicate reports whether an id differs from another one of the service in case
+// alone. Such ids are one name to DNS.
+func (z *zone) hasCaseDuplicate(service *view.Service, id string) bool {
+	twins := service.Memo(z.caseDuplicates, func() any { return findCaseDuplicates(service) }).(map[string]bool)
 	return len(twins) > 0 && twins[strings.ToLower(id)]
 }
 
-func findTwins(service *view.Service) map[string]bool {
+func findCaseDuplicates(service *view.Service) map[string]bool {
 	seen := make(map[string]bool, len(service.Entries()))
 	twins := map[string]bool{}
 	for _, e := range service.Entries() {
@@ -79,12 +80,13 @@ func findTwins(service *view.Service) map[string]bool {
 	return twins
 }
 
-// addressName is the name under which an address is always found: its digits.
+// addressName returns the name of an address in the domain: its hexadecimal digits. Every
+// address has one.
 func (z *zone) addressName(ip netip.Addr) string {
 	return hex.EncodeToString(ip.AsSlice()) + ".addr." + z.domain
 }
 
-// addressLabel reads the labels of an address's name.
+// addressLabel parses the labels of the name of an address.
 func addressLabel(labels []string) (netip.Addr, bool) {
 	if len(labels) != 2 || labels[1] != "addr" {
 		return netip.Addr{}, false

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// serveTCP accepts connections until ctx ends, and returns when all are closed.
+// serveTCP accepts connections until ctx ends. It returns when all of them are closed.
 func (s *Server) serveTCP(ctx context.Context) error {
 	l := netutil.LimitListener(s.tcp, s.Connections)
 	var group errgroup.Group
@@ -20,16 +20,16 @@ func (s *Server) serveTCP(ctx context.Context) error {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			group.Go(func() error { s.converse(ctx, conn); return nil })
-		case errors.Is(err, net.ErrClosed) || !s.paused(ctx, "tcp", err):
+			group.Go(func() error { s.serveConn(ctx, conn); return nil })
+		case errors.Is(err, net.ErrClosed) || !s.waitToRetry(ctx, "tcp", err):
 			return group.Wait()
 		}
 	}
 }
 
-// converse answers the queries of a connection in their order (RFC 7766), until it has
-// been idle for too long, says what is no query, or ctx ends.
-func (s *Server) converse(ctx context.Context, conn net.Conn) {
+// serveConn answers the queries of a connection in their order (RFC 7766). It ends when
+// the connection is idle for too long or sends something other than a query, or with ctx.
+func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // between two queries
 	defer stop()
@@ -40,7 +40,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 			return
 		}
 		in = packet
-		answer, _, ok := s.responder.respond(s.responder.completes(ctx), append(out[:0], 0, 0), packet, wholeSize)
+		answer, _, ok := s.responder.respond(s.responder.completer(ctx), append(out[:0], 0, 0), packet, wholeSize)
 		if !ok {
 			return
 		}
@@ -53,23 +53,24 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// readMessage reads a message and its length before it (RFC 1035, section 4.2.2) into
-// b, or into more where it has not the room.
+// readMessage reads a message with its length in front (RFC 1035, section 4.2.2). It uses
+// the room of b, or a new slice where b is too small.
 func readMessage(ctx context.Context, conn net.Conn, b []byte) ([]byte, error) {
 	var size [2]byte
-	if err := readWithin(ctx, conn, idleTime, size[:]); err != nil {
+	if err := readFull(ctx, conn, idleTime, size[:]); err != nil {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint16(size[:]))
 	if cap(b) < n {
 		b = make([]byte, n)
 	}
-	return b[:n], readWithin(ctx, conn, messageTime, b[:n])
+	return b[:n], readFull(ctx, conn, messageTime, b[:n])
 }
 
-// readWithin fills b. The end of ctx ends it: one that comes before the new deadline is
-// seen here, one that comes after it sets another.
-func readWithin(ctx context.Context, conn net.Conn, limit time.Duration, b []byte) error {
+// readFull fills b from the connection within a time limit. It fails when ctx ends: if
+// that happens before the deadline is set it is seen here; afterwards serveConn sets an
+// earlier deadline.
+func readFull(ctx context.Context, conn net.Conn, limit time.Duration, b []byte) error {
 	_ = conn.SetReadDeadline(time.Now().Add(limit))
 	if err := ctx.Err(); err != nil {
 		return err

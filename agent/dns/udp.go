@@ -11,12 +11,12 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// maxQuery is the longest query over UDP that is read; the question has 271 bytes at
-// most, and the rest is for what EDNS options may bring.
+// maxQuery is the greatest length of a query over UDP, in bytes. The question has at most
+// 271; the rest is room for EDNS options.
 const maxQuery = 4096
 
-// serveUDP reads, answers and writes one query after another. Some of these loops
-// share the socket.
+// serveUDP reads and answers one query after another. Several goroutines run it on one
+// socket.
 func (s *Server) serveUDP(ctx context.Context) error {
 	if s.Addr().Addr().IsUnspecified() {
 		return s.serveWildcard(ctx)
@@ -25,7 +25,7 @@ func (s *Server) serveUDP(ctx context.Context) error {
 	for {
 		n, from, err := s.udp.ReadFromUDPAddrPort(in)
 		if err != nil {
-			if s.paused(ctx, "udp", err) {
+			if s.waitToRetry(ctx, "udp", err) {
 				continue
 			}
 			return nil
@@ -37,53 +37,53 @@ func (s *Server) serveUDP(ctx context.Context) error {
 func (s *Server) answerUDP(ctx context.Context, in, out []byte, to netip.AddrPort) {
 	answer, rcode, ok := s.responder.respond(nil, out, in, 0)
 	if ok {
-		_, _ = s.udp.WriteToUDPAddrPort(answer, to) // whoever misses it asks again
-	} else if rcode == unread {
-		s.later(ctx, in, func(answer []byte) { _, _ = s.udp.WriteToUDPAddrPort(answer, to) })
+		_, _ = s.udp.WriteToUDPAddrPort(answer, to) // a caller without an answer repeats the query
+	} else if rcode == rcodePending {
+		s.answerLater(ctx, in, func(answer []byte) { _, _ = s.udp.WriteToUDPAddrPort(answer, to) })
 	}
 }
 
-// later answers a query whose answer has to wait for etcd beside the others. When many
-// do already it is dropped, and asked again.
-func (s *Server) later(ctx context.Context, in []byte, send func(answer []byte)) {
+// answerLater answers a query that has to wait for etcd, in a goroutine of its own. It
+// drops the query when too many wait already; the caller repeats it.
+func (s *Server) answerLater(ctx context.Context, in []byte, send func(answer []byte)) {
 	select {
-	case s.waiting <- struct{}{}:
+	case s.pending <- struct{}{}:
 	default:
 		return
 	}
 	in = slices.Clone(in)
-	s.waiters.Go(func() {
-		defer func() { <-s.waiting }()
-		if answer, _, ok := s.responder.respond(s.responder.completes(ctx), nil, in, 0); ok {
+	s.pendingAnswers.Go(func() {
+		defer func() { <-s.pending }()
+		if answer, _, ok := s.responder.respond(s.responder.completer(ctx), nil, in, 0); ok {
 			send(answer)
 		}
 	})
 }
 
-// serveWildcard does the same on a socket that listens on all of the host's addresses:
-// an answer must come from the one that was asked.
+// serveWildcard is serveUDP for a socket that listens on all addresses of the host: an
+// answer must come from the address that the query was sent to.
 func (s *Server) serveWildcard(ctx context.Context) error {
 	in, out := make([]byte, maxQuery), make([]byte, 0, ednsSize)
 	for {
 		n, session, err := dns.ReadFromSessionUDP(s.udp, in)
 		if err != nil {
-			if s.paused(ctx, "udp", err) {
+			if s.waitToRetry(ctx, "udp", err) {
 				continue
 			}
 			return nil
 		}
 		answer, rcode, ok := s.responder.respond(nil, out, in[:n], 0)
 		if ok {
-			_, _ = dns.WriteToSessionUDP(s.udp, answer, session) // as above
-		} else if rcode == unread {
-			s.later(ctx, in[:n], func(answer []byte) { _, _ = dns.WriteToSessionUDP(s.udp, answer, session) })
+			_, _ = dns.WriteToSessionUDP(s.udp, answer, session) // see answerUDP
+		} else if rcode == rcodePending {
+			s.answerLater(ctx, in[:n], func(answer []byte) { _, _ = dns.WriteToSessionUDP(s.udp, answer, session) })
 		}
 	}
 }
 
-// tellDestination makes the kernel say which address a packet was sent to. A socket of
-// both families takes both options, one of IPv4 only the latter.
-func tellDestination(c *net.UDPConn) error {
+// requestDestination makes the kernel report the address that each packet was sent to. A
+// socket of both families takes both options, one of IPv4 only the second.
+func requestDestination(c *net.UDPConn) error {
 	err6 := ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
 	err4 := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
 	if err6 != nil && err4 != nil {

@@ -11,7 +11,7 @@ import (
 // lists of all), and its index in a snapshot; 0 when it is not there.
 type subject func(*view.Snapshot) (service string, revision int64)
 
-func aService(name string) subject {
+func serviceSubject(name string) subject {
 	return func(s *view.Snapshot) (string, int64) {
 		if service, ok := s.Service(name); ok {
 			return name, service.Index()
@@ -20,19 +20,19 @@ func aService(name string) subject {
 	}
 }
 
-func allServices(s *view.Snapshot) (string, int64) { return "", s.ServicesIndex() }
+func servicesSubject(s *view.Snapshot) (string, int64) { return "", s.ServicesIndex() }
 
-func allNodes(s *view.Snapshot) (string, int64) { return "", s.NodesRevision() }
+func nodesSubject(s *view.Snapshot) (string, int64) { return "", s.NodesRevision() }
 
-// view returns the view to answer a query from, with the parts that the answer lies in,
+// awaitView returns the view to answer a query from, with the parts that the answer lies in,
 // and the query's index. When the caller asks for that, it blocks until the index is another than the caller's; it
 // stops waiting when the caller's time is over, the caller is gone or the API ends.
-func (a *API) view(r request, about subject, parts ...discovery.Scope) (view.View, int64, error) {
+func (a *API) awaitView(r request, about subject, parts ...discovery.Scope) (view.View, int64, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
 		return view.View{}, 0, err
 	}
-	current, err := a.viewOf(r, parts...)
+	current, err := a.ensuredView(r, parts...)
 	if err != nil {
 		return view.View{}, 0, err
 	}
@@ -58,14 +58,14 @@ func (a *API) view(r request, about subject, parts ...discovery.Scope) (view.Vie
 			over = true
 		case <-r.Context().Done():
 			over = true
-		case <-a.ended:
+		case <-a.streamsEnded:
 			over = true
 		}
 	}
 }
 
-// viewOf returns the view once it has parts, as far as they exist.
-func (a *API) viewOf(r request, parts ...discovery.Scope) (view.View, error) {
+// ensuredView returns the view once it has parts, as far as they exist.
+func (a *API) ensuredView(r request, parts ...discovery.Scope) (view.View, error) {
 	if _, err := a.backends.Catalog.View(); err != nil {
 		return view.View{}, err
 	}
@@ -79,12 +79,12 @@ func (a *API) viewOf(r request, parts ...discovery.Scope) (view.View, error) {
 // to a service with. It stops waiting when that takes long, the caller is gone or the
 // API ends: the write has been made all the same.
 func (a *API) awaitRevision(r request, service string, revision int64) {
-	late := time.NewTimer(a.times.own)
+	late := time.NewTimer(a.timeouts.ownWrite)
 	defer late.Stop()
-	defer a.backends.Catalog.Retain(partOf(service))()
+	defer a.backends.Catalog.Retain(scopeOf(service))()
 	for {
 		changed := a.backends.Catalog.Changed("")
-		if view, err := a.backends.Catalog.View(); err == nil && reached(view, service, revision) {
+		if view, err := a.backends.Catalog.View(); err == nil && hasWrite(view, service, revision) {
 			return
 		}
 		select {
@@ -93,15 +93,15 @@ func (a *API) awaitRevision(r request, service string, revision int64) {
 			return
 		case <-r.Context().Done():
 			return
-		case <-a.ended:
+		case <-a.streamsEnded:
 			return
 		}
 	}
 }
 
-// reached reports whether a view has what was written to a service at a revision. One
+// hasWrite reports whether a view has what was written to a service at a revision. One
 // that is partial may hear of others first.
-func reached(v view.View, service string, revision int64) bool {
+func hasWrite(v view.View, service string, revision int64) bool {
 	if !v.Partial {
 		return v.Snapshot.Revision() >= revision
 	}

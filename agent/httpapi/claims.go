@@ -41,7 +41,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 			a.backends.Claims.ReleaseClaim(context.WithoutCancel(r.Context()), c.Claim)
 		}
 	}()
-	return a.holdOpen(w, r, lost)
+	return a.keepHeld(w, r, lost)
 }
 
 func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {

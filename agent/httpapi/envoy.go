@@ -1,8 +1,6 @@
 package httpapi
 
-import (
-	"net/http"
-)
+import "net/http"
 
 func (a *API) envoyRoutes() []route {
 	return []route{{method: "POST", path: "/v3/discovery:endpoints", handle: a.discoverEndpoints}}
@@ -15,7 +13,7 @@ func (a *API) discoverEndpoints(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, err := a.viewOf(r, a.backends.Envoy.Scopes(body)...)
+	view, err := a.ensuredView(r, a.backends.Envoy.Scopes(body)...)
 	if err != nil {
 		return err
 	}

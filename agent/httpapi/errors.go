@@ -51,9 +51,9 @@ func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 	return api.NewProblem(http.StatusInternalServerError, "the agent failed at this request; its log says how"), true
 }
 
-// fail answers an error. An answer that has begun can only be broken off.
-func (a *API) fail(w *recorder, r *http.Request, err error) {
-	if w.begun {
+// writeProblem answers an error. An answer that has begun can only be broken off.
+func (a *API) writeProblem(w *statusRecorder, r *http.Request, err error) {
+	if w.started {
 		return
 	}
 	p, internal := a.problemOf(err)

@@ -48,25 +48,25 @@ func open(t *testing.T, s *server) (net.Conn, *bufio.Reader) {
 	return conn, bufio.NewReader(conn)
 }
 
-// oneKV has one item.
-type oneKV struct {
-	quietKV
+// fixedKV has one item.
+type fixedKV struct {
+	emptyKV
 	item api.KVItem
 	view KVFreshness
 }
 
-func (k *oneKV) GetCached(key string) (api.KVItem, KVFreshness, bool) {
+func (k *fixedKV) GetCached(key string) (api.KVItem, KVFreshness, bool) {
 	return k.item, k.view, key == k.item.Key
 }
 
-func (k *oneKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
+func (k *fixedKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
 	return k.item, k.view, nil
 }
 
 // What is answered without net/http is what net/http answers.
 func TestFastPathAnswersAsNetHTTPDoes(t *testing.T) {
 	f := withWebs(1)
-	values := oneKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
+	values := fixedKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
 	s := serve(t, f.api(t, Options{}, func(b *Backends) { b.KV = &values }))
 	fast, fromFast := open(t, s)
 	standard, fromStandard := open(t, s)
@@ -145,7 +145,7 @@ func TestFastPathKeepsTheGuard(t *testing.T) {
 // A reader that does not read is dropped.
 func TestFastPathDropsTheDeaf(t *testing.T) {
 	a := withWebs(100).api(t, Options{})
-	a.times.write = 100 * time.Millisecond
+	a.timeouts.write = 100 * time.Millisecond
 	s := serve(t, a)
 	conn := dial(t, s)
 	for {

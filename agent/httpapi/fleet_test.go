@@ -346,7 +346,7 @@ func (absent) ReleaseClaim(context.Context, string) bool { return false }
 // backends returns the fleet as the backends that it is, and stubs for the others.
 func (f *fleet) backends() Backends {
 	return Backends{
-		Catalog: f, Registrar: f, Overrides: f, Agent: f, DNS: absent{}, Envoy: envoy{}, KV: quietKV{},
+		Catalog: f, Registrar: f, Overrides: f, Agent: f, DNS: absent{}, Envoy: envoy{}, KV: emptyKV{},
 		Locks: absent{}, Claims: absent{}, Limits: newCounters(),
 	}
 }

@@ -17,10 +17,10 @@ func (a *API) healthRoutes() []route {
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	})
 	return []route{
-		{method: "GET", path: "/healthz", handle: a.alive},
-		{method: "GET", path: "/readyz", handle: a.ready(true, true)},
-		{method: "GET", path: "/readyz/lookup", handle: a.ready(true, false)},
-		{method: "GET", path: "/readyz/registered", handle: a.ready(false, true)},
+		{method: "GET", path: "/healthz", handle: a.healthz},
+		{method: "GET", path: "/readyz", handle: a.readyz(true, true)},
+		{method: "GET", path: "/readyz/lookup", handle: a.readyz(true, false)},
+		{method: "GET", path: "/readyz/registered", handle: a.readyz(false, true)},
 		{method: "GET", path: "/metrics", handle: func(w http.ResponseWriter, r request) error {
 			metrics.ServeHTTP(w, r.Request)
 			return nil
@@ -28,17 +28,17 @@ func (a *API) healthRoutes() []route {
 	}
 }
 
-// alive answers whether the agent needs no restart.
-func (a *API) alive(w http.ResponseWriter, _ request) error {
+// healthz answers whether the agent needs no restart.
+func (a *API) healthz(w http.ResponseWriter, _ request) error {
 	if err := a.backends.Agent.Alive(); err != nil {
 		return api.NewProblem(http.StatusServiceUnavailable, err.Error())
 	}
 	return ok(w)
 }
 
-// ready answers whether the agent can answer lookups, has written what it should
+// readyz answers whether the agent can answer lookups, has written what it should
 // register, or both.
-func (a *API) ready(lookup, registered bool) handler {
+func (a *API) readyz(lookup, registered bool) handler {
 	return func(w http.ResponseWriter, _ request) error {
 		noView, notWritten := a.backends.Agent.Ready()
 		var errs []error

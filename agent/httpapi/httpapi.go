@@ -63,10 +63,10 @@ type API struct {
 	metrics     *metrics
 	lookupForms [2]*lookupForm            // JSON and text
 	revision    atomic.Pointer[headerInt] // of the newest view
-	times       times
+	timeouts    timeouts
 
-	ended chan struct{} // closed when waits and streams are to end
-	end   sync.Once
+	streamsEnded chan struct{} // closed when waits and streams are to end
+	endStreams   sync.Once
 }
 
 // New returns an API. It fails without one of the backends, with an
@@ -83,13 +83,13 @@ func New(b Backends, o Options) (*API, error) {
 	o.Domain = cmp.Or(o.Domain, DefaultDomain)
 	a := &API{
 		backends: b, options: o,
-		log:         cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
-		mux:         http.NewServeMux(),
-		hosts:       map[string]bool{},
-		crossOrigin: http.NewCrossOriginProtection(),
-		lookupForms: [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
-		times:       times{keepalive: api.Keepalive, body: bodyTime, write: writeTime, own: ownWriteTime},
-		ended:       make(chan struct{}),
+		log:          cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+		mux:          http.NewServeMux(),
+		hosts:        map[string]bool{},
+		crossOrigin:  http.NewCrossOriginProtection(),
+		lookupForms:  [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
+		timeouts:     timeouts{keepalive: api.Keepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
+		streamsEnded: make(chan struct{}),
 	}
 	for _, host := range o.AllowHosts {
 		a.hosts[strings.ToLower(hostname(host))] = true
@@ -101,17 +101,17 @@ func New(b Backends, o Options) (*API, error) {
 	return a, nil
 }
 
-// times are an API's intervals and limits.
-type times struct {
+// timeouts are an API's intervals and limits.
+type timeouts struct {
 	keepalive time.Duration // between two signs of life on a stream
 	body      time.Duration // to send a body
 	write     time.Duration // to read what is sent at once
-	own       time.Duration // for a caller's own write to be in the view
+	ownWrite  time.Duration // for a caller's own write to be in the view
 }
 
 // EndStreams makes blocking queries answer, and ends watches and held registrations,
 // now and from now on. It is the first step of a shutdown; see [API.NewServer].
-func (a *API) EndStreams() { a.end.Do(func() { close(a.ended) }) }
+func (a *API) EndStreams() { a.endStreams.Do(func() { close(a.streamsEnded) }) }
 
 // route is one method of one path.
 type route struct {
@@ -146,7 +146,7 @@ func (a *API) addRoutes() {
 // ServeHTTP answers a request. The plain lookup goes past the mux: it is asked
 // thousands of times a second.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := a.guard(r); err != nil {
+	if err := a.checkOrigin(r); err != nil {
 		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 		return
 	}
@@ -181,33 +181,33 @@ func (a *API) handler(rt route) http.Handler {
 // serve counts what a function answers, and answers the error that it returns.
 func (a *API) serve(route string, f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		if err := f(rec, r); err != nil {
-			a.fail(rec, r, err)
+			a.writeProblem(rec, r, err)
 		}
 		a.metrics.count(route, rec.status)
 	})
 }
 
-// recorder remembers the status of an answer.
-type recorder struct {
+// statusRecorder remembers the status of an answer.
+type statusRecorder struct {
 	http.ResponseWriter
-	status int
-	begun  bool
+	status  int
+	started bool
 }
 
-func (r *recorder) WriteHeader(status int) {
-	r.status, r.begun = status, true
+func (r *statusRecorder) WriteHeader(status int) {
+	r.status, r.started = status, true
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(b []byte) (int, error) {
-	r.begun = true
+func (r *statusRecorder) Write(b []byte) (int, error) {
+	r.started = true
 	return r.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // notFound answers what no route matched: a path that has other methods, or none.
 func (a *API) notFound(w http.ResponseWriter, r *http.Request) error {

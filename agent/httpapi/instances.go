@@ -22,7 +22,7 @@ func (a *API) instanceRoutes() []route {
 
 func (a *API) instance(w http.ResponseWriter, r request) error {
 	name, id := r.PathValue("service"), r.PathValue("id")
-	view, index, err := a.view(r, aService(name), partOf(name))
+	view, index, err := a.awaitView(r, serviceSubject(name), scopeOf(name))
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (a *API) register(w http.ResponseWriter, r request) error {
 		w.Header().Set(api.HeaderWarning, "a service name with a dot is not reached by DNS; ask for it over HTTP")
 	}
 	if hold {
-		return a.hold(w, r, reg)
+		return a.registerHeld(w, r, reg)
 	}
 	done, err := a.backends.Registrar.Register(r.Context(), reg)
 	if err != nil {

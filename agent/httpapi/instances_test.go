@@ -153,7 +153,7 @@ func TestRegisterRefuses(t *testing.T) {
 func TestHoldLastsAsLongAsItsRequest(t *testing.T) {
 	f := newFleet()
 	a := f.api(t, Options{})
-	a.times.keepalive = 1e6
+	a.timeouts.keepalive = 1e6
 	s := serve(t, a)
 	held, err := s.Hold(t.Context(), discovery.Registration{Service: "web", ID: "web-1", Port: 8080})
 	if err != nil {
@@ -182,7 +182,7 @@ func TestHoldLastsAsLongAsItsRequest(t *testing.T) {
 
 func TestHeldAnswerIsTheRecordAndThenNewlines(t *testing.T) {
 	a := newFleet().api(t, Options{})
-	a.times.keepalive = 1e6
+	a.timeouts.keepalive = 1e6
 	s := serve(t, a)
 	req, err := http.NewRequestWithContext(t.Context(), "PUT", s.BaseURL+"/v1/services/web/instances/web-1?hold", strings.NewReader("{}"))
 	if err != nil {

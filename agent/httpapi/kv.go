@@ -181,7 +181,7 @@ func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, 
 			return view, err
 		case <-r.Context().Done():
 			return view, err
-		case <-a.ended:
+		case <-a.streamsEnded:
 			return view, err
 		}
 		changed = a.backends.KV.Changed()

@@ -13,8 +13,8 @@ import (
 // kvWatch answers the changes of a key or of what lies below a prefix as server-sent
 // events: a reset with what there is, then each write and deletion.
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
-	t := kvWatcher{kv: a.backends.KV, what: what, w: w, r: r}
-	t.at, t.known = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
+	t := kvEventWriter{kv: a.backends.KV, what: what, w: w, r: r}
+	t.cursor, t.resumable = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
 	_, view, err := t.kv.Snapshot(r.Context(), what) // which also has it copied
 	if err != nil {
 		return err
@@ -40,47 +40,47 @@ func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	})
 }
 
-// kvWatcher writes one stream of events.
-type kvWatcher struct {
+// kvEventWriter writes one stream of events.
+type kvEventWriter struct {
 	kv   KV
 	what string // a key, or a prefix
 	w    http.ResponseWriter
 	r    request
 
-	at    discovery.Cursor // how far it has read
-	known bool             // the reader knows what was there
+	cursor    discovery.Cursor // how far it has read
+	resumable bool             // the reader knows what was there
 }
 
 // advance writes what happened since the reader's position, or all anew when that is not
 // known.
-func (t *kvWatcher) advance() error {
-	if t.known {
-		events, upTo, ok := t.kv.Events(t.what, t.at)
+func (t *kvEventWriter) advance() error {
+	if t.resumable {
+		events, upTo, ok := t.kv.Events(t.what, t.cursor)
 		if ok {
-			t.at = upTo
+			t.cursor = upTo
 			return t.changes(events)
 		}
 	}
 	return t.reset()
 }
 
-func (t *kvWatcher) reset() error {
+func (t *kvEventWriter) reset() error {
 	items, view, err := t.kv.Snapshot(t.r.Context(), t.what)
 	if err != nil {
 		return err
 	}
 	e := api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: collect(items)}
-	t.known, t.at = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
-	return t.write(e, t.at)
+	t.resumable, t.cursor = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
+	return t.write(e, t.cursor)
 }
 
 // changes writes events. Of those of one revision only the last has an id, so that a
 // reader that is cut off between them goes on before the first.
-func (t *kvWatcher) changes(events []api.KVEvent) error {
+func (t *kvEventWriter) changes(events []api.KVEvent) error {
 	for n, e := range events {
 		id := discovery.Cursor{}
 		if n+1 == len(events) || events[n+1].Revision != e.Revision {
-			id = discovery.Cursor{Epoch: t.at.Epoch, Revision: e.Revision}
+			id = discovery.Cursor{Epoch: t.cursor.Epoch, Revision: e.Revision}
 		}
 		if err := t.write(e, id); err != nil {
 			return err
@@ -89,7 +89,7 @@ func (t *kvWatcher) changes(events []api.KVEvent) error {
 	return nil
 }
 
-func (t *kvWatcher) write(e api.KVEvent, id discovery.Cursor) error {
+func (t *kvEventWriter) write(e api.KVEvent, id discovery.Cursor) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode the %s event of revision %d: %w", e.Type, e.Revision, err)

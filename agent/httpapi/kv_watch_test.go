@@ -10,30 +10,30 @@ import (
 	"disc/discovery"
 )
 
-// quietKV has nothing, and counts how often it is asked for events.
-type quietKV struct{ asked chan struct{} }
+// emptyKV has nothing, and counts how often it is asked for events.
+type emptyKV struct{ asked chan struct{} }
 
-func (quietKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
+func (emptyKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
 	return api.KVItem{}, KVFreshness{}, discovery.ErrNotFound
 }
 
-func (quietKV) GetCached(string) (api.KVItem, KVFreshness, bool) {
+func (emptyKV) GetCached(string) (api.KVItem, KVFreshness, bool) {
 	return api.KVItem{}, KVFreshness{}, false
 }
 
-func (quietKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error) {
+func (emptyKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error) {
 	return nil, KVFreshness{}, discovery.ErrUnavailable
 }
 
-func (quietKV) Snapshot(context.Context, string) (iter.Seq[api.KVItem], KVFreshness, error) {
+func (emptyKV) Snapshot(context.Context, string) (iter.Seq[api.KVItem], KVFreshness, error) {
 	return func(func(api.KVItem) bool) {}, KVFreshness{Revision: 1, Epoch: "e1"}, nil
 }
 
-func (quietKV) Write(context.Context, ...api.KVOp) (int64, error) { return 2, nil }
+func (emptyKV) Write(context.Context, ...api.KVOp) (int64, error) { return 2, nil }
 
-func (quietKV) DeleteBelow(context.Context, string) (int64, error) { return 2, nil }
+func (emptyKV) DeleteBelow(context.Context, string) (int64, error) { return 2, nil }
 
-func (k quietKV) Events(_ string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
+func (k emptyKV) Events(_ string, after discovery.Cursor) ([]api.KVEvent, discovery.Cursor, bool) {
 	select {
 	case k.asked <- struct{}{}:
 	default:
@@ -41,13 +41,13 @@ func (k quietKV) Events(_ string, after discovery.Cursor) ([]api.KVEvent, discov
 	return nil, after, true
 }
 
-func (quietKV) Changed() <-chan struct{} { return make(chan struct{}) }
+func (emptyKV) Changed() <-chan struct{} { return make(chan struct{}) }
 
 // A watch goes on reading while nothing happens: what nobody reads is let go.
 func TestWatchOfKeysKeepsThemCopied(t *testing.T) {
-	quiet := quietKV{make(chan struct{}, 3)}
+	quiet := emptyKV{make(chan struct{}, 3)}
 	a := newFleet().api(t, Options{}, func(b *Backends) { b.KV = quiet })
-	a.times.keepalive = 1e6
+	a.timeouts.keepalive = 1e6
 	s := serve(t, a)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, path := range []string{"/v1/kv/app/", "/v1/kv/app/a", "/v1/kv"} {

@@ -62,7 +62,7 @@ func (a *API) kvDeleteBelow(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	a.kvDone(w, revision)
+	a.replyRevision(w, revision)
 	return nil
 }
 
@@ -73,17 +73,17 @@ func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
 	}
 	revision, err := a.backends.KV.Write(r.Context(), op)
 	if err != nil {
-		return unmet(err)
+		return preconditionFailed(err)
 	}
 	if op.Op == api.KVPut {
 		w.Header().Set("Etag", api.KVTag(revision))
 	}
-	a.kvDone(w, revision)
+	a.replyRevision(w, revision)
 	return nil
 }
 
-// kvDone answers a write that has been made, without a body.
-func (a *API) kvDone(w http.ResponseWriter, revision int64) {
+// replyRevision answers a write that has been made, without a body.
+func (a *API) replyRevision(w http.ResponseWriter, revision int64) {
 	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	a.extend(w)
 	w.Header().Set("Content-Length", "0")
@@ -112,8 +112,8 @@ func conditions(h http.Header, op *api.KVOp) error {
 	return nil
 }
 
-// unmet makes a conflict the status of a condition that does not hold.
-func unmet(err error) error {
+// preconditionFailed makes a conflict the status of a condition that does not hold.
+func preconditionFailed(err error) error {
 	if errors.Is(err, discovery.ErrConflict) {
 		return api.NewProblem(http.StatusPreconditionFailed, err.Error())
 	}
@@ -139,7 +139,7 @@ func (a *API) kvBatch(w http.ResponseWriter, r request) error {
 	}
 	revision, err := a.backends.KV.Write(r.Context(), batch.Ops...)
 	if err != nil {
-		return unmet(err)
+		return preconditionFailed(err)
 	}
 	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	return a.replyValue(w, http.StatusOK, api.KVWritten{Revision: revision})

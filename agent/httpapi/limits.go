@@ -113,13 +113,13 @@ func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 	setRateLimit(w.Header(), name, d)
 	if !d.Granted {
 		w.Header().Set("Retry-After", strconv.FormatInt(wholeSeconds(d.RetryAfter), 10))
-		return denial(name, n, d)
+		return deniedProblem(name, n, d)
 	}
 	return a.replyWrite(w, r, http.StatusOK, 0, api.Taken{Name: name, Taken: n, Remaining: d.Remaining, Unavailable: d.Unavailable})
 }
 
-// denial is the answer to a take that was denied.
-func denial(name string, n int64, d discovery.Decision) error {
+// deniedProblem is the answer to a take that was denied.
+func deniedProblem(name string, n int64, d discovery.Decision) error {
 	after := (d.RetryAfter + time.Millisecond - 1).Truncate(time.Millisecond)
 	p := api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("limit %s has fewer than %d tokens left; try again in %v", name, n, after))
 	if n == 1 {

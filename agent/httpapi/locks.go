@@ -40,7 +40,7 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 			a.backends.Locks.Unlock(context.WithoutCancel(r.Context()), l.Name, l.ID)
 		}
 	}()
-	return a.holdOpen(w, r, lost)
+	return a.keepHeld(w, r, lost)
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
@@ -94,9 +94,9 @@ func (a *API) replyReleased(w http.ResponseWriter, done bool) error {
 	return nil
 }
 
-// holdOpen keeps an answer open until the caller is gone, what it holds is lost or the
+// keepHeld keeps an answer open until the caller is gone, what it holds is lost or the
 // API ends.
-func (a *API) holdOpen(w http.ResponseWriter, r request, lost <-chan struct{}) error {
+func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}) error {
 	defer a.metrics.streaming("hold")()
 	var told bool
 	return a.stream(w, r, func() (<-chan struct{}, error) {

@@ -31,7 +31,7 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	view, index, err := a.view(r, a.lookupSubject(q.Name), discovery.ScopesOf(q.Name, a.options.Domain, true)...)
+	view, index, err := a.awaitView(r, a.lookupSubject(q.Name), discovery.ScopesOf(q.Name, a.options.Domain, true)...)
 	if err != nil {
 		return err
 	}
@@ -109,12 +109,12 @@ func (a *API) lookupSubject(name string) subject {
 	return func(s *view.Snapshot) (string, int64) {
 		parsed, err := discovery.ParseName(name, a.options.Domain)
 		if _, exact := s.Service(name); exact || err != nil {
-			return aService(name)(s)
+			return serviceSubject(name)(s)
 		}
 		if parsed.Kind == discovery.NameNode {
-			return allNodes(s)
+			return nodesSubject(s)
 		}
-		return aService(parsed.Service)(s)
+		return serviceSubject(parsed.Service)(s)
 	}
 }
 

@@ -12,14 +12,14 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	streams  *prometheus.GaugeVec
 
-	lookups, values plainCounters
+	lookups, values routeCounters
 }
 
-// plainCounters are those of a route's answers that need no mux, so that they look up no
+// routeCounters are those of a route's answers that need no mux, so that they look up no
 // label.
-type plainCounters struct{ ok, unchanged prometheus.Counter }
+type routeCounters struct{ ok, unchanged prometheus.Counter }
 
-func (c *plainCounters) count(unchanged bool) {
+func (c *routeCounters) count(unchanged bool) {
 	if unchanged {
 		c.unchanged.Inc()
 	} else {
@@ -38,8 +38,8 @@ func (a *API) addMetrics() error {
 			Help: "Open blocking queries (wait), watches (watch) and held registrations (hold).",
 		}, []string{"kind"}),
 	}
-	m.lookups = m.plainCounters(lookupRoute)
-	m.values = m.plainCounters("GET " + kvRoute)
+	m.lookups = m.routeCounters(lookupRoute)
+	m.values = m.routeCounters("GET " + kvRoute)
 	a.metrics = m
 	o := &a.options
 	if o.Registerer == nil {
@@ -63,8 +63,8 @@ func (m *metrics) count(route string, status int) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 }
 
-func (m *metrics) plainCounters(route string) plainCounters {
-	return plainCounters{m.requests.WithLabelValues(route, "200"), m.requests.WithLabelValues(route, "304")}
+func (m *metrics) routeCounters(route string) routeCounters {
+	return routeCounters{m.requests.WithLabelValues(route, "200"), m.requests.WithLabelValues(route, "304")}
 }
 
 // streaming counts an open request until the function that it returns is called.

@@ -12,7 +12,7 @@ func (a *API) nodeRoutes() []route {
 }
 
 func (a *API) nodes(w http.ResponseWriter, r request) error {
-	view, index, err := a.view(r, allNodes, discovery.Scope{})
+	view, index, err := a.awaitView(r, nodesSubject, discovery.Scope{})
 	if err != nil {
 		return err
 	}

@@ -22,14 +22,14 @@ const (
 
 func (a *API) profileRoutes() []route {
 	return []route{
-		{method: "GET", path: "/debug/pprof/profile", params: []string{"seconds"}, handle: a.cpuProfile},
+		{method: "GET", path: "/debug/pprof/profile", params: []string{"seconds"}, handle: a.profileCPU},
 		{method: "GET", path: "/debug/pprof/{profile}", params: []string{"debug", "gc"}, handle: a.profile},
 	}
 }
 
-// mayProfile lets those profile the agent who can open its Unix socket or have its
+// authorizeProfile lets those profile the agent who can open its Unix socket or have its
 // token: a profile shows what is asked for, and takes CPU time.
-func (a *API) mayProfile(r request) error {
+func (a *API) authorizeProfile(r request) error {
 	if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); local != nil && local.Network() == "unix" {
 		return nil
 	}
@@ -39,9 +39,9 @@ func (a *API) mayProfile(r request) error {
 	return a.authorize(r.Request)
 }
 
-// cpuProfile answers with the profile of the CPU over some seconds.
-func (a *API) cpuProfile(w http.ResponseWriter, r request) error {
-	if err := a.mayProfile(r); err != nil {
+// profileCPU answers with the profile of the CPU over some seconds.
+func (a *API) profileCPU(w http.ResponseWriter, r request) error {
+	if err := a.authorizeProfile(r); err != nil {
 		return err
 	}
 	seconds, err := number(r.query, "seconds", strconv.Atoi, int(profileTime.Seconds()))
@@ -58,7 +58,7 @@ func (a *API) cpuProfile(w http.ResponseWriter, r request) error {
 	select {
 	case <-over.C:
 	case <-r.Context().Done():
-	case <-a.ended:
+	case <-a.streamsEnded:
 	}
 	pprof.StopCPUProfile()
 	return a.writeProfile(w, b.Bytes(), false)
@@ -67,12 +67,12 @@ func (a *API) cpuProfile(w http.ResponseWriter, r request) error {
 // profile answers with one of the runtime's profiles: heap, allocs, goroutine and so
 // on, as text with ?debug=1.
 func (a *API) profile(w http.ResponseWriter, r request) error {
-	if err := a.mayProfile(r); err != nil {
+	if err := a.authorizeProfile(r); err != nil {
 		return err
 	}
 	p := pprof.Lookup(r.PathValue("profile"))
 	if p == nil {
-		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no profile %q; there are profile (the CPU's), %s", r.PathValue("profile"), strings.Join(profiles(), ", ")))
+		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no profile %q; there are profile (the CPU's), %s", r.PathValue("profile"), strings.Join(profileNames(), ", ")))
 	}
 	debug, err := number(r.query, "debug", strconv.Atoi, 0)
 	if err != nil {
@@ -92,8 +92,8 @@ func (a *API) profile(w http.ResponseWriter, r request) error {
 	return a.writeProfile(w, b.Bytes(), debug > 0)
 }
 
-// profiles names what the runtime has, sorted.
-func profiles() []string {
+// profileNames names what the runtime has, sorted.
+func profileNames() []string {
 	var names []string
 	for _, p := range pprof.Profiles() {
 		names = append(names, p.Name())

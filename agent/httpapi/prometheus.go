@@ -26,12 +26,12 @@ func (a *API) prometheus(w http.ResponseWriter, r request) error {
 	}
 	var parts []discovery.Scope
 	for _, service := range r.query.Values["service"] {
-		parts = append(parts, partOf(service))
+		parts = append(parts, scopeOf(service))
 	}
 	if len(parts) == 0 {
 		parts = append(parts, discovery.Scope{})
 	}
-	view, index, err := a.view(r, allServices, parts...)
+	view, index, err := a.awaitView(r, servicesSubject, parts...)
 	if err != nil {
 		return err
 	}

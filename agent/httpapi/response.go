@@ -23,7 +23,7 @@ const ownWriteTime = 2 * time.Second
 
 // extend gives the caller [writeTime] to read what is written next.
 func (a *API) extend(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.times.write)) // not every writer has a connection
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.timeouts.write)) // not every writer has a connection
 }
 
 // replyWrite answers a write with a value; nil: none. revision is etcd's for a write of

@@ -14,16 +14,16 @@ import (
 	"disc/agent/api"
 )
 
-// guard refuses what a web page may have sent from the browser of somebody on this
+// checkOrigin refuses what a web page may have sent from the browser of somebody on this
 // host: requests for another host name (DNS rebinding), and those from another
 // origin.
-func (a *API) guard(r *http.Request) error {
+func (a *API) checkOrigin(r *http.Request) error {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !a.hostAllowed(r.Host, local) {
 		return api.NewProblem(http.StatusMisdirectedRequest, fmt.Sprintf(
 			"this agent does not answer for host %q; ask for localhost, or add the name to http.allow_hosts", r.Host))
 	}
-	if foreign(r) || a.crossOrigin.Check(r) != nil {
+	if isCrossOrigin(r) || a.crossOrigin.Check(r) != nil {
 		return api.NewProblem(http.StatusForbidden, "cross-origin requests are refused: ask from the agent's own page, or from outside of a browser")
 	}
 	return nil
@@ -65,9 +65,9 @@ func hostname(hostport string) string {
 	return hostport
 }
 
-// foreign reports whether another origin's page sent the request, also one that only
+// isCrossOrigin reports whether another origin's page sent the request, also one that only
 // reads: http.CrossOriginProtection lets those pass. Following a link is fine.
-func foreign(r *http.Request) bool {
+func isCrossOrigin(r *http.Request) bool {
 	if origin, ok := r.Header["Origin"]; ok {
 		if u, err := url.Parse(origin[0]); err != nil || u.Host != r.Host || len(origin) > 1 {
 			return true
@@ -106,5 +106,5 @@ func (a *API) limitBody(w http.ResponseWriter, r *http.Request) {
 		most = api.MaxKVBody
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, most)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.times.body)) // not every writer has a connection
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.timeouts.body)) // not every writer has a connection
 }

@@ -31,7 +31,7 @@ func (a *API) NewServer() *http.Server {
 	s := &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: headerTime,
-		WriteTimeout:      a.times.write, // a handler that takes longer extends it; see API.extend
+		WriteTimeout:      a.timeouts.write, // a handler that takes longer extends it; see API.extend
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    MaxHeader,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),

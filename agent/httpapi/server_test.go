@@ -238,7 +238,7 @@ func TestServerHasLimits(t *testing.T) {
 // reads it or not.
 func TestSlowBodiesAreDropped(t *testing.T) {
 	a := newFleet().api(t, Options{})
-	a.times.body = 50 * time.Millisecond
+	a.timeouts.body = 50 * time.Millisecond
 	s := serve(t, a)
 	for _, request := range []string{"PUT /v1/services/web/instances/web-1", "GET /healthz", "GET /v1/lookup/web"} {
 		conn := dial(t, s)
@@ -254,7 +254,7 @@ func TestSlowBodiesAreDropped(t *testing.T) {
 func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
 	f := withWebs(1)
 	a := f.api(t, Options{})
-	a.times.write = time.Second
+	a.timeouts.write = time.Second
 	s := serve(t, a)
 	var group errgroup.Group
 	for path, status := range map[string]int{"/v1/lookup/web?index=1&wait=1500ms": 200, "/v1/lookup/nosuch?index=0&wait=1500ms": 404} {
@@ -279,7 +279,7 @@ func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
 func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
 	f := newFleet()
 	a := f.api(t, Options{})
-	a.times.write, a.times.keepalive = 500*time.Millisecond, time.Millisecond
+	a.timeouts.write, a.timeouts.keepalive = 500*time.Millisecond, time.Millisecond
 	s := serve(t, a)
 	conn := dial(t, s)
 	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {

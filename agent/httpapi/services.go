@@ -24,7 +24,7 @@ func (a *API) services(w http.ResponseWriter, r request) error {
 	if r.query.Has("index") {
 		parts = append(parts, discovery.Scope{})
 	}
-	view, index, err := a.view(r, allServices, parts...)
+	view, index, err := a.awaitView(r, servicesSubject, parts...)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (a *API) instances(w http.ResponseWriter, r request) error {
 		return err
 	}
 	name := r.PathValue("service")
-	current, index, err := a.view(r, aService(name), partOf(name))
+	current, index, err := a.awaitView(r, serviceSubject(name), scopeOf(name))
 	if err != nil {
 		return err
 	}
@@ -96,8 +96,8 @@ func (p params) status() (discovery.Status, error) {
 	return s, s.Validate()
 }
 
-// partOf is the part of the view that a service's answer lies in.
-func partOf(service string) discovery.Scope {
+// scopeOf is the part of the view that a service's answer lies in.
+func scopeOf(service string) discovery.Scope {
 	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 

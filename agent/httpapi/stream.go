@@ -7,10 +7,10 @@ import (
 	"disc/discovery"
 )
 
-// hold registers an instance for as long as the request is open. The answer is the
+// registerHeld registers an instance for as long as the request is open. The answer is the
 // record, and then newlines that say that the agent is still there: taken together
 // still one JSON text.
-func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration) error {
+func (a *API) registerHeld(w http.ResponseWriter, r request, reg discovery.Registration) error {
 	done, release, err := a.backends.Registrar.Hold(r.Context(), reg)
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func (a *API) hold(w http.ResponseWriter, r request, reg discovery.Registration)
 // returns what to wait for before it is called again.
 func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struct{}, error), beat func() error) error {
 	rc := http.NewResponseController(w)
-	ticker := time.NewTicker(a.times.keepalive)
+	ticker := time.NewTicker(a.timeouts.keepalive)
 	defer ticker.Stop()
 	var woken <-chan struct{}
 	for {
@@ -55,7 +55,7 @@ func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struc
 			}
 		case <-r.Context().Done():
 			return nil
-		case <-a.ended:
+		case <-a.streamsEnded:
 			return nil
 		}
 	}

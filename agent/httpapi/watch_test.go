@@ -147,7 +147,7 @@ func TestOnlyTheLastEventOfARevisionHasAnID(t *testing.T) {
 func TestWatchTellsHowFarItIsWhileNothingHappens(t *testing.T) {
 	f := withWebs(1)
 	a := f.api(t, Options{})
-	a.times.keepalive = 1e6
+	a.timeouts.keepalive = 1e6
 	s := serve(t, a)
 	w := s.watching("?service=web", "")
 	w.want("1-e1", "reset", `{`)

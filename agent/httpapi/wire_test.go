@@ -45,7 +45,7 @@ func wire(t *testing.T, address, request string) string {
 
 // Whatever is asked, the answer is that of net/http to the byte.
 func TestFastPathIsNetHTTPOnTheWire(t *testing.T) {
-	values := oneKV{view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
+	values := fixedKV{view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
 	a := withWebs(1).api(t, Options{}, func(b *Backends) { b.KV = &values })
 	s, standard := serve(t, a), a.NewServer()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
