@@ -14,7 +14,7 @@ func (a *API) status(w http.ResponseWriter, r request) error {
 	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.backends.Agent.Status()))
 }
 
-// withoutNulls makes empty lists of those that are not there.
+// withoutNulls returns s with empty lists in place of nil ones, which JSON has as null.
 func withoutNulls(s api.Agent) api.Agent {
 	s.Endpoints = append([]string{}, s.Endpoints...)
 	s.Settings = append([]api.Setting{}, s.Settings...)

@@ -42,67 +42,65 @@ func (b *Backends) validate() error {
 	return nil
 }
 
-// Catalog is the local view of the fleet. Its methods are called by many requests at
+// Catalog is the local view of the fleet. Its methods are called by many goroutines at
 // once. Those without a context do not block.
 type Catalog interface {
-	// View returns the newest snapshot and how sure it is; until there is one, an
+	// View returns the newest snapshot and its age; until there is one, an
 	// ErrUnavailable that says why.
 	View() (view.View, error)
 
-	// Changed returns a channel that is closed at the next change of a service,
-	// known or not, whatever the case of its name; "" is any change of services or
-	// nodes. A reader takes the channel first and the view second, so that it misses
-	// nothing.
+	// Changed returns a channel that is closed at the next change of a service, whether
+	// the view knows it or not; "": of any service or node. The case of the name does not
+	// matter. A reader gets the channel before the view, so that it misses no change.
 	Changed(service string) <-chan struct{}
 
-	// Events returns the events after a position, oldest first, for a reader of a
-	// service, or of everything with ""; there may be those of others among them, and
-	// none is fine. It has at least those that led to the view that View returned
-	// before, and all or none of one position. ok is false when the log does not reach
-	// back to that position, the service was not in the view all the time, or the
-	// epoch is another: the reader starts over from a snapshot.
+	// Events returns the events after a cursor, oldest first, for a reader of a service;
+	// "": of all. Events of other services may be among them. It returns at least the
+	// events that led to the view that View returned before, and either all or none of
+	// those with one cursor. ok is false when the history does not reach back to the
+	// cursor, the service was not in the view all the time, or the epoch is another one:
+	// the reader starts over from a snapshot.
 	Events(service string, after discovery.Cursor) (events []view.Event, ok bool)
 
-	// Ensure makes the view have parts, as far as they exist: at once what it has, and
-	// by reading etcd, within a few seconds, what nobody has asked for before. It
-	// fails with an ErrUnavailable when etcd does not answer, or with ctx.
-	Ensure(ctx context.Context, parts ...discovery.Scope) error
+	// Ensure returns when the view has the scopes, as far as they exist in etcd. It reads
+	// those that the view lacks from etcd, which takes up to a few seconds. The error is
+	// that of ctx, or an ErrUnavailable: etcd does not answer.
+	Ensure(ctx context.Context, scopes ...discovery.Scope) error
 
-	// Retain keeps parts in the view, and those that do not exist yet in sight, until
-	// release is called. It does not wait.
-	Retain(parts ...discovery.Scope) (release func())
+	// Retain keeps the scopes in the view, and watches those that do not exist yet, until
+	// release is called. It does not wait for them.
+	Retain(scopes ...discovery.Scope) (release func())
 
-	// Names returns the folded names of all services that have anything in etcd,
-	// sorted. The error is an ErrUnavailable.
+	// Names returns the folded names of all services that have a key in etcd, sorted. The
+	// error is an ErrUnavailable.
 	Names(ctx context.Context) ([]string, error)
 }
 
-// Registrar registers instances through this agent. What it is given has the
-// service and id of the path, is not validated and has no defaults filled in.
+// Registrar registers instances through this agent. A registration that it is given has
+// the service and id of the path. It is not validated, and its defaults are not filled in.
 type Registrar interface {
-	// Register remembers a registration and waits until it is in etcd or etcd turns
-	// out to be away. On an error nothing is remembered: an ErrInvalid, an
-	// ErrForbidden (a check that the API may not give, an instance of the config
-	// file), or a *discovery.ConflictError that names the holder.
+	// Register stores a registration, and waits until it is in etcd or etcd proves to be
+	// unavailable. On an error nothing is stored. ErrInvalid: the registration is invalid;
+	// ErrForbidden: it has a check that is not allowed over the API, or the instance comes
+	// from the config file; *discovery.ConflictError: another agent has the instance.
 	Register(ctx context.Context, r discovery.Registration) (api.Registered, error)
 
-	// Hold is Register for an instance that is bound to its caller and never
-	// remembered. After release it is deregistered within 10 s, unless it is held
-	// again by then. release does not block and is called once; it has no effect on
-	// a later Hold of the same instance. release is nil on an error.
+	// Hold is Register for an instance that lives as long as its caller; it is not stored.
+	// After release it is deregistered within 10 s, unless it is held again by then.
+	// release is called once and does not block; it has no effect on a later Hold of the
+	// same instance. On an error release is nil.
 	Hold(ctx context.Context, r discovery.Registration) (reg api.Registered, release func(), err error)
 
-	// Deregister forgets a registration, and waits as Register does until etcd has.
-	// ErrNotFound: this agent has no such instance; ErrForbidden: it comes from the
-	// config file.
+	// Deregister removes a registration, and waits for etcd as Register does. ErrNotFound:
+	// this agent has no such instance; ErrForbidden: it comes from the config file.
 	Deregister(ctx context.Context, service, id string) (api.Deregistered, error)
 
-	// Report is a ttl check's result. ErrNotFound: this agent has no such instance,
+	// Report sets the result of a ttl check. ErrNotFound: this agent has no such instance,
 	// or the instance no such check; ErrInvalid: the check is not of type ttl.
 	Report(ctx context.Context, service, id, check string, report api.CheckReport) error
 
-	// ReportLoad is how busy an instance says it is; the report is valid. ErrNotFound:
-	// this agent has no such instance; a *discovery.ConflictError: another has it.
+	// ReportLoad sets the load of an instance; the report is valid. ErrNotFound: this
+	// agent has no such instance; *discovery.ConflictError: another agent has it.
 	ReportLoad(ctx context.Context, service, id string, load discovery.LoadReport) error
 
 	// Owns reports whether an instance is registered through this agent.
@@ -111,139 +109,144 @@ type Registrar interface {
 
 // Overrides edits overrides in etcd by compare-and-swap.
 type Overrides interface {
-	// Patch lays a merge patch (RFC 7396, see [discovery.Override.Patch]) over the
-	// override of an instance, and returns what it is now and etcd's revision.
-	// ErrNotFound: there is no such instance; ErrConflict: it changed all the time;
-	// ErrUnavailable: etcd is away.
+	// Patch applies a merge patch (RFC 7396, see [discovery.Override.Patch]) to the
+	// override of an instance. It returns the new override and etcd's revision.
+	// ErrNotFound: there is no such instance; ErrConflict: the override kept changing;
+	// ErrUnavailable: etcd does not answer.
 	Patch(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error)
 
-	// Delete removes an override and returns etcd's revision. ErrNotFound: there is
-	// none.
+	// Delete deletes the override of an instance and returns etcd's revision.
+	// ErrNotFound: it has none.
 	Delete(ctx context.Context, service, id string) (int64, error)
 }
 
-// Limits keeps fleet-wide rate limits.
+// Limits are the fleet-wide rate limits.
 type Limits interface {
-	// Take takes n tokens, and says whether it got them. ErrInvalid: more than can ever
-	// be taken at once; ErrNotFound: there is no such limit; ErrUnavailable: etcd cannot
-	// say what the limit is.
+	// Take takes n tokens of a limit if it has them. ErrInvalid: n is more than the limit
+	// ever has; ErrNotFound: there is no such limit; ErrUnavailable: the limit cannot be
+	// read from etcd.
 	Take(ctx context.Context, name string, n int64) (discovery.Decision, error)
 
 	// List returns all limits, sorted by name.
 	List(ctx context.Context) ([]api.Limit, error)
 
-	// Get returns a limit. ErrNotFound: there is none.
+	// Get returns a limit. ErrNotFound: it does not exist.
 	Get(ctx context.Context, name string) (discovery.Limit, error)
 
-	// Put makes or changes a limit, fills in its defaults, and returns it with etcd's
-	// revision.
-	Put(ctx context.Context, name string, limit discovery.Limit) (is discovery.Limit, created bool, revision int64, err error)
+	// Put creates or replaces a limit. It returns the limit with its defaults filled in,
+	// and etcd's revision.
+	Put(ctx context.Context, name string, limit discovery.Limit) (stored discovery.Limit, created bool, revision int64, err error)
 
-	// Delete removes a limit, and returns etcd's revision. ErrNotFound: there is none.
+	// Delete deletes a limit and returns etcd's revision. ErrNotFound: it does not exist.
 	Delete(ctx context.Context, name string) (int64, error)
 }
 
-// AgentStatus tells of the agent itself.
+// AgentStatus is the state of the agent itself.
 type AgentStatus interface {
+	// Status returns the agent as /v1/agent answers it.
 	Status() api.Agent
 
-	// Ready says why there is no view to answer from, and why not all wanted records
-	// are in etcd; nil each when it is as it should be.
+	// Ready returns why there is no view to answer from, and why registrations of the
+	// agent are missing in etcd; nil: there is one, and none is missing.
 	Ready() (lookup, registered error)
 
-	// Alive says what of the agent is stuck, so that only a restart helps; nil when
-	// nothing is.
+	// Alive returns an error that names the parts of the agent that are stuck, so that
+	// only a restart helps; nil: none is.
 	Alive() error
 }
 
-// DNS answers queries in the forms of DNS over HTTPS.
+// DNS answers DNS over HTTPS.
 type DNS interface {
-	// Exchange answers a packet in at most limit bytes, and says for how long the
-	// answer may be kept. ErrInvalid: the packet is no query.
+	// Exchange answers the query in a packet in at most limit bytes, and returns the time
+	// that the answer may be cached. ErrInvalid: the packet is not a query.
 	Exchange(packet []byte, limit int) (answer []byte, ttl time.Duration, err error)
 
-	// JSON answers a question in JSON. ErrInvalid: there is no such name or type.
+	// JSON answers a question in the JSON form, and returns the time that the answer may
+	// be cached. ErrInvalid: DNS does not allow the name or the type.
 	JSON(name, qtype string, checkingDisabled bool) (api.DNSAnswer, time.Duration, error)
 }
 
-// Envoy answers Envoy's requests for endpoints.
+// Envoy answers requests of Envoy for endpoints.
 type Envoy interface {
-	// Endpoints answers a DiscoveryRequest of Envoy's API, version 3, in JSON both.
-	// unchanged, with no response, means that the caller has what it asks for.
-	// ErrInvalid: it cannot be read, or asks for something else.
+	// Endpoints answers a DiscoveryRequest of version 3 of Envoy's API. Request and
+	// response are JSON. unchanged: the caller has the answer, and response is empty.
+	// ErrInvalid: the request cannot be read, or asks for something else.
 	Endpoints(s *view.Snapshot, request []byte) (response []byte, unchanged bool, err error)
 
-	// Scopes returns the parts of the view that the answer to a request lies in.
+	// Scopes returns the scopes of the view that the answer to a request depends on.
 	Scopes(request []byte) []discovery.Scope
 }
 
-// KV reads and writes shared key/value state. A prefix is empty or ends in "/".
+// KV is the shared key/value state. A prefix is empty or ends in "/".
 type KV interface {
-	// Get reads a key. ErrNotFound, with its view: it is not there. ErrUnavailable: it
-	// cannot be read, or not as fresh as it is asked for.
+	// Get reads a key. ErrNotFound, with the freshness: the key does not exist.
+	// ErrUnavailable: it cannot be read, or not as fresh as r asks for.
 	Get(ctx context.Context, key string, r api.KVRead) (api.KVItem, KVFreshness, error)
 
-	// GetCached reads a key that the agent has a copy of, with as little care as a Get that
-	// asks for none. It does not wait, and reports false where Get is to be asked.
+	// GetCached is Get without demands on the freshness, for a key that the agent has a
+	// copy of. It does not block. It returns false for other keys: the caller uses Get.
 	GetCached(key string) (api.KVItem, KVFreshness, bool)
 
-	// List reads what lies below a prefix, sorted by key.
+	// List reads the keys below a prefix, sorted.
 	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
 
-	// Write makes all operations at once, or none, and returns etcd's revision. A
-	// condition that does not hold is an ErrConflict that names the key.
+	// Write does all operations in one transaction, or none, and returns etcd's revision.
+	// ErrConflict: a condition does not hold; the error names the key.
 	Write(ctx context.Context, ops ...api.KVOp) (int64, error)
 
-	// DeleteBelow deletes all below a prefix, which is not empty, and returns etcd's revision.
+	// DeleteBelow deletes all keys below a prefix, which is not empty, and returns etcd's
+	// revision.
 	DeleteBelow(ctx context.Context, prefix string) (int64, error)
 
-	// Snapshot returns what a watch of a key or below a prefix begins with; Events go on
-	// from its view.
+	// Snapshot returns the items that a watch of a key or below a prefix begins with.
+	// Events continues from its revision.
 	Snapshot(ctx context.Context, what string) (iter.Seq[api.KVItem], KVFreshness, error)
 
-	// Events returns what happened to a key or below a prefix after a position, and up to
-	// where. ok is false when the reader has to start over from a list.
+	// Events returns the events of a key or below a prefix after a cursor, and the cursor
+	// that they reach up to. ok is false when the reader has to start over from a
+	// snapshot.
 	Events(what string, after discovery.Cursor) (events []api.KVEvent, upTo discovery.Cursor, ok bool)
 
-	// Changed returns a channel that is closed at the next change of what is copied.
+	// Changed returns a channel that is closed at the next change of the agent's copy.
 	Changed() <-chan struct{}
 }
 
-// KVFreshness says how sure an answer is.
+// KVFreshness is the revision and the age of an answer.
 type KVFreshness struct {
 	Revision int64
-	Epoch    string // "": etcd was asked
-	Index    int64  // another after each change of what was asked for
+	Epoch    string // of the agent's copy; empty: the answer was read from etcd
+	Index    int64  // another number after each change of the answer
 	Age      time.Duration
 	Stale    bool
 }
 
-// Locks takes locks on behalf of callers.
+// Locks takes locks for callers.
 type Locks interface {
-	// Lock waits for a lock. With a TTL of 0 it lasts until it is unlocked. lost is
-	// closed when it is lost. ErrConflict: somebody else has it.
+	// Lock waits for a lock. With a TTL of 0 the lock lasts until Unlock. lost is closed
+	// when the lock is lost. ErrConflict: others have it.
 	Lock(ctx context.Context, name string, o api.LockOptions) (l api.Lock, lost <-chan struct{}, err error)
 
-	// Renew begins a lock's TTL anew. ErrLost: it is lost; ErrNotFound: there is none.
+	// Renew restarts the TTL of a lock. ErrLost: the lock is lost; ErrNotFound: it does not
+	// exist.
 	Renew(name, id string) (api.Lock, error)
 
-	// Unlock releases a lock, whether or not there is one. done tells that etcd has let
-	// it go; else it will, or the lock is another agent's.
+	// Unlock releases a lock, if it exists. done is true when it is released in etcd;
+	// otherwise it will be, or the lock is another agent's.
 	Unlock(ctx context.Context, name, id string) (done bool)
 }
 
-// Claims claims slots of instances on behalf of callers.
+// Claims claims slots of instances for callers.
 type Claims interface {
-	// Claim takes a free slot of a healthy instance. With a TTL of 0 it is held until it
-	// is released. lost is closed when it is lost. ErrNotFound: there is no such
-	// service; ErrUnavailable: nothing is free.
+	// Claim claims a free slot of a healthy instance. With a TTL of 0 the claim lasts until
+	// ReleaseClaim. lost is closed when the claim is lost. ErrNotFound: there is no such
+	// service; ErrUnavailable: no slot is free.
 	Claim(ctx context.Context, service string, o api.ClaimOptions) (c api.Claim, lost <-chan struct{}, err error)
 
-	// RenewClaim begins a claim's TTL anew. ErrLost: it is lost; ErrNotFound: there is
-	// none.
+	// RenewClaim restarts the TTL of a claim. ErrLost: the claim is lost; ErrNotFound: it
+	// does not exist.
 	RenewClaim(claim string) (api.Claim, error)
 
-	// ReleaseClaim releases a claim, whether or not there is one. done tells that etcd
-	// has let it go; else it will, or the claim is another agent's.
+	// ReleaseClaim releases a claim, if it exists. done is true when it is released in
+	// etcd; otherwise it will be, or the claim is another agent's.
 	ReleaseClaim(ctx context.Context, claim string) (done bool)
 }

@@ -7,8 +7,8 @@ import (
 	"disc/discovery/view"
 )
 
-// subject is what a query is about: the service whose changes concern it ("" for the
-// lists of all), and its index in a snapshot; 0 when it is not there.
+// subject returns what a query depends on in a snapshot: the service whose changes wake it
+// (empty: any change), and the index; 0: the subject does not exist.
 type subject func(*view.Snapshot) (service string, revision int64)
 
 func serviceSubject(name string) subject {
@@ -24,15 +24,16 @@ func servicesSubject(s *view.Snapshot) (string, int64) { return "", s.ServicesIn
 
 func nodesSubject(s *view.Snapshot) (string, int64) { return "", s.NodesRevision() }
 
-// awaitView returns the view to answer a query from, with the parts that the answer lies in,
-// and the query's index. When the caller asks for that, it blocks until the index is another than the caller's; it
-// stops waiting when the caller's time is over, the caller is gone or the API ends.
-func (a *API) awaitView(r request, about subject, parts ...discovery.Scope) (view.View, int64, error) {
+// awaitView returns the view to answer a query from, with the scopes that the answer
+// depends on, and the index of the query. Where the caller asks for it, awaitView blocks
+// until the index differs from the caller's. It stops waiting when the caller's time is
+// over, the caller is gone or the API ends.
+func (a *API) awaitView(r request, about subject, scopes ...discovery.Scope) (view.View, int64, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
 		return view.View{}, 0, err
 	}
-	current, err := a.ensuredView(r, parts...)
+	current, err := a.ensuredView(r, scopes...)
 	if err != nil {
 		return view.View{}, 0, err
 	}
@@ -41,7 +42,7 @@ func (a *API) awaitView(r request, about subject, parts ...discovery.Scope) (vie
 		return current, index, nil
 	}
 	defer a.metrics.streaming("wait")()
-	defer a.backends.Catalog.Retain(parts...)()
+	defer a.backends.Catalog.Retain(scopes...)()
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for over := false; ; {
@@ -64,20 +65,20 @@ func (a *API) awaitView(r request, about subject, parts ...discovery.Scope) (vie
 	}
 }
 
-// ensuredView returns the view once it has parts, as far as they exist.
-func (a *API) ensuredView(r request, parts ...discovery.Scope) (view.View, error) {
+// ensuredView returns the view once it has the scopes, as far as they exist.
+func (a *API) ensuredView(r request, scopes ...discovery.Scope) (view.View, error) {
 	if _, err := a.backends.Catalog.View(); err != nil {
 		return view.View{}, err
 	}
-	if err := a.backends.Catalog.Ensure(r.Context(), parts...); err != nil {
+	if err := a.backends.Catalog.Ensure(r.Context(), scopes...); err != nil {
 		return view.View{}, err
 	}
 	return a.backends.Catalog.View()
 }
 
-// awaitRevision waits until the view has reached a revision that etcd answered a write
-// to a service with. It stops waiting when that takes long, the caller is gone or the
-// API ends: the write has been made all the same.
+// awaitRevision waits until the view has a write to a service, which etcd answered with
+// revision. It stops waiting when that takes too long, the caller is gone or the API ends:
+// the write is done in any case.
 func (a *API) awaitRevision(r request, service string, revision int64) {
 	late := time.NewTimer(a.timeouts.ownWrite)
 	defer late.Stop()
@@ -99,8 +100,8 @@ func (a *API) awaitRevision(r request, service string, revision int64) {
 	}
 }
 
-// hasWrite reports whether a view has what was written to a service at a revision. One
-// that is partial may hear of others first.
+// hasWrite reports whether a view has the write to a service at a revision. A partial view
+// may get later changes of other services before it.
 func hasWrite(v view.View, service string, revision int64) bool {
 	if !v.Partial {
 		return v.Snapshot.Revision() >= revision

@@ -10,7 +10,7 @@ import (
 	"disc/discovery"
 )
 
-// The name is that of a service, to claim from, or a claim's id.
+// The name is that of the service to claim from, or the id of a claim.
 const claimRoute = "/v1/claims/{name}"
 
 func (a *API) claimRoutes() []route {
@@ -37,7 +37,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 		return err
 	}
 	defer func() {
-		if r.Context().Err() != nil { // else the caller still has to let go of it
+		if r.Context().Err() != nil { // otherwise the caller releases it
 			a.backends.Claims.ReleaseClaim(context.WithoutCancel(r.Context()), c.Claim)
 		}
 	}()
@@ -61,7 +61,7 @@ func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bo
 	return o, hold, err
 }
 
-// claimTTL reads the body, which may be left out.
+// claimTTL reads the TTL in the body, which may be empty.
 func claimTTL(w http.ResponseWriter, r request, hold bool) (time.Duration, error) {
 	b, err := readBody(w, r)
 	if err != nil {

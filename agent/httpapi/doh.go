@@ -12,11 +12,11 @@ import (
 	"disc/agent/api"
 )
 
-// maxMessage is the greatest length of a DNS message (RFC 8484, section 6).
+// maxMessage is the greatest length of a DNS message, in bytes (RFC 8484, section 6).
 const maxMessage = 65535
 
-// jsonParams are those of the JSON form. Public resolvers take the last four, too; here
-// they mean nothing, since nothing is asked of others and nothing is signed.
+// jsonParams are the query parameters of the JSON form. The last four are accepted, as
+// public resolvers do, and ignored: the agent asks no other server and signs nothing.
 var jsonParams = []string{"name", "type", "cd", "do", "ct", "edns_client_subnet", "random_padding"}
 
 func (a *API) dohRoutes() []route {
@@ -34,7 +34,7 @@ func (a *API) dnsGet(w http.ResponseWriter, r request) error {
 	}
 	packet, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.query.Get("dns"), "="))
 	if err != nil || len(packet) == 0 {
-		return invalid("?dns= is no DNS query in base64url; for the JSON form ask ?name=web.disc&type=A")
+		return invalid("?dns= is not a DNS query in base64url; for the JSON form use ?name=web.disc&type=A")
 	}
 	return a.exchange(w, packet)
 }
@@ -44,7 +44,7 @@ func (a *API) dnsPost(w http.ResponseWriter, r request) error {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != api.TypeDNS {
 		return api.NewProblem(http.StatusUnsupportedMediaType, fmt.Sprintf(
-			"a DNS query does not come as %q; send it as %s", r.Header.Get("Content-Type"), api.TypeDNS))
+			"a DNS query cannot be sent as %q; send it as %s", r.Header.Get("Content-Type"), api.TypeDNS))
 	}
 	packet, err := readBody(w, r)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *API) exchange(w http.ResponseWriter, packet []byte) error {
 	return writeDNS(w, api.TypeDNS, answer, ttl)
 }
 
-// resolve answers in the JSON form.
+// resolve answers a question in the JSON form.
 func (a *API) resolve(w http.ResponseWriter, r request) error {
 	checkingDisabled, err := r.query.flag("cd")
 	if err != nil {
@@ -81,8 +81,7 @@ func (a *API) resolve(w http.ResponseWriter, r request) error {
 	return writeDNS(w, api.TypeDNSJSON, body, ttl)
 }
 
-// writeDNS writes an answer, which may be kept as long as its records (RFC 8484,
-// section 5.1).
+// writeDNS writes an answer that may be cached for ttl (RFC 8484, section 5.1).
 func writeDNS(w http.ResponseWriter, mediaType string, body []byte, ttl time.Duration) error {
 	h := w.Header()
 	h.Set("Content-Type", mediaType)

@@ -6,8 +6,8 @@ func (a *API) envoyRoutes() []route {
 	return []route{{method: "POST", path: "/v3/discovery:endpoints", handle: a.discoverEndpoints}}
 }
 
-// discoverEndpoints answers a REST subscription of Envoy's. At any status but 200 Envoy
-// keeps what it has.
+// discoverEndpoints answers a REST subscription of Envoy. At any status except 200 Envoy
+// keeps the endpoints that it has.
 func (a *API) discoverEndpoints(w http.ResponseWriter, r request) error {
 	body, err := readBody(w, r)
 	if err != nil {

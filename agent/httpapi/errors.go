@@ -11,8 +11,8 @@ import (
 	"disc/discovery"
 )
 
-// statuses maps the kinds of errors to HTTP's; see also [api.Problem.Is], which maps
-// them back.
+// statuses maps the kinds of errors to the status of HTTP. [api.Problem.Is] maps them
+// back.
 var statuses = []struct {
 	kind   error
 	status int
@@ -48,10 +48,10 @@ func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 			return api.NewProblem(s.status, err.Error()), false
 		}
 	}
-	return api.NewProblem(http.StatusInternalServerError, "the agent failed at this request; its log says how"), true
+	return api.NewProblem(http.StatusInternalServerError, "the agent failed at this request; its log has the error"), true
 }
 
-// writeProblem answers an error. An answer that has begun can only be broken off.
+// writeProblem answers an error. Where the answer has started already it does nothing.
 func (a *API) writeProblem(w *statusRecorder, r *http.Request, err error) {
 	if w.started {
 		return

@@ -28,7 +28,7 @@ func (a *API) healthRoutes() []route {
 	}
 }
 
-// healthz answers whether the agent needs no restart.
+// healthz answers 503 if only a restart helps the agent.
 func (a *API) healthz(w http.ResponseWriter, _ request) error {
 	if err := a.backends.Agent.Alive(); err != nil {
 		return api.NewProblem(http.StatusServiceUnavailable, err.Error())
@@ -36,8 +36,8 @@ func (a *API) healthz(w http.ResponseWriter, _ request) error {
 	return ok(w)
 }
 
-// readyz answers whether the agent can answer lookups, has written what it should
-// register, or both.
+// readyz answers 503 if the agent cannot answer lookups, or if registrations are missing in
+// etcd; lookup and registered choose which of the two count.
 func (a *API) readyz(lookup, registered bool) handler {
 	return func(w http.ResponseWriter, _ request) error {
 		noView, notWritten := a.backends.Agent.Ready()

@@ -23,19 +23,19 @@ import (
 	"disc/discovery/lookup"
 )
 
-// Options are the optional parts of an API. The zero value is useful.
+// Options are the options of an API. The zero value is useful.
 type Options struct {
 	Domain string  // the DNS suffix that lookup names may have; default DefaultDomain
-	Zone   string  // the agent's own, for ?prefer=zone
-	Panic  float64 // a lookup's panic threshold, 0 to 1; default 0: none
+	Zone   string  // the zone of the agent, for ?prefer=zone
+	Panic  float64 // the panic threshold of lookups, 0 to 1; default 0: none
 
-	// AllowHosts are names and addresses that the Host header may have besides
-	// loopback's and the address that the request came in on.
+	// AllowHosts are the names and addresses that the Host header may have, besides
+	// loopback and the address at which the request came in.
 	AllowHosts []string
 
-	// Token returns the bearer token that writes need, so that a reload can change
-	// it; while it returns "", writes are refused. Nil: writes need none, and
-	// overrides are limited to the agent's own instances.
+	// Token returns the bearer token that writes need. It is called for each write, so
+	// that a reload can change the token. While it returns "", all writes are refused.
+	// Nil: writes need no token, and overrides are limited to the agent's own instances.
 	Token func() string
 
 	// Explain turns an error of a call to etcd into one that the caller can act on,
@@ -47,7 +47,7 @@ type Options struct {
 	Logger     *slog.Logger          // default: discards
 }
 
-// DefaultDomain is the DNS suffix that lookup names may have.
+// DefaultDomain is the default of [Options.Domain].
 const DefaultDomain = "disc."
 
 // API is the HTTP API, an http.Handler.
@@ -101,34 +101,35 @@ func New(b Backends, o Options) (*API, error) {
 	return a, nil
 }
 
-// timeouts are an API's intervals and limits.
+// timeouts are the intervals and time limits of an API.
 type timeouts struct {
-	keepalive time.Duration // between two signs of life on a stream
-	body      time.Duration // to send a body
-	write     time.Duration // to read what is sent at once
-	ownWrite  time.Duration // for a caller's own write to be in the view
+	keepalive time.Duration // between two keepalives on a stream
+	body      time.Duration // for a body to come in
+	write     time.Duration // for the caller to read what is written at once
+	ownWrite  time.Duration // for the view to get a write of the caller
 }
 
 // EndStreams makes blocking queries answer, and ends watches and held registrations,
-// now and from now on. It is the first step of a shutdown; see [API.NewServer].
+// both the open ones and later ones. It is the first step of a shutdown; see
+// [API.NewServer].
 func (a *API) EndStreams() { a.endStreams.Do(func() { close(a.streamsEnded) }) }
 
 // route is one method of one path.
 type route struct {
 	method string
 	path   string   // a pattern of http.ServeMux
-	params []string // query parameters that it knows; "meta.*" stands for all that begin so
-	write  bool     // needs the token, where there is one
+	params []string // the query parameters it accepts; "meta.*" is each name with the prefix "meta."
+	write  bool     // it needs the token, where one is configured
 	handle handler
 }
 
-// request is a request whose query was checked against its route.
+// request is a request whose query parameters are those of its route.
 type request struct {
 	*http.Request
 	query params
 }
 
-// handler answers a request or returns why it does not.
+// handler answers a request, or returns the error to answer with.
 type handler func(w http.ResponseWriter, r request) error
 
 func (a *API) addRoutes() {
@@ -143,8 +144,8 @@ func (a *API) addRoutes() {
 	a.mux.Handle("/", a.serve("none", a.notFound))
 }
 
-// ServeHTTP answers a request. The plain lookup goes past the mux: it is asked
-// thousands of times a second.
+// ServeHTTP answers a request. The plain lookup bypasses the mux: there are thousands of
+// them a second.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := a.checkOrigin(r); err != nil {
 		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
@@ -178,7 +179,8 @@ func (a *API) handler(rt route) http.Handler {
 	})
 }
 
-// serve counts what a function answers, and answers the error that it returns.
+// serve returns a handler that counts the answers of f, and answers the errors that it
+// returns.
 func (a *API) serve(route string, f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
@@ -189,7 +191,7 @@ func (a *API) serve(route string, f func(http.ResponseWriter, *http.Request) err
 	})
 }
 
-// statusRecorder remembers the status of an answer.
+// statusRecorder records the status of an answer, and whether the answer has started.
 type statusRecorder struct {
 	http.ResponseWriter
 	status  int
@@ -209,7 +211,8 @@ func (r *statusRecorder) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// notFound answers what no route matched: a path that has other methods, or none.
+// notFound answers a request that no route matches: 405 where the path has other methods,
+// otherwise 404.
 func (a *API) notFound(w http.ResponseWriter, r *http.Request) error {
 	var allow []string
 	for _, method := range []string{"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"} {
@@ -219,8 +222,8 @@ func (a *API) notFound(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(allow) == 0 {
-		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no %s here; see /openapi.json for what there is", r.URL.Path))
+		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("path %s does not exist; see /openapi.json for those that do", r.URL.Path))
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
-	return api.NewProblem(http.StatusMethodNotAllowed, fmt.Sprintf("%s does not take %s; use %s", r.URL.Path, r.Method, strings.Join(allow, ", ")))
+	return api.NewProblem(http.StatusMethodNotAllowed, fmt.Sprintf("%s does not accept %s; use %s", r.URL.Path, r.Method, strings.Join(allow, ", ")))
 }

@@ -51,7 +51,7 @@ func (a *API) register(w http.ResponseWriter, r request) error {
 		return err
 	}
 	if strings.Contains(reg.Service, ".") {
-		w.Header().Set(api.HeaderWarning, "a service name with a dot is not reached by DNS; ask for it over HTTP")
+		w.Header().Set(api.HeaderWarning, "DNS cannot look up a service name with a dot; use HTTP")
 	}
 	if hold {
 		return a.registerHeld(w, r, reg)
@@ -80,18 +80,18 @@ func registeredStatus(done api.Registered) int {
 	return http.StatusOK
 }
 
-// decodeRegistration reads a registration. The path says which instance it is; the
-// body may say so too.
+// decodeRegistration decodes a registration. service and id are those of the path; the
+// body may repeat them.
 func decodeRegistration(b []byte, service, id string) (discovery.Registration, error) {
 	var reg discovery.Registration
 	if err := decodeStrict(b, &reg); err != nil {
 		return discovery.Registration{}, err
 	}
 	if reg.Service != "" && discovery.FoldName(reg.Service) != discovery.FoldName(service) {
-		return discovery.Registration{}, invalid("service %q in the body is not %q of the path; leave it out of the body", reg.Service, service)
+		return discovery.Registration{}, invalid("service %q in the body differs from %q in the path; leave it out of the body", reg.Service, service)
 	}
 	if reg.ID != "" && reg.ID != id {
-		return discovery.Registration{}, invalid("id %q in the body is not %q of the path; leave it out of the body", reg.ID, id)
+		return discovery.Registration{}, invalid("id %q in the body differs from %q in the path; leave it out of the body", reg.ID, id)
 	}
 	reg.ID = id
 	if reg.Service == "" {

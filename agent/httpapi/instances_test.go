@@ -101,7 +101,7 @@ func TestRegisterAndDeregister(t *testing.T) {
 		t.Errorf("deregistered what the file has: %v", err)
 	}
 	done, err = s.Register(t.Context(), discovery.Registration{Service: "web.core", ID: "1"})
-	if err != nil || !strings.Contains(done.Warning, "not reached by DNS") {
+	if err != nil || !strings.Contains(done.Warning, "DNS cannot look up") {
 		t.Errorf("registered with a dot %+v, %v", done, err)
 	}
 }
@@ -123,20 +123,20 @@ func TestRegisterSaysWhoHoldsAnInstance(t *testing.T) {
 func TestRegisterRefuses(t *testing.T) {
 	s := serve(t, newFleet().api(t, Options{}))
 	for _, c := range []struct{ path, body, detail string }{
-		{"web/instances/web-1", "", "the body is no JSON object"},
-		{"web/instances/web-1", "null", "the body is no JSON object"},
-		{"web/instances/web-1", "[]", "the body is no JSON object"},
+		{"web/instances/web-1", "", "the body is not a JSON object"},
+		{"web/instances/web-1", "null", "the body is not a JSON object"},
+		{"web/instances/web-1", "[]", "the body is not a JSON object"},
 		{"web/instances/web-1", "{", "in the middle of its JSON object"},
-		{"web/instances/web-1", `{"port":1,}`, "no JSON: invalid character '}'"},
-		{"web/instances/web-1", `{"port":1}{}`, "goes on after the JSON object, at byte 11"},
-		{"web/instances/web-1", `{"port":1} x`, "goes on after the JSON object"},
+		{"web/instances/web-1", `{"port":1,}`, "not JSON: invalid character '}'"},
+		{"web/instances/web-1", `{"port":1}{}`, "has data after the JSON object, at byte 11"},
+		{"web/instances/web-1", `{"port":1} x`, "has data after the JSON object"},
 		{"web/instances/web-1", `{"prot":1}`, `unknown field \"prot\"`},
 		{"web/instances/web-1", `{"checks":[{"type":"tcp","urll":"x"}]}`, `unknown field \"urll\"`},
 		{"web/instances/web-1", `{"port":"x"}`, `field \"port\": a string does not fit`},
 		{"web/instances/web-1", `{"port":70000}`, "port 70000 is out of range"},
 		{"web/instances/web-1", `{"checks":[{"type":"tcp","interval":"soon"}]}`, `\"soon\" is not a duration`},
 		{"web/instances/web-1", `{"checks":[{"type":"tcp","interval":5}]}`, "interval"},
-		{"web/instances/web-1", `{"service":"other"}`, `service \"other\" in the body is not \"web\" of the path`},
+		{"web/instances/web-1", `{"service":"other"}`, `service \"other\" in the body differs from \"web\" in the path`},
 		{"web/instances/web-1", `{"id":"other"}`, `id \"other\" in the body`},
 		{"-web/instances/web-1", `{}`, `service name \"-web\" begins with`},
 		{"web/instances/web%2F1", `{}`, `instance id \"web/1\" has`},

@@ -32,17 +32,18 @@ func (a *API) kvRoutes() []route {
 	}
 }
 
-// checkKeyPath returns an error for a key that the mux would take for another: it sends
-// who asks for a//b to a/b.
+// checkKeyPath returns an error for a key that the mux would change: it redirects a//b to
+// a/b.
 func checkKeyPath(p string) error {
 	key, ok := strings.CutPrefix(p, kvPath)
 	if ok && path.Clean(p) != strings.TrimSuffix(p, "/") {
-		return invalid("key %.60q has an empty segment, or \".\" or \"..\"; divide segments by one \"/\"", key)
+		return invalid("key %.60q has an empty segment, or \".\" or \"..\"; separate segments with one \"/\"", key)
 	}
 	return nil
 }
 
-// kvGet answers a key's value, what lies below a prefix, or either's changes.
+// kvGet answers with the value of a key, the items below a prefix, or the changes of
+// either.
 func (a *API) kvGet(w http.ResponseWriter, r request) error {
 	q, err := r.query.kvQuery()
 	if err != nil {
@@ -55,7 +56,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 	case q.recurse || q.keys:
 		return a.kvList(w, r, what, q)
 	case what == "" || strings.HasSuffix(what, "/"):
-		return invalid("%q is a prefix; ask for what lies below it with ?recurse or ?keys", what)
+		return invalid("%q is a prefix; add ?recurse or ?keys to read the keys below it", what)
 	}
 	var item api.KVItem
 	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
@@ -73,7 +74,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 	return a.writeView(w, r, header, binaryType, func() ([]byte, error) { return item.Value, nil })
 }
 
-// kvList answers what lies below a prefix, or only the keys.
+// kvList answers with the items below a prefix, or with their keys.
 func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery) error {
 	var items iter.Seq[api.KVItem]
 	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
@@ -95,7 +96,7 @@ func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery)
 	})
 }
 
-// encodeKeys writes keys as encode does, of which there may be a million.
+// encodeKeys returns the keys of items as encode does. It is fast enough for a million.
 func encodeKeys(items iter.Seq[api.KVItem]) []byte {
 	b := []byte{'['}
 	for i := range items {
@@ -104,13 +105,13 @@ func encodeKeys(items iter.Seq[api.KVItem]) []byte {
 	return append(bytes.TrimSuffix(b, []byte{','}), "]\n"...)
 }
 
-// appendString appends a text as JSON.
+// appendString appends a string in JSON.
 func appendString(b []byte, s string) []byte {
 	for n := range len(s) {
 		if c := s[n]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
 			quoted, err := encode(s)
 			if err != nil {
-				panic(err) // every text can be
+				panic(err) // a string can always be encoded
 			}
 			return append(b, bytes.TrimSuffix(quoted, []byte{'\n'})...)
 		}
@@ -118,8 +119,8 @@ func appendString(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// kvGetMany answers the keys that are named, those of them that are there; or everything,
-// or its changes.
+// kvGetMany answers with those of the named keys that exist; without names, with all
+// items, or their changes.
 func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 	if wantsEvents(r.Header.Get("Accept")) {
 		return a.kvWatch(w, r, "")
@@ -131,12 +132,12 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 	names := r.query.Values["key"]
 	if len(names) == 0 {
 		if !q.recurse && !q.keys {
-			return invalid("name the keys to read as ?key=a&key=b, or ask for everything with ?recurse or ?keys")
+			return invalid("name the keys to read as ?key=a&key=b, or add ?recurse or ?keys to read all")
 		}
 		return a.kvList(w, r, "", q)
 	}
 	if q.recurse || q.keys || q.read.Wait.For > 0 {
-		return invalid("key does not go with recurse, keys, index and wait")
+		return invalid("key cannot be combined with recurse, keys, index or wait")
 	}
 	found := []api.KVItem{}
 	var oldest KVFreshness
@@ -159,8 +160,8 @@ func collect(items iter.Seq[api.KVItem]) []api.KVItem {
 	return slices.AppendSeq([]api.KVItem{}, items)
 }
 
-// kvRead reads, again and again until the index is another than the caller's, if the
-// caller asks for that.
+// kvRead calls read. Where the caller asks for it, kvRead repeats that after each change
+// until the index differs from the caller's.
 func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
@@ -190,7 +191,7 @@ func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, 
 	return view, err
 }
 
-// kvQuery is how keys are to be read.
+// kvQuery are the options of a read.
 type kvQuery struct {
 	read          api.KVRead
 	recurse, keys bool

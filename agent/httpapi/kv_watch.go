@@ -10,12 +10,12 @@ import (
 	"disc/discovery"
 )
 
-// kvWatch answers the changes of a key or of what lies below a prefix as server-sent
-// events: a reset with what there is, then each write and deletion.
+// kvWatch answers with the changes of a key or below a prefix as server-sent events: a
+// reset with all items, then each write and deletion.
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	t := kvEventWriter{kv: a.backends.KV, what: what, w: w, r: r}
 	t.cursor, t.resumable = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
-	_, view, err := t.kv.Snapshot(r.Context(), what) // which also has it copied
+	_, view, err := t.kv.Snapshot(r.Context(), what) // which also makes the agent copy the range
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 		if _, err := w.Write([]byte(": \n")); err != nil {
 			return err
 		}
-		return t.advance() // and so it stays copied, also while nothing happens
+		return t.advance() // so that the agent keeps the copy while nothing changes
 	})
 }
 
@@ -47,12 +47,11 @@ type kvEventWriter struct {
 	w    http.ResponseWriter
 	r    request
 
-	cursor    discovery.Cursor // how far it has read
-	resumable bool             // the reader knows what was there
+	cursor    discovery.Cursor // of the last event that was written
+	resumable bool             // the reader has the state at cursor
 }
 
-// advance writes what happened since the reader's position, or all anew when that is not
-// known.
+// advance writes the events after the cursor, or a reset when those are not known.
 func (t *kvEventWriter) advance() error {
 	if t.resumable {
 		events, upTo, ok := t.kv.Events(t.what, t.cursor)
@@ -74,8 +73,8 @@ func (t *kvEventWriter) reset() error {
 	return t.write(e, t.cursor)
 }
 
-// changes writes events. Of those of one revision only the last has an id, so that a
-// reader that is cut off between them goes on before the first.
+// changes writes events. Of the events of one revision only the last has an id: a reader
+// that is cut off between them resumes before the first.
 func (t *kvEventWriter) changes(events []api.KVEvent) error {
 	for n, e := range events {
 		id := discovery.Cursor{}

@@ -28,7 +28,7 @@ func (a *API) kvPut(w http.ResponseWriter, r request) error {
 	return a.kvWriteOne(w, r, op)
 }
 
-// tooLarge returns the problem of operations that are larger than they may be.
+// tooLarge returns a problem if the operations are larger than allowed.
 func tooLarge(ops ...api.KVOp) error {
 	all := 0
 	for _, op := range ops {
@@ -56,7 +56,7 @@ func (a *API) kvDelete(w http.ResponseWriter, r request) error {
 
 func (a *API) kvDeleteBelow(w http.ResponseWriter, r request) error {
 	if r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != "" {
-		return invalid("If-Match and If-None-Match do not go with recurse")
+		return invalid("If-Match and If-None-Match cannot be combined with recurse")
 	}
 	revision, err := a.backends.KV.DeleteBelow(r.Context(), r.PathValue("key"))
 	if err != nil {
@@ -66,7 +66,7 @@ func (a *API) kvDeleteBelow(w http.ResponseWriter, r request) error {
 	return nil
 }
 
-// kvWriteOne makes an operation under the conditions of the request's header.
+// kvWriteOne does an operation under the conditions in the header of the request.
 func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
 	if err := conditions(r.Header, &op); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (a *API) kvWriteOne(w http.ResponseWriter, r request, op api.KVOp) error {
 	return nil
 }
 
-// replyRevision answers a write that has been made, without a body.
+// replyRevision answers a write with etcd's revision and without a body.
 func (a *API) replyRevision(w http.ResponseWriter, revision int64) {
 	w.Header().Set(api.HeaderRevision, strconv.FormatInt(revision, 10))
 	a.extend(w)
@@ -90,14 +90,14 @@ func (a *API) replyRevision(w http.ResponseWriter, revision int64) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// conditions reads If-Match and If-None-Match (RFC 9110, section 13.1).
+// conditions reads If-Match and If-None-Match into op (RFC 9110, section 13.1).
 func conditions(h http.Header, op *api.KVOp) error {
 	match, none := h.Get("If-Match"), h.Get("If-None-Match")
 	switch {
 	case match != "" && none != "":
 		return invalid("If-Match and If-None-Match exclude each other")
 	case none != "" && none != "*":
-		return invalid("If-None-Match %q is not known for a write; use * for a key that must not be there", none)
+		return invalid("If-None-Match %q is not supported for a write; use * for a key that must not exist", none)
 	case none == "*":
 		op.IfRevision = new(int64)
 	case match == "*":
@@ -105,14 +105,14 @@ func conditions(h http.Header, op *api.KVOp) error {
 	case match != "":
 		revision, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
 		if err != nil || revision <= 0 || match != api.KVTag(revision) {
-			return invalid("If-Match %q is no tag of a key; give the ETag of an answer, such as \"41\", in its quotes", match)
+			return invalid("If-Match %q is not the tag of a key; give the ETag of an answer, such as \"41\", in its quotes", match)
 		}
 		op.IfRevision = &revision
 	}
 	return nil
 }
 
-// preconditionFailed makes a conflict the status of a condition that does not hold.
+// preconditionFailed returns err, or for a conflict a problem with status 412.
 func preconditionFailed(err error) error {
 	if errors.Is(err, discovery.ErrConflict) {
 		return api.NewProblem(http.StatusPreconditionFailed, err.Error())

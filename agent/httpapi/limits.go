@@ -66,7 +66,7 @@ func (a *API) putLimit(w http.ResponseWriter, r request) error {
 	return a.replyWrite(w, r, status, 0, api.Limit{Name: name, Limit: is})
 }
 
-// limitRequest is a limit as it is asked for. What is absent has its default; 0 has none.
+// limitRequest is a limit in a request. An absent field has its default; 0 is refused.
 type limitRequest struct {
 	Rate          float64                     `json:"rate"`
 	Per           *discovery.Duration         `json:"per"`
@@ -84,9 +84,9 @@ func (q limitRequest) limit() (discovery.Limit, error) {
 	}
 	switch {
 	case q.Per != nil && l.Per == 0:
-		return l, invalid("per 0s is none; give the time that the rate is for, or leave it out for 1s")
+		return l, invalid("per 0s is out of range; give the time that the rate is for, or leave it out for 1s")
 	case q.Burst != nil && l.Burst == 0:
-		return l, invalid("burst 0 is none; give 1 or more, or leave it out for the tokens of a second")
+		return l, invalid("burst 0 is out of range; give 1 or more, or leave it out for the tokens of one second")
 	}
 	return l, nil
 }
@@ -103,7 +103,7 @@ func (a *API) deleteLimit(w http.ResponseWriter, r request) error {
 func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 	n, err := strconv.ParseInt(cmp.Or(r.query.Get("n"), "1"), 10, 64)
 	if err != nil || n < 1 {
-		return invalid("n %q is no number of tokens; take 1 or more", r.query.Get("n"))
+		return invalid("n %q is not a number of tokens; take 1 or more", r.query.Get("n"))
 	}
 	name := r.PathValue("name")
 	d, err := a.backends.Limits.Take(r.Context(), name, n)
@@ -118,7 +118,7 @@ func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 	return a.replyWrite(w, r, http.StatusOK, 0, api.Taken{Name: name, Taken: n, Remaining: d.Remaining, Unavailable: d.Unavailable})
 }
 
-// deniedProblem is the answer to a take that was denied.
+// deniedProblem returns the answer to a denied take.
 func deniedProblem(name string, n int64, d discovery.Decision) error {
 	after := (d.RetryAfter + time.Millisecond - 1).Truncate(time.Millisecond)
 	p := api.NewProblem(http.StatusTooManyRequests, fmt.Sprintf("limit %s has fewer than %d tokens left; try again in %v", name, n, after))
@@ -134,7 +134,7 @@ func deniedProblem(name string, n int64, d discovery.Decision) error {
 	return p
 }
 
-// setRateLimit tells of a limit as draft-ietf-httpapi-ratelimit-headers has it. Names of
+// setRateLimit sets the headers of draft-ietf-httpapi-ratelimit-headers. The names of
 // limits need no escapes in a structured field (RFC 9651).
 func setRateLimit(h http.Header, name string, d discovery.Decision) {
 	quota, window := quotaOf(d.Limit)
@@ -146,7 +146,8 @@ func setRateLimit(h http.Header, name string, d discovery.Decision) {
 	h.Set(api.HeaderRateLimit, fmt.Sprintf("%q;r=%d;t=%d", name, d.Remaining, wholeSeconds(reset)))
 }
 
-// quotaOf is a limit as whole tokens in whole seconds: as it was written if it was so.
+// quotaOf returns a limit as whole tokens in a window of whole seconds. Both are those of
+// the limit where they are whole there.
 func quotaOf(l discovery.Limit) (quota, window int64) {
 	window = wholeSeconds(time.Duration(l.Per))
 	quota = int64(math.Floor(l.PerSecond() * float64(window)))
@@ -156,5 +157,5 @@ func quotaOf(l discovery.Limit) (quota, window int64) {
 	return quota, window
 }
 
-// wholeSeconds rounds up.
+// wholeSeconds returns a duration in seconds, rounded up.
 func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -87,8 +87,8 @@ func TestLimits(t *testing.T) {
 		`{"rate":1,"per":"1ns"}`:             "per 1ns is out of range",
 		`{"rate":1,"per":"soon"}`:            "is not a duration",
 		`{"rate":1,"burst":-1}`:              "burst -1 is out of range",
-		`{"rate":1,"burst":0}`:               "burst 0 is none",
-		`{"rate":1,"per":"0s"}`:              "per 0s is none",
+		`{"rate":1,"burst":0}`:               "burst 0 is out of range",
+		`{"rate":1,"per":"0s"}`:              "per 0s is out of range",
 		`{"rate":1e9}`:                       "above 1000000 a second",
 		`{"rate":1,"on_unavailable":"pray"}`: "use deny or allow",
 		`{"rate":1,"speed":1}`:               "speed",
@@ -121,7 +121,7 @@ func TestTake(t *testing.T) {
 	c.left["sms"] = 0
 	s.want("POST /v1/limits/sms/take", "", 429, "has no token left; try again in 2.5s")
 	for _, n := range []string{"0", "-1", "x", "1.5", "99999999999999999999"} {
-		s.want("POST /v1/limits/sms/take?n="+n, "", 400, "is no number of tokens")
+		s.want("POST /v1/limits/sms/take?n="+n, "", 400, "is not a number of tokens")
 	}
 	c.away = true
 	s.want("POST /v1/limits/sms/take", "", 429, "temporary-reduced-capacity", "while etcd is away")

@@ -36,7 +36,7 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 		return err
 	}
 	defer func() {
-		if r.Context().Err() != nil { // else the caller still has to let go of it
+		if r.Context().Err() != nil { // otherwise the caller releases it
 			a.backends.Locks.Unlock(context.WithoutCancel(r.Context()), l.Name, l.ID)
 		}
 	}()
@@ -58,7 +58,7 @@ func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, 
 	}
 	switch {
 	case o.Shared < 1:
-		err = invalid("shared %d is none; so many may hold the lock at once: 1 or more", o.Shared)
+		err = invalid("shared %d is out of range; use 1 or more: the number of holders at once", o.Shared)
 	case hold && r.query.Has("ttl"):
 		err = invalid("a lock has a ttl or is held by the open request; give one of ttl and hold")
 	case !hold:
@@ -84,7 +84,7 @@ func (a *API) replyLock(w http.ResponseWriter, status int, l api.Lock) error {
 	return a.replyValue(w, status, l)
 }
 
-// replyReleased answers that something was given back.
+// replyReleased answers that a lock or claim is released, or will be.
 func (a *API) replyReleased(w http.ResponseWriter, done bool) error {
 	if !done {
 		w.WriteHeader(http.StatusAccepted)
@@ -94,16 +94,16 @@ func (a *API) replyReleased(w http.ResponseWriter, done bool) error {
 	return nil
 }
 
-// keepHeld keeps an answer open until the caller is gone, what it holds is lost or the
+// keepHeld keeps an answer open until the caller is gone, its lock or claim is lost, or the
 // API ends.
 func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}) error {
 	defer a.metrics.streaming("hold")()
-	var told bool
+	var waiting bool
 	return a.stream(w, r, func() (<-chan struct{}, error) {
-		if told {
+		if waiting {
 			return nil, errHoldLost
 		}
-		told = true
+		waiting = true
 		return lost, nil
 	}, func() error {
 		_, err := w.Write([]byte{'\n'})
@@ -111,9 +111,10 @@ func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}) e
 	})
 }
 
-var errHoldLost = discovery.Errorf(discovery.ErrLost, "what was held is lost")
+var errHoldLost = discovery.Errorf(discovery.ErrLost, "the lock or claim is lost")
 
-// duration reads a parameter that is a duration within bounds.
+// duration parses a parameter that is a duration from least to most; it returns absent
+// where there is none.
 func (p params) duration(name string, absent, least, most time.Duration) (time.Duration, error) {
 	if !p.Has(name) {
 		return absent, nil

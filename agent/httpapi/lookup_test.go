@@ -88,7 +88,7 @@ func TestLookupRefuses(t *testing.T) {
 		{"web?format=xml", 400, `format \"xml\" is unknown`},
 		{"web?filter=nosuch+%3D%3D+1", 400, "filter"},
 		{"web?wait=1s", 400, "wait needs index"},
-		{"web?index=-1", 400, `index \"-1\" is no revision`},
+		{"web?index=-1", 400, `index \"-1\" is not a revision`},
 		{"web?index=1&wait=11m", 400, "up to 10m"},
 		{"web?index=1&wait=-1s", 400, "out of range"},
 		{"web?a;b", 400, "cannot be read"},

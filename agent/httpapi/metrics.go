@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the API's own.
+// metrics are the metrics of an API.
 type metrics struct {
 	requests *prometheus.CounterVec
 	streams  *prometheus.GaugeVec
@@ -15,8 +15,7 @@ type metrics struct {
 	lookups, values routeCounters
 }
 
-// routeCounters are those of a route's answers that need no mux, so that they look up no
-// label.
+// routeCounters count the answers 200 and 304 of a route. They save looking up the labels.
 type routeCounters struct{ ok, unchanged prometheus.Counter }
 
 func (c *routeCounters) count(unchanged bool) {
@@ -52,7 +51,7 @@ func (a *API) addMetrics() error {
 	if o.Gatherer == nil {
 		gatherer, ok := o.Registerer.(prometheus.Gatherer)
 		if !ok {
-			return errors.New("metrics: a registerer needs a gatherer beside it")
+			return errors.New("metrics: the registerer is not a gatherer; set Options.Gatherer")
 		}
 		o.Gatherer = gatherer
 	}
@@ -67,7 +66,7 @@ func (m *metrics) routeCounters(route string) routeCounters {
 	return routeCounters{m.requests.WithLabelValues(route, "200"), m.requests.WithLabelValues(route, "304")}
 }
 
-// streaming counts an open request until the function that it returns is called.
+// streaming counts an open request until the returned function is called.
 func (m *metrics) streaming(kind string) func() {
 	open := m.streams.WithLabelValues(kind)
 	open.Inc()

@@ -15,7 +15,7 @@ func (a *API) openAPIRoutes() []route {
 	return []route{{method: "GET", path: "/openapi.json", handle: serveOpenAPI}}
 }
 
-// serveOpenAPI answers with the API's description (OpenAPI 3.1.1).
+// serveOpenAPI answers with the description of the API (OpenAPI 3.1.1).
 func serveOpenAPI(w http.ResponseWriter, _ request) error {
 	h := w.Header()
 	h.Set("Content-Type", api.TypeJSON)
@@ -24,5 +24,5 @@ func serveOpenAPI(w http.ResponseWriter, _ request) error {
 	return err
 }
 
-// OpenAPI returns the description that /openapi.json answers with.
+// OpenAPI returns the description of the API, as /openapi.json answers it.
 func OpenAPI() []byte { return append([]byte(nil), openAPI...) }

@@ -24,7 +24,7 @@ func (a *API) patchOverride(w http.ResponseWriter, r request) error {
 		if err != nil || media != api.TypeMergePatch && media != api.TypeJSON {
 			w.Header().Set("Accept-Patch", api.TypeMergePatch)
 			return api.NewProblem(http.StatusUnsupportedMediaType, fmt.Sprintf(
-				"an override takes no %s; send a merge patch as %s", r.Header.Get("Content-Type"), api.TypeMergePatch))
+				"an override cannot be sent as %s; send a merge patch as %s", r.Header.Get("Content-Type"), api.TypeMergePatch))
 		}
 	}
 	service, id, err := a.overridable(r)
@@ -57,9 +57,9 @@ func (a *API) deleteOverride(w http.ResponseWriter, r request) error {
 	return a.replyWrite(w, r, http.StatusOK, revision, nil)
 }
 
-// overridable returns the instance of the path if the caller may override it. Without
-// a token, that is what is registered through this agent: everybody on the host may
-// ask, and others' instances are not theirs.
+// overridable returns the instance of the path, or an error if the caller may not override
+// it. Without a token a caller may override the instances of this agent alone: any process
+// on the host can call, and other instances are not the host's.
 func (a *API) overridable(r request) (service, id string, err error) {
 	service, id = r.PathValue("service"), r.PathValue("id")
 	if err := errors.Join(discovery.ValidateService(service), discovery.ValidateID(id)); err != nil {

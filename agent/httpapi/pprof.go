@@ -14,10 +14,10 @@ import (
 	"disc/agent/api"
 )
 
-// How long the CPU is profiled: unless asked, and at most.
+// The duration of a CPU profile.
 const (
-	profileTime    = 30 * time.Second
-	maxProfileTime = 2 * time.Minute
+	defaultProfileTime = 30 * time.Second
+	maxProfileTime     = 2 * time.Minute
 )
 
 func (a *API) profileRoutes() []route {
@@ -27,24 +27,24 @@ func (a *API) profileRoutes() []route {
 	}
 }
 
-// authorizeProfile lets those profile the agent who can open its Unix socket or have its
-// token: a profile shows what is asked for, and takes CPU time.
+// authorizeProfile allows profiles over the Unix socket, or with the token: a profile
+// reveals requests and costs CPU time.
 func (a *API) authorizeProfile(r request) error {
 	if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); local != nil && local.Network() == "unix" {
 		return nil
 	}
 	if a.options.Token == nil {
-		return api.NewProblem(http.StatusForbidden, "profiles are given over the Unix socket (http.socket), or to who has the token (http.token_file); set one of them")
+		return api.NewProblem(http.StatusForbidden, "profiles need the Unix socket (http.socket) or the token (http.token_file); set one of them")
 	}
 	return a.authorize(r.Request)
 }
 
-// profileCPU answers with the profile of the CPU over some seconds.
+// profileCPU answers with a CPU profile over ?seconds=.
 func (a *API) profileCPU(w http.ResponseWriter, r request) error {
 	if err := a.authorizeProfile(r); err != nil {
 		return err
 	}
-	seconds, err := number(r.query, "seconds", strconv.Atoi, int(profileTime.Seconds()))
+	seconds, err := number(r.query, "seconds", strconv.Atoi, int(defaultProfileTime.Seconds()))
 	d := time.Duration(seconds) * time.Second
 	if err != nil || d <= 0 || d > maxProfileTime {
 		return invalid("seconds %q is out of range; use 1 to %d", r.query.Get("seconds"), int(maxProfileTime.Seconds()))
@@ -64,15 +64,15 @@ func (a *API) profileCPU(w http.ResponseWriter, r request) error {
 	return a.writeProfile(w, b.Bytes(), false)
 }
 
-// profile answers with one of the runtime's profiles: heap, allocs, goroutine and so
-// on, as text with ?debug=1.
+// profile answers with a profile of the runtime, such as heap, allocs or goroutine; with
+// ?debug=1 as text.
 func (a *API) profile(w http.ResponseWriter, r request) error {
 	if err := a.authorizeProfile(r); err != nil {
 		return err
 	}
 	p := pprof.Lookup(r.PathValue("profile"))
 	if p == nil {
-		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no profile %q; there are profile (the CPU's), %s", r.PathValue("profile"), strings.Join(profileNames(), ", ")))
+		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("there is no profile %q; use profile (of the CPU), %s", r.PathValue("profile"), strings.Join(profileNames(), ", ")))
 	}
 	debug, err := number(r.query, "debug", strconv.Atoi, 0)
 	if err != nil {
@@ -92,7 +92,7 @@ func (a *API) profile(w http.ResponseWriter, r request) error {
 	return a.writeProfile(w, b.Bytes(), debug > 0)
 }
 
-// profileNames names what the runtime has, sorted.
+// profileNames returns the names of the runtime's profiles, sorted.
 func profileNames() []string {
 	var names []string
 	for _, p := range pprof.Profiles() {

@@ -25,7 +25,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	s.want("GET /debug/pprof/goroutine?debug=1", "", 200, "goroutine profile: total")
-	s.want("GET /debug/pprof/nosuch", "", 404, "profile (the CPU's)", "heap")
+	s.want("GET /debug/pprof/nosuch", "", 404, "profile (of the CPU)", "heap")
 	for _, seconds := range []string{"0", "121", "x"} {
 		s.want("GET /debug/pprof/profile?seconds="+seconds, "", 400, "use 1 to 120")
 	}

@@ -13,8 +13,8 @@ func (a *API) prometheusRoutes() []route {
 		params: slices.Concat([]string{"service"}, selectParams, waitParams), handle: a.prometheus}}
 }
 
-// prometheus lists the targets for Prometheus's http_sd. Until there is a view it is
-// 503, at which Prometheus keeps the targets that it has; an empty list would drop them.
+// prometheus lists the targets for http_sd of Prometheus. Until there is a view it answers
+// 503, so that Prometheus keeps the targets that it has; an empty list would drop them.
 func (a *API) prometheus(w http.ResponseWriter, r request) error {
 	selector, err := r.query.selector()
 	if err != nil {
@@ -24,14 +24,14 @@ func (a *API) prometheus(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	var parts []discovery.Scope
+	var scopes []discovery.Scope
 	for _, service := range r.query.Values["service"] {
-		parts = append(parts, scopeOf(service))
+		scopes = append(scopes, scopeOf(service))
 	}
-	if len(parts) == 0 {
-		parts = append(parts, discovery.Scope{})
+	if len(scopes) == 0 {
+		scopes = append(scopes, discovery.Scope{})
 	}
-	view, index, err := a.awaitView(r, servicesSubject, parts...)
+	view, index, err := a.awaitView(r, servicesSubject, scopes...)
 	if err != nil {
 		return err
 	}

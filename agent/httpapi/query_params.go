@@ -13,8 +13,8 @@ import (
 	"disc/discovery/lookup"
 )
 
-// params are the query parameters of a request, all known to its route, each given
-// once but for tag, service and key.
+// params are the query parameters of a request. Its route accepts all of them. Each is
+// given once, except tag, service and key.
 type params struct{ url.Values }
 
 // The parameters that many routes share.
@@ -39,7 +39,7 @@ func parseParams(raw string, known []string) (params, error) {
 	}
 	switch {
 	case len(unknown) > 0 && len(known) == 0:
-		return params{}, invalid("unknown query parameter %s; there are none here", strings.Join(unknown, ", "))
+		return params{}, invalid("unknown query parameter %s; this path has none", strings.Join(unknown, ", "))
 	case len(unknown) > 0:
 		return params{}, invalid("unknown query parameter %s; known are %s", strings.Join(unknown, ", "), strings.Join(known, ", "))
 	}
@@ -50,7 +50,7 @@ func invalid(format string, args ...any) error {
 	return discovery.Errorf(discovery.ErrInvalid, format, args...)
 }
 
-// flag reads a parameter that is true when it is merely there.
+// flag reads a boolean parameter. Without a value it is true.
 func (p params) flag(name string) (bool, error) {
 	if !p.Has(name) || p.Get(name) == "" {
 		return p.Has(name), nil
@@ -72,7 +72,7 @@ func (p params) wait() (index int64, wait time.Duration, err error) {
 	}
 	index, err = strconv.ParseInt(p.Get("index"), 10, 64)
 	if err != nil || index < 0 {
-		return 0, 0, invalid("index %q is no revision; give the %s of the answer that you have, or 0", p.Get("index"), api.HeaderIndex)
+		return 0, 0, invalid("index %q is not a revision; give the %s of the answer that you have, or 0", p.Get("index"), api.HeaderIndex)
 	}
 	if !p.Has("wait") {
 		return index, api.DefaultWait, nil
@@ -103,14 +103,14 @@ func (p params) selector() (lookup.Selector, error) {
 	return s, nil
 }
 
-// number reads a parameter that is a number, or returns absent.
+// number parses a numeric parameter; it returns absent where there is none.
 func number[T any](p params, name string, parse func(string) (T, error), absent T) (T, error) {
 	if !p.Has(name) {
 		return absent, nil
 	}
 	v, err := parse(p.Get(name))
 	if err != nil {
-		return absent, invalid("%s %q is not a number that it may be; see /openapi.json", name, p.Get(name))
+		return absent, invalid("%s %q is not a number in range; see /openapi.json", name, p.Get(name))
 	}
 	return v, nil
 }

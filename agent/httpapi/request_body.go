@@ -13,8 +13,8 @@ import (
 	"disc/discovery"
 )
 
-// readBody reads a body whole, within the limits that [API.limitBody] set, and takes the
-// time limit off again: the answer may take its time.
+// readBody reads the whole body within the limits that [API.limitBody] set. It removes the
+// time limit afterwards, since the answer may take longer.
 func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -28,11 +28,11 @@ func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	return b, nil
 }
 
-// decodeStrict reads a JSON object into a struct. A field that the struct does not
-// have, a wrong type, or anything after the object is an ErrInvalid that names it.
+// decodeStrict decodes a JSON object into a struct. ErrInvalid: a field that the struct
+// does not have, a wrong type, or data after the object; the error names it.
 func decodeStrict(b []byte, into any) error {
 	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
-		return invalid("the body is no JSON object; send one as /openapi.json says")
+		return invalid("the body is not a JSON object; see /openapi.json for its fields")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
@@ -40,12 +40,12 @@ func decodeStrict(b []byte, into any) error {
 		return bodyError(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalid("the body goes on after the JSON object, at byte %d; send one object", d.InputOffset())
+		return invalid("the body has data after the JSON object, at byte %d; send one object", d.InputOffset())
 	}
 	return nil
 }
 
-// bodyError says what is wrong with a body in its sender's terms.
+// bodyError returns a decoding error in terms of the body.
 func bodyError(err error) error {
 	var syntax *json.SyntaxError
 	var wrong *json.UnmarshalTypeError
@@ -57,9 +57,9 @@ func bodyError(err error) error {
 	case errors.As(err, &wrong):
 		return invalid("field %q: a %s does not fit", wrong.Field, wrong.Value)
 	case errors.As(err, &base64Error):
-		return invalid("a value is no base64: %v", base64Error)
+		return invalid("a value is not base64: %v", base64Error)
 	case errors.As(err, &syntax):
-		return invalid("the body is no JSON: %s at byte %d", text, syntax.Offset)
+		return invalid("the body is not JSON: %s at byte %d", text, syntax.Offset)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return invalid("the body ends in the middle of its JSON object")
 	case strings.HasPrefix(text, "unknown field "):

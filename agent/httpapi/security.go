@@ -14,9 +14,8 @@ import (
 	"disc/agent/api"
 )
 
-// checkOrigin refuses what a web page may have sent from the browser of somebody on this
-// host: requests for another host name (DNS rebinding), and those from another
-// origin.
+// checkOrigin refuses requests that a web page may have sent from a browser on this host:
+// those for another host name (DNS rebinding), and those from another origin.
 func (a *API) checkOrigin(r *http.Request) error {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !a.hostAllowed(r.Host, local) {
@@ -29,8 +28,9 @@ func (a *API) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// hostAllowed reports whether a Host header names this agent, asked at a local address.
-// Whoever can open the Unix socket is no web page.
+// hostAllowed reports whether a Host header names this agent. local is the address at
+// which the request came in. Over the Unix socket each host is allowed: a web page cannot
+// open it.
 func (a *API) hostAllowed(host string, local net.Addr) bool {
 	name := strings.TrimSuffix(hostname(host), ".")
 	if name == "127.0.0.1" || name == "localhost" {
@@ -65,8 +65,9 @@ func hostname(hostport string) string {
 	return hostport
 }
 
-// isCrossOrigin reports whether another origin's page sent the request, also one that only
-// reads: http.CrossOriginProtection lets those pass. Following a link is fine.
+// isCrossOrigin reports whether a page of another origin sent the request. Unlike
+// http.CrossOriginProtection it also covers requests that only read. It lets a link to
+// the agent pass.
 func isCrossOrigin(r *http.Request) bool {
 	if origin, ok := r.Header["Origin"]; ok {
 		if u, err := url.Parse(origin[0]); err != nil || u.Host != r.Host || len(origin) > 1 {
@@ -74,20 +75,20 @@ func isCrossOrigin(r *http.Request) bool {
 		}
 	}
 	if site, ok := r.Header["Sec-Fetch-Site"]; ok {
-		mine := site[0] == "same-origin" || site[0] == "none"
-		return !mine && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+		same := site[0] == "same-origin" || site[0] == "none"
+		return !same && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 	}
 	return false
 }
 
-// authorize wants the bearer token of a write (RFC 6750), if one is configured.
+// authorize checks the bearer token of a write (RFC 6750), if one is configured.
 func (a *API) authorize(r *http.Request) error {
 	if a.options.Token == nil {
 		return nil
 	}
 	want := a.options.Token()
 	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	// The hashes have one length, so that the time tells nothing of the token's.
+	// The hashes have one length, so that the time does not reveal the token's length.
 	w, g := sha256.Sum256([]byte(want)), sha256.Sum256([]byte(got))
 	if want == "" || !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(w[:], g[:]) != 1 {
 		return api.NewProblem(http.StatusUnauthorized,
@@ -96,15 +97,15 @@ func (a *API) authorize(r *http.Request) error {
 	return nil
 }
 
-// bodyTime is how long a caller may take to send a body.
+// bodyTime is the time for a body to come in.
 const bodyTime = 30 * time.Second
 
-// limitBody bounds the size of a body, and the time that it takes to come in.
+// limitBody limits the size of a body, and the time for it to come in.
 func (a *API) limitBody(w http.ResponseWriter, r *http.Request) {
-	most := int64(api.MaxBody)
+	limit := int64(api.MaxBody)
 	if strings.HasPrefix(r.URL.Path, "/v1/kv") {
-		most = api.MaxKVBody
+		limit = api.MaxKVBody
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, most)
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.timeouts.body)) // not every writer has a connection
 }

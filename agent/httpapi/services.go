@@ -16,15 +16,15 @@ func (a *API) serviceRoutes() []route {
 	}
 }
 
-// services lists the services that have instances; those of which only the memory is
-// left are not shown. Of those that are not watched there is only the name, unless the
-// caller waits for changes: of any service, so that all are watched.
+// services lists the services that have instances. Of a service that is not watched the
+// list has only the name. A caller that waits for changes waits for those of any service,
+// so that all are watched then.
 func (a *API) services(w http.ResponseWriter, r request) error {
-	var parts []discovery.Scope
+	var scopes []discovery.Scope
 	if r.query.Has("index") {
-		parts = append(parts, discovery.Scope{})
+		scopes = append(scopes, discovery.Scope{})
 	}
-	view, index, err := a.awaitView(r, servicesSubject, parts...)
+	view, index, err := a.awaitView(r, servicesSubject, scopes...)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (a *API) services(w http.ResponseWriter, r request) error {
 	return a.reply(w, r, view, index, list)
 }
 
-// servicesByName lists the services by the names that etcd has.
+// servicesByName lists the services whose names are in etcd.
 func (a *API) servicesByName(r request, s *view.Snapshot) ([]api.Service, error) {
 	names, err := a.backends.Catalog.Names(r.Context())
 	if err != nil {
@@ -59,7 +59,7 @@ func (a *API) servicesByName(r request, s *view.Snapshot) ([]api.Service, error)
 	return list, nil
 }
 
-// instances lists a service's instances, whatever their status and state.
+// instances lists the instances of a service, in any status and state.
 func (a *API) instances(w http.ResponseWriter, r request) error {
 	selector, err := r.query.selector()
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *API) instances(w http.ResponseWriter, r request) error {
 	return a.reply(w, r, current, index, list)
 }
 
-// status reads the status that listed instances are to have; "" and any are all.
+// status reads ?status= of a list; empty: instances in any status.
 func (p params) status() (discovery.Status, error) {
 	s := discovery.Status(p.Get("status"))
 	if s == "" || s == discovery.Status(discovery.StatusAny) {
@@ -96,7 +96,7 @@ func (p params) status() (discovery.Status, error) {
 	return s, s.Validate()
 }
 
-// scopeOf is the part of the view that a service's answer lies in.
+// scopeOf returns the scope of a service; of all with an empty name.
 func scopeOf(service string) discovery.Scope {
 	return discovery.Scope{Service: discovery.FoldName(service)}
 }

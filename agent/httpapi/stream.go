@@ -8,8 +8,7 @@ import (
 )
 
 // registerHeld registers an instance for as long as the request is open. The answer is the
-// record, and then newlines that say that the agent is still there: taken together
-// still one JSON text.
+// record, then newlines as keepalives; all together it is one JSON text.
 func (a *API) registerHeld(w http.ResponseWriter, r request, reg discovery.Registration) error {
 	done, release, err := a.backends.Registrar.Hold(r.Context(), reg)
 	if err != nil {
@@ -26,9 +25,9 @@ func (a *API) registerHeld(w http.ResponseWriter, r request, reg discovery.Regis
 	})
 }
 
-// stream keeps an answer open until the caller is gone or the API ends. It calls
-// beat at each keepalive, and flushes. wake, if there is one, is called first and
-// returns what to wait for before it is called again.
+// stream keeps an answer open until the caller is gone or the API ends. It calls beat at
+// each keepalive, and flushes. wake, if not nil, is called first, and again each time the
+// channel that it returned is closed.
 func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struct{}, error), beat func() error) error {
 	rc := http.NewResponseController(w)
 	ticker := time.NewTicker(a.timeouts.keepalive)

@@ -16,7 +16,7 @@ func (a *API) watchRoutes() []route {
 	return []route{{method: "GET", path: "/v1/watch", params: []string{"service"}, handle: a.watch}}
 }
 
-// watch answers with server-sent events (the WHATWG's HTML standard, section 9.2).
+// watch answers with server-sent events (WHATWG HTML standard, section 9.2).
 func (a *API) watch(w http.ResponseWriter, r request) error {
 	if n := len(r.query.Values["service"]); n > 1 {
 		return invalid("query parameter %q is given %d times; watch one service, or all", "service", n)
@@ -49,28 +49,28 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 	return a.stream(w, r, wake, t.beat)
 }
 
-// eventWriter writes one stream of events. It buffers nothing: when its reader is slow,
-// the catalog's log moves on, and in the end the reader starts over.
+// eventWriter writes one stream of events. It buffers nothing: when the reader is too slow
+// for the history of the catalog, the reader starts over with a reset.
 type eventWriter struct {
 	catalog Catalog
 	service string // empty: all
 	w       http.ResponseWriter
-	extend  func(http.ResponseWriter) // gives the reader its time for what comes next
+	extend  func(http.ResponseWriter) // gives the reader time for the next event
 
-	cursor    discovery.Cursor // how far it has read
-	resumable bool             // the reader knows what was there
-	lastID    discovery.Cursor // the last one that the reader was told
+	cursor    discovery.Cursor // up to which events were read from the catalog
+	resumable bool             // the reader has the state at cursor
+	lastID    discovery.Cursor // the last id that was written
 }
 
-// resume takes up a reader that read up to an event's id, if that is of this epoch
-// and not ahead of this agent's view.
+// resume continues after the event with an id, if that is of this epoch and not ahead of
+// this agent's view.
 func (t *eventWriter) resume(lastEventID string, v view.View) {
 	at, ok := discovery.ParseCursor(lastEventID)
 	t.resumable = ok && at.Epoch == v.Snapshot.Epoch() && at.Compare(v.Snapshot.Cursor()) <= 0
 	t.cursor, t.lastID = at, at
 }
 
-// advance writes what happened since the cursor, or all anew when that is not known.
+// advance writes the events after the cursor, or a reset when those are not known.
 func (t *eventWriter) advance() error {
 	current, err := t.catalog.View()
 	if err != nil {
@@ -111,18 +111,18 @@ func (t *eventWriter) reset(s *view.Snapshot) error {
 	return t.write(api.EventReset, e, t.cursor)
 }
 
-// changes writes events. Where several are of one position, only the last has an id:
-// a reader that is cut off between them goes on before the first.
+// changes writes events. Of the events with one cursor only the last has a new id: a
+// reader that is cut off between them resumes before the first.
 func (t *eventWriter) changes(events []view.Event) error {
-	mine := make([]view.Event, 0, len(events))
+	own := make([]view.Event, 0, len(events))
 	for _, e := range events {
 		if t.service == "" || discovery.FoldName(e.Service) == discovery.FoldName(t.service) {
-			mine = append(mine, e)
+			own = append(own, e)
 		}
 	}
-	for n, e := range mine {
+	for n, e := range own {
 		id := e.Cursor(t.cursor.Epoch)
-		if n+1 < len(mine) && mine[n+1].Cursor(t.cursor.Epoch) == id {
+		if n+1 < len(own) && own[n+1].Cursor(t.cursor.Epoch) == id {
 			id = t.lastID
 		}
 		out := api.Event{Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
@@ -133,7 +133,7 @@ func (t *eventWriter) changes(events []view.Event) error {
 	return nil
 }
 
-// write writes one event, with its id if that is another than the last.
+// write writes one event, with its id if that differs from the last id.
 func (t *eventWriter) write(kind view.EventType, e api.Event, id discovery.Cursor) error {
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -150,9 +150,9 @@ func (t *eventWriter) write(kind view.EventType, e api.Event, id discovery.Curso
 	return err
 }
 
-// beat writes a comment that keeps the connection alive, and tells how far the
-// reader has come while nothing happened to what it watches: a block without data
-// sets the last id and is no event.
+// beat writes a comment that keeps the connection alive. If the cursor has moved without
+// an event for the reader, it also writes the id: a block without data sets the last id and
+// is not an event.
 func (t *eventWriter) beat() error {
 	var b bytes.Buffer
 	b.WriteString(": \n")
