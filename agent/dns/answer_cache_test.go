@@ -56,19 +56,21 @@ func TestWhatFitsOverUDP(t *testing.T) {
 		{dns.TypePTR, 0, false, 0},
 	}
 	for _, tt := range tests {
-		limit := plainSize
-		for range 2 * answercache.MaxOrders {
-			q := newQuery("web.disc.", tt.qtype)
-			if tt.size > 0 {
-				q.SetEdns0(tt.size, false)
-				limit = min(max(int(tt.size), plainSize), ednsSize)
+		t.Run(fmt.Sprintf("%s in %d", dns.TypeToString[tt.qtype], tt.size), func(t *testing.T) {
+			limit := plainSize
+			for range 2 * answercache.MaxOrders {
+				q := newQuery("web.disc.", tt.qtype)
+				if tt.size > 0 {
+					q.SetEdns0(tt.size, false)
+					limit = min(max(int(tt.size), plainSize), ednsSize)
+				}
+				b, _, _ := r.respond(nil, nil, packet(t, q), 0)
+				m := new(dns.Msg)
+				if err := m.Unpack(b); err != nil || len(b) > limit || m.Truncated != tt.tc || len(m.Answer) < tt.least {
+					t.Fatalf("%s in %d: %d bytes, %d records, TC %t, %v", dns.TypeToString[tt.qtype], tt.size, len(b), len(m.Answer), m.Truncated, err)
+				}
 			}
-			b, _, _ := r.respond(nil, nil, packet(t, q), 0)
-			m := new(dns.Msg)
-			if err := m.Unpack(b); err != nil || len(b) > limit || m.Truncated != tt.tc || len(m.Answer) < tt.least {
-				t.Fatalf("%s in %d: %d bytes, %d records, TC %t, %v", dns.TypeToString[tt.qtype], tt.size, len(b), len(m.Answer), m.Truncated, err)
-			}
-		}
+		})
 	}
 }
 

@@ -29,13 +29,15 @@ func TestJSON(t *testing.T) {
 		{"example.com", "A", `{"Status":5,"TC":false,"RD":true,"RA":false,"AD":false,"CD":false,"Question":[{"name":"example.com.","type":1}]}`, 0},
 	}
 	for _, tt := range tests {
-		a, ttl, err := r.JSON(tt.name, tt.qtype, false)
-		if err != nil {
-			t.Errorf("%s %s: %v", tt.name, tt.qtype, err)
-		}
-		if b, _ := json.Marshal(a); string(b) != tt.want || ttl != tt.ttl {
-			t.Errorf("%s %s:\ngot  %s, %v\nwant %s", tt.name, tt.qtype, b, ttl, tt.want)
-		}
+		t.Run(tt.name+" "+tt.qtype, func(t *testing.T) {
+			a, ttl, err := r.JSON(tt.name, tt.qtype, false)
+			if err != nil {
+				t.Errorf("%s %s: %v", tt.name, tt.qtype, err)
+			}
+			if b, _ := json.Marshal(a); string(b) != tt.want || ttl != tt.ttl {
+				t.Errorf("%s %s:\ngot  %s, %v\nwant %s", tt.name, tt.qtype, b, ttl, tt.want)
+			}
+		})
 	}
 	f.view.Stale = true
 	if a, _, err := r.JSON("web.disc", "A", true); err != nil || !a.CD || a.Comment != "Stale Answer" {

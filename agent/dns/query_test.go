@@ -69,28 +69,30 @@ func TestForms(t *testing.T) {
 	}
 	r := responder(t, testCatalog(t), Options{})
 	for _, tt := range tests {
-		b, _, ok := r.respond(nil, nil, tt.packet, 0)
-		if !ok {
-			if tt.want != "" || len(b) > 0 {
-				t.Errorf("%s: no answer, want %s", tt.name, tt.want)
+		t.Run(tt.name, func(t *testing.T) {
+			b, _, ok := r.respond(nil, nil, tt.packet, 0)
+			if !ok {
+				if tt.want != "" || len(b) > 0 {
+					t.Errorf("%s: no answer, want %s", tt.name, tt.want)
+				}
+				if _, _, err := r.Exchange(tt.packet, wholeSize); err == nil {
+					t.Errorf("%s: Exchange answers", tt.name)
+				}
+				return
 			}
-			if _, _, err := r.Exchange(tt.packet, wholeSize); err == nil {
-				t.Errorf("%s: Exchange answers", tt.name)
+			m := new(dns.Msg)
+			if err := m.Unpack(b); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+				return
 			}
-			continue
-		}
-		m := new(dns.Msg)
-		if err := m.Unpack(b); err != nil {
-			t.Errorf("%s: %v", tt.name, err)
-			continue
-		}
-		got, _, _ := strings.Cut(show(m), " |")
-		if got != tt.want || m.Id != 0x1234 || !m.Response || m.RecursionAvailable || !m.RecursionDesired || m.Opcode != int(tt.packet[2]>>3&0xf) {
-			t.Errorf("%s: %s, want %s\n%v", tt.name, got, tt.want, m)
-		}
-		if wantOPT := bytes.HasSuffix(tt.packet, wire(t, opt)) && m.Rcode == dns.RcodeSuccess; wantOPT && m.IsEdns0() == nil {
-			t.Errorf("%s: no OPT record", tt.name)
-		}
+			got, _, _ := strings.Cut(show(m), " |")
+			if got != tt.want || m.Id != 0x1234 || !m.Response || m.RecursionAvailable || !m.RecursionDesired || m.Opcode != int(tt.packet[2]>>3&0xf) {
+				t.Errorf("%s: %s, want %s\n%v", tt.name, got, tt.want, m)
+			}
+			if wantOPT := bytes.HasSuffix(tt.packet, wire(t, opt)) && m.Rcode == dns.RcodeSuccess; wantOPT && m.IsEdns0() == nil {
+				t.Errorf("%s: no OPT record", tt.name)
+			}
+		})
 	}
 }
 

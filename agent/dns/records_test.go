@@ -17,10 +17,12 @@ func TestReverseAddress(t *testing.T) {
 		{strings.Repeat("0.", 31) + "1.ip6.arpa", "1000::"}, {strings.Repeat("0.", 31) + "g.ip6.arpa", ""}, {strings.Repeat("0.", 32) + "1.ip6.arpa", ""},
 	}
 	for _, tt := range tests {
-		ip, ok := reverseAddress(strings.Split(tt.name, "."))
-		if ok != (tt.want != "") || ok && ip.String() != tt.want {
-			t.Errorf("%s: %v, %t, want %q", tt.name, ip, ok, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			ip, ok := reverseAddress(strings.Split(tt.name, "."))
+			if ok != (tt.want != "") || ok && ip.String() != tt.want {
+				t.Errorf("%s: %v, %t, want %q", tt.name, ip, ok, tt.want)
+			}
+		})
 	}
 }
 
@@ -68,9 +70,11 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		{"host.", dns.TypeSRV, "NOERROR |  |  SOA 7f000001.addr. hostmaster. 1 3600 600 86400 1"},
 	}
 	for _, tt := range tests {
-		if got := ask(tt.name, tt.qtype); got != tt.want {
-			t.Errorf("%s %s:\ngot  %s\nwant %s", tt.name, dns.TypeToString[tt.qtype], got, tt.want)
-		}
+		t.Run(tt.name+" "+dns.TypeToString[tt.qtype], func(t *testing.T) {
+			if got := ask(tt.name, tt.qtype); got != tt.want {
+				t.Errorf("%s %s:\ngot  %s\nwant %s", tt.name, dns.TypeToString[tt.qtype], got, tt.want)
+			}
+		})
 	}
 }
 
@@ -91,9 +95,11 @@ func TestOncePerRecord(t *testing.T) {
 		"5.0.0.10.in-addr.arpa. PTR": "NOERROR | 5.0.0.10.in-addr.arpa. PTR 0a000005.addr.disc., 5.0.0.10.in-addr.arpa. PTR a.web.inst.disc., " +
 			"5.0.0.10.in-addr.arpa. PTR b.web.inst.disc.",
 	} {
-		name, qtype, _ := strings.Cut(question, " ")
-		if got := show(exchange(t, r, newQuery(name, dns.StringToType[qtype]), wholeSize)); got != want {
-			t.Errorf("%s:\ngot  %s\nwant %s", question, got, want)
-		}
+		t.Run(question, func(t *testing.T) {
+			name, qtype, _ := strings.Cut(question, " ")
+			if got := show(exchange(t, r, newQuery(name, dns.StringToType[qtype]), wholeSize)); got != want {
+				t.Errorf("%s:\ngot  %s\nwant %s", question, got, want)
+			}
+		})
 	}
 }

@@ -191,16 +191,18 @@ func TestAnswers(t *testing.T) {
 	f := testCatalog(t)
 	r := responder(t, f, Options{})
 	for _, tt := range tests {
-		name, qtype, _ := strings.Cut(tt.question, " ")
-		number, ok := parseType(strings.TrimPrefix(qtype, "TYPE"))
-		if !ok {
-			t.Fatalf("type %s", qtype)
-		}
-		for range 2 { // made, and kept
-			if got := show(exchange(t, r, newQuery(name, number), wholeSize)); got != tt.want {
-				t.Errorf("%s:\ngot  %s\nwant %s", tt.question, got, tt.want)
+		t.Run(tt.question, func(t *testing.T) {
+			name, qtype, _ := strings.Cut(tt.question, " ")
+			number, ok := parseType(strings.TrimPrefix(qtype, "TYPE"))
+			if !ok {
+				t.Fatalf("type %s", qtype)
 			}
-		}
+			for range 2 { // made, and kept
+				if got := show(exchange(t, r, newQuery(name, number), wholeSize)); got != tt.want {
+					t.Errorf("%s:\ngot  %s\nwant %s", tt.question, got, tt.want)
+				}
+			}
+		})
 	}
 }
 
@@ -289,9 +291,11 @@ func TestOtherDomain(t *testing.T) {
 		{"no.sd.example.com.", "NXDOMAIN |  | sd.example.com. 5 IN SOA 20010db8000000000000000000000053.addr.sd.example.com. hostmaster.sd.example.com. 50 3600 600 86400 5"},
 	}
 	for _, tt := range tests {
-		if got := show(exchange(t, r, newQuery(tt.name, dns.TypeA), wholeSize)); got != tt.want {
-			t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			if got := show(exchange(t, r, newQuery(tt.name, dns.TypeA), wholeSize)); got != tt.want {
+				t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, tt.want)
+			}
+		})
 	}
 }
 
@@ -301,9 +305,11 @@ func TestWithoutView(t *testing.T) {
 	for name, want := range map[string]string{
 		"web.disc.": "SERVFAIL not-aa", "disc.": "SERVFAIL not-aa", "5.0.0.10.in-addr.arpa.": "SERVFAIL not-aa", "example.com.": "REFUSED not-aa",
 	} {
-		if got := show(exchange(t, r, newQuery(name, dns.TypeA), 0)); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := show(exchange(t, r, newQuery(name, dns.TypeA), 0)); got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		})
 	}
 	m := exchange(t, r, newQuery("web.disc.", dns.TypeA).SetEdns0(1232, false), 0)
 	if got := m.IsEdns0().String(); !strings.Contains(got, "Not Ready") {

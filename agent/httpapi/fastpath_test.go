@@ -113,18 +113,20 @@ func TestFastPathHandsOver(t *testing.T) {
 		"no key":    {"GET /v1/kv/app/nosuch HTTP/1.1\r\nHost: localhost\r\n\r\n", wholeRequest},
 		"unknown":   {strings.Replace(wholeRequest, "web", "nosuch", 1), wholeRequest},
 	} {
-		conn, answers := open(t, s)
-		for _, part := range sent {
-			if _, err := io.WriteString(conn, part); err != nil {
-				t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			conn, answers := open(t, s)
+			for _, part := range sent {
+				if _, err := io.WriteString(conn, part); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		for range strings.Count(strings.Join(sent, ""), "HTTP/1.1") {
-			want := 200
-			if got := read(t, answers); got.StatusCode != want && !((name == "unknown" || name == "no key") && got.StatusCode == 404) {
-				t.Errorf("%s: %s %s", name, got.Status, got.body)
+			for range strings.Count(strings.Join(sent, ""), "HTTP/1.1") {
+				want := 200
+				if got := read(t, answers); got.StatusCode != want && !((name == "unknown" || name == "no key") && got.StatusCode == 404) {
+					t.Errorf("%s: %s %s", name, got.Status, got.body)
+				}
 			}
-		}
+		})
 	}
 }
 
@@ -136,9 +138,11 @@ func TestFastPathKeepsTheGuard(t *testing.T) {
 		"Host: local host":                            400,
 		"Host: localhost\r\nOrigin: http://evil.test": 403,
 	} {
-		conn, answers := open(t, s)
-		exchange(t, conn, answers, wholeRequest).want(t, 200) // once allowed is not for ever
-		exchange(t, conn, answers, "GET /v1/lookup/web HTTP/1.1\r\n"+headers+"\r\n\r\n").want(t, status)
+		t.Run(headers, func(t *testing.T) {
+			conn, answers := open(t, s)
+			exchange(t, conn, answers, wholeRequest).want(t, 200) // once allowed is not for ever
+			exchange(t, conn, answers, "GET /v1/lookup/web HTTP/1.1\r\n"+headers+"\r\n\r\n").want(t, status)
+		})
 	}
 }
 

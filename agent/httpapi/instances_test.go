@@ -142,7 +142,10 @@ func TestRegisterRefuses(t *testing.T) {
 		{"web/instances/web%2F1", `{}`, `instance id \"web/1\" has`},
 		{"web/instances/web-1?hold=maybe", `{}`, "neither true nor false"},
 	} {
-		s.want("PUT /v1/services/"+c.path, c.body, 400, c.detail)
+		t.Run(c.path+" "+c.body, func(t *testing.T) {
+			s := s.in(t)
+			s.want("PUT /v1/services/"+c.path, c.body, 400, c.detail)
+		})
 	}
 	if view, _ := s.api.backends.Catalog.View(); view.Snapshot.Revision() != 0 {
 		t.Error("something was registered")
@@ -310,7 +313,10 @@ func TestOverrideRefuses(t *testing.T) {
 		`null`:                 "to remove the override, DELETE it",
 		`{"state":"up"} extra`: "not a JSON object",
 	} {
-		s.want(path, body, 400, detail)
+		t.Run(body, func(t *testing.T) {
+			s := s.in(t)
+			s.want(path, body, 400, detail)
+		})
 	}
 	got := s.do(path, `{}`, "Content-Type: text/plain")
 	got.want(t, 415, api.TypeMergePatch)

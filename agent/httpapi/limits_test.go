@@ -94,7 +94,10 @@ func TestLimits(t *testing.T) {
 		`{"rate":1,"speed":1}`:               "speed",
 		`{"rate":"1"}`:                       "rate",
 	} {
-		s.want("PUT /v1/limits/sms", body, 400, text)
+		t.Run(body, func(t *testing.T) {
+			s := s.in(t)
+			s.want("PUT /v1/limits/sms", body, 400, text)
+		})
 	}
 	if got := s.want("DELETE /v1/limits/sms", "", 200); got.Header.Get(api.HeaderRevision) != "8" {
 		t.Errorf("revision %q", got.Header.Get(api.HeaderRevision))

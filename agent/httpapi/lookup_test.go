@@ -54,12 +54,15 @@ func TestLookupOptionsNarrowTheAnswer(t *testing.T) {
 		"prefer=zone&pick=1":                  "web-2",
 		"zone=b&status=any&explain":           "web-2",
 	} {
-		got := s.want("GET /v1/lookup/web?"+query, "", 200)
-		for _, id := range []string{"web-1", "web-2"} {
-			if has := strings.Contains(got.body, `{"id":"`+id+`","node"`); has != (id == want) {
-				t.Errorf("%s: %s is in: %v: %s", query, id, has, got.body)
+		t.Run(query, func(t *testing.T) {
+			s := s.in(t)
+			got := s.want("GET /v1/lookup/web?"+query, "", 200)
+			for _, id := range []string{"web-1", "web-2"} {
+				if has := strings.Contains(got.body, `{"id":"`+id+`","node"`); has != (id == want) {
+					t.Errorf("%s: %s is in: %v: %s", query, id, has, got.body)
+				}
 			}
-		}
+		})
 	}
 	s.want("GET /v1/lookup/web?port=grpc", "", 200, `"port":9090`)
 	s.want("GET /v1/lookup/_grpc._tcp.web.svc.disc.", "", 200, `"port":9090`)
@@ -98,10 +101,13 @@ func TestLookupRefuses(t *testing.T) {
 		{"_services._dns-sd._udp.svc", 400, "has no endpoints"},
 		{"a.b.c.d", 400, "of no known form"},
 	} {
-		got := s.want("GET /v1/lookup/"+c.path, "", c.status, c.detail, `"type":"about:blank"`)
-		if got.Header.Get("Content-Type") != api.TypeProblem {
-			t.Errorf("%s: content type %q", c.path, got.Header.Get("Content-Type"))
-		}
+		t.Run(c.path, func(t *testing.T) {
+			s := s.in(t)
+			got := s.want("GET /v1/lookup/"+c.path, "", c.status, c.detail, `"type":"about:blank"`)
+			if got.Header.Get("Content-Type") != api.TypeProblem {
+				t.Errorf("%s: content type %q", c.path, got.Header.Get("Content-Type"))
+			}
+		})
 	}
 }
 
@@ -151,9 +157,11 @@ func TestAcceptsText(t *testing.T) {
 		"application/json;q=0.1,TEXT/plain;q=0.2": true, "text/plain;q=0": false, "text/*, */*;q=0.1": true,
 		"text/plain;q=x, */*": false, "text/html,application/xhtml+xml,*/*;q=0.8": false,
 	} {
-		if got := acceptsText([]string{accept}); got != want {
-			t.Errorf("Accept %q: %v", accept, got)
-		}
+		t.Run(accept, func(t *testing.T) {
+			if got := acceptsText([]string{accept}); got != want {
+				t.Errorf("Accept %q: %v", accept, got)
+			}
+		})
 	}
 	if acceptsText(nil) {
 		t.Error("without Accept it is text")

@@ -47,10 +47,13 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 		"/v1/services/web/instances/web-1/override":       "PATCH, DELETE",
 		"/v1/services/web/instances/web-1/checks/service": "PUT",
 	} {
-		got := s.want("POST "+path, "", 405, "does not accept POST")
-		if got.Header.Get("Allow") != allow {
-			t.Errorf("%s: Allow %q, want %q", path, got.Header.Get("Allow"), allow)
-		}
+		t.Run(path, func(t *testing.T) {
+			s := s.in(t)
+			got := s.want("POST "+path, "", 405, "does not accept POST")
+			if got.Header.Get("Allow") != allow {
+				t.Errorf("%s: Allow %q, want %q", path, got.Header.Get("Allow"), allow)
+			}
+		})
 	}
 	s.want("GET /healthz?x=1", "", 400, "unknown query parameter x; this path has none")
 }

@@ -27,23 +27,26 @@ func TestPrometheusAsks(t *testing.T) {
 		"?filter=service+==+db":       {"[2001:db8::5]:5432"},
 		"?tag=v2&port=grpc":           {},
 	} {
-		got := s.want("GET /v1/sd/prometheus"+query, "", 200)
-		var groups []api.TargetGroup
-		if err := json.Unmarshal([]byte(got.body), &groups); err != nil {
-			t.Fatal(err)
-		}
-		if len(groups) != len(want) {
-			t.Fatalf("%s: %s, want %v", query, got.body, want)
-		}
-		for n, g := range groups {
-			if len(g.Targets) != 1 || g.Targets[0] != want[n] {
-				t.Errorf("%s: group %d is %v, want %s", query, n, g, want[n])
+		t.Run(query, func(t *testing.T) {
+			s := s.in(t)
+			got := s.want("GET /v1/sd/prometheus"+query, "", 200)
+			var groups []api.TargetGroup
+			if err := json.Unmarshal([]byte(got.body), &groups); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if got.Header.Get("Content-Type") != "application/json" || got.Header.Get("Disc-Revision") != "2" {
-			t.Errorf("header %v", got.Header)
-		}
-		s.do("GET /v1/sd/prometheus"+query, "", "If-None-Match: "+got.Header.Get("ETag")).want(t, 304)
+			if len(groups) != len(want) {
+				t.Fatalf("%s: %s, want %v", query, got.body, want)
+			}
+			for n, g := range groups {
+				if len(g.Targets) != 1 || g.Targets[0] != want[n] {
+					t.Errorf("%s: group %d is %v, want %s", query, n, g, want[n])
+				}
+			}
+			if got.Header.Get("Content-Type") != "application/json" || got.Header.Get("Disc-Revision") != "2" {
+				t.Errorf("header %v", got.Header)
+			}
+			s.do("GET /v1/sd/prometheus"+query, "", "If-None-Match: "+got.Header.Get("ETag")).want(t, 304)
+		})
 	}
 	s.want("GET /v1/sd/prometheus?status=sick", "", 400, "status")
 	s.want("GET /v1/sd/prometheus?zone=a&zone=b", "", 400, "give it once")

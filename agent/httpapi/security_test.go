@@ -22,9 +22,11 @@ func TestHosts(t *testing.T) {
 		"192.0.2.2:3472": false, "evil.example": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
 		"": false, ":3472": false, "0x7f.1": false, "[": false,
 	} {
-		if got := a.hostAllowed(host, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3472}); got != want {
-			t.Errorf("host %q: %v", host, got)
-		}
+		t.Run(host, func(t *testing.T) {
+			if got := a.hostAllowed(host, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3472}); got != want {
+				t.Errorf("host %q: %v", host, got)
+			}
+		})
 	}
 }
 
@@ -60,7 +62,10 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		{"PUT /v1/services/web/instances/w", []string{"Origin: http://evil.example"}, 403},
 		{"PUT /v1/services/web/instances/w", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"}, 403},
 	} {
-		s.do(c.request, "{}", c.headers...).want(t, c.status)
+		t.Run(fmt.Sprint(c.request, c.headers), func(t *testing.T) {
+			s := s.in(t)
+			s.do(c.request, "{}", c.headers...).want(t, c.status)
+		})
 	}
 }
 
@@ -104,8 +109,10 @@ func TestHostname(t *testing.T) {
 	for in, want := range map[string]string{
 		"a": "a", "a:1": "a", "[::1]:1": "::1", "[::1]": "::1", "::1": "::1", "": "", "[::1": "::1", "a:b:c": "a:b:c",
 	} {
-		if got := hostname(in); got != want {
-			t.Errorf("hostname %q is %q, want %q", in, got, want)
-		}
+		t.Run(in, func(t *testing.T) {
+			if got := hostname(in); got != want {
+				t.Errorf("hostname %q is %q, want %q", in, got, want)
+			}
+		})
 	}
 }

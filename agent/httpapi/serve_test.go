@@ -67,6 +67,13 @@ func serveOn(t testing.TB, a *API, l net.Listener, address string) *server {
 	return &server{client, t, a, l.Addr().String()}
 }
 
+// in returns the server for use in a subtest.
+func (s *server) in(t *testing.T) *server {
+	sub := *s
+	sub.t = t
+	return &sub
+}
+
 // answer is an answer whose body was read.
 type answer struct {
 	*http.Response

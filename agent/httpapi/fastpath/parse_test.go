@@ -67,9 +67,11 @@ func TestParseLeavesTheRest(t *testing.T) {
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"\x16\x03\x01\x02\x00", // TLS
 	} {
-		if r, n := parsePlainRequest([]byte(request)); n != 0 {
-			t.Errorf("%q: %d bytes, %+v", request, n, r)
-		}
+		t.Run(request, func(t *testing.T) {
+			if r, n := parsePlainRequest([]byte(request)); n != 0 {
+				t.Errorf("%q: %d bytes, %+v", request, n, r)
+			}
+		})
 	}
 }
 
