@@ -63,7 +63,7 @@ func (k *fixedKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshn
 	return k.item, k.view, nil
 }
 
-// What is answered without net/http is what net/http answers.
+// The fast path answers as net/http does.
 func TestFastPathAnswersAsNetHTTPDoes(t *testing.T) {
 	f := withWebs(1)
 	values := fixedKV{item: api.KVItem{Key: "app/K_1.x", Value: []byte("\x00 1\r\n"), Revision: 7}, view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
@@ -91,7 +91,7 @@ func TestFastPathAnswersAsNetHTTPDoes(t *testing.T) {
 	}
 }
 
-func TestFastPathTellsTheTime(t *testing.T) {
+func TestFastPathSendsTheDate(t *testing.T) {
 	s := serve(t, withWebs(1).api(t, Options{}))
 	conn, answers := open(t, s)
 	got := exchange(t, conn, answers, wholeRequest)
@@ -101,8 +101,8 @@ func TestFastPathTellsTheTime(t *testing.T) {
 	}
 }
 
-// A connection goes over to net/http with the first request that is no plain lookup, and
-// loses nothing: also requests that were sent before the answers came, and halves of one.
+// A connection goes to net/http at the first request that the fast path does not answer. No
+// request is lost: neither one that is sent before the last answer, nor half of one.
 func TestFastPathHandsOver(t *testing.T) {
 	s := serve(t, withWebs(2).api(t, Options{}))
 	for name, sent := range map[string][]string{
@@ -130,7 +130,7 @@ func TestFastPathHandsOver(t *testing.T) {
 	}
 }
 
-func TestFastPathKeepsTheGuard(t *testing.T) {
+func TestFastPathChecksTheOrigin(t *testing.T) {
 	s := serve(t, withWebs(1).api(t, Options{}))
 	for headers, status := range map[string]int{
 		"Host: localhost":                             200,
@@ -140,14 +140,14 @@ func TestFastPathKeepsTheGuard(t *testing.T) {
 	} {
 		t.Run(headers, func(t *testing.T) {
 			conn, answers := open(t, s)
-			exchange(t, conn, answers, wholeRequest).want(t, 200) // once allowed is not for ever
+			exchange(t, conn, answers, wholeRequest).want(t, 200) // an allowed host does not allow the next
 			exchange(t, conn, answers, "GET /v1/lookup/web HTTP/1.1\r\n"+headers+"\r\n\r\n").want(t, status)
 		})
 	}
 }
 
-// A reader that does not read is dropped.
-func TestFastPathDropsTheDeaf(t *testing.T) {
+// The connection of a caller that does not read is closed.
+func TestFastPathDropsSlowReaders(t *testing.T) {
 	a := withWebs(100).api(t, Options{})
 	a.timeouts.write = 100 * time.Millisecond
 	s := serve(t, a)
@@ -170,7 +170,7 @@ func TestFastPathAnswerAllocatesNothing(t *testing.T) {
 			t.Fatal("not answered")
 		}
 	}
-	for range 1000 { // until all orders are made
+	for range 1000 { // until all orders are cached
 		answer()
 	}
 	if allocations := testing.AllocsPerRun(1000, answer); allocations > 0 {
@@ -189,7 +189,7 @@ func BenchmarkFastPathAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkFastPath is a lookup over a socket, from the client's write to its read.
+// BenchmarkFastPath measures a lookup over a socket, from the client's write to its read.
 func BenchmarkFastPath(b *testing.B) {
 	for name, header := range map[string]string{"fastpath": "", "net/http": "X-Other: y\r\n"} {
 		b.Run(name, func(b *testing.B) {

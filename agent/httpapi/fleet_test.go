@@ -14,19 +14,19 @@ import (
 	"disc/discovery/view"
 )
 
-// fleet is a catalog, a registrar, overrides and an agent in memory. What etcd and
-// the agent's other parts do for the API is done here by Snapshot.Apply alone.
+// fleet is a catalog, a registrar, overrides and an agent in memory. Snapshot.Apply takes
+// the place of etcd and of the other parts of the agent.
 type fleet struct {
 	lock     sync.Mutex
 	keys     discovery.Keys
 	view     view.View
 	err      error // of View
 	log      []view.Event
-	logFrom  int64 // the log reaches back to here
+	logFrom  int64 // the oldest revision in log
 	waiters  []chan struct{}
 	mine     map[string]bool // registered through this agent
 	config   map[string]bool // from the config file
-	away     bool            // etcd is
+	away     bool            // etcd does not answer
 	reports  []string
 	released chan string
 	notReady [2]error
@@ -87,7 +87,7 @@ func (f *fleet) change(key string, value []byte) view.Change {
 	return view.Change{Key: f.keys.Parse(key), Value: value, Lease: 1}
 }
 
-// apply makes all changes at the next revision.
+// apply applies all changes at the next revision.
 func (f *fleet) apply(changes ...view.Change) int64 {
 	f.lock.Lock()
 	defer f.lock.Unlock()
@@ -105,7 +105,7 @@ func (f *fleet) apply(changes ...view.Change) int64 {
 	return revision
 }
 
-// update changes the fleet in another way, and wakes those who wait.
+// update changes the fleet in another way, and wakes the waiters.
 func (f *fleet) update(edit func()) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
@@ -126,7 +126,7 @@ func (f *fleet) View() (view.View, error) {
 	return f.view, f.err
 }
 
-// Changed wakes its readers at every change: more often than it must.
+// Changed wakes its readers at every change, which is more often than necessary.
 func (f *fleet) Changed(string) <-chan struct{} {
 	f.lock.Lock()
 	defer f.lock.Unlock()
@@ -148,7 +148,7 @@ func (f *fleet) Events(_ string, after discovery.Cursor) ([]view.Event, bool) {
 	return slices.Clone(f.log[n:]), true
 }
 
-// Ensure finds that everything is in the view.
+// Ensure does nothing: everything is in the view.
 func (f *fleet) Ensure(context.Context, ...discovery.Scope) error { return nil }
 
 func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
@@ -203,7 +203,7 @@ func (f *fleet) Hold(ctx context.Context, r discovery.Registration) (api.Registe
 	return done, func() {
 		select {
 		case f.released <- r.Service + "/" + r.ID:
-		default: // nobody wants to know
+		default: // no test reads it
 		}
 	}, nil
 }

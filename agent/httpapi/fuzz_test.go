@@ -26,7 +26,7 @@ func FuzzRegistration(f *testing.F) {
 	})
 }
 
-// FuzzRequest sends any request to the whole API: each answer is as described.
+// FuzzRequest sends any request to the API: each answer agrees with the description.
 func FuzzRequest(f *testing.F) {
 	f.Add("GET", "/v1/lookup/web?tag=v2&pick=1&explain", "text/plain", "")
 	f.Add("PUT", "/v1/services/web/instances/web-1", "", `{"port":1}`)
@@ -55,7 +55,7 @@ func FuzzRequest(f *testing.F) {
 		a.ServeHTTP(w, r)
 		resp := w.Result()
 		if resp.StatusCode >= 300 && resp.StatusCode < 304 || resp.StatusCode >= 305 && resp.StatusCode < 400 {
-			return // the mux sends paths that are not clean elsewhere
+			return // the mux redirects paths that are not clean
 		}
 		if resp.StatusCode >= 500 {
 			t.Fatalf("%s %s: %s", method, target, w.Body)

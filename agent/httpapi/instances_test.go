@@ -253,8 +253,8 @@ func TestReportLoad(t *testing.T) {
 	s.want(path, `{"utilization":0.7,"cpu_utilization":0.7}`, 400, `unknown field \"cpu_utilization\"`)
 }
 
-// A load report is shown with the instance, and where it has a say; the plain lookup is
-// the same bytes under the same index.
+// A load report is shown with the instance and in lookups that it affects. The plain
+// lookup keeps its bytes and its index.
 func TestLoadIsShown(t *testing.T) {
 	f := withWebs(1)
 	s := serve(t, f.api(t, Options{}))
@@ -326,7 +326,7 @@ func TestOverrideRefuses(t *testing.T) {
 	s.want("PATCH /v1/services/web/instances/a%20b/override", `{}`, 400, "instance id")
 }
 
-// late is a registrar whose writes are made in etcd and reach the view later.
+// late is a registrar whose writes reach the view after they are done in etcd.
 type late struct {
 	*fleet
 	written chan func()

@@ -10,7 +10,7 @@ import (
 	"disc/discovery"
 )
 
-// emptyKV has nothing, and counts how often it is asked for events.
+// emptyKV has no items, and signals each call of Events.
 type emptyKV struct{ asked chan struct{} }
 
 func (emptyKV) Get(context.Context, string, api.KVRead) (api.KVItem, KVFreshness, error) {
@@ -43,7 +43,7 @@ func (k emptyKV) Events(_ string, after discovery.Cursor) ([]api.KVEvent, discov
 
 func (emptyKV) Changed() <-chan struct{} { return make(chan struct{}) }
 
-// A watch goes on reading while nothing happens: what nobody reads is let go.
+// A watch keeps reading while nothing changes: the agent drops copies that are not read.
 func TestWatchOfKeysKeepsThemCopied(t *testing.T) {
 	quiet := emptyKV{make(chan struct{}, 3)}
 	a := newFleet().api(t, Options{}, func(b *Backends) { b.KV = quiet })

@@ -43,10 +43,10 @@ func get(t testing.TB, path string) *http.Request {
 func TestPlainLookupAllocatesNextToNothing(t *testing.T) {
 	a := withWebs(5).api(t, Options{})
 	w, r := &sink{header: http.Header{}}, get(t, "/v1/lookup/web")
-	for range 1000 { // until all orders are made
+	for range 1000 { // until all orders are cached
 		a.ServeHTTP(w, r)
 	}
-	// The age is a new string each time; all else is there.
+	// The age is a new string each time; everything else is cached.
 	if allocations := testing.AllocsPerRun(1000, func() { a.ServeHTTP(w, r) }); allocations > 3 {
 		t.Errorf("%v allocations a lookup", allocations)
 	}
@@ -55,7 +55,7 @@ func TestPlainLookupAllocatesNextToNothing(t *testing.T) {
 	}
 }
 
-func TestPreparedAnswersAreTheOnesThatAreEncoded(t *testing.T) {
+func TestCachedLookupsAreThoseThatAreEncoded(t *testing.T) {
 	f := withWebs(3)
 	f.put(web(4, func(i *discovery.Instance) { i.Status = discovery.Critical }))
 	s := serve(t, f.api(t, Options{}))
@@ -82,7 +82,7 @@ func sorted(s string) string {
 	return string(b)
 }
 
-func TestPreparedAnswersGoWithTheirRevision(t *testing.T) {
+func TestCachedLookupsGoWithTheirRevision(t *testing.T) {
 	f := withWebs(1)
 	s := serve(t, f.api(t, Options{}))
 	s.want("GET /v1/lookup/web", "", 200, "web-1", `"revision":1`)
@@ -98,12 +98,12 @@ func TestPreparedAnswersGoWithTheirRevision(t *testing.T) {
 	s.want("GET /v1/lookup/web", "", 200, `"endpoints":[]`)
 }
 
-func TestPreparedAnswersTakeTurnsInFront(t *testing.T) {
+func TestCachedLookupsTakeTurnsInFront(t *testing.T) {
 	f := withWebs(3)
 	f.put(web(4, func(i *discovery.Instance) { i.Weight = 5 }))
 	a := f.api(t, Options{})
 	w, r := &sink{header: http.Header{}}, get(t, "/v1/lookup/web")
-	bodies := map[string]string{} // body → who is in front
+	bodies := map[string]string{} // body → the id that comes first
 	for len(bodies) < answercache.MaxOrders {
 		a.ServeHTTP(w, r)
 		var answer lookup.Answer
@@ -125,16 +125,16 @@ func TestPreparedAnswersTakeTurnsInFront(t *testing.T) {
 	}
 }
 
-func TestFirstsLeaveSuspectsBehind(t *testing.T) {
+func TestSuspectsDoNotComeFirst(t *testing.T) {
 	endpoints := []discovery.Endpoint{{ID: "c", Weight: 1}, {ID: "a", Weight: 1, Suspect: true}, {ID: "b", Weight: 0}}
 	if got := firstEndpoints(endpoints, 4, 0.5); strings.Join(got, "") != "cccc" {
-		t.Errorf("firsts %v", got)
+		t.Errorf("first endpoints %v", got)
 	}
 	if got := firstEndpoints(endpoints[1:2], 2, 0); strings.Join(got, "") != "aa" {
-		t.Errorf("firsts of suspects alone %v", got)
+		t.Errorf("first endpoints among suspects alone %v", got)
 	}
 	if got := firstEndpoints(nil, 1, 0.3); len(got) != 1 {
-		t.Errorf("firsts of none %v", got)
+		t.Errorf("first endpoints of none %v", got)
 	}
 }
 

@@ -215,11 +215,11 @@ func TestBlockingLookupAnswersAtTheNextChange(t *testing.T) {
 	if r := <-results; r.err != nil || r.view.Index != 3 || len(r.answer.Endpoints) != 2 {
 		t.Errorf("%+v", r)
 	}
-	ask("web", 1) // another than asked: at once
+	ask("web", 1) // the index differs: at once
 	if r := <-results; r.err != nil || r.view.Index != 3 {
 		t.Errorf("%+v", r)
 	}
-	ask("new", 0) // not there yet
+	ask("new", 0) // does not exist yet
 	waits(t, s, 1)
 	f.put(web(1, func(i *discovery.Instance) { i.Service = "new" }))
 	if r := <-results; r.err != nil || r.view.Index != 4 || len(r.answer.Endpoints) != 1 {

@@ -18,8 +18,7 @@ import (
 func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			return nil, err
 		}
 		return nil, invalid("the body cannot be read: %v", err)

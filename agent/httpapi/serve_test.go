@@ -14,8 +14,8 @@ import (
 	"disc/agent/api/apitest"
 )
 
-// server is an API that answers on a socket. All that its clients get is checked
-// against the description.
+// server is an API that answers on a socket. Each answer is checked against the
+// description.
 type server struct {
 	*api.Client
 	t       testing.TB
@@ -110,7 +110,7 @@ func (s *server) do(request, body string, headers ...string) answer {
 	return answer{resp, string(b)}
 }
 
-// want fails the test unless the answer has a status and contains all of some texts.
+// want fails the test unless the answer has the status and contains all the texts.
 func (s *server) want(request, body string, status int, texts ...string) answer {
 	s.t.Helper()
 	got := s.do(request, body)

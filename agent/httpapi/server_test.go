@@ -63,7 +63,7 @@ func TestLiveness(t *testing.T) {
 	s.want("GET /v1/services", "", 200)
 }
 
-func TestAgentSaysWhatItIs(t *testing.T) {
+func TestAgentStatus(t *testing.T) {
 	s := serve(t, newFleet().api(t, Options{}))
 	got, err := s.Agent(t.Context())
 	if err != nil {
@@ -94,7 +94,7 @@ func TestMetricsCountByRoute(t *testing.T) {
 	}
 }
 
-func TestOptionsThatCannotBe(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	f := newFleet()
 	if _, err := New(f.backends(), Options{Panic: 2}); !errors.Is(err, discovery.ErrInvalid) {
 		t.Errorf("panic 2: %v", err)
@@ -234,8 +234,8 @@ func TestServerHasLimits(t *testing.T) {
 	}
 }
 
-// A body that never comes must not hold a connection for ever, whether the route
-// reads it or not.
+// A body that never comes must not keep a connection open forever, whether the route reads
+// it or not.
 func TestSlowBodiesAreDropped(t *testing.T) {
 	a := newFleet().api(t, Options{})
 	a.timeouts.body = 50 * time.Millisecond
@@ -249,8 +249,8 @@ func TestSlowBodiesAreDropped(t *testing.T) {
 	}
 }
 
-// A blocking query outlasts the write timeout of the server, and its answer has its
-// own.
+// A blocking query may outlast the write timeout of the server; its answer has a timeout of
+// its own.
 func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
 	f := withWebs(1)
 	a := f.api(t, Options{})
@@ -275,7 +275,7 @@ func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
 	}
 }
 
-// A reader that does not read is dropped once the buffers between are full.
+// The connection of a caller that does not read is closed once the buffers are full.
 func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
 	f := newFleet()
 	a := f.api(t, Options{})
@@ -285,7 +285,7 @@ func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	fmt.Fprint(conn, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	streams(t, s, "watch", 1)
 	meta := discovery.Meta{"k": strings.Repeat("x", 4000)}
 	eventually(t, "the watch is dropped", func() bool {

@@ -16,7 +16,7 @@ import (
 	"disc/discovery/view"
 )
 
-// watching reads the blocks of one stream as they come over the wire.
+// watching reads the blocks of one stream from the wire.
 type watching struct {
 	t     *testing.T
 	lines *bufio.Scanner
@@ -39,7 +39,7 @@ func (s *server) watching(query, lastEventID string) *watching {
 	return &watching{s.t.(*testing.T), bufio.NewScanner(resp.Body)}
 }
 
-// want reads the next block and compares its lines; of the data, the beginning.
+// want reads the next block and compares its lines; of the data it compares the start.
 func (w *watching) want(id, event, data string) {
 	w.t.Helper()
 	got := map[string]string{}
@@ -101,7 +101,7 @@ func TestWatchStartsOverWhenItCannotGoOn(t *testing.T) {
 	}
 }
 
-// reset returns the id that a reset shows to who knows an id: none when it is the same.
+// reset returns the id line of a reset for a reader that has an id; empty: the id is the same.
 func reset(id, known string) string {
 	if id == known {
 		return ""
@@ -125,7 +125,7 @@ func TestWatchStartsASlowReaderOver(t *testing.T) {
 	s := serve(t, f.api(t, Options{}))
 	w := s.watching("?service=web", "")
 	w.want("1-e1", "reset", `{"revision":1,`)
-	f.update(func() { // much happens at once, and the log forgets
+	f.update(func() { // many changes at once, and the log loses the oldest
 		view := f.view.Snapshot
 		f.view.Snapshot, _, _ = view.Apply(90, nil)
 		f.logFrom = 80
@@ -133,7 +133,7 @@ func TestWatchStartsASlowReaderOver(t *testing.T) {
 	w.want("90-e1", "reset", `{"revision":90,`)
 }
 
-// A reader that is cut off between two events of one revision goes on before both.
+// A reader that is cut off between two events of one revision resumes before both.
 func TestOnlyTheLastEventOfARevisionHasAnID(t *testing.T) {
 	f := withWebs(1)
 	s := serve(t, f.api(t, Options{}))
@@ -188,8 +188,8 @@ func (c *cutter) cut() {
 	c.conns = nil
 }
 
-// The client comes back with the id of the last event, so that it is told each
-// change once although its connections break.
+// The client reconnects with the id of the last event, so that it gets each change once
+// although its connections break.
 func TestClientWatchGoesOnOverBrokenConnections(t *testing.T) {
 	f := withWebs(1)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

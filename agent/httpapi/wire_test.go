@@ -17,7 +17,7 @@ import (
 
 var dateLine = regexp.MustCompile("Date: [^\r]*")
 
-// wire returns what a server answers to a request, as it is sent but for the time.
+// wire returns the bytes of a server's answer to a request, without the date.
 func wire(t *testing.T, address, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -43,7 +43,7 @@ func wire(t *testing.T, address, request string) string {
 	return dateLine.ReplaceAllString(sent.String(), "Date")
 }
 
-// Whatever is asked, the answer is that of net/http to the byte.
+// The answer to each request is that of net/http, byte for byte.
 func TestFastPathIsNetHTTPOnTheWire(t *testing.T) {
 	values := fixedKV{view: KVFreshness{Revision: 9, Epoch: "e1", Index: 7, Age: time.Second}}
 	a := withWebs(1).api(t, Options{}, func(b *Backends) { b.KV = &values })
