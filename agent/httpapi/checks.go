@@ -11,18 +11,14 @@ func (a *API) checkRoutes() []route {
 }
 
 func (a *API) report(w http.ResponseWriter, r request) error {
-	b, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
 	var report api.CheckReport
-	if err := decodeStrict(b, &report); err != nil {
+	if err := decodeBody(w, r, &report); err != nil {
 		return err
 	}
 	if err := report.Status.Validate(); err != nil {
 		return err
 	}
-	err = a.backends.Registrar.Report(r.Context(), r.PathValue("service"), r.PathValue("id"), r.PathValue("check"), report)
+	err := a.backends.Registrar.Report(r.Context(), r.PathValue("service"), r.PathValue("id"), r.PathValue("check"), report)
 	if err != nil {
 		return err
 	}

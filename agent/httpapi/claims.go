@@ -36,12 +36,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if err := a.replyClaim(w, http.StatusCreated, c); err != nil || !hold {
 		return err
 	}
-	defer func() {
-		if r.Context().Err() != nil { // otherwise the caller releases it
-			a.backends.Claims.ReleaseClaim(context.WithoutCancel(r.Context()), c.Claim)
-		}
-	}()
-	return a.keepHeld(w, r, lost)
+	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Claims.ReleaseClaim(ctx, c.Claim) })
 }
 
 func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {

@@ -121,12 +121,8 @@ func preconditionFailed(err error) error {
 }
 
 func (a *API) kvBatch(w http.ResponseWriter, r request) error {
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
 	var batch api.KVBatch
-	if err := decodeStrict(body, &batch); err != nil {
+	if err := decodeBody(w, r, &batch); err != nil {
 		return err
 	}
 	for _, op := range batch.Ops {

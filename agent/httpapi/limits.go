@@ -41,12 +41,8 @@ func (a *API) limit(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) putLimit(w http.ResponseWriter, r request) error {
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
 	var asked limitRequest
-	if err := decodeStrict(body, &asked); err != nil {
+	if err := decodeBody(w, r, &asked); err != nil {
 		return err
 	}
 	limit, err := asked.limit()

@@ -11,12 +11,8 @@ func (a *API) loadRoutes() []route {
 }
 
 func (a *API) reportLoad(w http.ResponseWriter, r request) error {
-	b, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
 	var load discovery.LoadReport
-	if err := decodeStrict(b, &load); err != nil {
+	if err := decodeBody(w, r, &load); err != nil {
 		return err
 	}
 	if err := load.Validate(); err != nil {

@@ -35,12 +35,7 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	if err := a.replyLock(w, http.StatusCreated, l); err != nil || !hold {
 		return err
 	}
-	defer func() {
-		if r.Context().Err() != nil { // otherwise the caller releases it
-			a.backends.Locks.Unlock(context.WithoutCancel(r.Context()), l.Name, l.ID)
-		}
-	}()
-	return a.keepHeld(w, r, lost)
+	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Locks.Unlock(ctx, l.Name, l.ID) })
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
@@ -95,8 +90,14 @@ func (a *API) replyReleased(w http.ResponseWriter, done bool) error {
 }
 
 // keepHeld keeps an answer open until the caller is gone, its lock or claim is lost, or the
-// API ends.
-func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}) error {
+// API ends. It calls release if the caller is gone; otherwise the caller releases the lock
+// or claim.
+func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}, release func(context.Context)) error {
+	defer func() {
+		if r.Context().Err() != nil {
+			release(context.WithoutCancel(r.Context()))
+		}
+	}()
 	defer a.metrics.streaming("hold")()
 	var waiting bool
 	return a.stream(w, r, func() (<-chan struct{}, error) {

@@ -16,11 +16,7 @@ func (a *API) prometheusRoutes() []route {
 // prometheus lists the targets for http_sd of Prometheus. Until there is a view it answers
 // 503, so that Prometheus keeps the targets that it has; an empty list would drop them.
 func (a *API) prometheus(w http.ResponseWriter, r request) error {
-	selector, err := r.query.selector()
-	if err != nil {
-		return err
-	}
-	status, err := r.query.status()
+	selector, status, err := r.query.selection()
 	if err != nil {
 		return err
 	}

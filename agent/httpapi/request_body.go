@@ -27,6 +27,15 @@ func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	return b, nil
 }
 
+// decodeBody reads a body and decodes it by [decodeStrict].
+func decodeBody(w http.ResponseWriter, r request, into any) error {
+	b, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	return decodeStrict(b, into)
+}
+
 // decodeStrict decodes a JSON object into a struct. ErrInvalid: a field that the struct
 // does not have, a wrong type, or data after the object; the error names it.
 func decodeStrict(b []byte, into any) error {

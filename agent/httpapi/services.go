@@ -6,6 +6,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/lookup"
 	"disc/discovery/view"
 )
 
@@ -61,11 +62,7 @@ func (a *API) servicesByName(r request, s *view.Snapshot) ([]api.Service, error)
 
 // instances lists the instances of a service, in any status and state.
 func (a *API) instances(w http.ResponseWriter, r request) error {
-	selector, err := r.query.selector()
-	if err != nil {
-		return err
-	}
-	status, err := r.query.status()
+	selector, status, err := r.query.selection()
 	if err != nil {
 		return err
 	}
@@ -87,13 +84,18 @@ func (a *API) instances(w http.ResponseWriter, r request) error {
 	return a.reply(w, r, current, index, list)
 }
 
-// status reads ?status= of a list; empty: instances in any status.
-func (p params) status() (discovery.Status, error) {
-	s := discovery.Status(p.Get("status"))
-	if s == "" || s == discovery.Status(discovery.StatusAny) {
-		return "", nil
+// selection reads the parameters that select the instances of a list. The status is empty
+// for instances in any status.
+func (p params) selection() (lookup.Selector, discovery.Status, error) {
+	selector, err := p.selector()
+	if err != nil {
+		return lookup.Selector{}, "", err
 	}
-	return s, s.Validate()
+	status := discovery.Status(p.Get("status"))
+	if status == "" || status == discovery.Status(discovery.StatusAny) {
+		return selector, "", nil
+	}
+	return selector, status, status.Validate()
 }
 
 // scopeOf returns the scope of a service; of all with an empty name.
