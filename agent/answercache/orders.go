@@ -1,12 +1,12 @@
 // Package answercache caches the answers about a service in several random orders,
 // for each revision of the service.
 //
-// A lookup answers with its instances in a random order. To shuffle and encode them
-// anew for each request costs far more than to send them, so a protocol encodes an
-// answer a few times, in [Orders], and picks one of them at random for each request.
-// A [ServiceCache] holds such answers by question, for a protocol that has many
-// questions about one service. Both belong into the service's memo (see
-// [view.Service.Memo]) and go with the service's revision.
+// A lookup answers with its instances in a random order. Shuffling and encoding them for
+// each request costs far more than sending them. A protocol therefore encodes an answer a
+// few times, in [Orders], and picks one of these at random for each request. A
+// [ServiceCache] holds such answers by question, for a protocol that has many questions
+// about one service. Both lie in the memo of the service (see [view.Service.Memo]) and go
+// with its revision.
 //
 //	cache := &answercache.Cache[packet]{}
 //	answers := cache.Of(service).GetOrAdd(question, answercache.Count(records, size, maxBytes))

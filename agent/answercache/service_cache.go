@@ -11,13 +11,13 @@ import (
 // answers are cached at most: no caller can make the cache grow without end.
 const MaxQuestions = 256
 
-// Cache is the cache of one protocol. Its address is the key of its parts, which lie
-// in the memos of the services. The zero value is ready for use; it must not be copied.
+// Cache is the cache of one protocol. Its address is the key of the ServiceCaches in the
+// memos of the services. The zero value is ready for use. It must not be copied.
 type Cache[T any] struct {
 	_ byte // a type without size would have one address for all of its values
 }
 
-// Of returns the part of the cache that belongs to one revision of a service.
+// Of returns the cache of one revision of a service.
 func (c *Cache[T]) Of(s *view.Service) *ServiceCache[T] {
 	return s.Memo(c, func() any { return newServiceCache[T]() }).(*ServiceCache[T])
 }

@@ -21,7 +21,7 @@ const (
 	recordLifetime = time.Millisecond // more, for each record
 )
 
-// variant says for which transports an answer is packed.
+// variant is the group of transports that an answer is packed for.
 type variant byte
 
 const (

@@ -37,7 +37,7 @@ type Catalog interface {
 	Names(ctx context.Context) ([]string, error)
 }
 
-// Options are the optional parts of a Responder. The zero value is useful.
+// Options are the options of a Responder. The zero value is useful.
 type Options struct {
 	Domain string        // the domain to answer for; default DefaultDomain
 	TTL    time.Duration // of all records, in whole seconds, up to 24 h; 0: resolvers do not cache them

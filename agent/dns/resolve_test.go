@@ -48,7 +48,7 @@ func TestAnswers(t *testing.T) {
 		{"addr.disc. ANY", `NOERROR | addr.disc. HINFO "RFC8482" ""`},
 		{"spare.disc. SRV", "NOERROR | spare.disc. SRV 0 0 1 s1.spare.inst.disc. |  | s1.spare.inst.disc. A 10.0.0.5"},
 
-		// Known, without anybody.
+		// Known, without instances.
 		{"ill.disc. A", noData},
 		{"ill.disc. SRV", noData},
 		{"ill.disc. ANY", noData},
@@ -113,7 +113,7 @@ func TestAnswers(t *testing.T) {
 		{"named.node.disc. A", "NOERROR | named.node.disc. CNAME named.example.com."},
 		{"host-9.node.disc. A", none},
 
-		// Between.
+		// Empty non-terminals.
 		{"svc.disc. A", noData},
 		{"inst.disc. A", noData},
 		{"node.disc. A", noData},
@@ -178,7 +178,7 @@ func TestAnswers(t *testing.T) {
 		{"arpa. SOA", no},
 		{":.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR", no},
 
-		// Somebody else's.
+		// Outside of the domain.
 		{"example.com. A", no},
 		{". NS", no},
 		{"xdisc. A", no},
@@ -197,7 +197,7 @@ func TestAnswers(t *testing.T) {
 			if !ok {
 				t.Fatalf("type %s", qtype)
 			}
-			for range 2 { // made, and kept
+			for range 2 { // made, then cached
 				if got := show(exchange(t, r, newQuery(name, number), wholeSize)); got != tt.want {
 					t.Errorf("%s:\ngot  %s\nwant %s", tt.question, got, tt.want)
 				}
@@ -214,7 +214,7 @@ func browsed(services ...string) string {
 	return strings.Join(lines, ", ")
 }
 
-// TestListedIsResolvable asks for whatever an answer names, down to the addresses.
+// TestListedIsResolvable asks for each name in an answer, down to the addresses.
 func TestListedIsResolvable(t *testing.T) {
 	r := responder(t, testCatalog(t), Options{})
 	next := []string{"_services._dns-sd._udp.svc.disc. PTR", "disc. NS", "disc. SOA", "5.0.0.10.in-addr.arpa. PTR"}
@@ -226,7 +226,7 @@ func TestListedIsResolvable(t *testing.T) {
 		seen[next[0]] = true
 		name, qtype, _ := strings.Cut(next[0], " ")
 		m := exchange(t, r, newQuery(name, dns.StringToType[qtype]), wholeSize)
-		isService := strings.HasPrefix(name, "_") && !strings.HasPrefix(name, "_services") // may have nobody
+		isService := strings.HasPrefix(name, "_") && !strings.HasPrefix(name, "_services") // may have no instance
 		if m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 && qtype != "A" && qtype != "AAAA" && !isService {
 			t.Errorf("%s: %s", next[0], show(m))
 		}

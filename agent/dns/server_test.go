@@ -88,7 +88,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// labels writes the values of a metric's labels.
+// labels returns the values of the labels of a metric.
 func labels(m *dto.Metric) string {
 	text := ""
 	for _, l := range m.Label {
@@ -97,8 +97,8 @@ func labels(m *dto.Metric) string {
 	return text
 }
 
-// TestWildcard asks a server on all addresses at several, over sockets that take an
-// answer only from whom they asked.
+// TestWildcard asks a server on all addresses at several of them, over sockets that accept
+// an answer only from the address that they asked.
 func TestWildcard(t *testing.T) {
 	for listen, asked := range map[string][]string{
 		"0.0.0.0:0": {"127.0.0.1", "127.0.0.2"},
@@ -118,7 +118,7 @@ func TestWildcard(t *testing.T) {
 }
 
 // TestConnection asks several questions over one connection, all at once and byte by
-// byte, then says what is no query.
+// byte, then sends something other than a query.
 func TestConnection(t *testing.T) {
 	conn, err := net.Dial("tcp", serve(t, "127.0.0.1:0", responder(t, testCatalog(t), Options{})).String())
 	if err != nil {
@@ -153,7 +153,7 @@ func TestConnection(t *testing.T) {
 	}
 }
 
-// TestServeEnds leaves connections open, idle and within a message.
+// TestServeEnds leaves connections open, idle and in the middle of a message.
 func TestServeEnds(t *testing.T) {
 	s, err := Listen("127.0.0.1:0", responder(t, testCatalog(t), Options{}), nil)
 	if err != nil {
@@ -213,7 +213,7 @@ func TestListenErrors(t *testing.T) {
 	}
 }
 
-// TestTools asks with the tools that operators have.
+// TestTools asks with the tools of operators.
 func TestTools(t *testing.T) {
 	at := serve(t, "127.0.0.1:0", responder(t, webCatalog(t, 200), Options{}))
 	server := []string{"@" + at.Addr().String(), "-p", netip.AddrPortFrom(at.Addr(), at.Port()).String()[len("127.0.0.1:"):]}

@@ -18,7 +18,7 @@ type viewAnswer struct {
 	notModified bool // the caller has the content: the answer is 304, and content is not used
 }
 
-// viewHeader is what the header of an answer says of the view that it comes from.
+// viewHeader holds the values that the header of an answer has of its view.
 type viewHeader struct {
 	revision, index headerInt
 	age             time.Duration
@@ -64,7 +64,7 @@ func (a *API) headerOf(v view.View, index int64) (h viewHeader) {
 	return h
 }
 
-// describe sets what the header says of a view, except the index.
+// describe sets the values of a view in h, except the index.
 func (a *API) describe(v view.View, h *viewHeader) {
 	revision := a.revision.Load()
 	if n := v.Snapshot.Revision(); revision == nil || revision.n != n {
