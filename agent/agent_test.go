@@ -21,6 +21,7 @@ import (
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lookup"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,27 +87,11 @@ func start(t *testing.T, cfg *config.Config) *running {
 	return r
 }
 
-// eventually waits until check passes.
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // answers waits until a lookup returns so many endpoints.
 func (r *running) answers(t *testing.T, name string, want int) lookup.Answer {
 	t.Helper()
 	var answer lookup.Answer
-	eventually(t, func() (err error) {
+	retrytest.Succeeds(t, func() (err error) {
 		if answer, _, err = r.api.Lookup(t.Context(), name, api.LookupOptions{}); err != nil {
 			return err
 		}
@@ -154,7 +139,7 @@ func TestRegistrationsSurviveARestart(t *testing.T) {
 	a.stop()
 	b := start(t, cfg)
 	b.answers(t, "web", 1)
-	eventually(t, func() error { return b.api.Ready(t.Context()) })
+	retrytest.Succeeds(t, func() error { return b.api.Ready(t.Context()) })
 }
 
 func TestDataDirectoryInUse(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // registrations returns how the agent's registrations stand, by service and id.
@@ -78,7 +79,7 @@ func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
 		_, err := a.api.Register(asking, discovery.Registration{Service: "web", ID: "web-1", Port: 80})
 		gone <- err
 	}()
-	eventually(t, func() error {
+	retrytest.Succeeds(t, func() error {
 		if len(a.registrations(t)) == 0 {
 			return errors.New("the registration has not come yet")
 		}
@@ -88,7 +89,7 @@ func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
 	if err := <-gone; err == nil {
 		return // this machine is so slow that the agent had answered already
 	}
-	eventually(t, func() error {
+	retrytest.Succeeds(t, func() error {
 		if left := a.registrations(t); len(left) != 0 {
 			return fmt.Errorf("the agent has %v", left)
 		}

@@ -51,7 +51,7 @@ var layers = []layer{
 		"it copies ranges of keys, and knows nothing of what is kept in them"},
 	{"discovery/lease", []string{"discovery", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"},
 		"a session knows nothing of what is kept under it"},
-	{"discovery/lock/*", []string{"discovery", "discovery/lock", "discovery/lease", "discovery/devetcd/etcdtest"},
+	{"discovery/lock/*", []string{"discovery", "discovery/lock", "discovery/lease", "discovery/retry/retrytest", "discovery/devetcd/etcdtest"},
 		"it serves the tests of locks and of what is built on them"},
 	{"discovery/lock", []string{"discovery", "discovery/etcd", "discovery/lease", "discovery/telemetry", "discovery/retry"},
 		"a lock needs no view and no watch of its own; other kinds of grants are built on it"},
@@ -59,13 +59,23 @@ var layers = []layer{
 		"a claim is a kind of grant: package lock expires it under the session; the view is an interface"},
 	{"discovery/resolver", append([]string{"discovery/retry"}, words...),
 		"it gets a catalog through an interface, and asks an agent over HTTP"},
-	{"discovery/*", append([]string{"discovery/etcd", "discovery/lease", "discovery/reflector", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"}, words...),
-		"the meaning of etcd's errors is known in one place; what else a package needs, it declares as an interface"},
+	{"discovery/registry", append([]string{"discovery/etcd", "discovery/lease", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"}, words...),
+		"it writes under the session; the view that it compares with is an interface"},
+	{"discovery/catalog", append([]string{"discovery/etcd", "discovery/reflector", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"}, words...),
+		"it reads, and writes nothing: it needs no session"},
+	{"discovery/kv", []string{"discovery", "discovery/etcd", "discovery/reflector", "discovery/retry", "discovery/heartbeat"},
+		"values are bytes: they need neither view nor session"},
+	{"discovery/limit", []string{"discovery", "discovery/etcd", "discovery/lease", "discovery/reflector", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"},
+		"a limit lives in its ledger alone; of lease it has the clock that goes on during suspend"},
+	{"discovery/entry", append([]string{"discovery/retry"}, words...),
+		"an edit is one transaction on the keys of one instance"},
+	{"discovery/retry/*", nil,
+		"it serves the tests of all others"},
 	{"config", []string{"discovery"},
 		"settings know no part that they are for"},
 	{"agent/api/*", append([]string{"agent/api"}, words...),
 		"it serves the tests of the API's users"},
-	{"agent/api", append([]string{"discovery/telemetry", "discovery/retry"}, words...),
+	{"agent/api", append([]string{"discovery/retry"}, words...),
 		"wire types are for clients, who have no agent"},
 	{"agent/answercache", []string{"discovery/view"},
 		"it caches answers of any protocol, whatever is in them"},
@@ -100,7 +110,7 @@ var onlyIn = map[string][]string{
 }
 
 // forTests is what the tests of any package may import besides.
-var forTests = []string{"discovery", "discovery/view", "discovery/view/viewtest", "discovery/devetcd", "discovery/devetcd/etcdtest", "agent/api/apitest"}
+var forTests = []string{"discovery", "discovery/view", "discovery/view/viewtest", "discovery/retry/retrytest", "discovery/devetcd", "discovery/devetcd/etcdtest", "agent/api/apitest"}
 
 // etcdClient is for the packages that own a piece of etcd, and for who hands it to them.
 const etcdClient = "go.etcd.io/etcd/client/v3"

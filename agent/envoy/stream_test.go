@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"disc/discovery"
+	"disc/discovery/retry/retrytest"
 )
 
 const (
@@ -89,7 +90,7 @@ func TestRefusal(t *testing.T) {
 	k.next("web", one)
 	k.refuse(accepted, "web")
 	k.refuse(accepted, "web")
-	eventually(t, "the refusal is counted", func() bool { return value(t, s.metrics.nacks) == 1 })
+	retrytest.Eventually(t, "the refusal is counted", func() bool { return value(t, s.metrics.nacks) == 1 })
 	f.put(t, "web/instances/web-2", `"port":2,"weight":2`)
 	k.next("web", "=3: 10.0.0.1 1 HEALTHY 1, 10.0.0.1 2 HEALTHY 2")
 	k.ask("web")
@@ -160,7 +161,7 @@ func TestNoViewYet(t *testing.T) {
 	s := serve(t, f)
 	k := s.ads(t)
 	k.ask("web")
-	eventually(t, "the stream is open", func() bool { return value(t, s.metrics.streams) == 1 })
+	retrytest.Eventually(t, "the stream is open", func() bool { return value(t, s.metrics.streams) == 1 })
 	f.fail(nil)
 	k.next("web", two)
 	if sent := value(t, s.metrics.responses); sent != 1 {
@@ -220,7 +221,7 @@ func TestStreamsEnd(t *testing.T) {
 		t.Errorf("%v, want the stream's end", err)
 	}
 	gone.cancel()
-	eventually(t, "two streams have ended", func() bool { return value(t, s.metrics.streams) == 1 })
+	retrytest.Eventually(t, "two streams have ended", func() bool { return value(t, s.metrics.streams) == 1 })
 	s.stop()
 	_, err := open.stream.Recv()
 	wantCode(t, err, codes.Unavailable, "the agent is stopping")
@@ -239,7 +240,7 @@ func TestReaderThatDoesNotRead(t *testing.T) {
 		k.ask(names...)
 		k.ask(append(names, "web")...)
 	}
-	eventually(t, "two responses are made", func() bool { return value(t, s.metrics.responses) > 1 })
+	retrytest.Eventually(t, "two responses are made", func() bool { return value(t, s.metrics.responses) > 1 })
 	s.stop()
 }
 

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"disc/agent/api"
 	"disc/agent/api/apitest"
@@ -127,19 +126,5 @@ func (a answer) want(t testing.TB, status int, texts ...string) {
 		if !strings.Contains(a.body, text) {
 			t.Errorf("%s %s: %q is not in %s", a.Request.Method, a.Request.URL, text, a.body)
 		}
-	}
-}
-
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never came: %s", what)
-		}
-		<-tick.C
 	}
 }

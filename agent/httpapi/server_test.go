@@ -19,12 +19,13 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/retry/retrytest"
 )
 
 // streams waits until so many streams of a kind are open.
 func streams(t *testing.T, s *server, kind string, n int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d open of kind %s", n, kind), func() bool { return openStreams(t, s.api, kind) == n })
+	retrytest.Eventually(t, fmt.Sprintf("%d open of kind %s", n, kind), func() bool { return openStreams(t, s.api, kind) == n })
 }
 
 func openStreams(t *testing.T, a *API, kind string) int {
@@ -288,7 +289,7 @@ func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
 	fmt.Fprint(conn, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	streams(t, s, "watch", 1)
 	meta := discovery.Meta{"k": strings.Repeat("x", 4000)}
-	eventually(t, "the watch is dropped", func() bool {
+	retrytest.Eventually(t, "the watch is dropped", func() bool {
 		for n := range 50 {
 			f.put(web(n, func(i *discovery.Instance) { i.Meta = meta; i.Port = 1000 + len(f.log)%50000 }))
 		}

@@ -11,6 +11,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -28,7 +29,7 @@ func TestNoViewBeforeTheFirstList(t *testing.T) {
 	if _, err := f.View(); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Fatalf("error %v, want unavailable", err)
 	}
-	f.until("a reason", func() bool {
+	retrytest.Eventually(f.t, "a reason", func() bool {
 		_, err := f.View()
 		return strings.Contains(err.Error(), "read epoch")
 	})
@@ -46,7 +47,7 @@ func TestListThenWatch(t *testing.T) {
 	fill(t, client, "web", many, func(id string) string { return record("web", id) })
 	fill(t, client, "db", 3, func(id string) string { return record("DB", id) })
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
-	f.until("a view", func() bool { return f.snapshot() != nil })
+	retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	if services, instances, _ := f.snapshot().Len(); services != 2 || instances != many+3 {
 		t.Fatalf("the first view has %d services, %d instances", services, instances)
 	}
@@ -107,7 +108,7 @@ func TestUnknownNamesKeepNoChannels(t *testing.T) {
 	}
 	f.Changed("web")
 	f.reached(f.remove(keys.Instance("web", "a")))
-	f.until("web to be forgotten", func() bool { return f.snapshot().ServiceCount() == 0 })
+	retrytest.Eventually(f.t, "web to be forgotten", func() bool { return f.snapshot().ServiceCount() == 0 })
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := len(f.notifier.services); n > 0 {
@@ -139,14 +140,14 @@ func TestEmptyServices(t *testing.T) {
 			f.reached(f.register("db", "a"))
 			gone := f.Changed("web")
 			s := f.reached(f.remove(keys.Instance("web", "a")))
-			f.until("a wake-up", func() bool { return isClosed(gone) })
+			retrytest.Eventually(f.t, "a wake-up", func() bool { return isClosed(gone) })
 			if remember == time.Hour {
 				if !mustService(t, s, "web").Empty() {
 					t.Error("web still has instances")
 				}
 				return
 			}
-			f.until("web to be forgotten", func() bool { // without any further change
+			retrytest.Eventually(f.t, "web to be forgotten", func() bool { // without any further change
 				_, known := f.snapshot().Service("web")
 				return !known
 			})
@@ -201,7 +202,7 @@ func TestBrokenRecords(t *testing.T) {
 	f.reached(f.remove(keys.Services() + "web/a/b/c/d"))
 	f.reached(f.register("web", "big"))
 	f.reached(f.put(keys.Instance("web", "elsewhere"), "still no record"))
-	f.until("three to be repaired", func() bool { return f.Health().Broken == len(bad)-3 })
+	retrytest.Eventually(f.t, "three to be repaired", func() bool { return f.Health().Broken == len(bad)-3 })
 	if lines := f.log.lines("cannot be read"); len(lines) != len(bad) {
 		t.Errorf("%d lines after the repairs, want %d", len(lines), len(bad))
 	}

@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/entry"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -161,7 +162,7 @@ func TestRunsAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
-	f.until("web/b", func() bool {
+	retrytest.Eventually(f.t, "web/b", func() bool {
 		if web := mustService(t, f.snapshot(), "web"); web.Healthy() == 0 {
 			t.Fatal("the view was empty")
 		}
@@ -171,7 +172,7 @@ func TestRunsAgain(t *testing.T) {
 	if now.Epoch() != before.Epoch() {
 		t.Errorf("the epoch was %s and is %s", before.Epoch(), now.Epoch())
 	}
-	f.until("the heartbeat is idle", func() bool {
+	retrytest.Eventually(f.t, "the heartbeat is idle", func() bool {
 		_, working := f.Heartbeat().Beat()
 		return !working
 	})

@@ -18,6 +18,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -82,22 +83,13 @@ func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 			t.Errorf("run: %v", err)
 		}
 	})
-	t.Cleanup(f.stop)
-	return f
-}
-
-// until waits for a condition.
-func (f *fixture) until(what string, holds func() bool) {
-	f.t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); !holds(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			f.t.Fatalf("waited a minute for: %s; health %+v\n%s", what, f.Health(), strings.Join(f.log.lines(), ""))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("health %+v\n%s", f.Health(), strings.Join(f.log.lines(), ""))
 		}
-	}
+		f.stop()
+	})
+	return f
 }
 
 // settled waits until the view equals etcd, and returns it.
@@ -105,7 +97,7 @@ func (f *fixture) settled() *view.Snapshot {
 	f.t.Helper()
 	truth, _ := f.truth()
 	want := dump(truth)
-	f.until("the view of etcd's revision "+fmt.Sprint(truth.Revision()), func() bool {
+	retrytest.Eventually(f.t, "the view of etcd's revision "+fmt.Sprint(truth.Revision()), func() bool {
 		return f.snapshot() != nil && dump(f.snapshot()) == want
 	})
 	return f.snapshot()
@@ -182,7 +174,7 @@ func (f *fixture) ctx() context.Context {
 // reached waits until the view is complete up to a revision.
 func (f *fixture) reached(revision int64) *view.Snapshot {
 	f.t.Helper()
-	f.until(fmt.Sprintf("revision %d", revision), func() bool {
+	retrytest.Eventually(f.t, fmt.Sprintf("revision %d", revision), func() bool {
 		return f.snapshot() != nil && f.snapshot().Revision() >= revision
 	})
 	return f.snapshot()

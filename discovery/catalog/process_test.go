@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // The same works with an etcd process that is killed, comes back, and cannot stream lists.
@@ -14,19 +15,19 @@ func TestEtcdProcess(t *testing.T) {
 	client := etcd.Client()
 	fill(t, client, "web", 2500, func(id string) string { return record("web", id) })
 	f := start(t, etcd.Endpoints()[0], link.Endpoint(), Options{MakeEpoch: true})
-	f.until("a view", func() bool { return f.snapshot() != nil })
+	retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	before := f.settled()
 	if n := len(mustService(t, before, "web").Entries()); n != 2500 {
 		t.Fatalf("%d instances are listed", n)
 	}
 	confirmed := f.state.Load().confirmed
-	f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
+	retrytest.Eventually(f.t, "a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
 
 	etcd.Kill()
-	f.until("the loss to be noticed", func() bool { return f.Health().Err != nil })
+	retrytest.Eventually(f.t, "the loss to be noticed", func() bool { return f.Health().Err != nil })
 	etcd.Start()
 	f.register("web", "after")
-	f.until("the process to be back", func() bool { return f.Health().Err == nil })
+	retrytest.Eventually(f.t, "the process to be back", func() bool { return f.Health().Err == nil })
 	if now := f.settled(); now.Epoch() != before.Epoch() {
 		t.Errorf("epoch %q after %q", now.Epoch(), before.Epoch())
 	}
@@ -45,7 +46,7 @@ func TestEtcdProcess(t *testing.T) {
 	etcd.Members[0].Wipe()
 	etcd.Start()
 	f.register("web", "new")
-	f.until("the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	retrytest.Eventually(f.t, "the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	if now := f.settled(); len(mustService(t, now, "web").Entries()) != 1 || !mustService(t, now, "db").Empty() {
 		t.Error("the view is not that of the wiped etcd")
 	}

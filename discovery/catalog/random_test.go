@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -136,7 +137,7 @@ func TestNoGaps(t *testing.T) {
 	readers.Wait()
 	replayed(t, f, from, to)
 	_, broken := f.truth()
-	f.until("the broken ones to be counted", func() bool { return f.Health().Broken == len(broken) })
+	retrytest.Eventually(f.t, "the broken ones to be counted", func() bool { return f.Health().Broken == len(broken) })
 	if f.Health().Resyncs == 0 {
 		t.Error("nothing was disturbed")
 	}
@@ -150,7 +151,7 @@ func TestBurst(t *testing.T) {
 	client := etcdtest.Client(t, s.Endpoint())
 	fill(t, client, "web", n, func(id string) string { return record("web", id) })
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
-	f.until("a view", func() bool { return f.snapshot() != nil })
+	retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	done := make(chan struct{})
 	views := make(chan int)
 	go func() {

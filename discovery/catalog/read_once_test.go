@@ -1,6 +1,10 @@
 package catalog
 
-import "testing"
+import (
+	"testing"
+
+	"disc/discovery/retry/retrytest"
+)
 
 // utilization returns the utilization that the view has of an instance; -1: none.
 func (f *fixture) utilization(service, id string) float64 {
@@ -33,7 +37,7 @@ func TestLoadByInterest(t *testing.T) {
 	}
 	f.put(keys.Load("db", "a"), `{"utilization":0.9}`)
 	f.reached(f.put(keys.Load("web", "a"), `{"utilization":0.9}`))
-	f.until("the load of web", func() bool { return f.utilization("web", "a") == 0.9 })
+	retrytest.Eventually(f.t, "the load of web", func() bool { return f.utilization("web", "a") == 0.9 })
 	if f.utilization("db", "a") != -1 {
 		t.Error("the view has the load of db, which nobody looked up")
 	}

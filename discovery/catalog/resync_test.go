@@ -15,6 +15,7 @@ import (
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/reflector"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -68,7 +69,7 @@ func TestGap(t *testing.T) {
 			f.put(keys.Instance("web", "junk"), "junk")
 			f.register("db", "zz")
 			from := f.reached(f.put(keys.Node("n1", "o"), `{"node":"n1","agent":"o"}`))
-			f.until("one list", func() bool { return len(f.changes()) >= 1 })
+			retrytest.Eventually(f.t, "one list", func() bool { return len(f.changes()) >= 1 })
 			known := len(f.changes())
 
 			link.Freeze()
@@ -150,13 +151,13 @@ func TestRestartedEtcd(t *testing.T) {
 	before := f.settled()
 	web := mustService(t, before, "web")
 	shut(link, s)
-	f.until("the loss to be noticed", func() bool { return f.Health().Err != nil })
+	retrytest.Eventually(f.t, "the loss to be noticed", func() bool { return f.Health().Err != nil })
 	if v, err := f.View(); err != nil || v.Snapshot.Epoch() != before.Epoch() || mustService(t, v.Snapshot, "web") != web {
 		t.Errorf("without etcd, the view is %v, %v", v, err)
 	}
 	etcdtest.StartWith(t, durableEtcd(dir, s.Endpoint()))
 	link.Mend()
-	f.until("etcd is back", func() bool { return f.Health().Err == nil && f.Health().Resyncs > 0 })
+	retrytest.Eventually(f.t, "etcd is back", func() bool { return f.Health().Err == nil && f.Health().Resyncs > 0 })
 	if now := f.settled(); now.Epoch() != before.Epoch() || mustService(t, now, "web") != web {
 		t.Errorf("epoch %q after %q; web is the same: %v", now.Epoch(), before.Epoch(), mustService(t, now, "web") == web)
 	}
@@ -178,7 +179,7 @@ func TestWipedEtcd(t *testing.T) {
 	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	link.Mend()
 	f.register("web", "w7")
-	f.until("the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	retrytest.Eventually(f.t, "the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	now := f.settled()
 	if db := mustService(t, now, "db"); !db.Empty() || db.Revision > now.Revision() {
 		t.Errorf("db has %d instances at revision %d of %d", len(db.Entries()), db.Revision, now.Revision())
@@ -261,7 +262,7 @@ func TestEpochIsMadeOnce(t *testing.T) {
 	}
 	reader := start(t, s.Endpoint(), s.Endpoint(), Options{})
 	for _, f := range append(all, reader) {
-		f.until("a view", func() bool { return f.snapshot() != nil })
+		retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	}
 	for _, f := range all {
 		if epoch := f.snapshot().Epoch(); epoch == "" || epoch != all[0].snapshot().Epoch() {
@@ -286,7 +287,7 @@ func TestEpochThatComesLater(t *testing.T) {
 	}
 	f.put(keys.Epoch(), "first")
 	link.Cut()
-	f.until("the epoch", func() bool { return f.snapshot().Epoch() == "first" })
+	retrytest.Eventually(f.t, "the epoch", func() bool { return f.snapshot().Epoch() == "first" })
 	if lines := f.log.lines("started over"); len(lines) > 0 {
 		t.Error(lines)
 	}
@@ -300,7 +301,7 @@ func TestFrozenEtcd(t *testing.T) {
 	f.settled()
 	link.Freeze()
 	frozen := time.Now()
-	f.until("a stale view", func() bool {
+	retrytest.Eventually(f.t, "a stale view", func() bool {
 		v, err := f.View()
 		if err != nil || v.Snapshot.ServiceCount() != 1 {
 			t.Fatalf("view %v, %v", v, err)
@@ -310,15 +311,15 @@ func TestFrozenEtcd(t *testing.T) {
 	if v, _ := f.View(); v.Age <= 3*time.Second || v.Age > time.Since(frozen)+reflector.DefaultProgressInterval+5*time.Second {
 		t.Errorf("age %v, %v after the freeze", v.Age, time.Since(frozen))
 	}
-	f.until("the watch to be abandoned", func() bool { return f.Health().Err != nil })
+	retrytest.Eventually(f.t, "the watch to be abandoned", func() bool { return f.Health().Err != nil })
 	last := f.register("web", "b")
 	link.Mend()
 	f.reached(last)
-	f.until("a fresh view", func() bool {
+	retrytest.Eventually(f.t, "a fresh view", func() bool {
 		v, _ := f.View()
 		return !v.Stale && v.Age < 3*time.Second
 	})
-	f.until("good health", func() bool { return f.Health().Err == nil })
+	retrytest.Eventually(f.t, "good health", func() bool { return f.Health().Err == nil })
 }
 
 // Without changes the view is confirmed periodically, and no waiter is woken.
@@ -327,11 +328,11 @@ func TestQuietEtcd(t *testing.T) {
 	s := etcdtest.Start(t)
 	fill(t, etcdtest.Client(t, s.Endpoint()), "web", 1, func(id string) string { return record("web", id) })
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{})
-	f.until("a view", func() bool { return f.snapshot() != nil })
+	retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	all := f.Changed("")
 	for start := time.Now(); f.state.Load().confirmed.Before(start.Add(reflector.DefaultProgressInterval + 1)); {
 		confirmed := f.state.Load().confirmed
-		f.until("a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
+		retrytest.Eventually(f.t, "a confirmation", func() bool { return f.state.Load().confirmed.After(confirmed) })
 	}
 	if h := f.Health(); h.Resyncs != 0 || h.Err != nil || isClosed(all) {
 		t.Errorf("health %+v, woken %v", h, isClosed(all))

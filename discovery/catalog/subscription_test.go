@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lookup"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -21,7 +22,7 @@ import (
 func lazily(t *testing.T, o Options) (*fixture, *etcdtest.Link) {
 	t.Helper()
 	f, link := linked(t, o)
-	f.until("a view", func() bool { return f.snapshot() != nil })
+	retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	return f, link
 }
 
@@ -85,7 +86,7 @@ func TestLazy(t *testing.T) {
 	}
 	changed := f.Changed("web")
 	f.register("web", "b")
-	f.until("the second instance", func() bool { got, _ = f.lookup("web"); return len(got.Endpoints) == 2 && isClosed(changed) })
+	retrytest.Eventually(f.t, "the second instance", func() bool { got, _ = f.lookup("web"); return len(got.Endpoints) == 2 && isClosed(changed) })
 	if got := f.watched(); !slices.Equal(got, []string{`service "web"`}) {
 		t.Errorf("watched: %v", got)
 	}
@@ -114,7 +115,7 @@ func TestMissing(t *testing.T) {
 		t.Error("it is not remembered as missing")
 	}
 	f.register("web", "a")
-	f.until("web", func() bool { _, err := f.lookup("web"); return err == nil })
+	retrytest.Eventually(f.t, "web", func() bool { _, err := f.lookup("web"); return err == nil })
 }
 
 // A retained service stays watched, even one that does not exist yet.
@@ -124,14 +125,14 @@ func TestRetained(t *testing.T) {
 	f.register("web", "a")
 	release := f.Retain(named("web"), named("later"))
 	both := []string{`service "later"`, `service "web"`}
-	f.until("both to be watched", func() bool { return slices.Equal(f.watched(), both) })
+	retrytest.Eventually(f.t, "both to be watched", func() bool { return slices.Equal(f.watched(), both) })
 	f.idle()
 	if got := f.watched(); !slices.Equal(got, both) {
 		t.Errorf("watched: %v", got)
 	}
 	changed := f.Changed("later")
 	f.register("later", "a")
-	f.until("it to come", func() bool { return isClosed(changed) })
+	retrytest.Eventually(f.t, "it to come", func() bool { return isClosed(changed) })
 	if got, err := f.lookup("later"); err != nil || len(got.Endpoints) != 1 {
 		t.Errorf("later: %+v, %v", got, err)
 	}
@@ -154,7 +155,7 @@ func TestLazyWithoutEtcd(t *testing.T) {
 	}
 	link.Freeze()
 	link.Cut()
-	f.until("the loss to be noticed", func() bool { return f.Health().Err != nil })
+	retrytest.Eventually(f.t, "the loss to be noticed", func() bool { return f.Health().Err != nil })
 	if got, err := f.lookup("web"); err != nil || len(got.Endpoints) != 1 {
 		t.Errorf("web: %+v, %v", got, err)
 	}
@@ -164,8 +165,8 @@ func TestLazyWithoutEtcd(t *testing.T) {
 	retained := f.Retain(named("db"))
 	defer retained()
 	link.Mend()
-	f.until("db to be watched", func() bool { return slices.Contains(f.watched(), `service "db"`) })
-	f.until("web to be confirmed", func() bool { return f.Health().Err == nil })
+	retrytest.Eventually(f.t, "db to be watched", func() bool { return slices.Contains(f.watched(), `service "db"`) })
+	retrytest.Eventually(f.t, "web to be confirmed", func() bool { return f.Health().Err == nil })
 	if got, err := f.lookup("web"); err != nil || len(got.Endpoints) != 1 {
 		t.Errorf("web: %+v, %v", got, err)
 	}
@@ -177,7 +178,7 @@ func TestListed(t *testing.T) {
 	f, _ := linked(t, Options{Watch: WatchListed, Services: []string{"Web", "later"}, Node: "n1"})
 	f.register("web", "a")
 	f.register("db", "a")
-	f.until("web", func() bool {
+	retrytest.Eventually(f.t, "web", func() bool {
 		_, err := f.View()
 		return err == nil && f.snapshot().Has(named("web"))
 	})
@@ -190,7 +191,7 @@ func TestListed(t *testing.T) {
 	f.idle()
 	f.reached(f.register("later", "a"))
 	f.put(keys.Node("n1", "o"), `{"node":"n1","agent":"o"}`)
-	f.until("the node", func() bool { return f.snapshot().HasAgent("n1", "o") })
+	retrytest.Eventually(f.t, "the node", func() bool { return f.snapshot().HasAgent("n1", "o") })
 }
 
 // WatchAuto watches everything in a small fleet, and single services in a larger one.
@@ -200,7 +201,7 @@ func TestAuto(t *testing.T) {
 	f.register("web", "a")
 	f.register("db", "a")
 	node := func(n int) string { return keys.Node(fmt.Sprint("n", n), "o") }
-	f.until("everything", func() bool { return f.subscriptions.whole.Load() && f.snapshot().ServiceCount() == 2 })
+	retrytest.Eventually(f.t, "everything", func() bool { return f.subscriptions.whole.Load() && f.snapshot().ServiceCount() == 2 })
 	if _, err := f.lookup("web"); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +246,7 @@ func TestGaplessSwitches(t *testing.T) {
 	fill(t, f.etcd, "whole", whole, func(id string) string { return record("whole", id) })
 	f.register("web", "a")
 	defer f.Retain(named("web"), named("whole"))()
-	f.until("both", func() bool { return len(f.watched()) == 2 })
+	retrytest.Eventually(f.t, "both", func() bool { return len(f.watched()) == 2 })
 	view, _ := f.View()
 	from := view.Snapshot
 
@@ -301,7 +302,7 @@ func TestGaplessSwitches(t *testing.T) {
 	stop()
 	busy.Wait()
 	last := f.register("web", "last")
-	f.until("the last event", func() bool {
+	retrytest.Eventually(f.t, "the last event", func() bool {
 		web.read()
 		return web.seen[last]
 	})

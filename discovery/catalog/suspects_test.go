@@ -18,6 +18,7 @@ import (
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lookup"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -36,7 +37,7 @@ type agents struct {
 func (f *fixture) agents(n int, services ...string) *agents {
 	a := &agents{f, services, make([]clientv3.LeaseID, n)}
 	a.register(0, n)
-	f.until("the agents are seen", func() bool { return f.snapshot() != nil && f.snapshot().NodeCount() == n })
+	retrytest.Eventually(f.t, "the agents are seen", func() bool { return f.snapshot() != nil && f.snapshot().NodeCount() == n })
 	return a
 }
 
@@ -101,7 +102,7 @@ func (f *fixture) deletes(since discovery.Cursor) []string {
 
 func (f *fixture) suspectsAre(n int) {
 	f.t.Helper()
-	f.until(fmt.Sprint(n, " suspects"), func() bool { return f.Health().Suspects == n })
+	retrytest.Eventually(f.t, fmt.Sprint(n, " suspects"), func() bool { return f.Health().Suspects == n })
 }
 
 func (f *fixture) entries(service string) int {
@@ -148,7 +149,7 @@ func TestOneOfTenDies(t *testing.T) {
 	at := f.settled()
 	web := f.Changed("web")
 	a.die(4, 5)
-	f.until("the dead one is gone", func() bool { return f.entries("web") == 9 })
+	retrytest.Eventually(f.t, "the dead one is gone", func() bool { return f.entries("web") == 9 })
 	if got := f.deletes(at.Cursor()); len(got) != 1 || got[0] != "i0004 expired" {
 		t.Errorf("readers see the deletions %v", got)
 	}
@@ -162,7 +163,7 @@ func TestOneOfTenDies(t *testing.T) {
 	for n := range 4 {
 		f.remove(keys.Instance("web", fmt.Sprintf("i%04d", n)))
 	}
-	f.until("the removed ones are gone", func() bool { return f.entries("web") == 5 })
+	retrytest.Eventually(f.t, "the removed ones are gone", func() bool { return f.entries("web") == 5 })
 	if got := f.deletes(at.Cursor()); len(got) != 5 || got[4] != "i0003 removed" || f.Health().Suspects != 0 {
 		t.Errorf("readers see the deletions %v, suspects %d", got, f.Health().Suspects)
 	}
@@ -194,7 +195,7 @@ func TestProbesDecide(t *testing.T) {
 		t.Errorf("readers see %d deletions", len(deleted))
 	}
 	start.Done()
-	f.until("the instances that do not answer probes are dropped", func() bool {
+	retrytest.Eventually(f.t, "the instances that do not answer probes are dropped", func() bool {
 		_, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "db"})
 		return err == nil && f.entries("db") == few-few/10
 	})
@@ -224,7 +225,7 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	shut(link, s)
 	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	link.Mend()
-	f.until("the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
+	retrytest.Eventually(f.t, "the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	f.suspectsAre(4)
 	if f.entries("web") != 2 || f.entries("db") != 2 {
 		t.Errorf("%d of web, %d of db are left, want 2 and 2", f.entries("web"), f.entries("db"))
@@ -263,7 +264,7 @@ func TestMassLossOverARestart(t *testing.T) {
 	f.stop()
 	store.confirmed = time.Now().Add(-2 * DefaultRemember)
 	f = run()
-	f.until("a view", func() bool { return f.Health().Synced })
+	retrytest.Eventually(f.t, "a view", func() bool { return f.Health().Synced })
 	if n := f.entries("web"); n != 5 {
 		t.Errorf("after two hours, %d are left", n)
 	}

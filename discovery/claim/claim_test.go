@@ -15,6 +15,7 @@ import (
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lock/locktest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestClaim(t *testing.T) {
@@ -88,7 +89,7 @@ func TestClaimWaits(t *testing.T) {
 			got <- g
 		}()
 	}
-	etcdtest.Eventually(t, "three wait", func() bool { return b.waiters("gpu") == 3 })
+	retrytest.Eventually(t, "three wait", func() bool { return b.waiters("gpu") == 3 })
 	a.release(held)
 	second := <-got
 	b.release(second)
@@ -130,7 +131,7 @@ func TestClaimWakesOne(t *testing.T) {
 			return err
 		})
 	}
-	etcdtest.Eventually(t, "all wait", func() bool { return b.waiters("gpu") == waiters })
+	retrytest.Eventually(t, "all wait", func() bool { return b.waiters("gpu") == waiters })
 	before := b.transactions()
 	a.release(held)
 	if err := waiting.Wait(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lock/locktest"
+	"disc/discovery/retry/retrytest"
 )
 
 // claimant is an agent that claims.
@@ -52,7 +53,7 @@ func startPair(t *testing.T) (a, b *claimant) {
 // sees waits until the agent's catalog has n healthy instances of a service.
 func (c *claimant) sees(service string, n int) {
 	c.t.Helper()
-	etcdtest.Eventually(c.t, "the catalog", func() bool {
+	retrytest.Eventually(c.t, "the catalog", func() bool {
 		view, err := c.catalog.View()
 		if err != nil {
 			return false

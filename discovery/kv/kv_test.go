@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestReadsWhatIsWritten(t *testing.T) {
@@ -101,7 +102,7 @@ func TestReadsFromMemory(t *testing.T) {
 	f.put("other/a", "1")
 	f.get("app/a", Read{MinRevision: revision})
 	link.Freeze()
-	f.until("the cache is stale", func() bool {
+	retrytest.Eventually(f.t, "the cache is stale", func() bool {
 		i, fresh, err := f.Get(t.Context(), "app/a", Read{})
 		if err != nil || string(i.Value) != "1" {
 			t.Fatalf("%+v, %v", i, err)
@@ -118,7 +119,7 @@ func TestReadsFromMemory(t *testing.T) {
 	}
 	link.Mend()
 	last := f.put("app/a", "2")
-	f.until("the cache is current", func() bool { return string(f.get("app/a", Read{MinRevision: last}).Value) == "2" })
+	retrytest.Eventually(f.t, "the cache is current", func() bool { return string(f.get("app/a", Read{MinRevision: last}).Value) == "2" })
 }
 
 // The cache ages while nothing changes. A read with a lower MaxAge is answered by etcd.
@@ -129,7 +130,7 @@ func TestMaxAge(t *testing.T) {
 	f := start(t, s.Endpoint(), s.Endpoint(), Options{ProgressInterval: func() time.Duration { return time.Hour }})
 	revision := f.put("app/a", "1")
 	f.get("app/a", Read{MinRevision: revision})
-	f.until("the cache is old", func() bool {
+	retrytest.Eventually(f.t, "the cache is old", func() bool {
 		_, fresh, err := f.Get(t.Context(), "app/a", Read{})
 		return err == nil && fresh.Age > most
 	})
@@ -162,7 +163,7 @@ func TestRangesComeAndGo(t *testing.T) {
 	if got := f.keys("a/", Read{}); !slices.Equal(got, []string{"a/b/c", "a/d"}) {
 		t.Errorf("%v", got)
 	}
-	f.until("only the read range is cached", func() bool {
+	retrytest.Eventually(f.t, "only the read range is cached", func() bool {
 		f.get("a/b/c", Read{})
 		now := f.state.Load()
 		return len(now.ranges) == 1 && now.items.Len() == 1
@@ -172,7 +173,7 @@ func TestRangesComeAndGo(t *testing.T) {
 		t.Errorf("%+v: the narrower range is not watched", got)
 	}
 	waiting := f.Changed()
-	f.until("all are evicted", func() bool {
+	retrytest.Eventually(f.t, "all are evicted", func() bool {
 		now := f.state.Load()
 		return len(now.ranges) == 0 && now.items.Len() == 0 && now.size == 0
 	})
@@ -200,7 +201,7 @@ func TestGetCached(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	f.until("twice the idle timeout", func() bool {
+	retrytest.Eventually(f.t, "twice the idle timeout", func() bool {
 		i, got, ok := f.GetCached("app/a")
 		if !ok || i.Key != read.Key || string(i.Value) != "1" || i.Revision != read.Revision || got.Index != want.Index || got.Revision < want.Revision || got.Epoch != want.Epoch {
 			t.Fatalf("%+v %+v %v, want %+v %+v", i, got, ok, read, want)
@@ -223,7 +224,7 @@ func TestGetCached(t *testing.T) {
 	if i, _, ok := f.GetCached("app/d/"); ok {
 		t.Errorf("an invalid key: %+v", i)
 	}
-	f.until("it is evicted", func() bool { return len(f.state.Load().ranges) == 0 })
+	retrytest.Eventually(f.t, "it is evicted", func() bool { return len(f.state.Load().ranges) == 0 })
 	if i, _, ok := f.GetCached("app/a"); ok {
 		t.Errorf("after it was evicted: %+v", i)
 	}
@@ -308,7 +309,7 @@ func TestGaps(t *testing.T) {
 	}
 	link.Cut()
 	link.Mend()
-	f.until("the difference", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/2", "a/3"}) })
+	retrytest.Eventually(f.t, "the difference", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/2", "a/3"}) })
 	events, _, ok := f.Events("a/", discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision})
 	if !ok || len(events) != 2 || events[0].Key != "a/1" || events[0].Item != nil || events[1].Key != "a/3" {
 		t.Errorf("%v %+v", ok, events)
@@ -316,7 +317,7 @@ func TestGaps(t *testing.T) {
 
 	s.Close()
 	f.keys("a/", Read{})
-	f.until("the watch is broken", func() bool { return f.reflector.Health().Err != nil })
+	retrytest.Eventually(f.t, "the watch is broken", func() bool { return f.reflector.Health().Err != nil })
 	f.keys("a/", Read{MinRevision: put.Header.Revision}) // the cache answers while there is no etcd
 	another := etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	client := etcdtest.Client(t, another.Endpoint())
@@ -324,7 +325,7 @@ func TestGaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	link.Cut()
-	f.until("what the other etcd has", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/4"}) })
+	retrytest.Eventually(f.t, "what the other etcd has", func() bool { return slices.Equal(f.keys("a/", Read{}), []string{"a/4"}) })
 	if _, _, ok := f.Events("a/", discovery.Cursor{Epoch: fresh.Epoch, Revision: fresh.Revision}); ok {
 		t.Error("readers of the old etcd go on")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
@@ -37,20 +36,6 @@ func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 		}
 	})
 	return f
-}
-
-// until waits for a condition.
-func (f *fixture) until(what string, holds func() bool) {
-	f.t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); !holds(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			f.t.Fatalf("waited a minute for: %s", what)
-		}
-	}
 }
 
 // put writes a key and returns its revision.

@@ -10,6 +10,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestDeleteBelow(t *testing.T) {
@@ -97,7 +98,7 @@ func TestTTL(t *testing.T) {
 	if err != nil || len(leases.Leases) != 1 {
 		t.Errorf("%v, %v; want the one lease, and none of the write that was refused", leases, err)
 	}
-	f.until("it lapses", func() bool { return slices.Equal(f.keys("", Read{}), []string{"b"}) })
+	retrytest.Eventually(f.t, "it lapses", func() bool { return slices.Equal(f.keys("", Read{}), []string{"b"}) })
 
 	var ops []Op
 	for n := range MaxOps {

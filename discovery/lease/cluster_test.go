@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // Without a quorum no lease expires, however long the outage: silence is not loss.
@@ -16,7 +17,7 @@ func TestSilenceIsNotLoss(t *testing.T) {
 	_, changed := f.Lease()
 	c.Members[1].Kill()
 	c.Members[2].Kill()
-	etcdtest.Eventually(t, "a silence longer than the TTL", func() bool {
+	retrytest.Eventually(t, "a silence longer than the TTL", func() bool {
 		l, _ := f.Lease()
 		return l.Remaining() < 0
 	})

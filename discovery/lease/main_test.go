@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +66,7 @@ func (f *fixture) disconnect() {
 // granted waits for a lease other than the given ones.
 func (f *fixture) granted(other Lease) Lease {
 	f.t.Helper()
-	etcdtest.Eventually(f.t, "a new lease", func() bool {
+	retrytest.Eventually(f.t, "a new lease", func() bool {
 		l, _ := f.Lease()
 		return l.ID != 0 && l.ID != other.ID
 	})
@@ -79,7 +80,7 @@ func (f *fixture) renewed() Lease {
 	now := Uptime()
 	current, _ := f.Lease()
 	f.Verify(current.ID)
-	etcdtest.Eventually(f.t, "a renewal", func() bool {
+	retrytest.Eventually(f.t, "a renewal", func() bool {
 		l, _ := f.Lease()
 		return l.ID != 0 && l.sent > now
 	})
@@ -100,7 +101,7 @@ func (f *fixture) failures(call string) int {
 func (f *fixture) failed(call string, n int) {
 	f.t.Helper()
 	before := f.failures(call)
-	etcdtest.Eventually(f.t, "failures of "+call, func() bool { return f.failures(call) >= before+n })
+	retrytest.Eventually(f.t, "failures of "+call, func() bool { return f.failures(call) >= before+n })
 }
 
 // path returns a socket for a proxy, and the endpoint that clients use for it.

@@ -15,6 +15,7 @@ import (
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestGrantedOnceEtcdIsThere(t *testing.T) {
@@ -99,7 +100,7 @@ func TestExpiredLeaseThatIsNotRemoved(t *testing.T) {
 	release := sync.OnceFunc(write.End)
 	defer release()
 	proxy.PauseTx()
-	etcdtest.Eventually(t, "expiry", func() bool { return old.Remaining() < -time.Second })
+	retrytest.Eventually(t, "expiry", func() bool { return old.Remaining() < -time.Second })
 	proxy.UnpauseTx()
 	f.failed("renew", 3)
 	if l, _ := f.Lease(); l.ID != old.ID {
@@ -116,7 +117,7 @@ func TestOutOfSpace(t *testing.T) {
 	f := start(t, 10*time.Second, server.Endpoint())
 	old := f.renewed()
 	value := string(make([]byte, 64<<10))
-	etcdtest.Eventually(t, "the alarm", func() bool {
+	retrytest.Eventually(t, "the alarm", func() bool {
 		_, err := client.Put(t.Context(), "k", value)
 		return errors.Is(err, rpctypes.ErrNoSpace)
 	})

@@ -13,6 +13,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
+	"disc/discovery/retry/retrytest"
 )
 
 var keys = discovery.NewKeys("default")
@@ -50,7 +51,7 @@ func mustPut(t testing.TB, l *Limits, name string, limit discovery.Limit) {
 func mustTake(t testing.TB, l *Limits, name string, n int64) discovery.Decision {
 	t.Helper()
 	var d discovery.Decision
-	until(t, "a token of "+name, func() bool {
+	retrytest.Eventually(t, "a token of "+name, func() bool {
 		var err error
 		if d, err = l.Take(t.Context(), name, n); err != nil {
 			t.Fatal(err)
@@ -172,7 +173,7 @@ func TestEtcdAway(t *testing.T) {
 	mustTake(t, l, "allow", 1)
 	link.Freeze()
 	for name, granted := range map[string]bool{"deny": false, "allow": true} {
-		until(t, name+" decides by itself", func() bool {
+		retrytest.Eventually(t, name+" decides by itself", func() bool {
 			d, err := l.Take(t.Context(), name, 1)
 			return err == nil && d.Unavailable && d.Granted == granted
 		})
@@ -180,7 +181,7 @@ func TestEtcdAway(t *testing.T) {
 	link.Mend()
 	link.Cut()
 	for _, name := range []string{"deny", "allow"} {
-		until(t, name+" is counted again", func() bool {
+		retrytest.Eventually(t, name+" is counted again", func() bool {
 			d, err := l.Take(t.Context(), name, 1)
 			return err == nil && d.Granted && !d.Unavailable
 		})
@@ -198,7 +199,7 @@ func TestEviction(t *testing.T) {
 	p.lastUsed = lease.Uptime() - idleTime - time.Second
 	p.mu.Unlock()
 	l.editPurchasers(func(map[string]*purchaser) {}) // wakes Run
-	until(t, "the end of the watch", func() bool { return (*l.purchasers.Load())["api"] == nil })
+	retrytest.Eventually(t, "the end of the watch", func() bool { return (*l.purchasers.Load())["api"] == nil })
 	mustTake(t, l, "api", 1)
 }
 
@@ -221,7 +222,7 @@ func TestKeysEditedByHand(t *testing.T) {
 	if _, err := l.client.Put(t.Context(), keys.Limit("api"), `{"rate":"much"}`); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the error", func() bool {
+	retrytest.Eventually(t, "the error", func() bool {
 		_, err := l.Take(t.Context(), "api", 1)
 		return errors.Is(err, discovery.ErrUnavailable) && strings.Contains(err.Error(), "set it again")
 	})

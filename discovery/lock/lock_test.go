@@ -16,6 +16,7 @@ import (
 	"disc/discovery/lease"
 	"disc/discovery/lock"
 	"disc/discovery/lock/locktest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestLockExcludes(t *testing.T) {
@@ -219,7 +220,7 @@ func TestLockSessionLost(t *testing.T) {
 	if err := locktest.AwaitLost(t, g); !strings.Contains(err.Error(), "session with etcd was lost") {
 		t.Errorf("lost because %v", err)
 	}
-	etcdtest.Eventually(t, "a new session", func() bool {
+	retrytest.Eventually(t, "a new session", func() bool {
 		l, _ := a.Session.Lease()
 		return l.ID != 0
 	})

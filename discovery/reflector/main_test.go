@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -127,20 +126,6 @@ func runOn(t *testing.T, client *clientv3.Client, m Store, o Options) *Reflector
 		}
 	})
 	return r
-}
-
-// until waits for a condition.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); !holds(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited a minute for: %s", what)
-		}
-	}
 }
 
 func put(t *testing.T, client *clientv3.Client, key, value string) int64 {

@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // write changes keys of four prefixes at random until ctx ends, some of several
@@ -55,7 +56,7 @@ func TestRangesChange(t *testing.T) {
 	whole, a, b, c := Prefix("/s/"), Prefix("/s/a/"), Prefix("/s/b/"), Prefix("/s/c/")
 	m := newRecordingStore()
 	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{a}, ProgressInterval: func() time.Duration { return 5 * time.Millisecond }})
-	until(t, "the first list", func() bool { return r.Health().Synced })
+	retrytest.Eventually(t, "the first list", func() bool { return r.Health().Synced })
 	m.mu.Lock()
 	from := m.last.Revision
 	m.mu.Unlock()
@@ -91,7 +92,7 @@ func TestRangesChange(t *testing.T) {
 	writers.Wait()
 	awaitOneWatch(t, r)
 	last := put(t, client, "/s/a/last", "")
-	until(t, "the last event", func() bool {
+	retrytest.Eventually(t, "the last event", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return m.last.Revision >= last
@@ -128,7 +129,7 @@ func TestRangesChange(t *testing.T) {
 // awaitOneWatch waits until no range has nested ones to replace.
 func awaitOneWatch(t *testing.T, r *Reflector) {
 	t.Helper()
-	until(t, "one watch alone", func() bool {
+	retrytest.Eventually(t, "one watch alone", func() bool {
 		var pending bool
 		if err := r.Do(t.Context(), func() {
 			pending = slices.ContainsFunc(r.ranges, func(w *watchedRange) bool { return len(w.nested) > 0 })
@@ -158,7 +159,7 @@ func TestEmptyRange(t *testing.T) {
 		}
 	}
 	put(t, client, "/s/1", "one")
-	until(t, "the key", func() bool { return m.holds()["/s/1"] == "one" })
+	retrytest.Eventually(t, "the key", func() bool { return m.holds()["/s/1"] == "one" })
 }
 
 // Add, called while the reflector is between two members of etcd, waits for the next.
@@ -168,12 +169,12 @@ func TestAddWaitsForTheNextMember(t *testing.T) {
 	links := []*etcdtest.Link{etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())}
 	m := newRecordingStore()
 	r := runOn(t, etcdtest.Client(t, links[0].Endpoint(), links[1].Endpoint()), m, Options{})
-	until(t, "the first member", func() bool { return r.Health().Synced })
+	retrytest.Eventually(t, "the first member", func() bool { return r.Health().Synced })
 	for _, l := range links {
 		l.Freeze() // new connections too
 		l.Cut()
 	}
-	until(t, "the loss of it", func() bool { return r.Health().Err != nil })
+	retrytest.Eventually(t, "the loss of it", func() bool { return r.Health().Err != nil })
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := r.Add(short, Prefix("/s/a/"), true); !errors.Is(err, context.DeadlineExceeded) {

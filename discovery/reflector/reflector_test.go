@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // All pages of a list are of one revision, also from servers that cannot stream.
@@ -64,7 +65,7 @@ func TestRanges(t *testing.T) {
 	r := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")}, MakeEpoch: true})
 	holds := func(want map[string]string) {
 		t.Helper()
-		until(t, "the store to be right", func() bool { return maps.Equal(m.holds(), want) })
+		retrytest.Eventually(t, "the store to be right", func() bool { return maps.Equal(m.holds(), want) })
 	}
 	holds(map[string]string{"/a/1": "one"})
 	put(t, client, "/c/1", "three")
@@ -109,7 +110,7 @@ func TestConfirmed(t *testing.T) {
 		if confirmed.After(begun) {
 			break
 		}
-		until(t, "an update", func() bool {
+		retrytest.Eventually(t, "an update", func() bool {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			return m.last.Confirmed.After(confirmed)
@@ -283,7 +284,7 @@ func TestConfirmedWhenAllIsCaughtUp(t *testing.T) {
 		}
 	}}
 	run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}})
-	until(t, "the first list", func() bool { return m.holds()["/b/1"] == "before" })
+	retrytest.Eventually(t, "the first list", func() bool { return m.holds()["/b/1"] == "before" })
 	link.Freeze()
 	put(t, client, "/a/1", "after")
 	put(t, client, "/b/1", "after")
@@ -292,5 +293,5 @@ func TestConfirmedWhenAllIsCaughtUp(t *testing.T) {
 	mu.Unlock()
 	link.Cut()
 	link.Mend()
-	until(t, "both", func() bool { return m.holds()["/a/1"] == "after" && m.holds()["/b/1"] == "after" })
+	retrytest.Eventually(t, "both", func() bool { return m.holds()["/a/1"] == "after" && m.holds()["/b/1"] == "after" })
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // However many watches are started at once, the responses to the first do not block the
@@ -23,5 +24,5 @@ func TestManyWatchesAtOnce(t *testing.T) {
 	}
 	last := fmt.Sprintf("/s/%d/a", len(parts)-1)
 	put(t, client, last, "1")
-	until(t, "the last watch's event", func() bool { return m.holds()[last] == "1" })
+	retrytest.Eventually(t, "the last watch's event", func() bool { return m.holds()[last] == "1" })
 }

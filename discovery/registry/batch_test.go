@@ -13,6 +13,7 @@ import (
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // Thousands of records are written in few transactions.
@@ -35,7 +36,7 @@ func TestBatches(t *testing.T) {
 	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "everything again", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprintf("%04d", n-1)) })
+	retrytest.Eventually(t, "everything again", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprintf("%04d", n-1)) })
 	again := map[int64]bool{}
 	for i := range n {
 		again[a.awaitSettled(fmt.Sprintf("%04d", i)).Revision] = true
@@ -87,7 +88,7 @@ func TestRefusedInstances(t *testing.T) {
 	}
 	for name, want := range map[string]error{"forbidden/0100": rpctypes.ErrPermissionDenied, "web/0250": rpctypes.ErrRequestTooLarge} {
 		service, id, _ := strings.Cut(name, "/")
-		until(t, "the reason for "+name, func() bool {
+		retrytest.Eventually(t, "the reason for "+name, func() bool {
 			s, err := a.State(service, id)
 			return err == nil && s.Phase == Pending && errors.Is(s.Err, want)
 		})

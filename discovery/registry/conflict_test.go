@@ -8,6 +8,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestConflict(t *testing.T) {
@@ -31,11 +32,11 @@ func TestConflict(t *testing.T) {
 			}
 			a.putAndAwait("b") // other instances are not held up
 			a.put("a", foreign("a", "third", "r", ""))
-			until(t, "the new holder", func() bool {
+			retrytest.Eventually(t, "the new holder", func() bool {
 				return errors.As(a.awaitSettled("a").Err, &conflict) && conflict.Owner == "third"
 			})
 			a.delete("a")
-			until(t, "the retry", func() bool { return a.ownsRecord("a") })
+			retrytest.Eventually(t, "the retry", func() bool { return a.ownsRecord("a") })
 			if got := a.awaitSettled("a"); got.Phase != Written || got.Err != nil {
 				t.Errorf("state %+v", got)
 			}
@@ -59,7 +60,7 @@ func TestConflictEnds(t *testing.T) {
 	}
 	a.awaitSettled("a")
 	a.put("a", foreign("a", "other", "r", `,"leaving":true`))
-	until(t, "the key to be taken over", func() bool { return a.ownsRecord("a") })
+	retrytest.Eventually(t, "the key to be taken over", func() bool { return a.ownsRecord("a") })
 
 	a.awaitSettled("b")
 	a.Remove("web", "b")
@@ -96,12 +97,12 @@ func TestClone(t *testing.T) {
 		s, err := a.State("web", "a")
 		return err == nil && errors.As(s.Err, &conflict) && conflict.Cloned
 	}
-	until(t, "one agent to give way", func() bool { return cloned(one) != cloned(two) })
+	retrytest.Eventually(t, "one agent to give way", func() bool { return cloned(one) != cloned(two) })
 	winner, loser := one, two
 	if cloned(one) {
 		winner, loser = two, one
 	}
-	until(t, "the other to register it", func() bool { return winner.ownsRecord("a") && winner.awaitSettled("a").Phase == Written })
+	retrytest.Eventually(t, "the other to register it", func() bool { return winner.ownsRecord("a") && winner.awaitSettled("a").Phase == Written })
 	if story := one.history("a"); len(story) > 6 || strings.Trim(story, "P") != "" {
 		t.Errorf("history %s", story)
 	}
@@ -114,7 +115,7 @@ func TestClone(t *testing.T) {
 		t.Errorf("the rewriting goes on: revision %d after %d", after, before)
 	}
 	winner.Remove("web", "a")
-	until(t, "the loser to register it once the winner leaves", func() bool { return loser.ownsRecord("a") })
+	retrytest.Eventually(t, "the loser to register it once the winner leaves", func() bool { return loser.ownsRecord("a") })
 }
 
 // Rewrites count only if they come within a TTL, and the record of an earlier run does not

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // wantTombstone fails the test unless an instance's record is a tombstone, under a lease
@@ -97,7 +98,7 @@ func TestRemoveDuringAWrite(t *testing.T) {
 	a.putAndAwait("first")
 	link.HoldAnswers()
 	a.Put(instance("a"))
-	until(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
+	retrytest.Eventually(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
 	a.Remove("web", "a")
 	link.Cut()
 	link.Mend()
@@ -188,7 +189,7 @@ func TestUnknownOutcome(t *testing.T) {
 	a.putAndAwait("first")
 	link.HoldAnswers()
 	a.Put(instance("a"))
-	until(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
+	retrytest.Eventually(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
 	link.Cut()
 	link.Mend()
 	if s := a.awaitSettled("a"); s.Phase != Written || !s.Created || s.Revision != modified(a, "a") {

@@ -12,6 +12,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // TestLoadRules makes reports at some seconds, and checks what is written at which second:
@@ -117,15 +118,15 @@ func TestLoadIsWrittenBesideTheRecord(t *testing.T) {
 	}
 	a.Put(instance("a"))
 	a.report("a", 0.5)
-	until(t, "the report", func() bool { return a.load("a") == `{"utilization":0.5}` })
+	retrytest.Eventually(t, "the report", func() bool { return a.load("a") == `{"utilization":0.5}` })
 	a.report("a", 0.7)
 	a.shift("a", 0, time.Hour)
-	until(t, "the next report", func() bool { return a.load("a") == `{"utilization":0.7}` })
+	retrytest.Eventually(t, "the next report", func() bool { return a.load("a") == `{"utilization":0.7}` })
 	a.shift("a", time.Hour, time.Hour)
-	until(t, "an old report to go", func() bool { return a.load("a") == "" })
+	retrytest.Eventually(t, "an old report to go", func() bool { return a.load("a") == "" })
 	a.report("a", 0.3)
 	a.shift("a", 0, time.Hour)
-	until(t, "a report after that", func() bool { return a.load("a") == `{"utilization":0.3}` })
+	retrytest.Eventually(t, "a report after that", func() bool { return a.load("a") == `{"utilization":0.3}` })
 
 	a.Remove("web", "a")
 	a.awaitSettled("a")
@@ -142,16 +143,16 @@ func TestLoadComesBack(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
 	a.Put(instance("a"))
 	a.report("a", 0.5)
-	until(t, "the report", func() bool { return a.load("a") != "" })
+	retrytest.Eventually(t, "the report", func() bool { return a.load("a") != "" })
 	under := a.lease()
 	if _, err := a.etcd.Revoke(t.Context(), under); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the report under a new lease", func() bool { return a.lease() != under && a.ownsRecord("a") && a.load("a") != "" })
+	retrytest.Eventually(t, "the report under a new lease", func() bool { return a.lease() != under && a.ownsRecord("a") && a.load("a") != "" })
 	if _, err := a.etcd.Delete(t.Context(), keys.Prefix(), clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the report after all was deleted", func() bool { return a.ownsRecord("a") && a.load("a") != "" })
+	retrytest.Eventually(t, "the report after all was deleted", func() bool { return a.ownsRecord("a") && a.load("a") != "" })
 }
 
 func TestLoadOfAnothersInstance(t *testing.T) {
@@ -184,7 +185,7 @@ func TestManyLoadsAreRemoved(t *testing.T) {
 		}
 		return r.Count
 	}
-	until(t, "all reports", func() bool { return left() == n })
+	retrytest.Eventually(t, "all reports", func() bool { return left() == n })
 	if err := a.Leave(bounded(t)); err != nil {
 		t.Fatal(err)
 	}

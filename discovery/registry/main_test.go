@@ -157,20 +157,6 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	return a
 }
 
-// until waits for a condition.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(40 * time.Second); !holds(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited 40 s for: %s", what)
-		}
-	}
-}
-
 // instance returns an instance whose checks pass.
 func instance(id string) discovery.Instance {
 	return discovery.Instance{Service: "web", ID: id, Address: "10.0.0.5", Port: 80, Weight: 1, Slots: 1, Status: discovery.Passing}

@@ -13,6 +13,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestPut(t *testing.T) {
@@ -106,12 +107,12 @@ func TestLostLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		until(t, "everything under the new lease", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprint(n)) })
+		retrytest.Eventually(t, "everything under the new lease", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprint(n)) })
 		if s := a.awaitSettled(fmt.Sprint(n)); s.Phase != Written {
 			t.Errorf("%d is %+v", n, s)
 		}
 	}
-	until(t, "the node", func() bool {
+	retrytest.Eventually(t, "the node", func() bool {
 		got, err := a.etcd.Get(t.Context(), keys.Node("here", "owner"))
 		return err == nil && len(got.Kvs) == 1
 	})
@@ -132,7 +133,7 @@ func TestWipedEtcd(t *testing.T) {
 	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
 	link.Mend()
 	for n := range 3 {
-		until(t, "everything again", func() bool { return a.ownsRecord(fmt.Sprint(n)) })
+		retrytest.Eventually(t, "everything again", func() bool { return a.ownsRecord(fmt.Sprint(n)) })
 	}
 }
 
@@ -183,14 +184,14 @@ func TestRepair(t *testing.T) {
 				"an earlier run's":  func() { a.put("a", foreign("a", "owner", "old", "")) },
 			} {
 				harm()
-				until(t, "the repair of a record that is "+name, func() bool {
+				retrytest.Eventually(t, "the repair of a record that is "+name, func() bool {
 					kv, _ := a.kv("a")
 					return a.ownsRecord("a") && string(kv.Value) == good
 				})
 				if s := a.awaitSettled("a"); s.Phase != Written {
 					t.Fatalf("%s: %+v", name, s)
 				}
-				until(t, "the state to show it", func() bool {
+				retrytest.Eventually(t, "the state to show it", func() bool {
 					kv, _ := a.kv("a")
 					return a.awaitSettled("a").Revision == kv.ModRevision
 				})
@@ -207,7 +208,7 @@ func TestRepairOfTheNode(t *testing.T) {
 	if _, err := a.etcd.Delete(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the node", func() bool {
+	retrytest.Eventually(t, "the node", func() bool {
 		got, err := a.etcd.Get(t.Context(), key)
 		return err == nil && len(got.Kvs) == 1
 	})
@@ -219,7 +220,7 @@ func TestResync(t *testing.T) {
 	a.putAndAwait("a")
 	a.delete("a")
 	a.Resync()
-	until(t, "the repair", func() bool { return a.ownsRecord("a") })
+	retrytest.Eventually(t, "the repair", func() bool { return a.ownsRecord("a") })
 }
 
 // A view that begins anew, as after etcd was restored together with the lease, makes every
@@ -232,14 +233,14 @@ func TestRestoredView(t *testing.T) {
 			view.begin(1000, "first")
 			a := start(t, etcdtest.Start(t).Endpoint(), settings{view: view, resyncInterval: time.Hour})
 			a.putAndAwait("a")
-			until(t, "a comparison with the view", func() bool {
+			retrytest.Eventually(t, "a comparison with the view", func() bool {
 				a.mu.Lock()
 				defer a.mu.Unlock()
 				return a.viewRevision == 1000
 			})
 			a.delete("a")
 			view.begin(1, epoch)
-			until(t, "the repair", func() bool { return a.ownsRecord("a") })
+			retrytest.Eventually(t, "the repair", func() bool { return a.ownsRecord("a") })
 		})
 	}
 }
@@ -261,7 +262,7 @@ func TestReadBeforeTheFirstWrite(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	a.put("a", foreign("a", "owner", "earlier", ""))
 	a.stop()
-	until(t, "the view to show it", func() bool { return (&desired{instance: instance("a")}).recordIn(a.view.(*fakeView).now()) != nil })
+	retrytest.Eventually(t, "the view to show it", func() bool { return (&desired{instance: instance("a")}).recordIn(a.view.(*fakeView).now()) != nil })
 	a.Put(instance("a"))
 	a.compareWithView(a.currentLease)
 	d := a.desired[keys.Instance("web", "a")]

@@ -26,6 +26,7 @@ import (
 	"disc/discovery/entry"
 	"disc/discovery/lookup"
 	"disc/discovery/resolver"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -87,12 +88,12 @@ func TestRoundRobinOverTheLiving(t *testing.T) {
 		}
 	}
 	for _, s := range servers {
-		until(t, func() bool { call(); return called(s) })
+		retrytest.Eventually(t, "the resolver reports it", func() bool { call(); return called(s) })
 	}
 	if _, err := editor.Remove(t.Context(), "web", "web-0", entry.Targets{Static: true}, entry.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { // no call reaches the deregistered instance
+	retrytest.Eventually(t, "the resolver reports it", func() bool { // no call reaches the deregistered instance
 		called(servers[0])
 		for range 12 {
 			call()
@@ -133,15 +134,6 @@ func called(s *server) bool {
 		return true
 	default:
 		return false
-	}
-}
-
-func until(t *testing.T, check func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !check(); {
-		if time.Now().After(deadline) {
-			t.Fatal("the condition did not become true")
-		}
 	}
 }
 

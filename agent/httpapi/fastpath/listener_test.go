@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"disc/discovery/retry/retrytest"
 )
 
 // fixedAnswerer answers each request with one body.
@@ -50,17 +52,6 @@ func openConns(l *Listener, n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.open) == n
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never came: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // pipeListener accepts the ends of pipes, which have no buffers.
@@ -110,12 +101,12 @@ func TestCloseEndsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	pipes.request(t) // its answer is not read
-	eventually(t, "both connections", func() bool { return openConns(l, 2) })
+	retrytest.Eventually(t, "both connections", func() bool { return openConns(l, 2) })
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 	<-ran
-	eventually(t, "the end of the idle connection", func() bool { return openConns(l, 1) })
+	retrytest.Eventually(t, "the end of the idle connection", func() bool { return openConns(l, 1) })
 	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the idle connection: %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
 	"disc/discovery/lock"
+	"disc/discovery/retry/retrytest"
 )
 
 // Keys returns the keys of all agents.
@@ -41,7 +42,7 @@ func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *A
 	metrics := prometheus.NewRegistry()
 	manager := etcdtest.Must(lock.New(client, Keys(), session, lock.Options{Node: node, Registerer: metrics}))
 	Run(t, session.Run, manager.Run)
-	etcdtest.Eventually(t, "a session", func() bool {
+	retrytest.Eventually(t, "a session", func() bool {
 		l, _ := session.Lease()
 		return l.ID != 0
 	})
@@ -112,7 +113,7 @@ func (a *Agent) Transactions(kind string) float64 {
 // AwaitKeys waits until etcd has n keys under a prefix.
 func AwaitKeys(t testing.TB, c *clientv3.Client, prefix string, n int) {
 	t.Helper()
-	etcdtest.Eventually(t, "keys under "+prefix, func() bool {
+	retrytest.Eventually(t, "keys under "+prefix, func() bool {
 		r, err := c.Get(etcdtest.Context(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err != nil {
 			t.Fatal(err)
