@@ -48,15 +48,15 @@ func (a *app) runAgent(ctx context.Context, load func() (*config.Config, error))
 
 // logger writes the program's log to stderr.
 func (a *app) logger(level slog.Level) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: durationAsText}
 	if f := a.config.Log.Format; f == config.LogText || f == config.LogAuto && a.io.Terminal {
 		return slog.New(slog.NewTextHandler(a.io.Err, o))
 	}
 	return slog.New(slog.NewJSONHandler(a.io.Err, o))
 }
 
-// readable writes durations as "5s" in JSON too, as everywhere else.
-func readable(_ []string, a slog.Attr) slog.Attr {
+// durationAsText writes durations as "5s" in JSON too, as everywhere else.
+func durationAsText(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}

@@ -12,28 +12,28 @@ import (
 	"disc/discovery/view"
 )
 
-// follow yields the changes of a service, or with "" of all, from etcd or, if that
+// changeStream yields the changes of a service, or with "" of all, from etcd or, if that
 // cannot be reached, from this host's agent. The first event is a reset with what is
 // there. It ends with ctx, or with an error.
-func (a *app) follow(ctx context.Context, service string) iter.Seq2[api.Event, error] {
+func (a *app) changeStream(ctx context.Context, service string) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
-		err := a.followEtcd(ctx, service, yield)
+		err := a.etcdChanges(ctx, service, yield)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		agent, err := a.instead(ctx, err)
+		agent, err := a.fallBackToAgent(ctx, err)
 		if err != nil {
 			yield(api.Event{}, err)
 			return
 		}
-		a.followAgent(ctx, agent, service, yield)
+		a.agentChanges(ctx, agent, service, yield)
 	}
 }
 
-func (a *app) followAgent(ctx context.Context, agent *api.Client, service string, yield func(api.Event, error) bool) {
+func (a *app) agentChanges(ctx context.Context, agent *api.Client, service string, yield func(api.Event, error) bool) {
 	for e, err := range agent.Watch(ctx, service, "") {
 		if err != nil && errors.Is(err, discovery.ErrUnavailable) {
-			a.note("%v; trying again", err)
+			a.infof("%v; trying again", err)
 			continue
 		}
 		if !yield(e, err) {
@@ -42,9 +42,9 @@ func (a *app) followAgent(ctx context.Context, agent *api.Client, service string
 	}
 }
 
-// followEtcd follows a catalog of its own. It returns an error only when etcd cannot be
+// etcdChanges follows a catalog of its own. It returns an error only when etcd cannot be
 // reached from the start.
-func (a *app) followEtcd(ctx context.Context, service string, yield func(api.Event, error) bool) error {
+func (a *app) etcdChanges(ctx context.Context, service string, yield func(api.Event, error) bool) error {
 	client, err := a.etcd()
 	if err != nil {
 		return err
@@ -62,16 +62,16 @@ func (a *app) followEtcd(ctx context.Context, service string, yield func(api.Eve
 		c.Run(ctx)
 	}()
 	defer func() { cancel(); <-ended }()
-	if err := a.firstView(ctx, c); err != nil {
+	if err := a.awaitFirstView(ctx, c); err != nil {
 		return err
 	}
 	a.yieldChanges(ctx, c, service, yield)
 	return nil
 }
 
-// firstView waits until the catalog has a view, at most for the dial timeout.
-func (a *app) firstView(ctx context.Context, c *catalog.Catalog) error {
-	if _, err := a.load(ctx, ""); err != nil {
+// awaitFirstView waits until the catalog has a view, at most for the dial timeout.
+func (a *app) awaitFirstView(ctx context.Context, c *catalog.Catalog) error {
+	if _, err := a.readSnapshot(ctx, ""); err != nil {
 		return err // a catalog would try for ever
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.config.Etcd.DialTimeout)
@@ -110,7 +110,7 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 		}
 		if !known {
 			known, at = true, current.Snapshot.Cursor()
-			if !yield(resetOf(current.Snapshot, service), nil) {
+			if !yield(resetEvent(current.Snapshot, service), nil) {
 				return
 			}
 		}
@@ -121,7 +121,7 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 			if read := e.Cursor(at.Epoch); at.Compare(read) < 0 {
 				at = read
 			}
-			if isOf(service, e.Service) && !yield(eventOf(e), nil) {
+			if matchesService(service, e.Service) && !yield(apiEvent(e), nil) {
 				return
 			}
 		}
@@ -133,19 +133,19 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 	}
 }
 
-// isOf reports whether a service is the one that is followed; "" is all.
-func isOf(followed, service string) bool {
+// matchesService reports whether a service is the one that is followed; "" is all.
+func matchesService(followed, service string) bool {
 	return followed == "" || discovery.FoldName(followed) == discovery.FoldName(service)
 }
 
-func eventOf(e view.Event) api.Event {
+func apiEvent(e view.Event) api.Event {
 	return api.Event{Type: e.Type, Revision: e.Revision, Service: e.Service, ID: e.ID, Instance: e.Entry, Reason: e.Reason}
 }
 
-func resetOf(s *view.Snapshot, service string) api.Event {
+func resetEvent(s *view.Snapshot, service string) api.Event {
 	e := api.Event{Type: api.EventReset, Revision: s.Revision(), Service: service, Instances: []*view.Entry{}}
 	for of := range s.Services() {
-		if isOf(service, of.Name) {
+		if matchesService(service, of.Name) {
 			e.Instances = append(e.Instances, of.Entries()...)
 		}
 	}

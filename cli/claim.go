@@ -122,7 +122,7 @@ func (a *app) claim(ctx context.Context, service string, command []string, o cla
 	}
 	defer client.CloseIdle()
 	o.TTL = 0
-	held, err := bound(ctx, func(ctx context.Context) (*api.HeldClaim, error) {
+	held, err := openGrant(ctx, func(ctx context.Context) (*api.HeldClaim, error) {
 		return client.HoldClaim(ctx, service, o.ClaimOptions)
 	})
 	if err != nil {
@@ -132,8 +132,8 @@ func (a *app) claim(ctx context.Context, service string, command []string, o cla
 	defer a.release(ctx, "claim of "+held.Endpoint.ID, func(ctx context.Context) error { return client.ReleaseClaim(ctx, held.Claim.Claim) })
 	env := append(os.Environ(), "DISC_CLAIM="+held.Claim.Claim, "DISC_FENCE="+strconv.FormatInt(held.Fence, 10),
 		"DISC_SERVICE="+service, "DISC_INSTANCE="+held.Endpoint.ID, "DISC_ADDRESS="+endpointAddress(held.Endpoint))
-	g := guard{
-		watch: held.Wait, killTimeout: o.killTimeout, interactive: isTerminal(a.io.In),
+	g := guardedCommand{
+		awaitEnd: held.Wait, killTimeout: o.killTimeout, interactive: isTerminal(a.io.In),
 		renew: func(ctx context.Context) (time.Duration, error) {
 			c, err := client.RenewClaim(ctx, held.Claim.Claim)
 			return time.Duration(c.ValidFor), err
@@ -143,5 +143,5 @@ func (a *app) claim(ctx context.Context, service string, command []string, o cla
 	if err != nil {
 		return err
 	}
-	return exit(status.Code)
+	return exitWith(status.Code)
 }

@@ -61,7 +61,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
-		Args:              knownCommand,
+		Args:              rejectUnknownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	config.AddFlags(root.PersistentFlags(), config.Global)
@@ -71,10 +71,10 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 		&cobra.Group{ID: "ask", Title: "Ask this host's agent:"},
 		&cobra.Group{ID: "program", Title: "The program:"},
 	)
-	add(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand(), a.claimCommand())
-	add(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand(), a.kvCommand())
-	add(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.limitCommand(), a.statusCommand())
-	add(root, "program", a.configCommand(), a.versionCommand())
+	addToGroup(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand(), a.claimCommand())
+	addToGroup(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand(), a.kvCommand())
+	addToGroup(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.limitCommand(), a.statusCommand())
+	addToGroup(root, "program", a.configCommand(), a.versionCommand())
 	root.AddCommand(a.demoServiceCommand())
 	root.SetHelpCommandGroupID("program")
 	root.SetCompletionCommandGroupID("program")
@@ -82,8 +82,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 	return root
 }
 
-// knownCommand refuses what is no command, and says what may have been meant.
-func knownCommand(parent *cobra.Command, args []string) error {
+// rejectUnknownCommand refuses what is no command, and says what may have been meant.
+func rejectUnknownCommand(parent *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
@@ -95,7 +95,7 @@ func knownCommand(parent *cobra.Command, args []string) error {
 	return errors.New(text)
 }
 
-func add(root *cobra.Command, group string, commands ...*cobra.Command) {
+func addToGroup(root *cobra.Command, group string, commands ...*cobra.Command) {
 	for _, c := range commands {
 		c.GroupID = group
 		root.AddCommand(c)
@@ -129,7 +129,7 @@ func (a *app) keys() discovery.Keys { return discovery.NewKeys(a.config.Namespac
 // is asked.
 func (a *app) agent(ctx context.Context) (*api.Client, error) {
 	client, err := a.anyAgent()
-	if err != nil || !a.config.Asked("namespace") {
+	if err != nil || !a.config.Explicit("namespace") {
 		return client, err
 	}
 	if err := a.sameNamespace(ctx, client); err != nil && !errors.Is(err, discovery.ErrUnavailable) {
@@ -166,8 +166,8 @@ func (a *app) etcd() (*clientv3.Client, error) {
 // explain tells of an error of a call to etcd where etcd was and what to try.
 func (a *app) explain(err error) error { return etcd.Explain(a.config.Etcd.Endpoints, err) }
 
-// note tells the user something that is not data.
-func (a *app) note(format string, args ...any) {
+// infof tells the user something that is not data.
+func (a *app) infof(format string, args ...any) {
 	fmt.Fprintln(a.io.Err, "disc: "+printable(fmt.Sprintf(format, args...)))
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Look at the settings", Args: knownCommand,
+	c := &cobra.Command{Use: "config", Short: "Look at the settings", Args: rejectUnknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	view := &cobra.Command{
 		Use:   "view",

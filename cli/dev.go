@@ -43,8 +43,8 @@ ignored: it brings its own etcd.`,
 	return c
 }
 
-// fromEnvironment takes over the variables of the flags that were not given.
-func (o *devOptions) fromEnvironment(cmd *cobra.Command, env func(string) (string, bool)) error {
+// applyEnvironment takes over the variables of the flags that were not given.
+func (o *devOptions) applyEnvironment(cmd *cobra.Command, env func(string) (string, bool)) error {
 	for _, name := range []string{"etcd-listen", "demo"} {
 		variable := "DISC_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		if v, ok := env(variable); ok && v != "" && !cmd.Flags().Changed(name) {
@@ -62,7 +62,7 @@ func (o *devOptions) fromEnvironment(cmd *cobra.Command, env func(string) (strin
 }
 
 func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
-	if err := o.fromEnvironment(cmd, a.io.Host.Env); err != nil {
+	if err := o.applyEnvironment(cmd, a.io.Host.Env); err != nil {
 		return err
 	}
 	dir, remove, err := a.devDir()
@@ -70,7 +70,7 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 		return err
 	}
 	defer remove()
-	etcd, err := devetcd.Start(ctx, devetcd.Options{Listen: o.etcdListen, Dir: a.keptDir()})
+	etcd, err := devetcd.Start(ctx, devetcd.Options{Listen: o.etcdListen, Dir: a.persistentDir()})
 	if err != nil {
 		return fmt.Errorf("%w (--etcd-listen)", err)
 	}
@@ -80,7 +80,7 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 	if err != nil {
 		return err
 	}
-	log := a.logger(a.devLevel())
+	log := a.logger(a.devLogLevel())
 	sidecar, err := agent.New(cfg, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
 		return err
@@ -90,8 +90,8 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 	return a.runDev(ctx, o, sidecar, etcd)
 }
 
-// keptDir is the data directory that was asked for; "" when nothing is to be kept.
-func (a *app) keptDir() string {
+// persistentDir is the data directory that was asked for; "" when nothing is to be kept.
+func (a *app) persistentDir() string {
 	if a.isDefault("data_dir") {
 		return ""
 	}
@@ -100,7 +100,7 @@ func (a *app) keptDir() string {
 
 // devDir returns the data directory, and what takes it away if it is temporary.
 func (a *app) devDir() (dir string, remove func(), err error) {
-	if dir = a.keptDir(); dir != "" {
+	if dir = a.persistentDir(); dir != "" {
 		return dir, func() {}, nil
 	}
 	if dir, err = os.MkdirTemp("", "disc-dev-"); err != nil {
@@ -123,8 +123,8 @@ func (a *app) devSettings(flags *pflag.FlagSet, endpoint, dir string) (*config.C
 	return cfg, nil
 }
 
-// devLevel is the level of the log, which would hide what to try.
-func (a *app) devLevel() slog.Level {
+// devLogLevel is the level of the log, which would hide what to try.
+func (a *app) devLogLevel() slog.Level {
 	if a.config.CLI.Verbose || !a.isDefault("log.level") {
 		return a.config.Log.Level
 	}
@@ -158,7 +158,7 @@ func (a *app) runDev(ctx context.Context, o devOptions, sidecar *agent.Agent, et
 			return nil
 		}
 	})
-	group.Go(func() error { return a.present(ctx, o, sidecar.Addr(), etcd.Endpoint()) })
+	group.Go(func() error { return a.announce(ctx, o, sidecar.Addr(), etcd.Endpoint()) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 	"disc/discovery/retry"
 )
 
-// present tells what to try, and runs the demo's services.
-func (a *app) present(ctx context.Context, o devOptions, at net.Addr, endpoint string) error {
+// announce tells what to try, and runs the demo's services.
+func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint string) error {
 	url := a.agentURL(at)
 	client, err := api.NewClient(url)
 	if err != nil {
@@ -33,26 +33,26 @@ func (a *app) present(ctx context.Context, o devOptions, at net.Addr, endpoint s
 	group, ctx := errgroup.WithContext(ctx)
 	var held []<-chan struct{}
 	for _, s := range services {
-		h := newHolder(client, s.registration(), a.note)
-		held = append(held, h.held)
+		h := newRegistrationHolder(client, s.registration(), a.infof)
+		held = append(held, h.registered)
 		group.Go(func() error {
-			h.keep(ctx)
+			h.run(ctx)
 			return nil
 		})
 	}
 	group.Go(func() error {
-		if !answers(ctx, client, held) {
+		if !awaitReady(ctx, client, held) {
 			return nil
 		}
-		_, err := fmt.Fprint(a.io.Out, welcome(programName(), url, endpoint, services))
+		_, err := fmt.Fprint(a.io.Out, banner(programName(), url, endpoint, services))
 		return err
 	})
 	return group.Wait()
 }
 
-// answers waits until the agent has a view and the services are registered. It
+// awaitReady waits until the agent has a view and the services are registered. It
 // reports false when ctx ends before.
-func answers(ctx context.Context, client *api.Client, registered []<-chan struct{}) bool {
+func awaitReady(ctx context.Context, client *api.Client, registered []<-chan struct{}) bool {
 	for _, r := range registered {
 		select {
 		case <-r:
@@ -80,11 +80,11 @@ func (a *app) agentURL(at net.Addr) string {
 	if a.config.HTTP.TLS.Cert != "" {
 		scheme = "https://"
 	}
-	return scheme + reachable(at.String())
+	return scheme + dialable(at.String())
 }
 
-// reachable turns the address that something listens on into one to connect to.
-func reachable(address string) string {
+// dialable turns the address that something listens on into one to connect to.
+func dialable(address string) string {
 	at, err := netip.ParseAddrPort(address)
 	switch {
 	case err != nil || !at.Addr().IsUnspecified():
@@ -119,8 +119,8 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(first, second)
 }
 
-// welcome tells what to try next, in commands that can be copied.
-func welcome(program, url, endpoint string, services []*demoService) string {
+// banner tells what to try next, in commands that can be copied.
+func banner(program, url, endpoint string, services []*demoService) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	etcdFlag, agentFlag := "", ""

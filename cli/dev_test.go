@@ -92,15 +92,15 @@ func TestDevRefuses(t *testing.T) {
 }
 
 func TestWelcome(t *testing.T) {
-	golden(t, "welcome.txt", welcome("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", nil))
-	golden(t, "welcome-socket.txt", welcome("disc", "unix:///run/disc.sock", "127.0.0.1:2379", nil))
+	golden(t, "welcome.txt", banner("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", nil))
+	golden(t, "welcome-socket.txt", banner("disc", "unix:///run/disc.sock", "127.0.0.1:2379", nil))
 }
 
 func TestReachable(t *testing.T) {
 	for in, want := range map[string]string{
 		"0.0.0.0:80": "127.0.0.1:80", "[::]:80": "[::1]:80", "10.0.0.1:80": "10.0.0.1:80", "[::1]:80": "[::1]:80",
 	} {
-		if got := reachable(in); got != want {
+		if got := dialable(in); got != want {
 			t.Errorf("reachable(%q) = %q, want %q", in, got, want)
 		}
 	}

@@ -13,15 +13,15 @@ import (
 	"disc/discovery/view"
 )
 
-// showChange prints what an edit did: the entry as it is now, or what is different.
-func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
+// showEdit prints what an edit did: the entry as it is now, or what is different.
+func (a *app) showEdit(name string, c entry.Change, dryRun bool) error {
 	format, _, _ := strings.Cut(a.config.CLI.Output, "=")
 	if format != "table" && format != "wide" && c.After != nil {
 		l := entryListing([]view.Entry{*c.After})
 		l.single = true
 		return show(a, l)
 	}
-	lines := differences(c.Before, c.After)
+	lines := describeEdit(c.Before, c.After)
 	for n, line := range lines {
 		lines[n] = printable(line)
 	}
@@ -36,8 +36,8 @@ func (a *app) showChange(name string, c entry.Change, dryRun bool) error {
 	return err
 }
 
-// differences tells what is different between two entries, field by field.
-func differences(before, after *view.Entry) []string {
+// describeEdit tells what is different between two entries, field by field.
+func describeEdit(before, after *view.Entry) []string {
 	switch {
 	case after == nil && before == nil:
 		return []string{"override removed"}

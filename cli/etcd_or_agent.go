@@ -19,8 +19,8 @@ import (
 // Commands that read entries ask etcd, which has the truth, and fall back to this
 // host's agent when etcd cannot be reached or asked.
 
-// agentTime bounds what is asked of an agent, which answers from memory.
-const agentTime = 10 * time.Second
+// agentTimeout bounds what is asked of an agent, which answers from memory.
+const agentTimeout = 10 * time.Second
 
 // withEtcd runs a call to etcd under the dial timeout. It gives up earlier when no
 // endpoint can be connected to.
@@ -69,9 +69,9 @@ func watchConnection(ctx context.Context, client *clientv3.Client, abort context
 	return func() { end(); <-done }
 }
 
-// instead returns this host's agent, to be asked because etcd failed with err, and says
+// fallBackToAgent returns this host's agent, to be asked because etcd failed with err, and says
 // so; or the error that is left when the agent is of no help either.
-func (a *app) instead(ctx context.Context, err error) (*api.Client, error) {
+func (a *app) fallBackToAgent(ctx context.Context, err error) (*api.Client, error) {
 	if ctx.Err() != nil || !errors.Is(err, discovery.ErrUnavailable) && !errors.Is(err, discovery.ErrForbidden) {
 		return nil, err
 	}
@@ -82,15 +82,15 @@ func (a *app) instead(ctx context.Context, err error) (*api.Client, error) {
 	if agentErr != nil {
 		return nil, errors.Join(err, agentErr)
 	}
-	a.note("%v", err)
-	a.note("asking this host's agent instead")
+	a.infof("%v", err)
+	a.infof("asking this host's agent instead")
 	return agent, nil
 }
 
 // sameNamespace returns an ErrForbidden unless the agent serves the namespace that is
 // asked for, or why it does not say.
 func (a *app) sameNamespace(ctx context.Context, agent *api.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	its, err := agent.Agent(ctx)
 	if err == nil && discovery.FoldName(its.Namespace) != discovery.FoldName(a.config.Namespace) {
@@ -99,12 +99,12 @@ func (a *app) sameNamespace(ctx context.Context, agent *api.Client) error {
 	return err
 }
 
-// load reads a snapshot from etcd: of one service, or with "" of all.
-func (a *app) load(ctx context.Context, service string) (*view.Snapshot, error) {
+// readSnapshot reads a snapshot from etcd: of one service, or with "" of all.
+func (a *app) readSnapshot(ctx context.Context, service string) (*view.Snapshot, error) {
 	return withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*view.Snapshot, error) {
 		snapshot, broken, err := catalog.ReadOnce(ctx, client, a.keys(), service)
 		for _, b := range broken {
-			a.note("a record cannot be read and is left out: %v", b)
+			a.infof("a record cannot be read and is left out: %v", b)
 		}
 		return snapshot, err
 	})
@@ -112,16 +112,16 @@ func (a *app) load(ctx context.Context, service string) (*view.Snapshot, error) 
 
 // services returns the lines of all services, sorted by name.
 func (a *app) services(ctx context.Context) ([]api.Service, error) {
-	snapshot, err := a.load(ctx, "")
+	snapshot, err := a.readSnapshot(ctx, "")
 	if err != nil {
-		agent, err := a.instead(ctx, err)
+		agent, err := a.fallBackToAgent(ctx, err)
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, agentTime)
+		ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 		defer cancel()
 		services, view, err := agent.Services(ctx, api.Wait{})
-		a.noteStale(view)
+		a.warnStale(view)
 		return services, err
 	}
 	var all []api.Service
@@ -136,16 +136,16 @@ func (a *app) services(ctx context.Context) ([]api.Service, error) {
 // instances returns the instances of a service, sorted by id; an ErrNotFound when
 // there is no such service.
 func (a *app) instances(ctx context.Context, service string) ([]view.Entry, error) {
-	snapshot, err := a.load(ctx, service)
+	snapshot, err := a.readSnapshot(ctx, service)
 	if err != nil {
-		agent, err := a.instead(ctx, err)
+		agent, err := a.fallBackToAgent(ctx, err)
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, agentTime)
+		ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 		defer cancel()
 		entries, view, err := agent.Instances(ctx, service, api.ListOptions{})
-		a.noteStale(view)
+		a.warnStale(view)
 		return entries, err
 	}
 	s, ok := snapshot.Service(service)
@@ -159,11 +159,11 @@ func (a *app) instances(ctx context.Context, service string) ([]view.Entry, erro
 	return all, nil
 }
 
-func (a *app) noteStale(view api.Freshness) {
+func (a *app) warnStale(view api.Freshness) {
 	if view.Stale {
-		a.note("the agent's view is %v old", view.Age.Round(time.Second))
+		a.infof("the agent's view is %v old", view.Age.Round(time.Second))
 	}
 }
 
-// target shows where an instance is.
-func target(e view.Entry) string { return fmt.Sprintf("%s/%s", e.Service, e.ID) }
+// instanceName shows where an instance is.
+func instanceName(e view.Entry) string { return fmt.Sprintf("%s/%s", e.Service, e.ID) }

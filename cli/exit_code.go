@@ -68,7 +68,7 @@ type silentError struct{ code int }
 
 func (*silentError) Error() string { return "" }
 
-func exit(code int) error {
+func exitWith(code int) error {
 	if code == exitDone {
 		return nil
 	}

@@ -44,7 +44,7 @@ func (a *app) export(ctx context.Context, services []string) error {
 		return err
 	}
 	if len(groups) == 0 {
-		a.note("there is nothing to scrape in namespace %q", a.config.Namespace)
+		a.infof("there is nothing to scrape in namespace %q", a.config.Namespace)
 	}
 	return writeJSON(a.io.Out, groups, "  ")
 }
@@ -52,17 +52,17 @@ func (a *app) export(ctx context.Context, services []string) error {
 // targets returns the targets of services, or with none of all, from etcd or, if that
 // cannot be reached, from this host's agent.
 func (a *app) targets(ctx context.Context, services []string) ([]api.TargetGroup, error) {
-	snapshot, err := a.load(ctx, "")
+	snapshot, err := a.readSnapshot(ctx, "")
 	if err == nil {
 		return api.TargetGroups(snapshot, api.TargetOptions{Services: services}), nil
 	}
-	agent, err := a.instead(ctx, err)
+	agent, err := a.fallBackToAgent(ctx, err)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	groups, view, err := agent.Targets(ctx, services)
-	a.noteStale(view)
+	a.warnStale(view)
 	return groups, err
 }

@@ -26,7 +26,7 @@ value is any bytes, up to 512 KiB.`,
 		Example: `  disc kv set app/greeting hello
   disc kv get app/greeting
   disc kv list app/`,
-		Args: knownCommand,
+		Args: rejectUnknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(a.kvGetCommand(), a.kvSetCommand(), a.kvDelCommand(), a.kvListCommand(), a.kvWatchCommand())
@@ -79,9 +79,9 @@ with -o json they are whole, in base64.`,
 				return err
 			}
 			if len(items) == 0 && prefix == "" {
-				a.note("no keys in namespace %q", a.config.Namespace)
+				a.infof("no keys in namespace %q", a.config.Namespace)
 			} else if len(items) == 0 {
-				a.note("no keys below %q in namespace %q", prefix, a.config.Namespace)
+				a.infof("no keys below %q in namespace %q", prefix, a.config.Namespace)
 			}
 			return show(a, kvListing(items))
 		},
@@ -116,19 +116,19 @@ func (a *app) kvItem(ctx context.Context, key string) (api.KVItem, error) {
 			return api.KVItem{}, err
 		}
 		item, _, err := store.Get(ctx, key, kv.Read{Linearizable: true})
-		return kvShown(item), err
+		return apiKVItem(item), err
 	})
 	if err == nil {
 		return item, nil
 	}
-	agent, err := a.instead(ctx, err)
+	agent, err := a.fallBackToAgent(ctx, err)
 	if err != nil {
 		return api.KVItem{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	item, view, err := agent.KVGet(ctx, key, api.KVRead{})
-	a.noteStale(view)
+	a.warnStale(view)
 	return item, err
 }
 
@@ -145,25 +145,25 @@ func (a *app) kvItems(ctx context.Context, prefix string) ([]api.KVItem, error) 
 		}
 		var items []api.KVItem
 		for i := range list {
-			items = append(items, kvShown(i))
+			items = append(items, apiKVItem(i))
 		}
 		return items, nil
 	})
 	if err == nil {
 		return items, nil
 	}
-	agent, err := a.instead(ctx, err)
+	agent, err := a.fallBackToAgent(ctx, err)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	items, view, err := agent.KVList(ctx, prefix, api.KVRead{})
-	a.noteStale(view)
+	a.warnStale(view)
 	return items, err
 }
 
-func kvShown(i kv.Item) api.KVItem {
+func apiKVItem(i kv.Item) api.KVItem {
 	return api.KVItem{Key: i.Key, Value: i.Value, Revision: i.Revision, Created: i.Created, Expires: i.Lease != 0}
 }
 
@@ -176,13 +176,13 @@ func kvListing(items []api.KVItem) listing[api.KVItem] {
 			{header: "REVISION", value: func(i api.KVItem) string { return strconv.FormatInt(i.Revision, 10) }},
 			{header: "EXPIRES", wide: true, value: func(i api.KVItem) string { return strconv.FormatBool(i.Expires) }},
 			{header: "BYTES", value: func(i api.KVItem) string { return strconv.Itoa(len(i.Value)) }},
-			{header: "VALUE", value: func(i api.KVItem) string { return kvShort(i.Value) }},
+			{header: "VALUE", value: func(i api.KVItem) string { return kvPreview(i.Value) }},
 		},
 	}
 }
 
-// kvShort is the begin of a value, as much as fits on a line.
-func kvShort(value []byte) string {
+// kvPreview is the begin of a value, as much as fits on a line.
+func kvPreview(value []byte) string {
 	const most = 60 // runes
 	if !utf8.Valid(value) {
 		return "(binary)"

@@ -34,7 +34,7 @@ API sends it, with the value in base64.`,
 }
 
 func (a *app) kvWatch(ctx context.Context, what string) error {
-	asJSON, err := a.followsJSON()
+	asJSON, err := a.changesAsJSON()
 	if err != nil {
 		return err
 	}
@@ -42,14 +42,14 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 		return err
 	}
 	first := true
-	for e, err := range a.kvFollow(ctx, what) {
+	for e, err := range a.kvChangeStream(ctx, what) {
 		switch {
 		case err != nil:
 			return err
 		case asJSON:
 			err = a.kvShowEvent(e)
 		case e.Type == api.EventReset && first:
-			a.note("watching from revision %d; %d keys are there", e.Revision, len(e.Items))
+			a.infof("watching from revision %d; %d keys are there", e.Revision, len(e.Items))
 		default:
 			_, err = fmt.Fprintln(a.io.Out, kvChangeLine(e))
 		}
@@ -61,23 +61,23 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 	return nil
 }
 
-// kvFollow yields the changes of a key or below a prefix, from etcd or, if that cannot be
+// kvChangeStream yields the changes of a key or below a prefix, from etcd or, if that cannot be
 // reached, from this host's agent. The first event is a reset with what is there. It ends
 // with ctx, or with an error.
-func (a *app) kvFollow(ctx context.Context, what string) iter.Seq2[api.KVEvent, error] {
+func (a *app) kvChangeStream(ctx context.Context, what string) iter.Seq2[api.KVEvent, error] {
 	return func(yield func(api.KVEvent, error) bool) {
-		err := a.kvFollowEtcd(ctx, what, yield)
+		err := a.kvEtcdChanges(ctx, what, yield)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		agent, err := a.instead(ctx, err)
+		agent, err := a.fallBackToAgent(ctx, err)
 		if err != nil {
 			yield(api.KVEvent{}, err)
 			return
 		}
 		for e, err := range agent.KVWatch(ctx, what, "") {
 			if err != nil && errors.Is(err, discovery.ErrUnavailable) {
-				a.note("%v; trying again", err)
+				a.infof("%v; trying again", err)
 			} else if !yield(e, err) {
 				return
 			}
@@ -85,9 +85,9 @@ func (a *app) kvFollow(ctx context.Context, what string) iter.Seq2[api.KVEvent, 
 	}
 }
 
-// kvFollowEtcd follows a store of its own. It returns an error only when etcd cannot be
+// kvEtcdChanges follows a store of its own. It returns an error only when etcd cannot be
 // reached from the start.
-func (a *app) kvFollowEtcd(ctx context.Context, what string, yield func(api.KVEvent, error) bool) error {
+func (a *app) kvEtcdChanges(ctx context.Context, what string, yield func(api.KVEvent, error) bool) error {
 	_, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*clientv3.GetResponse, error) {
 		return client.Get(ctx, a.keys().KV()+what, clientv3.WithCountOnly())
 	})
@@ -133,18 +133,18 @@ type kvWatcher struct {
 	what  string // a key, a prefix, or "" for all
 	yield func(api.KVEvent) bool
 
-	at    discovery.Cursor // up to where they have been yielded
-	known bool             // what there was has been yielded
+	cursor discovery.Cursor // up to where they have been yielded
+	listed bool             // what there was has been yielded
 }
 
 // advance yields what has happened since it last looked, or all that there is when that
 // is not known. It reports whether more is wanted.
 func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
-	if w.known {
-		if events, upTo, ok := w.store.Events(w.what, w.at); ok {
-			w.at = upTo
+	if w.listed {
+		if events, upTo, ok := w.store.Events(w.what, w.cursor); ok {
+			w.cursor = upTo
 			for _, e := range events {
-				if !w.yield(kvEvent(e)) {
+				if !w.yield(apiKVEvent(e)) {
 					return false, nil
 				}
 			}
@@ -157,17 +157,17 @@ func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
 	}
 	items := []api.KVItem{}
 	for i := range all {
-		items = append(items, kvShown(i))
+		items = append(items, apiKVItem(i))
 	}
-	w.known, w.at = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
+	w.listed, w.cursor = true, discovery.Cursor{Epoch: view.Epoch, Revision: view.Revision}
 	return w.yield(api.KVEvent{Type: api.EventReset, Revision: view.Revision, Items: items}), nil
 }
 
-func kvEvent(e kv.Event) api.KVEvent {
+func apiKVEvent(e kv.Event) api.KVEvent {
 	if e.Item == nil {
 		return api.KVEvent{Type: view.EventDelete, Revision: e.Revision, Key: e.Key}
 	}
-	item := kvShown(*e.Item)
+	item := apiKVItem(*e.Item)
 	return api.KVEvent{Type: view.EventPut, Revision: e.Revision, Key: e.Key, Item: &item}
 }
 
@@ -188,5 +188,5 @@ func kvChangeLine(e api.KVEvent) string {
 	case e.Item == nil:
 		return line + printable(e.Key)
 	}
-	return line + printable(e.Key) + "  " + cell(kvShort(e.Item.Value))
+	return line + printable(e.Key) + "  " + cell(kvPreview(e.Item.Value))
 }

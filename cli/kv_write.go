@@ -108,8 +108,8 @@ Exit code 3 when there is nothing to delete, 5 when --if-revision does not hold.
 	return c
 }
 
-// kvWritten is what a write has done, as -o json shows it.
-type kvWritten struct {
+// kvWriteResult is what a write has done, as -o json shows it.
+type kvWriteResult struct {
 	Key      string `json:"key"` // or the prefix
 	Revision int64  `json:"revision"`
 	Keys     int64  `json:"keys,omitempty"` // that were deleted below the prefix
@@ -120,7 +120,7 @@ func (a *app) kvWrite(ctx context.Context, op kv.Op) error {
 	if err := op.Validate(); err != nil {
 		return err
 	}
-	revision, err := kvSend(ctx, a, op.Key, func(ctx context.Context, s *kv.Store) (int64, error) { return s.Write(ctx, op) })
+	revision, err := kvCommit(ctx, a, op.Key, func(ctx context.Context, s *kv.Store) (int64, error) { return s.Write(ctx, op) })
 	var unmet *kv.ConditionError
 	if errors.As(err, &unmet) && op.Delete && op.If == nil {
 		return discovery.Errorf(discovery.ErrNotFound, "key %q is not there", op.Key)
@@ -128,14 +128,14 @@ func (a *app) kvWrite(ctx context.Context, op kv.Op) error {
 	if err != nil {
 		return err
 	}
-	return a.kvShowWritten(kvWritten{Key: op.Key, Revision: revision}, op.Delete)
+	return a.kvShowWriteResult(kvWriteResult{Key: op.Key, Revision: revision}, op.Delete)
 }
 
 // kvDeleteBelow deletes all below a prefix, and says how many keys that were.
 func (a *app) kvDeleteBelow(ctx context.Context, prefix string) error {
-	done, err := kvSend(ctx, a, prefix, func(ctx context.Context, s *kv.Store) (kvWritten, error) {
+	done, err := kvCommit(ctx, a, prefix, func(ctx context.Context, s *kv.Store) (kvWriteResult, error) {
 		deleted, revision, err := s.DeleteBelow(ctx, prefix)
-		return kvWritten{Key: prefix, Revision: revision, Keys: deleted}, err
+		return kvWriteResult{Key: prefix, Revision: revision, Keys: deleted}, err
 	})
 	if err != nil {
 		return err
@@ -143,12 +143,12 @@ func (a *app) kvDeleteBelow(ctx context.Context, prefix string) error {
 	if done.Keys == 0 {
 		return discovery.Errorf(discovery.ErrNotFound, "no key lies below %q", prefix)
 	}
-	return a.kvShowWritten(done, true)
+	return a.kvShowWriteResult(done, true)
 }
 
-// kvSend makes a write of a key or below a prefix, and returns what has become of it once
+// kvCommit makes a write of a key or below a prefix, and returns what has become of it once
 // it was sent, whatever has become of etcd.
-func kvSend[T any](ctx context.Context, a *app, what string, write func(context.Context, *kv.Store) (T, error)) (T, error) {
+func kvCommit[T any](ctx context.Context, a *app, what string, write func(context.Context, *kv.Store) (T, error)) (T, error) {
 	var sent error
 	done, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (done T, err error) {
 		// While etcd has answered nothing, nothing can have been written.
@@ -168,7 +168,7 @@ func kvSend[T any](ctx context.Context, a *app, what string, write func(context.
 	return done, err
 }
 
-func (a *app) kvShowWritten(w kvWritten, deleted bool) error {
+func (a *app) kvShowWriteResult(w kvWriteResult, deleted bool) error {
 	done := "written"
 	if deleted {
 		done = "deleted"
@@ -176,8 +176,8 @@ func (a *app) kvShowWritten(w kvWritten, deleted bool) error {
 	if w.Keys > 0 {
 		done = fmt.Sprintf("%d keys deleted", w.Keys)
 	}
-	return show(a, listing[kvWritten]{
-		items: []kvWritten{w}, single: true, name: func(w kvWritten) string { return w.Key },
+	return show(a, listing[kvWriteResult]{
+		items: []kvWriteResult{w}, single: true, name: func(w kvWriteResult) string { return w.Key },
 		line: fmt.Sprintf("%s: %s (revision %d)", printable(w.Key), done, w.Revision),
 	})
 }

@@ -20,7 +20,7 @@ func (a *app) limitCommand() *cobra.Command {
 rate x W + burst, whatever dies.`,
 		Example: `  disc limit set sms 50/s
   disc limit take sms && send-sms`,
-		Args: knownCommand,
+		Args: rejectUnknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(a.limitListCommand(), a.limitGetCommand(), a.limitSetCommand(), a.limitDelCommand(), a.limitTakeCommand())
@@ -142,7 +142,7 @@ func (a *app) withAgent(ctx context.Context, f func(context.Context, *api.Client
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	return f(ctx, client)
 }
@@ -171,7 +171,7 @@ func (a *app) completeLimit(cmd *cobra.Command, args []string, _ string) ([]stri
 	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	var names []string
 	if agent, err := a.agent(ctx); err == nil {

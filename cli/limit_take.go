@@ -34,15 +34,15 @@ they were denied for as long as --wait says.`,
 			if err != nil {
 				return err
 			}
-			return a.take(cmd.Context(), client, args[0], n, wait)
+			return a.takeWithRetry(cmd.Context(), client, args[0], n, wait)
 		},
 	}
 	c.Flags().DurationVar(&wait, "wait", 0, "try again for so long")
 	return c
 }
 
-// take takes tokens, again and again for as long as it may.
-func (a *app) take(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
+// takeWithRetry takes tokens, again and again for as long as it may.
+func (a *app) takeWithRetry(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
 	for until := time.Now().Add(wait); ; {
 		t, err := takeOnce(ctx, client, name, n)
 		if err != nil {
@@ -67,7 +67,7 @@ func (a *app) take(ctx context.Context, client *api.Client, name string, n int64
 }
 
 func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (api.Taken, error) {
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	return client.Take(ctx, name, n)
 }
@@ -75,20 +75,20 @@ func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (ap
 // showTaken shows a take that was granted.
 func (a *app) showTaken(t api.Taken) error {
 	if t.Unavailable {
-		a.note("limit %s is not counted while etcd is away, and lets all through", t.Name)
+		a.infof("limit %s is not counted while etcd is away, and lets all through", t.Name)
 	}
 	return show(a, takenListing(t, fmt.Sprintf("%s: %d taken, %d left", printable(t.Name), t.Taken, t.Remaining)))
 }
 
 // showDenied shows a take that was denied, and why, and fails.
 func (a *app) showDenied(t api.Taken) error {
-	a.note("%s", t.Reason)
+	a.infof("%s", t.Reason)
 	if format := a.config.CLI.Output; format != "table" && format != "wide" {
 		if err := show(a, takenListing(t, "")); err != nil {
 			return err
 		}
 	}
-	return exit(exitFailed)
+	return exitWith(exitFailed)
 }
 
 func takenListing(t api.Taken, line string) listing[api.Taken] {

@@ -85,8 +85,8 @@ func (o *listOptions) selector() (func(*view.Entry) bool, error) {
 	}, nil
 }
 
-// narrows reports whether the options select among instances.
-func (o *listOptions) narrows() bool {
+// selectsInstances reports whether the options select among instances.
+func (o *listOptions) selectsInstances() bool {
 	return len(o.tags) > 0 || o.filter != "" || o.status != "" || o.zone != "" || o.node != "" || len(o.meta) > 0
 }
 
@@ -99,10 +99,10 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 		return usage(discovery.ValidateService(o.service))
 	case o.allNamespaces && (o.service != "" || o.watch):
 		return usage(fmt.Errorf("-A lists the services of all namespaces; it goes with neither SERVICE nor -w"))
-	case o.service == "" && o.narrows():
+	case o.service == "" && o.selectsInstances():
 		return usage(fmt.Errorf("name a SERVICE whose instances to select"))
 	case o.watch:
-		return a.listAndFollow(ctx, o.service, selects)
+		return a.listAndWatch(ctx, o.service, selects)
 	case o.allNamespaces:
 		return a.listNamespaces(ctx)
 	case o.service == "":
@@ -111,7 +111,7 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 			return err
 		}
 		if len(services) == 0 {
-			a.note("no services in namespace %q", a.config.Namespace)
+			a.infof("no services in namespace %q", a.config.Namespace)
 		}
 		return show(a, serviceListing(services))
 	}
@@ -121,7 +121,7 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 	}
 	entries = slices.DeleteFunc(entries, func(e view.Entry) bool { return !selects(&e) })
 	if len(entries) == 0 {
-		a.note("no such instances of service %q in namespace %q", o.service, a.config.Namespace)
+		a.infof("no such instances of service %q in namespace %q", o.service, a.config.Namespace)
 	}
 	return show(a, entryListing(entries))
 }
@@ -141,7 +141,7 @@ func serviceListing(services []api.Service) listing[api.Service] {
 }
 
 func entryListing(entries []view.Entry) listing[view.Entry] {
-	return listing[view.Entry]{items: entries, columns: entryColumns(), name: target, addr: address}
+	return listing[view.Entry]{items: entries, columns: entryColumns(), name: instanceName, addr: address}
 }
 
 func entryColumns() []column[view.Entry] {
@@ -154,7 +154,7 @@ func entryColumns() []column[view.Entry] {
 		{header: "NODE", wide: true, value: func(e view.Entry) string { return e.Node }},
 		{header: "ZONE", wide: true, value: func(e view.Entry) string { return e.Zone }},
 		{header: "WEIGHT", wide: true, value: func(e view.Entry) string { return strconv.Itoa(e.Weight) }},
-		{header: "LOAD", wide: true, value: load},
+		{header: "LOAD", wide: true, value: utilization},
 		{header: "META", wide: true, value: func(e view.Entry) string { return joinMap(e.Meta) }},
 		{header: "SOURCE", wide: true, value: func(e view.Entry) string { return string(e.Source) }},
 		{header: "AGE", wide: true, value: age},
@@ -170,8 +170,8 @@ func address(e view.Entry) string {
 	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
 }
 
-// load shows how busy an instance says it is.
-func load(e view.Entry) string {
+// utilization shows how busy an instance says it is.
+func utilization(e view.Entry) string {
 	if e.Utilization == nil {
 		return ""
 	}

@@ -95,15 +95,15 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 		return err
 	}
 	defer client.CloseIdle()
-	held, err := a.waitForLock(ctx, client, name, o)
+	held, err := a.acquireLock(ctx, client, name, o)
 	if err != nil {
 		return err
 	}
 	defer held.Close()
 	defer a.release(ctx, "lock "+strconv.Quote(name), func(ctx context.Context) error { return client.Unlock(ctx, name, held.ID) })
 	env := append(os.Environ(), "DISC_LOCK="+name, "DISC_FENCE="+strconv.FormatInt(held.Fence, 10))
-	g := guard{
-		watch: held.Wait, killTimeout: o.killTimeout, interactive: isTerminal(a.io.In),
+	g := guardedCommand{
+		awaitEnd: held.Wait, killTimeout: o.killTimeout, interactive: isTerminal(a.io.In),
 		renew: func(ctx context.Context) (time.Duration, error) {
 			l, err := client.RenewLock(ctx, name, held.ID)
 			return time.Duration(l.ValidFor), err
@@ -113,12 +113,12 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 	if err != nil {
 		return err
 	}
-	return exit(status.Code)
+	return exitWith(status.Code)
 }
 
-// waitForLock waits for the lock. An agent that goes away meanwhile is asked again when it
+// acquireLock waits for the lock. An agent that goes away meanwhile is asked again when it
 // is back; the place in the queue is lost then.
-func (a *app) waitForLock(ctx context.Context, client *api.Client, name string, o lockOptions) (*api.HeldLock, error) {
+func (a *app) acquireLock(ctx context.Context, client *api.Client, name string, o lockOptions) (*api.HeldLock, error) {
 	begun := time.Now()
 	for retry := (retry.Backoff{}); ; {
 		wait := api.MaxLockWait
@@ -128,7 +128,7 @@ func (a *app) waitForLock(ctx context.Context, client *api.Client, name string, 
 			wait = max(o.wait-time.Since(begun), time.Millisecond)
 		}
 		asked := time.Now()
-		held, err := bound(ctx, func(ctx context.Context) (*api.HeldLock, error) {
+		held, err := openGrant(ctx, func(ctx context.Context) (*api.HeldLock, error) {
 			return client.HoldLock(ctx, name, api.LockOptions{Wait: wait, Shared: o.shared})
 		})
 		waited := errors.Is(err, discovery.ErrConflict) && time.Since(asked) >= wait
@@ -140,7 +140,7 @@ func (a *app) waitForLock(ctx context.Context, client *api.Client, name string, 
 			return nil, fmt.Errorf("%w after %v: %w", errTimedOut, o.wait, err)
 		}
 		if retry.Failed() && away {
-			a.note("lock %q cannot be asked for: %v; trying again", name, err)
+			a.infof("lock %q cannot be asked for: %v; trying again", name, err)
 		}
 		if err := retry.Wait(ctx); err != nil {
 			return nil, err

@@ -55,21 +55,21 @@ func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) erro
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	answer, view, err := agent.Lookup(ctx, name, o)
 	if err != nil {
 		return err
 	}
-	a.noteStale(view)
+	a.warnStale(view)
 	if a.config.CLI.Output == "json" || a.config.CLI.Output == "yaml" {
 		err = show(a, listing[lookup.Answer]{items: []lookup.Answer{answer}, single: true})
 	} else {
 		err = a.showEndpoints(answer, o.Explain)
 	}
 	if err == nil && len(answer.Endpoints) == 0 {
-		a.note("nothing to answer for %s: %s", name, leftOut(answer))
-		return exit(exitNotFound)
+		a.infof("nothing to answer for %s: %s", name, describeLeftOut(answer))
+		return exitWith(exitNotFound)
 	}
 	return err
 }
@@ -113,8 +113,8 @@ func endpointAddress(e discovery.Endpoint) string {
 	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
 }
 
-// leftOut says why an answer has not more endpoints.
-func leftOut(a lookup.Answer) string {
+// describeLeftOut says why an answer has not more endpoints.
+func describeLeftOut(a lookup.Answer) string {
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(a.LeftOut)) {
 		parts = append(parts, fmt.Sprintf("%d %s", a.LeftOut[why], why))

@@ -56,7 +56,7 @@ Exit code 4 when the agent knows nothing yet and that does not change in time.`,
 			if len(args) == 1 {
 				return a.renderOnce(cmd.Context(), args[0], o.timeout)
 			}
-			return a.renderFollow(cmd.Context(), o)
+			return a.renderWatch(cmd.Context(), o)
 		},
 	}
 	c.Flags().StringArrayVarP(&o.jobs, "watch", "w", nil, "TEMPLATE:FILE[:COMMAND]: keep a file current")
@@ -103,7 +103,7 @@ func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api
 			return content, err
 		}
 		if retry.Failed() {
-			a.note("%v; trying again", err)
+			a.infof("%v; trying again", err)
 		}
 		if ended := retry.Wait(ctx); ended != nil {
 			return nil, errors.Join(ended, err)
@@ -157,9 +157,9 @@ func parseQuiescence(s string) (render.Quiescence, error) {
 	least, most, ok := strings.Cut(s, ":")
 	var q render.Quiescence
 	var errLeast, errMost error
-	q.Least, errLeast = time.ParseDuration(least)
-	q.Most, errMost = time.ParseDuration(most)
-	if !ok || errLeast != nil || errMost != nil || q.Least <= 0 || q.Most < q.Least {
+	q.Min, errLeast = time.ParseDuration(least)
+	q.Max, errMost = time.ParseDuration(most)
+	if !ok || errLeast != nil || errMost != nil || q.Min <= 0 || q.Max < q.Min {
 		return q, usage(fmt.Errorf("--wait %q is not LEAST:MOST, such as 250ms:2s", s))
 	}
 	return q, nil

@@ -67,7 +67,7 @@ when it cannot be started.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.command = args
-			if err := o.complete(cmd.Flags().Changed, a.config.Node); err != nil {
+			if err := o.buildRegistration(cmd.Flags().Changed, a.config.Node); err != nil {
 				return usage(err)
 			}
 			if !cmd.Flags().Changed("drain-delay") {
@@ -106,9 +106,9 @@ func (o *runOptions) addFlags(c *cobra.Command) {
 	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between TERM and KILL (default the setting kill_timeout)")
 }
 
-// complete makes the registration of what the flags say, and checks it. changed says of
+// buildRegistration makes the registration of what the flags say, and checks it. changed says of
 // a flag whether it was given.
-func (o *runOptions) complete(changed func(flag string) bool, node string) error {
+func (o *runOptions) buildRegistration(changed func(flag string) bool, node string) error {
 	switch {
 	case o.Service == "":
 		return errors.New("--service is missing: the service that the command is an instance of")
@@ -154,7 +154,7 @@ func (o *runOptions) parseCheck(text string) (discovery.CheckSpec, error) {
 	case text == "tcp", text == "grpc":
 		c.Type = discovery.CheckType(text)
 	case text == "http", strings.HasPrefix(text, "/"):
-		return o.ownHTTP(c, text)
+		return o.ownHTTPCheck(c, text)
 	case scheme != text && (scheme == "http" || scheme == "https"):
 		c.Type, c.URL = discovery.CheckHTTP, text
 	case scheme == "tcp" && rest != "":
@@ -172,9 +172,9 @@ func (o *runOptions) parseCheck(text string) (discovery.CheckSpec, error) {
 	return c, nil
 }
 
-// ownHTTP is the check of the instance's own port. The address that the agent advertises
+// ownHTTPCheck is the check of the instance's own port. The address that the agent advertises
 // is not known here; loopback is this host too.
-func (o *runOptions) ownHTTP(c discovery.CheckSpec, path string) (discovery.CheckSpec, error) {
+func (o *runOptions) ownHTTPCheck(c discovery.CheckSpec, path string) (discovery.CheckSpec, error) {
 	switch {
 	case path == "http" && o.Port == 0:
 		return c, errors.New("it needs --port, or a URL")
@@ -201,7 +201,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	}
 	defer client.CloseIdle()
 	s := supervisor{
-		holder:     newHolder(client, o.Registration, a.note),
+		holder:     newRegistrationHolder(client, o.Registration, a.infof),
 		drainDelay: o.drainDelay, killTimeout: o.killTimeout,
 		interactive: isTerminal(a.io.In),
 	}
@@ -209,7 +209,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	return exit(status.Code)
+	return exitWith(status.Code)
 }
 
 // environment is what the command finds in its environment.

@@ -16,7 +16,7 @@ import (
 
 // supervisor runs a command that is an instance of a service.
 type supervisor struct {
-	holder      *holder
+	holder      *registrationHolder
 	drainDelay  time.Duration
 	killTimeout time.Duration
 	interactive bool // the input is a terminal
@@ -27,8 +27,8 @@ type supervisor struct {
 func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status, error) {
 	// Signals are heard before there is a command: none is lost, and the second TERM,
 	// which ends every other command of this program, only hurries.
-	sig := listen()
-	defer sig.end()
+	sig := captureSignals()
+	defer sig.restore()
 	if ctx.Err() != nil {
 		return child.Status{}, ctx.Err()
 	}
@@ -38,14 +38,14 @@ func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status,
 	}
 	var passing sync.WaitGroup
 	defer passing.Wait()
-	passing.Go(func() { sig.passOn(command, s.interactive) })
+	passing.Go(func() { sig.forward(command, s.interactive) })
 
 	holding, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
 	held := make(chan struct{})
 	go func() {
 		defer close(held)
-		s.holder.keep(holding)
+		s.holder.run(holding)
 	}()
 	select {
 	case <-command.Exited():
@@ -57,9 +57,9 @@ func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status,
 		defer close(left)
 		release()
 		<-held
-		s.holder.leave(context.WithoutCancel(ctx))
+		s.holder.deregister(context.WithoutCancel(ctx))
 	}()
-	s.drain(command, left, sig.hurry)
+	s.drain(command, left, sig.stopNow)
 	command.Stop(s.killTimeout)
 	<-command.Done()
 	<-left
@@ -76,7 +76,7 @@ func (s *supervisor) drain(command *child.Process, left, hurry <-chan struct{}) 
 	case <-command.Exited():
 		return
 	}
-	if !s.holder.wasHeld() {
+	if !s.holder.everRegistered() {
 		return // there are no callers
 	}
 	delay := time.NewTimer(s.drainDelay)
@@ -92,12 +92,12 @@ func (s *supervisor) drain(command *child.Process, left, hurry <-chan struct{}) 
 type signals struct {
 	received chan os.Signal
 	stop     chan struct{} // closed at the first TERM or INT
-	hurry    chan struct{} // closed at the second
+	stopNow  chan struct{} // closed at the second
 }
 
-// listen takes over the signals until end. Those that this process was told to ignore,
+// captureSignals takes over the signals until end. Those that this process was told to ignore,
 // as nohup does, stay ignored, here and by the command.
-func listen() *signals {
+func captureSignals() *signals {
 	s := &signals{make(chan os.Signal, 64), make(chan struct{}), make(chan struct{})}
 	signal.Notify(s.received, syscall.SIGTERM, syscall.SIGINT)
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGWINCH, syscall.SIGCONT} {
@@ -108,11 +108,11 @@ func listen() *signals {
 	return s
 }
 
-func (s *signals) end() { signal.Stop(s.received) }
+func (s *signals) restore() { signal.Stop(s.received) }
 
-// passOn passes signals on to a command until all of it has ended. QUIT and WINCH come
+// forward passes signals on to a command until all of it has ended. QUIT and WINCH come
 // from the terminal, where there is one, which sends them to the command too.
-func (s *signals) passOn(command *child.Process, interactive bool) {
+func (s *signals) forward(command *child.Process, interactive bool) {
 	stops := 0
 	for {
 		select {
@@ -125,7 +125,7 @@ func (s *signals) passOn(command *child.Process, interactive bool) {
 				if stops == 1 {
 					close(s.stop)
 				} else if stops == 2 {
-					close(s.hurry)
+					close(s.stopNow)
 				}
 			case interactive && (sig == syscall.SIGQUIT || sig == syscall.SIGWINCH):
 			default:

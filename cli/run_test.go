@@ -26,7 +26,7 @@ func parseRun(args ...string) (runOptions, error) {
 	if err := c.ParseFlags(args); err != nil {
 		return o, err
 	}
-	return o, o.complete(c.Flags().Changed, "host-1")
+	return o, o.buildRegistration(c.Flags().Changed, "host-1")
 }
 
 func TestRunOptions(t *testing.T) {

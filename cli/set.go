@@ -65,7 +65,7 @@ does not hold.`,
 			if len(args) == 2 {
 				o.address = args[1]
 			}
-			o.given(cmd.Flags(), weight, zone, revision)
+			o.applyChanged(cmd.Flags(), weight, zone, revision)
 			if err := o.validate(); err != nil {
 				return usage(err)
 			}
@@ -85,8 +85,8 @@ does not hold.`,
 	return c
 }
 
-// given takes over those flags whose absence is not their zero value.
-func (o *setOptions) given(f *pflag.FlagSet, weight int, zone string, revision int64) {
+// applyChanged takes over those flags whose absence is not their zero value.
+func (o *setOptions) applyChanged(f *pflag.FlagSet, weight int, zone string, revision int64) {
 	if f.Changed("weight") {
 		o.weight = &weight
 	}
@@ -101,18 +101,18 @@ func (o *setOptions) given(f *pflag.FlagSet, weight int, zone string, revision i
 	}
 }
 
-// static reports whether the options are about a static entry.
-func (o *setOptions) static() bool { return o.address != "" || o.file != "" }
+// isStatic reports whether the options are about a static entry.
+func (o *setOptions) isStatic() bool { return o.address != "" || o.file != "" }
 
 func (o *setOptions) validate() error {
 	var errs []error
 	if o.TTL != 0 && o.TTL < time.Second {
 		errs = append(errs, fmt.Errorf("--ttl %v is below 1s", o.TTL))
 	}
-	if !o.static() && (o.zone != nil || o.TTL != 0) {
+	if !o.isStatic() && (o.zone != nil || o.TTL != 0) {
 		errs = append(errs, errors.New("--zone and --ttl are for static entries: give an address, HOST:PORT"))
 	}
-	if !o.static() && o.weight == nil && o.tags == nil && len(o.meta) == 0 && o.state == "" {
+	if !o.isStatic() && o.weight == nil && o.tags == nil && len(o.meta) == 0 && o.state == "" {
 		errs = append(errs, errors.New("nothing to set: give an address, --state, --weight, --tag or --meta"))
 	}
 	if o.weight != nil && (*o.weight < 0 || *o.weight > discovery.MaxWeight) {
@@ -132,7 +132,7 @@ func (o *setOptions) validate() error {
 // check finds what is wrong with the edit itself, before etcd is asked for what it is an
 // edit of.
 func (o *setOptions) check(edit func(discovery.Instance) (discovery.Instance, error)) error {
-	if !o.static() {
+	if !o.isStatic() {
 		v, err := o.override(discovery.Override{})
 		return errors.Join(err, v.Validate())
 	}
@@ -142,7 +142,7 @@ func (o *setOptions) check(edit func(discovery.Instance) (discovery.Instance, er
 
 func (a *app) set(ctx context.Context, o setOptions) error {
 	if strings.Contains(o.service, ".") {
-		a.note("service %q has a dot in its name: DNS cannot reach it, /v1/services and this command can", o.service)
+		a.infof("service %q has a dot in its name: DNS cannot reach it, /v1/services and this command can", o.service)
 	}
 	edit, err := o.staticEdit(a.io.In)
 	if err == nil {
@@ -153,10 +153,10 @@ func (a *app) set(ctx context.Context, o setOptions) error {
 	}
 	change, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (entry.Change, error) {
 		editor := entry.Editor{Client: client, Keys: a.keys()}
-		if o.static() {
+		if o.isStatic() {
 			change, err := editor.PutStatic(ctx, o.service, o.id, edit, o.Options)
 			if err == nil && o.state != "" {
-				change, err = o.thenState(ctx, editor, change)
+				change, err = o.overrideState(ctx, editor, change)
 			}
 			return change, err
 		}
@@ -165,11 +165,11 @@ func (a *app) set(ctx context.Context, o setOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.showChange(o.service+"/"+o.id, change, o.DryRun)
+	return a.showEdit(o.service+"/"+o.id, change, o.DryRun)
 }
 
-// thenState overrides the state of a static entry that was just written.
-func (o *setOptions) thenState(ctx context.Context, editor entry.Editor, put entry.Change) (entry.Change, error) {
+// overrideState overrides the state of a static entry that was just written.
+func (o *setOptions) overrideState(ctx context.Context, editor entry.Editor, put entry.Change) (entry.Change, error) {
 	if o.DryRun {
 		after := *put.After
 		after.State = discovery.State(o.state)

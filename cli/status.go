@@ -32,7 +32,7 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	agent, err := client.Agent(ctx)
 	if err != nil {
@@ -42,8 +42,8 @@ func (a *app) status(ctx context.Context) error {
 		return err
 	}
 	if err := client.Ready(ctx); err != nil {
-		a.note("the agent is not ready: %v", err)
-		return exit(exitNotFound)
+		a.infof("the agent is not ready: %v", err)
+		return exitWith(exitNotFound)
 	}
 	return nil
 }

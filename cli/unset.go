@@ -52,5 +52,5 @@ func (a *app) unset(ctx context.Context, what string, parts entry.Targets, o ent
 	if err != nil {
 		return err
 	}
-	return a.showChange(what, change, o.DryRun)
+	return a.showEdit(what, change, o.DryRun)
 }

@@ -52,21 +52,21 @@ func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
 		ctx, cancel = context.WithTimeout(ctx, o.timeout)
 		defer cancel()
 	}
-	err = untilEnough(ctx, agent, name, o.least)
-	if e := (*tooFew)(nil); errors.As(err, &e) {
+	err = awaitEndpoints(ctx, agent, name, o.least)
+	if e := (*tooFewError)(nil); errors.As(err, &e) {
 		return fmt.Errorf("%w after %v: %w", errTimedOut, o.timeout, e)
 	}
 	return err
 }
 
-// tooFew is what was missing when the waiting ended.
-type tooFew struct{ text string }
+// tooFewError is what was missing when the waiting ended.
+type tooFewError struct{ text string }
 
-func (e *tooFew) Error() string { return e.text }
+func (e *tooFewError) Error() string { return e.text }
 
-// untilEnough returns when a name has at least so many endpoints, after an error that
+// awaitEndpoints returns when a name has at least so many endpoints, after an error that
 // will not go away, or with what is missing when ctx ends.
-func untilEnough(ctx context.Context, agent *api.Client, name string, least int) error {
+func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least int) error {
 	var retry retry.Backoff
 	var o api.LookupOptions
 	missing := "the agent has not answered"
@@ -74,11 +74,11 @@ func untilEnough(ctx context.Context, agent *api.Client, name string, least int)
 		answer, view, err := agent.Lookup(ctx, name, o)
 		switch {
 		case ctx.Err() != nil:
-			return ended(ctx, missing)
+			return waitEnded(ctx, missing)
 		case err == nil && len(answer.Endpoints) >= least:
 			return nil
 		case err == nil:
-			missing = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), least, leftOut(answer))
+			missing = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), least, describeLeftOut(answer))
 			o.Wait = api.Wait{Index: view.Index, For: api.DefaultWait}
 			retry.Reset()
 			continue
@@ -91,15 +91,15 @@ func untilEnough(ctx context.Context, agent *api.Client, name string, least int)
 		}
 		retry.Failed()
 		if retry.Wait(ctx) != nil {
-			return ended(ctx, missing)
+			return waitEnded(ctx, missing)
 		}
 	}
 }
 
-// ended is the error of a wait that ctx ended: what was missing, if time was short.
-func ended(ctx context.Context, missing string) error {
+// waitEnded is the error of a wait that ctx ended: what was missing, if time was short.
+func waitEnded(ctx context.Context, missing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &tooFew{missing}
+		return &tooFewError{missing}
 	}
 	return ctx.Err()
 }

@@ -36,34 +36,34 @@ func (a *app) watch(ctx context.Context, service string) error {
 			return usage(err)
 		}
 	}
-	asJSON, err := a.followsJSON()
+	asJSON, err := a.changesAsJSON()
 	if err != nil {
 		return err
 	}
-	first, known := true, memory{}
-	for e, err := range a.follow(ctx, service) {
+	first, known := true, lastSeen{}
+	for e, err := range a.changeStream(ctx, service) {
 		switch {
 		case err != nil:
 			return err
 		case asJSON:
 			err = a.showEvent(e)
 		case e.Type == api.EventReset && first:
-			a.note("watching from revision %d; %d instances are there", e.Revision, len(e.Instances))
+			a.infof("watching from revision %d; %d instances are there", e.Revision, len(e.Instances))
 		default:
-			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.before(e)))
+			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.get(e)))
 		}
 		if err != nil {
 			return err
 		}
 		first = false
-		known.note(e)
+		known.update(e)
 	}
 	return nil
 }
 
-// followsJSON reports whether changes are to be shown as JSON; else they are lines. The
+// changesAsJSON reports whether changes are to be shown as JSON; else they are lines. The
 // other forms of -o are for what is whole.
-func (a *app) followsJSON() (bool, error) {
+func (a *app) changesAsJSON() (bool, error) {
 	switch a.config.CLI.Output {
 	case "table", "wide":
 		return false, nil
@@ -73,15 +73,15 @@ func (a *app) followsJSON() (bool, error) {
 	return false, usage(fmt.Errorf("-o %s does not go with following changes; use table, wide or jsonl", a.config.CLI.Output))
 }
 
-// listAndFollow shows the instances that are there, and then each change on a line. An
+// listAndWatch shows the instances that are there, and then each change on a line. An
 // instance that is selected no longer is shown once more.
-func (a *app) listAndFollow(ctx context.Context, service string, selects func(*view.Entry) bool) error {
-	asJSON, err := a.followsJSON()
+func (a *app) listAndWatch(ctx context.Context, service string, selects func(*view.Entry) bool) error {
+	asJSON, err := a.changesAsJSON()
 	if err != nil {
 		return err
 	}
-	shown, known := memory{}, memory{}
-	for e, err := range a.follow(ctx, service) {
+	shown, known := lastSeen{}, lastSeen{}
+	for e, err := range a.changeStream(ctx, service) {
 		if err != nil {
 			return err
 		}
@@ -93,52 +93,52 @@ func (a *app) listAndFollow(ctx context.Context, service string, selects func(*v
 		case e.Type == api.EventReset:
 			err = a.showReset(e)
 		default:
-			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.before(e)))
+			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.get(e)))
 		}
 		if err != nil {
 			return err
 		}
-		known.note(e)
+		known.update(e)
 	}
 	return nil
 }
 
 // selected narrows an event to the instances that are selected or were when they were
 // last shown, as shown keeps them. ok is false for an event that is about others.
-func selected(e api.Event, selects func(*view.Entry) bool, shown memory) (_ api.Event, ok bool) {
-	was := shown.before(e) != nil
+func selected(e api.Event, selects func(*view.Entry) bool, shown lastSeen) (_ api.Event, ok bool) {
+	was := shown.get(e) != nil
 	e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *view.Entry) bool { return !selects(i) })
 	now := e
 	if e.Instance != nil && !selects(e.Instance) {
 		now.Instance = nil
 	}
-	shown.note(now)
+	shown.update(now)
 	return e, e.Type == api.EventReset || was || now.Instance != nil
 }
 
-// memory is what instances were like when they were last heard of.
-type memory map[string]*view.Entry
+// lastSeen is what instances were like when they were last heard of.
+type lastSeen map[string]*view.Entry
 
-// before is the instance of an event as it was; nil when it was not there.
-func (m memory) before(e api.Event) *view.Entry { return m[nameOf(e.Service, e.ID)] }
+// get is the instance of an event as it was; nil when it was not there.
+func (m lastSeen) get(e api.Event) *view.Entry { return m[instanceKey(e.Service, e.ID)] }
 
-// note takes over what an event says.
-func (m memory) note(e api.Event) {
+// update takes over what an event says.
+func (m lastSeen) update(e api.Event) {
 	switch {
 	case e.Type == api.EventReset:
 		clear(m)
 		for _, i := range e.Instances {
-			m[nameOf(i.Service, i.ID)] = i
+			m[instanceKey(i.Service, i.ID)] = i
 		}
 	case e.Instance == nil:
-		delete(m, nameOf(e.Service, e.ID))
+		delete(m, instanceKey(e.Service, e.ID))
 	default:
-		m[nameOf(e.Service, e.ID)] = e.Instance
+		m[instanceKey(e.Service, e.ID)] = e.Instance
 	}
 }
 
-// nameOf is an instance's name, whatever the case of its service.
-func nameOf(service, id string) string { return discovery.FoldName(service) + "/" + id }
+// instanceKey is an instance's name, whatever the case of its service.
+func instanceKey(service, id string) string { return discovery.FoldName(service) + "/" + id }
 
 // showReset shows all that is there.
 func (a *app) showReset(e api.Event) error {
@@ -146,7 +146,7 @@ func (a *app) showReset(e api.Event) error {
 	for _, i := range e.Instances {
 		l.items = append(l.items, *i)
 	}
-	l.columns[0] = column[view.Entry]{header: "INSTANCE", value: target}
+	l.columns[0] = column[view.Entry]{header: "INSTANCE", value: instanceName}
 	return show(a, l)
 }
 

@@ -158,8 +158,8 @@ type Setting struct {
 	Origin string `json:"origin" yaml:"origin"` // default, file PATH:LINE, env NAME or flag --NAME
 }
 
-// Asked reports whether a flag or variable gives the setting.
-func (c *Config) Asked(key string) bool {
+// Explicit reports whether a flag or variable gives the setting.
+func (c *Config) Explicit(key string) bool {
 	source := c.origins[key].source
 	return source == fromFlag || source == fromEnv
 }

@@ -129,11 +129,11 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-func TestAsked(t *testing.T) {
+func TestExplicit(t *testing.T) {
 	c := load(t, "node: n\n", map[string]string{"DISC_ZONE": "b"}, "--namespace", "blue")
 	for key, want := range map[string]bool{"namespace": true, "zone": true, "node": false, "session.ttl": false} {
 		t.Run(key, func(t *testing.T) {
-			if c.Asked(key) != want {
+			if c.Explicit(key) != want {
 				t.Errorf("got %v", !want)
 			}
 		})

@@ -108,7 +108,7 @@ func Start(c Command) (*Process, error) {
 	}
 	path, err := exec.LookPath(c.Args[0])
 	if err != nil {
-		return nil, &StartError{c.Args[0], reason(err)}
+		return nil, &StartError{c.Args[0], cause(err)}
 	}
 	p := &Process{
 		grace: c.Grace, terminated: map[int]bool{}, inherited: map[int]bool{},
@@ -125,9 +125,9 @@ func Start(c Command) (*Process, error) {
 	return p, nil
 }
 
-// lastOf drops every variable that a later one of the same name follows: programs do
+// lastValues drops every variable that a later one of the same name follows: programs do
 // not agree on which of two counts.
-func lastOf(env []string) []string {
+func lastValues(env []string) []string {
 	var kept []string
 	seen := map[string]bool{}
 	for _, variable := range slices.Backward(env) {
@@ -141,8 +141,8 @@ func lastOf(env []string) []string {
 	return kept
 }
 
-// reason takes the name of the command, and that it was looked for, out of an error.
-func reason(err error) error {
+// cause takes the name of the command, and that it was looked for, out of an error.
+func cause(err error) error {
 	if e := (*exec.Error)(nil); errors.As(err, &e) {
 		err = e.Err
 	}

@@ -23,7 +23,7 @@ type Process struct {
 	// process is reaped, its id cannot become another's.
 	mu         sync.Mutex
 	ended      bool // the command
-	over       bool // nothing is left
+	finished   bool // nothing is left
 	status     Status
 	inherited  map[int]bool // children from before, which are left alone
 	terminated map[int]bool // what was left behind and has been sent TERM
@@ -44,11 +44,11 @@ func (p *Process) supervise(path string, c Command, started chan<- error) {
 		return
 	}
 	for p.reap() {
-		awaitEnd()
+		awaitChild()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.over = true
+	p.finished = true
 	p.timer.Stop()
 	_ = setSubreaper(0) // as it was set, so can it be unset
 	close(p.done)
@@ -62,7 +62,7 @@ func (p *Process) fork(path string, c Command) error {
 		p.inherited[pid] = true
 	}
 	pid, err := syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
-		Env:   lastOf(c.Env),
+		Env:   lastValues(c.Env),
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
@@ -78,11 +78,11 @@ func setSubreaper(on uintptr) error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0)
 }
 
-// lost stands for the status of a command that somebody else has reaped: exit code 255.
-const lost = syscall.WaitStatus(255 << 8)
+// unknownStatus stands for the status of a command that somebody else has reaped: exit code 255.
+const unknownStatus = syscall.WaitStatus(255 << 8)
 
-// awaitEnd blocks until a child has ended, which it leaves to be reaped.
-func awaitEnd() {
+// awaitChild blocks until a child has ended, which it leaves to be reaped.
+func awaitChild() {
 	for {
 		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, syscall.EINTR) {
@@ -103,21 +103,21 @@ func (p *Process) reap() bool {
 		case errors.Is(err, syscall.EINTR):
 			continue
 		case errors.Is(err, syscall.ECHILD) && !p.ended:
-			p.end(lost)
+			p.commandEnded(unknownStatus)
 		}
 		if err != nil || pid == 0 {
-			return !p.ended || p.sweep()
+			return !p.ended || p.signalDescendants()
 		}
 		delete(p.terminated, pid)
 		delete(p.inherited, pid)
 		if pid == p.pid {
-			p.end(how)
+			p.commandEnded(how)
 		}
 	}
 }
 
-// end notes that the command has ended: now all that it left behind has to.
-func (p *Process) end(how syscall.WaitStatus) {
+// commandEnded notes that the command has ended: now all that it left behind has to.
+func (p *Process) commandEnded(how syscall.WaitStatus) {
 	p.ended = true
 	p.status = Status{Code: how.ExitStatus()}
 	if how.Signaled() {
@@ -127,10 +127,10 @@ func (p *Process) end(how syscall.WaitStatus) {
 	close(p.exited)
 }
 
-// sweep signals what the ended command left behind, and reports whether there is any.
+// signalDescendants signals what the ended command left behind, and reports whether there is any.
 // A process becomes this one's child before its parent can be reaped, so that a sweep
 // after each reaping misses none.
-func (p *Process) sweep() bool {
+func (p *Process) signalDescendants() bool {
 	left := false
 	for _, pid := range children(os.Getpid()) {
 		if p.inherited[pid] {
@@ -151,7 +151,7 @@ func (p *Process) sweep() bool {
 // killAfter ends the grace after d, or when it ends already, whichever is earlier.
 func (p *Process) killAfter(d time.Duration) {
 	deadline := time.Now().Add(d)
-	if p.over || !p.deadline.IsZero() && !deadline.Before(p.deadline) {
+	if p.finished || !p.deadline.IsZero() && !deadline.Before(p.deadline) {
 		return
 	}
 	p.deadline = deadline
@@ -166,12 +166,12 @@ func (p *Process) killAfter(d time.Duration) {
 func (p *Process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
+	if p.finished {
 		return
 	}
 	p.killing = true
 	if p.ended {
-		p.sweep()
+		p.signalDescendants()
 		return
 	}
 	kill(p.pid)

@@ -15,7 +15,7 @@ import (
 // link, what it points to is replaced. Write reports whether the content was another
 // before; if not, the file is not touched. What is there and no regular file is an error.
 func Write(name string, content []byte) (changed bool, err error) {
-	file, old, err := existing(name)
+	file, old, err := resolve(name)
 	if err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
 	}
@@ -31,9 +31,9 @@ func Write(name string, content []byte) (changed bool, err error) {
 	return true, nil
 }
 
-// existing returns the file that a name stands for, and what it is; nil when there is
+// resolve returns the file that a name stands for, and what it is; nil when there is
 // none yet.
-func existing(name string) (file string, info fs.FileInfo, err error) {
+func resolve(name string) (file string, info fs.FileInfo, err error) {
 	file, err = filepath.EvalSymlinks(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(name); err == nil {
@@ -64,7 +64,7 @@ func replace(name string, content []byte, old fs.FileInfo) (err error) {
 		}
 	}()
 	_, err = f.Write(content)
-	if err = errors.Join(err, imitate(f, old), f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, copyOwnerAndMode(f, old), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), name); err != nil {
@@ -73,9 +73,9 @@ func replace(name string, content []byte, old fs.FileInfo) (err error) {
 	return syncDirectory(filepath.Dir(name))
 }
 
-// imitate gives a file the owner and the mode of the one that it is to replace. Only root
+// copyOwnerAndMode gives a file the owner and the mode of the one that it is to replace. Only root
 // may give files away; for others the owner becomes themselves.
-func imitate(f *os.File, old fs.FileInfo) error {
+func copyOwnerAndMode(f *os.File, old fs.FileInfo) error {
 	if old == nil {
 		return f.Chmod(0o644)
 	}

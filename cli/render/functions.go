@@ -40,15 +40,15 @@ func functions(ctx context.Context, s Source) template.FuncMap {
 		"toLower":    strings.ToLower,
 		"toUpper":    strings.ToUpper,
 		"replaceAll": func(old, new, text string) string { return strings.ReplaceAll(text, old, new) },
-		"contains":   func(item, in any) (bool, error) { return holds(in, item) },
-		"in":         holds,
+		"contains":   func(item, in any) (bool, error) { return contains(in, item) },
+		"in":         contains,
 		"hostport":   hostport,
 		"toJSON":     toJSON,
 	}
 }
 
-// holds reports whether a text has a part, a list an item or a map a key.
-func holds(in, item any) (bool, error) {
+// contains reports whether a text has a part, a list an item or a map a key.
+func contains(in, item any) (bool, error) {
 	list := reflect.ValueOf(in)
 	switch list.Kind() {
 	case reflect.String:

@@ -124,7 +124,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 }
 
 func TestSettle(t *testing.T) {
-	q := render.Quiescence{Least: 250 * time.Millisecond, Most: 2 * time.Second}
+	q := render.Quiescence{Min: 250 * time.Millisecond, Max: 2 * time.Second}
 	for interval, want := range map[time.Duration]time.Duration{
 		time.Hour:              250 * time.Millisecond,
 		200 * time.Millisecond: 2 * time.Second, // they never rest
@@ -146,7 +146,7 @@ func TestSettle(t *testing.T) {
 			}()
 			defer synctest.Wait()
 			defer close(over)
-			if err := q.Settle(t.Context(), changed); err != nil || time.Since(began) != want {
+			if err := q.Wait(t.Context(), changed); err != nil || time.Since(began) != want {
 				t.Errorf("changes each %v: settled after %v (%v), want %v", interval, time.Since(began), err, want)
 			}
 		})

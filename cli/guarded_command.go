@@ -12,13 +12,13 @@ import (
 	"disc/discovery/lease"
 )
 
-// now is the clock that deadlines of what is held are counted by: it runs while the host
+// uptime is the clock that deadlines of what is held are counted by: it runs while the host
 // is suspended.
-func now() time.Duration { return lease.Uptime() }
+func uptime() time.Duration { return lease.Uptime() }
 
-// guard runs a command that must not outlive what was granted to it.
-type guard struct {
-	watch       func() error                                 // returns when the agent's connection ends
+// guardedCommand runs a command that must not outlive what was granted to it.
+type guardedCommand struct {
+	awaitEnd    func() error                                 // returns when the agent's connection ends
 	renew       func(context.Context) (time.Duration, error) // for how long it is granted from now on
 	killTimeout time.Duration
 	interactive bool
@@ -26,13 +26,13 @@ type guard struct {
 
 // run runs a command until it ends, or stops it when what it needs is lost, which is an
 // error.
-func (g *guard) run(ctx context.Context, c child.Command) (child.Status, error) {
-	sig := listen()
-	defer sig.end()
+func (g *guardedCommand) run(ctx context.Context, c child.Command) (child.Status, error) {
+	sig := captureSignals()
+	defer sig.restore()
 	// What was granted after a wait says how long it is valid from its sending, which
 	// is not known here.
-	asked := now()
-	asking, cancel := context.WithTimeout(ctx, agentTime)
+	asked := uptime()
+	asking, cancel := context.WithTimeout(ctx, agentTimeout)
 	valid, err := g.renew(asking)
 	cancel()
 	if err != nil {
@@ -44,13 +44,13 @@ func (g *guard) run(ctx context.Context, c child.Command) (child.Status, error) 
 	}
 	var passing sync.WaitGroup
 	defer passing.Wait()
-	passing.Go(func() { sig.passOn(command, g.interactive) })
+	passing.Go(func() { sig.forward(command, g.interactive) })
 
 	watching, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	deadline := &deadline{end: asked + valid, lead: min(valid/4, g.killTimeout)}
 	lost := make(chan error, 1)
-	go func() { lost <- g.untilLost(watching, deadline) }()
+	go func() { lost <- g.watchGrant(watching, deadline) }()
 	var why error
 	select {
 	case <-command.Exited():
@@ -67,7 +67,7 @@ func (g *guard) run(ctx context.Context, c child.Command) (child.Status, error) 
 		case why = <-lost: // while it was being stopped
 		}
 	}
-	command.Stop(max(0, min(deadline.end-now(), g.killTimeout)))
+	command.Stop(max(0, min(deadline.end-uptime(), g.killTimeout)))
 	<-command.Done()
 	return command.Status(), fmt.Errorf("%w; the command was stopped (%v)", why, command.Status())
 }
@@ -78,24 +78,24 @@ type deadline struct {
 	lead time.Duration // how long before it is told to end
 }
 
-func (d *deadline) left() time.Duration { return d.end - d.lead - now() }
+func (d *deadline) untilStop() time.Duration { return d.end - d.lead - uptime() }
 
-// untilLost returns why the grant cannot be relied on any more, early enough for the
+// watchGrant returns why the grant cannot be relied on any more, early enough for the
 // command to end in time.
-func (g *guard) untilLost(ctx context.Context, d *deadline) error {
+func (g *guardedCommand) watchGrant(ctx context.Context, d *deadline) error {
 	ended := make(chan error, 1)
-	go func() { ended <- g.watch() }()
+	go func() { ended <- g.awaitEnd() }()
 	var last error // of the last renewal
-	for every := min(time.Second, (d.end-now())/8); d.left() > 0; {
+	for every := min(time.Second, (d.end-uptime())/8); d.untilStop() > 0; {
 		select {
 		case err := <-ended:
-			return g.whyEnded(ctx, err)
-		case <-time.After(min(every, d.left())):
+			return g.lossCause(ctx, err)
+		case <-time.After(min(every, d.untilStop())):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		left := d.left()
-		err := g.extend(ctx, d, left)
+		left := d.untilStop()
+		err := g.renewDeadline(ctx, d, left)
 		switch {
 		case errors.Is(err, discovery.ErrLost), errors.Is(err, discovery.ErrNotFound):
 			return err
@@ -109,9 +109,9 @@ func (g *guard) untilLost(ctx context.Context, d *deadline) error {
 	return discovery.Errorf(discovery.ErrLost, "it can be relied on no longer: %v", last)
 }
 
-// extend moves the deadline on to what the agent says within a time.
-func (g *guard) extend(ctx context.Context, d *deadline, within time.Duration) error {
-	asked := now()
+// renewDeadline moves the deadline on to what the agent says within a time.
+func (g *guardedCommand) renewDeadline(ctx context.Context, d *deadline, within time.Duration) error {
+	asked := uptime()
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	valid, err := g.renew(ctx)
@@ -121,8 +121,8 @@ func (g *guard) extend(ctx context.Context, d *deadline, within time.Duration) e
 	return err
 }
 
-// whyEnded asks the agent why it has ended the connection.
-func (g *guard) whyEnded(ctx context.Context, ended error) error {
+// lossCause asks the agent why it has ended the connection.
+func (g *guardedCommand) lossCause(ctx context.Context, ended error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if _, err := g.renew(ctx); errors.Is(err, discovery.ErrLost) {
@@ -131,9 +131,9 @@ func (g *guard) whyEnded(ctx context.Context, ended error) error {
 	return discovery.Errorf(discovery.ErrLost, "lost with the connection: %v", ended)
 }
 
-// bound asks for what is bound to an open request, until ctx ends. What is held does not
+// openGrant asks for what is bound to an open request, until ctx ends. What is held does not
 // end with ctx: the command has to be stopped first.
-func bound[T interface{ Close() }](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+func openGrant[T interface{ Close() }](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	holding, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
 	held, err := ask(holding)
@@ -149,9 +149,9 @@ func bound[T interface{ Close() }](ctx context.Context, ask func(context.Context
 
 // release gives back what was held, after the command has ended.
 func (a *app) release(ctx context.Context, what string, release func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	if err := release(ctx); err != nil {
-		a.note("%s is not released: %v; it ends with the connection to the agent, or with the agent's session", what, err)
+		a.infof("%s is not released: %v; it ends with the connection to the agent, or with the agent's session", what, err)
 	}
 }

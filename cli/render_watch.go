@@ -12,9 +12,9 @@ import (
 	"disc/discovery/retry"
 )
 
-// renderCommandTime bounds a command that is run after a change: one that hangs would
+// renderCommandTimeout bounds a command that is run after a change: one that hangs would
 // keep all later ones from being run.
-const renderCommandTime = 30 * time.Second
+const renderCommandTimeout = 30 * time.Second
 
 // renderJob is a file that is kept current.
 type renderJob struct {
@@ -24,7 +24,7 @@ type renderJob struct {
 	failed   string // the last failure that was told of
 }
 
-func (a *app) renderFollow(ctx context.Context, o renderOptions) error {
+func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 	q, err := parseQuiescence(o.wait)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (a *app) renderFollow(ctx context.Context, o renderOptions) error {
 	group.Go(func() error { return signalNodes(ctx, agent, changed) })
 	group.Go(func() error {
 		defer allWritten()
-		return a.keepCurrent(ctx, follower{agent, jobs, commands, q, changed})
+		return a.renderOnChanges(ctx, fileRenderer{agent, jobs, commands, q, changed})
 	})
 	return group.Wait()
 }
@@ -62,8 +62,8 @@ func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
 			continue
 		}
 		runners[job.command] = render.NewRunner(func(ctx context.Context) {
-			if err := render.Shell(ctx, job.command, a.io.Err, renderCommandTime); err != nil {
-				a.note("%v; it is run again after the next change", err)
+			if err := render.Shell(ctx, job.command, a.io.Err, renderCommandTimeout); err != nil {
+				a.infof("%v; it is run again after the next change", err)
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func signalNodes(ctx context.Context, agent *api.Client, changed chan<- struct{}
 }
 
 func nodesView(ctx context.Context, agent *api.Client, wait api.Wait) (api.Freshness, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait.For+agentTime)
+	ctx, cancel := context.WithTimeout(ctx, wait.For+agentTimeout)
 	defer cancel()
 	_, view, err := agent.Nodes(ctx, wait)
 	return view, err
@@ -127,18 +127,18 @@ func notify(changed chan<- struct{}) {
 	}
 }
 
-// follower is what keeps jobs current.
-type follower struct {
-	agent    *api.Client
-	jobs     []*renderJob
-	commands map[string]*render.Runner
-	quiet    render.Quiescence
-	changed  <-chan struct{}
+// fileRenderer is what keeps jobs current.
+type fileRenderer struct {
+	agent      *api.Client
+	jobs       []*renderJob
+	commands   map[string]*render.Runner
+	quiescence render.Quiescence
+	changed    <-chan struct{}
 }
 
-// keepCurrent renders all jobs now and after changes, until ctx ends; and those that
+// renderOnChanges renders all jobs now and after changes, until ctx ends; and those that
 // failed, again and again.
-func (a *app) keepCurrent(ctx context.Context, f follower) error {
+func (a *app) renderOnChanges(ctx context.Context, f fileRenderer) error {
 	var retry retry.Backoff
 	for {
 		var again <-chan time.Time
@@ -155,7 +155,7 @@ func (a *app) keepCurrent(ctx context.Context, f follower) error {
 			continue
 		case <-f.changed:
 		}
-		if f.quiet.Settle(ctx, f.changed) != nil {
+		if f.quiescence.Wait(ctx, f.changed) != nil {
 			return nil
 		}
 	}
@@ -163,7 +163,7 @@ func (a *app) keepCurrent(ctx context.Context, f follower) error {
 
 // renderFiles renders all jobs, and then asks for the commands of those whose files have
 // changed. It reports whether all went well. Each failure is told once.
-func (a *app) renderFiles(ctx context.Context, f follower) (ok bool) {
+func (a *app) renderFiles(ctx context.Context, f fileRenderer) (ok bool) {
 	ok = true
 	var due []*render.Runner
 	source := newAgentSource(f.agent) // all files say the same of a service
@@ -175,11 +175,11 @@ func (a *app) renderFiles(ctx context.Context, f follower) (ok bool) {
 			job.failed = ""
 		case err.Error() != job.failed:
 			job.failed = err.Error()
-			a.note("%s stays as it is: %v", job.file, err)
+			a.infof("%s stays as it is: %v", job.file, err)
 		}
 		ok = ok && err == nil
 		if written {
-			a.note("%s is written", job.file)
+			a.infof("%s is written", job.file)
 			if runner := f.commands[job.command]; runner != nil && !slices.Contains(due, runner) {
 				due = append(due, runner)
 			}

@@ -27,7 +27,7 @@ func TestGuardSaysWhatWasLost(t *testing.T) {
 	}{
 		"the agent's session with etcd": {want: "the agent has lost its session with etcd",
 			renew: func(end time.Duration) func(context.Context) (time.Duration, error) {
-				return func(ctx context.Context) (time.Duration, error) { return end - now(), ctx.Err() }
+				return func(ctx context.Context) (time.Duration, error) { return end - uptime(), ctx.Err() }
 			}},
 		"the agent": {want: errNoAnswer.Error(),
 			renew: func(time.Duration) func(context.Context) (time.Duration, error) { return silent }},
@@ -44,19 +44,19 @@ func TestGuardSaysWhatWasLost(t *testing.T) {
 			t.Parallel()
 			closed := make(chan struct{})
 			defer close(closed)
-			d := &deadline{end: now() + valid, lead: lead}
-			g := guard{renew: c.renew(d.end), watch: func() error {
+			d := &deadline{end: uptime() + valid, lead: lead}
+			g := guardedCommand{renew: c.renew(d.end), awaitEnd: func() error {
 				if c.watch == nil {
 					<-closed
 				}
 				return c.watch
 			}}
-			err := g.untilLost(t.Context(), d)
+			err := g.watchGrant(t.Context(), d)
 			if !errors.Is(err, discovery.ErrLost) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a loss by %q", err, c.want)
 			}
-			if !c.early && d.left() > 0 {
-				t.Errorf("it gave up %v too early", d.left())
+			if !c.early && d.untilStop() > 0 {
+				t.Errorf("it gave up %v too early", d.untilStop())
 			}
 		})
 	}

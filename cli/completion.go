@@ -13,8 +13,8 @@ import (
 	"disc/config"
 )
 
-// completeTime bounds a completion: whoever types does not wait longer.
-const completeTime = 700 * time.Millisecond
+// completionTimeout bounds a completion: whoever types does not wait longer.
+const completionTimeout = 700 * time.Millisecond
 
 // completeService completes the names of live services, as this host's agent knows
 // them, or else etcd.
@@ -22,7 +22,7 @@ func (a *app) completeService(cmd *cobra.Command, args []string, _ string) ([]st
 	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	var names []string
 	for _, s := range a.knownServices(ctx) {
@@ -37,7 +37,7 @@ func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([
 	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	var names []string
 	if !inService {
@@ -54,7 +54,7 @@ func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 	}
-	if snapshot, err := a.load(ctx, service); err == nil {
+	if snapshot, err := a.readSnapshot(ctx, service); err == nil {
 		if s, ok := snapshot.Service(service); ok {
 			for _, e := range s.Entries() {
 				names = append(names, service+"/"+e.ID)
@@ -64,22 +64,22 @@ func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// mostNames is how many keys a completion offers.
-const mostNames = 1000
+// maxCompletions is how many keys a completion offers.
+const maxCompletions = 1000
 
 // completeKey completes a key segment by segment, as etcd has them.
 func (a *app) completeKey(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	names, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]string, error) {
 		store, err := a.kvStore(client)
 		if err != nil {
 			return nil, err
 		}
-		return store.Complete(ctx, typed, mostNames)
+		return store.Complete(ctx, typed, maxCompletions)
 	})
 	if err != nil || !slices.ContainsFunc(names, isPrefix) {
 		return names, cobra.ShellCompDirectiveNoFileComp
@@ -108,7 +108,7 @@ func (a *app) knownServices(ctx context.Context) []api.Service {
 			return services
 		}
 	}
-	snapshot, err := a.load(ctx, "")
+	snapshot, err := a.readSnapshot(ctx, "")
 	if err != nil {
 		return nil
 	}
