@@ -137,7 +137,7 @@ func TestUsage(t *testing.T) {
 		{"set web/-x 10.0.0.1:1", "begin with a letter or digit"},
 		{"drain web", "names no instance"},
 		{"watch a/b", "service name"},
-		{"wait web --min 0", "--min is at least 1"},
+		{"wait web --min 0", "--min must be at least 1"},
 		{"lookup", "accepts 1 arg(s)"},
 	} {
 		t.Run(tt.line, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -12,25 +13,40 @@ import (
 	"disc/discovery/lease"
 )
 
-// uptime is the clock that deadlines of what is held are counted by: it runs while the host
-// is suspended.
+// uptime returns the time since boot, by which the deadlines of grants are counted. It
+// includes the time that the host is suspended.
 func uptime() time.Duration { return lease.Uptime() }
 
-// guardedCommand runs a command that must not outlive what was granted to it.
+// guardedCommand runs a command that must not outlive a grant of the agent, such as a
+// lock. The grant is bound to a connection to the agent.
 type guardedCommand struct {
-	awaitEnd    func() error                                 // returns when the agent's connection ends
-	renew       func(context.Context) (time.Duration, error) // for how long it is granted from now on
+	grant       string                                       // in messages, such as `lock "backup"`
+	awaitEnd    func() error                                 // returns when the connection ends
+	renew       func(context.Context) (time.Duration, error) // returns for how long the grant is valid from now
+	release     func(context.Context) error
 	killTimeout time.Duration
-	interactive bool
+	interactive bool // the standard input is a terminal
 }
 
-// run runs a command until it ends, or stops it when what it needs is lost, which is an
-// error.
+// runGuarded runs a command with additional environment variables, and then releases the
+// grant. The error carries the command's exit code.
+func (a *app) runGuarded(ctx context.Context, g guardedCommand, args, env []string) error {
+	defer a.release(ctx, g)
+	g.interactive = isTerminal(a.io.In)
+	status, err := g.run(ctx, child.Command{Args: args, Env: append(os.Environ(), env...), Grace: g.killTimeout})
+	if err != nil {
+		return err
+	}
+	return exitWith(status.Code)
+}
+
+// run runs a command until it ends. It stops the command if the grant is lost, and then
+// returns an error.
 func (g *guardedCommand) run(ctx context.Context, c child.Command) (child.Status, error) {
 	sig := captureSignals()
 	defer sig.restore()
-	// What was granted after a wait says how long it is valid from its sending, which
-	// is not known here.
+	// The validity in a grant counts from when the agent sent it. After a wait that time is
+	// unknown here, so the grant is renewed first.
 	asked := uptime()
 	asking, cancel := context.WithTimeout(ctx, agentTimeout)
 	valid, err := g.renew(asking)
@@ -42,9 +58,9 @@ func (g *guardedCommand) run(ctx context.Context, c child.Command) (child.Status
 	if err != nil {
 		return child.Status{}, err
 	}
-	var passing sync.WaitGroup
-	defer passing.Wait()
-	passing.Go(func() { sig.forward(command, g.interactive) })
+	var forwarding sync.WaitGroup
+	defer forwarding.Wait()
+	forwarding.Go(func() { sig.forward(command, g.interactive) })
 
 	watching, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -72,20 +88,20 @@ func (g *guardedCommand) run(ctx context.Context, c child.Command) (child.Status
 	return command.Status(), fmt.Errorf("%w; the command was stopped (%v)", why, command.Status())
 }
 
-// deadline is when the command must have ended.
+// deadline is the time by which the command must have ended.
 type deadline struct {
-	end  time.Duration // on the clock of now
-	lead time.Duration // how long before it is told to end
+	end  time.Duration // by [uptime]
+	lead time.Duration // time before end at which the command is stopped
 }
 
 func (d *deadline) untilStop() time.Duration { return d.end - d.lead - uptime() }
 
-// watchGrant returns why the grant cannot be relied on any more, early enough for the
-// command to end in time.
+// watchGrant renews the grant until it is lost or ctx ends. It returns the reason, early
+// enough for the command to end before the grant does.
 func (g *guardedCommand) watchGrant(ctx context.Context, d *deadline) error {
 	ended := make(chan error, 1)
 	go func() { ended <- g.awaitEnd() }()
-	var last error // of the last renewal
+	var last error // error of the last renewal
 	for every := min(time.Second, (d.end-uptime())/8); d.untilStop() > 0; {
 		select {
 		case err := <-ended:
@@ -99,17 +115,18 @@ func (g *guardedCommand) watchGrant(ctx context.Context, d *deadline) error {
 		switch {
 		case errors.Is(err, discovery.ErrLost), errors.Is(err, discovery.ErrNotFound):
 			return err
-		case left >= every || !errors.Is(err, context.DeadlineExceeded): // else it had no time to answer
+		case left >= every || !errors.Is(err, context.DeadlineExceeded): // otherwise the agent had no time to answer
 			last = err
 		}
 	}
 	if last == nil {
 		last = errors.New("the agent has lost its session with etcd, or is about to")
 	}
-	return discovery.Errorf(discovery.ErrLost, "it can be relied on no longer: %v", last)
+	return discovery.Errorf(discovery.ErrLost, "%s is about to expire: %v", g.grant, last)
 }
 
-// renewDeadline moves the deadline on to what the agent says within a time.
+// renewDeadline renews the grant and postpones the deadline. The agent has to answer
+// within the given time.
 func (g *guardedCommand) renewDeadline(ctx context.Context, d *deadline, within time.Duration) error {
 	asked := uptime()
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -121,37 +138,37 @@ func (g *guardedCommand) renewDeadline(ctx context.Context, d *deadline, within 
 	return err
 }
 
-// lossCause asks the agent why it has ended the connection.
+// lossCause asks the agent why the connection has ended. ended is the connection's error.
 func (g *guardedCommand) lossCause(ctx context.Context, ended error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if _, err := g.renew(ctx); errors.Is(err, discovery.ErrLost) {
 		return err
 	}
-	return discovery.Errorf(discovery.ErrLost, "lost with the connection: %v", ended)
+	return discovery.Errorf(discovery.ErrLost, "%s is lost with the connection: %v", g.grant, ended)
 }
 
-// openGrant asks for what is bound to an open request, until ctx ends. What is held does not
-// end with ctx: the command has to be stopped first.
-func openGrant[T interface{ Close() }](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
-	holding, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+// openGrant requests a grant that is bound to an open connection. The request ends with
+// ctx, but the grant outlasts ctx: the command has to be stopped first.
+func openGrant[T interface{ Close() }](ctx context.Context, request func(context.Context) (T, error)) (T, error) {
+	lasting, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(ctx.Err()) })
-	held, err := ask(holding)
+	grant, err := request(lasting)
 	switch {
 	case err != nil:
 		cancel(nil)
 	case !stop():
-		held.Close()
+		grant.Close()
 		err = ctx.Err()
 	}
-	return held, err
+	return grant, err
 }
 
-// release gives back what was held, after the command has ended.
-func (a *app) release(ctx context.Context, what string, release func(context.Context) error) {
+// release releases the grant after the command has ended.
+func (a *app) release(ctx context.Context, g guardedCommand) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	if err := release(ctx); err != nil {
-		a.infof("%s is not released: %v; it ends with the connection to the agent, or with the agent's session", what, err)
+	if err := g.release(ctx); err != nil {
+		a.infof("%s is not released: %v; it ends with the connection to the agent, or with the agent's session", g.grant, err)
 	}
 }

@@ -35,7 +35,7 @@ func TestGuardSaysWhatWasLost(t *testing.T) {
 			renew: func(time.Duration) func(context.Context) (time.Duration, error) {
 				return func(context.Context) (time.Duration, error) { return 0, gone }
 			}},
-		"the connection": {want: "lost with the connection: reset", early: true, watch: errors.New("reset"),
+		"the connection": {want: "a lock is lost with the connection: reset", early: true, watch: errors.New("reset"),
 			renew: func(time.Duration) func(context.Context) (time.Duration, error) {
 				return func(context.Context) (time.Duration, error) { return time.Hour, nil }
 			}},
@@ -45,7 +45,7 @@ func TestGuardSaysWhatWasLost(t *testing.T) {
 			closed := make(chan struct{})
 			defer close(closed)
 			d := &deadline{end: uptime() + valid, lead: lead}
-			g := guardedCommand{renew: c.renew(d.end), awaitEnd: func() error {
+			g := guardedCommand{grant: "a lock", renew: c.renew(d.end), awaitEnd: func() error {
 				if c.watch == nil {
 					<-closed
 				}

@@ -81,7 +81,7 @@ func TestRenderUsage(t *testing.T) {
 		{[]string{"-w", a + ":b", "-w", a + ":b:true"}, "b as the file of two templates"},
 		{[]string{"-w", a + ":b", "--wait", "1s"}, `--wait "1s" is not LEAST:MOST`},
 		{[]string{"-w", a + ":b", "--wait", "2s:1s"}, "is not LEAST:MOST"},
-		{[]string{a, "--timeout", "-1s"}, "--timeout is at least 0"},
+		{[]string{a, "--timeout", "-1s"}, "--timeout must not be negative"},
 	} {
 		term.fails(exitUsage, tt.want, append([]string{"render"}, tt.args...)...)
 	}
