@@ -17,18 +17,19 @@ func (a *app) agentCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the sidecar",
-		Long: `Run the sidecar: register the services of the config file and of the HTTP API, keep
-their leases alive, check their health, and answer lookups on this host from memory.
+		Long: `Run the sidecar agent. It registers the services of the config file and of the HTTP API,
+keeps their leases alive, checks their health, and answers lookups on this host from
+memory.
 
-SIGHUP reloads the services, the token and the certificates of the config file; a
-file that is wrong changes nothing. SIGTERM leaves: the registrations go, lookups are
-answered for the drain delay. A second SIGTERM stops at once.`,
+SIGHUP reloads the services, the token and the certificates of the config file; an
+invalid file changes nothing. At SIGTERM the agent deregisters its services, answers
+lookups for the drain delay, and stops. A second SIGTERM stops it at once.`,
 		Example: `  disc agent
   disc agent --endpoints 10.0.0.1:2379,10.0.0.2:2379 --zone a
   disc agent --config /etc/disc/config.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runAgent(cmd.Context(), func() (*config.Config, error) { return config.Load(cmd.Flags(), a.io.host()) })
+			return a.runAgent(cmd.Context(), func() (*config.Config, error) { return config.Load(cmd.Flags(), a.io.Host) })
 		},
 	}
 	config.AddFlags(c.Flags(), config.Agent)
@@ -46,7 +47,7 @@ func (a *app) runAgent(ctx context.Context, load func() (*config.Config, error))
 	return sidecar.Run(ctx)
 }
 
-// logger writes the program's log to stderr.
+// logger returns the log of the agent, which goes to stderr.
 func (a *app) logger(level slog.Level) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: durationAsText}
 	if f := a.config.Log.Format; f == config.LogText || f == config.LogAuto && a.io.Terminal {
@@ -55,7 +56,7 @@ func (a *app) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(a.io.Err, o))
 }
 
-// durationAsText writes durations as "5s" in JSON too, as everywhere else.
+// durationAsText writes durations as "5s", in JSON logs too.
 func durationAsText(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
@@ -63,7 +64,7 @@ func durationAsText(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// warnings writes what a command's parts warn of to stderr; with -v all that they say.
+// warnings returns a log of warnings that goes to stderr; with -v it has every level.
 func (a *app) warnings() *slog.Logger {
 	level := slog.LevelWarn
 	if a.config.CLI.Verbose {
@@ -72,7 +73,7 @@ func (a *app) warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.io.Err, &slog.HandlerOptions{Level: level}))
 }
 
-// reloadOnHangup reloads the settings at each SIGHUP. It returns what ends that.
+// reloadOnHangup reloads the settings at each SIGHUP, until stop is called.
 func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config.Config, error)) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -85,7 +86,7 @@ func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config
 				err = sidecar.Reload(cfg)
 			}
 			if err != nil {
-				log.Error("settings are not reloaded; the old ones stay in force", "error", err)
+				log.Error("settings not reloaded; the old ones stay in force", "error", err)
 			}
 		}
 	}()

@@ -23,7 +23,7 @@ func TestLookup(t *testing.T) {
 	if got := term.ok("lookup", "web", "--status", "any", "-o", "addr", "--zone", "a"); got != "10.0.0.1:1\n" {
 		t.Errorf("got %q", got)
 	}
-	term.fails(exitNotFound, "nothing to answer for web: left out 2 tag", "lookup", "web", "--tag", "v3")
+	term.fails(exitNotFound, "no endpoints for web: left out 2 tag", "lookup", "web", "--tag", "v3")
 	term.fails(exitNotFound, `service "none" is not known`, "lookup", "none")
 	term.fails(exitUsage, "of no known form", "lookup", "a.b.c.d")
 	term.fails(exitUsage, `status "fine" is unknown`, "lookup", "web", "--status", "fine")

@@ -12,56 +12,64 @@ import (
 	"disc/discovery/view"
 )
 
-// changeStream yields the changes of a service, or with "" of all, from etcd or, if that
-// cannot be reached, from this host's agent. The first event is a reset with what is
-// there. It ends with ctx, or with an error.
-func (a *app) changeStream(ctx context.Context, service string) iter.Seq2[api.Event, error] {
-	return func(yield func(api.Event, error) bool) {
-		err := a.etcdChanges(ctx, service, yield)
+// etcdOrAgentStream yields the events from etcd or, if etcd cannot be reached, from this
+// host's agent. It ends when ctx does, or with an error. fromEtcd returns an error only
+// if it has yielded nothing.
+func etcdOrAgentStream[T any](ctx context.Context, a *app, fromEtcd func(yield func(T, error) bool) error, fromAgent func(*api.Client) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		err := fromEtcd(yield)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
 		agent, err := a.fallBackToAgent(ctx, err)
 		if err != nil {
-			yield(api.Event{}, err)
+			var none T
+			yield(none, err)
 			return
 		}
-		a.agentChanges(ctx, agent, service, yield)
-	}
-}
-
-func (a *app) agentChanges(ctx context.Context, agent *api.Client, service string, yield func(api.Event, error) bool) {
-	for e, err := range agent.Watch(ctx, service, "") {
-		if err != nil && errors.Is(err, discovery.ErrUnavailable) {
-			a.infof("%v; trying again", err)
-			continue
-		}
-		if !yield(e, err) {
-			return
+		for e, err := range fromAgent(agent) {
+			if errors.Is(err, discovery.ErrUnavailable) {
+				a.infof("%v; trying again", err)
+			} else if !yield(e, err) {
+				return
+			}
 		}
 	}
 }
 
-// etcdChanges follows a catalog of its own. It returns an error only when etcd cannot be
-// reached from the start.
+// runInBackground calls run in a goroutine. stop ends its context and waits for it.
+func runInBackground(ctx context.Context, run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// changeStream yields the changes of a service, or of all services if it is "". The first
+// event is a reset with the present instances.
+func (a *app) changeStream(ctx context.Context, service string) iter.Seq2[api.Event, error] {
+	return etcdOrAgentStream(ctx, a,
+		func(yield func(api.Event, error) bool) error { return a.etcdChanges(ctx, service, yield) },
+		func(agent *api.Client) iter.Seq2[api.Event, error] { return agent.Watch(ctx, service, "") })
+}
+
+// etcdChanges yields the changes of a catalog that it runs. It returns an error only if
+// etcd cannot be reached at the start.
 func (a *app) etcdChanges(ctx context.Context, service string, yield func(api.Event, error) bool) error {
 	client, err := a.etcd()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithCancel(ctx)
 	c, err := catalog.New(client, a.keys(), catalog.Options{Logger: a.warnings()})
 	if err != nil {
-		cancel()
 		return err
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		c.Run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
+	stop := runInBackground(ctx, c.Run)
+	defer stop()
 	if err := a.awaitFirstView(ctx, c); err != nil {
 		return err
 	}
@@ -72,7 +80,7 @@ func (a *app) etcdChanges(ctx context.Context, service string, yield func(api.Ev
 // awaitFirstView waits until the catalog has a view, at most for the dial timeout.
 func (a *app) awaitFirstView(ctx context.Context, c *catalog.Catalog) error {
 	if _, err := a.readSnapshot(ctx, ""); err != nil {
-		return err // a catalog would try for ever
+		return err // a catalog would retry forever
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.config.Etcd.DialTimeout)
 	defer cancel()
@@ -93,10 +101,10 @@ func (a *app) awaitFirstView(ctx context.Context, c *catalog.Catalog) error {
 	}
 }
 
-// yieldChanges yields a reset, and then what the catalog's log brings; another reset
-// where that does not reach back far enough.
+// yieldChanges yields a reset and then the events of the catalog's history. It yields
+// another reset when the history does not reach back far enough.
 func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service string, yield func(api.Event, error) bool) {
-	known, at := false, discovery.Cursor{}
+	listed, at := false, discovery.Cursor{}
 	for {
 		changed := c.Changed(service)
 		current, err := c.View()
@@ -105,11 +113,11 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 			return
 		}
 		var events []view.Event
-		if known = known && at.Epoch == current.Snapshot.Epoch(); known {
-			events, known = c.Events(service, at)
+		if listed = listed && at.Epoch == current.Snapshot.Epoch(); listed {
+			events, listed = c.Events(service, at)
 		}
-		if !known {
-			known, at = true, current.Snapshot.Cursor()
+		if !listed {
+			listed, at = true, current.Snapshot.Cursor()
 			if !yield(resetEvent(current.Snapshot, service), nil) {
 				return
 			}
@@ -133,9 +141,9 @@ func (a *app) yieldChanges(ctx context.Context, c *catalog.Catalog, service stri
 	}
 }
 
-// matchesService reports whether a service is the one that is followed; "" is all.
-func matchesService(followed, service string) bool {
-	return followed == "" || discovery.FoldName(followed) == discovery.FoldName(service)
+// matchesService reports whether service is the watched one; "" watches all.
+func matchesService(watched, service string) bool {
+	return watched == "" || discovery.FoldName(watched) == discovery.FoldName(service)
 }
 
 func apiEvent(e view.Event) api.Event {
@@ -144,9 +152,9 @@ func apiEvent(e view.Event) api.Event {
 
 func resetEvent(s *view.Snapshot, service string) api.Event {
 	e := api.Event{Type: api.EventReset, Revision: s.Revision(), Service: service, Instances: []*view.Entry{}}
-	for of := range s.Services() {
-		if matchesService(service, of.Name) {
-			e.Instances = append(e.Instances, of.Entries()...)
+	for one := range s.Services() {
+		if matchesService(service, one.Name) {
+			e.Instances = append(e.Instances, one.Entries()...)
 		}
 	}
 	return e

@@ -54,7 +54,7 @@ func TestWatchShowsEvents(t *testing.T) {
 	term := atEtcd(t)
 	term.ok("set", "web/one", "10.0.0.1:1")
 	lines, events := term.start("watch"), term.start("watch", "WEB", "-o", "jsonl")
-	lines.says("watching from revision 2; 1 instances are there")
+	lines.says("watching from revision 2; 1 instances exist")
 	events.prints(`"event":"reset"`)
 	term.ok("set", "db/one", "10.0.0.2:1")
 	term.ok("drain", "web/one")

@@ -1,5 +1,5 @@
-// Package cli is the command line of disc, one file a command. [Main] is the whole
-// program, so that tests run it inside their process.
+// Package cli is the command line of disc, with a file for each command. [Main] is the
+// whole program, so that tests can run it inside their process.
 package cli
 
 import (
@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/agent/api"
@@ -17,12 +18,12 @@ import (
 	"disc/discovery/etcd"
 )
 
-// Main runs the command of args, which do not include the program's name, and returns
-// its exit code. It ends early when ctx does.
+// Main runs the command that args give, without the program's name, and returns its exit
+// code. It ends early when ctx does.
 func Main(ctx context.Context, args []string, io *IO) int {
 	a := &app{io: io}
 	root := a.rootCommand()
-	root.SetArgs(append([]string{}, args...)) // cobra takes nil for the process's own
+	root.SetArgs(append([]string{}, args...)) // cobra would replace nil by os.Args
 	root.SetIn(io.In)
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
@@ -43,21 +44,21 @@ func Main(ctx context.Context, args []string, io *IO) int {
 // app is one run of the program.
 type app struct {
 	io     *IO
-	config *config.Config // of every command that is not about the program itself
-	parsed bool           // the command line was understood
+	config *config.Config // nil for commands about the program itself
+	parsed bool           // the command line was parsed
 }
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "disc",
 		Short: "Service discovery on etcd",
-		Long: `disc is service discovery on etcd: one small sidecar agent beside each service,
-and this command line.
+		Long: `disc is service discovery on etcd: a small sidecar agent beside each service, and this
+command line.
 
-'disc dev --demo' runs everything on this machine, for a try.
+To try it, 'disc dev --demo' runs everything on this machine.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed out,
-5 conflict; 'run', 'lock' and 'claim' end with their command's.`,
+5 conflict. 'run', 'lock' and 'claim' return the exit code of their command.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
@@ -82,7 +83,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 	return root
 }
 
-// rejectUnknownCommand refuses what is no command, and says what may have been meant.
+// rejectUnknownCommand refuses arguments of a command group and suggests a command.
 func rejectUnknownCommand(parent *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -102,7 +103,16 @@ func addToGroup(root *cobra.Command, group string, commands ...*cobra.Command) {
 	}
 }
 
-// withoutConfig marks commands that need no settings.
+// groupCommand returns a command that only groups others.
+func groupCommand(group cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	c := &group
+	c.Args = rejectUnknownCommand
+	c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	c.AddCommand(commands...)
+	return c
+}
+
+// withoutConfig is the annotation of commands that need no settings.
 const withoutConfig = "disc_without_config"
 
 // prepare loads the settings before a command runs.
@@ -111,7 +121,7 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	if cmd.Annotations[withoutConfig] != "" || cmd.Name() == "completion" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return nil
 	}
-	cfg, err := config.Load(cmd.Flags(), a.io.host())
+	cfg, err := config.Load(cmd.Flags(), a.io.Host)
 	if err != nil {
 		return err
 	}
@@ -124,9 +134,9 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 
 func (a *app) keys() discovery.Keys { return discovery.NewKeys(a.config.Namespace) }
 
-// agent returns a client of this host's agent, for an answer that only it has: it must be
-// of the namespace that was asked for, if one was. Whether it is there at all shows when it
-// is asked.
+// agent returns a client of this host's agent. It returns an error if the agent serves
+// another namespace than the one that a flag or variable gives. It does not report that
+// the agent is unavailable: the first request does.
 func (a *app) agent(ctx context.Context) (*api.Client, error) {
 	client, err := a.anyAgent()
 	if err != nil || !a.config.Explicit("namespace") {
@@ -138,7 +148,7 @@ func (a *app) agent(ctx context.Context) (*api.Client, error) {
 	return client, nil
 }
 
-// anyAgent returns a client of this host's agent, whatever namespace that serves.
+// anyAgent returns a client of this host's agent, whatever namespace the agent serves.
 func (a *app) anyAgent() (*api.Client, error) {
 	client, err := api.NewClient(a.config.CLI.Agent)
 	if err != nil {
@@ -163,15 +173,15 @@ func (a *app) etcd() (*clientv3.Client, error) {
 	return etcd.Dial(etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout, TLS: c.TLSSource(), Credentials: c.CredentialSource()})
 }
 
-// explain tells of an error of a call to etcd where etcd was and what to try.
+// explain adds the endpoints and a hint to an error of a call to etcd.
 func (a *app) explain(err error) error { return etcd.Explain(a.config.Etcd.Endpoints, err) }
 
-// infof tells the user something that is not data.
+// infof prints a message for the user on stderr.
 func (a *app) infof(format string, args ...any) {
 	fmt.Fprintln(a.io.Err, "disc: "+printable(fmt.Sprintf(format, args...)))
 }
 
-// report shows an error on stderr.
+// report prints an error on stderr, unless it is a [silentError].
 func (a *app) report(err error) {
 	if e := (*silentError)(nil); errors.As(err, &e) {
 		return
@@ -183,11 +193,23 @@ func (a *app) report(err error) {
 	fmt.Fprintln(a.io.Err, "disc: "+strings.Join(lines, "\n      "))
 }
 
-// parseTarget reads SERVICE/ID.
+// addIfRevision defines --if-revision. Once the flags are parsed, value returns the
+// revision, or nil if the flag was not given.
+func addIfRevision(f *pflag.FlagSet, usage string) (value func() *int64) {
+	revision := f.Int64("if-revision", 0, usage)
+	return func() *int64 {
+		if !f.Changed("if-revision") {
+			return nil
+		}
+		return revision
+	}
+}
+
+// parseTarget parses SERVICE/ID.
 func parseTarget(s string) (service, id string, err error) {
 	service, id, ok := strings.Cut(s, "/")
 	if !ok {
-		return "", "", usage(fmt.Errorf("%q names no instance; write SERVICE/ID, as 'disc list SERVICE' shows them", s))
+		return "", "", usage(fmt.Errorf("%q is not an instance; write SERVICE/ID ('disc list SERVICE -o name' lists them)", s))
 	}
 	if err := discovery.ValidateService(service); err != nil {
 		return "", "", usage(err)

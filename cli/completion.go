@@ -13,81 +13,68 @@ import (
 	"disc/config"
 )
 
-// completionTimeout bounds a completion: whoever types does not wait longer.
+// completionTimeout bounds a completion, for which somebody waits at the keyboard.
 const completionTimeout = 700 * time.Millisecond
 
-// completeService completes the names of live services, as this host's agent knows
-// them, or else etcd.
-func (a *app) completeService(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
+// completeFirst completes the first argument with names. No space follows a name that
+// ends in "/".
+func (a *app) completeFirst(cmd *cobra.Command, args []string, names func(context.Context) []string) ([]string, cobra.ShellCompDirective) {
+	var err error
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if a.config, err = config.Load(cmd.Flags(), a.io.Host); err != nil { // a completion skips prepare
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	var names []string
-	for _, s := range a.knownServices(ctx) {
-		names = append(names, s.Service)
+	all := names(ctx)
+	if slices.ContainsFunc(all, isPrefix) {
+		return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return all, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeService completes the name of a service that has instances.
+func (a *app) completeService(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.completeFirst(cmd, args, a.knownServices)
 }
 
 // completeTarget completes SERVICE/ID.
 func (a *app) completeTarget(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	service, _, inService := strings.Cut(typed, "/")
-	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
-	var names []string
-	if !inService {
-		for _, s := range a.knownServices(ctx) {
-			names = append(names, s.Service+"/")
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-	}
-	if agent, err := a.agent(ctx); err == nil {
-		if entries, _, err := agent.Instances(ctx, service, api.ListOptions{}); err == nil {
-			for _, e := range entries {
-				names = append(names, service+"/"+e.ID)
+	return a.completeFirst(cmd, args, func(ctx context.Context) (names []string) {
+		if inService {
+			for _, id := range a.knownInstances(ctx, service) {
+				names = append(names, service+"/"+id)
 			}
-			return names, cobra.ShellCompDirectiveNoFileComp
+			return names
 		}
-	}
-	if snapshot, err := a.readSnapshot(ctx, service); err == nil {
-		if s, ok := snapshot.Service(service); ok {
-			for _, e := range s.Entries() {
-				names = append(names, service+"/"+e.ID)
-			}
+		for _, name := range a.knownServices(ctx) {
+			names = append(names, name+"/")
 		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+		return names
+	})
 }
 
-// maxCompletions is how many keys a completion offers.
+// maxCompletions is the maximum number of keys that a completion offers.
 const maxCompletions = 1000
 
-// completeKey completes a key segment by segment, as etcd has them.
+// completeKey completes a key of etcd, segment by segment.
 func (a *app) completeKey(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
-	names, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]string, error) {
-		store, err := a.kvStore(client)
-		if err != nil {
-			return nil, err
-		}
-		return store.Complete(ctx, typed, maxCompletions)
+	return a.completeFirst(cmd, args, func(ctx context.Context) []string {
+		names, _ := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]string, error) {
+			store, err := a.kvStore(client)
+			if err != nil {
+				return nil, err
+			}
+			return store.Complete(ctx, typed, maxCompletions)
+		})
+		return names
 	})
-	if err != nil || !slices.ContainsFunc(names, isPrefix) {
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// completePrefix is completeKey for prefixes alone.
+// completePrefix completes a prefix of keys, which ends in "/".
 func (a *app) completePrefix(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	names, _ := a.completeKey(cmd, args, typed)
 	names = slices.DeleteFunc(names, func(name string) bool { return !isPrefix(name) })
@@ -96,27 +83,43 @@ func (a *app) completePrefix(cmd *cobra.Command, args []string, typed string) ([
 
 func isPrefix(name string) bool { return strings.HasSuffix(name, "/") }
 
-// prepareCompletion loads the settings, which a completion does not by itself.
-func (a *app) prepareCompletion(cmd *cobra.Command) (err error) {
-	a.config, err = config.Load(cmd.Flags(), a.io.host())
-	return err
-}
-
-func (a *app) knownServices(ctx context.Context) []api.Service {
+// knownServices returns the names of services from this host's agent, or else from etcd.
+func (a *app) knownServices(ctx context.Context) (names []string) {
 	if agent, err := a.agent(ctx); err == nil {
 		if services, _, err := agent.Services(ctx, api.Wait{}); err == nil {
-			return services
+			for _, s := range services {
+				names = append(names, s.Service)
+			}
+			return names
 		}
 	}
-	snapshot, err := a.readSnapshot(ctx, "")
-	if err != nil {
-		return nil
+	if snapshot, err := a.readSnapshot(ctx, ""); err == nil {
+		for s := range snapshot.Services() {
+			names = append(names, s.Name)
+		}
 	}
-	var all []api.Service
-	for s := range snapshot.Services() {
-		all = append(all, api.ServiceOf(s))
+	return names
+}
+
+// knownInstances returns the ids of a service's instances from this host's agent, or else
+// from etcd.
+func (a *app) knownInstances(ctx context.Context, service string) (ids []string) {
+	if agent, err := a.agent(ctx); err == nil {
+		if entries, _, err := agent.Instances(ctx, service, api.ListOptions{}); err == nil {
+			for _, e := range entries {
+				ids = append(ids, e.ID)
+			}
+			return ids
+		}
 	}
-	return all
+	if snapshot, err := a.readSnapshot(ctx, service); err == nil {
+		if s, ok := snapshot.Service(service); ok {
+			for _, e := range s.Entries() {
+				ids = append(ids, e.ID)
+			}
+		}
+	}
+	return ids
 }
 
 // completeFlags completes the values of global flags.

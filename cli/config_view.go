@@ -7,13 +7,15 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Look at the settings", Args: rejectUnknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	view := &cobra.Command{
+	return groupCommand(cobra.Command{Use: "config", Short: "Show the settings"}, a.configViewCommand())
+}
+
+func (a *app) configViewCommand() *cobra.Command {
+	c := &cobra.Command{
 		Use:   "view",
-		Short: "Show every setting, its value and where it came from",
-		Long: `Show every setting, its value and where it came from: a flag, a DISC_ variable, the
-config file, or the default. Secrets are left out.`,
+		Short: "Show every setting with its value and origin",
+		Long: `Show every setting with its value and origin: a flag, a DISC_ variable, the config file,
+or the default. Secrets are left out.`,
 		Example: `  disc config view
   DISC_ZONE=a disc config view -o json`,
 		Args: cobra.NoArgs,
@@ -29,7 +31,6 @@ config file, or the default. Secrets are left out.`,
 			})
 		},
 	}
-	config.AddFlags(view.Flags(), config.Agent)
-	c.AddCommand(view)
+	config.AddFlags(c.Flags(), config.Agent)
 	return c
 }

@@ -27,10 +27,10 @@ func (a *app) devCommand() *cobra.Command {
 	var o devOptions
 	c := &cobra.Command{
 		Use:   "dev",
-		Short: "Run etcd and the sidecar in one process, for a try",
-		Long: `Run an embedded etcd and the sidecar in one process, for a try or for development.
-It needs no set-up, and keeps nothing unless --data-dir is given. --endpoints is
-ignored: it brings its own etcd.`,
+		Short: "Run etcd and the sidecar in one process, to try disc",
+		Long: `Run an embedded etcd and the sidecar in one process, to try disc or to develop with it.
+It needs no setup. Its data is temporary unless --data-dir is given. --endpoints is
+ignored.`,
 		Example: `  disc dev
   disc dev --demo
   disc dev --data-dir ./data --etcd-listen 127.0.0.1:12379`,
@@ -38,12 +38,12 @@ ignored: it brings its own etcd.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), cmd, o) },
 	}
 	config.AddFlags(c.Flags(), config.Agent)
-	c.Flags().StringVar(&o.etcdListen, "etcd-listen", "127.0.0.1:2379", "where the embedded etcd listens [DISC_ETCD_LISTEN]")
-	c.Flags().BoolVar(&o.demo, "demo", false, "register three small services [DISC_DEMO]")
+	c.Flags().StringVar(&o.etcdListen, "etcd-listen", "127.0.0.1:2379", "address of the embedded etcd [DISC_ETCD_LISTEN]")
+	c.Flags().BoolVar(&o.demo, "demo", false, "run and register three small services [DISC_DEMO]")
 	return c
 }
 
-// applyEnvironment takes over the variables of the flags that were not given.
+// applyEnvironment sets the flags that were not given from their variables.
 func (o *devOptions) applyEnvironment(cmd *cobra.Command, env func(string) (string, bool)) error {
 	for _, name := range []string{"etcd-listen", "demo"} {
 		variable := "DISC_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
@@ -90,7 +90,7 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 	return a.runDev(ctx, o, sidecar, etcd)
 }
 
-// persistentDir is the data directory that was asked for; "" when nothing is to be kept.
+// persistentDir returns the configured data directory, or "" if it is the default.
 func (a *app) persistentDir() string {
 	if a.isDefault("data_dir") {
 		return ""
@@ -98,7 +98,7 @@ func (a *app) persistentDir() string {
 	return a.config.DataDir
 }
 
-// devDir returns the data directory, and what takes it away if it is temporary.
+// devDir returns the data directory. remove deletes it if it is temporary.
 func (a *app) devDir() (dir string, remove func(), err error) {
 	if dir = a.persistentDir(); dir != "" {
 		return dir, func() {}, nil
@@ -109,21 +109,21 @@ func (a *app) devDir() (dir string, remove func(), err error) {
 	return dir, func() { os.RemoveAll(dir) }, nil
 }
 
-// devSettings are the settings with the embedded etcd in place of any other.
+// devSettings returns the settings, with the embedded etcd in place of the configured one.
 func (a *app) devSettings(flags *pflag.FlagSet, endpoint, dir string) (*config.Config, error) {
-	cfg, err := config.Load(flags, a.io.host())
+	cfg, err := config.Load(flags, a.io.Host)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Etcd = config.Etcd{Endpoints: []string{endpoint}, DialTimeout: cfg.Etcd.DialTimeout}
 	cfg.DataDir = filepath.Join(dir, "agent")
 	if a.isDefault("drain_delay") {
-		cfg.DrainDelay = 0 // nobody depends on it, and somebody waits at the terminal
+		cfg.DrainDelay = 0 // there are no callers to drain, and somebody waits at the terminal
 	}
 	return cfg, nil
 }
 
-// devLogLevel is the level of the log, which would hide what to try.
+// devLogLevel returns the log level; the default is warn, since more would hide the banner.
 func (a *app) devLogLevel() slog.Level {
 	if a.config.CLI.Verbose || !a.isDefault("log.level") {
 		return a.config.Log.Level
@@ -131,7 +131,7 @@ func (a *app) devLogLevel() slog.Level {
 	return slog.LevelWarn
 }
 
-// isDefault reports whether nobody gave a setting.
+// isDefault reports whether a setting has its default value.
 func (a *app) isDefault(key string) bool {
 	for _, s := range a.config.Settings() {
 		if s.Key == key {
@@ -141,7 +141,7 @@ func (a *app) isDefault(key string) bool {
 	return true
 }
 
-// runDev runs the sidecar, tells what to try once it answers, and runs the demo.
+// runDev runs the sidecar and, once it answers, the demo and the banner.
 func (a *app) runDev(ctx context.Context, o devOptions, sidecar *agent.Agent, etcd *devetcd.Server) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

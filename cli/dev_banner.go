@@ -15,7 +15,7 @@ import (
 	"disc/discovery/retry"
 )
 
-// announce tells what to try, and runs the demo's services.
+// announce runs the demo's services, and prints the banner once they are registered.
 func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint string) error {
 	url := a.agentURL(at)
 	client, err := api.NewClient(url)
@@ -31,17 +31,17 @@ func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint 
 		defer stopDemo(services)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	var held []<-chan struct{}
+	var registered []<-chan struct{}
 	for _, s := range services {
 		h := newRegistrationHolder(client, s.registration(), a.infof)
-		held = append(held, h.registered)
+		registered = append(registered, h.registered)
 		group.Go(func() error {
 			h.run(ctx)
 			return nil
 		})
 	}
 	group.Go(func() error {
-		if !awaitReady(ctx, client, held) {
+		if !awaitReady(ctx, client, registered) {
 			return nil
 		}
 		_, err := fmt.Fprint(a.io.Out, banner(programName(), url, endpoint, services))
@@ -50,8 +50,8 @@ func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint 
 	return group.Wait()
 }
 
-// awaitReady waits until the agent has a view and the services are registered. It
-// reports false when ctx ends before.
+// awaitReady waits until the agent has a view and the services are registered. It returns
+// false if ctx ends first.
 func awaitReady(ctx context.Context, client *api.Client, registered []<-chan struct{}) bool {
 	for _, r := range registered {
 		select {
@@ -71,7 +71,7 @@ func awaitReady(ctx context.Context, client *api.Client, registered []<-chan str
 	}
 }
 
-// agentURL is where the sidecar's API is, as --agent takes it from this host.
+// agentURL returns the URL of the sidecar's API, for --agent on this host.
 func (a *app) agentURL(at net.Addr) string {
 	if at.Network() == "unix" {
 		return "unix://" + at.String()
@@ -83,7 +83,7 @@ func (a *app) agentURL(at net.Addr) string {
 	return scheme + dialable(at.String())
 }
 
-// dialable turns the address that something listens on into one to connect to.
+// dialable returns the address to connect to for a listen address.
 func dialable(address string) string {
 	at, err := netip.ParseAddrPort(address)
 	switch {
@@ -95,7 +95,7 @@ func dialable(address string) string {
 	return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port()).String()
 }
 
-// programName is how this program is called again: by its name where that finds it.
+// programName returns the command that calls this program: its name if PATH finds it.
 func programName() string {
 	program, err := os.Executable()
 	if err != nil {
@@ -119,7 +119,7 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(first, second)
 }
 
-// banner tells what to try next, in commands that can be copied.
+// banner returns commands to try next, ready to be copied.
 func banner(program, url, endpoint string, services []*demoService) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

@@ -19,18 +19,18 @@ import (
 	"disc/discovery"
 )
 
-// demoCommand is the hidden command that a demo service runs.
+// demoCommand is the name of the hidden command that is a demo service.
 const demoCommand = "demo-service"
 
-// demoService is a service of the demo: a process of its own, so that it can be killed.
+// demoService is an instance of the demo. It is a process of its own, to be killed.
 type demoService struct {
 	service, id string
 	port        int
 	process     *exec.Cmd
-	stdin       io.Closer // the service ends when this is closed, however this process ends
+	stdin       io.Closer // the service ends when it is closed, however this process ends
 }
 
-// demoServiceCommand answers HTTP with its name until its standard input ends.
+// demoServiceCommand serves its name over HTTP until its standard input ends.
 func (a *app) demoServiceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:         demoCommand + " NAME",
@@ -49,7 +49,7 @@ func (a *app) demoServiceCommand() *cobra.Command {
 			stop := context.AfterFunc(cmd.Context(), func() { server.Close() })
 			defer stop()
 			go func() {
-				io.Copy(io.Discard, a.io.In) // until whoever started this ends, or this process
+				io.Copy(io.Discard, a.io.In) // until the parent process ends, or this one
 				server.Close()
 			}()
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -103,17 +103,17 @@ func (s *demoService) start(ctx context.Context) error {
 	return err
 }
 
-// stopDemo ends the services and waits for them.
+// stopDemo stops the services and waits for them.
 func stopDemo(services []*demoService) {
 	for _, s := range services {
 		s.stdin.Close()
 	}
 	for _, s := range services {
-		s.process.Wait() // killed ones have said so; there is nobody to tell
+		s.process.Wait() // the user may have killed it, so its exit code does not matter
 	}
 }
 
-// registration has a check that notices the service's death at once.
+// registration returns a registration with a check that soon notices a killed service.
 func (s *demoService) registration() discovery.Registration {
 	second := discovery.Duration(time.Second)
 	return discovery.Registration{

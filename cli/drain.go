@@ -7,14 +7,15 @@ import (
 )
 
 func (a *app) drainCommand() *cobra.Command {
-	return a.stateCommand("drain", discovery.Drain, "Give an instance no new callers",
-		`Leave an instance out of lookups, until 'disc undrain': the same as
+	return a.stateCommand("drain", discovery.Drain, "Leave an instance out of lookups",
+		`Leave an instance out of lookups until 'disc undrain'. It does the same as
 'disc set SERVICE/ID --state drain'.`)
 }
 
 func (a *app) undrainCommand() *cobra.Command {
-	return a.stateCommand("undrain", discovery.Up, "Answer with an instance again",
-		`Take an instance into lookups again: the same as 'disc set SERVICE/ID --state up'.`)
+	return a.stateCommand("undrain", discovery.Up, "Put an instance back into lookups",
+		`Put an instance back into lookups. It does the same as
+'disc set SERVICE/ID --state up'.`)
 }
 
 func (a *app) stateCommand(name string, state discovery.State, short, long string) *cobra.Command {

@@ -13,10 +13,9 @@ import (
 	"disc/discovery/view"
 )
 
-// showEdit prints what an edit did: the entry as it is now, or what is different.
+// showEdit prints the result of an edit: the entry after it or, in a table, the changes.
 func (a *app) showEdit(name string, c entry.Change, dryRun bool) error {
-	format, _, _ := strings.Cut(a.config.CLI.Output, "=")
-	if format != "table" && format != "wide" && c.After != nil {
+	if !a.printsTable() && c.After != nil {
 		l := entryListing([]view.Entry{*c.After})
 		l.single = true
 		return show(a, l)
@@ -36,7 +35,8 @@ func (a *app) showEdit(name string, c entry.Change, dryRun bool) error {
 	return err
 }
 
-// describeEdit tells what is different between two entries, field by field.
+// describeEdit lists the differences of an entry before and after an edit; nil means that
+// the entry does not exist.
 func describeEdit(before, after *view.Entry) []string {
 	switch {
 	case after == nil && before == nil:
@@ -56,7 +56,7 @@ func describeEdit(before, after *view.Entry) []string {
 	return []string{"unchanged"}
 }
 
-// changedFields are the fields that differ, sorted, each as it was and as it is.
+// changedFields returns the fields that differ, sorted, each with both values.
 func changedFields(before, after *view.Entry) []string {
 	was, is := fields(before), fields(after)
 	var lines []string

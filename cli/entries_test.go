@@ -156,8 +156,8 @@ func TestSetFromFile(t *testing.T) {
 		"{id: three, address: 10.0.0.1, port: 1}":             "- is about /three, not db/two",
 		"{adress: 10.0.0.1}":                                  "field adress not found",
 		"{port: 1}":                                           "address is empty",
-		"{address: 10.0.0.1, port: 1, checks: [{type: tcp}]}": "leave checks and deregister_after out",
-		"{address: 10.0.0.1, port: 1, deregister_after: 1h}":  "leave checks and deregister_after out",
+		"{address: 10.0.0.1, port: 1, checks: [{type: tcp}]}": "remove checks and deregister_after",
+		"{address: 10.0.0.1, port: 1, deregister_after: 1h}":  "remove checks and deregister_after",
 		"{address: 10.0.0.1, port: 1, weight: heavy}":         "cannot unmarshal",
 		"": "-: EOF",
 	} {
@@ -169,7 +169,7 @@ func TestSetFromFile(t *testing.T) {
 
 func TestSetWarnsOfDots(t *testing.T) {
 	term := atEtcd(t)
-	if r := term.disc("set", "db.main/one", "10.0.0.1:1"); r.code != exitDone || !strings.Contains(r.stderr, "DNS cannot reach it") {
+	if r := term.disc("set", "db.main/one", "10.0.0.1:1"); r.code != exitDone || !strings.Contains(r.stderr, "DNS cannot look it up") {
 		t.Errorf("got exit code %d, stderr %q", r.code, r.stderr)
 	}
 }

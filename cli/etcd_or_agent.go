@@ -16,14 +16,14 @@ import (
 	"disc/discovery/view"
 )
 
-// Commands that read entries ask etcd, which has the truth, and fall back to this
-// host's agent when etcd cannot be reached or asked.
+// Commands that read entries ask etcd, the source of truth. They fall back to this host's
+// agent when etcd cannot be reached or refuses the request.
 
-// agentTimeout bounds what is asked of an agent, which answers from memory.
+// agentTimeout bounds a request to an agent, which answers from memory.
 const agentTimeout = 10 * time.Second
 
-// withEtcd runs a call to etcd under the dial timeout. It gives up earlier when no
-// endpoint can be connected to.
+// withEtcd makes a call to etcd within the dial timeout. It gives up earlier when it can
+// connect to no endpoint.
 func withEtcd[T any](ctx context.Context, a *app, call func(context.Context, *clientv3.Client) (T, error)) (T, error) {
 	var none T
 	client, err := a.etcd()
@@ -45,11 +45,11 @@ func withEtcd[T any](ctx context.Context, a *app, call func(context.Context, *cl
 	return result, a.explain(err)
 }
 
-// errNoConnection: no endpoint of etcd takes connections.
+// errNoConnection reports that no endpoint of etcd accepts connections.
 var errNoConnection = errors.New("no connection")
 
-// watchConnection aborts when the client fails to connect to any endpoint, so that
-// nobody has to wait for the time-out. It returns what ends the watching.
+// watchConnection calls abort when the client cannot connect to any endpoint, so that
+// nobody has to wait for the timeout. stop ends the watching.
 func watchConnection(ctx context.Context, client *clientv3.Client, abort context.CancelCauseFunc) (stop func()) {
 	ctx, end := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -69,8 +69,8 @@ func watchConnection(ctx context.Context, client *clientv3.Client, abort context
 	return func() { end(); <-done }
 }
 
-// fallBackToAgent returns this host's agent, to be asked because etcd failed with err, and says
-// so; or the error that is left when the agent is of no help either.
+// fallBackToAgent returns this host's agent, to be asked in place of etcd, which failed
+// with err, and tells the user. It returns an error if the agent cannot answer either.
 func (a *app) fallBackToAgent(ctx context.Context, err error) (*api.Client, error) {
 	if ctx.Err() != nil || !errors.Is(err, discovery.ErrUnavailable) && !errors.Is(err, discovery.ErrForbidden) {
 		return nil, err
@@ -87,42 +87,50 @@ func (a *app) fallBackToAgent(ctx context.Context, err error) (*api.Client, erro
 	return agent, nil
 }
 
-// sameNamespace returns an ErrForbidden unless the agent serves the namespace that is
-// asked for, or why it does not say.
+// orAgent returns the answer of this host's agent in place of etcd, which failed with err.
+func orAgent[T any](ctx context.Context, a *app, err error, ask func(context.Context, *api.Client) (T, api.Freshness, error)) (T, error) {
+	agent, err := a.fallBackToAgent(ctx, err)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	answer, view, err := ask(ctx, agent)
+	a.warnStale(view)
+	return answer, err
+}
+
+// sameNamespace returns an error unless the agent serves the requested namespace: an
+// ErrForbidden, or the failure of the request.
 func (a *app) sameNamespace(ctx context.Context, agent *api.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	its, err := agent.Agent(ctx)
 	if err == nil && discovery.FoldName(its.Namespace) != discovery.FoldName(a.config.Namespace) {
-		err = discovery.Errorf(discovery.ErrForbidden, "this host's agent serves namespace %q, not %q; name an agent of that one with --agent", its.Namespace, a.config.Namespace)
+		err = discovery.Errorf(discovery.ErrForbidden, "this host's agent serves namespace %q, not %q; give an agent of that namespace with --agent", its.Namespace, a.config.Namespace)
 	}
 	return err
 }
 
-// readSnapshot reads a snapshot from etcd: of one service, or with "" of all.
+// readSnapshot reads a service from etcd, or all services if it is "".
 func (a *app) readSnapshot(ctx context.Context, service string) (*view.Snapshot, error) {
 	return withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*view.Snapshot, error) {
 		snapshot, broken, err := catalog.ReadOnce(ctx, client, a.keys(), service)
 		for _, b := range broken {
-			a.infof("a record cannot be read and is left out: %v", b)
+			a.infof("a record is unreadable and left out: %v", b)
 		}
 		return snapshot, err
 	})
 }
 
-// services returns the lines of all services, sorted by name.
+// services returns all services that have instances, sorted by name.
 func (a *app) services(ctx context.Context) ([]api.Service, error) {
 	snapshot, err := a.readSnapshot(ctx, "")
 	if err != nil {
-		agent, err := a.fallBackToAgent(ctx, err)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, agentTimeout)
-		defer cancel()
-		services, view, err := agent.Services(ctx, api.Wait{})
-		a.warnStale(view)
-		return services, err
+		return orAgent(ctx, a, err, func(ctx context.Context, agent *api.Client) ([]api.Service, api.Freshness, error) {
+			return agent.Services(ctx, api.Wait{})
+		})
 	}
 	var all []api.Service
 	for s := range snapshot.Services() {
@@ -133,20 +141,14 @@ func (a *app) services(ctx context.Context) ([]api.Service, error) {
 	return all, nil
 }
 
-// instances returns the instances of a service, sorted by id; an ErrNotFound when
+// instances returns the instances of a service, sorted by id. It returns an ErrNotFound if
 // there is no such service.
 func (a *app) instances(ctx context.Context, service string) ([]view.Entry, error) {
 	snapshot, err := a.readSnapshot(ctx, service)
 	if err != nil {
-		agent, err := a.fallBackToAgent(ctx, err)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, agentTimeout)
-		defer cancel()
-		entries, view, err := agent.Instances(ctx, service, api.ListOptions{})
-		a.warnStale(view)
-		return entries, err
+		return orAgent(ctx, a, err, func(ctx context.Context, agent *api.Client) ([]view.Entry, api.Freshness, error) {
+			return agent.Instances(ctx, service, api.ListOptions{})
+		})
 	}
 	s, ok := snapshot.Service(service)
 	if !ok {
@@ -165,5 +167,5 @@ func (a *app) warnStale(view api.Freshness) {
 	}
 }
 
-// instanceName shows where an instance is.
+// instanceName returns SERVICE/ID.
 func instanceName(e view.Entry) string { return fmt.Sprintf("%s/%s", e.Service, e.ID) }

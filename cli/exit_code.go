@@ -21,7 +21,7 @@ const (
 	exitInterrupted = 128 + int(syscall.SIGINT)
 )
 
-// errTimedOut: what was waited for did not come in time.
+// errTimedOut is wrapped by the errors of waits that took too long.
 var errTimedOut = errors.New("timed out")
 
 // exitCodes maps errors to exit codes; the first that matches counts.
@@ -56,18 +56,19 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// usageError is an error of how the program was called.
+// usageError reports a mistake in the command line.
 type usageError struct{ error }
 
 func (e *usageError) Unwrap() error { return e.error }
 
 func usage(err error) error { return &usageError{err} }
 
-// silentError is an exit code of which everything has been said.
+// silentError carries an exit code whose message was already printed.
 type silentError struct{ code int }
 
 func (*silentError) Error() string { return "" }
 
+// exitWith returns an error that ends the program with a code; nil for code 0.
 func exitWith(code int) error {
 	if code == exitDone {
 		return nil

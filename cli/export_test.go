@@ -21,9 +21,9 @@ func TestExport(t *testing.T) {
 	if got := term.ok("export", "-o", "file_sd", "none"); got != "[]\n" {
 		t.Errorf("got %q of a service that nobody knows", got)
 	}
-	term.fails(exitDone, "there is nothing to scrape", "export", "-o", "file_sd", "none")
-	term.fails(exitUsage, `export knows no form "table"; use -o file_sd`, "export")
-	term.fails(exitUsage, `export knows no form "json"; use -o file_sd`, "export", "-o", "json", "web")
+	term.fails(exitDone, "nothing to scrape", "export", "-o", "file_sd", "none")
+	term.fails(exitUsage, `export does not support -o table; use -o file_sd`, "export")
+	term.fails(exitUsage, `export does not support -o json; use -o file_sd`, "export", "-o", "json", "web")
 	term.fails(exitUsage, "service name", "export", "-o", "file_sd", "a/b")
 	term.fails(exitUsage, "-o file_sd is for 'disc export'", "list", "-o", "file_sd")
 

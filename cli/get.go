@@ -14,10 +14,9 @@ import (
 func (a *app) getCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get SERVICE[/ID]",
-		Short: "Show instances whole",
-		Long: `Show the instances of a service, or one instance, with all their fields: the merge
-of record or static entry with the override, as etcd has it. YAML unless -o says
-otherwise.`,
+		Short: "Show instances with all fields",
+		Long: `Show the instances of a service in etcd, or one instance, with all fields: the record or
+static entry, merged with the override. The default format is YAML.`,
 		Example: `  disc get web
   disc get web/web-1 -o json`,
 		Args:              cobra.ExactArgs(1),
@@ -28,18 +27,18 @@ otherwise.`,
 	}
 }
 
-func (a *app) get(ctx context.Context, what string) error {
+func (a *app) get(ctx context.Context, target string) error {
 	if a.config.CLI.Output == "table" {
 		a.config.CLI.Output = "yaml"
 	}
-	if !strings.Contains(what, "/") {
-		entries, err := a.instances(ctx, what)
+	if !strings.Contains(target, "/") {
+		entries, err := a.instances(ctx, target)
 		if err != nil {
 			return err
 		}
 		return show(a, entryListing(entries))
 	}
-	service, id, err := parseTarget(what)
+	service, id, err := parseTarget(target)
 	if err != nil {
 		return err
 	}

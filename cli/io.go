@@ -10,17 +10,17 @@ import (
 	"disc/config"
 )
 
-// IO is the program's terminal and environment. Tests put buffers in.
+// IO is the program's terminal and environment. Tests replace the streams by buffers.
 type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Terminal bool // Err is a terminal
 	Screen   bool // Out is a terminal
-	Color    bool // Out is a terminal that takes colours
+	Color    bool // Out is a terminal that supports colours
 	Host     config.Host
 }
 
-// System returns the process's own.
+// System returns the IO of the process.
 func System() *IO {
 	_, plain := os.LookupEnv("NO_COLOR")
 	screen := term.IsTerminal(int(os.Stdout.Fd()))
@@ -33,8 +33,6 @@ func System() *IO {
 	}
 }
 
-func (i *IO) host() config.Host { return i.Host }
-
 // The colours of a terminal.
 const (
 	red    = "\x1b[31m"
@@ -43,7 +41,7 @@ const (
 	reset  = "\x1b[0m"
 )
 
-// paint colours a text that is shown in a table.
+// paint colours the text of a table cell, if it is a status or state.
 func (i *IO) paint(text string) string {
 	colour := map[string]string{
 		"passing": green, "warning": yellow, "critical": red, "drain": yellow, "down": red,

@@ -18,28 +18,26 @@ import (
 )
 
 func (a *app) kvCommand() *cobra.Command {
-	c := &cobra.Command{
+	return groupCommand(cobra.Command{
 		Use:   "kv",
 		Short: "Shared key/value state",
-		Long: `Shared key/value state. A key is 1 to 512 bytes of text in segments divided by "/"; a
-value is any bytes, up to 512 KiB.`,
+		Long: `Shared key/value state. A key is a text of 1 to 512 bytes, with segments divided by "/".
+A value is up to 512 KiB of any bytes.`,
 		Example: `  disc kv set app/greeting hello
   disc kv get app/greeting
   disc kv list app/`,
-		Args: rejectUnknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	c.AddCommand(a.kvGetCommand(), a.kvSetCommand(), a.kvDelCommand(), a.kvListCommand(), a.kvWatchCommand())
-	return c
+	}, a.kvGetCommand(), a.kvSetCommand(), a.kvDelCommand(), a.kvListCommand(), a.kvWatchCommand())
 }
 
 func (a *app) kvGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get KEY",
 		Short: "Write a value to stdout, byte for byte",
-		Long: `Write a value to stdout, byte for byte and with nothing behind it. With -o json or
-yaml it is in base64, with its revisions. A terminal gets a newline behind a text, and
-nothing that is no text. Exit code 3 when the key is not there.`,
+		Long: `Write a value to stdout, byte for byte, with nothing appended. With -o json or yaml, the
+value is in base64, with its revisions. On a terminal, a newline follows the value, and
+a value that is not text is refused.
+
+Exit code 3 if the key does not exist.`,
 		Example: `  disc kv get app/greeting
   disc kv get app/logo > logo.png
   disc kv get app/greeting -o json`,
@@ -66,8 +64,8 @@ func (a *app) kvListCommand() *cobra.Command {
 		Aliases:    []string{"ls"},
 		SuggestFor: []string{"keys"},
 		Short:      "List keys",
-		Long: `List all keys, or those below a prefix, which ends in "/". Values are shown in part;
-with -o json they are whole, in base64.`,
+		Long: `List all keys, or those below a prefix, which ends in "/". The table shortens values;
+-o json has them in full, in base64.`,
 		Example: `  disc kv list
   disc kv list app/ -o name`,
 		Args:              cobra.MaximumNArgs(1),
@@ -88,12 +86,13 @@ with -o json they are whole, in base64.`,
 	}
 }
 
-// kvShowValue writes a value as it is. What could steer a terminal is kept from one.
+// kvShowValue writes the value unchanged. It refuses to write control characters to a
+// terminal.
 func (a *app) kvShowValue(item api.KVItem) error {
 	value := item.Value
 	if a.io.Screen {
 		if text := string(value); !utf8.Valid(value) || printableText(text) != text {
-			return usage(fmt.Errorf("the value of key %q is no text, and this is a terminal: send it on with > FILE or |, or use -o json", item.Key))
+			return usage(fmt.Errorf("the value of key %q is not text, and stdout is a terminal: redirect it with > FILE or |, or use -o json", item.Key))
 		}
 		if len(value) > 0 && !bytes.HasSuffix(value, []byte("\n")) {
 			value = append(slices.Clip(value), '\n')
@@ -103,12 +102,12 @@ func (a *app) kvShowValue(item api.KVItem) error {
 	return err
 }
 
-// kvStore returns a store; what it watches it never lets go.
+// kvStore returns a store that keeps its watches until it ends.
 func (a *app) kvStore(client *clientv3.Client) (*kv.Store, error) {
 	return kv.New(client, a.keys(), kv.Options{IdleTimeout: math.MaxInt64, Logger: a.warnings()})
 }
 
-// kvItem reads a key from etcd, or else from this host's agent.
+// kvItem reads a key from etcd or, if etcd cannot be reached, from this host's agent.
 func (a *app) kvItem(ctx context.Context, key string) (api.KVItem, error) {
 	item, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (api.KVItem, error) {
 		store, err := a.kvStore(client)
@@ -121,18 +120,13 @@ func (a *app) kvItem(ctx context.Context, key string) (api.KVItem, error) {
 	if err == nil {
 		return item, nil
 	}
-	agent, err := a.fallBackToAgent(ctx, err)
-	if err != nil {
-		return api.KVItem{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
-	defer cancel()
-	item, view, err := agent.KVGet(ctx, key, api.KVRead{})
-	a.warnStale(view)
-	return item, err
+	return orAgent(ctx, a, err, func(ctx context.Context, agent *api.Client) (api.KVItem, api.Freshness, error) {
+		return agent.KVGet(ctx, key, api.KVRead{})
+	})
 }
 
-// kvItems lists what lies below a prefix, as etcd has it, or else this host's agent.
+// kvItems lists the items below a prefix from etcd or, if etcd cannot be reached, from
+// this host's agent.
 func (a *app) kvItems(ctx context.Context, prefix string) ([]api.KVItem, error) {
 	items, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) ([]api.KVItem, error) {
 		store, err := a.kvStore(client)
@@ -152,15 +146,9 @@ func (a *app) kvItems(ctx context.Context, prefix string) ([]api.KVItem, error) 
 	if err == nil {
 		return items, nil
 	}
-	agent, err := a.fallBackToAgent(ctx, err)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
-	defer cancel()
-	items, view, err := agent.KVList(ctx, prefix, api.KVRead{})
-	a.warnStale(view)
-	return items, err
+	return orAgent(ctx, a, err, func(ctx context.Context, agent *api.Client) ([]api.KVItem, api.Freshness, error) {
+		return agent.KVList(ctx, prefix, api.KVRead{})
+	})
 }
 
 func apiKVItem(i kv.Item) api.KVItem {
@@ -181,15 +169,15 @@ func kvListing(items []api.KVItem) listing[api.KVItem] {
 	}
 }
 
-// kvPreview is the begin of a value, as much as fits on a line.
+// kvPreview returns the start of a value, up to 60 characters.
 func kvPreview(value []byte) string {
-	const most = 60 // runes
+	const limit = 60 // runes
 	if !utf8.Valid(value) {
 		return "(binary)"
 	}
 	n := 0
-	for at := range string(value[:min(len(value), 4*most+4)]) {
-		if n++; n > most {
+	for at := range string(value[:min(len(value), 4*limit+4)]) {
+		if n++; n > limit {
 			return string(value[:at]) + "…"
 		}
 	}

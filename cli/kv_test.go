@@ -18,7 +18,7 @@ func TestValueOnATerminal(t *testing.T) {
 		term.screen = true
 		switch key {
 		case "steers", "bytes":
-			term.fails(exitUsage, "is no text, and this is a terminal", "kv", "get", key)
+			term.fails(exitUsage, "is not text, and stdout is a terminal", "kv", "get", key)
 		case "text":
 			value += "\n"
 			fallthrough
@@ -40,7 +40,7 @@ func TestWatchOfKeysFromTheAgent(t *testing.T) {
 	for _, w := range []*background{lines, events} {
 		w.says("asking this host's agent instead")
 	}
-	lines.says("1 keys are there")
+	lines.says("1 keys exist")
 	events.prints(`"event":"reset"`)
 	term.env["DISC_ENDPOINTS"] = etcd
 	term.ok("kv", "set", "app/a", "2")
@@ -68,7 +68,7 @@ func TestDeleteKeysBelow(t *testing.T) {
 	if got := term.ok("kv", "list", "-o", "name"); got != "apple\n" {
 		t.Errorf("left: %q", got)
 	}
-	term.fails(exitNotFound, `no key lies below "app/"`, "kv", "del", "-r", "app/")
+	term.fails(exitNotFound, `no keys below "app/"`, "kv", "del", "-r", "app/")
 	term.fails(exitUsage, "the prefix is empty", "kv", "del", "-r", "")
 	term.fails(exitUsage, "empty", "kv", "del", "-r", "/")
 	term.fails(exitUsage, "does not end in", "kv", "del", "-r", "apple")

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -19,10 +18,10 @@ import (
 func (a *app) kvWatchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch [KEY|PREFIX/]",
-		Short: "Show writes and deletions as they come",
-		Long: `Show writes and deletions of all keys, of one, or of those below a prefix, which ends
-in "/", until interrupted. With -o json or jsonl, each line is an event as the HTTP
-API sends it, with the value in base64.`,
+		Short: "Show writes and deletions as they happen",
+		Long: `Show writes and deletions of all keys, of one key, or of the keys below a prefix, which
+ends in "/", until interrupted. With -o json or jsonl, each line is an event in the form
+of the HTTP API, with the value in base64.`,
 		Example: `  disc kv watch app/
   disc kv watch app/greeting -o jsonl`,
 		Args:              cobra.MaximumNArgs(1),
@@ -33,23 +32,23 @@ API sends it, with the value in base64.`,
 	}
 }
 
-func (a *app) kvWatch(ctx context.Context, what string) error {
+func (a *app) kvWatch(ctx context.Context, keys string) error {
 	asJSON, err := a.changesAsJSON()
 	if err != nil {
 		return err
 	}
-	if err := kv.ValidateWatched(what); err != nil {
+	if err := kv.ValidateWatched(keys); err != nil {
 		return err
 	}
 	first := true
-	for e, err := range a.kvChangeStream(ctx, what) {
+	for e, err := range a.kvChangeStream(ctx, keys) {
 		switch {
 		case err != nil:
 			return err
 		case asJSON:
 			err = a.kvShowEvent(e)
 		case e.Type == api.EventReset && first:
-			a.infof("watching from revision %d; %d keys are there", e.Revision, len(e.Items))
+			a.infof("watching from revision %d; %d keys exist", e.Revision, len(e.Items))
 		default:
 			_, err = fmt.Fprintln(a.io.Out, kvChangeLine(e))
 		}
@@ -61,38 +60,22 @@ func (a *app) kvWatch(ctx context.Context, what string) error {
 	return nil
 }
 
-// kvChangeStream yields the changes of a key or below a prefix, from etcd or, if that cannot be
-// reached, from this host's agent. The first event is a reset with what is there. It ends
-// with ctx, or with an error.
-func (a *app) kvChangeStream(ctx context.Context, what string) iter.Seq2[api.KVEvent, error] {
-	return func(yield func(api.KVEvent, error) bool) {
-		err := a.kvEtcdChanges(ctx, what, yield)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		agent, err := a.fallBackToAgent(ctx, err)
-		if err != nil {
-			yield(api.KVEvent{}, err)
-			return
-		}
-		for e, err := range agent.KVWatch(ctx, what, "") {
-			if err != nil && errors.Is(err, discovery.ErrUnavailable) {
-				a.infof("%v; trying again", err)
-			} else if !yield(e, err) {
-				return
-			}
-		}
-	}
+// kvChangeStream yields the changes of a key, of the keys below a prefix, or with "" of
+// all keys. The first event is a reset with the present items.
+func (a *app) kvChangeStream(ctx context.Context, keys string) iter.Seq2[api.KVEvent, error] {
+	return etcdOrAgentStream(ctx, a,
+		func(yield func(api.KVEvent, error) bool) error { return a.kvEtcdChanges(ctx, keys, yield) },
+		func(agent *api.Client) iter.Seq2[api.KVEvent, error] { return agent.KVWatch(ctx, keys, "") })
 }
 
-// kvEtcdChanges follows a store of its own. It returns an error only when etcd cannot be
-// reached from the start.
-func (a *app) kvEtcdChanges(ctx context.Context, what string, yield func(api.KVEvent, error) bool) error {
+// kvEtcdChanges yields the changes of a store that it runs. It returns an error only if
+// etcd cannot be reached at the start.
+func (a *app) kvEtcdChanges(ctx context.Context, keys string, yield func(api.KVEvent, error) bool) error {
 	_, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (*clientv3.GetResponse, error) {
-		return client.Get(ctx, a.keys().KV()+what, clientv3.WithCountOnly())
+		return client.Get(ctx, a.keys().KV()+keys, clientv3.WithCountOnly())
 	})
 	if err != nil {
-		return err // a store would try for long
+		return err // a store would retry for long
 	}
 	client, err := a.etcd()
 	if err != nil {
@@ -103,16 +86,11 @@ func (a *app) kvEtcdChanges(ctx context.Context, what string, yield func(api.KVE
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	w := kvWatcher{store: store, what: what, yield: func(e api.KVEvent) bool { return yield(e, nil) }}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		w.store.Run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
+	w := kvWatcher{store: store, keys: keys, yield: func(e api.KVEvent) bool { return yield(e, nil) }}
+	stop := runInBackground(ctx, store.Run)
+	defer stop()
 	for {
-		changed := w.store.Changed()
+		changed := store.Changed()
 		if more, err := w.advance(ctx); err != nil {
 			yield(api.KVEvent{}, a.explain(err))
 			return nil
@@ -130,18 +108,18 @@ func (a *app) kvEtcdChanges(ctx context.Context, what string, yield func(api.KVE
 // kvWatcher yields the changes of keys.
 type kvWatcher struct {
 	store *kv.Store
-	what  string // a key, a prefix, or "" for all
+	keys  string // a key, a prefix, or "" for all
 	yield func(api.KVEvent) bool
 
 	cursor discovery.Cursor // up to where they have been yielded
 	listed bool             // what there was has been yielded
 }
 
-// advance yields what has happened since it last looked, or all that there is when that
-// is not known. It reports whether more is wanted.
+// advance yields the events since the cursor, or a reset with all items if they are not
+// known. It reports whether the caller wants more.
 func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
 	if w.listed {
-		if events, upTo, ok := w.store.Events(w.what, w.cursor); ok {
+		if events, upTo, ok := w.store.Events(w.keys, w.cursor); ok {
 			w.cursor = upTo
 			for _, e := range events {
 				if !w.yield(apiKVEvent(e)) {
@@ -151,7 +129,7 @@ func (w *kvWatcher) advance(ctx context.Context) (more bool, err error) {
 			return true, nil
 		}
 	}
-	all, view, err := w.store.Snapshot(ctx, w.what)
+	all, view, err := w.store.Snapshot(ctx, w.keys)
 	if err != nil {
 		return false, err
 	}
@@ -171,7 +149,7 @@ func apiKVEvent(e kv.Event) api.KVEvent {
 	return api.KVEvent{Type: view.EventPut, Revision: e.Revision, Key: e.Key, Item: &item}
 }
 
-// kvShowEvent prints an event as JSON, with its name.
+// kvShowEvent prints an event as JSON, with its type.
 func (a *app) kvShowEvent(e api.KVEvent) error {
 	return writeJSON(a.io.Out, struct {
 		Type view.EventType `json:"event"`
@@ -179,7 +157,7 @@ func (a *app) kvShowEvent(e api.KVEvent) error {
 	}{e.Type, e}, "")
 }
 
-// kvChangeLine shows an event on one line.
+// kvChangeLine formats an event as one line.
 func kvChangeLine(e api.KVEvent) string {
 	line := fmt.Sprintf("%d  %-6s  ", e.Revision, e.Type)
 	switch {

@@ -14,7 +14,6 @@ import (
 	"disc/discovery/kv"
 )
 
-// kvSetOptions are what a value is taken from, and how it is written.
 type kvSetOptions struct {
 	op   kv.Op
 	file string
@@ -22,15 +21,15 @@ type kvSetOptions struct {
 
 func (a *app) kvSetCommand() *cobra.Command {
 	var o kvSetOptions
-	var revision int64
+	var ifRevision func() *int64
 	c := &cobra.Command{
 		Use:        "set KEY [VALUE]",
 		SuggestFor: []string{"put"},
 		Short:      "Write a value",
-		Long: `Write a value: the argument as it is, with - all of stdin, or with -f a file. A write
-without --ttl makes a value that had one last for good.
+		Long: `Write a value: the argument, with - all of stdin, or with -f the content of a file. A
+write without --ttl removes the expiry that the key had.
 
-Exit code 5 when --if-revision does not hold.`,
+Exit code 5 if the key is not at --if-revision.`,
 		Example: `  disc kv set app/greeting hello
   disc kv set app/leader host-1 --ttl 30s --if-revision 0
   disc kv set app/logo -f logo.png
@@ -39,10 +38,7 @@ Exit code 5 when --if-revision does not hold.`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: a.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			o.op.Key = args[0]
-			if cmd.Flags().Changed("if-revision") {
-				o.op.If = &revision
-			}
+			o.op.Key, o.op.If = args[0], ifRevision()
 			if o.op.Value, err = a.kvValue(args[1:], o.file); err != nil {
 				return err
 			}
@@ -50,19 +46,19 @@ Exit code 5 when --if-revision does not hold.`,
 		},
 	}
 	f := c.Flags()
-	f.DurationVar(&o.op.TTL, "ttl", 0, "delete the key after this long, at least 1s; etcd's least is about 2s")
-	f.StringVarP(&o.file, "file", "f", "", "read the value from a file, or - for stdin")
-	f.Int64Var(&revision, "if-revision", 0, "only if the key is at this revision; 0: only if it is not there")
+	f.DurationVar(&o.op.TTL, "ttl", 0, "delete the key after this time, at least 1s; etcd's minimum is about 2s")
+	f.StringVarP(&o.file, "file", "f", "", "file to read the value from; - is stdin")
+	ifRevision = addIfRevision(f, "write only if the key is at this revision; 0: only if it does not exist")
 	return c
 }
 
-// kvValue returns the value to be written.
+// kvValue returns the value to write.
 func (a *app) kvValue(args []string, file string) ([]byte, error) {
 	switch {
 	case len(args) == 1 && file != "":
 		return nil, usage(errors.New("give the value or -f FILE, not both"))
 	case len(args) == 0 && file == "":
-		return nil, usage(errors.New("there is no value: give it behind the key, with -f FILE, or as - for stdin"))
+		return nil, usage(errors.New("the value is missing: give it after the key, with -f FILE, or as - for stdin"))
 	case file == "-", len(args) == 1 && args[0] == "-":
 		return io.ReadAll(a.io.In)
 	case file != "":
@@ -72,17 +68,17 @@ func (a *app) kvValue(args []string, file string) ([]byte, error) {
 }
 
 func (a *app) kvDelCommand() *cobra.Command {
-	var revision int64
+	var ifRevision func() *int64
 	var recursive bool
 	c := &cobra.Command{
 		Use:        "del KEY|-r PREFIX/",
 		SuggestFor: []string{"rm", "delete", "remove", "unset"},
-		Short:      "Delete a key, or all below a prefix",
-		Long: `Delete a key, or with -r all keys below a prefix, which ends in "/": in one transaction,
-so that everybody sees all of them or none. It does not ask first; see what there is
-with 'disc kv list PREFIX/'.
+		Short:      "Delete a key, or all keys below a prefix",
+		Long: `Delete a key, or with -r all keys below a prefix, which ends in "/". One transaction
+deletes all of them, so that readers see all or none. There is no confirmation;
+'disc kv list PREFIX/' shows the keys.
 
-Exit code 3 when there is nothing to delete, 5 when --if-revision does not hold.`,
+Exit code 3 if there is nothing to delete, 5 if the key is not at --if-revision.`,
 		Example: `  disc kv del app/greeting
   disc kv del -r app/`,
 		Args:              cobra.ExactArgs(1),
@@ -90,32 +86,28 @@ Exit code 3 when there is nothing to delete, 5 when --if-revision does not hold.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case recursive && cmd.Flags().Changed("if-revision"):
-				return usage(errors.New("--recursive does not go with --if-revision, which is of one key"))
+				return usage(errors.New("--recursive does not go with --if-revision, which is about one key"))
 			case !recursive && isPrefix(args[0]):
 				return usage(fmt.Errorf("%q is a prefix; to delete all below it, use 'disc kv del -r %[1]s'", args[0]))
 			case recursive:
 				return a.kvDeleteBelow(cmd.Context(), args[0])
 			}
-			op := kv.Op{Key: args[0], Delete: true, Exists: true}
-			if cmd.Flags().Changed("if-revision") {
-				op.If = &revision
-			}
-			return a.kvWrite(cmd.Context(), op)
+			return a.kvWrite(cmd.Context(), kv.Op{Key: args[0], Delete: true, Exists: true, If: ifRevision()})
 		},
 	}
-	c.Flags().Int64Var(&revision, "if-revision", 0, "only if the key is at this revision")
+	ifRevision = addIfRevision(c.Flags(), "delete only if the key is at this revision")
 	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "delete all keys below a prefix")
 	return c
 }
 
-// kvWriteResult is what a write has done, as -o json shows it.
+// kvWriteResult is the outcome of a write, as -o json shows it.
 type kvWriteResult struct {
 	Key      string `json:"key"` // or the prefix
 	Revision int64  `json:"revision"`
-	Keys     int64  `json:"keys,omitempty"` // that were deleted below the prefix
+	Keys     int64  `json:"keys,omitempty"` // number of keys deleted below the prefix
 }
 
-// kvWrite writes or deletes a key, and says at which revision.
+// kvWrite writes or deletes a key and prints the revision.
 func (a *app) kvWrite(ctx context.Context, op kv.Op) error {
 	if err := op.Validate(); err != nil {
 		return err
@@ -131,7 +123,7 @@ func (a *app) kvWrite(ctx context.Context, op kv.Op) error {
 	return a.kvShowWriteResult(kvWriteResult{Key: op.Key, Revision: revision}, op.Delete)
 }
 
-// kvDeleteBelow deletes all below a prefix, and says how many keys that were.
+// kvDeleteBelow deletes all keys below a prefix and prints their number.
 func (a *app) kvDeleteBelow(ctx context.Context, prefix string) error {
 	done, err := kvCommit(ctx, a, prefix, func(ctx context.Context, s *kv.Store) (kvWriteResult, error) {
 		deleted, revision, err := s.DeleteBelow(ctx, prefix)
@@ -141,18 +133,18 @@ func (a *app) kvDeleteBelow(ctx context.Context, prefix string) error {
 		return err
 	}
 	if done.Keys == 0 {
-		return discovery.Errorf(discovery.ErrNotFound, "no key lies below %q", prefix)
+		return discovery.Errorf(discovery.ErrNotFound, "no keys below %q", prefix)
 	}
 	return a.kvShowWriteResult(done, true)
 }
 
-// kvCommit makes a write of a key or below a prefix, and returns what has become of it once
-// it was sent, whatever has become of etcd.
-func kvCommit[T any](ctx context.Context, a *app, what string, write func(context.Context, *kv.Store) (T, error)) (T, error) {
+// kvCommit writes to a key or below a prefix. Once the write was sent, it returns the
+// error of the write, even if the connection to etcd fails too.
+func kvCommit[T any](ctx context.Context, a *app, keys string, write func(context.Context, *kv.Store) (T, error)) (T, error) {
 	var sent error
 	done, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (done T, err error) {
-		// While etcd has answered nothing, nothing can have been written.
-		if _, err := client.Get(ctx, a.keys().KV()+what, clientv3.WithCountOnly()); err != nil {
+		// An error before etcd has answered anything means that nothing was written.
+		if _, err := client.Get(ctx, a.keys().KV()+keys, clientv3.WithCountOnly()); err != nil {
 			return done, err
 		}
 		store, err := a.kvStore(client)

@@ -13,25 +13,21 @@ import (
 )
 
 func (a *app) limitCommand() *cobra.Command {
-	c := &cobra.Command{
+	return groupCommand(cobra.Command{
 		Use:   "limit",
 		Short: "Fleet-wide rate limits",
-		Long: `Fleet-wide rate limits: in any time W, all agents together let through at most
-rate x W + burst, whatever dies.`,
+		Long: `Fleet-wide rate limits. In any time W, all agents together grant at most
+rate x W + burst tokens, whatever fails.`,
 		Example: `  disc limit set sms 50/s
   disc limit take sms && send-sms`,
-		Args: rejectUnknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	c.AddCommand(a.limitListCommand(), a.limitGetCommand(), a.limitSetCommand(), a.limitDelCommand(), a.limitTakeCommand())
-	return c
+	}, a.limitListCommand(), a.limitGetCommand(), a.limitSetCommand(), a.limitDelCommand(), a.limitTakeCommand())
 }
 
 func (a *app) limitListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the limits",
-		Long:  "List the limits of the namespace, as etcd has them.",
+		Long:  "List the limits of the namespace, as stored in etcd.",
 		Example: `  disc limit list
   disc limit list -o json`,
 		Args: cobra.NoArgs,
@@ -51,7 +47,7 @@ func (a *app) limitGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "get NAME",
 		Short:             "Show a limit",
-		Long:              "Show a limit. Exit code 3 when there is none.",
+		Long:              "Show a limit. Exit code 3 if there is none.",
 		Example:           "  disc limit get sms",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLimit,
@@ -72,12 +68,12 @@ func (a *app) limitSetCommand() *cobra.Command {
 	var onUnavailable string
 	c := &cobra.Command{
 		Use:   "set NAME RATE",
-		Short: "Make or change a limit",
-		Long: `Make or change a limit. RATE is a number of tokens and the time that they are for: 50/s,
-100/m, 5/500ms. A change starts the limit anew: nothing can be had for a second, and
-then as much as the new rate gives.
+		Short: "Create or change a limit",
+		Long: `Create or change a limit. RATE is a number of tokens per time: 50/s, 100/m, 5/500ms. A
+change restarts the limit: it grants nothing for a second, and then tokens at the new
+rate.
 
-About half of the burst can be had at once; the rest makes up for what agents have
+About half of the burst is available at once; the rest covers tokens that agents have
 bought and not used.`,
 		Example: `  disc limit set sms 50/s
   disc limit set mail 100/m --burst 10 --on-unavailable allow`,
@@ -88,7 +84,7 @@ bought and not used.`,
 				return usage(err)
 			}
 			if cmd.Flags().Changed("burst") && limit.Burst < 1 {
-				return usage(errors.New("--burst is at least 1; leave it out for the tokens of a second"))
+				return usage(errors.New("--burst must be at least 1; without it, the burst is the tokens of a second"))
 			}
 			limit.OnUnavailable = discovery.UnavailablePolicy(onUnavailable)
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
@@ -100,12 +96,12 @@ bought and not used.`,
 			})
 		},
 	}
-	c.Flags().Int64Var(&limit.Burst, "burst", 0, "tokens above the rate, in any time; default those of a second, at least 1")
-	c.Flags().StringVar(&onUnavailable, "on-unavailable", "", "what becomes of takes while etcd is away: deny (default) or allow")
+	c.Flags().Int64Var(&limit.Burst, "burst", 0, "tokens above the rate, in any time (default the tokens of a second, at least 1)")
+	c.Flags().StringVar(&onUnavailable, "on-unavailable", "", "answer to takes while etcd is unavailable: deny or allow (default deny)")
 	return c
 }
 
-// limitRemoved is what a removal has done, as -o json shows it.
+// limitRemoved is the outcome of a removal, as -o json shows it.
 type limitRemoved struct {
 	Name     string `json:"name"`
 	Revision int64  `json:"revision"`
@@ -116,8 +112,8 @@ func (a *app) limitDelCommand() *cobra.Command {
 		Use:        "del NAME",
 		SuggestFor: []string{"rm", "delete", "remove", "unset"},
 		Short:      "Remove a limit",
-		Long: `Remove a limit, with what the fleet has bought of it. Takes of it are refused then, as of
-one that was never there. Exit code 3 when there is none.`,
+		Long: `Remove a limit and the tokens that agents have bought. From then on, takes are refused as
+for a limit that never existed. Exit code 3 if there is none.`,
 		Example:           "  disc limit del sms",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLimit,
@@ -136,7 +132,7 @@ one that was never there. Exit code 3 when there is none.`,
 	}
 }
 
-// withAgent calls a function with a client of this host's agent.
+// withAgent calls f with a client of this host's agent, within [agentTimeout].
 func (a *app) withAgent(ctx context.Context, f func(context.Context, *api.Client) error) error {
 	client, err := a.agent(ctx)
 	if err != nil {
@@ -168,17 +164,13 @@ func limitListing(limits []api.Limit) listing[api.Limit] {
 
 // completeLimit completes the name of a limit.
 func (a *app) completeLimit(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 || a.prepareCompletion(cmd) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
-	var names []string
-	if agent, err := a.agent(ctx); err == nil {
-		limits, _ := agent.Limits(ctx) // without an answer there is nothing to offer
-		for _, l := range limits {
-			names = append(names, l.Name)
+	return a.completeFirst(cmd, args, func(ctx context.Context) (names []string) {
+		if agent, err := a.agent(ctx); err == nil {
+			limits, _ := agent.Limits(ctx) // an error leaves nothing to offer
+			for _, l := range limits {
+				names = append(names, l.Name)
+			}
 		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+		return names
+	})
 }

@@ -15,9 +15,9 @@ func (a *app) limitTakeCommand() *cobra.Command {
 	var wait time.Duration
 	c := &cobra.Command{
 		Use:   "take NAME [TOKENS]",
-		Short: "Take a token, or say when there may be one",
-		Long: `Take tokens of a limit. Exit code 0 when they are granted, 1 when they are denied, 4 when
-they were denied for as long as --wait says.`,
+		Short: "Take tokens of a limit",
+		Long: `Take tokens of a limit, by default one. Exit code 0 if they are granted, 1 if they are
+denied, 4 if they are still denied after --wait.`,
 		Example: `  disc limit take sms && send-sms
   disc limit take sms 10 --wait 5s`,
 		Args:              cobra.RangeArgs(1, 2),
@@ -27,7 +27,7 @@ they were denied for as long as --wait says.`,
 			if len(args) == 2 {
 				var err error
 				if n, err = strconv.ParseInt(args[1], 10, 64); err != nil || n < 1 {
-					return usage(fmt.Errorf("%q is no number of tokens; take 1 or more", args[1]))
+					return usage(fmt.Errorf("%q is not a number of tokens; take 1 or more", args[1]))
 				}
 			}
 			client, err := a.agent(cmd.Context())
@@ -37,11 +37,11 @@ they were denied for as long as --wait says.`,
 			return a.takeWithRetry(cmd.Context(), client, args[0], n, wait)
 		},
 	}
-	c.Flags().DurationVar(&wait, "wait", 0, "try again for so long")
+	c.Flags().DurationVar(&wait, "wait", 0, "maximum time to retry for (default: do not retry)")
 	return c
 }
 
-// takeWithRetry takes tokens, again and again for as long as it may.
+// takeWithRetry takes n tokens. If they are denied, it retries for the time of wait.
 func (a *app) takeWithRetry(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
 	for until := time.Now().Add(wait); ; {
 		t, err := takeOnce(ctx, client, name, n)
@@ -72,18 +72,18 @@ func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (ap
 	return client.Take(ctx, name, n)
 }
 
-// showTaken shows a take that was granted.
+// showTaken prints a take that was granted.
 func (a *app) showTaken(t api.Taken) error {
 	if t.Unavailable {
-		a.infof("limit %s is not counted while etcd is away, and lets all through", t.Name)
+		a.infof("limit %s is not counted while etcd is unavailable, and grants every take", t.Name)
 	}
 	return show(a, takenListing(t, fmt.Sprintf("%s: %d taken, %d left", printable(t.Name), t.Taken, t.Remaining)))
 }
 
-// showDenied shows a take that was denied, and why, and fails.
+// showDenied prints a take that was denied and the reason. It returns an error.
 func (a *app) showDenied(t api.Taken) error {
 	a.infof("%s", t.Reason)
-	if format := a.config.CLI.Output; format != "table" && format != "wide" {
+	if !a.printsTable() {
 		if err := show(a, takenListing(t, "")); err != nil {
 			return err
 		}

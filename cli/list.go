@@ -38,10 +38,10 @@ func (a *app) listCommand() *cobra.Command {
 		Use:     "list [SERVICE]",
 		Aliases: []string{"ls"},
 		Short:   "List services, or the instances of one",
-		Long: `List services, or the instances of one, as etcd has them. When etcd cannot be
-reached, this host's agent is asked, and stderr says so.
+		Long: `List the services in etcd, or the instances of a service. If etcd cannot be reached, this
+host's agent is asked instead, and stderr says so.
 
-A list without anything in it is no failure: the exit code is 0.`,
+An empty list is not a failure: the exit code is 0.`,
 		Example: `  disc list
   disc list web -o wide
   disc list web -l v2 --status critical
@@ -57,18 +57,19 @@ A list without anything in it is no failure: the exit code is 0.`,
 		},
 	}
 	f := c.Flags()
-	f.BoolVarP(&o.watch, "watch", "w", false, "go on and show changes as they come")
-	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "the services of all namespaces")
+	f.BoolVarP(&o.watch, "watch", "w", false, "then show changes as they happen")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "list the services of all namespaces")
 	f.StringSliceVarP(&o.tags, "tag", "l", nil, "only instances with all of these tags")
-	f.StringVar(&o.filter, "filter", "", "only instances for which this expression holds")
-	f.StringVar(&o.status, "status", "", "only instances of this status: passing, warning or critical")
+	f.StringVar(&o.filter, "filter", "", "only instances that match this expression")
+	f.StringVar(&o.status, "status", "", "only instances with this status: passing, warning or critical")
 	f.StringVar(&o.zone, "zone", "", "only instances in this zone")
 	f.StringVar(&o.node, "node", "", "only instances on this node")
 	f.StringToStringVar(&o.meta, "meta", nil, "only instances with this meta, key=value")
 	return c
 }
 
-// selector checks the options and returns what they select.
+// selector validates the options and returns a function that reports whether they select
+// an instance.
 func (o *listOptions) selector() (func(*view.Entry) bool, error) {
 	filter, err := lookup.ParseFilter(o.filter)
 	if err != nil {
@@ -85,7 +86,7 @@ func (o *listOptions) selector() (func(*view.Entry) bool, error) {
 	}, nil
 }
 
-// selectsInstances reports whether the options select among instances.
+// selectsInstances reports whether an option selects among instances.
 func (o *listOptions) selectsInstances() bool {
 	return len(o.tags) > 0 || o.filter != "" || o.status != "" || o.zone != "" || o.node != "" || len(o.meta) > 0
 }
@@ -98,9 +99,9 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 	case o.service != "" && discovery.ValidateService(o.service) != nil:
 		return usage(discovery.ValidateService(o.service))
 	case o.allNamespaces && (o.service != "" || o.watch):
-		return usage(fmt.Errorf("-A lists the services of all namespaces; it goes with neither SERVICE nor -w"))
+		return usage(errors.New("-A lists the services of all namespaces; it goes with neither SERVICE nor -w"))
 	case o.service == "" && o.selectsInstances():
-		return usage(fmt.Errorf("name a SERVICE whose instances to select"))
+		return usage(errors.New("give the SERVICE whose instances to select"))
 	case o.watch:
 		return a.listAndWatch(ctx, o.service, selects)
 	case o.allNamespaces:
@@ -116,7 +117,7 @@ func (a *app) list(ctx context.Context, o listOptions) error {
 		return show(a, serviceListing(services))
 	}
 	entries, err := a.instances(ctx, o.service)
-	if err != nil && !errors.Is(err, discovery.ErrNotFound) { // of a service without instances etcd knows nothing
+	if err != nil && !errors.Is(err, discovery.ErrNotFound) { // etcd has nothing about a service without instances
 		return err
 	}
 	entries = slices.DeleteFunc(entries, func(e view.Entry) bool { return !selects(&e) })
@@ -162,15 +163,17 @@ func entryColumns() []column[view.Entry] {
 	}
 }
 
-// address shows host:port, or the host alone without a port.
-func address(e view.Entry) string {
-	if e.Port == 0 {
-		return e.Address
+func address(e view.Entry) string { return hostPort(e.Address, e.Port) }
+
+// hostPort returns host:port, or only the host if the port is 0.
+func hostPort(host string, port int) string {
+	if port == 0 {
+		return host
 	}
-	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
+	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// utilization shows how busy an instance says it is.
+// utilization returns the reported utilization, or "" if there is no report.
 func utilization(e view.Entry) string {
 	if e.Utilization == nil {
 		return ""
@@ -178,7 +181,7 @@ func utilization(e view.Entry) string {
 	return strconv.FormatFloat(*e.Utilization, 'f', 2, 64)
 }
 
-// age shows since when an instance has been registered, by this host's clock.
+// age returns the time since an instance was registered, by this host's clock.
 func age(e view.Entry) string {
 	if e.RegisteredAt.IsZero() {
 		return ""
@@ -195,7 +198,7 @@ func age(e view.Entry) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// joinMap shows a map as k=v,…, sorted.
+// joinMap formats a map as k=v,…, sorted.
 func joinMap(m map[string]string) string {
 	var all []string
 	for k, v := range m {
@@ -205,7 +208,7 @@ func joinMap(m map[string]string) string {
 	return strings.Join(all, ",")
 }
 
-// namespaced is a service with the namespace that it is in.
+// namespaced is a service with its namespace.
 type namespaced struct {
 	Namespace string `json:"namespace"`
 	api.Service

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,12 +20,12 @@ func (a *app) lookupCommand() *cobra.Command {
 	var status string
 	c := &cobra.Command{
 		Use:   "lookup NAME",
-		Short: "Show what this host's agent answers for a name",
-		Long: `Show what this host's agent answers for a name: SERVICE, TAG.SERVICE, ID.SERVICE.inst,
-_PORT._tcp.SERVICE.svc or NODE.node. Endpoints come in the order in which a client
-would try them.
+		Short: "Look up a name at this host's agent",
+		Long: `Show the endpoints that this host's agent answers for a name: SERVICE, TAG.SERVICE,
+ID.SERVICE.inst, _PORT._tcp.SERVICE.svc or NODE.node. A client tries the endpoints in
+this order.
 
-Exit code 3 when the name is not known or nothing is healthy.`,
+Exit code 3 if the name is not known or nothing is healthy.`,
 		Example: `  disc lookup web
   disc lookup v2.web -o addr
   disc lookup web --explain`,
@@ -38,15 +37,15 @@ Exit code 3 when the name is not known or nothing is healthy.`,
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.Explain, "explain", false, "say of each instance why it is in or out")
-	f.StringVar(&status, "status", "", "passing: only these; any: all but those that are down")
+	f.BoolVar(&o.Explain, "explain", false, "show why each instance is answered or left out")
+	f.StringVar(&status, "status", "", "passing: only passing instances; any: all except those that are down")
 	f.StringSliceVarP(&o.Tags, "tag", "l", nil, "only instances with all of these tags")
 	f.StringVar(&o.Zone, "zone", "", "only instances in this zone")
 	f.StringVar(&o.Node, "node", "", "only instances on this node")
-	f.StringVar(&o.Filter, "filter", "", "only instances for which this expression holds")
-	f.StringVar(&o.Port, "port", "", "the port of this name")
-	f.IntVar(&o.Pick, "pick", 0, "so many endpoints, by weighted choice")
-	f.BoolVar(&o.PreferZone, "prefer-zone", false, "the agent's own zone first")
+	f.StringVar(&o.Filter, "filter", "", "only instances that match this expression")
+	f.StringVar(&o.Port, "port", "", "name of the port to answer with")
+	f.IntVar(&o.Pick, "pick", 0, "number of endpoints to choose, by weight")
+	f.BoolVar(&o.PreferZone, "prefer-zone", false, "put the agent's own zone first")
 	return c
 }
 
@@ -68,7 +67,7 @@ func (a *app) lookup(ctx context.Context, name string, o api.LookupOptions) erro
 		err = a.showEndpoints(answer, o.Explain)
 	}
 	if err == nil && len(answer.Endpoints) == 0 {
-		a.infof("nothing to answer for %s: %s", name, describeLeftOut(answer))
+		a.infof("no endpoints for %s: %s", name, describeLeftOut(answer))
 		return exitWith(exitNotFound)
 	}
 	return err
@@ -106,14 +105,9 @@ func endpointListing(endpoints []discovery.Endpoint) listing[discovery.Endpoint]
 	}
 }
 
-func endpointAddress(e discovery.Endpoint) string {
-	if e.Port == 0 {
-		return e.Address
-	}
-	return net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
-}
+func endpointAddress(e discovery.Endpoint) string { return hostPort(e.Address, e.Port) }
 
-// describeLeftOut says why an answer has not more endpoints.
+// describeLeftOut tells why instances are missing in an answer.
 func describeLeftOut(a lookup.Answer) string {
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(a.LeftOut)) {

@@ -19,17 +19,22 @@ type column[T any] struct {
 	value  func(T) string
 }
 
-// listing is what a command has to show: a list, or one thing.
-type listing[T any] struct {
-	items   []T
-	single  bool // JSON shows the one item instead of an array
-	columns []column[T]
-	line    string         // for people, instead of a table
-	name    func(T) string // -o name
-	addr    func(T) string // -o addr; nil: it has no address
+// printsTable reports whether -o asks for text for people, not for a program.
+func (a *app) printsTable() bool {
+	return a.config.CLI.Output == "table" || a.config.CLI.Output == "wide"
 }
 
-// show prints a listing in the form that -o asks for.
+// listing is the output of a command: a list, or one item.
+type listing[T any] struct {
+	items   []T
+	single  bool // JSON and YAML have the one item instead of an array
+	columns []column[T]
+	line    string         // replaces the table
+	name    func(T) string // for -o name
+	addr    func(T) string // for -o addr; nil: the items have no address
+}
+
+// show prints a listing in the format of -o.
 func show[T any](a *app, l listing[T]) error {
 	format, argument, _ := strings.Cut(a.config.CLI.Output, "=")
 	switch format {
@@ -43,7 +48,7 @@ func show[T any](a *app, l listing[T]) error {
 		return l.lines(a.io.Out, l.name)
 	case "addr":
 		if l.addr == nil {
-			return usage(fmt.Errorf("-o addr: what is shown has no address"))
+			return usage(errors.New("-o addr: this output has no addresses"))
 		}
 		return l.lines(a.io.Out, l.addr)
 	case "template":
@@ -79,7 +84,7 @@ func (l listing[T]) jsonLines(w io.Writer) error {
 	return nil
 }
 
-// writeJSON writes a value on a line, or indented on several.
+// writeJSON writes a value on one line, or on several with an indent.
 func writeJSON(w io.Writer, value any, indent string) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -92,7 +97,7 @@ func writeJSON(w io.Writer, value any, indent string) error {
 	return err
 }
 
-// yaml writes what json writes, field by field in the same order.
+// yaml writes the fields of the JSON in the same order.
 func (l listing[T]) yaml(w io.Writer) error {
 	b, err := json.Marshal(l.value())
 	if err != nil {
@@ -109,7 +114,7 @@ func (l listing[T]) yaml(w io.Writer) error {
 	return e.Encode(&node)
 }
 
-// unquote takes JSON's style off a node, so that it is written as people write YAML.
+// unquote removes JSON's style from a node, so that it is encoded as plain YAML.
 func unquote(n *yaml.Node) {
 	n.Style = 0
 	for _, c := range n.Content {
@@ -126,7 +131,7 @@ func (l listing[T]) lines(w io.Writer, text func(T) string) error {
 	return nil
 }
 
-// template executes a Go template for each item; fields have the names of the JSON.
+// template executes a Go template for each item, with the fields of its JSON.
 func (l listing[T]) template(w io.Writer, text string) error {
 	t, err := template.New("-o template").Option("missingkey=error").Parse(text)
 	if err != nil {
@@ -174,7 +179,7 @@ func (l listing[T]) table(out *IO, wide bool) error {
 	return writeRows(out, rows)
 }
 
-// cell makes a value fit to stand in a table.
+// cell formats a value for a table.
 func cell(s string) string {
 	if s == "" {
 		return "-"
@@ -182,8 +187,8 @@ func cell(s string) string {
 	return printable(s)
 }
 
-// writeRows aligns rows in columns, two blanks apart. The colours that it puts in do
-// not count for the width.
+// writeRows aligns rows in columns, two spaces apart. It adds colours, which do not count
+// for the width.
 func writeRows(out *IO, rows [][]string) error {
 	var width []int
 	for _, row := range rows {

@@ -11,37 +11,37 @@ import (
 )
 
 const (
-	// registerTimeout bounds the wait for an agent's answer to a registration.
+	// registerTimeout bounds the wait for the agent's answer to a registration.
 	registerTimeout = 30 * time.Second
-	// releaseTimeout bounds a goodbye to an agent that does not answer.
+	// releaseTimeout bounds a deregistration, or the release of a lock or claim.
 	releaseTimeout = 2 * time.Second
 )
 
 var errNoAnswer = errors.New("the agent does not answer")
 
-// registrationHolder keeps an instance registered at this host's agent, bound to a connection.
+// registrationHolder keeps an instance registered at this host's agent. The agent drops the
+// registration when the connection ends.
 type registrationHolder struct {
 	client         *api.Client
 	registration   discovery.Registration
-	infof          func(format string, args ...any) // for the user
-	registered     chan struct{}                    // closed when the instance is registered for the first time
-	refused        bool                             // the agent's last answer was no
-	outcomeUnknown bool                             // its last answer was not waited for
+	infof          func(format string, args ...any) // prints a message for the user
+	registered     chan struct{}                    // closed when the instance is first registered
+	refused        bool                             // the agent refused the last registration
+	outcomeUnknown bool                             // the last registration ended without an answer
 }
 
-func newRegistrationHolder(client *api.Client, r discovery.Registration, note func(string, ...any)) *registrationHolder {
-	return &registrationHolder{client: client, registration: r, infof: note, registered: make(chan struct{})}
+func newRegistrationHolder(client *api.Client, r discovery.Registration, infof func(string, ...any)) *registrationHolder {
+	return &registrationHolder{client: client, registration: r, infof: infof, registered: make(chan struct{})}
 }
 
 func (h *registrationHolder) name() string { return h.registration.Service + "/" + h.registration.ID }
 
-// run registers the instance, and again whenever the connection is lost, until ctx
-// ends. It does not give up: an agent that is away comes back, and who holds the id
-// goes.
+// run registers the instance, and again whenever the connection is lost, until ctx ends.
+// It never gives up: an agent may come back, and a holder of the same id may leave.
 func (h *registrationHolder) run(ctx context.Context) {
 	var backoff retry.Backoff
 	for {
-		lasted, err := h.registerOnce(ctx)
+		lasted, err := h.registerAndWait(ctx)
 		if ctx.Err() != nil {
 			h.outcomeUnknown = !h.everRegistered()
 			return
@@ -58,14 +58,14 @@ func (h *registrationHolder) run(ctx context.Context) {
 	}
 }
 
-// registerOnce registers the instance until the connection is lost. It returns why that is, or
-// why there was none, and how long it lasted.
-func (h *registrationHolder) registerOnce(ctx context.Context) (lasted time.Duration, err error) {
+// registerAndWait registers the instance and waits until the connection is lost. It returns
+// how long the registration lasted, 0 if it failed, and the error that ended it.
+func (h *registrationHolder) registerAndWait(ctx context.Context) (lasted time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	late := time.AfterFunc(registerTimeout, func() { cancel(errNoAnswer) })
+	timeout := time.AfterFunc(registerTimeout, func() { cancel(errNoAnswer) })
 	held, err := h.client.Hold(ctx, h.registration)
-	late.Stop()
+	timeout.Stop()
 	if err != nil {
 		h.refused = errors.Is(err, discovery.ErrConflict) || errors.Is(err, discovery.ErrInvalid) || errors.Is(err, discovery.ErrForbidden)
 		return 0, err
@@ -106,9 +106,9 @@ func (h *registrationHolder) everRegistered() bool {
 	}
 }
 
-// deregister takes the instance out, after keep has ended, and returns when etcd has it so or
-// the agent does not answer. When the agent's last word was no, what it has under the id
-// is another's.
+// deregister deregisters the instance after run has ended. It returns when etcd has the
+// change or the agent does not answer. If the agent refused the last registration, the id
+// belongs to another holder, and deregister does nothing.
 func (h *registrationHolder) deregister(ctx context.Context) {
 	if h.refused || !h.everRegistered() && !h.outcomeUnknown {
 		return
@@ -118,10 +118,10 @@ func (h *registrationHolder) deregister(ctx context.Context) {
 	_, err := h.client.Deregister(ctx, h.registration.Service, h.registration.ID)
 	failed := err != nil && !errors.Is(err, discovery.ErrNotFound)
 	if failed && !h.everRegistered() {
-		return // the agent was not there to be asked before either
+		return // the agent was unavailable before, too
 	}
 	h.markRegistered()
 	if failed {
-		h.infof("%s is not deregistered: %v; its agent drops it 10 s after the connection", h.name(), err)
+		h.infof("%s is not deregistered: %v; the agent drops it 10 s after the connection ends", h.name(), err)
 	}
 }

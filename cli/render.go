@@ -18,7 +18,7 @@ import (
 
 type renderOptions struct {
 	jobs    []string // TEMPLATE:FILE[:COMMAND]
-	wait    string   // LEAST:MOST
+	wait    string   // MIN:MAX
 	timeout time.Duration
 }
 
@@ -26,12 +26,12 @@ func (a *app) renderCommand() *cobra.Command {
 	var o renderOptions
 	c := &cobra.Command{
 		Use:   "render TEMPLATE | render -w TEMPLATE:FILE[:COMMAND]...",
-		Short: "Turn templates into files",
-		Long: `Render a template from what this host's agent answers, to stdout; or with -w, keep
-files current: each is written as a whole, and only when its content changes, and then
-its command is run by sh. Changes are awaited together (--wait), and a command that
-still runs is not started once more, but again when it has ended. While the agent is
-away or a template fails, files stay as they are.
+		Short: "Render templates into files",
+		Long: `Render a template to stdout, from the answers of this host's agent. With -w, keep files
+current: a file is replaced as a whole when its content changes, and then sh runs its
+command. Changes that follow each other are handled together (--wait). A command that is
+still running is started again when it has ended. While the agent is unavailable or a
+template fails, the files stay as they are.
 
 Templates are Go's (text/template), with
   service NAME        the healthy endpoints of a lookup name (web, v2.web), sorted by id:
@@ -42,16 +42,16 @@ Templates are Go's (text/template), with
   hostport ADDRESS PORT, with brackets around IPv6
   env NAME, join SEPARATOR LIST, split SEPARATOR TEXT, toLower, toUpper,
   replaceAll OLD NEW TEXT, contains ITEM IN, in IN ITEM, toJSON
-An unknown service has no endpoints, and a meta key that is not there is empty. What
-.Meta says is up to who registers; it may be any text.
+An unknown service has no endpoints, and a missing meta key is empty. Whoever registers
+an instance chooses its .Meta, which may be any text.
 
-Exit code 4 when the agent knows nothing yet and that does not change in time.`,
+Exit code 4 if the agent still has no view of etcd after --timeout.`,
 		Example: `  disc render nginx.ctmpl
   disc render -w nginx.ctmpl:/etc/nginx/conf.d/web.conf:'nginx -s reload'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == (len(o.jobs) > 0) {
-				return usage(errors.New("give one TEMPLATE, or -w TEMPLATE:FILE[:COMMAND] as often as you like"))
+				return usage(errors.New("give one TEMPLATE, or -w TEMPLATE:FILE[:COMMAND] once or more"))
 			}
 			if len(args) == 1 {
 				return a.renderOnce(cmd.Context(), args[0], o.timeout)
@@ -60,14 +60,14 @@ Exit code 4 when the agent knows nothing yet and that does not change in time.`,
 		},
 	}
 	c.Flags().StringArrayVarP(&o.jobs, "watch", "w", nil, "TEMPLATE:FILE[:COMMAND]: keep a file current")
-	c.Flags().StringVar(&o.wait, "wait", "250ms:2s", "LEAST:MOST: after a change, wait until none has come for LEAST, at most MOST")
-	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "without -w, wait at most this long for an agent that knows nothing yet; 0: for ever")
+	c.Flags().StringVar(&o.wait, "wait", "250ms:2s", "MIN:MAX: after a change, wait until there is none for MIN, at most MAX")
+	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "without -w: maximum time to wait for the agent's view of etcd; 0: forever")
 	return c
 }
 
 func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration) error {
 	if timeout < 0 {
-		return usage(fmt.Errorf("--timeout is at least 0"))
+		return usage(errors.New("--timeout must not be negative"))
 	}
 	t, err := parseTemplate(file)
 	if err != nil {
@@ -77,11 +77,8 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 	if err != nil {
 		return err
 	}
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
+	ctx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
 	content, err := a.firstRendering(ctx, t, agent)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
 		return fmt.Errorf("%w after %v: %w", errTimedOut, timeout, err)
@@ -93,8 +90,8 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 	return err
 }
 
-// firstRendering renders as soon as all that the template asks is answered. It returns
-// what was in the way when ctx ends, and at once what will not go away.
+// firstRendering retries until the agent has answered all requests of the template. It
+// returns the last error when ctx ends, and other errors than ErrUnavailable at once.
 func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api.Client) ([]byte, error) {
 	var retry retry.Backoff
 	for {
@@ -119,7 +116,7 @@ func parseTemplate(file string) (*render.Template, error) {
 	return render.Parse(file, string(text))
 }
 
-// parseJobs reads TEMPLATE:FILE[:COMMAND], each for a file of its own.
+// parseJobs parses the values of -w. Each must have a file of its own.
 func parseJobs(all []string) ([]*renderJob, error) {
 	var jobs []*renderJob
 	for _, s := range all {
@@ -129,7 +126,7 @@ func parseJobs(all []string) ([]*renderJob, error) {
 		}
 		for _, other := range jobs {
 			if other.file == job.file {
-				return nil, usage(fmt.Errorf("-w names %s as the file of two templates", job.file))
+				return nil, usage(fmt.Errorf("-w gives the file %s to two templates", job.file))
 			}
 		}
 		jobs = append(jobs, job)
@@ -143,7 +140,7 @@ func parseJob(s string) (*renderJob, error) {
 		return nil, usage(fmt.Errorf("-w %q is not TEMPLATE:FILE[:COMMAND]", s))
 	}
 	if part[0] == part[1] {
-		return nil, usage(fmt.Errorf("-w %q would write over its template", s))
+		return nil, usage(fmt.Errorf("-w %q would overwrite its template", s))
 	}
 	t, err := parseTemplate(part[0])
 	if err != nil {
@@ -152,15 +149,15 @@ func parseJob(s string) (*renderJob, error) {
 	return &renderJob{template: t, file: part[1], command: strings.Join(part[2:], "")}, nil
 }
 
-// parseQuiescence reads LEAST:MOST.
+// parseQuiescence parses MIN:MAX.
 func parseQuiescence(s string) (render.Quiescence, error) {
-	least, most, ok := strings.Cut(s, ":")
+	minimum, maximum, ok := strings.Cut(s, ":")
 	var q render.Quiescence
-	var errLeast, errMost error
-	q.Min, errLeast = time.ParseDuration(least)
-	q.Max, errMost = time.ParseDuration(most)
-	if !ok || errLeast != nil || errMost != nil || q.Min <= 0 || q.Max < q.Min {
-		return q, usage(fmt.Errorf("--wait %q is not LEAST:MOST, such as 250ms:2s", s))
+	var errMin, errMax error
+	q.Min, errMin = time.ParseDuration(minimum)
+	q.Max, errMax = time.ParseDuration(maximum)
+	if !ok || errMin != nil || errMax != nil || q.Min <= 0 || q.Max < q.Min {
+		return q, usage(fmt.Errorf("--wait %q is not MIN:MAX, such as 250ms:2s", s))
 	}
 	return q, nil
 }

@@ -13,12 +13,12 @@ import (
 	"disc/discovery/view"
 )
 
-// agentSource is what this host's agent answers, in a fixed order. A name that it does
-// not know has nothing. Each thing is asked once, so that one rendering does not
-// contradict itself, and an agent that is away is not waited for again and again.
+// agentSource answers from this host's agent, in a fixed order. An unknown name has no
+// answers. Each request is made once: so that a rendering is consistent, and so that it
+// waits for an unavailable agent only once.
 type agentSource struct {
 	agent   *api.Client
-	answers map[string]any // by what was asked
+	answers map[string]any // by request
 }
 
 func newAgentSource(agent *api.Client) *agentSource { return &agentSource{agent, map[string]any{}} }
@@ -58,24 +58,24 @@ func (s *agentSource) Nodes(ctx context.Context) ([]discovery.Node, error) {
 	})
 }
 
-// agentAnswer is what the agent said.
+// agentAnswer is the agent's answer to a request.
 type agentAnswer[T any] struct {
 	all []T
 	err error
 }
 
-// askOnce asks the agent one thing, unless it has answered that already.
-func askOnce[T any](ctx context.Context, s *agentSource, what string, ask func(context.Context) ([]T, error)) ([]T, error) {
-	a, ok := s.answers[what].(agentAnswer[T])
+// askOnce asks the agent, or returns its earlier answer to the same request.
+func askOnce[T any](ctx context.Context, s *agentSource, request string, ask func(context.Context) ([]T, error)) ([]T, error) {
+	a, ok := s.answers[request].(agentAnswer[T])
 	if !ok {
 		a.all, a.err = withAgentTimeout(ctx, ask)
-		s.answers[what] = a
+		s.answers[request] = a
 	}
 	return a.all, a.err
 }
 
-// withAgentTimeout asks the agent under the time that it has. One that does not answer within it
-// is away.
+// withAgentTimeout asks the agent, which is unavailable if it does not answer within
+// [agentTimeout].
 func withAgentTimeout[T any](ctx context.Context, ask func(context.Context) ([]T, error)) ([]T, error) {
 	limited, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func withAgentTimeout[T any](ctx context.Context, ask func(context.Context) ([]T
 	case errors.Is(err, discovery.ErrNotFound):
 		return nil, nil
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
-		return nil, discovery.Errorf(discovery.ErrUnavailable, "%v: it did not answer within %v", err, agentTimeout)
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "%v: no answer within %v", err, agentTimeout)
 	}
 	return all, err
 }

@@ -77,10 +77,10 @@ func TestRenderUsage(t *testing.T) {
 		{[]string{a, "-w", a + ":b"}, "give one TEMPLATE, or -w"},
 		{[]string{"-w", a}, "is not TEMPLATE:FILE[:COMMAND]"},
 		{[]string{"-w", a + ":"}, "is not TEMPLATE:FILE[:COMMAND]"},
-		{[]string{"-w", a + ":" + a}, "would write over its template"},
-		{[]string{"-w", a + ":b", "-w", a + ":b:true"}, "b as the file of two templates"},
-		{[]string{"-w", a + ":b", "--wait", "1s"}, `--wait "1s" is not LEAST:MOST`},
-		{[]string{"-w", a + ":b", "--wait", "2s:1s"}, "is not LEAST:MOST"},
+		{[]string{"-w", a + ":" + a}, "would overwrite its template"},
+		{[]string{"-w", a + ":b", "-w", a + ":b:true"}, "the file b to two templates"},
+		{[]string{"-w", a + ":b", "--wait", "1s"}, `--wait "1s" is not MIN:MAX`},
+		{[]string{"-w", a + ":b", "--wait", "2s:1s"}, "is not MIN:MAX"},
 		{[]string{a, "--timeout", "-1s"}, "--timeout must not be negative"},
 	} {
 		term.fails(exitUsage, tt.want, append([]string{"render"}, tt.args...)...)

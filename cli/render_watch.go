@@ -12,16 +12,16 @@ import (
 	"disc/discovery/retry"
 )
 
-// renderCommandTimeout bounds a command that is run after a change: one that hangs would
-// keep all later ones from being run.
+// renderCommandTimeout bounds the command of a file. A command that hangs would prevent all
+// later runs.
 const renderCommandTimeout = 30 * time.Second
 
-// renderJob is a file that is kept current.
+// renderJob keeps one file current.
 type renderJob struct {
 	template *render.Template
 	file     string
-	command  string // empty: none
-	failed   string // the last failure that was told of
+	command  string // "": none
+	reported string // the last error that was printed
 }
 
 func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
@@ -53,8 +53,8 @@ func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 	return group.Wait()
 }
 
-// renderCommands returns a runner for each command. Jobs that have the same command
-// share one, so that it is not run twice after one change.
+// renderCommands returns a runner for each command. Jobs with the same command share a
+// runner, so that one change does not run the command twice.
 func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
 	runners := map[string]*render.Runner{}
 	for _, job := range jobs {
@@ -63,15 +63,15 @@ func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
 		}
 		runners[job.command] = render.NewRunner(func(ctx context.Context) {
 			if err := render.Shell(ctx, job.command, a.io.Err, renderCommandTimeout); err != nil {
-				a.infof("%v; it is run again after the next change", err)
+				a.infof("%v; it runs again after the next change", err)
 			}
 		})
 	}
 	return runners
 }
 
-// signalChanges signals each change of an instance, and that the agent goes away or is
-// back. It ends with ctx.
+// signalChanges sends on changed when an instance changes, or the agent becomes
+// unavailable or available again. It returns when ctx ends.
 func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
 	var retry retry.Backoff
 	for ctx.Err() == nil {
@@ -89,8 +89,8 @@ func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct
 	return nil
 }
 
-// signalNodes signals each change of the agents, of which a watch does not tell. It ends
-// with ctx.
+// signalNodes sends on changed when the list of agents changes, which a watch does not
+// report. It returns when ctx ends.
 func signalNodes(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
 	var retry retry.Backoff
 	var wait api.Wait
@@ -127,7 +127,7 @@ func notify(changed chan<- struct{}) {
 	}
 }
 
-// fileRenderer is what keeps jobs current.
+// fileRenderer holds the jobs, and what keeps their files current.
 type fileRenderer struct {
 	agent      *api.Client
 	jobs       []*renderJob
@@ -136,22 +136,22 @@ type fileRenderer struct {
 	changed    <-chan struct{}
 }
 
-// renderOnChanges renders all jobs now and after changes, until ctx ends; and those that
-// failed, again and again.
+// renderOnChanges renders all jobs now and after changes, until ctx ends. It retries after
+// a failure.
 func (a *app) renderOnChanges(ctx context.Context, f fileRenderer) error {
 	var retry retry.Backoff
 	for {
-		var again <-chan time.Time
+		var retryDue <-chan time.Time
 		if a.renderFiles(ctx, f) {
 			retry.Reset()
 		} else {
 			retry.Failed()
-			again = time.After(retry.Next())
+			retryDue = time.After(retry.Next())
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-again:
+		case <-retryDue:
 			continue
 		case <-f.changed:
 		}
@@ -161,20 +161,20 @@ func (a *app) renderOnChanges(ctx context.Context, f fileRenderer) error {
 	}
 }
 
-// renderFiles renders all jobs, and then asks for the commands of those whose files have
-// changed. It reports whether all went well. Each failure is told once.
+// renderFiles renders all jobs and then requests the commands of the files that changed. It
+// reports whether all jobs succeeded, and prints each error once.
 func (a *app) renderFiles(ctx context.Context, f fileRenderer) (ok bool) {
 	ok = true
 	var due []*render.Runner
-	source := newAgentSource(f.agent) // all files say the same of a service
+	source := newAgentSource(f.agent) // shared, so that all files agree about a service
 	for _, job := range f.jobs {
 		written, err := job.render(ctx, source)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
-			job.failed = ""
-		case err.Error() != job.failed:
-			job.failed = err.Error()
+			job.reported = ""
+		case err.Error() != job.reported:
+			job.reported = err.Error()
 			a.infof("%s stays as it is: %v", job.file, err)
 		}
 		ok = ok && err == nil

@@ -33,34 +33,33 @@ func (a *app) runCommand() *cobra.Command {
 	var o runOptions
 	c := &cobra.Command{
 		Use:   "run --service SERVICE [flags] -- COMMAND...",
-		Short: "Run a service, registered for as long as it lives",
-		Long: `Run a command as an instance of a service. This host's agent registers and checks it
-for as long as 'disc run' lives; it is never remembered. An agent that is away does
-not keep the command from running: it is registered when the agent is back.
+		Short: "Run a service, registered while it runs",
+		Long: `Run a command as an instance of a service. This host's agent registers and checks the
+instance while 'disc run' lives, and does not remember it afterwards. The command runs
+even if the agent is unavailable; it is registered when the agent is back.
 
-SIGTERM or SIGINT: the instance is deregistered, callers get the drain delay to notice,
-then the command gets SIGTERM, and SIGKILL after the kill timeout. At a second one the
-command gets SIGTERM at once. SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH and SIGCONT are
-passed on.
+At SIGTERM or SIGINT, the instance is deregistered. The command gets SIGTERM after the
+drain delay, in which callers notice, and SIGKILL after the kill timeout. At a second
+SIGTERM or SIGINT, the command gets SIGTERM at once. SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT,
+SIGWINCH and SIGCONT are forwarded to the command.
 
-The command shares the process group of 'disc run', so that it can read the terminal;
-the terminal itself sends it SIGINT, SIGQUIT and SIGWINCH. Orphans of the command are
-reaped, and what it leaves running is ended when it ends. If 'disc run' is killed, the
-kernel kills the command with it, but not what that has started: let a wrapper script
-exec the service.
+The command shares the process group of 'disc run', so that it can read the terminal,
+which sends it SIGINT, SIGQUIT and SIGWINCH itself. Orphaned descendants of the command
+are reaped, and those that outlive it are stopped. If 'disc run' is killed, the kernel
+kills the command too, but not its descendants: let a wrapper script exec the service.
 
-The command finds its service in DISC_SERVICE, its id in DISC_INSTANCE and --port, if
-given, in PORT.
+The command's environment has the service in DISC_SERVICE, the id in DISC_INSTANCE, and
+--port, if given, in PORT.
 
 A check is one of
   tcp, tcp://HOST:PORT             connects; default: to the instance's address and port
-  http, /PATH, http://HOST:PORT/…  2xx is passing; the first two ask --port of --address,
-                                   or of loopback without one
-  grpc, grpc://HOST:PORT[/NAME]    asks grpc.health.v1, for the service NAME
-  ttl:DURATION                     the command reports to the agent by itself
+  http, /PATH, http://HOST:PORT/…  2xx is passing; the first two request --port of
+                                   --address, by default of loopback
+  grpc, grpc://HOST:PORT[/NAME]    asks grpc.health.v1 about the service NAME
+  ttl:DURATION                     the command itself reports to the agent
 
-Exit code: the command's, 128 and the number of the signal that killed it, 126 or 127
-when it cannot be started.`,
+Exit code: the command's, 128 plus the number of the signal that killed it, 126 or 127
+if it cannot be started.`,
 		Example: `  disc run --service web --port 8080 --check tcp -- ./server
   disc run --service web --id web-1 --port 8080 --check /healthz --interval 2s -- python3 -m http.server 8080
   disc run --service api --port 8080 --ports grpc=9090 --check grpc://127.0.0.1:9090 --tag v2 -- ./api`,
@@ -89,33 +88,33 @@ when it cannot be started.`,
 func (o *runOptions) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.SetInterspersed(false)
-	f.StringVar(&o.Service, "service", "", "the service (required)")
-	f.StringVar(&o.ID, "id", "", "the instance's id (default SERVICE-NODE-PORT, or SERVICE-NODE-PID without a port)")
-	f.StringVar(&o.Address, "address", "", "where callers reach it (default the agent's advertised address)")
-	f.IntVar(&o.Port, "port", 0, "its main port")
+	f.StringVar(&o.Service, "service", "", "service of the instance (required)")
+	f.StringVar(&o.ID, "id", "", "id of the instance (default SERVICE-NODE-PORT, or SERVICE-NODE-PID without a port)")
+	f.StringVar(&o.Address, "address", "", "address for callers (default the agent's advertised address)")
+	f.IntVar(&o.Port, "port", 0, "main port")
 	f.StringToIntVar(&o.ports, "ports", nil, "further ports, name=port")
-	f.StringVar(&o.Zone, "zone", "", "its zone (default the agent's)")
-	f.IntVar(&o.weight, "weight", 1, "0 to 65535; 0: only when nothing else is left")
-	f.IntVar(&o.slots, "slots", 1, "claims that it takes at once")
-	f.StringSliceVar(&o.tags, "tag", nil, "its tags")
-	f.StringToStringVar(&o.meta, "meta", nil, "its meta, key=value")
-	f.StringArrayVar(&o.checks, "check", nil, "a health check, see above; without one it passes at once")
+	f.StringVar(&o.Zone, "zone", "", "zone of the instance (default the agent's)")
+	f.IntVar(&o.weight, "weight", 1, "0 to 65535; 0: used only if there is nothing else")
+	f.IntVar(&o.slots, "slots", 1, "number of claims that the instance accepts at once")
+	f.StringSliceVar(&o.tags, "tag", nil, "tags of the instance")
+	f.StringToStringVar(&o.meta, "meta", nil, "meta of the instance, key=value")
+	f.StringArrayVar(&o.checks, "check", nil, "health check, see above; without one the instance passes at once")
 	f.DurationVar(&o.interval, "interval", 0, "time between two runs of a check (default 10s)")
-	f.DurationVar(&o.timeout, "timeout", 0, "time that a check may take (default the lower of 5s and the interval)")
-	f.DurationVar(&o.drainDelay, "drain-delay", 0, "time between leaving and stopping (default the setting drain_delay)")
-	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between TERM and KILL (default the setting kill_timeout)")
+	f.DurationVar(&o.timeout, "timeout", 0, "time limit of a check (default the lower of 5s and the interval)")
+	f.DurationVar(&o.drainDelay, "drain-delay", 0, "time between deregistration and SIGTERM (default the setting drain_delay)")
+	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between SIGTERM and SIGKILL (default the setting kill_timeout)")
 }
 
-// buildRegistration makes the registration of what the flags say, and checks it. changed says of
-// a flag whether it was given.
+// buildRegistration completes the registration from the flags and validates it. changed
+// reports whether a flag was given.
 func (o *runOptions) buildRegistration(changed func(flag string) bool, node string) error {
 	switch {
 	case o.Service == "":
-		return errors.New("--service is missing: the service that the command is an instance of")
+		return errors.New("--service is missing: give the service that the command is an instance of")
 	case len(o.checks) == 0 && (changed("interval") || changed("timeout")):
 		return errors.New("--interval and --timeout are for checks; give a --check")
 	case o.drainDelay < 0 || o.killTimeout < 0:
-		return errors.New("--drain-delay and --kill-timeout are at least 0")
+		return errors.New("--drain-delay and --kill-timeout must not be negative")
 	}
 	if o.ID == "" {
 		o.ID = defaultID(o.Service, node, o.Port)
@@ -134,12 +133,12 @@ func (o *runOptions) buildRegistration(changed func(flag string) bool, node stri
 		}
 		o.Checks = append(o.Checks, c)
 	}
-	// The agent fills in its address; one stands for it here.
+	// The agent fills in its own address; here a placeholder takes its place.
 	return o.Registration.WithDefaults("127.0.0.1", "").Validate()
 }
 
-// defaultID is the same at each start where a port tells instances apart, so that
-// overrides last.
+// defaultID returns an id that is the same at each start if there is a port, so that
+// overrides stay in effect.
 func defaultID(service, node string, port int) string {
 	if port == 0 {
 		port = os.Getpid()
@@ -172,14 +171,14 @@ func (o *runOptions) parseCheck(text string) (discovery.CheckSpec, error) {
 	return c, nil
 }
 
-// ownHTTPCheck is the check of the instance's own port. The address that the agent advertises
-// is not known here; loopback is this host too.
+// ownHTTPCheck returns a check of the instance's own port. Without --address it asks
+// loopback, since the address that the agent advertises is unknown here.
 func (o *runOptions) ownHTTPCheck(c discovery.CheckSpec, path string) (discovery.CheckSpec, error) {
 	switch {
 	case path == "http" && o.Port == 0:
-		return c, errors.New("it needs --port, or a URL")
+		return c, errors.New("http requires --port, or a URL")
 	case o.Port == 0:
-		return c, errors.New("a path needs --port")
+		return c, errors.New("a path requires --port")
 	case path == "http":
 		path = "/"
 	}
@@ -192,8 +191,7 @@ func (o *runOptions) ownHTTPCheck(c discovery.CheckSpec, path string) (discovery
 	return c, nil
 }
 
-// run starts the command and keeps it registered. The command's life does not hang on
-// the agent's.
+// run runs the command and keeps it registered. The command runs on if the agent fails.
 func (a *app) run(ctx context.Context, o runOptions) error {
 	client, err := a.agent(ctx)
 	if err != nil {
@@ -212,7 +210,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	return exitWith(status.Code)
 }
 
-// environment is what the command finds in its environment.
+// environment returns the environment of the command.
 func (o *runOptions) environment() []string {
 	env := append(os.Environ(), "DISC_SERVICE="+o.Service, "DISC_INSTANCE="+o.ID)
 	if o.Port != 0 {

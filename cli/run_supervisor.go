@@ -2,31 +2,25 @@ package cli
 
 import (
 	"context"
-	"io"
-	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/term"
 
 	"disc/cli/child"
 )
 
 // supervisor runs a command that is an instance of a service.
 type supervisor struct {
-	holder      *registrationHolder
+	holder      *registrationHolder // of the command's instance
 	drainDelay  time.Duration
 	killTimeout time.Duration
-	interactive bool // the input is a terminal
+	interactive bool // the standard input is a terminal
 }
 
-// run runs a command, registered, until it and all that it left behind have ended. When
-// ctx ends, or at TERM and INT, it drains and stops it.
+// run runs a command, registered, until the command and its descendants have ended. When
+// ctx ends, or at SIGTERM or SIGINT, it drains and stops the command.
 func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status, error) {
-	// Signals are heard before there is a command: none is lost, and the second TERM,
-	// which ends every other command of this program, only hurries.
+	// Signals are captured before the command starts, so that none is lost, and the second
+	// SIGTERM, which ends this program in every other command, only skips the drain delay.
 	sig := captureSignals()
 	defer sig.restore()
 	if ctx.Err() != nil {
@@ -36,42 +30,35 @@ func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status,
 	if err != nil {
 		return child.Status{}, err
 	}
-	var passing sync.WaitGroup
-	defer passing.Wait()
-	passing.Go(func() { sig.forward(command, s.interactive) })
+	var forwarding sync.WaitGroup
+	defer forwarding.Wait()
+	forwarding.Go(func() { sig.forward(command, s.interactive) })
 
-	holding, release := context.WithCancel(context.WithoutCancel(ctx))
-	defer release()
-	held := make(chan struct{})
-	go func() {
-		defer close(held)
-		s.holder.run(holding)
-	}()
+	endHolder := runInBackground(context.WithoutCancel(ctx), func(ctx context.Context) error { s.holder.run(ctx); return nil })
 	select {
 	case <-command.Exited():
 	case <-sig.stop:
 	case <-ctx.Done():
 	}
-	left := make(chan struct{})
+	deregistered := make(chan struct{})
 	go func() {
-		defer close(left)
-		release()
-		<-held
+		defer close(deregistered)
+		endHolder()
 		s.holder.deregister(context.WithoutCancel(ctx))
 	}()
-	s.drain(command, left, sig.stopNow)
+	s.drain(command, deregistered, sig.stopNow)
 	command.Stop(s.killTimeout)
 	<-command.Done()
-	<-left
+	<-deregistered
 	return command.Status(), nil
 }
 
-// drain waits until the instance is deregistered and callers had the drain delay to
-// notice; not longer than the command lives, nor than the operator is patient.
-func (s *supervisor) drain(command *child.Process, left, hurry <-chan struct{}) {
+// drain waits until the instance is deregistered and the drain delay is over. It returns
+// earlier if the command ends or stopNow is closed.
+func (s *supervisor) drain(command *child.Process, deregistered, stopNow <-chan struct{}) {
 	select {
-	case <-left:
-	case <-hurry:
+	case <-deregistered:
+	case <-stopNow:
 		return
 	case <-command.Exited():
 		return
@@ -83,59 +70,7 @@ func (s *supervisor) drain(command *child.Process, left, hurry <-chan struct{}) 
 	defer delay.Stop()
 	select {
 	case <-delay.C:
-	case <-hurry:
+	case <-stopNow:
 	case <-command.Exited():
 	}
-}
-
-// signals is what this process is sent while it runs a command.
-type signals struct {
-	received chan os.Signal
-	stop     chan struct{} // closed at the first TERM or INT
-	stopNow  chan struct{} // closed at the second
-}
-
-// captureSignals takes over the signals until end. Those that this process was told to ignore,
-// as nohup does, stay ignored, here and by the command.
-func captureSignals() *signals {
-	s := &signals{make(chan os.Signal, 64), make(chan struct{}), make(chan struct{})}
-	signal.Notify(s.received, syscall.SIGTERM, syscall.SIGINT)
-	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGWINCH, syscall.SIGCONT} {
-		if !signal.Ignored(sig) {
-			signal.Notify(s.received, sig)
-		}
-	}
-	return s
-}
-
-func (s *signals) restore() { signal.Stop(s.received) }
-
-// forward passes signals on to a command until all of it has ended. QUIT and WINCH come
-// from the terminal, where there is one, which sends them to the command too.
-func (s *signals) forward(command *child.Process, interactive bool) {
-	stops := 0
-	for {
-		select {
-		case <-command.Done():
-			return
-		case sig := <-s.received:
-			switch {
-			case sig == syscall.SIGTERM || sig == syscall.SIGINT:
-				stops++
-				if stops == 1 {
-					close(s.stop)
-				} else if stops == 2 {
-					close(s.stopNow)
-				}
-			case interactive && (sig == syscall.SIGQUIT || sig == syscall.SIGWINCH):
-			default:
-				_ = command.Signal(sig.(syscall.Signal)) // it may have just ended
-			}
-		}
-	}
-}
-
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -78,8 +78,8 @@ func TestRunOptionsRefused(t *testing.T) {
 		{"--service web --slots 0", "slots 0 is out of range"},
 		{"--service web --tag a/b", `tag "a/b"`},
 		{"--service web --check tcp", "needs an address, or an instance with a port"},
-		{"--service web --check http", "needs --port, or a URL"},
-		{"--service web --check /healthz", "a path needs --port"},
+		{"--service web --check http", "requires --port, or a URL"},
+		{"--service web --check /healthz", "a path requires --port"},
 		{"--service web --port 80 --check udp", "use tcp, grpc"},
 		{"--service web --port 80 --check http:", "use tcp, grpc"},
 		{"--service web --port 80 --check tcp://", "use tcp, grpc"},
@@ -87,7 +87,7 @@ func TestRunOptionsRefused(t *testing.T) {
 		{"--service web --port 80 --check ttl:soon", `"soon" is not a duration`},
 		{"--service web --port 80 --check tcp --interval 1s --timeout 2s", "at most the interval"},
 		{"--service web --interval 1s", "give a --check"},
-		{"--service web --drain-delay -1s", "at least 0"},
+		{"--service web --drain-delay -1s", "must not be negative"},
 	} {
 		if _, err := parseRun(strings.Fields(tt.args)...); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.args, err, tt.want)

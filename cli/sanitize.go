@@ -8,8 +8,8 @@ import (
 	"golang.org/x/text/width"
 )
 
-// printable makes a text safe to show on one line: control characters could steer the
-// terminal.
+// printable makes a text safe to print on one line of a terminal: it replaces control
+// characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -19,7 +19,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// printableText is printable for a text of several lines.
+// printableText is [printable] for a text of several lines.
 func printableText(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
@@ -29,8 +29,8 @@ func printableText(s string) string {
 	}, s)
 }
 
-// escapeControls escapes the control characters that may stand in JSON as they are: DEL
-// and those above it.
+// escapeControls escapes the control characters that JSON allows unescaped: DEL and those
+// above it.
 func escapeControls(json []byte) []byte {
 	var b strings.Builder
 	for _, r := range string(json) {
@@ -43,12 +43,12 @@ func escapeControls(json []byte) []byte {
 	return []byte(b.String())
 }
 
-// displayWidth is how many columns a text takes on a terminal.
+// displayWidth returns the number of columns that a text takes on a terminal.
 func displayWidth(s string) int {
 	columns := 0
 	for _, r := range s {
 		switch kind := width.LookupRune(r).Kind(); {
-		case unicode.Is(unicode.Mn, r): // stands on the rune before it
+		case unicode.Is(unicode.Mn, r): // combines with the rune before it
 		case kind == width.EastAsianWide, kind == width.EastAsianFullwidth:
 			columns += 2
 		default:

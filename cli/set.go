@@ -25,10 +25,10 @@ import (
 
 type setOptions struct {
 	service, id string
-	address     string // HOST:PORT or HOST; empty: an override
+	address     string // HOST:PORT or HOST; "": an override
 	file        string
 	weight      *int
-	tags        []string // nil: untouched
+	tags        []string // nil: unchanged
 	meta        []string // k=v, or k- to remove
 	zone        *string
 	state       string
@@ -39,18 +39,18 @@ func (a *app) setCommand() *cobra.Command {
 	var o setOptions
 	var weight int
 	var zone string
-	var revision int64
+	var ifRevision func() *int64
 	c := &cobra.Command{
 		Use:   "set SERVICE/ID [HOST:PORT]",
-		Short: "Make a static entry, or override an instance",
-		Long: `With an address, make or change a static entry: an instance with no agent behind
-it, kept until it is removed or its --ttl ends. Without one, override what is there:
-state, weight, tags and meta, on top of the record that its agent owns.
+		Short: "Create a static entry, or override an instance",
+		Long: `With an address, create or change a static entry: an instance without an agent, which
+lasts until it is removed or its --ttl ends. Without an address, override an instance:
+its state, weight, tags and meta, on top of the record of its agent.
 
-What is not named stays as it is. It prints what has changed.
+Fields that are not given stay as they are. The command prints the changes.
 
-Exit code 5 when an agent has the id that an address is given for, or --if-revision
-does not hold.`,
+Exit code 5 if an address is given for an instance of an agent, or the entry is not at
+--if-revision.`,
 		Example: `  disc set db/primary 10.0.0.5:5432 --tag primary --zone a
   disc set web/web-1 --weight 10 --meta canary=yes
   disc set web/web-1 --state drain
@@ -65,7 +65,8 @@ does not hold.`,
 			if len(args) == 2 {
 				o.address = args[1]
 			}
-			o.applyChanged(cmd.Flags(), weight, zone, revision)
+			o.IfRevision = ifRevision()
+			o.applyChanged(cmd.Flags(), weight, zone)
 			if err := o.validate(); err != nil {
 				return usage(err)
 			}
@@ -73,28 +74,25 @@ does not hold.`,
 		},
 	}
 	f := c.Flags()
-	f.IntVar(&weight, "weight", 1, "0 to 65535; 0: only when nothing else is left")
-	f.StringSliceVar(&o.tags, "tag", nil, "tags, in place of what is there; --tag '' for none")
+	f.IntVar(&weight, "weight", 1, "0 to 65535; 0: used only if there is nothing else")
+	f.StringSliceVar(&o.tags, "tag", nil, "tags, in place of the present ones; --tag '' for none")
 	f.StringArrayVar(&o.meta, "meta", nil, "key=value to set, key- to remove")
 	f.StringVar(&zone, "zone", "", "zone of a static entry")
-	f.StringVar(&o.state, "state", "", "up, drain (no new callers) or down (not answered)")
-	f.DurationVar(&o.TTL, "ttl", 0, "remove a static entry after this long, at least 1s")
-	f.StringVarP(&o.file, "file", "f", "", "read a static entry, YAML or JSON, from a file, or - for stdin")
-	f.BoolVar(&o.DryRun, "dry-run", false, "say what would change, and change nothing")
-	f.Int64Var(&revision, "if-revision", 0, "only if the entry is at this revision; 0: only if there is none")
+	f.StringVar(&o.state, "state", "", "up, drain (no new callers) or down (in no answer)")
+	f.DurationVar(&o.TTL, "ttl", 0, "remove a static entry after this time, at least 1s")
+	f.StringVarP(&o.file, "file", "f", "", "file of a static entry, in YAML or JSON; - is stdin")
+	f.BoolVar(&o.DryRun, "dry-run", false, "show the change without making it")
+	ifRevision = addIfRevision(f, "change only if the entry is at this revision; 0: only if there is none")
 	return c
 }
 
-// applyChanged takes over those flags whose absence is not their zero value.
-func (o *setOptions) applyChanged(f *pflag.FlagSet, weight int, zone string, revision int64) {
+// applyChanged sets the options whose zero value differs from an absent flag.
+func (o *setOptions) applyChanged(f *pflag.FlagSet, weight int, zone string) {
 	if f.Changed("weight") {
 		o.weight = &weight
 	}
 	if f.Changed("zone") {
 		o.zone = &zone
-	}
-	if f.Changed("if-revision") {
-		o.IfRevision = &revision
 	}
 	if f.Changed("tag") {
 		o.tags = slices.DeleteFunc(append([]string{}, o.tags...), func(t string) bool { return t == "" })
@@ -129,8 +127,7 @@ func (o *setOptions) validate() error {
 	return errors.Join(errs...)
 }
 
-// check finds what is wrong with the edit itself, before etcd is asked for what it is an
-// edit of.
+// check validates the edit by itself, before etcd is asked for the entry to edit.
 func (o *setOptions) check(edit func(discovery.Instance) (discovery.Instance, error)) error {
 	if !o.isStatic() {
 		v, err := o.override(discovery.Override{})
@@ -142,7 +139,7 @@ func (o *setOptions) check(edit func(discovery.Instance) (discovery.Instance, er
 
 func (a *app) set(ctx context.Context, o setOptions) error {
 	if strings.Contains(o.service, ".") {
-		a.infof("service %q has a dot in its name: DNS cannot reach it, /v1/services and this command can", o.service)
+		a.infof("service %q has a dot in its name: DNS cannot look it up; /v1/services and this command can", o.service)
 	}
 	edit, err := o.staticEdit(a.io.In)
 	if err == nil {
@@ -168,7 +165,7 @@ func (a *app) set(ctx context.Context, o setOptions) error {
 	return a.showEdit(o.service+"/"+o.id, change, o.DryRun)
 }
 
-// overrideState overrides the state of a static entry that was just written.
+// overrideState overrides the state of the static entry that put has written.
 func (o *setOptions) overrideState(ctx context.Context, editor entry.Editor, put entry.Change) (entry.Change, error) {
 	if o.DryRun {
 		after := *put.After
@@ -179,12 +176,12 @@ func (o *setOptions) overrideState(ctx context.Context, editor entry.Editor, put
 	state := setOptions{state: o.state}
 	change, err := editor.Override(ctx, o.service, o.id, state.override, entry.Options{})
 	if err != nil {
-		return put, fmt.Errorf("the static entry is written, its state is not: %w", err)
+		return put, fmt.Errorf("the static entry is written, but not its state: %w", err)
 	}
 	return entry.Change{Before: put.Before, After: change.After, Revision: max(put.Revision, change.Revision)}, nil
 }
 
-// staticEdit returns the edit of a static entry, from the file and then the flags.
+// staticEdit returns a function that edits a static entry by the file and then the flags.
 func (o *setOptions) staticEdit(in io.Reader) (func(discovery.Instance) (discovery.Instance, error), error) {
 	var from *discovery.Registration
 	if o.file != "" {
@@ -230,12 +227,12 @@ func setAddress(i *discovery.Instance, address string) error {
 	}
 	i.Address = host
 	if i.Port, err = strconv.Atoi(port); err != nil {
-		return discovery.Errorf(discovery.ErrInvalid, "address %q: port %q is no number", address, port)
+		return discovery.Errorf(discovery.ErrInvalid, "address %q: port %q is not a number", address, port)
 	}
 	return nil
 }
 
-// readEntry reads a static entry in the shape of a registration, strictly.
+// readEntry reads a static entry in the form of a registration. It refuses unknown fields.
 func readEntry(file string, in io.Reader) (discovery.Registration, error) {
 	var r discovery.Registration
 	var b []byte
@@ -254,12 +251,12 @@ func readEntry(file string, in io.Reader) (discovery.Registration, error) {
 		return r, discovery.Errorf(discovery.ErrInvalid, "%s: %v", file, err)
 	}
 	if len(r.Checks) > 0 || r.DeregisterAfter != nil {
-		return r, discovery.Errorf(discovery.ErrInvalid, "%s: a static entry has no agent that could check it; leave checks and deregister_after out, or register it through an agent", file)
+		return r, discovery.Errorf(discovery.ErrInvalid, "%s: a static entry has no agent that could check it; remove checks and deregister_after, or register it through an agent", file)
 	}
 	return r, nil
 }
 
-// override edits an override.
+// override edits an override by the options.
 func (o *setOptions) override(v discovery.Override) (discovery.Override, error) {
 	if o.state != "" {
 		v.State = discovery.State(o.state)
@@ -277,7 +274,7 @@ func (o *setOptions) override(v discovery.Override) (discovery.Override, error) 
 	return v, nil
 }
 
-// editMeta returns meta with what --meta says.
+// editMeta returns meta with the changes of --meta.
 func (o *setOptions) editMeta(meta discovery.Meta) discovery.Meta {
 	if len(o.meta) == 0 {
 		return meta

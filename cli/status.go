@@ -14,12 +14,12 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show how this host's agent is",
-		Long: `Show how this host's agent is: its session and view of etcd, what it registers, and
-the results of its checks.
+		Short: "Show the status of this host's agent",
+		Long: `Show the status of this host's agent: its session and view of etcd, its registrations,
+and the results of its checks.
 
-Exit code 1 when the agent cannot be reached, 3 when it is not ready: it has no view of
-etcd yet, or what it is to register is not in etcd.`,
+Exit code 1 if the agent cannot be reached, 3 if it is not ready: it has no view of etcd
+yet, or its registrations are not in etcd yet.`,
 		Example: `  disc status
   disc status -o json`,
 		Args: cobra.NoArgs,
@@ -49,7 +49,7 @@ func (a *app) status(ctx context.Context) error {
 }
 
 func (a *app) showStatus(agent api.Agent) error {
-	if format, _, _ := strings.Cut(a.config.CLI.Output, "="); format != "table" && format != "wide" {
+	if !a.printsTable() {
 		return show(a, listing[api.Agent]{items: []api.Agent{agent}, single: true, name: func(s api.Agent) string { return s.Node }})
 	}
 	if err := writeRows(a.io, statusRows(agent)); err != nil || len(agent.Registrations) == 0 {

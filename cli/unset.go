@@ -12,37 +12,35 @@ import (
 func (a *app) unsetCommand() *cobra.Command {
 	var parts entry.Targets
 	var o entry.Options
-	var revision int64
+	var ifRevision func() *int64
 	c := &cobra.Command{
 		Use:   "unset SERVICE/ID",
 		Short: "Remove a static entry, an override, or both",
-		Long: `Remove what 'disc set' has made of an instance: the static entry, the override, or
-both. A record that an agent owns is not touched.
+		Long: `Remove what 'disc set' created for an instance: the static entry, the override, or both.
+The record of an agent is left alone.
 
-Exit code 3 when there is nothing to remove.`,
+Exit code 3 if there is nothing to remove, 5 if the entry is not at --if-revision.`,
 		Example: `  disc unset web/web-1
   disc unset db/primary --override`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("if-revision") {
-				o.IfRevision = &revision
-			}
+			o.IfRevision = ifRevision()
 			if !parts.Static && !parts.Override {
 				parts = entry.Targets{Static: true, Override: true}
 			}
 			return a.unset(cmd.Context(), args[0], parts, o)
 		},
 	}
-	c.Flags().BoolVar(&parts.Static, "static", false, "only the static entry")
-	c.Flags().BoolVar(&parts.Override, "override", false, "only the override")
-	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would change, and change nothing")
-	c.Flags().Int64Var(&revision, "if-revision", 0, "only if the entry is at this revision")
+	c.Flags().BoolVar(&parts.Static, "static", false, "remove only the static entry")
+	c.Flags().BoolVar(&parts.Override, "override", false, "remove only the override")
+	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "show the change without making it")
+	ifRevision = addIfRevision(c.Flags(), "remove only if the entry is at this revision")
 	return c
 }
 
-func (a *app) unset(ctx context.Context, what string, parts entry.Targets, o entry.Options) error {
-	service, id, err := parseTarget(what)
+func (a *app) unset(ctx context.Context, target string, parts entry.Targets, o entry.Options) error {
+	service, id, err := parseTarget(target)
 	if err != nil {
 		return err
 	}
@@ -52,5 +50,5 @@ func (a *app) unset(ctx context.Context, what string, parts entry.Targets, o ent
 	if err != nil {
 		return err
 	}
-	return a.showEdit(what, change, o.DryRun)
+	return a.showEdit(target, change, o.DryRun)
 }

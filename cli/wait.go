@@ -23,9 +23,9 @@ func (a *app) waitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wait SERVICE",
 		Short: "Wait until a service is healthy",
-		Long: `Wait until this host's agent answers a name with as many endpoints as are wanted.
+		Long: `Wait until this host's agent answers a name with at least --min endpoints.
 
-Exit code 4 when that does not come in time.`,
+Exit code 4 if it does not do so within --timeout.`,
 		Example: `  disc wait web
   disc wait web --min 2 --timeout 30s`,
 		Args:              cobra.ExactArgs(1),
@@ -34,24 +34,21 @@ Exit code 4 when that does not come in time.`,
 			return a.wait(cmd.Context(), args[0], o)
 		},
 	}
-	c.Flags().IntVar(&o.least, "min", 1, "so many endpoints")
-	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "at most this long; 0: for ever")
+	c.Flags().IntVar(&o.least, "min", 1, "minimum number of endpoints")
+	c.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "maximum time to wait; 0: forever")
 	return c
 }
 
 func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
 	if o.least < 1 || o.timeout < 0 {
-		return usage(fmt.Errorf("--min is at least 1 and --timeout at least 0"))
+		return usage(errors.New("--min must be at least 1 and --timeout must not be negative"))
 	}
 	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}
-	if o.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.timeout)
-		defer cancel()
-	}
+	ctx, cancel := withTimeout(ctx, o.timeout)
+	defer cancel()
 	err = awaitEndpoints(ctx, agent, name, o.least)
 	if e := (*tooFewError)(nil); errors.As(err, &e) {
 		return fmt.Errorf("%w after %v: %w", errTimedOut, o.timeout, e)
@@ -59,13 +56,21 @@ func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
 	return err
 }
 
-// tooFewError is what was missing when the waiting ended.
+// withTimeout returns ctx with a timeout; 0 means none.
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// tooFewError tells what was missing when the time was over.
 type tooFewError struct{ text string }
 
 func (e *tooFewError) Error() string { return e.text }
 
-// awaitEndpoints returns when a name has at least so many endpoints, after an error that
-// will not go away, or with what is missing when ctx ends.
+// awaitEndpoints waits until a name has enough endpoints. It returns a [tooFewError] at the
+// deadline of ctx, and a permanent error at once.
 func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least int) error {
 	var retry retry.Backoff
 	var o api.LookupOptions
@@ -96,7 +101,8 @@ func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least i
 	}
 }
 
-// waitEnded is the error of a wait that ctx ended: what was missing, if time was short.
+// waitEnded returns the error of a wait that ctx ended: what was missing at the deadline,
+// or that the wait was canceled.
 func waitEnded(ctx context.Context, missing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &tooFewError{missing}

@@ -16,10 +16,10 @@ import (
 func (a *app) watchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch [SERVICE]",
-		Short: "Show changes as they come",
-		Long: `Show changes of all instances, or of one service's, as they come, until interrupted:
-etcd's revision, what happened, and how the instance is now. With -o json or jsonl,
-each line is an event as the HTTP API's /v1/watch sends it.`,
+		Short: "Show changes as they happen",
+		Long: `Show changes of all instances, or of the instances of a service, as they happen, until
+interrupted. A line has etcd's revision, the event, and the instance after it. With -o
+json or jsonl, each line is an event in the form of /v1/watch of the HTTP API.`,
 		Example: `  disc watch
   disc watch web -o jsonl`,
 		Args:              cobra.MaximumNArgs(1),
@@ -48,7 +48,7 @@ func (a *app) watch(ctx context.Context, service string) error {
 		case asJSON:
 			err = a.showEvent(e)
 		case e.Type == api.EventReset && first:
-			a.infof("watching from revision %d; %d instances are there", e.Revision, len(e.Instances))
+			a.infof("watching from revision %d; %d instances exist", e.Revision, len(e.Instances))
 		default:
 			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.get(e)))
 		}
@@ -61,8 +61,8 @@ func (a *app) watch(ctx context.Context, service string) error {
 	return nil
 }
 
-// changesAsJSON reports whether changes are to be shown as JSON; else they are lines. The
-// other forms of -o are for what is whole.
+// changesAsJSON reports whether -o asks for changes as JSON instead of lines. Other
+// formats are an error.
 func (a *app) changesAsJSON() (bool, error) {
 	switch a.config.CLI.Output {
 	case "table", "wide":
@@ -70,11 +70,11 @@ func (a *app) changesAsJSON() (bool, error) {
 	case "json", "jsonl":
 		return true, nil
 	}
-	return false, usage(fmt.Errorf("-o %s does not go with following changes; use table, wide or jsonl", a.config.CLI.Output))
+	return false, usage(fmt.Errorf("-o %s does not support changes; use table, wide or jsonl", a.config.CLI.Output))
 }
 
-// listAndWatch shows the instances that are there, and then each change on a line. An
-// instance that is selected no longer is shown once more.
+// listAndWatch prints the present instances and then each change on a line. It prints an
+// instance once more when it stops being selected.
 func (a *app) listAndWatch(ctx context.Context, service string, selects func(*view.Entry) bool) error {
 	asJSON, err := a.changesAsJSON()
 	if err != nil {
@@ -103,8 +103,8 @@ func (a *app) listAndWatch(ctx context.Context, service string, selects func(*vi
 	return nil
 }
 
-// selected narrows an event to the instances that are selected or were when they were
-// last shown, as shown keeps them. ok is false for an event that is about others.
+// selected narrows an event to the instances that are selected, or were when they were
+// last shown. It updates shown. ok is false for an event about other instances.
 func selected(e api.Event, selects func(*view.Entry) bool, shown lastSeen) (_ api.Event, ok bool) {
 	was := shown.get(e) != nil
 	e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *view.Entry) bool { return !selects(i) })
@@ -116,13 +116,13 @@ func selected(e api.Event, selects func(*view.Entry) bool, shown lastSeen) (_ ap
 	return e, e.Type == api.EventReset || was || now.Instance != nil
 }
 
-// lastSeen is what instances were like when they were last heard of.
+// lastSeen holds the last known entry of each instance.
 type lastSeen map[string]*view.Entry
 
-// get is the instance of an event as it was; nil when it was not there.
+// get returns the instance of an event as it was before; nil if it did not exist.
 func (m lastSeen) get(e api.Event) *view.Entry { return m[instanceKey(e.Service, e.ID)] }
 
-// update takes over what an event says.
+// update applies an event.
 func (m lastSeen) update(e api.Event) {
 	switch {
 	case e.Type == api.EventReset:
@@ -137,10 +137,10 @@ func (m lastSeen) update(e api.Event) {
 	}
 }
 
-// instanceKey is an instance's name, whatever the case of its service.
+// instanceKey returns the key of an instance, which ignores the case of the service.
 func instanceKey(service, id string) string { return discovery.FoldName(service) + "/" + id }
 
-// showReset shows all that is there.
+// showReset prints all instances of a reset.
 func (a *app) showReset(e api.Event) error {
 	l := entryListing(nil)
 	for _, i := range e.Instances {
@@ -150,7 +150,7 @@ func (a *app) showReset(e api.Event) error {
 	return show(a, l)
 }
 
-// showEvent prints an event as JSON, with its name.
+// showEvent prints an event as JSON, with its type.
 func (a *app) showEvent(e api.Event) error {
 	return writeJSON(a.io.Out, struct {
 		Type view.EventType `json:"event"`
@@ -158,7 +158,7 @@ func (a *app) showEvent(e api.Event) error {
 	}{e.Type, e}, "")
 }
 
-// changeLine shows an event on one line, and what it changed of how the instance was.
+// changeLine formats an event as one line, with the fields that changed since before.
 func changeLine(e api.Event, before *view.Entry) string {
 	name := printable(e.Service + "/" + e.ID)
 	switch {

@@ -1,39 +1,36 @@
-// Package child runs a command as a supervised child process, as the init of a
-// container would.
+// Package child runs a command as a supervised child process, like the init process of a
+// container.
 //
 //	p, err := child.Start(child.Command{Args: []string{"./web"}, Env: os.Environ(), Grace: 20 * time.Second})
 //	...
-//	p.Signal(syscall.SIGHUP)  // for the command
+//	p.Signal(syscall.SIGHUP)  // to the command
 //	p.Stop(20 * time.Second)  // TERM, then KILL
-//	<-p.Done()                // nothing of it is left
+//	<-p.Done()                // the command and its descendants have ended
 //	os.Exit(p.Status().Code)
 //
 // # Descendants
 //
 // While the command runs, this process is the reaper of its descendants (prctl(2),
-// PR_SET_CHILD_SUBREAPER): those whose parents have ended become its children, and
-// leave no zombies behind. Everything ends with the command: what it leaves running
-// gets TERM and then KILL, wherever it has gone, into another process group or session
-// too. Children that this process had before are left alone.
+// PR_SET_CHILD_SUBREAPER): orphaned descendants become its children and leave no zombies.
+// When the command ends, its remaining descendants get TERM and then KILL, even in another
+// process group or session. Earlier children of this process are left alone.
 //
-// All of this process's children are reaped here, so nothing else in it may wait for a
-// process of its own (os/exec does), and it runs one command at a time.
+// Start reaps all children of this process. So nothing else in the process may wait for a
+// child (os/exec does), and only one command may run at a time.
 //
 // # When this process is killed
 //
-// The command dies with this process, by KILL, even when this process is killed itself
-// and can do nothing about it (prctl(2), PR_SET_PDEATHSIG). The kernel promises that
-// for the command alone: its descendants are then the system's, and end when they see
-// to that themselves. A command that is only a wrapper should exec what it wraps. A
-// command that changes its user or capabilities as it is executed (set-user-ID) loses
-// the promise.
+// If this process is killed, the kernel kills the command too, by KILL (prctl(2),
+// PR_SET_PDEATHSIG). It does not kill the descendants of the command; init adopts them.
+// A command that is only a wrapper should therefore exec the wrapped program. The kernel
+// does not kill a command that changes its user or capabilities when it is executed
+// (set-user-ID).
 //
 // # Terminals
 //
-// The command stays in this process's process group, so that it may read the terminal
-// and is stopped and continued with this process. What the terminal sends to the group
-// (INT, QUIT and WINCH; HUP when it goes away) reaches the command without this
-// process's doing.
+// The command stays in the process group of this process, so that it may read the terminal
+// and is suspended and resumed with this process. Signals from the terminal to the group
+// (INT, QUIT, WINCH, and HUP when the terminal is closed) reach the command directly.
 package child
 
 import (
@@ -50,24 +47,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Command is what to run.
+// Command is a command to run.
 type Command struct {
-	// Args are the command, a path or a name that is looked up in PATH, and its
+	// Args are the command, which is a path or a name to look up in PATH, and its
 	// arguments.
 	Args []string
 
-	// Env is the environment, "name=value" each; of several of one name the last counts.
+	// Env is the environment, as "name=value". The last value of a name counts.
 	Env []string
 
-	// Grace is how long processes that the command leaves behind have between TERM and
-	// KILL, at least 0.
+	// Grace is the time, at least 0, between TERM and KILL for the descendants that remain
+	// when the command ends.
 	Grace time.Duration
 }
 
-// Status is how a command ended.
+// Status tells how a command ended.
 type Status struct {
-	Code   int            // as a shell has it: the exit code, or 128 and the signal
-	Signal syscall.Signal // that killed it; 0: none
+	Code   int            // as in a shell: the exit code, or 128 plus the signal
+	Signal syscall.Signal // the signal that killed the command; 0: none
 }
 
 func (s Status) String() string {
@@ -77,7 +74,7 @@ func (s Status) String() string {
 	return fmt.Sprintf("exit code %d", s.Code)
 }
 
-// StartError is the error of a command that cannot be started.
+// StartError reports that a command cannot be started.
 type StartError struct {
 	Command string
 	Err     error
@@ -85,11 +82,11 @@ type StartError struct {
 
 func (e *StartError) Error() string { return "run " + e.Command + ": " + e.Err.Error() }
 
-// Unwrap returns what the system says of the command.
+// Unwrap returns the error of the system.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Code is the exit code that shells have for it (POSIX, XCU 2.8.2): 127 when there is
-// no such command, 126 when there is one that cannot be executed.
+// Code returns the exit code that shells use (POSIX, XCU 2.8.2): 127 if there is no such
+// command, 126 if it cannot be executed.
 func (e *StartError) Code() int {
 	if errors.Is(e.Err, fs.ErrNotExist) || errors.Is(e.Err, exec.ErrNotFound) {
 		return 127
@@ -97,11 +94,11 @@ func (e *StartError) Code() int {
 	return 126
 }
 
-// errInterpreter is no fs.ErrNotExist: the command itself is there.
+// errInterpreter replaces the fs.ErrNotExist of a command that exists.
 var errInterpreter = errors.New("its interpreter, or its loader, does not exist")
 
-// Start starts a command with this process's standard input, output and error. The
-// error is a [*StartError]. The caller waits for [Process.Done].
+// Start starts a command with the standard input, output and error of this process. The
+// error is a [*StartError]. The caller must wait for [Process.Done].
 func Start(c Command) (*Process, error) {
 	if len(c.Args) == 0 {
 		return nil, &StartError{`""`, errors.New("no command is given")}
@@ -125,23 +122,23 @@ func Start(c Command) (*Process, error) {
 	return p, nil
 }
 
-// lastValues drops every variable that a later one of the same name follows: programs do
-// not agree on which of two counts.
+// lastValues drops each variable that is defined again later, because programs differ in
+// which of two values they use.
 func lastValues(env []string) []string {
-	var kept []string
+	var last []string
 	seen := map[string]bool{}
 	for _, variable := range slices.Backward(env) {
 		name, _, _ := strings.Cut(variable, "=")
 		if !seen[name] {
 			seen[name] = true
-			kept = append(kept, variable)
+			last = append(last, variable)
 		}
 	}
-	slices.Reverse(kept)
-	return kept
+	slices.Reverse(last)
+	return last
 }
 
-// cause takes the name of the command, and that it was looked for, out of an error.
+// cause unwraps an error of exec.LookPath, whose text has the name of the command.
 func cause(err error) error {
 	if e := (*exec.Error)(nil); errors.As(err, &e) {
 		err = e.Err
@@ -152,13 +149,14 @@ func cause(err error) error {
 	return err
 }
 
-// Exited is closed when the command has ended; what it left behind may still be there.
+// Exited returns a channel that is closed when the command has ended. Its descendants may
+// still run.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Done is closed when the command and all that it left behind have ended.
+// Done returns a channel that is closed when the command and its descendants have ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Status returns how the command ended, once it has.
+// Status returns how the command ended. It is valid after [Process.Exited].
 func (p *Process) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,8 +166,8 @@ func (p *Process) Status() Status {
 // Pid returns the command's process id.
 func (p *Process) Pid() int { return p.pid }
 
-// Signal sends a signal to the command alone. The error is [os.ErrProcessDone] when
-// that has ended.
+// Signal sends a signal to the command, not to its descendants. It returns
+// [os.ErrProcessDone] if the command has ended.
 func (p *Process) Signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,9 +180,8 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Stop sends TERM to the command. Whatever of it and of its descendants is left after
-// the grace is killed; of several calls, the earliest end of a grace counts. It does
-// not wait.
+// Stop sends TERM to the command, and after the grace KILL to the command and its
+// descendants. Of several calls, the earliest KILL counts. Stop does not wait.
 func (p *Process) Stop(grace time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,19 +7,17 @@ import (
 	"syscall"
 )
 
-// terminate sends TERM, and CONT for a process that is stopped and would not see it.
-// The only error is that it may not be signalled or is gone: then there is nothing to
-// be done, or no need to.
+// terminate sends TERM, and CONT so that a suspended process handles it. It ignores errors:
+// the process has ended, or this process may not signal it.
 func terminate(pid int) {
 	_ = syscall.Kill(pid, syscall.SIGTERM)
 	_ = syscall.Kill(pid, syscall.SIGCONT)
 }
 
-// kill sends KILL; of its errors the same is true.
+// kill sends KILL. It ignores errors as terminate does.
 func kill(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) }
 
-// children returns the ids of the processes whose parent is parent; none where there
-// is no /proc.
+// children returns the ids of the processes whose parent is parent; none without /proc.
 func children(parent int) []int {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -40,13 +38,14 @@ func children(parent int) []int {
 	return all
 }
 
-// parentOf reads the parent of a process from its line in proc(5); 0 when it is gone.
+// parentOf reads the parent of a process from /proc/PID/stat, see proc(5). It returns 0 if
+// the process has ended.
 func parentOf(pid string) int {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
 		return 0
 	}
-	// "12 (name) S 1 …": the name may have blanks and parentheses.
+	// "12 (name) S 1 …": the name may contain spaces and parentheses.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 2 {
 		return 0

@@ -17,25 +17,25 @@ type Process struct {
 	pid    int
 	grace  time.Duration
 	exited chan struct{} // closed when the command has ended
-	done   chan struct{} // closed when nothing is left
+	done   chan struct{} // closed when the descendants have ended too
 
-	// mu is held while processes are reaped and while they are sent signals: until a
-	// process is reaped, its id cannot become another's.
+	// mu is held while processes are reaped and signalled: the system does not reuse the
+	// id of a process before it is reaped.
 	mu         sync.Mutex
-	ended      bool // the command
-	finished   bool // nothing is left
+	ended      bool // the command has ended
+	finished   bool // the descendants have ended too
 	status     Status
-	inherited  map[int]bool // children from before, which are left alone
-	terminated map[int]bool // what was left behind and has been sent TERM
+	inherited  map[int]bool // earlier children of this process, to leave alone
+	terminated map[int]bool // descendants that have been sent TERM
 	killing    bool         // the grace is over
-	deadline   time.Time    // when that is; zero: there is none yet
+	deadline   time.Time    // end of the grace; zero: not set
 	timer      *time.Timer
 }
 
-// supervise starts the command and reaps until nothing is left.
+// supervise starts the command, and reaps until the command and its descendants have ended.
 func (p *Process) supervise(path string, c Command, started chan<- error) {
-	// The kernel takes the end of the thread that forked for the end of the parent, and
-	// kills the command: the thread must live as long.
+	// The kernel kills the command when the thread that forked it ends, so this goroutine
+	// keeps the thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err := p.fork(path, c)
@@ -50,7 +50,7 @@ func (p *Process) supervise(path string, c Command, started chan<- error) {
 	defer p.mu.Unlock()
 	p.finished = true
 	p.timer.Stop()
-	_ = setSubreaper(0) // as it was set, so can it be unset
+	_ = setSubreaper(0) // cannot fail, since setting it succeeded
 	close(p.done)
 }
 
@@ -78,10 +78,10 @@ func setSubreaper(on uintptr) error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0)
 }
 
-// unknownStatus stands for the status of a command that somebody else has reaped: exit code 255.
+// unknownStatus is the status, exit code 255, of a command that something else has reaped.
 const unknownStatus = syscall.WaitStatus(255 << 8)
 
-// awaitChild blocks until a child has ended, which it leaves to be reaped.
+// awaitChild waits until a child has ended, and does not reap it.
 func awaitChild() {
 	for {
 		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -91,8 +91,8 @@ func awaitChild() {
 	}
 }
 
-// reap takes away all children that have ended, and reports whether there is more to
-// wait for.
+// reap reaps all children that have ended. It reports whether the command or a descendant
+// is left.
 func (p *Process) reap() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +116,7 @@ func (p *Process) reap() bool {
 	}
 }
 
-// commandEnded notes that the command has ended: now all that it left behind has to.
+// commandEnded records the status of the command and starts the grace of its descendants.
 func (p *Process) commandEnded(how syscall.WaitStatus) {
 	p.ended = true
 	p.status = Status{Code: how.ExitStatus()}
@@ -127,16 +127,16 @@ func (p *Process) commandEnded(how syscall.WaitStatus) {
 	close(p.exited)
 }
 
-// signalDescendants signals what the ended command left behind, and reports whether there is any.
-// A process becomes this one's child before its parent can be reaped, so that a sweep
-// after each reaping misses none.
+// signalDescendants signals the descendants of the ended command, and reports whether there
+// are any. An orphan becomes a child of this process before its parent can be reaped, so a
+// call after each reaping misses none.
 func (p *Process) signalDescendants() bool {
-	left := false
+	remaining := false
 	for _, pid := range children(os.Getpid()) {
 		if p.inherited[pid] {
 			continue
 		}
-		left = true
+		remaining = true
 		switch {
 		case p.killing:
 			kill(pid)
@@ -145,10 +145,10 @@ func (p *Process) signalDescendants() bool {
 			terminate(pid)
 		}
 	}
-	return left
+	return remaining
 }
 
-// killAfter ends the grace after d, or when it ends already, whichever is earlier.
+// killAfter kills the processes that are left after d, unless an earlier time is set.
 func (p *Process) killAfter(d time.Duration) {
 	deadline := time.Now().Add(d)
 	if p.finished || !p.deadline.IsZero() && !deadline.Before(p.deadline) {
@@ -161,8 +161,8 @@ func (p *Process) killAfter(d time.Duration) {
 	p.timer = time.AfterFunc(d, p.kill)
 }
 
-// kill kills what is left. Descendants of what it kills are found by the sweep that
-// follows.
+// kill kills the command or, once it has ended, its descendants. Their own descendants are
+// killed when they are reaped.
 func (p *Process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// Runner runs something again and again, never twice at once: what is asked for while it
-// runs is met by one more run after it.
+// Runner runs a function on request, never twice at once. Requests during a run lead to one
+// more run.
 type Runner struct {
 	run func(context.Context)
 	due chan struct{}
 }
 
-// NewRunner returns a runner of run.
+// NewRunner returns a Runner of the function run.
 func NewRunner(run func(context.Context)) *Runner {
 	return &Runner{run: run, due: make(chan struct{}, 1)}
 }
 
-// Request asks for a run. It does not wait for it.
+// Request requests a run. It does not wait for the run.
 func (r *Runner) Request() {
 	select {
 	case r.due <- struct{}{}:
@@ -30,9 +30,9 @@ func (r *Runner) Request() {
 	}
 }
 
-// Run runs what is asked for until ctx ends, and then what was asked for before. What is
-// running then runs to its end: a file is there already, and no later change may come to
-// make up for it.
+// Run serves requests until ctx ends, including a request made before that. It lets a run
+// complete: the file is already written, and there may be no later change that would run
+// the command again.
 func (r *Runner) Run(ctx context.Context) error {
 	lasting := context.WithoutCancel(ctx)
 	for {
@@ -50,18 +50,18 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// commandGrace is how long a command has between TERM and KILL, and how long what it
-// leaves running may keep its output open.
+// commandGrace is the time between TERM and KILL for a command, and the time that
+// processes which it leaves running may keep its output open.
 const commandGrace = time.Second
 
-// Shell runs a line with sh -c, at most for limit; then it and its descendants are
-// stopped. What they print goes to out.
+// Shell runs a line with sh -c. After limit, it stops the command and its descendants.
+// Their output goes to out.
 func Shell(ctx context.Context, line string, out io.Writer, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c := exec.CommandContext(ctx, "sh", "-c", line)
 	c.Stdout, c.Stderr = out, out
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that all of it can be stopped
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to stop the descendants too
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
 	c.WaitDelay = commandGrace
 	err := c.Run()
@@ -70,7 +70,7 @@ func Shell(ctx context.Context, line string, out io.Writer, limit time.Duration)
 	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("run %q: it was stopped after %v", line, limit)
+		return fmt.Errorf("run %q: stopped after %v", line, limit)
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return nil
 	}

@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// Write makes content the content of a file, as a whole: readers see the old one or the
-// new one. The file's mode and owner stay; a new one gets 0644. Where name is a symbolic
-// link, what it points to is replaced. Write reports whether the content was another
-// before; if not, the file is not touched. What is there and no regular file is an error.
+// Write replaces the content of a file atomically: readers see the old or the new content.
+// The file keeps its mode and owner; a new file gets mode 0644. If name is a symbolic link,
+// Write replaces its target. Write reports whether the content changed, and does not touch
+// the file otherwise. Anything but a regular file is an error.
 func Write(name string, content []byte) (changed bool, err error) {
 	file, old, err := resolve(name)
 	if err != nil {
@@ -31,13 +31,13 @@ func Write(name string, content []byte) (changed bool, err error) {
 	return true, nil
 }
 
-// resolve returns the file that a name stands for, and what it is; nil when there is
-// none yet.
+// resolve follows symbolic links and returns the file and its info; info is nil if the file
+// does not exist.
 func resolve(name string) (file string, info fs.FileInfo, err error) {
 	file, err = filepath.EvalSymlinks(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(name); err == nil {
-			return "", nil, errors.New("it is a symbolic link to nothing")
+			return "", nil, errors.New("the target of the symbolic link does not exist")
 		}
 		return name, nil, nil
 	}
@@ -46,13 +46,13 @@ func resolve(name string) (file string, info fs.FileInfo, err error) {
 	}
 	info, err = os.Stat(file)
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
+		err = errors.New("not a regular file")
 	}
 	return file, info, err
 }
 
-// replace writes a temporary file beside the old one, syncs it and renames it. Its name
-// begins with a dot, so that what includes all files of a directory does not find it.
+// replace writes a temporary file beside the old one, syncs it and renames it. The name of
+// the temporary file begins with a dot, which wildcards of configuration files do not match.
 func replace(name string, content []byte, old fs.FileInfo) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
@@ -73,8 +73,8 @@ func replace(name string, content []byte, old fs.FileInfo) (err error) {
 	return syncDirectory(filepath.Dir(name))
 }
 
-// copyOwnerAndMode gives a file the owner and the mode of the one that it is to replace. Only root
-// may give files away; for others the owner becomes themselves.
+// copyOwnerAndMode gives f the owner and the mode of the file that it replaces. Only root
+// may change the owner; otherwise the user of this process becomes the owner.
 func copyOwnerAndMode(f *os.File, old fs.FileInfo) error {
 	if old == nil {
 		return f.Chmod(0o644)
@@ -87,7 +87,7 @@ func copyOwnerAndMode(f *os.File, old fs.FileInfo) error {
 	return f.Chmod(old.Mode().Perm())
 }
 
-// syncDirectory makes a renaming outlast a loss of power.
+// syncDirectory makes a rename durable.
 func syncDirectory(name string) error {
 	d, err := os.Open(name)
 	if err != nil {

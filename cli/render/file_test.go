@@ -76,9 +76,9 @@ func TestWriteRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		dir:                                 "no regular file",
-		"/dev/null":                         "no regular file",
-		filepath.Join(dir, "dangling"):      "a symbolic link to nothing",
+		dir:                                 "not a regular file",
+		"/dev/null":                         "not a regular file",
+		filepath.Join(dir, "dangling"):      "the target of the symbolic link does not exist",
 		filepath.Join(dir, "missing", "in"): "no such file or directory",
 	} {
 		if changed, err := render.Write(name, []byte("x")); changed || err == nil || !strings.Contains(err.Error(), want) {

@@ -16,8 +16,8 @@ import (
 	"disc/discovery/view"
 )
 
-// functions are what templates may call. Arguments are in the order of consul-template:
-// what is piped in comes last.
+// functions returns the functions for templates. The order of arguments is that of
+// consul-template: the piped value comes last.
 func functions(ctx context.Context, s Source) template.FuncMap {
 	return template.FuncMap{
 		"service": func(name string) ([]discovery.Endpoint, error) {
@@ -47,7 +47,7 @@ func functions(ctx context.Context, s Source) template.FuncMap {
 	}
 }
 
-// contains reports whether a text has a part, a list an item or a map a key.
+// contains reports whether a text has a substring, a list an item, or a map a key.
 func contains(in, item any) (bool, error) {
 	list := reflect.ValueOf(in)
 	switch list.Kind() {
@@ -68,11 +68,11 @@ func contains(in, item any) (bool, error) {
 		}
 		return false, nil
 	}
-	return false, discovery.Errorf(discovery.ErrInvalid, "%T is no text, list or map, and holds nothing", in)
+	return false, discovery.Errorf(discovery.ErrInvalid, "%T is not a text, list or map", in)
 }
 
-// hostport joins an address and a port, IPv6 addresses in brackets. Without a port it is
-// the address.
+// hostport joins an address and a port, with brackets around an IPv6 address. It returns
+// only the address if the port is 0.
 func hostport(address string, port int) string {
 	if port == 0 {
 		return address
@@ -83,7 +83,7 @@ func hostport(address string, port int) string {
 func toJSON(v any) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it goes into a file, not into a page
+	e.SetEscapeHTML(false) // the output is a file, not an HTML page
 	err := e.Encode(v)
 	return strings.TrimSuffix(b.String(), "\n"), err
 }

@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// Quiescence is how long changes are awaited together: after one, until none has come
-// for Least, but no longer than Most.
+// Quiescence collects changes: after a change, it waits until none follows for Min, at most
+// for Max.
 type Quiescence struct{ Min, Max time.Duration }
 
-// Wait returns when changes have come to rest after one, or ctx ends, with its error.
-// changed brings a value for each change.
+// Wait waits after a change for further ones, each a value from changed. It returns an error
+// only if ctx ends.
 func (q Quiescence) Wait(ctx context.Context, changed <-chan struct{}) error {
-	quiet, most := time.NewTimer(q.Min), time.NewTimer(q.Max)
+	quiet, limit := time.NewTimer(q.Min), time.NewTimer(q.Max)
 	defer quiet.Stop()
-	defer most.Stop()
+	defer limit.Stop()
 	for {
 		select {
 		case <-changed:
 			quiet.Reset(q.Min)
 		case <-quiet.C:
 			return nil
-		case <-most.C:
+		case <-limit.C:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

@@ -123,7 +123,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 	}
 }
 
-func TestSettle(t *testing.T) {
+func TestQuiescence(t *testing.T) {
 	q := render.Quiescence{Min: 250 * time.Millisecond, Max: 2 * time.Second}
 	for interval, want := range map[time.Duration]time.Duration{
 		time.Hour:              250 * time.Millisecond,

@@ -10,13 +10,13 @@ import (
 	"disc/discovery/view"
 )
 
-// Source answers what templates ask. Its answers are in a fixed order.
+// Source provides the data of templates, in a fixed order.
 type Source interface {
-	// Service returns the endpoints of a lookup name, sorted by id; none when nothing is
-	// known of it.
+	// Service returns the endpoints of a lookup name, sorted by id; none if the name is
+	// unknown.
 	Service(ctx context.Context, name string) ([]discovery.Endpoint, error)
-	// Instances returns all instances of a service, sorted by id, whatever their status
-	// and state; none when nothing is known of it.
+	// Instances returns all instances of a service, of any status and state, sorted by id;
+	// none if the service is unknown.
 	Instances(ctx context.Context, service string) ([]view.Entry, error)
 	// Services returns all services, sorted by name.
 	Services(ctx context.Context) ([]Service, error)
@@ -24,24 +24,24 @@ type Source interface {
 	Nodes(ctx context.Context) ([]discovery.Node, error)
 }
 
-// Service is a service as templates list them.
+// Service is a service in a template.
 type Service struct {
 	Name    string         `json:"name"`
-	Healthy int            `json:"healthy"` // instances that a plain lookup may answer with
-	Total   int            `json:"total"`   // instances that are shown
+	Healthy int            `json:"healthy"` // number of instances that a plain lookup may answer with
+	Total   int            `json:"total"`   // number of instances
 	Tags    discovery.Tags `json:"tags"`    // of all instances, sorted
 }
 
 // Template is a parsed template.
 type Template struct{ parsed *template.Template }
 
-// Parse parses a template, which may call what a [Source] answers as service, instances,
+// Parse parses a template. It may call the methods of a [Source] as service, instances,
 // services and nodes, and env, join, split, toLower, toUpper, replaceAll, contains, in,
-// hostport and toJSON. name is for errors, which tell the line. A template that cannot
-// be parsed is an ErrInvalid.
+// hostport and toJSON. Errors begin with name and the line. A template that cannot be
+// parsed is an ErrInvalid.
 //
-// A meta key or named port that an instance does not have is empty, or 0: what one
-// instance lacks keeps no file from following the others.
+// A meta key that an instance lacks is empty, and a named port is 0, so that one instance
+// cannot make the whole template fail.
 func Parse(name, text string) (*Template, error) {
 	t, err := template.New(name).Option("missingkey=zero").Funcs(functions(context.Background(), nil)).Parse(text)
 	if err != nil {
@@ -50,8 +50,7 @@ func Parse(name, text string) (*Template, error) {
 	return &Template{t}, nil
 }
 
-// Execute renders the template from what a source answers. An error of the source is
-// wrapped.
+// Execute renders the template with the data of a source. It wraps errors of the source.
 func (t *Template) Execute(ctx context.Context, s Source) ([]byte, error) {
 	parsed, err := t.parsed.Clone()
 	if err != nil {
