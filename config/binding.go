@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,54 +23,61 @@ const (
 
 // binding connects a setting with its field of [Config].
 type binding struct {
-	kind kind
+	kind   kind
+	isFile bool // the value is the path of a file that must exist, or ""
 	// set parses the texts of a value into the field: exactly one, unless the kind is a
 	// list. On error the field is unchanged.
 	set  func(c *Config, texts []string) error
 	show func(c *Config) string // without secrets
 }
 
-// scalar binds a field that is written as one text.
-func scalar[T any](field func(*Config) *T, parse func(string) (T, error)) binding {
+// bind connects a setting with a field, given how to parse and show it.
+func bind[T any](k kind, field func(*Config) *T, parse func(texts []string) (T, error), show func(T) string) binding {
 	return binding{
-		kind: kindText,
+		kind: k,
 		set: func(c *Config, texts []string) error {
-			v, err := parse(texts[0])
+			v, err := parse(texts)
 			if err == nil {
 				*field(c) = v
 			}
 			return err
 		},
-		show: func(c *Config) string { return fmt.Sprint(*field(c)) },
+		show: func(c *Config) string { return show(*field(c)) },
 	}
+}
+
+// scalar binds a field that is written as one text.
+func scalar[T any](field func(*Config) *T, parse func(string) (T, error)) binding {
+	return bind(kindText, field, func(texts []string) (T, error) { return parse(texts[0]) }, func(v T) string { return fmt.Sprint(v) })
+}
+
+// filePath binds the path of a file.
+func filePath(field func(*Config) *string) binding {
+	b := scalar(field, anyText)
+	b.isFile = true
+	return b
+}
+
+// level binds a log level, which is shown in lower case.
+func level(field func(*Config) *slog.Level) binding {
+	return bind(kindText, field, logLevel, func(l slog.Level) string { return strings.ToLower(l.String()) })
 }
 
 // boolean binds a field that is true or false.
 func boolean(field func(*Config) *bool) binding {
-	b := scalar(field, func(text string) (bool, error) {
-		v, err := strconv.ParseBool(text)
+	return bind(kindBool, field, func(texts []string) (bool, error) {
+		v, err := strconv.ParseBool(texts[0])
 		if err != nil {
-			return false, invalid("%q is neither true nor false", text)
+			return false, invalid("%q is neither true nor false", texts[0])
 		}
 		return v, nil
-	})
-	b.kind = kindBool
-	return b
+	}, strconv.FormatBool)
 }
 
 // list binds a list. Each element is trimmed and parsed.
 func list(field func(*Config) *[]string, parse func(string) (string, error)) binding {
-	return binding{
-		kind: kindList,
-		set: func(c *Config, texts []string) error {
-			elements, err := parseAll(texts, parse)
-			if err == nil {
-				*field(c) = elements
-			}
-			return err
-		},
-		show: func(c *Config) string { return strings.Join(*field(c), ",") },
-	}
+	return bind(kindList, field, func(texts []string) ([]string, error) { return parseAll(texts, parse) },
+		func(v []string) string { return strings.Join(v, ",") })
 }
 
 // parseAll parses the elements of a list and joins the errors of all.
@@ -86,13 +94,6 @@ func parseAll(texts []string, parse func(string) (string, error)) ([]string, err
 		list, errs = append(list, v), append(errs, err)
 	}
 	return list, errors.Join(errs...)
-}
-
-// shown returns a binding whose shown value is passed through change.
-func (b binding) shown(change func(string) string) binding {
-	show := b.show
-	b.show = func(c *Config) string { return change(show(c)) }
-	return b
 }
 
 // etcdUser binds the user and the password that may follow it; only the user is shown.

@@ -12,7 +12,7 @@ import (
 // checker checks parsed settings against each other and against the files of the host.
 type checker struct {
 	*Config
-	problems []problem
+	*file // takes the problems
 }
 
 // add records the problems of a setting, unless it already has one.
@@ -37,25 +37,17 @@ func (c *checker) settings() {
 // files checks that the files that settings name exist. It does not require them to be
 // readable: a user's CLI may share the config file of an agent that has more rights.
 func (c *checker) files() {
-	for _, f := range []struct{ key, path string }{
-		{"cli.cacert", c.CLI.CACert},
-		{"etcd.cacert", c.Etcd.CACert},
-		{"etcd.cert", c.Etcd.Cert},
-		{"etcd.key", c.Etcd.Key},
-		{"etcd.password_file", c.Etcd.PasswordFile},
-		{"http.token_file", c.HTTP.TokenFile},
-		{"http.tls.cert", c.HTTP.TLS.Cert},
-		{"http.tls.key", c.HTTP.TLS.Key},
-	} {
-		if f.path == "" {
+	for _, s := range settings() {
+		path := s.show(c.Config)
+		if !s.isFile || path == "" {
 			continue
 		}
-		info, err := os.Stat(f.path)
-		if err != nil && !errors.Is(err, fs.ErrPermission) {
-			c.add(f.key, err)
-		}
+		info, err := os.Stat(path)
 		if err == nil && info.IsDir() {
-			c.add(f.key, invalid("%s is a directory", f.path))
+			err = invalid("%s is a directory", path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
+			c.add(s.key, err)
 		}
 	}
 }
@@ -73,23 +65,19 @@ func (c *checker) pair(certKey, cert, keyKey, key string) {
 // endpoints refuses a mix of endpoints with and without TLS, and TLS settings that have no
 // effect because the endpoints are without TLS.
 func (c *checker) endpoints() {
-	secure, plain, open := 0, 0, 0
+	secure, plain := 0, 0
 	for _, e := range c.Etcd.Endpoints {
-		switch scheme, _ := splitScheme(e); {
-		case scheme == "":
-			open++
-		case isSecure(scheme):
+		if scheme, _ := splitScheme(e); isSecure(scheme) {
 			secure++
-		default:
+		} else if scheme != "" {
 			plain++
 		}
 	}
-	all := strings.Join(c.Etcd.Endpoints, ",")
-	switch {
-	case secure+plain+open == 0:
+	switch all := c.Etcd.Endpoints; {
+	case len(all) == 0:
 		c.add("etcd.endpoints", invalid("the list is empty; give at least one endpoint"))
-	case secure > 0 && plain+open > 0:
-		c.add("etcd.endpoints", invalid("%s mixes endpoints with and without TLS; write all with https:// or none", all))
+	case secure > 0 && secure < len(all):
+		c.add("etcd.endpoints", invalid("%s mixes endpoints with and without TLS; write all with https:// or none", strings.Join(all, ",")))
 	case plain > 0:
 		c.unused("etcd.cacert", c.Etcd.CACert)
 		c.unused("etcd.cert", c.Etcd.Cert)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,28 +94,26 @@ func joined(problems []problem) error {
 }
 
 // flatten splits an error that joins others into their texts. Each keeps the prefixes that
-// it was wrapped in.
-func flatten(err error) []string {
+// it was wrapped in. nil has none.
+func flatten(err error) (texts []string) {
+	if err == nil {
+		return nil
+	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		var texts []string
 		for _, e := range many.Unwrap() {
 			texts = append(texts, flatten(e)...)
 		}
 		return texts
 	}
-	one, ok := err.(interface{ Unwrap() error })
-	if !ok || one.Unwrap() == nil {
-		return []string{err.Error()}
+	if inner := errors.Unwrap(err); inner != nil {
+		if prefix, ok := strings.CutSuffix(err.Error(), inner.Error()); ok {
+			for _, text := range flatten(inner) {
+				texts = append(texts, prefix+text)
+			}
+			return texts
+		}
 	}
-	prefix, ok := strings.CutSuffix(err.Error(), one.Unwrap().Error())
-	if !ok {
-		return []string{err.Error()}
-	}
-	texts := flatten(one.Unwrap())
-	for n := range texts {
-		texts[n] = prefix + texts[n]
-	}
-	return texts
+	return []string{err.Error()}
 }
 
 // suggest returns "; did you mean X?" if one of known resembles word, otherwise "".
@@ -122,7 +121,7 @@ func suggest(word string, known []string) string {
 	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
 	best, least := "", 2+min(len(word)/4, 2)
 	for _, k := range known {
-		if d := distance(word, k); d < least {
+		if d := distance(word, k, least); d < least {
 			best, least = k, d
 		}
 	}
@@ -132,22 +131,14 @@ func suggest(word string, known []string) string {
 	return "; did you mean " + best + "?"
 }
 
-// distance returns the Levenshtein distance of a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// distance returns the Levenshtein distance of a and b in bytes, or limit if that is lower.
+// It takes exponential time in limit.
+func distance(a, b string, limit int) int {
+	switch {
+	case limit <= 0 || a == "" || b == "":
+		return min(limit, len(a)+len(b))
+	case a[0] == b[0]:
+		return distance(a[1:], b[1:], limit)
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return 1 + min(distance(a[1:], b, limit-1), distance(a, b[1:], limit-1), distance(a[1:], b[1:], limit-1))
 }

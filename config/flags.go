@@ -33,12 +33,16 @@ func (s setting) addFlag(flags *pflag.FlagSet) {
 	flags.Lookup(s.flag).Annotations = map[string][]string{annotation: {s.key}}
 }
 
-// flagOf returns the setting's flag among flags, or nil.
-func (s setting) flagOf(flags *pflag.FlagSet) *pflag.Flag {
-	if f := flags.Lookup(s.flag); f != nil && f.Annotations[annotation] != nil {
-		return f
+// flagTexts returns the texts of the setting's flag, or nil if it was not given.
+func (s setting) flagTexts(flags *pflag.FlagSet) []string {
+	f := flags.Lookup(s.flag)
+	if f == nil || !f.Changed || f.Annotations[annotation] == nil {
+		return nil
 	}
-	return nil
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return list.GetSlice()
+	}
+	return []string{f.Value.String()}
 }
 
 // split splits the text of a variable or default into the texts of a value.

@@ -24,12 +24,11 @@ func Load(flags *pflag.FlagSet, host Host) (*Config, error) {
 		return nil, err
 	}
 	path, from := values["config"].texts[0], values["config"].origin
-	if path == "" {
-		return l.build("", nil)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, joined([]problem{{from, "config", "read the config file: " + err.Error()}})
+	var data []byte
+	if path != "" {
+		if data, err = os.ReadFile(path); err != nil {
+			return nil, joined([]problem{{from, "config", "read the config file: " + err.Error()}})
+		}
 	}
 	return l.build(path, data)
 }
@@ -58,7 +57,7 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{origins: map[string]origin{}}
-	check := checker{Config: c, problems: f.problems}
+	check := checker{c, f}
 	for _, s := range settings() {
 		c.origins[s.key] = values[s.key].origin
 		if err := s.set(c, values[s.key].texts); err != nil {
@@ -67,47 +66,34 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 	}
 	c.raiseLogLevel()
 	check.settings()
-	check.services(f)
-	if err := joined(check.problems); err != nil {
+	check.services()
+	if err := joined(f.problems); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
 // layer has viper choose each setting's value among flags, variables, file and defaults.
-// The variables are merged over the file instead of bound, because viper binds only those
-// of the process, not those of a [Host]. No key contains the delimiter, so that viper keeps
-// the settings flat and skips its search through sections.
+// Every source gives a [value], which keeps its origin. Variables are merged over the file
+// instead of bound, because viper binds only those of the process, not those of a [Host].
+// No key contains the delimiter, so viper keeps the settings flat.
 func (l loader) layer(file map[string]any) (map[string]value, error) {
-	layers := viper.NewWithOptions(viper.KeyDelimiter("/"))
-	variables, table := map[string]any{}, settings()
-	var errs []error
+	layers, variables, table := viper.NewWithOptions(viper.KeyDelimiter("/")), map[string]any{}, settings()
 	for _, s := range table {
 		layers.SetDefault(s.key, value{s.split(cmp.Or(l.defaults[s.key], s.def)), origin{source: fromDefault}})
 		if text, ok := l.host.get(s.env()); ok {
 			variables[s.key] = value{s.split(text), origin{source: fromEnv, name: s.env()}}
 		}
-		if f := s.flagOf(l.flags); f != nil {
-			errs = append(errs, layers.BindPFlag(s.key, f))
+		if texts := s.flagTexts(l.flags); texts != nil {
+			layers.Set(s.key, value{texts, origin{source: fromFlag, name: s.flag}})
 		}
 	}
-	errs = append(errs, layers.MergeConfigMap(file), layers.MergeConfigMap(variables))
+	if err := errors.Join(layers.MergeConfigMap(file), layers.MergeConfigMap(variables)); err != nil {
+		return nil, err
+	}
 	values := map[string]value{}
 	for _, s := range table {
-		values[s.key] = s.valueIn(layers)
+		values[s.key] = layers.Get(s.key).(value)
 	}
-	return values, errors.Join(errs...)
-}
-
-// valueIn returns the setting's value in layers. Of the sources only a flag yields a plain
-// text or list; the others yield a value that holds its origin.
-func (s setting) valueIn(layers *viper.Viper) value {
-	if v, ok := layers.Get(s.key).(value); ok {
-		return v
-	}
-	v := value{[]string{layers.GetString(s.key)}, origin{source: fromFlag, name: s.flag}}
-	if s.kind == kindList {
-		v.texts = layers.GetStringSlice(s.key)
-	}
-	return v
+	return values, nil
 }

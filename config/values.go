@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,13 +96,12 @@ func fraction(text string) (float64, error) {
 	return v, nil
 }
 
-func logLevel(text string) (slog.Level, error) {
-	word, err := oneOf("debug", "info", "warn", "error")(text)
-	if err != nil {
-		return 0, err
+func logLevel(texts []string) (l slog.Level, err error) {
+	word, err := oneOf("debug", "info", "warn", "error")(texts[0])
+	if err == nil {
+		err = l.UnmarshalText([]byte(word))
 	}
-	var level slog.Level
-	return level, level.UnmarshalText([]byte(word))
+	return l, err
 }
 
 func output(text string) (string, error) {
@@ -198,22 +198,10 @@ func isHost(text string) bool {
 }
 
 // isName reports whether text is a host name: labels of 1 to 63 letters, digits, '-'
-// and '_', 253 in all.
+// and '_', which neither begin nor end with '-', and 253 bytes in all.
 func isName(text string) bool {
-	for label := range strings.SplitSeq(text, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		if strings.ContainsFunc(label, notInName) {
-			return false
-		}
-	}
-	return len(text) <= 253
-}
-
-func notInName(r rune) bool {
-	letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-	return !letter && !('0' <= r && r <= '9') && r != '-' && r != '_'
+	const label = `\w([\w-]{0,61}\w)?`
+	return len(text) <= 253 && regexp.MustCompile(`^`+label+`(\.`+label+`)*$`).MatchString(text)
 }
 
 // endpoint accepts an address of etcd and returns it without a slash at the end: host:port,

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"fmt"
 	"iter"
 	"reflect"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -75,7 +77,11 @@ func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		r.text(n, path, text)
+		if n.Kind != yaml.ScalarNode {
+			r.bad(n, path, "%s where text is expected", describe(n))
+		} else if err := text.UnmarshalText([]byte(n.Value)); err != nil {
+			r.bad(n, path, "%v", err)
+		}
 		return
 	}
 	switch v.Kind() {
@@ -95,18 +101,9 @@ func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
 		r.elements(n, path, v)
 	default:
 		if n.Kind != yaml.ScalarNode || n.Decode(v.Addr().Interface()) != nil {
-			r.bad(n, path, "%s where %s is expected", describe(n), expected(v.Kind()))
+			form := map[reflect.Kind]string{reflect.Int: "a whole number", reflect.Bool: "true or false"}[v.Kind()]
+			r.bad(n, path, "%s where %s is expected", describe(n), cmp.Or(form, "text"))
 		}
-	}
-}
-
-func (r *reader) text(n *yaml.Node, path string, v encoding.TextUnmarshaler) {
-	if n.Kind != yaml.ScalarNode {
-		r.bad(n, path, "%s where text is expected", describe(n))
-		return
-	}
-	if err := v.UnmarshalText([]byte(n.Value)); err != nil {
-		r.bad(n, path, "%v", err)
 	}
 }
 
@@ -142,12 +139,7 @@ func (r *reader) unknown(key *yaml.Node, path string, known []string) {
 	r.bad(key, join(path, key.Value), "unknown key%s", suggest(key.Value, known))
 }
 
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
+func join(path, key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 
 // describe returns the start of an error about the form of a node.
 func describe(n *yaml.Node) string {
@@ -160,14 +152,4 @@ func describe(n *yaml.Node) string {
 		return "an alias is given"
 	}
 	return fmt.Sprintf("%.60q is given", n.Value)
-}
-
-func expected(k reflect.Kind) string {
-	switch k {
-	case reflect.Int:
-		return "a whole number"
-	case reflect.Bool:
-		return "true or false"
-	}
-	return "text"
 }
