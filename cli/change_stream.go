@@ -43,7 +43,7 @@ func runInBackground(ctx context.Context, run func(context.Context) error) (stop
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		run(ctx)
+		_ = run(ctx) // ends only with ctx
 	}()
 	return func() { cancel(); <-ended }
 }

@@ -91,11 +91,10 @@ func parses(line []string) error {
 func words(line string) []string {
 	var all []string
 	for n, part := range strings.Split(line, "'") {
-		switch fields := strings.Fields(part); {
-		case n%2 == 1:
+		if n%2 == 1 {
 			all = append(all, part)
-		default:
-			all = append(all, fields...)
+		} else {
+			all = append(all, strings.Fields(part)...)
 		}
 	}
 	return all

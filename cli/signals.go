@@ -47,9 +47,10 @@ func (s *signals) forward(command *child.Process, interactive bool) {
 			switch {
 			case sig == syscall.SIGTERM || sig == syscall.SIGINT:
 				stops++
-				if stops == 1 {
+				switch stops {
+				case 1:
 					close(s.stop)
-				} else if stops == 2 {
+				case 2:
 					close(s.stopNow)
 				}
 			case interactive && (sig == syscall.SIGQUIT || sig == syscall.SIGWINCH):

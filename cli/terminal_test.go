@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,10 +50,7 @@ func atAgent(t *testing.T) *terminal {
 }
 
 func (term *terminal) io(out, err *buffer) *IO {
-	env := map[string]string{}
-	for name, value := range term.env {
-		env[name] = value
-	}
+	env := maps.Clone(term.env)
 	return &IO{
 		In: strings.NewReader(term.stdin), Out: out, Err: err, Color: term.color, Screen: term.screen,
 		Host: config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {

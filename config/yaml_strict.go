@@ -76,7 +76,7 @@ func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
 	if !ok {
 		return
 	}
-	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if n.Kind != yaml.ScalarNode {
 			r.bad(n, path, "%s where text is expected", describe(n))
 		} else if err := text.UnmarshalText([]byte(n.Value)); err != nil {

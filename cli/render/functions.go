@@ -39,7 +39,7 @@ func functions(ctx context.Context, s Source) template.FuncMap {
 		"split":      func(separator, text string) []string { return strings.Split(text, separator) },
 		"toLower":    strings.ToLower,
 		"toUpper":    strings.ToUpper,
-		"replaceAll": func(old, new, text string) string { return strings.ReplaceAll(text, old, new) },
+		"replaceAll": func(from, to, text string) string { return strings.ReplaceAll(text, from, to) },
 		"contains":   func(item, in any) (bool, error) { return contains(in, item) },
 		"in":         contains,
 		"hostport":   hostport,
