@@ -17,7 +17,7 @@ func TestLookup(t *testing.T) {
 	golden(t, "lookup.txt", term.ok("lookup", "web"))
 	golden(t, "lookup-wide.txt", term.ok("lookup", "v2.web", "-o", "wide"))
 	golden(t, "lookup-explain.txt", term.ok("lookup", "web", "--explain"))
-	// How much the agent has written for itself before is not said.
+	// The revision depends on what the agent has written before.
 	revision := regexp.MustCompile(`"revision": \d+`)
 	golden(t, "lookup.json", revision.ReplaceAllString(term.ok("lookup", "one.web.inst", "-o", "json"), `"revision": 6`))
 	if got := term.ok("lookup", "web", "--status", "any", "-o", "addr", "--zone", "a"); got != "10.0.0.1:1\n" {
@@ -48,7 +48,7 @@ func TestWait(t *testing.T) {
 	interrupted := term.start("wait", "web", "--min", "9")
 	interrupted.interrupt()
 	if code := interrupted.ends(); code != exitInterrupted {
-		t.Errorf("interrupted: got exit code %d", code)
+		t.Errorf("after an interrupt: got exit code %d", code)
 	}
 	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
 	term.fails(exitTimedOut, "connection refused", "wait", "web", "--timeout", "1s")

@@ -10,7 +10,7 @@ import (
 	"disc/discovery/view"
 )
 
-func TestListFollows(t *testing.T) {
+func TestListWatch(t *testing.T) {
 	term := atEtcd(t)
 	term.ok("set", "web/one", "10.0.0.1:1", "--zone", "a")
 	all, zone := term.start("list", "web", "-w"), term.start("list", "web", "-w", "--filter", "weight == 1")
@@ -29,17 +29,17 @@ func TestListFollows(t *testing.T) {
 	if want := "put     web/one  10.0.0.1:1  passing  weight 10 → 11\n"; !strings.Contains(all.out.String(), want) {
 		t.Errorf("got\n%swant %q in it", all.out, want)
 	}
-	// It was selected until weight 10, and is again with weight 1.
+	// The filter matches until the weight becomes 10, and again once it is 1.
 	if got := changes(zone); len(got) != 3 {
 		t.Errorf("got %d changes, want 3:\n%s", len(got), zone.out)
 	}
 	all.interrupt()
 	if code := all.ends(); code != exitDone {
-		t.Errorf("interrupted: got exit code %d", code)
+		t.Errorf("after an interrupt: got exit code %d", code)
 	}
 }
 
-// changes are the lines of changes: they begin with a revision.
+// changes returns the lines that begin with a revision.
 func changes(b *background) []string {
 	var all []string
 	for line := range strings.Lines(b.out.String()) {

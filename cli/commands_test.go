@@ -10,7 +10,7 @@ import (
 	"disc/discovery/lookup"
 )
 
-// all yields a command and those below it, but for what cobra adds.
+// all yields a command and its subcommands, except those that cobra adds.
 func all(c *cobra.Command, each func(*cobra.Command)) {
 	if c.Hidden || c.Name() == "completion" || c.Name() == "help" {
 		return
@@ -65,7 +65,7 @@ func TestExamplesParse(t *testing.T) {
 	}
 }
 
-// parses reports what is wrong with a command line, without its effect.
+// parses parses a command line without running the command.
 func parses(line []string) error {
 	for strings.Contains(line[0], "=") { // variables
 		line = line[1:]
@@ -87,7 +87,7 @@ func parses(line []string) error {
 	return c.ValidateArgs(c.Flags().Args())
 }
 
-// words splits a line as a shell does, as far as the examples need it.
+// words splits a line as a shell does, to the extent that the examples need.
 func words(line string) []string {
 	var all []string
 	for n, part := range strings.Split(line, "'") {

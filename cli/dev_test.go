@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// startDev runs 'disc dev' and makes its agent and etcd the terminal's own.
+// startDev runs 'disc dev' and makes the terminal use its agent and etcd.
 func startDev(t *testing.T, term *terminal, args ...string) *background {
 	t.Helper()
 	dev := term.start(append([]string{"dev", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0"}, args...)...)
@@ -73,7 +73,7 @@ func TestDevDemo(t *testing.T) {
 		t.Errorf("got exit code %d: %s", code, dev.err)
 	}
 	if syscall.Kill(pid, 0) == nil {
-		t.Error("the killed one was not reaped")
+		t.Error("the killed service was not reaped")
 	}
 }
 
@@ -91,17 +91,19 @@ func TestDevRefuses(t *testing.T) {
 	term.fails(exitUsage, "env DISC_DEMO", "dev")
 }
 
-func TestWelcome(t *testing.T) {
-	golden(t, "welcome.txt", banner("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", nil))
-	golden(t, "welcome-socket.txt", banner("disc", "unix:///run/disc.sock", "127.0.0.1:2379", nil))
+func TestBanner(t *testing.T) {
+	golden(t, "banner.txt", banner("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", nil))
+	golden(t, "banner-socket.txt", banner("disc", "unix:///run/disc.sock", "127.0.0.1:2379", nil))
 }
 
-func TestReachable(t *testing.T) {
+func TestDialable(t *testing.T) {
 	for in, want := range map[string]string{
 		"0.0.0.0:80": "127.0.0.1:80", "[::]:80": "[::1]:80", "10.0.0.1:80": "10.0.0.1:80", "[::1]:80": "[::1]:80",
 	} {
-		if got := dialable(in); got != want {
-			t.Errorf("reachable(%q) = %q, want %q", in, got, want)
-		}
+		t.Run(in, func(t *testing.T) {
+			if got := dialable(in); got != want {
+				t.Errorf("dialable(%q) = %q, want %q", in, got, want)
+			}
+		})
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// populate makes entries that are the same in each run.
+// populate creates the same entries in each run.
 func populate(term *terminal) {
 	term.ok("set", "db/primary", "10.0.0.5:5432", "--tag", "primary", "--tag", "v14", "--meta", "Team=core", "--zone", "a")
 	term.ok("set", "db/replica", "[2001:db8::1]:5432", "--weight", "0", "--meta", "note=a\x1b[31mb")
@@ -91,7 +91,7 @@ func TestNothingThere(t *testing.T) {
 	term.fails(exitUsage, "has no address", "list", "-o", "addr")
 }
 
-// TestEdits is one session of an operator.
+// TestEdits runs a session of edits, each on the result of the one before.
 func TestEdits(t *testing.T) {
 	term := atEtcd(t)
 	for _, step := range []struct {
@@ -132,7 +132,7 @@ func TestEdits(t *testing.T) {
 	}
 }
 
-// withoutRevision takes " (revision 42)" off a line.
+// withoutRevision removes " (revision 42)" from a line.
 func withoutRevision(line string) string {
 	before, after, ok := strings.Cut(line, " (revision ")
 	if !ok {

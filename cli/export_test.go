@@ -19,7 +19,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("got %d groups (%v), want 3", len(groups), err)
 	}
 	if got := term.ok("export", "-o", "file_sd", "none"); got != "[]\n" {
-		t.Errorf("got %q of a service that nobody knows", got)
+		t.Errorf("got %q for an unknown service", got)
 	}
 	term.fails(exitDone, "nothing to scrape", "export", "-o", "file_sd", "none")
 	term.fails(exitUsage, `export does not support -o table; use -o file_sd`, "export")
@@ -31,11 +31,11 @@ func TestExport(t *testing.T) {
 	term.env["DISC_ENDPOINTS"] = "127.0.0.1:1"
 	r := term.disc("export", "-o", "file_sd")
 	if r.code != exitDone || r.out != fromEtcd {
-		t.Errorf("of the agent: got exit code %d and\n%s%swant\n%s", r.code, r.out, r.stderr, fromEtcd)
+		t.Errorf("from the agent: got exit code %d and\n%s%swant\n%s", r.code, r.out, r.stderr, fromEtcd)
 	}
 	term.fails(exitDone, "asking this host's agent instead", "export", "-o", "file_sd", "db")
 	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
 	if r := term.disc("export", "-o", "file_sd"); r.code != exitFailed || r.out != "" {
-		t.Errorf("of nobody: got exit code %d and %q", r.code, r.out)
+		t.Errorf("without etcd and agent: got exit code %d and %q", r.code, r.out)
 	}
 }

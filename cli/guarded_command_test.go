@@ -11,8 +11,8 @@ import (
 	"disc/discovery"
 )
 
-// What a grant is lost by is what the error says.
-func TestGuardSaysWhatWasLost(t *testing.T) {
+// The error must tell what ended the grant.
+func TestLossIsNamed(t *testing.T) {
 	const valid, lead = 1600 * time.Millisecond, 400 * time.Millisecond
 	silent := func(ctx context.Context) (time.Duration, error) {
 		<-ctx.Done()
@@ -20,10 +20,10 @@ func TestGuardSaysWhatWasLost(t *testing.T) {
 	}
 	gone := discovery.Errorf(discovery.ErrLost, "instance %q is gone", "gpu-1")
 	for name, c := range map[string]struct {
-		watch error // that the connection ends with; nil: it stays
+		watch error // of the connection; nil: it stays open
 		renew func(end time.Duration) func(context.Context) (time.Duration, error)
 		want  string
-		early bool // it does not wait for the deadline
+		early bool // the error comes before the deadline
 	}{
 		"the agent's session with etcd": {want: "the agent has lost its session with etcd",
 			renew: func(end time.Duration) func(context.Context) (time.Duration, error) {
@@ -53,10 +53,10 @@ func TestGuardSaysWhatWasLost(t *testing.T) {
 			}}
 			err := g.watchGrant(t.Context(), d)
 			if !errors.Is(err, discovery.ErrLost) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want a loss by %q", err, c.want)
+				t.Errorf("got %v, want an ErrLost with %q", err, c.want)
 			}
 			if !c.early && d.untilStop() > 0 {
-				t.Errorf("it gave up %v too early", d.untilStop())
+				t.Errorf("it ended %v too early", d.untilStop())
 			}
 		})
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A terminal gets texts, with a newline; everything else gets the bytes.
+// A terminal gets only text, with a newline; anything else gets the exact bytes.
 func TestValueOnATerminal(t *testing.T) {
 	term := atEtcd(t)
 	for key, value := range map[string]string{"text": "good\tmorning", "line": "a\n", "steers": "\x1b[2J", "bytes": "\x00\xff", "empty": ""} {
@@ -30,7 +30,7 @@ func TestValueOnATerminal(t *testing.T) {
 	}
 }
 
-// Without etcd, changes come from this host's agent.
+// Without etcd, the changes come from this host's agent.
 func TestWatchOfKeysFromTheAgent(t *testing.T) {
 	term := atAgent(t)
 	term.ok("kv", "set", "app/a", "1")

@@ -25,8 +25,8 @@ import (
 	"disc/discovery/lookup"
 )
 
-// patience is how long a test waits for what must come; nothing depends on it but how
-// soon a failure is noticed.
+// patience is the time limit of waits for an event that must happen. It only affects how
+// soon a failing test ends.
 const patience = 30 * time.Second
 
 // eventually waits until a condition holds.
@@ -43,7 +43,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// buffer collects what a process writes.
+// buffer collects the output of a process.
 type buffer struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -61,7 +61,7 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// program is the program as a process.
+// program is a process of the disc program.
 type program struct {
 	*exec.Cmd
 	t              *testing.T
@@ -69,11 +69,11 @@ type program struct {
 	ended          chan struct{}
 }
 
-// asProgram names the variable that makes the test binary the program itself: signals
-// and exit codes can only be seen of a process.
+// asProgram is the variable that makes the test binary act as the disc program. Signals and
+// exit codes need a process of its own.
 const asProgram = "CLI_TEST_PROGRAM"
 
-// TestProgram is the program when it is run by startDisc; by itself it tests nothing.
+// TestProgram is the disc program for startDisc. It tests nothing by itself.
 func TestProgram(t *testing.T) {
 	if os.Getenv(asProgram) == "" {
 		return
@@ -83,7 +83,7 @@ func TestProgram(t *testing.T) {
 	os.Exit(Main(ctx, flag.Args(), System()))
 }
 
-// startDisc starts the program. It asks the agent at an address.
+// startDisc starts the disc program with an agent's address.
 func startDisc(t *testing.T, agent string, args ...string) *program {
 	t.Helper()
 	p := &program{Cmd: exec.Command(os.Args[0], append([]string{"-test.run=^TestProgram$", "--"}, args...)...), t: t, ended: make(chan struct{})}
@@ -95,7 +95,7 @@ func startDisc(t *testing.T, agent string, args ...string) *program {
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.Wait() // the tests look at the exit code
+		_ = p.Wait() // the tests check the exit code
 	}()
 	t.Cleanup(func() {
 		_ = p.Process.Kill()
@@ -125,13 +125,13 @@ func (p *program) send(sig syscall.Signal) {
 	}
 }
 
-// says waits until the command under the program writes a text.
+// says waits until the command that the program runs prints a text.
 func (p *program) says(text string) {
 	p.t.Helper()
 	eventually(p.t, "stdout has "+text, func() bool { return strings.Contains(p.stdout.String(), text) })
 }
 
-// warns waits until the program itself says a text.
+// warns waits until the program itself prints a text.
 func (p *program) warns(text string) {
 	p.t.Helper()
 	eventually(p.t, "stderr has "+text, func() bool { return strings.Contains(p.stderr.String(), text) })
@@ -145,7 +145,7 @@ type sidecar struct {
 	stop func()
 }
 
-// startAgent runs an agent at an address with a data directory; with "" at a free one.
+// startAgent runs an agent with a data directory, at an address or, with "", at a free port.
 func startAgent(t *testing.T, etcd, listen, dir string) *sidecar {
 	t.Helper()
 	if listen == "" {
@@ -186,7 +186,7 @@ func startAgent(t *testing.T, etcd, listen, dir string) *sidecar {
 	return s
 }
 
-// answers waits until a lookup has so many endpoints.
+// answers waits until a lookup returns n endpoints.
 func (s *sidecar) answers(name string, want int) lookup.Answer {
 	s.t.Helper()
 	var answer lookup.Answer

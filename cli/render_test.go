@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// write makes a file for a test, and returns its name.
+// write writes a file for a test and returns its name.
 func write(t *testing.T, name, content string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
@@ -18,7 +18,7 @@ func write(t *testing.T, name, content string) string {
 	return file
 }
 
-// becomes waits until a file has a content.
+// becomes waits until a file has the content.
 func becomes(t *testing.T, file, want string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s becomes %q", file, want), func() bool {
@@ -87,10 +87,10 @@ func TestRenderUsage(t *testing.T) {
 	}
 }
 
-// TestRenderFollows: files follow instances and nodes; a command that two files share is
-// run once, one that fails holds up nothing, and an agent that goes away leaves the files
-// as they are.
-func TestRenderFollows(t *testing.T) {
+// TestRenderWatch expects that files change with instances and nodes, that a command of
+// two files runs once, that a failing command delays nothing, and that the files stay when
+// the agent ends.
+func TestRenderWatch(t *testing.T) {
 	term := atEtcd(t)
 	data := t.TempDir()
 	agent := startAgent(t, term.env["DISC_ENDPOINTS"], "", data)
@@ -125,11 +125,11 @@ func TestRenderFollows(t *testing.T) {
 	again.answers("web", 1)
 	following.interrupt()
 	if code := following.ends(); code != exitDone {
-		t.Errorf("interrupted: got exit code %d", code)
+		t.Errorf("after an interrupt: got exit code %d", code)
 	}
 	becomes(t, in("ran"), "ran\nran\nran\n")
 	if _, err := os.Stat(in("broken")); err == nil {
-		t.Error("a template that fails made a file")
+		t.Error("a failing template wrote a file")
 	}
 	if left, _ := filepath.Glob(in(".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
@@ -148,7 +148,7 @@ func TestASlowCommandHoldsUpNoFile(t *testing.T) {
 	becomes(t, file, "")
 	term.ok("set", "web/one", "10.0.0.1:1")
 	becomes(t, file, "one;")
-	following.interrupt() // and yet the command runs to its end
+	following.interrupt() // the command still completes
 	if err := os.WriteFile(release, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +157,8 @@ func TestASlowCommandHoldsUpNoFile(t *testing.T) {
 	}
 }
 
-// TestRenderFollowsNodes: an agent that joins is no change of an instance.
-func TestRenderFollowsNodes(t *testing.T) {
+// TestRenderWatchesNodes covers an agent that joins, which changes no instance.
+func TestRenderWatchesNodes(t *testing.T) {
 	term := atAgent(t)
 	file := filepath.Join(t.TempDir(), "nodes")
 	template := write(t, "nodes.ctmpl", `{{range nodes}}{{.Node}};{{end}}{{range service "web"}}{{.ID}}{{end}}`)

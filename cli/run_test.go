@@ -50,18 +50,20 @@ func TestRunOptions(t *testing.T) {
 		{"--service web --id w1 --port 80 --check tcp --interval 2s --timeout 500ms",
 			`{"service":"web","id":"w1","port":80,"checks":[{"type":"tcp","interval":"2s","timeout":"500ms"}]}`},
 	} {
-		o, err := parseRun(strings.Fields(tt.args)...)
-		if err != nil {
-			t.Errorf("%s: %v", tt.args, err)
-			continue
-		}
-		got, err := json.Marshal(o.Registration)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(got) != tt.want {
-			t.Errorf("%s:\ngot  %s\nwant %s", tt.args, got, tt.want)
-		}
+		t.Run(tt.args, func(t *testing.T) {
+			o, err := parseRun(strings.Fields(tt.args)...)
+			if err != nil {
+				t.Errorf("%s: %v", tt.args, err)
+				return
+			}
+			got, err := json.Marshal(o.Registration)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != tt.want {
+				t.Errorf("%s:\ngot  %s\nwant %s", tt.args, got, tt.want)
+			}
+		})
 	}
 }
 
@@ -89,13 +91,15 @@ func TestRunOptionsRefused(t *testing.T) {
 		{"--service web --interval 1s", "give a --check"},
 		{"--service web --drain-delay -1s", "must not be negative"},
 	} {
-		if _, err := parseRun(strings.Fields(tt.args)...); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: got %v, want %q", tt.args, err, tt.want)
-		}
+		t.Run(tt.args, func(t *testing.T) {
+			if _, err := parseRun(strings.Fields(tt.args)...); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: got %v, want %q", tt.args, err, tt.want)
+			}
+		})
 	}
 }
 
-// A command line that is wrong starts nothing.
+// A wrong command line starts no command.
 func TestRunUsage(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "started")
 	for _, args := range [][]string{
@@ -131,7 +135,7 @@ func TestRunIsRegisteredWhileItLives(t *testing.T) {
 	if endpoint.ID != "web-1" || strconv.Itoa(endpoint.Port) != port || endpoint.Status != discovery.Passing {
 		t.Errorf("got %+v", endpoint)
 	}
-	p.send(syscall.SIGHUP) // passed on
+	p.send(syscall.SIGHUP) // forwarded to the command
 	if got := p.code(); got != 3 {
 		t.Errorf("got exit code %d", got)
 	}
@@ -141,8 +145,8 @@ func TestRunIsRegisteredWhileItLives(t *testing.T) {
 	}
 }
 
-// Callers see that the instance left while the command still answers them; a second
-// TERM ends the delay.
+// Callers see that the instance is deregistered while the command still runs. A second
+// SIGTERM ends the delay.
 func TestRunDrains(t *testing.T) {
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	p := startDisc(t, a.url, "run", "--service", "web", "--port", "80", "--drain-delay", "1h",
@@ -174,7 +178,7 @@ func TestRunKillsAfterTheTimeout(t *testing.T) {
 	a.answers("web", 0)
 }
 
-// An agent that is away, or goes, does not touch the command.
+// The command runs without an agent, and when the agent ends.
 func TestRunWithoutAgent(t *testing.T) {
 	etcd, dir := etcdtest.Start(t).Endpoint(), t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -197,8 +201,7 @@ func TestRunWithoutAgent(t *testing.T) {
 	}
 }
 
-// Who comes second waits for the id, and does not take the first one's place with it
-// when it ends.
+// The second holder waits for the id. When it ends, it does not deregister the first.
 func TestRunConflict(t *testing.T) {
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	args := []string{"run", "--service", "web", "--id", "web-1", "--port", "80", "--", "sleep", "1000"}
@@ -214,7 +217,7 @@ func TestRunConflict(t *testing.T) {
 	a.answers("web", 1)
 	first.send(syscall.SIGTERM)
 	first.code()
-	a.answers("web", 1) // the third has it now
+	a.answers("web", 1) // now of the third holder
 	third.send(syscall.SIGTERM)
 	third.code()
 	a.answers("web", 0)
@@ -238,6 +241,6 @@ func TestRunIsKilled(t *testing.T) {
 	p.code()
 	eventually(t, "the command is gone", func() bool {
 		stat, err := os.ReadFile("/proc/" + text + "/stat")
-		return err != nil || strings.Contains(string(stat), ") Z ") // where nobody reaps orphans
+		return err != nil || strings.Contains(string(stat), ") Z ") // a zombie, if nothing reaps orphans
 	})
 }

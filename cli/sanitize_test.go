@@ -14,12 +14,14 @@ func TestPrintable(t *testing.T) {
 		"\u009b31m":         "\ufffd31m",
 		"\u202egnp.exe":     "\ufffdgnp.exe",
 	} {
-		if got := printable(in); got != want {
-			t.Errorf("printable(%q) = %q, want %q", in, got, want)
-		}
+		t.Run(in, func(t *testing.T) {
+			if got := printable(in); got != want {
+				t.Errorf("printable(%q) = %q, want %q", in, got, want)
+			}
+		})
 	}
 	if got := printableText("a\nb\tc\x1b"); got != "a\nb\tc\ufffd" {
-		t.Errorf("printableText keeps %q", got)
+		t.Errorf("printableText returns %q", got)
 	}
 }
 
@@ -31,9 +33,11 @@ func TestEscapeControls(t *testing.T) {
 
 func TestDisplayWidth(t *testing.T) {
 	for in, want := range map[string]int{"": 0, "abc": 3, "äö": 2, "世界": 4, "e\u0301": 1, "→": 1} {
-		if got := displayWidth(in); got != want {
-			t.Errorf("displayWidth(%q) = %d, want %d", in, got, want)
-		}
+		t.Run(in, func(t *testing.T) {
+			if got := displayWidth(in); got != want {
+				t.Errorf("displayWidth(%q) = %d, want %d", in, got, want)
+			}
+		})
 	}
 }
 
@@ -51,6 +55,6 @@ func TestRowsAlign(t *testing.T) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}
 	if strings.Contains((&IO{}).paint("passing"), "\x1b") {
-		t.Error("colours without a terminal that takes them")
+		t.Error("colours without a terminal that supports them")
 	}
 }

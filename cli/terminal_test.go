@@ -18,31 +18,31 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// terminal is what a test runs commands at, inside its own process.
+// terminal runs commands inside the process of the test.
 type terminal struct {
 	t     *testing.T
 	env   map[string]string
 	stdin string
 	color bool
-	// screen says that stdout is a terminal.
+	// screen makes stdout a terminal.
 	screen bool
 }
 
-// newTerminal has neither etcd nor agent.
+// newTerminal returns a terminal without etcd and agent.
 func newTerminal(t *testing.T) *terminal {
 	return &terminal{t: t, env: map[string]string{
 		"HOME": t.TempDir(), "DISC_NODE": "n1", "DISC_ENDPOINTS": "127.0.0.1:1", "DISC_AGENT": "http://127.0.0.1:1",
 	}}
 }
 
-// atEtcd has an etcd of its own.
+// atEtcd returns a terminal with an etcd of its own.
 func atEtcd(t *testing.T) *terminal {
 	term := newTerminal(t)
 	term.env["DISC_ENDPOINTS"] = etcdtest.Start(t).Endpoint()
 	return term
 }
 
-// atAgent has an etcd and an agent of its own.
+// atAgent returns a terminal with an etcd and an agent of its own.
 func atAgent(t *testing.T) *terminal {
 	term := atEtcd(t)
 	term.env["DISC_AGENT"] = startAgent(t, term.env["DISC_ENDPOINTS"], "", t.TempDir()).url
@@ -60,7 +60,7 @@ func (term *terminal) io(out, err *buffer) *IO {
 	}
 }
 
-// result is what became of a command.
+// result is the outcome of a command.
 type result struct {
 	code        int
 	out, stderr string
@@ -76,7 +76,7 @@ func (term *terminal) disc(args ...string) result {
 	return result{code, out.String(), err.String()}
 }
 
-// ok runs a command that is to succeed, and returns what it prints.
+// ok runs a command, which must succeed, and returns its stdout.
 func (term *terminal) ok(args ...string) string {
 	term.t.Helper()
 	r := term.disc(args...)
@@ -86,7 +86,7 @@ func (term *terminal) ok(args ...string) string {
 	return r.out
 }
 
-// await runs a command until it prints a text, and returns all that it printed.
+// await runs a command repeatedly until it prints a text, and returns its stdout.
 func (term *terminal) await(text string, args ...string) string {
 	term.t.Helper()
 	var out string
@@ -97,7 +97,7 @@ func (term *terminal) await(text string, args ...string) string {
 	return out
 }
 
-// fails runs a command that is to end with a code, and to say why.
+// fails runs a command, which must end with the code and an error that contains why.
 func (term *terminal) fails(code int, why string, args ...string) {
 	term.t.Helper()
 	r := term.disc(args...)
@@ -106,7 +106,7 @@ func (term *terminal) fails(code int, why string, args ...string) {
 	}
 }
 
-// background is a command that goes on.
+// background is a running command.
 type background struct {
 	t         *testing.T
 	interrupt context.CancelFunc
@@ -136,7 +136,7 @@ func (b *background) prints(text string) {
 	eventually(b.t, "stdout has "+text, func() bool { return strings.Contains(b.out.String(), text) })
 }
 
-// says waits until the command has said a text on stderr.
+// says waits until the command has printed a text on stderr.
 func (b *background) says(text string) {
 	b.t.Helper()
 	eventually(b.t, "stderr has "+text, func() bool { return strings.Contains(b.err.String(), text) })
@@ -149,12 +149,12 @@ func (b *background) ends() int {
 	case code := <-b.code:
 		return code
 	case <-time.After(patience):
-		b.t.Fatalf("does not end; it printed:\n%s%s", b.out, b.err)
+		b.t.Fatalf("it does not end; it printed:\n%s%s", b.out, b.err)
 	}
 	return -1
 }
 
-// golden compares with a file of testdata.
+// golden compares a text with a file in testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

@@ -13,7 +13,7 @@ import (
 	"disc/cli/child"
 )
 
-const long = time.Hour // a grace that no test sees the end of
+const long = time.Hour // a grace longer than any test
 
 func TestExitCodes(t *testing.T) {
 	for _, tt := range []struct {
@@ -66,15 +66,17 @@ func TestCannotStart(t *testing.T) {
 		{[]string{alien}, 126, "run " + alien + ": its interpreter, or its loader, does not exist"},
 		{[]string{garbage}, 126, "run " + garbage + ": exec format error"},
 	} {
-		_, err := child.Start(child.Command{Args: tt.args})
-		var failed *child.StartError
-		if !errors.As(err, &failed) {
-			t.Errorf("%q: got %v, want a StartError", tt.args, err)
-			continue
-		}
-		if err.Error() != tt.want || failed.Code() != tt.code {
-			t.Errorf("%q: got %q, %d; want %q, %d", tt.args, err, failed.Code(), tt.want, tt.code)
-		}
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			_, err := child.Start(child.Command{Args: tt.args})
+			var failed *child.StartError
+			if !errors.As(err, &failed) {
+				t.Errorf("%q: got %v, want a StartError", tt.args, err)
+				return
+			}
+			if err.Error() != tt.want || failed.Code() != tt.code {
+				t.Errorf("%q: got %q, %d; want %q, %d", tt.args, err, failed.Code(), tt.want, tt.code)
+			}
+		})
 	}
 }
 
@@ -97,7 +99,7 @@ func TestEnvironment(t *testing.T) {
 	s.stdout.await(t, "colour blue")
 }
 
-func TestSignalsArePassedOn(t *testing.T) {
+func TestSignalsAreForwarded(t *testing.T) {
 	s := startWith(t, func(c *exec.Cmd) { c.Env = append(c.Env, "INNER=signals") }, long, os.Args[0])
 	s.stdout.await(t, "ready")
 	s.send(syscall.SIGHUP)
@@ -131,7 +133,7 @@ func TestStop(t *testing.T) {
 	s.stdout.await(t, "bye")
 }
 
-// A stopped command would not see TERM.
+// A suspended command would not handle TERM.
 func TestStopOfStopped(t *testing.T) {
 	s := start(t, long, "sh", "-c", `trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done`)
 	pid := s.pid("command")
@@ -168,7 +170,7 @@ func TestShorterGraceCounts(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("not killed")
 	}
-	if got := p.Status().Code; got != 128+9 && got != 128+15 { // 15: the trap was not set yet
+	if got := p.Status().Code; got != 128+9 && got != 128+15 { // 15: the trap was not yet set
 		t.Errorf("got exit code %d", got)
 	}
 }

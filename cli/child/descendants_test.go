@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// An orphan that ends while the command runs leaves no zombie.
+// An orphan that ends while the command runs leaves no zombie behind.
 func TestOrphanIsReaped(t *testing.T) {
 	s := start(t, long, "sh", "-c", `(sh -c 'echo orphan $$; exec sleep 1000' &); exec sleep 1000`)
 	command, orphan := s.pid("command"), s.pid("orphan")
@@ -21,7 +21,7 @@ func TestOrphanIsReaped(t *testing.T) {
 	}
 }
 
-// What the command leaves running ends with it, in another session too.
+// Orphans end with the command, in another session too.
 func TestOrphansEndWithTheCommand(t *testing.T) {
 	s := start(t, long, "sh", "-c", `setsid sh -c 'echo orphan $$; exec sleep 1000' & read line; exit 5`)
 	orphan := s.pid("orphan")
@@ -36,8 +36,7 @@ func TestOrphansEndWithTheCommand(t *testing.T) {
 	}
 }
 
-// The command has ended, but what it left behind ignores TERM, and so do the children
-// of that.
+// The command has ended, but its orphans and their children ignore TERM.
 func TestOrphansAreKilledAfterTheGrace(t *testing.T) {
 	s := start(t, 50*time.Millisecond, "sh", "-c",
 		`sh -c 'trap "" TERM; sh -c "echo orphan \$\$; while :; do sleep 0.01; done"; true' & read line; exit 6`)
@@ -53,7 +52,7 @@ func TestOrphansAreKilledAfterTheGrace(t *testing.T) {
 	}
 }
 
-// Stopping kills the whole tree when nobody in it heeds TERM.
+// Stop kills the whole tree if all its processes ignore TERM.
 func TestStopKillsTheTree(t *testing.T) {
 	s := start(t, 50*time.Millisecond, "sh", "-c",
 		`trap "" TERM; sh -c 'echo orphan $$; while :; do sleep 0.01; done'; true`)
@@ -67,7 +66,7 @@ func TestStopKillsTheTree(t *testing.T) {
 	}
 }
 
-// A process that was there before the command, as after exec in a shell, is left alone.
+// A child from before the command, as after exec in a shell, is left alone.
 func TestInheritedChildrenAreLeftAlone(t *testing.T) {
 	s := startWith(t, func(c *exec.Cmd) {
 		supervisor := c.Path
@@ -77,11 +76,11 @@ func TestInheritedChildrenAreLeftAlone(t *testing.T) {
 	t.Cleanup(func() { _ = syscall.Kill(before, syscall.SIGKILL) })
 	s.stderr.await(t, "exit code 0")
 	if !runs(before) {
-		t.Error("the inherited process was ended")
+		t.Error("the inherited process was killed")
 	}
 }
 
-// The command does not outlive a supervisor that is killed.
+// The command ends when its supervisor is killed.
 func TestKilledSupervisor(t *testing.T) {
 	s := start(t, long, "sleep", "1000")
 	command := s.pid("command")

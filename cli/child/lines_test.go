@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what must come; nothing depends on it but how
-// soon a failure is noticed.
+// patience is the time limit of waits for an event that must happen. It only affects how
+// soon a failing test ends.
 const patience = 20 * time.Second
 
-// lines collects what a process writes.
+// lines collects the output of a process.
 type lines struct {
 	mu      sync.Mutex
 	text    strings.Builder
@@ -74,11 +74,11 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// exists reports whether there is a process, a zombie too.
+// exists reports whether a process exists, even as a zombie.
 func exists(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
-// runs reports whether there is a process that is no zombie. Where nobody reaps
-// orphans, as in some containers, the dead stay zombies of the system.
+// runs reports whether a process exists and is not a zombie. In some containers nothing
+// reaps orphans, so that they stay zombies.
 func runs(pid int) bool {
 	fields := stat(pid)
 	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
@@ -93,8 +93,8 @@ func parent(pid int) int {
 	return parent
 }
 
-// stat returns what proc(5) says of a process, from its state on; nothing when it is
-// gone.
+// stat returns the fields of /proc/PID/stat from the state on, see proc(5); none if the
+// process has ended.
 func stat(pid int) []string {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

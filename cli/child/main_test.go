@@ -18,16 +18,16 @@ import (
 	"disc/cli/child"
 )
 
-// The test binary is also the programs that the tests run: it is the one that this
-// variable names, with the program's arguments.
+// The test binary also acts as the programs that the tests run. This variable names the
+// program.
 const program = "CHILD_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if run, ok := programs()[os.Getenv(program)]; ok {
 		os.Exit(run(os.Args[1:]))
 	}
-	// Whoever started the tests may ignore SIGHUP, as nohup does, and what a test starts
-	// would ignore it too.
+	// The parent may ignore SIGHUP, as nohup does, and the children of the tests would
+	// inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	goleak.VerifyTestMain(m)
 }
@@ -36,9 +36,9 @@ func programs() map[string]func(args []string) int {
 	return map[string]func([]string) int{"supervise": supervise, "signals": signals}
 }
 
-// supervise runs the command of its arguments as `disc run` does, passes USR1 and
-// HUP on, stops it at TERM with the grace of GRACE, and ends with its code. It says
-// which process the command is.
+// supervise runs the command in its arguments as `disc run` does. It forwards USR1 and HUP,
+// stops the command at TERM with the grace of GRACE, and ends with its code. It prints the
+// process id of the command.
 func supervise(args []string) int {
 	grace, err := time.ParseDuration(os.Getenv("GRACE"))
 	if err != nil {
@@ -70,7 +70,7 @@ func supervise(args []string) int {
 	}
 }
 
-// signals says which signals it gets, until one is USR1 after a HUP.
+// signals prints the signals that it gets, until USR1 follows a HUP.
 func signals([]string) int {
 	received := make(chan os.Signal, 16)
 	signal.Notify(received, syscall.SIGUSR1, syscall.SIGHUP)
@@ -86,12 +86,12 @@ func signals([]string) int {
 	return 1
 }
 
-// withProgram is the environment with another program chosen.
+// withProgram returns the environment that selects a program.
 func withProgram(name string) []string {
 	return append(os.Environ(), program+"="+name)
 }
 
-// supervised is a process that runs supervise.
+// supervised is a process of the program supervise.
 type supervised struct {
 	*exec.Cmd
 	t      *testing.T
@@ -127,7 +127,7 @@ func startWith(t *testing.T, prepare func(*exec.Cmd), grace time.Duration, args 
 	}
 	go func() {
 		defer close(s.ended)
-		_ = s.Wait() // the tests look at the exit code
+		_ = s.Wait() // the tests check the exit code
 	}()
 	t.Cleanup(func() {
 		_ = s.Process.Kill()

@@ -41,9 +41,9 @@ func TestRunnerRunsOnceForABurst(t *testing.T) {
 		}
 		synctest.Wait()
 		if got := runs.Load(); got != 1 {
-			t.Errorf("it was started again while it ran: got %d runs", got)
+			t.Errorf("started again while running: got %d runs", got)
 		}
-		cancel() // what was asked for is still run
+		cancel() // a requested run still takes place
 		if err := <-ended; err != nil || runs.Load() != 2 || running.Load() != 0 || overlaps.Load() != 0 {
 			t.Errorf("got %d runs, %d beside another, %d at the end (%v); want 2, 0, 0", runs.Load(), overlaps.Load(), running.Load(), err)
 		}
@@ -61,12 +61,14 @@ func TestShell(t *testing.T) {
 		"sleep 1000 & wait":                    "stopped after 50ms",
 		"trap '' TERM; sleep 1000; sleep 1000": "stopped after 50ms",
 	} {
-		limit := time.Minute
-		if strings.Contains(line, "sleep") {
-			limit = 50 * time.Millisecond
-		}
-		if err := render.Shell(t.Context(), line, &out, limit); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want %q", line, err, want)
-		}
+		t.Run(line, func(t *testing.T) {
+			limit := time.Minute
+			if strings.Contains(line, "sleep") {
+				limit = 50 * time.Millisecond
+			}
+			if err := render.Shell(t.Context(), line, &out, limit); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want %q", line, err, want)
+			}
+		})
 	}
 }

@@ -42,7 +42,7 @@ func TestWrite(t *testing.T) {
 	nothingLeft(t, filepath.Dir(name))
 }
 
-// nothingLeft fails when a temporary file was left behind.
+// nothingLeft fails if a temporary file is left behind.
 func nothingLeft(t *testing.T, dir string) {
 	t.Helper()
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
@@ -81,14 +81,16 @@ func TestWriteRefuses(t *testing.T) {
 		filepath.Join(dir, "dangling"):      "the target of the symbolic link does not exist",
 		filepath.Join(dir, "missing", "in"): "no such file or directory",
 	} {
-		if changed, err := render.Write(name, []byte("x")); changed || err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v (%v), want %q", name, changed, err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if changed, err := render.Write(name, []byte("x")); changed || err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v (%v), want %q", name, changed, err, want)
+			}
+		})
 	}
 	nothingLeft(t, dir)
 }
 
-// TestReadersSeeWholeFiles: whatever a reader finds is one of the contents.
+// TestReadersSeeWholeFiles expects that a reader always finds one of the contents.
 func TestReadersSeeWholeFiles(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "out")
 	content := func(n int) []byte { return bytes.Repeat(fmt.Appendf(nil, "%d", n%10), 100_000) }

@@ -16,7 +16,7 @@ import (
 	"disc/discovery/view"
 )
 
-// fleet is a source of fixed answers.
+// fleet is a Source of fixed answers.
 type fleet struct{ err error }
 
 func (f fleet) Service(_ context.Context, name string) ([]discovery.Endpoint, error) {
@@ -45,25 +45,27 @@ func (f fleet) Nodes(context.Context) ([]discovery.Node, error) {
 
 func TestTemplates(t *testing.T) {
 	for _, name := range []string{"nginx", "haproxy"} {
-		text, err := os.ReadFile("testdata/" + name + ".ctmpl")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := os.ReadFile("testdata/" + name + ".golden")
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := render.Parse(name, string(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := parsed.Execute(t.Context(), fleet{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile("testdata/" + name + ".ctmpl")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile("testdata/" + name + ".golden")
+			if err != nil {
+				t.Fatal(err)
+			}
+			parsed, err := render.Parse(name, string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := parsed.Execute(t.Context(), fleet{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		})
 	}
 }
 
@@ -87,14 +89,16 @@ func TestFunctions(t *testing.T) {
 		`{{ range service "none" }}x{{ else }}none{{ end }}`:  "none",
 		`{{ with $s := service "web" }}{{ len $s }}{{ end }}`: "2",
 	} {
-		parsed, err := render.Parse("t", text)
-		if err != nil {
-			t.Errorf("%s: %v", text, err)
-			continue
-		}
-		if got, err := parsed.Execute(t.Context(), fleet{}); err != nil || string(got) != want {
-			t.Errorf("%s: %q (%v), want %q", text, got, err, want)
-		}
+		t.Run(text, func(t *testing.T) {
+			parsed, err := render.Parse("t", text)
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+				return
+			}
+			if got, err := parsed.Execute(t.Context(), fleet{}); err != nil || string(got) != want {
+				t.Errorf("%s: %q (%v), want %q", text, got, err, want)
+			}
+		})
 	}
 }
 
@@ -127,7 +131,7 @@ func TestQuiescence(t *testing.T) {
 	q := render.Quiescence{Min: 250 * time.Millisecond, Max: 2 * time.Second}
 	for interval, want := range map[time.Duration]time.Duration{
 		time.Hour:              250 * time.Millisecond,
-		200 * time.Millisecond: 2 * time.Second, // they never rest
+		200 * time.Millisecond: 2 * time.Second, // a change always follows
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			changed, began := make(chan struct{}, 1), time.Now()
@@ -147,7 +151,7 @@ func TestQuiescence(t *testing.T) {
 			defer synctest.Wait()
 			defer close(over)
 			if err := q.Wait(t.Context(), changed); err != nil || time.Since(began) != want {
-				t.Errorf("changes each %v: settled after %v (%v), want %v", interval, time.Since(began), err, want)
+				t.Errorf("changes each %v: Wait returned after %v (%v), want %v", interval, time.Since(began), err, want)
 			}
 		})
 	}
