@@ -86,7 +86,7 @@ func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config
 				err = sidecar.Reload(cfg)
 			}
 			if err != nil {
-				log.Error("settings are not reloaded; the old ones stay in force", "error", err)
+				log.Error("settings not reloaded; the old ones stay in force", "error", err)
 			}
 		}
 	}()
