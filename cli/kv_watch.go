@@ -111,8 +111,8 @@ type kvWatcher struct {
 	keys  string // a key, a prefix, or "" for all
 	yield func(api.KVEvent) bool
 
-	cursor discovery.Cursor // up to where they have been yielded
-	listed bool             // what there was has been yielded
+	cursor discovery.Cursor // the events up to it have been yielded
+	listed bool             // the reset with the present items has been yielded
 }
 
 // advance yields the events since the cursor, or a reset with all items if they are not

@@ -62,10 +62,10 @@ type Session struct {
 
 // The values of [Catalog.Watch]: which services of the namespace the agent watches.
 const (
-	WatchAuto   = "auto" // all in a small fleet, those that are asked for in a large one
+	WatchAuto   = "auto" // all in a small fleet, the requested ones in a large fleet
 	WatchAll    = "all"
-	WatchLazy   = "lazy" // those that are asked for
-	WatchListed = "list" // those of [Catalog.Services]
+	WatchLazy   = "lazy" // the requested ones
+	WatchListed = "list" // the ones in [Catalog.Services]
 )
 
 // Catalog holds the settings of the local view of the namespace.
@@ -117,7 +117,7 @@ type GRPC struct {
 	Listen string // host:port on loopback; "": no gRPC
 }
 
-// OnStop says what an agent does with its records when it stops.
+// OnStop is what an agent does with its records when it stops.
 type OnStop string
 
 // The values of [OnStop].

@@ -12,7 +12,7 @@ import (
 // checker checks parsed settings against each other and against the files of the host.
 type checker struct {
 	*Config
-	*file // takes the problems
+	*file // collects the problems
 }
 
 // add records the problems of a setting, unless it already has one.
