@@ -18,6 +18,7 @@ import (
 	"disc/discovery/etcd"
 	"disc/discovery/heartbeat"
 	"disc/discovery/registry"
+	"disc/discovery/retry"
 )
 
 // instanceKey identifies an instance of this agent. Ids are compared as written, names of
@@ -39,7 +40,7 @@ type registrar struct {
 	zone      string
 	endpoints []string // of etcd
 	log       *slog.Logger
-	wake      chan struct{} // size one: registrations has changed
+	wake      retry.Signal // registrations has changed
 	heartbeat heartbeat.Heartbeat
 	locks     keyedMutex // serializes the changes of an instance; locked while etcd is awaited
 	saving    sync.Mutex // serializes save
@@ -52,7 +53,7 @@ type registrar struct {
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
 	return &registrar{
 		registry: r, scheduler: s, dir: dir, address: address, zone: zone, endpoints: endpoints, log: log,
-		wake: make(chan struct{}, 1), registrations: map[instanceKey]*registration{},
+		wake: retry.NewSignal(), registrations: map[instanceKey]*registration{},
 	}
 }
 
@@ -154,10 +155,7 @@ func (g *registrar) replace(i instanceKey, r *registration) {
 		g.registrations[i] = r
 		g.publish(r, r.checks.Current())
 	}
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
+	g.wake.Notify()
 }
 
 // publishReport puts the results of a registration's checks into the registry, unless the

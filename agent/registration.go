@@ -8,6 +8,7 @@ import (
 	"disc/agent/api"
 	"disc/agent/check"
 	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // DeregisterAfter is how long an instance from the API may be critical before the agent
@@ -23,7 +24,7 @@ type registration struct {
 	source api.RegistrationSource
 	checks *check.Set
 	damper *check.Damper
-	wake   chan struct{} // of size one: the deadline may have changed
+	wake   retry.Signal // the deadline may have changed
 
 	mu       sync.Mutex
 	critical time.Time // since when it is; zero: it is not
@@ -34,7 +35,7 @@ type registration struct {
 // newRegistration returns a registration. Its checks continue those of before, the registration
 // that it replaces, if any. write gets the reports of the checks to write to etcd.
 func newRegistration(s *check.Scheduler, spec discovery.Registration, source api.RegistrationSource, before *registration, write func(*registration, check.Report)) (*registration, error) {
-	r := &registration{spec: spec, source: source, wake: make(chan struct{}, 1)}
+	r := &registration{spec: spec, source: source, wake: retry.NewSignal()}
 	o := check.SetOptions{Restricted: source != api.FromConfig}
 	if before != nil {
 		o.Previous = before.checks
@@ -155,8 +156,5 @@ func (r *registration) release(hold int) {
 
 // recheckDeadline makes run compute the deadline again.
 func (r *registration) recheckDeadline() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	r.wake.Notify()
 }

@@ -60,12 +60,12 @@ func awaitReady(ctx context.Context, client *api.Client, registered []<-chan str
 			return false
 		}
 	}
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for {
 		if _, _, err := client.Services(ctx, api.Wait{}); err == nil {
 			return true
 		}
-		if retry.Wait(ctx) != nil {
+		if backoff.Wait(ctx) != nil {
 			return false
 		}
 	}

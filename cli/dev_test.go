@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"disc/discovery/retry/retrytest"
 )
 
 // startDev runs 'disc dev' and makes the terminal use its agent and etcd.
@@ -67,7 +69,7 @@ func TestDevDemo(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the killed one is gone", func() bool { return term.disc("lookup", "web", "-o", "name").out == "web-2\n" })
+	retrytest.Eventually(t, "the killed one is gone", func() bool { return term.disc("lookup", "web", "-o", "name").out == "web-2\n" })
 	dev.interrupt()
 	if code := dev.ends(); code != exitDone {
 		t.Errorf("got exit code %d: %s", code, dev.err)

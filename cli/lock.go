@@ -112,7 +112,7 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 // again later; the place in the queue is then lost.
 func (a *app) acquireLock(ctx context.Context, client *api.Client, name string, o lockOptions) (*api.HeldLock, error) {
 	start := time.Now()
-	for retry := (retry.Backoff{}); ; {
+	for backoff := (retry.Backoff{}); ; {
 		wait := api.MaxLockWait
 		if o.try {
 			wait = 0
@@ -131,10 +131,10 @@ func (a *app) acquireLock(ctx context.Context, client *api.Client, name string, 
 		case o.wait > 0 && time.Since(start) >= o.wait:
 			return nil, fmt.Errorf("%w after %v: %w", errTimedOut, o.wait, err)
 		}
-		if retry.Failed() && unavailable {
+		if backoff.Failed() && unavailable {
 			a.infof("request lock %q: %v; trying again", name, err)
 		}
-		if err := retry.Wait(ctx); err != nil {
+		if err := backoff.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}

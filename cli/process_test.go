@@ -23,25 +23,12 @@ import (
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/lookup"
+	"disc/discovery/retry/retrytest"
 )
 
 // patience is the time limit of waits for an event that must happen. It only affects how
 // soon a failing test ends.
 const patience = 30 * time.Second
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		<-tick.C
-	}
-}
 
 // buffer collects the output of a process.
 type buffer struct {
@@ -128,13 +115,13 @@ func (p *program) send(sig syscall.Signal) {
 // says waits until the command that the program runs prints a text.
 func (p *program) says(text string) {
 	p.t.Helper()
-	eventually(p.t, "stdout has "+text, func() bool { return strings.Contains(p.stdout.String(), text) })
+	retrytest.Eventually(p.t, "stdout has "+text, func() bool { return strings.Contains(p.stdout.String(), text) })
 }
 
 // warns waits until the program itself prints a text.
 func (p *program) warns(text string) {
 	p.t.Helper()
-	eventually(p.t, "stderr has "+text, func() bool { return strings.Contains(p.stderr.String(), text) })
+	retrytest.Eventually(p.t, "stderr has "+text, func() bool { return strings.Contains(p.stderr.String(), text) })
 }
 
 // sidecar is an agent that runs until it is stopped or the test ends.
@@ -190,7 +177,7 @@ func startAgent(t *testing.T, etcd, listen, dir string) *sidecar {
 func (s *sidecar) answers(name string, want int) lookup.Answer {
 	s.t.Helper()
 	var answer lookup.Answer
-	eventually(s.t, fmt.Sprintf("%s has %d endpoints", name, want), func() bool {
+	retrytest.Eventually(s.t, fmt.Sprintf("%s has %d endpoints", name, want), func() bool {
 		var err error
 		answer, _, err = s.api.Lookup(s.t.Context(), name, api.LookupOptions{})
 		if want == 0 && errors.Is(err, discovery.ErrNotFound) {

@@ -93,16 +93,16 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 // firstRendering retries until the agent has answered all requests of the template. It
 // returns the last error when ctx ends, and other errors than ErrUnavailable at once.
 func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api.Client) ([]byte, error) {
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for {
 		content, err := t.Execute(ctx, newAgentSource(agent))
 		if err == nil || !errors.Is(err, discovery.ErrUnavailable) {
 			return content, err
 		}
-		if retry.Failed() {
+		if backoff.Failed() {
 			a.infof("%v; trying again", err)
 		}
-		if ended := retry.Wait(ctx); ended != nil {
+		if ended := backoff.Wait(ctx); ended != nil {
 			return nil, errors.Join(ended, err)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"disc/discovery/retry/retrytest"
 )
 
 // write writes a file for a test and returns its name.
@@ -21,7 +23,7 @@ func write(t *testing.T, name, content string) string {
 // becomes waits until a file has the content.
 func becomes(t *testing.T, file, want string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%s becomes %q", file, want), func() bool {
+	retrytest.Eventually(t, fmt.Sprintf("%s becomes %q", file, want), func() bool {
 		got, err := os.ReadFile(file)
 		return err == nil && string(got) == want
 	})

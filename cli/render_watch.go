@@ -37,7 +37,7 @@ func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 	if err != nil {
 		return err
 	}
-	changed := make(chan struct{}, 1)
+	changed := retry.NewSignal()
 	group, ctx := errgroup.WithContext(ctx)
 	written, allWritten := context.WithCancel(context.WithoutCancel(ctx))
 	commands := a.renderCommands(jobs)
@@ -72,17 +72,17 @@ func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
 
 // signalChanges sends on changed when an instance changes, or the agent becomes
 // unavailable or available again. It returns when ctx ends.
-func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
-	var retry retry.Backoff
+func signalChanges(ctx context.Context, agent *api.Client, changed retry.Signal) error {
+	var backoff retry.Backoff
 	for ctx.Err() == nil {
 		for _, err := range agent.Watch(ctx, "", "") {
 			if err == nil {
-				retry.Reset()
+				backoff.Reset()
 			}
-			notify(changed)
+			changed.Notify()
 		}
-		retry.Failed()
-		if retry.Wait(ctx) != nil {
+		backoff.Failed()
+		if backoff.Wait(ctx) != nil {
 			break
 		}
 	}
@@ -91,23 +91,23 @@ func signalChanges(ctx context.Context, agent *api.Client, changed chan<- struct
 
 // signalNodes sends on changed when the list of agents changes, which a watch does not
 // report. It returns when ctx ends.
-func signalNodes(ctx context.Context, agent *api.Client, changed chan<- struct{}) error {
-	var retry retry.Backoff
+func signalNodes(ctx context.Context, agent *api.Client, changed retry.Signal) error {
+	var backoff retry.Backoff
 	var wait api.Wait
 	for {
 		view, err := nodesView(ctx, agent, wait)
 		if err == nil {
 			if view.Index != wait.Index {
-				notify(changed)
+				changed.Notify()
 			}
 			wait = api.Wait{Index: view.Index, For: api.DefaultWait}
-			retry.Reset()
+			backoff.Reset()
 			if ctx.Err() == nil {
 				continue
 			}
 		}
-		retry.Failed()
-		if retry.Wait(ctx) != nil {
+		backoff.Failed()
+		if backoff.Wait(ctx) != nil {
 			return nil
 		}
 	}
@@ -118,13 +118,6 @@ func nodesView(ctx context.Context, agent *api.Client, wait api.Wait) (api.Fresh
 	defer cancel()
 	_, view, err := agent.Nodes(ctx, wait)
 	return view, err
-}
-
-func notify(changed chan<- struct{}) {
-	select {
-	case changed <- struct{}{}:
-	default:
-	}
 }
 
 // fileRenderer holds the jobs, and what keeps their files current.
@@ -139,14 +132,14 @@ type fileRenderer struct {
 // renderOnChanges renders all jobs now and after changes, until ctx ends. It retries after
 // a failure.
 func (a *app) renderOnChanges(ctx context.Context, f fileRenderer) error {
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for {
 		var retryDue <-chan time.Time
 		if a.renderFiles(ctx, f) {
-			retry.Reset()
+			backoff.Reset()
 		} else {
-			retry.Failed()
-			retryDue = time.After(retry.Next())
+			backoff.Failed()
+			retryDue = time.After(backoff.Next())
 		}
 		select {
 		case <-ctx.Done():

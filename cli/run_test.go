@@ -17,6 +17,7 @@ import (
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func parseRun(args ...string) (runOptions, error) {
@@ -239,7 +240,7 @@ func TestRunIsKilled(t *testing.T) {
 	text, _, _ := strings.Cut(strings.TrimPrefix(p.stdout.String(), "pid "), ".")
 	p.send(syscall.SIGKILL)
 	p.code()
-	eventually(t, "the command is gone", func() bool {
+	retrytest.Eventually(t, "the command is gone", func() bool {
 		stat, err := os.ReadFile("/proc/" + text + "/stat")
 		return err != nil || strings.Contains(string(stat), ") Z ") // a zombie, if nothing reaps orphans
 	})

@@ -14,6 +14,7 @@ import (
 
 	"disc/config"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -90,7 +91,7 @@ func (term *terminal) ok(args ...string) string {
 func (term *terminal) await(text string, args ...string) string {
 	term.t.Helper()
 	var out string
-	eventually(term.t, "disc "+strings.Join(args, " ")+" prints "+text, func() bool {
+	retrytest.Eventually(term.t, "disc "+strings.Join(args, " ")+" prints "+text, func() bool {
 		out = term.disc(args...).out
 		return strings.Contains(out, text)
 	})
@@ -133,13 +134,13 @@ func (term *terminal) start(args ...string) *background {
 // prints waits until the command has printed a text.
 func (b *background) prints(text string) {
 	b.t.Helper()
-	eventually(b.t, "stdout has "+text, func() bool { return strings.Contains(b.out.String(), text) })
+	retrytest.Eventually(b.t, "stdout has "+text, func() bool { return strings.Contains(b.out.String(), text) })
 }
 
 // says waits until the command has printed a text on stderr.
 func (b *background) says(text string) {
 	b.t.Helper()
-	eventually(b.t, "stderr has "+text, func() bool { return strings.Contains(b.err.String(), text) })
+	retrytest.Eventually(b.t, "stderr has "+text, func() bool { return strings.Contains(b.err.String(), text) })
 }
 
 // ends waits for the command's exit code.

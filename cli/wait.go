@@ -72,7 +72,7 @@ func (e *tooFewError) Error() string { return e.text }
 // awaitEndpoints waits until a name has enough endpoints. It returns a [tooFewError] at the
 // deadline of ctx, and a permanent error at once.
 func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least int) error {
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	var o api.LookupOptions
 	missing := "the agent has not answered"
 	for {
@@ -85,7 +85,7 @@ func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least i
 		case err == nil:
 			missing = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), least, describeLeftOut(answer))
 			o.Wait = api.Wait{Index: view.Index, For: api.DefaultWait}
-			retry.Reset()
+			backoff.Reset()
 			continue
 		case errors.Is(err, discovery.ErrNotFound):
 			missing, o.Wait = err.Error(), api.Wait{For: api.DefaultWait}
@@ -94,8 +94,8 @@ func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least i
 		default:
 			return err
 		}
-		retry.Failed()
-		if retry.Wait(ctx) != nil {
+		backoff.Failed()
+		if backoff.Wait(ctx) != nil {
 			return waitEnded(ctx, missing)
 		}
 	}

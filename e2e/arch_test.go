@@ -91,7 +91,7 @@ var layers = []layer{
 		"it puts the parts together"},
 	{"cli/child", nil,
 		"a supervised process knows nothing of discovery"},
-	{"cli/render", words,
+	{"cli/render", append([]string{"discovery/retry"}, words...),
 		"where its data comes from is handed to it"},
 	{"cli", []string{"config", "discovery", "discovery/*", "agent/api", "cli/child", "cli/render", "agent"},
 		"commands speak to etcd or to an agent's API"},

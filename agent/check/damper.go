@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // DampPeriod is the least time between two writes of a flapping instance.
@@ -17,7 +18,7 @@ const DampPeriod = 10 * time.Second
 // equals the last one passed on. It never passes on a report without a status.
 type Damper struct {
 	write  func(Report)
-	wake   chan struct{}
+	wake   retry.Signal
 	mu     sync.Mutex
 	newest Report
 }
@@ -25,7 +26,7 @@ type Damper struct {
 // NewDamper returns a damper that passes reports to write. Run calls write, one call at a
 // time.
 func NewDamper(write func(Report)) *Damper {
-	return &Damper{write: write, wake: make(chan struct{}, 1)}
+	return &Damper{write: write, wake: retry.NewSignal()}
 }
 
 // Offer gives the damper the newest report. It never blocks.
@@ -36,10 +37,7 @@ func (d *Damper) Offer(r Report) {
 	d.mu.Lock()
 	d.newest = r
 	d.mu.Unlock()
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
+	d.wake.Notify()
 }
 
 func (d *Damper) latest() Report {

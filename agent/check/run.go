@@ -165,10 +165,7 @@ func (s *Set) record(c *check, r result) {
 	c.state.threshold.observe(r.status)
 	s.scheduler.metrics.runs.WithLabelValues(string(c.spec.Type), string(r.status)).Inc()
 	s.logChange(c)
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.wake.Notify()
 }
 
 // logChange logs the status if it differs from the last one logged, at a limited rate. It runs

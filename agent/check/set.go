@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // SetOptions are the options of a set. The zero value is useful.
@@ -30,7 +31,7 @@ type Set struct {
 	changed   func(Report)
 	logger    *slog.Logger
 	checks    []*check // never changes
-	wake      chan struct{}
+	wake      retry.Signal
 
 	mu sync.Mutex // guards the state of each check
 }
@@ -46,7 +47,7 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 		scheduler: s,
 		changed:   o.Changed,
 		logger:    s.logger.With("service", r.Service, "instance", r.ID),
-		wake:      make(chan struct{}, 1),
+		wake:      retry.NewSignal(),
 	}
 	via := network{&net.Dialer{}, s.roots}
 	if o.Restricted {

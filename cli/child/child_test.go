@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/cli/child"
+	"disc/discovery/retry/retrytest"
 )
 
 const long = time.Hour // a grace longer than any test
@@ -141,7 +142,7 @@ func TestStopOfStopped(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the command is stopped", func() bool { return stat(pid)[0] == "T" })
+	retrytest.Eventually(t, "the command is stopped", func() bool { return stat(pid)[0] == "T" })
 	s.send(syscall.SIGTERM)
 	if got := s.code(); got != 9 {
 		t.Errorf("got exit code %d", got)

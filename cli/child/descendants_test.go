@@ -5,17 +5,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"disc/discovery/retry/retrytest"
 )
 
 // An orphan that ends while the command runs leaves no zombie behind.
 func TestOrphanIsReaped(t *testing.T) {
 	s := start(t, long, "sh", "-c", `(sh -c 'echo orphan $$; exec sleep 1000' &); exec sleep 1000`)
 	command, orphan := s.pid("command"), s.pid("orphan")
-	eventually(t, "the supervisor is the orphan's parent", func() bool { return parent(orphan) == s.Process.Pid })
+	retrytest.Eventually(t, "the supervisor is the orphan's parent", func() bool { return parent(orphan) == s.Process.Pid })
 	if err := syscall.Kill(orphan, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the orphan is gone, and no zombie", func() bool { return !exists(orphan) })
+	retrytest.Eventually(t, "the orphan is gone, and no zombie", func() bool { return !exists(orphan) })
 	if !runs(command) {
 		t.Error("the command ended with its orphan")
 	}
@@ -89,5 +91,5 @@ func TestKilledSupervisor(t *testing.T) {
 	}
 	s.send(syscall.SIGKILL)
 	s.code()
-	eventually(t, "the command is gone", func() bool { return !runs(command) })
+	retrytest.Eventually(t, "the command is gone", func() bool { return !runs(command) })
 }

@@ -60,20 +60,6 @@ func (l *lines) await(t *testing.T, prefix string) string {
 	}
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		<-tick.C
-	}
-}
-
 // exists reports whether a process exists, even as a zombie.
 func exists(pid int) bool { return syscall.Kill(pid, 0) == nil }
 

@@ -8,26 +8,25 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"disc/discovery/retry"
 )
 
 // Runner runs a function on request, never twice at once. Requests during a run lead to one
 // more run.
 type Runner struct {
 	run func(context.Context)
-	due chan struct{}
+	due retry.Signal
 }
 
 // NewRunner returns a Runner of the function run.
 func NewRunner(run func(context.Context)) *Runner {
-	return &Runner{run: run, due: make(chan struct{}, 1)}
+	return &Runner{run: run, due: retry.NewSignal()}
 }
 
 // Request requests a run. It does not wait for the run.
 func (r *Runner) Request() {
-	select {
-	case r.due <- struct{}{}:
-	default:
-	}
+	r.due.Notify()
 }
 
 // Run serves requests until ctx ends, including a request made before that. It lets a run

@@ -10,6 +10,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 )
 
 // WatchMode selects what a catalog watches of the namespace.
@@ -53,7 +54,7 @@ type subscriptions struct {
 	byScope map[discovery.Scope]*subscription
 	sized   bool                          // with WatchAuto: the fleet was counted once
 	missing map[discovery.Scope]time.Time // scopes without keys, and until when that is assumed
-	wake    chan struct{}                 // of size 1: a scope may be retained and not watched
+	wake    retry.Signal                  // a scope may be retained and not watched
 }
 
 // subscription is one scope that is watched or is to be watched.
@@ -66,7 +67,7 @@ type subscription struct {
 }
 
 func newSubscriptions(o Options) *subscriptions {
-	subs := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, missing: map[discovery.Scope]time.Time{}, wake: make(chan struct{}, 1)}
+	subs := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, missing: map[discovery.Scope]time.Time{}, wake: retry.NewSignal()}
 	if o.Watch == WatchAll {
 		subs.get(everything).pinned = true
 		return subs
@@ -200,10 +201,7 @@ func (c *Catalog) Retain(scopes ...discovery.Scope) (release func()) {
 		retained[n] = subs.get(scope)
 		retained[n].retains++
 	}
-	select {
-	case subs.wake <- struct{}{}:
-	default:
-	}
+	subs.wake.Notify()
 	return sync.OnceFunc(func() {
 		subs.mu.Lock()
 		defer subs.mu.Unlock()

@@ -41,17 +41,17 @@ func (c *Catalog) awaitFleetSize(ctx context.Context) error {
 	if c.options.Watch != WatchAuto {
 		return nil
 	}
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for {
 		err := c.updateFleetSize(ctx)
 		c.setSizeErr(err)
 		if err == nil {
 			return nil
 		}
-		if retry.Failed() {
-			c.log.Warn("cannot count the agents, which decides what to watch; retrying", "failures", retry.Failures(), "error", err)
+		if backoff.Failed() {
+			c.log.Warn("cannot count the agents, which decides what to watch; retrying", "failures", backoff.Failures(), "error", err)
 		}
-		if err := retry.Wait(ctx); err != nil {
+		if err := backoff.Wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -95,7 +95,7 @@ func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 	}
 	check := time.NewTimer(c.subscriptions.checkInterval)
 	defer check.Stop()
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	var again <-chan time.Time
 	for {
 		select {
@@ -113,10 +113,10 @@ func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 			check.Reset(interval/2 + rand.N(interval))
 		}
 		if again = nil; c.subscribeRetained(ctx) {
-			retry.Reset()
+			backoff.Reset()
 		} else {
-			retry.Failed()
-			again = time.After(retry.Next())
+			backoff.Failed()
+			again = time.After(backoff.Next())
 		}
 	}
 }

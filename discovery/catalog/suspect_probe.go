@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/retry"
 	"disc/discovery/view"
 )
 
@@ -28,22 +29,19 @@ const (
 type prober struct {
 	probe  func(context.Context, string) error
 	failed chan instanceKey
-	wake   chan struct{} // of size 1: there are suspects
+	wake   retry.Signal // there are suspects
 
 	mu        sync.Mutex
 	notBefore time.Time // nothing is probed before
 }
 
 func newProber(probe func(context.Context, string) error) *prober {
-	return &prober{probe: probe, failed: make(chan instanceKey), wake: make(chan struct{}, 1)}
+	return &prober{probe: probe, failed: make(chan instanceKey), wake: retry.NewSignal()}
 }
 
 // start starts probing: there are suspects.
 func (p *prober) start() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.wake.Notify()
 }
 
 // postpone forbids probes before t.

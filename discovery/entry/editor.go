@@ -145,7 +145,7 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 	if err := discovery.ValidateID(id); err != nil {
 		return Change{}, err
 	}
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for range maxAttempts {
 		draft, err := e.read(ctx, service, id)
 		if err != nil {
@@ -161,8 +161,8 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 		if err != nil || written {
 			return change, err
 		}
-		retry.Failed()
-		if err := retry.Wait(ctx); err != nil {
+		backoff.Failed()
+		if err := backoff.Wait(ctx); err != nil {
 			return Change{}, err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 )
 
 const (
@@ -46,7 +47,7 @@ type Limits struct {
 	runID      string // random for each start of the agent
 	reflector  *reflector.Reflector
 	heartbeat  heartbeat.Heartbeat
-	wake       chan struct{}                         // size one: purchasers has changed
+	wake       retry.Signal                          // purchasers has changed
 	purchasers atomic.Pointer[map[string]*purchaser] // by name of the limit; copied on write
 
 	mu      sync.Mutex               // guards missing, and writes of purchasers
@@ -65,7 +66,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 	}
 	l := &Limits{
 		client: client, keys: keys, options: o, metrics: collectors, runID: strings.ToLower(rand.Text()[:13]),
-		wake: make(chan struct{}, 1), missing: map[string]time.Duration{},
+		wake: retry.NewSignal(), missing: map[string]time.Duration{},
 	}
 	s := &store{limits: l}
 	l.reflector = reflector.New(client, s, reflector.Options{
@@ -154,10 +155,7 @@ func (l *Limits) editPurchasers(edit func(map[string]*purchaser)) {
 	edit(next)
 	l.purchasers.Store(&next)
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.wake.Notify()
 }
 
 // Take takes n tokens of a limit, at least 1, and decides whether they are granted. It

@@ -13,6 +13,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/lease"
+	"disc/discovery/retry"
 )
 
 const (
@@ -27,7 +28,7 @@ type purchaser struct {
 	client   *clientv3.Client
 	log      *slog.Logger
 	metrics  *metrics
-	wake     chan struct{} // size one: there may be something to buy; see notify
+	wake     retry.Signal  // there may be something to buy; see notify
 	resolved chan struct{} // closed when the limit was read, is missing or cannot be read
 	unusable error         // set before resolved is closed: why takes fail
 
@@ -78,10 +79,7 @@ func (p *purchaser) update(change func(now time.Duration)) {
 
 // notify wakes run, which asks the account whether to buy.
 func (p *purchaser) notify() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.wake.Notify()
 }
 
 // run makes the purchases that the account wants, one at a time, until ctx ends. Then it

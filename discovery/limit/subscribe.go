@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/lease"
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 )
 
 // subscribe returns the purchaser of a limit. Of concurrent callers the first watches the
@@ -26,7 +27,7 @@ func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error)
 		return nil, noSuchLimit(name)
 	}
 	p := &purchaser{name: name, keys: l.keys, client: l.client, log: l.options.Logger, metrics: l.metrics,
-		wake: make(chan struct{}, 1), resolved: make(chan struct{}), account: newAccount(l.runID), lastUsed: lease.Uptime()}
+		wake: retry.NewSignal(), resolved: make(chan struct{}), account: newAccount(l.runID), lastUsed: lease.Uptime()}
 	mine := p
 	l.editPurchasers(func(purchasers map[string]*purchaser) {
 		if other := purchasers[name]; other != nil {
@@ -112,7 +113,7 @@ func (s *store) purchaser(key string) *purchaser {
 	if p := (*l.purchasers.Load())[name]; p != nil {
 		return p
 	}
-	return &purchaser{name: name, keys: l.keys, wake: make(chan struct{}, 1)}
+	return &purchaser{name: name, keys: l.keys, wake: retry.NewSignal()}
 }
 
 // Known implements [reflector.Store].

@@ -118,10 +118,10 @@ func (r *Reflector) Do(ctx context.Context, f func()) error {
 
 // Run keeps the store equal to etcd until ctx ends, then returns nil.
 func (r *Reflector) Run(ctx context.Context) error {
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for ctx.Err() == nil {
 		r.options.Heartbeat.Begin()
-		err := r.syncAndWatch(ctx, retry.Reset)
+		err := r.syncAndWatch(ctx, backoff.Reset)
 		r.reader.Store(nil)
 		r.disconnect()
 		r.options.Heartbeat.End()
@@ -130,11 +130,11 @@ func (r *Reflector) Run(ctx context.Context) error {
 		}
 		r.setError(err)
 		r.options.Metrics.failed()
-		if retry.Failed() {
-			r.log.Warn("lost the watch on etcd; comparing and watching again", "failures", retry.Failures(), "error", err)
+		if backoff.Failed() {
+			r.log.Warn("lost the watch on etcd; comparing and watching again", "failures", backoff.Failures(), "error", err)
 		}
-		if retry.Failures() >= max(2, len(r.client.Endpoints())) { // try each endpoint once without waiting
-			if retry.Wait(ctx) != nil {
+		if backoff.Failures() >= max(2, len(r.client.Endpoints())) { // try each endpoint once without waiting
+			if backoff.Wait(ctx) != nil {
 				return nil
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"disc/discovery/retry"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -25,7 +27,7 @@ type watchStream struct {
 	responses chan *pb.WatchResponse
 	err       error // why responses was closed
 
-	wake    chan struct{} // of size 1: there are pending requests
+	wake    retry.Signal // there are pending requests
 	mu      sync.Mutex
 	pending []*pb.WatchRequest
 }
@@ -40,7 +42,7 @@ func (r *Reflector) openStream(ctx context.Context) (*watchStream, error) {
 		cancel()
 		return nil, fmt.Errorf("open watch: %w", err)
 	}
-	return &watchStream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64), wake: make(chan struct{}, 1)}, nil
+	return &watchStream{Watch_WatchClient: s, cancel: cancel, responses: make(chan *pb.WatchResponse, 64), wake: retry.NewSignal()}, nil
 }
 
 // watch starts the watch of a range from a revision that the store has already. Started
@@ -64,10 +66,7 @@ func (s *watchStream) send(req *pb.WatchRequest) {
 	s.mu.Lock()
 	s.pending = append(s.pending, req)
 	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.wake.Notify()
 }
 
 // transmit sends the pending requests until ctx or the stream ends.

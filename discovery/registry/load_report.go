@@ -78,7 +78,7 @@ func (r *Registry) ReportLoad(service, id string, utilization float64) error {
 	before := d.load.nextWrite(r.currentLease.ID, now)
 	d.load.utilization, d.load.reportedAt = utilization, now
 	if due := d.load.nextWrite(r.currentLease.ID, now); before.IsZero() || due.Before(before) {
-		signal(r.wake)
+		r.wake.Notify()
 	}
 	return nil
 }

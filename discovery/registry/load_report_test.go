@@ -107,7 +107,7 @@ func (a *agent) shift(id string, heard, tried time.Duration) {
 	defer a.mu.Unlock()
 	l := &a.desired[keys.Instance("web", id)].load
 	l.reportedAt, l.attemptedAt = l.reportedAt.Add(-heard), l.attemptedAt.Add(-tried)
-	signal(a.wake)
+	a.wake.Notify()
 }
 
 func TestLoadIsWrittenBesideTheRecord(t *testing.T) {

@@ -52,8 +52,8 @@ type Registry struct {
 	resyncInterval time.Duration
 	log            *slog.Logger
 	metrics        *metrics
-	wake           chan struct{} // size one: the desired set changed
-	resync         chan struct{} // size one: read all records
+	wake           retry.Signal // the desired set changed
+	resync         retry.Signal // read all records
 	heartbeat      heartbeat.Heartbeat
 	backoff        retry.Backoff // of Run
 
@@ -84,7 +84,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 	return &Registry{
 		client: client, keys: keys, session: session, view: view, identity: identity,
 		resyncInterval: o.ResyncInterval, log: o.Logger, metrics: m,
-		wake: make(chan struct{}, 1), resync: make(chan struct{}, 1),
+		wake: retry.NewSignal(), resync: retry.NewSignal(),
 		desired: map[string]*desired{}, stateChanged: make(chan struct{}),
 	}, nil
 }
@@ -103,7 +103,7 @@ func (r *Registry) Put(i discovery.Instance) {
 		r.desired[key] = d
 	}
 	d.set(i)
-	signal(r.wake)
+	r.wake.Notify()
 }
 
 // Remove removes an instance from the desired set. Its record in etcd becomes a tombstone:
@@ -117,7 +117,7 @@ func (r *Registry) Remove(service, id string) {
 		return
 	}
 	r.startLeaving(d)
-	signal(r.wake)
+	r.wake.Notify()
 }
 
 // startLeaving marks an instance as leaving, or forgets it at once if it cannot have a
@@ -131,7 +131,7 @@ func (r *Registry) startLeaving(d *desired) {
 }
 
 // Resync makes Run read all records soon, as the periodic resync does.
-func (r *Registry) Resync() { signal(r.resync) }
+func (r *Registry) Resync() { r.resync.Notify() }
 
 // State returns an instance's state. The error is a [discovery.ErrNotFound] for an instance
 // that is not in the desired set.
@@ -181,7 +181,7 @@ func (r *Registry) Leave(ctx context.Context) error {
 		r.startLeaving(d)
 	}
 	r.mu.Unlock()
-	signal(r.wake)
+	r.wake.Notify()
 	for {
 		r.mu.Lock()
 		left, changed := len(r.desired), r.stateChanged
@@ -221,12 +221,5 @@ func (r *Registry) updateMetrics() {
 	}
 	for _, p := range []Phase{Pending, Written, InConflict, Leaving} {
 		r.metrics.instances.WithLabelValues(string(p)).Set(phases[p])
-	}
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

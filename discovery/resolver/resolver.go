@@ -78,7 +78,7 @@ func (b *builder) Build(target resolver.Target, conn resolver.ClientConn, _ reso
 		return nil, discovery.Errorf(discovery.ErrInvalid, "target %q names no agent, and the resolver has no source; write %s://127.0.0.1:3472/%s", target.String(), Scheme, q.Name)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &targetResolver{source: source, query: q, conn: conn, cancel: cancel, resolveNow: make(chan struct{}, 1)}
+	r := &targetResolver{source: source, query: q, conn: conn, cancel: cancel, resolveNow: retry.NewSignal()}
 	r.done.Go(func() { r.run(ctx) })
 	return r, nil
 }
@@ -116,16 +116,13 @@ type targetResolver struct {
 	conn       resolver.ClientConn
 	cancel     context.CancelFunc
 	done       sync.WaitGroup
-	resolveNow chan struct{} // size one: try again at once
+	resolveNow retry.Signal // try again at once
 }
 
 // ResolveNow implements resolver.Resolver: gRPC could not connect to an address. The source
 // reports changes by itself, so ResolveNow only cuts the wait after an error short.
 func (r *targetResolver) ResolveNow(resolver.ResolveNowOptions) {
-	select {
-	case r.resolveNow <- struct{}{}:
-	default:
-	}
+	r.resolveNow.Notify()
 }
 
 // Close implements resolver.Resolver.
@@ -135,11 +132,11 @@ func (r *targetResolver) Close() {
 }
 
 func (r *targetResolver) run(ctx context.Context) {
-	var retry retry.Backoff
+	var backoff retry.Backoff
 	for ctx.Err() == nil {
 		answer, index, err := r.source.Lookup(ctx, r.query)
 		if err == nil {
-			retry.Reset()
+			backoff.Reset()
 			_ = r.conn.UpdateState(resolver.State{Endpoints: endpoints(answer)}) // its error is for resolvers that poll
 			err = r.source.Wait(ctx, r.query, index)
 		}
@@ -147,14 +144,14 @@ func (r *targetResolver) run(ctx context.Context) {
 			continue
 		}
 		r.conn.ReportError(fmt.Errorf("resolve %s: %w", r.query.Name, err)) // the addresses stay
-		retry.Failed()
-		r.pause(ctx, &retry)
+		backoff.Failed()
+		r.pause(ctx, &backoff)
 	}
 }
 
 // pause waits before the next attempt after an error, until gRPC calls ResolveNow at most.
-func (r *targetResolver) pause(ctx context.Context, retry *retry.Backoff) {
-	timer := time.NewTimer(retry.Next())
+func (r *targetResolver) pause(ctx context.Context, backoff *retry.Backoff) {
+	timer := time.NewTimer(backoff.Next())
 	defer timer.Stop()
 	select {
 	case <-timer.C:
