@@ -15,7 +15,7 @@ func applyRows() []row {
 		name:    "apply",
 		about:   "one change to the new snapshot, in a catalog of 100000 instances in services of 10",
 		against: "catalog of one service",
-		figures: []figure{{"time", "µs", atMost(2)}, {"allocations", "", atMost(2)}, {"bytes", "", atMost(2)}},
+		figures: []figure{{name: "time", unit: "µs", bound: atMost(2)}, {name: "allocations", unit: "", bound: atMost(2)}, {name: "bytes", unit: "", bound: atMost(2)}},
 		start:   startApply,
 	}}
 }

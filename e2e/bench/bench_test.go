@@ -72,7 +72,7 @@ func TestSidesTakeTurns(t *testing.T) {
 			return []float64{value, value}, nil
 		}
 	}
-	r := row{name: "a", figures: []figure{{"rate", "/s", atLeast(0.9)}, {"time", "s", atMost(0.9)}}, start: func(context.Context, *stage) (pair, error) {
+	r := row{name: "a", figures: []figure{{name: "rate", unit: "/s", bound: atLeast(0.9)}, {name: "time", unit: "s", bound: atMost(0.9)}}, start: func(context.Context, *stage) (pair, error) {
 		return pair{side("d", 4), side("o", 2)}, nil
 	}}
 	out := report{Results: measure(t.Context(), settings{rounds: 3}, program{}, r, func(int) {})}
@@ -92,7 +92,7 @@ func TestSidesTakeTurns(t *testing.T) {
 }
 
 func TestWhatFailsIsLeftOut(t *testing.T) {
-	r := row{figures: []figure{{"rate", "/s", atLeast(0.9)}}, start: func(context.Context, *stage) (pair, error) {
+	r := row{figures: []figure{{name: "rate", unit: "/s", bound: atLeast(0.9)}}, start: func(context.Context, *stage) (pair, error) {
 		return pair{}, errors.New("no luck")
 	}}
 	got := measure(t.Context(), settings{rounds: 1}, program{}, r, func(int) {})

@@ -22,7 +22,7 @@ func blockingRows() []row {
 		name:    "blocking",
 		about:   "1000 blocking queries, each over its connection: from the put of an instance to the last one's answer",
 		against: "bare net/http on a raw watch",
-		figures: []figure{{"time", "ms", bound{}}, {"memory while they wait", "MiB", bound{}}},
+		figures: []figure{{name: "time", unit: "ms"}, {name: "memory while they wait", unit: "MiB"}},
 		start:   startBlocking,
 	}}
 }

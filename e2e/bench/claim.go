@@ -22,14 +22,14 @@ func claimRows() []row {
 		about:   "a lock taken and released, in process; and SET NX and DEL over Redis's Unix socket",
 		against: "Redis SET NX, DEL",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "µs", bound{}}},
+		figures: []figure{{name: "time", unit: "µs"}},
 		start:   startLock,
 	}, {
 		name:    "claim",
 		about:   "one of 10 instances claimed and released, in process; and SPOP and SADD over Redis's Unix socket",
 		against: "Redis SPOP, SADD",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "µs", bound{}}},
+		figures: []figure{{name: "time", unit: "µs"}},
 		start:   startClaim,
 	}}
 }

@@ -26,7 +26,7 @@ func dnsRows() []row {
 			about:   fmt.Sprintf(about, name),
 			against: "bare miekg/dns",
 			needs:   []string{"dnsperf"},
-			figures: []figure{{"answers", "/s", atLeast(1)}, {"CPU an answer", "µs", bound{}}},
+			figures: []figure{{name: "answers", unit: "/s", bound: atLeast(1)}, {name: "CPU an answer", unit: "µs"}},
 			start:   func(ctx context.Context, s *stage) (pair, error) { return startDNS(ctx, s, qtype) },
 		})
 	}

@@ -30,7 +30,7 @@ func fleetRows() []row {
 		name:    "fleet",
 		about:   fmt.Sprintf("the keepalives of 10000 agents, a stream each, and %d changes a second, beside one agent that sees all of it", fleetChanges),
 		against: "computed minimum",
-		figures: []figure{{"etcd CPU", "%", bound{}}, {"etcd memory", "MiB", bound{}}, {"agent CPU", "%", bound{}}, {"agent memory", "MiB", bound{}}},
+		figures: []figure{{name: "etcd CPU", unit: "%"}, {name: "etcd memory", unit: "MiB"}, {name: "agent CPU", unit: "%"}, {name: "agent memory", unit: "MiB"}},
 		start:   startFleet,
 	}}
 }

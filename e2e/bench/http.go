@@ -25,33 +25,33 @@ func httpRows() []row {
 		about:   fmt.Sprintf("GET %s of 10 instances, %d connections, wrk", lookupPath, connections),
 		against: "bare net/http",
 		needs:   []string{"wrk"},
-		figures: []figure{{"lookups", "/s", atLeast(0.9)}, {"CPU a lookup", "µs", bound{}}},
+		figures: []figure{{name: "lookups", unit: "/s", bound: atLeast(0.9)}, {name: "CPU a lookup", unit: "µs"}},
 		start:   startHTTP,
 	}, {
 		name:    "http-rate",
 		about:   fmt.Sprintf("the same at %d a second, over %d connections", fixedRate, connections),
 		against: "bare net/http",
-		figures: []figure{{"p50", "µs", bound{}}, {"p99", "µs", bound{}}},
+		figures: []figure{{name: "p50", unit: "µs"}, {name: "p99", unit: "µs"}},
 		start:   startHTTPRate,
 	}, {
 		name:    "http-redis",
 		about:   fmt.Sprintf("the same lookup with wrk, and GET of as many bytes with redis-benchmark, %d connections each", connections),
 		against: "Redis GET",
 		needs:   []string{"wrk", "redis-server", "redis-benchmark"},
-		figures: []figure{{"lookups", "/s", atLeast(1)}, {"CPU a lookup", "µs", bound{}}},
+		figures: []figure{{name: "lookups", unit: "/s", bound: atLeast(1)}, {name: "CPU a lookup", unit: "µs"}},
 		start:   startHTTPRedis,
 	}, {
 		name:    "unix",
 		about:   fmt.Sprintf("the same over the Unix socket, %d connections, from here", connections),
 		against: "bare net/http",
-		figures: []figure{{"lookups", "/s", atLeast(0.9)}, {"CPU a lookup", "µs", bound{}}},
+		figures: []figure{{name: "lookups", unit: "/s", bound: atLeast(0.9)}, {name: "CPU a lookup", unit: "µs"}},
 		start:   startUnix,
 	}, {
 		name:    "unix-redis",
 		about:   fmt.Sprintf("the same over the Unix socket, and GET of as many bytes, %d connections each, from here", connections),
 		against: "Redis GET",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"lookups", "/s", bound{}}, {"CPU a lookup", "µs", bound{}}},
+		figures: []figure{{name: "lookups", unit: "/s"}, {name: "CPU a lookup", unit: "µs"}},
 		start:   startUnixRedis,
 	}}
 }

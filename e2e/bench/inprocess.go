@@ -19,7 +19,7 @@ func inProcessRows() []row {
 		about:   "a service of 10 instances looked up by a Go program, in process; and GET from Redis over its Unix socket",
 		against: "Redis GET",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "ns", bound{}}},
+		figures: []figure{{name: "time", unit: "ns"}},
 		start:   startLookupLocal,
 	}}
 }

@@ -24,28 +24,28 @@ func kvRows() []row {
 		about:   "reading a value: in process, and from Redis over its Unix socket, one after the other",
 		against: "Redis GET",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "µs", bound{}}},
+		figures: []figure{{name: "time", unit: "µs"}},
 		start:   startKVGet,
 	}, {
 		name:    "kv-redis",
 		about:   fmt.Sprintf("a value of 100 bytes, GET %s with wrk, and GET with redis-benchmark, %d connections each", valuePath, connections),
 		against: "Redis GET",
 		needs:   []string{"wrk", "redis-server", "redis-benchmark"},
-		figures: []figure{{"values", "/s", atLeast(1)}, {"CPU a value", "µs", bound{}}},
+		figures: []figure{{name: "values", unit: "/s", bound: atLeast(1)}, {name: "CPU a value", unit: "µs"}},
 		start:   startKVRedis,
 	}, {
 		name:    "kv-scan",
 		about:   "a million keys by their prefix: walked in process, and listed by Redis over its Unix socket",
 		against: "Redis KEYS",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "ms", atMost(1)}},
+		figures: []figure{{name: "time", unit: "ms", bound: atMost(1)}},
 		start:   startKVScan,
 	}, {
 		name:    "kv-keys",
 		about:   "the same keys listed by an agent (GET /v1/kv/scan/?keys) and by Redis, over a Unix socket each",
 		against: "Redis KEYS",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "ms", atMost(1)}},
+		figures: []figure{{name: "time", unit: "ms", bound: atMost(1)}},
 		start:   startKVKeys,
 	}}
 }

@@ -24,7 +24,7 @@ func watchRows() []row {
 		name:    "lazy-10000",
 		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a watch on each of %d of %d services", lazyEach, lazyServices),
 		against: "etcd without watches",
-		figures: []figure{{"puts", "/s", atLeast(0.5)}, {"etcd CPU a put, delivered", "µs", bound{}}},
+		figures: []figure{{name: "puts", unit: "/s", bound: atLeast(0.5)}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
 			return startWatched(ctx, s, s.few(10_000, 20), servicesOf)
 		},
@@ -32,7 +32,7 @@ func watchRows() []row {
 		name:    "all-200",
 		about:   "the same beside 200 agents with a connection and a watch on the whole namespace",
 		against: "etcd without watches",
-		figures: []figure{{"puts", "/s", bound{}}, {"etcd CPU a put, delivered", "µs", bound{}}},
+		figures: []figure{{name: "puts", unit: "/s"}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
 			return startWatched(ctx, s, s.few(200, 20), wholeNamespace)
 		},

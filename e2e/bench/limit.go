@@ -27,7 +27,7 @@ func limitRows() []row {
 		about:   "a take that is denied, in process; and INCR over Redis's Unix socket",
 		against: "Redis INCR",
 		needs:   []string{"redis-server"},
-		figures: []figure{{"time", "µs", bound{}}},
+		figures: []figure{{name: "time", unit: "µs"}},
 		start:   startLimitLocal,
 	}}
 	for _, t := range []struct {
@@ -39,7 +39,7 @@ func limitRows() []row {
 			name:    fmt.Sprintf("limit-%d-%g", t.agents, t.rate),
 			about:   fmt.Sprintf("%d agents (in one process) ask for %g times a limit of %g a second", t.agents, t.demand, t.rate),
 			against: "the limit",
-			figures: []figure{{"admitted", "/s", atLeast(t.least)}},
+			figures: []figure{{name: "admitted", unit: "/s", bound: atLeast(t.least)}},
 			start: func(ctx context.Context, s *stage) (pair, error) {
 				return startLimit(ctx, s, t.agents, t.rate, t.demand)
 			},
@@ -49,7 +49,7 @@ func limitRows() []row {
 		name:    "limit-writes",
 		about:   "etcd's writes a second for one limit, with 20 agents that ask for 2 times 1000 a second",
 		against: "at most",
-		figures: []figure{{"writes", "/s", atMost(1)}},
+		figures: []figure{{name: "writes", unit: "/s", bound: atMost(1)}},
 		start:   startLimitWrites,
 	})
 }

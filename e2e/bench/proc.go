@@ -21,10 +21,12 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// The memory of a process in /proc: resident now, and at most so far.
+// The memory figures of /proc/PID/status (proc_pid_status(5)).
 const (
-	resident = "VmRSS"
-	peak     = "VmHWM"
+	resident   = "VmRSS"
+	peak       = "VmHWM"   // the most that was resident so far
+	anonymous  = "RssAnon" // the resident pages of its own: heap and stacks
+	fileBacked = "RssFile" // the resident pages of mapped files: its binary
 )
 
 // memory returns one of the memory figures of a process in MiB.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -49,7 +50,7 @@ func spreadOf(values []float64) spread {
 func (r *row) results() []result {
 	var all []result
 	for _, f := range r.figures {
-		next := result{Row: r.name, About: r.about, Against: r.against, Figure: f.name, Unit: f.unit}
+		next := result{Row: r.name, About: r.about, Against: cmp.Or(f.against, r.against), Figure: f.name, Unit: f.unit}
 		if !f.bound.none() {
 			next.Bound = &f.bound
 		}

@@ -20,9 +20,10 @@ type row struct {
 
 // figure is one of the numbers that a row gives.
 type figure struct {
-	name  string
-	unit  string
-	bound bound
+	name    string
+	unit    string
+	bound   bound
+	against string // the other side, where it differs from the row's
 }
 
 // side measures one side of a row once, for about the stage's window, and returns a

@@ -17,14 +17,14 @@ func startRows() []row {
 		name:    "cold",
 		about:   "from the start of an agent with its last good view to its first answered lookup; etcd has 10000 instances",
 		against: "without that file",
-		figures: []figure{{"time", "ms", bound{}}},
+		figures: []figure{{name: "time", unit: "ms"}},
 		start:   startCold,
 	}, {
 		name:    "list",
 		about:   "'disc list web' of 10 instances as a whole process",
 		against: "etcdctl get --prefix",
 		needs:   []string{"etcdctl"},
-		figures: []figure{{"time", "ms", atMost(1.2)}, {"CPU", "ms", bound{}}},
+		figures: []figure{{name: "time", unit: "ms", bound: atMost(1.2)}, {name: "CPU", unit: "ms"}},
 		start:   startList,
 	}}
 }

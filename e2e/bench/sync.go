@@ -27,7 +27,7 @@ func syncRows() []row {
 			name:    fmt.Sprintf("sync-%d", instances),
 			about:   fmt.Sprintf("the first sync of %d instances, in a fresh process", instances),
 			against: "paged range into a map",
-			figures: []figure{{"time", "ms", bound{}}, {"peak memory", "MiB", bound{}}, {"settled heap", "MiB", bound{}}},
+			figures: []figure{{name: "time", unit: "ms"}, {name: "peak memory", unit: "MiB"}, {name: "settled heap", unit: "MiB"}},
 			start: func(ctx context.Context, s *stage) (pair, error) {
 				return startSync(ctx, s, s.few(instances, 200))
 			},
@@ -41,7 +41,7 @@ func syncRows() []row {
 		name:    "memory",
 		about:   "the heap of a catalog of 100000 instances, by instance",
 		against: "the limit",
-		figures: []figure{{"heap an instance", "bytes", atMost(1)}},
+		figures: []figure{{name: "heap an instance", unit: "bytes", bound: atMost(1)}},
 		start:   startMemory,
 	})
 }

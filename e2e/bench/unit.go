@@ -20,25 +20,25 @@ func unitRows() []row {
 		name:    "unit-keepalive",
 		about:   "etcd's CPU time for one keepalive",
 		against: "one put",
-		figures: []figure{{"CPU", "µs", bound{}}},
+		figures: []figure{{name: "CPU", unit: "µs"}},
 		start:   startUnitKeepalive,
 	}, {
 		name:    "unit-event",
 		about:   "etcd's CPU time for one event to one of 100 watchers, a connection each",
 		against: "one put",
-		figures: []figure{{"CPU", "µs", bound{}}},
+		figures: []figure{{name: "CPU", unit: "µs"}},
 		start:   startUnitEvent,
 	}, {
 		name:    "unit-ask",
 		about:   "etcd's CPU time for one agent's question whether its view is current: a read and a request for progress",
 		against: "one put",
-		figures: []figure{{"CPU", "µs", bound{}}},
+		figures: []figure{{name: "CPU", unit: "µs"}},
 		start:   startUnitAsk,
 	}, {
 		name:    "unit-watch",
 		about:   fmt.Sprintf("etcd's memory for an agent: a connection, a stream and %d watches", lazyEach),
 		against: "a stream on a shared connection",
-		figures: []figure{{"memory", "KiB", bound{}}},
+		figures: []figure{{name: "memory", unit: "KiB"}},
 		start:   startUnitWatch,
 	}}
 }

@@ -29,7 +29,7 @@ func changeRows() []row {
 			name:    fmt.Sprintf("change-%d", agents),
 			about:   fmt.Sprintf("from the put of an instance to the last of %d agents' lookups (catalogs in one process, a client each)", agents),
 			against: "raw etcd watches",
-			figures: []figure{{"p50", "ms", bound{}}, {"p99", "ms", bound{}}, {"CPU each", "µs", bound{}}},
+			figures: []figure{{name: "p50", unit: "ms"}, {name: "p99", unit: "ms"}, {name: "CPU each", unit: "µs"}},
 			start:   func(ctx context.Context, s *stage) (pair, error) { return startChange(ctx, s, agents) },
 		}
 		if agents == 100 {
