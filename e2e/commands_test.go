@@ -246,7 +246,7 @@ func httpCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if len(rest) > 0 && header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	client := &http.Client{Transport: v.Transport(&http.Transport{DisableKeepAlives: true}), Timeout: patience}
+	client := &http.Client{Transport: v.Transport(&http.Transport{DisableKeepAlives: true}), Timeout: waitTimeout}
 	resp, err := client.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()

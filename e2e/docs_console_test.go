@@ -94,7 +94,7 @@ func (c *console) run(s step) {
 	} else {
 		command = strings.Replace(command, "curl ", "curl -sS ", 1)
 	}
-	need(c.t, strings.Fields(command)[0])
+	requireProgram(c.t, strings.Fields(command)[0])
 	c.t.Logf("$ %s", command)
 	switch {
 	case regexp.MustCompile(`^disc (dev|run|agent|render -w)\b`).MatchString(command):
@@ -106,22 +106,22 @@ func (c *console) run(s step) {
 	}
 }
 
-// need skips the test where a program is not installed that a Debian package has.
-func need(t *testing.T, program string) {
+// requireProgram skips the test where a program is not installed that a Debian package has.
+func requireProgram(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil && programsNeeded[program] != "" {
 		t.Skipf("Debian package %s is not installed", programsNeeded[program])
 	}
 }
 
-// looks tells the commands that change nothing.
-var looks = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
+// readOnlyCommand tells the commands that change nothing.
+var readOnlyCommand = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
 
 // expect runs a command until its output is as the page shows it; one that changes
 // something is run once.
 func (c *console) expect(command, want string) {
 	c.t.Helper()
-	again := looks.MatchString(command)
+	again := readOnlyCommand.MatchString(command)
 	var out string
 	matches := func() bool {
 		b, err := c.command(context.Background(), command).CombinedOutput()

@@ -28,7 +28,7 @@ LINES	if err != nil {
 // are a part of e2e/example are built and run by the test of the example.
 func (c *console) program(kind, text string) {
 	c.t.Helper()
-	if kind == "go" && ofExample(c, text) {
+	if kind == "go" && inGoExample(c, text) {
 		return
 	}
 	if strings.Contains(text, "app/greeting") {
@@ -38,10 +38,10 @@ func (c *console) program(kind, text string) {
 	var command *exec.Cmd
 	switch kind {
 	case "python":
-		need(c.t, "python3")
+		requireProgram(c.t, "python3")
 		command = exec.Command("python3", "-c", text)
 	case "js":
-		need(c.t, "node")
+		requireProgram(c.t, "node")
 		command = exec.Command("node", "--input-type=module", "-e", text)
 	case "go":
 		file := filepath.Join(c.t.TempDir(), "main.go")
@@ -60,8 +60,8 @@ func (c *console) program(kind, text string) {
 	}
 }
 
-// ofExample tells whether lines stand in a Go file of the example, indented or not.
-func ofExample(c *console, text string) bool {
+// inGoExample tells whether lines stand in a Go file of the example, indented or not.
+func inGoExample(c *console, text string) bool {
 	c.t.Helper()
 	files, err := filepath.Glob("example/*/*.go")
 	if err != nil {

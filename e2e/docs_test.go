@@ -68,8 +68,8 @@ func (p page) prose() string {
 	return regexp.MustCompile("(?ms)^```.*?^```\n").ReplaceAllString(p.text, "\n")
 }
 
-// plain are the pages that have blocks of kind text, with what these are.
-var plain = map[string]string{"e2e/bench/SCALE.md": "a formula"}
+// textBlocks are the pages that have blocks of kind text, with what these are.
+var textBlocks = map[string]string{"e2e/bench/SCALE.md": "a formula"}
 
 // TestDocs follows each page from top to bottom, as a reader would, on a machine of its
 // own: the commands are run, the programs too, and the files are read by a parser.
@@ -102,7 +102,7 @@ func TestDocs(t *testing.T) {
 						t.Errorf("%s:%d: sh is for the commands of a release, which CI runs; write console", p.name, b.line)
 					}
 				case "text":
-					if plain[p.name] == "" {
+					if textBlocks[p.name] == "" {
 						t.Errorf("%s:%d: text is for what cannot be tested; say in the list why", p.name, b.line)
 					}
 				default:

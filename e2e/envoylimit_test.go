@@ -38,7 +38,7 @@ func askLimit(address, domain string, descriptors []string) error {
 		}
 		request.Descriptors = append(request.Descriptors, d)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	r, err := ratelimitv3.NewRateLimitServiceClient(conn).ShouldRateLimit(ctx, request, grpc.WaitForReady(true))
 	if err != nil {

@@ -21,7 +21,7 @@ type event struct {
 // events follows /v1/watch of an agent, from an event's id on ("": from the start).
 func (p program) events(t *testing.T, service, lastID string) (next func() event, stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.env["DISC_AGENT"]+"/v1/watch?service="+service, nil)
 	if err != nil {
 		t.Fatal(err)

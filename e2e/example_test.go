@@ -80,7 +80,7 @@ func TestExampleImport(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	p := newProgram(t, etcd.Endpoint()).ready(t)
 	p.agent(t)
-	x := &example{t: t, http: http.Client{Timeout: patience}}
+	x := &example{t: t, http: http.Client{Timeout: waitTimeout}}
 	commands := map[string]*exec.Cmd{}
 	for _, id := range []string{"worker-1", "worker-2", "worker-3"} {
 		port := freePort(t)
@@ -176,7 +176,7 @@ func inExample(t *testing.T, name string, args ...string) {
 func runExample(t *testing.T, workers int, command func(port string) []*exec.Cmd) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	x := &example{t: t, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}}
+	x := &example{t: t, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}}
 	var agents []string
 	for n := range 2 {
 		p := newProgram(t, etcd.Endpoint()).ready(t)
@@ -297,7 +297,7 @@ func (x *example) sharesLimit() {
 	going := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return sent < enough && time.Since(began) < patience
+		return sent < enough && time.Since(began) < waitTimeout
 	}
 	var senders errgroup.Group
 	for n := range 4 {

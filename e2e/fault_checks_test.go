@@ -146,44 +146,44 @@ func TestFaultForkingCheck(t *testing.T) {
 	one := startSidecar(t, "one", etcd.endpoint,
 		"services: [{service: web, id: web-1, port: 1, address: 127.0.0.1, checks: [{type: exec, interval: 1s, timeout: 1s, command: ["+fork+"]}]}]")
 	within(t, time.Now(), 10*time.Second, "three runs have forked", func() error {
-		if n := len(forked(pids)); n < 6 {
+		if n := len(childPIDs(pids)); n < 6 {
 			return fmt.Errorf("%d children", n)
 		}
 		return nil
 	})
 	within(t, time.Now(), 2*time.Second, "the children of the first two are dead", func() error {
-		return deadProcesses(forked(pids)[:4])
+		return checkAllDead(childPIDs(pids)[:4])
 	})
 	if check := checkOf(t, one, "web-1"); check.Status != discovery.Critical {
 		t.Errorf("the check is %+v", check)
 	}
 	one.signal(syscall.SIGTERM)
-	within(t, time.Now(), patience, "the agent and all children are dead", func() error {
+	within(t, time.Now(), waitTimeout, "the agent and all children are dead", func() error {
 		if err := one.exited(); err != nil {
 			return err
 		}
-		return deadProcesses(forked(pids))
+		return checkAllDead(childPIDs(pids))
 	})
 }
 
-// forked are the process ids that a script has written down.
-func forked(file string) []string {
+// childPIDs are the process ids that a script has written down.
+func childPIDs(file string) []string {
 	b, _ := os.ReadFile(file) // none as long as it is not there
 	return strings.Fields(string(b))
 }
 
-func deadProcesses(pids []string) error {
+func checkAllDead(pids []string) error {
 	for _, pid := range pids {
-		if err := deadProcess(pid); err != nil {
+		if err := checkDead(pid); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// deadProcess returns an error while a process lives. One that nobody has waited for
+// checkDead returns an error while a process lives. One that nobody has waited for
 // yet is dead.
-func deadProcess(pid string) error {
+func checkDead(pid string) error {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -93,7 +93,7 @@ func trickle(t *testing.T, address string, n int) (stop func()) {
 	const every = 200 * time.Millisecond
 	conns := make([]net.Conn, n)
 	for i := range conns {
-		conns[i] = begin(t, address, []string{slowHeader, slowBody}[i%2])
+		conns[i] = sendPartial(t, address, []string{slowHeader, slowBody}[i%2])
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var sending sync.WaitGroup
@@ -117,8 +117,8 @@ func trickle(t *testing.T, address string, n int) (stop func()) {
 	}
 }
 
-// begin connects and sends the beginning of a request.
-func begin(t *testing.T, address, request string) net.Conn {
+// sendPartial connects and sends the beginning of a request.
+func sendPartial(t *testing.T, address, request string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err == nil {
@@ -147,7 +147,7 @@ func TestFaultSlowClientsAreDropped(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
-			conn, began := begin(t, address, c.request), time.Now()
+			conn, began := sendPartial(t, address, c.request), time.Now()
 			t.Cleanup(func() { conn.Close() })
 			closed := make(chan struct{})
 			go func() {

@@ -49,8 +49,8 @@ func TestFaultClockJump(t *testing.T) {
 	if strings.Contains(watch.output.String(), `"event":"delete"`) {
 		t.Errorf("the watch:\n%s", watch.output.String())
 	}
-	forth.saneAges(t)
-	back.saneAges(t)
+	forth.checkAges(t)
+	back.checkAges(t)
 
 	// What an agent has kept on disk is from the future when it starts an hour earlier.
 	etcd.signal(syscall.SIGKILL)
@@ -61,7 +61,7 @@ func TestFaultClockJump(t *testing.T) {
 	if err := back.answers(t.Context(), "web", "web-1", "web-2"); err != nil {
 		t.Error(err)
 	}
-	back.saneAges(t)
+	back.checkAges(t)
 }
 
 // jumping is an agent whose wall clock a test sets.
@@ -91,12 +91,12 @@ func (j *jumping) jump(t *testing.T, by time.Duration) {
 		t.Fatal(err)
 	}
 	if j.sidecar.process != nil && j.exited() != nil {
-		j.hasJumped(t, by)
+		j.checkClock(t, by)
 	}
 }
 
-// hasJumped makes sure that the agent's clock is off, as its answers tell.
-func (j *jumping) hasJumped(t *testing.T, by time.Duration) {
+// checkClock makes sure that the agent's clock is off, as its answers tell.
+func (j *jumping) checkClock(t *testing.T, by time.Duration) {
 	t.Helper()
 	resp, err := j.HTTP.Get(j.BaseURL + "/healthz")
 	if err != nil {
@@ -112,8 +112,8 @@ func (j *jumping) hasJumped(t *testing.T, by time.Duration) {
 	}
 }
 
-// saneAges looks at all that the agent says of how old something is.
-func (j *jumping) saneAges(t *testing.T) {
+// checkAges looks at all that the agent says of how old something is.
+func (j *jumping) checkAges(t *testing.T) {
 	t.Helper()
 	status, err := j.Agent(t.Context())
 	if err != nil {

@@ -19,26 +19,26 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// watched are two agents on one etcd, and what must stay as it is under a fault.
-type watched struct {
+// undisturbed are two agents on one etcd, and what must stay as it is under a fault.
+type undisturbed struct {
 	one, peer *sidecar
 	lease     string
 	watch     *process
 	stop      func() // looking up
 }
 
-// watchOver registers web-1 through the first of two agents, and looks at it from then
+// startUndisturbed registers web-1 through the first of two agents, and looks at it from then
 // on.
-func watchOver(t *testing.T, one, peer *sidecar) *watched {
+func startUndisturbed(t *testing.T, one, peer *sidecar) *undisturbed {
 	t.Helper()
 	one.register(t, "web", "web-1")
 	peer.find(t, "web", "web-1")
-	return &watched{one, peer, one.lease(t), peer.follow(t, "web"), peer.steady(t, "web", "web-1")}
+	return &undisturbed{one, peer, one.lease(t), peer.follow(t, "web"), peer.steady(t, "web", "web-1")}
 }
 
-// unmoved makes sure that nobody has noticed the fault: every lookup was answered, the
+// check makes sure that nobody has noticed the fault: every lookup was answered, the
 // lease is the same, and nobody has left.
-func (w *watched) unmoved(t *testing.T) {
+func (w *undisturbed) check(t *testing.T) {
 	t.Helper()
 	w.stop()
 	if now := w.one.lease(t); now != w.lease {
@@ -49,9 +49,9 @@ func (w *watched) unmoved(t *testing.T) {
 	}
 }
 
-// attempt registers an instance that etcd may not take, and returns why it is not
+// tryRegister registers an instance that etcd may not take, and returns why it is not
 // there; "" if it is.
-func (s *sidecar) attempt(t *testing.T, service, id string) string {
+func (s *sidecar) tryRegister(t *testing.T, service, id string) string {
 	t.Helper()
 	done, err := s.Register(t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: 1})
 	if err != nil {
@@ -65,11 +65,11 @@ func (s *sidecar) attempt(t *testing.T, service, id string) string {
 func TestFaultNoSpace(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t, "--quota-backend-bytes", "4194304")
-	w := watchOver(t, startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint))
+	w := startUndisturbed(t, startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint))
 	client := etcdtest.Client(t, etcd.endpoint)
-	fill(t, client)
+	fillQuota(t, client)
 
-	reasons := map[string]string{"registration": w.one.attempt(t, "db", "db-1")}
+	reasons := map[string]string{"registration": w.one.tryRegister(t, "db", "db-1")}
 	_, _, err := w.one.PatchOverride(t.Context(), "web", "web-1", []byte(`{"weight":3}`))
 	if !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("override: %v", err)
@@ -86,14 +86,14 @@ func TestFaultNoSpace(t *testing.T) {
 		}
 	}
 	pause(ttl + 2*time.Second)
-	w.unmoved(t)
+	w.check(t)
 
-	free(t, client, etcd.endpoint)
+	freeQuota(t, client, etcd.endpoint)
 	within(t, time.Now(), 5*time.Second, "what could not be written is there", func() error { return w.peer.answers(t.Context(), "db", "db-1") })
 }
 
-// fill writes until etcd raises the alarm of no space.
-func fill(t *testing.T, client *clientv3.Client) {
+// fillQuota writes until etcd raises the alarm of no space.
+func fillQuota(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	for n := range 100 {
 		if _, err := client.Put(t.Context(), fmt.Sprintf("fill/%d", n), strings.Repeat("x", 256<<10)); err != nil {
@@ -106,8 +106,8 @@ func fill(t *testing.T, client *clientv3.Client) {
 	t.Fatal("etcd is not full")
 }
 
-// free makes space and takes the alarm back, as an operator does.
-func free(t *testing.T, client *clientv3.Client, endpoint string) {
+// freeQuota makes space and takes the alarm back, as an operator does.
+func freeQuota(t *testing.T, client *clientv3.Client, endpoint string) {
 	t.Helper()
 	gone, err := client.Delete(t.Context(), "fill/", clientv3.WithPrefix())
 	if err == nil {
@@ -139,7 +139,7 @@ func TestFaultPasswordRotated(t *testing.T) {
 	}
 	write("s3cret")
 	settings := fmt.Sprintf("etcd: {endpoints: [%s], user: disc, password_file: %s}", etcd.endpoint, file)
-	w := watchOver(t, startSidecar(t, "one", etcd.endpoint, settings), startSidecar(t, "peer", etcd.endpoint, settings))
+	w := startUndisturbed(t, startSidecar(t, "one", etcd.endpoint, settings), startSidecar(t, "peer", etcd.endpoint, settings))
 
 	token := root(t)
 	if !await(func() bool {
@@ -154,7 +154,7 @@ func TestFaultPasswordRotated(t *testing.T) {
 	if _, err := client.UserChangePassword(root(t), "disc", "r0tated"); err != nil {
 		t.Fatal(err)
 	}
-	if reason := w.one.attempt(t, "db", "db-2"); !strings.Contains(reason, `"disc"`) {
+	if reason := w.one.tryRegister(t, "db", "db-2"); !strings.Contains(reason, `"disc"`) {
 		t.Errorf("with the password of before: %q", reason)
 	}
 	write("r0tated")
@@ -164,7 +164,7 @@ func TestFaultPasswordRotated(t *testing.T) {
 	etcd.start(t)
 	w.one.register(t, "db", "db-3")
 	w.peer.find(t, "db", "db-1", "db-2", "db-3")
-	w.unmoved(t)
+	w.check(t)
 }
 
 // switchAuthOn makes the user disc with the password s3cret, who may use disc's keys,
@@ -173,10 +173,10 @@ func switchAuthOn(t *testing.T, client *clientv3.Client) (root func(*testing.T) 
 	t.Helper()
 	ctx, prefix := t.Context(), "/disc/"
 	for _, err := range []error{
-		second(client.RoleAdd(ctx, "root")), second(client.UserAdd(ctx, "root", "r00t")), second(client.UserGrantRole(ctx, "root", "root")),
-		second(client.RoleAdd(ctx, "disc")), second(client.UserAdd(ctx, "disc", "s3cret")), second(client.UserGrantRole(ctx, "disc", "disc")),
-		second(client.RoleGrantPermission(ctx, "disc", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))),
-		second(client.AuthEnable(ctx)),
+		errorOf(client.RoleAdd(ctx, "root")), errorOf(client.UserAdd(ctx, "root", "r00t")), errorOf(client.UserGrantRole(ctx, "root", "root")),
+		errorOf(client.RoleAdd(ctx, "disc")), errorOf(client.UserAdd(ctx, "disc", "s3cret")), errorOf(client.UserGrantRole(ctx, "disc", "disc")),
+		errorOf(client.RoleGrantPermission(ctx, "disc", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))),
+		errorOf(client.AuthEnable(ctx)),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -205,21 +205,21 @@ func TestFaultNameUnresolved(t *testing.T) {
 	const known = "10.77.0.1 etcd.fleet\n"
 	names(known)
 	host.run(t, "ip addr add 10.77.0.1/32 dev lo && mount --bind %s/hosts /etc/hosts && getent hosts etcd.fleet", dir)
-	etcd := startMemberAt(t, host.through, "10.77.0.1:2379", "10.77.0.1:2380")
-	w := watchOver(t, startSidecarThrough(t, host.through, "one", "etcd.fleet:2379"), startSidecarThrough(t, host.through, "peer", "etcd.fleet:2379"))
+	etcd := startMemberAt(t, host.prefix, "10.77.0.1:2379", "10.77.0.1:2380")
+	w := startUndisturbed(t, startSidecarThrough(t, host.prefix, "one", "etcd.fleet:2379"), startSidecarThrough(t, host.prefix, "peer", "etcd.fleet:2379"))
 
 	names("")
 	host.run(t, "! getent hosts etcd.fleet")
 	pause(ttl + 2*time.Second)
 	w.one.register(t, "db", "db-1")
 	w.peer.find(t, "db", "db-1")
-	w.unmoved(t)
+	w.check(t)
 
 	etcd.signal(syscall.SIGKILL)
 	<-etcd.ended
 	etcd.start(t)
 	stop := w.peer.steady(t, "web", "web-1")
-	if reason := w.one.attempt(t, "db", "db-2"); reason == "" {
+	if reason := w.one.tryRegister(t, "db", "db-2"); reason == "" {
 		t.Error("an etcd whose name is not known was written to")
 	}
 	stop()

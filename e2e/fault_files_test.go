@@ -22,7 +22,7 @@ func TestFaultOpenFiles(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
 	one := startSidecarThrough(t, []string{"prlimit", "--nofile=96:96", "--"}, "one", etcd.endpoint)
-	w := watchOver(t, one, startSidecar(t, "peer", etcd.endpoint))
+	w := startUndisturbed(t, one, startSidecar(t, "peer", etcd.endpoint))
 	at := listening.FindStringSubmatch(one.output.String())
 	if at == nil {
 		t.Fatal("the agent does not say where it listens")
@@ -41,7 +41,7 @@ func TestFaultOpenFiles(t *testing.T) {
 	})
 	one.register(t, "db", "db-1")
 	w.peer.find(t, "db", "db-1")
-	w.unmoved(t)
+	w.check(t)
 	over()
 	within(t, time.Now(), time.Second, "it serves after the flood", func() error {
 		resp, err := (&http.Client{Timeout: time.Second}).Get("http://" + at[1] + "/v1/lookup/web")
@@ -72,7 +72,7 @@ func flood(t *testing.T, n int, addresses ...string) (over func()) {
 	t.Cleanup(over)
 	for range n {
 		for _, address := range addresses {
-			conn, err := net.DialTimeout("tcp", address, patience)
+			conn, err := net.DialTimeout("tcp", address, waitTimeout)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,17 +100,17 @@ func TestFaultDataDirectory(t *testing.T) {
 	host.run(t, "head -c 1M /dev/zero >%s/data/filler || true", one.dir)
 	one.start(t)
 	one.register(t, "web", "web-2")
-	one.complains(t, "last good view cannot be saved")
-	if one.failures(t, "save") == 0 {
+	one.awaitLog(t, "last good view cannot be saved")
+	if one.lastGoodFailures(t, "save") == 0 {
 		t.Error("that the view cannot be saved is not counted")
 	}
-	one.answersFrom(t, etcd, "web-1")
+	one.expectLastGood(t, etcd, "web-1")
 
 	// read-only: it starts
 	one.kill()
 	host.run(t, "rm %s/data/filler && mount -o remount,ro %s/data", one.dir, one.dir)
 	one.start(t)
-	one.complains(t, "cannot write to the data directory")
+	one.awaitLog(t, "cannot write to the data directory")
 	one.find(t, "web", "web-1")
 	if status, err := one.Agent(t.Context()); err != nil || status.Owner != before.Owner {
 		t.Errorf("owner %s, %v; was %s", status.Owner, err, before.Owner)
@@ -130,8 +130,8 @@ func TestFaultDataDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		one.start(t)
-		one.complains(t, "last good view cannot be used")
-		if one.failures(t, "load") == 0 {
+		one.awaitLog(t, "last good view cannot be used")
+		if one.lastGoodFailures(t, "load") == 0 {
 			t.Errorf("%s: that the view cannot be loaded is not counted", damage)
 		}
 		if err := one.answers(t.Context(), "web", "web-1"); !errors.Is(err, discovery.ErrUnavailable) {
@@ -145,23 +145,23 @@ func TestFaultDataDirectory(t *testing.T) {
 	one.find(t, "db", "db-1")
 }
 
-// complains waits until the agent has said something in its log.
-func (s *sidecar) complains(t *testing.T, warning string) {
+// awaitLog waits until the agent has said something in its log.
+func (s *sidecar) awaitLog(t *testing.T, warning string) {
 	t.Helper()
 	if !await(func() bool { return strings.Contains(s.output.String(), warning) }) {
 		t.Fatalf("no word of %q", warning)
 	}
 }
 
-// failures is how often the last good view could not be saved or loaded.
-func (s *sidecar) failures(t *testing.T, call string) float64 {
+// lastGoodFailures is how often the last good view could not be saved or loaded.
+func (s *sidecar) lastGoodFailures(t *testing.T, call string) float64 {
 	t.Helper()
 	return s.metric(t, `disc_catalog_last_good_failures_total{call="`+call+`"}`)
 }
 
-// answersFrom kills etcd and the agent, and makes sure that the agent then answers with
+// expectLastGood kills etcd and the agent, and makes sure that the agent then answers with
 // the view that it has kept, and says that it is stale.
-func (s *sidecar) answersFrom(t *testing.T, etcd *member, ids ...string) {
+func (s *sidecar) expectLastGood(t *testing.T, etcd *member, ids ...string) {
 	t.Helper()
 	etcd.kill()
 	s.kill()

@@ -72,8 +72,8 @@ func (c *cell) read(ctx context.Context, t *testing.T, s *sidecar) {
 	}
 }
 
-// is returns an error unless an agent answers a key with a value from what it has.
-func (s *sidecar) is(ctx context.Context, key, value string) error {
+// hasValue returns an error unless an agent answers a key with a value from what it has.
+func (s *sidecar) hasValue(ctx context.Context, key, value string) error {
 	item, _, err := s.KVGet(ctx, key, api.KVRead{})
 	if err == nil && string(item.Value) != value {
 		err = fmt.Errorf("%s is %q", key, item.Value)
@@ -118,7 +118,7 @@ func TestFaultKeyValues(t *testing.T) {
 		if !await(func() bool { _, err := one.KVPut(t.Context(), "probe", []byte(value), 0, nil); return err == nil }) {
 			t.Fatal(what, ": nothing can be written")
 		}
-		within(t, time.Now(), 8*time.Second, what, func() error { return two.is(t.Context(), "probe", value) })
+		within(t, time.Now(), 8*time.Second, what, func() error { return two.hasValue(t.Context(), "probe", value) })
 		for _, c := range cells {
 			before := c.checked.Load()
 			within(t, time.Now(), 8*time.Second, "writes to "+c.key+" are read", func() error {
@@ -196,7 +196,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 				return revision
 			}
 			put("backed up")
-			within(t, time.Now(), patience, "it is read", func() error { return two.is(t.Context(), "app/k", "backed up") })
+			within(t, time.Now(), waitTimeout, "it is read", func() error { return two.hasValue(t.Context(), "app/k", "backed up") })
 			etcd.signal(syscall.SIGKILL)
 			<-etcd.ended
 			copyDir(t, dir, dir+".backup")
@@ -205,7 +205,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 			for range 100 {
 				gone = put("gone")
 			}
-			within(t, time.Now(), patience, "it is read", func() error { return two.is(t.Context(), "app/k", "gone") })
+			within(t, time.Now(), waitTimeout, "it is read", func() error { return two.hasValue(t.Context(), "app/k", "gone") })
 
 			etcd.signal(syscall.SIGKILL)
 			<-etcd.ended
@@ -223,7 +223,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 			if string(item.Value) != "new" || item.Revision != revision {
 				t.Errorf("it is %q of revision %d; %d was written", item.Value, item.Revision, revision)
 			}
-			within(t, time.Now(), 5*time.Second, "and without it", func() error { return two.is(t.Context(), "app/k", "new") })
+			within(t, time.Now(), 5*time.Second, "and without it", func() error { return two.hasValue(t.Context(), "app/k", "new") })
 			for _, s := range []*sidecar{one, two} {
 				if item, view, err := s.KVGet(t.Context(), "app/k", api.KVRead{MinRevision: gone}); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "lost in a restore") {
 					t.Errorf("with revision %d, which is gone: %q at %d, %v", gone, item.Value, view.Revision, err)

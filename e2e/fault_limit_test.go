@@ -20,12 +20,12 @@ type admission struct {
 	asked, answered time.Time
 }
 
-// hammered is a limit that is asked for far more than it has, through all agents.
-type hammered struct {
-	name   string
-	limit  discovery.Limit
-	lesser discovery.Limit // in force at the latest since a moment; zero: never
-	since  time.Time
+// loadedLimit is a limit that is asked for far more than it has, through all agents.
+type loadedLimit struct {
+	name    string
+	limit   discovery.Limit
+	lesser  discovery.Limit // in force at the latest since a moment; zero: never
+	lowered time.Time
 
 	mu       sync.Mutex
 	admitted []admission
@@ -33,16 +33,16 @@ type hammered struct {
 	err      error // that no fault explains
 }
 
-// hammer takes through an agent again and again, until ctx ends.
-func (h *hammered) hammer(ctx context.Context, s *sidecar) {
+// takeRepeatedly takes through an agent again and again, until ctx ends.
+func (h *loadedLimit) takeRepeatedly(ctx context.Context, s *sidecar) {
 	for tick := time.NewTicker(40 * time.Millisecond); ctx.Err() == nil; <-tick.C {
 		asked := time.Now()
 		got, err := s.Take(ctx, h.name, 1)
-		h.note(admission{s, asked, time.Now()}, err == nil && got.Taken > 0, err)
+		h.record(admission{s, asked, time.Now()}, err == nil && got.Taken > 0, err)
 	}
 }
 
-func (h *hammered) note(a admission, granted bool, err error) {
+func (h *loadedLimit) record(a admission, granted bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -57,7 +57,7 @@ func (h *hammered) note(a admission, granted bool, err error) {
 
 // admits returns an error unless somebody has asked since a moment and was granted; if
 // through is not nil, through that agent.
-func (h *hammered) admits(since time.Time, through *sidecar) error {
+func (h *loadedLimit) admits(since time.Time, through *sidecar) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, a := range h.admitted {
@@ -69,30 +69,30 @@ func (h *hammered) admits(since time.Time, through *sidecar) error {
 }
 
 // lower changes the limit to a lesser one.
-func (h *hammered) lower(t *testing.T, through *sidecar, limit discovery.Limit) {
+func (h *loadedLimit) lower(t *testing.T, through *sidecar, limit discovery.Limit) {
 	t.Helper()
 	if _, _, _, err := through.PutLimit(t.Context(), h.name, limit); err != nil {
 		t.Fatal(err)
 	}
-	h.lesser, h.since = limit, time.Now()
+	h.lesser, h.lowered = limit, time.Now()
 }
 
 // allowed is how much is let through between two moments at most: the burst that was in
 // force at first, and the rates that were in force over the time.
-func (h *hammered) allowed(from, to time.Time) float64 {
-	if h.since.IsZero() || !to.After(h.since) {
+func (h *loadedLimit) allowed(from, to time.Time) float64 {
+	if h.lowered.IsZero() || !to.After(h.lowered) {
 		return float64(h.limit.Burst) + h.limit.PerSecond()*to.Sub(from).Seconds()
 	}
-	after := h.lesser.PerSecond() * to.Sub(h.since).Seconds()
-	if from.Before(h.since) {
-		return h.allowed(from, h.since) + after
+	after := h.lesser.PerSecond() * to.Sub(h.lowered).Seconds()
+	if from.Before(h.lowered) {
+		return h.allowed(from, h.lowered) + after
 	}
 	return float64(h.lesser.Burst) + h.lesser.PerSecond()*to.Sub(from).Seconds()
 }
 
-// never makes sure that in no window more was let through than is allowed. A take counts
+// checkBound makes sure that in no window more was let through than is allowed. A take counts
 // in the windows that hold both its ends.
-func (h *hammered) never(t *testing.T) {
+func (h *loadedLimit) checkBound(t *testing.T) {
 	t.Helper()
 	all := slices.SortedFunc(slices.Values(h.admitted), func(a, b admission) int { return a.answered.Compare(b.answered) })
 	fullest, at := 0.0, 0
@@ -127,19 +127,19 @@ func TestFaultLimit(t *testing.T) {
 	for n := range 4 {
 		fleet = append(fleet, startSidecar(t, fmt.Sprintf("host-%d", n), etcd.endpoint))
 	}
-	fast := &hammered{name: "fast", limit: discovery.Limit{Rate: 20, Burst: 20}.WithDefaults()}
-	slow := &hammered{name: "slow", limit: discovery.Limit{Rate: 1}.WithDefaults()}
+	fast := &loadedLimit{name: "fast", limit: discovery.Limit{Rate: 20, Burst: 20}.WithDefaults()}
+	slow := &loadedLimit{name: "slow", limit: discovery.Limit{Rate: 1}.WithDefaults()}
 	ctx, cancel := context.WithCancel(t.Context())
 	var takers sync.WaitGroup
 	defer takers.Wait()
 	defer cancel()
-	for _, h := range []*hammered{fast, slow} {
+	for _, h := range []*loadedLimit{fast, slow} {
 		if _, _, _, err := fleet[0].PutLimit(t.Context(), h.name, h.limit); err != nil {
 			t.Fatal(err)
 		}
 		for n, s := range fleet {
 			for range cmp.Or(2*n, 1) { // some are asked more than others
-				takers.Go(func() { h.hammer(ctx, s) })
+				takers.Go(func() { h.takeRepeatedly(ctx, s) })
 			}
 		}
 	}
@@ -152,7 +152,7 @@ func TestFaultLimit(t *testing.T) {
 
 	fleet[1].signal(syscall.SIGSTOP)
 	for _, s := range fleet[2:] {
-		s.dies(t, nil)
+		s.crash(t, nil)
 	}
 	pause(time.Second)
 	for _, s := range fleet[2:] {
@@ -189,6 +189,6 @@ func TestFaultLimit(t *testing.T) {
 
 	cancel()
 	takers.Wait()
-	fast.never(t)
-	slow.never(t)
+	fast.checkBound(t)
+	slow.checkBound(t)
 }

@@ -19,23 +19,23 @@ import (
 // What a command under a lock does: it writes its fence, again and again, into what the
 // lock guards. The stubborn one does not end when it is told to.
 const (
-	working  = `while :; do echo $DISC_FENCE; sleep 0.02; done >>"$GUARDED"`
-	stubborn = `trap "" TERM; ` + working
+	writeFence             = `while :; do echo $DISC_FENCE; sleep 0.02; done >>"$GUARDED"`
+	writeFenceIgnoringTERM = `trap "" TERM; ` + writeFence
 )
 
-// guarded is a file that a lock is to keep all but one from writing to.
-type guarded struct {
+// guardedFile is a file that a lock is to keep all but one from writing to.
+type guardedFile struct {
 	lock string
 	file string
 }
 
-func newGuarded(t *testing.T, lock string) guarded {
-	return guarded{lock, filepath.Join(t.TempDir(), "guarded")}
+func newGuardedFile(t *testing.T, lock string) guardedFile {
+	return guardedFile{lock, filepath.Join(t.TempDir(), "guarded")}
 }
 
 // fences are those of the writers in the order of their writes; of one that wrote again
 // and again there is one.
-func (g guarded) fences(t *testing.T) []int64 {
+func (g guardedFile) fences(t *testing.T) []int64 {
 	t.Helper()
 	written, err := os.ReadFile(g.file)
 	if err != nil && !os.IsNotExist(err) {
@@ -53,7 +53,7 @@ func (g guarded) fences(t *testing.T) []int64 {
 }
 
 // writers returns an error unless so many have written, each after the one before.
-func (g guarded) writers(t *testing.T, n int) error {
+func (g guardedFile) writers(t *testing.T, n int) error {
 	t.Helper()
 	fences := g.fences(t)
 	if !slices.IsSorted(fences) {
@@ -65,8 +65,8 @@ func (g guarded) writers(t *testing.T, n int) error {
 	return nil
 }
 
-// hold runs a script under the lock, as soon as it is to be had through an agent.
-func (s *sidecar) hold(t *testing.T, g guarded, script string) *process {
+// runUnderLock runs a script under the lock, as soon as it is to be had through an agent.
+func (s *sidecar) runUnderLock(t *testing.T, g guardedFile, script string) *process {
 	t.Helper()
 	command := s.lockCommand("lock", g.lock, "--kill-timeout", "2s", "--", "sh", "-c", script)
 	command.Env = append(os.Environ(), "GUARDED="+g.file)
@@ -78,14 +78,14 @@ func (s *sidecar) lockCommand(args ...string) *exec.Cmd {
 	return exec.Command("disc", slices.Insert(args, at, "--agent", "unix://"+filepath.Join(s.dir, "disc.sock"))...)
 }
 
-// queue has one hold the lock by a script, and another wait for it.
-func queue(t *testing.T, etcd *member, g guarded, one, two *sidecar, script string) (holder, waiter *process) {
+// holdAndQueue has one hold the lock by a script, and another wait for it.
+func holdAndQueue(t *testing.T, etcd *member, g guardedFile, one, two *sidecar, script string) (holder, waiter *process) {
 	t.Helper()
-	holder = one.hold(t, g, script)
-	within(t, time.Now(), patience, "the first has the lock", func() error { return g.writers(t, 1) })
-	waiter = two.hold(t, g, working)
+	holder = one.runUnderLock(t, g, script)
+	within(t, time.Now(), waitTimeout, "the first has the lock", func() error { return g.writers(t, 1) })
+	waiter = two.runUnderLock(t, g, writeFence)
 	client := etcdtest.Client(t, etcd.endpoint)
-	within(t, time.Now(), patience, "the second waits", func() error {
+	within(t, time.Now(), waitTimeout, "the second waits", func() error {
 		r, err := client.Get(t.Context(), "/disc/v1/default/locks/"+g.lock+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err == nil && r.Count != 2 {
 			err = fmt.Errorf("the queue has %d", r.Count)
@@ -104,17 +104,17 @@ func TestFaultLockHolderStopped(t *testing.T) {
 		script     string
 		harm, heal func(*sidecar, *testing.T, *etcdtest.Link)
 	}{
-		"its agent stands still, and the command does not listen": {stubborn, (*sidecar).stops, (*sidecar).goesOn},
-		"its agent is cut off from etcd":                          {working, (*sidecar).isCutOff, (*sidecar).isBack},
-		"its agent is killed, and started again":                  {working, (*sidecar).dies, (*sidecar).starts},
+		"its agent stands still, and the command does not listen": {writeFenceIgnoringTERM, (*sidecar).suspend, (*sidecar).resume},
+		"its agent is cut off from etcd":                          {writeFence, (*sidecar).disconnect, (*sidecar).reconnect},
+		"its agent is killed, and started again":                  {writeFence, (*sidecar).crash, (*sidecar).restart},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			etcd := startMember(t)
 			link := etcdtest.StartLink(t, etcd.endpoint)
 			one, two := startSidecar(t, "one", link.Endpoint()), startSidecar(t, "two", etcd.endpoint)
-			g := newGuarded(t, "job")
-			holder, waiter := queue(t, etcd, g, one, two, fault.script)
+			g := newGuardedFile(t, "job")
+			holder, waiter := holdAndQueue(t, etcd, g, one, two, fault.script)
 
 			harmed := time.Now()
 			fault.harm(one, t, link)
@@ -132,7 +132,7 @@ func TestFaultLockHolderStopped(t *testing.T) {
 				}
 				return nil
 			})
-			last := one.hold(t, g, working)
+			last := one.runUnderLock(t, g, writeFence)
 			waiter.signal(syscall.SIGTERM)
 			within(t, time.Now(), 5*time.Second, "and has it again, behind the other", func() error { return g.writers(t, 3) })
 			last.signal(syscall.SIGTERM)
@@ -141,17 +141,17 @@ func TestFaultLockHolderStopped(t *testing.T) {
 	}
 }
 
-func (s *sidecar) stops(*testing.T, *etcdtest.Link)  { s.signal(syscall.SIGSTOP) }
-func (s *sidecar) goesOn(*testing.T, *etcdtest.Link) { s.signal(syscall.SIGCONT) }
+func (s *sidecar) suspend(*testing.T, *etcdtest.Link) { s.signal(syscall.SIGSTOP) }
+func (s *sidecar) resume(*testing.T, *etcdtest.Link)  { s.signal(syscall.SIGCONT) }
 
-func (s *sidecar) isCutOff(_ *testing.T, link *etcdtest.Link) { link.Freeze() }
-func (s *sidecar) isBack(_ *testing.T, link *etcdtest.Link)   { link.Mend() }
+func (s *sidecar) disconnect(_ *testing.T, link *etcdtest.Link) { link.Freeze() }
+func (s *sidecar) reconnect(_ *testing.T, link *etcdtest.Link)  { link.Mend() }
 
-func (s *sidecar) dies(*testing.T, *etcdtest.Link) {
+func (s *sidecar) crash(*testing.T, *etcdtest.Link) {
 	s.signal(syscall.SIGKILL)
 	<-s.ended
 }
-func (s *sidecar) starts(t *testing.T, _ *etcdtest.Link) { s.start(t) }
+func (s *sidecar) restart(t *testing.T, _ *etcdtest.Link) { s.start(t) }
 
 // TestFaultLockSuspended has a 'disc lock' stand still while its agent dies: nothing ends
 // its command, and only the fence tells its writes from those of who has the lock now. Once
@@ -160,12 +160,12 @@ func TestFaultLockSuspended(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
 	one, two := startSidecar(t, "one", etcd.endpoint), startSidecar(t, "two", etcd.endpoint)
-	g := newGuarded(t, "job")
-	holder, waiter := queue(t, etcd, g, one, two, stubborn)
+	g := newGuardedFile(t, "job")
+	holder, waiter := holdAndQueue(t, etcd, g, one, two, writeFenceIgnoringTERM)
 	first := g.fences(t)[0]
 
 	holder.signal(syscall.SIGSTOP)
-	one.dies(t, nil)
+	one.crash(t, nil)
 	within(t, time.Now(), ttl+2*time.Second, "both write, the next with a higher fence", func() error {
 		fences := g.fences(t)
 		if slices.Max(fences) == first || !slices.Contains(fences[1:], first) {
@@ -194,8 +194,8 @@ func TestFaultLockKilled(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
 	one, two := startSidecar(t, "one", etcd.endpoint, "session: {ttl: 1h}"), startSidecar(t, "two", etcd.endpoint)
-	g := newGuarded(t, "job")
-	holder, _ := queue(t, etcd, g, one, two, stubborn)
+	g := newGuardedFile(t, "job")
+	holder, _ := holdAndQueue(t, etcd, g, one, two, writeFenceIgnoringTERM)
 	killed := time.Now()
 	holder.signal(syscall.SIGKILL)
 	within(t, killed, 2*time.Second, "the next begins", func() error { return g.writers(t, 2) })

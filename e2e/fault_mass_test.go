@@ -34,9 +34,9 @@ func (s *sidecar) count(ctx context.Context, service string, want int) error {
 	return err
 }
 
-// never looks a service up again and again until it is stopped. No answer may have
+// steadyCount looks a service up again and again until it is stopped. No answer may have
 // another number of instances.
-func (s *sidecar) never(t *testing.T, service string, butThese int) (stop func()) {
+func (s *sidecar) steadyCount(t *testing.T, service string, butThese int) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var asking sync.WaitGroup
 	var asked int
@@ -95,12 +95,12 @@ func (h host) put(service, id string) {
 	h.Put(discovery.Instance{Service: service, ID: id, Address: "127.0.0.1", Port: 1, Weight: 1, Slots: 1, Status: discovery.Passing})
 }
 
-// blind is a view that shows nothing.
-type blind struct{}
+// emptyView is a view that shows nothing.
+type emptyView struct{}
 
-func (blind) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
-func (blind) Changed(string) <-chan struct{}   { return nil }
-func (blind) Retain(...discovery.Scope) func() { return func() {} }
+func (emptyView) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
+func (emptyView) Changed(string) <-chan struct{}   { return nil }
+func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
 // TestFaultMassDeregistration has a hundred agents deregister ten thousand instances in
 // one moment.
@@ -109,14 +109,14 @@ func TestFaultMassDeregistration(t *testing.T) {
 	const agents, each = 100, 100
 	etcd := startMember(t)
 	peer := startSidecar(t, "peer", etcd.endpoint)
-	hosts, all := make([]host, agents), newFleet(t, etcdtest.Client(t, etcd.endpoint), blind{})
+	hosts, all := make([]host, agents), newFleet(t, etcdtest.Client(t, etcd.endpoint), emptyView{})
 	for n := range hosts {
 		hosts[n] = all.host(fmt.Sprintf("n%03d", n))
 		for i := range each {
 			hosts[n].put("web", fmt.Sprintf("web-%03d-%03d", n, i))
 		}
 	}
-	within(t, time.Now(), 4*patience, "all are registered", func() error { return peer.count(t.Context(), "web", agents*each) })
+	within(t, time.Now(), 4*waitTimeout, "all are registered", func() error { return peer.count(t.Context(), "web", agents*each) })
 
 	began := time.Now()
 	var leaving errgroup.Group
@@ -183,20 +183,20 @@ func TestFaultMassExpiry(t *testing.T) {
 		}
 	}
 	for service, n := range map[string]int{"web": agents - workers, "worker": workers} {
-		within(t, time.Now(), patience, "all of "+service+" are there", func() error { return peer.count(t.Context(), service, n) })
+		within(t, time.Now(), waitTimeout, "all of "+service+" are there", func() error { return peer.count(t.Context(), service, n) })
 	}
 
-	stop := peer.never(t, "web", agents-workers)
+	stop := peer.steadyCount(t, "web", agents-workers)
 	began := time.Now()
 	clients.Close()
-	within(t, began, 4*patience, "etcd has taken all leases", func() error {
+	within(t, began, 4*waitTimeout, "etcd has taken all leases", func() error {
 		left, err := observer.Get(t.Context(), fleetKeys.Services(), clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err == nil && left.Count > 0 {
 			err = fmt.Errorf("%d are left", left.Count)
 		}
 		return err
 	})
-	within(t, time.Now(), patience, "the last of them is a suspect", func() error {
+	within(t, time.Now(), waitTimeout, "the last of them is a suspect", func() error {
 		if n := int(peer.metric(t, "disc_catalog_suspects")); n != agents {
 			return fmt.Errorf("%d suspects", n)
 		}

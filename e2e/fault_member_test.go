@@ -71,7 +71,7 @@ func TestFaultMember(t *testing.T) {
 func watchedMember(t *testing.T, etcd *etcdtest.Cluster, s *sidecar) *etcdtest.Member {
 	t.Helper()
 	var watched *etcdtest.Member
-	within(t, time.Now(), patience, "the agent watches", func() error {
+	within(t, time.Now(), waitTimeout, "the agent watches", func() error {
 		for _, m := range etcd.Members {
 			resp, err := http.Get("http://" + m.Endpoint() + "/metrics")
 			if err != nil {
@@ -97,7 +97,7 @@ func watchedMember(t *testing.T, etcd *etcdtest.Cluster, s *sidecar) *etcdtest.M
 func TestFaultOnlyMember(t *testing.T) {
 	t.Parallel()
 	const ttl, off = 20 * time.Second, 8 * time.Second
-	p := startParted(t, "session: {ttl: "+ttl.String()+"}")
+	p := startPartition(t, "session: {ttl: "+ttl.String()+"}")
 	lease, before := p.one.lease(t), p.one.resyncs(t)
 	read := p.one.steady(t, "web", "web-1", "web-2")
 	p.host.cut(t)

@@ -11,23 +11,23 @@ import (
 	"disc/agent/api"
 )
 
-// parted is a fleet whose host "one" can be cut off from etcd and its peer.
-type parted struct {
+// partition is a fleet whose host "one" can be cut off from etcd and its peer.
+type partition struct {
 	host      *namespace
 	one, peer *sidecar
 	watch     *process // of the peer
 }
 
-func startParted(t *testing.T, settings ...string) *parted {
+func startPartition(t *testing.T, settings ...string) *partition {
 	t.Helper()
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs nft (apt-get install nftables): ", err)
 	}
-	rest, p := newNamespace(t), &parted{host: newNamespace(t)}
+	rest, p := newNamespace(t), &partition{host: newNamespace(t)}
 	rest.link(t, p.host)
-	etcd := startMemberAt(t, rest.through, "10.77.0.1:2379", "10.77.0.1:2380")
-	p.peer = startSidecarThrough(t, rest.through, "peer", etcd.endpoint)
-	p.one = startSidecarThrough(t, p.host.through, "one", etcd.endpoint, settings...)
+	etcd := startMemberAt(t, rest.prefix, "10.77.0.1:2379", "10.77.0.1:2380")
+	p.peer = startSidecarThrough(t, rest.prefix, "peer", etcd.endpoint)
+	p.one = startSidecarThrough(t, p.host.prefix, "one", etcd.endpoint, settings...)
 	p.one.register(t, "web", "web-1")
 	p.peer.register(t, "web", "web-2")
 	p.one.find(t, "web", "web-1", "web-2")
@@ -43,7 +43,7 @@ func TestFaultPartition(t *testing.T) {
 	t.Run("for less than the TTL nobody notices", func(t *testing.T) {
 		t.Parallel()
 		const ttl, off = 15 * time.Second, 4 * time.Second // what is left of the TTL is for a slow machine
-		p := startParted(t, "session: {ttl: "+ttl.String()+"}")
+		p := startPartition(t, "session: {ttl: "+ttl.String()+"}")
 		lease, before := p.one.lease(t), p.one.resyncs(t)
 		peers, own := p.peer.steady(t, "web", "web-1", "web-2"), p.one.steady(t, "web", "web-1", "web-2")
 		p.host.cut(t)
@@ -71,7 +71,7 @@ func TestFaultPartition(t *testing.T) {
 	})
 	t.Run("for more than the TTL it is dropped and comes back", func(t *testing.T) {
 		t.Parallel()
-		p := startParted(t, "catalog: {stale_after: 5s}")
+		p := startPartition(t, "catalog: {stale_after: 5s}")
 		own := p.one.steady(t, "web", "web-1", "web-2")
 		p.host.cut(t)
 		off := time.Now()

@@ -28,8 +28,8 @@ func TestFaultSlowReader(t *testing.T) {
 	one := startSidecar(t, "one", etcd.endpoint)
 	w := &eventWriter{client: etcdtest.Client(t, etcd.endpoint), instances: instances}
 	w.write(t, instances)
-	within(t, time.Now(), patience, "all are seen", func() error { return one.count(t.Context(), "web", instances) })
-	stop := one.never(t, "web", instances)
+	within(t, time.Now(), waitTimeout, "all are seen", func() error { return one.count(t.Context(), "web", instances) })
+	stop := one.steadyCount(t, "web", instances)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	var reading sync.WaitGroup
@@ -70,7 +70,7 @@ func TestFaultSlowReader(t *testing.T) {
 		if len(e.Instances) != instances || e.Instances[0].Meta["n"] == "" {
 			t.Errorf("he starts over with %d instances, want %d", len(e.Instances), instances)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Error("the slow reader was not told to start over")
 	}
 	stop()
@@ -82,7 +82,7 @@ type eventWriter struct {
 	client    *clientv3.Client
 	instances int
 	written   int
-	heard     atomic.Int64 // the number that was read last
+	lastRead  atomic.Int64 // the number that was read last
 }
 
 // write makes n events, and waits until all but the first of each instance are read.
@@ -105,8 +105,8 @@ func (w *eventWriter) write(t *testing.T, n int) {
 		if w.written >= end {
 			behind = 1
 		}
-		if !await(func() bool { return w.written <= w.instances || w.written-int(w.heard.Load()) <= behind }) {
-			t.Fatalf("%d events are written, %d are read", w.written, w.heard.Load()+1)
+		if !await(func() bool { return w.written <= w.instances || w.written-int(w.lastRead.Load()) <= behind }) {
+			t.Fatalf("%d events are written, %d are read", w.written, w.lastRead.Load()+1)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func (w *eventWriter) follow(ctx context.Context, t *testing.T, s *sidecar, bega
 			t.Errorf("the reader that keeps up gets %s %+v, want the event %d", e.Type, e.Instance, next)
 			return
 		default:
-			w.heard.Store(int64(next))
+			w.lastRead.Store(int64(next))
 			next++
 		}
 	}

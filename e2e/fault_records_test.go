@@ -51,7 +51,7 @@ func TestFaultBrokenRecords(t *testing.T) {
 	within(t, time.Now(), 2*time.Second, "all are counted", func() error { return one.broken(t, len(broken)) })
 	steady()
 	restarted := startSidecar(t, "two", etcd.endpoint) // which lists what the first was told
-	within(t, time.Now(), patience, "all are counted by one that lists", func() error { return restarted.broken(t, len(broken)) })
+	within(t, time.Now(), waitTimeout, "all are counted by one that lists", func() error { return restarted.broken(t, len(broken)) })
 	restarted.find(t, "web", "web-1")
 
 	put(t, client, fleetKeys.Instance("web", "web-2"), `{"service":"web","id":"web-2","address":"10.0.0.5","port":80,`+later+`}`)
@@ -160,7 +160,7 @@ func TestFaultRecordVersions(t *testing.T) {
 		if err := one.ReportCheck(t.Context(), "v1", "a", "ttl", api.CheckReport{Status: discovery.Warning}); err != nil {
 			t.Fatal(err)
 		}
-		within(t, time.Now(), patience, "the status is written", func() error {
+		within(t, time.Now(), waitTimeout, "the status is written", func() error {
 			if status := recordStatus(t, client, fleetKeys.Instance("v1", "a")); status != discovery.Warning {
 				return fmt.Errorf("it is %s", status)
 			}

@@ -52,7 +52,7 @@ func TestFaultRegisteringAgain(t *testing.T) {
 	if err := starting.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, time.Now(), patience, "all are seen", func() error {
+	within(t, time.Now(), waitTimeout, "all are seen", func() error {
 		if v, err := view.View(); err != nil || v.Snapshot.NodeCount() != agents {
 			return fmt.Errorf("not all are: %w", err)
 		}
@@ -62,7 +62,7 @@ func TestFaultRegisteringAgain(t *testing.T) {
 	etcd.wipe(t)
 	wiped := time.Now()
 	var counts growth
-	within(t, wiped, 4*patience, "all are registered again", func() error {
+	within(t, wiped, 4*waitTimeout, "all are registered again", func() error {
 		n, err := records(t, observer)
 		if err == nil {
 			counts = append(counts, count{time.Now(), n})

@@ -11,8 +11,8 @@ import (
 	"disc/agent/api"
 )
 
-// lookedUp is what one lookup was answered.
-type lookedUp struct {
+// lookupResult is what one lookup was answered.
+type lookupResult struct {
 	service string
 	asked   time.Time
 	took    time.Duration
@@ -23,8 +23,8 @@ type lookedUp struct {
 }
 
 // ask looks a service up.
-func (s *sidecar) ask(ctx context.Context, service string) lookedUp {
-	l := lookedUp{service: service, asked: time.Now(), ids: []string{}}
+func (s *sidecar) ask(ctx context.Context, service string) lookupResult {
+	l := lookupResult{service: service, asked: time.Now(), ids: []string{}}
 	answer, view, err := s.Lookup(ctx, service, api.LookupOptions{})
 	l.took, l.view, l.err = time.Since(l.asked), view, err
 	for _, e := range answer.Endpoints {
@@ -38,7 +38,7 @@ func (s *sidecar) ask(ctx context.Context, service string) lookedUp {
 }
 
 // has returns an error unless the answer has these instances.
-func (l lookedUp) has(ids []string) error {
+func (l lookupResult) has(ids []string) error {
 	if l.err == nil && !slices.Equal(l.ids, ids) {
 		return fmt.Errorf("lookup of %s: %v, want %v", l.service, l.ids, ids)
 	}
@@ -49,7 +49,7 @@ func (l lookedUp) has(ids []string) error {
 type history struct {
 	cancel  context.CancelFunc
 	asking  sync.WaitGroup
-	answers []lookedUp // to be read once it is stopped
+	answers []lookupResult // to be read once it is stopped
 }
 
 // record looks a service up again and again, and keeps every answer, until it is

@@ -12,8 +12,8 @@ import (
 // namespace is a host of its own as far as network and mounts go. Faults in it reach
 // nobody else. It lasts until the test ends.
 type namespace struct {
-	pid     string   // of the process that keeps it
-	through []string // goes before a command that is to run in it
+	pid    string   // of the process that keeps it
+	prefix []string // goes before a command that is to run in it
 }
 
 // newNamespace makes one, or skips the test where that is not allowed.
@@ -36,14 +36,14 @@ func newNamespace(t *testing.T) *namespace {
 		t.Fatal("the namespace is not there")
 	}
 	pid := strconv.Itoa(keeper.Process.Pid)
-	return &namespace{pid: pid, through: []string{"nsenter", "--target", pid, "--net", "--mount", "--"}}
+	return &namespace{pid: pid, prefix: []string{"nsenter", "--target", pid, "--net", "--mount", "--"}}
 }
 
 // run runs a line of shell in the namespace.
 func (n *namespace) run(t *testing.T, format string, args ...any) {
 	t.Helper()
 	line := fmt.Sprintf(format, args...)
-	if out, err := exec.Command(n.through[0], append(n.through[1:], "sh", "-ec", line)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(n.prefix[0], append(n.prefix[1:], "sh", "-ec", line)...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", line, err, out)
 	}
 }

@@ -119,7 +119,7 @@ func (f *flow) run(ctx context.Context, call func(context.Context) (string, erro
 			return
 		case <-tick.C:
 		}
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitTimeout)
 		f.count(call(limited))
 		cancel()
 	}

@@ -200,9 +200,9 @@ func TestUserAndPassword(t *testing.T) {
 	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }}) // the least
 	root := etcdtest.Client(t, etcd.Endpoint())
 	for _, err := range []error{
-		second(root.RoleAdd(t.Context(), "root")), second(root.UserAdd(t.Context(), "root", "r00t")),
-		second(root.UserGrantRole(t.Context(), "root", "root")), second(root.UserAdd(t.Context(), "disc", "s3cret")),
-		second(root.UserGrantRole(t.Context(), "disc", "root")), second(root.AuthEnable(t.Context())),
+		errorOf(root.RoleAdd(t.Context(), "root")), errorOf(root.UserAdd(t.Context(), "root", "r00t")),
+		errorOf(root.UserGrantRole(t.Context(), "root", "root")), errorOf(root.UserAdd(t.Context(), "disc", "s3cret")),
+		errorOf(root.UserGrantRole(t.Context(), "disc", "root")), errorOf(root.AuthEnable(t.Context())),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -232,4 +232,4 @@ func TestUserAndPassword(t *testing.T) {
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
+func errorOf[T any](_ T, err error) error { return err }

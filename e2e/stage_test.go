@@ -17,9 +17,9 @@ import (
 	"disc/discovery/devetcd"
 )
 
-// patience bounds every wait for something that is to come. It is reached only when
+// waitTimeout bounds every wait for something that is to come. It is reached only when
 // it does not come.
-const patience = 30 * time.Second
+const waitTimeout = 30 * time.Second
 
 // stage is what one script has running.
 type stage struct {
@@ -173,7 +173,7 @@ func (b *buffer) String() string {
 
 // await waits until check holds and reports whether it did in time.
 func await(check func() bool) bool {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if check() {
 			return true
 		}

@@ -45,8 +45,8 @@ func instance(service string, n int) discovery.Instance {
 	}
 }
 
-// perTransaction is how many operations etcd takes in one by default.
-const perTransaction = 128
+// maxTxnOps is how many operations etcd takes in one by default.
+const maxTxnOps = 128
 
 // fill puts instances into etcd, spread over services of size instances each. The
 // services are called web, web-1, web-2 and so on.
@@ -54,10 +54,10 @@ func fill(ctx context.Context, client *clientv3.Client, instances, size int) err
 	keys := discovery.NewKeys("default")
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
-	for from := 0; from < instances; from += perTransaction {
+	for from := 0; from < instances; from += maxTxnOps {
 		group.Go(func() error {
 			var ops []clientv3.Op
-			for n := from; n < min(from+perTransaction, instances); n++ {
+			for n := from; n < min(from+maxTxnOps, instances); n++ {
 				i := instance(serviceName(n/size), n)
 				ops = append(ops, clientv3.OpPut(keys.Instance(i.Service, i.ID), string(i.Encode())))
 			}
@@ -139,7 +139,7 @@ func (s *stage) fleet(ctx context.Context, instances int) (*clientv3.Client, *ag
 // await repeats what fails until it succeeds, and returns its last error when that
 // takes too long.
 func await(ctx context.Context, try func() error) error {
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for {
 		err := try()
 		if err == nil || time.Now().After(deadline) {

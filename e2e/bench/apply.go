@@ -23,9 +23,9 @@ func applyRows() []row {
 func startApply(_ context.Context, s *stage) (pair, error) {
 	side := func(services int) side {
 		snapshot := snapshotOf(services)
-		return func(ctx context.Context) ([]float64, error) { return changeOne(ctx, snapshot, s.window) }
+		return func(ctx context.Context) ([]float64, error) { return applyRepeatedly(ctx, snapshot, s.window) }
 	}
-	return pair{side(s.few(10_000, 20)), side(1)}, nil
+	return pair{side(s.size(10_000, 20)), side(1)}, nil
 }
 
 // snapshotOf returns a snapshot of services of 10 instances.
@@ -34,15 +34,15 @@ func snapshotOf(services int) *view.Snapshot {
 	for n := range services {
 		var changes []view.Change
 		for i := range 10 {
-			changes = append(changes, put(serviceName(n), i, int64(n*10+i+1)))
+			changes = append(changes, putChange(serviceName(n), i, int64(n*10+i+1)))
 		}
 		s, _, _ = s.Apply(int64(n*10+10), changes)
 	}
 	return s
 }
 
-// put is the change that puts an instance.
-func put(service string, n int, revision int64) view.Change {
+// putChange is the change that puts an instance.
+func putChange(service string, n int, revision int64) view.Change {
 	i := instance(service, n)
 	return view.Change{
 		Key:   discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: i.ID},
@@ -50,10 +50,10 @@ func put(service string, n int, revision int64) view.Change {
 	}
 }
 
-// changeOne applies changes of one instance for a time, and returns what one takes:
+// applyRepeatedly applies changes of one instance for a time, and returns what one takes:
 // microseconds, allocations and bytes.
-func changeOne(ctx context.Context, s *view.Snapshot, d time.Duration) ([]float64, error) {
-	change := []view.Change{put("web", 3, s.Revision())}
+func applyRepeatedly(ctx context.Context, s *view.Snapshot, d time.Duration) ([]float64, error) {
+	change := []view.Change{putChange("web", 3, s.Revision())}
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

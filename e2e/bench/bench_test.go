@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		if name == "disc" {
 			os.Exit(cli.Main(ctx, os.Args[1:], cli.System()))
 		}
-		os.Exit(play(ctx, name, os.Args[1:]))
+		os.Exit(runRole(ctx, name, os.Args[1:]))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -46,7 +46,7 @@ func TestRows(t *testing.T) {
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			if why := r.absent(); why != "" {
+			if why := r.missingProgram(); why != "" {
 				t.Skip(why)
 			}
 			p := program{path: self, env: []string{roleVariable + "=disc"}}

@@ -81,20 +81,20 @@ func startBlocking(ctx context.Context, s *stage) (pair, error) {
 	if bare.process, bare.http, err = s.start("wait", nil, client.Endpoints()[0]); err != nil {
 		return pair{}, err
 	}
-	waiting := s.few(1000, 10)
+	waiting := s.size(1000, 10)
 	weight := 1
 	side := func(a *agent) side {
 		return func(ctx context.Context) ([]float64, error) {
 			weight++
-			return wake(ctx, a, client, waiting, weight)
+			return measureWakeup(ctx, a, client, waiting, weight)
 		}
 	}
 	return pair{side(a), side(bare)}, nil
 }
 
-// wake lets many wait for a change, makes it, and returns how long it takes to the
+// measureWakeup lets many wait for a change, makes it, and returns how long it takes to the
 // last answer, and the resident memory while they wait.
-func wake(ctx context.Context, a *agent, client *clientv3.Client, waiting, weight int) ([]float64, error) {
+func measureWakeup(ctx context.Context, a *agent, client *clientv3.Client, waiting, weight int) ([]float64, error) {
 	now, err := fetch(a.http, lookupPath)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func wake(ctx context.Context, a *agent, client *clientv3.Client, waiting, weigh
 			return nil, err
 		}
 		conns = append(conns, c)
-		c.SetDeadline(time.Now().Add(patience))
+		c.SetDeadline(time.Now().Add(waitTimeout))
 		if _, err := io.WriteString(c, request); err != nil {
 			return nil, err
 		}

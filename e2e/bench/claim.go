@@ -40,12 +40,12 @@ func (s *stage) locks(ctx context.Context, client *clientv3.Client) (*lock.Manag
 	if err != nil {
 		return nil, err
 	}
-	s.runBeside(ctx, session.Run)
+	s.runInBackground(ctx, session.Run)
 	locks, err := lock.New(client, discovery.NewKeys("default"), session, lock.Options{})
 	if err != nil {
 		return nil, err
 	}
-	s.runBeside(ctx, locks.Run)
+	s.runInBackground(ctx, locks.Run)
 	return locks, nil
 }
 
@@ -65,7 +65,7 @@ func startLock(ctx context.Context, s *stage) (pair, error) {
 		}
 		return err
 	}
-	return s.besideRedis(ctx, once, func(conn *redisConn) error {
+	return s.againstRedis(ctx, once, func(conn *redisConn) error {
 		if _, err := conn.do("SET", "lock", "1", "NX", "PX", "60000"); err != nil {
 			return err
 		}
@@ -86,13 +86,13 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	s.runBeside(ctx, view.Run)
+	s.runInBackground(ctx, view.Run)
 	locks, err := s.locks(ctx, client)
 	if err != nil {
 		return pair{}, err
 	}
 	claims := claim.New(client, discovery.NewKeys("default"), locks, view, claim.Options{})
-	s.runBeside(ctx, claims.Run)
+	s.runInBackground(ctx, claims.Run)
 	once := func(ctx context.Context) error {
 		grant, err := claims.Claim(ctx, "web", claim.Request{TTL: time.Minute})
 		if err == nil && !claims.Release(ctx, grant.ID()) {
@@ -100,7 +100,7 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 		}
 		return err
 	}
-	return s.besideRedis(ctx, once, func(conn *redisConn) error {
+	return s.againstRedis(ctx, once, func(conn *redisConn) error {
 		if _, err := conn.do("SADD", "idle", "web-1", "web-2", "web-3"); err != nil {
 			return err
 		}
@@ -109,8 +109,8 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	})
 }
 
-// besideRedis has one thing done again and again, and another over a Redis's socket.
-func (s *stage) besideRedis(ctx context.Context, do func(context.Context) error, redis func(*redisConn) error) (pair, error) {
+// againstRedis has one thing done again and again, and another over a Redis's socket.
+func (s *stage) againstRedis(ctx context.Context, do func(context.Context) error, redis func(*redisConn) error) (pair, error) {
 	conn, err := s.redisSocket()
 	if err != nil {
 		return pair{}, err
@@ -119,7 +119,7 @@ func (s *stage) besideRedis(ctx context.Context, do func(context.Context) error,
 		return pair{}, err
 	}
 	return pair{
-		s.repeated(time.Microsecond, do),
-		s.repeated(time.Microsecond, func(context.Context) error { return redis(conn) }),
+		s.repeat(time.Microsecond, do),
+		s.repeat(time.Microsecond, func(context.Context) error { return redis(conn) }),
 	}, nil
 }

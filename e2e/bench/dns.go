@@ -100,7 +100,7 @@ func startDNS(ctx context.Context, s *stage, qtype uint16) (pair, error) {
 	}
 	side := func(a *agent) side {
 		return func(ctx context.Context) ([]float64, error) {
-			return costed(a.pid(), func() (load, error) { return dnsperf(ctx, s.window, a.dns, questions) })
+			return measureCPU(a.pid(), func() (load, error) { return dnsperf(ctx, s.window, a.dns, questions) })
 		}
 	}
 	return pair{side(a), side(bare)}, nil
@@ -128,9 +128,9 @@ func dnsperf(ctx context.Context, d time.Duration, address, questions string) (l
 		return load{}, fmt.Errorf("dnsperf: not all was answered:\n%s", out)
 	}
 	var l load
-	if l.rate, err = found(dnsRate, out); err != nil {
+	if l.rate, err = parseFigure(dnsRate, out); err != nil {
 		return load{}, err
 	}
-	l.requests, err = found(dnsDone, out)
+	l.requests, err = parseFigure(dnsDone, out)
 	return l, err
 }

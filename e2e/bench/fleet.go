@@ -39,7 +39,7 @@ func fleetRows() []row {
 // keepalives and puts, its memory against the bytes of the records, and an agent
 // against a process that has nothing but a watch.
 func startFleet(ctx context.Context, s *stage) (pair, error) {
-	agents, window := s.few(10_000, 50), time.Duration(fleetWindow*float64(time.Second))
+	agents, window := s.size(10_000, 50), time.Duration(fleetWindow*float64(time.Second))
 	if s.quick {
 		window = s.window
 	}
@@ -66,7 +66,7 @@ func startFleet(ctx context.Context, s *stage) (pair, error) {
 	var watchCPU, watchMemory float64 // of the same window as the agent's
 	return pair{
 		disc: func(ctx context.Context) ([]float64, error) {
-			used, err := busy(ctx, window, etcd, a.process, bare)
+			used, err := cpuShares(ctx, window, etcd, a.process, bare)
 			if err != nil {
 				return nil, err
 			}
@@ -82,7 +82,7 @@ func startFleet(ctx context.Context, s *stage) (pair, error) {
 		},
 		other: func(ctx context.Context) ([]float64, error) {
 			if watchMemory == 0 { // this side is first
-				used, err := busy(ctx, window, bare)
+				used, err := cpuShares(ctx, window, bare)
 				if err != nil {
 					return nil, err
 				}
@@ -97,15 +97,15 @@ func startFleet(ctx context.Context, s *stage) (pair, error) {
 				return nil, err
 			}
 			defer fleet.command.Process.Signal(syscall.SIGCONT)
-			least, err := leastCPU(ctx, s, etcd, client, agents)
+			least, err := minimumCPU(ctx, s, etcd, client, agents)
 			records := float64(agents*len(instance("web", 0).Encode())) / (1 << 20)
 			return []float64{least, records, watchCPU, watchMemory}, err
 		},
 	}, nil
 }
 
-// busy returns what part of a core processes use in a window, in percent.
-func busy(ctx context.Context, window time.Duration, processes ...*process) ([]float64, error) {
+// cpuShares returns what part of a core processes use in a window, in percent.
+func cpuShares(ctx context.Context, window time.Duration, processes ...*process) ([]float64, error) {
 	before, start := make([]time.Duration, len(processes)), time.Now()
 	var err error
 	for n, p := range processes {
@@ -127,9 +127,9 @@ func busy(ctx context.Context, window time.Duration, processes ...*process) ([]f
 	return used, nil
 }
 
-// leastCPU computes what part of a core etcd needs for a fleet, in percent, from what
+// minimumCPU computes what part of a core etcd needs for a fleet, in percent, from what
 // one bare keepalive and one bare put cost it.
-func leastCPU(ctx context.Context, s *stage, etcd *process, client *clientv3.Client, agents int) (float64, error) {
+func minimumCPU(ctx context.Context, s *stage, etcd *process, client *clientv3.Client, agents int) (float64, error) {
 	keepalive, err := s.unitCost(ctx, etcd, keepaliveLoop(client))
 	if err != nil {
 		return 0, err
@@ -206,7 +206,7 @@ func runFleet(ctx context.Context, args []string, _ io.Reader, out io.Writer) er
 			return keepAlive(ctx, clients[n%len(clients)], lease, first)
 		})
 	}
-	group.Go(func() error { return change(ctx, clients[0], leases) })
+	group.Go(func() error { return changeInstances(ctx, clients[0], leases) })
 	fmt.Fprintln(out, ready+args[0])
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
@@ -255,8 +255,8 @@ func keepAlive(ctx context.Context, client *clientv3.Client, lease clientv3.Leas
 	}
 }
 
-// change rewrites one instance after the other.
-func change(ctx context.Context, client *clientv3.Client, leases []clientv3.LeaseID) error {
+// changeInstances rewrites one instance after the other.
+func changeInstances(ctx context.Context, client *clientv3.Client, leases []clientv3.LeaseID) error {
 	keys := discovery.NewKeys("default")
 	next := time.NewTicker(time.Second / fleetChanges)
 	defer next.Stop()

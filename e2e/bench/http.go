@@ -125,8 +125,8 @@ func (s *stage) bareHTTP(a *agent) (*agent, error) {
 	return bare, err
 }
 
-// bareBeside starts an agent that knows 10 instances, and a bare handler.
-func bareBeside(ctx context.Context, s *stage) (a, bare *agent, err error) {
+// agentAndBare starts an agent that knows 10 instances, and a bare handler.
+func agentAndBare(ctx context.Context, s *stage) (a, bare *agent, err error) {
 	if _, a, err = s.fleet(ctx, 10); err != nil {
 		return nil, nil, err
 	}
@@ -134,9 +134,9 @@ func bareBeside(ctx context.Context, s *stage) (a, bare *agent, err error) {
 	return a, bare, err
 }
 
-// redisBeside starts an agent that knows 10 instances, and a Redis that has its answer
+// agentAndRedis starts an agent that knows 10 instances, and a Redis that has its answer
 // under lookupPath.
-func redisBeside(ctx context.Context, s *stage) (*agent, *redis, error) {
+func agentAndRedis(ctx context.Context, s *stage) (*agent, *redis, error) {
 	_, a, err := s.fleet(ctx, 10)
 	if err != nil {
 		return nil, nil, err
@@ -156,21 +156,21 @@ func redisBeside(ctx context.Context, s *stage) (*agent, *redis, error) {
 // wrkSide loads an agent, or what stands for one, over TCP.
 func (s *stage) wrkSide(a *agent, path string) side {
 	return func(ctx context.Context) ([]float64, error) {
-		return costed(a.pid(), func() (load, error) { return wrk(ctx, s.window, "http://"+a.http+path) })
+		return measureCPU(a.pid(), func() (load, error) { return wrk(ctx, s.window, "http://"+a.http+path) })
 	}
 }
 
 // redisSide loads Redis with GET of a key, over TCP.
 func (s *stage) redisSide(r *redis, key string) side {
 	return func(ctx context.Context) ([]float64, error) {
-		return costed(r.pid(), func() (load, error) { return r.getRate(ctx, s.window, key) })
+		return measureCPU(r.pid(), func() (load, error) { return r.benchmarkGet(ctx, s.window, key) })
 	}
 }
 
 // unixSide loads a process over a Unix socket.
-func (s *stage) unixSide(pid int, socket string, over func(net.Conn) asker) side {
+func (s *stage) unixSide(pid int, socket string, over func(net.Conn) requester) side {
 	return func(ctx context.Context) ([]float64, error) {
-		return costed(pid, func() (load, error) { return closedLoop(ctx, s.window, dialer{"unix", socket}, over) })
+		return measureCPU(pid, func() (load, error) { return closedLoop(ctx, s.window, dialer{"unix", socket}, over) })
 	}
 }
 
@@ -185,7 +185,7 @@ func (s *stage) rateSide(a *agent) side {
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
 func startHTTP(ctx context.Context, s *stage) (pair, error) {
-	a, bare, err := bareBeside(ctx, s)
+	a, bare, err := agentAndBare(ctx, s)
 	if err != nil {
 		return pair{}, err
 	}
@@ -193,7 +193,7 @@ func startHTTP(ctx context.Context, s *stage) (pair, error) {
 }
 
 func startHTTPRate(ctx context.Context, s *stage) (pair, error) {
-	a, bare, err := bareBeside(ctx, s)
+	a, bare, err := agentAndBare(ctx, s)
 	if err != nil {
 		return pair{}, err
 	}
@@ -201,7 +201,7 @@ func startHTTPRate(ctx context.Context, s *stage) (pair, error) {
 }
 
 func startHTTPRedis(ctx context.Context, s *stage) (pair, error) {
-	a, r, err := redisBeside(ctx, s)
+	a, r, err := agentAndRedis(ctx, s)
 	if err != nil {
 		return pair{}, err
 	}
@@ -209,7 +209,7 @@ func startHTTPRedis(ctx context.Context, s *stage) (pair, error) {
 }
 
 func startUnix(ctx context.Context, s *stage) (pair, error) {
-	a, bare, err := bareBeside(ctx, s)
+	a, bare, err := agentAndBare(ctx, s)
 	if err != nil {
 		return pair{}, err
 	}
@@ -217,7 +217,7 @@ func startUnix(ctx context.Context, s *stage) (pair, error) {
 }
 
 func startUnixRedis(ctx context.Context, s *stage) (pair, error) {
-	a, r, err := redisBeside(ctx, s)
+	a, r, err := agentAndRedis(ctx, s)
 	if err != nil {
 		return pair{}, err
 	}
@@ -230,9 +230,9 @@ type load struct {
 	requests float64
 }
 
-// costed returns the rate of a load, and the CPU time of a process for each of its
+// measureCPU returns the rate of a load, and the CPU time of a process for each of its
 // requests in microseconds.
-func costed(pid int, generate func() (load, error)) ([]float64, error) {
+func measureCPU(pid int, generate func() (load, error)) ([]float64, error) {
 	before, err := cpuTime(pid)
 	if err != nil {
 		return nil, err
@@ -266,15 +266,15 @@ func wrk(ctx context.Context, d time.Duration, url string) (load, error) {
 		return load{}, fmt.Errorf("wrk %s: %s", url, failed)
 	}
 	var l load
-	if l.rate, err = found(wrkRate, out); err != nil {
+	if l.rate, err = parseFigure(wrkRate, out); err != nil {
 		return load{}, err
 	}
-	l.requests, err = found(wrkRequests, out)
+	l.requests, err = parseFigure(wrkRequests, out)
 	return l, err
 }
 
-// found returns the number that a pattern finds in what a program has written.
-func found(pattern *regexp.Regexp, out []byte) (float64, error) {
+// parseFigure returns the number that a pattern finds in what a program has written.
+func parseFigure(pattern *regexp.Regexp, out []byte) (float64, error) {
 	match := pattern.FindSubmatch(out)
 	if match == nil {
 		return 0, fmt.Errorf("no %q in this:\n%s", pattern, out)

@@ -37,7 +37,7 @@ func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	s.runBeside(ctx, view.Run)
+	s.runInBackground(ctx, view.Run)
 	lookups := func(context.Context) error {
 		for range batch {
 			web, err := view.Service("web")
@@ -61,8 +61,8 @@ func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	return pair{
-		s.repeated(batch*time.Nanosecond, lookups),
-		s.repeated(time.Nanosecond, func(context.Context) error {
+		s.repeat(batch*time.Nanosecond, lookups),
+		s.repeat(time.Nanosecond, func(context.Context) error {
 			_, err := conn.do("GET", "web")
 			return err
 		}),

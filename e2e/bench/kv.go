@@ -60,7 +60,7 @@ func (s *stage) store(ctx context.Context) (*kv.Store, *clientv3.Client, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	s.runBeside(ctx, store.Run)
+	s.runInBackground(ctx, store.Run)
 	return store, client, nil
 }
 
@@ -78,9 +78,9 @@ func (s *stage) redisSocket() (*redisConn, error) {
 	return newRedisConn(c), nil
 }
 
-// repeated does one thing again and again for a window, and returns how long it takes
+// repeat does one thing again and again for a window, and returns how long it takes
 // on the average, in a unit.
-func (s *stage) repeated(unit time.Duration, do func(context.Context) error) side {
+func (s *stage) repeat(unit time.Duration, do func(context.Context) error) side {
 	return func(ctx context.Context) ([]float64, error) {
 		n, start := 0, time.Now()
 		for ; n == 0 || time.Since(start) < s.window; n++ {
@@ -109,11 +109,11 @@ func startKVGet(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	return pair{
-		s.repeated(time.Microsecond, func(ctx context.Context) error {
+		s.repeat(time.Microsecond, func(ctx context.Context) error {
 			_, _, err := store.Get(ctx, key, kv.Read{})
 			return err
 		}),
-		s.repeated(time.Microsecond, func(context.Context) error {
+		s.repeat(time.Microsecond, func(context.Context) error {
 			_, err := conn.do("GET", key)
 			return err
 		}),
@@ -123,7 +123,7 @@ func startKVGet(ctx context.Context, s *stage) (pair, error) {
 const valuePath = "/v1/kv/app/greeting"
 
 func startKVRedis(ctx context.Context, s *stage) (pair, error) {
-	a, r, err := redisBeside(ctx, s)
+	a, r, err := agentAndRedis(ctx, s)
 	if err != nil {
 		return pair{}, err
 	}
@@ -143,7 +143,7 @@ func startKVRedis(ctx context.Context, s *stage) (pair, error) {
 }
 
 func startKVScan(ctx context.Context, s *stage) (pair, error) {
-	n := s.few(1_000_000, 1000)
+	n := s.size(1_000_000, 1000)
 	store, client, err := s.store(ctx)
 	if err != nil {
 		return pair{}, err
@@ -164,16 +164,16 @@ func startKVScan(ctx context.Context, s *stage) (pair, error) {
 		for range items {
 			found++
 		}
-		return missing(found, n)
+		return wantAll(found, n)
 	}
 	if err := await(ctx, func() error { return scan(ctx) }); err != nil { // the first one copies them
 		return pair{}, err
 	}
-	return pair{s.repeated(time.Millisecond, scan), listed}, nil
+	return pair{s.repeat(time.Millisecond, scan), listed}, nil
 }
 
 func startKVKeys(ctx context.Context, s *stage) (pair, error) {
-	n := s.few(1_000_000, 1000)
+	n := s.size(1_000_000, 1000)
 	_, client, err := s.etcd()
 	if err != nil {
 		return pair{}, err
@@ -196,13 +196,13 @@ func startKVKeys(ctx context.Context, s *stage) (pair, error) {
 	s.onClose(asked.CloseIdle)
 	err = await(ctx, func() error { // the first one copies them
 		keys, _, err := asked.KVKeys(ctx, "scan/", api.KVRead{})
-		return cmp.Or(err, missing(len(keys), n))
+		return cmp.Or(err, wantAll(len(keys), n))
 	})
 	const around = `"",` // each key
 	size := n*(len(scanKey(0))+len(around)) + len("[]\n") - len(",")
-	return pair{s.repeated(time.Millisecond, func(ctx context.Context) error {
+	return pair{s.repeat(time.Millisecond, func(ctx context.Context) error {
 		got, err := read(ctx, asked.HTTP, asked.BaseURL+"/v1/kv/scan/?keys")
-		return cmp.Or(err, missing(got, size))
+		return cmp.Or(err, wantAll(got, size))
 	}), listed}, err
 }
 
@@ -231,14 +231,14 @@ func (s *stage) redisKeys(n int) (side, error) {
 	if err := fillRedis(conn, n); err != nil {
 		return nil, err
 	}
-	return s.repeated(time.Millisecond, func(context.Context) error {
+	return s.repeat(time.Millisecond, func(context.Context) error {
 		found, err := conn.do("KEYS", "scan/*")
-		return cmp.Or(err, missing(found, n))
+		return cmp.Or(err, wantAll(found, n))
 	}), nil
 }
 
-// missing returns an error unless all that was looked for was found.
-func missing(found, all int) error {
+// wantAll returns an error unless all that was looked for was found.
+func wantAll(found, all int) error {
 	if found == all {
 		return nil
 	}
@@ -252,10 +252,10 @@ func fillKV(ctx context.Context, client *clientv3.Client, keys int) error {
 	prefix := discovery.NewKeys("default").Prefix() + "kv/"
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
-	for from := 0; from < keys; from += perTransaction {
+	for from := 0; from < keys; from += maxTxnOps {
 		group.Go(func() error {
 			var ops []clientv3.Op
-			for n := from; n < min(from+perTransaction, keys); n++ {
+			for n := from; n < min(from+maxTxnOps, keys); n++ {
 				ops = append(ops, clientv3.OpPut(prefix+scanKey(n), "1"))
 			}
 			_, err := client.Txn(ctx).Then(ops...).Commit()
@@ -266,9 +266,9 @@ func fillKV(ctx context.Context, client *clientv3.Client, keys int) error {
 }
 
 func fillRedis(conn *redisConn, keys int) error {
-	for from := 0; from < keys; from += perTransaction {
+	for from := 0; from < keys; from += maxTxnOps {
 		set := []string{"MSET"}
-		for n := from; n < min(from+perTransaction, keys); n++ {
+		for n := from; n < min(from+maxTxnOps, keys); n++ {
 			set = append(set, scanKey(n), "1")
 		}
 		if _, err := conn.do(set...); err != nil {

@@ -54,8 +54,8 @@ func limitRows() []row {
 	})
 }
 
-// runBeside runs a part until the row ends.
-func (s *stage) runBeside(ctx context.Context, run func(context.Context) error) {
+// runInBackground runs a part until the row ends.
+func (s *stage) runInBackground(ctx context.Context, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { run(ctx) })
@@ -71,7 +71,7 @@ func (s *stage) limits(ctx context.Context, client *clientv3.Client) (*limit.Lim
 	if err != nil {
 		return nil, err
 	}
-	s.runBeside(ctx, l.Run)
+	s.runInBackground(ctx, l.Run)
 	return l, nil
 }
 
@@ -95,11 +95,11 @@ func startLimitLocal(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	return pair{
-		s.repeated(time.Microsecond, func(ctx context.Context) error {
+		s.repeat(time.Microsecond, func(ctx context.Context) error {
 			_, err := l.Take(ctx, limitName, 1)
 			return err
 		}),
-		s.repeated(time.Microsecond, func(context.Context) error {
+		s.repeat(time.Microsecond, func(context.Context) error {
 			_, err := conn.do("INCR", limitName)
 			return err
 		}),
@@ -109,8 +109,8 @@ func startLimitLocal(ctx context.Context, s *stage) (pair, error) {
 // takers are agents that take more than a limit has. They count what they get.
 type takers struct{ admitted atomic.Int64 }
 
-// take starts agents that take of a limit until the row ends.
-func (s *stage) take(ctx context.Context, agents int, rate, demand float64) (*takers, *clientv3.Client, error) {
+// startTakers starts agents that take of a limit until the row ends.
+func (s *stage) startTakers(ctx context.Context, agents int, rate, demand float64) (*takers, *clientv3.Client, error) {
 	_, client, err := s.etcd()
 	if err != nil {
 		return nil, nil, err
@@ -131,7 +131,7 @@ func (s *stage) take(ctx context.Context, agents int, rate, demand float64) (*ta
 			}
 		}
 		every := time.Duration(float64(agents) / (rate * demand) * float64(time.Second))
-		s.runBeside(ctx, func(ctx context.Context) error { return t.takeEvery(ctx, l, every) })
+		s.runInBackground(ctx, func(ctx context.Context) error { return t.takeEvery(ctx, l, every) })
 	}
 	return t, client, sleep(ctx, 2*s.window) // the account of a new limit is full of debt
 }
@@ -169,7 +169,7 @@ func (s *stage) limitWindow() time.Duration {
 }
 
 func startLimit(ctx context.Context, s *stage, agents int, rate, demand float64) (pair, error) {
-	t, _, err := s.take(ctx, s.few(agents, 2), rate, demand)
+	t, _, err := s.startTakers(ctx, s.size(agents, 2), rate, demand)
 	if err != nil {
 		return pair{}, err
 	}
@@ -184,7 +184,7 @@ func startLimit(ctx context.Context, s *stage, agents int, rate, demand float64)
 }
 
 func startLimitWrites(ctx context.Context, s *stage) (pair, error) {
-	_, client, err := s.take(ctx, s.few(20, 2), 1000, 2)
+	_, client, err := s.startTakers(ctx, s.size(20, 2), 1000, 2)
 	if err != nil {
 		return pair{}, err
 	}

@@ -40,7 +40,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if name := os.Getenv(roleVariable); name != "" {
-		os.Exit(play(ctx, name, os.Args[1:]))
+		os.Exit(runRole(ctx, name, os.Args[1:]))
 	}
 	err := bench(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	switch {

@@ -45,7 +45,7 @@ func memoryRows() []row {
 }
 
 func startIdle(ctx context.Context, s *stage, idle idleAgent) (pair, error) {
-	_, a, err := s.fleet(ctx, s.few(idle.instances, 10))
+	_, a, err := s.fleet(ctx, s.size(idle.instances, 10))
 	if err != nil {
 		return pair{}, err
 	}

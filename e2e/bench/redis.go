@@ -100,19 +100,19 @@ func (c *redisConn) read() (int, error) {
 
 var redisRate = regexp.MustCompile(`([0-9.]+) requests per second`)
 
-// getRate loads Redis with GET of a key.
-func (r *redis) getRate(ctx context.Context, d time.Duration, key string, more ...string) (load, error) {
-	requests := max(10_000, int(d.Seconds()*redisGuess))
+// benchmarkGet loads Redis with GET of a key.
+func (r *redis) benchmarkGet(ctx context.Context, d time.Duration, key string, more ...string) (load, error) {
+	requests := max(10_000, int(d.Seconds()*redisRateEstimate))
 	args := append([]string{"-q", "-c", strconv.Itoa(connections), "-n", strconv.Itoa(requests), "-h", "127.0.0.1", "-p", r.port}, more...)
 	out, err := exec.CommandContext(ctx, "redis-benchmark", append(args, "GET", key)...).CombinedOutput()
 	if err != nil {
 		return load{}, fmt.Errorf("redis-benchmark: %w: %s", err, out)
 	}
 	l := load{requests: float64(requests)}
-	l.rate, err = found(redisRate, out)
+	l.rate, err = parseFigure(redisRate, out)
 	return l, err
 }
 
-// redisGuess is about how many requests a second Redis answers here; redis-benchmark is
+// redisRateEstimate is about how many requests a second Redis answers here; redis-benchmark is
 // told a number of requests, not a time.
-const redisGuess = 70_000
+const redisRateEstimate = 70_000

@@ -116,12 +116,12 @@ func (r *report) print(w io.Writer) {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f–%.2f\t%s\n", result.Row, result.Figure,
 			number(spreadOf(result.Disc).Median, result.Unit), number(spreadOf(result.Other).Median, result.Unit), result.Against,
-			result.Ratio.Median, result.Ratio.Min, result.Ratio.Max, result.verdict())
+			result.Ratio.Median, result.Ratio.Min, result.Ratio.Max, result.boundText())
 	}
 	t.Flush()
 }
 
-func (r *result) verdict() string {
+func (r *result) boundText() string {
 	switch {
 	case r.Bound == nil:
 		return ""

@@ -23,8 +23,8 @@ var roles = map[string]role{
 	"fleet": runFleet, "watch": runWatch,
 }
 
-// play plays a role, and returns the exit code.
-func play(ctx context.Context, name string, args []string) int {
+// runRole plays a role, and returns the exit code.
+func runRole(ctx context.Context, name string, args []string) int {
 	run, ok := roles[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "bench: %s=%s: there is no such role\n", roleVariable, name)

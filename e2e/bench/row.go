@@ -67,8 +67,8 @@ var packages = map[string]string{
 	"wrk": "wrk", "dnsperf": "dnsperf", "redis-server": "redis-server", "redis-benchmark": "redis-tools", "etcdctl": "etcd-client",
 }
 
-// absent returns what is missing for a row, and how to get it; empty: nothing is.
-func (r *row) absent() string {
+// missingProgram returns what is missing for a row, and how to get it; empty: nothing is.
+func (r *row) missingProgram() string {
 	for _, program := range r.needs {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Sprintf("%s is not installed (Debian package %s)", program, packages[program])
@@ -79,7 +79,7 @@ func (r *row) absent() string {
 
 // rows are all rows, in the order of the table.
 func rows() []row {
-	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), watchRows(), unitRows(), fleetRows(), limitRows(), claimRows(), kvRows(), startRows(), memoryRows())
+	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), interestRows(), unitRows(), fleetRows(), limitRows(), claimRows(), kvRows(), startRows(), memoryRows())
 }
 
 // measureAll measures the rows that were chosen, one after the other.
@@ -112,7 +112,7 @@ func measure(ctx context.Context, s settings, p program, r row, begin func(int))
 		}
 		return results
 	}
-	if why := r.absent(); why != "" {
+	if why := r.missingProgram(); why != "" {
 		return fail(why)
 	}
 	stage, err := newStage(s, p)

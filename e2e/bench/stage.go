@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// patience bounds every wait for something that is to come.
-const patience = time.Minute
+// waitTimeout bounds every wait for something that is to come.
+const waitTimeout = time.Minute
 
 // program is how disc is started.
 type program struct {
@@ -67,8 +67,8 @@ func (s *stage) close() {
 // onClose has something done at the end of the row, the newest first.
 func (s *stage) onClose(f func()) { s.closers = append(s.closers, f) }
 
-// few returns n, or with -quick what is left of it: a little.
-func (s *stage) few(n, quick int) int {
+// size returns n, or with -quick what is left of it: a little.
+func (s *stage) size(n, quick int) int {
 	if s.quick {
 		return quick
 	}
@@ -106,14 +106,14 @@ func (s *stage) run(c *exec.Cmd, input io.Reader) (*process, error) {
 // await reads the output until a line has what is looked for, and returns the line.
 // What comes later is thrown away, so that the program never waits for its reader.
 func (p *process) await(part string) (string, error) {
-	late := time.AfterFunc(patience, p.kill)
+	late := time.AfterFunc(waitTimeout, p.kill)
 	defer late.Stop()
 	var read strings.Builder
 	for {
 		line, err := p.lines.ReadString('\n')
 		read.WriteString(line)
 		if err != nil {
-			return "", fmt.Errorf("%s ended or took more than %v before it said %q:\n%s", p.command.Path, patience, part, read.String())
+			return "", fmt.Errorf("%s ended or took more than %v before it said %q:\n%s", p.command.Path, waitTimeout, part, read.String())
 		}
 		if strings.Contains(line, part) {
 			go io.Copy(io.Discard, p.lines) // until the process ends

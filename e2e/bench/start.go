@@ -30,7 +30,7 @@ func startRows() []row {
 }
 
 func startCold(ctx context.Context, s *stage) (pair, error) {
-	client, first, err := s.fleet(ctx, s.few(10_000, 100))
+	client, first, err := s.fleet(ctx, s.size(10_000, 100))
 	if err != nil {
 		return pair{}, err
 	}
@@ -70,8 +70,8 @@ func startList(ctx context.Context, s *stage) (pair, error) {
 	}
 	endpoint, prefix := client.Endpoints()[0], discovery.NewKeys("default").Service("web")
 	return pair{
-		disc: s.runs(func() *exec.Cmd { return s.command(endpoint, "list", "web") }),
-		other: s.runs(func() *exec.Cmd {
+		disc: s.repeatCommand(func() *exec.Cmd { return s.command(endpoint, "list", "web") }),
+		other: s.repeatCommand(func() *exec.Cmd {
 			c := exec.Command("etcdctl", "--endpoints", endpoint, "get", "--prefix", prefix)
 			c.Env = append(os.Environ(), "ETCDCTL_API=3")
 			return c
@@ -79,9 +79,9 @@ func startList(ctx context.Context, s *stage) (pair, error) {
 	}, nil
 }
 
-// runs runs a command again and again, and returns the medians of the time and of the
+// repeatCommand runs a command again and again, and returns the medians of the time and of the
 // CPU time that it takes.
-func (s *stage) runs(command func() *exec.Cmd) side {
+func (s *stage) repeatCommand(command func() *exec.Cmd) side {
 	return func(ctx context.Context) ([]float64, error) {
 		var took, cpu []time.Duration
 		for begun := time.Now(); len(took) == 0 || time.Since(begun) < s.window; {

@@ -15,8 +15,8 @@ import (
 	"disc/discovery/catalog"
 )
 
-// perInstance is what a known instance may take at most, in bytes.
-const perInstance = 1024
+// maxBytesPerInstance is what a known instance may take at most, in bytes.
+const maxBytesPerInstance = 1024
 
 // syncRows tell what it takes to read a whole fleet: as a catalog, and as a bare paged
 // range into a map, each in a fresh process.
@@ -29,7 +29,7 @@ func syncRows() []row {
 			against: "paged range into a map",
 			figures: []figure{{name: "time", unit: "ms"}, {name: "peak memory", unit: "MiB"}, {name: "settled heap", unit: "MiB"}},
 			start: func(ctx context.Context, s *stage) (pair, error) {
-				return startSync(ctx, s, s.few(instances, 200))
+				return startSync(ctx, s, s.size(instances, 200))
 			},
 		}
 		if instances == 100_000 {
@@ -46,8 +46,8 @@ func syncRows() []row {
 	})
 }
 
-// synced is what a process that has read a fleet says of itself.
-type synced struct {
+// syncResult is what a process that has read a fleet says of itself.
+type syncResult struct {
 	Time time.Duration
 	Peak float64 // MiB, resident
 	Heap float64 // MiB, more than before, after a garbage collection
@@ -71,15 +71,15 @@ func startSync(ctx context.Context, s *stage, instances int) (pair, error) {
 }
 
 // sync has a fleet read by a process of its own.
-func (s *stage) sync(role, endpoint string, instances int) (synced, error) {
+func (s *stage) sync(role, endpoint string, instances int) (syncResult, error) {
 	p, said, err := s.start(role, nil, endpoint, fmt.Sprint(instances))
 	if err != nil {
-		return synced{}, err
+		return syncResult{}, err
 	}
 	defer p.kill()
-	var got synced
+	var got syncResult
 	if err := json.Unmarshal([]byte(said), &got); err != nil {
-		return synced{}, err
+		return syncResult{}, err
 	}
 	got.Peak, err = memory(p.pid(), peak)
 	return got, err
@@ -90,7 +90,7 @@ func startMemory(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	instances := s.few(100_000, 200)
+	instances := s.size(100_000, 200)
 	if err := fill(ctx, client, instances, 10); err != nil {
 		return pair{}, err
 	}
@@ -99,7 +99,7 @@ func startMemory(ctx context.Context, s *stage) (pair, error) {
 			got, err := s.sync("catalog", client.Endpoints()[0], instances)
 			return []float64{got.Heap * (1 << 20) / float64(instances)}, err
 		},
-		other: func(context.Context) ([]float64, error) { return []float64{perInstance}, nil },
+		other: func(context.Context) ([]float64, error) { return []float64{maxBytesPerInstance}, nil },
 	}, nil
 }
 
@@ -168,7 +168,7 @@ func readFleet(ctx context.Context, args []string, out io.Writer, read func(cont
 	if want := args[1]; fmt.Sprint(n) != want {
 		return fmt.Errorf("%d instances are read, not %s", n, want)
 	}
-	b, err := json.Marshal(synced{Time: took, Heap: heap() - before})
+	b, err := json.Marshal(syncResult{Time: took, Heap: heap() - before})
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func unitRows() []row {
 		start:   startUnitAsk,
 	}, {
 		name:    "unit-watch",
-		about:   fmt.Sprintf("etcd's memory for an agent: a connection, a stream and %d watches", lazyEach),
+		about:   fmt.Sprintf("etcd's memory for an agent: a connection, a stream and %d watches", servicesPerAgent),
 		against: "a stream on a shared connection",
 		figures: []figure{{name: "memory", unit: "KiB"}},
 		start:   startUnitWatch,
@@ -48,7 +48,7 @@ func startUnitKeepalive(_ context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	return s.besidePut(etcd, client, func() func(context.Context, int) error { return keepaliveLoop(client) }), nil
+	return s.againstPut(etcd, client, func() func(context.Context, int) error { return keepaliveLoop(client) }), nil
 }
 
 func startUnitAsk(_ context.Context, s *stage) (pair, error) {
@@ -56,15 +56,15 @@ func startUnitAsk(_ context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	agents, err := s.connections(client, s.few(100, 5))
+	agents, err := s.connections(client, s.size(100, 5))
 	if err != nil {
 		return pair{}, err
 	}
-	return s.besidePut(etcd, client, func() func(context.Context, int) error { return askLoop(agents) }), nil
+	return s.againstPut(etcd, client, func() func(context.Context, int) error { return freshnessLoop(agents) }), nil
 }
 
-// besidePut holds what one turn of a loop costs etcd against a put.
-func (s *stage) besidePut(etcd *process, client *clientv3.Client, loop func() func(context.Context, int) error) pair {
+// againstPut holds what one turn of a loop costs etcd against a put.
+func (s *stage) againstPut(etcd *process, client *clientv3.Client, loop func() func(context.Context, int) error) pair {
 	side := func(loop func() func(context.Context, int) error) side {
 		return func(ctx context.Context) ([]float64, error) {
 			cost, err := s.unitCost(ctx, etcd, loop())
@@ -88,9 +88,9 @@ func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client,
 	return all, nil
 }
 
-// askLoop asks for one agent after the other whether its view is current, as they do:
+// freshnessLoop asks for one agent after the other whether its view is current, as they do:
 // what the newest revision is, and whether the watch has come that far.
-func askLoop(agents []*clientv3.Client) func(context.Context, int) error {
+func freshnessLoop(agents []*clientv3.Client) func(context.Context, int) error {
 	epoch := discovery.NewKeys("default").Epoch()
 	watches := make([]pb.Watch_WatchClient, len(agents))
 	return func(ctx context.Context, n int) (err error) {
@@ -100,7 +100,7 @@ func askLoop(agents []*clientv3.Client) func(context.Context, int) error {
 				return err
 			}
 			create := &pb.WatchCreateRequest{Key: []byte(epoch)}
-			if err := tell(watches[n], &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+			if err := exchange(watches[n], &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
 				return err
 			}
 		}
@@ -108,12 +108,12 @@ func askLoop(agents []*clientv3.Client) func(context.Context, int) error {
 			return err
 		}
 		progress := &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}
-		return tell(watches[n], &pb.WatchRequest{RequestUnion: progress})
+		return exchange(watches[n], &pb.WatchRequest{RequestUnion: progress})
 	}
 }
 
-// tell sends a request over a stream and waits for an answer.
-func tell(stream pb.Watch_WatchClient, r *pb.WatchRequest) error {
+// exchange sends a request over a stream and waits for an answer.
+func exchange(stream pb.Watch_WatchClient, r *pb.WatchRequest) error {
 	if err := stream.Send(r); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
 
 // startUnitWatch measures what etcd's memory grows by.
 func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
-	agents := s.few(1000, 10)
+	agents := s.size(1000, 10)
 	side := func(connections int, ranges func(int) []string) side {
 		return func(ctx context.Context) ([]float64, error) {
 			etcd, client, err := s.etcd()

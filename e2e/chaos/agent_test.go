@@ -63,7 +63,7 @@ log: {format: json}
 	t.Cleanup(func() {
 		a.kill()
 		if t.Failed() {
-			a.show()
+			a.logOutput()
 		}
 	})
 	return a
@@ -113,14 +113,14 @@ func (a *agent) mend() {
 	}
 }
 
-// logMost bounds what is shown of an agent's log.
-const logMost = 16 << 10
+// maxLog bounds what is shown of an agent's log.
+const maxLog = 16 << 10
 
-func (a *agent) show() {
+func (a *agent) logOutput() {
 	log, err := os.ReadFile(filepath.Join(a.dir, "log"))
 	if err != nil {
 		a.t.Log(err)
 		return
 	}
-	a.t.Logf("agent %s:\n%s", a.name, log[max(0, len(log)-logMost):])
+	a.t.Logf("agent %s:\n%s", a.name, log[max(0, len(log)-maxLog):])
 }

@@ -20,8 +20,8 @@ import (
 	"disc/discovery/view"
 )
 
-// patience bounds how long what must hold in the end may take on a loaded machine.
-const patience = time.Minute
+// waitTimeout bounds how long what must hold in the end may take on a loaded machine.
+const waitTimeout = time.Minute
 
 // TestChaos lets faults loose on a fleet for a time, heals them, and checks that the
 // registrations, the answers and the catalogs are as they must be.
@@ -42,7 +42,7 @@ func TestChaos(t *testing.T) {
 	var users, readers sync.WaitGroup
 	var answers atomic.Int64
 	for n, a := range agents {
-		users.Go(func() { f.use(using, a, rand.New(rand.NewPCG(*seed, uint64(n+1)))) })
+		users.Go(func() { f.churn(using, a, rand.New(rand.NewPCG(*seed, uint64(n+1)))) })
 		readers.Go(func() { answers.Add(int64(f.read(reading, a))) })
 	}
 	defer func() {
@@ -51,21 +51,21 @@ func TestChaos(t *testing.T) {
 		users.Wait()
 		readers.Wait()
 	}()
-	wreak(t, rand.New(rand.NewPCG(*seed, 0)), faults(etcd, client, agents), *duration)
+	injectFaults(t, rand.New(rand.NewPCG(*seed, 0)), faults(etcd, client, agents), *duration)
 	stopUsing()
 	users.Wait()
 
 	healed := time.Now()
 	for _, a := range agents {
-		eventually(t, healed, a.name+" answers for all that it was asked", func() error { return f.makeSure(t.Context(), a) })
+		eventually(t, healed, a.name+" answers for all that it was asked", func() error { return f.retryUnanswered(t.Context(), a) })
 	}
 	t.Logf("%d instances are wanted", len(f.wanted("")))
 	for _, a := range agents {
-		eventually(t, healed, "all that "+a.name+" was told to register is in etcd", func() error { return registered(t.Context(), client, a, f.wanted(a.name)) })
+		eventually(t, healed, "all that "+a.name+" was told to register is in etcd", func() error { return registrationsMatch(t.Context(), client, a, f.wanted(a.name)) })
 	}
 	for _, a := range agents {
-		eventually(t, healed, "the catalog of "+a.name+" is what etcd holds", func() error { return equal(t.Context(), client, a) })
-		eventually(t, healed, "lookups at "+a.name+" are answered with what is wanted", func() error { return answered(t.Context(), a, f.wanted("")) })
+		eventually(t, healed, "the catalog of "+a.name+" is what etcd holds", func() error { return catalogMatches(t.Context(), client, a) })
+		eventually(t, healed, "lookups at "+a.name+" are answered with what is wanted", func() error { return lookupsMatch(t.Context(), a, f.wanted("")) })
 	}
 	stopReading()
 	readers.Wait()
@@ -87,7 +87,7 @@ func eventually(t *testing.T, since time.Time, what string, check func() error) 
 		case err == nil:
 			t.Logf("%v after the last fault: %s", took, what)
 			return
-		case took > patience:
+		case took > waitTimeout:
 			t.Fatalf("not %v after the last fault: %s: %v", took, what, err)
 		}
 		before = err
@@ -95,8 +95,8 @@ func eventually(t *testing.T, since time.Time, what string, check func() error) 
 	}
 }
 
-// holds returns what etcd holds, by a linearizable range: the records by their keys.
-func holds(ctx context.Context, client *clientv3.Client) (map[string]view.Record, error) {
+// recordsInEtcd returns what etcd holds, by a linearizable range: the records by their keys.
+func recordsInEtcd(ctx context.Context, client *clientv3.Client) (map[string]view.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	got, err := client.Get(ctx, "/disc/v1/default/services/", clientv3.WithPrefix())
@@ -116,14 +116,14 @@ func holds(ctx context.Context, client *clientv3.Client) (map[string]view.Record
 	return records, nil
 }
 
-// registered returns an error unless etcd holds just these of an agent, under the lease
+// registrationsMatch returns an error unless etcd holds just these of an agent, under the lease
 // that it has now.
-func registered(ctx context.Context, client *clientv3.Client, a *agent, wanted []string) error {
+func registrationsMatch(ctx context.Context, client *clientv3.Client, a *agent, wanted []string) error {
 	status, err := a.Agent(ctx)
 	if err != nil {
 		return err
 	}
-	records, err := holds(ctx, client)
+	records, err := recordsInEtcd(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -143,9 +143,9 @@ func registered(ctx context.Context, client *clientv3.Client, a *agent, wanted [
 	return nil
 }
 
-// equal returns an error unless an agent's catalog is what etcd holds.
-func equal(ctx context.Context, client *clientv3.Client, a *agent) error {
-	records, err := holds(ctx, client)
+// catalogMatches returns an error unless an agent's catalog is what etcd holds.
+func catalogMatches(ctx context.Context, client *clientv3.Client, a *agent) error {
+	records, err := recordsInEtcd(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -170,8 +170,8 @@ func equal(ctx context.Context, client *clientv3.Client, a *agent) error {
 	return nil
 }
 
-// answered returns an error unless lookups of all services give these instances.
-func answered(ctx context.Context, a *agent, wanted []string) error {
+// lookupsMatch returns an error unless lookups of all services give these instances.
+func lookupsMatch(ctx context.Context, a *agent, wanted []string) error {
 	ids := []string{}
 	for _, service := range services {
 		answer, _, err := a.Lookup(ctx, service, api.LookupOptions{})

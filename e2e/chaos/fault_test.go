@@ -52,12 +52,12 @@ func compact(client *clientv3.Client) {
 
 // At most so many faults at once, and so long between two steps.
 const (
-	atOnce   = 3
-	stepMost = 2 * time.Second
+	maxFaults = 3
+	maxStep   = 2 * time.Second
 )
 
-// wreak causes and heals faults for a time, and leaves none behind.
-func wreak(t *testing.T, random *rand.Rand, all []fault, length time.Duration) {
+// injectFaults causes and heals faults for a time, and leaves none behind.
+func injectFaults(t *testing.T, random *rand.Rand, all []fault, length time.Duration) {
 	t.Helper()
 	begun := time.Now()
 	var present []fault
@@ -71,8 +71,8 @@ func wreak(t *testing.T, random *rand.Rand, all []fault, length time.Duration) {
 		f := all[random.IntN(len(all))]
 		if n := slices.IndexFunc(present, func(p fault) bool { return p.target == f.target }); n >= 0 {
 			heal(n)
-		} else if len(present) == atOnce {
-			heal(random.IntN(atOnce))
+		} else if len(present) == maxFaults {
+			heal(random.IntN(maxFaults))
 		} else {
 			t.Logf("%5.1f s: %s: %s", time.Since(begun).Seconds(), f.target, f.name)
 			f.cause()
@@ -80,7 +80,7 @@ func wreak(t *testing.T, random *rand.Rand, all []fault, length time.Duration) {
 				present = append(present, f)
 			}
 		}
-		<-time.After(time.Duration(random.Int64N(int64(stepMost))))
+		<-time.After(time.Duration(random.Int64N(int64(maxStep))))
 	}
 	for len(present) > 0 {
 		heal(0)

@@ -20,64 +20,64 @@ var services = []string{"web", "db", "queue"}
 // instance names one.
 type instance struct{ service, id string }
 
-// fate is what was asked for an instance last.
-type fate struct {
-	wanted bool
-	sure   bool      // the agent has answered
-	gone   time.Time // when it had left etcd; zero: it has not, or nobody knows when
+// lastRequest is what was asked for an instance last.
+type lastRequest struct {
+	wanted   bool
+	answered bool      // the agent has answered
+	leftAt   time.Time // when it had left etcd; zero: it has not, or nobody knows when
 }
 
 // fleet is what its users know of the agents' instances.
 type fleet struct {
-	t  *testing.T
-	mu sync.Mutex
-	of map[string]map[instance]fate // by agent
+	t        *testing.T
+	mu       sync.Mutex
+	requests map[string]map[instance]lastRequest // by agent
 }
 
 func newFleet(t *testing.T, agents []*agent) *fleet {
-	f := &fleet{t: t, of: map[string]map[instance]fate{}}
+	f := &fleet{t: t, requests: map[string]map[instance]lastRequest{}}
 	for _, a := range agents {
-		f.of[a.name] = map[instance]fate{}
+		f.requests[a.name] = map[instance]lastRequest{}
 	}
 	return f
 }
 
-func (f *fleet) set(a *agent, i instance, to fate) {
+func (f *fleet) record(a *agent, i instance, to lastRequest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.of[a.name][i] = to
+	f.requests[a.name][i] = to
 }
 
 // register asks an agent to register an instance. Whether it did is not known when that
 // fails.
 func (f *fleet) register(ctx context.Context, a *agent, i instance) error {
-	f.set(a, i, fate{wanted: true})
+	f.record(a, i, lastRequest{wanted: true})
 	_, err := a.Register(ctx, discovery.Registration{Service: i.service, ID: i.id, Address: "127.0.0.1", Port: 1})
 	if err == nil {
-		f.set(a, i, fate{wanted: true, sure: true})
+		f.record(a, i, lastRequest{wanted: true, answered: true})
 	}
 	return err
 }
 
 // deregister asks an agent to deregister an instance.
 func (f *fleet) deregister(ctx context.Context, a *agent, i instance) error {
-	f.set(a, i, fate{})
+	f.record(a, i, lastRequest{})
 	done, err := a.Deregister(ctx, i.service, i.id)
 	if errors.Is(err, discovery.ErrNotFound) { // one that went unanswered was done
 		err = nil
 	}
 	if err == nil {
-		to := fate{sure: true}
+		to := lastRequest{answered: true}
 		if done.Written {
-			to.gone = time.Now()
+			to.leftAt = time.Now()
 		}
-		f.set(a, i, to)
+		f.record(a, i, to)
 	}
 	return err
 }
 
-// use registers and deregisters instances of an agent, until ctx ends.
-func (f *fleet) use(ctx context.Context, a *agent, random *rand.Rand) {
+// churn registers and deregisters instances of an agent, until ctx ends.
+func (f *fleet) churn(ctx context.Context, a *agent, random *rand.Rand) {
 	for ctx.Err() == nil {
 		service := services[random.IntN(len(services))]
 		i := instance{service, fmt.Sprintf("%s-%s-%d", service, a.name, random.IntN(5))}
@@ -95,12 +95,12 @@ func (f *fleet) use(ctx context.Context, a *agent, random *rand.Rand) {
 	}
 }
 
-// makeSure asks again for what an agent has not answered.
-func (f *fleet) makeSure(ctx context.Context, a *agent) error {
+// retryUnanswered asks again for what an agent has not answered.
+func (f *fleet) retryUnanswered(ctx context.Context, a *agent) error {
 	f.mu.Lock()
 	var unsure []instance
-	for i, fate := range f.of[a.name] {
-		if !fate.sure {
+	for i, fate := range f.requests[a.name] {
+		if !fate.answered {
 			unsure = append(unsure, i)
 		}
 	}
@@ -108,7 +108,7 @@ func (f *fleet) makeSure(ctx context.Context, a *agent) error {
 	for _, i := range unsure {
 		f.mu.Lock()
 		do := f.deregister
-		if f.of[a.name][i].wanted {
+		if f.requests[a.name][i].wanted {
 			do = f.register
 		}
 		f.mu.Unlock()
@@ -124,7 +124,7 @@ func (f *fleet) wanted(agent string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ids := []string{}
-	for name, of := range f.of {
+	for name, of := range f.requests {
 		for i, fate := range of {
 			if fate.wanted && (agent == "" || agent == name) {
 				ids = append(ids, i.id)
@@ -135,13 +135,13 @@ func (f *fleet) wanted(agent string) []string {
 	return ids
 }
 
-// departed reports for how long an instance had been gone at a moment; 0: it had not.
-func (f *fleet) departed(i instance, at time.Time) time.Duration {
+// goneFor reports for how long an instance had been gone at a moment; 0: it had not.
+func (f *fleet) goneFor(i instance, at time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, of := range f.of {
-		if fate := of[i]; !fate.gone.IsZero() {
-			return at.Sub(fate.gone)
+	for _, of := range f.requests {
+		if fate := of[i]; !fate.leftAt.IsZero() {
+			return at.Sub(fate.leftAt)
 		}
 	}
 	return 0
@@ -159,7 +159,7 @@ func (f *fleet) read(ctx context.Context, a *agent) (answers int) {
 			}
 			answers++
 			for _, e := range answer.Endpoints {
-				if late := f.departed(instance{service, e.ID}, asked.Add(-view.Age)); late > ttl+5*time.Second {
+				if late := f.goneFor(instance{service, e.ID}, asked.Add(-view.Age)); late > ttl+5*time.Second {
 					f.t.Errorf("%s: answered with %s, %v after it was deregistered, by a view that is %v old", a.name, e.ID, late, view.Age)
 				}
 			}

@@ -16,11 +16,11 @@ import (
 
 // What wrk cannot do, this does: to keep to a rate, and to ask over a Unix socket.
 
-// asker asks one question after the other over a connection.
-type asker func() error
+// requester asks one question after the other over a connection.
+type requester func() error
 
 // lookupOver asks for a lookup over a connection.
-func lookupOver(c net.Conn) asker {
+func lookupOver(c net.Conn) requester {
 	in := bufio.NewReader(c)
 	request := []byte("GET " + lookupPath + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	return func() error {
@@ -41,8 +41,8 @@ func lookupOver(c net.Conn) asker {
 }
 
 // getOver asks for a key of Redis over a connection.
-func getOver(key string) func(net.Conn) asker {
-	return func(c net.Conn) asker {
+func getOver(key string) func(net.Conn) requester {
+	return func(c net.Conn) requester {
 		r := newRedisConn(c)
 		return func() error {
 			_, err := r.do("GET", key)
@@ -54,8 +54,8 @@ func getOver(key string) func(net.Conn) asker {
 // dialer opens a connection.
 type dialer struct{ network, address string }
 
-// askers opens connections, and returns what asks over them and what closes them.
-func (d dialer) askers(n int, over func(net.Conn) asker) (all []asker, end func(), err error) {
+// requesters opens connections, and returns what asks over them and what closes them.
+func (d dialer) requesters(n int, over func(net.Conn) requester) (all []requester, end func(), err error) {
 	var open []net.Conn
 	end = func() {
 		for _, c := range open {
@@ -69,7 +69,7 @@ func (d dialer) askers(n int, over func(net.Conn) asker) (all []asker, end func(
 			return nil, nil, err
 		}
 		open = append(open, c)
-		c.SetDeadline(time.Now().Add(patience)) // no side is asked for longer than that
+		c.SetDeadline(time.Now().Add(waitTimeout)) // no side is asked for longer than that
 		all = append(all, over(c))
 	}
 	return all, end, nil
@@ -77,8 +77,8 @@ func (d dialer) askers(n int, over func(net.Conn) asker) (all []asker, end func(
 
 // closedLoop asks over many connections for a time, on each one question after the
 // other.
-func closedLoop(ctx context.Context, d time.Duration, at dialer, over func(net.Conn) asker) (load, error) {
-	askers, end, err := at.askers(connections, over)
+func closedLoop(ctx context.Context, d time.Duration, at dialer, over func(net.Conn) requester) (load, error) {
+	askers, end, err := at.requesters(connections, over)
 	if err != nil {
 		return load{}, err
 	}
@@ -108,8 +108,8 @@ func closedLoop(ctx context.Context, d time.Duration, at dialer, over func(net.C
 // openLoop asks at a fixed rate for a time, spread over the connections, and returns
 // how long answers took at p50 and p99. Time counts from the moment at which a
 // question was due, so that a server that makes the questions wait is charged for it.
-func openLoop(ctx context.Context, d time.Duration, rate float64, at dialer, over func(net.Conn) asker) (p50, p99 time.Duration, err error) {
-	askers, end, err := at.askers(connections, over)
+func openLoop(ctx context.Context, d time.Duration, rate float64, at dialer, over func(net.Conn) requester) (p50, p99 time.Duration, err error) {
+	askers, end, err := at.requesters(connections, over)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -48,7 +48,7 @@ func startChange(ctx context.Context, s *stage, agents int) (pair, error) {
 	if err := fill(ctx, client, 100, 10); err != nil {
 		return pair{}, err
 	}
-	changes, agents := s.few(min(400, 40_000/agents), 5), s.few(agents, 5)
+	changes, agents := s.size(min(400, 40_000/agents), 5), s.size(agents, 5)
 	side := func(watch func(*fanOut, context.Context, *clientv3.Client) error) side {
 		return func(ctx context.Context) ([]float64, error) {
 			f := newFanOut(agents)
@@ -57,7 +57,7 @@ func startChange(ctx context.Context, s *stage, agents int) (pair, error) {
 			return []float64{millis(quantile(took, 0.5)), millis(quantile(took, 0.99)), micros(used) / float64(changes*agents)}, err
 		}
 	}
-	return pair{side((*fanOut).catalog), side((*fanOut).rawWatch)}, nil
+	return pair{side((*fanOut).watchCatalog), side((*fanOut).watchRaw)}, nil
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
@@ -122,7 +122,7 @@ func (f *fanOut) change(ctx context.Context, client *clientv3.Client, n int) (ti
 
 // await waits until all agents have seen a revision.
 func (f *fanOut) await(ctx context.Context, revision int64) error {
-	late := time.NewTimer(patience)
+	late := time.NewTimer(waitTimeout)
 	defer late.Stop()
 	for left := f.agents; left > 0; {
 		select {
@@ -131,7 +131,7 @@ func (f *fanOut) await(ctx context.Context, revision int64) error {
 				left--
 			}
 		case <-late.C:
-			return fmt.Errorf("%d of %d have not seen revision %d within %v", left, f.agents, revision, patience)
+			return fmt.Errorf("%d of %d have not seen revision %d within %v", left, f.agents, revision, waitTimeout)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -139,8 +139,8 @@ func (f *fanOut) await(ctx context.Context, revision int64) error {
 	return nil
 }
 
-// catalog is an agent: it says what revision of the service a lookup answers with.
-func (f *fanOut) catalog(ctx context.Context, client *clientv3.Client) error {
+// watchCatalog is an agent: it says what revision of the service a lookup answers with.
+func (f *fanOut) watchCatalog(ctx context.Context, client *clientv3.Client) error {
 	c, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
 	if err != nil {
 		return err
@@ -162,8 +162,8 @@ func (f *fanOut) catalog(ctx context.Context, client *clientv3.Client) error {
 	}
 }
 
-// rawWatch is a watch of the same keys, and says what revision an event has.
-func (f *fanOut) rawWatch(ctx context.Context, client *clientv3.Client) error {
+// watchRaw is a watch of the same keys, and says what revision an event has.
+func (f *fanOut) watchRaw(ctx context.Context, client *clientv3.Client) error {
 	prefix := discovery.NewKeys("default").Prefix()
 	now, err := client.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {

@@ -14,19 +14,19 @@ import (
 
 // Watches by interest: each agent watches so many of the fleet's services.
 const (
-	lazyServices = 1000
-	lazyEach     = 5
-	writers      = 32 // puts under way at once
+	interestServices = 1000
+	servicesPerAgent = 5
+	writers          = 32 // puts under way at once
 )
 
-func watchRows() []row {
+func interestRows() []row {
 	return []row{{
 		name:    "lazy-10000",
-		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a watch on each of %d of %d services", lazyEach, lazyServices),
+		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a watch on each of %d of %d services", servicesPerAgent, interestServices),
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s", bound: atLeast(0.5)}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
-			return startWatched(ctx, s, s.few(10_000, 20), servicesOf)
+			return startInterest(ctx, s, s.size(10_000, 20), servicesOf)
 		},
 	}, {
 		name:    "all-200",
@@ -34,18 +34,18 @@ func watchRows() []row {
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s"}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
-			return startWatched(ctx, s, s.few(200, 20), wholeNamespace)
+			return startInterest(ctx, s, s.size(200, 20), wholeNamespace)
 		},
 	}}
 }
 
-// watched are agents that have nothing but their watches, and count the events.
-type watched struct{ events atomic.Int64 }
+// watchers are agents that have nothing but their watches, and count the events.
+type watchers struct{ events atomic.Int64 }
 
 // watch starts agents, a stream each, on so many connections to an etcd, until the row
 // ends. It returns when etcd has all their watches.
-func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections, agents int, ranges func(int) []string) (*watched, error) {
-	w := &watched{}
+func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections, agents int, ranges func(int) []string) (*watchers, error) {
+	w := &watchers{}
 	var taken atomic.Int64
 	asked := int64(0)
 	running, ctx := errgroup.WithContext(ctx)
@@ -73,7 +73,7 @@ func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections,
 	}
 	return w, await(ctx, func() error {
 		if got := taken.Load(); got < asked {
-			return fmt.Errorf("etcd has taken %d of %d watches within %v", got, asked, patience)
+			return fmt.Errorf("etcd has taken %d of %d watches within %v", got, asked, waitTimeout)
 		}
 		return nil
 	})
@@ -82,8 +82,8 @@ func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections,
 // servicesOf are the prefixes of the services that an agent is interested in.
 func servicesOf(agent int) []string {
 	var all []string
-	for n := range lazyEach {
-		all = append(all, discovery.NewKeys("default").Service(serviceName((agent*lazyEach+n)%lazyServices)))
+	for n := range servicesPerAgent {
+		all = append(all, discovery.NewKeys("default").Service(serviceName((agent*servicesPerAgent+n)%interestServices)))
 	}
 	return all
 }
@@ -93,18 +93,18 @@ func wholeNamespace(int) []string {
 	return []string{discovery.NewKeys("default").Services()}
 }
 
-// receive waits until so many events have been received.
-func (w *watched) receive(ctx context.Context, events int64) error {
+// awaitEvents waits until so many events have been received.
+func (w *watchers) awaitEvents(ctx context.Context, events int64) error {
 	return await(ctx, func() error {
 		if got := w.events.Load(); got < events {
-			return fmt.Errorf("%d of %d events came within %v", got, events, patience)
+			return fmt.Errorf("%d of %d events came within %v", got, events, waitTimeout)
 		}
 		return nil
 	})
 }
 
-// startWatched has two etcds, one of which is watched.
-func startWatched(ctx context.Context, s *stage, agents int, ranges func(int) []string) (pair, error) {
+// startInterest has two etcds, one of which is watched.
+func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) []string) (pair, error) {
 	quietEtcd, quiet, err := s.etcd()
 	if err != nil {
 		return pair{}, err
@@ -119,9 +119,9 @@ func startWatched(ctx context.Context, s *stage, agents int, ranges func(int) []
 	}
 	each := agents // that watch a service
 	if len(ranges(0)) > 1 {
-		each = agents * lazyEach / lazyServices
+		each = agents * servicesPerAgent / interestServices
 	}
-	nobody := &watched{}
+	nobody := &watchers{}
 	return pair{
 		disc:  func(ctx context.Context) ([]float64, error) { return s.putRate(ctx, busyEtcd, busy, w, each) },
 		other: func(ctx context.Context) ([]float64, error) { return s.putRate(ctx, quietEtcd, quiet, nobody, 0) },
@@ -130,15 +130,15 @@ func startWatched(ctx context.Context, s *stage, agents int, ranges func(int) []
 
 // putRate returns how many puts a second etcd takes while so many agents watch each
 // service, and the CPU time of etcd for each with all that is delivered of it.
-func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Client, w *watched, each int) ([]float64, error) {
-	return costed(etcd.pid(), func() (load, error) {
+func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Client, w *watchers, each int) ([]float64, error) {
+	return measureCPU(etcd.pid(), func() (load, error) {
 		before, start := w.events.Load(), time.Now()
 		puts, err := putAll(ctx, client, s.window)
 		if err != nil {
 			return load{}, err
 		}
 		l := load{rate: float64(puts) / time.Since(start).Seconds(), requests: float64(puts)}
-		return l, w.receive(ctx, before+int64(puts*each))
+		return l, w.awaitEvents(ctx, before+int64(puts*each))
 	})
 }
 
@@ -150,7 +150,7 @@ func putAll(ctx context.Context, client *clientv3.Client, d time.Duration) (int,
 	for time.Since(start) < d {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(writers)
-		for n := range lazyServices {
+		for n := range interestServices {
 			group.Go(func() error {
 				i := instance(serviceName(n), n)
 				_, err := client.Put(ctx, keys.Instance(i.Service, i.ID), string(i.Encode()))
@@ -160,7 +160,7 @@ func putAll(ctx context.Context, client *clientv3.Client, d time.Duration) (int,
 		if err := group.Wait(); err != nil {
 			return 0, err
 		}
-		puts += lazyServices
+		puts += interestServices
 	}
 	return puts, nil
 }

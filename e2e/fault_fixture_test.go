@@ -91,9 +91,9 @@ func startMember(t *testing.T, flags ...string) *member {
 
 // startMemberAt starts it at given addresses, through a command that goes before; nil:
 // none.
-func startMemberAt(t *testing.T, through []string, client, peer string, flags ...string) *member {
+func startMemberAt(t *testing.T, prefix []string, client, peer string, flags ...string) *member {
 	t.Helper()
-	m := &member{endpoint: client, argv: slices.Concat(through, []string{"etcdserver", "--data-dir", t.TempDir(), "--log-level", "error",
+	m := &member{endpoint: client, argv: slices.Concat(prefix, []string{"etcdserver", "--data-dir", t.TempDir(), "--log-level", "error",
 		"--listen-client-urls", "http://" + client, "--advertise-client-urls", "http://" + client,
 		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer, "--initial-cluster", "default=http://" + peer,
 		"--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync"}, flags)}
@@ -121,22 +121,22 @@ func startSidecar(t *testing.T, node, etcd string, settings ...string) *sidecar 
 	return startSidecarThrough(t, nil, node, etcd, settings...)
 }
 
-func startSidecarThrough(t *testing.T, through []string, node, etcd string, settings ...string) *sidecar {
+func startSidecarThrough(t *testing.T, prefix []string, node, etcd string, settings ...string) *sidecar {
 	t.Helper()
-	s := newSidecar(t, through, node, etcd, settings...)
+	s := newSidecar(t, prefix, node, etcd, settings...)
 	s.start(t)
 	return s
 }
 
 // newSidecar makes an agent that is not started, behind a command that goes before.
-func newSidecar(t *testing.T, through []string, node, etcd string, settings ...string) *sidecar {
+func newSidecar(t *testing.T, prefix []string, node, etcd string, settings ...string) *sidecar {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "disc-fault-") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &sidecar{dir: dir, argv: slices.Concat(through, []string{"disc", "agent", "--config", filepath.Join(dir, "config.yaml")})}
+	s := &sidecar{dir: dir, argv: slices.Concat(prefix, []string{"disc", "agent", "--config", filepath.Join(dir, "config.yaml")})}
 	defaults := map[string]string{
 		"node": node, "etcd": "{endpoints: [" + etcd + "]}", "data_dir": filepath.Join(dir, "data"), "session": "{ttl: " + ttl.String() + "}",
 		"http": "{listen: 127.0.0.1:0, socket: " + filepath.Join(dir, "disc.sock") + "}", "dns": "{listen: 127.0.0.1:0}",
@@ -202,7 +202,7 @@ func (s *sidecar) answers(ctx context.Context, service string, ids ...string) er
 // find waits until a lookup is answered with these instances.
 func (s *sidecar) find(t *testing.T, service string, ids ...string) {
 	t.Helper()
-	within(t, time.Now(), patience, "the lookup of "+service, func() error { return s.answers(t.Context(), service, ids...) })
+	within(t, time.Now(), waitTimeout, "the lookup of "+service, func() error { return s.answers(t.Context(), service, ids...) })
 }
 
 // steady looks a service up again and again until it is stopped. Each answer must have

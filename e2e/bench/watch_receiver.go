@@ -41,14 +41,14 @@ func dialReceiver(ctx context.Context, address string, agents [][]string) (*rece
 	r := &receiver{conn: conn, out: bufio.NewWriter(conn), partial: map[uint32][]byte{}}
 	r.framer = http2.NewFramer(r.out, bufio.NewReaderSize(conn, 2048))
 	r.framer.SetReuseFrames()
-	if err := r.begin(address, agents); err != nil {
+	if err := r.handshake(address, agents); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("watch %s: %w", address, err)
 	}
 	return r, nil
 }
 
-func (r *receiver) begin(address string, agents [][]string) error {
+func (r *receiver) handshake(address string, agents [][]string) error {
 	_, err := r.out.WriteString(http2.ClientPreface)
 	err = errors.Join(err,
 		r.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: unlimited}),
@@ -97,7 +97,7 @@ func (r *receiver) run(created, events func(int)) error {
 		}
 		switch f := frame.(type) {
 		case *http2.DataFrame:
-			err = r.take(f, created, events)
+			err = r.consume(f, created, events)
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
 				err = errors.Join(r.framer.WriteSettingsAck(), r.out.Flush())
@@ -119,8 +119,8 @@ func (r *receiver) run(created, events func(int)) error {
 	}
 }
 
-// take reads the messages that a frame has, or ends.
-func (r *receiver) take(f *http2.DataFrame, created, events func(int)) error {
+// consume reads the messages that a frame has, or ends.
+func (r *receiver) consume(f *http2.DataFrame, created, events func(int)) error {
 	b := f.Data()
 	if before := r.partial[f.StreamID]; len(before) > 0 {
 		b = append(before, b...)
@@ -130,7 +130,7 @@ func (r *receiver) take(f *http2.DataFrame, created, events func(int)) error {
 		if end > len(b) {
 			break
 		}
-		if err := count(b[5:end], created, events); err != nil {
+		if err := countEvents(b[5:end], created, events); err != nil {
 			return err
 		}
 		b = b[end:]
@@ -148,7 +148,7 @@ const (
 	fieldEvents   = 11
 )
 
-func count(response []byte, created, events func(int)) error {
+func countEvents(response []byte, created, events func(int)) error {
 	n := 0
 	for len(response) > 0 {
 		field, _, length := protowire.ConsumeField(response)
