@@ -16,7 +16,7 @@ import (
 	"disc/discovery"
 )
 
-// etcd starts an etcd and returns it with a client.
+// etcd starts an etcd and returns it with a client, which is closed with the row.
 func (s *stage) etcd() (*process, *clientv3.Client, error) {
 	p, endpoint, err := s.start("etcd", nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func connect(endpoint string) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
 }
 
-// instance returns the record of an instance, of some 330 bytes, as agents write it.
+// instance returns an instance whose record has about 330 bytes, as agents write it.
 func instance(service string, n int) discovery.Instance {
 	return discovery.Instance{
 		Service: service, ID: fmt.Sprintf("%s-%d", service, n), Node: fmt.Sprintf("host-%d", n),
@@ -45,21 +45,29 @@ func instance(service string, n int) discovery.Instance {
 	}
 }
 
-// maxTxnOps is how many operations etcd takes in one by default.
+// maxTxnOps is the number of operations that etcd allows in a transaction by default
+// (--max-txn-ops).
 const maxTxnOps = 128
 
-// fill puts instances into etcd, spread over services of size instances each. The
-// services are called web, web-1, web-2 and so on.
+// fill writes instances to etcd, size of them to each service. The services are called web,
+// web-1, web-2 and so on.
 func fill(ctx context.Context, client *clientv3.Client, instances, size int) error {
 	keys := discovery.NewKeys("default")
+	return writeAll(ctx, client, instances, func(n int) clientv3.Op {
+		i := instance(serviceName(n/size), n)
+		return clientv3.OpPut(keys.Instance(i.Service, i.ID), string(i.Encode()))
+	})
+}
+
+// writeAll writes op(0) to op(n-1) to etcd, in several transactions at once.
+func writeAll(ctx context.Context, client *clientv3.Client, n int, op func(int) clientv3.Op) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
-	for from := 0; from < instances; from += maxTxnOps {
+	for from := 0; from < n; from += maxTxnOps {
 		group.Go(func() error {
 			var ops []clientv3.Op
-			for n := from; n < min(from+maxTxnOps, instances); n++ {
-				i := instance(serviceName(n/size), n)
-				ops = append(ops, clientv3.OpPut(keys.Instance(i.Service, i.ID), string(i.Encode())))
+			for i := from; i < min(from+maxTxnOps, n); i++ {
+				ops = append(ops, op(i))
 			}
 			_, err := client.Txn(ctx).Then(ops...).Commit()
 			return err
@@ -82,7 +90,7 @@ type agent struct {
 	socket    string // path
 }
 
-// command returns a command of disc against an etcd, with a home of its own.
+// command returns a disc command that uses the etcd at endpoint, with an empty home directory.
 func (s *stage) command(endpoint string, args ...string) *exec.Cmd {
 	c := exec.Command(s.disc.path, args...)
 	c.Env = append(os.Environ(), s.disc.env...)
@@ -90,8 +98,8 @@ func (s *stage) command(endpoint string, args ...string) *exec.Cmd {
 	return c
 }
 
-// agent starts an agent against an etcd, with more settings as YAML lines if need be,
-// and waits until it listens.
+// agent starts an agent that uses the etcd at endpoint, and waits until it listens. More
+// settings are lines of YAML.
 func (s *stage) agent(endpoint, name string, more ...string) (*agent, error) {
 	a := &agent{socket: filepath.Join(s.dir, name+".sock")}
 	file := filepath.Join(s.dir, name+".yaml")
@@ -113,13 +121,14 @@ func (s *stage) agent(endpoint, name string, more ...string) (*agent, error) {
 	}
 	var said struct{ HTTP, DNS string }
 	if err := json.Unmarshal([]byte(line), &said); err != nil {
-		return nil, fmt.Errorf("what the agent logs: %w", err)
+		return nil, fmt.Errorf("parse the agent's log: %w", err)
 	}
 	a.http, a.dns = said.HTTP, said.DNS
 	return a, nil
 }
 
-// fleet starts an etcd with instances, in services of 10, and an agent that knows them.
+// fleet starts an etcd with instances, 10 to each service, and an agent, and waits until
+// the agent answers for the last service.
 func (s *stage) fleet(ctx context.Context, instances int) (*clientv3.Client, *agent, error) {
 	_, client, err := s.etcd()
 	if err != nil {
@@ -136,8 +145,8 @@ func (s *stage) fleet(ctx context.Context, instances int) (*clientv3.Client, *ag
 	return client, a, await(ctx, func() error { _, err := fetch(a.http, "/v1/lookup/"+last); return err })
 }
 
-// await repeats what fails until it succeeds, and returns its last error when that
-// takes too long.
+// await repeats try every 5 ms until it returns nil. After [waitTimeout] it returns the last
+// error, and when ctx ends ctx's.
 func await(ctx context.Context, try func() error) error {
 	deadline := time.Now().Add(waitTimeout)
 	for {

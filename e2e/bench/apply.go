@@ -13,7 +13,7 @@ import (
 func applyRows() []row {
 	return []row{{
 		name:    "apply",
-		about:   "one change to the new snapshot, in a catalog of 100000 instances in services of 10",
+		about:   "applying one change to a catalog of 100000 instances, 10 to each service",
 		against: "catalog of one service",
 		figures: []figure{{name: "time", unit: "µs", bound: atMost(2)}, {name: "allocations", unit: "", bound: atMost(2)}, {name: "bytes", unit: "", bound: atMost(2)}},
 		start:   startApply,
@@ -28,7 +28,7 @@ func startApply(_ context.Context, s *stage) (pair, error) {
 	return pair{side(s.size(10_000, 20)), side(1)}, nil
 }
 
-// snapshotOf returns a snapshot of services of 10 instances.
+// snapshotOf returns a snapshot of services that have 10 instances each.
 func snapshotOf(services int) *view.Snapshot {
 	s := view.EmptySnapshot()
 	for n := range services {
@@ -41,7 +41,7 @@ func snapshotOf(services int) *view.Snapshot {
 	return s
 }
 
-// putChange is the change that puts an instance.
+// putChange returns the change that puts an instance.
 func putChange(service string, n int, revision int64) view.Change {
 	i := instance(service, n)
 	return view.Change{
@@ -50,8 +50,8 @@ func putChange(service string, n int, revision int64) view.Change {
 	}
 }
 
-// applyRepeatedly applies changes of one instance for a time, and returns what one takes:
-// microseconds, allocations and bytes.
+// applyRepeatedly changes one instance again and again for d. It returns the cost of one
+// change in microseconds, allocations and allocated bytes.
 func applyRepeatedly(ctx context.Context, s *view.Snapshot, d time.Duration) ([]float64, error) {
 	change := []view.Change{putChange("web", 3, s.Revision())}
 	var before, after runtime.MemStats

@@ -19,7 +19,8 @@ import (
 	"disc/cli"
 )
 
-// TestMain plays the roles, and disc itself, so that nothing is built for the test.
+// TestMain runs the roles, and disc itself, in the test's binary, so that the test builds
+// nothing.
 func TestMain(m *testing.M) {
 	if name := os.Getenv(roleVariable); name != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -32,8 +33,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestRows measures each row whose programs are there in one short round, and wants
-// figures; which ones is no test's matter.
+// TestRows measures each row whose programs are installed, in one short round. Every figure
+// must have a ratio; its value does not matter.
 func TestRows(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -57,7 +58,7 @@ func TestRows(t *testing.T) {
 					t.Fatalf("%s: left out: %s", got.Figure, got.LeftOut)
 				}
 				if m := got.Ratio.Median; len(got.Disc) != 1 || math.IsNaN(m) || math.IsInf(m, 0) {
-					t.Errorf("%s: %v and %v make a ratio of %v", got.Figure, got.Disc, got.Other, m)
+					t.Errorf("%s: disc measured %v, the other %v, and the ratio is %v", got.Figure, got.Disc, got.Other, m)
 				}
 			}
 		})
@@ -78,12 +79,12 @@ func TestSidesTakeTurns(t *testing.T) {
 	out := report{Results: measure(t.Context(), settings{rounds: 3}, program{}, r, func(int) {})}
 	out.finish()
 	if order != "doodd"+"o" {
-		t.Errorf("measured in the order %s", order)
+		t.Errorf("the order of the sides is %s", order)
 	}
 	for n, met := range []bool{true, false} {
 		got := out.Results[n]
 		if got.Ratio != (spread{2, 2, 2}) || got.met() != met {
-			t.Errorf("%s: %+v, met %v", got.Figure, got, got.met())
+			t.Errorf("%s: %+v, met %v, want met %v", got.Figure, got, got.met(), met)
 		}
 	}
 	if err := out.missed(); err == nil || err.Error() != "bounds are missed: a time" {
@@ -106,17 +107,19 @@ func TestWhatFailsIsLeftOut(t *testing.T) {
 }
 
 func TestSpread(t *testing.T) {
-	for _, c := range []struct {
+	for name, c := range map[string]struct {
 		values []float64
 		want   spread
 	}{
-		{[]float64{3}, spread{3, 3, 3}},
-		{[]float64{4, 1}, spread{2.5, 1, 4}},
-		{[]float64{9, 1, 2}, spread{2, 1, 9}},
+		"one value":   {[]float64{3}, spread{3, 3, 3}},
+		"even number": {[]float64{4, 1}, spread{2.5, 1, 4}},
+		"odd number":  {[]float64{9, 1, 2}, spread{2, 1, 9}},
 	} {
-		if got := spreadOf(c.values); got != c.want {
-			t.Errorf("spread of %v: %v", c.values, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := spreadOf(c.values); got != c.want {
+				t.Errorf("spread of %v: %v, want %v", c.values, got, c.want)
+			}
+		})
 	}
 }
 
@@ -138,7 +141,7 @@ func TestFiles(t *testing.T) {
 	}
 	var back report
 	if err := json.Unmarshal(b, &back); err != nil || back.Results[0].Ratio.Median != 0.5 || back.Machine != r.Machine {
-		t.Errorf("read back %+v: %v", back, err)
+		t.Errorf("the JSON file has %+v: %v", back, err)
 	}
 	if b, err = os.ReadFile(s.chart); err != nil {
 		t.Fatal(err)

@@ -20,15 +20,16 @@ import (
 func blockingRows() []row {
 	return []row{{
 		name:    "blocking",
-		about:   "1000 blocking queries, each over its connection: from the put of an instance to the last one's answer",
+		about:   "1000 blocking queries, a connection each: from the put of an instance to the last answer",
 		against: "bare net/http on a raw watch",
 		figures: []figure{{name: "time", unit: "ms"}, {name: "memory while they wait", unit: "MiB"}},
 		start:   startBlocking,
 	}}
 }
 
-// runBareWait answers a request when the watch of the etcd of its first argument tells
-// of a change after the revision that the request knows.
+// runBareWait is the least server of blocking queries. It watches the etcd of its first
+// argument, and answers a request when the watch has delivered a revision other than the
+// request's.
 func runBareWait(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
 	client, err := connect(args[0])
 	if err != nil {
@@ -92,8 +93,9 @@ func startBlocking(ctx context.Context, s *stage) (pair, error) {
 	return pair{side(a), side(bare)}, nil
 }
 
-// measureWakeup lets many wait for a change, makes it, and returns how long it takes to the
-// last answer, and the resident memory while they wait.
+// measureWakeup sends waiting blocking queries and then changes an instance. It returns the
+// milliseconds from the change to the last answer, and the agent's resident MiB while the
+// queries wait.
 func measureWakeup(ctx context.Context, a *agent, client *clientv3.Client, waiting, weight int) ([]float64, error) {
 	now, err := fetch(a.http, lookupPath)
 	if err != nil {
@@ -117,7 +119,7 @@ func measureWakeup(ctx context.Context, a *agent, client *clientv3.Client, waiti
 			return nil, err
 		}
 	}
-	if err := sleep(ctx, time.Second); err != nil { // until all of them wait
+	if err := sleep(ctx, time.Second); err != nil { // until all queries wait
 		return nil, err
 	}
 	mib, err := memory(a.pid(), resident)

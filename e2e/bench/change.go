@@ -18,16 +18,16 @@ import (
 	"disc/discovery/etcd"
 )
 
-// changeRows tell how long it takes from the sending of a change to the last of many
-// who wait for it, and what CPU time that takes one of them. An agent is its catalog
-// here, with an etcd client of its own; all are in this process, and so are the raw
-// watches that they are held against, each over a connection of the same kind.
+// changeRows measure the time from the put of a change to the last agent that sees it, and
+// the CPU time that one agent uses for it. An agent is a catalog with its own etcd client. All
+// of them run in this process, and so do the raw watches of the other side, over connections
+// of the same kind.
 func changeRows() []row {
 	var all []row
 	for _, agents := range []int{1, 100, 1000} {
 		r := row{
 			name:    fmt.Sprintf("change-%d", agents),
-			about:   fmt.Sprintf("from the put of an instance to the last of %d agents' lookups (catalogs in one process, a client each)", agents),
+			about:   fmt.Sprintf("from the put of an instance to the lookup at the last of %d agents (catalogs in one process, a client each)", agents),
 			against: "raw etcd watches",
 			figures: []figure{{name: "p50", unit: "ms"}, {name: "p99", unit: "ms"}, {name: "CPU each", unit: "µs"}},
 			start:   func(ctx context.Context, s *stage) (pair, error) { return startChange(ctx, s, agents) },
@@ -62,22 +62,22 @@ func startChange(ctx context.Context, s *stage, agents int) (pair, error) {
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
-// fanOut is a change on its way to many.
+// fanOut measures the delivery of changes to many agents.
 type fanOut struct {
 	agents int
-	seen   chan int64 // the revision that one of them has; one for each and each change
+	seen   chan int64 // each agent sends the revision of each change that it sees
 }
 
 func newFanOut(agents int) *fanOut { return &fanOut{agents: agents, seen: make(chan int64, agents)} }
 
-// run starts the agents, changes an instance so many times, and returns how long each
-// change took to be seen by the last of them, and the CPU time that all of them took.
+// run starts the agents and changes an instance again and again. It returns the time of each
+// change until the last agent has seen it, and the CPU time that all agents used.
 func (f *fanOut) run(ctx context.Context, client *clientv3.Client, changes int, watch func(*fanOut, context.Context, *clientv3.Client) error) (took []time.Duration, used time.Duration, err error) {
 	ctx, end := context.WithCancel(ctx)
 	group, watching := errgroup.WithContext(ctx)
 	defer func() {
 		end()
-		group.Wait() // they have ended because they were told to
+		group.Wait() // their errors are the cancellation
 	}()
 	for range f.agents {
 		own, err := etcd.Dial(etcd.Config{Endpoints: client.Endpoints()})
@@ -87,10 +87,10 @@ func (f *fanOut) run(ctx context.Context, client *clientv3.Client, changes int, 
 		defer own.Close()
 		group.Go(func() error { return watch(f, watching, own) })
 	}
-	if _, err := f.change(watching, client, 0); err != nil { // which waits for their start
+	if _, err := f.change(watching, client, 0); err != nil { // returns when all agents run
 		return nil, 0, err
 	}
-	runtime.GC() // what others left is not theirs to clear up
+	runtime.GC() // so that the agents do not collect the garbage of earlier rows
 	before, err := cpuTime(os.Getpid())
 	if err != nil {
 		return nil, 0, err
@@ -106,8 +106,7 @@ func (f *fanOut) run(ctx context.Context, client *clientv3.Client, changes int, 
 	return took, after - before, err
 }
 
-// change changes an instance, and returns how long it takes until all agents have seen
-// that.
+// change changes an instance, and returns the time until all agents have seen the change.
 func (f *fanOut) change(ctx context.Context, client *clientv3.Client, n int) (time.Duration, error) {
 	i := instance("web", 0)
 	i.Weight = n + 1
@@ -120,7 +119,7 @@ func (f *fanOut) change(ctx context.Context, client *clientv3.Client, n int) (ti
 	return time.Since(start), err
 }
 
-// await waits until all agents have seen a revision.
+// await waits until all agents have seen a revision, at most [waitTimeout].
 func (f *fanOut) await(ctx context.Context, revision int64) error {
 	late := time.NewTimer(waitTimeout)
 	defer late.Stop()
@@ -131,7 +130,7 @@ func (f *fanOut) await(ctx context.Context, revision int64) error {
 				left--
 			}
 		case <-late.C:
-			return fmt.Errorf("%d of %d have not seen revision %d within %v", left, f.agents, revision, waitTimeout)
+			return fmt.Errorf("%d of %d agents have not seen revision %d within %v", left, f.agents, revision, waitTimeout)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -139,7 +138,7 @@ func (f *fanOut) await(ctx context.Context, revision int64) error {
 	return nil
 }
 
-// watchCatalog is an agent: it says what revision of the service a lookup answers with.
+// watchCatalog is an agent. It sends each revision of the service that a lookup answers with.
 func (f *fanOut) watchCatalog(ctx context.Context, client *clientv3.Client) error {
 	c, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
 	if err != nil {
@@ -162,7 +161,7 @@ func (f *fanOut) watchCatalog(ctx context.Context, client *clientv3.Client) erro
 	}
 }
 
-// watchRaw is a watch of the same keys, and says what revision an event has.
+// watchRaw is a watch of the same keys. It sends the revision of each event.
 func (f *fanOut) watchRaw(ctx context.Context, client *clientv3.Client) error {
 	prefix := discovery.NewKeys("default").Prefix()
 	now, err := client.Get(ctx, prefix, clientv3.WithPrefix())

@@ -7,19 +7,19 @@ import (
 	"math"
 )
 
-// The chart's measures, in pixels.
+// The chart's dimensions, in pixels.
 const (
 	chartWidth  = 900
-	chartText   = 380 // of the names on the left
-	chartLine   = 22  // of a bar
+	chartText   = 380 // width of the names on the left
+	chartLine   = 22  // height of a bar
 	chartTop    = 48
 	chartRight  = 130
-	chartDecade = 10.0 // the scale goes from 1/10 to 10, by the logarithm
+	chartDecade = 10.0 // the logarithmic scale goes from 1/10 to 10; no pixels
 )
 
-// chart draws the ratio of each figure as a bar from 1 on a logarithmic scale, with
-// its spread as a line and its bound as a tick. A row's bar is of another colour when
-// it misses its bound.
+// chart draws the ratio of each figure as an SVG: a bar that starts at 1 on a logarithmic
+// scale, with the spread as a line and the bound as a tick. The bar of a figure that misses
+// its bound has another colour.
 func (r *report) chart() []byte {
 	var b bytes.Buffer
 	var shown []result
@@ -63,7 +63,7 @@ func (r *result) bar(b *bytes.Buffer, y float64) {
 	text(b, chartWidth-chartRight+10, y+14, label)
 }
 
-// chartX is where a ratio lies.
+// chartX returns the x coordinate of a ratio.
 func chartX(ratio float64) float64 {
 	part := math.Log(ratio*chartDecade) / math.Log(chartDecade*chartDecade)
 	return chartText + min(max(part, 0), 1)*(chartWidth-chartText-chartRight)
@@ -71,6 +71,6 @@ func chartX(ratio float64) float64 {
 
 func text(b *bytes.Buffer, x, y float64, s string) {
 	fmt.Fprintf(b, `<text x="%.1f" y="%.1f">`, x, y)
-	xml.EscapeText(b, []byte(s)) // a buffer takes everything
+	xml.EscapeText(b, []byte(s)) // writing to a buffer never fails
 	b.WriteString("</text>\n")
 }

@@ -14,19 +14,19 @@ import (
 	"disc/discovery/lock"
 )
 
-// claimRows hold what etcd has agreed on against a Redis alone that keeps nothing on
-// disk; neither has its disk synced here.
+// claimRows compare grants, on which etcd reaches consensus, with a single Redis that keeps
+// nothing on disk. etcd does not sync its disk either.
 func claimRows() []row {
 	return []row{{
 		name:    "lock",
-		about:   "a lock taken and released, in process; and SET NX and DEL over Redis's Unix socket",
+		about:   "acquiring and releasing a lock, in process; and SET NX and DEL over Redis's Unix socket",
 		against: "Redis SET NX, DEL",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "time", unit: "µs"}},
 		start:   startLock,
 	}, {
 		name:    "claim",
-		about:   "one of 10 instances claimed and released, in process; and SPOP and SADD over Redis's Unix socket",
+		about:   "claiming and releasing one of 10 instances, in process; and SPOP and SADD over Redis's Unix socket",
 		against: "Redis SPOP, SADD",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "time", unit: "µs"}},
@@ -34,7 +34,7 @@ func claimRows() []row {
 	}}
 }
 
-// locks runs a manager of locks under a session of its own, until the row ends.
+// locks starts a manager of locks with a session of its own. Both run until the row ends.
 func (s *stage) locks(ctx context.Context, client *clientv3.Client) (*lock.Manager, error) {
 	session, err := lease.New(client, lease.DefaultTTL, lease.Options{})
 	if err != nil {
@@ -61,7 +61,7 @@ func startLock(ctx context.Context, s *stage) (pair, error) {
 	once := func(ctx context.Context) error {
 		grant, err := locks.Lock(ctx, "bench", lock.Request{TTL: time.Minute})
 		if err == nil && !locks.Release(ctx, grant.Name(), grant.ID()) {
-			err = errors.New("the lock is not released")
+			err = errors.New("the lock was not released")
 		}
 		return err
 	}
@@ -96,7 +96,7 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	once := func(ctx context.Context) error {
 		grant, err := claims.Claim(ctx, "web", claim.Request{TTL: time.Minute})
 		if err == nil && !claims.Release(ctx, grant.ID()) {
-			err = errors.New("the claim is not released")
+			err = errors.New("the claim was not released")
 		}
 		return err
 	}
@@ -109,13 +109,14 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	})
 }
 
-// againstRedis has one thing done again and again, and another over a Redis's socket.
+// againstRedis measures the microseconds of do, and of a command over a Redis's Unix socket.
+// It first waits until do succeeds.
 func (s *stage) againstRedis(ctx context.Context, do func(context.Context) error, redis func(*redisConn) error) (pair, error) {
 	conn, err := s.redisSocket()
 	if err != nil {
 		return pair{}, err
 	}
-	if err := await(ctx, func() error { return do(ctx) }); err != nil { // once there are a session and a view
+	if err := await(ctx, func() error { return do(ctx) }); err != nil { // fails until there are a session and a view
 		return pair{}, err
 	}
 	return pair{

@@ -17,7 +17,7 @@ import (
 const dnsName = "web.disc."
 
 func dnsRows() []row {
-	about := fmt.Sprintf("%%s %s over UDP of 10 instances, %d clients, dnsperf", dnsName, connections)
+	about := fmt.Sprintf("%%s records of %s over UDP, 10 instances, %d clients, dnsperf", dnsName, connections)
 	var all []row
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV} {
 		name := dns.TypeToString[qtype]
@@ -33,8 +33,8 @@ func dnsRows() []row {
 	return all
 }
 
-// runBareDNS answers every query over UDP with the records of the message that it is
-// told on its input, which it packs each time.
+// runBareDNS is the least DNS server on miekg/dns. It reads a message from its input and
+// answers every query over UDP with the records of that message, which it packs each time.
 func runBareDNS(ctx context.Context, _ []string, in io.Reader, out io.Writer) error {
 	packet, err := io.ReadAll(in)
 	if err != nil {
@@ -58,14 +58,14 @@ func runBareDNS(ctx context.Context, _ []string, in io.Reader, out io.Writer) er
 	return s.ActivateAndServe()
 }
 
-// bareDNS starts a bare handler that answers a question as an agent does.
+// bareDNS starts a bare server that gives the same answer as an agent.
 func (s *stage) bareDNS(a *agent, qtype uint16) (*agent, error) {
 	answer, err := dns.Exchange(new(dns.Msg).SetQuestion(dnsName, qtype), a.dns)
 	if err != nil {
 		return nil, err
 	}
 	if len(answer.Answer) != 10 || answer.Truncated {
-		return nil, fmt.Errorf("the agent answers %v", answer)
+		return nil, fmt.Errorf("want a whole answer with 10 records, and the agent answers %v", answer)
 	}
 	packet, err := answer.Pack()
 	if err != nil {
@@ -112,8 +112,7 @@ var (
 	dnsRight = regexp.MustCompile(`NOERROR \d+ \(100.00%\)`)
 )
 
-// dnsperf loads a DNS server with the questions of a file for a time, which it counts
-// in whole seconds.
+// dnsperf loads a DNS server with the questions of a file for d, in whole seconds.
 func dnsperf(ctx context.Context, d time.Duration, address, questions string) (load, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -125,7 +124,7 @@ func dnsperf(ctx context.Context, d time.Duration, address, questions string) (l
 		return load{}, fmt.Errorf("dnsperf: %w: %s", err, out)
 	}
 	if !dnsRight.Match(out) {
-		return load{}, fmt.Errorf("dnsperf: not all was answered:\n%s", out)
+		return load{}, fmt.Errorf("dnsperf: not every query was answered with NOERROR:\n%s", out)
 	}
 	var l load
 	if l.rate, err = parseFigure(dnsRate, out); err != nil {

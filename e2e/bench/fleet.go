@@ -16,95 +16,105 @@ import (
 	"disc/discovery"
 )
 
-// A fleet's doings: each agent keeps a lease alive, and the fleet changes so often.
+// The load of a fleet: the keepalives of each agent's lease, and changes of instances.
 const (
 	fleetTTL         = 15 * time.Second
 	fleetKeepalive   = fleetTTL / 3
-	fleetChanges     = 200  // a second
-	fleetConnections = 20   // on which the agents' streams are
-	fleetWindow      = 12.0 // seconds a round: five of them are a minute
+	fleetChanges     = 200              // a second
+	fleetConnections = 20               // shared by the agents' streams
+	fleetWindow      = 12 * time.Second // of a round: five rounds are a minute
 )
 
 func fleetRows() []row {
 	return []row{{
 		name:    "fleet",
-		about:   fmt.Sprintf("the keepalives of 10000 agents, a stream each, and %d changes a second, beside one agent that sees all of it", fleetChanges),
+		about:   fmt.Sprintf("keepalives of 10000 agents, a stream each, and %d changes a second, beside one agent that sees every change", fleetChanges),
 		against: "computed minimum",
 		figures: []figure{{name: "etcd CPU", unit: "%"}, {name: "etcd memory", unit: "MiB"}, {name: "agent CPU", unit: "%"}, {name: "agent memory", unit: "MiB"}},
 		start:   startFleet,
 	}}
 }
 
-// startFleet holds etcd's CPU time against the measured ones of so many bare
-// keepalives and puts, its memory against the bytes of the records, and an agent
-// against a process that has nothing but a watch.
+// fleetStage is the running processes of the fleet row.
+type fleetStage struct {
+	*stage
+	etcd, agents, bareWatch, agent *process
+
+	client     *clientv3.Client
+	agentCount int
+	window     time.Duration
+
+	watchCPU, watchMemory float64 // of bareWatch; 0: not measured yet
+}
+
+// startFleet compares etcd's CPU time with the cost of the same number of bare keepalives and
+// puts, its memory with the bytes of the records, and an agent with a process that only
+// watches.
 func startFleet(ctx context.Context, s *stage) (pair, error) {
-	agents, window := s.size(10_000, 50), time.Duration(fleetWindow*float64(time.Second))
+	f := &fleetStage{stage: s, agentCount: s.size(10_000, 50), window: fleetWindow}
 	if s.quick {
-		window = s.window
+		f.window = s.window
 	}
-	etcd, client, err := s.etcd()
-	if err != nil {
+	var err error
+	if f.etcd, f.client, err = s.etcd(); err != nil {
 		return pair{}, err
 	}
-	endpoint := client.Endpoints()[0]
-	fleet, _, err := s.start("fleet", nil, endpoint, strconv.Itoa(agents))
-	if err != nil {
+	endpoint := f.client.Endpoints()[0]
+	if f.agents, _, err = s.start("fleet", nil, endpoint, strconv.Itoa(f.agentCount)); err != nil {
 		return pair{}, err
 	}
-	bare, _, err := s.start("watch", nil, endpoint)
-	if err != nil {
+	if f.bareWatch, _, err = s.start("watch", nil, endpoint); err != nil {
 		return pair{}, err
 	}
 	a, err := s.agent(endpoint, "bench")
 	if err != nil {
 		return pair{}, err
 	}
-	if err := await(ctx, func() error { _, err := fetch(a.http, lookupPath); return err }); err != nil {
-		return pair{}, err
-	}
-	var watchCPU, watchMemory float64 // of the same window as the agent's
-	return pair{
-		disc: func(ctx context.Context) ([]float64, error) {
-			used, err := cpuShares(ctx, window, etcd, a.process, bare)
-			if err != nil {
-				return nil, err
-			}
-			watchCPU = used[2]
-			var mib [3]float64
-			for n, p := range []*process{etcd, a.process, bare} {
-				if mib[n], err = memory(p.pid(), resident); err != nil {
-					return nil, err
-				}
-			}
-			watchMemory = mib[2]
-			return []float64{used[0], mib[0], used[1], mib[1]}, nil
-		},
-		other: func(ctx context.Context) ([]float64, error) {
-			if watchMemory == 0 { // this side is first
-				used, err := cpuShares(ctx, window, bare)
-				if err != nil {
-					return nil, err
-				}
-				watchCPU = used[0]
-				if watchMemory, err = memory(bare.pid(), resident); err != nil {
-					return nil, err
-				}
-			}
-			// The fleet stands still while the cost of one is measured; its leases
-			// live longer than that.
-			if err := fleet.command.Process.Signal(syscall.SIGSTOP); err != nil {
-				return nil, err
-			}
-			defer fleet.command.Process.Signal(syscall.SIGCONT)
-			least, err := minimumCPU(ctx, s, etcd, client, agents)
-			records := float64(agents*len(instance("web", 0).Encode())) / (1 << 20)
-			return []float64{least, records, watchCPU, watchMemory}, err
-		},
-	}, nil
+	f.agent = a.process
+	return pair{f.measure, f.measureMinimum}, await(ctx, func() error { _, err := fetch(a.http, lookupPath); return err })
 }
 
-// cpuShares returns what part of a core processes use in a window, in percent.
+// measure measures etcd and the agent, and the bare watch in the same window.
+func (f *fleetStage) measure(ctx context.Context) ([]float64, error) {
+	used, err := cpuShares(ctx, f.window, f.etcd, f.agent, f.bareWatch)
+	if err != nil {
+		return nil, err
+	}
+	var mib [3]float64
+	for n, p := range []*process{f.etcd, f.agent, f.bareWatch} {
+		if mib[n], err = memory(p.pid(), resident); err != nil {
+			return nil, err
+		}
+	}
+	f.watchCPU, f.watchMemory = used[2], mib[2]
+	return []float64{used[0], mib[0], used[1], mib[1]}, nil
+}
+
+// measureMinimum returns the computed minimum of etcd, and the latest figures of the bare
+// watch.
+func (f *fleetStage) measureMinimum(ctx context.Context) ([]float64, error) {
+	if f.watchMemory == 0 {
+		used, err := cpuShares(ctx, f.window, f.bareWatch)
+		if err != nil {
+			return nil, err
+		}
+		f.watchCPU = used[0]
+		if f.watchMemory, err = memory(f.bareWatch.pid(), resident); err != nil {
+			return nil, err
+		}
+	}
+	// The fleet is stopped while the cost of one operation is measured. Its leases outlast
+	// this pause.
+	if err := f.agents.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		return nil, err
+	}
+	defer f.agents.command.Process.Signal(syscall.SIGCONT)
+	least, err := minimumCPU(ctx, f.stage, f.etcd, f.client, f.agentCount)
+	records := float64(f.agentCount*len(instance("web", 0).Encode())) / (1 << 20)
+	return []float64{least, records, f.watchCPU, f.watchMemory}, err
+}
+
+// cpuShares returns the share of a core that each process uses in a window, in percent.
 func cpuShares(ctx context.Context, window time.Duration, processes ...*process) ([]float64, error) {
 	before, start := make([]time.Duration, len(processes)), time.Now()
 	var err error
@@ -127,8 +137,8 @@ func cpuShares(ctx context.Context, window time.Duration, processes ...*process)
 	return used, nil
 }
 
-// minimumCPU computes what part of a core etcd needs for a fleet, in percent, from what
-// one bare keepalive and one bare put cost it.
+// minimumCPU computes the share of a core that etcd needs for a fleet, in percent, from the
+// measured cost of one keepalive and one put.
 func minimumCPU(ctx context.Context, s *stage, etcd *process, client *clientv3.Client, agents int) (float64, error) {
 	keepalive, err := s.unitCost(ctx, etcd, keepaliveLoop(client))
 	if err != nil {
@@ -139,7 +149,7 @@ func minimumCPU(ctx context.Context, s *stage, etcd *process, client *clientv3.C
 	return 100 * (keepalives*keepalive.Seconds() + fleetChanges*put.Seconds()), err
 }
 
-// keepaliveLoop sends keepalives of one lease over one stream, one after the other.
+// keepaliveLoop sends a keepalive of one lease over one stream and waits for the answer.
 func keepaliveLoop(client *clientv3.Client) func(context.Context, int) error {
 	var lease *clientv3.LeaseGrantResponse
 	var stream pb.Lease_LeaseKeepAliveClient
@@ -160,8 +170,8 @@ func keepaliveLoop(client *clientv3.Client) func(context.Context, int) error {
 	}
 }
 
-// unitCost does one thing after the other for a window, and returns the CPU time of
-// etcd for each.
+// unitCost calls do again and again for the window, and returns the CPU time that etcd used for
+// each call.
 func (s *stage) unitCost(ctx context.Context, etcd *process, do func(context.Context, int) error) (time.Duration, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -179,8 +189,8 @@ func (s *stage) unitCost(ctx context.Context, etcd *process, do func(context.Con
 	return (after - before) / time.Duration(n), err
 }
 
-// runFleet is so many agents at the etcd of its first argument: leases with an
-// instance each that are kept alive, and changes.
+// runFleet simulates agents on the etcd of its first argument; the second is their number. Each
+// keeps the lease of one instance alive, and instances change.
 func runFleet(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
 	agents, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -214,7 +224,7 @@ func runFleet(ctx context.Context, args []string, _ io.Reader, out io.Writer) er
 	return nil
 }
 
-// registerFleet puts an instance for each agent under a lease of its own.
+// registerFleet puts an instance for each agent, each under its own lease.
 func registerFleet(ctx context.Context, clients []*clientv3.Client, agents int) ([]clientv3.LeaseID, error) {
 	leases := make([]clientv3.LeaseID, agents)
 	keys := discovery.NewKeys("default")
@@ -223,7 +233,7 @@ func registerFleet(ctx context.Context, clients []*clientv3.Client, agents int) 
 	for n := range agents {
 		group.Go(func() error {
 			client := clients[n%len(clients)]
-			granted, err := client.Grant(ctx, int64((4 * fleetTTL).Seconds())) // until its first keepalive, all others' grants may lie between
+			granted, err := client.Grant(ctx, int64((4 * fleetTTL).Seconds())) // the first keepalive may wait for the grants of all other agents
 			if err != nil {
 				return err
 			}
@@ -236,7 +246,7 @@ func registerFleet(ctx context.Context, clients []*clientv3.Client, agents int) 
 	return leases, group.Wait()
 }
 
-// keepAlive keeps a lease alive on a stream of its own.
+// keepAlive keeps a lease alive on its own stream. It sends the first keepalive after first.
 func keepAlive(ctx context.Context, client *clientv3.Client, lease clientv3.LeaseID, first time.Duration) error {
 	stream, err := pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(ctx)
 	if err != nil {
@@ -255,7 +265,7 @@ func keepAlive(ctx context.Context, client *clientv3.Client, lease clientv3.Leas
 	}
 }
 
-// changeInstances rewrites one instance after the other.
+// changeInstances rewrites one instance after the other, [fleetChanges] a second.
 func changeInstances(ctx context.Context, client *clientv3.Client, leases []clientv3.LeaseID) error {
 	keys := discovery.NewKeys("default")
 	next := time.NewTicker(time.Second / fleetChanges)
@@ -275,7 +285,7 @@ func changeInstances(ctx context.Context, client *clientv3.Client, leases []clie
 	}
 }
 
-// runWatch has nothing but a watch of the fleet at the etcd of its first argument.
+// runWatch only watches the fleet on the etcd of its first argument.
 func runWatch(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
 	client, err := connect(args[0])
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// connections is how many clients ask at once.
+// connections is the number of concurrent clients.
 const connections = 32
 
 const lookupPath = "/v1/lookup/web"
@@ -42,13 +42,13 @@ func httpRows() []row {
 		start:   startHTTPRedis,
 	}, {
 		name:    "unix",
-		about:   fmt.Sprintf("the same over the Unix socket, %d connections, from here", connections),
+		about:   fmt.Sprintf("the same over the Unix socket, %d connections, loaded by this program", connections),
 		against: "bare net/http",
 		figures: []figure{{name: "lookups", unit: "/s", bound: atLeast(0.9)}, {name: "CPU a lookup", unit: "µs"}},
 		start:   startUnix,
 	}, {
 		name:    "unix-redis",
-		about:   fmt.Sprintf("the same over the Unix socket, and GET of as many bytes, %d connections each, from here", connections),
+		about:   fmt.Sprintf("the same over the Unix socket, and GET of as many bytes, %d connections each, loaded by this program", connections),
 		against: "Redis GET",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "lookups", unit: "/s"}, {name: "CPU a lookup", unit: "µs"}},
@@ -56,17 +56,17 @@ func httpRows() []row {
 	}}
 }
 
-// fixedRate is what the latency is measured at, in questions a second: well below what
+// fixedRate is the rate of the latency rows, in requests a second. It is well below what
 // either side can answer on one core.
 const fixedRate = 5000
 
-// answer is what is asked for over HTTP: what the bare handler answers.
+// answer is an HTTP answer that the bare handler repeats.
 type answer struct {
 	Header http.Header
 	Body   []byte
 }
 
-// fetch reads an answer; a status other than 200 is an error.
+// fetch gets a path of an agent. A status other than 200 is an error.
 func fetch(address, path string) (answer, error) {
 	resp, err := http.Get("http://" + address + path)
 	if err != nil {
@@ -81,8 +81,8 @@ func fetch(address, path string) (answer, error) {
 	return answer{resp.Header, body}, err
 }
 
-// runBareHTTP answers everything with the answer that it is told on its input, over
-// TCP and over a Unix socket at the path of its first argument.
+// runBareHTTP is the least handler on net/http. It reads an answer from its input and gives
+// it to every request, over TCP and over a Unix socket at the path of its first argument.
 func runBareHTTP(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	var a answer
 	if err := json.NewDecoder(in).Decode(&a); err != nil {
@@ -110,7 +110,7 @@ func runBareHTTP(ctx context.Context, args []string, in io.Reader, out io.Writer
 	return nil
 }
 
-// bareHTTP starts a bare handler that answers as an agent does.
+// bareHTTP starts a bare handler that gives the same answer as an agent.
 func (s *stage) bareHTTP(a *agent) (*agent, error) {
 	answer, err := fetch(a.http, lookupPath)
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *stage) bareHTTP(a *agent) (*agent, error) {
 	return bare, err
 }
 
-// agentAndBare starts an agent that knows 10 instances, and a bare handler.
+// agentAndBare starts an agent that knows 10 instances, and a bare handler with its answer.
 func agentAndBare(ctx context.Context, s *stage) (a, bare *agent, err error) {
 	if _, a, err = s.fleet(ctx, 10); err != nil {
 		return nil, nil, err
@@ -134,8 +134,8 @@ func agentAndBare(ctx context.Context, s *stage) (a, bare *agent, err error) {
 	return a, bare, err
 }
 
-// agentAndRedis starts an agent that knows 10 instances, and a Redis that has its answer
-// under lookupPath.
+// agentAndRedis starts an agent that knows 10 instances, and a Redis that has the agent's
+// answer under lookupPath.
 func agentAndRedis(ctx context.Context, s *stage) (*agent, *redis, error) {
 	_, a, err := s.fleet(ctx, 10)
 	if err != nil {
@@ -153,14 +153,14 @@ func agentAndRedis(ctx context.Context, s *stage) (*agent, *redis, error) {
 	return a, r, err
 }
 
-// wrkSide loads an agent, or what stands for one, over TCP.
+// wrkSide loads an agent, or a bare handler, over TCP.
 func (s *stage) wrkSide(a *agent, path string) side {
 	return func(ctx context.Context) ([]float64, error) {
 		return measureCPU(a.pid(), func() (load, error) { return wrk(ctx, s.window, "http://"+a.http+path) })
 	}
 }
 
-// redisSide loads Redis with GET of a key, over TCP.
+// redisSide loads Redis with GET of a key over TCP.
 func (s *stage) redisSide(r *redis, key string) side {
 	return func(ctx context.Context) ([]float64, error) {
 		return measureCPU(r.pid(), func() (load, error) { return r.benchmarkGet(ctx, s.window, key) })
@@ -174,7 +174,7 @@ func (s *stage) unixSide(pid int, socket string, over func(net.Conn) requester) 
 	}
 }
 
-// rateSide asks an agent, or what stands for one, at the fixed rate.
+// rateSide loads an agent, or a bare handler, at [fixedRate].
 func (s *stage) rateSide(a *agent) side {
 	return func(ctx context.Context) ([]float64, error) {
 		p50, p99, err := openLoop(ctx, s.window, fixedRate, dialer{"tcp", a.http}, lookupOver)
@@ -224,14 +224,14 @@ func startUnixRedis(ctx context.Context, s *stage) (pair, error) {
 	return pair{s.unixSide(a.pid(), a.socket, lookupOver), s.unixSide(r.pid(), r.socket, getOver(lookupPath))}, nil
 }
 
-// load is what a load generator has found.
+// load is the result of a load generator.
 type load struct {
 	rate     float64 // answers a second
 	requests float64
 }
 
-// measureCPU returns the rate of a load, and the CPU time of a process for each of its
-// requests in microseconds.
+// measureCPU generates a load. It returns the rate, and the microseconds of CPU time that the
+// process pid used for each request.
 func measureCPU(pid int, generate func() (load, error)) ([]float64, error) {
 	before, err := cpuTime(pid)
 	if err != nil {
@@ -251,11 +251,11 @@ var (
 	wrkFailed   = regexp.MustCompile(`Non-2xx.*|Socket errors.*`)
 )
 
-// wrkThreads is how many threads wrk has: one of them is slower than what it loads.
-// redis-benchmark has its default of one, since Redis answers less to two.
+// wrkThreads is wrk's number of threads: one is slower than the server that it loads.
+// redis-benchmark keeps its default of one, since Redis answers fewer requests of two.
 const wrkThreads = "-t2"
 
-// wrk loads a URL for a time, which it counts in whole seconds.
+// wrk loads a URL for d, in whole seconds.
 func wrk(ctx context.Context, d time.Duration, url string) (load, error) {
 	seconds := max(1, int(d.Seconds()))
 	out, err := exec.CommandContext(ctx, "wrk", wrkThreads, fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", seconds), url).CombinedOutput()
@@ -273,11 +273,11 @@ func wrk(ctx context.Context, d time.Duration, url string) (load, error) {
 	return l, err
 }
 
-// parseFigure returns the number that a pattern finds in what a program has written.
+// parseFigure returns the number that the pattern's first group matches in a program's output.
 func parseFigure(pattern *regexp.Regexp, out []byte) (float64, error) {
 	match := pattern.FindSubmatch(out)
 	if match == nil {
-		return 0, fmt.Errorf("no %q in this:\n%s", pattern, out)
+		return 0, fmt.Errorf("%q does not match the output:\n%s", pattern, out)
 	}
 	return strconv.ParseFloat(string(match[1]), 64)
 }

@@ -9,14 +9,14 @@ import (
 	"disc/discovery/catalog"
 )
 
-// batch is how many lookups are made between two looks at the clock, which costs as much
-// as one.
+// batch is the number of lookups between two readings of the clock, which costs as much as a
+// lookup.
 const batch = 1000
 
 func inProcessRows() []row {
 	return []row{{
 		name:    "lookup-local",
-		about:   "a service of 10 instances looked up by a Go program, in process; and GET from Redis over its Unix socket",
+		about:   "a lookup of 10 instances in a Go program, in process; and GET from Redis over its Unix socket",
 		against: "Redis GET",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "time", unit: "ns"}},
@@ -45,12 +45,12 @@ func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
 				return err
 			}
 			if found := len(web.Eligible()); found != instances {
-				return fmt.Errorf("%d of %d instances are found", found, instances)
+				return fmt.Errorf("found %d of %d instances", found, instances)
 			}
 		}
 		return nil
 	}
-	if err := await(ctx, func() error { return lookups(ctx) }); err != nil { // once there is a view
+	if err := await(ctx, func() error { return lookups(ctx) }); err != nil { // fails until there is a view
 		return pair{}, err
 	}
 	conn, err := s.redisSocket()

@@ -12,17 +12,17 @@ import (
 	"disc/discovery"
 )
 
-// Watches by interest: each agent watches so many of the fleet's services.
+// Interest watches: each agent watches some of the fleet's services.
 const (
 	interestServices = 1000
 	servicesPerAgent = 5
-	writers          = 32 // puts under way at once
+	writers          = 32 // concurrent puts
 )
 
 func interestRows() []row {
 	return []row{{
 		name:    "lazy-10000",
-		about:   fmt.Sprintf("puts a second beside 10000 agents with a connection and a watch on each of %d of %d services", servicesPerAgent, interestServices),
+		about:   fmt.Sprintf("puts a second beside 10000 agents, each with a connection and watches on %d of %d services", servicesPerAgent, interestServices),
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s", bound: atLeast(0.5)}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
@@ -30,7 +30,7 @@ func interestRows() []row {
 		},
 	}, {
 		name:    "all-200",
-		about:   "the same beside 200 agents with a connection and a watch on the whole namespace",
+		about:   "the same beside 200 agents, each with a connection and a watch on the whole namespace",
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s"}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
@@ -39,11 +39,11 @@ func interestRows() []row {
 	}}
 }
 
-// watchers are agents that have nothing but their watches, and count the events.
+// watchers are agents that only watch, and count the events.
 type watchers struct{ events atomic.Int64 }
 
-// watch starts agents, a stream each, on so many connections to an etcd, until the row
-// ends. It returns when etcd has all their watches.
+// watch starts agents that watch their ranges until the row ends, with a stream each, on so
+// many connections to an etcd. It returns when etcd has created all watches.
 func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections, agents int, ranges func(int) []string) (*watchers, error) {
 	w := &watchers{}
 	var taken atomic.Int64
@@ -54,9 +54,9 @@ func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections,
 		for _, r := range all {
 			r.close()
 		}
-		running.Wait() // they end because they are told to
+		running.Wait() // their errors are the closed connections
 	})
-	of := make([][][]string, connections) // the prefixes of the agents on each
+	of := make([][][]string, connections) // by connection: the prefixes of its agents
 	for n := range agents {
 		of[n%connections] = append(of[n%connections], ranges(n))
 		asked += int64(len(ranges(n)))
@@ -73,13 +73,13 @@ func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections,
 	}
 	return w, await(ctx, func() error {
 		if got := taken.Load(); got < asked {
-			return fmt.Errorf("etcd has taken %d of %d watches within %v", got, asked, waitTimeout)
+			return fmt.Errorf("etcd has created %d of %d watches within %v", got, asked, waitTimeout)
 		}
 		return nil
 	})
 }
 
-// servicesOf are the prefixes of the services that an agent is interested in.
+// servicesOf returns the prefixes of the services that an agent watches.
 func servicesOf(agent int) []string {
 	var all []string
 	for n := range servicesPerAgent {
@@ -88,22 +88,22 @@ func servicesOf(agent int) []string {
 	return all
 }
 
-// wholeNamespace is the prefix of all services.
+// wholeNamespace returns the prefix of all services, whatever the agent.
 func wholeNamespace(int) []string {
 	return []string{discovery.NewKeys("default").Services()}
 }
 
-// awaitEvents waits until so many events have been received.
+// awaitEvents waits until so many events have been received in all.
 func (w *watchers) awaitEvents(ctx context.Context, events int64) error {
 	return await(ctx, func() error {
 		if got := w.events.Load(); got < events {
-			return fmt.Errorf("%d of %d events came within %v", got, events, waitTimeout)
+			return fmt.Errorf("received %d of %d events within %v", got, events, waitTimeout)
 		}
 		return nil
 	})
 }
 
-// startInterest has two etcds, one of which is watched.
+// startInterest starts two etcds, and agents that watch one of them.
 func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) []string) (pair, error) {
 	quietEtcd, quiet, err := s.etcd()
 	if err != nil {
@@ -117,7 +117,7 @@ func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) [
 	if err != nil {
 		return pair{}, err
 	}
-	each := agents // that watch a service
+	each := agents // the watchers of a service
 	if len(ranges(0)) > 1 {
 		each = agents * servicesPerAgent / interestServices
 	}
@@ -128,8 +128,8 @@ func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) [
 	}, nil
 }
 
-// putRate returns how many puts a second etcd takes while so many agents watch each
-// service, and the CPU time of etcd for each with all that is delivered of it.
+// putRate returns the puts a second that etcd applies while so many agents watch each service,
+// and etcd's CPU time for a put and the delivery of its events, in microseconds.
 func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Client, w *watchers, each int) ([]float64, error) {
 	return measureCPU(etcd.pid(), func() (load, error) {
 		before, start := w.events.Load(), time.Now()
@@ -142,8 +142,8 @@ func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Cli
 	})
 }
 
-// putAll puts an instance of one service after the other for a window, all services
-// as often as each other, and returns how many puts that were.
+// putAll puts an instance of every service, again and again for d, and returns the number of
+// puts.
 func putAll(ctx context.Context, client *clientv3.Client, d time.Duration) (int, error) {
 	keys := discovery.NewKeys("default")
 	puts, start := 0, time.Now()

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -35,14 +34,14 @@ func kvRows() []row {
 		start:   startKVRedis,
 	}, {
 		name:    "kv-scan",
-		about:   "a million keys by their prefix: walked in process, and listed by Redis over its Unix socket",
+		about:   "a million keys by their prefix: iterated in process, and listed by Redis over its Unix socket",
 		against: "Redis KEYS",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "time", unit: "ms", bound: atMost(1)}},
 		start:   startKVScan,
 	}, {
 		name:    "kv-keys",
-		about:   "the same keys listed by an agent (GET /v1/kv/scan/?keys) and by Redis, over a Unix socket each",
+		about:   "the same keys listed by an agent (GET /v1/kv/scan/?keys) and by Redis, each over its Unix socket",
 		against: "Redis KEYS",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "time", unit: "ms", bound: atMost(1)}},
@@ -50,7 +49,7 @@ func kvRows() []row {
 	}}
 }
 
-// store is a key/value store on an etcd of its own, until the row ends.
+// store starts an etcd and a key/value store on it, which runs until the row ends.
 func (s *stage) store(ctx context.Context) (*kv.Store, *clientv3.Client, error) {
 	_, client, err := s.etcd()
 	if err != nil {
@@ -64,7 +63,7 @@ func (s *stage) store(ctx context.Context) (*kv.Store, *clientv3.Client, error) 
 	return store, client, nil
 }
 
-// redisSocket is a connection to a Redis of its own, over its Unix socket.
+// redisSocket starts a Redis and connects to its Unix socket.
 func (s *stage) redisSocket() (*redisConn, error) {
 	r, err := s.redis()
 	if err != nil {
@@ -78,8 +77,8 @@ func (s *stage) redisSocket() (*redisConn, error) {
 	return newRedisConn(c), nil
 }
 
-// repeat does one thing again and again for a window, and returns how long it takes
-// on the average, in a unit.
+// repeat returns a side that calls do again and again for the window, at least once, and
+// returns the mean duration in units of unit.
 func (s *stage) repeat(unit time.Duration, do func(context.Context) error) side {
 	return func(ctx context.Context) ([]float64, error) {
 		n, start := 0, time.Now()
@@ -166,7 +165,7 @@ func startKVScan(ctx context.Context, s *stage) (pair, error) {
 		}
 		return wantAll(found, n)
 	}
-	if err := await(ctx, func() error { return scan(ctx) }); err != nil { // the first one copies them
+	if err := await(ctx, func() error { return scan(ctx) }); err != nil { // the first scan copies the keys from etcd
 		return pair{}, err
 	}
 	return pair{s.repeat(time.Millisecond, scan), listed}, nil
@@ -194,11 +193,11 @@ func startKVKeys(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	s.onClose(asked.CloseIdle)
-	err = await(ctx, func() error { // the first one copies them
+	err = await(ctx, func() error { // the first request copies the keys from etcd
 		keys, _, err := asked.KVKeys(ctx, "scan/", api.KVRead{})
 		return cmp.Or(err, wantAll(len(keys), n))
 	})
-	const around = `"",` // each key
+	const around = `"",` // the quotes and the comma of each key
 	size := n*(len(scanKey(0))+len(around)) + len("[]\n") - len(",")
 	return pair{s.repeat(time.Millisecond, func(ctx context.Context) error {
 		got, err := read(ctx, asked.HTTP, asked.BaseURL+"/v1/kv/scan/?keys")
@@ -206,8 +205,7 @@ func startKVKeys(ctx context.Context, s *stage) (pair, error) {
 	}), listed}, err
 }
 
-// read reads an answer as [redisConn.do] does: what it says is thrown away but for its
-// size.
+// read gets url, discards the body and returns its size, as [redisConn.do] does.
 func read(ctx context.Context, client *http.Client, url string) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
@@ -222,7 +220,7 @@ func read(ctx context.Context, client *http.Client, url string) (int, error) {
 	return int(n), err
 }
 
-// redisKeys starts a Redis with keys, and returns the side that lists them.
+// redisKeys starts a Redis with n keys, and returns the side that lists them.
 func (s *stage) redisKeys(n int) (side, error) {
 	conn, err := s.redisSocket()
 	if err != nil {
@@ -237,32 +235,20 @@ func (s *stage) redisKeys(n int) (side, error) {
 	}), nil
 }
 
-// wantAll returns an error unless all that was looked for was found.
+// wantAll returns an error unless found is all.
 func wantAll(found, all int) error {
 	if found == all {
 		return nil
 	}
-	return fmt.Errorf("%d of %d are found", found, all)
+	return fmt.Errorf("found %d of %d", found, all)
 }
 
 func scanKey(n int) string { return fmt.Sprintf("scan/%07d", n) }
 
-// fillKV puts keys with small values into etcd, past the store.
+// fillKV writes keys with small values to etcd directly, without the store.
 func fillKV(ctx context.Context, client *clientv3.Client, keys int) error {
 	prefix := discovery.NewKeys("default").Prefix() + "kv/"
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
-	for from := 0; from < keys; from += maxTxnOps {
-		group.Go(func() error {
-			var ops []clientv3.Op
-			for n := from; n < min(from+maxTxnOps, keys); n++ {
-				ops = append(ops, clientv3.OpPut(prefix+scanKey(n), "1"))
-			}
-			_, err := client.Txn(ctx).Then(ops...).Commit()
-			return err
-		})
-	}
-	return group.Wait()
+	return writeAll(ctx, client, keys, func(n int) clientv3.Op { return clientv3.OpPut(prefix+scanKey(n), "1") })
 }
 
 func fillRedis(conn *redisConn, keys int) error {

@@ -14,17 +14,17 @@ import (
 	"disc/discovery/limit"
 )
 
-// How limits are loaded.
+// The load on limits.
 const (
 	limitName   = "sms"
-	limitWrites = 100  // a second, that a limit may cost etcd
-	limitWindow = 10.0 // seconds a round
+	limitWrites = 100              // bound of etcd's writes a second for one limit
+	limitWindow = 10 * time.Second // of a round
 )
 
 func limitRows() []row {
 	all := []row{{
 		name:    "limit-local",
-		about:   "a take that is denied, in process; and INCR over Redis's Unix socket",
+		about:   "a denied take of a limit, in process; and INCR over Redis's Unix socket",
 		against: "Redis INCR",
 		needs:   []string{"redis-server"},
 		figures: []figure{{name: "time", unit: "µs"}},
@@ -32,12 +32,12 @@ func limitRows() []row {
 	}}
 	for _, t := range []struct {
 		agents       int
-		rate, demand float64 // a second; takes, as a multiple of the rate
-		least        float64 // of the limit, to be admitted
+		rate, demand float64 // the limit a second; the takes, as a multiple of it
+		least        float64 // bound of the admitted share of the limit
 	}{{1, 1, 10, 0.85}, {20, 1, 40, 0.85}, {4, 50, 2, 0.85}, {20, 1000, 2, 0.9}, {100, 1000, 2, 0.8}} {
 		all = append(all, row{
 			name:    fmt.Sprintf("limit-%d-%g", t.agents, t.rate),
-			about:   fmt.Sprintf("%d agents (in one process) ask for %g times a limit of %g a second", t.agents, t.demand, t.rate),
+			about:   fmt.Sprintf("%d agents, in one process, that take %g times a limit of %g a second", t.agents, t.demand, t.rate),
 			against: "the limit",
 			figures: []figure{{name: "admitted", unit: "/s", bound: atLeast(t.least)}},
 			start: func(ctx context.Context, s *stage) (pair, error) {
@@ -47,14 +47,14 @@ func limitRows() []row {
 	}
 	return append(all, row{
 		name:    "limit-writes",
-		about:   "etcd's writes a second for one limit, with 20 agents that ask for 2 times 1000 a second",
+		about:   "etcd's writes for one limit of 1000 a second, with 20 agents that take 2 times as much",
 		against: "at most",
 		figures: []figure{{name: "writes", unit: "/s", bound: atMost(1)}},
 		start:   startLimitWrites,
 	})
 }
 
-// runInBackground runs a part until the row ends.
+// runInBackground calls run, and cancels its context when the row ends.
 func (s *stage) runInBackground(ctx context.Context, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -65,7 +65,7 @@ func (s *stage) runInBackground(ctx context.Context, run func(context.Context) e
 	})
 }
 
-// limits starts the limits of one agent.
+// limits starts the client of limits that one agent has.
 func (s *stage) limits(ctx context.Context, client *clientv3.Client) (*limit.Limits, error) {
 	l, err := limit.New(client, discovery.NewKeys("default"), limit.Options{})
 	if err != nil {
@@ -106,10 +106,11 @@ func startLimitLocal(ctx context.Context, s *stage) (pair, error) {
 	}, nil
 }
 
-// takers are agents that take more than a limit has. They count what they get.
+// takers are agents that take more than a limit allows. They count the granted takes.
 type takers struct{ admitted atomic.Int64 }
 
-// startTakers starts agents that take of a limit until the row ends.
+// startTakers starts agents that take from a limit until the row ends, together demand times
+// the rate.
 func (s *stage) startTakers(ctx context.Context, agents int, rate, demand float64) (*takers, *clientv3.Client, error) {
 	_, client, err := s.etcd()
 	if err != nil {
@@ -133,11 +134,10 @@ func (s *stage) startTakers(ctx context.Context, agents int, rate, demand float6
 		every := time.Duration(float64(agents) / (rate * demand) * float64(time.Second))
 		s.runInBackground(ctx, func(ctx context.Context) error { return t.takeEvery(ctx, l, every) })
 	}
-	return t, client, sleep(ctx, 2*s.window) // the account of a new limit is full of debt
+	return t, client, sleep(ctx, 2*s.window) // a new limit starts with an empty bucket
 }
 
-// takeEvery takes a token at intervals, whether or not an earlier take is still
-// waiting.
+// takeEvery takes a token in each interval, even when earlier takes still wait.
 func (t *takers) takeEvery(ctx context.Context, l *limit.Limits, every time.Duration) error {
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -160,12 +160,12 @@ func (t *takers) takeEvery(ctx context.Context, l *limit.Limits, every time.Dura
 	}
 }
 
-// limitWindow is how long a round is.
+// limitWindow returns the duration of a round.
 func (s *stage) limitWindow() time.Duration {
 	if s.quick {
 		return s.window
 	}
-	return time.Duration(limitWindow * float64(time.Second))
+	return limitWindow
 }
 
 func startLimit(ctx context.Context, s *stage, agents int, rate, demand float64) (pair, error) {

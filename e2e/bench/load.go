@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// What wrk cannot do, this does: to keep to a rate, and to ask over a Unix socket.
+// These load generators do what wrk cannot: keep to a rate, and use a Unix socket.
 
-// requester asks one question after the other over a connection.
+// requester sends a request over its connection and reads the answer.
 type requester func() error
 
-// lookupOver asks for a lookup over a connection.
+// lookupOver returns a requester of an HTTP lookup.
 func lookupOver(c net.Conn) requester {
 	in := bufio.NewReader(c)
 	request := []byte("GET " + lookupPath + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -40,7 +40,7 @@ func lookupOver(c net.Conn) requester {
 	}
 }
 
-// getOver asks for a key of Redis over a connection.
+// getOver returns a requester of a Redis key.
 func getOver(key string) func(net.Conn) requester {
 	return func(c net.Conn) requester {
 		r := newRedisConn(c)
@@ -51,10 +51,11 @@ func getOver(key string) func(net.Conn) requester {
 	}
 }
 
-// dialer opens a connection.
+// dialer has the address of the server to connect to.
 type dialer struct{ network, address string }
 
-// requesters opens connections, and returns what asks over them and what closes them.
+// requesters opens n connections. It returns a requester for each, and a function that closes
+// them.
 func (d dialer) requesters(n int, over func(net.Conn) requester) (all []requester, end func(), err error) {
 	var open []net.Conn
 	end = func() {
@@ -69,14 +70,14 @@ func (d dialer) requesters(n int, over func(net.Conn) requester) (all []requeste
 			return nil, nil, err
 		}
 		open = append(open, c)
-		c.SetDeadline(time.Now().Add(waitTimeout)) // no side is asked for longer than that
+		c.SetDeadline(time.Now().Add(waitTimeout)) // longer than any measurement
 		all = append(all, over(c))
 	}
 	return all, end, nil
 }
 
-// closedLoop asks over many connections for a time, on each one question after the
-// other.
+// closedLoop loads a server for d. Each connection sends its next request when the one before
+// is answered.
 func closedLoop(ctx context.Context, d time.Duration, at dialer, over func(net.Conn) requester) (load, error) {
 	askers, end, err := at.requesters(connections, over)
 	if err != nil {
@@ -105,9 +106,9 @@ func closedLoop(ctx context.Context, d time.Duration, at dialer, over func(net.C
 	return load{rate: float64(sum) / time.Since(start).Seconds(), requests: float64(sum)}, err
 }
 
-// openLoop asks at a fixed rate for a time, spread over the connections, and returns
-// how long answers took at p50 and p99. Time counts from the moment at which a
-// question was due, so that a server that makes the questions wait is charged for it.
+// openLoop sends requests at a fixed rate, in requests a second, for d, spread over the
+// connections. It returns the latencies at p50 and p99. A latency counts from the moment
+// when the request was due, so that it includes the time that a slow server delays requests.
 func openLoop(ctx context.Context, d time.Duration, rate float64, at dialer, over func(net.Conn) requester) (p50, p99 time.Duration, err error) {
 	askers, end, err := at.requesters(connections, over)
 	if err != nil {
@@ -141,7 +142,7 @@ func openLoop(ctx context.Context, d time.Duration, rate float64, at dialer, ove
 	return quantile(all, 0.5), quantile(all, 0.99), err
 }
 
-// quantile returns a quantile of sorted durations; 0 where there are none.
+// quantile returns the quantile q, from 0 to 1, of sorted durations; 0 when there are none.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// machine is where a run was.
+// machine describes the host of a run.
 type machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
 	Kernel string `json:"kernel"`
 	Go     string `json:"go"`
-	Load   string `json:"load"` // average number of running processes over a minute, at the start
+	Load   string `json:"load"` // load average of the minute before the run
 }
 
 func thisMachine() machine {

@@ -1,24 +1,23 @@
-// Command bench measures what disc costs, each figure beside that of what it is
-// compared with, in turns, in one run on one machine:
+// Command bench measures disc beside the programs that it is compared with. Both sides
+// of a comparison are measured in turn, in one run on one machine:
 //
 //	go run ./e2e/bench                      everything
 //	go run ./e2e/bench -run '^http' -check  some rows; exit 1 when one misses its bound
 //	go run ./e2e/bench -json out.json -chart out.svg
 //
-// It builds disc, starts all that it needs on loopback (an etcd, agents, Redis, and the
-// bare handlers that disc is held against, each a process of its own), and ends it
-// again. The load comes from wrk, dnsperf and redis-benchmark; a row whose programs
-// are not installed is left out, and the table says so.
+// It builds disc, starts what each row needs on loopback (an etcd, agents, Redis, bare
+// handlers; each is a process of its own), and stops it after the row. wrk, dnsperf and
+// redis-benchmark generate the load. The table leaves out a row whose programs are not
+// installed, and says so.
 //
-// To see where an agent's time goes, give it a Unix socket (http.socket in its
-// settings), load it, and profile it there; over TCP, with http.token_file set, the
-// same is to be had with the token:
+// To see where an agent spends its time, set http.socket, load the agent, and profile it
+// over the socket. Over TCP the profiles need http.token_file and the token:
 //
 //	curl -o cpu.out --unix-socket disc.sock 'http://disc/debug/pprof/profile?seconds=10'
 //	curl -o heap.out -H "Authorization: Bearer $(cat token)" http://127.0.0.1:3472/debug/pprof/heap
 //	go tool pprof -http :0 cpu.out
 //
-// The hot functions have benchmarks of their own:
+// The hot functions have Go benchmarks:
 //
 //	go test -run '^$' -bench . -benchmem ./discovery ./agent/httpapi ./agent/dns
 package main
@@ -51,15 +50,15 @@ func main() {
 	}
 }
 
-// settings say what is measured, and for how long.
+// settings are the command's flags.
 type settings struct {
-	names  *regexp.Regexp // of the rows; all if empty
-	rounds int            // each has both sides
-	window time.Duration  // of one side in one round
-	quick  bool           // small and short: to see that all works
-	check  bool
-	json   string // file to write; empty: none
-	chart  string // the same
+	names  *regexp.Regexp // the rows to measure; an empty pattern matches all
+	rounds int            // each measures both sides once
+	window time.Duration  // the time of one side in one round
+	quick  bool           // one short round with little data
+	check  bool           // fail when a bound is missed
+	json   string         // file for the figures; empty: none
+	chart  string         // file for the chart; empty: none
 }
 
 func parse(args []string, usage io.Writer) (settings, error) {
@@ -67,16 +66,16 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	names := flags.String("run", "", "measure the rows whose `names` match")
-	flags.IntVar(&s.rounds, "rounds", 5, "rounds, each of both sides")
-	flags.BoolVar(&s.quick, "quick", false, "one short round with little data: to see that all works, not how fast")
-	flags.BoolVar(&s.check, "check", false, "end with 1 when a bound is missed")
+	flags.IntVar(&s.rounds, "rounds", 5, "measure both sides so many times")
+	flags.BoolVar(&s.quick, "quick", false, "run one short round with little data, to see that the rows work")
+	flags.BoolVar(&s.check, "check", false, "exit with 1 when a bound is missed")
 	flags.StringVar(&s.json, "json", "", "write all figures to a `file`")
 	flags.StringVar(&s.chart, "chart", "", "draw the ratios into an SVG `file`")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
 	if flags.NArg() > 0 {
-		return s, fmt.Errorf("%q is no flag; choose rows with -run", flags.Arg(0))
+		return s, fmt.Errorf("unexpected argument %q; choose rows with -run", flags.Arg(0))
 	}
 	if s.quick {
 		s.rounds, s.window = 1, 200*time.Millisecond
@@ -88,7 +87,7 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	return s, nil
 }
 
-// bench is the command.
+// bench runs the command with args, writes the table to out, and the progress to log.
 func bench(ctx context.Context, args []string, out, log io.Writer) error {
 	s, err := parse(args, log)
 	if err != nil {
@@ -107,7 +106,7 @@ func bench(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	r.print(out)
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("ended before the last row: %w", err)
+		return fmt.Errorf("interrupted before the last row: %w", err)
 	}
 	if s.check {
 		return r.missed()

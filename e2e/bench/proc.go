@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the time that a process has run so far, in user and kernel mode, all
-// of its threads together: what the clock of clock_getcpuclockid(3) shows.
+// cpuTime returns the CPU time that all threads of a process have used so far, in user and
+// kernel mode. It reads the clock of clock_getcpuclockid(3).
 func cpuTime(pid int) (time.Duration, error) {
 	const sched = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h
 	var t unix.Timespec

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells what is being measured: on a line that it writes over, or with a line
-// for each row where that is no terminal.
+// progress shows the row that is being measured. On a terminal it overwrites one line;
+// otherwise it writes a line for each row.
 type progress struct {
 	w            io.Writer
 	terminal     bool
 	rows, rounds int
-	row          string // that is being measured
+	row          string // the line of the current row
 }
 
 func newProgress(w io.Writer, rows, rounds int) *progress {
@@ -22,7 +22,7 @@ func newProgress(w io.Writer, rows, rounds int) *progress {
 	return &progress{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), rows: rows, rounds: rounds}
 }
 
-// clearLine goes to the beginning of a terminal's line and clears it (ECMA-48).
+// clearLine moves to the beginning of a terminal's line and clears it (ECMA-48).
 const clearLine = "\r\033[K"
 
 func (p *progress) begin(n int, r row) {

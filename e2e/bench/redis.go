@@ -46,7 +46,7 @@ func (s *stage) redis() (*redis, error) {
 	return r, nil
 }
 
-// redisConn speaks RESP, Redis's protocol, as far as the rows need it.
+// redisConn is a connection that uses the part of RESP, Redis's protocol, that the rows need.
 type redisConn struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -57,8 +57,8 @@ func newRedisConn(c net.Conn) *redisConn {
 	return &redisConn{conn: c, in: bufio.NewReaderSize(c, 1<<20)}
 }
 
-// do sends a command and reads its answer; what it says is thrown away but for the
-// size: the elements of an array, the bytes of a string, else the number.
+// do sends a command, and reads and discards its answer. It returns the number of elements of
+// an array, the number of bytes of a string, or the value of an integer.
 func (c *redisConn) do(args ...string) (int, error) {
 	b := fmt.Appendf(c.out[:0], "*%d\r\n", len(args))
 	for _, arg := range args {
@@ -100,7 +100,7 @@ func (c *redisConn) read() (int, error) {
 
 var redisRate = regexp.MustCompile(`([0-9.]+) requests per second`)
 
-// benchmarkGet loads Redis with GET of a key.
+// benchmarkGet loads Redis with GET of a key for about d.
 func (r *redis) benchmarkGet(ctx context.Context, d time.Duration, key string, more ...string) (load, error) {
 	requests := max(10_000, int(d.Seconds()*redisRateEstimate))
 	args := append([]string{"-q", "-c", strconv.Itoa(connections), "-n", strconv.Itoa(requests), "-h", "127.0.0.1", "-p", r.port}, more...)
@@ -113,6 +113,6 @@ func (r *redis) benchmarkGet(ctx context.Context, d time.Duration, key string, m
 	return l, err
 }
 
-// redisRateEstimate is about how many requests a second Redis answers here; redis-benchmark is
-// told a number of requests, not a time.
+// redisRateEstimate is about the number of requests that Redis answers in a second. It turns a
+// time into the number of requests, which redis-benchmark needs.
 const redisRateEstimate = 70_000

@@ -12,14 +12,14 @@ import (
 	"text/tabwriter"
 )
 
-// report is what a run has found.
+// report has the results of a run.
 type report struct {
 	Machine machine  `json:"machine"`
 	Rounds  int      `json:"rounds"`
 	Results []result `json:"results"`
 }
 
-// result is one figure of a row: a number of each side for each round.
+// result is one figure of a row, with a number of each side for each round.
 type result struct {
 	Row     string    `json:"row"`
 	About   string    `json:"about"`
@@ -30,10 +30,10 @@ type result struct {
 	Other   []float64 `json:"other"`
 	Ratio   spread    `json:"ratio"` // of disc to the other
 	Bound   *bound    `json:"bound,omitempty"`
-	LeftOut string    `json:"left_out,omitempty"` // why there are no numbers
+	LeftOut string    `json:"left_out,omitempty"` // the reason when there are no numbers
 }
 
-// spread is a median with the least and the most.
+// spread is a median with the least and the greatest value.
 type spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
@@ -46,7 +46,7 @@ func spreadOf(values []float64) spread {
 	return spread{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// results are a row's figures before they are measured.
+// results returns a row's figures without any measurement.
 func (r *row) results() []result {
 	var all []result
 	for _, f := range r.figures {
@@ -59,7 +59,7 @@ func (r *row) results() []result {
 	return all
 }
 
-// ratios are those of each round.
+// ratios returns the ratio of disc to the other side in each round.
 func (r *result) ratios() []float64 {
 	var all []float64
 	for n, ours := range r.Disc {
@@ -72,8 +72,8 @@ func (r *result) met() bool {
 	return r.LeftOut == "" && (r.Bound == nil || r.Bound.met(r.Ratio.Median))
 }
 
-// finish computes the ratios of all that was measured. Where a side has measured
-// nothing, the figure is left out.
+// finish computes the ratios of all results. It leaves out a figure whose ratio is not a
+// finite number, because a side measured 0.
 func (r *report) finish() {
 	for n := range r.Results {
 		result := &r.Results[n]
@@ -86,7 +86,7 @@ func (r *report) finish() {
 	}
 }
 
-// save writes the files that were asked for.
+// save writes the files of -json and -chart.
 func (r *report) save(s settings) error {
 	if s.json != "" {
 		b, err := json.MarshalIndent(r, "", "\t")
@@ -106,7 +106,7 @@ func (r *report) save(s settings) error {
 // print writes the table.
 func (r *report) print(w io.Writer) {
 	fmt.Fprintln(w, r.Machine)
-	fmt.Fprintf(w, "Medians of %d rounds; the ratio is that of disc to the other, with its least and most.\n\n", r.Rounds)
+	fmt.Fprintf(w, "Medians of %d rounds. RATIO is disc to the other; SPREAD is its least and its greatest value.\n\n", r.Rounds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ROW\tFIGURE\tDISC\tOTHER\tAGAINST\tRATIO\tSPREAD\tBOUND\t")
 	for _, result := range r.Results {
@@ -131,8 +131,8 @@ func (r *result) boundText() string {
 	return r.Bound.String() + " MISSED"
 }
 
-// missed names the bounds that were missed, as an error. A row that was left out
-// has missed its bounds.
+// missed returns an error that names the missed bounds, or nil. A row that is left out
+// misses its bounds.
 func (r *report) missed() error {
 	var all []string
 	for _, result := range r.Results {
@@ -146,7 +146,7 @@ func (r *report) missed() error {
 	return nil
 }
 
-// number writes a value with three digits.
+// number formats a value with at least three significant digits, and its unit.
 func number(v float64, unit string) string {
 	text := fmt.Sprintf("%.3g", v)
 	if v >= 1000 {

@@ -10,12 +10,12 @@ import (
 	"disc/discovery/devetcd"
 )
 
-// roleVariable makes this program play a part of a row in a process of its own, so that
-// its CPU time and memory are told apart: the environment variable names the part.
+// roleVariable is the environment variable that makes this program run one [role]. A role is
+// a process of its own, so that its CPU time and memory can be measured.
 const roleVariable = "DISC_BENCH_ROLE"
 
-// role is such a part. It says on out that it is ready, and plays until ctx ends or it
-// has done what it is for.
+// role is a helper process of a row. It writes a line that begins with [ready] to out, and
+// runs until ctx ends or its work is done.
 type role func(ctx context.Context, args []string, in io.Reader, out io.Writer) error
 
 var roles = map[string]role{
@@ -23,11 +23,11 @@ var roles = map[string]role{
 	"fleet": runFleet, "watch": runWatch,
 }
 
-// runRole plays a role, and returns the exit code.
+// runRole runs the role called name, and returns the exit code.
 func runRole(ctx context.Context, name string, args []string) int {
 	run, ok := roles[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "bench: %s=%s: there is no such role\n", roleVariable, name)
+		fmt.Fprintf(os.Stderr, "bench: %s=%s: no such role\n", roleVariable, name)
 		return 1
 	}
 	if err := run(ctx, args, os.Stdin, os.Stdout); err != nil {
@@ -37,7 +37,7 @@ func runRole(ctx context.Context, name string, args []string) int {
 	return 0
 }
 
-// role returns the command that plays a role.
+// role returns the command that runs a role.
 func (s *stage) role(name string, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -48,10 +48,11 @@ func (s *stage) role(name string, args ...string) (*exec.Cmd, error) {
 	return c, nil
 }
 
-// ready begins what a role says when it is ready; the rest of the line is its address.
+// ready begins the line that a role writes when it is ready. The rest of the line is its
+// address or its result.
 const ready = "ready at "
 
-// start starts a role and waits until it is ready. It returns its address.
+// start starts a role, waits until it is ready, and returns what its line has after [ready].
 func (s *stage) start(name string, input io.Reader, args ...string) (p *process, address string, err error) {
 	c, err := s.role(name, args...)
 	if err != nil {
@@ -67,7 +68,7 @@ func (s *stage) start(name string, input io.Reader, args ...string) (p *process,
 	return p, line[len(ready):], nil
 }
 
-// runEtcd is an etcd that does not sync its disk.
+// runEtcd runs an etcd that does not sync its disk.
 func runEtcd(ctx context.Context, _ []string, _ io.Reader, out io.Writer) error {
 	etcd, err := devetcd.Start(ctx, devetcd.Options{})
 	if err != nil {

@@ -8,17 +8,17 @@ import (
 	"slices"
 )
 
-// row is one comparison: disc, and what it is held against.
+// row is one comparison of disc with another program, or with a limit.
 type row struct {
-	name    string // for -run and the table
-	about   string // what is done, in a line
-	against string // what the other side is
-	needs   []string
-	figures []figure // what a side gives in each round, in this order
+	name    string   // for -run and the table
+	about   string   // the measured operation, in one line
+	against string   // the other side
+	needs   []string // the programs that must be installed
+	figures []figure // what each side returns in a round, in this order
 	start   func(context.Context, *stage) (pair, error)
 }
 
-// figure is one of the numbers that a row gives.
+// figure is one of the numbers that a row measures.
 type figure struct {
 	name    string
 	unit    string
@@ -26,18 +26,17 @@ type figure struct {
 	against string // the other side, where it differs from the row's
 }
 
-// side measures one side of a row once, for about the stage's window, and returns a
-// number for each figure.
+// side measures one side of a row once, for about the stage's window. It returns a
+// number for each of the row's figures.
 type side func(context.Context) ([]float64, error)
 
-// pair are the two sides of a row, ready to be measured.
+// pair has the two sides of a started row.
 type pair struct{ disc, other side }
 
-// bound is what the ratio of disc to the other side is held to; the zero value holds
-// it to nothing.
+// bound limits the ratio of disc to the other side. The zero value is no bound.
 type bound struct {
 	Limit float64 `json:"limit"`
-	Most  bool    `json:"most"` // the ratio may not be above the limit; else not below
+	Most  bool    `json:"most"` // Limit is the greatest ratio allowed; otherwise the least
 }
 
 func atLeast(limit float64) bound { return bound{Limit: limit} }
@@ -62,12 +61,13 @@ func (b bound) String() string {
 	return fmt.Sprintf("≥ %.4g", b.Limit)
 }
 
-// packages are where the programs come from that rows need.
+// packages maps the programs that rows need to their Debian packages.
 var packages = map[string]string{
 	"wrk": "wrk", "dnsperf": "dnsperf", "redis-server": "redis-server", "redis-benchmark": "redis-tools", "etcdctl": "etcd-client",
 }
 
-// missingProgram returns what is missing for a row, and how to get it; empty: nothing is.
+// missingProgram says which program of r.needs is not installed, and which package has it.
+// It returns "" when all are installed.
 func (r *row) missingProgram() string {
 	for _, program := range r.needs {
 		if _, err := exec.LookPath(program); err != nil {
@@ -77,12 +77,13 @@ func (r *row) missingProgram() string {
 	return ""
 }
 
-// rows are all rows, in the order of the table.
+// rows returns all rows in the order of the table.
 func rows() []row {
 	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), interestRows(), unitRows(), fleetRows(), limitRows(), claimRows(), kvRows(), startRows(), memoryRows())
 }
 
-// measureAll measures the rows that were chosen, one after the other.
+// measureAll measures the rows that -run chooses, one after the other. It stops early when
+// ctx ends.
 func measureAll(ctx context.Context, s settings, p program, log io.Writer) []result {
 	var chosen []row
 	for _, r := range rows() {
@@ -103,7 +104,8 @@ func measureAll(ctx context.Context, s settings, p program, log io.Writer) []res
 	return all
 }
 
-// measure measures a row on a stage of its own. What goes wrong is in the results.
+// measure measures a row on a new stage. On an error, the results say why the row is left
+// out.
 func measure(ctx context.Context, s settings, p program, r row, begin func(int)) []result {
 	results := r.results()
 	fail := func(why string) []result {
@@ -131,7 +133,8 @@ func measure(ctx context.Context, s settings, p program, r row, begin func(int))
 	return results
 }
 
-// measure adds a round of both sides to the results; they take turns in being first.
+// measure adds a round of both sides to the results. disc is first in even rounds, the other
+// side in odd ones.
 func (p pair) measure(ctx context.Context, round int, results []result) error {
 	disc := func() error {
 		values, err := p.disc(ctx)

@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// waitTimeout bounds every wait for something that is to come.
+// waitTimeout bounds every wait for a condition.
 const waitTimeout = time.Minute
 
-// program is how disc is started.
+// program is the disc binary to measure.
 type program struct {
 	path string
 	env  []string
-	dir  string // to be removed in the end
+	dir  string // temporary; the caller removes it
 }
 
-// build builds disc as it is released: static, without symbols.
+// build builds disc as releases are built: static and without symbols.
 func build(ctx context.Context) (program, error) {
 	dir, err := os.MkdirTemp("", "disc-bench-")
 	if err != nil {
@@ -40,7 +40,7 @@ func build(ctx context.Context) (program, error) {
 	return p, nil
 }
 
-// stage is what a row has running. It goes with the row.
+// stage has the processes and connections of one row. close ends them with the row.
 type stage struct {
 	settings
 	disc      program
@@ -64,10 +64,10 @@ func (s *stage) close() {
 	os.RemoveAll(s.dir)
 }
 
-// onClose has something done at the end of the row, the newest first.
+// onClose registers f to be called at the end of the row, the newest first.
 func (s *stage) onClose(f func()) { s.closers = append(s.closers, f) }
 
-// size returns n, or with -quick what is left of it: a little.
+// size returns n, or quick with -quick.
 func (s *stage) size(n, quick int) int {
 	if s.quick {
 		return quick
@@ -75,16 +75,15 @@ func (s *stage) size(n, quick int) int {
 	return n
 }
 
-// process is a program that runs beside.
+// process is a program that a row runs in the background.
 type process struct {
 	command *exec.Cmd
-	lines   *bufio.Reader // of its output
+	lines   *bufio.Reader // its stdout and stderr
 	output  io.Closer
 }
 
-// run starts a program that is ended with the row at the latest, and with this
-// process. It is told its input, if that is not nil, and its output and log are read
-// by [process.await].
+// run starts a program, which is killed when the row or this process ends. A nil input is
+// an empty one. [process.await] reads what the program writes.
 func (s *stage) run(c *exec.Cmd, input io.Reader) (*process, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -92,7 +91,7 @@ func (s *stage) run(c *exec.Cmd, input io.Reader) (*process, error) {
 	}
 	defer in.Close()
 	c.Stdin, c.Stdout, c.Stderr = input, in, in
-	c.Env = append(c.Environ(), "TMPDIR="+s.dir) // it is killed, and cannot clean up
+	c.Env = append(c.Environ(), "TMPDIR="+s.dir) // a killed program leaves its temporary files
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.Start(); err != nil {
 		out.Close()
@@ -103,8 +102,9 @@ func (s *stage) run(c *exec.Cmd, input io.Reader) (*process, error) {
 	return p, nil
 }
 
-// await reads the output until a line has what is looked for, and returns the line.
-// What comes later is thrown away, so that the program never waits for its reader.
+// await reads the output up to the first line that contains part, and returns this line.
+// It discards everything after it, so that the program never blocks on its output. It
+// returns an error when the program ends, or after [waitTimeout].
 func (p *process) await(part string) (string, error) {
 	late := time.AfterFunc(waitTimeout, p.kill)
 	defer late.Stop()
@@ -113,7 +113,7 @@ func (p *process) await(part string) (string, error) {
 		line, err := p.lines.ReadString('\n')
 		read.WriteString(line)
 		if err != nil {
-			return "", fmt.Errorf("%s ended or took more than %v before it said %q:\n%s", p.command.Path, waitTimeout, part, read.String())
+			return "", fmt.Errorf("%s ended, or took more than %v, without writing %q:\n%s", p.command.Path, waitTimeout, part, read.String())
 		}
 		if strings.Contains(line, part) {
 			go io.Copy(io.Discard, p.lines) // until the process ends
@@ -123,14 +123,15 @@ func (p *process) await(part string) (string, error) {
 }
 
 func (p *process) kill() {
-	p.command.Process.Kill() // it may have ended
+	p.command.Process.Kill() // it may have ended already
 	p.command.Wait()
 	p.output.Close()
 }
 
 func (p *process) pid() int { return p.command.Process.Pid }
 
-// input returns a file with a value as JSON, for a role's input.
+// input returns a file that has value as JSON, as the input of a role. It is closed with the
+// row.
 func (s *stage) input(name string, value any) (*os.File, error) {
 	path := filepath.Join(s.dir, name+".json")
 	b, err := json.Marshal(value)

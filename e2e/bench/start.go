@@ -15,13 +15,13 @@ import (
 func startRows() []row {
 	return []row{{
 		name:    "cold",
-		about:   "from the start of an agent with its last good view to its first answered lookup; etcd has 10000 instances",
+		about:   "from the start of an agent that has its last-good file to its first answered lookup; etcd has 10000 instances",
 		against: "without that file",
 		figures: []figure{{name: "time", unit: "ms"}},
 		start:   startCold,
 	}, {
 		name:    "list",
-		about:   "'disc list web' of 10 instances as a whole process",
+		about:   "'disc list web' of 10 instances, the whole process",
 		against: "etcdctl get --prefix",
 		needs:   []string{"etcdctl"},
 		figures: []figure{{name: "time", unit: "ms", bound: atMost(1.2)}, {name: "CPU", unit: "ms"}},
@@ -35,8 +35,8 @@ func startCold(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	endpoint := client.Endpoints()[0]
-	kept := filepath.Join(s.dir, "bench", "last-good")
-	if err := await(ctx, func() error { _, err := os.Stat(kept); return err }); err != nil {
+	lastGood := filepath.Join(s.dir, "bench", "last-good")
+	if err := await(ctx, func() error { _, err := os.Stat(lastGood); return err }); err != nil {
 		return pair{}, err
 	}
 	first.kill()
@@ -55,7 +55,7 @@ func startCold(ctx context.Context, s *stage) (pair, error) {
 		disc: func(ctx context.Context) ([]float64, error) { return cold(ctx, "bench") },
 		other: func(ctx context.Context) ([]float64, error) {
 			starts++
-			return cold(ctx, fmt.Sprintf("bench-%d", starts)) // a data directory of its own
+			return cold(ctx, fmt.Sprintf("bench-%d", starts)) // a new data directory
 		},
 	}, nil
 }
@@ -79,12 +79,12 @@ func startList(ctx context.Context, s *stage) (pair, error) {
 	}, nil
 }
 
-// repeatCommand runs a command again and again, and returns the medians of the time and of the
-// CPU time that it takes.
+// repeatCommand returns a side that runs a command again and again for the window, at least
+// once, and returns the medians of its duration and of its CPU time in milliseconds.
 func (s *stage) repeatCommand(command func() *exec.Cmd) side {
 	return func(ctx context.Context) ([]float64, error) {
 		var took, cpu []time.Duration
-		for begun := time.Now(); len(took) == 0 || time.Since(begun) < s.window; {
+		for first := time.Now(); len(took) == 0 || time.Since(first) < s.window; {
 			c := command()
 			start := time.Now()
 			if out, err := c.CombinedOutput(); err != nil {

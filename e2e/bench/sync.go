@@ -15,17 +15,17 @@ import (
 	"disc/discovery/catalog"
 )
 
-// maxBytesPerInstance is what a known instance may take at most, in bytes.
+// maxBytesPerInstance is the bound of the heap of a known instance.
 const maxBytesPerInstance = 1024
 
-// syncRows tell what it takes to read a whole fleet: as a catalog, and as a bare paged
-// range into a map, each in a fresh process.
+// syncRows measure reading a whole fleet: by a catalog, and by a bare paged range into a map,
+// each in a new process.
 func syncRows() []row {
 	var all []row
 	for _, instances := range []int{1000, 10_000, 100_000} {
 		r := row{
 			name:    fmt.Sprintf("sync-%d", instances),
-			about:   fmt.Sprintf("the first sync of %d instances, in a fresh process", instances),
+			about:   fmt.Sprintf("the first sync of %d instances, in a new process", instances),
 			against: "paged range into a map",
 			figures: []figure{{name: "time", unit: "ms"}, {name: "peak memory", unit: "MiB"}, {name: "settled heap", unit: "MiB"}},
 			start: func(ctx context.Context, s *stage) (pair, error) {
@@ -39,18 +39,18 @@ func syncRows() []row {
 	}
 	return append(all, row{
 		name:    "memory",
-		about:   "the heap of a catalog of 100000 instances, by instance",
+		about:   "the heap of a catalog of 100000 instances, for each instance",
 		against: "the limit",
 		figures: []figure{{name: "heap an instance", unit: "bytes", bound: atMost(1)}},
 		start:   startMemory,
 	})
 }
 
-// syncResult is what a process that has read a fleet says of itself.
+// syncResult is the output of a process that has read a fleet.
 type syncResult struct {
 	Time time.Duration
 	Peak float64 // MiB, resident
-	Heap float64 // MiB, more than before, after a garbage collection
+	Heap float64 // MiB, the growth after a garbage collection
 }
 
 func startSync(ctx context.Context, s *stage, instances int) (pair, error) {
@@ -70,7 +70,7 @@ func startSync(ctx context.Context, s *stage, instances int) (pair, error) {
 	return pair{side("catalog"), side("map")}, nil
 }
 
-// sync has a fleet read by a process of its own.
+// sync starts a process that reads the fleet, and returns its result.
 func (s *stage) sync(role, endpoint string, instances int) (syncResult, error) {
 	p, said, err := s.start(role, nil, endpoint, fmt.Sprint(instances))
 	if err != nil {
@@ -103,7 +103,7 @@ func startMemory(ctx context.Context, s *stage) (pair, error) {
 	}, nil
 }
 
-// runCatalog reads the fleet of the etcd of its first argument as a catalog does.
+// runCatalog reads the fleet of the etcd of its first argument into a catalog.
 func runCatalog(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
 	return readFleet(ctx, args, out, func(ctx context.Context, client *clientv3.Client) (any, int, error) {
 		c, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})
@@ -127,7 +127,7 @@ func runCatalog(ctx context.Context, args []string, _ io.Reader, out io.Writer) 
 	})
 }
 
-// runMap reads the same as pages into a map.
+// runMap reads the same range by pages into a map.
 func runMap(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
 	return readFleet(ctx, args, out, func(ctx context.Context, client *clientv3.Client) (any, int, error) {
 		const page = 1000
@@ -149,7 +149,8 @@ func runMap(ctx context.Context, args []string, _ io.Reader, out io.Writer) erro
 	})
 }
 
-// readFleet measures a reader, which returns what it has read and how many that are.
+// readFleet measures read, which returns the data and the number of instances, and writes the
+// result to out. It fails unless this number is the second argument.
 func readFleet(ctx context.Context, args []string, out io.Writer, read func(context.Context, *clientv3.Client) (any, int, error)) error {
 	client, err := connect(args[0])
 	if err != nil {
@@ -166,7 +167,7 @@ func readFleet(ctx context.Context, args []string, out io.Writer, read func(cont
 		return err
 	}
 	if want := args[1]; fmt.Sprint(n) != want {
-		return fmt.Errorf("%d instances are read, not %s", n, want)
+		return fmt.Errorf("read %d instances, want %s", n, want)
 	}
 	b, err := json.Marshal(syncResult{Time: took, Heap: heap() - before})
 	if err != nil {

@@ -13,8 +13,7 @@ import (
 	"disc/discovery/etcd"
 )
 
-// unitRows tell what each of the things costs etcd that an agent does. SCALE.md adds
-// them up.
+// unitRows measure what each operation of an agent costs etcd. SCALE.md adds the costs up.
 func unitRows() []row {
 	return []row{{
 		name:    "unit-keepalive",
@@ -24,13 +23,13 @@ func unitRows() []row {
 		start:   startUnitKeepalive,
 	}, {
 		name:    "unit-event",
-		about:   "etcd's CPU time for one event to one of 100 watchers, a connection each",
+		about:   "etcd's CPU time for sending one event to one of 100 watchers, a connection each",
 		against: "one put",
 		figures: []figure{{name: "CPU", unit: "µs"}},
 		start:   startUnitEvent,
 	}, {
 		name:    "unit-ask",
-		about:   "etcd's CPU time for one agent's question whether its view is current: a read and a request for progress",
+		about:   "etcd's CPU time for confirming that one agent's view is current: a read and a progress request",
 		against: "one put",
 		figures: []figure{{name: "CPU", unit: "µs"}},
 		start:   startUnitAsk,
@@ -63,7 +62,7 @@ func startUnitAsk(_ context.Context, s *stage) (pair, error) {
 	return s.againstPut(etcd, client, func() func(context.Context, int) error { return freshnessLoop(agents) }), nil
 }
 
-// againstPut holds what one turn of a loop costs etcd against a put.
+// againstPut compares the CPU time that one call of a loop costs etcd with that of a put.
 func (s *stage) againstPut(etcd *process, client *clientv3.Client, loop func() func(context.Context, int) error) pair {
 	side := func(loop func() func(context.Context, int) error) side {
 		return func(ctx context.Context) ([]float64, error) {
@@ -74,7 +73,7 @@ func (s *stage) againstPut(etcd *process, client *clientv3.Client, loop func() f
 	return pair{side(loop), side(func() func(context.Context, int) error { return putLoop(client) })}
 }
 
-// connections returns more clients of an etcd, which connect as an agent does.
+// connections returns n clients of an etcd, which connect as an agent does.
 func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client, error) {
 	var all []*clientv3.Client
 	for range n {
@@ -88,8 +87,8 @@ func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client,
 	return all, nil
 }
 
-// freshnessLoop asks for one agent after the other whether its view is current, as they do:
-// what the newest revision is, and whether the watch has come that far.
+// freshnessLoop confirms for one agent after the other that its view is current, as agents do:
+// it reads the newest revision, and requests the progress of the watch.
 func freshnessLoop(agents []*clientv3.Client) func(context.Context, int) error {
 	epoch := discovery.NewKeys("default").Epoch()
 	watches := make([]pb.Watch_WatchClient, len(agents))
@@ -112,7 +111,7 @@ func freshnessLoop(agents []*clientv3.Client) func(context.Context, int) error {
 	}
 }
 
-// exchange sends a request over a stream and waits for an answer.
+// exchange sends a request over a stream and reads one answer.
 func exchange(stream pb.Watch_WatchClient, r *pb.WatchRequest) error {
 	if err := stream.Send(r); err != nil {
 		return err
@@ -121,7 +120,7 @@ func exchange(stream pb.Watch_WatchClient, r *pb.WatchRequest) error {
 	return err
 }
 
-// putLoop puts an instance again and again.
+// putLoop puts one of ten instances.
 func putLoop(client *clientv3.Client) func(context.Context, int) error {
 	return func(ctx context.Context, n int) error {
 		i := instance("web", n%10)
@@ -160,7 +159,7 @@ func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
 	}, nil
 }
 
-// startUnitWatch measures what etcd's memory grows by.
+// startUnitWatch measures the growth of etcd's memory.
 func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
 	agents := s.size(1000, 10)
 	side := func(connections int, ranges func(int) []string) side {

@@ -17,22 +17,21 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// receiver is a connection with watches that does no more than etcd needs to send its
-// events. In a fleet those who receive them are on other hosts; here they take their time
-// from the cores that etcd has, so they take as little of it as can be: frames are counted,
-// not understood.
+// receiver is a connection with watches that does only what etcd needs to send events. In a
+// real fleet the receivers run on other hosts. Here they share etcd's cores, so a receiver
+// uses as little CPU time as it can: it counts events without decoding them.
 type receiver struct {
 	conn    net.Conn
 	framer  *http2.Framer
 	out     *bufio.Writer
-	partial map[uint32][]byte // of a stream, what came of a message whose rest is to come
+	partial map[uint32][]byte // by stream: the first bytes of an incomplete message
 }
 
-// unlimited is a flow-control window that is never used up here.
+// unlimited is a flow-control window that a row never uses up.
 const unlimited = 1 << 30
 
-// dialReceiver connects to etcd and opens a watch stream, with a watch for each prefix, for
-// each of some agents.
+// dialReceiver connects to etcd. For each agent it opens a watch stream, with a watch for each
+// of the agent's prefixes.
 func dialReceiver(ctx context.Context, address string, agents [][]string) (*receiver, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -59,7 +58,7 @@ func (r *receiver) handshake(address string, agents [][]string) error {
 	return errors.Join(err, r.out.Flush())
 }
 
-// open begins a stream and asks for its watches, as clientv3 does with a leader required.
+// open opens a stream and requests its watches, as clientv3 does with a leader required.
 func (r *receiver) open(stream uint32, address string, prefixes []string) error {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
@@ -88,7 +87,8 @@ func (r *receiver) open(stream uint32, address string, prefixes []string) error 
 	return nil
 }
 
-// run tells of watches that etcd has taken, and of events, until the connection ends.
+// run reads frames until the connection ends. It calls created with the number of watches that
+// etcd has created, and events with the number of events.
 func (r *receiver) run(created, events func(int)) error {
 	for {
 		frame, err := r.framer.ReadFrame()
@@ -108,10 +108,10 @@ func (r *receiver) run(created, events func(int)) error {
 			}
 		case *http2.HeadersFrame:
 			if f.StreamEnded() {
-				err = errors.New("etcd has ended the watch")
+				err = errors.New("etcd ended the watch")
 			}
 		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
-			err = fmt.Errorf("etcd has ended the watch: %v", f.Header())
+			err = fmt.Errorf("etcd ended the watch: %v", f.Header())
 		}
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func (r *receiver) run(created, events func(int)) error {
 	}
 }
 
-// consume reads the messages that a frame has, or ends.
+// consume counts the messages that the frame completes, and stores an incomplete rest.
 func (r *receiver) consume(f *http2.DataFrame, created, events func(int)) error {
 	b := f.Data()
 	if before := r.partial[f.StreamID]; len(before) > 0 {
@@ -141,13 +141,14 @@ func (r *receiver) consume(f *http2.DataFrame, created, events func(int)) error 
 	return nil
 }
 
-// The fields of etcd's WatchResponse that are looked at.
+// The field numbers of etcd's WatchResponse that a receiver reads.
 const (
 	fieldCreated  = 3
 	fieldCanceled = 4
 	fieldEvents   = 11
 )
 
+// countEvents reads a WatchResponse, field by field.
 func countEvents(response []byte, created, events func(int)) error {
 	n := 0
 	for len(response) > 0 {
@@ -159,7 +160,7 @@ func countEvents(response []byte, created, events func(int)) error {
 		case fieldCreated:
 			created(1)
 		case fieldCanceled:
-			return errors.New("etcd has canceled a watch")
+			return errors.New("etcd canceled a watch")
 		case fieldEvents:
 			n++
 		}
@@ -171,5 +172,5 @@ func countEvents(response []byte, created, events func(int)) error {
 	return nil
 }
 
-// close ends the connection, and run with it.
+// close closes the connection, which ends run.
 func (r *receiver) close() error { return r.conn.Close() }
