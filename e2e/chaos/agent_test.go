@@ -15,10 +15,10 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// ttl is the session's: the T of what is promised.
+// ttl is the session's TTL, the T of the bounds in docs/faults.md.
 const ttl = 5 * time.Second
 
-// agent is one as a process of its own, with a link of its own to each member of etcd.
+// agent is an agent process with its own link to each member of etcd.
 type agent struct {
 	*api.Client
 	t       *testing.T
@@ -69,7 +69,7 @@ log: {format: json}
 	return a
 }
 
-// start starts the process, with the data of the one before.
+// start starts the process with the data of the previous one.
 func (a *agent) start() {
 	log, err := os.OpenFile(filepath.Join(a.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -86,7 +86,7 @@ func (a *agent) start() {
 	go func() {
 		defer close(ended)
 		if err := command.Wait(); !killed.Load() {
-			a.t.Errorf("agent %s has ended by itself: %v", a.name, err)
+			a.t.Errorf("agent %s ended by itself: %v", a.name, err)
 		}
 	}()
 	a.command, a.killed, a.ended = command, killed, ended
@@ -100,7 +100,7 @@ func (a *agent) kill() {
 
 func (a *agent) signal(s syscall.Signal) { a.command.Process.Signal(s) }
 
-// cutOff has every packet between the agent and etcd be lost until mend.
+// cutOff drops every packet between the agent and etcd, until mend.
 func (a *agent) cutOff() {
 	for _, l := range a.links {
 		l.Freeze()
@@ -113,7 +113,7 @@ func (a *agent) mend() {
 	}
 }
 
-// maxLog bounds what is shown of an agent's log.
+// maxLog is the number of bytes of an agent's log that a failed test shows.
 const maxLog = 16 << 10
 
 func (a *agent) logOutput() {

@@ -20,11 +20,11 @@ import (
 	"disc/discovery/view"
 )
 
-// waitTimeout bounds how long what must hold in the end may take on a loaded machine.
+// waitTimeout bounds the time from the last fault until every check passes.
 const waitTimeout = time.Minute
 
-// TestChaos lets faults loose on a fleet for a time, heals them, and checks that the
-// registrations, the answers and the catalogs are as they must be.
+// TestChaos causes faults in a fleet for a time, heals them, and checks the registrations, the
+// answers and the catalogs.
 func TestChaos(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -57,23 +57,23 @@ func TestChaos(t *testing.T) {
 
 	healed := time.Now()
 	for _, a := range agents {
-		eventually(t, healed, a.name+" answers for all that it was asked", func() error { return f.retryUnanswered(t.Context(), a) })
+		eventually(t, healed, a.name+" answers every request that it has not answered yet", func() error { return f.retryUnanswered(t.Context(), a) })
 	}
-	t.Logf("%d instances are wanted", len(f.wanted("")))
+	t.Logf("%d instances must be registered", len(f.wanted("")))
 	for _, a := range agents {
-		eventually(t, healed, "all that "+a.name+" was told to register is in etcd", func() error { return registrationsMatch(t.Context(), client, a, f.wanted(a.name)) })
+		eventually(t, healed, "every registration of "+a.name+" is in etcd", func() error { return registrationsMatch(t.Context(), client, a, f.wanted(a.name)) })
 	}
 	for _, a := range agents {
-		eventually(t, healed, "the catalog of "+a.name+" is what etcd holds", func() error { return catalogMatches(t.Context(), client, a) })
-		eventually(t, healed, "lookups at "+a.name+" are answered with what is wanted", func() error { return lookupsMatch(t.Context(), a, f.wanted("")) })
+		eventually(t, healed, "the catalog of "+a.name+" equals etcd", func() error { return catalogMatches(t.Context(), client, a) })
+		eventually(t, healed, "lookups at "+a.name+" answer with every registration", func() error { return lookupsMatch(t.Context(), a, f.wanted("")) })
 	}
 	stopReading()
 	readers.Wait()
 	t.Logf("%d lookups were answered", answers.Load())
 }
 
-// eventually waits until a check passes, and says how long that took and what was wrong
-// until then.
+// eventually polls check until it passes, and logs how long that took since a moment and the
+// last error before. It fails the test when that takes longer than [waitTimeout].
 func eventually(t *testing.T, since time.Time, what string, check func() error) {
 	t.Helper()
 	var before error
@@ -88,14 +88,15 @@ func eventually(t *testing.T, since time.Time, what string, check func() error) 
 			t.Logf("%v after the last fault: %s", took, what)
 			return
 		case took > waitTimeout:
-			t.Fatalf("not %v after the last fault: %s: %v", took, what, err)
+			t.Fatalf("still not %v after the last fault: %s: %v", took, what, err)
 		}
 		before = err
 		<-time.After(50 * time.Millisecond)
 	}
 }
 
-// recordsInEtcd returns what etcd holds, by a linearizable range: the records by their keys.
+// recordsInEtcd reads the records that are not leaving, by instance id, by a linearizable
+// range.
 func recordsInEtcd(ctx context.Context, client *clientv3.Client) (map[string]view.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -116,8 +117,8 @@ func recordsInEtcd(ctx context.Context, client *clientv3.Client) (map[string]vie
 	return records, nil
 }
 
-// registrationsMatch returns an error unless etcd holds just these of an agent, under the lease
-// that it has now.
+// registrationsMatch returns an error unless etcd has exactly the wanted instances of an agent,
+// under the agent's current lease.
 func registrationsMatch(ctx context.Context, client *clientv3.Client, a *agent, wanted []string) error {
 	status, err := a.Agent(ctx)
 	if err != nil {
@@ -134,16 +135,16 @@ func registrationsMatch(ctx context.Context, client *clientv3.Client, a *agent, 
 		}
 		ids = append(ids, id)
 		if lease := fmt.Sprintf("%x", records[id].Lease); lease != status.Session.Lease {
-			return fmt.Errorf("%s is under lease %s, and the agent has %s", id, lease, status.Session.Lease)
+			return fmt.Errorf("%s is under lease %s, and the agent has lease %s", id, lease, status.Session.Lease)
 		}
 	}
 	if !slices.Equal(ids, wanted) {
-		return fmt.Errorf("etcd holds %v, want %v", ids, wanted)
+		return fmt.Errorf("etcd has %v, want %v", ids, wanted)
 	}
 	return nil
 }
 
-// catalogMatches returns an error unless an agent's catalog is what etcd holds.
+// catalogMatches returns an error unless an agent's catalog equals etcd.
 func catalogMatches(ctx context.Context, client *clientv3.Client, a *agent) error {
 	records, err := recordsInEtcd(ctx, client)
 	if err != nil {
@@ -165,12 +166,12 @@ func catalogMatches(ctx context.Context, client *clientv3.Client, a *agent) erro
 		}
 	}
 	if !maps.Equal(inEtcd, inView) {
-		return fmt.Errorf("it has %v, and etcd %v", inView, inEtcd)
+		return fmt.Errorf("the catalog has %v, and etcd has %v", inView, inEtcd)
 	}
 	return nil
 }
 
-// lookupsMatch returns an error unless lookups of all services give these instances.
+// lookupsMatch returns an error unless lookups of all services return the wanted instances.
 func lookupsMatch(ctx context.Context, a *agent, wanted []string) error {
 	ids := []string{}
 	for _, service := range services {
@@ -184,7 +185,7 @@ func lookupsMatch(ctx context.Context, a *agent, wanted []string) error {
 	}
 	slices.Sort(ids)
 	if !slices.Equal(ids, wanted) {
-		return fmt.Errorf("it answers %v, want %v", ids, wanted)
+		return fmt.Errorf("lookups return %v, want %v", ids, wanted)
 	}
 	return nil
 }

@@ -13,15 +13,15 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// fault is one that can be caused.
+// fault is a fault of one target.
 type fault struct {
-	target string // has one fault at a time
+	target string // a target has one fault at a time
 	name   string
 	cause  func()
-	heal   func() // nil: it is over at once
+	heal   func() // nil: the fault ends by itself at once
 }
 
-// faults are all that there are.
+// faults returns all faults that the test may cause.
 func faults(etcd *etcdtest.Cluster, client *clientv3.Client, agents []*agent) []fault {
 	all := []fault{{"history", "etcd is compacted", func() { compact(client) }, nil}}
 	for _, m := range etcd.Members {
@@ -41,22 +41,21 @@ func faults(etcd *etcdtest.Cluster, client *clientv3.Client, agents []*agent) []
 	return all
 }
 
-// compact has etcd forget everything but the present, if it can.
+// compact compacts etcd up to the current revision, unless etcd is unavailable.
 func compact(client *clientv3.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if now, err := client.Get(ctx, "revision"); err == nil {
-		client.Compact(ctx, now.Header.Revision) // an etcd in trouble is not compacted
+		client.Compact(ctx, now.Header.Revision) // an error leaves etcd as it is
 	}
 }
 
-// At most so many faults at once, and so long between two steps.
 const (
-	maxFaults = 3
-	maxStep   = 2 * time.Second
+	maxFaults = 3               // at once
+	maxStep   = 2 * time.Second // greatest time between two steps
 )
 
-// injectFaults causes and heals faults for a time, and leaves none behind.
+// injectFaults causes and heals faults for length, and heals the rest at the end.
 func injectFaults(t *testing.T, random *rand.Rand, all []fault, length time.Duration) {
 	t.Helper()
 	begun := time.Now()

@@ -14,20 +14,20 @@ import (
 	"disc/discovery"
 )
 
-// services are what is registered and looked up.
+// services are the services that the agents register and look up.
 var services = []string{"web", "db", "queue"}
 
-// instance names one.
+// instance names an instance.
 type instance struct{ service, id string }
 
-// lastRequest is what was asked for an instance last.
+// lastRequest is the last request for an instance.
 type lastRequest struct {
 	wanted   bool
-	answered bool      // the agent has answered
-	leftAt   time.Time // when it had left etcd; zero: it has not, or nobody knows when
+	answered bool      // the agent has answered the request
+	leftAt   time.Time // when its record had left etcd; zero: not left, or at an unknown time
 }
 
-// fleet is what its users know of the agents' instances.
+// fleet records the requests that its users sent to the agents.
 type fleet struct {
 	t        *testing.T
 	mu       sync.Mutex
@@ -48,8 +48,7 @@ func (f *fleet) record(a *agent, i instance, to lastRequest) {
 	f.requests[a.name][i] = to
 }
 
-// register asks an agent to register an instance. Whether it did is not known when that
-// fails.
+// register registers an instance through an agent. On an error, the outcome is unknown.
 func (f *fleet) register(ctx context.Context, a *agent, i instance) error {
 	f.record(a, i, lastRequest{wanted: true})
 	_, err := a.Register(ctx, discovery.Registration{Service: i.service, ID: i.id, Address: "127.0.0.1", Port: 1})
@@ -59,11 +58,11 @@ func (f *fleet) register(ctx context.Context, a *agent, i instance) error {
 	return err
 }
 
-// deregister asks an agent to deregister an instance.
+// deregister deregisters an instance through an agent. On an error, the outcome is unknown.
 func (f *fleet) deregister(ctx context.Context, a *agent, i instance) error {
 	f.record(a, i, lastRequest{})
 	done, err := a.Deregister(ctx, i.service, i.id)
-	if errors.Is(err, discovery.ErrNotFound) { // one that went unanswered was done
+	if errors.Is(err, discovery.ErrNotFound) { // an earlier request, which failed, was carried out
 		err = nil
 	}
 	if err == nil {
@@ -76,7 +75,7 @@ func (f *fleet) deregister(ctx context.Context, a *agent, i instance) error {
 	return err
 }
 
-// churn registers and deregisters instances of an agent, until ctx ends.
+// churn registers and deregisters instances through an agent, until ctx ends.
 func (f *fleet) churn(ctx context.Context, a *agent, random *rand.Rand) {
 	for ctx.Err() == nil {
 		service := services[random.IntN(len(services))]
@@ -86,7 +85,7 @@ func (f *fleet) churn(ctx context.Context, a *agent, random *rand.Rand) {
 			do = f.deregister
 		}
 		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-		do(attempt, a, i) // one that failed is made sure of at the end
+		do(attempt, a, i) // retryUnanswered repeats a failed request at the end
 		cancel()
 		select {
 		case <-time.After(time.Duration(random.Int64N(int64(time.Second)))):
@@ -95,7 +94,7 @@ func (f *fleet) churn(ctx context.Context, a *agent, random *rand.Rand) {
 	}
 }
 
-// retryUnanswered asks again for what an agent has not answered.
+// retryUnanswered repeats the requests that an agent has not answered.
 func (f *fleet) retryUnanswered(ctx context.Context, a *agent) error {
 	f.mu.Lock()
 	var unsure []instance
@@ -119,7 +118,8 @@ func (f *fleet) retryUnanswered(ctx context.Context, a *agent) error {
 	return nil
 }
 
-// wanted are the instances that are to be there, of an agent or, with "", of all; sorted.
+// wanted returns the sorted ids of the instances that must be registered, through an agent or,
+// with "", through all.
 func (f *fleet) wanted(agent string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,7 +135,7 @@ func (f *fleet) wanted(agent string) []string {
 	return ids
 }
 
-// goneFor reports for how long an instance had been gone at a moment; 0: it had not.
+// goneFor returns how long ago an instance had left etcd at a moment; 0 when it had not.
 func (f *fleet) goneFor(i instance, at time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -147,20 +147,21 @@ func (f *fleet) goneFor(i instance, at time.Time) time.Duration {
 	return 0
 }
 
-// read looks everything up at an agent, until ctx ends. What has left must not be
-// answered for long: not by a view that etcd has confirmed since.
+// read looks up all services at an agent until ctx ends, and returns the number of answers. An
+// answer must not have an instance that left long before etcd last confirmed the answer's
+// view.
 func (f *fleet) read(ctx context.Context, a *agent) (answers int) {
 	for ; ctx.Err() == nil; <-time.After(10 * time.Millisecond) {
 		for _, service := range services {
 			asked := time.Now()
 			answer, view, err := a.Lookup(ctx, service, api.LookupOptions{})
 			if err != nil {
-				continue // it may be dead, or know nothing yet
+				continue // the agent may be dead, or have no view yet
 			}
 			answers++
 			for _, e := range answer.Endpoints {
 				if late := f.goneFor(instance{service, e.ID}, asked.Add(-view.Age)); late > ttl+5*time.Second {
-					f.t.Errorf("%s: answered with %s, %v after it was deregistered, by a view that is %v old", a.name, e.ID, late, view.Age)
+					f.t.Errorf("%s answered with %s, %v after it was deregistered, and says that its view is %v old", a.name, e.ID, late, view.Age)
 				}
 			}
 		}

@@ -1,7 +1,7 @@
-// Package chaos runs agents and an etcd of three members, all as processes of their own,
-// under faults that a seed chooses, and holds them to what disc promises whatever
-// happens: nothing that is wanted is forgotten, nothing that has left is answered for
-// long, and when the faults are over every agent sees what etcd holds.
+// Package chaos runs agents and an etcd of three members, each as a process, under faults that
+// a seed chooses. It checks what disc promises whatever happens: no registration is forgotten,
+// no deregistered instance is answered for long, and after the faults every agent's catalog
+// equals etcd.
 package chaos_test
 
 import (
@@ -19,11 +19,11 @@ import (
 )
 
 var (
-	duration = flag.Duration("chaos.duration", 30*time.Second, "for how long faults are caused")
-	seed     = flag.Uint64("chaos.seed", 1, "of all that is random; 0: another each time")
+	duration = flag.Duration("chaos.duration", 30*time.Second, "cause faults for so long")
+	seed     = flag.Uint64("chaos.seed", 1, "`seed` of the random choices; 0 takes a random one")
 )
 
-// asAgent in the environment has the test's program be disc.
+// asAgent is the environment variable that makes the test's binary run disc.
 const asAgent = "CHAOS_AGENT"
 
 func TestMain(m *testing.M) {
