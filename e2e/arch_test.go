@@ -24,8 +24,8 @@ type layer struct {
 	why     string
 }
 
-// layers is the architecture: the vocabulary is pure, an adapter package knows one
-// technology, adapters never meet, and agent and cli tie them together.
+// layers is the architecture: the vocabulary is pure, an adapter package knows one technology,
+// adapters do not import each other, and agent and cli tie them together.
 var layers = []layer{
 	{"discovery", nil,
 		"it is the vocabulary, and pure"},
@@ -101,18 +101,18 @@ var layers = []layer{
 	{"e2e", []string{"*"}, "tests of the whole may look at everything"},
 }
 
-// words are the pure packages, which open no file and no connection.
+// words are the pure packages. They open no file and no connection.
 var words = []string{"discovery", "discovery/view", "discovery/lookup"}
 
-// onlyIn are imports that only some files of a package may have.
+// onlyIn lists imports that only some files of a package may have.
 var onlyIn = map[string][]string{
 	"cli -> agent": {"agent.go", "dev.go"},
 }
 
-// forTests is what the tests of any package may import besides.
+// forTests lists the packages that the tests of any package may import in addition.
 var forTests = []string{"discovery", "discovery/view", "discovery/view/viewtest", "discovery/retry/retrytest", "discovery/devetcd", "discovery/devetcd/etcdtest", "agent/api/apitest"}
 
-// etcdClient is for the packages that own a piece of etcd, and for who hands it to them.
+// etcdClient is for the packages that own a part of etcd, and for those that construct them.
 const etcdClient = "go.etcd.io/etcd/client/v3"
 
 func TestImports(t *testing.T) {
@@ -125,12 +125,12 @@ func TestImports(t *testing.T) {
 		dir := path.Dir(file)
 		l := layerOf(dir)
 		if l == nil {
-			t.Errorf("%s: package %s is in no layer; add it to the architecture", file, dir)
+			t.Errorf("%s: package %s is in no layer; add it to layers", file, dir)
 			continue
 		}
 		for _, imported := range imports(t, file) {
 			if imported == etcdClient && strings.HasPrefix(dir, "agent/") {
-				t.Errorf("%s imports an etcd client: a protocol of the agent never speaks to etcd itself", file)
+				t.Errorf("%s imports an etcd client: a protocol of the agent does not talk to etcd itself", file)
 			}
 			if of, ok := strings.CutPrefix(imported, prefix); ok {
 				if err := l.check(file, of); err != nil {
@@ -141,7 +141,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestTopLevel keeps the top of the tree to what a newcomer is told of.
+// TestTopLevel checks that the top of the tree has only the files and folders that the docs
+// describe.
 func TestTopLevel(t *testing.T) {
 	entries, err := os.ReadDir("..")
 	if err != nil {
@@ -154,7 +155,7 @@ func TestTopLevel(t *testing.T) {
 	}
 	for _, e := range entries {
 		if !slices.Contains(may, e.Name()) {
-			t.Errorf("%s lies at the top of the tree; it belongs into a folder", e.Name())
+			t.Errorf("%s is at the top of the tree; it belongs in a folder", e.Name())
 		}
 	}
 }
@@ -165,7 +166,7 @@ func (l *layer) check(file, of string) error {
 		return nil
 	}
 	if test && strings.HasPrefix(dir, "discovery/") && strings.HasPrefix(of, "discovery/") {
-		return nil // the parts that are built on etcd are tested together
+		return nil // packages that are built on etcd are tested together
 	}
 	if files, ok := onlyIn[dir+" -> "+of]; ok && !slices.Contains(files, path.Base(file)) && !test {
 		return fmt.Errorf("%s imports %s: only %s may", file, of, strings.Join(files, " and "))
@@ -199,7 +200,7 @@ func match(pattern, dir string) bool {
 	return pattern == dir
 }
 
-// goFiles returns all Go files of the module, by their path from its top.
+// goFiles returns the paths of all Go files, relative to the top of the tree.
 func goFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string

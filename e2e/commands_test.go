@@ -21,8 +21,8 @@ import (
 	"disc/agent/httpapi"
 )
 
-// etcd [start|stop|wipe]: an etcd at a port that stays the same; with its data, or
-// without.
+// etcd [start|stop|wipe] starts an etcd at a port that stays the same, stops it, or restarts
+// it without its data.
 func etcdCommand(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
 	verb := "start"
@@ -44,7 +44,7 @@ func etcdCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// start NAME PROGRAM [ARG...]: a program in the background.
+// start NAME PROGRAM [ARG...] starts a program in the background. Its process id is $NAME_pid.
 func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: start NAME PROGRAM [ARG...]")
@@ -55,8 +55,8 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 var listening = regexp.MustCompile(`"msg":"agent is running","http":"([^"]+)","dns":"([^"]+)"`)
 
-// agent NAME [ARG...]: an agent with a data directory and a port of its own. Its URL
-// is $NAME, and that of the first is what the CLI asks.
+// agent NAME [ARG...] starts an agent with its own data directory and port. Its URL is $NAME,
+// and its DNS port $NAME_dns. The URL of the first agent is also $DISC_AGENT.
 func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 1 {
 		ts.Fatalf("usage: agent NAME [ARG...]")
@@ -66,12 +66,7 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 	var at []string
 	up := await(func() bool {
 		at = listening.FindStringSubmatch(p.output.String())
-		select {
-		case <-p.ended:
-			return true
-		default:
-			return at != nil
-		}
+		return at != nil || p.hasEnded()
 	})
 	if !up || at == nil {
 		ts.Fatalf("agent %s does not run:\n%s", name, p.output.String())
@@ -89,7 +84,7 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 func (s *stage) process(ts *testscript.TestScript, name string) *process {
 	p, ok := s.processes[name]
 	if !ok {
-		ts.Fatalf("no process is called %s", name)
+		ts.Fatalf("there is no process %s", name)
 	}
 	return p
 }
@@ -99,13 +94,13 @@ var signals = map[string]syscall.Signal{
 	"-STOP": syscall.SIGSTOP, "-CONT": syscall.SIGCONT, "-USR1": syscall.SIGUSR1,
 }
 
-// signal [-SIGNAL] NAME|PID
+// signal [-SIGNAL] NAME|PID sends a signal to a process, by default TERM.
 func signalCommand(ts *testscript.TestScript, _ bool, args []string) {
 	s := syscall.SIGTERM
 	if len(args) == 2 {
 		var ok bool
 		if s, ok = signals[args[0]]; !ok {
-			ts.Fatalf("signal %s is not known", args[0])
+			ts.Fatalf("unknown signal %s", args[0])
 		}
 		args = args[1:]
 	}
@@ -116,26 +111,17 @@ func signalCommand(ts *testscript.TestScript, _ bool, args []string) {
 	stageOf(ts).process(ts, args[0]).signal(s)
 }
 
-// ended NAME [CODE]: waits until a process has ended, with an exit code as a shell
-// tells it.
+// ended NAME [CODE] waits until a process has ended, and checks its exit code as a shell
+// reports it. With !, the process must run.
 func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	p := stageOf(ts).process(ts, args[0])
 	if neg {
-		select {
-		case <-p.ended:
+		if p.hasEnded() {
 			ts.Fatalf("%s has ended with %d:\n%s", args[0], p.code, p.output.String())
-		default:
-			return
 		}
+		return
 	}
-	if !await(func() bool {
-		select {
-		case <-p.ended:
-			return true
-		default:
-			return false
-		}
-	}) {
+	if !await(p.hasEnded) {
 		ts.Fatalf("%s has not ended:\n%s", args[0], p.output.String())
 	}
 	if len(args) == 2 && args[1] != strconv.Itoa(p.code) {
@@ -143,18 +129,18 @@ func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// output NAME PATTERN: waits until a process has written what matches; with !, it must
-// not have.
+// output NAME PATTERN waits until the output of a process matches. The pattern's first group
+// becomes $match. With !, the output must not match now.
 func outputCommand(ts *testscript.TestScript, neg bool, args []string) {
 	p, pattern := stageOf(ts).process(ts, args[0]), compile(ts, args[1])
 	if neg {
 		if pattern.MatchString(p.output.String()) {
-			ts.Fatalf("%s has written what matches %s:\n%s", args[0], pattern, p.output.String())
+			ts.Fatalf("the output of %s matches %s:\n%s", args[0], pattern, p.output.String())
 		}
 		return
 	}
 	if !await(func() bool { return pattern.MatchString(p.output.String()) }) {
-		ts.Fatalf("%s has not written what matches %s:\n%s", args[0], pattern, p.output.String())
+		ts.Fatalf("the output of %s does not match %s:\n%s", args[0], pattern, p.output.String())
 	}
 	if match := pattern.FindStringSubmatch(p.output.String()); len(match) > 1 {
 		ts.Setenv("match", match[1])
@@ -167,8 +153,8 @@ func compile(ts *testscript.TestScript, pattern string) *regexp.Regexp {
 	return r
 }
 
-// await PATTERN PROGRAM [ARG...]: repeats a program until what it writes to stdout
-// matches; with !, until it no longer does.
+// await PATTERN PROGRAM [ARG...] repeats a program until its stdout matches; with !, until it no
+// longer matches.
 func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: await PATTERN PROGRAM [ARG...]")
@@ -183,12 +169,12 @@ func awaitCommand(ts *testscript.TestScript, neg bool, args []string) {
 		out, _ = c.Output()
 		return pattern.Match(out) != neg
 	}) {
-		ts.Fatalf("%s: still no answer as wanted; the last:\n%s", strings.Join(args, " "), out)
+		ts.Fatalf("%s: the last output is still:\n%s", strings.Join(args, " "), out)
 	}
 	fmt.Fprintf(ts.Stdout(), "%s", out)
 }
 
-// port NAME...: sets each variable to a free port of 127.0.0.1.
+// port NAME... sets each variable to a free port of 127.0.0.1.
 func portCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		port, err := pickPort()
@@ -197,7 +183,7 @@ func portCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// code CODE PROGRAM [ARG...]: runs a program that ends with an exit code.
+// code CODE PROGRAM [ARG...] runs a program, which must end with the exit code.
 func codeCommand(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := lookPath(ts.Getenv("PATH"), args[1])
 	ts.Check(err)
@@ -209,19 +195,19 @@ func codeCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// same A B: two texts are the same.
+// same A B checks that two texts are equal; with !, that they differ.
 func sameCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if (args[0] == args[1]) == neg {
-		ts.Fatalf("%q and %q: the same is %v", args[0], args[1], !neg)
+		ts.Fatalf("%q and %q: equal is %v", args[0], args[1], !neg)
 	}
 }
 
-// validator checks answers against the API's own description.
+// validator checks answers against the API's OpenAPI document.
 var validator = sync.OnceValues(func() (*apitest.Validator, error) { return apitest.NewValidator(httpapi.OpenAPI()) })
 
-// http STATUS METHOD [AGENT]PATH [-H 'Name: value']... [BODY]: asks an agent's API, by
-// default the first's. The answer is on stdout, its headers are on stderr, and both are
-// held against /openapi.json.
+// http STATUS METHOD [AGENT]PATH [-H 'Name: value']... [BODY] sends a request to an agent, by
+// default the first one. It writes the body to stdout and the headers to stderr, and checks both
+// against /openapi.json.
 func httpCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 3 {
 		ts.Fatalf("usage: http STATUS METHOD PATH [-H HEADER]... [BODY]")
@@ -261,7 +247,7 @@ func httpCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// indent makes JSON fit to be matched line by line.
+// indent formats JSON so that a script can match it line by line.
 func indent(body []byte) []byte {
 	var v any
 	if json.Unmarshal(body, &v) != nil {

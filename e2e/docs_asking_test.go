@@ -23,7 +23,7 @@ var (
 	askRow   = regexp.MustCompile("^\\| ([^|]+?) \\| `([^`]+)`")
 )
 
-// row NAME FILE: writes what docs/asking.md says to ask from NAME into a file.
+// row NAME FILE writes the code of the row NAME of the table in docs/asking.md to a file.
 func rowCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, r := range askRows(ts) {
 		if r[0] == args[0] {
@@ -33,14 +33,14 @@ func rowCommand(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("docs/asking.md does not say how to ask from %s", args[0])
+	ts.Fatalf("the table of docs/asking.md has no row %s", args[0])
 }
 
-// rows: all rows of the table have been taken.
+// rows checks that the script has used every row of the table.
 func rowsCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	for _, r := range askRows(ts) {
 		if !slices.Contains(stageOf(ts).rows, r[0]) {
-			ts.Fatalf("the line of docs/asking.md for %s is not tested", r[0])
+			ts.Fatalf("the row %s of docs/asking.md is not tested", r[0])
 		}
 	}
 }
@@ -50,20 +50,20 @@ func askRows(ts *testscript.TestScript) [][2]string {
 	ts.Check(err)
 	table := askTable.FindStringSubmatch(string(b))
 	if table == nil {
-		ts.Fatalf("docs/asking.md has no table that begins with | from |")
+		ts.Fatalf("docs/asking.md has no table that starts with | from |")
 	}
 	var all [][2]string
 	for line := range strings.Lines(table[1]) {
 		r := askRow.FindStringSubmatch(line)
 		if r == nil {
-			ts.Fatalf("the line of docs/asking.md %q has no code", line)
+			ts.Fatalf("the row %q of docs/asking.md has no code", line)
 		}
 		all = append(all, [2]string{r[1], r[2]})
 	}
 	return all
 }
 
-// runAskGo is 'askgo': the line of docs/asking.mds for Go, as they stand there.
+// runAskGo runs 'askgo', which has the code of the table's rows for Go.
 func runAskGo() {
 	if err := askGo(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

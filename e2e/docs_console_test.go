@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// step is one command of a console, with what it prints.
+// step is one command of a console block, with its output.
 type step struct{ command, output string }
 
+// steps splits a console block at the lines that start with "$ ".
 func steps(block string) []step {
 	var all []step
 	for _, part := range strings.Split("\n"+block, "\n$ ")[1:] {
@@ -25,14 +26,14 @@ func steps(block string) []step {
 	return all
 }
 
-// console runs commands as somebody who follows a page would, on other ports.
+// console runs the commands of a page as a reader would, on other ports.
 type console struct {
 	t       *testing.T
 	dir     string
-	service string // port of a service, in place of 8081
-	dns     string // port of the agent's DNS, in place of 3453
-	agent   string // address of its API, in place of 127.0.0.1:3472
-	etcd    string // address of etcd, in place of 127.0.0.1:2379
+	service string // port of a service, instead of 8081
+	dns     string // port of the agent's DNS, instead of 3453
+	agent   string // address of its API, instead of 127.0.0.1:3472
+	etcd    string // address of etcd, instead of 127.0.0.1:2379
 	pids    []string
 	env     []string
 }
@@ -63,23 +64,23 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// notRun are commands of the pages that no page's test runs, by how they begin, with
-// the reason. What 'go test' names is found by TestDocsNames all the same.
+// notRun lists the prefixes of commands that TestDocs does not run, with the reason.
+// TestDocsNames still checks the names in 'go test' commands.
 var notRun = map[string]string{
-	"go test ":           "these are the tests",
+	"go test ":           "these commands run the tests",
 	"go vet ./...":       "CI runs it",
 	"go install ./cmd/":  "the pages' commands run the program that is tested",
 	"go run ./e2e/bench": "it takes an hour; TestRows runs each row once",
 	"bash .ci/run":       "it runs these tests",
 }
 
-// programsNeeded are those besides disc that a page's commands may begin with.
+// programsNeeded maps the programs that a page's commands may run to their Debian packages.
 var programsNeeded = map[string]string{
 	"curl": "curl", "dig": "dnsutils", "etcdctl": "etcd-client", "python3": "python3", "node": "nodejs",
 }
 
-// run runs a step: what does not end by itself goes to the background, and what only
-// looks is repeated until it shows what the page shows.
+// run runs a step. A command that does not end by itself runs in the background, and a
+// read-only command is repeated until it prints what the page shows.
 func (c *console) run(s step) {
 	c.t.Helper()
 	for begin := range notRun {
@@ -106,7 +107,7 @@ func (c *console) run(s step) {
 	}
 }
 
-// requireProgram skips the test where a program is not installed that a Debian package has.
+// requireProgram skips the test when a program of [programsNeeded] is not installed.
 func requireProgram(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil && programsNeeded[program] != "" {
@@ -114,11 +115,11 @@ func requireProgram(t *testing.T, program string) {
 	}
 }
 
-// readOnlyCommand tells the commands that change nothing.
+// readOnlyCommand matches the commands that change nothing.
 var readOnlyCommand = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
 
-// expect runs a command until its output is as the page shows it; one that changes
-// something is run once.
+// expect runs a command and compares its output with the page. It repeats a read-only command
+// until they match.
 func (c *console) expect(command, want string) {
 	c.t.Helper()
 	again := readOnlyCommand.MatchString(command)
@@ -132,7 +133,7 @@ func (c *console) expect(command, want string) {
 		return c.shape(out) == c.shape(want) || want == "" && err == nil
 	}
 	if again && !await(matches) || !again && !matches() {
-		c.t.Fatalf("%s printed\n%s\nand the page shows\n%s", command, out, want)
+		c.t.Fatalf("%s printed\n%s\nbut the page shows\n%s", command, out, want)
 	}
 }
 
@@ -144,12 +145,12 @@ func (c *console) command(ctx context.Context, line string) *exec.Cmd {
 
 var (
 	number = regexp.MustCompile(`\d+(\.\d+)?`)
-	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // an id of a lock or a claim
+	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // the id of a grant
 )
 
-// shape is a text without its numbers, random ids and blanks, line by line, in order.
+// shape returns a text with its numbers, random ids, addresses and white space made equal.
 func (c *console) shape(s string) string {
-	s = strings.ReplaceAll(s, "go run ./cmd/disc", "disc") // which names itself as it was called
+	s = strings.ReplaceAll(s, "go run ./cmd/disc", "disc") // an output names the program as it was started
 	s = strings.NewReplacer(c.agent, "ADDRESS", c.etcd, "ADDRESS", "127.0.0.1:3472", "ADDRESS", "127.0.0.1:2379", "ADDRESS",
 		" --endpoints "+c.etcd, "", " --agent http://"+c.agent, "").Replace(s)
 	s = number.ReplaceAllString(random.ReplaceAllString(s, "ID"), "N")
@@ -162,7 +163,7 @@ func (c *console) shape(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// background starts a command that goes on until the test ends, and waits for what the
+// background starts a command that runs until the test ends, and waits until it prints what the
 // page shows.
 func (c *console) background(command, want string) {
 	c.t.Helper()
@@ -189,14 +190,14 @@ func (c *console) background(command, want string) {
 		return c.shape(out.String()) == c.shape(want)
 	}
 	if !await(shows) {
-		c.t.Fatalf("%s printed\n%s\nand the page shows\n%s", command, out.String(), want)
+		c.t.Fatalf("%s printed\n%s\nbut the page shows\n%s", command, out.String(), want)
 	}
 	for _, m := range regexp.MustCompile(`kill (\d+)`).FindAllStringSubmatch(out.String(), -1) {
 		c.pids = append(c.pids, m[1])
 	}
 }
 
-// kill kills the first of the demo's services, as the page does with its own.
+// kill ends the first of the demo's services. The page's command has another process id.
 func (c *console) kill() {
 	c.t.Helper()
 	pid, err := strconv.Atoi(c.pids[0])

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestDocsNames finds all that the pages name: tests, scripts, files, packages, other
-// pages and their sections, commands with their flags, routes and settings.
+// TestDocsNames checks that everything that the pages name exists: tests, scripts, files,
+// packages, other pages and their sections, commands with their flags, routes and settings.
 func TestDocsNames(t *testing.T) {
 	t.Parallel()
 	known := collect(t)
@@ -42,12 +42,12 @@ func TestDocsNames(t *testing.T) {
 	}
 }
 
-// names are those that a page can refer to.
+// names are the names that a page can refer to.
 type names struct {
-	tests    []byte              // the source of the tests of e2e
+	tests    []byte              // the source code of e2e's tests
 	settings []byte              // as 'disc config view' prints them
 	routes   map[string][]string // the methods of each path
-	anchors  map[string][]string // of each page
+	anchors  map[string][]string // by page: the sections
 }
 
 var (
@@ -65,8 +65,8 @@ func (n names) checkSpan(t *testing.T, page, span string) {
 	n.checkGoTest(t, span)
 	switch {
 	case untested.MatchString(span):
-		if page != "docs/asking.md" { // whose table script ask runs
-			t.Errorf("%s: put the command into a console block, so that it is run", span)
+		if page != "docs/asking.md" { // the script ask runs its table
+			t.Errorf("%s: put the command into a console block, so that TestDocs runs it", span)
 		}
 	case testSpan.MatchString(span):
 		if !bytes.Contains(n.tests, []byte("func "+span+"(t *testing.T)")) {
@@ -87,7 +87,7 @@ func (n names) checkSpan(t *testing.T, page, span string) {
 	}
 }
 
-// collect reads what there is to refer to.
+// collect reads the names that exist.
 func collect(t *testing.T) names {
 	t.Helper()
 	n := names{routes: map[string][]string{}, anchors: map[string][]string{}}
@@ -123,7 +123,7 @@ func collect(t *testing.T) names {
 	return n
 }
 
-// anchors returns the names of a page's sections, as GitHub makes them.
+// anchors returns the anchors of a page's sections as GitHub generates them.
 func (p page) anchors() []string {
 	var all []string
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(p.prose(), -1) {
@@ -133,8 +133,7 @@ func (p page) anchors() []string {
 	return all
 }
 
-// checkLinks follows a page's links and pictures to files of the tree, and to their
-// sections.
+// checkLinks checks that the files and sections exist that a page's links and pictures point to.
 func (n names) checkLinks(t *testing.T, p page) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"`).FindAllStringSubmatch(p.prose(), -1) {
@@ -152,12 +151,12 @@ func (n names) checkLinks(t *testing.T, p page) {
 			continue
 		}
 		if anchor != "" && !slices.Contains(n.anchors[target], anchor) {
-			t.Errorf("link to %s: %s has no such section, only %s", link, target, strings.Join(n.anchors[target], ", "))
+			t.Errorf("link to %s: %s has no such section, but %s", link, target, strings.Join(n.anchors[target], ", "))
 		}
 	}
 }
 
-// checkGoTest finds the packages and the tests that a 'go test' command names.
+// checkGoTest checks that the packages and tests exist that a 'go test' command names.
 func (n names) checkGoTest(t *testing.T, command string) {
 	t.Helper()
 	m := goTest.FindStringSubmatch(command)
@@ -186,7 +185,8 @@ func (n names) checkGoTest(t *testing.T, command string) {
 	}
 }
 
-// checkRoute finds a route, with its method if it has one, in the API's description.
+// checkRoute checks that the API's OpenAPI document has a route, with its method if there is
+// one.
 func (n names) checkRoute(t *testing.T, span string) {
 	t.Helper()
 	method, _, ok := strings.Cut(span, " ")
@@ -206,7 +206,7 @@ func (n names) checkRoute(t *testing.T, span string) {
 	t.Errorf("the API has no route %s", span)
 }
 
-// checkCommand finds a command of disc, and its flags in its help.
+// checkCommand checks that disc has a command, and that its help has the flags.
 func (n names) checkCommand(t *testing.T, span string) {
 	t.Helper()
 	args, _, _ := strings.Cut(regexp.MustCompile(`'[^']*'`).ReplaceAllString(span, ""), " -- ")
@@ -222,7 +222,7 @@ func (n names) checkCommand(t *testing.T, span string) {
 	}
 	for _, flag := range regexp.MustCompile(`(?:^|\s)(-\w|--[a-z-]+)\b`).FindAllStringSubmatch(args, -1) {
 		if !regexp.MustCompile(`(?m)^ +(-\w, )?` + flag[1] + `\b`).Match(help) {
-			t.Errorf("%s: it has no flag %s", span, flag[1])
+			t.Errorf("%s: the command has no flag %s", span, flag[1])
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// goProgram is a program around the lines that a page shows of one.
+// goProgram is a program around the lines of Go that a page shows.
 const goProgram = `package main
 
 import (
@@ -24,8 +24,8 @@ LINES	if err != nil {
 }
 `
 
-// program runs a program that a page shows, against the page's fleet. Lines of Go that
-// are a part of e2e/example are built and run by the test of the example.
+// program runs a program that a page shows, against the page's fleet. It does not run lines of
+// Go that are part of e2e/example, which the example's own tests build and run.
 func (c *console) program(kind, text string) {
 	c.t.Helper()
 	if kind == "go" && inGoExample(c, text) {
@@ -51,7 +51,7 @@ func (c *console) program(kind, text string) {
 		}
 		command = exec.Command("go", "run", file)
 	}
-	c.t.Logf("the program in %s", kind)
+	c.t.Logf("a program in %s", kind)
 	if out, err := command.CombinedOutput(); err != nil {
 		c.t.Fatalf("%s: %v\n%s", text, err, out)
 	}
@@ -60,7 +60,8 @@ func (c *console) program(kind, text string) {
 	}
 }
 
-// inGoExample tells whether lines stand in a Go file of the example, indented or not.
+// inGoExample reports whether a Go file of the example has the lines, whatever their
+// indentation.
 func inGoExample(c *console, text string) bool {
 	c.t.Helper()
 	files, err := filepath.Glob("example/*/*.go")

@@ -17,16 +17,16 @@ import (
 
 // page is a page of the documentation.
 type page struct {
-	name string // from the top of the tree, such as docs/asking.md
+	name string // path from the top of the tree, such as docs/asking.md
 	text string
 }
 
-// pages returns the README and all pages of docs, and the pages at the top of the tree.
+// pages returns all pages: those of docs, those at the top of the tree, and SCALE.md.
 func pages(t *testing.T) []page {
 	t.Helper()
 	files, err := filepath.Glob("../docs/*.md")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("docs has %d pages: %v", len(files), err)
+		t.Fatalf("docs has %d pages, want some: %v", len(files), err)
 	}
 	var all []page
 	for _, file := range append(files, "../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md", "../e2e/bench/SCALE.md") {
@@ -37,8 +37,8 @@ func pages(t *testing.T) []page {
 
 // block is a fenced block of a page.
 type block struct {
-	kind string // behind the opening fence
-	line int    // of the opening fence, from 1
+	kind string // the word after the opening fence
+	line int    // line of the opening fence, from 1
 	text string
 }
 
@@ -68,11 +68,11 @@ func (p page) prose() string {
 	return regexp.MustCompile("(?ms)^```.*?^```\n").ReplaceAllString(p.text, "\n")
 }
 
-// textBlocks are the pages that have blocks of kind text, with what these are.
+// textBlocks lists the pages that may have blocks of kind text, with the reason.
 var textBlocks = map[string]string{"e2e/bench/SCALE.md": "a formula"}
 
-// TestDocs follows each page from top to bottom, as a reader would, on a machine of its
-// own: the commands are run, the programs too, and the files are read by a parser.
+// TestDocs follows each page from top to bottom as a reader would, each page with its own fleet.
+// It runs the commands and the programs, and parses the files.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	for _, p := range pages(t) {
@@ -99,24 +99,24 @@ func TestDocs(t *testing.T) {
 					readResolver(t, b.text)
 				case "sh":
 					if p.name != "docs/releasing.md" {
-						t.Errorf("%s:%d: sh is for the commands of a release, which CI runs; write console", p.name, b.line)
+						t.Errorf("%s:%d: use console: sh is only for the commands of a release, which CI runs", p.name, b.line)
 					}
 				case "text":
 					if textBlocks[p.name] == "" {
-						t.Errorf("%s:%d: text is for what cannot be tested; say in the list why", p.name, b.line)
+						t.Errorf("%s:%d: text is only for what cannot be tested: add the page and the reason to textBlocks", p.name, b.line)
 					}
 				default:
-					t.Errorf("%s:%d: no test knows what to do with a block of kind %q", p.name, b.line, b.kind)
+					t.Errorf("%s:%d: no test reads blocks of kind %q", p.name, b.line, b.kind)
 				}
 			}
 			if m := regexp.MustCompile(`(?m)^\n {4}\S.*`).FindString(p.prose()); m != "" {
-				t.Errorf("%s: %q is indented code, which no test runs: fence it, and name its kind", p.name, strings.TrimSpace(m))
+				t.Errorf("%s: no test runs indented code: fence it, and name its kind: %q", p.name, strings.TrimSpace(m))
 			}
 		})
 	}
 }
 
-// readConfig loads a block as an agent's config file.
+// readConfig loads a block as the config file of an agent.
 func readConfig(t *testing.T, text string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -146,14 +146,14 @@ func readConfig(t *testing.T, text string) {
 	}
 }
 
-// unitKeys are the directives of systemd that a unit may use.
+// unitKeys lists the systemd directives that a unit may use, by section.
 var unitKeys = map[string][]string{
 	"Unit":    {"Description", "After", "Wants"},
 	"Service": {"Type", "ExecStart", "ExecReload", "Restart", "WatchdogSec", "StateDirectory", "RuntimeDirectory", "LimitNOFILE"},
 	"Install": {"WantedBy"},
 }
 
-// readUnit reads a block as a systemd unit, and the command that it starts as disc would.
+// readUnit parses a block as a systemd unit, and the flags of the agent that it starts.
 func readUnit(t *testing.T, text string) {
 	t.Helper()
 	section, started := "", false
@@ -165,7 +165,7 @@ func readUnit(t *testing.T, text string) {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		if line != "" && (!ok || !slices.Contains(unitKeys[section], key)) {
-			t.Errorf("[%s] %s: not a directive that the test knows", section, line)
+			t.Errorf("[%s] %s: unitKeys does not list this directive", section, line)
 		}
 		if key != "ExecStart" {
 			continue
@@ -179,11 +179,11 @@ func readUnit(t *testing.T, text string) {
 		}
 	}
 	if !started {
-		t.Error("the unit starts nothing")
+		t.Error("the unit has no ExecStart")
 	}
 }
 
-// readResolver reads a block as a resolv.conf that asks the agent first.
+// readResolver parses a block as a resolv.conf that asks the agent first.
 func readResolver(t *testing.T, text string) {
 	t.Helper()
 	conf, err := dns.ClientConfigFromReader(strings.NewReader(text))
@@ -195,7 +195,7 @@ func readResolver(t *testing.T, text string) {
 	}
 }
 
-// copyTree copies the source tree, for commands that change it.
+// copyTree copies the source tree, for commands that change files.
 func copyTree(t *testing.T, dir string) {
 	t.Helper()
 	tar := exec.Command("bash", "-c", "tar -C .. --exclude=./.git -c . | tar -C "+dir+" -x")

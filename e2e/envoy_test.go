@@ -22,8 +22,8 @@ import (
 
 const endpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
-// runEnvoyClient is 'envoyclient ADDRESS CLUSTER': an Envoy, as far as endpoints go. It
-// accepts each version that it is sent, and writes the endpoints of it.
+// runEnvoyClient runs 'envoyclient ADDRESS CLUSTER', which subscribes to the endpoints of a
+// cluster as Envoy does. It acknowledges each version and writes its endpoints.
 func runEnvoyClient() {
 	err := subscribe(os.Args[1], os.Args[2])
 	fmt.Fprintln(os.Stderr, err)
@@ -74,8 +74,8 @@ func endpointTexts(a *endpointv3.ClusterLoadAssignment) []string {
 	return all
 }
 
-// TestDeployEnvoy reads what deploy/envoy.yaml says of the agent as Envoy does: with its
-// own types, which know all fields there are.
+// TestDeployEnvoy decodes the parts of deploy/envoy.yaml that concern the agent into Envoy's own
+// types, which reject unknown fields.
 func TestDeployEnvoy(t *testing.T) {
 	var bootstrap struct {
 		Static struct {
@@ -98,14 +98,14 @@ func TestDeployEnvoy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if by := source.GetApiConfigSource().GrpcServices[0].GetEnvoyGrpc().ClusterName; by != disc.Name || agent.ClusterName != by {
-		t.Errorf("the endpoints are asked for at %q, and the agent is %q", by, disc.Name)
+		t.Errorf("the cluster web gets its endpoints from the cluster %q, want %q", by, disc.Name)
 	}
 	if got := endpointTexts(&agent); !slices.Equal(got, []string{"127.0.0.1:18000 UNKNOWN "}) {
-		t.Errorf("the agent is at %q", got)
+		t.Errorf("the agent's cluster has the endpoints %q", got)
 	}
 }
 
-// decode turns YAML's values into a message and checks it.
+// decode converts decoded YAML to a message, and validates it.
 func decode(from any, to interface {
 	proto.Message
 	Validate() error

@@ -14,9 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// runEnvoyLimit is 'envoylimit ADDRESS DOMAIN KEY=VALUE[,KEY=VALUE...][*HITS]...': an
-// Envoy, as far as rate limits go. It asks once with a descriptor for each argument, and
-// writes the answer, a word for all and one for each.
+// runEnvoyLimit runs 'envoylimit ADDRESS DOMAIN KEY=VALUE[,KEY=VALUE...][*HITS]...', which asks
+// for rate limits as Envoy does. It sends one request with a descriptor for each argument, and
+// writes the overall code and the code of each descriptor.
 func runEnvoyLimit() {
 	if err := askLimit(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

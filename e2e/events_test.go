@@ -12,13 +12,13 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// event is a server-sent event as it came over the wire.
+// event is a server-sent event.
 type event struct {
 	id, kind string
 	data     api.Event
 }
 
-// events follows /v1/watch of an agent, from an event's id on ("": from the start).
+// events opens /v1/watch of an agent. It resumes after the event lastID; "" starts anew.
 func (p program) events(t *testing.T, service, lastID string) (next func() event, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
@@ -63,7 +63,7 @@ func (p program) events(t *testing.T, service, lastID string) (next func() event
 	return next, func() { cancel(); resp.Body.Close() }
 }
 
-// expectEvent takes the next event, which must be of a kind and about an instance.
+// expectEvent returns the next event, which must have the kind and be about the instance.
 func expectEvent(t *testing.T, next func() event, kind, id string) event {
 	t.Helper()
 	e := next()
@@ -73,8 +73,8 @@ func expectEvent(t *testing.T, next func() event, kind, id string) event {
 	return e
 }
 
-// TestWatchResumes breaks a stream of events off and takes it up where it was: nothing
-// is missed, nothing comes twice, and a neighbour is not heard.
+// TestWatchResumes closes a stream of events and resumes it. No event is missed, none comes
+// twice, and none is about another service.
 func TestWatchResumes(t *testing.T) {
 	p := newProgram(t, etcdtest.Start(t).Endpoint()).ready(t)
 	p.agent(t)
@@ -97,11 +97,11 @@ func TestWatchResumes(t *testing.T) {
 	next, stop = p.events(t, "web", seen.id)
 	put := expectEvent(t, next, "put", "web-3")
 	if gone := expectEvent(t, next, "delete", "web-2"); gone.data.Reason != "removed" || put.id == seen.id || gone.id == put.id {
-		t.Errorf("after %s came %+v and %+v", seen.id, put, gone)
+		t.Errorf("after %s the events are %+v and %+v", seen.id, put, gone)
 	}
 	stop()
 
-	// an id of another epoch: everything anew
+	// an id of another epoch starts anew
 	next, stop = p.events(t, "web", "1-another")
 	defer stop()
 	if reset := expectEvent(t, next, "reset", ""); len(reset.data.Instances) != 2 {

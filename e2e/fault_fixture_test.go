@@ -23,33 +23,26 @@ import (
 	"disc/discovery/view"
 )
 
-// ttl is the session's in the tests of faults: the T of the bounds that docs/faults.md
-// gives.
+// ttl is the session's TTL in the tests of faults, the T of the bounds in docs/faults.md.
 const ttl = 5 * time.Second
 
-// slack is what a loaded machine may add to any bound before a test fails.
+// slack is the time that a loaded machine may add to any bound before a test fails.
 const slack = 15 * time.Second
 
-// within waits until check passes, and says how long that took since a moment, beside
-// its bound.
+// within polls check until it passes, and logs the time since a moment beside its bound. It
+// fails the test after the bound and [slack].
 func within(t *testing.T, since time.Time, bound time.Duration, what string, check func() error) {
 	t.Helper()
-	for {
-		err := check()
-		took := time.Since(since)
-		if err == nil {
-			t.Logf("%s: %v; bound %v", what, took.Round(time.Millisecond), bound)
-			return
-		}
-		if took > bound+slack {
-			t.Fatalf("%s: not after %v, bound %v: %v", what, took.Round(time.Millisecond), bound, err)
-		}
-		time.Sleep(20 * time.Millisecond)
+	err := poll(time.Until(since.Add(bound+slack)), check)
+	took := time.Since(since).Round(time.Millisecond)
+	if err != nil {
+		t.Fatalf("%s: still not after %v, bound %v: %v", what, took, bound, err)
 	}
+	t.Logf("%s: %v; bound %v", what, took, bound)
 }
 
-// background runs a program until it ends or the test does. Of a test that failed, it
-// shows what the program has written.
+// background runs a program until it or the test ends. When the test has failed, it logs the
+// program's output.
 func background(t *testing.T, command *exec.Cmd) *process {
 	t.Helper()
 	p, err := launch(command)
@@ -65,32 +58,30 @@ func background(t *testing.T, command *exec.Cmd) *process {
 	return p
 }
 
-// exited waits until a process has ended.
+// exited returns an error while the process runs.
 func (p *process) exited() error {
-	select {
-	case <-p.ended:
+	if p.hasEnded() {
 		return nil
-	default:
-		return errors.New("the process still runs")
 	}
+	return errors.New("the process still runs")
 }
 
-// member is an etcd of one member, as a process of its own.
+// member is the only member of an etcd, as a process.
 type member struct {
 	*process
 	endpoint string
-	argv     []string // of the program
+	argv     []string // of the process
 }
 
-// startMember starts an etcd with its own settings beside those of every test.
+// startMember starts an etcd with additional flags.
 func startMember(t *testing.T, flags ...string) *member {
 	t.Helper()
 	client, peer := freePort(t), freePort(t)
 	return startMemberAt(t, nil, "127.0.0.1:"+client, "127.0.0.1:"+peer, flags...)
 }
 
-// startMemberAt starts it at given addresses, through a command that goes before; nil:
-// none.
+// startMemberAt starts an etcd at the given addresses. Its command follows prefix, such as
+// nsenter and its arguments, or nil.
 func startMemberAt(t *testing.T, prefix []string, client, peer string, flags ...string) *member {
 	t.Helper()
 	m := &member{endpoint: client, argv: slices.Concat(prefix, []string{"etcdserver", "--data-dir", t.TempDir(), "--log-level", "error",
@@ -101,21 +92,21 @@ func startMemberAt(t *testing.T, prefix []string, client, peer string, flags ...
 	return m
 }
 
-// start starts the process, with the data of the one before.
+// start starts the process with the data of the previous one.
 func (m *member) start(t *testing.T) {
 	m.process = background(t, exec.Command(m.argv[0], m.argv[1:]...))
 }
 
-// sidecar is an agent as a process of its own, which is asked at a Unix socket.
+// sidecar is an agent process, with a client at its Unix socket.
 type sidecar struct {
 	*process
 	*api.Client
-	dir  string // has config.yaml, disc.sock and data
+	dir  string // with config.yaml, disc.sock and data
 	argv []string
 	env  []string
 }
 
-// startSidecar starts an agent on a node of a name. The settings are lines of YAML.
+// startSidecar starts an agent with a node name. The settings are lines of YAML.
 func startSidecar(t *testing.T, node, etcd string, settings ...string) *sidecar {
 	t.Helper()
 	return startSidecarThrough(t, nil, node, etcd, settings...)
@@ -128,10 +119,10 @@ func startSidecarThrough(t *testing.T, prefix []string, node, etcd string, setti
 	return s
 }
 
-// newSidecar makes an agent that is not started, behind a command that goes before.
+// newSidecar returns an agent that is not started yet. Its command follows prefix, or nil.
 func newSidecar(t *testing.T, prefix []string, node, etcd string, settings ...string) *sidecar {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "disc-fault-") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "disc-fault-") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +150,8 @@ func newSidecar(t *testing.T, prefix []string, node, etcd string, settings ...st
 	return s
 }
 
-// start starts the agent, again as the one before it, and waits until it answers.
+// start starts the agent, with the data of the previous one if any, and waits until it
+// answers.
 func (s *sidecar) start(t *testing.T) {
 	t.Helper()
 	command := exec.Command(s.argv[0], s.argv[1:]...)
@@ -168,14 +160,14 @@ func (s *sidecar) start(t *testing.T) {
 	s.process = background(t, command)
 	if !await(func() bool {
 		_, err := s.Agent(t.Context())
-		return err == nil || s.exited() == nil
-	}) || s.exited() == nil {
+		return err == nil || s.hasEnded()
+	}) || s.hasEnded() {
 		t.Fatal("the agent does not run")
 	}
 }
 
-// register registers an instance, at a port where nobody listens, and waits until it is
-// in etcd.
+// register registers an instance at a port where no process listens, and waits until the
+// record is in etcd.
 func (s *sidecar) register(t *testing.T, service, id string, checks ...discovery.CheckSpec) view.Entry {
 	t.Helper()
 	return s.registerAt(t, service, id, 1, checks...)
@@ -194,19 +186,19 @@ func (s *sidecar) registerAt(t *testing.T, service, id string, port int, checks 
 	return done.Entry
 }
 
-// answers returns an error unless a lookup is answered with these instances.
+// answers returns an error unless a lookup returns exactly these instances.
 func (s *sidecar) answers(ctx context.Context, service string, ids ...string) error {
 	return s.ask(ctx, service).has(ids)
 }
 
-// find waits until a lookup is answered with these instances.
+// find waits until a lookup returns exactly these instances.
 func (s *sidecar) find(t *testing.T, service string, ids ...string) {
 	t.Helper()
 	within(t, time.Now(), waitTimeout, "the lookup of "+service, func() error { return s.answers(t.Context(), service, ids...) })
 }
 
-// steady looks a service up again and again until it is stopped. Each answer must have
-// these instances.
+// steady looks a service up again and again until stop is called. Every answer must have
+// exactly these instances.
 func (s *sidecar) steady(t *testing.T, service string, ids ...string) (stop func()) {
 	h := s.record(t, service)
 	return func() {
@@ -216,17 +208,17 @@ func (s *sidecar) steady(t *testing.T, service string, ids ...string) (stop func
 	}
 }
 
-// follow watches a service as 'disc watch' does, until the test ends.
+// follow runs 'disc watch' for a service until the test ends.
 func (s *sidecar) follow(t *testing.T, service string) *process {
 	t.Helper()
 	p := background(t, exec.Command("disc", "watch", service, "-o", "jsonl", "--agent", "unix://"+filepath.Join(s.dir, "disc.sock"), "--endpoints", "127.0.0.1:1"))
 	if !await(func() bool { return strings.Contains(p.output.String(), `"event":"reset"`) }) {
-		t.Fatal("the watch has not begun")
+		t.Fatal("the watch has not started")
 	}
 	return p
 }
 
-// lease is the session's.
+// lease returns the id of the session's lease.
 func (s *sidecar) lease(t *testing.T) string {
 	t.Helper()
 	status, err := s.Agent(t.Context())
@@ -236,7 +228,7 @@ func (s *sidecar) lease(t *testing.T) string {
 	return status.Session.Lease
 }
 
-// metric is the value of a line of /metrics; 0 where there is none.
+// metric returns the value of a metric, with its labels, in /metrics; 0 when it is absent.
 func (s *sidecar) metric(t *testing.T, name string) float64 {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.BaseURL+"/metrics", nil)
@@ -261,7 +253,7 @@ func (s *sidecar) metric(t *testing.T, name string) float64 {
 	return 0
 }
 
-// leaseEnded returns an error while etcd knows a lease.
+// leaseEnded returns an error while etcd has a lease.
 func leaseEnded(t *testing.T, etcd *clientv3.Client, hex string) error {
 	t.Helper()
 	id, err := strconv.ParseInt(hex, 16, 64)
@@ -270,10 +262,10 @@ func leaseEnded(t *testing.T, etcd *clientv3.Client, hex string) error {
 	}
 	left, err := etcd.TimeToLive(t.Context(), clientv3.LeaseID(id))
 	if err == nil && left.TTL >= 0 {
-		err = fmt.Errorf("it has %d s left", left.TTL)
+		err = fmt.Errorf("the lease has %d s left", left.TTL)
 	}
 	return err
 }
 
-// pause lets time pass that must do no harm.
+// pause waits while the test needs time to pass.
 func pause(d time.Duration) { <-time.After(d) }

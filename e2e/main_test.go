@@ -1,6 +1,6 @@
-// Package e2e tests the whole of disc: the real program as processes, a real etcd, and
-// real clients. The files of testdata/script read like terminal sessions; their
-// commands beyond testscript's own are in commands_test.go.
+// Package e2e tests disc as a whole: the real program as processes, a real etcd and real
+// clients. The files of testdata/script are terminal sessions. commands_test.go has their
+// commands beside those of testscript.
 package e2e_test
 
 import (
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// runDisc is the program, as cmd/disc starts it.
+// runDisc runs the program as cmd/disc does.
 func runDisc() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

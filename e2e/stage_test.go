@@ -17,17 +17,16 @@ import (
 	"disc/discovery/devetcd"
 )
 
-// waitTimeout bounds every wait for something that is to come. It is reached only when
-// it does not come.
+// waitTimeout bounds every wait for a condition. Only a failing test reaches it.
 const waitTimeout = 30 * time.Second
 
-// stage is what one script has running.
+// stage has the etcd and the processes of one script.
 type stage struct {
 	env       *testscript.Env
 	etcd      *devetcd.Server
-	endpoint  string // of etcd, for good
+	endpoint  string // of etcd, the same after a restart
 	processes map[string]*process
-	rows      []string // of the table of docs/asking.md, that were taken
+	rows      []string // the rows of the table in docs/asking.md that the script has used
 }
 
 type stageKey struct{}
@@ -43,7 +42,7 @@ func (s *stage) close() {
 	}
 }
 
-// startEtcd starts an etcd where the one before it was, with its data.
+// startEtcd starts an etcd at the address and with the data of the previous one.
 func (s *stage) startEtcd() error {
 	if s.endpoint == "" {
 		port, err := pickPort()
@@ -65,16 +64,12 @@ type process struct {
 	command *exec.Cmd
 	output  buffer // stdout and stderr
 	ended   chan struct{}
-	code    int // valid when ended is closed: as a shell tells it
+	code    int // exit code as a shell reports it; valid when ended is closed
 }
 
 func (s *stage) start(ts *testscript.TestScript, name, program string, args ...string) *process {
-	if old, ok := s.processes[name]; ok {
-		select {
-		case <-old.ended:
-		default:
-			ts.Fatalf("%s is running already", name)
-		}
+	if old, ok := s.processes[name]; ok && !old.hasEnded() {
+		ts.Fatalf("%s already runs", name)
 	}
 	path, err := exec.LookPath(program)
 	if path == "" || !filepath.IsAbs(path) {
@@ -89,12 +84,12 @@ func (s *stage) start(ts *testscript.TestScript, name, program string, args ...s
 	return p
 }
 
-// launch starts a program in a process group of its own.
+// launch starts a program in a new process group.
 func launch(command *exec.Cmd) (*process, error) {
 	p := &process{command: command, ended: make(chan struct{})}
 	command.Stdout, command.Stderr = &p.output, &p.output
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.WaitDelay = time.Second // a grandchild may keep the output open
+	command.WaitDelay = time.Second // a grandchild may hold the output open
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
@@ -105,7 +100,8 @@ func launch(command *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// kill ends a process with what it has started; often it is gone.
+// kill kills the process group, and waits until the process has ended. It may have ended
+// before.
 func (p *process) kill() {
 	p.signal(syscall.SIGCONT)
 	syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL)
@@ -121,7 +117,7 @@ func lookPath(path, program string) (string, error) {
 	return "", fmt.Errorf("%s is not in %s", program, path)
 }
 
-// environ is the script's environment, as the processes that it starts get it.
+// environ returns the environment that a script gives to its processes.
 func environ(ts *testscript.TestScript) []string {
 	s := stageOf(ts)
 	var all []string
@@ -153,7 +149,7 @@ func shellCode(err error, c *exec.Cmd) int {
 
 func (p *process) signal(s syscall.Signal) { p.command.Process.Signal(s) }
 
-// buffer is written by a process and read by its script.
+// buffer has the output of a process. It is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -171,12 +167,34 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// await waits until check holds and reports whether it did in time.
+// await polls check until it holds, for at most [waitTimeout], and reports whether it held.
 func await(check func() bool) bool {
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if check() {
-			return true
+	return poll(waitTimeout, func() error {
+		if !check() {
+			return errNotYet
+		}
+		return nil
+	}) == nil
+}
+
+var errNotYet = errors.New("the condition does not hold")
+
+// poll calls check every 20 ms until it returns nil, and at most for limit. It returns the last
+// error.
+func poll(limit time.Duration, check func() error) error {
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		if err := check(); err == nil || time.Since(start) > limit {
+			return err
 		}
 	}
-	return check()
+}
+
+// hasEnded reports whether the process has ended.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
