@@ -18,10 +18,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// placeholder is where a file of a script takes a variable of it.
+// placeholder matches ${NAME}, which expand replaces.
 var placeholder = regexp.MustCompile(`\$\{\w+\}`)
 
-// expand FILE...: puts the script's variables in place of ${NAME}.
+// expand FILE... replaces each ${NAME} in files by the script's variable.
 func expandCommand(ts *testscript.TestScript, _ bool, args []string) {
 	for _, file := range args {
 		text := placeholder.ReplaceAllStringFunc(ts.ReadFile(file), func(name string) string {
@@ -31,16 +31,16 @@ func expandCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// shipped FILE [OLD NEW]...: copies a file of the folder deploy, with other words where
-// the script has to have its own, which must be there to be replaced. The addresses of
-// the agent are replaced by those of the script's agent "one", if it has one.
+// shipped FILE [OLD NEW]... copies a file of the folder deploy, and replaces each OLD, which the
+// file must have, by NEW. It replaces the addresses of the agent by those of the script's agent
+// "one", if there is one.
 func shippedCommand(ts *testscript.TestScript, _ bool, args []string) {
 	b, err := os.ReadFile(filepath.Join("..", "deploy", args[0]))
 	ts.Check(err)
 	text := string(b)
 	for pairs := args[1:]; len(pairs) > 1; pairs = pairs[2:] {
 		if !strings.Contains(text, pairs[0]) {
-			ts.Fatalf("deploy/%s does not say %q", args[0], pairs[0])
+			ts.Fatalf("deploy/%s does not have %q", args[0], pairs[0])
 		}
 		text = strings.ReplaceAll(text, pairs[0], pairs[1])
 	}
@@ -54,8 +54,7 @@ func shippedCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(filepath.Base(args[0])), []byte(text), 0o644))
 }
 
-// certificate CERT KEY: writes a certificate for localhost and 127.0.0.1 that signs
-// itself.
+// certificate CERT KEY writes a self-signed certificate for localhost and 127.0.0.1, and its key.
 func certificateCommand(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	ts.Check(err)

@@ -23,14 +23,14 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// example is an application of two workers on each of two hosts, in one language.
+// example is an application with two workers on each of two hosts, in one language.
 type example struct {
 	t     *testing.T
 	hosts []string // base URLs
 	http  http.Client
 }
 
-// reply is what the application answers, whatever was asked.
+// reply has the fields of all answers of the application.
 type reply struct {
 	Worker     int
 	Revision   int64
@@ -70,8 +70,8 @@ func TestExampleGo(t *testing.T) {
 	})
 }
 
-// TestExampleImport runs three workers of a module that imports disc. They find each other,
-// by gRPC and in their own views, and share the keys anew when one leaves.
+// TestExampleImport runs three workers of a module that imports disc. They find each other
+// through gRPC and in their own views, and divide the keys anew when one leaves.
 func TestExampleImport(t *testing.T) {
 	t.Parallel()
 	inExample(t, "go", "vet", "./...")
@@ -101,12 +101,12 @@ func TestExampleImport(t *testing.T) {
 		code, out, _ := p.run(t.Context(), "get", "worker/worker-2")
 		return code != 0 && out == ""
 	}) {
-		t.Error("worker-2 was told to end, and is still registered")
+		t.Error("worker-2 was told to end, but is still registered")
 	}
 }
 
-// worksAs waits until every worker calls exactly the given ones, and names the same owners
-// of keys, each of which is one of them.
+// worksAs waits until every worker calls exactly the given workers and assigns the keys to
+// them, and checks that all assign each key to the same worker.
 func (x *example) worksAs(workers ...string) {
 	x.t.Helper()
 	var called, owners string
@@ -121,14 +121,14 @@ func (x *example) worksAs(workers ...string) {
 			owners = x.answers(host, func(n int) string { return fmt.Sprintf("/owner/key-%d", n) })
 			return owners == strings.Join(workers, " ")
 		}) {
-			x.t.Fatalf("%s says that keys belong to %q, want %q", host, owners, workers)
+			x.t.Fatalf("%s assigns the keys to %q, want %q", host, owners, workers)
 		}
 	}
 	for n := range 30 {
 		owner := x.text(fmt.Sprintf("%s/owner/key-%d", x.hosts[0], n))
 		for _, host := range x.hosts[1:] {
 			if got := x.text(fmt.Sprintf("%s/owner/key-%d", host, n)); got != owner {
-				x.t.Errorf("key-%d belongs to %q as %s says, and to %q as %s says", n, owner, x.hosts[0], got, host)
+				x.t.Errorf("key-%d belongs to %q according to %s, and to %q according to %s", n, owner, x.hosts[0], got, host)
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func (x *example) answers(host string, path func(n int) string) string {
 	return strings.Join(slices.Sorted(maps.Keys(all)), " ")
 }
 
-// text returns the body of an answer, or what went wrong.
+// text returns the body of an answer, or the text of the error.
 func (x *example) text(url string) string {
 	request, err := http.NewRequestWithContext(x.t.Context(), "GET", url, nil)
 	if err != nil {
@@ -171,8 +171,8 @@ func inExample(t *testing.T, name string, args ...string) {
 	}
 }
 
-// runExample starts an etcd, two agents, and the application beside each, and uses it
-// as its users do.
+// runExample starts an etcd, two agents, and the application beside each agent, and uses the
+// application as its users do.
 func runExample(t *testing.T, workers int, command func(port string) []*exec.Cmd) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -199,7 +199,7 @@ func runExample(t *testing.T, workers int, command func(port string) []*exec.Cmd
 	x.claimsWorkers()
 }
 
-// start runs a process of the application until the test ends, with what it starts.
+// start runs a process of the application, in its own process group, until the test ends.
 func (x *example) start(c *exec.Cmd, agent string) {
 	x.t.Helper()
 	c.Dir = "example"
@@ -219,7 +219,7 @@ func (x *example) start(c *exec.Cmd, agent string) {
 	})
 }
 
-// prepare makes the limit and registers the GPUs.
+// prepare creates the limit and registers the GPUs.
 func (x *example) prepare(agent string) {
 	x.t.Helper()
 	x.must("PUT", agent+"/v1/limits/sms", `{"rate":1,"per":"1s","burst":1}`)
@@ -256,7 +256,8 @@ func (x *example) ask(method, url, body string) (int, reply, error) {
 	return answer.StatusCode, r, err
 }
 
-// sharesValue tells one worker a value and asks until every worker has said it.
+// sharesValue writes a value through one worker, and reads until every worker has answered with
+// it.
 func (x *example) sharesValue(workers int) {
 	x.t.Helper()
 	for _, value := range []string{"hello", "hello again"} {
@@ -276,7 +277,7 @@ func (x *example) sharesValue(workers int) {
 					return false // still starting
 				}
 				if status != http.StatusOK || r.Value != value {
-					x.t.Fatalf("%s says %d, %q; want %q, which was written at revision %d", host, status, r.Value, value, set.Revision)
+					x.t.Fatalf("%s answers %d, %q; want %q, which was written at revision %d", host, status, r.Value, value, set.Revision)
 				}
 				seen[r.Worker] = true
 			}
@@ -287,7 +288,7 @@ func (x *example) sharesValue(workers int) {
 	}
 }
 
-// sharesLimit has every worker send as often as it can, until some were sent.
+// sharesLimit sends through every worker as fast as it can, until some messages are sent.
 func (x *example) sharesLimit() {
 	x.t.Helper()
 	const enough = 3
@@ -334,8 +335,8 @@ func (x *example) sharesLimit() {
 	}
 }
 
-// claimsWorkers has more callers than GPUs; each gets one that nobody else has
-// meanwhile, and the fences of a GPU rise.
+// claimsWorkers makes more requests at once than there are GPUs. Each request has a GPU of its
+// own while it runs, and the fences of a GPU rise.
 func (x *example) claimsWorkers() {
 	x.t.Helper()
 	var mu sync.Mutex

@@ -20,8 +20,8 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// TestFaultFlappingCheck has a check say another thing each second: etcd is written at
-// the registration, for two changes, and then once in 10 s.
+// TestFaultFlappingCheck changes the result of a check every second. The agent writes the record
+// at the registration, for two changes, and then once in 10 s.
 func TestFaultFlappingCheck(t *testing.T) {
 	t.Parallel()
 	const watched, period = 22 * time.Second, 10 * time.Second
@@ -43,12 +43,12 @@ func TestFaultFlappingCheck(t *testing.T) {
 		t.Fatal(got, err)
 	}
 	writes, most := got.Kvs[0].Version, 3+int64(time.Since(began)/period)
-	t.Logf("the check was run %d times, the record written %d times in %v; bound %d", asked.Load(), writes, time.Since(began).Round(time.Second), most)
+	t.Logf("the check ran %d times, and the record was written %d times in %v; bound %d", asked.Load(), writes, time.Since(began).Round(time.Second), most)
 	if writes > most {
 		t.Errorf("%d writes, want at most %d", writes, most)
 	}
 	if writes < 2 {
-		t.Error("no change was written at all")
+		t.Error("no change was written")
 	}
 }
 
@@ -61,8 +61,8 @@ func register(t *testing.T, s *sidecar, id string, check discovery.CheckSpec) {
 	}
 }
 
-// TestFaultHangingCheck has a check never answer: its timeout bounds it, one asks at a
-// time, and others go on.
+// TestFaultHangingCheck runs a check that is never answered. Its timeout ends each run, one run
+// is active at a time, and other checks run as before.
 func TestFaultHangingCheck(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
@@ -88,7 +88,7 @@ func TestFaultHangingCheck(t *testing.T) {
 	register(t, one, "hangs", discovery.CheckSpec{Type: discovery.CheckHTTP, URL: hanging.URL, Interval: interval, Timeout: interval, FailureThreshold: 1})
 	register(t, one, "well", discovery.CheckSpec{Type: discovery.CheckTCP, Address: strings.TrimPrefix(hanging.URL, "http://"), Interval: interval, Timeout: interval})
 	one.find(t, "web", "well")
-	within(t, time.Now(), 10*time.Second, "asked four times", func() error {
+	within(t, time.Now(), 10*time.Second, "the check has run four times", func() error {
 		if n := asked.Load(); n < 4 {
 			return fmt.Errorf("%d times", n)
 		}
@@ -96,18 +96,18 @@ func TestFaultHangingCheck(t *testing.T) {
 	})
 	took := time.Duration(longest.Load())
 	if check := checkOf(t, one, "hangs"); check.Status != discovery.Critical || took > timeout+slack {
-		t.Errorf("the check is %s, a run took %v", check.Status, took)
+		t.Errorf("the check is %s, and a run took %v", check.Status, took)
 	}
 	t.Logf("a run took at most %v; bound %v", took.Round(time.Millisecond), timeout)
-	if n := most.Load(); n > 2 { // the end of one may be seen after the beginning of the next
-		t.Errorf("%d at once", n)
+	if n := most.Load(); n > 2 { // the server may see the end of a run after the start of the next
+		t.Errorf("%d runs at once", n)
 	}
 	if status := recordStatus(t, client, fleetKeys.Instance("web", "hangs")); status != discovery.Critical {
-		t.Errorf("the record says %s", status)
+		t.Errorf("the record's status is %s", status)
 	}
 }
 
-// checkOf is what an agent says of an instance's only check.
+// checkOf returns an instance's only check in the agent's status.
 func checkOf(t *testing.T, s *sidecar, id string) api.Check {
 	t.Helper()
 	status, err := s.Agent(t.Context())
@@ -123,7 +123,7 @@ func checkOf(t *testing.T, s *sidecar, id string) api.Check {
 	return api.Check{}
 }
 
-// recordStatus is the status that an instance's record in etcd says.
+// recordStatus returns the status in an instance's record.
 func recordStatus(t *testing.T, client *clientv3.Client, key string) discovery.Status {
 	t.Helper()
 	i, err := discovery.DecodeInstance([]byte(get(t, client, key)))
@@ -133,8 +133,8 @@ func recordStatus(t *testing.T, client *clientv3.Client, key string) discovery.S
 	return i.Status
 }
 
-// TestFaultForkingCheck has a check start children that outlast it: they are killed with
-// its group, run by run, and those of the last run with the agent's end.
+// TestFaultForkingCheck runs a check whose children outlast it. The agent kills the process group
+// of each run, and that of the last run when it ends itself.
 func TestFaultForkingCheck(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -145,7 +145,7 @@ func TestFaultForkingCheck(t *testing.T) {
 	}
 	one := startSidecar(t, "one", etcd.endpoint,
 		"services: [{service: web, id: web-1, port: 1, address: 127.0.0.1, checks: [{type: exec, interval: 1s, timeout: 1s, command: ["+fork+"]}]}]")
-	within(t, time.Now(), 10*time.Second, "three runs have forked", func() error {
+	within(t, time.Now(), 10*time.Second, "three runs have started their children", func() error {
 		if n := len(childPIDs(pids)); n < 6 {
 			return fmt.Errorf("%d children", n)
 		}
@@ -166,9 +166,9 @@ func TestFaultForkingCheck(t *testing.T) {
 	})
 }
 
-// childPIDs are the process ids that a script has written down.
+// childPIDs returns the process ids that the script has written to a file.
 func childPIDs(file string) []string {
-	b, _ := os.ReadFile(file) // none as long as it is not there
+	b, _ := os.ReadFile(file) // no file: no children yet
 	return strings.Fields(string(b))
 }
 
@@ -181,8 +181,7 @@ func checkAllDead(pids []string) error {
 	return nil
 }
 
-// checkDead returns an error while a process lives. One that nobody has waited for
-// yet is dead.
+// checkDead returns an error while a process is alive. A zombie is dead.
 func checkDead(pid string) error {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
 	if errors.Is(err, os.ErrNotExist) {
@@ -191,5 +190,5 @@ func checkDead(pid string) error {
 	if _, state, ok := strings.Cut(string(b), ") "); ok && strings.HasPrefix(state, "Z") {
 		return nil
 	}
-	return fmt.Errorf("process %s lives: %s%w", pid, b, err)
+	return fmt.Errorf("process %s is alive: %s%w", pid, b, err)
 }

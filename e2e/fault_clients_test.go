@@ -17,14 +17,14 @@ import (
 	"disc/agent/httpapi"
 )
 
-// The rounds in which a lookup is measured without slow clients and with them, in turn.
+// Lookups are measured in rounds, without slow clients and with them in turn.
 const (
 	measureRounds = 5
 	measureTime   = 400 * time.Millisecond
 )
 
-// TestFaultSlowClients has a thousand clients send their requests byte by byte, half of
-// them the header and half the body. Those who ask as one should do not notice. It is
+// TestFaultSlowClients runs a thousand clients that send their requests byte by byte, half of
+// them the header and half the body. Other clients are answered as fast as before. The test is
 // not parallel, since it measures time.
 func TestFaultSlowClients(t *testing.T) {
 	const slow = 1000
@@ -60,34 +60,32 @@ func TestFaultSlowClients(t *testing.T) {
 	slices.Sort(without)
 	slices.Sort(with)
 	before, during := without[measureRounds/2], with[measureRounds/2]
-	// A thousand clients that this process plays take time of the same two cores; what a
-	// turn of the scheduler costs is no wait for a slow client.
+	// The thousand clients run in this process and use the same cores: a turn of the scheduler
+	// is no wait for a slow client.
 	const turn = 5 * time.Millisecond
-	t.Logf("p99 of a lookup: %v, with %d slow clients %v; bound %v and %v", before, slow, during, 2*before, turn)
+	t.Logf("p99 of a lookup: %v, with %d slow clients %v; bound %v plus %v", before, slow, during, 2*before, turn)
 	if during > 2*before+turn {
 		t.Errorf("p99 of a lookup is %v with slow clients and %v without", during, before)
 	}
 }
 
-// address is where an agent listens on TCP.
+// address returns the TCP address of an agent's API.
 func (s *sidecar) address(t *testing.T) string {
 	t.Helper()
 	var at []string
 	if !await(func() bool { at = listening.FindStringSubmatch(s.output.String()); return at != nil }) {
-		t.Fatal("the agent does not say where it listens")
+		t.Fatal("the agent does not log its addresses")
 	}
 	return at[1]
 }
 
-// What slow clients begin with: a header that has no end, and one whose body does not
-// come.
+// The beginnings of slow requests: an unfinished header, and a header without its body.
 const (
 	slowHeader = "GET /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 	slowBody   = "PUT /v1/services/web/instances/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
 )
 
-// trickle connects slow clients, each of which sends a byte now and then until it is
-// stopped.
+// trickle connects n slow clients, which send a byte every 200 ms until stop is called.
 func trickle(t *testing.T, address string, n int) (stop func()) {
 	t.Helper()
 	const every = 200 * time.Millisecond
@@ -117,7 +115,7 @@ func trickle(t *testing.T, address string, n int) (stop func()) {
 	}
 }
 
-// sendPartial connects and sends the beginning of a request.
+// sendPartial opens a connection and sends the beginning of a request.
 func sendPartial(t *testing.T, address, request string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -130,8 +128,8 @@ func sendPartial(t *testing.T, address, request string) net.Conn {
 	return conn
 }
 
-// TestFaultSlowClientsAreDropped holds slow clients to the times that they have, and
-// answers those who send too much.
+// TestFaultSlowClientsAreDropped checks that the agent drops clients that take too long to send a
+// request, and answers those that send too much.
 func TestFaultSlowClientsAreDropped(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -152,9 +150,9 @@ func TestFaultSlowClientsAreDropped(t *testing.T) {
 			closed := make(chan struct{})
 			go func() {
 				defer close(closed)
-				_, _ = io.Copy(io.Discard, conn) // to its end, whichever
+				_, _ = io.Copy(io.Discard, conn) // until the connection ends
 			}()
-			within(t, began, c.bound, "dropped who sends it byte by byte", func() error {
+			within(t, began, c.bound, "the client that sends it byte by byte is dropped", func() error {
 				_, _ = conn.Write([]byte("x")) // one that is closed sends nothing
 				select {
 				case <-closed:
@@ -165,21 +163,27 @@ func TestFaultSlowClientsAreDropped(t *testing.T) {
 			})
 		})
 	}
-	for status, request := range map[int]*http.Request{
-		http.StatusRequestHeaderFieldsTooLarge: {Method: "GET", Header: http.Header{"X-Big": {strings.Repeat("x", 2*httpapi.MaxHeader)}}, URL: &url.URL{Path: "/v1/lookup/web"}},
-		http.StatusRequestEntityTooLarge: {Method: "PUT", URL: &url.URL{Path: "/v1/services/web/instances/big"},
-			Body: io.NopCloser(strings.NewReader(`{"meta":{"k":"` + strings.Repeat("x", api.MaxBody) + `"}}`)), Header: http.Header{"Content-Type": {"application/json"}}},
+	for name, c := range map[string]struct {
+		status  int
+		request *http.Request
+	}{
+		"a header that is too large": {http.StatusRequestHeaderFieldsTooLarge, &http.Request{
+			Method: "GET", Header: http.Header{"X-Big": {strings.Repeat("x", 2*httpapi.MaxHeader)}}, URL: &url.URL{Path: "/v1/lookup/web"}}},
+		"a body that is too large": {http.StatusRequestEntityTooLarge, &http.Request{
+			Method: "PUT", URL: &url.URL{Path: "/v1/services/web/instances/big"}, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(strings.NewReader(`{"meta":{"k":"` + strings.Repeat("x", api.MaxBody) + `"}}`))}},
 	} {
-		request.URL.Scheme, request.URL.Host = "http", address
-		resp, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Errorf("%d: %v", status, err)
-			continue
-		}
-		resp.Body.Close()
-		if resp.StatusCode != status {
-			t.Errorf("%s, want %d", resp.Status, status)
-		}
+		t.Run(name, func(t *testing.T) {
+			c.request.URL.Scheme, c.request.URL.Host = "http", address
+			resp, err := http.DefaultClient.Do(c.request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != c.status {
+				t.Errorf("%s, want %d", resp.Status, c.status)
+			}
+		})
 	}
 	one.find(t, "web", "web-1")
 }

@@ -17,8 +17,8 @@ import (
 	"disc/discovery"
 )
 
-// TestFaultClockJump has the wall clock jump an hour forth under one agent and an hour
-// back under another. Nothing expires, since nothing is measured with that clock.
+// TestFaultClockJump moves the wall clock of one agent an hour forward and that of another an
+// hour back. Nothing expires, since no duration is measured with the wall clock.
 func TestFaultClockJump(t *testing.T) {
 	t.Parallel()
 	program := buildJumping(t)
@@ -52,7 +52,7 @@ func TestFaultClockJump(t *testing.T) {
 	forth.checkAges(t)
 	back.checkAges(t)
 
-	// What an agent has kept on disk is from the future when it starts an hour earlier.
+	// The files on disk are from the future when the agent starts with an earlier clock.
 	etcd.signal(syscall.SIGKILL)
 	back.signal(syscall.SIGKILL)
 	<-back.ended
@@ -64,10 +64,10 @@ func TestFaultClockJump(t *testing.T) {
 	back.checkAges(t)
 }
 
-// jumping is an agent whose wall clock a test sets.
+// jumping is an agent whose wall clock the test sets.
 type jumping struct {
 	*sidecar
-	clock string // the file that has the seconds that it is off
+	clock string // the file with the offset of the wall clock in seconds
 }
 
 func startJumping(t *testing.T, program, node, etcd string) *jumping {
@@ -79,10 +79,10 @@ func startJumping(t *testing.T, program, node, etcd string) *jumping {
 	return j
 }
 
-// jump sets how far the agent's wall clock is off.
+// jump sets the offset of the agent's wall clock, and checks it while the agent runs.
 func (j *jumping) jump(t *testing.T, by time.Duration) {
 	t.Helper()
-	f, err := os.OpenFile(j.clock, os.O_CREATE|os.O_WRONLY, 0o600) // the agent has mapped it
+	f, err := os.OpenFile(j.clock, os.O_CREATE|os.O_WRONLY, 0o600) // the agent has mapped the file
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func (j *jumping) jump(t *testing.T, by time.Duration) {
 	}
 }
 
-// checkClock makes sure that the agent's clock is off, as its answers tell.
+// checkClock checks the offset of the agent's clock in the Date of an answer.
 func (j *jumping) checkClock(t *testing.T, by time.Duration) {
 	t.Helper()
 	resp, err := j.HTTP.Get(j.BaseURL + "/healthz")
@@ -108,11 +108,11 @@ func (j *jumping) checkClock(t *testing.T, by time.Duration) {
 		t.Fatal(err)
 	}
 	if off := time.Until(now) - by; off.Abs() > slack {
-		t.Fatalf("the clock of the agent says %v: it has not jumped by %v", now, by)
+		t.Fatalf("the agent's clock says %v: its offset is not %v", now, by)
 	}
 }
 
-// checkAges looks at all that the agent says of how old something is.
+// checkAges checks every age that the agent reports.
 func (j *jumping) checkAges(t *testing.T) {
 	t.Helper()
 	status, err := j.Agent(t.Context())
@@ -130,13 +130,13 @@ func (j *jumping) checkAges(t *testing.T) {
 		"metric":    time.Duration(j.metric(t, "disc_catalog_age_seconds") * float64(time.Second)),
 	} {
 		if age < 0 || age > slack {
-			t.Errorf("%s: an age of %v", what, age)
+			t.Errorf("%s: the age is %v", what, age)
 		}
 	}
 }
 
-// buildJumping builds disc with a package time whose wall clock jumps, and whose
-// monotonic clock does not. (What libc tells a program of the time, Go does not ask.)
+// buildJumping builds disc with a package time whose wall clock has an offset, and whose
+// monotonic clock has none. (Go does not get the time from libc, where it could be replaced.)
 func buildJumping(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -150,7 +150,7 @@ func buildJumping(t *testing.T) string {
 	}
 	now := regexp.MustCompile(`(func Now\(\) Time \{\n\tsec, nsec, mono := \w+\(\)\n)`)
 	if !now.Match(original) {
-		t.Fatalf("%s/time.go has another Now than this test knows", source)
+		t.Fatalf("%s/time.go: Now is not as this test expects", source)
 	}
 	changed := filepath.Join(dir, "time.go")
 	if err := os.WriteFile(changed, now.ReplaceAll(original, []byte("$1\tsec += jump.Load()\n")), 0o600); err != nil {

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +18,8 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// TestFaultLeaderKilled kills the leader of three members: nobody is deregistered, and
-// writes go on.
+// TestFaultLeaderKilled kills the leader of three members. No instance is deregistered, and
+// writes succeed again.
 func TestFaultLeaderKilled(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.StartCluster(t, 3)
@@ -36,8 +35,8 @@ func TestFaultLeaderKilled(t *testing.T) {
 	killed := time.Now()
 	leader.Kill()
 	one.register(t, "db", "db-1")
-	within(t, killed, 5*time.Second, "a write is made and seen by the peer", func() error { return peer.answers(t.Context(), "db", "db-1") })
-	pause(time.Until(killed.Add(ttl + 3*time.Second))) // a lease that was not kept has ended by then
+	within(t, killed, 5*time.Second, "the peer sees a write", func() error { return peer.answers(t.Context(), "db", "db-1") })
+	pause(time.Until(killed.Add(ttl + 3*time.Second))) // by then a lease without keepalives has expired
 	for _, stop := range reads {
 		stop()
 	}
@@ -45,16 +44,16 @@ func TestFaultLeaderKilled(t *testing.T) {
 		t.Errorf("the leases were %v and are %v", leases, now)
 	}
 	if strings.Contains(watch.output.String(), `"event":"delete"`) {
-		t.Errorf("the watch has seen somebody go:\n%s", watch.output.String())
+		t.Errorf("the watch reports a deletion:\n%s", watch.output.String())
 	}
 }
 
-// endpoints are those of a cluster, as an agent's settings have them.
+// endpoints returns the endpoints of a cluster in the form of an agent's settings.
 func endpoints(etcd *etcdtest.Cluster) string { return strings.Join(etcd.Endpoints(), ", ") }
 
-// TestFaultQuorumLost takes two of three members away for longer than every lease: all
-// lookups are answered as before, and say that they are stale. When the quorum is back
-// and every lease has lapsed, all are registered again, and no answer shrinks meanwhile.
+// TestFaultQuorumLost stops two of three members for longer than every TTL. All lookups are
+// answered as before, and say that they are stale. When the quorum is back and every lease has
+// expired, all instances are registered again, and meanwhile no answer shrinks.
 func TestFaultQuorumLost(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.StartCluster(t, 3)
@@ -63,7 +62,7 @@ func TestFaultQuorumLost(t *testing.T) {
 	var ids []string
 	for n := range 5 {
 		s, id := startSidecar(t, fmt.Sprintf("host-%d", n), endpoints(etcd), "catalog: {stale_after: 2s}"), fmt.Sprintf("web-%d", n)
-		s.registerAt(t, "web", id, alivePort(t))
+		s.registerAt(t, "web", id, livePort(t))
 		fleet, ids = append(fleet, s), append(ids, id)
 	}
 	var reads []func()
@@ -84,12 +83,12 @@ func TestFaultQuorumLost(t *testing.T) {
 	back := time.Now()
 	revokeAll(t, client)
 	for n, s := range fleet {
-		within(t, back, 10*time.Second, "all are registered again", func() error { return s.registeredSince(t, client, ids[n]) })
+		within(t, back, 10*time.Second, "all instances are registered again", func() error { return s.registeredSince(t, client, ids[n]) })
 	}
 	for _, s := range fleet {
 		within(t, back, 10*time.Second, "the answer is fresh", func() error {
 			if s.stale(t) == nil {
-				return errors.New("still stale")
+				return errors.New("the answer is still stale")
 			}
 			return nil
 		})
@@ -99,20 +98,8 @@ func TestFaultQuorumLost(t *testing.T) {
 	}
 }
 
-// alivePort returns a port at which connections are taken until the test ends: whoever
-// probes it finds it alive.
-func alivePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// revokeAll ends every lease at once, as a new leader does whose predecessor was away
-// for longer than they last.
+// revokeAll revokes every lease at once, as a new leader does after an outage that was longer than
+// the TTLs.
 func revokeAll(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	leases, err := client.Leases(t.Context())
@@ -130,8 +117,7 @@ func revokeAll(t *testing.T, client *clientv3.Client) {
 	revoking.Wait()
 }
 
-// registeredSince returns an error unless the record is in etcd, under the lease that
-// the agent has now.
+// registeredSince returns an error unless the record is in etcd under the agent's current lease.
 func (s *sidecar) registeredSince(t *testing.T, client *clientv3.Client, id string) error {
 	t.Helper()
 	status, err := s.Agent(t.Context())
@@ -146,13 +132,13 @@ func (s *sidecar) registeredSince(t *testing.T, client *clientv3.Client, id stri
 		return fmt.Errorf("%s is not in etcd", id)
 	}
 	if lease := strconv.FormatInt(r.Kvs[0].Lease, 16); lease != status.Session.Lease {
-		return fmt.Errorf("%s lies under lease %s, and the agent has %s", id, lease, status.Session.Lease)
+		return fmt.Errorf("%s is under lease %s, and the agent has lease %s", id, lease, status.Session.Lease)
 	}
 	return nil
 }
 
-// TestFaultCompaction lets etcd forget the revisions that an agent has missed while it
-// was cut off: it takes over the difference, and its watchers see nothing else.
+// TestFaultCompaction compacts the revisions that an agent missed while it was cut off. The agent
+// applies the difference, and its watchers see nothing else.
 func TestFaultCompaction(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -179,48 +165,52 @@ func TestFaultCompaction(t *testing.T) {
 		return one.answers(t.Context(), "web", "web-1", "web-2", "web-3", "web-4", "web-5")
 	})
 	if !await(func() bool { return strings.Contains(watch.output.String(), "web-5") }) {
-		t.Error("the watch has not seen web-5")
+		t.Error("the watch does not report web-5")
 	}
 	_, since, _ := strings.Cut(watch.output.String(), `"event":"reset"`)
-	_, since, _ = strings.Cut(since, "\n") // behind the list that it began with
+	_, since, _ = strings.Cut(since, "\n") // after the list that it starts with
 	if strings.Contains(since, `"event":"reset"`) || strings.Contains(since, "web-1") || !strings.Contains(since, "web-0") {
-		t.Errorf("the watch has seen more or less than the difference:\n%s", since)
+		t.Errorf("the watch does not report exactly the difference:\n%s", since)
 	}
 }
 
-// TestFaultStartedOver wipes etcd, restores it from an older backup, or puts another
-// cluster in its place: lookups go on, and all are registered again.
+// replacements are ways to replace the etcd of one member, whose data is in a folder, by one that
+// has another history.
+var replacements = map[string]func(*testing.T, *member, string){
+	"wiped": func(t *testing.T, m *member, dir string) {
+		empty(t, dir)
+		m.start(t)
+	},
+	// With the same flags it has the same cluster id and term, and soon a higher
+	// revision than the previous etcd: a resumed watch would be silently wrong.
+	"wiped and grown": func(t *testing.T, m *member, dir string) {
+		empty(t, dir)
+		argv := m.argv
+		m.argv = append(append([]string{}, argv...), "--listen-client-urls", "http://127.0.0.1:"+freePort(t))
+		m.start(t)
+		grow(t, strings.TrimPrefix(m.argv[len(m.argv)-1], "http://"))
+		m.signal(syscall.SIGKILL)
+		<-m.ended
+		m.argv = argv
+		m.start(t)
+	},
+	"restored": func(t *testing.T, m *member, dir string) {
+		empty(t, dir)
+		copyDir(t, dir+".backup", dir)
+		m.start(t)
+	},
+	"replaced": func(t *testing.T, m *member, dir string) {
+		empty(t, dir)
+		m.argv = append(m.argv, "--initial-cluster-token", "another")
+		m.start(t)
+	},
+}
+
+// TestFaultStartedOver wipes etcd, restores it from an older backup, or replaces it by another
+// cluster. Lookups are answered as before, and all instances are registered again.
 func TestFaultStartedOver(t *testing.T) {
 	t.Parallel()
-	for name, replace := range map[string]func(*testing.T, *member, string){
-		"wiped": func(t *testing.T, m *member, dir string) {
-			empty(t, dir)
-			m.start(t)
-		},
-		// With the same flags it has the same cluster id and term, and soon a higher
-		// revision than the one before: a resumed watch would be silently wrong.
-		"wiped and grown": func(t *testing.T, m *member, dir string) {
-			empty(t, dir)
-			argv := m.argv
-			m.argv = append(append([]string{}, argv...), "--listen-client-urls", "http://127.0.0.1:"+freePort(t))
-			m.start(t)
-			grow(t, strings.TrimPrefix(m.argv[len(m.argv)-1], "http://"))
-			m.signal(syscall.SIGKILL)
-			<-m.ended
-			m.argv = argv
-			m.start(t)
-		},
-		"restored": func(t *testing.T, m *member, dir string) {
-			empty(t, dir)
-			copyDir(t, dir+".backup", dir)
-			m.start(t)
-		},
-		"replaced": func(t *testing.T, m *member, dir string) {
-			empty(t, dir)
-			m.argv = append(m.argv, "--initial-cluster-token", "another")
-			m.start(t)
-		},
-	} {
+	for name, replace := range replacements {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "etcd")
@@ -228,7 +218,7 @@ func TestFaultStartedOver(t *testing.T) {
 			one, peer := startSidecar(t, "one", etcd.endpoint), startSidecar(t, "peer", etcd.endpoint)
 			one.register(t, "web", "web-1")
 			peer.find(t, "web", "web-1")
-			etcd.signal(syscall.SIGKILL) // the backup is of before web-2
+			etcd.signal(syscall.SIGKILL) // the backup does not have web-2
 			<-etcd.ended
 			copyDir(t, dir, dir+".backup")
 			etcd.start(t)
@@ -245,8 +235,8 @@ func TestFaultStartedOver(t *testing.T) {
 				t.Fatal(err)
 			}
 			back := time.Now()
-			if name != "restored" { // its epoch is the old one
-				within(t, back, 5*time.Second, "it is noticed", func() error {
+			if name != "restored" { // the backup has the old epoch
+				within(t, back, 5*time.Second, "the agent notices it", func() error {
 					if one.epoch(t) == before {
 						return errors.New("the epoch is the old one")
 					}
@@ -256,7 +246,7 @@ func TestFaultStartedOver(t *testing.T) {
 			within(t, back, 10*time.Second, "web-1 is registered again", func() error { return one.registeredSince(t, client, "web-1") })
 			within(t, back, 10*time.Second, "web-2 is registered again", func() error { return peer.registeredSince(t, client, "web-2") })
 			one.register(t, "db", "db-1")
-			within(t, time.Now(), 5*time.Second, "what is new is seen", func() error { return peer.answers(t.Context(), "db", "db-1") })
+			within(t, time.Now(), 5*time.Second, "the peer sees a new instance", func() error { return peer.answers(t.Context(), "db", "db-1") })
 			for _, stop := range reads {
 				stop()
 			}
@@ -273,7 +263,7 @@ func (s *sidecar) epoch(t *testing.T) string {
 	return status.Catalog.Epoch
 }
 
-// grow writes more than anybody has written before.
+// grow writes to etcd until its revision exceeds that of the previous etcd.
 func grow(t *testing.T, endpoint string) {
 	t.Helper()
 	client := etcdtest.Client(t, endpoint)

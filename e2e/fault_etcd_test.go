@@ -19,16 +19,16 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// undisturbed are two agents on one etcd, and what must stay as it is under a fault.
+// undisturbed has two agents on one etcd, and checks that a fault does not disturb them.
 type undisturbed struct {
 	one, peer *sidecar
 	lease     string
 	watch     *process
-	stop      func() // looking up
+	stop      func() // ends the lookups and checks their answers
 }
 
-// startUndisturbed registers web-1 through the first of two agents, and looks at it from then
-// on.
+// startUndisturbed registers web-1 through the first of two agents. From then on it looks web-1
+// up and watches it through the second.
 func startUndisturbed(t *testing.T, one, peer *sidecar) *undisturbed {
 	t.Helper()
 	one.register(t, "web", "web-1")
@@ -36,8 +36,8 @@ func startUndisturbed(t *testing.T, one, peer *sidecar) *undisturbed {
 	return &undisturbed{one, peer, one.lease(t), peer.follow(t, "web"), peer.steady(t, "web", "web-1")}
 }
 
-// check makes sure that nobody has noticed the fault: every lookup was answered, the
-// lease is the same, and nobody has left.
+// check fails the test unless every lookup was answered, the lease is the same, and nothing was
+// deregistered.
 func (w *undisturbed) check(t *testing.T) {
 	t.Helper()
 	w.stop()
@@ -45,12 +45,11 @@ func (w *undisturbed) check(t *testing.T) {
 		t.Errorf("the lease was %s and is %s", w.lease, now)
 	}
 	if strings.Contains(w.watch.output.String(), `"event":"delete"`) {
-		t.Errorf("the watch has seen it go:\n%s", w.watch.output.String())
+		t.Errorf("the watch reports a deletion:\n%s", w.watch.output.String())
 	}
 }
 
-// tryRegister registers an instance that etcd may not take, and returns why it is not
-// there; "" if it is.
+// tryRegister registers an instance, and returns the reason why it is not in etcd; "" if it is.
 func (s *sidecar) tryRegister(t *testing.T, service, id string) string {
 	t.Helper()
 	done, err := s.Register(t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: 1})
@@ -60,8 +59,8 @@ func (s *sidecar) tryRegister(t *testing.T, service, id string) string {
 	return done.Warning
 }
 
-// TestFaultNoSpace fills etcd up: leases are kept alive, what cannot be written says
-// why, and is written once there is space again.
+// TestFaultNoSpace fills etcd to its quota. Leases are kept alive, each failed write reports the
+// reason, and it is made once there is space again.
 func TestFaultNoSpace(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t, "--quota-backend-bytes", "4194304")
@@ -82,17 +81,17 @@ func TestFaultNoSpace(t *testing.T) {
 	reasons["status"] = status.Registrations[0].Error
 	for what, reason := range reasons {
 		if !strings.Contains(reason, "out of space") {
-			t.Errorf("%s: no word of etcd's space: %q", what, reason)
+			t.Errorf("%s does not say that etcd is out of space: %q", what, reason)
 		}
 	}
 	pause(ttl + 2*time.Second)
 	w.check(t)
 
 	freeQuota(t, client, etcd.endpoint)
-	within(t, time.Now(), 5*time.Second, "what could not be written is there", func() error { return w.peer.answers(t.Context(), "db", "db-1") })
+	within(t, time.Now(), 5*time.Second, "the failed registration is there", func() error { return w.peer.answers(t.Context(), "db", "db-1") })
 }
 
-// fillQuota writes until etcd raises the alarm of no space.
+// fillQuota writes until etcd raises the alarm NOSPACE.
 func fillQuota(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	for n := range 100 {
@@ -106,7 +105,7 @@ func fillQuota(t *testing.T, client *clientv3.Client) {
 	t.Fatal("etcd is not full")
 }
 
-// freeQuota makes space and takes the alarm back, as an operator does.
+// freeQuota makes space and disarms the alarm, as an operator does.
 func freeQuota(t *testing.T, client *clientv3.Client, endpoint string) {
 	t.Helper()
 	gone, err := client.Delete(t.Context(), "fill/", clientv3.WithPrefix())
@@ -124,8 +123,8 @@ func freeQuota(t *testing.T, client *clientv3.Client, endpoint string) {
 	}
 }
 
-// TestFaultPasswordRotated lets the agents' token expire, and then changes their
-// password in etcd and in the file: they go on by themselves.
+// TestFaultPasswordRotated lets the agents' token expire, and then changes their password in etcd
+// and in the file. The agents continue by themselves.
 func TestFaultPasswordRotated(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t, "--auth-token-ttl", "1", "--bcrypt-cost", "4")
@@ -143,11 +142,11 @@ func TestFaultPasswordRotated(t *testing.T) {
 
 	token := root(t)
 	if !await(func() bool {
-		pause(3 * time.Second) // each use prolongs it
+		pause(3 * time.Second) // each use extends its life
 		_, err := client.Get(token, "k")
 		return errors.Is(err, rpctypes.ErrInvalidAuthToken)
 	}) {
-		t.Fatal("a token that nobody uses does not expire")
+		t.Fatal("an unused token does not expire")
 	}
 	w.one.register(t, "db", "db-1")
 
@@ -155,10 +154,10 @@ func TestFaultPasswordRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	if reason := w.one.tryRegister(t, "db", "db-2"); !strings.Contains(reason, `"disc"`) {
-		t.Errorf("with the password of before: %q", reason)
+		t.Errorf("with the old password: %q", reason)
 	}
 	write("r0tated")
-	within(t, time.Now(), 5*time.Second, "writes go on with the new password", func() error { return w.peer.answers(t.Context(), "db", "db-1", "db-2") })
+	within(t, time.Now(), 5*time.Second, "writes succeed with the new password", func() error { return w.peer.answers(t.Context(), "db", "db-1", "db-2") })
 	etcd.signal(syscall.SIGKILL) // so that all streams are opened again
 	<-etcd.ended
 	etcd.start(t)
@@ -191,8 +190,8 @@ func switchAuthOn(t *testing.T, client *clientv3.Client) (root func(*testing.T) 
 	}
 }
 
-// TestFaultNameUnresolved takes the name of etcd's host away: the agents go on with the
-// connections that they have, and without them with what they know.
+// TestFaultNameUnresolved makes the name of etcd's host unresolvable. The agents continue with
+// their connections, and without a connection they answer with their views.
 func TestFaultNameUnresolved(t *testing.T) {
 	t.Parallel()
 	host := newNamespace(t)
@@ -220,11 +219,11 @@ func TestFaultNameUnresolved(t *testing.T) {
 	etcd.start(t)
 	stop := w.peer.steady(t, "web", "web-1")
 	if reason := w.one.tryRegister(t, "db", "db-2"); reason == "" {
-		t.Error("an etcd whose name is not known was written to")
+		t.Error("a record was written to an etcd whose name does not resolve")
 	}
 	stop()
 	names(known)
-	within(t, time.Now(), 10*time.Second, "back with the name", func() error {
+	within(t, time.Now(), 10*time.Second, "the instances are back with the name", func() error {
 		if err := w.peer.answers(t.Context(), "web", "web-1"); err != nil {
 			return err
 		}

@@ -15,9 +15,9 @@ import (
 	"disc/discovery"
 )
 
-// TestFaultOpenFiles floods an agent that may have few files open with connections to
-// all that it listens on: it keeps its session, even when the connections to etcd have to
-// be made anew, and serves once the flood is over.
+// TestFaultOpenFiles floods an agent that has a low limit of open files with connections to all of
+// its listeners. The agent keeps its session, even when it must reconnect to etcd, and serves
+// again after the flood.
 func TestFaultOpenFiles(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -25,7 +25,7 @@ func TestFaultOpenFiles(t *testing.T) {
 	w := startUndisturbed(t, one, startSidecar(t, "peer", etcd.endpoint))
 	at := listening.FindStringSubmatch(one.output.String())
 	if at == nil {
-		t.Fatal("the agent does not say where it listens")
+		t.Fatal("the agent does not log its addresses")
 	}
 	over := flood(t, 200, at[1], at[2])
 	began := time.Now()
@@ -60,7 +60,7 @@ func TestFaultOpenFiles(t *testing.T) {
 	})
 }
 
-// flood opens connections to addresses, so many to each, and says nothing on them.
+// flood opens n idle connections to each address. over closes them.
 func flood(t *testing.T, n int, addresses ...string) (over func()) {
 	t.Helper()
 	var all []net.Conn
@@ -82,31 +82,31 @@ func flood(t *testing.T, n int, addresses ...string) (over func()) {
 	return over
 }
 
-// TestFaultDataDirectory has the disk run full, turn read-only, and damage the view that
-// is kept there. The old view stays as it was, a damaged one is refused, and the agent
-// runs.
+// TestFaultDataDirectory fills the disk, makes it read-only, and damages the last good view on it.
+// A full disk leaves the old view unchanged, the agent rejects a damaged one, and it runs in every
+// case.
 func TestFaultDataDirectory(t *testing.T) {
 	t.Parallel()
 	host, etcd := newNamespace(t), startMember(t)
 	one := newSidecar(t, []string{"nsenter", "--target", host.pid, "--mount", "--"}, "one", etcd.endpoint, "on_stop: keep")
 	host.run(t, "mkdir %s/data && mount -t tmpfs -o size=64k tmpfs %s/data", one.dir, one.dir)
-	kept := "/proc/" + host.pid + "/root" + one.dir + "/data/last-good"
+	lastGood := "/proc/" + host.pid + "/root" + one.dir + "/data/last-good"
 	one.start(t)
 	before := one.register(t, "web", "web-1")
-	one.signal(syscall.SIGTERM) // the view is kept at the end
+	one.signal(syscall.SIGTERM) // the agent saves the view when it ends
 	<-one.ended
 
-	// full: etcd has what the disk has not, and the old view stays
+	// full: the disk keeps the old view, and lacks what is new in etcd
 	host.run(t, "head -c 1M /dev/zero >%s/data/filler || true", one.dir)
 	one.start(t)
 	one.register(t, "web", "web-2")
 	one.awaitLog(t, "last good view cannot be saved")
 	if one.lastGoodFailures(t, "save") == 0 {
-		t.Error("that the view cannot be saved is not counted")
+		t.Error("the failure to save the view is not counted")
 	}
 	one.expectLastGood(t, etcd, "web-1")
 
-	// read-only: it starts
+	// read-only: the agent starts
 	one.kill()
 	host.run(t, "rm %s/data/filler && mount -o remount,ro %s/data", one.dir, one.dir)
 	one.start(t)
@@ -116,23 +116,23 @@ func TestFaultDataDirectory(t *testing.T) {
 		t.Errorf("owner %s, %v; was %s", status.Owner, err, before.Owner)
 	}
 
-	// damaged: it is refused, and there is no view until etcd is back
+	// damaged: the agent rejects it, and has no view until etcd is back
 	one.kill()
 	host.run(t, "mount -o remount,rw %s/data", one.dir)
-	whole, err := os.ReadFile(kept)
+	whole, err := os.ReadFile(lastGood)
 	if err != nil {
 		t.Fatal(err)
 	}
 	flipped := bytes.Clone(whole)
-	flipped[bytes.Index(whole, []byte(`"web-1"`))+5] ^= 1 // now it is of web-0, and else as good as ever
+	flipped[bytes.Index(whole, []byte(`"web-1"`))+5] ^= 1 // a valid record of web-0
 	for damage, content := range map[string][]byte{"torn": whole[:len(whole)*2/3], "flipped": flipped, "empty": nil} {
-		if err := os.WriteFile(kept, content, 0o600); err != nil {
+		if err := os.WriteFile(lastGood, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		one.start(t)
 		one.awaitLog(t, "last good view cannot be used")
 		if one.lastGoodFailures(t, "load") == 0 {
-			t.Errorf("%s: that the view cannot be loaded is not counted", damage)
+			t.Errorf("%s: the failure to load the view is not counted", damage)
 		}
 		if err := one.answers(t.Context(), "web", "web-1"); !errors.Is(err, discovery.ErrUnavailable) {
 			t.Errorf("%s: answered with %v", damage, err)
@@ -145,22 +145,22 @@ func TestFaultDataDirectory(t *testing.T) {
 	one.find(t, "db", "db-1")
 }
 
-// awaitLog waits until the agent has said something in its log.
+// awaitLog waits until the agent's log contains a message.
 func (s *sidecar) awaitLog(t *testing.T, warning string) {
 	t.Helper()
 	if !await(func() bool { return strings.Contains(s.output.String(), warning) }) {
-		t.Fatalf("no word of %q", warning)
+		t.Fatalf("the log has no %q", warning)
 	}
 }
 
-// lastGoodFailures is how often the last good view could not be saved or loaded.
+// lastGoodFailures returns the number of failures to save or load the last good view.
 func (s *sidecar) lastGoodFailures(t *testing.T, call string) float64 {
 	t.Helper()
 	return s.metric(t, `disc_catalog_last_good_failures_total{call="`+call+`"}`)
 }
 
-// expectLastGood kills etcd and the agent, and makes sure that the agent then answers with
-// the view that it has kept, and says that it is stale.
+// expectLastGood kills etcd and the agent, and restarts the agent. It must answer with the last
+// good view, and say that it is stale.
 func (s *sidecar) expectLastGood(t *testing.T, etcd *member, ids ...string) {
 	t.Helper()
 	etcd.kill()

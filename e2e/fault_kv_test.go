@@ -20,21 +20,21 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// cell is a key to which one writer writes 1, 2, 3…, through one agent, and which others
-// read through another.
+// cell is a key. One writer writes 1, 2, 3… to it through one agent, and readers read it through
+// several.
 type cell struct {
 	key     string
-	written atomic.Int64 // the last that was answered
-	checked atomic.Int64 // how many of these were read
+	written atomic.Int64 // the last acknowledged value
+	checked atomic.Int64 // the number of acknowledged values that were read back
 }
 
-// write writes again and again, until ctx ends, and each time reads what was written
-// through the other agent.
+// write writes again and again until ctx ends, and reads each acknowledged value through the
+// other agent.
 func (c *cell) write(ctx context.Context, t *testing.T, one, two *sidecar) {
 	for n := int64(1); ctx.Err() == nil; n++ {
 		revision, err := one.KVPut(ctx, c.key, strconv.AppendInt(nil, n, 10), 0, nil)
 		if err != nil {
-			continue // whether it was written nobody knows
+			continue // the outcome is unknown
 		}
 		c.written.Store(n)
 		item, view, err := two.KVGet(ctx, c.key, api.KVRead{MinRevision: revision})
@@ -42,16 +42,16 @@ func (c *cell) write(ctx context.Context, t *testing.T, one, two *sidecar) {
 		case errors.Is(err, discovery.ErrUnavailable) || ctx.Err() != nil:
 			continue
 		case err != nil:
-			t.Errorf("%s was written at revision %d, and read with min_rev: %v", c.key, revision, err)
+			t.Errorf("%s was written at revision %d, but reading it with min_rev fails: %v", c.key, revision, err)
 		case item.Revision < revision || view.Revision < revision || item.Revision == revision && string(item.Value) != fmt.Sprint(n):
-			t.Errorf("%s was written at revision %d, and at %d it is %q of revision %d", c.key, revision, view.Revision, item.Value, item.Revision)
+			t.Errorf("%s was written at revision %d, but at revision %d it is %q of revision %d", c.key, revision, view.Revision, item.Value, item.Revision)
 		}
 		c.checked.Add(1)
 	}
 }
 
-// read reads through an agent again and again, until ctx ends: what was read once is
-// answered all the while, and nothing older ever after.
+// read reads through an agent again and again until ctx ends. After the first answer every read is
+// answered, and none is older than an earlier one.
 func (c *cell) read(ctx context.Context, t *testing.T, s *sidecar) {
 	var item api.KVItem
 	var view api.Freshness
@@ -61,9 +61,9 @@ func (c *cell) read(ctx context.Context, t *testing.T, s *sidecar) {
 		case ctx.Err() != nil:
 			return
 		case err != nil && item.Revision > 0:
-			t.Errorf("%s, which was there: %v", c.key, err)
+			t.Errorf("%s was read before: %v", c.key, err)
 		case err == nil && (next.Revision < item.Revision || at.Revision < view.Revision):
-			t.Errorf("%s at revision %d was of %d, and is at %d of %d", c.key, view.Revision, item.Revision, at.Revision, next.Revision)
+			t.Errorf("%s was read at revision %d with revision %d, and then at %d with %d", c.key, view.Revision, item.Revision, at.Revision, next.Revision)
 		}
 		if err == nil {
 			item, view = next, at
@@ -72,7 +72,7 @@ func (c *cell) read(ctx context.Context, t *testing.T, s *sidecar) {
 	}
 }
 
-// hasValue returns an error unless an agent answers a key with a value from what it has.
+// hasValue returns an error unless the agent answers with this value of the key.
 func (s *sidecar) hasValue(ctx context.Context, key, value string) error {
 	item, _, err := s.KVGet(ctx, key, api.KVRead{})
 	if err == nil && string(item.Value) != value {
@@ -81,9 +81,9 @@ func (s *sidecar) hasValue(ctx context.Context, key, value string) error {
 	return err
 }
 
-// TestFaultKeyValues writes and reads keys through two agents, while one is cut off from
-// etcd, what it misses is compacted, and leaders are killed and stand still: who was told
-// the revision of a write sees it, and nobody sees anything older than before.
+// TestFaultKeyValues writes and reads keys through two agents, while one of them is cut off from
+// etcd, the revisions that it misses are compacted, and leaders are killed and paused. A read with
+// the revision of a write sees it, and no reader sees an older value after a newer one.
 func TestFaultKeyValues(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.StartCluster(t, 3, "--unsafe-no-fsync")
@@ -129,7 +129,7 @@ func TestFaultKeyValues(t *testing.T) {
 			})
 		}
 	}
-	recovers("nothing is wrong")
+	recovers("without a fault")
 
 	each((*etcdtest.Link).Freeze)
 	if _, err := client.Compact(t.Context(), revisionOf(t, client), clientv3.WithCompactPhysical()); err != nil {
@@ -138,26 +138,26 @@ func TestFaultKeyValues(t *testing.T) {
 	pause(time.Second)
 	each((*etcdtest.Link).Cut)
 	each((*etcdtest.Link).Mend)
-	recovers("one was cut off, and what it missed is compacted")
+	recovers("after one agent was cut off and the revisions that it missed were compacted")
 
 	for range 5 {
 		each((*etcdtest.Link).Cut)
 		pause(200 * time.Millisecond)
 	}
-	recovers("its connections have broken")
+	recovers("after its connections were closed")
 
 	etcd.Leader().Kill()
 	pause(time.Second)
 	etcd.Start()
-	recovers("the leader was killed")
+	recovers("after the leader was killed")
 
 	leader := etcd.Leader()
 	leader.Pause()
 	pause(2 * time.Second)
 	leader.Continue()
-	recovers("the leader stood still")
+	recovers("after the leader was paused")
 	for _, c := range cells {
-		t.Logf("%s: %d writes, %d read through the other agent", c.key, c.written.Load(), c.checked.Load())
+		t.Logf("%s: %d writes, %d of them read through the other agent", c.key, c.written.Load(), c.checked.Load())
 	}
 }
 
@@ -170,9 +170,9 @@ func revisionOf(t *testing.T, client *clientv3.Client) int64 {
 	return r.Header.Revision
 }
 
-// TestFaultKeyValuesStartedOver wipes etcd, or restores it from an older backup: who was
-// told the revision of a write since then sees that, and who waits for one that is gone is
-// told so.
+// TestFaultKeyValuesStartedOver wipes etcd, or restores it from an older backup. A read with the
+// revision of a later write sees that write, and a read with a revision that is gone fails and
+// says so.
 func TestFaultKeyValuesStartedOver(t *testing.T) {
 	t.Parallel()
 	for name, restore := range map[string]func(*testing.T, string){
@@ -196,7 +196,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 				return revision
 			}
 			put("backed up")
-			within(t, time.Now(), waitTimeout, "it is read", func() error { return two.hasValue(t.Context(), "app/k", "backed up") })
+			within(t, time.Now(), waitTimeout, "the backed-up value is read", func() error { return two.hasValue(t.Context(), "app/k", "backed up") })
 			etcd.signal(syscall.SIGKILL)
 			<-etcd.ended
 			copyDir(t, dir, dir+".backup")
@@ -205,7 +205,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 			for range 100 {
 				gone = put("gone")
 			}
-			within(t, time.Now(), waitTimeout, "it is read", func() error { return two.hasValue(t.Context(), "app/k", "gone") })
+			within(t, time.Now(), waitTimeout, "the value to lose is read", func() error { return two.hasValue(t.Context(), "app/k", "gone") })
 
 			etcd.signal(syscall.SIGKILL)
 			<-etcd.ended
@@ -213,7 +213,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 			etcd.start(t)
 			revision := put("new")
 			if revision >= gone {
-				t.Fatalf("the revision was %d, and is %d", gone, revision)
+				t.Fatalf("the revision was %d before and is %d, want a lower one", gone, revision)
 			}
 			var item api.KVItem
 			within(t, time.Now(), 5*time.Second, "the write is read by its revision", func() (err error) {
@@ -221,7 +221,7 @@ func TestFaultKeyValuesStartedOver(t *testing.T) {
 				return err
 			})
 			if string(item.Value) != "new" || item.Revision != revision {
-				t.Errorf("it is %q of revision %d; %d was written", item.Value, item.Revision, revision)
+				t.Errorf("the value is %q of revision %d, want revision %d", item.Value, item.Revision, revision)
 			}
 			within(t, time.Now(), 5*time.Second, "and without it", func() error { return two.hasValue(t.Context(), "app/k", "new") })
 			for _, s := range []*sidecar{one, two} {

@@ -14,26 +14,26 @@ import (
 	"disc/discovery"
 )
 
-// admission is a take that was granted, somewhen between two moments.
+// admission is a granted take. It was granted at some moment between asked and answered.
 type admission struct {
 	through         *sidecar
 	asked, answered time.Time
 }
 
-// loadedLimit is a limit that is asked for far more than it has, through all agents.
+// loadedLimit is a limit with far more takes than it allows, through all agents.
 type loadedLimit struct {
 	name    string
 	limit   discovery.Limit
-	lesser  discovery.Limit // in force at the latest since a moment; zero: never
-	lowered time.Time
+	lesser  discovery.Limit // in force since lowered at the latest
+	lowered time.Time       // zero: never
 
 	mu       sync.Mutex
 	admitted []admission
 	denied   int
-	err      error // that no fault explains
+	err      error // an error that no fault explains
 }
 
-// takeRepeatedly takes through an agent again and again, until ctx ends.
+// takeRepeatedly takes through an agent every 40 ms until ctx ends.
 func (h *loadedLimit) takeRepeatedly(ctx context.Context, s *sidecar) {
 	for tick := time.NewTicker(40 * time.Millisecond); ctx.Err() == nil; <-tick.C {
 		asked := time.Now()
@@ -55,8 +55,8 @@ func (h *loadedLimit) record(a admission, granted bool, err error) {
 	}
 }
 
-// admits returns an error unless somebody has asked since a moment and was granted; if
-// through is not nil, through that agent.
+// admits returns an error unless a take that started after since was granted, by the agent through
+// if that is not nil.
 func (h *loadedLimit) admits(since time.Time, through *sidecar) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,10 +65,10 @@ func (h *loadedLimit) admits(since time.Time, through *sidecar) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("of %s nothing was granted", h.name)
+	return fmt.Errorf("no take of %s was granted", h.name)
 }
 
-// lower changes the limit to a lesser one.
+// lower lowers the limit.
 func (h *loadedLimit) lower(t *testing.T, through *sidecar, limit discovery.Limit) {
 	t.Helper()
 	if _, _, _, err := through.PutLimit(t.Context(), h.name, limit); err != nil {
@@ -77,8 +77,8 @@ func (h *loadedLimit) lower(t *testing.T, through *sidecar, limit discovery.Limi
 	h.lesser, h.lowered = limit, time.Now()
 }
 
-// allowed is how much is let through between two moments at most: the burst that was in
-// force at first, and the rates that were in force over the time.
+// allowed returns the number of takes that may be granted between two moments: the burst in force
+// at first, and the rates in force during the time.
 func (h *loadedLimit) allowed(from, to time.Time) float64 {
 	if h.lowered.IsZero() || !to.After(h.lowered) {
 		return float64(h.limit.Burst) + h.limit.PerSecond()*to.Sub(from).Seconds()
@@ -90,8 +90,8 @@ func (h *loadedLimit) allowed(from, to time.Time) float64 {
 	return float64(h.lesser.Burst) + h.lesser.PerSecond()*to.Sub(from).Seconds()
 }
 
-// checkBound makes sure that in no window more was let through than is allowed. A take counts
-// in the windows that hold both its ends.
+// checkBound checks that no window has more granted takes than the limit allows. A take counts in
+// the windows that contain both its ends.
 func (h *loadedLimit) checkBound(t *testing.T) {
 	t.Helper()
 	all := slices.SortedFunc(slices.Values(h.admitted), func(a, b admission) int { return a.answered.Compare(b.answered) })
@@ -107,19 +107,19 @@ func (h *loadedLimit) checkBound(t *testing.T) {
 				fullest, at = part, n
 			}
 			if allowed := h.allowed(first.asked, last.answered); float64(n) > allowed {
-				t.Fatalf("%s: %d were let through in %v, and %.3f are allowed", h.name, n, last.answered.Sub(first.asked), allowed)
+				t.Fatalf("%s: %d takes were granted in %v, and %.3f are allowed", h.name, n, last.answered.Sub(first.asked), allowed)
 			}
 		}
 	}
-	t.Logf("%s: %d of %d were let through; the fullest window has %d, which is %.3f of what is allowed", h.name, len(all), len(all)+h.denied, at, fullest)
+	t.Logf("%s: %d of %d takes were granted; the fullest window has %d, which is %.3f of the allowed number", h.name, len(all), len(all)+h.denied, at, fullest)
 	if h.err != nil {
 		t.Error(h.err)
 	}
 }
 
-// TestFaultLimit takes of two limits through four agents that stand still and are killed,
-// on an etcd that is, too, while a limit is changed: nowhere is more let through than the
-// limit, and something is as soon as the fault is over.
+// TestFaultLimit takes from two limits through four agents, while agents and etcd are paused and
+// killed and a limit is lowered. No window has more granted takes than the limit allows, and takes
+// are granted again as soon as each fault is over.
 func TestFaultLimit(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -138,7 +138,7 @@ func TestFaultLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n, s := range fleet {
-			for range cmp.Or(2*n, 1) { // some are asked more than others
+			for range cmp.Or(2*n, 1) { // some agents get more requests than others
 				takers.Go(func() { h.takeRepeatedly(ctx, s) })
 			}
 		}
@@ -148,7 +148,7 @@ func TestFaultLimit(t *testing.T) {
 		over := time.Now()
 		within(t, over, 10*time.Second, what, func() error { return errors.Join(fast.admits(over, through), slow.admits(over, nil)) })
 	}
-	recovers("nothing is wrong", fleet[3])
+	recovers("without a fault", fleet[3])
 
 	fleet[1].signal(syscall.SIGSTOP)
 	for _, s := range fleet[2:] {
@@ -159,24 +159,24 @@ func TestFaultLimit(t *testing.T) {
 		s.start(t)
 	}
 	fleet[1].signal(syscall.SIGCONT)
-	recovers("one stood still, and two were killed", fleet[2])
+	recovers("after one agent was paused and two were killed", fleet[2])
 
 	etcd.signal(syscall.SIGSTOP)
 	pause(1500 * time.Millisecond)
 	etcd.signal(syscall.SIGCONT)
-	recovers("etcd stood still", fleet[1])
+	recovers("after etcd was paused", fleet[1])
 
 	etcd.signal(syscall.SIGKILL)
 	<-etcd.ended
 	pause(500 * time.Millisecond)
 	etcd.start(t)
-	recovers("etcd was killed", fleet[0])
+	recovers("after etcd was killed", fleet[0])
 
-	fleet[3].signal(syscall.SIGSTOP) // with what it has bought
+	fleet[3].signal(syscall.SIGSTOP) // with the tokens that it has purchased
 	fast.lower(t, fleet[0], discovery.Limit{Rate: 5, Burst: 5}.WithDefaults())
 	pause(200 * time.Millisecond)
 	fleet[3].signal(syscall.SIGCONT)
-	recovers("it is less now", fleet[3])
+	recovers("after the limit was lowered", fleet[3])
 
 	for _, s := range fleet {
 		s.signal(syscall.SIGSTOP)
@@ -185,7 +185,7 @@ func TestFaultLimit(t *testing.T) {
 	for _, s := range fleet {
 		s.signal(syscall.SIGCONT)
 	}
-	recovers("all stood still", nil)
+	recovers("after all agents were paused", nil)
 
 	cancel()
 	takers.Wait()

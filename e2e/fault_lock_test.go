@@ -16,14 +16,14 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// What a command under a lock does: it writes its fence, again and again, into what the
-// lock guards. The stubborn one does not end when it is told to.
+// The commands under a lock write their fence, again and again, to the file that the lock guards.
+// The second ignores SIGTERM.
 const (
 	writeFence             = `while :; do echo $DISC_FENCE; sleep 0.02; done >>"$GUARDED"`
 	writeFenceIgnoringTERM = `trap "" TERM; ` + writeFence
 )
 
-// guardedFile is a file that a lock is to keep all but one from writing to.
+// guardedFile is a file to which only the holder of a lock may write.
 type guardedFile struct {
 	lock string
 	file string
@@ -33,8 +33,8 @@ func newGuardedFile(t *testing.T, lock string) guardedFile {
 	return guardedFile{lock, filepath.Join(t.TempDir(), "guarded")}
 }
 
-// fences are those of the writers in the order of their writes; of one that wrote again
-// and again there is one.
+// fences returns the fences of the writers in the order of their writes, without repetitions in a
+// row.
 func (g guardedFile) fences(t *testing.T) []int64 {
 	t.Helper()
 	written, err := os.ReadFile(g.file)
@@ -52,20 +52,20 @@ func (g guardedFile) fences(t *testing.T) []int64 {
 	return slices.Compact(fences)
 }
 
-// writers returns an error unless so many have written, each after the one before.
+// writers returns an error unless n holders have written, one after the other.
 func (g guardedFile) writers(t *testing.T, n int) error {
 	t.Helper()
 	fences := g.fences(t)
 	if !slices.IsSorted(fences) {
-		t.Fatalf("%s was written to by two at once: the fences are, in the order of the writes, %v", g.lock, fences)
+		t.Fatalf("two holders of %s wrote at once: the fences in the order of the writes are %v", g.lock, fences)
 	}
 	if len(fences) != n {
-		return fmt.Errorf("so far the fences are %v", fences)
+		return fmt.Errorf("the fences so far are %v", fences)
 	}
 	return nil
 }
 
-// runUnderLock runs a script under the lock, as soon as it is to be had through an agent.
+// runUnderLock runs a script by 'disc lock' through an agent, which waits for the lock.
 func (s *sidecar) runUnderLock(t *testing.T, g guardedFile, script string) *process {
 	t.Helper()
 	command := s.lockCommand("lock", g.lock, "--kill-timeout", "2s", "--", "sh", "-c", script)
@@ -78,7 +78,7 @@ func (s *sidecar) lockCommand(args ...string) *exec.Cmd {
 	return exec.Command("disc", slices.Insert(args, at, "--agent", "unix://"+filepath.Join(s.dir, "disc.sock"))...)
 }
 
-// holdAndQueue has one hold the lock by a script, and another wait for it.
+// holdAndQueue starts a holder of the lock, which runs a script, and then a waiter.
 func holdAndQueue(t *testing.T, etcd *member, g guardedFile, one, two *sidecar, script string) (holder, waiter *process) {
 	t.Helper()
 	holder = one.runUnderLock(t, g, script)
@@ -88,25 +88,25 @@ func holdAndQueue(t *testing.T, etcd *member, g guardedFile, one, two *sidecar, 
 	within(t, time.Now(), waitTimeout, "the second waits", func() error {
 		r, err := client.Get(t.Context(), "/disc/v1/default/locks/"+g.lock+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err == nil && r.Count != 2 {
-			err = fmt.Errorf("the queue has %d", r.Count)
+			err = fmt.Errorf("the queue has %d entries", r.Count)
 		}
 		return err
 	})
 	return holder, waiter
 }
 
-// TestFaultLockHolderStopped has the agent through which a lock is held stand still, lose
-// etcd, or die, for longer than its TTL: the command has ended, even one that does not want
-// to, before the next begins. An agent that is back takes nothing from who has it now.
+// TestFaultLockHolderStopped pauses the agent of a lock's holder, cuts it off from etcd, or kills
+// it, for longer than its TTL. The holder's command ends, even one that ignores SIGTERM, before the
+// next begins. An agent that is back does not take the lock from its new holder.
 func TestFaultLockHolderStopped(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]struct {
 		script     string
 		harm, heal func(*sidecar, *testing.T, *etcdtest.Link)
 	}{
-		"its agent stands still, and the command does not listen": {writeFenceIgnoringTERM, (*sidecar).suspend, (*sidecar).resume},
-		"its agent is cut off from etcd":                          {writeFence, (*sidecar).disconnect, (*sidecar).reconnect},
-		"its agent is killed, and started again":                  {writeFence, (*sidecar).crash, (*sidecar).restart},
+		"its agent is paused, and the command ignores SIGTERM": {writeFenceIgnoringTERM, (*sidecar).suspend, (*sidecar).resume},
+		"its agent is cut off from etcd":                       {writeFence, (*sidecar).disconnect, (*sidecar).reconnect},
+		"its agent is killed and restarted":                    {writeFence, (*sidecar).crash, (*sidecar).restart},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,7 +125,7 @@ func TestFaultLockHolderStopped(t *testing.T) {
 			}
 
 			fault.heal(one, t, link)
-			within(t, time.Now(), 10*time.Second, "the agent knows who has it", func() error {
+			within(t, time.Now(), 10*time.Second, "the agent knows the new holder", func() error {
 				said, _ := one.lockCommand("lock", g.lock, "--try", "--", "true").CombinedOutput()
 				if !strings.Contains(string(said), "is held by node two") {
 					return fmt.Errorf("%s", said)
@@ -134,7 +134,7 @@ func TestFaultLockHolderStopped(t *testing.T) {
 			})
 			last := one.runUnderLock(t, g, writeFence)
 			waiter.signal(syscall.SIGTERM)
-			within(t, time.Now(), 5*time.Second, "and has it again, behind the other", func() error { return g.writers(t, 3) })
+			within(t, time.Now(), 5*time.Second, "the first holder has the lock again, after the other", func() error { return g.writers(t, 3) })
 			last.signal(syscall.SIGTERM)
 			within(t, time.Now(), 5*time.Second, "ended", last.exited)
 		})
@@ -153,9 +153,9 @@ func (s *sidecar) crash(*testing.T, *etcdtest.Link) {
 }
 func (s *sidecar) restart(t *testing.T, _ *etcdtest.Link) { s.start(t) }
 
-// TestFaultLockSuspended has a 'disc lock' stand still while its agent dies: nothing ends
-// its command, and only the fence tells its writes from those of who has the lock now. Once
-// it goes on, it ends the command at once.
+// TestFaultLockSuspended pauses a 'disc lock' and kills its agent. Its command continues, and only
+// the fence distinguishes its writes from those of the new holder. When 'disc lock' continues, it
+// ends the command at once.
 func TestFaultLockSuspended(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -166,7 +166,7 @@ func TestFaultLockSuspended(t *testing.T) {
 
 	holder.signal(syscall.SIGSTOP)
 	one.crash(t, nil)
-	within(t, time.Now(), ttl+2*time.Second, "both write, the next with a higher fence", func() error {
+	within(t, time.Now(), ttl+2*time.Second, "both write, the new holder with a higher fence", func() error {
 		fences := g.fences(t)
 		if slices.Max(fences) == first || !slices.Contains(fences[1:], first) {
 			return fmt.Errorf("the fences are %v", fences)
@@ -174,22 +174,22 @@ func TestFaultLockSuspended(t *testing.T) {
 		return nil
 	})
 	holder.signal(syscall.SIGCONT)
-	within(t, time.Now(), time.Second, "it has ended", holder.exited)
+	within(t, time.Now(), time.Second, "the first 'disc lock' has ended", holder.exited)
 	if holder.code != 5 {
-		t.Errorf("it ended with %d", holder.code)
+		t.Errorf("the first 'disc lock' ended with %d", holder.code)
 	}
 	if err := os.Truncate(g.file, 0); err != nil {
 		t.Fatal(err)
 	}
 	waiter.signal(syscall.SIGTERM)
-	within(t, time.Now(), 5*time.Second, "the next ends when it is told to", waiter.exited)
+	within(t, time.Now(), 5*time.Second, "the next ends on SIGTERM", waiter.exited)
 	if slices.Contains(g.fences(t), first) {
-		t.Error("its command still writes")
+		t.Error("the first command still writes")
 	}
 }
 
-// TestFaultLockKilled kills a 'disc lock': its command dies with it, and the next begins
-// without waiting for any TTL.
+// TestFaultLockKilled kills a 'disc lock'. Its command dies with it, and the next begins before any
+// TTL ends.
 func TestFaultLockKilled(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -199,7 +199,7 @@ func TestFaultLockKilled(t *testing.T) {
 	killed := time.Now()
 	holder.signal(syscall.SIGKILL)
 	within(t, killed, 2*time.Second, "the next begins", func() error { return g.writers(t, 2) })
-	pause(time.Second) // in which the one before would write
+	pause(time.Second) // in which the first command would write
 	if err := g.writers(t, 2); err != nil {
 		t.Error(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,7 @@ import (
 
 var fleetKeys = discovery.NewKeys("default")
 
-// count returns an error unless a lookup is answered with so many instances.
+// count returns an error unless a lookup returns so many instances.
 func (s *sidecar) count(ctx context.Context, service string, want int) error {
 	text, _, err := s.LookupText(ctx, service, api.LookupOptions{})
 	if got := strings.Count(text, "\n"); err == nil && got != want {
@@ -34,16 +35,16 @@ func (s *sidecar) count(ctx context.Context, service string, want int) error {
 	return err
 }
 
-// steadyCount looks a service up again and again until it is stopped. No answer may have
-// another number of instances.
-func (s *sidecar) steadyCount(t *testing.T, service string, butThese int) (stop func()) {
+// steadyCount looks a service up again and again until stop is called. Every answer must have want
+// instances.
+func (s *sidecar) steadyCount(t *testing.T, service string, want int) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var asking sync.WaitGroup
 	var asked int
 	var wrong error
 	asking.Go(func() {
 		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
-			if err := s.count(ctx, service, butThese); ctx.Err() == nil {
+			if err := s.count(ctx, service, want); ctx.Err() == nil {
 				wrong = cmp.Or(wrong, err)
 			}
 			asked++
@@ -56,11 +57,11 @@ func (s *sidecar) steadyCount(t *testing.T, service string, butThese int) (stop 
 		if wrong != nil {
 			t.Errorf("one of %d answers: %v", asked, wrong)
 		}
-		t.Logf("%d lookups of %s were answered with %d instances", asked, service, butThese)
+		t.Logf("%d lookups of %s were answered with %d instances", asked, service, want)
 	}
 }
 
-// fleet is agents without listeners, all of them in this process.
+// fleet has agents without listeners in this process.
 type fleet struct {
 	client  *clientv3.Client
 	view    registry.View
@@ -68,7 +69,7 @@ type fleet struct {
 	running sync.WaitGroup
 }
 
-// newFleet returns a fleet without agents, that runs until the test ends.
+// newFleet returns a fleet without agents. Its agents run until the test ends.
 func newFleet(t *testing.T, client *clientv3.Client, view registry.View) *fleet {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &fleet{client: client, view: view, ctx: ctx}
@@ -79,8 +80,8 @@ func newFleet(t *testing.T, client *clientv3.Client, view registry.View) *fleet 
 // host is an agent of a fleet: a session and a registry.
 type host struct{ *registry.Registry }
 
-// host starts one. Its TTL is long: where so many share a machine with everything
-// else, a session may be late.
+// host starts an agent. Its TTL is long, since the keepalives of so many agents on one machine may
+// be late.
 func (f *fleet) host(name string) host {
 	session := etcdtest.Must(lease.New(f.client, time.Minute, lease.Options{}))
 	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
@@ -90,20 +91,19 @@ func (f *fleet) host(name string) host {
 	return h
 }
 
-// put wants an instance that passes.
+// put registers an instance that passes its checks.
 func (h host) put(service, id string) {
 	h.Put(discovery.Instance{Service: service, ID: id, Address: "127.0.0.1", Port: 1, Weight: 1, Slots: 1, Status: discovery.Passing})
 }
 
-// emptyView is a view that shows nothing.
+// emptyView is a view that is never available.
 type emptyView struct{}
 
 func (emptyView) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
 func (emptyView) Changed(string) <-chan struct{}   { return nil }
 func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
-// TestFaultMassDeregistration has a hundred agents deregister ten thousand instances in
-// one moment.
+// TestFaultMassDeregistration deregisters ten thousand instances of a hundred agents at once.
 func TestFaultMassDeregistration(t *testing.T) {
 	t.Parallel()
 	const agents, each = 100, 100
@@ -116,7 +116,7 @@ func TestFaultMassDeregistration(t *testing.T) {
 			hosts[n].put("web", fmt.Sprintf("web-%03d-%03d", n, i))
 		}
 	}
-	within(t, time.Now(), 4*waitTimeout, "all are registered", func() error { return peer.count(t.Context(), "web", agents*each) })
+	within(t, time.Now(), 4*waitTimeout, "all instances are registered", func() error { return peer.count(t.Context(), "web", agents*each) })
 
 	began := time.Now()
 	var leaving errgroup.Group
@@ -126,15 +126,15 @@ func TestFaultMassDeregistration(t *testing.T) {
 	if err := leaving.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("etcd had taken the goodbyes after %v", time.Since(began).Round(time.Millisecond))
-	within(t, began, 5*time.Second, "applied", func() error { return peer.count(t.Context(), "web", 0) })
+	t.Logf("all tombstones were in etcd after %v", time.Since(began).Round(time.Millisecond))
+	within(t, began, 5*time.Second, "the peer has applied them", func() error { return peer.count(t.Context(), "web", 0) })
 	if n := peer.metric(t, "disc_catalog_suspects"); n != 0 {
-		t.Errorf("%v of them are suspects", n)
+		t.Errorf("%v instances are suspects, want none", n)
 	}
 }
 
-// TestFaultScaledToZero deregisters every instance of a service, of many in a fleet
-// that stays: on purpose, so nothing is kept.
+// TestFaultScaledToZero deregisters every instance of one service. This is no mass loss: the peer
+// keeps none of them as suspects.
 func TestFaultScaledToZero(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -155,23 +155,23 @@ func TestFaultScaledToZero(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	within(t, began, 2*time.Second, "empty", func() error { return peer.answers(t.Context(), "web") })
+	within(t, began, 2*time.Second, "the service is empty", func() error { return peer.answers(t.Context(), "web") })
 	if err := peer.answers(t.Context(), "db", "db-1"); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestFaultMassExpiry ends the leases of ten thousand agents at once, as a network does
-// that parts them from etcd. etcd takes a thousand a second, in two rounds. No answer
-// shrinks meanwhile; then probes find those that are dead.
+// TestFaultMassExpiry lets the leases of ten thousand agents expire at once, as a network
+// partition does. etcd expires a thousand leases a second, in two batches. Meanwhile no answer shrinks; then probes
+// find the dead instances.
 func TestFaultMassExpiry(t *testing.T) {
 	t.Parallel()
 	const agents, workers = 10_000, 20
-	alive, dead := livePort(t), freePort(t)
+	alive, dead := strconv.Itoa(livePort(t)), freePort(t)
 	etcd := startMember(t)
 	peer := startSidecar(t, "peer", etcd.endpoint)
 	clients, observer := etcdtest.Client(t, etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
-	for ttl := 2 * ttl; ; ttl *= 2 { // a slow machine does not make so many before they lapse
+	for ttl := 2 * ttl; ; ttl *= 2 { // a slow machine needs a longer TTL to register so many
 		err := errors.Join(
 			registerLeased(t, clients, ttl, "web", agents-workers, func(int) string { return alive }),
 			registerLeased(t, clients, ttl, "worker", workers, func(n int) string { return []string{alive, dead}[n%2] }))
@@ -183,35 +183,36 @@ func TestFaultMassExpiry(t *testing.T) {
 		}
 	}
 	for service, n := range map[string]int{"web": agents - workers, "worker": workers} {
-		within(t, time.Now(), waitTimeout, "all of "+service+" are there", func() error { return peer.count(t.Context(), service, n) })
+		within(t, time.Now(), waitTimeout, "all instances of "+service+" are there", func() error { return peer.count(t.Context(), service, n) })
 	}
 
 	stop := peer.steadyCount(t, "web", agents-workers)
 	began := time.Now()
 	clients.Close()
-	within(t, began, 4*waitTimeout, "etcd has taken all leases", func() error {
+	within(t, began, 4*waitTimeout, "etcd has expired all leases", func() error {
 		left, err := observer.Get(t.Context(), fleetKeys.Services(), clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err == nil && left.Count > 0 {
-			err = fmt.Errorf("%d are left", left.Count)
+			err = fmt.Errorf("%d records are left", left.Count)
 		}
 		return err
 	})
-	within(t, time.Now(), waitTimeout, "the last of them is a suspect", func() error {
+	within(t, time.Now(), waitTimeout, "all of them are suspects", func() error {
 		if n := int(peer.metric(t, "disc_catalog_suspects")); n != agents {
 			return fmt.Errorf("%d suspects", n)
 		}
 		return nil
 	})
 	asked := time.Now()
-	if err := peer.count(t.Context(), "worker", workers); err != nil { // this asks for probes
+	if err := peer.count(t.Context(), "worker", workers); err != nil { // this lookup triggers probes
 		t.Error(err)
 	}
-	within(t, asked, 5*time.Second, "probes have found the dead", func() error { return peer.count(t.Context(), "worker", workers/2) })
+	within(t, asked, 5*time.Second, "probes have found the dead instances", func() error { return peer.count(t.Context(), "worker", workers/2) })
 	stop()
 }
 
-// livePort is the port of a service that is alive until the test ends.
-func livePort(t *testing.T) (port string) {
+// livePort returns a port of 127.0.0.1 that accepts connections until the test ends, so that
+// probes find it alive.
+func livePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -227,12 +228,11 @@ func livePort(t *testing.T) (port string) {
 			conn.Close()
 		}
 	}()
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	return port
+	return l.Addr().(*net.TCPAddr).Port
 }
 
-// registerLeased registers an instance for each of n agents, all of them behind one
-// client, under a lease of its own that is kept alive until the client is closed.
+// registerLeased registers an instance for each of n agents through one client, each under its own
+// lease. The leases are kept alive until the client is closed.
 func registerLeased(t *testing.T, client *clientv3.Client, ttl time.Duration, service string, n int, port func(int) string) error {
 	const batch = 100
 	var writing errgroup.Group

@@ -14,9 +14,9 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// TestFaultMember takes one of three members away in the ways in which no connection
-// ends: its disk is very slow; it is cut off from the other members; its host vanishes,
-// and every packet is lost. The sessions go on over another member, and so do the watches.
+// TestFaultMember makes one of three members fail without closing a connection: its disk is very
+// slow, it is cut off from the other members, or its host loses every packet. The sessions and the
+// watches continue over another member.
 func TestFaultMember(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(*etcdtest.Member){
@@ -45,9 +45,9 @@ func TestFaultMember(t *testing.T) {
 				written[id] = time.Now()
 			}
 			write("db-1")
-			within(t, harmed, 8*time.Second, "what is written is seen", func() error { return peer.answers(t.Context(), "db", "db-1") })
+			within(t, harmed, 8*time.Second, "the peer sees a write", func() error { return peer.answers(t.Context(), "db", "db-1") })
 			history := peer.record(t, "db")
-			for n := 2; time.Since(harmed) < ttl+4*time.Second; n++ { // a lease that was not kept has ended by then
+			for n := 2; time.Since(harmed) < ttl+4*time.Second; n++ { // by then a lease without keepalives has expired
 				write(fmt.Sprintf("db-%d", n))
 				pause(200 * time.Millisecond)
 			}
@@ -66,8 +66,7 @@ func TestFaultMember(t *testing.T) {
 	}
 }
 
-// watchedMember waits until the only agent watches, and returns the member over which it
-// does.
+// watchedMember waits until the only agent watches, and returns the member that serves the watch.
 func watchedMember(t *testing.T, etcd *etcdtest.Cluster, s *sidecar) *etcdtest.Member {
 	t.Helper()
 	var watched *etcdtest.Member
@@ -92,8 +91,8 @@ func watchedMember(t *testing.T, etcd *etcdtest.Cluster, s *sidecar) *etcdtest.M
 	return watched
 }
 
-// TestFaultOnlyMember loses every packet of the only member for less than the TTL: no
-// lease is lost, and nobody lists everything again and again.
+// TestFaultOnlyMember drops every packet of the only member for less than the TTL. No lease is lost,
+// and the agent resyncs at most twice.
 func TestFaultOnlyMember(t *testing.T) {
 	t.Parallel()
 	const ttl, off = 20 * time.Second, 8 * time.Second
@@ -111,6 +110,6 @@ func TestFaultOnlyMember(t *testing.T) {
 		t.Errorf("the lease was %s and is %s", lease, now)
 	}
 	if now := p.one.resyncs(t); now > before+2 {
-		t.Errorf("%d comparisons with etcd after the cut, want 2 at most", now-before)
+		t.Errorf("%d resyncs after the cut, want 2 at most", now-before)
 	}
 }

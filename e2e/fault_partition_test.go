@@ -11,7 +11,7 @@ import (
 	"disc/agent/api"
 )
 
-// partition is a fleet whose host "one" can be cut off from etcd and its peer.
+// partition is a fleet whose host "one" can be cut off from etcd and from its peer.
 type partition struct {
 	host      *namespace
 	one, peer *sidecar
@@ -36,13 +36,13 @@ func startPartition(t *testing.T, settings ...string) *partition {
 	return p
 }
 
-// TestFaultPartition cuts an agent's host off from etcd and its peers, for less and for
-// more than its TTL.
+// TestFaultPartition cuts an agent's host off from etcd and its peer, for less and for more than
+// its TTL.
 func TestFaultPartition(t *testing.T) {
 	t.Parallel()
-	t.Run("for less than the TTL nobody notices", func(t *testing.T) {
+	t.Run("for less than the TTL nothing changes", func(t *testing.T) {
 		t.Parallel()
-		const ttl, off = 15 * time.Second, 4 * time.Second // what is left of the TTL is for a slow machine
+		const ttl, off = 15 * time.Second, 4 * time.Second // the rest of the TTL is for a slow machine
 		p := startPartition(t, "session: {ttl: "+ttl.String()+"}")
 		lease, before := p.one.lease(t), p.one.resyncs(t)
 		peers, own := p.peer.steady(t, "web", "web-1", "web-2"), p.one.steady(t, "web", "web-1", "web-2")
@@ -59,7 +59,7 @@ func TestFaultPartition(t *testing.T) {
 		})
 		peers()
 		own()
-		p.peer.register(t, "web", "web-3") // its event is behind all that the cut has caused
+		p.peer.register(t, "web", "web-3") // its event comes after every event of the cut
 		p.one.find(t, "web", "web-1", "web-2", "web-3")
 		if now := p.one.lease(t); now != lease {
 			t.Errorf("the lease was %s and is %s", lease, now)
@@ -67,30 +67,30 @@ func TestFaultPartition(t *testing.T) {
 		if !await(func() bool { return strings.Contains(p.watch.output.String(), "web-3") }) || strings.Contains(p.watch.output.String(), `"event":"delete"`) {
 			t.Errorf("the peer's watch:\n%s", p.watch.output.String())
 		}
-		t.Logf("%d lists after the first one", p.one.resyncs(t)-before)
+		t.Logf("%d resyncs after the cut", p.one.resyncs(t)-before)
 	})
-	t.Run("for more than the TTL it is dropped and comes back", func(t *testing.T) {
+	t.Run("for more than the TTL its instance is dropped and comes back", func(t *testing.T) {
 		t.Parallel()
 		p := startPartition(t, "catalog: {stale_after: 5s}")
 		own := p.one.steady(t, "web", "web-1", "web-2")
 		p.host.cut(t)
 		off := time.Now()
-		within(t, off, ttl+2*time.Second, "peers drop it", func() error { return p.peer.answers(t.Context(), "web", "web-2") })
+		within(t, off, ttl+2*time.Second, "the peer drops its instance", func() error { return p.peer.answers(t.Context(), "web", "web-2") })
 		within(t, off, 5*time.Second+2*time.Second, "its own answers say that they are stale", func() error { return p.one.stale(t) })
-		own() // they go on all the while
+		own() // meanwhile all were answered
 		p.host.heal(t)
 		healed := time.Now()
-		within(t, healed, 5*time.Second, "peers have it back", func() error { return p.peer.answers(t.Context(), "web", "web-1", "web-2") })
+		within(t, healed, 5*time.Second, "the peer has the instance again", func() error { return p.peer.answers(t.Context(), "web", "web-1", "web-2") })
 		within(t, healed, 5*time.Second, "its own answers are fresh", func() error {
 			if p.one.stale(t) == nil {
-				return errors.New("still stale")
+				return errors.New("the answer is still stale")
 			}
 			return p.one.answers(t.Context(), "web", "web-1", "web-2")
 		})
 	})
 }
 
-// stale returns an error unless a lookup is answered and says that the view is stale.
+// stale returns an error unless a lookup is answered and says that its view is stale.
 func (s *sidecar) stale(t *testing.T) error {
 	t.Helper()
 	_, view, err := s.Lookup(t.Context(), "web", api.LookupOptions{})

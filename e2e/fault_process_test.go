@@ -13,8 +13,8 @@ import (
 	"disc/discovery/view"
 )
 
-// TestFaultStopped stops an agent beyond its TTL, as a host that swaps or a virtual
-// machine that is moved does: it is registered again as soon as it goes on.
+// TestFaultStopped pauses an agent for longer than its TTL, as swapping or the migration of a virtual
+// machine can. Its instance is registered again as soon as the agent continues.
 func TestFaultStopped(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -22,13 +22,13 @@ func TestFaultStopped(t *testing.T) {
 	one.register(t, "web", "web-1")
 	peer.find(t, "web", "web-1")
 	one.signal(syscall.SIGSTOP)
-	within(t, time.Now(), ttl+2*time.Second, "peers drop the agent that stands still", func() error { return peer.answers(t.Context(), "web") })
+	within(t, time.Now(), ttl+2*time.Second, "the peer drops the instance of the paused agent", func() error { return peer.answers(t.Context(), "web") })
 	one.signal(syscall.SIGCONT)
-	within(t, time.Now(), 2*time.Second, "it is registered again", func() error { return peer.answers(t.Context(), "web", "web-1") })
+	within(t, time.Now(), 2*time.Second, "the instance is registered again", func() error { return peer.answers(t.Context(), "web", "web-1") })
 }
 
-// TestFaultKilled kills an agent and starts it again within its TTL: the record is the
-// same, and nobody sees it go, not even when the lease of the dead one ends.
+// TestFaultKilled kills an agent and restarts it within its TTL. The new process takes the record
+// over, and no watcher sees a deletion, not even when the lease of the dead process expires.
 func TestFaultKilled(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -44,29 +44,28 @@ func TestFaultKilled(t *testing.T) {
 	<-one.ended
 	one.start(t)
 	var after view.Entry
-	within(t, killed, ttl, "the record is written by the new process", func() (err error) {
+	within(t, killed, ttl, "the new process writes the record", func() (err error) {
 		if after, _, err = peer.Instance(t.Context(), "web", "web-1", api.Wait{}); err == nil && after.Run == before.Run {
-			err = errors.New("the record is still the old one's")
+			err = errors.New("the record is still that of the dead process")
 		}
 		return err
 	})
 	if after.Owner != before.Owner || !after.RegisteredAt.Equal(before.RegisteredAt) {
-		t.Errorf("the record was of %s since %v, and is of %s since %v", before.Owner, before.RegisteredAt, after.Owner, after.RegisteredAt)
+		t.Errorf("the record had the owner %s since %v, and has %s since %v", before.Owner, before.RegisteredAt, after.Owner, after.RegisteredAt)
 	}
 	within(t, killed, ttl+2*time.Second, "the lease of the dead process ends", func() error { return leaseEnded(t, client, old) })
 	stop()
-	one.register(t, "web", "web-2") // its event is behind all that the end of the lease has caused
+	one.register(t, "web", "web-2") // its event comes after every event of the expired lease
 	if !await(func() bool { return strings.Contains(watch.output.String(), "web-2") }) {
 		t.Error("the watch has ended")
 	}
 	if strings.Contains(watch.output.String(), `"event":"delete"`) {
-		t.Errorf("the watch has seen it go:\n%s", watch.output.String())
+		t.Errorf("the watch reports a deletion:\n%s", watch.output.String())
 	}
 }
 
-// TestFaultTerminated ends agents with SIGTERM: they say goodbye at once and answer on
-// for the drain delay; a second one ends them at once; an etcd that does not answer
-// holds nobody up.
+// TestFaultTerminated ends agents with SIGTERM. They deregister their instances at once, and answer
+// lookups until the drain delay ends. A second SIGTERM ends them at once.
 func TestFaultTerminated(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -84,21 +83,22 @@ func TestFaultTerminated(t *testing.T) {
 	within(t, signaled, time.Second, "deregistered", func() error { return peer.answers(t.Context(), "web") })
 	for two.exited() != nil {
 		if _, _, err := two.Lookup(t.Context(), "web", api.LookupOptions{}); err != nil && time.Since(signaled) < 3*time.Second {
-			t.Fatalf("in its drain delay, after %v: %v", time.Since(signaled), err)
+			t.Fatalf("lookup in the drain delay, after %v: %v", time.Since(signaled), err)
 		}
 	}
 	if took := time.Since(signaled); took < 3*time.Second {
-		t.Errorf("ended %v after the signal, within its drain delay", took)
+		t.Errorf("ended %v after the signal, before the drain delay was over", took)
 	}
 	within(t, signaled, 4*time.Second, "ended after the drain delay of 3s", two.exited)
 	if err := one.Ready(t.Context()); !errors.Is(err, discovery.ErrUnavailable) {
-		t.Errorf("ready while it drains: %v", err)
+		t.Errorf("readiness while it drains: %v", err)
 	}
 	one.signal(syscall.SIGTERM)
 	within(t, time.Now(), time.Second, "ended by the second signal", one.exited)
 }
 
-// TestFaultTerminatedWithoutEtcd ends agents with SIGTERM whose etcd hangs, or is gone.
+// TestFaultTerminatedWithoutEtcd ends agents with SIGTERM whose etcd hangs or is dead. They end
+// without waiting for it.
 func TestFaultTerminatedWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	var agents []*sidecar

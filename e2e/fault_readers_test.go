@@ -19,8 +19,8 @@ import (
 	"disc/discovery/view"
 )
 
-// TestFaultSlowReader has fifty thousand events happen while one who watches does not
-// read: nothing piles up for him, he is told to start over, and nobody else notices.
+// TestFaultSlowReader causes fifty thousand events while one watcher does not read. The agent does
+// not buffer them; the slow watcher gets a reset, and other watchers are not disturbed.
 func TestFaultSlowReader(t *testing.T) {
 	t.Parallel()
 	const instances, before, events = 200, 10_000, 50_000
@@ -28,7 +28,7 @@ func TestFaultSlowReader(t *testing.T) {
 	one := startSidecar(t, "one", etcd.endpoint)
 	w := &eventWriter{client: etcdtest.Client(t, etcd.endpoint), instances: instances}
 	w.write(t, instances)
-	within(t, time.Now(), waitTimeout, "all are seen", func() error { return one.count(t.Context(), "web", instances) })
+	within(t, time.Now(), waitTimeout, "all instances are seen", func() error { return one.count(t.Context(), "web", instances) })
 	stop := one.steadyCount(t, "web", instances)
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -46,7 +46,7 @@ func TestFaultSlowReader(t *testing.T) {
 		resets := 0
 		for e, err := range slow {
 			if err != nil || e.Type != api.EventReset {
-				continue // he is dropped if he does not read for very long
+				continue // a reader that does not read for very long is disconnected
 			}
 			if resets++; resets == 1 {
 				close(began)
@@ -61,35 +61,35 @@ func TestFaultSlowReader(t *testing.T) {
 	w.write(t, events)
 	peak := one.memory(t)
 	close(written)
-	t.Logf("at most %d MiB resident, %d MiB before; bound %d MiB", peak>>20, steady>>20, 2*steady>>20)
+	t.Logf("peak of %d MiB resident, %d MiB before; bound %d MiB", peak>>20, steady>>20, 2*steady>>20)
 	if peak > 2*steady {
 		t.Errorf("%d bytes resident, want at most %d", peak, 2*steady)
 	}
 	select {
 	case e := <-reset:
 		if len(e.Instances) != instances || e.Instances[0].Meta["n"] == "" {
-			t.Errorf("he starts over with %d instances, want %d", len(e.Instances), instances)
+			t.Errorf("the reset has %d instances, want %d", len(e.Instances), instances)
 		}
 	case <-time.After(waitTimeout):
-		t.Error("the slow reader was not told to start over")
+		t.Error("the slow reader got no reset")
 	}
 	stop()
 }
 
-// eventWriter writes a service's records again and again, each with a number, no
-// faster than one reads who keeps up.
+// eventWriter writes a service's records again and again, each with a number, at the pace of a
+// reader that keeps up.
 type eventWriter struct {
 	client    *clientv3.Client
 	instances int
 	written   int
-	lastRead  atomic.Int64 // the number that was read last
+	lastRead  atomic.Int64 // the last number that was read
 }
 
-// write makes n events, and waits until all but the first of each instance are read.
+// write causes n events, and waits until all but the first of each instance are read.
 func (w *eventWriter) write(t *testing.T, n int) {
 	t.Helper()
 	const batch, ahead = 100, 2000
-	text := strings.Repeat("x", 500) // so that what piles up is seen
+	text := strings.Repeat("x", 500) // so that buffered events show in the memory
 	for end := w.written + n; w.written < end; {
 		var puts []clientv3.Op
 		for range batch {
@@ -106,12 +106,12 @@ func (w *eventWriter) write(t *testing.T, n int) {
 			behind = 1
 		}
 		if !await(func() bool { return w.written <= w.instances || w.written-int(w.lastRead.Load()) <= behind }) {
-			t.Fatalf("%d events are written, %d are read", w.written, w.lastRead.Load()+1)
+			t.Fatalf("%d events were written, %d were read", w.written, w.lastRead.Load()+1)
 		}
 	}
 }
 
-// follow is a reader that keeps up: once it has begun, it hears every event, in order.
+// follow is a reader that keeps up. After the first reset it must read every event in order.
 func (w *eventWriter) follow(ctx context.Context, t *testing.T, s *sidecar, began chan<- struct{}) {
 	next, begun := w.instances, false
 	for e, err := range s.Watch(ctx, "web", "") {
@@ -123,7 +123,7 @@ func (w *eventWriter) follow(ctx context.Context, t *testing.T, s *sidecar, bega
 			close(began)
 			begun = true
 		case e.Type != view.EventPut || e.Instance.Meta["n"] != strconv.Itoa(next):
-			t.Errorf("the reader that keeps up gets %s %+v, want the event %d", e.Type, e.Instance, next)
+			t.Errorf("the reader that keeps up reads %s %+v, want event %d", e.Type, e.Instance, next)
 			return
 		default:
 			w.lastRead.Store(int64(next))
@@ -132,7 +132,7 @@ func (w *eventWriter) follow(ctx context.Context, t *testing.T, s *sidecar, bega
 	}
 }
 
-// memory is the most that a process has had resident, in bytes.
+// memory returns the peak of a process's resident memory in bytes.
 func (p *process) memory(t *testing.T) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))

@@ -25,9 +25,9 @@ import (
 // later is a field of records that this version does not know.
 const later = `"of_a_later_version":{"a":[1,{"b":null}]}`
 
-// TestFaultBrokenRecords puts what no record is beside good ones: it is left out and
-// counted, and nobody else notices. What a later version has added to an entry is still
-// there after an edit.
+// TestFaultBrokenRecords writes invalid records beside valid ones. Agents leave them out and count
+// them, and answer with the valid ones. An edit keeps the fields that a later version has added to
+// an entry.
 func TestFaultBrokenRecords(t *testing.T) {
 	t.Parallel()
 	etcd := startMember(t)
@@ -48,10 +48,10 @@ func TestFaultBrokenRecords(t *testing.T) {
 	for key, value := range broken {
 		put(t, client, key, value)
 	}
-	within(t, time.Now(), 2*time.Second, "all are counted", func() error { return one.broken(t, len(broken)) })
+	within(t, time.Now(), 2*time.Second, "all broken records are counted", func() error { return one.broken(t, len(broken)) })
 	steady()
-	restarted := startSidecar(t, "two", etcd.endpoint) // which lists what the first was told
-	within(t, time.Now(), waitTimeout, "all are counted by one that lists", func() error { return restarted.broken(t, len(broken)) })
+	restarted := startSidecar(t, "two", etcd.endpoint) // it lists the records that the first agent watched
+	within(t, time.Now(), waitTimeout, "an agent that lists counts them all", func() error { return restarted.broken(t, len(broken)) })
 	restarted.find(t, "web", "web-1")
 
 	put(t, client, fleetKeys.Instance("web", "web-2"), `{"service":"web","id":"web-2","address":"10.0.0.5","port":80,`+later+`}`)
@@ -65,7 +65,7 @@ func TestFaultBrokenRecords(t *testing.T) {
 		fleetKeys.Instance("web", "web-2"): `"port":80`, fleetKeys.Override("web", "web-2"): `"weight":7`, fleetKeys.Static("web", "web-3"): "10.0.0.7",
 	} {
 		if value := get(t, client, key); !strings.Contains(value, later) || !strings.Contains(value, change) {
-			t.Errorf("%s is %s; want %s and %s", key, value, later, change)
+			t.Errorf("%s is %s, want %s and %s in it", key, value, later, change)
 		}
 	}
 	within(t, time.Now(), 2*time.Second, "the edits are seen", func() error {
@@ -80,7 +80,7 @@ func TestFaultBrokenRecords(t *testing.T) {
 	}
 }
 
-// broken returns an error unless an agent counts so many records that it cannot read.
+// broken returns an error unless the agent counts so many broken records.
 func (s *sidecar) broken(t *testing.T, want int) error {
 	t.Helper()
 	if n := int(s.metric(t, "disc_catalog_broken_records")); n != want {
@@ -107,91 +107,95 @@ func get(t *testing.T, client *clientv3.Client, key string) string {
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestFaultRecordVersions runs a fleet whose other half has another version of disc.
-// Each folder of testdata/records has the records of one version, and how they are shown.
+// TestFaultRecordVersions runs a fleet in which another version of disc also writes. Each folder of
+// testdata/records has the records of one version, and the API's answer for them.
 func TestFaultRecordVersions(t *testing.T) {
 	t.Parallel()
-	t.Run("what another version writes is read", func(t *testing.T) {
-		t.Parallel()
-		etcd := startMember(t)
-		one, client := startSidecar(t, "one", etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
-		versions, err := filepath.Glob("testdata/records/*")
-		if err != nil || len(versions) < 3 {
-			t.Fatal(versions, err)
-		}
-		for _, dir := range versions {
-			service := filepath.Base(dir)
-			for _, r := range [][2]string{ // what is looked for at the end
-				{"node.json", fleetKeys.Node("node-"+service, "owner")}, {"override.json", fleetKeys.Override(service, "a")},
-				{"static.json", fleetKeys.Static(service, "b")}, {"instance.json", fleetKeys.Instance(service, "a")},
-			} {
-				record, err := os.ReadFile(filepath.Join(dir, r[0]))
-				if err != nil {
-					t.Fatal(err)
-				}
-				put(t, client, r[1], string(record))
-			}
-			within(t, time.Now(), 2*time.Second, service+" is seen", func() error {
-				nodes, _, err := one.Nodes(t.Context(), api.Wait{})
-				if err == nil && !slices.ContainsFunc(nodes, func(n discovery.Node) bool { return n.Node == "node-"+service }) {
-					err = errors.New("its node is not shown")
-				}
-				return errors.Join(err, one.answers(t.Context(), service, "a", "b"))
-			})
-			shown, _, err := one.Instances(t.Context(), service, api.ListOptions{})
+	t.Run("this version reads what others write", testRecordsRead)
+	t.Run("this version writes what version 1 reads", testRecordsWritten)
+}
+
+func testRecordsRead(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one, client := startSidecar(t, "one", etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
+	versions, err := filepath.Glob("testdata/records/*")
+	if err != nil || len(versions) < 3 {
+		t.Fatal(versions, err)
+	}
+	for _, dir := range versions {
+		service := filepath.Base(dir)
+		for _, r := range [][2]string{ // the instance last: the test waits for it
+			{"node.json", fleetKeys.Node("node-"+service, "owner")}, {"override.json", fleetKeys.Override(service, "a")},
+			{"static.json", fleetKeys.Static(service, "b")}, {"instance.json", fleetKeys.Instance(service, "a")},
+		} {
+			record, err := os.ReadFile(filepath.Join(dir, r[0]))
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join(dir, "shown.json"), redact(shown, "revision"))
+			put(t, client, r[1], string(record))
 		}
-		if err := one.broken(t, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("what is written is what version 1 reads", func(t *testing.T) {
-		t.Parallel()
-		etcd := startMember(t)
-		one, client := startSidecar(t, "node-v1", etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
-		_, err := one.Register(t.Context(), discovery.Registration{Service: "v1", ID: "a", Address: "10.0.0.5", Port: 8080, Ports: discovery.Ports{"grpc": 9090},
-			Zone: "a", Tags: discovery.Tags{"v2"}, Meta: discovery.Meta{"Team": "core"}, Checks: []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Hour)}}})
+		within(t, time.Now(), 2*time.Second, service+" is seen", func() error {
+			nodes, _, err := one.Nodes(t.Context(), api.Wait{})
+			if err == nil && !slices.ContainsFunc(nodes, func(n discovery.Node) bool { return n.Node == "node-"+service }) {
+				err = errors.New("the node is not shown")
+			}
+			return errors.Join(err, one.answers(t.Context(), service, "a", "b"))
+		})
+		shown, _, err := one.Instances(t.Context(), service, api.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := one.ReportCheck(t.Context(), "v1", "a", "ttl", api.CheckReport{Status: discovery.Warning}); err != nil {
-			t.Fatal(err)
-		}
-		within(t, time.Now(), waitTimeout, "the status is written", func() error {
-			if status := recordStatus(t, client, fleetKeys.Instance("v1", "a")); status != discovery.Warning {
-				return fmt.Errorf("it is %s", status)
-			}
-			return nil
-		})
-		if _, _, err := one.PatchOverride(t.Context(), "v1", "a", []byte(`{"state":"up","weight":3,"tags":["v3"],"meta":{"Team":"x"}}`)); err != nil {
-			t.Fatal(err)
-		}
-		newProgram(t, etcd.endpoint).ready(t).expect(t, 0, "made", "set", "v1/b", "db.example.com:5432", "--tag", "primary", "--zone", "b")
-		written := func(file, key string, varies ...string) {
-			t.Helper()
-			golden(t, "testdata/records/v1/"+file, redact(json.RawMessage(get(t, client, key)), varies...))
-		}
-		written("instance.json", fleetKeys.Instance("v1", "a"), "owner", "run", "registered_at")
-		written("override.json", fleetKeys.Override("v1", "a"))
-		written("static.json", fleetKeys.Static("v1", "b"))
-		node, err := client.Get(t.Context(), fleetKeys.Nodes(), clientv3.WithPrefix())
-		if err != nil || len(node.Kvs) != 1 {
-			t.Fatal(node, err)
-		}
-		written("node.json", string(node.Kvs[0].Key), "agent", "started", "version")
-	})
+		golden(t, filepath.Join(dir, "shown.json"), redact(shown, "revision"))
+	}
+	if err := one.broken(t, 0); err != nil {
+		t.Error(err)
+	}
 }
 
-// redact writes a value as JSON, with a fixed text for what the named fields of its
-// objects hold, since that varies.
+func testRecordsWritten(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t)
+	one, client := startSidecar(t, "node-v1", etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
+	_, err := one.Register(t.Context(), discovery.Registration{Service: "v1", ID: "a", Address: "10.0.0.5", Port: 8080, Ports: discovery.Ports{"grpc": 9090},
+		Zone: "a", Tags: discovery.Tags{"v2"}, Meta: discovery.Meta{"Team": "core"}, Checks: []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Hour)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.ReportCheck(t.Context(), "v1", "a", "ttl", api.CheckReport{Status: discovery.Warning}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Now(), waitTimeout, "the status is written", func() error {
+		if status := recordStatus(t, client, fleetKeys.Instance("v1", "a")); status != discovery.Warning {
+			return fmt.Errorf("the status is %s", status)
+		}
+		return nil
+	})
+	if _, _, err := one.PatchOverride(t.Context(), "v1", "a", []byte(`{"state":"up","weight":3,"tags":["v3"],"meta":{"Team":"x"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	newProgram(t, etcd.endpoint).ready(t).expect(t, 0, "made", "set", "v1/b", "db.example.com:5432", "--tag", "primary", "--zone", "b")
+	written := func(file, key string, varies ...string) {
+		t.Helper()
+		golden(t, "testdata/records/v1/"+file, redact(json.RawMessage(get(t, client, key)), varies...))
+	}
+	written("instance.json", fleetKeys.Instance("v1", "a"), "owner", "run", "registered_at")
+	written("override.json", fleetKeys.Override("v1", "a"))
+	written("static.json", fleetKeys.Static("v1", "b"))
+	node, err := client.Get(t.Context(), fleetKeys.Nodes(), clientv3.WithPrefix())
+	if err != nil || len(node.Kvs) != 1 {
+		t.Fatal(node, err)
+	}
+	written("node.json", string(node.Kvs[0].Key), "agent", "started", "version")
+}
+
+// redact encodes a value as JSON, and replaces the values of the named fields, which vary, by fixed
+// ones.
 func redact(v any, varies ...string) []byte {
 	fixed := map[string]string{"registered_at": `"2026-01-02T03:04:05Z"`, "started": `"2026-01-02T03:04:05Z"`, "revision": "1"}
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // it came as JSON
+		panic(err) // values that were decoded from JSON can be encoded
 	}
 	for _, name := range varies {
 		text := cmp.Or(fixed[name], `"`+name+`"`)
@@ -200,7 +204,7 @@ func redact(v any, varies ...string) []byte {
 	return b
 }
 
-// golden compares JSON with a file.
+// golden compares JSON with a golden file, or writes the file with -update.
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
 	got = append(got, '\n')

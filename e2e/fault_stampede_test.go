@@ -16,7 +16,7 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// wipe ends etcd and starts it again without its data.
+// wipe kills etcd and restarts it without its data.
 func (m *member) wipe(t *testing.T) {
 	t.Helper()
 	m.kill()
@@ -26,13 +26,12 @@ func (m *member) wipe(t *testing.T) {
 	m.start(t)
 }
 
-// TestFaultRegisteringAgain wipes the etcd of a thousand agents. They all register
-// again, and not in one moment: they spread over a second for each 500 instances, and
-// over 5 s at most. It runs alone: it measures how fast etcd takes writes, and others
-// would have it take them in jerks.
+// TestFaultRegisteringAgain wipes the etcd of a thousand agents. They register again, spread over a
+// second for each 500 instances, at most 5 s. The test is not parallel: it measures the rate of
+// writes, which other tests would make uneven.
 func TestFaultRegisteringAgain(t *testing.T) {
-	const agents, each, smear = 1000, 3, 5 * time.Second
-	const most = 2 * agents * each * int(time.Second) / int(smear) // writes in a second
+	const agents, each, jitter = 1000, 3, 5 * time.Second
+	const most = 2 * agents * each * int(time.Second) / int(jitter) // writes a second
 	etcd := startMember(t)
 	client, observer := etcdtest.Client(t, etcd.endpoint), etcdtest.Client(t, etcd.endpoint)
 	view := runCatalog(t, client)
@@ -52,9 +51,9 @@ func TestFaultRegisteringAgain(t *testing.T) {
 	if err := starting.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, time.Now(), waitTimeout, "all are seen", func() error {
+	within(t, time.Now(), waitTimeout, "all agents are seen", func() error {
 		if v, err := view.View(); err != nil || v.Snapshot.NodeCount() != agents {
-			return fmt.Errorf("not all are: %w", err)
+			return fmt.Errorf("not all agents are seen: %w", err)
 		}
 		return nil
 	})
@@ -62,7 +61,7 @@ func TestFaultRegisteringAgain(t *testing.T) {
 	etcd.wipe(t)
 	wiped := time.Now()
 	var counts growth
-	within(t, wiped, 4*waitTimeout, "all are registered again", func() error {
+	within(t, wiped, 4*waitTimeout, "all instances are registered again", func() error {
 		n, err := records(t, observer)
 		if err == nil {
 			counts = append(counts, count{time.Now(), n})
@@ -73,15 +72,15 @@ func TestFaultRegisteringAgain(t *testing.T) {
 		return err
 	})
 	bound, took := most, counts.took()
-	if took > smear+smear/5 {
-		// The machine did not keep pace with the agents, whose turns come within the smear:
-		// what has waited is written in one go when it does again.
+	if took > jitter+jitter/5 {
+		// The machine was too slow for the agents, which all write within the jitter: delayed
+		// writes come all at once.
 		bound *= 2
 	}
 	if peak := counts.peak(); peak > bound {
-		t.Errorf("%d writes in a second, want at most %d; it took %v", peak, bound, took)
+		t.Errorf("%d writes a second, want at most %d; all took %v", peak, bound, took)
 	} else {
-		t.Logf("at most %d writes in a second, bound %d; it took %v", peak, bound, took)
+		t.Logf("at most %d writes a second, bound %d; all took %v", peak, bound, took)
 	}
 }
 
@@ -96,7 +95,7 @@ func runCatalog(t *testing.T, client *clientv3.Client) *catalog.Catalog {
 	return c
 }
 
-// records is how many instances there are.
+// records returns the number of instances in etcd.
 func records(t *testing.T, etcd *clientv3.Client) (int, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -107,7 +106,7 @@ func records(t *testing.T, etcd *clientv3.Client) (int, error) {
 	return int(got.Count), nil
 }
 
-// growth is how many records there were, again and again.
+// growth has the number of records at successive times.
 type growth []count
 
 type count struct {
@@ -115,8 +114,8 @@ type count struct {
 	records int
 }
 
-// peak is the fastest that they grew, in records a second: over a second, and the longest
-// time for which nothing was heard of etcd, since what waited then comes in one moment.
+// peak returns the fastest growth in records a second. Its window is a second and the longest time
+// without a count, since writes that waited in that time come at once.
 func (g growth) peak() int {
 	window := time.Second + g.silence()
 	fastest := 0.0
@@ -131,13 +130,13 @@ func (g growth) peak() int {
 	return int(fastest)
 }
 
-// took is how long it took from the first record to the last.
+// took returns the time from the first record to the last count.
 func (g growth) took() time.Duration {
 	first := slices.IndexFunc(g, func(c count) bool { return c.records > 0 })
 	return g[len(g)-1].at.Sub(g[first].at)
 }
 
-// silence is the longest time between two counts.
+// silence returns the longest time between two counts.
 func (g growth) silence() (longest time.Duration) {
 	for n := 1; n < len(g); n++ {
 		longest = max(longest, g[n].at.Sub(g[n-1].at))

@@ -11,18 +11,18 @@ import (
 	"disc/agent/api"
 )
 
-// lookupResult is what one lookup was answered.
+// lookupResult is the answer to one lookup.
 type lookupResult struct {
 	service string
 	asked   time.Time
 	took    time.Duration
 	ids     []string // of the endpoints, sorted
-	suspect int      // how many of them are kept although they vanished
+	suspect int      // the number of suspects among them
 	view    api.Freshness
 	err     error
 }
 
-// ask looks a service up.
+// ask looks a service up once.
 func (s *sidecar) ask(ctx context.Context, service string) lookupResult {
 	l := lookupResult{service: service, asked: time.Now(), ids: []string{}}
 	answer, view, err := s.Lookup(ctx, service, api.LookupOptions{})
@@ -37,7 +37,7 @@ func (s *sidecar) ask(ctx context.Context, service string) lookupResult {
 	return l
 }
 
-// has returns an error unless the answer has these instances.
+// has returns an error unless the answer has exactly these instances.
 func (l lookupResult) has(ids []string) error {
 	if l.err == nil && !slices.Equal(l.ids, ids) {
 		return fmt.Errorf("lookup of %s: %v, want %v", l.service, l.ids, ids)
@@ -45,15 +45,15 @@ func (l lookupResult) has(ids []string) error {
 	return l.err
 }
 
-// history is every answer that somebody got who never stopped asking.
+// history has the answers to continuous lookups of one service.
 type history struct {
 	cancel  context.CancelFunc
 	asking  sync.WaitGroup
-	answers []lookupResult // to be read once it is stopped
+	answers []lookupResult // to be read after stop
 }
 
-// record looks a service up again and again, and keeps every answer, until it is
-// stopped or the test ends.
+// record looks a service up again and again, and records every answer, until it is stopped or
+// the test ends.
 func (s *sidecar) record(t *testing.T, service string) *history {
 	ctx, cancel := context.WithCancel(t.Context())
 	h := &history{cancel: cancel}
@@ -73,7 +73,7 @@ func (h *history) stop() {
 	h.asking.Wait()
 }
 
-// always makes sure that each answer had these instances.
+// always checks that every answer has exactly these instances.
 func (h *history) always(t *testing.T, ids ...string) {
 	t.Helper()
 	wrong := 0
@@ -85,18 +85,18 @@ func (h *history) always(t *testing.T, ids ...string) {
 		}
 	}
 	if len(h.answers) == 0 {
-		t.Error("nobody was answered")
+		t.Error("there is no answer")
 	}
 	oldest, slowest := time.Duration(0), time.Duration(0)
 	for _, l := range h.answers {
 		oldest, slowest = max(oldest, l.view.Age), max(slowest, l.took)
 	}
-	t.Logf("%d lookups, %d without %v; the oldest view was %v old, the slowest answer took %v",
+	t.Logf("%d lookups, %d not answered with %v; the oldest view was %v old, the slowest answer took %v",
 		len(h.answers), wrong, ids, oldest, slowest.Round(time.Millisecond))
 }
 
-// upToDate makes sure that no view was older than it said: each answer has what had been
-// written by then. Ages are in milliseconds.
+// upToDate checks that no view is older than it says: an answer has every instance that was
+// written before the view's age. Ages are in milliseconds.
 func (h *history) upToDate(t *testing.T, written map[string]time.Time) {
 	t.Helper()
 	oldest := time.Duration(0)
@@ -104,10 +104,10 @@ func (h *history) upToDate(t *testing.T, written map[string]time.Time) {
 		oldest = max(oldest, l.view.Age)
 		for id, at := range written {
 			if l.err == nil && at.Before(l.asked.Add(-l.view.Age-time.Millisecond)) && !slices.Contains(l.ids, id) {
-				t.Fatalf("the answer of %s lacks %s, which was written %v before, and says that it is %v old",
+				t.Fatalf("the answer of %s lacks %s, which was written %v before, but says that its view is %v old",
 					l.asked.Format(time.TimeOnly), id, l.asked.Sub(at), l.view.Age)
 			}
 		}
 	}
-	t.Logf("%d lookups, and none is older than it says; the oldest view was %v old", len(h.answers), oldest)
+	t.Logf("%d lookups, and no view is older than it says; the oldest view was %v old", len(h.answers), oldest)
 }

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// namespace is a host of its own as far as network and mounts go. Faults in it reach
-// nobody else. It lasts until the test ends.
+// namespace is a Linux namespace for network and mounts: a host of its own, whose faults do not
+// affect other tests. It lasts until the test ends.
 type namespace struct {
-	pid    string   // of the process that keeps it
-	prefix []string // goes before a command that is to run in it
+	pid    string   // of the process that holds it
+	prefix []string // the beginning of a command line that runs in it
 }
 
-// newNamespace makes one, or skips the test where that is not allowed.
+// newNamespace creates a namespace, or skips the test when that is not allowed.
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -26,20 +26,20 @@ func newNamespace(t *testing.T) *namespace {
 		t.Skip("needs namespaces of network and mounts: ", err)
 	}
 	keeper := exec.Command("unshare", "--net", "--mount", "sh", "-c", "ip link set lo up && echo ready && exec cat")
-	alive, err := keeper.StdinPipe() // ends with the tests, and the keeper with it
+	alive, err := keeper.StdinPipe() // closing it ends the keeper
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { alive.Close() })
 	p := background(t, keeper)
 	if !await(func() bool { return strings.Contains(p.output.String(), "ready") }) {
-		t.Fatal("the namespace is not there")
+		t.Fatal("the namespace does not exist")
 	}
 	pid := strconv.Itoa(keeper.Process.Pid)
 	return &namespace{pid: pid, prefix: []string{"nsenter", "--target", pid, "--net", "--mount", "--"}}
 }
 
-// run runs a line of shell in the namespace.
+// run runs a shell command in the namespace.
 func (n *namespace) run(t *testing.T, format string, args ...any) {
 	t.Helper()
 	line := fmt.Sprintf(format, args...)
@@ -48,14 +48,14 @@ func (n *namespace) run(t *testing.T, format string, args ...any) {
 	}
 }
 
-// link joins two namespaces: this one has the address 10.77.0.1, the other 10.77.0.2.
+// link connects two namespaces: this one gets the address 10.77.0.1, the other 10.77.0.2.
 func (n *namespace) link(t *testing.T, to *namespace) {
 	t.Helper()
 	n.run(t, "ip link add fleet type veth peer name fleet netns %s && ip addr add 10.77.0.1/24 dev fleet && ip link set fleet up", to.pid)
 	to.run(t, "ip addr add 10.77.0.2/24 dev fleet && ip link set fleet up")
 }
 
-// cut drops every packet of the link, in both directions, without a word to anybody.
+// cut drops every packet of the link silently, in both directions.
 func (n *namespace) cut(t *testing.T) {
 	t.Helper()
 	n.run(t, `nft 'table inet cut {
@@ -64,7 +64,7 @@ func (n *namespace) cut(t *testing.T) {
 	}'`)
 }
 
-// heal takes the cut back.
+// heal ends the cut.
 func (n *namespace) heal(t *testing.T) {
 	t.Helper()
 	n.run(t, "nft delete table inet cut")

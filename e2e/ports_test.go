@@ -9,14 +9,15 @@ import (
 	"disc/discovery/devetcd/etcdtest"
 )
 
-// ports hands out free ports of 127.0.0.1, each once. They lie below those that the
-// kernel gives to connections and to who listens on port 0, so that a port stays free
-// until it is used, and while its server is away.
+// ports has the ports of 127.0.0.1 that pickPort has returned; it returns none twice. They are
+// below the kernel's ephemeral ports (connections, and listeners on port 0), so that a port
+// stays free until its server starts, and while the server is stopped.
 var ports = struct {
 	sync.Mutex
 	given map[int]bool
 }{given: map[int]bool{}}
 
+// pickPort returns a free port of 127.0.0.1.
 func pickPort() (string, error) {
 	ports.Lock()
 	defer ports.Unlock()
@@ -28,5 +29,5 @@ func pickPort() (string, error) {
 		ports.given[port] = true
 		return strconv.Itoa(port), nil
 	}
-	return "", fmt.Errorf("no free port between 20000 and 32000")
+	return "", fmt.Errorf("find a free port: none between 20000 and 32000")
 }

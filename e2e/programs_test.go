@@ -24,8 +24,8 @@ import (
 	"disc/discovery/resolver"
 )
 
-// runServer is a service: 'server PORT [NAME]' answers HTTP with its name until it is
-// killed. It answers 503 while the file "sick" is in its directory.
+// runServer runs 'server PORT [NAME]', a service that answers HTTP with its name until it is
+// killed. It answers 503 while its directory has a file "sick".
 func runServer() {
 	name := "well"
 	if len(os.Args) > 2 {
@@ -47,8 +47,8 @@ func runServer() {
 	os.Exit(1)
 }
 
-// grpcServer is the same for gRPC: 'grpcserver PORT NAME' answers health checks with
-// its name in the header.
+// grpcServer is the gRPC service of 'grpcserver PORT NAME'. It answers health checks with its
+// name in the header.
 type grpcServer struct {
 	healthpb.UnimplementedHealthServer
 	name string
@@ -70,25 +70,24 @@ func (s grpcServer) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (
 		grpc.SetHeader(ctx, metadata.Pairs("name", s.name))
 }
 
-// The traffic of flow: so many at once, each so often; and how many answers in a row
-// tell who takes part.
+// The traffic of flow.
 const (
 	callers    = 4
-	callEvery  = 4 * time.Millisecond
-	flowWindow = 60
+	callEvery  = 4 * time.Millisecond // of each caller
+	flowWindow = 60                   // the number of answers that show which servers take part
 )
 
-// flow is a client that never stops asking.
+// flow is a client that calls a service continuously.
 type flow struct {
 	mu               sync.Mutex
-	last             []string // who gave the last answers
-	shown            string
+	last             []string // the servers of the last answers
+	shown            string   // the servers that were printed last
 	answered, failed int
 }
 
-// runFlow is 'flow http://HOST:PORT' or 'flow disc://AGENT/NAME' (gRPC, round robin). It
-// writes who answers whenever that changes, and what failed. On SIGTERM it writes how
-// many were answered and how many failed.
+// runFlow runs 'flow http://HOST:PORT' or 'flow disc://AGENT/NAME' (gRPC, round robin). It
+// writes the names of the answering servers whenever they change, and each failed call. On
+// SIGTERM it writes the number of answered and of failed calls.
 func runFlow() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

@@ -38,17 +38,16 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition answers [namespaces]: whether a test may have a network and mounts of its
-// own.
+// condition evaluates [namespaces]: whether a test may create network and mount namespaces.
 func condition(name string) (bool, error) {
 	if name == "namespaces" {
 		return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
 	}
-	return false, fmt.Errorf("condition %q is not known", name)
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
-// setUp gives each script settings of its own: a short TTL and no drain delay, so that
-// it is quick, and directories within its own.
+// setUp sets the environment of a script: a short TTL and no drain delay, so that it is quick,
+// and directories within its work directory.
 func setUp(env *testscript.Env) error {
 	env.Values[stageKey{}] = &stage{env: env, processes: map[string]*process{}}
 	source, err := os.Getwd()
@@ -56,7 +55,7 @@ func setUp(env *testscript.Env) error {
 		return err
 	}
 	for name, value := range map[string]string{
-		"SOURCE":            source, // the tests' folder
+		"SOURCE":            source, // the folder e2e
 		"HOME":              env.WorkDir,
 		"XDG_CONFIG_HOME":   filepath.Join(env.WorkDir, "config"),
 		"XDG_STATE_HOME":    filepath.Join(env.WorkDir, "state"),
@@ -64,7 +63,7 @@ func setUp(env *testscript.Env) error {
 		"DISC_DRAIN_DELAY":  "0s",
 		"DISC_KILL_TIMEOUT": "5s",
 		"DISC_LOG_FORMAT":   "json",
-		"DISC_ON_STOP":      "", // an empty variable counts as absent; a script may set it
+		"DISC_ON_STOP":      "", // empty counts as absent; environ passes on only variables that are set here
 		"DISC_NODE":         "n1",
 		"DISC_DNS":          "127.0.0.1:0",
 		"DISC_AGENT":        "http://127.0.0.1:1", // until an agent is started

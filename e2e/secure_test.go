@@ -40,8 +40,8 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue writes NAME.pem and NAME-key.pem for a common name, signed by the authority, or
-// by itself for the authority's own.
+// issue writes NAME.pem and NAME-key.pem for a common name. The authority signs the
+// certificate; its own is self-signed.
 func (a *authority) issue(name string, addresses []net.IP) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -84,13 +84,13 @@ func (a *authority) write(name string, content []byte) {
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
-// serverTLS returns the TLS settings of a server that has the certificate called server
-// and requires one of its clients.
+// serverTLS returns the TLS settings of a server that has the certificate "server" and requires
+// a client certificate.
 func (a *authority) serverTLS() transport.TLSInfo {
 	return transport.TLSInfo{CertFile: a.path("server.pem"), KeyFile: a.path("server-key.pem"), TrustedCAFile: a.path("ca.pem"), ClientCertAuth: true}
 }
 
-// program runs disc inside the test, with settings of its own.
+// program runs disc inside the test's process, with its own environment.
 type program struct {
 	env map[string]string
 }
@@ -110,13 +110,13 @@ func (p program) agent(t *testing.T) {
 	go func() {
 		defer close(done)
 		if code, _, stderr := p.run(ctx, "agent"); code != 0 {
-			t.Errorf("agent ended with %d:\n%s", code, stderr)
+			t.Errorf("the agent ended with %d:\n%s", code, stderr)
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 }
 
-// expect runs a command until it ends with a code and prints what is wanted.
+// expect repeats a command until it ends with the code and its output contains want.
 func (p program) expect(t *testing.T, code int, want string, args ...string) {
 	t.Helper()
 	var got int
@@ -137,7 +137,7 @@ func newProgram(t *testing.T, etcd string) program {
 	}}
 }
 
-// ready writes the (empty) config file and points the CLI at the agent.
+// ready writes the empty config file, and sets DISC_AGENT to the agent's URL.
 func (p program) ready(t *testing.T) program {
 	t.Helper()
 	if err := os.WriteFile(p.env["DISC_CONFIG"], nil, 0o600); err != nil {
@@ -147,7 +147,7 @@ func (p program) ready(t *testing.T) program {
 	return p
 }
 
-// TestClientCertificates runs everything over TLS, with a certificate for the client.
+// TestClientCertificates runs etcd, an agent and the CLI over TLS with client certificates.
 func TestClientCertificates(t *testing.T) {
 	ca := newAuthority(t)
 	ca.issue("server", []net.IP{net.IPv4(127, 0, 0, 1)})
@@ -162,8 +162,8 @@ func TestClientCertificates(t *testing.T) {
 	p.expect(t, 0, "10.0.0.1:1", "lookup", "db", "-o", "addr")
 }
 
-// TestFaultCertificatesReplaced replaces the authority and every certificate, as a fleet
-// does whose authority ends: the agent takes the new ones up by itself.
+// TestFaultCertificatesReplaced replaces the authority and every certificate, as a fleet does
+// when its authority expires. The agent loads the new files by itself.
 func TestFaultCertificatesReplaced(t *testing.T) {
 	ca, listen := newAuthority(t), etcdtest.Address(t)
 	host, _, err := net.SplitHostPort(listen)
@@ -195,7 +195,7 @@ func TestFaultCertificatesReplaced(t *testing.T) {
 	p.expect(t, 0, "10.0.0.2:1", "lookup", "db", "-o", "addr")
 }
 
-// TestUserAndPassword runs against an etcd that wants a user.
+// TestUserAndPassword runs against an etcd that requires a user and a password.
 func TestUserAndPassword(t *testing.T) {
 	etcd := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }}) // the least
 	root := etcdtest.Client(t, etcd.Endpoint())
@@ -222,7 +222,7 @@ func TestUserAndPassword(t *testing.T) {
 	if _, stdout, stderr := p.run(t.Context(), "set", "db/one", "10.0.0.1:1"); strings.Contains(stdout+stderr, "wr0ng") {
 		t.Errorf("the password is printed:\n%s%s", stdout, stderr)
 	}
-	p.agent(t) // goes on trying, and says why it has nothing
+	p.agent(t) // keeps trying, and reports why it has no view
 	p.expect(t, 1, `"disc"`, "lookup", "db")
 	write("s3cret")
 	p.expect(t, 0, "made", "set", "db/one", "10.0.0.1:1")

@@ -16,10 +16,12 @@ import (
 	"disc/config"
 )
 
-// parsedOnly are the files of the folder deploy whose programs are not run here.
+// parsedOnly lists the files of the folder deploy that tests parse, but whose programs do not
+// run here.
 var parsedOnly = []string{"Corefile", "compose.yaml", "envoy.yaml", "kubernetes.yaml", "resolved.conf"}
 
-// TestDeployIsTested finds for each file of the folder deploy a script that runs it.
+// TestDeployIsTested checks that a script runs each file of the folder deploy, except
+// [parsedOnly].
 func TestDeployIsTested(t *testing.T) {
 	files, err := os.ReadDir("../deploy")
 	if err != nil {
@@ -36,13 +38,13 @@ func TestDeployIsTested(t *testing.T) {
 	for _, f := range files {
 		run := bytes.Contains(all, []byte("\nshipped "+f.Name()))
 		if run == slices.Contains(parsedOnly, f.Name()) {
-			t.Errorf("deploy/%s: run by a script: %v", f.Name(), run)
+			t.Errorf("deploy/%s: a script runs it: %v", f.Name(), run)
 		}
 	}
 }
 
-// TestDeployYAML reads the YAML files, and starts an agent's settings with the
-// arguments that they give it.
+// TestDeployYAML parses the YAML files, and loads an agent's settings from the arguments that
+// kubernetes.yaml has.
 func TestDeployYAML(t *testing.T) {
 	var pod struct {
 		Spec struct {
@@ -72,7 +74,7 @@ func TestDeployYAML(t *testing.T) {
 		t.Fatal(err)
 	}
 	if args[0] != "agent" || cfg.DNS.Listen != pod.Spec.DNSConfig.Nameservers[0]+":53" {
-		t.Errorf("%v: the agent listens on %s, and the pod asks %v", args, cfg.DNS.Listen, pod.Spec.DNSConfig.Nameservers)
+		t.Errorf("%v: the agent listens on %s, but the pod asks %v", args, cfg.DNS.Listen, pod.Spec.DNSConfig.Nameservers)
 	}
 
 	var compose struct {
@@ -86,8 +88,7 @@ func TestDeployYAML(t *testing.T) {
 	}
 }
 
-// TestDeployResolvers holds what the other resolvers' files say of the agent against
-// its defaults.
+// TestDeployResolvers checks that the files of other resolvers have the agent's default address.
 func TestDeployResolvers(t *testing.T) {
 	listen := regexp.QuoteMeta("127.0.0.1:3453")
 	for file, pattern := range map[string]string{
@@ -95,9 +96,11 @@ func TestDeployResolvers(t *testing.T) {
 		"resolved.conf":   `(?m)^\[Resolve\]\nDNS=` + listen + `\nDomains=~disc\n`,
 		"kubernetes.yaml": `(?m)^ +disc:53 \{\n(?: +.*\n)* +forward disc [0-9.]+:3453 `,
 	} {
-		if text := read(t, "../deploy/"+file); !regexp.MustCompile(pattern).Match(text) {
-			t.Errorf("deploy/%s does not match %s:\n%s", file, pattern, text)
-		}
+		t.Run(file, func(t *testing.T) {
+			if text := read(t, "../deploy/"+file); !regexp.MustCompile(pattern).Match(text) {
+				t.Errorf("deploy/%s does not match %s:\n%s", file, pattern, text)
+			}
+		})
 	}
 }
 
