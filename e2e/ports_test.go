@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -29,5 +30,5 @@ func pickPort() (string, error) {
 		ports.given[port] = true
 		return strconv.Itoa(port), nil
 	}
-	return "", fmt.Errorf("find a free port: none between 20000 and 32000")
+	return "", errors.New("find a free port: none between 20000 and 32000")
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -122,8 +123,8 @@ func environ(ts *testscript.TestScript) []string {
 	s := stageOf(ts)
 	var all []string
 	seen := map[string]bool{}
-	for n := len(s.env.Vars) - 1; n >= 0; n-- {
-		name, _, _ := strings.Cut(s.env.Vars[n], "=")
+	for _, variable := range slices.Backward(s.env.Vars) {
+		name, _, _ := strings.Cut(variable, "=")
 		if !seen[name] {
 			seen[name] = true
 			all = append(all, name+"="+ts.Getenv(name))

@@ -49,12 +49,15 @@ func instance(service string, n int) discovery.Instance {
 // (--max-txn-ops).
 const maxTxnOps = 128
 
-// fill writes instances to etcd, size of them to each service. The services are called web,
-// web-1, web-2 and so on.
-func fill(ctx context.Context, client *clientv3.Client, instances, size int) error {
+// serviceSize is the number of instances of each service.
+const serviceSize = 10
+
+// fill writes instances to etcd, in services of [serviceSize], which are called web, web-1, web-2
+// and so on.
+func fill(ctx context.Context, client *clientv3.Client, instances int) error {
 	keys := discovery.NewKeys("default")
 	return writeAll(ctx, client, instances, func(n int) clientv3.Op {
-		i := instance(serviceName(n/size), n)
+		i := instance(serviceName(n/serviceSize), n)
 		return clientv3.OpPut(keys.Instance(i.Service, i.ID), string(i.Encode()))
 	})
 }
@@ -98,16 +101,12 @@ func (s *stage) command(endpoint string, args ...string) *exec.Cmd {
 	return c
 }
 
-// agent starts an agent that uses the etcd at endpoint, and waits until it listens. More
-// settings are lines of YAML.
-func (s *stage) agent(endpoint, name string, more ...string) (*agent, error) {
+// agent starts an agent that uses the etcd at endpoint, and waits until it listens.
+func (s *stage) agent(endpoint, name string) (*agent, error) {
 	a := &agent{socket: filepath.Join(s.dir, name+".sock")}
 	file := filepath.Join(s.dir, name+".yaml")
 	text := fmt.Sprintf("node: %s\nadvertise: 127.0.0.1\ndata_dir: %s\ndrain_delay: 0s\nhttp: {listen: '127.0.0.1:0', socket: %s}\ndns: {listen: '127.0.0.1:0'}\nlog: {format: json}\n",
 		name, filepath.Join(s.dir, name), a.socket)
-	for _, line := range more {
-		text += line + "\n"
-	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -127,21 +126,21 @@ func (s *stage) agent(endpoint, name string, more ...string) (*agent, error) {
 	return a, nil
 }
 
-// fleet starts an etcd with instances, 10 to each service, and an agent, and waits until
-// the agent answers for the last service.
+// fleet starts an etcd with instances and an agent, and waits until the agent answers for the
+// last service.
 func (s *stage) fleet(ctx context.Context, instances int) (*clientv3.Client, *agent, error) {
 	_, client, err := s.etcd()
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := fill(ctx, client, instances, 10); err != nil {
+	if err := fill(ctx, client, instances); err != nil {
 		return nil, nil, err
 	}
 	a, err := s.agent(client.Endpoints()[0], "bench")
 	if err != nil {
 		return nil, nil, err
 	}
-	last := serviceName((instances - 1) / 10)
+	last := serviceName((instances - 1) / serviceSize)
 	return client, a, await(ctx, func() error { _, err := fetch(a.http, "/v1/lookup/"+last); return err })
 }
 

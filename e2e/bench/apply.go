@@ -62,7 +62,7 @@ func applyRepeatedly(ctx context.Context, s *view.Snapshot, d time.Duration) ([]
 		change[0].Modified++
 		var broken []discovery.BrokenRecord
 		if s, _, broken = s.Apply(change[0].Modified, change); len(broken) > 0 {
-			return nil, fmt.Errorf("apply: %v", broken[0])
+			return nil, fmt.Errorf("apply: %w", broken[0])
 		}
 	}
 	took := time.Since(start)

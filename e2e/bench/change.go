@@ -45,7 +45,7 @@ func startChange(ctx context.Context, s *stage, agents int) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	if err := fill(ctx, client, 100, 10); err != nil {
+	if err := fill(ctx, client, 100); err != nil {
 		return pair{}, err
 	}
 	changes, agents := s.size(min(400, 40_000/agents), 5), s.size(agents, 5)

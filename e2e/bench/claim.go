@@ -79,7 +79,7 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	if err := fill(ctx, client, 10, 10); err != nil {
+	if err := fill(ctx, client, 10); err != nil {
 		return pair{}, err
 	}
 	view, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})

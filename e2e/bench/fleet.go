@@ -238,7 +238,7 @@ func registerFleet(ctx context.Context, clients []*clientv3.Client, agents int) 
 				return err
 			}
 			leases[n] = granted.ID
-			i := instance(serviceName(n/10), n)
+			i := instance(serviceName(n/serviceSize), n)
 			_, err = client.Put(ctx, keys.Instance(i.Service, i.ID), string(i.Encode()), clientv3.WithLease(granted.ID))
 			return err
 		})
@@ -277,7 +277,7 @@ func changeInstances(ctx context.Context, client *clientv3.Client, leases []clie
 		case <-next.C:
 		}
 		at := n % len(leases)
-		i := instance(serviceName(at/10), at)
+		i := instance(serviceName(at/serviceSize), at)
 		i.Weight = n % 100
 		if _, err := client.Put(ctx, keys.Instance(i.Service, i.ID), string(i.Encode()), clientv3.WithLease(leases[at])); err != nil {
 			return err

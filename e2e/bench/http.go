@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os/exec"
@@ -97,10 +98,7 @@ func runBareHTTP(ctx context.Context, args []string, in io.Reader, out io.Writer
 		return err
 	}
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		for name, value := range a.Header {
-			h[name] = value
-		}
+		maps.Copy(w.Header(), a.Header)
 		w.Write(a.Body)
 	})}
 	go s.Serve(socket)

@@ -30,7 +30,7 @@ func startLookupLocal(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	const instances = 10
-	if err := fill(ctx, client, instances, instances); err != nil {
+	if err := fill(ctx, client, instances); err != nil {
 		return pair{}, err
 	}
 	view, err := catalog.New(client, discovery.NewKeys("default"), catalog.Options{})

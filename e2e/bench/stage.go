@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,11 +56,11 @@ func newStage(s settings, p program) (*stage, error) {
 }
 
 func (s *stage) close() {
-	for n := len(s.closers) - 1; n >= 0; n-- {
-		s.closers[n]()
+	for _, f := range slices.Backward(s.closers) {
+		f()
 	}
-	for n := len(s.processes) - 1; n >= 0; n-- {
-		s.processes[n].kill()
+	for _, p := range slices.Backward(s.processes) {
+		p.kill()
 	}
 	os.RemoveAll(s.dir)
 }

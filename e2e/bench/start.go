@@ -65,7 +65,7 @@ func startList(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	if err := fill(ctx, client, 10, 10); err != nil {
+	if err := fill(ctx, client, 10); err != nil {
 		return pair{}, err
 	}
 	endpoint, prefix := client.Endpoints()[0], discovery.NewKeys("default").Service("web")

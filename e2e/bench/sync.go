@@ -58,7 +58,7 @@ func startSync(ctx context.Context, s *stage, instances int) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	if err := fill(ctx, client, instances, 10); err != nil {
+	if err := fill(ctx, client, instances); err != nil {
 		return pair{}, err
 	}
 	side := func(role string) side {
@@ -91,7 +91,7 @@ func startMemory(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	instances := s.size(100_000, 200)
-	if err := fill(ctx, client, instances, 10); err != nil {
+	if err := fill(ctx, client, instances); err != nil {
 		return pair{}, err
 	}
 	return pair{

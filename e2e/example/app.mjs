@@ -1,5 +1,5 @@
-// An application of several workers on several hosts, which share what they know
-// through the agent beside them. Run it with: PORT=8000 WORKERS=2 node app.mjs
+// An application with several workers on several hosts. They share a value, a limit and
+// claims through the agent on their host. Run it with: PORT=8000 WORKERS=2 node app.mjs
 
 import cluster from "node:cluster";
 import http from "node:http";
@@ -12,7 +12,7 @@ const worker = process.pid;
 const disc = (method, path, body) => fetch(`${agent}/v1${path}`, { method, body });
 
 const routes = {
-  // One worker is told, and all of them know it.
+  // Writes the greeting, which every worker reads.
   "PUT /greeting": async (request) => {
     const answer = await disc("PUT", "/kv/app/greeting", await text(request));
     return [answer.status, { worker, revision: Number(answer.headers.get("Disc-Revision")) }];
@@ -21,12 +21,12 @@ const routes = {
     const answer = await disc("GET", `/kv/app/greeting?min_rev=${query.get("min_rev") ?? 0}`);
     return [answer.status, { worker, value: await answer.text() }];
   },
-  // All workers together send no more than the limit allows.
+  // Sends a message. The limit applies to all workers together.
   "POST /send": async () => {
     const answer = await disc("POST", "/limits/sms/take");
     return [answer.status, { worker }];
   },
-  // An idle GPU, which nobody else has meanwhile.
+  // Claims an idle GPU, which no other worker uses until it is released.
   "POST /work": async (_, query) => {
     const answer = await disc("POST", "/claims/gpu?wait=30s");
     const { claim, endpoint, fence } = await answer.json();

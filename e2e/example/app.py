@@ -1,5 +1,5 @@
-"""An application of several workers on several hosts, which share what they know
-through the agent beside them. Run it with: uvicorn app:app --workers 2"""
+"""An application with several workers on several hosts. They share a value, a limit and
+claims through the agent on their host. Run it with: uvicorn app:app --workers 2"""
 
 import json
 import os
@@ -19,7 +19,7 @@ def disc(method, path, body=None):
 
 @app.put("/greeting")
 async def set_greeting(request: Request):
-    """One worker is told, and all of them know it."""
+    """Writes the greeting, which every worker reads."""
     answer = disc("PUT", "/kv/app/greeting", await request.body())
     return {"worker": os.getpid(), "revision": int(answer.headers["Disc-Revision"])}
 
@@ -32,7 +32,7 @@ def greeting(min_rev: int = 0):
 
 @app.post("/send")
 def send():
-    """All workers together send no more than the limit allows."""
+    """Sends a message. The limit applies to all workers together."""
     try:
         disc("POST", "/limits/sms/take")
     except urllib.error.HTTPError as refused:
@@ -42,7 +42,7 @@ def send():
 
 @app.post("/work")
 def work(seconds: float = 0):
-    """An idle GPU, which nobody else has meanwhile."""
+    """Claims an idle GPU, which no other worker uses until it is released."""
     claim = json.load(disc("POST", "/claims/gpu?wait=30s"))
     begin = time.monotonic()
     time.sleep(seconds)

@@ -1,5 +1,5 @@
-// App is an application of several workers on several hosts, which share what they know
-// through the agent beside them. Run a worker with: go run -C e2e/example ./app -listen 127.0.0.1:8000
+// App is an application with several workers on several hosts. They share a value, a limit and
+// claims through the agent on their host. Run a worker with: go run -C e2e/example ./app -listen 127.0.0.1:8000
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// app asks the agent at a URL.
+// app is a worker that uses the agent at a URL.
 type app struct{ agent string }
 
 func main() {
@@ -41,7 +41,7 @@ func (a app) disc(r *http.Request, method, path string, body io.Reader) (*http.R
 	return http.DefaultClient.Do(request)
 }
 
-// setGreeting tells one worker, and all of them know it.
+// setGreeting writes the greeting, which every worker reads.
 func (a app) setGreeting(w http.ResponseWriter, r *http.Request) {
 	answer, err := a.disc(r, "PUT", "/kv/app/greeting", r.Body)
 	if err != nil {
@@ -72,7 +72,7 @@ func (a app) greeting(w http.ResponseWriter, r *http.Request) {
 	reply(w, answer.StatusCode, map[string]any{"value": string(value)})
 }
 
-// send sends no more than the limit allows to all workers together.
+// send sends a message. The limit applies to all workers together.
 func (a app) send(w http.ResponseWriter, r *http.Request) {
 	answer, err := a.disc(r, "POST", "/limits/sms/take", nil)
 	if err != nil {
@@ -83,7 +83,7 @@ func (a app) send(w http.ResponseWriter, r *http.Request) {
 	reply(w, answer.StatusCode, map[string]any{})
 }
 
-// work uses an idle GPU, which nobody else has meanwhile.
+// work claims an idle GPU, which no other worker uses until it is released.
 func (a app) work(w http.ResponseWriter, r *http.Request) {
 	answer, err := a.disc(r, "POST", "/claims/gpu?wait=30s", nil)
 	if err != nil {
@@ -101,7 +101,7 @@ func (a app) work(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	begin := time.Now()
-	seconds, _ := strconv.ParseFloat(r.FormValue("seconds"), 64) // none is fine
+	seconds, _ := strconv.ParseFloat(r.FormValue("seconds"), 64) // 0 without a value
 	time.Sleep(time.Duration(seconds * float64(time.Second)))
 	end := time.Now()
 	released, err := a.disc(r, "DELETE", "/claims/"+claim.Claim, nil)

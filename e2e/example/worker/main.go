@@ -1,5 +1,5 @@
-// Worker is a gRPC server of which several run, on one host or many. It registers itself with
-// the agent beside it, calls the others by name, and knows which worker a key belongs to.
+// Worker is a gRPC server that runs several times, on one or more hosts. It registers with the
+// agent on its host, calls the other workers by name, and knows which worker a key belongs to.
 //
 //	go run -C e2e/example ./worker -id worker-1 -grpc 127.0.0.1:9001 -http 127.0.0.1:8001
 package main
@@ -38,7 +38,7 @@ type worker struct {
 
 	id      string
 	agent   *api.Client      // registers this worker
-	view    *catalog.Catalog // follows etcd
+	view    *catalog.Catalog // watches etcd
 	workers grpc_health_v1.HealthClient
 }
 
@@ -156,7 +156,7 @@ func (w *worker) owner(response http.ResponseWriter, request *http.Request) {
 func score(id, key string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(key + "\x00" + id))
-	x := h.Sum64() // of which the high bits hardly depend on the last bytes: mix them
+	x := h.Sum64() // its high bits hardly depend on the last bytes: mix them
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
 	return x ^ x>>32

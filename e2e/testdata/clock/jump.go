@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// jump is how many seconds the wall clock is off: the eight bytes of the file that
-// WALL_CLOCK_JUMP names, shared with whoever writes them.
+// jump is the offset of the wall clock in seconds. It is mapped from the eight bytes of the file
+// that WALL_CLOCK_JUMP names, so that another process can set it.
 var jump = func() *atomic.Int64 {
 	name, ok := syscall.Getenv("WALL_CLOCK_JUMP")
 	if !ok {
