@@ -9,13 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"disc/discovery/retry"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"disc/discovery/retry"
 )
 
 // watchStream carries the watches of one reflector. clientv3's watcher would reopen the
