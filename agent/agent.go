@@ -144,7 +144,7 @@ func (a *Agent) buildComponents() error {
 		return err
 	}
 	if a.registry, err = registry.New(a.client, keys, a.session, a.catalog,
-		registry.Identity{Owner: a.node.Agent, Run: a.runID, Node: a.node},
+		registry.Identity{Owner: a.node.Agent, RunID: a.runID, Node: a.node},
 		registry.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}

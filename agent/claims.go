@@ -45,7 +45,7 @@ func (c claims) ReleaseClaim(ctx context.Context, id string) bool {
 // claimOf returns a grant as the API shows a claim. ValidFor is rounded down.
 func claimOf(g *claim.Grant) api.Claim {
 	return api.Claim{
-		Claim: g.ID(), Service: g.Name(), Slot: g.Slot(), Fence: g.Fence(), TTL: discovery.Duration(g.TTL()),
+		ID: g.ID(), Service: g.Name(), Slot: g.Slot(), Fence: g.Fence(), TTL: discovery.Duration(g.TTL()),
 		ValidFor: discovery.Duration(g.ValidFor().Truncate(time.Millisecond)), Endpoint: g.Endpoint(),
 	}
 }

@@ -227,7 +227,7 @@ func (g *registrar) pending() error {
 	var errs []error
 	for _, r := range g.list() {
 		state, err := g.registry.State(r.spec.Service, r.spec.ID)
-		if err == nil && state.Phase != registry.Written {
+		if err == nil && state.Phase != registry.PhaseWritten {
 			err = cmp.Or(g.explain(state.Err), errors.New("not written to etcd yet"))
 		}
 		if err != nil {

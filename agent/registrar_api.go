@@ -69,7 +69,7 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 	}
 	state, err := g.awaitSettled(ctx, spec.Service, spec.ID)
 	switch {
-	case state.Phase == registry.InConflict:
+	case state.Phase == registry.PhaseConflict:
 		err = state.Err
 	case err != nil && ctx.Err() != nil: // the caller is gone and would not know
 	case g.stopping(): // the instance was deregistered meanwhile
@@ -85,7 +85,7 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 	done := api.Registered{
 		Entry:   view.Entry{Instance: state.Instance, State: discovery.Up, Source: view.SourceAgent},
 		Created: before == nil,
-		Written: state.Phase == registry.Written,
+		Written: state.Phase == registry.PhaseWritten,
 	}
 	if done.Written {
 		done.Entry.Revision = state.Revision

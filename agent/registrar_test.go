@@ -35,7 +35,7 @@ func alone(t *testing.T, path string) *registrar {
 	}
 	t.Cleanup(dir.close)
 	session := etcdtest.Must(lease.New(nil, lease.DefaultTTL, lease.Options{}))
-	r := etcdtest.Must(registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", Run: "r"}, registry.Options{}))
+	r := etcdtest.Must(registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", RunID: "r"}, registry.Options{}))
 	return newRegistrar(r, etcdtest.Must(check.NewScheduler(check.Options{Logger: log})), dir, "127.0.0.1", "", nil, log)
 }
 
@@ -212,7 +212,7 @@ func TestNothingIsPutAfterTheTombstone(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if s, err := g.registry.State("web", "web-1"); err != nil || s.Phase != registry.Leaving {
+		if s, err := g.registry.State("web", "web-1"); err != nil || s.Phase != registry.PhaseLeaving {
 			t.Errorf("%+v, %v: a check put the instance back", s, err)
 		}
 		if _, err := g.Register(t.Context(), web()); !errors.Is(err, discovery.ErrUnavailable) {

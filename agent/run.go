@@ -121,7 +121,7 @@ func (a *Agent) releaseGrants(ctx context.Context) bool {
 func (a *Agent) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	if err := a.registry.Leave(ctx); err != nil {
+	if err := a.registry.DeregisterAll(ctx); err != nil {
 		a.log.Warn("cannot deregister the instances; they end with the agent's lease", "error", err)
 	}
 }

@@ -92,10 +92,10 @@ func (g *registrar) status() []api.Registration {
 }
 
 var registrationStates = map[registry.Phase]api.RegistrationState{
-	registry.Pending:    api.RegistrationPending,
-	registry.Written:    api.RegistrationWritten,
-	registry.InConflict: api.RegistrationConflict,
-	registry.Leaving:    api.RegistrationLeaving,
+	registry.PhasePending:  api.RegistrationPending,
+	registry.PhaseWritten:  api.RegistrationWritten,
+	registry.PhaseConflict: api.RegistrationConflict,
+	registry.PhaseLeaving:  api.RegistrationLeaving,
 }
 
 func (r *registration) checkStatus() []api.Check {

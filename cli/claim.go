@@ -92,14 +92,14 @@ func (a *app) printClaim(ctx context.Context, service string, o claimOptions) er
 		return o.waitError(err)
 	}
 	return show(a, listing[api.Claim]{items: []api.Claim{claim}, single: true, columns: []column[api.Claim]{
-		{header: "CLAIM", value: func(c api.Claim) string { return c.Claim }},
+		{header: "CLAIM", value: func(c api.Claim) string { return c.ID }},
 		{header: "INSTANCE", value: func(c api.Claim) string { return c.Endpoint.ID }},
 		{header: "ADDRESS", value: func(c api.Claim) string { return endpointAddress(c.Endpoint) }},
 		{header: "SLOT", value: func(c api.Claim) string { return strconv.Itoa(c.Slot) }},
 		{header: "FENCE", value: func(c api.Claim) string { return strconv.FormatInt(c.Fence, 10) }},
 		{header: "TTL", value: func(c api.Claim) string { return c.TTL.String() }},
 	},
-		name: func(c api.Claim) string { return c.Claim },
+		name: func(c api.Claim) string { return c.ID },
 		addr: func(c api.Claim) string { return endpointAddress(c.Endpoint) },
 	})
 }
@@ -127,7 +127,7 @@ func (a *app) claim(ctx context.Context, service string, command []string, o cla
 		return o.waitError(err)
 	}
 	defer claim.Close()
-	id := claim.Claim.Claim
+	id := claim.Claim.ID
 	g := guardedCommand{
 		grant: "claim of " + claim.Endpoint.ID, awaitEnd: claim.Wait, killTimeout: o.killTimeout,
 		renew: func(ctx context.Context) (time.Duration, error) {

@@ -37,7 +37,7 @@ func (a *app) kvWatch(ctx context.Context, keys string) error {
 	if err != nil {
 		return err
 	}
-	if err := kv.ValidateWatched(keys); err != nil {
+	if err := kv.ValidateKeyOrPrefix(keys); err != nil {
 		return err
 	}
 	first := true

@@ -19,8 +19,8 @@ type supervisor struct {
 // run runs a command, registered, until the command and its descendants have ended. When
 // ctx ends, or at SIGTERM or SIGINT, it drains and stops the command.
 func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status, error) {
-	// Signals are captured before the command starts, so that none is lost, and the second
-	// SIGTERM, which ends this program in every other command, only skips the drain delay.
+	// Signals are captured before the command starts, so that none is lost. A second SIGTERM
+	// ends every other command; here it only skips the drain delay.
 	sig := captureSignals()
 	defer sig.restore()
 	if ctx.Err() != nil {

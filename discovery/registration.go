@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Registration is an instance and its checks, for an agent to register. The config file
@@ -104,3 +105,8 @@ func (r Registration) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// MaxReregisterJitter is the longest random delay after which an agent writes its records
+// again when etcd was away or started over. A view that waits for the fleet to come back
+// waits for it.
+const MaxReregisterJitter = 5 * time.Second

@@ -85,7 +85,7 @@ type host struct{ *registry.Registry }
 func (f *fleet) host(name string) host {
 	session := etcdtest.Must(lease.New(f.client, time.Minute, lease.Options{}))
 	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
-	h := host{etcdtest.Must(registry.New(f.client, fleetKeys, session, f.view, registry.Identity{Owner: node.Agent, Run: "first", Node: node}, registry.Options{}))}
+	h := host{etcdtest.Must(registry.New(f.client, fleetKeys, session, f.view, registry.Identity{Owner: node.Agent, RunID: "first", Node: node}, registry.Options{}))}
 	f.running.Go(func() { session.Run(f.ctx) })
 	f.running.Go(func() { h.Run(f.ctx) })
 	return h
@@ -121,7 +121,7 @@ func TestFaultMassDeregistration(t *testing.T) {
 	began := time.Now()
 	var leaving errgroup.Group
 	for _, h := range hosts {
-		leaving.Go(func() error { return h.Leave(t.Context()) })
+		leaving.Go(func() error { return h.DeregisterAll(t.Context()) })
 	}
 	if err := leaving.Wait(); err != nil {
 		t.Fatal(err)

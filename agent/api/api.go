@@ -46,9 +46,9 @@ const (
 	MaxWait     = 10 * time.Minute // a longer ?wait= is refused
 )
 
-// Keepalive is the interval at which the agent sends a sign of life on an open request: a
+// StreamKeepalive is the interval at which the agent sends a sign of life on an open request: a
 // watch, a held registration, lock or claim.
-const Keepalive = 15 * time.Second
+const StreamKeepalive = 15 * time.Second
 
 // MaxBody is the most bytes of a request's body.
 const MaxBody = 1 << 20

@@ -10,7 +10,7 @@ import (
 
 // Claim is a claimed slot of an instance.
 type Claim struct {
-	Claim    string             `json:"claim"` // its id, to renew and release it
+	ID       string             `json:"claim"` // its id, to renew and release it
 	Service  string             `json:"service"`
 	Slot     int                `json:"slot"`          // of the instance, from 0
 	Fence    int64              `json:"fence"`         // fencing token: higher than that of any earlier claim on the slot
@@ -59,12 +59,12 @@ func (c *Client) Claim(ctx context.Context, service string, o ClaimOptions) (Cla
 // HeldClaim is a claim that lasts as long as its open request.
 type HeldClaim struct {
 	Claim
-	*OpenRequest
+	*HeldRequest
 }
 
 // HoldClaim claims a slot for as long as the request is open: until Close, or until ctx ends. The
 // agent ends the request when the claim is lost, for example because the instance is gone. The
-// caller runs [OpenRequest.Wait], and closes the claim. o.TTL must be 0.
+// caller runs [HeldRequest.Wait], and closes the claim. o.TTL must be 0.
 func (c *Client) HoldClaim(ctx context.Context, service string, o ClaimOptions) (*HeldClaim, error) {
 	r := o.request(service)
 	r.query.Set("hold", "")

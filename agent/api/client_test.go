@@ -159,7 +159,7 @@ func TestSilenceIsALoss(t *testing.T) {
 			buf := make([]byte, 4096)
 			_, _ = there.Read(buf)
 			_, _ = io.WriteString(there, "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
-			time.Sleep(Keepalive)
+			time.Sleep(StreamKeepalive)
 			_, _ = io.WriteString(there, "1\r\n\n\r\n")
 		}()
 		begun := time.Now()
@@ -171,7 +171,7 @@ func TestSilenceIsALoss(t *testing.T) {
 		if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "silent for too long") {
 			t.Errorf("%v", err)
 		}
-		if took := time.Since(begun); took != 4*Keepalive {
+		if took := time.Since(begun); took != 4*StreamKeepalive {
 			t.Errorf("lost after %v, want one keepalive and three without", took)
 		}
 		there.Close()

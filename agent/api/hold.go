@@ -17,12 +17,12 @@ import (
 // HeldRegistration is a registration that lasts as long as its open request.
 type HeldRegistration struct {
 	Registered
-	*OpenRequest
+	*HeldRequest
 }
 
-// OpenRequest is a request that stays open: a registration, lock or claim lasts as long as it
+// HeldRequest is a request that stays open: a registration, lock or claim lasts as long as it
 // does.
-type OpenRequest struct {
+type HeldRequest struct {
 	client *Client
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
@@ -36,7 +36,7 @@ var (
 
 // Hold registers an instance for as long as the request is open: until Close, or until ctx ends.
 // After a lost connection the instance stays registered for 10 s, in which it can be held
-// again. The caller runs [OpenRequest.Wait], and closes the registration. ErrConflict: another
+// again. The caller runs [HeldRequest.Wait], and closes the registration. ErrConflict: another
 // open request or another owner has it.
 func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*HeldRegistration, error) {
 	var e view.Entry
@@ -50,14 +50,14 @@ func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*HeldRegis
 }
 
 // open sends a request that stays open, and decodes the first JSON value of its response.
-func (c *Client) open(ctx context.Context, r request, answer any) (*OpenRequest, *http.Response, error) {
+func (c *Client) open(ctx context.Context, r request, answer any) (*HeldRequest, *http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	resp, err := c.send(ctx, r)
 	if err != nil {
 		cancel(nil)
 		return nil, nil, err
 	}
-	o := &OpenRequest{client: c, body: resp.Body, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
+	o := &HeldRequest{client: c, body: resp.Body, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
 	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
 		err = c.unreachable(ctx, fmt.Errorf("read the answer to %s %s: %w", r.method, r.path, err))
 		o.Close()
@@ -68,21 +68,21 @@ func (c *Client) open(ctx context.Context, r request, answer any) (*OpenRequest,
 
 // Wait blocks until the request ends. It returns nil after Close, the cause of the request's
 // context after that has ended, and otherwise an ErrUnavailable that says how the connection to
-// the agent was lost. An agent that is silent for three times [Keepalive] counts as lost.
-func (o *OpenRequest) Wait() error {
-	silence := time.AfterFunc(3*Keepalive, func() { o.cancel(errSilent) })
+// the agent was lost. An agent that is silent for three times [StreamKeepalive] counts as lost.
+func (o *HeldRequest) Wait() error {
+	silence := time.AfterFunc(3*StreamKeepalive, func() { o.cancel(errSilent) })
 	defer silence.Stop()
 	buf := make([]byte, 64)
 	for {
 		if _, err := o.body.Read(buf); err != nil {
 			return o.lost(err)
 		}
-		silence.Reset(3 * Keepalive)
+		silence.Reset(3 * StreamKeepalive)
 	}
 }
 
 // lost returns the error of Wait for an error of the connection.
-func (o *OpenRequest) lost(err error) error {
+func (o *HeldRequest) lost(err error) error {
 	cause := o.cause()
 	switch {
 	case errors.Is(cause, errClosed):
@@ -99,7 +99,7 @@ func (o *OpenRequest) lost(err error) error {
 
 // Close ends the request: the agent releases a lock or claim at once, and deregisters an
 // instance after 10 s. To deregister it at once, call [Client.Deregister].
-func (o *OpenRequest) Close() {
+func (o *HeldRequest) Close() {
 	o.cancel(errClosed)
 	o.body.Close()
 }

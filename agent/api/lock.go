@@ -61,11 +61,11 @@ func (c *Client) Lock(ctx context.Context, name string, o LockOptions) (Lock, er
 // HeldLock is a lock that lasts as long as its open request.
 type HeldLock struct {
 	Lock
-	*OpenRequest
+	*HeldRequest
 }
 
 // HoldLock acquires a lock for as long as the request is open: until Close, or until ctx ends.
-// The agent ends the request when the lock is lost. The caller runs [OpenRequest.Wait], asks
+// The agent ends the request when the lock is lost. The caller runs [HeldRequest.Wait], asks
 // [Client.RenewLock] how long it can rely on the lock, and closes the lock. o.TTL must be
 // 0.
 func (c *Client) HoldLock(ctx context.Context, name string, o LockOptions) (*HeldLock, error) {

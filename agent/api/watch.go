@@ -90,9 +90,9 @@ func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string,
 		return err
 	}
 	defer resp.Body.Close()
-	silence := time.AfterFunc(3*Keepalive, func() { cancel(errSilent) })
+	silence := time.AfterFunc(3*StreamKeepalive, func() { cancel(errSilent) })
 	defer silence.Stop()
-	alive := func() { silence.Reset(3 * Keepalive) }
+	alive := func() { silence.Reset(3 * StreamKeepalive) }
 	err = readEvents(resp.Body, alive, cursor, newEvent, func(e E) bool {
 		silence.Stop() // the time that the consumer takes does not count
 		defer alive()

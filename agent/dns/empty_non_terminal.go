@@ -27,8 +27,8 @@ func (z *zone) isEmptyNonTerminal(s *view.Snapshot, labels []string) bool {
 	return isServiceNonTerminal(s, strings.TrimSuffix(name, ".svc"))
 }
 
-// isServiceNonTerminal reports it for the ends of the names of service types, such as
-// _tcp.web.
+// isServiceNonTerminal reports whether a name is an empty non-terminal among the names of
+// service types, such as _tcp.web.
 func isServiceNonTerminal(s *view.Snapshot, name string) bool {
 	switch name {
 	case "_tcp", "_udp", "_dns-sd._udp":
@@ -43,8 +43,8 @@ func hasService(s *view.Snapshot, service string) bool {
 	return ok && !strings.Contains(service, ".")
 }
 
-// isInstanceNonTerminal reports it for web.inst and, where an id has dots, for the end of
-// the id.
+// isInstanceNonTerminal reports whether labels are an empty non-terminal among the names of
+// instances: web.inst or, where an id has dots, the end of the id.
 func isInstanceNonTerminal(s *view.Snapshot, labels []string) bool {
 	service, ok := s.Service(labels[len(labels)-1])
 	if !ok || len(labels) == 1 {
@@ -54,7 +54,7 @@ func isInstanceNonTerminal(s *view.Snapshot, labels []string) bool {
 	return slices.ContainsFunc(service.Entries(), func(e *view.Entry) bool { return hasSuffixFold(e.ID, end) })
 }
 
-// isNodeNonTerminal reports it for the end of the name of a node, where that has dots.
+// isNodeNonTerminal reports whether a name is the end of the name of a node that has dots.
 func isNodeNonTerminal(s *view.Snapshot, name string) bool {
 	for n := range s.Nodes() {
 		if hasSuffixFold(n.Node, "."+name) {

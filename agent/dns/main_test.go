@@ -30,7 +30,7 @@ func (f *fakeCatalog) Has(...discovery.Scope) bool { return true }
 
 func (f *fakeCatalog) Ensure(context.Context, ...discovery.Scope) error { return nil }
 
-func (f *fakeCatalog) Names(context.Context) ([]string, error) { return nil, nil }
+func (f *fakeCatalog) ServiceNames(context.Context) ([]string, error) { return nil, nil }
 
 func (f *fakeCatalog) View() (view.View, error) {
 	f.lock.Lock()

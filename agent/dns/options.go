@@ -33,8 +33,8 @@ type Catalog interface {
 	Has(scopes ...discovery.Scope) bool
 	// Ensure reads the scopes that the view lacks from etcd, as far as they exist.
 	Ensure(ctx context.Context, scopes ...discovery.Scope) error
-	// Names returns the folded names of all services, sorted.
-	Names(ctx context.Context) ([]string, error)
+	// ServiceNames returns the folded names of all services, sorted.
+	ServiceNames(ctx context.Context) ([]string, error)
 }
 
 // Options are the options of a Responder. The zero value is useful.
@@ -70,7 +70,7 @@ type zone struct {
 type memoKey struct{ name string }
 
 func newZone(o Options) (*zone, error) {
-	q := lookup.Query{Panic: o.Panic}
+	q := lookup.Query{PanicThreshold: o.Panic}
 	if err := q.Validate(); err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}

@@ -17,7 +17,8 @@ type response struct {
 	authority     string // owner of the SOA record of an empty answer; empty: there is none
 	anySubset     bool   // any subset of the answer will do
 
-	// service is the only thing that the response was made from; nil: there is more.
+	// service is set if the response depends on this service alone. Then the service can
+	// cache it.
 	service *view.Service
 }
 
@@ -65,7 +66,7 @@ func (z *zone) resolveInDomain(s *view.Snapshot, q question) (response, bool) {
 // resolveLookup answers for a name that a lookup accepts.
 func (z *zone) resolveLookup(s *view.Snapshot, q question, m parsedName) (response, bool) {
 	found, err := lookup.Lookup(s, lookup.Query{
-		Name: m.lookup, Grammar: true, Selector: lookup.Selector{Port: m.port}, PreferZone: z.preferZone, Panic: z.panic,
+		Name: m.lookup, StrictName: true, Selector: lookup.Selector{Port: m.port}, PreferZone: z.preferZone, PanicThreshold: z.panic,
 	})
 	if errors.Is(err, discovery.ErrNotFound) || errors.Is(err, discovery.ErrInvalid) {
 		return response{}, false

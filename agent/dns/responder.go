@@ -135,7 +135,7 @@ func (r *Responder) completer(ctx context.Context) completion {
 	return func(ask *question) (*view.Snapshot, error) {
 		var err error
 		if m, _ := parseName(ask.labels); m.name.Kind == discovery.NameBrowse {
-			ask.services, err = r.catalog.Names(ctx)
+			ask.services, err = r.catalog.ServiceNames(ctx)
 		} else {
 			err = r.catalog.Ensure(ctx, discovery.ScopesOf(m.lookup, "", false)...)
 		}

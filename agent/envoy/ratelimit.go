@@ -19,8 +19,8 @@ type Limits interface {
 	// decisions up to the first denial. ErrInvalid: the take after the returned decisions
 	// wants more than its limit ever has. ErrNotFound: a limit does not exist.
 	TakeAll(ctx context.Context, takes []discovery.Take) ([]discovery.Decision, error)
-	// Known reports whether a limit exists.
-	Known(ctx context.Context, name string) (bool, error)
+	// Exists reports whether a limit exists.
+	Exists(ctx context.Context, name string) (bool, error)
 }
 
 // MaxDescriptors is the most descriptors that one request may have.
@@ -116,7 +116,7 @@ func (s *Server) limitOf(ctx context.Context, domain string, d descriptor) (stri
 		if discovery.ValidateLimit(name) != nil {
 			continue // too long, or a sign comes first
 		}
-		known, err := s.options.Limits.Known(ctx, name)
+		known, err := s.options.Limits.Exists(ctx, name)
 		if err != nil || known {
 			return name, err
 		}

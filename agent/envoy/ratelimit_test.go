@@ -24,7 +24,7 @@ type purse struct {
 	err   error
 }
 
-func (s *purse) Known(_ context.Context, name string) (bool, error) {
+func (s *purse) Exists(_ context.Context, name string) (bool, error) {
 	_, ok := s.left[name]
 	return ok, s.err
 }

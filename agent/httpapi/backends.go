@@ -71,9 +71,9 @@ type Catalog interface {
 	// release is called. It does not wait for them.
 	Retain(scopes ...discovery.Scope) (release func())
 
-	// Names returns the folded names of all services that have a key in etcd, sorted. The
+	// ServiceNames returns the folded names of all services that have a key in etcd, sorted. The
 	// error is an ErrUnavailable.
-	Names(ctx context.Context) ([]string, error)
+	ServiceNames(ctx context.Context) ([]string, error)
 }
 
 // Registrar registers instances through this agent. A registration that it is given has

@@ -36,7 +36,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if err := a.replyClaim(w, http.StatusCreated, c); err != nil || !hold {
 		return err
 	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Claims.ReleaseClaim(ctx, c.Claim) })
+	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Claims.ReleaseClaim(ctx, c.ID) })
 }
 
 func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {

@@ -153,7 +153,7 @@ func (f *fleet) Ensure(context.Context, ...discovery.Scope) error { return nil }
 
 func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 
-func (f *fleet) Names(context.Context) ([]string, error) {
+func (f *fleet) ServiceNames(context.Context) ([]string, error) {
 	view, err := f.View()
 	if err != nil {
 		return nil, err

@@ -76,7 +76,7 @@ func New(b Backends, o Options) (*API, error) {
 	if err := b.validate(); err != nil {
 		return nil, fmt.Errorf("http api: %w", err)
 	}
-	q := lookup.Query{Panic: o.Panic}
+	q := lookup.Query{PanicThreshold: o.Panic}
 	if err := q.Validate(); err != nil {
 		return nil, fmt.Errorf("http api: %w", err)
 	}
@@ -88,7 +88,7 @@ func New(b Backends, o Options) (*API, error) {
 		hosts:        map[string]bool{},
 		crossOrigin:  http.NewCrossOriginProtection(),
 		lookupForms:  [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
-		timeouts:     timeouts{keepalive: api.Keepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
+		timeouts:     timeouts{keepalive: api.StreamKeepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
 		streamsEnded: make(chan struct{}),
 	}
 	for _, host := range o.AllowHosts {

@@ -81,7 +81,7 @@ func (a *API) lookupQuery(r request) (lookup.Query, error) {
 	if r.query.Has("pick") && q.Pick == 0 {
 		return lookup.Query{}, invalid("pick 0 is out of range; use 1 to 65536")
 	}
-	if q.Panic, err = number(r.query, "panic", parseFloat, a.options.Panic); err != nil {
+	if q.PanicThreshold, err = number(r.query, "panic", parseFloat, a.options.Panic); err != nil {
 		return lookup.Query{}, err
 	}
 	if q.Explain, err = r.query.flag("explain"); err != nil {

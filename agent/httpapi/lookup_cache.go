@@ -109,7 +109,7 @@ func (a *API) pickBody(s *view.Snapshot, service *view.Service, form *lookupForm
 
 // lookupAll looks up all endpoints of a service, in a new random order.
 func (a *API) lookupAll(s *view.Snapshot, service *view.Service) lookup.Answer {
-	return must(lookup.Lookup(s, lookup.Query{Name: discovery.FoldName(service.Name), Domain: a.options.Domain, Panic: a.options.Panic}))
+	return must(lookup.Lookup(s, lookup.Query{Name: discovery.FoldName(service.Name), Domain: a.options.Domain, PanicThreshold: a.options.Panic}))
 }
 
 // must is for calls that cannot fail: a lookup of a service that is in the view, with

@@ -26,9 +26,9 @@ func (a *API) extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.timeouts.write)) // not every writer has a connection
 }
 
-// replyWrite answers a write with a value; nil: none. revision is etcd's for a write of
-// an instance or an override, and 0 where nothing was written: the answer waits until the
-// view has it, so that the caller's next lookup has what was written.
+// replyWrite answers a write with a value; nil: none. revision is that of the write of an
+// instance or an override, or 0 if nothing was written. Above 0, the answer waits until the
+// view has reached it, so that the caller's next lookup has what was written.
 func (a *API) replyWrite(w http.ResponseWriter, r request, status int, revision int64, value any) error {
 	h := w.Header()
 	if revision > 0 {

@@ -10,15 +10,17 @@ import (
 
 // Bounds of the mass-loss guard.
 const (
-	massLossPercent   = 15 // a mass loss is above this share of a service's or of all instances,
-	massLossOfService = 3  // and at least this many of a service
-	massLossOfAll     = 2  // or this many of all
-	minLossWindow     = 30 * time.Second
+	// A mass loss is more than 15 % of the instances of a service and at least 3 of them, or
+	// more than 15 % of all instances and at least 2 of them.
+	massLossPercent   = 15
+	massLossOfService = 3
+	massLossOfAll     = 2
+	minLossWindow     = 30 * time.Second // in which losses count together, or the TTL if that is longer
 	suspectTimeout    = 10 * time.Minute
 
 	// etcd revokes expired leases one by one, in rounds of half a second with at most 500
-	// each. A decision on vanished instances waits for the rest of the burst: until none
-	// comes for longer than a round, and the longer the more have vanished.
+	// each. A decision on vanished instances waits until no loss has come for longer than a
+	// round. The wait grows with the number of losses, up to maxBurst.
 	burstPause   = time.Second
 	lonePause    = 250 * time.Millisecond // for a single instance
 	burstPerLoss = 100 * time.Millisecond
@@ -50,7 +52,7 @@ type massLossDetector struct {
 	suspects   map[instanceKey]time.Time // with the time at which each expires
 	burstStart time.Time                 // when the first of pending vanished
 	decideAt   time.Time                 // when those of pending are dropped
-	expireAt   time.Time                 // no suspect expires before
+	expireAt   time.Time                 // the earliest time at which a suspect may expire
 	timeouts   int                       // suspects that expired since the metric was last updated
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // maxProgressRate is the number of times a second that all agents of a fleet together ask
-// etcd whether their views are current. StaleAfter may require more.
+// etcd whether their views are current. A short StaleAfter may force a higher rate.
 const maxProgressRate = 500
 
 // ProgressInterval returns the time until the agent next asks etcd whether its view is

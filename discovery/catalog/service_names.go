@@ -21,10 +21,10 @@ type nameCache struct {
 	read time.Time
 }
 
-// Names returns the folded names of all services that have anything in etcd, sorted; with
+// ServiceNames returns the folded names of all services that have anything in etcd, sorted; with
 // WatchListed, of the listed services. Unless the view has them all, it reads them from
 // etcd, skipping from name to name, and fails with an ErrUnavailable if it cannot.
-func (c *Catalog) Names(ctx context.Context) ([]string, error) {
+func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
 	if c.subscriptions.whole.Load() || c.options.Watch == WatchListed {
 		view, err := c.View()
 		if err != nil {

@@ -90,7 +90,7 @@ func TestLazy(t *testing.T) {
 	if got := f.watched(); !slices.Equal(got, []string{`service "web"`}) {
 		t.Errorf("watched: %v", got)
 	}
-	names, err := f.Names(t.Context())
+	names, err := f.ServiceNames(t.Context())
 	if err != nil || !slices.Equal(names, []string{"db", "web"}) {
 		t.Errorf("names: %v, %v", names, err)
 	}

@@ -25,13 +25,10 @@ type MassLossGuard struct {
 	burstPause time.Duration // for tests that must not depend on time; default burstPause
 }
 
-const (
-	defaultTTL       = 15 * time.Second
-	reregisterJitter = 5 * time.Second // over which agents spread their registrations after a wipe
-)
+const defaultTTL = 15 * time.Second
 
-// suspectTracker applies the mass-loss guard to a catalog. A nil one does nothing. Only the
-// catalog's Run uses it, but for the prober.
+// suspectTracker applies the mass-loss guard to a catalog. A nil one does nothing. Except
+// for its prober, it is used by the catalog's Run alone.
 type suspectTracker struct {
 	*massLossDetector
 	ttl     time.Duration
@@ -117,7 +114,7 @@ func (c *Catalog) retainMissing(next, before *view.Snapshot, scope discovery.Sco
 		}
 	}
 	if startedOver {
-		t.prober.postpone(now.Add(t.ttl + reregisterJitter))
+		t.prober.postpone(now.Add(t.ttl + discovery.MaxReregisterJitter))
 	}
 	return next
 }

@@ -48,7 +48,7 @@ func (c *Claims) claimNow(ctx context.Context, service string, r Request) (*Gran
 
 // acquire tries candidates until it has got a slot, or none is free. It begins with what the
 // watch has shown of the slots; after an attempt that failed it uses what that one has read.
-func (c *Claims) acquire(ctx context.Context, pending *lock.Pending, service, zone string) (won *candidate, fence int64, err error) {
+func (c *Claims) acquire(ctx context.Context, pending *lock.PendingGrant, service, zone string) (won *candidate, fence int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
 	value, err := json.Marshal(record{lock.KeyOwner{ID: pending.ID()}, c.node, time.Now().UTC()})

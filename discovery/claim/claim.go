@@ -87,7 +87,7 @@ type Request struct {
 }
 
 // errFull is returned when no instance has a free slot.
-var errFull = errors.New("no instance that is healthy has a free slot")
+var errFull = errors.New("no healthy instance has a free slot")
 
 // Claim claims a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (the view has no such service), ErrUnavailable (no slot is free, or the agent

@@ -43,7 +43,7 @@ func (h *history) add(e Event) {
 // changes follow from [Store.Events]. There may be no items. Errors: ErrInvalid for a bad
 // key or prefix, or one with too much below it to cache; ErrUnavailable.
 func (s *Store) Snapshot(ctx context.Context, keyOrPrefix string) (iter.Seq[Item], Freshness, error) {
-	if err := ValidateWatched(keyOrPrefix); err != nil {
+	if err := ValidateKeyOrPrefix(keyOrPrefix); err != nil {
 		return nil, Freshness{}, err
 	}
 	rng, wider := s.keyRange(keyOrPrefix), s.directory(keyOrPrefix)

@@ -55,9 +55,9 @@ func ValidatePrefix(s string) error {
 	return validateKey(key)
 }
 
-// ValidateWatched returns an [discovery.ErrInvalid] unless s can be watched: it is a key or
+// ValidateKeyOrPrefix returns an [discovery.ErrInvalid] unless s can be watched: it is a key or
 // a prefix.
-func ValidateWatched(s string) error {
+func ValidateKeyOrPrefix(s string) error {
 	if isPrefix(s) {
 		return ValidatePrefix(s)
 	}

@@ -3,163 +3,91 @@ package lease
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"sync"
+	"math/rand/v2"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"disc/discovery/retry"
 )
 
-// keepalive renews one lease over one stream, on its own connection to one endpoint at a
-// time. clientv3.KeepAlive does not do: it shares a stream, does not report when it sent a
-// renewal, and cannot be moved to another endpoint. The client's own connection does not
-// do either: it does not report which endpoint it uses, and so which one to try next.
-type keepalive struct {
-	client *clientv3.Client
-	id     clientv3.LeaseID
-
-	endpointIndex int              // modulo the number of endpoints
-	conn          *grpc.ClientConn // nil: none yet
-	stream        pb.Lease_LeaseKeepAliveClient
-	cancelStream  context.CancelFunc // ends the stream
-	responses     chan response      // from the stream; nil while there is no stream
-	reader        sync.WaitGroup     // the goroutine that receives from the stream
+// callTimeout returns the timeout of one call, after which the call is made again to the
+// next endpoint: a fifth of the TTL, at most 3 s. For an etcd that is slow it doubles each
+// time that all endpoints have failed, twice at most.
+func (s *Session) callTimeout(failures int) time.Duration {
+	rounds := failures / len(s.client.Endpoints())
+	return min(s.ttl/5, 3*time.Second) << min(rounds, 2)
 }
 
-// response is one message of a stream. A response with an error is the last.
-type response struct {
-	ttl time.Duration // 0: etcd does not know the lease
-	err error
-}
-
-// renew sends one renewal and returns the lease's TTL, or 0 when etcd does not know the
-// lease. It fails when there is no answer within timeout. For an expired lease etcd does
-// not answer until it has removed the lease; that is an error here like any other silence.
-func (k *keepalive) renew(ctx context.Context, timeout time.Duration) (time.Duration, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
-	defer cancel()
-	ttl, err := k.exchange(ctx)
-	if err == nil {
-		return ttl, nil
-	}
-	k.closeStream()
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return 0, fmt.Errorf("renew lease %s over %s: %w", hex(k.id), k.endpoint(), rpctypes.Error(err))
-}
-
-// exchange sends one renewal and receives its answer, over a new stream if there is none.
-func (k *keepalive) exchange(ctx context.Context) (time.Duration, error) {
-	if k.stream == nil {
-		if err := k.openStream(ctx); err != nil {
-			return 0, err
+// keepAlive renews a lease until etcd no longer knows it, and then returns true, or until
+// ctx ends. It starts at a random endpoint, which spreads the leases of many agents over
+// the endpoints. The first renewal comes early, since it opens the stream, and a broken
+// stream is how an outage is noticed.
+func (s *Session) keepAlive(ctx context.Context, l Lease) (lost bool) {
+	k := keepalive{client: s.client, id: l.ID, endpointIndex: rand.IntN(len(s.client.Endpoints()))}
+	defer k.close()
+	for interval := min(l.TTL/3, time.Second); s.awaitRenewal(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
+		renewed, err := s.renew(ctx, &k)
+		switch {
+		case err != nil:
+			return false // ctx ended
+		case renewed.TTL == 0:
+			return true
 		}
+		renewed.AfterOutage = l.AfterOutage
+		l = renewed
+		s.publish(l)
 	}
-	if err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(k.id)}); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err // after io.EOF, the response carries the error
-	}
+	return false
+}
+
+// awaitRenewal waits until the next renewal is due: after interval, less up to a tenth of
+// it as jitter, on Verify, or soon after the stream has ended, since etcd may come back
+// without the lease. It returns false when ctx ends.
+func (s *Session) awaitRenewal(ctx context.Context, k *keepalive, interval time.Duration) bool {
+	s.heartbeat.End()
 	select {
-	case a := <-k.responses:
-		if a.err == nil && a.ttl > 0 {
-			a.err = k.confirmQuorum(ctx)
-		}
-		return a.ttl, a.err
+	case <-time.After(interval - rand.N(interval/10+1)):
+	case <-s.verify:
+	case <-k.responses:
+		k.closeStream()
+		s.recordFailure("renew", errors.New("the connection to etcd was lost"))
+		// The streams of many agents end together with a member: spread their renewals.
+		return s.awaitRenewal(ctx, k, rand.N(min(interval/2, time.Second)+1))
 	case <-ctx.Done():
-		return 0, ctx.Err()
 	}
+	return ctx.Err() == nil
 }
 
-// confirmQuorum makes a linearizable read over the endpoint, if there is another endpoint to
-// go to. The leader answers renewals by itself: before etcd 3.4.26 and 3.5.9 a leader that
-// hangs goes on answering them after another leader has replaced it and let the lease
-// expire (etcd-io/etcd#15247).
-func (k *keepalive) confirmQuorum(ctx context.Context) error {
-	if len(k.client.Endpoints()) == 1 {
-		return nil
-	}
-	_, err := pb.NewKVClient(k.conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}})
-	if status.Code(err) == codes.PermissionDenied {
-		return nil // the quorum has answered too
-	}
-	return err
-}
-
-// openStream opens the stream, which outlives ctx. It fails at once where no connection
-// can be made: another endpoint may answer.
-func (k *keepalive) openStream(ctx context.Context) error {
-	if k.conn == nil {
-		conn, err := k.client.Dial(k.endpoint())
-		if err != nil {
-			return err
+// renew renews the lease, trying one endpoint after the other, until etcd answers. The
+// TTL of the lease that it returns is 0 when etcd does not know the lease. It fails only
+// when ctx ends.
+func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
+	for backoff := (retry.Backoff{}); ; {
+		s.heartbeat.Begin()
+		sent := Uptime()
+		ttl, err := k.renew(ctx, s.callTimeout(backoff.Failures()))
+		if err == nil {
+			if ttl > 0 && backoff.Failures() > 1 {
+				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
+			}
+			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
 		}
-		k.conn = conn
-	}
-	streaming, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
-	stop := context.AfterFunc(ctx, cancel)
-	stream, err := pb.NewLeaseClient(k.conn).LeaseKeepAlive(streaming)
-	if err == nil && !stop() {
-		err = ctx.Err()
-	}
-	if err != nil {
-		cancel()
-		return err
-	}
-	k.stream, k.cancelStream, k.responses = stream, cancel, make(chan response)
-	k.reader.Go(func() { receive(streaming, stream, k.responses) })
-	return nil
-}
-
-// receive sends what the stream receives to responses, so that the end of the stream is
-// noticed between two renewals too. It returns after an error, or when ctx ends.
-func receive(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, responses chan<- response) {
-	for {
-		r, err := stream.Recv()
+		if ctx.Err() != nil {
+			return Lease{}, ctx.Err()
+		}
+		s.recordFailure("renew", err)
+		if backoff.Failed() && backoff.Failures() > 1 {
+			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", backoff.Failures(), "error", err)
+		}
+		k.nextEndpoint()
+		if backoff.Failures() < max(2, len(s.client.Endpoints())) {
+			continue // try every endpoint once without delay
+		}
+		s.heartbeat.End()
 		select {
-		case responses <- response{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, err: err}:
+		case <-time.After(min(backoff.Next(), s.ttl/5)):
+		case <-s.verify: // whoever calls Verify has an answer from etcd
 		case <-ctx.Done():
-			return
+			return Lease{}, ctx.Err()
 		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// nextEndpoint closes the connection and moves to the next endpoint, which the next renewal
-// connects to. With a single endpoint this only renews the connection.
-func (k *keepalive) nextEndpoint() {
-	k.close()
-	k.endpointIndex++
-}
-
-// endpoint returns the endpoint that the connection is to, or will be to.
-func (k *keepalive) endpoint() string {
-	endpoints := k.client.Endpoints()
-	return endpoints[k.endpointIndex%len(endpoints)]
-}
-
-// closeStream ends the stream and waits for its goroutine.
-func (k *keepalive) closeStream() {
-	if k.stream == nil {
-		return
-	}
-	k.cancelStream()
-	k.reader.Wait()
-	k.stream, k.cancelStream, k.responses = nil, nil, nil
-}
-
-// close ends the stream and the connection.
-func (k *keepalive) close() {
-	k.closeStream()
-	if k.conn != nil {
-		k.conn.Close()
-		k.conn = nil
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -211,89 +210,6 @@ func (s *Session) grant(ctx context.Context) (Lease, error) {
 		s.heartbeat.End()
 		if err := backoff.Wait(ctx); err != nil {
 			return Lease{}, err
-		}
-	}
-}
-
-// callTimeout returns the timeout of one call, after which the call is made again to the
-// next endpoint: a fifth of the TTL, at most 3 s. For an etcd that is slow it doubles each
-// time that all endpoints have failed, twice at most.
-func (s *Session) callTimeout(failures int) time.Duration {
-	rounds := failures / len(s.client.Endpoints())
-	return min(s.ttl/5, 3*time.Second) << min(rounds, 2)
-}
-
-// keepAlive renews a lease until etcd no longer knows it, and then returns true, or until
-// ctx ends. It starts at a random endpoint, which spreads the leases of many agents over
-// the endpoints. The first renewal is early, because only an open stream shows that etcd
-// has gone away.
-func (s *Session) keepAlive(ctx context.Context, l Lease) (lost bool) {
-	k := keepalive{client: s.client, id: l.ID, endpointIndex: rand.IntN(len(s.client.Endpoints()))}
-	defer k.close()
-	for interval := min(l.TTL/3, time.Second); s.awaitRenewal(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
-		renewed, err := s.renew(ctx, &k)
-		switch {
-		case err != nil:
-			return false // ctx ended
-		case renewed.TTL == 0:
-			return true
-		}
-		renewed.AfterOutage = l.AfterOutage
-		l = renewed
-		s.publish(l)
-	}
-	return false
-}
-
-// awaitRenewal waits until the next renewal is due: after interval, less up to a tenth of
-// it as jitter, on Verify, or soon after the stream has ended, since etcd may come back
-// without the lease. It returns false when ctx ends.
-func (s *Session) awaitRenewal(ctx context.Context, k *keepalive, interval time.Duration) bool {
-	s.heartbeat.End()
-	select {
-	case <-time.After(interval - rand.N(interval/10+1)):
-	case <-s.verify:
-	case <-k.responses:
-		k.closeStream()
-		s.recordFailure("renew", errors.New("the connection to etcd was lost"))
-		// The streams of many agents end together with a member: spread their renewals.
-		return s.awaitRenewal(ctx, k, rand.N(min(interval/2, time.Second)+1))
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
-}
-
-// renew renews the lease, trying one endpoint after the other, until etcd answers. The
-// TTL of the lease that it returns is 0 when etcd does not know the lease. It fails only
-// when ctx ends.
-func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
-	for backoff := (retry.Backoff{}); ; {
-		s.heartbeat.Begin()
-		sent := Uptime()
-		ttl, err := k.renew(ctx, s.callTimeout(backoff.Failures()))
-		if err == nil {
-			if ttl > 0 && backoff.Failures() > 1 {
-				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
-			}
-			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
-		}
-		if ctx.Err() != nil {
-			return Lease{}, ctx.Err()
-		}
-		s.recordFailure("renew", err)
-		if backoff.Failed() && backoff.Failures() > 1 {
-			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", backoff.Failures(), "error", err)
-		}
-		k.nextEndpoint()
-		if backoff.Failures() < max(2, len(s.client.Endpoints())) {
-			continue // try every endpoint once without delay
-		}
-		s.heartbeat.End()
-		select {
-		case <-time.After(min(backoff.Next(), s.ttl/5)):
-		case <-s.verify: // whoever calls Verify has an answer from etcd
-		case <-ctx.Done():
-			return Lease{}, ctx.Err()
 		}
 	}
 }

@@ -159,8 +159,8 @@ func (a *account) drawJitter() time.Duration {
 func (a *account) slot() time.Duration { return max(minSlot, min(a.latency, maxSlot)) }
 
 // observeLatency averages in how long a purchase took. A long one, as on an agent that
-// stood still meanwhile, counts for little: an agent that waits longer than the others
-// hardly ever buys, and would be slow to learn that it need not wait.
+// was paused, is capped: a high average makes an agent wait longer, so it buys rarely and
+// would learn slowly that the latency is low again.
 func (a *account) observeLatency(took time.Duration) { a.latency += min((took-a.latency)/4, minSlot) }
 
 // exists reports whether there is a limit that can be enforced.

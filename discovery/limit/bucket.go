@@ -76,9 +76,9 @@ const drainFactor = 0.999
 // Let a policy begin at T, and H be the longest horizon that any policy has. An agent that
 // sees another policy than before sets its debt to C + ρH, at least, for the new C and ρ.
 // So does an agent that may have missed sales and finds a policy of which nothing was sold
-// yet, which shows in a ledger that is older than the policy. So each agent that buys under the policy has
-// begun with such a debt at or after T; or, where something was sold already, with C then
-// or later. It has taken over debts only of agents that bought under the policy. By the
+// yet (the ledger is then older than the policy). So each agent that buys under the policy
+// has begun with such a debt at or after T; or, where something was sold already, with C
+// then or later. It has taken over debts only of agents that bought under the policy. By the
 // argument of lemma 1 all sales of the policy up to a time x are at most σ(x − T) − ρH:
 // none before T + H, when the last token of the policy before is void.
 //
@@ -109,7 +109,7 @@ func (b *bucket) charge(now time.Duration, n int64) {
 	b.drainedAt = max(b.drainedAt, now) + b.drainTime(float64(n))
 }
 
-// fill raises the debt to at least the capacity and what drains in the extra time.
+// fill raises the debt to at least capacity + rate × extra.
 func (b *bucket) fill(now, extra time.Duration) {
 	b.drainedAt = max(b.drainedAt, now+b.drainTime(b.capacity)+b.drainTime(b.rate*extra.Seconds()))
 }

@@ -197,8 +197,8 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 	return decisions, nil
 }
 
-// Known reports whether a limit exists. Like a take, it subscribes to the limit.
-func (l *Limits) Known(ctx context.Context, name string) (bool, error) {
+// Exists reports whether a limit exists. Like a take, it subscribes to the limit.
+func (l *Limits) Exists(ctx context.Context, name string) (bool, error) {
 	p, err := l.purchaser(ctx, name)
 	if errors.Is(err, discovery.ErrNotFound) {
 		return false, nil

@@ -76,7 +76,7 @@ func (g *Grant) TTL() time.Duration { return g.ttl }
 // a lock.
 func (g *Grant) Shared() int { return g.shared }
 
-// Resource returns the resource that [Pending.Confirm] was given; nil if the grant is a lock.
+// Resource returns the resource that [PendingGrant.Confirm] was given; nil if the grant is a lock.
 func (g *Grant) Resource() Resource {
 	g.manager.mu.Lock()
 	defer g.manager.mu.Unlock()
@@ -158,8 +158,8 @@ func (g *Grant) unavailable(reason string) error {
 	return discovery.Errorf(discovery.ErrUnavailable, "%s %q: %s", g.kind, g.name, reason)
 }
 
-// verifySession has the session verified, of which etcd seems not to know the lease, and
-// returns the ErrUnavailable of the pending grant.
+// verifySession makes the session check its lease, which etcd seems not to know, and returns
+// the ErrUnavailable of the pending grant.
 func (g *Grant) verifySession() error {
 	g.manager.session.Verify(g.lease)
 	return g.unavailable(sessionLost)

@@ -15,8 +15,8 @@ import (
 // removes their orphans as it does for locks. It is safe for concurrent use.
 //
 // Its user owns the keys. A grant begins with [Issuer.Request]. The user then creates the
-// grant's key under [Pending.Lease] by [Pending.Transact], and ends with [Pending.Confirm]
-// or [Pending.Abandon].
+// grant's key under [PendingGrant.Lease] by [PendingGrant.Transact], and ends with [PendingGrant.Confirm]
+// or [PendingGrant.Abandon].
 type Issuer struct {
 	manager *Manager
 	kind    string
@@ -50,18 +50,18 @@ type KeyOwner struct {
 	ID string `json:"id"` // [Pending.ID]
 }
 
-// Pending is a grant that is not confirmed yet. Each must be confirmed or abandoned, once.
-type Pending struct{ grant *Grant }
+// PendingGrant is a grant that is not confirmed yet. Each must be confirmed or abandoned, once.
+type PendingGrant struct{ grant *Grant }
 
 // Request registers a grant, before any key of it is sent to etcd. The name is for people;
 // ttl is the time for which the grant lasts without a renewal, 0: until it is released.
 // ErrUnavailable: there is no session with etcd, or the manager is closed.
-func (i *Issuer) Request(name string, ttl time.Duration) (*Pending, error) {
+func (i *Issuer) Request(name string, ttl time.Duration) (*PendingGrant, error) {
 	g := &Grant{name: name, ttl: ttl}
 	if err := i.register(g); err != nil {
 		return nil, err
 	}
-	return &Pending{g}, nil
+	return &PendingGrant{g}, nil
 }
 
 const agentStopping = "this agent is stopping; ask again when it is back"
@@ -111,22 +111,22 @@ func (m *Manager) activate(g *Grant) error {
 }
 
 // ID returns the id of the grant: the [KeyOwner] of its key.
-func (p *Pending) ID() string { return p.grant.id }
+func (p *PendingGrant) ID() string { return p.grant.id }
 
 // Lease returns the lease of the session, under which the grant's key is to lie.
-func (p *Pending) Lease() clientv3.LeaseID { return p.grant.lease }
+func (p *PendingGrant) Lease() clientv3.LeaseID { return p.grant.lease }
 
 // Transact sends to etcd the transaction that build makes, within 3 s. If the outcome is
 // unknown, the manager looks for orphans during the next minute. ErrUnavailable: etcd does
 // not know the lease any more, so the session is lost.
-func (p *Pending) Transact(ctx context.Context, build func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
+func (p *PendingGrant) Transact(ctx context.Context, build func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
 	return p.grant.transact(ctx, build)
 }
 
 // Confirm activates the grant: its key was created at revision fence, and its TTL starts
 // now. If the session, the manager or the resource has ended meanwhile, Confirm deletes the
 // key and returns why: ErrUnavailable or ErrLost.
-func (p *Pending) Confirm(ctx context.Context, key string, fence int64, r Resource) (*Grant, error) {
+func (p *PendingGrant) Confirm(ctx context.Context, key string, fence int64, r Resource) (*Grant, error) {
 	g, m := p.grant, p.grant.manager
 	m.mu.Lock()
 	g.key, g.fence, g.resource = key, fence, r
@@ -140,7 +140,7 @@ func (p *Pending) Confirm(ctx context.Context, key string, fence int64, r Resour
 }
 
 // Abandon drops the grant. The manager removes its key, if etcd has one.
-func (p *Pending) Abandon() {
+func (p *PendingGrant) Abandon() {
 	p.grant.manager.forget(p.grant)
 	p.grant.manager.orphans.Notify()
 }

@@ -33,7 +33,7 @@ func (s *seat) Released(_ string, fence, _ int64) { s.released.Store(fence) }
 const seatKey = "/seats/1"
 
 // request requests a seat and creates its key.
-func request(t *testing.T, issuer *lock.Issuer, ttl time.Duration) (p *lock.Pending, fence int64) {
+func request(t *testing.T, issuer *lock.Issuer, ttl time.Duration) (p *lock.PendingGrant, fence int64) {
 	t.Helper()
 	p, err := issuer.Request("1", ttl)
 	if err != nil {

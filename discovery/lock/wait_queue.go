@@ -153,7 +153,7 @@ func (w *waiter) await(ctx context.Context) error {
 }
 
 // readAhead reads the waiter's own key and the keys ahead of it: all of them if the lock is
-// shared, otherwise the last one, which the waiter has to outwait.
+// shared, otherwise the last one, which must go before it is the waiter's turn.
 func (w *waiter) readAhead(ctx context.Context) (*clientv3.TxnResponse, error) {
 	before := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithMaxCreateRev(w.fence - 1)}
 	if w.shared == 1 {

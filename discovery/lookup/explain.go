@@ -16,10 +16,10 @@ type Explanation struct {
 // reasons are the statuses warning and critical, the states drain and down, and the
 // selectors tag, meta, zone, node, port and filter.
 const (
-	OutLeaving = "leaving" // deregistered a moment ago
-	OutWeight  = "weight"  // weight 0, and there are others
-	OutID      = "id"      // the lookup names another instance; explained, not counted
-	OutPick    = "pick"    // others were picked; explained, not counted
+	ExcludedLeaving = "leaving" // deregistered a moment ago
+	ExcludedWeight  = "weight"  // weight 0, and there are others
+	ExcludedID      = "id"      // the lookup names another instance; explained, not counted
+	ExcludedPick    = "pick"    // others were picked; explained, not counted
 )
 
 func explainExcluded(why string) string {
@@ -28,13 +28,13 @@ func explainExcluded(why string) string {
 		return "its status is " + why
 	case string(discovery.Drain), string(discovery.Down):
 		return "its state is " + why
-	case OutLeaving:
+	case ExcludedLeaving:
 		return "its agent deregistered it a moment ago"
-	case OutWeight:
+	case ExcludedWeight:
 		return "its weight is 0 and others are there"
-	case OutPick:
+	case ExcludedPick:
 		return "others were picked"
-	case OutID:
+	case ExcludedID:
 		return "another instance was asked for"
 	}
 	return "its " + why + " does not match"

@@ -14,17 +14,17 @@ type Query struct {
 	Name   string // see [discovery.ParseName]; a service of exactly this name takes precedence
 	Domain string // the DNS suffix that Name may end in
 
-	// Grammar parses Name by the grammar of [discovery.ParseName] alone, as DNS does: a
+	// StrictName parses Name by the grammar of [discovery.ParseName] alone, as DNS does: a
 	// service of exactly that name takes no precedence.
-	Grammar bool
+	StrictName bool
 
 	Selector
-	Status     discovery.StatusFilter
-	PreferZone string  // entries of this zone first, the others as spill-over
-	Pick       int     // this many endpoints, chosen by weight and load, 1 to 65536; 0: all
-	Panic      float64 // 0 to 1: if a smaller part of the selected entries that are up is healthy, answer with all that are up
-	Explain    bool    // explain each entry
-	NoLoad     bool    // ignore load reports: the view is older than [discovery.LoadReportTTL]
+	Status         discovery.StatusFilter
+	PreferZone     string  // entries of this zone first, the others as spill-over
+	Pick           int     // this many endpoints, chosen by weight and load, 1 to 65536; 0: all
+	PanicThreshold float64 // 0 to 1: if less than this fraction of the selected entries that are up is healthy, answer with all that are up
+	Explain        bool    // explain each entry
+	NoLoad         bool    // ignore load reports: the view is older than [discovery.LoadReportTTL]
 
 	// Rand shuffles the answer; nil: math/rand/v2's global source.
 	Rand *rand.Rand
@@ -40,8 +40,8 @@ func (q *Query) Validate() error {
 	if q.Pick < 0 || q.Pick > 1<<16 {
 		return discovery.Errorf(discovery.ErrInvalid, "pick %d is out of range; use 1 to 65536", q.Pick)
 	}
-	if !(q.Panic >= 0 && q.Panic <= 1) {
-		return discovery.Errorf(discovery.ErrInvalid, "panic %v is out of range; use 0 to 1", q.Panic)
+	if !(q.PanicThreshold >= 0 && q.PanicThreshold <= 1) {
+		return discovery.Errorf(discovery.ErrInvalid, "panic %v is out of range; use 0 to 1", q.PanicThreshold)
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ type Answer struct {
 	Revision  int64                `json:"revision"`          // etcd's, of the last change of the service; for a node, of any node
 	Endpoints []discovery.Endpoint `json:"endpoints"`
 	LeftOut   map[string]int       `json:"left_out,omitempty"` // number of excluded entries by reason
-	Index     int64                `json:"-"`                  // another after each change that Revision counts
+	Index     int64                `json:"-"`                  // differs after each change of the service, or of any node; for ?index=
 	Panic     bool                 `json:"panic,omitempty"`    // too few were healthy: all that are up are answered
 	Explain   []Explanation        `json:"explain,omitempty"`
 }
@@ -88,7 +88,7 @@ func Lookup(s *view.Snapshot, q Query) (Answer, error) {
 
 // resolve finds the service or the node that a query names.
 func resolve(s *view.Snapshot, q *Query) (discovery.Name, *view.Service, error) {
-	if service, ok := s.Service(q.Name); ok && !q.Grammar {
+	if service, ok := s.Service(q.Name); ok && !q.StrictName {
 		return discovery.Name{Service: q.Name}, service, nil
 	}
 	name, err := discovery.ParseName(q.Name, q.Domain)

@@ -100,10 +100,10 @@ func TestLookup(t *testing.T) {
 		{Query{Name: "web", Selector: Selector{Tags: []string{"v2"}, Zone: "a"}}, "warn-a", out{"leaving": 1, "tag": 4, "zone": 2}},
 
 		{Query{Name: "sick"}, "s3", out{"critical": 2, "drain": 1}},
-		{Query{Name: "sick", Panic: 0.3}, "s3", out{"critical": 2, "drain": 1}},
-		{Query{Name: "sick", Panic: 0.5}, "s1 s2 s3", out{"drain": 1}},
-		{Query{Name: "web", Panic: 1, Status: discovery.StatusAny}, "crit drain pass-a pass-b warn-a zero", out{"down": 1, "leaving": 1}},
-		{Query{Name: "sick", Panic: 0.5, Selector: filter(t, `id == "s3"`)}, "s3", out{"filter": 3}},
+		{Query{Name: "sick", PanicThreshold: 0.3}, "s3", out{"critical": 2, "drain": 1}},
+		{Query{Name: "sick", PanicThreshold: 0.5}, "s1 s2 s3", out{"drain": 1}},
+		{Query{Name: "web", PanicThreshold: 1, Status: discovery.StatusAny}, "crit drain pass-a pass-b warn-a zero", out{"down": 1, "leaving": 1}},
+		{Query{Name: "sick", PanicThreshold: 0.5, Selector: filter(t, `id == "s3"`)}, "s3", out{"filter": 3}},
 
 		{Query{Name: "spare"}, "z1 z2", nil},
 		{Query{Name: "gone"}, "", nil},
@@ -112,8 +112,8 @@ func TestLookup(t *testing.T) {
 		{Query{Name: "MY.App"}, "dotted", nil},
 		{Query{Name: "my.app.svc"}, "plain", nil},
 		{Query{Name: "my.app.", Domain: "disc"}, "plain", nil},
-		{Query{Name: "my.app", Grammar: true}, "plain", nil},
-		{Query{Name: "web", Grammar: true}, "pass-a pass-b warn-a", rest(nil)},
+		{Query{Name: "my.app", StrictName: true}, "plain", nil},
+		{Query{Name: "web", StrictName: true}, "pass-a pass-b warn-a", rest(nil)},
 
 		{Query{Name: "pass-a.web.inst"}, "pass-a", nil},
 		{Query{Name: "zero.web.inst"}, "zero", nil},
@@ -243,7 +243,7 @@ func TestLookupErrors(t *testing.T) {
 			`lookup name "_services._dns-sd._udp.svc" lists services and has no endpoints; ask /v1/services, or DNS for its PTR records`},
 		{Query{Name: "web", Status: "fine"}, discovery.ErrInvalid, `status "fine" is unknown; use passing or any, or leave it out for all that are not critical`},
 		{Query{Name: "web", Pick: -1}, discovery.ErrInvalid, `pick -1 is out of range; use 1 to 65536`},
-		{Query{Name: "web", Panic: 1.5}, discovery.ErrInvalid, `panic 1.5 is out of range; use 0 to 1`},
+		{Query{Name: "web", PanicThreshold: 1.5}, discovery.ErrInvalid, `panic 1.5 is out of range; use 0 to 1`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.query.Name, func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestLookupExplain(t *testing.T) {
 			"drain out: its state is drain", "pass-a in: its status is passing", "pass-b in: its status is passing",
 			"warn-a in: its status is warning", "zero out: its weight is 0 and others are there",
 		}},
-		{Query{Name: "sick", Panic: 1}, []string{
+		{Query{Name: "sick", PanicThreshold: 1}, []string{
 			"s1 in: its status is critical, and too few others are healthy", "s2 in: its status is critical, and too few others are healthy",
 			"s3 in: its status is passing", "s4 out: its state is drain",
 		}},
@@ -294,7 +294,7 @@ func TestLookupExplain(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("%+v:\n%s\nwant\n%s", tt.query, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
-			if a.LeftOut[OutID] != 0 || a.LeftOut[OutPick] != 0 {
+			if a.LeftOut[ExcludedID] != 0 || a.LeftOut[ExcludedPick] != 0 {
 				t.Errorf("%+v counts %v", tt.query, a.LeftOut)
 			}
 		})

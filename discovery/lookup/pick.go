@@ -56,9 +56,9 @@ type picker struct {
 	shares    [4]float64 // sum of the remaining candidates, by tier
 }
 
-// next removes and returns the less loaded of two of the remaining candidates. The first
-// two in order are two draws without replacement. With replacement, the second draw is the
-// first candidate again with the probability of its share.
+// next removes and returns the less loaded of two of the remaining candidates. The
+// heap's first two are draws without replacement. To draw with replacement, the second is
+// the first again, with the probability of its share.
 func (d *picker) next() candidate {
 	first := heap.Pop(&d.remaining).(candidate)
 	twice := d.random()*d.shares[first.tier] < first.share()

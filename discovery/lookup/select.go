@@ -1,9 +1,6 @@
 package lookup
 
 import (
-	"cmp"
-	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -16,13 +13,6 @@ type lookup struct {
 	query  *Query
 	id     string // only this instance; empty: all
 	answer Answer
-}
-
-// candidate is an entry with its position in a weighted shuffle.
-type candidate struct {
-	*view.Entry
-	tier int     // lower tiers come first
-	rank float64 // lower ranks come first within a tier
 }
 
 // selectCandidates returns the entries to answer with, and excludes the others.
@@ -50,21 +40,21 @@ func (l *lookup) selectCandidates(service *view.Service) []candidate {
 		}
 		selected = append(selected, candidate{Entry: e})
 	}
-	l.answer.Panic = float64(healthy) < l.query.Panic*float64(up)
+	l.answer.Panic = float64(healthy) < l.query.PanicThreshold*float64(up)
 	return l.dropZeroWeights(l.dropUnhealthy(selected))
 }
 
 func (l *lookup) excludeLeaving(service *view.Service) {
 	for i := range service.Leaving() {
 		if l.id == "" || l.id == i.ID {
-			l.exclude(&view.Entry{Instance: *i}, OutLeaving)
+			l.exclude(&view.Entry{Instance: *i}, ExcludedLeaving)
 		}
 	}
 }
 
 func (l *lookup) excludedBy(e *view.Entry) string {
 	if l.id != "" && e.ID != l.id {
-		return OutID
+		return ExcludedID
 	}
 	return l.query.Selector.Match(e)
 }
@@ -90,14 +80,14 @@ func (l *lookup) dropZeroWeights(candidates []candidate) []candidate {
 	}
 	return slices.DeleteFunc(candidates, func(c candidate) bool {
 		if c.Weight == 0 {
-			l.exclude(c.Entry, OutWeight)
+			l.exclude(c.Entry, ExcludedWeight)
 		}
 		return c.Weight == 0
 	})
 }
 
 func (l *lookup) exclude(e *view.Entry, why string) {
-	if why != OutID && why != OutPick {
+	if why != ExcludedID && why != ExcludedPick {
 		if l.answer.LeftOut == nil {
 			l.answer.LeftOut = map[string]int{}
 		}
@@ -106,44 +96,6 @@ func (l *lookup) exclude(e *view.Entry, why string) {
 	if l.query.Explain {
 		l.answer.Explain = append(l.answer.Explain, Explanation{e.ID, false, explainExcluded(why)})
 	}
-}
-
-// shuffle shuffles candidates by weight, the preferred zone first and suspects last.
-//
-// The method is that of Efraimidis and Spirakis (2006): sorting by an exponential variate
-// divided by the weight is the same as drawing without replacement, each with a
-// probability proportional to its weight.
-func (l *lookup) shuffle(candidates []candidate) {
-	for n := range candidates {
-		c := &candidates[n]
-		c.rank = c.variate(l.random())
-		if l.query.PreferZone != "" && c.Zone != l.query.PreferZone {
-			c.tier = 1
-		}
-		if c.Suspect {
-			c.tier += 2
-		}
-	}
-	slices.SortFunc(candidates, candidate.compare)
-}
-
-// random returns a number in [0, 1).
-func (l *lookup) random() float64 {
-	if l.query.Rand != nil {
-		return l.query.Rand.Float64()
-	}
-	return rand.Float64()
-}
-
-// share returns the candidate's weight in a draw, which is above 0.
-func (c candidate) share() float64 { return max(float64(c.Weight), 1e-9) }
-
-// variate turns a uniform variate into an exponential one whose rate is the candidate's
-// share.
-func (c candidate) variate(uniform float64) float64 { return -math.Log(1-uniform) / c.share() }
-
-func (c candidate) compare(other candidate) int {
-	return cmp.Or(c.tier-other.tier, cmp.Compare(c.rank, other.rank))
 }
 
 // answerWith fills in the answer from the first candidates, up to the query's Pick.
@@ -163,7 +115,7 @@ func (l *lookup) answerWith(candidates []candidate) {
 		}
 	}
 	for _, c := range candidates[picked:] {
-		l.exclude(c.Entry, OutPick)
+		l.exclude(c.Entry, ExcludedPick)
 	}
 	slices.SortFunc(l.answer.Explain, func(a, b Explanation) int { return strings.Compare(a.ID, b.ID) })
 }

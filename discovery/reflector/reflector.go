@@ -57,16 +57,16 @@ type Reflector struct {
 
 	// Only Run and the functions given to Do use the fields below.
 	endpointConn
-	identity      clusterIdentity // of etcd, with the newest revision that was delivered
-	epochRevision int64           // revision at which the epoch was read
-	ranges        []*watchedRange
-	stream        *watchStream
-	watches       map[int64]*watchedRange // on the current stream, by watch id
-	lastID        int64                   // last watch id given out
-	confirmed     time.Time               // when etcd last was known to have nothing newer
-	freshness     freshness               // the latest
-	answered      bool                    // the stream has had a response since then
-	laggingSince  time.Time               // since when the watched member is behind the store; zero: it is not
+	identity         clusterIdentity // of etcd, with the newest revision that was delivered
+	epochRevision    int64           // revision at which the epoch was read
+	ranges           []*watchedRange
+	stream           *watchStream
+	watches          map[int64]*watchedRange // on the current stream, by watch id
+	lastID           int64                   // last watch id given out
+	confirmed        time.Time               // when etcd last was known to have nothing newer
+	lastConfirmation confirmation            // the latest
+	answered         bool                    // the stream has had a response since then
+	laggingSince     time.Time               // since when the watched member is behind the store; zero: it is not
 
 	mu     sync.Mutex
 	health Health

@@ -149,7 +149,7 @@ func TestStartedOver(t *testing.T) {
 func TestLaggingMember(t *testing.T) {
 	r := New(nil, newRecordingStore(), Options{})
 	r.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
-	r.freshness = freshness{at: time.Now(), identity: r.identity}
+	r.lastConfirmation = confirmation{at: time.Now(), identity: r.identity}
 	answer := func(revision int64) error { return r.handle(progress(1, revision)) }
 	if err := answer(90); err != nil || !r.confirmed.IsZero() || r.Health().Err == nil {
 		t.Fatalf("behind: confirmed %v, %v, health %+v", r.confirmed, err, r.Health())
@@ -176,7 +176,7 @@ func TestConfirmedByFreshness(t *testing.T) {
 	r.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
 	r.watches = map[int64]*watchedRange{epochWatch + 1: r.ranges[0]}
 	first := time.Now().Add(-time.Minute)
-	r.freshness = freshness{at: first, identity: r.identity}
+	r.lastConfirmation = confirmation{at: first, identity: r.identity}
 	put := func(revision int64) {
 		t.Helper()
 		event := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("/a/1"), ModRevision: revision}}
@@ -190,7 +190,7 @@ func TestConfirmedByFreshness(t *testing.T) {
 		t.Errorf("confirmed %v, want the time of the linearizable read, %v", r.confirmed, first)
 	}
 	second := first.Add(time.Second)
-	r.freshness = freshness{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
+	r.lastConfirmation = confirmation{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
 	put(104)
 	if !r.confirmed.Equal(first) {
 		t.Error("confirmed by an event before the revision of the linearizable read")

@@ -68,7 +68,6 @@ func (r *Reflector) resync(ctx context.Context) error {
 }
 
 // countSync records that the store is equal to etcd.
-// countSync records that the store is equal to etcd.
 func (r *Reflector) countSync() {
 	r.syncCount.Add(1)
 	r.mu.Lock()
@@ -109,8 +108,8 @@ func (r *Reflector) relist(ctx context.Context, rng Range, now clusterIdentity, 
 	return l.size, l.at, err
 }
 
-// catchUp applies the changes of a range whose etcd has not started over, where a key with
-// the same revision has the same value.
+// catchUp applies the changes of a range. It is only for an etcd that has not started over:
+// there equal revisions mean equal values.
 func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now clusterIdentity, confirmed time.Time) (int, Header, error) {
 	known := maps.Collect(r.store.Known(w.Range))
 	changed, at, err := r.listChanged(ctx, w.Range, known)

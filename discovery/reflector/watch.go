@@ -40,7 +40,7 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	background.Go(func() { s.transmit(ctx) })
 	defer s.close()
 	r.startWatches(s)
-	r.freshness, r.answered = freshness{at: r.confirmed, identity: r.identity}, false
+	r.lastConfirmation, r.answered = confirmation{at: r.confirmed, identity: r.identity}, false
 	background.Go(func() { cancel(r.confirmLoop(ctx, s)) })
 	return retry.CauseOf(ctx, r.consume(s, healthy))
 }

@@ -78,19 +78,19 @@ func TestRefusedInstances(t *testing.T) {
 	a.Put(large)
 	for i := range 300 {
 		if id := fmt.Sprintf("%04d", i); i != 150 && i != 250 {
-			if s := a.awaitSettled(id); s.Phase != Written {
+			if s := a.awaitSettled(id); s.Phase != PhaseWritten {
 				t.Fatalf("%s is %+v", id, s)
 			}
 		}
 	}
-	if s := a.awaitSettled("0150"); s.Phase != InConflict {
+	if s := a.awaitSettled("0150"); s.Phase != PhaseConflict {
 		t.Errorf("0150, which another has registered, is %+v", s)
 	}
 	for name, want := range map[string]error{"forbidden/0100": rpctypes.ErrPermissionDenied, "web/0250": rpctypes.ErrRequestTooLarge} {
 		service, id, _ := strings.Cut(name, "/")
 		retrytest.Eventually(t, "the reason for "+name, func() bool {
 			s, err := a.State(service, id)
-			return err == nil && s.Phase == Pending && errors.Is(s.Err, want)
+			return err == nil && s.Phase == PhasePending && errors.Is(s.Err, want)
 		})
 	}
 	a.putAndAwait("later")

@@ -20,14 +20,14 @@ func TestConflict(t *testing.T) {
 			a.Put(instance("a"))
 			got := a.awaitSettled("a")
 			var conflict *discovery.ConflictError
-			if got.Phase != InConflict || !errors.As(got.Err, &conflict) || conflict.Node != "elsewhere" || conflict.Owner != "other" || conflict.Cloned {
+			if got.Phase != PhaseConflict || !errors.As(got.Err, &conflict) || conflict.Node != "elsewhere" || conflict.Owner != "other" || conflict.Cloned {
 				t.Fatalf("state %+v", got)
 			}
 			if !strings.Contains(got.Err.Error(), "node elsewhere (owner other)") {
 				t.Errorf("error %v", got.Err)
 			}
 			a.Put(instance("a")) // the same again
-			if got := a.awaitSettled("a"); got.Phase != InConflict {
+			if got := a.awaitSettled("a"); got.Phase != PhaseConflict {
 				t.Errorf("put again: %+v", got)
 			}
 			a.putAndAwait("b") // other instances are not held up
@@ -37,7 +37,7 @@ func TestConflict(t *testing.T) {
 			})
 			a.delete("a")
 			retrytest.Eventually(t, "the retry", func() bool { return a.ownsRecord("a") })
-			if got := a.awaitSettled("a"); got.Phase != Written || got.Err != nil {
+			if got := a.awaitSettled("a"); got.Phase != PhaseWritten || got.Err != nil {
 				t.Errorf("state %+v", got)
 			}
 		})
@@ -55,7 +55,7 @@ func TestConflictEnds(t *testing.T) {
 	for _, id := range []string{"a", "b", "c"} {
 		a.Put(instance(id))
 	}
-	if s := a.awaitSettled("c"); s.Phase != Written || s.Created {
+	if s := a.awaitSettled("c"); s.Phase != PhaseWritten || s.Created {
 		t.Errorf("over a tombstone: %+v", s)
 	}
 	a.awaitSettled("a")
@@ -102,7 +102,7 @@ func TestClone(t *testing.T) {
 	if cloned(one) {
 		winner, loser = two, one
 	}
-	retrytest.Eventually(t, "the other to register it", func() bool { return winner.ownsRecord("a") && winner.awaitSettled("a").Phase == Written })
+	retrytest.Eventually(t, "the other to register it", func() bool { return winner.ownsRecord("a") && winner.awaitSettled("a").Phase == PhaseWritten })
 	if story := one.history("a"); len(story) > 6 || strings.Trim(story, "P") != "" {
 		t.Errorf("history %s", story)
 	}

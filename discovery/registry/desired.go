@@ -18,10 +18,10 @@ type Phase string
 
 // The phases.
 const (
-	Pending    Phase = "pending"  // not in etcd as desired yet
-	Written    Phase = "written"  // in etcd as desired
-	InConflict Phase = "conflict" // another owner has the key
-	Leaving    Phase = "leaving"  // removed; its tombstone is not written yet
+	PhasePending  Phase = "pending"  // not in etcd as desired yet
+	PhaseWritten  Phase = "written"  // in etcd as desired
+	PhaseConflict Phase = "conflict" // another owner has the key
+	PhaseLeaving  Phase = "leaving"  // removed; its tombstone is not written yet
 )
 
 // State is the state of an instance's registration.
@@ -75,14 +75,14 @@ func (d *desired) set(i discovery.Instance) {
 
 // state returns the instance's state while current is the session's lease.
 func (d *desired) state(current clientv3.LeaseID) State {
-	s := State{Phase: Pending, Instance: d.instance, Revision: d.modRevision, Created: d.created, Err: d.err}
+	s := State{Phase: PhasePending, Instance: d.instance, Revision: d.modRevision, Created: d.created, Err: d.err}
 	switch {
 	case d.leaving:
-		s.Phase = Leaving
+		s.Phase = PhaseLeaving
 	case d.conflict != nil:
-		s.Phase, s.Err = InConflict, d.conflict
+		s.Phase, s.Err = PhaseConflict, d.conflict
 	case d.writtenGeneration == d.generation && d.modRevision != 0 && d.lease == current:
-		s.Phase, s.Err = Written, nil
+		s.Phase, s.Err = PhaseWritten, nil
 	}
 	return s
 }
@@ -166,7 +166,7 @@ func (d *desired) observe(kv *mvccpb.KeyValue, at int64, self Identity, now time
 	i, err := discovery.DecodeInstance(kv.Value)
 	switch {
 	case err != nil: // nobody can decode it: it has no owner
-	case i.Owner == self.Owner && i.Run == self.Run: // as written, or altered
+	case i.Owner == self.Owner && i.Run == self.RunID: // as written, or altered
 	case d.leaving && (d.observed || i.Owner != self.Owner || i.Leaving): // a successor's
 		d.yieldTo(i, false)
 		return

@@ -119,7 +119,7 @@ func TestRemoveWhatAnEarlierRunWrote(t *testing.T) {
 	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
 	a.Put(instance("a"))
 	a.Remove("web", "a")
-	if state, err := a.State("web", "a"); err != nil || state.Phase != Leaving {
+	if state, err := a.State("web", "a"); err != nil || state.Phase != PhaseLeaving {
 		t.Errorf("%+v, %v while etcd is away; want it to be leaving", state, err)
 	}
 	link.Mend()
@@ -192,7 +192,7 @@ func TestUnknownOutcome(t *testing.T) {
 	retrytest.Eventually(t, "the write to arrive", func() bool { return modified(a, "a") != 0 })
 	link.Cut()
 	link.Mend()
-	if s := a.awaitSettled("a"); s.Phase != Written || !s.Created || s.Revision != modified(a, "a") {
+	if s := a.awaitSettled("a"); s.Phase != PhaseWritten || !s.Created || s.Revision != modified(a, "a") {
 		t.Errorf("state %+v", s)
 	}
 	if story := a.history("a"); story != "P" {
@@ -214,18 +214,18 @@ func TestLeave(t *testing.T) {
 	link.Freeze()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := a.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if err := a.DeregisterAll(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without etcd: %v", err)
 	}
 	link.Cut()
 	link.Mend()
-	if err := a.Leave(bounded(t)); err != nil {
+	if err := a.DeregisterAll(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []int{0, 99, 100, 149} {
 		wantTombstone(t, a, fmt.Sprint(n))
 	}
-	if err := a.Leave(t.Context()); err != nil {
+	if err := a.DeregisterAll(t.Context()); err != nil {
 		t.Errorf("with nothing: %v", err)
 	}
 }

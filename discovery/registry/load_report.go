@@ -54,7 +54,7 @@ func (d *desired) needsLoadWrite(current clientv3.LeaseID, now time.Time) bool {
 // changes before; zero: never. A report is written only beside a written record.
 func (d *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Time {
 	due := d.load.nextWrite(current, now)
-	if due.IsZero() || d.suspect || d.state(current).Phase != Written {
+	if due.IsZero() || d.suspect || d.state(current).Phase != PhaseWritten {
 		return time.Time{}
 	}
 	return due

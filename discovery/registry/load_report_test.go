@@ -160,7 +160,7 @@ func TestLoadOfAnothersInstance(t *testing.T) {
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{})
 	a.put("a", foreign("a", "other", "r", ""))
 	a.Put(instance("a"))
-	if s := a.awaitSettled("a"); s.Phase != InConflict {
+	if s := a.awaitSettled("a"); s.Phase != PhaseConflict {
 		t.Fatalf("web/a is %+v", s)
 	}
 	var conflict *discovery.ConflictError
@@ -186,7 +186,7 @@ func TestManyLoadsAreRemoved(t *testing.T) {
 		return r.Count
 	}
 	retrytest.Eventually(t, "all reports", func() bool { return left() == n })
-	if err := a.Leave(bounded(t)); err != nil {
+	if err := a.DeregisterAll(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if got := left(); got != 0 {

@@ -142,7 +142,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	}
 	a.session = etcdtest.Must(lease.New(s.client, lease.MinTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
-	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", Run: s.run, Node: node},
+	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", RunID: s.run, Node: node},
 		Options{ResyncInterval: s.resyncInterval, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -177,7 +177,7 @@ func (a *agent) putAndAwait(id string) State {
 	a.t.Helper()
 	a.Put(instance(id))
 	s := a.awaitSettled(id)
-	if s.Phase != Written {
+	if s.Phase != PhaseWritten {
 		a.t.Fatalf("web/%s is %+v", id, s)
 	}
 	return s
@@ -225,7 +225,7 @@ func (a *agent) ownsRecord(id string) bool {
 	a.t.Helper()
 	kv, ok := a.kv(id)
 	i, err := discovery.DecodeInstance(kv.Value)
-	return ok && err == nil && clientv3.LeaseID(kv.Lease) == a.lease() && i.Run == a.identity.Run && i.ID == id && i.Status == discovery.Passing && !i.Leaving
+	return ok && err == nil && clientv3.LeaseID(kv.Lease) == a.lease() && i.Run == a.identity.RunID && i.ID == id && i.Status == discovery.Passing && !i.Leaving
 }
 
 func (a *agent) put(id, value string, opts ...clientv3.OpOption) {

@@ -62,9 +62,9 @@ func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) erro
 	return errors.Join(refused...)
 }
 
-// forEachBatch calls act with batches of the selected instances. An instance whose compare
-// failed has observed its key anew; if it is still selected it is acted on again, in up to
-// maxRounds rounds.
+// forEachBatch calls act with batches of the selected instances. A compare that
+// fails records the present state of the key. If the instance is still selected then, act is
+// called with it again, in up to maxRounds rounds.
 func (r *Registry) forEachBatch(ctx context.Context, selects func(*desired) bool, act func(context.Context, []*draft) error) error {
 	var refused []error
 	all := r.selectKeys(nil, selects)

@@ -31,7 +31,7 @@ type View interface {
 // Identity identifies the agent in the records that the registry writes.
 type Identity struct {
 	Owner string         // id of the agent, across restarts
-	Run   string         // id of this start of the agent
+	RunID string         // id of this start of the agent
 	Node  discovery.Node // the agent's own record, which is written beside the instances
 }
 
@@ -93,7 +93,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 // not known yet: the registry takes over the status of an existing record, or writes
 // critical. The instance must be valid.
 func (r *Registry) Put(i discovery.Instance) {
-	i.Owner, i.Run, i.Node = r.identity.Owner, r.identity.Run, r.identity.Node.Node
+	i.Owner, i.Run, i.Node = r.identity.Owner, r.identity.RunID, r.identity.Node.Node
 	key := r.keys.Instance(i.Service, i.ID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +162,7 @@ func (r *Registry) AwaitSettled(ctx context.Context, service, id string) (State,
 		if !ok {
 			return State{Revision: removed}, nil
 		}
-		if state.Phase == Written || state.Phase == InConflict {
+		if state.Phase == PhaseWritten || state.Phase == PhaseConflict {
 			return state, nil
 		}
 		select {
@@ -173,9 +173,9 @@ func (r *Registry) AwaitSettled(ctx context.Context, service, id string) (State,
 	}
 }
 
-// Leave removes all instances and waits until they have left, or ctx ends; then it returns
+// DeregisterAll removes all instances and waits until they have left, or ctx ends; then it returns
 // the error of ctx. Run must be running.
-func (r *Registry) Leave(ctx context.Context) error {
+func (r *Registry) DeregisterAll(ctx context.Context) error {
 	r.mu.Lock()
 	for _, d := range r.desired {
 		r.startLeaving(d)
@@ -219,7 +219,7 @@ func (r *Registry) updateMetrics() {
 	for _, d := range r.desired {
 		phases[d.state(r.currentLease.ID).Phase]++
 	}
-	for _, p := range []Phase{Pending, Written, InConflict, Leaving} {
+	for _, p := range []Phase{PhasePending, PhaseWritten, PhaseConflict, PhaseLeaving} {
 		r.metrics.instances.WithLabelValues(string(p)).Set(phases[p])
 	}
 }

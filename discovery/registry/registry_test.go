@@ -73,7 +73,7 @@ func TestTakeover(t *testing.T) {
 			second.Put(i)
 			i.ID = "b"
 			second.Put(i)
-			if s := second.awaitSettled("a"); s.Phase != Written || s.Created || s.Instance.Status != discovery.Warning {
+			if s := second.awaitSettled("a"); s.Phase != PhaseWritten || s.Created || s.Instance.Status != discovery.Warning {
 				t.Errorf("state %+v", s)
 			}
 			after := second.record("a")
@@ -108,7 +108,7 @@ func TestLostLease(t *testing.T) {
 	}
 	for n := range 3 {
 		retrytest.Eventually(t, "everything under the new lease", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprint(n)) })
-		if s := a.awaitSettled(fmt.Sprint(n)); s.Phase != Written {
+		if s := a.awaitSettled(fmt.Sprint(n)); s.Phase != PhaseWritten {
 			t.Errorf("%d is %+v", n, s)
 		}
 	}
@@ -146,12 +146,12 @@ func TestEtcdAwayAtPut(t *testing.T) {
 	a.Put(instance("a"))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if s, err := a.AwaitSettled(ctx, "web", "a"); s.Phase != Pending || !errors.Is(err, context.DeadlineExceeded) {
+	if s, err := a.AwaitSettled(ctx, "web", "a"); s.Phase != PhasePending || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without etcd: %+v, %v", s, err)
 	}
 	link.Cut()
 	link.Mend()
-	if s := a.awaitSettled("a"); s.Phase != Written {
+	if s := a.awaitSettled("a"); s.Phase != PhaseWritten {
 		t.Errorf("state %+v", s)
 	}
 }
@@ -188,7 +188,7 @@ func TestRepair(t *testing.T) {
 					kv, _ := a.kv("a")
 					return a.ownsRecord("a") && string(kv.Value) == good
 				})
-				if s := a.awaitSettled("a"); s.Phase != Written {
+				if s := a.awaitSettled("a"); s.Phase != PhaseWritten {
 					t.Fatalf("%s: %+v", name, s)
 				}
 				retrytest.Eventually(t, "the state to show it", func() bool {
@@ -248,7 +248,7 @@ func TestRestoredView(t *testing.T) {
 // A record that was written under a lost lease is not in etcd any more.
 func TestStateWithoutTheLease(t *testing.T) {
 	d := &desired{generation: 2, writtenGeneration: 2, modRevision: 9, lease: 7}
-	for lease, want := range map[clientv3.LeaseID]Phase{7: Written, 8: Pending, 0: Pending} {
+	for lease, want := range map[clientv3.LeaseID]Phase{7: PhaseWritten, 8: PhasePending, 0: PhasePending} {
 		if got := d.state(lease).Phase; got != want {
 			t.Errorf("under %d: %s, want %s", lease, got, want)
 		}

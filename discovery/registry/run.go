@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery"
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
 )
@@ -78,7 +79,8 @@ func (r *Registry) debounce(ctx context.Context) {
 
 // reregisterJitter returns how long to wait before writing under a new lease. After an
 // outage all agents get their leases at the same moment. A random delay of up to 1 s for
-// each 500 instances in the view, at most 5 s, spreads their writes.
+// each 500 instances in the view, at most [discovery.MaxReregisterJitter], spreads their
+// writes.
 func (r *Registry) reregisterJitter(l lease.Lease) time.Duration {
 	view, err := r.view.View()
 	if !l.AfterOutage || err != nil {
@@ -88,7 +90,7 @@ func (r *Registry) reregisterJitter(l lease.Lease) time.Duration {
 	if view.Partial {
 		instances = math.MaxInt32 // an agent that watches only a part belongs to a large fleet
 	}
-	return rand.N(min(time.Duration(instances)*time.Second/500, 5*time.Second) + 1)
+	return rand.N(min(time.Duration(instances)*time.Second/500, discovery.MaxReregisterJitter) + 1)
 }
 
 // nextResync returns the time to the next periodic resync.

@@ -26,7 +26,7 @@ const (
 type Event struct {
 	Revision int64
 	Step     int64 // see [discovery.Cursor]; 0: the change came in time
-	Late     int64 // the revision that the view had when the change came late; 0: it came in time
+	LateAt   int64 // the revision that the view had when the change came late; 0: it came in time
 	Type     EventType
 	Service  string
 	ID       string
@@ -36,5 +36,5 @@ type Event struct {
 
 // Cursor returns the position of the event in an epoch.
 func (e Event) Cursor(epoch string) discovery.Cursor {
-	return discovery.Cursor{Epoch: epoch, Revision: max(e.Revision, e.Late), Step: e.Step}
+	return discovery.Cursor{Epoch: epoch, Revision: max(e.Revision, e.LateAt), Step: e.Step}
 }

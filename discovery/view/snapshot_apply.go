@@ -233,7 +233,7 @@ func (a *applier) addEvent(c Change, before, after *mergedInstance) {
 	}
 	e := Event{Revision: c.Modified, Service: c.Key.Service, ID: c.Key.ID}
 	if c.Late {
-		e.Late, e.Step = a.before.revision, a.before.step+1
+		e.LateAt, e.Step = a.before.revision, a.before.step+1
 	}
 	switch {
 	case after.entry != nil:

@@ -18,7 +18,7 @@ type viewAnswer struct {
 	notModified bool // the caller has the content: the answer is 304, and content is not used
 }
 
-// viewHeader holds the values that the header of an answer has of its view.
+// viewHeader holds the header values of an answer that come from the view.
 type viewHeader struct {
 	revision, index headerInt
 	age             time.Duration
@@ -166,8 +166,8 @@ func (a *viewAnswer) fill(out *fastpath.Answer) bool {
 }
 
 // writeView answers from a view, or with 304 when the caller has the content. encode
-// makes the body; where the header has an entity tag it is not called for a 304. Without
-// one, the tag is made of the body.
+// makes the body. If header has an entity tag, a 304 is answered without a call of encode;
+// without one, the tag is made of the body.
 func (a *API) writeView(w http.ResponseWriter, r request, header viewHeader, contentType []string, encode func() ([]byte, error)) error {
 	var body []byte
 	var err error
