@@ -47,7 +47,7 @@ func (v *serving) runStream(g grpc.ServerStream, client variant) error {
 	defer func() { sub.release() }()
 	for {
 		sub.set(client.services())
-		changed := sub.changed() // before the view is read, or a change could be missed
+		changed, otherChanged := sub.changed() // before the view is read, or a change could be missed
 		if err := v.respond(g, client, sub); err != nil {
 			return err
 		}
@@ -64,6 +64,7 @@ func (v *serving) runStream(g grpc.ServerStream, client variant) error {
 			}
 			sub.invalidate()
 		case <-changed:
+		case <-otherChanged:
 		case <-v.stopping:
 			return status.Error(codes.Unavailable, "the agent is stopping")
 		case <-g.Context().Done():

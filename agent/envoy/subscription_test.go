@@ -23,13 +23,19 @@ func TestSubscriptionAdvances(t *testing.T) {
 		{"all services", func() { s.set([]string{""}) }, true},
 		{"all services, nothing new", func() {}, true},
 	} {
-		changed := s.changed()
+		one, other := s.changed()
 		step.do()
 		if got := s.advance(f.snapshot()); got != step.want {
 			t.Errorf("%s: advance is %v", step.name, got)
 		}
 		if step.name == "another service changes" {
-			<-changed // it wakes, but is not concerned
+			select {
+			case <-one:
+				t.Error("a subscription of two services wakes for a third")
+			case <-other:
+				t.Error("a subscription of two services wakes for a third")
+			default:
+			}
 		}
 	}
 }
@@ -51,7 +57,7 @@ func TestAnotherServiceCostsNothing(t *testing.T) {
 }
 
 func TestWithoutServicesNothingWakes(t *testing.T) {
-	if newSubscription(pair(t)).changed() != nil {
+	if one, other := newSubscription(pair(t)).changed(); one != nil || other != nil {
 		t.Error("there is a channel")
 	}
 }

@@ -3,9 +3,11 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -14,7 +16,8 @@ import (
 // "/a/b1", "/a/b2/x" and "/a/b2/y" have the children "b1" and "b2/": a segment that has
 // keys below it ends in "/", and one that is a key does not.
 //
-// Children reads all at one revision. It skips the keys below a child, so that it costs
+// Children reads all at one revision, or what is left at a later one if etcd compacts the
+// revision meanwhile. It skips the keys below a child, so that it costs
 // as much as there are children. A call reads up to page keys: 1 is right where a child
 // has many keys below it, more where most children are keys. On an error, Children
 // yields it with an empty segment and ends.
@@ -24,6 +27,10 @@ func Children(ctx context.Context, kv clientv3.KV, prefix string, page int64) it
 		from, to, revision := prefix, clientv3.GetPrefixRangeEnd(prefix), int64(0)
 		for more := true; more; {
 			got, err := kv.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(page), clientv3.WithKeysOnly(), clientv3.WithRev(revision))
+			if errors.Is(err, rpctypes.ErrCompacted) && revision > 0 {
+				revision = 0 // go on at the present revision, as a listing of many pages must
+				continue
+			}
 			if err != nil {
 				yield("", err)
 				return

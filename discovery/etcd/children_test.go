@@ -68,3 +68,30 @@ func TestChildrenFails(t *testing.T) {
 		t.Errorf("%d children, want one error", n)
 	}
 }
+
+// A compaction between two pages does not end the listing.
+func TestChildrenGoOnAfterCompaction(t *testing.T) {
+	client, ctx := etcdtest.Client(t, etcdtest.Start(t).Endpoint()), timeout(t)
+	for _, key := range []string{"/a/1", "/a/2", "/a/3"} {
+		if _, err := client.Put(ctx, key, "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for child, err := range etcd.Children(ctx, client, "/a/", 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, child)
+		last, err := client.Put(ctx, "/b", "v")
+		if err == nil {
+			_, err = client.Compact(ctx, last.Header.Revision)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"1", "2", "3"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -19,6 +19,9 @@ const (
 	// timeout, a broken connection, the caller's context ended. The request may have
 	// been carried out, and may succeed when it is sent again.
 	NotRefused Refusal = iota
+	// RefusedByServer: the server that was asked cannot serve such a request, or not now: it
+	// is corrupt, does not know the call, or has compacted the revision. Another may.
+	RefusedByServer
 	// RefusedToken: the token is stale. The next call fetches another.
 	RefusedToken
 	// RefusedCredentials: the user's name and password cannot be read.
@@ -51,17 +54,19 @@ func Refused(err error) Refusal {
 		return RefusedUser
 	case codes.Unauthenticated:
 		return RefusedCredentials
-	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
+	case codes.InvalidArgument:
 		return RefusedRequest
-	case codes.NotFound, codes.AlreadyExists, codes.ResourceExhausted, codes.FailedPrecondition, codes.Aborted, codes.DataLoss:
+	case codes.NotFound, codes.ResourceExhausted, codes.FailedPrecondition:
 		return RefusedState
+	case codes.OutOfRange, codes.Unimplemented, codes.AlreadyExists, codes.Aborted, codes.DataLoss:
+		return RefusedByServer
 	}
 	return NotRefused
 }
 
 // Final reports whether the same request would be refused again, so that a caller gives up
-// instead of trying again. A stale token and credentials that cannot be read are not final:
-// they are expected to come right by themselves.
+// instead of trying again. What one server cannot do, a stale token, and credentials that
+// cannot be read are not final: they are expected to come right by themselves.
 func (r Refusal) Final() bool { return r >= RefusedUser }
 
 // Access reports whether etcd refuses the user or the user's permission, or the credentials

@@ -47,12 +47,12 @@ func TestRefused(t *testing.T) {
 		{"too large", rpctypes.ErrRequestTooLarge, etcd.RefusedRequest},
 		{"too many operations", rpctypes.ErrGRPCTooManyOps, etcd.RefusedRequest},
 		{"empty key", rpctypes.ErrEmptyKey, etcd.RefusedRequest},
-		{"compacted", rpctypes.ErrCompacted, etcd.RefusedRequest},
-		{"unimplemented", status.Error(codes.Unimplemented, "unknown method"), etcd.RefusedRequest},
+		{"compacted", rpctypes.ErrCompacted, etcd.RefusedByServer},
+		{"unimplemented", status.Error(codes.Unimplemented, "unknown method"), etcd.RefusedByServer},
 		{"no lease", rpctypes.ErrLeaseNotFound, etcd.RefusedState},
 		{"no space", fmt.Errorf("write: %w", rpctypes.ErrNoSpace), etcd.RefusedState},
 		{"too many requests", rpctypes.ErrTooManyRequests, etcd.RefusedState},
-		{"corrupt", rpctypes.ErrCorrupt, etcd.RefusedState},
+		{"corrupt", rpctypes.ErrCorrupt, etcd.RefusedByServer},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := etcd.Refused(test.err); got != test.want {
@@ -68,6 +68,7 @@ func TestRefusalKinds(t *testing.T) {
 		final, access, content bool
 	}{
 		{etcd.NotRefused, false, false, false},
+		{etcd.RefusedByServer, false, false, false},
 		{etcd.RefusedToken, false, false, false},
 		{etcd.RefusedCredentials, false, true, false},
 		{etcd.RefusedUser, true, true, false},
