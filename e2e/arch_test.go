@@ -43,7 +43,7 @@ var layers = []layer{
 		"an answer is a pure function of a snapshot and a query"},
 	{"discovery/devetcd/*", []string{"discovery", "discovery/devetcd"},
 		"it serves the tests of all others"},
-	{"discovery/devetcd", []string{"discovery"},
+	{"discovery/devetcd", []string{"discovery", "discovery/devetcd/lazymetrics"},
 		"it is an etcd, and knows nothing of what is kept in it"},
 	{"discovery/etcd", []string{"discovery"},
 		"it is the client of etcd, and knows nothing of the keys in it"},

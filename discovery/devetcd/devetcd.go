@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"google.golang.org/grpc"
+
+	"disc/discovery/devetcd/lazymetrics"
 )
 
 // Options configure the embedded etcd. The zero value is an etcd on a free port of the
@@ -64,6 +66,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // start starts etcd and waits until it is ready.
 func (s *Server) start(ctx context.Context, o Options) error {
+	if err := lazymetrics.Register(); err != nil {
+		return fmt.Errorf("register etcd's metrics: %w", err)
+	}
 	dir := o.Dir
 	if dir == "" {
 		var err error
