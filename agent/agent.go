@@ -246,6 +246,9 @@ func (a *Agent) loadToken(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if token == "" {
+		return fmt.Errorf("http.token_file %s is empty: write a token into it", c.HTTP.TokenFile)
+	}
 	a.token.Store(&token)
 	return nil
 }

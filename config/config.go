@@ -86,17 +86,13 @@ type HTTP struct {
 }
 
 // Token reads the bearer token from TokenFile, without the white space around it. It fails
-// when the file cannot be read or has no token.
+// when the file cannot be read.
 func (h HTTP) Token() (string, error) {
 	b, err := os.ReadFile(h.TokenFile)
 	if err != nil {
 		return "", fmt.Errorf("http.token_file: %w", err)
 	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", fmt.Errorf("http.token_file %s is empty: write a token into it", h.TokenFile)
-	}
-	return token, nil
+	return strings.TrimSpace(string(b)), nil
 }
 
 // TLS holds the paths of a server's certificate and key (PEM); both or neither are set.

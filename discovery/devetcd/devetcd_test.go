@@ -118,6 +118,38 @@ func TestRefusesAddress(t *testing.T) {
 	}
 }
 
+// A web page, of which the browser sends the origin or resolves the name to loopback, reads
+// nothing of an etcd on loopback.
+func TestRefusesWebPages(t *testing.T) {
+	url := "http://" + etcdtest.Start(t).Endpoint() + "/version"
+	for _, test := range []struct {
+		name, origin, host string
+		status             int
+	}{
+		{"no page", "", "", http.StatusOK},
+		{"a page", "http://page.example", "", http.StatusOK}, // without the header that lets it read the answer
+		{"a page whose name is bound to loopback", "", "page.example", http.StatusMisdirectedRequest},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close = true
+			r.Header.Set("Origin", test.origin)
+			r.Host = test.host
+			response, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if allowed := response.Header.Get("Access-Control-Allow-Origin"); response.StatusCode != test.status || allowed != "" {
+				t.Errorf("got %s, for origin %q; want %d, for none", response.Status, allowed, test.status)
+			}
+		})
+	}
+}
+
 // TestHTTP asks for what every etcd tells over HTTP on its client address.
 func TestHTTP(t *testing.T) {
 	t.Run("plain", func(t *testing.T) {

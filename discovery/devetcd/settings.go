@@ -11,19 +11,35 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 )
 
 const (
 	name         = "disc"
 	portAttempts = 10
+
+	// minOpenFiles is the number of open files that package embed insists on.
+	minOpenFiles = 151
 )
+
+// checkOpenFiles returns an error if the process may open too few files for an etcd.
+func checkOpenFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < minOpenFiles {
+		return fmt.Errorf("the process may open %d files and etcd needs at least %d; raise the limit with 'ulimit -n'", limit.Cur, minOpenFiles)
+	}
+	return nil
+}
 
 // listen starts etcd on the address of the options, with its data in dir. It chooses a
 // free port itself, since etcd advertises the URL that it is told to listen on, port 0
 // included. Another process may take the chosen port before etcd does: then listen
 // chooses another one.
 func (s *Server) listen(o Options, dir string) error {
+	if err := checkOpenFiles(); err != nil {
+		return err
+	}
 	wanted, err := net.ResolveTCPAddr("tcp", o.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; choose another address", o.Listen, err)
@@ -88,7 +104,13 @@ func (o Options) settings(address, dir string, ready chan<- *grpc.Server) *embed
 	c.InitialCluster = c.InitialClusterFromName(name)
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, cmp.Or(o.Retention, time.Hour).String()
 	c.EnableGRPCGateway = false // it would let any web page write to etcd
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	c.CORS = map[string]struct{}{client.String(): {}} // the default lets any web page read
+	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host).IsLoopback() {
+		c.HostWhitelist = map[string]struct{}{host: {}, "localhost": {}, "127.0.0.1": {}, "::1": {}} // against DNS rebinding
+	}
+	// etcd logs nothing. When it cannot go on it panics, instead of ending the program
+	// without a word.
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop().WithOptions(zap.WithFatalHook(zapcore.WriteThenPanic)))
 	c.ServiceRegister = func(s *grpc.Server) { ready <- s }
 	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.WaitForHandlers(true)} // before etcd closes what they work on
 	if o.Configure != nil {

@@ -3,8 +3,9 @@
 //
 // etcd registers some 80 metrics in Prometheus's default registry while its packages are
 // initialized, each by way of a goroutine. Every command of the program would pay for
-// them, few commands start an etcd, and an agent has a registry of its own: they take a
-// sixth of the whole time of 'disc list'.
+// them, few commands start an etcd, and an agent has a registry of its own. They take a
+// third of the time of 'disc version' (11.0 ms with them, 7.6 without), and 0.25 MiB of an
+// idle agent's memory.
 //
 // The Go specification initializes packages in the order of their import paths, each as
 // soon as the packages that it imports are. This package imports Prometheus only, so it
