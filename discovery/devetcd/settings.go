@@ -103,7 +103,7 @@ func (o Options) settings(address, dir string, ready chan<- *grpc.Server) *embed
 	c.ListenPeerUrls, c.AdvertisePeerUrls = nil, []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	c.InitialCluster = c.InitialClusterFromName(name)
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, cmp.Or(o.Retention, time.Hour).String()
-	c.EnableGRPCGateway = false // it would let any web page write to etcd
+	c.EnableGRPCGateway = false                       // it would let any web page write to etcd
 	c.CORS = map[string]struct{}{client.String(): {}} // the default lets any web page read
 	if host, _, err := net.SplitHostPort(address); err == nil && net.ParseIP(host).IsLoopback() {
 		c.HostWhitelist = map[string]struct{}{host: {}, "localhost": {}, "127.0.0.1": {}, "::1": {}} // against DNS rebinding

@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"disc/discovery/devetcd/etcdtest"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestRegistersWhenAnEtcdStarts(t *testing.T) {
