@@ -24,7 +24,9 @@ import (
 // itself.
 var registerer = &lazyRegisterer{registry: prometheus.DefaultRegisterer}
 
-func init() { prometheus.DefaultRegisterer = registerer }
+func init() { //nolint:gochecknoinits // it must come before the init of etcd's packages
+	prometheus.DefaultRegisterer = registerer
+}
 
 // Register registers the metrics that wait, in Prometheus's default registry. Metrics
 // that come later are registered at once.
