@@ -27,7 +27,7 @@ func TestCursor(t *testing.T) {
 	}
 }
 
-func FuzzPosition(f *testing.F) {
+func FuzzCursor(f *testing.F) {
 	f.Add("42-epoch")
 	f.Add("42.3-epoch")
 	f.Fuzz(func(t *testing.T, s string) {
