@@ -6,6 +6,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/telemetry"
 )
 
 // metrics are the metrics of a Responder.
@@ -38,13 +40,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		m.answered[t] = m.queries.WithLabelValues(dns.TypeToString[t], success)
 	}
 	m.other = m.queries.WithLabelValues(otherType, success)
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.queries, m.latency} {
-		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("dns metrics: %w", err)
-		}
+	if err := telemetry.Register(r, m.queries, m.latency); err != nil {
+		return nil, fmt.Errorf("dns metrics: %w", err)
 	}
 	return m, nil
 }

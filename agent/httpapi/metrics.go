@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"disc/discovery/telemetry"
 )
 
 // metrics are the metrics of an API.
@@ -55,7 +57,7 @@ func (a *API) addMetrics() error {
 		}
 		o.Gatherer = gatherer
 	}
-	return errors.Join(o.Registerer.Register(m.requests), o.Registerer.Register(m.streams))
+	return telemetry.Register(o.Registerer, m.requests, m.streams)
 }
 
 func (m *metrics) count(route string, status int) {
