@@ -144,10 +144,14 @@ func (g *registrar) put(spec discovery.Registration, source api.RegistrationSour
 	return before, nil
 }
 
-// replace sets the registration of an instance, in the registry too; nil removes it.
+// replace sets the registration of an instance, in the registry too; nil removes it. A
+// holder of the previous one is told.
 func (g *registrar) replace(i instanceKey, r *registration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if before, ok := g.registrations[i]; ok {
+		before.endHold()
+	}
 	if r == nil {
 		delete(g.registrations, i)
 		g.registry.Remove(i.service, i.id)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"disc/agent/api"
+	"disc/agent/httpapi"
 	"disc/discovery"
 	"disc/discovery/registry"
 	"disc/discovery/view"
@@ -34,18 +35,18 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 }
 
 // Hold implements httpapi.Registrar.
-func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.Registered, func(), error) {
+func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.Registered, httpapi.Hold, error) {
 	unlock, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
 	if err != nil {
-		return api.Registered{}, nil, err
+		return api.Registered{}, httpapi.Hold{}, err
 	}
 	defer unlock()
 	if r, ok := g.get(spec.Service, spec.ID); ok && r.held() {
-		return api.Registered{}, nil, discovery.Errorf(discovery.ErrConflict, "%s/%s is held by another open request to this agent; choose another id or end that one", spec.Service, spec.ID)
+		return api.Registered{}, httpapi.Hold{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is held by another open request to this agent; choose another id or end that one", spec.Service, spec.ID)
 	}
 	done, err := g.registerAndWait(ctx, spec, api.FromHold)
 	if err != nil {
-		return api.Registered{}, nil, err
+		return api.Registered{}, httpapi.Hold{}, err
 	}
 	r, _ := g.get(spec.Service, spec.ID)
 	return done, r.hold(), nil

@@ -11,6 +11,7 @@ import (
 
 	"disc/agent/api"
 	"disc/agent/check"
+	"disc/agent/httpapi"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
@@ -83,17 +84,17 @@ func TestHoldReleaseRegain(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		g.wantRegistered(t, true, "held for long")
-		first()
+		first.Release()
 		time.Sleep(HoldGrace - 3*time.Second)
 		g.wantRegistered(t, true, "within the grace")
 		_, second, err := g.Hold(t.Context(), web())
 		if err != nil {
 			t.Fatal(err)
 		}
-		first() // does not release the second
+		first.Release() // does not release the second
 		time.Sleep(2 * HoldGrace)
 		g.wantRegistered(t, true, "held again")
-		second()
+		second.Release()
 		time.Sleep(HoldGrace - time.Second)
 		g.wantRegistered(t, true, "within the grace again")
 		time.Sleep(2 * time.Second)
@@ -101,15 +102,55 @@ func TestHoldReleaseRegain(t *testing.T) {
 	})
 }
 
+// A holder learns that its instance is deregistered, and can hold it again at once.
+func TestDeregisterEndsTheHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		g.start(t)
+		_, first, err := g.Hold(t.Context(), web())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Deregister(t.Context(), "web", "web-1"); err != nil {
+			t.Fatal(err)
+		}
+		wantLost(t, first, true)
+		_, second, err := g.Hold(t.Context(), web())
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Release() // does not release the second
+		wantLost(t, second, false)
+		time.Sleep(2 * HoldGrace)
+		g.wantRegistered(t, true, "held by the second")
+		g.reload([]discovery.Registration{web()})
+		wantLost(t, second, true)
+	})
+}
+
+func wantLost(t *testing.T, h httpapi.Hold, want bool) {
+	t.Helper()
+	select {
+	case <-h.Lost:
+		if !want {
+			t.Error("the hold is lost")
+		}
+	default:
+		if want {
+			t.Error("the hold is not lost")
+		}
+	}
+}
+
 func TestConfigFileTakesOverHeldInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
 		g.start(t)
-		_, release, err := g.Hold(t.Context(), web())
+		_, hold, err := g.Hold(t.Context(), web())
 		if err != nil {
 			t.Fatal(err)
 		}
-		release()
+		hold.Release()
 		g.reload([]discovery.Registration{web()})
 		time.Sleep(2 * HoldGrace)
 		g.wantRegistered(t, true, "from the config file")

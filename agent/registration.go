@@ -7,6 +7,7 @@ import (
 
 	"disc/agent/api"
 	"disc/agent/check"
+	"disc/agent/httpapi"
 	"disc/discovery"
 	"disc/discovery/retry"
 )
@@ -27,9 +28,10 @@ type registration struct {
 	wake   retry.Signal // the deadline may have changed
 
 	mu       sync.Mutex
-	critical time.Time // since when it is; zero: it is not
-	released time.Time // when the last holder released it; zero: it is held, or was never
-	holds    int       // number of holds so far: tells the release of an earlier hold from the last
+	critical time.Time     // since when it is; zero: it is not
+	released time.Time     // when the last holder released it; zero: it is held, or was never
+	holds    int           // number of holds so far: tells the release of an earlier hold from the last
+	lost     chan struct{} // closed when another caller ends the last hold; nil: there was none
 }
 
 // newRegistration returns a registration. Its checks continue those of before, the registration
@@ -126,15 +128,26 @@ func (r *registration) held() bool {
 	return r.holds > 0 && r.released.IsZero()
 }
 
-// hold binds the instance to a caller until release is called.
-func (r *registration) hold() (release func()) {
+// hold binds the instance to a caller, who calls Release.
+func (r *registration) hold() httpapi.Hold {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.holds++
 	r.released = time.Time{}
+	r.lost = make(chan struct{})
 	hold := r.holds
 	r.recheckDeadline()
-	return func() { r.release(hold) }
+	return httpapi.Hold{Lost: r.lost, Release: func() { r.release(hold) }}
+}
+
+// endHold tells the holder, if any, that this registration has been removed or replaced.
+func (r *registration) endHold() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lost != nil {
+		close(r.lost)
+		r.lost = nil
+	}
 }
 
 // inherit takes over the holds of the registration that this one replaces.

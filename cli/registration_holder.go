@@ -22,12 +22,11 @@ var errNoAnswer = errors.New("the agent does not answer")
 // registrationHolder keeps an instance registered at this host's agent. The agent drops the
 // registration when the connection ends.
 type registrationHolder struct {
-	client         *api.Client
-	registration   discovery.Registration
-	infof          func(format string, args ...any) // prints a message for the user
-	registered     chan struct{}                    // closed when the instance is first registered
-	refused        bool                             // the agent refused the last registration
-	outcomeUnknown bool                             // the last registration ended without an answer
+	client       *api.Client
+	registration discovery.Registration
+	infof        func(format string, args ...any) // prints a message for the user
+	registered   chan struct{}                    // closed when the instance is first registered
+	mine         bool                             // the agent may have the registration
 }
 
 func newRegistrationHolder(client *api.Client, r discovery.Registration, infof func(string, ...any)) *registrationHolder {
@@ -36,15 +35,21 @@ func newRegistrationHolder(client *api.Client, r discovery.Registration, infof f
 
 func (h *registrationHolder) name() string { return h.registration.Service + "/" + h.registration.ID }
 
-// run registers the instance, and again whenever the connection is lost, until ctx ends.
-// It never gives up: an agent may come back, and a holder of the same id may leave.
+// run registers the instance, and again whenever the connection is lost, until ctx ends. It
+// never gives up: an agent may come back, and a holder of the same id may leave. Then it
+// deregisters the instance, and returns when etcd has the change or releaseTimeout is over.
 func (h *registrationHolder) run(ctx context.Context) {
+	// Requests outlive ctx by releaseTimeout.
+	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(releaseTimeout, func() { cancel(errNoAnswer) })
+	})()
 	var backoff retry.Backoff
-	for {
-		lasted, err := h.registerAndWait(ctx)
+	for ctx.Err() == nil {
+		lasted, err := h.registerAndWait(ctx, requests)
 		if ctx.Err() != nil {
-			h.outcomeUnknown = !h.everRegistered()
-			return
+			break
 		}
 		if lasted > retry.MaxDelay {
 			backoff.Reset()
@@ -52,49 +57,59 @@ func (h *registrationHolder) run(ctx context.Context) {
 		if backoff.Failed() {
 			h.infof("%s is not registered: %v; trying again", h.name(), err)
 		}
-		if backoff.Wait(ctx) != nil {
-			return
-		}
+		_ = backoff.Wait(ctx) // the loop ends with ctx
+	}
+	if h.mine {
+		h.deregister(requests)
 	}
 }
 
-// registerAndWait registers the instance and waits until the connection is lost. It returns
-// how long the registration lasted, 0 if it failed, and the error that ended it.
-func (h *registrationHolder) registerAndWait(ctx context.Context) (lasted time.Duration, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// registerAndWait registers the instance and waits until the connection is lost. When ctx ends
+// first, it deregisters the instance. It returns how long the registration lasted, 0 if it
+// failed, and the error that ended it.
+func (h *registrationHolder) registerAndWait(ctx, requests context.Context) (lasted time.Duration, err error) {
+	requests, cancel := context.WithCancelCause(requests)
 	defer cancel(nil)
 	timeout := time.AfterFunc(registerTimeout, func() { cancel(errNoAnswer) })
-	held, err := h.client.Hold(ctx, h.registration)
+	held, err := h.client.Hold(requests, h.registration)
 	timeout.Stop()
 	if err != nil {
-		h.refused = errors.Is(err, discovery.ErrConflict) || errors.Is(err, discovery.ErrInvalid) || errors.Is(err, discovery.ErrForbidden)
+		if errors.Is(err, discovery.ErrConflict) || errors.Is(err, discovery.ErrInvalid) || errors.Is(err, discovery.ErrForbidden) {
+			h.mine = false // the id belongs to another holder
+		}
 		return 0, err
 	}
 	defer held.Close()
-	since := time.Now()
 	h.onRegistered(held.Registered)
-	err = held.Wait()
+	since := time.Now()
+	lost := make(chan error, 1)
+	go func() { lost <- held.Wait() }()
+	select {
+	case err = <-lost:
+	case <-ctx.Done():
+		// While the instance is held, no other holder of the id can have registered it.
+		h.deregister(requests)
+		held.Close()
+		err = <-lost
+	}
 	return time.Since(since), err
 }
 
 func (h *registrationHolder) onRegistered(r api.Registered) {
-	h.refused = false
+	h.mine = true
 	switch {
 	case !r.Written:
 		h.infof("%s is not in etcd yet; the agent writes it when it reaches etcd", h.name())
 	case h.everRegistered():
 		h.infof("%s is registered again", h.name())
 	}
-	if r.Warning != "" && !h.everRegistered() {
+	if h.everRegistered() {
+		return
+	}
+	if r.Warning != "" {
 		h.infof("%s", r.Warning)
 	}
-	h.markRegistered()
-}
-
-func (h *registrationHolder) markRegistered() {
-	if !h.everRegistered() {
-		close(h.registered)
-	}
+	close(h.registered)
 }
 
 func (h *registrationHolder) everRegistered() bool {
@@ -106,22 +121,11 @@ func (h *registrationHolder) everRegistered() bool {
 	}
 }
 
-// deregister deregisters the instance after run has ended. It returns when etcd has the
-// change or the agent does not answer. If the agent refused the last registration, the id
-// belongs to another holder, and deregister does nothing.
-func (h *registrationHolder) deregister(ctx context.Context) {
-	if h.refused || !h.everRegistered() && !h.outcomeUnknown {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
-	defer cancel()
-	_, err := h.client.Deregister(ctx, h.registration.Service, h.registration.ID)
-	failed := err != nil && !errors.Is(err, discovery.ErrNotFound)
-	if failed && !h.everRegistered() {
-		return // the agent was unavailable before, too
-	}
-	h.markRegistered()
-	if failed {
+// deregister deregisters the instance. It returns when etcd has the change, or with requests.
+func (h *registrationHolder) deregister(requests context.Context) {
+	h.mine = false
+	_, err := h.client.Deregister(requests, h.registration.Service, h.registration.ID)
+	if err != nil && !errors.Is(err, discovery.ErrNotFound) {
 		h.infof("%s is not deregistered: %v; the agent drops it 10 s after the connection ends", h.name(), err)
 	}
 }

@@ -44,7 +44,6 @@ func (s *supervisor) run(ctx context.Context, args, env []string) (child.Status,
 	go func() {
 		defer close(deregistered)
 		endHolder()
-		s.holder.deregister(context.WithoutCancel(ctx))
 	}()
 	s.drain(command, deregistered, sig.stopNow)
 	command.Stop(s.killTimeout)

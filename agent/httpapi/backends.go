@@ -86,10 +86,8 @@ type Registrar interface {
 	Register(ctx context.Context, r discovery.Registration) (api.Registered, error)
 
 	// Hold is Register for an instance that lives as long as its caller; it is not stored.
-	// After release it is deregistered within 10 s, unless it is held again by then.
-	// release is called once and does not block; it has no effect on a later Hold of the
-	// same instance. On an error release is nil.
-	Hold(ctx context.Context, r discovery.Registration) (reg api.Registered, release func(), err error)
+	// On an error the hold is the zero value.
+	Hold(ctx context.Context, r discovery.Registration) (api.Registered, Hold, error)
 
 	// Deregister removes a registration, and waits for etcd as Register does. ErrNotFound:
 	// this agent has no such instance; ErrForbidden: it comes from the config file.
@@ -105,6 +103,17 @@ type Registrar interface {
 
 	// Owns reports whether an instance is registered through this agent.
 	Owns(service, id string) bool
+}
+
+// Hold binds an instance to the caller that registered it.
+type Hold struct {
+	// Lost is closed when the registration is removed or replaced for another caller.
+	Lost <-chan struct{}
+
+	// Release ends the hold: the instance is deregistered after 10 s, unless it is held
+	// again by then. It is called once and does not block. It has no effect on a later Hold
+	// of the same instance.
+	Release func()
 }
 
 // Overrides edits overrides in etcd by compare-and-swap.

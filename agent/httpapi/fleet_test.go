@@ -29,6 +29,7 @@ type fleet struct {
 	away     bool            // etcd does not answer
 	reports  []string
 	released chan string
+	lost     chan struct{} // ends holds
 	notReady [2]error
 	stuck    error
 }
@@ -40,6 +41,7 @@ func newFleet() *fleet {
 		mine:     map[string]bool{},
 		config:   map[string]bool{},
 		released: make(chan string, 16),
+		lost:     make(chan struct{}),
 	}
 }
 
@@ -195,17 +197,17 @@ func (f *fleet) Register(_ context.Context, r discovery.Registration) (api.Regis
 	return api.Registered{Entry: e, Created: created, Written: !away}, nil
 }
 
-func (f *fleet) Hold(ctx context.Context, r discovery.Registration) (api.Registered, func(), error) {
+func (f *fleet) Hold(ctx context.Context, r discovery.Registration) (api.Registered, Hold, error) {
 	done, err := f.Register(ctx, r)
 	if err != nil {
-		return api.Registered{}, nil, err
+		return api.Registered{}, Hold{}, err
 	}
-	return done, func() {
+	return done, Hold{Lost: f.lost, Release: func() {
 		select {
 		case f.released <- r.Service + "/" + r.ID:
 		default: // no test reads it
 		}
-	}, nil
+	}}, nil
 }
 
 func (f *fleet) Deregister(_ context.Context, service, id string) (api.Deregistered, error) {

@@ -183,6 +183,24 @@ func TestHoldLastsAsLongAsItsRequest(t *testing.T) {
 	streams(t, s, "hold", 0)
 }
 
+// A holder learns that another caller has deregistered the instance.
+func TestHoldEndsWithItsRegistration(t *testing.T) {
+	f := newFleet()
+	s := serve(t, f.api(t, Options{}))
+	held, err := s.Hold(t.Context(), discovery.Registration{Service: "web", ID: "web-1", Port: 8080})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	close(f.lost)
+	if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("wait: %v, want the end of the request", err)
+	}
+	if name := <-f.released; name != "web/web-1" {
+		t.Errorf("released %s", name)
+	}
+}
+
 func TestHeldAnswerIsTheRecordAndThenNewlines(t *testing.T) {
 	a := newFleet().api(t, Options{})
 	a.timeouts.keepalive = 1e6

@@ -99,17 +99,7 @@ func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}, r
 		}
 	}()
 	defer a.metrics.streaming("hold")()
-	var waiting bool
-	return a.stream(w, r, func() (<-chan struct{}, error) {
-		if waiting {
-			return nil, errHoldLost
-		}
-		waiting = true
-		return lost, nil
-	}, func() error {
-		_, err := w.Write([]byte{'\n'})
-		return err
-	})
+	return a.streamUntil(w, r, lost, errHoldLost)
 }
 
 var errHoldLost = discovery.Errorf(discovery.ErrLost, "the lock or claim is lost")

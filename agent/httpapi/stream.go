@@ -10,16 +10,31 @@ import (
 // registerHeld registers an instance for as long as the request is open. The answer is the
 // record, then newlines as keepalives; all together it is one JSON text.
 func (a *API) registerHeld(w http.ResponseWriter, r request, reg discovery.Registration) error {
-	done, release, err := a.backends.Registrar.Hold(r.Context(), reg)
+	done, hold, err := a.backends.Registrar.Hold(r.Context(), reg)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer hold.Release()
 	defer a.metrics.streaming("hold")()
 	if err := a.replyRegistered(w, r, done); err != nil {
 		return err
 	}
-	return a.stream(w, r, nil, func() error {
+	return a.streamUntil(w, r, hold.Lost, errRegistrationLost)
+}
+
+var errRegistrationLost = discovery.Errorf(discovery.ErrLost, "the instance was deregistered by another caller")
+
+// streamUntil keeps an answer open until the caller is gone, lost is closed or the API ends. It
+// returns err if lost is closed. The keepalives are newlines.
+func (a *API) streamUntil(w http.ResponseWriter, r request, lost <-chan struct{}, err error) error {
+	var waiting bool
+	return a.stream(w, r, func() (<-chan struct{}, error) {
+		if waiting {
+			return nil, err
+		}
+		waiting = true
+		return lost, nil
+	}, func() error {
 		_, err := w.Write([]byte{'\n'})
 		return err
 	})
