@@ -28,7 +28,8 @@ const (
 type Lease struct {
 	ID  clientv3.LeaseID // 0: there is none
 	TTL time.Duration    // as etcd granted it
-	// AfterOutage reports that calls to etcd failed before it granted this lease. Many
+	// AfterOutage reports that calls to etcd failed before it granted this lease, or that
+	// etcd had lost the previous lease before its TTL was over, as when it was wiped. Many
 	// sessions get a lease at that time; spread the writes that follow.
 	AfterOutage bool
 
@@ -134,6 +135,7 @@ func (s *Session) Heartbeat() *heartbeat.Heartbeat { return &s.heartbeat }
 // revoke the lease but leaves it to expire, so that a successor can take the keys over.
 // A second call of Run continues with the same lease.
 func (s *Session) Run(ctx context.Context) error {
+	lostEarly := false
 	for ctx.Err() == nil {
 		current, _ := s.Lease()
 		if current.ID == 0 {
@@ -142,11 +144,14 @@ func (s *Session) Run(ctx context.Context) error {
 				return nil // ctx ended
 			}
 			current = granted
+			current.AfterOutage = current.AfterOutage || lostEarly
 			s.publish(current)
 			s.metrics.granted.Inc()
 			s.log.Info("lease granted", "lease", hex(current.ID), "ttl", current.TTL)
 		}
 		if s.keepAlive(ctx, current) {
+			current, _ = s.Lease()
+			lostEarly = current.Remaining() > 0
 			s.publish(Lease{})
 			s.metrics.lost.Inc()
 			s.log.Warn("lease lost; granting another and registering again", "lease", hex(current.ID))

@@ -59,7 +59,9 @@ func TestVerify(t *testing.T) {
 		t.Error("verified a lease that is not the session's")
 	}
 	f.Verify(old.ID)
-	f.granted(old)
+	if l := f.granted(old); !l.AfterOutage {
+		t.Error("etcd lost the lease before its TTL was over, and that counts as no outage")
+	}
 }
 
 func TestRestartedEtcd(t *testing.T) {
