@@ -15,12 +15,14 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // TestFaultClockJump moves the wall clock of one agent an hour forward and that of another an
 // hour back. Nothing expires, since no duration is measured with the wall clock.
 func TestFaultClockJump(t *testing.T) {
 	t.Parallel()
+	etcdtest.SkipUnlessLong(t, "builds the program and the standard library with another clock")
 	program := buildJumping(t)
 	etcd := startMember(t)
 	forth, back := startJumping(t, program, "forth", etcd.endpoint), startJumping(t, program, "back", etcd.endpoint)

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,14 +80,48 @@ func newFleet(t *testing.T, client *clientv3.Client, view registry.View) *fleet 
 }
 
 // host is an agent of a fleet: a session and a registry.
-type host struct{ *registry.Registry }
+type host struct {
+	*registry.Registry
+	sent *sendTime
+}
+
+// sendTime has the time when the last transaction with a put was sent.
+type sendTime struct {
+	clientv3.KV
+	last atomic.Pointer[time.Time]
+}
+
+func (s *sendTime) Txn(ctx context.Context) clientv3.Txn { return timedTxn{s.KV.Txn(ctx), s} }
+
+// timedTxn is a transaction of a sendTime.
+type timedTxn struct {
+	clientv3.Txn
+	sent *sendTime
+}
+
+func (t timedTxn) If(all ...clientv3.Cmp) clientv3.Txn {
+	t.Txn.If(all...)
+	return t
+}
+
+func (t timedTxn) Then(ops ...clientv3.Op) clientv3.Txn {
+	if slices.ContainsFunc(ops, clientv3.Op.IsPut) {
+		t.sent.last.Store(new(time.Now()))
+	}
+	t.Txn.Then(ops...)
+	return t
+}
 
 // host starts an agent. Its TTL is long, since the keepalives of so many agents on one machine may
 // be late.
 func (f *fleet) host(name string) host {
 	session := etcdtest.Must(lease.New(f.client, time.Minute, lease.Options{}))
 	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
-	h := host{etcdtest.Must(registry.New(f.client, fleetKeys, session, f.view, registry.Identity{Owner: node.Agent, RunID: "first", Node: node}, registry.Options{}))}
+	sent := &sendTime{KV: f.client.KV}
+	own := clientv3.NewCtxClient(f.ctx)
+	own.KV, own.Lease = sent, f.client.Lease
+	identity := registry.Identity{Owner: node.Agent, RunID: "first", Node: node}
+	h := host{etcdtest.Must(registry.New(own, fleetKeys, session, f.view, identity, registry.Options{})), sent}
 	f.running.Go(func() { session.Run(f.ctx) })
 	f.running.Go(func() { h.Run(f.ctx) })
 	return h

@@ -14,9 +14,11 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdmain"
 
 	"disc/cli"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestMain(m *testing.M) {
+	etcdtest.Parallel()
 	testscript.Main(m, map[string]func(){
 		"disc": runDisc, "server": runServer, "grpcserver": runGRPCServer, "flow": runFlow, "askgo": runAskGo,
 		"envoyclient": runEnvoyClient, "envoylimit": runEnvoyLimit, "etcdserver": func() { etcdmain.Main(os.Args) },

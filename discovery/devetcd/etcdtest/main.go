@@ -1,0 +1,42 @@
+package etcdtest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// Main runs a package's tests as [Parallel] says, and fails when a goroutine is left.
+func Main(m *testing.M, leaks ...goleak.Option) {
+	Parallel()
+	goleak.VerifyTestMain(m, leaks...)
+}
+
+// Parallel lets more tests run at once than there are cores, since they wait for etcd more
+// than they compute. The flag -parallel overrides it. It is called before the flags are
+// parsed.
+func Parallel() {
+	if err := flag.Set("test.parallel", strconv.Itoa(max(8, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err) // package testing defines the flag
+	}
+}
+
+// longTests is the environment variable that runs every test at full length.
+const longTests = "LONG_TESTS"
+
+// Long reports whether tests run at full length: LONG_TESTS is set. Otherwise they must fit
+// into the few minutes of a newcomer's 'go test ./...'.
+func Long() bool { return os.Getenv(longTests) != "" }
+
+// SkipUnlessLong skips a test that takes long, with the reason.
+func SkipUnlessLong(t testing.TB, why string) {
+	t.Helper()
+	if !Long() {
+		t.Skip(fmt.Sprintf("%s; %s=1 runs it", why, longTests))
+	}
+}
