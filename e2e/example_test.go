@@ -204,7 +204,7 @@ func (x *example) start(c *exec.Cmd, agent string) {
 	x.t.Helper()
 	c.Dir = "example"
 	c.Env = append(append(os.Environ(), c.Env...), "DISC_AGENT="+agent, "PYTHONDONTWRITEBYTECODE=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var output buffer
 	c.Stdout, c.Stderr = &output, &output
 	if err := c.Start(); err != nil {

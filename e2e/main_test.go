@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -18,11 +19,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	etcdtest.Parallel()
-	testscript.Main(m, map[string]func(){
+	commands := map[string]func(){
 		"disc": runDisc, "server": runServer, "grpcserver": runGRPCServer, "flow": runFlow, "askgo": runAskGo,
 		"envoyclient": runEnvoyClient, "envoylimit": runEnvoyLimit, "etcdserver": func() { etcdmain.Main(os.Args) },
-	})
+	}
+	if commands[filepath.Base(os.Args[0])] == nil {
+		etcdtest.Sweep()
+		etcdtest.Parallel()
+	}
+	testscript.Main(m, commands)
 }
 
 // runDisc runs the program as cmd/disc does.

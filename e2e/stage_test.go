@@ -85,11 +85,12 @@ func (s *stage) start(ts *testscript.TestScript, name, program string, args ...s
 	return p
 }
 
-// launch starts a program in a new process group.
+// launch starts a program in a new process group, which an interrupt of the tests does not reach:
+// the program is killed when the tests end in any way.
 func launch(command *exec.Cmd) (*process, error) {
 	p := &process{command: command, ended: make(chan struct{})}
 	command.Stdout, command.Stderr = &p.output, &p.output
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	command.WaitDelay = time.Second // a grandchild may hold the output open
 	if err := command.Start(); err != nil {
 		return nil, err

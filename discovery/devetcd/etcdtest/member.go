@@ -56,6 +56,7 @@ func (m *Member) Start() {
 		"--initial-cluster", m.cluster.initial, "--initial-cluster-token", m.cluster.token}, m.cluster.flags)...)
 	command.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=arm64")
 	command.Stdout, command.Stderr = m.output, m.output
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
 	if err := command.Start(); err != nil {
 		m.cluster.t.Fatal(err)
 	}
