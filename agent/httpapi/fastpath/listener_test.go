@@ -9,9 +9,8 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"disc/discovery/retry/retrytest"
 )
 
 // fixedAnswerer answers each request with one body.
@@ -47,11 +46,11 @@ func TestRespond(t *testing.T) {
 	}
 }
 
-// openConns reports whether the listener answers on n connections itself.
-func openConns(l *Listener, n int) bool {
+// openConns returns the number of connections that the listener answers on itself.
+func openConns(l *Listener) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.open) == n
+	return len(l.open)
 }
 
 // pipeListener accepts the ends of pipes, which have no buffers.
@@ -87,38 +86,46 @@ func (p *pipeListener) request(t *testing.T) net.Conn {
 
 // Idle connections end with the listener; those whose caller does not read end with Wait.
 func TestCloseEndsConnections(t *testing.T) {
-	pipes := &pipeListener{make(chan net.Conn), make(chan struct{})}
-	timeouts := Timeouts{ReadHeader: 10 * time.Second, Idle: 2 * time.Minute, Write: 30 * time.Second}
-	l := NewListener(pipes, fixedAnswerer{[]byte("hello")}, timeouts, slog.New(slog.DiscardHandler))
-	ran := make(chan struct{})
-	go func() { l.Run(); close(ran) }()
-	idle := pipes.request(t)
-	resp, err := http.ReadResponse(bufio.NewReader(idle), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		t.Fatal(err)
-	}
-	pipes.request(t) // its answer is not read
-	retrytest.Eventually(t, "both connections", func() bool { return openConns(l, 2) })
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	<-ran
-	retrytest.Eventually(t, "the end of the idle connection", func() bool { return openConns(l, 1) })
-	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("the idle connection: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	l.Wait(ctx)
-	if !openConns(l, 0) {
-		t.Error("the connection whose caller does not read is still there")
-	}
-	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("accepts after its end: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		pipes := &pipeListener{make(chan net.Conn), make(chan struct{})}
+		timeouts := Timeouts{ReadHeader: 10 * time.Second, Idle: 2 * time.Minute, Write: 30 * time.Second}
+		l := NewListener(pipes, fixedAnswerer{[]byte("hello")}, timeouts, slog.New(slog.DiscardHandler))
+		ran := make(chan struct{})
+		go func() { l.Run(); close(ran) }()
+		idle := pipes.request(t)
+		resp, err := http.ReadResponse(bufio.NewReader(idle), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		pipes.request(t) // its answer is not read
+		synctest.Wait()
+		if n := openConns(l); n != 2 {
+			t.Fatalf("%d connections, want both", n)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ran
+		if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the idle connection: %v", err)
+		}
+		synctest.Wait()
+		if n := openConns(l); n != 1 {
+			t.Errorf("%d connections after the end of the idle one, want 1", n)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		l.Wait(ctx)
+		if n := openConns(l); n != 0 {
+			t.Error("the connection whose caller does not read is still there")
+		}
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("accepts after its end: %v", err)
+		}
+	})
 }
 
 func TestRespondAllocatesNothing(t *testing.T) {
