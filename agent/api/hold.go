@@ -98,7 +98,8 @@ func (o *HeldRequest) lost(err error) error {
 }
 
 // Close ends the request: the agent releases a lock or claim at once, and deregisters an
-// instance after 10 s. To deregister it at once, call [Client.Deregister].
+// instance after 10 s. To deregister it at once, call [Client.Deregister] before Close: after
+// it, another caller may hold the instance.
 func (o *HeldRequest) Close() {
 	o.cancel(errClosed)
 	o.body.Close()

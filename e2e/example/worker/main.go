@@ -109,26 +109,44 @@ func run(ctx context.Context, id, grpcAddress, httpAddress, agent, endpoint stri
 // register keeps the worker registered until ctx ends. The agent deregisters a worker that
 // died 10 s after its connection broke.
 func (w *worker) register(ctx context.Context, r discovery.Registration) error {
-	for ctx.Err() == nil {
-		held, err := w.agent.Hold(ctx, r)
-		if err == nil {
-			err = held.Wait()
-			held.Close()
+	for {
+		err := w.hold(ctx, r)
+		switch {
+		case ctx.Err() != nil && errors.Is(err, context.Canceled):
+			return nil
+		case ctx.Err() != nil, errors.Is(err, discovery.ErrInvalid), errors.Is(err, discovery.ErrConflict):
+			return err // the same registration would be refused again
 		}
-		if errors.Is(err, discovery.ErrInvalid) || errors.Is(err, discovery.ErrConflict) {
-			return err // the same registration will be refused again
-		}
-		if ctx.Err() == nil {
-			log.Println("register again in a second:", err)
-		}
+		log.Println("register again in a second:", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// hold registers the worker until the agent is lost or ctx ends. At the end of ctx it
+// deregisters the worker while it still holds it: later, another process could hold the id.
+func (w *worker) hold(ctx context.Context, r discovery.Registration) error {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, cancel) // ends the wait for the agent's answer
+	held, err := w.agent.Hold(lasting, r)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	stop()
+	lost := make(chan error, 1)
+	go func() { lost <- held.Wait() }()
+	select {
+	case err := <-lost:
+		return err
+	case <-ctx.Done():
+	}
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_, err := w.agent.Deregister(leave, service, r.ID)
+	_, err = w.agent.Deregister(leave, r.Service, r.ID)
 	return err
 }
 
