@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"disc/agent/api/apitest"
 	"disc/discovery"
 )
 
@@ -37,10 +36,7 @@ func FuzzRequest(f *testing.F) {
 	fl.mine["web/web-1"] = true
 	a := fl.api(f, Options{})
 	a.EndStreams()
-	v, err := apitest.NewValidator(OpenAPI())
-	if err != nil {
-		f.Fatal(err)
-	}
+	v := description(f)
 	f.Fuzz(func(t *testing.T, method, target, header, body string) {
 		if method == http.MethodConnect || !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") {
 			t.Skip("not a request of a path")

@@ -4,15 +4,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"disc/agent/api/apitest"
 )
 
 func TestDescriptionHasEveryRouteAndNoOther(t *testing.T) {
-	v, err := apitest.NewValidator(OpenAPI())
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := description(t)
 	a := newFleet().api(t, Options{})
 	var routes []string
 	for _, rt := range a.routes {

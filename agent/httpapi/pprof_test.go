@@ -17,6 +17,7 @@ func TestProfilesAreForWhoMayHaveThem(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
+	t.Parallel()
 	s := serveUnix(t, withWebs(1).api(t, Options{}))
 	const gzip = "\x1f\x8b" // what pprof reads
 	for _, path := range []string{"heap", "goroutine", "allocs?gc=true", "profile?seconds=1"} {

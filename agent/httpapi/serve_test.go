@@ -7,11 +7,24 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"disc/agent/api"
 	"disc/agent/api/apitest"
 )
+
+var validator = sync.OnceValues(func() (*apitest.Validator, error) { return apitest.NewValidator(OpenAPI()) })
+
+// description returns the description of the API, which all tests share.
+func description(t testing.TB) *apitest.Validator {
+	t.Helper()
+	v, err := validator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
 
 // server is an API that answers on a socket. Each answer is checked against the
 // description.
@@ -51,11 +64,7 @@ func serveOn(t testing.TB, a *API, l net.Listener, address string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	validator, err := apitest.NewValidator(OpenAPI())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client.HTTP.Transport = validator.Transport(client.HTTP.Transport)
+	client.HTTP.Transport = description(t).Transport(client.HTTP.Transport)
 	t.Cleanup(func() {
 		client.CloseIdle()
 		cancel()
@@ -65,6 +74,52 @@ func serveOn(t testing.TB, a *API, l net.Listener, address string) *server {
 	})
 	return &server{client, t, a, l.Addr().String()}
 }
+
+// servePipes serves an API over pipes, inside a bubble and until the test ends. dial opens a
+// connection. Neither end of a pipe has a buffer: a write returns when the other end has read
+// it.
+func servePipes(t *testing.T, a *API) (dial func() net.Conn) {
+	t.Helper()
+	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- a.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return func() net.Conn {
+		client, server := net.Pipe()
+		t.Cleanup(func() { client.Close() })
+		l.conns <- server
+		return client
+	}
+}
+
+// pipeListener accepts the ends of pipes.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (*pipeListener) Addr() net.Addr { return nil }
 
 // in returns the server for use in a subtest.
 func (s *server) in(t *testing.T) *server {

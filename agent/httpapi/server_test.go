@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,13 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"golang.org/x/sync/errgroup"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -222,7 +224,7 @@ func dial(t *testing.T, s *server) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -238,61 +240,62 @@ func TestServerHasLimits(t *testing.T) {
 // A body that never comes must not keep a connection open forever, whether the route reads
 // it or not.
 func TestSlowBodiesAreDropped(t *testing.T) {
-	a := newFleet().api(t, Options{})
-	a.timeouts.body = 50 * time.Millisecond
-	s := serve(t, a)
 	for _, request := range []string{"PUT /v1/services/web/instances/web-1", "GET /healthz", "GET /v1/lookup/web"} {
-		conn := dial(t, s)
-		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", request)
-		if _, err := io.ReadAll(conn); err != nil {
-			t.Errorf("%s: the connection stays open: %v", request, err)
-		}
+		t.Run(request, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := servePipes(t, newFleet().api(t, Options{}))()
+				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", request)
+				began := time.Now()
+				if _, err := io.ReadAll(conn); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took < bodyTime || took > bodyTime+time.Second {
+					t.Errorf("the connection was open for %v, want about %v", took, bodyTime)
+				}
+			})
+		})
 	}
 }
 
 // A blocking query may outlast the write timeout of the server; its answer has a timeout of
 // its own.
 func TestBlockingOutlastsTheWriteTimeout(t *testing.T) {
-	f := withWebs(1)
-	a := f.api(t, Options{})
-	a.timeouts.write = time.Second
-	s := serve(t, a)
-	var group errgroup.Group
-	for path, status := range map[string]int{"/v1/lookup/web?index=1&wait=1500ms": 200, "/v1/lookup/nosuch?index=0&wait=1500ms": 404} {
-		group.Go(func() error {
-			resp, err := s.HTTP.Get(s.BaseURL + path)
-			if err != nil {
-				return err
-			}
-			resp.Body.Close()
-			if resp.StatusCode != status {
-				return fmt.Errorf("%s: %s", path, resp.Status)
-			}
-			return nil
+	for path, status := range map[string]int{"/v1/lookup/web?index=1&wait=1m": 200, "/v1/lookup/nosuch?index=0&wait=1m": 404} {
+		t.Run(path, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := servePipes(t, withWebs(1).api(t, Options{}))()
+				began := time.Now()
+				got := exchange(t, conn, bufio.NewReader(conn), "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+				if took := time.Since(began); got.StatusCode != status || took != time.Minute || took <= writeTime {
+					t.Errorf("%s after %v, want %d after a minute, which is longer than %v", got.Status, took, status, writeTime)
+				}
+			})
 		})
-	}
-	if err := group.Wait(); err != nil {
-		t.Error(err)
 	}
 }
 
-// The connection of a caller that does not read is closed once the buffers are full.
+// A stream goes on as long as its caller reads. The connection of a caller that does not read
+// is closed.
 func TestReaderThatDoesNotReadIsDropped(t *testing.T) {
-	f := newFleet()
-	a := f.api(t, Options{})
-	a.timeouts.write, a.timeouts.keepalive = 500*time.Millisecond, time.Millisecond
-	s := serve(t, a)
-	conn := dial(t, s)
-	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprint(conn, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	streams(t, s, "watch", 1)
-	meta := discovery.Meta{"k": strings.Repeat("x", 4000)}
-	retrytest.Eventually(t, "the watch is dropped", func() bool {
-		for n := range 50 {
-			f.put(web(n, func(i *discovery.Instance) { i.Meta = meta; i.Port = 1000 + len(f.log)%50000 }))
+	synctest.Test(t, func(t *testing.T) {
+		a := withWebs(1).api(t, Options{})
+		conn := servePipes(t, a)()
+		fmt.Fprint(conn, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if err := conn.SetReadDeadline(time.Now().Add(time.Hour + time.Second)); err != nil {
+			t.Fatal(err)
 		}
-		return openStreams(t, a, "watch") == 0
+		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("while the caller reads: %v", err)
+		}
+		time.Sleep(writeTime)
+		synctest.Wait()
+		if n := openStreams(t, a, "watch"); n != 1 {
+			t.Errorf("%d watches are open before the caller is late, want 1", n)
+		}
+		time.Sleep(api.StreamKeepalive)
+		synctest.Wait()
+		if n := openStreams(t, a, "watch"); n != 0 {
+			t.Errorf("%d watches are open, want none", n)
+		}
 	})
 }
