@@ -77,6 +77,8 @@ type Agent struct {
 
 	token   atomic.Pointer[string] // nil: writes need no token
 	leaving atomic.Bool
+
+	leaveTimeout time.Duration
 }
 
 // New returns an agent. It locks the data directory and opens the listeners, so that their
@@ -88,7 +90,7 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 	if o.Version == "" {
 		o.Version = "dev"
 	}
-	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), runID: strings.ToLower(rand.Text())}
+	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), runID: strings.ToLower(rand.Text()), leaveTimeout: leaveTimeout}
 	a.current.Store(cfg)
 	defer func() {
 		if err != nil {

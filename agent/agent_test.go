@@ -37,7 +37,7 @@ func settings(t *testing.T, etcd string, file string) *config.Config {
 	}
 	env := map[string]string{
 		"DISC_CONFIG": path, "DISC_ENDPOINTS": etcd, "DISC_HTTP": "127.0.0.1:0", "DISC_DNS": "127.0.0.1:0", "DISC_DATA_DIR": filepath.Join(dir, "data"),
-		"DISC_NODE": "n1", "DISC_DRAIN_DELAY": "0s", "DISC_SESSION_TTL": "5s",
+		"DISC_NODE": "n1", "DISC_DRAIN_DELAY": "0s",
 	}
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(flags, config.Global, config.Agent)
@@ -60,11 +60,18 @@ type running struct {
 
 func start(t *testing.T, cfg *config.Config) *running {
 	t.Helper()
+	return startWith(t, cfg, time.Minute)
+}
+
+// startWith starts an agent that waits for etcd for no longer than patience.
+func startWith(t *testing.T, cfg *config.Config, patience time.Duration) *running {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a, err := agent.New(cfg, agent.Options{Logger: log, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.SetTimeouts(patience, patience)
 	client, err := api.NewClient("http://" + a.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +111,7 @@ func (r *running) answers(t *testing.T, name string, want int) lookup.Answer {
 }
 
 func TestRegisterAndFind(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), `
 services:
@@ -130,6 +138,7 @@ services:
 }
 
 func TestRegistrationsSurviveARestart(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	cfg := settings(t, etcd.Endpoint(), "on_stop: keep\n")
 	a := start(t, cfg)
@@ -143,6 +152,7 @@ func TestRegistrationsSurviveARestart(t *testing.T) {
 }
 
 func TestDataDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	cfg := settings(t, etcd.Endpoint(), "")
 	start(t, cfg)
@@ -154,12 +164,13 @@ func TestDataDirectoryInUse(t *testing.T) {
 }
 
 func TestEtcdAwayAtTheStart(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	endpoint := etcd.Endpoint()
 	if err := etcd.Close(); err != nil {
 		t.Fatal(err)
 	}
-	a := start(t, settings(t, endpoint, ""))
+	a := startWith(t, settings(t, endpoint, ""), 100*time.Millisecond)
 	if _, _, err := a.api.Lookup(t.Context(), "web", api.LookupOptions{}); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("lookup: %v, want unavailable", err)
 	}
@@ -180,23 +191,39 @@ func TestNotifiesSystemd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", "1000000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	a := start(t, settings(t, etcd.Endpoint(), ""))
-	heard := func(want string) {
-		t.Helper()
-		if err := socket.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
+	// All states are read, or the agent would wait to send the next.
+	states, read := make(chan string, 1000), make(chan struct{})
+	go func() {
+		defer close(read)
 		for b := make([]byte, 100); ; {
 			n, err := socket.Read(b)
 			if err != nil {
-				t.Fatalf("no %s: %v", want, err)
+				return // the test has ended
 			}
-			if string(b[:n]) == want {
-				return
+			select {
+			case states <- string(b[:n]):
+			default: // no test hears so many
+			}
+		}
+	}()
+	defer func() {
+		socket.Close()
+		<-read
+	}()
+	heard := func(want string) {
+		t.Helper()
+		for late := time.After(time.Minute); ; {
+			select {
+			case state := <-states:
+				if state == want {
+					return
+				}
+			case <-late:
+				t.Fatalf("no %s", want)
 			}
 		}
 	}
@@ -208,6 +235,7 @@ func TestNotifiesSystemd(t *testing.T) {
 }
 
 func TestReloadTakesOverServicesOnly(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), "zone: a\nservices: [{service: web, id: web-1, port: 80}]\n"))
 	a.answers(t, "web", 1)

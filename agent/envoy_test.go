@@ -2,12 +2,10 @@ package agent_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -52,6 +50,7 @@ func count(t *testing.T, r *discoveryv3.DiscoveryResponse) int {
 }
 
 func TestEnvoyStream(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, withGRPC(t, etcd.Endpoint()))
 	conn, err := grpc.NewClient(a.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -59,8 +58,7 @@ func TestEnvoyStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
+	ctx := etcdtest.Context(t)
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +90,7 @@ func TestEnvoyStream(t *testing.T) {
 }
 
 func TestEnvoyREST(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), "zone: a\n"))
 	if a.GRPCAddr() != "" {

@@ -42,8 +42,9 @@ type registrar struct {
 	log       *slog.Logger
 	wake      retry.Signal // registrations has changed
 	heartbeat heartbeat.Heartbeat
-	locks     keyedMutex // serializes the changes of an instance; locked while etcd is awaited
-	saving    sync.Mutex // serializes save
+	locks     keyedMutex    // serializes the changes of an instance; locked while etcd is awaited
+	settle    time.Duration // how long a caller waits for its registration to be in etcd
+	saving    sync.Mutex    // serializes save
 
 	mu            sync.Mutex
 	registrations map[instanceKey]*registration
@@ -53,7 +54,7 @@ type registrar struct {
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
 	return &registrar{
 		registry: r, scheduler: s, dir: dir, address: address, zone: zone, endpoints: endpoints, log: log,
-		wake: retry.NewSignal(), registrations: map[instanceKey]*registration{},
+		wake: retry.NewSignal(), settle: settleTimeout, registrations: map[instanceKey]*registration{},
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 	"disc/discovery/view"
 )
 
-// settleTimeout is how long a caller waits for its registration to be in etcd. After that
-// the answer is a warning that it is not there yet.
+// settleTimeout is how long a caller waits for its registration to be in etcd by default.
+// After that the answer is a warning that it is not there yet.
 const settleTimeout = 2 * time.Second
 
 var errStopping = discovery.Errorf(discovery.ErrUnavailable, "this agent is stopping and registers nothing new; ask again when it is back")
@@ -53,7 +53,7 @@ func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.
 }
 
 // registerAndWait registers an instance for a caller, and waits until it is in etcd or
-// settleTimeout is over. On an error, such as a conflict, everything is as it was before.
+// g.settle is over. On an error, such as a conflict, everything is as it was before.
 func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registration, source api.RegistrationSource) (api.Registered, error) {
 	if g.stopping() {
 		return api.Registered{}, errStopping
@@ -91,7 +91,7 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 	if done.Written {
 		done.Entry.Revision = state.Revision
 	} else {
-		cause := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", settleTimeout))
+		cause := cmp.Or(g.explain(state.Err), fmt.Errorf("etcd has not taken it within %v", g.settle))
 		done.Warning = fmt.Sprintf("remembered, and not in etcd yet: %v", cause)
 	}
 	return done, nil
@@ -106,9 +106,9 @@ func (g *registrar) rollBack(i instanceKey, before *registration, source api.Reg
 	}
 }
 
-// awaitSettled waits until an instance is settled in the registry, or settleTimeout is over.
+// awaitSettled waits until an instance is settled in the registry, or g.settle is over.
 func (g *registrar) awaitSettled(ctx context.Context, service, id string) (registry.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, g.settle)
 	defer cancel()
 	return g.registry.AwaitSettled(ctx, service, id)
 }

@@ -1,9 +1,7 @@
 package agent_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +11,6 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
-	"disc/discovery/retry/retrytest"
 )
 
 // registrations returns how the agent's registrations stand, by service and id.
@@ -31,6 +28,7 @@ func (r *running) registrations(t *testing.T) map[string]api.RegistrationState {
 }
 
 func TestAConflictLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), ""))
 	cfg := settings(t, etcd.Endpoint(), "")
@@ -65,39 +63,8 @@ func TestAConflictLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// TestACallerWhoIsGoneHasRegisteredNothing hangs up while etcd is away.
-func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	endpoint := etcd.Endpoint()
-	if err := etcd.Close(); err != nil {
-		t.Fatal(err)
-	}
-	a := start(t, settings(t, endpoint, ""))
-	asking, hangUp := context.WithCancel(t.Context())
-	gone := make(chan error, 1)
-	go func() {
-		_, err := a.api.Register(asking, discovery.Registration{Service: "web", ID: "web-1", Port: 80})
-		gone <- err
-	}()
-	retrytest.Succeeds(t, func() error {
-		if len(a.registrations(t)) == 0 {
-			return errors.New("the registration has not come yet")
-		}
-		return nil
-	})
-	hangUp()
-	if err := <-gone; err == nil {
-		return // this machine is so slow that the agent had answered already
-	}
-	retrytest.Succeeds(t, func() error {
-		if left := a.registrations(t); len(left) != 0 {
-			return fmt.Errorf("the agent has %v", left)
-		}
-		return nil
-	})
-}
-
 func TestWritesNeedTheToken(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("first\n"), 0o600); err != nil {
@@ -134,13 +101,12 @@ func TestWritesNeedTheToken(t *testing.T) {
 
 // TestStopsWhileEtcdIsAway ends an agent whose goodbye nobody takes.
 func TestStopsWhileEtcdIsAway(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
-	a := start(t, settings(t, etcd.Endpoint(), "services: [{service: web, id: web-1, port: 80}]\n"))
+	a := startWith(t, settings(t, etcd.Endpoint(), "services: [{service: web, id: web-1, port: 80}]\n"), 100*time.Millisecond)
 	a.answers(t, "web", 1)
 	if err := etcd.Close(); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	a.stop()
-	t.Logf("stopped after %v", time.Since(began).Round(time.Millisecond))
 }

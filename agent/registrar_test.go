@@ -286,3 +286,25 @@ func TestOneInstanceDoesNotWaitForAnother(t *testing.T) {
 		}
 	})
 }
+
+// A caller that hangs up while etcd is away would not know of its registration.
+func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		asking, hangUp := context.WithCancel(t.Context())
+		gone := make(chan error, 1)
+		go func() {
+			_, err := g.Register(asking, web())
+			gone <- err
+		}()
+		g.wantRegistered(t, true, "while the caller waits")
+		hangUp()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("register: %v, want it canceled", err)
+		}
+		g.wantRegistered(t, false, "after the caller has gone")
+		if kept := g.dir.registrations(); len(kept) != 0 {
+			t.Errorf("kept %v", kept)
+		}
+	})
+}

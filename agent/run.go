@@ -12,7 +12,7 @@ import (
 	"disc/config"
 )
 
-// leaveTimeout bounds each write of a stopping agent to an etcd that may be away.
+// leaveTimeout bounds, by default, each write of a stopping agent to an etcd that may be away.
 const leaveTimeout = 3 * time.Second
 
 // errStopped ends the components when the agent has shut down.
@@ -77,7 +77,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // revokeLease revokes the lease, which deletes the agent's own record.
 func (a *Agent) revokeLease(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.leaveTimeout)
 	defer cancel()
 	if err := a.session.Revoke(ctx); err != nil {
 		a.log.Warn("cannot revoke the lease; it expires by itself", "error", err)
@@ -119,7 +119,7 @@ func (a *Agent) releaseGrants(ctx context.Context) bool {
 
 // leave deregisters the instances of this agent, if etcd answers.
 func (a *Agent) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.leaveTimeout)
 	defer cancel()
 	if err := a.registry.DeregisterAll(ctx); err != nil {
 		a.log.Warn("cannot deregister the instances; they end with the agent's lease", "error", err)
