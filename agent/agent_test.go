@@ -1,13 +1,17 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +80,7 @@ func startWith(t *testing.T, cfg *config.Config, patience time.Duration) *runnin
 	if err != nil {
 		t.Fatal(err)
 	}
+	client.HTTP.Transport = patient{client.HTTP.Transport.(*http.Transport), patience}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -89,9 +94,37 @@ func startWith(t *testing.T, cfg *config.Config, patience time.Duration) *runnin
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		client.CloseIdle()
 	}}
 	t.Cleanup(r.stop)
 	return r
+}
+
+// patient repeats a request that etcd did not answer in time: an agent gives etcd a few
+// seconds, and a busy machine may need longer.
+type patient struct {
+	*http.Transport
+	patience time.Duration
+}
+
+func (p patient) RoundTrip(req *http.Request) (*http.Response, error) {
+	for deadline := time.Now().Add(p.patience); ; {
+		resp, err := p.Transport.RoundTrip(req)
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return resp, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(body), "did not answer in time") {
+			resp.Body = io.NopCloser(bytes.NewReader(body))
+			return resp, err
+		}
+		if req = req.Clone(req.Context()); req.GetBody != nil {
+			if req.Body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
 }
 
 // answers waits until a lookup returns so many endpoints.

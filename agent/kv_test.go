@@ -28,7 +28,7 @@ func (r *running) askKV(t *testing.T, method, path, body string, header ...strin
 	for n := 0; n < len(header); n += 2 {
 		req.Header.Set(header[n], header[n+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.api.HTTP.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,9 @@ func pidIn(t *testing.T, file string) int {
 	return pid
 }
 
+// patience is the time for a process to die that must die.
+const patience = time.Minute
+
 // dead reports whether a process is dead or dies within the given time.
 func dead(t *testing.T, pid int, within time.Duration) bool {
 	t.Helper()
@@ -93,7 +96,7 @@ func TestExecStatuses(t *testing.T) {
 }
 
 func TestExecOutputIsTrimmed(t *testing.T) {
-	r := probeOnce(t, shell("head -c 1048576 /dev/zero | tr '\\0' x", 5*time.Second))
+	r := probeOnce(t, shell("head -c 1048576 /dev/zero | tr '\\0' x", time.Minute))
 	if r.status != discovery.Passing || len(r.output) != MaxOutput {
 		t.Errorf("%s with %d bytes", r.status, len(r.output))
 	}
@@ -114,18 +117,18 @@ func TestExecTimeoutKillsTheGroup(t *testing.T) {
 	if r := <-results; r.status != discovery.Critical || !strings.Contains(r.output, "killed after 1m0s") {
 		t.Errorf("got %+v", r)
 	}
-	if !dead(t, child, 10*time.Second) {
+	if !dead(t, child, patience) {
 		t.Error("the child is alive")
 	}
 }
 
 func TestExecLeavesNoChildBehind(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pid")
-	r := probeOnce(t, shell(fmt.Sprintf(`sleep 1000 & echo $! > %s; echo done`, file), 5*time.Second))
+	r := probeOnce(t, shell(fmt.Sprintf(`sleep 1000 & echo $! > %s; echo done`, file), time.Minute))
 	if r.status != discovery.Passing || r.output != "done" {
 		t.Errorf("got %+v", r)
 	}
-	if !dead(t, pidIn(t, file), 10*time.Second) {
+	if !dead(t, pidIn(t, file), patience) {
 		t.Error("the child is alive")
 	}
 }
@@ -133,9 +136,10 @@ func TestExecLeavesNoChildBehind(t *testing.T) {
 // A daemon that has left the group is not killed with it and holds the output open, but does
 // not delay the check.
 func TestExecGrandchildHoldsOutput(t *testing.T) {
+	t.Parallel()
 	file, ready := filepath.Join(t.TempDir(), "pid"), fifo(t)
 	script := fmt.Sprintf(`setsid sh -c 'echo $$ > %s; echo > %s; exec sleep 1000' & read x < %[2]s; echo done`, file, ready)
-	r := probeOnce(t, shell(script, 10*time.Second))
+	r := probeOnce(t, shell(script, time.Minute))
 	if r.status != discovery.Passing || r.output != "done" {
 		t.Errorf("got %+v", r)
 	}
@@ -146,6 +150,7 @@ func TestExecGrandchildHoldsOutput(t *testing.T) {
 
 // A command that cannot be killed is abandoned, and no other is started beside it.
 func TestExecThatDoesNotExit(t *testing.T) {
+	t.Parallel()
 	p := newExecProber(shell("exec sleep 1000", time.Minute))
 	groups := make(chan int, 1)
 	p.kill = func(group int) { groups <- group }
@@ -177,7 +182,7 @@ func TestExecDiesWithTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = agent.Wait() // "signal: killed"
-	if !dead(t, pid, 10*time.Second) {
+	if !dead(t, pid, patience) {
 		t.Error("the command is alive")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -138,9 +139,15 @@ func TestHTTPHung(t *testing.T) {
 
 // A connection that stayed open would still answer after the listener is closed.
 func TestHTTPNoticesADeadListener(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Listener.Close()
+	var err error
+	if server.Listener, err = net.Listen("tcp", "127.71.17.7:0"); err != nil { // where nobody else listens later
+		t.Fatal(err)
+	}
+	server.Start()
 	defer server.Close()
-	r := discovery.Registration{Checks: []discovery.CheckSpec{{Type: discovery.CheckHTTP, URL: server.URL}}}
+	r := discovery.Registration{Checks: []discovery.CheckSpec{{Type: discovery.CheckHTTP, URL: server.URL, Interval: minute, Timeout: minute}}}
 	set, err := newScheduler(t, Options{}).NewSet(r.WithDefaults("127.0.0.1", ""), SetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +166,7 @@ func TestHTTPSIsVerified(t *testing.T) {
 	defer server.Close()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
-	r := discovery.Registration{Checks: []discovery.CheckSpec{{Type: discovery.CheckHTTP, URL: server.URL}}}.WithDefaults("127.0.0.1", "")
+	r := discovery.Registration{Checks: []discovery.CheckSpec{{Type: discovery.CheckHTTP, URL: server.URL, Interval: minute, Timeout: minute}}}.WithDefaults("127.0.0.1", "")
 	for _, test := range []struct {
 		roots *x509.CertPool
 		want  discovery.Status

@@ -83,9 +83,16 @@ func start(t *testing.T, run func(context.Context)) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// probeOnce builds the prober of a spec for an instance at 127.0.0.1 and runs it.
+// minute is the timeout of a check that must answer.
+const minute = discovery.Duration(time.Minute)
+
+// probeOnce builds the prober of a spec for an instance at 127.0.0.1 and runs it. Without a
+// timeout in the spec, it has a minute.
 func probeOnce(t *testing.T, spec discovery.CheckSpec) result {
 	t.Helper()
+	if spec.Timeout == 0 {
+		spec.Interval, spec.Timeout = minute, minute
+	}
 	r := discovery.Registration{Service: "web", ID: "web-1", Port: 1, Checks: []discovery.CheckSpec{spec}}
 	set, err := newScheduler(t, Options{}).NewSet(r.WithDefaults("127.0.0.1", ""), SetOptions{})
 	if err != nil {

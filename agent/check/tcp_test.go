@@ -13,12 +13,11 @@ func TestTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := discovery.CheckSpec{Type: discovery.CheckTCP, Address: server.Addr().String()}
-	if r := probeOnce(t, spec); r.status != discovery.Passing {
+	defer server.Close()
+	if r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckTCP, Address: server.Addr().String()}); r.status != discovery.Passing {
 		t.Errorf("got %+v", r)
 	}
-	server.Close()
-	if r := probeOnce(t, spec); r.status != discovery.Critical || !strings.Contains(r.output, "connection refused") {
+	if r := probeOnce(t, discovery.CheckSpec{Type: discovery.CheckTCP, Address: "127.0.0.1:1"}); r.status != discovery.Critical || !strings.Contains(r.output, "connection refused") {
 		t.Errorf("got %+v", r)
 	}
 }
