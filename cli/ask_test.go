@@ -1,14 +1,18 @@
 package cli
 
 import (
+	"fmt"
 	"net"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"disc/discovery/retry/retrytest"
 )
 
 func TestLookup(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.ok("set", "web/one", "10.0.0.1:1", "--tag", "v2", "--zone", "a")
 	term.ok("set", "web/two", "10.0.0.2:1")
@@ -30,9 +34,10 @@ func TestLookup(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.await(`"synced": true`, "status", "-o", "json")
-	term.fails(exitTimedOut, `timed out after 1s: service "web" is not known`, "wait", "web", "--timeout", "1s")
+	term.timesOut(`service "web" is not known`, "wait", "web")
 	one, two := term.start("wait", "web"), term.start("wait", "web", "--min", "2")
 	term.ok("set", "web/one", "10.0.0.1:1")
 	if code := one.ends(); code != exitDone {
@@ -44,17 +49,18 @@ func TestWait(t *testing.T) {
 	}
 	term.ok("drain", "web/two")
 	term.await(`"drain": 1`, "lookup", "web", "-o", "json")
-	term.fails(exitTimedOut, "web has 1 of 2 endpoints; left out 1 drain", "wait", "web", "--min", "2", "--timeout", "1s")
+	term.timesOut("web has 1 of 2 endpoints; left out 1 drain", "wait", "web", "--min", "2")
 	interrupted := term.start("wait", "web", "--min", "9")
 	interrupted.interrupt()
 	if code := interrupted.ends(); code != exitInterrupted {
 		t.Errorf("after an interrupt: got exit code %d", code)
 	}
 	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
-	term.fails(exitTimedOut, "connection refused", "wait", "web", "--timeout", "1s")
+	term.timesOut("connection refused", "wait", "web")
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,12 +69,15 @@ func TestStatus(t *testing.T) {
 	defer listener.Close()
 	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	command := startDisc(t, term.env["DISC_AGENT"], "run", "--service", "web", "--id", "one", "--port", port, "--check", "tcp", "--", "sleep", "1000")
-	out := term.await("web/one   held    written  passing", "status")
-	for _, want := range []string{"agent    n1", "session  alive", "catalog  current", "namespace default", "passing  tcp"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("got\n%swant %q in it", out, want)
+	retrytest.Succeeds(t, func() error {
+		r := term.disc("status")
+		for _, want := range []string{"web/one   held    written  passing", "agent    n1", "session  alive", "catalog  current", "namespace default", "passing  tcp"} {
+			if !strings.Contains(r.out, want) {
+				return fmt.Errorf("got exit code %d and\n%s%swant %q in it", r.code, r.out, r.stderr, want)
+			}
 		}
-	}
+		return nil
+	})
 	if got := term.ok("status", "-o", "template={{.node}} {{.namespace}}"); got != "n1 default\n" {
 		t.Errorf("got %q", got)
 	}
@@ -79,7 +88,21 @@ func TestStatus(t *testing.T) {
 	term.fails(exitFailed, "/nonexistent/disc.sock: no such file or directory; is 'disc agent' running?", "status")
 }
 
+// completes waits until a line is completed as wanted: a completion gives up, with nothing,
+// after completionTimeout.
+func (term *terminal) completes(line, want string) {
+	term.t.Helper()
+	retrytest.Succeeds(term.t, func() error {
+		out := term.ok(append([]string{"__complete"}, strings.Split(line, " ")...)...)
+		if got, _, _ := strings.Cut(out, ":"); got != want {
+			return fmt.Errorf("disc %s: got %q, want %q", line, out, want)
+		}
+		return nil
+	})
+}
+
 func TestCompletion(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.ok("set", "web/one", "10.0.0.1:1")
 	term.ok("set", "web/two", "10.0.0.1:2")
@@ -94,10 +117,7 @@ func TestCompletion(t *testing.T) {
 		"kv list ":          "app/\n",
 		"kv set app/b/c hi": "",
 	} {
-		out := term.ok(append([]string{"__complete"}, strings.Split(line, " ")...)...)
-		if got, _, _ := strings.Cut(out, ":"); got != want {
-			t.Errorf("disc %s: got %q, want %q", line, out, want)
-		}
+		term.completes(line, want)
 	}
 	term.await("10.0.0.1:2", "lookup", "web")
 	check := func() {
@@ -113,10 +133,7 @@ func TestCompletion(t *testing.T) {
 			"list web -o ": "table\nwide\njson\njsonl\nyaml\nname\naddr\ntemplate=\n",
 			"list web ":    "",
 		} {
-			out := term.ok(append([]string{"__complete"}, strings.Split(line, " ")...)...)
-			if got, _, _ := strings.Cut(out, ":"); got != want {
-				t.Errorf("disc %s: got %q, want %q", line, out, want)
-			}
+			term.completes(line, want)
 		}
 	}
 	check()

@@ -11,6 +11,7 @@ import (
 )
 
 func TestListWatch(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	term.ok("set", "web/one", "10.0.0.1:1", "--zone", "a")
 	all, zone := term.start("list", "web", "-w"), term.start("list", "web", "-w", "--filter", "weight == 1")
@@ -51,6 +52,7 @@ func changes(b *background) []string {
 }
 
 func TestWatchShowsEvents(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	term.ok("set", "web/one", "10.0.0.1:1")
 	lines, events := term.start("watch"), term.start("watch", "WEB", "-o", "jsonl")
@@ -81,6 +83,7 @@ func TestWatchShowsEvents(t *testing.T) {
 }
 
 func TestReadersFallBackToTheAgent(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.ok("set", "web/one", "10.0.0.1:1")
 	term.await("10.0.0.1:1", "lookup", "web")

@@ -26,6 +26,7 @@ func startDev(t *testing.T, term *terminal, args ...string) *background {
 }
 
 func TestDevKeepsItsDataWhenAsked(t *testing.T) {
+	t.Parallel()
 	term := newTerminal(t)
 	dir := t.TempDir()
 	for _, want := range []string{"", "web/one\n"} {
@@ -46,6 +47,7 @@ func TestDevKeepsItsDataWhenAsked(t *testing.T) {
 }
 
 func TestDevDemo(t *testing.T) {
+	t.Parallel()
 	term := newTerminal(t)
 	dev := startDev(t, term, "--demo")
 	dev.prints("web/web-2 at")
@@ -54,9 +56,9 @@ func TestDevDemo(t *testing.T) {
 			t.Errorf("got\n%swant %q in it", dev.out, want)
 		}
 	}
-	if got := term.ok("list", "-o", "template={{.service}} {{.total}}"); got != "api 1\nweb 2\n" {
-		t.Errorf("got %q", got)
-	}
+	retrytest.Eventually(t, "all services are in etcd", func() bool {
+		return term.ok("list", "-o", "template={{.service}} {{.total}}") == "api 1\nweb 2\n"
+	})
 	term.ok("wait", "web", "--min", "2")
 	kill := regexp.MustCompile(`kill (\d+) +# web/web-1 at`).FindStringSubmatch(dev.out.String())
 	if kill == nil {
@@ -80,6 +82,7 @@ func TestDevDemo(t *testing.T) {
 }
 
 func TestDevRefuses(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

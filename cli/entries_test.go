@@ -17,6 +17,7 @@ func populate(term *terminal) {
 }
 
 func TestEntriesInEveryForm(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	populate(term)
 	for name, args := range map[string][]string{
@@ -46,6 +47,7 @@ func TestEntriesInEveryForm(t *testing.T) {
 }
 
 func TestListSelects(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	populate(term)
 	for _, tt := range []struct {
@@ -69,6 +71,7 @@ func TestListSelects(t *testing.T) {
 }
 
 func TestNothingThere(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	for _, tt := range []struct{ line, out, stderr string }{
 		{"list", "", `no services in namespace "default"`},
@@ -93,6 +96,7 @@ func TestNothingThere(t *testing.T) {
 
 // TestEdits runs a session of edits, each on the result of the one before.
 func TestEdits(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	for _, step := range []struct {
 		line, want string // without the revision
@@ -143,6 +147,7 @@ func withoutRevision(line string) string {
 }
 
 func TestSetFromFile(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	term.stdin = "{service: DB, id: one, address: 10.0.0.1, port: 1, weight: 4, tags: [a], meta: {Team: core}}"
 	if got := withoutRevision(term.ok("set", "db/one", "-f", "-", "--weight", "5")); got != "db/one: made, at 10.0.0.1:1\n" {
@@ -168,6 +173,7 @@ func TestSetFromFile(t *testing.T) {
 }
 
 func TestSetWarnsOfDots(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	if r := term.disc("set", "db.main/one", "10.0.0.1:1"); r.code != exitDone || !strings.Contains(r.stderr, "DNS cannot look it up") {
 		t.Errorf("got exit code %d, stderr %q", r.code, r.stderr)
@@ -175,6 +181,7 @@ func TestSetWarnsOfDots(t *testing.T) {
 }
 
 func TestBrokenRecordIsNamed(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	populate(term)
 	key := discovery.NewKeys("default").Static("db", "broken")

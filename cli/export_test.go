@@ -8,6 +8,7 @@ import (
 )
 
 func TestExport(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.ok("set", "web/two", "[2001:db8::2]:2", "--tag", "v2")
 	term.ok("set", "web/one", "10.0.0.1:1", "--meta", "team=core")

@@ -64,7 +64,7 @@ func (g *guardedCommand) run(ctx context.Context, c child.Command) (child.Status
 
 	watching, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	deadline := &deadline{end: asked + valid, lead: min(valid/4, g.killTimeout)}
+	deadline := &deadline{now: uptime, end: asked + valid, lead: min(valid/4, g.killTimeout)}
 	lost := make(chan error, 1)
 	go func() { lost <- g.watchGrant(watching, deadline) }()
 	var why error
@@ -83,18 +83,20 @@ func (g *guardedCommand) run(ctx context.Context, c child.Command) (child.Status
 		case why = <-lost: // while it was being stopped
 		}
 	}
-	command.Stop(max(0, min(deadline.end-uptime(), g.killTimeout)))
+	command.Stop(max(0, min(deadline.untilEnd(), g.killTimeout)))
 	<-command.Done()
 	return command.Status(), fmt.Errorf("%w; the command was stopped (%v)", why, command.Status())
 }
 
 // deadline is the time by which the command must have ended.
 type deadline struct {
-	end  time.Duration // by [uptime]
-	lead time.Duration // time before end at which the command is stopped
+	now  func() time.Duration // [uptime], but in tests
+	end  time.Duration        // by now
+	lead time.Duration        // time before end at which the command is stopped
 }
 
-func (d *deadline) untilStop() time.Duration { return d.end - d.lead - uptime() }
+func (d *deadline) untilEnd() time.Duration  { return d.end - d.now() }
+func (d *deadline) untilStop() time.Duration { return d.untilEnd() - d.lead }
 
 // watchGrant renews the grant until it is lost or ctx ends. It returns the reason, early
 // enough for the command to end before the grant does.
@@ -102,7 +104,7 @@ func (g *guardedCommand) watchGrant(ctx context.Context, d *deadline) error {
 	ended := make(chan error, 1)
 	go func() { ended <- g.awaitEnd() }()
 	var last error // error of the last renewal
-	for every := min(time.Second, (d.end-uptime())/8); d.untilStop() > 0; {
+	for every := min(time.Second, d.untilEnd()/8); d.untilStop() > 0; {
 		select {
 		case err := <-ended:
 			return g.lossCause(ctx, err)
@@ -128,7 +130,7 @@ func (g *guardedCommand) watchGrant(ctx context.Context, d *deadline) error {
 // renewDeadline renews the grant and postpones the deadline. The agent has to answer
 // within the given time.
 func (g *guardedCommand) renewDeadline(ctx context.Context, d *deadline, within time.Duration) error {
-	asked := uptime()
+	asked := d.now()
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	valid, err := g.renew(ctx)

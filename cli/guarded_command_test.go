@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"disc/discovery"
@@ -13,51 +14,46 @@ import (
 
 // The error must tell what ended the grant.
 func TestLossIsNamed(t *testing.T) {
-	const valid, lead = 1600 * time.Millisecond, 400 * time.Millisecond
-	silent := func(ctx context.Context) (time.Duration, error) {
+	const valid, lead = 16 * time.Second, 4 * time.Second
+	silent := func(ctx context.Context, _ *deadline) (time.Duration, error) {
 		<-ctx.Done()
 		return 0, fmt.Errorf("%w: %w", errNoAnswer, ctx.Err())
 	}
 	gone := discovery.Errorf(discovery.ErrLost, "instance %q is gone", "gpu-1")
 	for name, c := range map[string]struct {
 		watch error // of the connection; nil: it stays open
-		renew func(end time.Duration) func(context.Context) (time.Duration, error)
+		renew func(context.Context, *deadline) (time.Duration, error)
 		want  string
-		early bool // the error comes before the deadline
+		after time.Duration
 	}{
-		"the agent's session with etcd": {want: "the agent has lost its session with etcd",
-			renew: func(end time.Duration) func(context.Context) (time.Duration, error) {
-				return func(ctx context.Context) (time.Duration, error) { return end - uptime(), ctx.Err() }
-			}},
-		"the agent": {want: errNoAnswer.Error(),
-			renew: func(time.Duration) func(context.Context) (time.Duration, error) { return silent }},
-		"the instance": {want: gone.Error(), early: true,
-			renew: func(time.Duration) func(context.Context) (time.Duration, error) {
-				return func(context.Context) (time.Duration, error) { return 0, gone }
-			}},
-		"the connection": {want: "a lock is lost with the connection: reset", early: true, watch: errors.New("reset"),
-			renew: func(time.Duration) func(context.Context) (time.Duration, error) {
-				return func(context.Context) (time.Duration, error) { return time.Hour, nil }
-			}},
+		"the agent's session with etcd": {want: "the agent has lost its session with etcd", after: valid - lead,
+			renew: func(ctx context.Context, d *deadline) (time.Duration, error) { return d.untilEnd(), ctx.Err() }},
+		"the agent": {want: errNoAnswer.Error(), after: valid - lead, renew: silent},
+		"the instance": {want: gone.Error(), after: time.Second,
+			renew: func(context.Context, *deadline) (time.Duration, error) { return 0, gone }},
+		"the connection": {want: "a lock is lost with the connection: reset", watch: errors.New("reset"),
+			renew: func(context.Context, *deadline) (time.Duration, error) { return time.Hour, nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			closed := make(chan struct{})
-			defer close(closed)
-			d := &deadline{end: uptime() + valid, lead: lead}
-			g := guardedCommand{grant: "a lock", renew: c.renew(d.end), awaitEnd: func() error {
-				if c.watch == nil {
-					<-closed
+			synctest.Test(t, func(t *testing.T) {
+				closed := make(chan struct{})
+				defer close(closed)
+				began := time.Now()
+				d := &deadline{now: func() time.Duration { return time.Since(began) }, end: valid, lead: lead}
+				g := guardedCommand{grant: "a lock", renew: func(ctx context.Context) (time.Duration, error) { return c.renew(ctx, d) }, awaitEnd: func() error {
+					if c.watch == nil {
+						<-closed
+					}
+					return c.watch
+				}}
+				err := g.watchGrant(t.Context(), d)
+				if !errors.Is(err, discovery.ErrLost) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want an ErrLost with %q", err, c.want)
 				}
-				return c.watch
-			}}
-			err := g.watchGrant(t.Context(), d)
-			if !errors.Is(err, discovery.ErrLost) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want an ErrLost with %q", err, c.want)
-			}
-			if !c.early && d.untilStop() > 0 {
-				t.Errorf("it ended %v too early", d.untilStop())
-			}
+				if took := time.Since(began); took != c.after {
+					t.Errorf("it ended after %v, want %v", took, c.after)
+				}
+			})
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 // A terminal gets only text, with a newline; anything else gets the exact bytes.
 func TestValueOnATerminal(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	for key, value := range map[string]string{"text": "good\tmorning", "line": "a\n", "steers": "\x1b[2J", "bytes": "\x00\xff", "empty": ""} {
 		term.stdin = value
@@ -32,6 +33,7 @@ func TestValueOnATerminal(t *testing.T) {
 
 // Without etcd, the changes come from this host's agent.
 func TestWatchOfKeysFromTheAgent(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.ok("kv", "set", "app/a", "1")
 	etcd := term.env["DISC_ENDPOINTS"]
@@ -58,6 +60,7 @@ func TestWatchOfKeysFromTheAgent(t *testing.T) {
 }
 
 func TestDeleteKeysBelow(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	for _, key := range []string{"app/a", "app/b/c", "apple"} {
 		term.ok("kv", "set", key, "1")

@@ -28,7 +28,7 @@ import (
 
 // patience is the time limit of waits for an event that must happen. It only affects how
 // soon a failing test ends.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // buffer collects the output of a process.
 type buffer struct {

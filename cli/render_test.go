@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -30,6 +31,7 @@ func becomes(t *testing.T, file, want string) {
 }
 
 func TestRenderOnce(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	term.ok("set", "web/two", "10.0.0.2:2", "--tag", "v2")
 	term.ok("set", "web/one", "10.0.0.1:1", "--meta", "team=core")
@@ -55,6 +57,7 @@ func TestRenderOnce(t *testing.T) {
 }
 
 func TestRenderWaitsForAView(t *testing.T) {
+	t.Parallel()
 	term := newTerminal(t)
 	template := write(t, "a.ctmpl", `{{range service "web"}}{{.ID}}{{end}}`)
 	term.fails(exitTimedOut, "timed out after 50ms", "render", template, "--timeout", "50ms")
@@ -69,6 +72,7 @@ func TestRenderWaitsForAView(t *testing.T) {
 }
 
 func TestRenderUsage(t *testing.T) {
+	t.Parallel()
 	term := newTerminal(t)
 	a := write(t, "a.ctmpl", "a")
 	for _, tt := range []struct {
@@ -93,9 +97,10 @@ func TestRenderUsage(t *testing.T) {
 // two files runs once, that a failing command delays nothing, and that the files stay when
 // the agent ends.
 func TestRenderWatch(t *testing.T) {
+	t.Parallel()
 	term := atEtcd(t)
 	data := t.TempDir()
-	agent := startAgent(t, term.env["DISC_ENDPOINTS"], "", data)
+	agent := startAgent(t, term.env["DISC_ENDPOINTS"], etcdtest.Address(t), data)
 	term.env["DISC_AGENT"] = agent.url
 	term.ok("set", "web/one", "10.0.0.1:1")
 	term.await("10.0.0.1:1", "lookup", "web")
@@ -139,6 +144,7 @@ func TestRenderWatch(t *testing.T) {
 }
 
 func TestASlowCommandHoldsUpNoFile(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	dir := t.TempDir()
 	slow, file := write(t, "slow.ctmpl", "slow"), filepath.Join(dir, "web")
@@ -161,6 +167,7 @@ func TestASlowCommandHoldsUpNoFile(t *testing.T) {
 
 // TestRenderWatchesNodes covers an agent that joins, which changes no instance.
 func TestRenderWatchesNodes(t *testing.T) {
+	t.Parallel()
 	term := atAgent(t)
 	file := filepath.Join(t.TempDir(), "nodes")
 	template := write(t, "nodes.ctmpl", `{{range nodes}}{{.Node}};{{end}}{{range service "web"}}{{.ID}}{{end}}`)

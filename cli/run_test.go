@@ -122,6 +122,7 @@ func TestRunUsage(t *testing.T) {
 }
 
 func TestRunIsRegisteredWhileItLives(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,14 +142,17 @@ func TestRunIsRegisteredWhileItLives(t *testing.T) {
 		t.Errorf("got exit code %d", got)
 	}
 	a.answers("web", 0)
-	if got := p.stderr.String(); got != "" {
-		t.Errorf("got stderr %q", got)
+	for line := range strings.Lines(p.stderr.String()) {
+		if !strings.Contains(line, "is not in etcd yet") && !strings.Contains(line, "is not deregistered: ") { // etcd may be slow
+			t.Errorf("got on stderr: %s", line)
+		}
 	}
 }
 
 // Callers see that the instance is deregistered while the command still runs. A second
 // SIGTERM ends the delay.
 func TestRunDrains(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	p := startDisc(t, a.url, "run", "--service", "web", "--port", "80", "--drain-delay", "1h",
 		"--", "sh", "-c", `trap 'echo stopped; exit 7' TERM; trap 'echo alive' USR1; echo ready; while :; do sleep 0.01; done`)
@@ -168,6 +172,7 @@ func TestRunDrains(t *testing.T) {
 }
 
 func TestRunKillsAfterTheTimeout(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	p := startDisc(t, a.url, "run", "--service", "web", "--port", "80", "--kill-timeout", "50ms",
 		"--", "sh", "-c", `trap '' TERM; echo ready; while :; do sleep 0.01; done`)
@@ -181,13 +186,8 @@ func TestRunKillsAfterTheTimeout(t *testing.T) {
 
 // The command runs without an agent, and when the agent ends.
 func TestRunWithoutAgent(t *testing.T) {
-	etcd, dir := etcdtest.Start(t).Endpoint(), t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	t.Parallel()
+	etcd, dir, address := etcdtest.Start(t).Endpoint(), t.TempDir(), etcdtest.Address(t)
 	p := startDisc(t, "http://"+address, "run", "--service", "web", "--port", "80", "--", "sh", "-c", "echo runs; read line; exec sleep 1000")
 	p.says("runs")
 	p.warns("web/web-n1-80 is not registered: ask agent at http://" + address)
@@ -204,6 +204,7 @@ func TestRunWithoutAgent(t *testing.T) {
 
 // The second holder waits for the id. When it ends, it does not deregister the first.
 func TestRunConflict(t *testing.T) {
+	t.Parallel()
 	a := startAgent(t, etcdtest.Start(t).Endpoint(), "", t.TempDir())
 	args := []string{"run", "--service", "web", "--id", "web-1", "--port", "80", "--", "sleep", "1000"}
 	first := startDisc(t, a.url, args...)
@@ -225,6 +226,7 @@ func TestRunConflict(t *testing.T) {
 }
 
 func TestRunCannotStart(t *testing.T) {
+	t.Parallel()
 	p := startDisc(t, "http://127.0.0.1:1", "run", "--service", "web", "--", "./no-such-command")
 	if got := p.code(); got != 127 {
 		t.Errorf("got exit code %d", got)
@@ -235,6 +237,7 @@ func TestRunCannotStart(t *testing.T) {
 }
 
 func TestRunIsKilled(t *testing.T) {
+	t.Parallel()
 	p := startDisc(t, "http://127.0.0.1:1", "run", "--service", "web", "--", "sh", "-c", "echo pid $$.; exec sleep 1000")
 	p.says(".\n")
 	text, _, _ := strings.Cut(strings.TrimPrefix(p.stdout.String(), "pid "), ".")

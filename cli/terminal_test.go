@@ -32,7 +32,7 @@ type terminal struct {
 // newTerminal returns a terminal without etcd and agent.
 func newTerminal(t *testing.T) *terminal {
 	return &terminal{t: t, env: map[string]string{
-		"HOME": t.TempDir(), "DISC_NODE": "n1", "DISC_ENDPOINTS": "127.0.0.1:1", "DISC_AGENT": "http://127.0.0.1:1",
+		"HOME": t.TempDir(), "DISC_NODE": "n1", "DISC_ENDPOINTS": "127.0.0.1:1", "DISC_AGENT": "http://127.0.0.1:1", "DISC_ETCD_DIAL_TIMEOUT": patience.String(),
 	}}
 }
 
@@ -104,6 +104,24 @@ func (term *terminal) fails(code int, why string, args ...string) {
 	r := term.disc(args...)
 	if r.code != code || !strings.Contains(r.stderr, why) {
 		term.t.Errorf("disc %s: got exit code %d, want %d and %q\n%s%s", strings.Join(args, " "), r.code, code, why, r.out, r.stderr)
+	}
+}
+
+// timesOut runs a command with a longer and longer --timeout until it has learned, within that
+// time, why it waits. It must time out each time.
+func (term *terminal) timesOut(why string, args ...string) {
+	term.t.Helper()
+	for timeout := 100 * time.Millisecond; ; timeout *= 2 {
+		r := term.disc(append(args, "--timeout", timeout.String())...)
+		if r.code != exitTimedOut || !strings.Contains(r.stderr, "timed out after "+timeout.String()+": ") {
+			term.t.Fatalf("disc %s: got exit code %d after %v\n%s%s", strings.Join(args, " "), r.code, timeout, r.out, r.stderr)
+		}
+		if strings.Contains(r.stderr, why) {
+			return
+		}
+		if timeout > patience/4 {
+			term.t.Fatalf("disc %s: got, after %v\n%swant %q", strings.Join(args, " "), timeout, r.stderr, why)
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // patience is the time limit of waits for an event that must happen. It only affects how
 // soon a failing test ends.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // lines collects the output of a process.
 type lines struct {
