@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -48,7 +49,7 @@ func TestServer(t *testing.T) {
 			answers int
 			tc      bool
 		}{{"udp", dns.TypeA, 29, false}, {"udp", dns.TypeSRV, 11, true}, {"tcp", dns.TypeA, 200, false}, {"tcp", dns.TypeSRV, 200, false}, {"tcp", dns.TypeAAAA, 0, false}} {
-			m, _, err := (&dns.Client{Net: tt.network}).Exchange(newQuery("web.disc.", tt.qtype), at)
+			m, _, err := (&dns.Client{Net: tt.network, Timeout: time.Minute}).Exchange(newQuery("web.disc.", tt.qtype), at)
 			if err != nil || m.Truncated != tt.tc || len(m.Answer) < tt.answers {
 				t.Errorf("%s %s %s: %v\n%v", address, tt.network, dns.TypeToString[tt.qtype], err, m)
 			}
@@ -108,7 +109,7 @@ func TestWildcard(t *testing.T) {
 		for _, ip := range asked {
 			at := netip.AddrPortFrom(netip.MustParseAddr(ip), port).String()
 			for _, network := range []string{"udp", "tcp"} {
-				m, _, err := (&dns.Client{Net: network}).Exchange(newQuery("spare.disc.", dns.TypeA), at)
+				m, _, err := (&dns.Client{Net: network, Timeout: time.Minute}).Exchange(newQuery("spare.disc.", dns.TypeA), at)
 				if err != nil || len(m.Answer) != 1 {
 					t.Errorf("%s over %s at %s: %v, %v", listen, network, at, err, m)
 				}
@@ -177,19 +178,47 @@ func TestServeEnds(t *testing.T) {
 		}
 	}
 	cancel()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(messageTime):
-		t.Error("Serve waits for what its callers say")
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 	again, err := net.Listen("tcp", s.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	again.Close()
+}
+
+// The end of the server ends a connection at once, wherever in a message it is.
+func TestConnectionEndsWithTheServer(t *testing.T) {
+	s := &Server{responder: responder(t, testCatalog(t), Options{})}
+	query := packet(t, newQuery("disc.", dns.TypeSOA))
+	for name, said := range map[string]string{"idle": "", "in a length": "\x00", "in a query": "\x00\x20abc"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				caller, conn := net.Pipe()
+				defer caller.Close()
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() { defer close(ended); s.serveConn(ctx, conn) }()
+				if _, err := caller.Write(append([]byte{0, byte(len(query))}, query...)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := (&dns.Conn{Conn: caller}).ReadMsg(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.WriteString(caller, said); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				began := time.Now()
+				cancel()
+				<-ended
+				if took := time.Since(began); took != 0 {
+					t.Errorf("it ended after %v, want at once", took)
+				}
+			})
+		})
+	}
 }
 
 func TestListenErrors(t *testing.T) {
@@ -215,6 +244,7 @@ func TestListenErrors(t *testing.T) {
 
 // TestTools asks with the tools of operators.
 func TestTools(t *testing.T) {
+	t.Parallel()
 	at := serve(t, "127.0.0.1:0", responder(t, webCatalog(t, 200), Options{}))
 	server := []string{"@" + at.Addr().String(), "-p", netip.AddrPortFrom(at.Addr(), at.Port()).String()[len("127.0.0.1:"):]}
 	tests := []struct {
