@@ -4,10 +4,12 @@ import (
 	"context"
 	"net"
 	"testing"
+
+	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestProbe(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", etcdtest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
