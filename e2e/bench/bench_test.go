@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestRows measures each row whose programs are installed, in one short round. Every figure
-// must have a ratio; its value does not matter.
+// must have a ratio; its value does not matter. A round may be too short for one.
 func TestRows(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -51,8 +53,14 @@ func TestRows(t *testing.T) {
 				t.Skip(why)
 			}
 			p := program{path: self, env: []string{roleVariable + "=disc"}}
-			results := report{Results: measure(t.Context(), s, p, r, func(int) {})}
-			results.finish()
+			var results report
+			for range 5 {
+				results.Results = measure(t.Context(), s, p, r, func(int) {})
+				results.finish()
+				if !slices.ContainsFunc(results.Results, func(r result) bool { return strings.HasPrefix(r.LeftOut, tooLittle) }) {
+					break
+				}
+			}
 			for _, got := range results.Results {
 				if got.LeftOut != "" {
 					t.Fatalf("%s: left out: %s", got.Figure, got.LeftOut)

@@ -60,7 +60,8 @@ func runBareDNS(ctx context.Context, _ []string, in io.Reader, out io.Writer) er
 
 // bareDNS starts a bare server that gives the same answer as an agent.
 func (s *stage) bareDNS(a *agent, qtype uint16) (*agent, error) {
-	answer, err := dns.Exchange(new(dns.Msg).SetQuestion(dnsName, qtype), a.dns)
+	asker := dns.Client{Timeout: waitTimeout}
+	answer, _, err := asker.Exchange(new(dns.Msg).SetQuestion(dnsName, qtype), a.dns)
 	if err != nil {
 		return nil, err
 	}

@@ -170,7 +170,7 @@ func keepaliveLoop(client *clientv3.Client) func(context.Context, int) error {
 	}
 }
 
-// unitCost calls do again and again for the window, and returns the CPU time that etcd used for
+// unitCost calls do again and again for the window, at least once, and returns the CPU time that etcd used for
 // each call.
 func (s *stage) unitCost(ctx context.Context, etcd *process, do func(context.Context, int) error) (time.Duration, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -180,7 +180,7 @@ func (s *stage) unitCost(ctx context.Context, etcd *process, do func(context.Con
 		return 0, err
 	}
 	n := 0
-	for start := time.Now(); time.Since(start) < s.window; n++ {
+	for start := time.Now(); n == 0 || time.Since(start) < s.window; n++ {
 		if err := do(ctx, n); err != nil {
 			return 0, err
 		}

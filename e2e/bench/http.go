@@ -256,7 +256,7 @@ const wrkThreads = "-t2"
 // wrk loads a URL for d, in whole seconds.
 func wrk(ctx context.Context, d time.Duration, url string) (load, error) {
 	seconds := max(1, int(d.Seconds()))
-	out, err := exec.CommandContext(ctx, "wrk", wrkThreads, fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", seconds), url).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "wrk", wrkThreads, fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%ds", seconds), "--timeout", fmt.Sprintf("%ds", int(waitTimeout.Seconds())), url).CombinedOutput()
 	if err != nil {
 		return load{}, fmt.Errorf("wrk %s: %w: %s", url, err, out)
 	}

@@ -142,12 +142,12 @@ func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Cli
 	})
 }
 
-// putAll puts an instance of every service, again and again for d, and returns the number of
-// puts.
+// putAll puts an instance of every service, again and again for d, at least once. It returns the
+// number of puts.
 func putAll(ctx context.Context, client *clientv3.Client, d time.Duration) (int, error) {
 	keys := discovery.NewKeys("default")
 	puts, start := 0, time.Now()
-	for time.Since(start) < d {
+	for puts == 0 || time.Since(start) < d {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(writers)
 		for n := range interestServices {

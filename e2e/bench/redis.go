@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -15,21 +16,25 @@ import (
 // redis is a running Redis.
 type redis struct {
 	*process
-	socket string
-	port   string
-	conn   *redisConn
+	socket     string
+	host, port string
+	conn       *redisConn
 }
 
 // redis starts a Redis that keeps nothing on disk.
 func (s *stage) redis() (*redis, error) {
 	r := &redis{socket: filepath.Join(s.dir, "redis.sock")}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // Redis cannot choose a free port itself
+	// Redis cannot choose a free port itself. This loopback address is made of the process's id,
+	// so that no other process takes the port before Redis does.
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>16, pid>>8&255, pid&255))
 	if err != nil {
 		return nil, err
 	}
-	_, r.port, _ = net.SplitHostPort(l.Addr().String())
+	address := l.Addr().String()
+	r.host, r.port, _ = net.SplitHostPort(address)
 	l.Close()
-	r.process, err = s.run(exec.Command("redis-server", "--port", r.port, "--bind", "127.0.0.1",
+	r.process, err = s.run(exec.Command("redis-server", "--port", r.port, "--bind", r.host,
 		"--unixsocket", r.socket, "--save", "", "--appendonly", "no", "--dir", s.dir), nil)
 	if err != nil {
 		return nil, err
@@ -37,7 +42,7 @@ func (s *stage) redis() (*redis, error) {
 	if _, err := r.await("The server is now ready to accept connections at"); err != nil {
 		return nil, err
 	}
-	conn, err := net.Dial("tcp", "127.0.0.1:"+r.port)
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +108,7 @@ var redisRate = regexp.MustCompile(`([0-9.]+) requests per second`)
 // benchmarkGet loads Redis with GET of a key for about d.
 func (r *redis) benchmarkGet(ctx context.Context, d time.Duration, key string, more ...string) (load, error) {
 	requests := max(10_000, int(d.Seconds()*redisRateEstimate))
-	args := append([]string{"-q", "-c", strconv.Itoa(connections), "-n", strconv.Itoa(requests), "-h", "127.0.0.1", "-p", r.port}, more...)
+	args := append([]string{"-q", "-c", strconv.Itoa(connections), "-n", strconv.Itoa(requests), "-h", r.host, "-p", r.port}, more...)
 	out, err := exec.CommandContext(ctx, "redis-benchmark", append(args, "GET", key)...).CombinedOutput()
 	if err != nil {
 		return load{}, fmt.Errorf("redis-benchmark: %w: %s", err, out)

@@ -72,6 +72,9 @@ func (r *result) met() bool {
 	return r.LeftOut == "" && (r.Bound == nil || r.Bound.met(r.Ratio.Median))
 }
 
+// tooLittle begins the reason for which a figure is left out that has no ratio.
+const tooLittle = "too little to measure"
+
 // finish computes the ratios of all results. It leaves out a figure whose ratio is not a
 // finite number, because a side measured 0.
 func (r *report) finish() {
@@ -81,7 +84,7 @@ func (r *report) finish() {
 			continue
 		}
 		if result.Ratio = spreadOf(result.ratios()); math.IsNaN(result.Ratio.Max) || math.IsInf(result.Ratio.Max, 0) {
-			result.LeftOut, result.Ratio = fmt.Sprintf("too little to measure: %v against %v", result.Disc, result.Other), spread{}
+			result.LeftOut, result.Ratio = fmt.Sprintf("%s: %v against %v", tooLittle, result.Disc, result.Other), spread{}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"disc/discovery"
@@ -35,11 +36,15 @@ func startCold(ctx context.Context, s *stage) (pair, error) {
 		return pair{}, err
 	}
 	endpoint := client.Endpoints()[0]
-	lastGood := filepath.Join(s.dir, "bench", "last-good")
-	if err := await(ctx, func() error { _, err := os.Stat(lastGood); return err }); err != nil {
+	if err := first.command.Process.Signal(syscall.SIGTERM); err != nil {
 		return pair{}, err
 	}
-	first.kill()
+	if err := first.command.Wait(); err != nil {
+		return pair{}, fmt.Errorf("stop the agent that saves its last-good file: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "bench", "last-good")); err != nil {
+		return pair{}, err
+	}
 	cold := func(ctx context.Context, name string) ([]float64, error) {
 		start := time.Now()
 		a, err := s.agent(endpoint, name)
