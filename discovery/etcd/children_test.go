@@ -12,6 +12,7 @@ import (
 )
 
 func TestChildren(t *testing.T) {
+	t.Parallel()
 	client, ctx := etcdtest.Client(t, etcdtest.Start(t).Endpoint()), timeout(t)
 	for _, key := range []string{"/a/b1", "/a/b2", "/a/b2-1/x", "/a/b2/x", "/a/b2/y/z", "/a/b20", "/a/c/", "/a//d", "/a0", "/b"} {
 		if _, err := client.Put(ctx, key, "v"); err != nil {
@@ -55,6 +56,7 @@ func TestChildren(t *testing.T) {
 }
 
 func TestChildrenFails(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -71,6 +73,7 @@ func TestChildrenFails(t *testing.T) {
 
 // A compaction between two pages does not end the listing.
 func TestChildrenGoOnAfterCompaction(t *testing.T) {
+	t.Parallel()
 	client, ctx := etcdtest.Client(t, etcdtest.Start(t).Endpoint()), timeout(t)
 	for _, key := range []string{"/a/1", "/a/2", "/a/3"} {
 		if _, err := client.Put(ctx, key, "v"); err != nil {

@@ -12,6 +12,7 @@ import (
 // A client that watches sends next to nothing: etcd would have to read and answer it for
 // each event and each of thousands of clients.
 func TestWatchingIsSilent(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
 	client, err := etcd.Dial(etcd.Config{Endpoints: []string{link.Endpoint()}})

@@ -50,13 +50,15 @@ func app() *account { return &account{user: "app", password: "secret"} }
 
 func root() *account { return &account{user: "root", password: "secret"} }
 
-// quick configures an etcd whose passwords are cheap and whose tokens last a second.
-func quick(c *embed.Config) { c.BcryptCost, c.AuthTokenTTL = 4, 1 }
+// cheap configures an etcd whose passwords cost little time.
+func cheap(c *embed.Config) { c.BcryptCost = 4 }
 
 // start runs an etcd with authentication, see secure.
 func start(t *testing.T, o devetcd.Options) *devetcd.Server {
 	t.Helper()
-	o.Configure = quick
+	if o.Configure == nil {
+		o.Configure = cheap
+	}
 	s := etcdtest.StartWith(t, o)
 	secure(t, etcdtest.Client(t, s.Endpoint()))
 	return s
