@@ -22,7 +22,6 @@ func TestBatches(t *testing.T) {
 	const n = 3000
 	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
 	a.putAndAwait("first")
-	old := a.lease()
 	putMany(a, n)
 	records := map[int64]int{}
 	for i := range n {
@@ -33,9 +32,7 @@ func TestBatches(t *testing.T) {
 			t.Errorf("%d records in revision %d", n, revision)
 		}
 	}
-	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
-		t.Fatal(err)
-	}
+	old := a.revokeLease()
 	retrytest.Eventually(t, "everything again", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprintf("%04d", n-1)) })
 	again := map[int64]bool{}
 	for i := range n {

@@ -115,13 +115,14 @@ func TestRemoveWhatAnEarlierRunWrote(t *testing.T) {
 	before.putAndAwait("a")
 	before.stop()
 	link := etcdtest.StartLink(t, s.Endpoint())
-	link.Cut()
+	link.Freeze()
 	a := start(t, s.Endpoint(), settings{endpoint: link.Endpoint(), view: emptyView{}})
 	a.Put(instance("a"))
 	a.Remove("web", "a")
 	if state, err := a.State("web", "a"); err != nil || state.Phase != PhaseLeaving {
 		t.Errorf("%+v, %v while etcd is away; want it to be leaving", state, err)
 	}
+	link.Cut()
 	link.Mend()
 	a.awaitSettled("a")
 	wantTombstone(t, a, "a")

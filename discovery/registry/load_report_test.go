@@ -144,14 +144,13 @@ func TestLoadComesBack(t *testing.T) {
 	a.Put(instance("a"))
 	a.report("a", 0.5)
 	retrytest.Eventually(t, "the report", func() bool { return a.load("a") != "" })
-	under := a.lease()
-	if _, err := a.etcd.Revoke(t.Context(), under); err != nil {
-		t.Fatal(err)
-	}
+	under := a.revokeLease()
+	a.shift("a", 0, time.Hour)
 	retrytest.Eventually(t, "the report under a new lease", func() bool { return a.lease() != under && a.ownsRecord("a") && a.load("a") != "" })
 	if _, err := a.etcd.Delete(t.Context(), keys.Prefix(), clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
+	a.shift("a", 0, time.Hour)
 	retrytest.Eventually(t, "the report after all was deleted", func() bool { return a.ownsRecord("a") && a.load("a") != "" })
 }
 

@@ -22,6 +22,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var keys = discovery.NewKeys("test")
 
+// sessionTTL is a TTL that no delay of a slow machine outlasts.
+const sessionTTL = time.Minute
+
 // emptyView is a view that never has a snapshot.
 type emptyView struct{}
 
@@ -140,7 +143,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	if s.client == nil {
 		s.client = etcdtest.Client(t, s.endpoint)
 	}
-	a.session = etcdtest.Must(lease.New(s.client, lease.MinTTL, lease.Options{}))
+	a.session = etcdtest.Must(lease.New(s.client, sessionTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
 	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", RunID: s.run, Node: node},
 		Options{ResyncInterval: s.resyncInterval, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
@@ -183,9 +186,9 @@ func (a *agent) putAndAwait(id string) State {
 	return s
 }
 
-// bounded returns a context that ends after 40 s.
+// bounded returns a context that ends after a minute.
 func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -213,6 +216,17 @@ func (a *agent) record(id string) discovery.Instance {
 		return discovery.Instance{}
 	}
 	return i
+}
+
+// revokeLease ends the lease of the agent's session, and has the session notice.
+func (a *agent) revokeLease() (revoked clientv3.LeaseID) {
+	a.t.Helper()
+	revoked = a.lease()
+	if _, err := a.etcd.Revoke(bounded(a.t), revoked); err != nil {
+		a.t.Fatal(err)
+	}
+	a.session.Verify(revoked)
+	return revoked
 }
 
 func (a *agent) lease() clientv3.LeaseID {

@@ -102,10 +102,7 @@ func TestLostLease(t *testing.T) {
 	for n := range 3 {
 		a.putAndAwait(fmt.Sprint(n))
 	}
-	old := a.lease()
-	if _, err := a.etcd.Revoke(t.Context(), old); err != nil {
-		t.Fatal(err)
-	}
+	old := a.revokeLease()
 	for n := range 3 {
 		retrytest.Eventually(t, "everything under the new lease", func() bool { return a.lease() != old && a.ownsRecord(fmt.Sprint(n)) })
 		if s := a.awaitSettled(fmt.Sprint(n)); s.Phase != PhaseWritten {
