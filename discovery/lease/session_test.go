@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/pkg/v3/traceutil"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.uber.org/goleak"
 
 	"disc/discovery/devetcd"
@@ -36,7 +37,7 @@ func TestGrantedOnceEtcdIsThere(t *testing.T) {
 func TestRevokedLeaseIsReplaced(t *testing.T) {
 	t.Parallel()
 	server := etcdtest.Start(t)
-	f := start(t, time.Second, server.Endpoint())
+	f := start(t, MinTTL, server.Endpoint())
 	old := f.granted(Lease{})
 	_, changed := f.Lease()
 	if _, err := etcdtest.Client(t, server.Endpoint()).Revoke(t.Context(), old.ID); err != nil {
@@ -96,10 +97,7 @@ func TestExpiredLeaseThatIsNotRemoved(t *testing.T) {
 	server := etcdtest.Start(t)
 	proxy, endpoint := proxied(t, server.Endpoint())
 	f := start(t, time.Second, endpoint)
-	old := f.granted(Lease{})
-
-	write := server.Etcd.KV().Write(traceutil.TODO())
-	release := sync.OnceFunc(write.End)
+	old, release := f.lockWithLease(server.Etcd)
 	defer release()
 	proxy.PauseTx()
 	retrytest.Eventually(t, "expiry", func() bool { return old.Remaining() < -time.Second })
@@ -110,6 +108,23 @@ func TestExpiredLeaseThatIsNotRemoved(t *testing.T) {
 	}
 	release()
 	f.granted(old)
+}
+
+// lockWithLease stops etcd from writing until release is called, at a moment at which etcd
+// has the session's lease. A slow machine may lose a lease before.
+func (f *fixture) lockWithLease(etcd *etcdserver.EtcdServer) (l Lease, release func()) {
+	f.t.Helper()
+	retrytest.Eventually(f.t, "a lease when etcd stops writing", func() bool {
+		write := etcd.KV().Write(traceutil.TODO())
+		release = sync.OnceFunc(write.End)
+		l, _ = f.Lease()
+		if l.ID != 0 && l.Remaining() > 0 {
+			return true
+		}
+		release()
+		return false
+	})
+	return l, release
 }
 
 func TestOutOfSpace(t *testing.T) {
