@@ -73,7 +73,7 @@ func (h *history) take(ctx context.Context, agents func() *Limits) {
 // meanwhile.
 func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 	t.Parallel()
-	const fleet, length = 4, 8 * time.Second
+	const fleet, faults, least = 4, 20, 10 // least takes of a limit, on average
 	server := etcdtest.Start(t)
 	direct := start(t, etcdtest.Client(t, server.Endpoint()))
 	var histories []*history
@@ -83,40 +83,41 @@ func TestNeverAboveTheLimitOnEtcd(t *testing.T) {
 		histories = append(histories, h)
 	}
 	agents := newFleet(t, server.Endpoint(), fleet)
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var running sync.WaitGroup
 	for _, h := range histories {
 		running.Go(func() { h.take(ctx, agents.any) })
 	}
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := 0; n < faults || countTaken(histories) < least*len(histories); n++ {
 		agents.disturb()
 		h := histories[2*rand.IntN(len(histories)/2)]
 		less := h.limit
 		if n%2 == 0 {
 			less.Rate = max(1, less.Rate/2)
 		}
-		if _, _, err := direct.Put(ctx, h.name, less); err != nil && ctx.Err() == nil {
-			t.Error(err)
-		}
-		select {
-		case <-time.After(rand.N(400 * time.Millisecond)):
-		case <-ctx.Done():
-		}
+		mustPut(t, direct, h.name, less)
+		<-time.After(rand.N(400 * time.Millisecond))
 	}
+	cancel()
 	agents.mend()
 	running.Wait()
-	taken := 0
 	for _, h := range histories {
-		taken += len(h.taken)
 		if over := certainExcess(h.taken, h.limit.PerSecond(), float64(h.limit.Burst)); over > 0 {
 			t.Errorf("%s, %v a second and a burst of %d: %v tokens too many of %d", h.name, h.limit.Rate, h.limit.Burst, over, len(h.taken))
 		}
 	}
-	if taken < len(histories) {
-		t.Errorf("%d takes were granted in all: too few to show anything", taken)
+	t.Logf("%d takes of %d limits were granted", countTaken(histories), len(histories))
+}
+
+// countTaken returns the number of takes that were granted.
+func countTaken(histories []*history) (n int) {
+	for _, h := range histories {
+		h.mu.Lock()
+		n += len(h.taken)
+		h.mu.Unlock()
 	}
-	t.Logf("%d takes of %d limits were granted", taken, len(histories))
+	return n
 }
 
 // fleet is some agents, each with its own link to etcd.
