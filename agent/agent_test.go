@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"go.uber.org/goleak"
 
 	"disc/agent"
 	"disc/agent/api"
@@ -28,7 +27,7 @@ import (
 	"disc/discovery/retry/retrytest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 // settings returns the settings of a test: free ports, a data directory of its own, no drain
 // delay.

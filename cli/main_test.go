@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // TestMain lets the test binary act as a demo service when 'disc dev' starts it.
@@ -18,5 +18,5 @@ func TestMain(m *testing.M) {
 	// The parent may ignore SIGHUP, as nohup does, and the children of the tests would
 	// inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	goleak.VerifyTestMain(m)
+	etcdtest.Main(m)
 }

@@ -76,6 +76,7 @@ func startDisc(t *testing.T, agent string, args ...string) *program {
 	p := &program{Cmd: exec.Command(os.Args[0], append([]string{"-test.run=^TestProgram$", "--"}, args...)...), t: t, ended: make(chan struct{})}
 	p.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "DISC_AGENT="+agent, "DISC_NODE=n1", "DISC_DRAIN_DELAY=0s")
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
 	p.WaitDelay = patience
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

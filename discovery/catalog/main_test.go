@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
@@ -22,14 +20,7 @@ import (
 	"disc/discovery/view"
 )
 
-// TestMain runs many tests at once, since they spend most of their time waiting.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 var keys = discovery.NewKeys("test")
 

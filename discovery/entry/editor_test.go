@@ -11,14 +11,13 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/entry"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 var keys = discovery.NewKeys("default")
 

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	histories  = flag.Int("kv.histories", 50, "number of histories to check")
+	histories  = flag.Int("kv.histories", etcdtest.Length(8, 50), "number of histories to check")
 	operations = flag.Int("kv.operations", 500, "least number of operations of each history")
 )
 

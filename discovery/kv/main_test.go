@@ -6,13 +6,12 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 // fixture is a store that runs, and a client of etcd for the test itself.
 type fixture struct {

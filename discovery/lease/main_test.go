@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// An embedded member of a cluster leaves its connections to its peers idle.
-	goleak.VerifyTestMain(m,
+	etcdtest.Main(m,
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 		goleak.IgnoreAnyFunction("net/http.(*connReader).backgroundRead"),

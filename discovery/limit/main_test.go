@@ -3,12 +3,11 @@ package limit
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"disc/discovery"
+	"disc/discovery/devetcd/etcdtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 // policy returns a limit of some tokens a second and a burst.
 func policy(rate float64, burst int64) discovery.Limit {

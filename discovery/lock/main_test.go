@@ -3,7 +3,7 @@ package lock_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"disc/discovery/devetcd/etcdtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { etcdtest.Main(m) }

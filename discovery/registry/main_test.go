@@ -10,7 +10,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
@@ -18,7 +17,7 @@ import (
 	"disc/discovery/view"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { etcdtest.Main(m) }
 
 var keys = discovery.NewKeys("test")
 

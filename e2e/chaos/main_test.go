@@ -13,13 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"disc/cli"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 var (
-	duration = flag.Duration("chaos.duration", 30*time.Second, "cause faults for so long")
+	duration = flag.Duration("chaos.duration", etcdtest.Length(5*time.Second, 30*time.Second), "cause faults for so long")
 	seed     = flag.Uint64("chaos.seed", 1, "`seed` of the random choices; 0 takes a random one")
 )
 
@@ -32,5 +31,6 @@ func TestMain(m *testing.M) {
 		context.AfterFunc(ctx, stop)
 		os.Exit(cli.Main(ctx, os.Args[1:], cli.System()))
 	}
-	goleak.VerifyTestMain(m)
+	etcdtest.Sweep()
+	etcdtest.Main(m)
 }

@@ -2,7 +2,6 @@ package etcdtest
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -33,10 +32,18 @@ const longTests = "LONG_TESTS"
 // into the few minutes of a newcomer's 'go test ./...'.
 func Long() bool { return os.Getenv(longTests) != "" }
 
+// Length returns how long a test is: long if [Long], else short.
+func Length[T any](short, long T) T {
+	if Long() {
+		return long
+	}
+	return short
+}
+
 // SkipUnlessLong skips a test that takes long, with the reason.
 func SkipUnlessLong(t testing.TB, why string) {
 	t.Helper()
 	if !Long() {
-		t.Skip(fmt.Sprintf("%s; %s=1 runs it", why, longTests))
+		t.Skipf("%s; %s=1 runs it", why, longTests)
 	}
 }
