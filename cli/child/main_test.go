@@ -111,6 +111,7 @@ func startWith(t *testing.T, prepare func(*exec.Cmd), grace time.Duration, args 
 	s := &supervised{Cmd: exec.Command(os.Args[0], args...), t: t, stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
 	s.Env = append(withProgram("supervise"), "GRACE="+grace.String())
 	s.Stdout, s.Stderr = s.stdout, s.stderr
+	s.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
 	s.WaitDelay = patience
 	if prepare != nil {
 		prepare(s.Cmd)
