@@ -71,7 +71,8 @@ var notRun = map[string]string{
 	"go vet ./...":       "CI runs it",
 	"go install ./cmd/":  "the pages' commands run the program that is tested",
 	"go run ./e2e/bench": "it takes an hour; TestRows runs each row once",
-	"bash .ci/run":       "it runs these tests",
+	"LONG_TESTS=1 go ":   "CI runs it",
+	"bash .ci/":          "they run these tests",
 }
 
 // programsNeeded maps the programs that a page's commands may run to their Debian packages.
