@@ -35,6 +35,7 @@ func etcdCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Setenv("DISC_ENDPOINTS", s.endpoint)
 	case "stop":
 		ts.Check(s.etcd.Close())
+		s.etcd = nil
 	case "wipe":
 		ts.Check(s.etcd.Close())
 		ts.Check(exec.Command("rm", "-rf", s.env.WorkDir+"/.etcd").Run())
@@ -55,8 +56,9 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 var listening = regexp.MustCompile(`"msg":"agent is running","http":"([^"]+)","dns":"([^"]+)"`)
 
-// agent NAME [ARG...] starts an agent with its own data directory and port. Its URL is $NAME,
-// and its DNS port $NAME_dns. The URL of the first agent is also $DISC_AGENT.
+// agent NAME [ARG...] starts an agent with its own data directory and port. If the script's etcd
+// runs, it waits until the agent can answer lookups. Its URL is $NAME, and its DNS port
+// $NAME_dns. The URL of the first agent is also $DISC_AGENT.
 func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 1 {
 		ts.Fatalf("usage: agent NAME [ARG...]")
@@ -72,6 +74,9 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("agent %s does not run:\n%s", name, p.output.String())
 	}
 	url := "http://" + at[1]
+	if stageOf(ts).etcd != nil && !await(func() bool { return isReady(url) }) {
+		ts.Fatalf("agent %s is not ready:\n%s", name, p.output.String())
+	}
 	ts.Setenv(name, url)
 	_, dnsPort, _ := net.SplitHostPort(at[2])
 	ts.Setenv(name+"_dns", dnsPort) // on 127.0.0.1
@@ -79,6 +84,17 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Setenv("DISC_AGENT", url)
 		ts.Setenv("first_agent", name)
 	}
+}
+
+// isReady reports whether an agent can answer lookups. One that wants TLS gives another answer.
+func isReady(url string) bool {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
+	resp, err := client.Get(url + "/readyz/lookup")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode != http.StatusServiceUnavailable
 }
 
 func (s *stage) process(ts *testscript.TestScript, name string) *process {

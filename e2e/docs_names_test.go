@@ -44,7 +44,7 @@ func TestDocsNames(t *testing.T) {
 
 // names are the names that a page can refer to.
 type names struct {
-	tests    []byte              // the source code of e2e's tests
+	tests    []byte              // the source code of the tests
 	settings []byte              // as 'disc config view' prints them
 	routes   map[string][]string // the methods of each path
 	anchors  map[string][]string // by page: the sections
@@ -91,7 +91,7 @@ func (n names) checkSpan(t *testing.T, page, span string) {
 func collect(t *testing.T) names {
 	t.Helper()
 	n := names{routes: map[string][]string{}, anchors: map[string][]string{}}
-	for _, pattern := range []string{"*_test.go", "chaos/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "chaos/*_test.go", "../discovery/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
