@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("agent %s does not run:\n%s", name, p.output.String())
 	}
 	url := "http://" + at[1]
-	if stageOf(ts).etcd != nil && !await(func() bool { return isReady(url) }) {
+	if stageOf(ts).etcd != nil && !await(func() bool { return isReady(at[1]) }) {
 		ts.Fatalf("agent %s is not ready:\n%s", name, p.output.String())
 	}
 	ts.Setenv(name, url)
@@ -86,15 +87,23 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// isReady reports whether an agent can answer lookups. One that wants TLS gives another answer.
-func isReady(url string) bool {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
-	resp, err := client.Get(url + "/readyz/lookup")
-	if err != nil {
-		return false
+// isReady reports whether the agent that listens at an address of this host can answer lookups.
+// It may want TLS.
+func isReady(address string) bool {
+	_, port, _ := net.SplitHostPort(address)
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	client := http.Client{Transport: transport, Timeout: waitTimeout}
+	for _, scheme := range []string{"http", "https"} {
+		resp, err := client.Get(scheme + "://127.0.0.1:" + port + "/readyz/lookup")
+		if err != nil {
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return true
+		}
 	}
-	resp.Body.Close()
-	return resp.StatusCode != http.StatusServiceUnavailable
+	return false
 }
 
 func (s *stage) process(ts *testscript.TestScript, name string) *process {

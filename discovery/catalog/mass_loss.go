@@ -54,6 +54,8 @@ type massLossDetector struct {
 	decideAt   time.Time                 // when those of pending are dropped
 	expireAt   time.Time                 // the earliest time at which a suspect may expire
 	timeouts   int                       // suspects that expired since the metric was last updated
+
+	reregisterUntil time.Time // until then every loss makes a suspect, be it a single one
 }
 
 func newMassLossDetector(ttl, pause time.Duration) *massLossDetector {
@@ -153,7 +155,7 @@ func (d *massLossDetector) resolve(s *view.Snapshot, now time.Time) []view.Decis
 		mass := d.massLoss(s, now)
 		for i := range d.pending {
 			switch {
-			case mass(i.service):
+			case now.Before(d.reregisterUntil) || mass(i.service):
 				d.addSuspect(i, now)
 				decide(i, true)
 			case !now.Before(d.decideAt):

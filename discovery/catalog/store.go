@@ -41,6 +41,7 @@ func (rs reflectorStore) Replace(l *reflector.Listing) error {
 	if err != nil {
 		return err
 	}
+	rs.noteResync()
 	scope := rs.keys.ScopeOf(l.From)
 	before := rs.current()
 	rest, inScope := before.Without(scope), before.Only(scope)
@@ -85,6 +86,9 @@ func (rs reflectorStore) current() *view.Snapshot {
 // Apply implements [reflector.Store].
 func (rs reflectorStore) Apply(u reflector.Update) {
 	rs.metrics.events.Add(float64(len(u.Events)))
+	if u.Resynced {
+		rs.noteResync()
+	}
 	before := rs.current().WithEpoch(u.Epoch)
 	if rs.snapshot() == nil {
 		rs.publishReset(before, u.Confirmed)

@@ -94,6 +94,18 @@ func (t *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, now time
 	}
 }
 
+// noteResync records that the catalog follows etcd again. If etcd was away for longer than the
+// TTL, all leases may have expired. What is listed now are the agents that are back already, and
+// whoever is missing gets time to register again.
+func (c *Catalog) noteResync() {
+	s := c.state.Load()
+	if c.suspects == nil || s == nil || s.restored || time.Since(s.confirmed) <= c.suspects.ttl {
+		return
+	}
+	c.suspects.reregisterUntil = time.Now().Add(discovery.MaxReregisterJitter)
+	c.suspects.prober.postpone(c.suspects.reregisterUntil)
+}
+
 // retainMissing adds to the new snapshot of a scope the instances that the one before shows
 // and that it lacks. When etcd has started over they are suspects, since the agents need
 // time to register them again; otherwise a decision on them is pending.

@@ -242,6 +242,28 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	}
 }
 
+// After an outage that outlived the leases, a list shows the agents that are back already. An
+// instance that it lacks, be it a single one, is no loss yet.
+func TestOutageThatOutlivesLeases(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{MakeEpoch: true, MassLoss: &MassLossGuard{TTL: time.Second}})
+	a := f.agents(3, "web")
+	f.settled()
+	link.Freeze()
+	retrytest.Eventually(t, "an old view", func() bool { v, err := f.View(); return err == nil && v.Age > time.Second })
+	a.die(0, 1)
+	link.Cut()
+	link.Mend()
+	f.suspectsAre(1)
+	if f.entries("web") != 3 {
+		t.Errorf("%d of web are left, want 3", f.entries("web"))
+	}
+	a.register(0, 1)
+	f.suspectsAre(0)
+}
+
 // The guard also covers instances that vanished while the catalog was not running, unless
 // that was for long, and suspects stay suspects over a restart.
 func TestMassLossOverARestart(t *testing.T) {

@@ -127,7 +127,7 @@ func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now clusterIde
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
 	w.revision = at.Revision
-	r.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch})
+	r.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch, Resynced: true})
 	return len(events), at, nil
 }
 

@@ -46,6 +46,8 @@ type Update struct {
 	Confirmed time.Time
 	// Epoch is the value of the epoch key; see [Options.Epoch].
 	Epoch string
+	// Resynced reports that the events are those of a gap, found by comparing with etcd.
+	Resynced bool
 }
 
 // Listing is the content of one range at one revision of etcd.
