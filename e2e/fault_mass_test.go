@@ -139,9 +139,9 @@ func (emptyView) View() (view.View, error)         { return view.View{}, discove
 func (emptyView) Changed(string) <-chan struct{}   { return nil }
 func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
-// TestFaultMassDeregistration deregisters ten thousand instances of a hundred agents at once.
+// TestFaultMassDeregistration deregisters ten thousand instances of a hundred agents at once. It
+// is not parallel, since it leaves little of the machine to others.
 func TestFaultMassDeregistration(t *testing.T) {
-	t.Parallel()
 	const agents, each = 100, 100
 	etcd := startMember(t)
 	peer := startSidecar(t, "peer", etcd.endpoint)
@@ -199,9 +199,8 @@ func TestFaultScaledToZero(t *testing.T) {
 
 // TestFaultMassExpiry lets the leases of ten thousand agents expire at once, as a network
 // partition does. etcd expires a thousand leases a second, in two batches. Meanwhile no answer shrinks; then probes
-// find the dead instances.
+// find the dead instances. The test is not parallel, since it leaves little of the machine to others.
 func TestFaultMassExpiry(t *testing.T) {
-	t.Parallel()
 	const agents, workers = 10_000, 20
 	alive, dead := strconv.Itoa(livePort(t)), freePort(t)
 	etcd := startMember(t)

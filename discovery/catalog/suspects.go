@@ -102,7 +102,8 @@ func (c *Catalog) noteResync() {
 	if c.suspects == nil || s == nil || s.restored || time.Since(s.confirmed) <= c.suspects.ttl {
 		return
 	}
-	c.suspects.reregisterUntil = time.Now().Add(discovery.MaxReregisterJitter)
+	// etcd extends all leases by a TTL when it is back.
+	c.suspects.reregisterUntil = time.Now().Add(c.suspects.ttl + discovery.MaxReregisterJitter)
 	c.suspects.prober.postpone(c.suspects.reregisterUntil)
 }
 
