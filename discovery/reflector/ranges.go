@@ -11,6 +11,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"disc/discovery/retry"
 )
 
 // watchedRange is a range that is watched, and the revision up to which the store has it.
@@ -35,9 +39,10 @@ type deliveredUpTo struct {
 
 // Add lists a range and watches it from then on. It returns the number of its keys when
 // the store has it. A range without keys is watched only if empty is set. A range that
-// a watched one covers needs no watch of its own.
+// a watched one covers needs no watch of its own. While etcd is away, Add waits; it fails
+// with the cause of the end of ctx.
 func (r *Reflector) Add(ctx context.Context, rng Range, empty bool) (keys int, err error) {
-	for {
+	for backoff := (retry.Backoff{}); ; backoff.Failed() {
 		syncs, started := r.syncCount.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
 		kv, err := r.awaitReader(ctx)
@@ -46,6 +51,12 @@ func (r *Reflector) Add(ctx context.Context, rng Range, empty bool) (keys int, e
 		}
 		at, err := List(ctx, *kv, rng, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
 		if err != nil && r.reader.Load() != kv { // the reflector has dropped that connection
+			continue
+		}
+		if status.Code(err) == codes.Unavailable { // it will drop it
+			if backoff.Wait(ctx) != nil {
+				return 0, context.Cause(ctx)
+			}
 			continue
 		}
 		if err != nil {
