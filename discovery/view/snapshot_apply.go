@@ -249,8 +249,8 @@ func (a *applier) addEvent(c Change, before, after *mergedInstance) {
 	a.events = append(a.events, e)
 }
 
-// reason returns why an instance is gone. An agent's own record is under the same lease as
-// the records that it owns: while it is there, the lease has not ended.
+// reason returns why an instance is gone. An agent writes its own record first under each lease:
+// while it is there, and older than the instance's record, the lease of both has not ended.
 func (a *applier) reason(before, after *mergedInstance) Reason {
 	was := before.entry
 	switch {
@@ -263,7 +263,7 @@ func (a *applier) reason(before, after *mergedInstance) Reason {
 	case a.deadAgents[was.Owner]:
 		return ReasonExpired
 	}
-	if _, alive := a.nodes.get(nodeKey(was.Node, was.Owner)); alive {
+	if n, alive := a.nodes.get(nodeKey(was.Node, was.Owner)); alive && n.modified <= before.agent.Modified {
 		return ReasonRemoved
 	}
 	return ReasonExpired

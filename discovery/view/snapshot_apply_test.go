@@ -141,6 +141,8 @@ func TestApplyReasons(t *testing.T) {
 		{"its agent goes after it in the batch", []view.Change{node, record}, []view.Change{viewtest.Delete(3, "web/instances/a"), viewtest.Delete(3, "nodes/host-1/o1")}, view.ReasonExpired},
 		{"its agent goes and comes back in the batch", []view.Change{node, record},
 			[]view.Change{viewtest.Delete(3, "web/instances/a"), viewtest.Delete(3, "nodes/host-1/o1"), viewtest.Put(4, "nodes/host-1/o1", ``)}, view.ReasonExpired},
+		{"its agent has a new lease, and has not written it yet", []view.Change{node, record},
+			[]view.Change{viewtest.Put(3, "nodes/host-1/o1", ``), viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"its agent is unknown", []view.Change{record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"another agent on its node lives", []view.Change{viewtest.Put(1, "nodes/host-1/o2", ``), record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"its record becomes unreadable", []view.Change{node, record}, []view.Change{viewtest.WithValue(viewtest.Delete(3, "web/instances/a"), "{")}, view.ReasonRemoved},
