@@ -152,8 +152,9 @@ var (
 // shape returns a text with its numbers, random ids, addresses and white space made equal.
 func (c *console) shape(s string) string {
 	s = strings.ReplaceAll(s, "go run ./cmd/disc", "disc") // an output names the program as it was started
-	s = strings.NewReplacer(c.agent, "ADDRESS", c.etcd, "ADDRESS", "127.0.0.1:3472", "ADDRESS", "127.0.0.1:2379", "ADDRESS",
-		" --endpoints "+c.etcd, "", " --agent http://"+c.agent, "").Replace(s)
+	s = strings.NewReplacer(" --endpoints "+c.etcd, "", " --agent http://"+c.agent, "").Replace(s)
+	// Another address may begin with one of these: 127.0.0.1:34725.
+	s = regexp.MustCompile(`(`+c.agent+`|`+c.etcd+`|127\.0\.0\.1:3472|127\.0\.0\.1:2379)\b`).ReplaceAllString(s, "ADDRESS")
 	s = number.ReplaceAllString(random.ReplaceAllString(s, "ID"), "N")
 	var lines []string
 	for line := range strings.Lines(s) {
