@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,10 +84,29 @@ type host struct {
 	sent *sendTime
 }
 
-// sendTime has the time when the last transaction with a put was sent.
+// sendTime has the time when the first put under the session's present lease was sent. Later ones
+// repeat it, as fast as etcd answers.
 type sendTime struct {
 	clientv3.KV
-	last atomic.Pointer[time.Time]
+	session *lease.Session
+
+	mu    sync.Mutex
+	lease clientv3.LeaseID
+	first time.Time
+}
+
+func (s *sendTime) record() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if current, _ := s.session.Lease(); current.ID != s.lease {
+		s.lease, s.first = current.ID, time.Now()
+	}
+}
+
+func (s *sendTime) time() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first
 }
 
 func (s *sendTime) Txn(ctx context.Context) clientv3.Txn { return timedTxn{s.KV.Txn(ctx), s} }
@@ -106,7 +124,7 @@ func (t timedTxn) If(all ...clientv3.Cmp) clientv3.Txn {
 
 func (t timedTxn) Then(ops ...clientv3.Op) clientv3.Txn {
 	if slices.ContainsFunc(ops, clientv3.Op.IsPut) {
-		t.sent.last.Store(new(time.Now()))
+		t.sent.record()
 	}
 	t.Txn.Then(ops...)
 	return t
@@ -117,7 +135,7 @@ func (t timedTxn) Then(ops ...clientv3.Op) clientv3.Txn {
 func (f *fleet) host(name string) host {
 	session := etcdtest.Must(lease.New(f.client, time.Minute, lease.Options{}))
 	node := discovery.Node{Node: name, Agent: "owner-of-" + name}
-	sent := &sendTime{KV: f.client.KV}
+	sent := &sendTime{KV: f.client.KV, session: session}
 	own := clientv3.NewCtxClient(f.ctx)
 	own.KV, own.Lease = sent, f.client.Lease
 	identity := registry.Identity{Owner: node.Agent, RunID: "first", Node: node}
