@@ -56,6 +56,18 @@ func (k Keys) KV() string { return k.prefix + "kv/" }
 // id means that revisions start again.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }
 
+// Quarantine returns the key that exists, on a lease, for as long as nothing is granted after
+// etcd was found to have started over.
+func (k Keys) Quarantine() string { return k.prefix + "quarantine" }
+
+// FenceBase returns the key of the number that is added to the create revision of a grant's key to
+// get its fence. It rises when etcd starts over, so that fences never go down; absent: 0.
+func (k Keys) FenceBase() string { return k.prefix + "fence_base" }
+
+// QuarantineLength returns the key of the length of quarantines in the namespace; absent: the
+// default.
+func (k Keys) QuarantineLength() string { return k.prefix + "settings/quarantine" }
+
 // Locks returns the prefix of all locks.
 func (k Keys) Locks() string { return k.prefix + "locks/" }
 
