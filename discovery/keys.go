@@ -62,7 +62,7 @@ func (k Keys) Quarantine() string { return k.prefix + "quarantine" }
 
 // FenceBase returns the key of the number that is added to the create revision of a grant's key to
 // get its fence. It rises when etcd starts over, so that fences never go down; absent: 0.
-func (k Keys) FenceBase() string { return k.prefix + "fence_base" }
+func (k Keys) FenceBase() string { return k.prefix + "base" }
 
 // QuarantineLength returns the key of the length of quarantines in the namespace; absent: the
 // default.
