@@ -33,6 +33,7 @@ import (
 	"disc/discovery/etcd"
 	"disc/discovery/kv"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/limit"
 	"disc/discovery/lock"
 	"disc/discovery/registry"
@@ -58,6 +59,7 @@ type Agent struct {
 	runID     string // random, made at each start
 	client    *clientv3.Client
 	session   *lease.Session
+	life      *life.Life
 	catalog   *catalog.Catalog
 	registry  *registry.Registry
 	limits    limits
@@ -139,21 +141,22 @@ func (a *Agent) buildComponents() error {
 	if a.session, err = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
+	a.life = life.New(a.client, keys, life.Options{Session: a.session, Logger: a.log})
 	if a.catalog, err = catalog.New(a.client, keys, catalog.Options{
 		Watch: catalog.WatchMode(c.Catalog.Watch), Services: c.Catalog.Services, Node: c.Node,
-		StaleAfter: c.Catalog.StaleAfter, MakeEpoch: true, LastGood: a.dir, Logger: a.log,
+		StaleAfter: c.Catalog.StaleAfter, Life: a.life, LastGood: a.dir, Logger: a.log,
 		MassLoss: &catalog.MassLossGuard{TTL: c.Session.TTL, Probe: probe}, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	if a.registry, err = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, RunID: a.runID, Node: a.node},
-		registry.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
+		registry.Options{Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	if a.locks, err = lock.New(a.client, keys, a.session, lock.Options{Node: c.Node, Logger: a.log, Registerer: a.metrics}); err != nil {
+	if a.locks, err = lock.New(a.client, keys, a.session, a.life, lock.Options{Node: c.Node, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
+	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	a.claims = claim.New(a.client, keys, a.locks, a.catalog, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log})
@@ -163,7 +166,7 @@ func (a *Agent) buildComponents() error {
 	}
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
-	if a.kv, err = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log, Registerer: a.metrics}); err != nil {
+	if a.kv, err = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	if a.watchdog, err = newWatchdog(a.metrics, a.log); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/life"
 )
 
 // wipe kills etcd and restarts it without its data.
@@ -117,7 +118,7 @@ func measureStall(t *testing.T) func() time.Duration {
 // runCatalog runs a catalog as an agent does, until the test ends.
 func runCatalog(t *testing.T, client *clientv3.Client) *catalog.Catalog {
 	t.Helper()
-	c := etcdtest.Must(catalog.New(client, fleetKeys, catalog.Options{MakeEpoch: true, MassLoss: &catalog.MassLossGuard{TTL: ttl}}))
+	c := etcdtest.Must(catalog.New(client, fleetKeys, catalog.Options{Life: life.New(client, fleetKeys, life.Options{}), MassLoss: &catalog.MassLossGuard{TTL: ttl}}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })

@@ -14,6 +14,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/heartbeat"
+	"disc/discovery/life"
 	"disc/discovery/reflector"
 	"disc/discovery/view"
 )
@@ -35,7 +36,7 @@ type Options struct {
 
 	StaleAfter time.Duration         // age above which a view is stale; default 15 s
 	Remember   time.Duration         // how long a service without instances stays known; default 1 h
-	MakeEpoch  bool                  // write the epoch key where there is none; for agents
+	Life       *life.Life            // begins a new life of etcd where it has started over; for agents. nil: none
 	MassLoss   *MassLossGuard        // retains instances that vanish together; default: all are dropped
 	LastGood   LastGoodStore         // saves the view for the next start; default: it is not saved
 	Logger     *slog.Logger          // default: discard
@@ -236,7 +237,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 // current view, if there is one.
 func (c *Catalog) newReflector(ctx context.Context) (*reflector.Reflector, error) {
 	o := reflector.Options{
-		Epoch: c.keys.Epoch(), MakeEpoch: c.options.MakeEpoch,
+		Epoch: c.keys.Epoch(), Life: c.options.Life,
 		ProgressInterval: c.ProgressInterval, Heartbeat: &c.heartbeat, Logger: c.log, Metrics: c.metrics.reflector,
 	}
 	if s := c.snapshot(); s != nil {

@@ -16,6 +16,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/life"
 	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
@@ -64,6 +65,7 @@ func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &logBuffer{}}
 	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	client := etcdtest.Client(t, endpoint)
+	o.Life = life.New(client, keys, life.Options{})
 	f.Catalog = etcdtest.Must(New(client, keys, o))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -22,6 +22,15 @@ type record struct {
 	Asked time.Time `json:"asked"`
 }
 
+// encode returns the value of a key.
+func encode(r record) string {
+	value, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // it has no field that cannot be encoded
+	}
+	return string(value)
+}
+
 // claimNow claims a slot, or returns errFull when none is free.
 func (c *Claims) claimNow(ctx context.Context, service string, r Request) (*Grant, error) {
 	select {
@@ -30,16 +39,16 @@ func (c *Claims) claimNow(ctx context.Context, service string, r Request) (*Gran
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	pending, err := c.issuer.Request(service, r.TTL)
+	pending, err := c.issuer.Request(ctx, service, r.TTL)
 	if err != nil {
 		return nil, err
 	}
-	won, fence, err := c.acquire(ctx, pending, service, r.PreferZone)
+	won, created, err := c.acquire(ctx, pending, service, r.PreferZone)
 	if err != nil {
 		pending.Abandon()
 		return nil, err
 	}
-	g, err := pending.Confirm(ctx, won.key, fence, &instanceSlot{c.view, c.slots, won.Entry, won.incarnation, won.slot})
+	g, err := pending.Confirm(ctx, won.key, created, &instanceSlot{c.view, c.slots, won.Entry, won.incarnation, won.slot})
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +57,10 @@ func (c *Claims) claimNow(ctx context.Context, service string, r Request) (*Gran
 
 // acquire tries candidates until it has got a slot, or none is free. It begins with what the
 // watch has shown of the slots; after an attempt that failed it uses what that one has read.
-func (c *Claims) acquire(ctx context.Context, pending *lock.PendingGrant, service, zone string) (won *candidate, fence int64, err error) {
+func (c *Claims) acquire(ctx context.Context, pending *lock.PendingGrant, service, zone string) (won *candidate, created int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	value, err := json.Marshal(record{lock.KeyOwner{ID: pending.ID()}, c.node, time.Now().UTC()})
-	if err != nil {
-		return nil, 0, fmt.Errorf("claim %s: %w", service, err)
-	}
+	asked := time.Now().UTC()
 	var read *occupancy
 	for round := 0; ; round++ {
 		s, err := c.service(service)
@@ -65,13 +71,14 @@ func (c *Claims) acquire(ctx context.Context, pending *lock.PendingGrant, servic
 		if len(chosen) == 0 && read != nil {
 			return nil, 0, errFull
 		}
-		r, err := pending.Transact(ctx, func(t clientv3.Txn) clientv3.Txn {
-			return c.buildAttempt(t, chosen, string(value), pending.Lease(), c.keys.ClaimsOf(service))
+		r, err := pending.Transact(ctx, func(base int64) clientv3.Op {
+			value := encode(record{lock.KeyOwner{ID: pending.ID(), Base: base}, c.node, asked})
+			return c.buildAttempt(chosen, value, pending.Lease(), c.keys.ClaimsOf(service))
 		})
 		if err != nil {
 			c.resolve(service, chosen, nil, 0)
 			if errors.Is(err, discovery.ErrUnavailable) {
-				return nil, 0, err // the session is lost
+				return nil, 0, err // the session is lost, or nothing is granted for the moment
 			}
 			return nil, 0, fmt.Errorf("claim %s: %w", service, err)
 		}

@@ -112,16 +112,16 @@ func (c *Claims) pickSlot(a *candidate, o *occupancy) bool {
 // buildAttempt builds a transaction that claims the slot of the first candidate whose slot is
 // free and whose instance is the incarnation that was seen. If there is none, the
 // transaction reads the service's claims.
-func (c *Claims) buildAttempt(txn clientv3.Txn, chosen []candidate, value string, lease clientv3.LeaseID, prefix string) clientv3.Txn {
-	orElse := clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	for n, a := range slices.Backward(chosen) {
-		conditions, put := a.claimOps(c.keys, value, lease)
-		if n == 0 {
-			return txn.If(conditions...).Then(put).Else(orElse)
-		}
-		orElse = clientv3.OpTxn(conditions, []clientv3.Op{put}, []clientv3.Op{orElse})
+func (c *Claims) buildAttempt(chosen []candidate, value string, lease clientv3.LeaseID, prefix string) clientv3.Op {
+	attempt := clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if len(chosen) == 0 {
+		return clientv3.OpTxn(nil, []clientv3.Op{attempt}, nil)
 	}
-	return txn.Then(orElse)
+	for _, a := range slices.Backward(chosen) {
+		conditions, put := a.claimOps(c.keys, value, lease)
+		attempt = clientv3.OpTxn(conditions, []clientv3.Op{put}, []clientv3.Op{attempt})
+	}
+	return attempt
 }
 
 // claimOps returns the conditions under which the slot can be claimed, and the operation that

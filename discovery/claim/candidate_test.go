@@ -37,14 +37,14 @@ func TestCandidatesInOneTransaction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	pending, err := a.issuer.Request("gpu", 0)
+	pending, err := a.issuer.Request(etcdtest.Context(t), "gpu", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pending.Abandon()
 	attempt := func() (*candidate, *occupancy) {
-		r, err := pending.Transact(etcdtest.Context(t), func(txn clientv3.Txn) clientv3.Txn {
-			return a.buildAttempt(txn, chosen, `{"id":"me"}`, pending.Lease(), keys.ClaimsOf("gpu"))
+		r, err := pending.Transact(etcdtest.Context(t), func(int64) clientv3.Op {
+			return a.buildAttempt(chosen, `{"id":"me"}`, pending.Lease(), keys.ClaimsOf("gpu"))
 		})
 		if err != nil {
 			t.Fatal(err)

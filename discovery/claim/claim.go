@@ -71,7 +71,7 @@ func New(client *clientv3.Client, keys discovery.Keys, locks *lock.Manager, view
 		slots: newSlotStore(keys), started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
 		usages: map[string]*usage{},
 	}
-	c.reflector = reflector.New(client, c.slots, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &c.heartbeat, Logger: o.Logger})
+	c.reflector = reflector.New(client, c.slots, reflector.Options{Epoch: keys.Epoch(), Life: locks.Life(), ProgressInterval: o.ProgressInterval, Heartbeat: &c.heartbeat, Logger: o.Logger})
 	c.start = sync.OnceFunc(func() { close(c.started) })
 	return c
 }
@@ -192,6 +192,6 @@ func (s *instanceSlot) Gone() error {
 }
 
 // Released implements [lock.Resource].
-func (s *instanceSlot) Released(key string, fence, revision int64) {
-	s.slots.release(key, fence, revision)
+func (s *instanceSlot) Released(key string, created, revision int64) {
+	s.slots.release(key, created, revision)
 }

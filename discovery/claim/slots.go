@@ -81,10 +81,10 @@ func (o *occupancy) applyDelete(id, key string, revision int64) bool {
 }
 
 // release frees a slot at once, before the watch shows it: this agent has deleted, at
-// revision, the claim that was created at revision fence.
-func (o *occupancy) release(id, key string, fence, revision int64) {
+// revision, the claim that was created at revision created.
+func (o *occupancy) release(id, key string, created, revision int64) {
 	o.released[key] = revision
-	reserved := o.reserved[key] == fence
+	reserved := o.reserved[key] == created
 	if reserved {
 		delete(o.reserved, key)
 	}
@@ -200,12 +200,12 @@ func (s *slotStore) cancelReservation(service, key string) {
 }
 
 // release frees the slot of a claim that this agent has released; see [occupancy.release].
-func (s *slotStore) release(key string, fence, revision int64) {
+func (s *slotStore) release(key string, created, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	service, id, _ := s.keys.ParseClaim(key)
 	if o, ok := s.services[discovery.FoldName(service)]; ok {
-		o.release(id, key, fence, revision)
+		o.release(id, key, created, revision)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/heartbeat"
+	"disc/discovery/life"
 	"disc/discovery/reflector"
 )
 
@@ -41,6 +42,7 @@ type Options struct {
 	// ProgressInterval returns the time until the cache is next confirmed to be current;
 	// default [reflector.DefaultProgressInterval].
 	ProgressInterval func() time.Duration
+	Life             *life.Life            // begins a new life of etcd where it has started over; for agents. nil: none
 	Logger           *slog.Logger          // default: discard
 	Registerer       prometheus.Registerer // collects the metrics; nil: they are not registered
 }
@@ -113,7 +115,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 		loading: map[reflector.Range]chan struct{}{}, tooLarge: map[reflector.Range]time.Time{},
 	}
 	s.state.Store(&state{items: btree.NewG(btreeDegree, func(a, b Item) bool { return a.Key < b.Key })})
-	s.reflector = reflector.New(client, reflectorStore{s}, reflector.Options{Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval, Heartbeat: &s.heartbeat, Logger: o.Logger, Metrics: metrics})
+	s.reflector = reflector.New(client, reflectorStore{s}, reflector.Options{Epoch: keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval, Heartbeat: &s.heartbeat, Logger: o.Logger, Metrics: metrics})
 	return s, nil
 }
 

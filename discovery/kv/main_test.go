@@ -9,6 +9,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/life"
 )
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
@@ -24,7 +25,9 @@ type fixture struct {
 func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), Store: etcdtest.Must(New(etcdtest.Client(t, endpoint), discovery.NewKeys("test"), o))}
+	client := etcdtest.Client(t, endpoint)
+	o.Life = life.New(client, discovery.NewKeys("test"), life.Options{})
+	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), Store: etcdtest.Must(New(client, discovery.NewKeys("test"), o))}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -17,26 +17,26 @@ func (s *Session) callTimeout(failures int) time.Duration {
 	return min(s.ttl/5, 3*time.Second) << min(rounds, 2)
 }
 
-// keepAlive renews a lease until etcd no longer knows it, and then returns true, or until
-// ctx ends. It starts at a random endpoint, which spreads the leases of many agents over
+// keepAlive renews a lease until etcd no longer knows it, and then returns true and whether contact
+// has broken since the last renewal, or until ctx ends. It starts at a random endpoint, which spreads the leases of many agents over
 // the endpoints. The first renewal comes early, since it opens the stream, and a broken
 // stream is how an outage is noticed.
-func (s *Session) keepAlive(ctx context.Context, l Lease) (lost bool) {
+func (s *Session) keepAlive(ctx context.Context, l Lease) (lost, acrossBreak bool) {
 	k := keepalive{client: s.client, id: l.ID, endpointIndex: rand.IntN(len(s.client.Endpoints()))}
 	defer k.close()
 	for interval := min(l.TTL/3, time.Second); s.awaitRenewal(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
 		renewed, err := s.renew(ctx, &k)
 		switch {
 		case err != nil:
-			return false // ctx ended
+			return false, false // ctx ended
 		case renewed.TTL == 0:
-			return true
+			return true, renewed.Contact != l.Contact
 		}
-		renewed.AfterOutage = l.AfterOutage
+		renewed.AfterOutage, renewed.AcrossBreak = l.AfterOutage, l.AcrossBreak
 		l = renewed
 		s.publish(l)
 	}
-	return false
+	return false, false
 }
 
 // awaitRenewal waits until the next renewal is due: after interval, less up to a tenth of
@@ -49,6 +49,7 @@ func (s *Session) awaitRenewal(ctx context.Context, k *keepalive, interval time.
 	case <-s.verify:
 	case <-k.responses:
 		k.closeStream()
+		s.breakContact()
 		s.recordFailure("renew", errors.New("the connection to etcd was lost"))
 		// The streams of many agents end together with a member: spread their renewals.
 		return s.awaitRenewal(ctx, k, rand.N(min(interval/2, time.Second)+1))
@@ -64,16 +65,22 @@ func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
 	for backoff := (retry.Backoff{}); ; {
 		s.heartbeat.Begin()
 		sent := Uptime()
-		ttl, err := k.renew(ctx, s.callTimeout(backoff.Failures()))
+		opening := k.stream == nil
+		answer, err := k.renew(ctx, s.callTimeout(backoff.Failures()))
 		if err == nil {
-			if ttl > 0 && backoff.Failures() > 1 {
+			if answer.ttl > 0 && backoff.Failures() > 1 {
 				s.log.Info("lease is renewed again", "lease", hex(k.id), "endpoint", k.endpoint())
 			}
-			return Lease{ID: k.id, TTL: ttl, sent: sent}, nil
+			if opening {
+				s.breakContact()
+			}
+			contact, _ := s.Contact()
+			return Lease{ID: k.id, TTL: answer.ttl, Contact: contact, Revision: answer.revision, sent: sent}, nil
 		}
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()
 		}
+		s.breakContact()
 		s.recordFailure("renew", err)
 		if backoff.Failed() && backoff.Failures() > 1 {
 			s.log.Warn("lease is not renewed; trying again", "lease", hex(k.id), "failures", backoff.Failures(), "error", err)

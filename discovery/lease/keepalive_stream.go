@@ -34,45 +34,45 @@ type keepalive struct {
 
 // response is one message of a stream. A response with an error is the last.
 type response struct {
-	ttl time.Duration // 0: etcd does not know the lease
-	err error
+	ttl      time.Duration // 0: etcd does not know the lease
+	revision int64         // of the member
+	err      error
 }
 
-// renew sends one renewal and returns the lease's TTL, or 0 when etcd does not know the
-// lease. It fails when there is no answer within timeout. For an expired lease etcd does
+// renew sends one renewal and returns the answer. It fails when there is no answer within timeout. For an expired lease etcd does
 // not answer until it has removed the lease; that is an error here like any other silence.
-func (k *keepalive) renew(ctx context.Context, timeout time.Duration) (time.Duration, error) {
+func (k *keepalive) renew(ctx context.Context, timeout time.Duration) (response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
 	defer cancel()
-	ttl, err := k.exchange(ctx)
+	answer, err := k.exchange(ctx)
 	if err == nil {
-		return ttl, nil
+		return answer, nil
 	}
 	k.closeStream()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return 0, fmt.Errorf("renew lease %s over %s: %w", hex(k.id), k.endpoint(), rpctypes.Error(err))
+	return response{}, fmt.Errorf("renew lease %s over %s: %w", hex(k.id), k.endpoint(), rpctypes.Error(err))
 }
 
 // exchange sends one renewal and receives its answer, over a new stream if there is none.
-func (k *keepalive) exchange(ctx context.Context) (time.Duration, error) {
+func (k *keepalive) exchange(ctx context.Context) (response, error) {
 	if k.stream == nil {
 		if err := k.openStream(ctx); err != nil {
-			return 0, err
+			return response{}, err
 		}
 	}
 	if err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(k.id)}); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err // after io.EOF, the response carries the error
+		return response{}, err // after io.EOF, the response carries the error
 	}
 	select {
 	case a := <-k.responses:
 		if a.err == nil && a.ttl > 0 {
 			a.err = k.confirmQuorum(ctx)
 		}
-		return a.ttl, a.err
+		return a, a.err
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return response{}, ctx.Err()
 	}
 }
 
@@ -122,7 +122,7 @@ func receive(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, response
 	for {
 		r, err := stream.Recv()
 		select {
-		case responses <- response{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, err: err}:
+		case responses <- response{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, revision: r.GetHeader().GetRevision(), err: err}:
 		case <-ctx.Done():
 			return
 		}

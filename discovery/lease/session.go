@@ -33,6 +33,15 @@ type Lease struct {
 	// sessions get a lease at that time; spread the writes that follow.
 	AfterOutage bool
 
+	// AcrossBreak reports that the previous lease was found lost after a break of contact with etcd,
+	// so that it may have expired, or etcd may have been restored from a backup without it.
+	AcrossBreak bool
+	// Contact is the number of the contact with etcd over which the last renewal was answered;
+	// see [Session.Contact].
+	Contact int
+	// Revision is that of the member that answered the last renewal. It may lag behind the others'.
+	Revision int64
+
 	sent time.Duration // Uptime at which the last answered renewal was sent
 }
 
@@ -65,6 +74,8 @@ type Session struct {
 	since   time.Time     // when lease.ID changed
 	lastErr error         // of the last call, while etcd does not answer; nil: it does
 	changed chan struct{} // closed when lease.ID changes
+	contact int           // how often the stream of renewals has broken
+	broken  chan struct{} // closed when it breaks
 }
 
 // Health is the state of a session.
@@ -92,7 +103,7 @@ func New(client *clientv3.Client, ttl time.Duration, o Options) (*Session, error
 	}
 	return &Session{
 		client: client, ttl: ttl, log: o.Logger, metrics: m,
-		verify: retry.NewSignal(), changed: make(chan struct{}),
+		verify: retry.NewSignal(), changed: make(chan struct{}), broken: make(chan struct{}),
 	}, nil
 }
 
@@ -102,6 +113,25 @@ func (s *Session) Lease() (Lease, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lease, s.changed
+}
+
+// Contact returns the number of the present contact with etcd, and a channel that is closed when
+// another begins: the stream of renewals was opened or has ended, or a renewal was not answered. A
+// stream does not outlive its member, so that etcd was not restored from a backup within one
+// contact, unless a proxy lies between.
+func (s *Session) Contact() (n int, broken <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.contact, s.broken
+}
+
+// breakContact begins the next contact, because the previous one has broken.
+func (s *Session) breakContact() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.contact++
+	close(s.broken)
+	s.broken = make(chan struct{})
 }
 
 // Verify reports to the session that etcd seems not to know the lease id. The session then
@@ -135,7 +165,7 @@ func (s *Session) Heartbeat() *heartbeat.Heartbeat { return &s.heartbeat }
 // revoke the lease but leaves it to expire, so that a successor can take the keys over.
 // A second call of Run continues with the same lease.
 func (s *Session) Run(ctx context.Context) error {
-	lostEarly := false
+	lostEarly, acrossBreak := false, false
 	for ctx.Err() == nil {
 		current, _ := s.Lease()
 		if current.ID == 0 {
@@ -145,14 +175,17 @@ func (s *Session) Run(ctx context.Context) error {
 			}
 			current = granted
 			current.AfterOutage = current.AfterOutage || lostEarly
+			current.AcrossBreak = acrossBreak
 			s.publish(current)
 			s.metrics.granted.Inc()
 			s.log.Info("lease granted", "lease", hex(current.ID), "ttl", current.TTL)
 		}
-		if s.keepAlive(ctx, current) {
+		var lost bool
+		if lost, acrossBreak = s.keepAlive(ctx, current); lost {
 			current, _ = s.Lease()
 			lostEarly = current.Remaining() > 0
 			s.publish(Lease{})
+			s.breakContact()
 			s.metrics.lost.Inc()
 			s.log.Warn("lease lost; granting another and registering again", "lease", hex(current.ID))
 		}
@@ -199,11 +232,13 @@ func (s *Session) grant(ctx context.Context) (Lease, error) {
 	for backoff := (retry.Backoff{}); ; {
 		s.heartbeat.Begin()
 		sent := Uptime()
+		contact, _ := s.Contact()
 		attempt, cancel := context.WithTimeout(ctx, s.callTimeout(backoff.Failures()))
 		r, err := s.client.Grant(attempt, int64(math.Ceil(s.ttl.Seconds())))
 		cancel()
 		if err == nil && r != nil {
-			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, AfterOutage: s.failing(), sent: sent}, nil
+			return Lease{ID: r.ID, TTL: time.Duration(r.TTL) * time.Second, AfterOutage: s.failing(),
+				Contact: contact, Revision: r.GetRevision(), sent: sent}, nil
 		}
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()

@@ -19,6 +19,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/reflector"
 	"disc/discovery/retry"
 )
@@ -33,6 +34,7 @@ const (
 // Options are the optional parts of [Limits]. The zero value is useful.
 type Options struct {
 	ProgressInterval func() time.Duration  // default: see [reflector.Options]
+	Life             *life.Life            // begins a new life of etcd where it has started over; for agents. nil: none
 	Logger           *slog.Logger          // default: discard
 	Registerer       prometheus.Registerer // of the metrics; default: none
 }
@@ -70,7 +72,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 	}
 	s := &store{limits: l}
 	l.reflector = reflector.New(client, s, reflector.Options{
-		Epoch: keys.Epoch(), MakeEpoch: true, ProgressInterval: o.ProgressInterval,
+		Epoch: keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval,
 		Heartbeat: &l.heartbeat, OnHealth: s.onHealth, Logger: o.Logger, Metrics: collectors.reflector,
 	})
 	l.purchasers.Store(&map[string]*purchaser{})

@@ -13,6 +13,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -22,7 +23,7 @@ var keys = discovery.NewKeys("default")
 func start(t testing.TB, client *clientv3.Client) *Limits {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := etcdtest.Must(New(client, keys, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}))
+	l := etcdtest.Must(New(client, keys, Options{Life: life.New(client, keys, life.Options{}), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}))
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	t.Cleanup(func() {

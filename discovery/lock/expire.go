@@ -26,18 +26,17 @@ func (m *Manager) expireLoop(ctx context.Context) {
 
 // expire ends the grants whose time is over, and returns the time until the next check.
 func (m *Manager) expire() time.Duration {
-	current, _ := m.session.Lease()
-	now := lease.Uptime()
+	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next := lostRetention
+	next, held := lostRetention, false
 	for id, g := range m.grants {
 		switch g.phase {
 		case pending, active:
 			if err := g.endReason(current, now); err != nil {
 				m.expireGrant(g, err)
 			} else if g.phase == active {
-				next = min(next, g.remaining(current, now), maxExpiryInterval)
+				next, held = min(next, g.remaining(current, now), maxExpiryInterval), true
 			}
 		case draining:
 			if next = min(next, g.promised-now, maxExpiryInterval); now >= g.promised {
@@ -49,7 +48,24 @@ func (m *Manager) expire() time.Duration {
 			}
 		}
 	}
-	return max(next, time.Millisecond)
+	if held {
+		next = min(next, m.renewSession(current))
+	}
+	next = max(next, time.Millisecond)
+	m.nextExpiry = now + next
+	return next
+}
+
+// renewSession renews the session's lease early where promises are shorter than its TTL, and
+// returns the time until that is due again.
+func (m *Manager) renewSession(current reliable) time.Duration {
+	l, _ := m.session.Lease()
+	due := m.life.MaxPromise()/3 - l.SinceRenewal()
+	if due <= 0 && l.ID == current.id {
+		m.session.Verify(l.ID)
+		return m.life.MaxPromise() / 3
+	}
+	return max(due, 0)
 }
 
 // expireGrant ends a pending or active grant. m.mu is held.
@@ -59,16 +75,17 @@ func (m *Manager) expireGrant(g *Grant, reason error) {
 		return
 	}
 	m.log.Warn("a grant is lost", "kind", g.kind, "name", g.name, "id", g.id, "reason", reason)
-	m.lose(g, reason, ended)
+	m.lose(g, reason)
 }
 
-// lose marks an active grant as lost and moves it to the phase next. m.mu is held.
-func (m *Manager) lose(g *Grant, reason error, next phase) {
+// lose marks an active grant as lost. Its key stays for as long as its holder was promised that
+// nobody else gets it. m.mu is held.
+func (m *Manager) lose(g *Grant, reason error) {
 	m.metrics.lost.WithLabelValues(g.kind).Inc()
 	m.metrics.held.WithLabelValues(g.kind).Dec()
 	g.markLost(reason)
-	g.phase = next
-	if next == ended {
+	g.phase = draining
+	if lease.Uptime() >= g.promised {
 		m.end(g)
 	}
 }

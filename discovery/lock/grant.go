@@ -11,6 +11,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 )
 
 // phase is the state of a grant.
@@ -19,7 +20,7 @@ type phase int
 const (
 	pending  phase = iota // requested; its caller does not have it yet
 	active                // its caller holds it
-	draining              // lost because the agent stops; its holder may still rely on it
+	draining              // lost, but its holder was promised that nobody else gets it yet
 	ended                 // released, or lost and to be removed as an orphan
 )
 
@@ -37,14 +38,16 @@ type Grant struct {
 	lost chan struct{}
 
 	// Guarded by manager.mu.
-	phase    phase
-	key      string        // in etcd, once it is known
-	fence    int64         // the key's create revision
-	resource Resource      // nil for a lock
-	renewed  time.Duration // uptime at which the caller last renewed it
-	promised time.Duration // uptime up to which the caller may rely on it
-	lostAt   time.Duration // uptime at which it was lost
-	err      error         // why it was lost
+	phase     phase
+	key       string        // in etcd, once it is known
+	created   int64         // the key's create revision
+	guard     life.Guard    // of the transaction that granted it, or joined the queue
+	resource  Resource      // nil for a lock
+	activated time.Duration // uptime at which its caller got it
+	renewed   time.Duration // uptime at which the caller last renewed it
+	promised  time.Duration // uptime up to which the caller may rely on it
+	lostAt    time.Duration // uptime at which it was lost
+	err       error         // why it was lost
 }
 
 // newID returns an id that cannot be guessed. It begins with the lease, by which an operator
@@ -61,12 +64,12 @@ func (g *Grant) ID() string { return g.id }
 // Name returns the name of the lock, or the name that was given to [Issuer.Request].
 func (g *Grant) Name() string { return g.name }
 
-// Fence returns the create revision of the grant's key in etcd. It is higher than that of
-// every earlier holder.
+// Fence returns the fence of the grant: the create revision of its key in etcd, added to the base of
+// the fences in the present life of etcd. It is higher than that of every earlier holder.
 func (g *Grant) Fence() int64 {
 	g.manager.mu.Lock()
 	defer g.manager.mu.Unlock()
-	return g.fence
+	return g.guard.Base() + g.created
 }
 
 // TTL returns the time for which the grant lasts without a renewal; 0: until it is released.
@@ -97,28 +100,47 @@ func (g *Grant) Err() error {
 // ValidFor returns the time from now for which the grant can be relied on, and promises it
 // to the caller: see [Manager.Close]. It is 0 for a grant that is lost.
 func (g *Grant) ValidFor() time.Duration {
-	current, _ := g.manager.session.Lease()
+	current, now := g.manager.reliable(), lease.Uptime()
 	g.manager.mu.Lock()
 	defer g.manager.mu.Unlock()
 	if g.phase != active {
 		return 0
 	}
-	left := max(g.remaining(current, lease.Uptime()), 0)
-	g.promised = max(g.promised, lease.Uptime()+left)
+	left := max(g.remaining(current, now), 0)
+	g.promised = max(g.promised, now+left)
 	return left
 }
 
-// safeTime returns the time for which grants under a session's lease can be relied on. It
-// ends a fifth of the TTL before etcd may expire the lease, so that holders can stop.
-func safeTime(l lease.Lease) time.Duration { return l.Remaining() - l.TTL/5 }
+// reliable is the session's lease as far as grants can rely on it.
+type reliable struct {
+	id   clientv3.LeaseID
+	left time.Duration // for which grants under the lease can be relied on
+}
+
+// reliable returns the session's lease and the time for which grants under it can be relied on: a
+// fifth less than its TTL, or than a quarantine if that is shorter, so that holders can stop. It
+// counts from the last renewal in a contact in which the keys of all grants were seen.
+func (m *Manager) reliable() reliable {
+	current, _ := m.session.Lease()
+	atMost := m.life.MaxPromise()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if current.Contact == m.verified {
+		m.relied = current
+	}
+	if m.relied.ID == current.ID {
+		current = m.relied
+	}
+	return reliable{current.ID, min(current.TTL, atMost)*4/5 - current.SinceRenewal()}
+}
 
 // remaining returns the time that the grant lasts without another renewal of the grant or
 // the lease. manager.mu is held.
-func (g *Grant) remaining(current lease.Lease, now time.Duration) time.Duration {
-	if current.ID != g.lease {
+func (g *Grant) remaining(current reliable, now time.Duration) time.Duration {
+	if current.id != g.lease {
 		return 0
 	}
-	left := safeTime(current)
+	left := current.left
 	if g.ttl > 0 {
 		left = min(left, g.renewed+g.ttl-now)
 	}
@@ -126,17 +148,17 @@ func (g *Grant) remaining(current lease.Lease, now time.Duration) time.Duration 
 }
 
 // endReason returns why a grant ends now, or nil if it does not. manager.mu is held.
-func (g *Grant) endReason(current lease.Lease, now time.Duration) error {
+func (g *Grant) endReason(current reliable, now time.Duration) error {
 	switch {
-	case g.phase == pending && current.ID != g.lease:
+	case g.phase == pending && current.id != g.lease:
 		return g.unavailable(sessionLost)
 	case g.phase == pending:
 		return nil // the caller relies on nothing yet
-	case current.ID != g.lease:
+	case current.id != g.lease:
 		return g.lostBecause("the agent's session with etcd was lost")
 	case g.ttl > 0 && now >= g.renewed+g.ttl:
 		return g.lostBecause("it was not renewed within its TTL of %v", g.ttl)
-	case safeTime(current) <= 0:
+	case current.left <= 0:
 		return g.lostBecause("etcd has not confirmed the agent's session in time")
 	case g.resource != nil:
 		if err := g.resource.Gone(); err != nil {

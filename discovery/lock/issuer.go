@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 )
 
 // Issuer issues grants of one kind under the session of a [Manager], which expires them and
@@ -38,16 +40,17 @@ type Resource interface {
 	// is lost once its resource is gone. The manager calls Gone under its own mutex:
 	// Gone must not block, or call the manager or a grant.
 	Gone() error
-	// Released is called after the key of the grant, created at revision fence, was
+	// Released is called after the key of the grant, created at revision created, was
 	// deleted from etcd at a revision because the grant was released, or could not be
 	// confirmed. It is not called for lost grants, whose keys are removed as orphans.
-	Released(key string, fence, revision int64)
+	Released(key string, created, revision int64)
 }
 
 // KeyOwner is a part of the value of each grant's key, which is a JSON object. By it the
-// manager finds the grant of a key.
+// manager finds the grant of a key, and everybody its fence.
 type KeyOwner struct {
-	ID string `json:"id"` // [Pending.ID]
+	ID   string `json:"id"`             // [PendingGrant.ID]
+	Base int64  `json:"base,omitempty"` // the fence is the key's create revision, added to this
 }
 
 // PendingGrant is a grant that is not confirmed yet. Each must be confirmed or abandoned, once.
@@ -55,10 +58,11 @@ type PendingGrant struct{ grant *Grant }
 
 // Request registers a grant, before any key of it is sent to etcd. The name is for people;
 // ttl is the time for which the grant lasts without a renewal, 0: until it is released.
-// ErrUnavailable: there is no session with etcd, or the manager is closed.
-func (i *Issuer) Request(name string, ttl time.Duration) (*PendingGrant, error) {
+// ErrUnavailable: there is no session with etcd, it is not known for 3 s whether etcd goes on, or
+// the manager is closed.
+func (i *Issuer) Request(ctx context.Context, name string, ttl time.Duration) (*PendingGrant, error) {
 	g := &Grant{name: name, ttl: ttl}
-	if err := i.register(g); err != nil {
+	if err := i.register(ctx, g); err != nil {
 		return nil, err
 	}
 	return &PendingGrant{g}, nil
@@ -67,14 +71,19 @@ func (i *Issuer) Request(name string, ttl time.Duration) (*PendingGrant, error) 
 const agentStopping = "this agent is stopping; ask again when it is back"
 
 // register makes g a pending grant of the current session.
-func (i *Issuer) register(g *Grant) error {
+func (i *Issuer) register(ctx context.Context, g *Grant) error {
 	m := i.manager
 	g.manager, g.kind, g.lost = m, i.kind, make(chan struct{})
-	current, _ := m.session.Lease()
-	if current.ID == 0 || safeTime(current) <= 0 {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := m.life.AwaitGuard(ctx); err != nil {
+		return fmt.Errorf("%s %q: %w", g.kind, g.name, err)
+	}
+	current := m.reliable()
+	if current.id == 0 || current.left <= 0 {
 		return g.unavailable("this agent has no session with etcd at the moment; try again, and see 'disc status'")
 	}
-	g.id, g.lease = newID(current.ID), current.ID
+	g.id, g.lease = newID(current.id), current.id
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -86,10 +95,13 @@ func (i *Issuer) register(g *Grant) error {
 	return nil
 }
 
-// activate gives a pending grant to its caller, and starts its TTL.
-func (m *Manager) activate(g *Grant) error {
-	current, _ := m.session.Lease()
-	now := lease.Uptime()
+// activate gives a pending grant to its caller, and starts its TTL. It fails with an error that is
+// [life.Uncertain] if contact with etcd has broken since the grant's transaction.
+func (m *Manager) activate(ctx context.Context, g *Grant) error {
+	if err := m.awaitVerified(ctx, g.guard.Contact()); err != nil {
+		return err
+	}
+	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -97,8 +109,10 @@ func (m *Manager) activate(g *Grant) error {
 		return g.err
 	case m.closed:
 		return g.unavailable(agentStopping)
+	case m.verified != g.guard.Contact():
+		return life.ErrContactBroken
 	}
-	g.phase, g.renewed = active, now
+	g.phase, g.activated, g.renewed = active, now, now
 	if err := g.endReason(current, now); err != nil {
 		g.phase = pending
 		return err
@@ -106,8 +120,34 @@ func (m *Manager) activate(g *Grant) error {
 	m.metrics.waiting.WithLabelValues(g.kind).Dec()
 	m.metrics.held.WithLabelValues(g.kind).Inc()
 	m.metrics.granted.WithLabelValues(g.kind).Inc()
-	m.recheck.Notify()
+	if now+g.remaining(current, now) < m.nextExpiry {
+		m.recheck.Notify()
+	}
+	if !m.watching {
+		m.activated.Notify()
+	}
 	return nil
+}
+
+// awaitVerified waits until the keys of all grants were seen in a contact with etcd. It returns
+// [life.ErrContactBroken] if that has broken, or ctx ends.
+func (m *Manager) awaitVerified(ctx context.Context, contact int) error {
+	for {
+		m.mu.Lock()
+		verified, changed := m.verified, m.verifiedAgain
+		m.mu.Unlock()
+		if now, _ := m.session.Contact(); now != contact {
+			return life.ErrContactBroken
+		}
+		if verified == contact {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return life.ErrContactBroken
+		}
+	}
 }
 
 // ID returns the id of the grant: the [KeyOwner] of its key.
@@ -116,22 +156,23 @@ func (p *PendingGrant) ID() string { return p.grant.id }
 // Lease returns the lease of the session, under which the grant's key is to lie.
 func (p *PendingGrant) Lease() clientv3.LeaseID { return p.grant.lease }
 
-// Transact sends to etcd the transaction that build makes, within 3 s. If the outcome is
-// unknown, the manager looks for orphans during the next minute. ErrUnavailable: etcd does
-// not know the lease any more, so the session is lost.
-func (p *PendingGrant) Transact(ctx context.Context, build func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
+// Transact sends to etcd the transaction that build makes for the base of the fences, within 3 s. It
+// is carried out only in the present life of etcd, and not during a quarantine: the error is else
+// [life.Uncertain]. If the outcome is unknown, the manager looks for orphans during the next minute.
+// ErrUnavailable: etcd does not know the lease any more, so the session is lost.
+func (p *PendingGrant) Transact(ctx context.Context, build func(base int64) clientv3.Op) (*clientv3.TxnResponse, error) {
 	return p.grant.transact(ctx, build)
 }
 
-// Confirm activates the grant: its key was created at revision fence, and its TTL starts
-// now. If the session, the manager or the resource has ended meanwhile, Confirm deletes the
-// key and returns why: ErrUnavailable or ErrLost.
-func (p *PendingGrant) Confirm(ctx context.Context, key string, fence int64, r Resource) (*Grant, error) {
+// Confirm activates the grant: its key was created at a revision, and its TTL starts now. If the
+// session, the manager or the resource has ended meanwhile, Confirm deletes the key and returns
+// why: ErrUnavailable or ErrLost.
+func (p *PendingGrant) Confirm(ctx context.Context, key string, created int64, r Resource) (*Grant, error) {
 	g, m := p.grant, p.grant.manager
 	m.mu.Lock()
-	g.key, g.fence, g.resource = key, fence, r
+	g.key, g.created, g.resource = key, created, r
 	m.mu.Unlock()
-	if err := m.activate(g); err != nil {
+	if err := m.activate(ctx, g); err != nil {
 		m.forget(g)
 		m.deleteKey(ctx, g)
 		return nil, err
@@ -161,18 +202,22 @@ func anyGrant(*Grant) bool { return true }
 
 func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
 	m := i.manager
-	m.expire() // a grant that has expired is lost even if that was not noticed yet
+	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	g, ok := i.find(id, match)
+	if ok && g.phase == active { // a grant that has expired is lost even if that was not noticed yet
+		if err := g.endReason(current, now); err != nil {
+			m.expireGrant(g, err)
+		}
+	}
 	switch {
 	case !ok:
 		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, the agent was restarted, or another agent has granted it; renew it there, or ask for another", i.kind, id)
 	case g.err != nil:
 		return nil, g.err
 	}
-	g.renewed = lease.Uptime()
-	m.recheck.Notify()
+	g.renewed = now
 	return g, nil
 }
 

@@ -35,13 +35,13 @@ const seatKey = "/seats/1"
 // request requests a seat and creates its key.
 func request(t *testing.T, issuer *lock.Issuer, ttl time.Duration) (p *lock.PendingGrant, fence int64) {
 	t.Helper()
-	p, err := issuer.Request("1", ttl)
+	p, err := issuer.Request(etcdtest.Context(t), "1", ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := p.Transact(etcdtest.Context(t), func(txn clientv3.Txn) clientv3.Txn {
-		return txn.If(clientv3.Compare(clientv3.CreateRevision(seatKey), "=", 0)).
-			Then(clientv3.OpPut(seatKey, fmt.Sprintf(`{"id":%q}`, p.ID()), clientv3.WithLease(p.Lease())))
+	r, err := p.Transact(etcdtest.Context(t), func(base int64) clientv3.Op {
+		return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(seatKey), "=", 0)},
+			[]clientv3.Op{clientv3.OpPut(seatKey, fmt.Sprintf(`{"id":%q,"base":%d}`, p.ID(), base), clientv3.WithLease(p.Lease()))}, nil)
 	})
 	if err != nil || !r.Succeeded {
 		t.Fatalf("put the key: %v, %v", r, err)

@@ -40,18 +40,14 @@ func (m *Manager) Lock(ctx context.Context, name string, r Request) (*Grant, err
 		return nil, err
 	}
 	g := &Grant{name: name, ttl: r.TTL, shared: r.Shared}
-	if err := m.locks.register(g); err != nil {
+	if err := m.locks.register(ctx, g); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	g.key = m.keys.Lock(name) + g.id
 	m.mu.Unlock()
 	w := waiter{Grant: g, prefix: m.keys.Lock(name)}
-	err := w.acquire(ctx, r.Wait)
-	if err == nil {
-		err = m.activate(g)
-	}
-	if err != nil {
+	if err := w.acquire(ctx, r.Wait); err != nil {
 		return nil, w.abandon(ctx, err)
 	}
 	return g, nil

@@ -12,6 +12,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
@@ -35,15 +36,17 @@ type Options struct {
 // Manager grants locks under an agent's session, and manages the grants of all [Issuer]s.
 // See the package documentation. It is safe for concurrent use.
 type Manager struct {
-	client  *clientv3.Client
-	keys    discovery.Keys
-	session *lease.Session
-	node    string
-	log     *slog.Logger
-	metrics *metrics
-	locks   *Issuer
-	recheck retry.Signal // a grant was added, or expires at another time
-	orphans retry.Signal // etcd may have keys that belong to no grant
+	client    *clientv3.Client
+	keys      discovery.Keys
+	session   *lease.Session
+	life      *life.Life
+	node      string
+	log       *slog.Logger
+	metrics   *metrics
+	locks     *Issuer
+	recheck   retry.Signal // a grant was added, or expires at another time
+	activated retry.Signal // there is a grant to watch
+	orphans   retry.Signal // etcd may have keys that belong to no grant
 
 	mu               sync.Mutex
 	prefixes         []string          // of the keys of all issuers
@@ -52,11 +55,16 @@ type Manager struct {
 	closed           bool
 	grantEnded       chan struct{} // closed when a grant ends
 	outcomeUnknownAt time.Duration // uptime of the last call that was not answered; 0: none
+	verified         int           // the contact in which the keys of all grants were seen; -1: none
+	verifiedAgain    chan struct{} // closed when verified changes
+	relied           lease.Lease   // the session's lease, as it was in that contact
+	watching         bool          // verifyLoop is not idle
+	nextExpiry       time.Duration // uptime at which expireLoop looks again
 }
 
-// New returns a manager. It expires no grants until Run is called. New fails when
+// New returns a manager of grants in the present life of etcd. It expires no grants until Run is called. New fails when
 // o.Registerer refuses the metrics.
-func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o Options) (*Manager, error) {
+func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, life *life.Life, o Options) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -65,20 +73,24 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o
 		return nil, err
 	}
 	m := &Manager{
-		client: client, keys: keys, session: session, node: o.Node, log: o.Logger, metrics: collectors,
-		recheck: retry.NewSignal(), orphans: retry.NewSignal(), grantEnded: make(chan struct{}),
-		grants: map[string]*Grant{},
+		client: client, keys: keys, session: session, life: life, node: o.Node, log: o.Logger, metrics: collectors,
+		recheck: retry.NewSignal(), activated: retry.NewSignal(), orphans: retry.NewSignal(), grantEnded: make(chan struct{}),
+		grants: map[string]*Grant{}, verified: -1, verifiedAgain: make(chan struct{}),
 	}
 	m.locks = m.NewIssuer("lock", keys.Locks())
 	return m, nil
 }
 
-// Run expires grants that are not renewed or no longer safe, and removes orphans, until ctx
-// ends. It then returns nil.
+// Life returns what knows the life of etcd.
+func (m *Manager) Life() *life.Life { return m.life }
+
+// Run expires grants that are not renewed or no longer safe, loses those whose keys are gone, and
+// removes orphans, until ctx ends. It then returns nil.
 func (m *Manager) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { m.expireLoop(ctx); return nil })
 	running.Go(func() error { m.orphanLoop(ctx); return nil })
+	running.Go(func() error { m.verifyLoop(ctx); return nil })
 	return running.Wait()
 }
 
@@ -92,7 +104,7 @@ func (m *Manager) Close(ctx context.Context) (clean bool) {
 	for _, g := range m.grants {
 		switch g.phase {
 		case active:
-			m.lose(g, g.lostBecause("this agent is stopping"), draining)
+			m.lose(g, g.lostBecause("this agent is stopping"))
 		case pending:
 			g.markLost(g.unavailable(agentStopping))
 		}

@@ -25,9 +25,44 @@ const (
 	orphanInterval = 5 * time.Second
 )
 
-// transact sends a transaction for a grant, within callTimeout. It records that orphans may
-// appear if the outcome is unknown. ErrUnavailable: etcd does not know the session's lease.
-func (g *Grant) transact(ctx context.Context, build func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
+// transact sends, within callTimeout, the transaction that build makes for the base of the fences.
+// It is carried out only in the present life of etcd, and not during a quarantine: the error is
+// else [life.Uncertain]. ErrUnavailable: etcd does not know the session's lease.
+func (g *Grant) transact(ctx context.Context, build func(base int64) clientv3.Op) (*clientv3.TxnResponse, error) {
+	m := g.manager
+	guard, err := m.life.Guard()
+	if err != nil {
+		return nil, err
+	}
+	r, err := g.call(ctx, func(t clientv3.Txn) clientv3.Txn { return t.If(guard.Compares()...).Then(build(guard.Base())) })
+	if err != nil {
+		return nil, err
+	}
+	if !r.Succeeded {
+		return nil, m.life.Refused(ctx)
+	}
+	if err := guard.Check(r.Header); err != nil {
+		m.expectOrphans()
+		return nil, err
+	}
+	m.mu.Lock()
+	g.guard = guard
+	m.mu.Unlock()
+	answer := (*clientv3.TxnResponse)(r.Responses[0].GetResponseTxn())
+	answer.Header = r.Header
+	return answer, nil
+}
+
+// expectOrphans records that keys may appear in etcd that belong to no grant.
+func (m *Manager) expectOrphans() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.outcomeUnknownAt = lease.Uptime()
+}
+
+// call sends a transaction for a grant, within callTimeout. It records that orphans may appear if
+// the outcome is unknown. ErrUnavailable: etcd does not know the session's lease.
+func (g *Grant) call(ctx context.Context, build func(clientv3.Txn) clientv3.Txn) (*clientv3.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	m := g.manager
@@ -38,9 +73,7 @@ func (g *Grant) transact(ctx context.Context, build func(clientv3.Txn) clientv3.
 	}
 	m.metrics.failures.Inc()
 	if !etcd.Refused(err).Final() {
-		m.mu.Lock()
-		m.outcomeUnknownAt = lease.Uptime()
-		m.mu.Unlock()
+		m.expectOrphans()
 	}
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return nil, g.verifySession()
@@ -54,17 +87,17 @@ func (m *Manager) deleteKey(ctx context.Context, g *Grant) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	m.mu.Lock()
-	key, fence, resource := g.key, g.fence, g.resource
+	key, created, resource := g.key, g.created, g.resource
 	m.mu.Unlock()
-	r, err := g.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
-		return t.If(clientv3.Compare(clientv3.CreateRevision(key), "=", fence)).Then(clientv3.OpDelete(key))
+	r, err := g.call(ctx, func(t clientv3.Txn) clientv3.Txn {
+		return t.If(clientv3.Compare(clientv3.CreateRevision(key), "=", created)).Then(clientv3.OpDelete(key))
 	})
 	if err != nil {
 		m.orphans.Notify()
 		return false
 	}
 	if resource != nil && r.Succeeded {
-		resource.Released(key, fence, r.Header.Revision)
+		resource.Released(key, created, r.Header.Revision)
 	}
 	return true
 }

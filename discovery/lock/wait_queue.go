@@ -11,6 +11,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/etcd"
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
@@ -26,56 +27,87 @@ type record struct {
 	Asked  time.Time `json:"asked"`
 }
 
+// encode returns the value of a key.
+func encode(r record) string {
+	value, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // it has no field that cannot be encoded
+	}
+	return string(value)
+}
+
 // waiter is a caller in the queue of a lock. The queue is the lock's keys, ordered by create
 // revision; the first keys, as many as may share the lock, hold it.
 type waiter struct {
 	*Grant
 	prefix string // of the queue's keys
 	joined bool   // etcd has the waiter's key
+
+	joinedIn life.Guard // of the transaction that wrote the key
 }
 
 // errWaitOver is the cause of a context that ends with a waiter's time.
 var errWaitOver = errors.New("the wait is over")
 
-// acquire joins the queue and waits until the waiter has the lock.
+// errStartedOver is returned when etcd has started over since the waiter joined the queue.
+var errStartedOver = errors.New("etcd has started over")
+
+// acquire joins the queue and waits until the waiter has the lock. When etcd starts over meanwhile,
+// it joins the new queue.
 func (w *waiter) acquire(ctx context.Context, wait time.Duration) error {
-	joining, cancel := context.WithTimeout(ctx, max(wait, callTimeout))
-	defer cancel()
-	deadline := time.Now().Add(wait)
-	acquired, err := w.join(joining)
-	switch {
-	case err != nil || acquired:
-		return err
-	case wait == 0:
-		return errWaitOver
+	for deadline := time.Now().Add(wait); ; {
+		err := w.acquireOnce(ctx, deadline)
+		if !errors.Is(err, errStartedOver) || ctx.Err() != nil {
+			return err
+		}
+		w.leave(ctx)
 	}
+}
+
+func (w *waiter) acquireOnce(ctx context.Context, deadline time.Time) error {
 	waiting, cancel := context.WithDeadlineCause(ctx, deadline, errWaitOver)
 	defer cancel()
-	return w.await(waiting)
+	joining, cancel := context.WithTimeout(ctx, max(time.Until(deadline), callTimeout))
+	defer cancel()
+	acquired, err := w.join(joining)
+	switch {
+	case err != nil:
+		return err
+	case !acquired && waiting.Err() != nil:
+		return errWaitOver
+	case !acquired:
+		return w.await(waiting)
+	}
+	if err = w.manager.activate(joining, w.Grant); life.Uncertain(err) {
+		return w.await(joining)
+	}
+	return err
 }
 
 // join puts the waiter's key into the queue, and reports whether the waiter has the lock.
 // The key is unique to the waiter, so that join can repeat an attempt that was not answered.
 func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
-	value, err := json.Marshal(record{KeyOwner{w.id}, w.manager.node, w.shared, time.Now().UTC()})
-	if err != nil {
-		return false, fmt.Errorf("lock %q: %w", w.name, err)
-	}
-	put := clientv3.OpPut(w.key, string(value), clientv3.WithLease(w.lease))
+	asked := time.Now().UTC()
 	own := clientv3.OpGet(w.key, clientv3.WithKeysOnly())
 	first := clientv3.OpGet(w.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(int64(w.shared)))
 	r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) {
-		return w.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
-			return t.If(clientv3.Compare(clientv3.CreateRevision(w.key), "=", 0)).Then(put, own, first).Else(own, first)
+		return w.transact(ctx, func(base int64) clientv3.Op {
+			value := encode(record{KeyOwner{w.id, base}, w.manager.node, w.shared, asked})
+			put := clientv3.OpPut(w.key, value, clientv3.WithLease(w.lease))
+			return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(w.key), "=", 0)},
+				[]clientv3.Op{put, own, first}, []clientv3.Op{own, first})
 		})
 	})
 	if err != nil {
 		return false, err
 	}
+	if w.joined && !r.Succeeded && !w.joinedIn.Same(w.guard) {
+		return false, errStartedOver // the key is one of an earlier life
+	}
 	answers := r.Responses[len(r.Responses)-2:] // of own and first
-	w.joined = true
+	w.joined, w.joinedIn = true, w.guard
 	w.manager.mu.Lock()
-	w.fence = answers[0].GetResponseRange().Kvs[0].CreateRevision
+	w.created = answers[0].GetResponseRange().Kvs[0].CreateRevision
 	w.manager.mu.Unlock()
 	for _, kv := range answers[1].GetResponseRange().Kvs {
 		if string(kv.Key) == w.key {
@@ -89,13 +121,15 @@ func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
 	return false, nil
 }
 
-// callUntilAnswered repeats a call until etcd answers it, the session is lost or ctx ends.
+// callUntilAnswered repeats a call until etcd answers it and goes on, the session is lost or ctx
+// ends.
 func (w *waiter) callUntilAnswered(ctx context.Context, call func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
 	for backoff := (retry.Backoff{}); ; {
 		r, err := call()
 		switch {
 		case err == nil:
 			return r, nil
+		case life.Uncertain(err):
 		case errors.Is(err, discovery.ErrUnavailable):
 			return nil, err // the session is lost
 		case etcd.Refused(err).Final():
@@ -113,19 +147,23 @@ func (w *waiter) callUntilAnswered(ctx context.Context, call func() (*clientv3.T
 	}
 }
 
-// await waits until fewer waiters and holders are ahead than may share the lock.
+// await waits until fewer waiters and holders are ahead than may share the lock, and activates the
+// grant.
 func (w *waiter) await(ctx context.Context) error {
 	var backoff retry.Backoff
 	for {
 		r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) { return w.readAhead(ctx) })
 		if err != nil {
-			return retry.CauseOf(ctx, err)
+			return reasonOf(ctx, err)
 		}
 		if err := w.Err(); err != nil {
 			return err
 		}
+		if !w.joinedIn.Same(w.guard) {
+			return errStartedOver
+		}
 		own, before := r.Responses[0].GetResponseRange().Kvs, r.Responses[1].GetResponseRange().Kvs
-		if len(own) == 0 || own[0].CreateRevision != w.fence {
+		if len(own) == 0 || own[0].CreateRevision != w.created {
 			return w.verifySession()
 		}
 		ahead := map[string]bool{}
@@ -133,34 +171,46 @@ func (w *waiter) await(ctx context.Context) error {
 			ahead[string(kv.Key)] = true
 		}
 		if len(ahead) < w.shared {
-			return nil
+			if err = w.manager.activate(ctx, w.Grant); !life.Uncertain(err) {
+				return err
+			}
+		} else {
+			err = w.watchAhead(ctx, ahead, r.Header.Revision)
 		}
-		err = w.watchAhead(ctx, ahead, r.Header.Revision)
 		switch {
 		case err == nil:
 			backoff.Reset()
 		case w.Err() != nil:
-			return err
+			return w.Err()
 		case ctx.Err() != nil:
-			return retry.CauseOf(ctx, err)
+			return reasonOf(ctx, err)
 		default:
 			backoff.Failed()
 			if backoff.Wait(ctx) != nil {
-				return retry.CauseOf(ctx, err)
+				return reasonOf(ctx, err)
 			}
 		}
 	}
 }
 
+// reasonOf returns why a waiter has given up: that nothing is granted for the moment, or else the
+// cause of the end of ctx.
+func reasonOf(ctx context.Context, err error) error {
+	if life.Uncertain(err) {
+		return err
+	}
+	return retry.CauseOf(ctx, err)
+}
+
 // readAhead reads the waiter's own key and the keys ahead of it: all of them if the lock is
 // shared, otherwise the last one, which must go before it is the waiter's turn.
 func (w *waiter) readAhead(ctx context.Context) (*clientv3.TxnResponse, error) {
-	before := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithMaxCreateRev(w.fence - 1)}
+	before := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithMaxCreateRev(w.created - 1)}
 	if w.shared == 1 {
 		before = append(before, clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend), clientv3.WithLimit(1))
 	}
-	return w.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
-		return t.Then(clientv3.OpGet(w.key, clientv3.WithKeysOnly()), clientv3.OpGet(w.prefix, before...))
+	return w.transact(ctx, func(int64) clientv3.Op {
+		return clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpGet(w.key, clientv3.WithKeysOnly()), clientv3.OpGet(w.prefix, before...)}, nil)
 	})
 }
 
@@ -224,8 +274,8 @@ func (w *waiter) leave(ctx context.Context) (holder string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	first := clientv3.OpGet(w.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(1))
-	r, err := w.transact(ctx, func(t clientv3.Txn) clientv3.Txn {
-		return t.If(clientv3.Compare(clientv3.CreateRevision(w.key), "=", w.fence)).
+	r, err := w.call(ctx, func(t clientv3.Txn) clientv3.Txn {
+		return t.If(clientv3.Compare(clientv3.CreateRevision(w.key), "=", w.created)).
 			Then(first, clientv3.OpDelete(w.key)).Else(first)
 	})
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"disc/discovery/etcd"
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
@@ -17,12 +19,12 @@ var errWatchTimeout = fmt.Errorf("etcd has not answered the watch for %v", Watch
 // paused (SIGSTOP).
 type confirmation struct {
 	at       time.Time
-	identity clusterIdentity
+	identity life.Identity
 }
 
 // confirmLoop periodically confirms, by a linearizable read, that the watch is current. It
 // returns nil when ctx ends, otherwise the reason to abandon the stream.
-func (r *Reflector) confirmLoop(ctx context.Context, s *watchStream) error {
+func (r *Reflector) confirmLoop(ctx context.Context, s *etcd.WatchStream) error {
 	asked := time.Now()
 	interval := r.options.ProgressInterval()
 	timer := time.NewTimer(min(interval, DefaultProgressInterval))
@@ -34,7 +36,7 @@ func (r *Reflector) confirmLoop(ctx context.Context, s *watchStream) error {
 			return nil
 		}
 		var answered bool
-		var before clusterIdentity
+		var before life.Identity
 		if err := r.Do(ctx, func() { answered, before = r.answered, r.identity }); err != nil {
 			return err
 		}
@@ -54,7 +56,7 @@ func (r *Reflector) confirmLoop(ctx context.Context, s *watchStream) error {
 		case time.Since(asked) >= WatchTimeout:
 			return errWatchTimeout
 		}
-		s.askProgress()
+		s.AskProgress()
 		// Ask again soon: etcd ignores the request while a watch has events to send.
 		timer.Reset(min(interval, DefaultProgressInterval, WatchTimeout-time.Since(asked)))
 	}
@@ -62,16 +64,19 @@ func (r *Reflector) confirmLoop(ctx context.Context, s *watchStream) error {
 
 // readConfirmation makes a linearizable read through the watched member. before is etcd's
 // identity, with the store's revision, as it was before the read.
-func (r *Reflector) readConfirmation(ctx context.Context, before clusterIdentity) (confirmation, error) {
+func (r *Reflector) readConfirmation(ctx context.Context, before life.Identity) (confirmation, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, WatchTimeout, errWatchTimeout)
 	defer cancel()
 	fresh := confirmation{at: time.Now()}
 	var err error
-	if fresh.identity, _, err = r.readIdentity(ctx); err != nil {
+	if fresh.identity, err = r.readIdentity(ctx); err != nil {
 		return confirmation{}, retry.CauseOf(ctx, err)
 	}
-	if reason := fresh.identity.startedOverReason(before); reason != "" {
+	if reason := fresh.identity.StartedOver(before); reason != "" {
 		return confirmation{}, fmt.Errorf("watch: %s", reason)
+	}
+	if r.options.Life != nil {
+		r.options.Life.Remember(fresh.identity)
 	}
 	return fresh, nil
 }

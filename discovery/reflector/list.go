@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
@@ -21,20 +22,9 @@ const (
 	pageTimeout = 10 * time.Second // for one page
 )
 
-// Header identifies the etcd that answered a request, and its revision at that time.
-type Header struct {
-	Cluster  uint64
-	Term     uint64
-	Revision int64
-}
-
-func headerOf(h *pb.ResponseHeader) Header {
-	return Header{h.GetClusterId(), h.GetRaftTerm(), h.GetRevision()}
-}
-
 // List reads a range at one revision and calls each with every page, in the order of the
 // keys. It fetches the next page while each runs. After an error, discard the pages.
-func List(ctx context.Context, kv clientv3.KV, rng Range, each func(page []*mvccpb.KeyValue), opts ...clientv3.OpOption) (Header, error) {
+func List(ctx context.Context, kv clientv3.KV, rng Range, each func(page []*mvccpb.KeyValue), opts ...clientv3.OpOption) (life.Header, error) {
 	// etcd before 3.7 does not stream. It refuses before each is called; then read page by
 	// page.
 	opts = append([]clientv3.OpOption{clientv3.WithRange(rng.To)}, opts...)
@@ -43,20 +33,20 @@ func List(ctx context.Context, kv clientv3.KV, rng Range, each func(page []*mvcc
 		at, err = listPaged(ctx, kv, rng.From, each, opts)
 	}
 	if err != nil {
-		return Header{}, fmt.Errorf("list %s: %w", rng.From, err)
+		return life.Header{}, fmt.Errorf("list %s: %w", rng.From, err)
 	}
 	return at, nil
 }
 
 // listStreamed lists by a single streaming call.
-func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
+func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (life.Header, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timer := time.AfterFunc(pageTimeout, func() { cancel(fmt.Errorf("no answer within %v", pageTimeout)) })
 	defer timer.Stop()
 	chunks, err := kv.GetStream(ctx, from, opts...)
 	if err != nil {
-		return Header{}, retry.CauseOf(ctx, err)
+		return life.Header{}, retry.CauseOf(ctx, err)
 	}
 	var last *pb.ResponseHeader
 	for chunk := range chunks { // drain it even after an error, or its sender hangs
@@ -71,12 +61,12 @@ func listStreamed(ctx context.Context, kv clientv3.KV, from string, each func([]
 	if err == nil && last == nil {
 		err = errors.New("etcd ended the list early")
 	}
-	return headerOf(last), err
+	return life.HeaderOf(last), err
 }
 
 // listPaged lists by one call for each page.
-func listPaged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (Header, error) {
-	var at Header
+func listPaged(ctx context.Context, kv clientv3.KV, from string, each func([]*mvccpb.KeyValue), opts []clientv3.OpOption) (life.Header, error) {
+	var at life.Header
 	var err error
 	ready := make(chan []*mvccpb.KeyValue)
 	go func() {
@@ -87,7 +77,7 @@ func listPaged(ctx context.Context, kv clientv3.KV, from string, each func([]*mv
 				return
 			}
 			if at.Revision == 0 {
-				at = headerOf(page.Header)
+				at = life.HeaderOf(page.Header)
 			}
 			if more = page.More && len(page.Kvs) > 0; more {
 				from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"

@@ -13,10 +13,13 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 )
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
+
+var testKeys = discovery.NewKeys("test")
 
 // recordingStore is the simplest store: the values and revisions of the keys, and a record
 // of the calls.

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
@@ -93,7 +93,7 @@ func (r *Reflector) awaitReader(ctx context.Context) (*clientv3.KV, error) {
 
 // addListed replaces a range in the store by its listing and starts a watch from there.
 // Ranges within it that are watched stay as they are.
-func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at Header, started time.Time) error {
+func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at life.Header, started time.Time) error {
 	w := &watchedRange{Range: rng, revision: at.Revision, listedAt: at.Revision}
 	for _, other := range r.ranges {
 		if other.Covers(rng) {
@@ -103,11 +103,11 @@ func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at Header, s
 			w.nested = append(w.nested, other)
 		}
 	}
-	l := &Listing{Range: rng, Epoch: r.identity.epoch, Started: started}
+	l := &Listing{Range: rng, Epoch: r.identity.Epoch, Started: started}
 	for _, other := range w.nested {
 		l.Except = append(l.Except, other.Range)
 	}
-	l.read = func(each func([]*mvccpb.KeyValue)) (Header, error) {
+	l.read = func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
 		each(slices.DeleteFunc(listed, func(kv *mvccpb.KeyValue) bool { return w.inNested(kv.Key) }))
 		return at, nil
 	}
@@ -118,7 +118,7 @@ func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at Header, s
 	r.ranges = append(r.ranges, w)
 	r.startWatch(w)
 	if len(w.nested) > 0 {
-		r.stream.askProgress()
+		r.stream.AskProgress()
 	}
 	return nil
 }
@@ -226,14 +226,14 @@ func (r *Reflector) startWatch(w *watchedRange) {
 	r.lastID++
 	w.id = r.lastID
 	r.watches[w.id] = w
-	r.stream.watch(w.id, w.Range, w.revision)
+	r.stream.Watch(w.id, w.From, w.To, w.revision)
 }
 
 // stopWatch stops the watch of a range. Responses of it that still arrive are ignored.
 func (r *Reflector) stopWatch(w *watchedRange) {
 	delete(r.watches, w.id)
 	r.ranges = slices.DeleteFunc(r.ranges, func(other *watchedRange) bool { return other == w })
-	r.stream.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.id}}})
+	r.stream.Cancel(w.id)
 }
 
 // dropNested drops the ranges that others cover, before those are compared with etcd.

@@ -10,7 +10,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery/etcd"
 	"disc/discovery/heartbeat"
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
@@ -24,8 +26,9 @@ type Options struct {
 	// Epoch is the key of a random id that changes when etcd starts over. The reflector
 	// reads it before it trusts a resumed watch.
 	Epoch string
-	// MakeEpoch writes the epoch key where there is none; for agents.
-	MakeEpoch bool
+	// Life begins a new life of etcd, with an epoch, where there is none or etcd has started over;
+	// for agents. nil: the epoch is only read.
+	Life *life.Life
 	// Resume is the position that the store reached in an earlier run, if it was saved.
 	// The reflector replaces such a store, and reports whether etcd started over since.
 	Resume Checkpoint
@@ -57,10 +60,10 @@ type Reflector struct {
 
 	// Only Run and the functions given to Do use the fields below.
 	endpointConn
-	identity         clusterIdentity // of etcd, with the newest revision that was delivered
-	epochRevision    int64           // revision at which the epoch was read
+	identity         life.Identity // of etcd, with the newest revision that was delivered
+	epochRevision    int64         // revision at which the epoch was read
 	ranges           []*watchedRange
-	stream           *watchStream
+	stream           *etcd.WatchStream
 	watches          map[int64]*watchedRange // on the current stream, by watch id
 	lastID           int64                   // last watch id given out
 	confirmed        time.Time               // when etcd last was known to have nothing newer
@@ -89,7 +92,7 @@ func New(client *clientv3.Client, store Store, o Options) *Reflector {
 	}
 	r := &Reflector{client: client, store: store, options: o, log: o.Logger, calls: make(chan func())}
 	r.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
-	r.identity = clusterIdentity{Header: Header{Revision: o.Resume.Revision}, epoch: o.Resume.Epoch}
+	r.identity = life.Identity{Header: life.Header{Revision: o.Resume.Revision}, Epoch: o.Resume.Epoch}
 	for _, rng := range o.Ranges {
 		r.ranges = append(r.ranges, &watchedRange{Range: rng})
 	}

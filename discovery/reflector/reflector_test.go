@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/life"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -22,11 +23,11 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 	const n = 2*pageSize + 500
 	fill(t, client, "/a/", n)
 	of := []clientv3.OpOption{clientv3.WithRange("/a0")}
-	for name, read := range map[string]func(each func([]*mvccpb.KeyValue)) (Header, error){
-		"paged": func(each func([]*mvccpb.KeyValue)) (Header, error) {
+	for name, read := range map[string]func(each func([]*mvccpb.KeyValue)) (life.Header, error){
+		"paged": func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
 			return listPaged(t.Context(), client, "/a/", each, of)
 		},
-		"streamed": func(each func([]*mvccpb.KeyValue)) (Header, error) {
+		"streamed": func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
 			return listStreamed(t.Context(), client, "/a/", each, of)
 		},
 	} {
@@ -62,7 +63,8 @@ func TestRanges(t *testing.T) {
 	put(t, client, "/a/1", "one")
 	put(t, client, "/b/1", "other")
 	m := newRecordingStore()
-	r := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")}, MakeEpoch: true})
+	r := run(t, link.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/c/")},
+		Epoch: testKeys.Epoch(), Life: life.New(client, testKeys, life.Options{})})
 	holds := func(want map[string]string) {
 		t.Helper()
 		retrytest.Eventually(t, "the store to be right", func() bool { return maps.Equal(m.holds(), want) })
@@ -121,34 +123,10 @@ func TestConfirmed(t *testing.T) {
 	}
 }
 
-func TestStartedOver(t *testing.T) {
-	before := clusterIdentity{Header{Cluster: 1, Term: 2, Revision: 30}, "e"}
-	saved := clusterIdentity{Header{Revision: 30}, "e"}
-	for name, test := range map[string]struct {
-		before, now clusterIdentity
-		want        string
-	}{
-		"the same":            {before, clusterIdentity{Header{1, 2, 30}, "e"}, ""},
-		"later":               {before, clusterIdentity{Header{1, 3, 31}, "e"}, ""},
-		"another epoch":       {before, clusterIdentity{Header{1, 2, 30}, "f"}, "the epoch has changed"},
-		"no epoch":            {before, clusterIdentity{Header{1, 2, 30}, ""}, "the epoch has changed"},
-		"another cluster":     {before, clusterIdentity{Header{9, 2, 30}, "e"}, "the cluster id has changed"},
-		"an earlier revision": {before, clusterIdentity{Header{1, 2, 29}, "e"}, "the revision went back"},
-		"an earlier term":     {before, clusterIdentity{Header{1, 1, 31}, "e"}, "the term went back"},
-		"after a restart":     {saved, clusterIdentity{Header{1, 1, 31}, "e"}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := test.now.startedOverReason(test.before); got != test.want {
-				t.Errorf("%+v: %q, want %q", test.now, got, test.want)
-			}
-		})
-	}
-}
-
 // The first responses of a member may be older than the list, for up to WatchTimeout.
 func TestLaggingMember(t *testing.T) {
 	r := New(nil, newRecordingStore(), Options{})
-	r.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
+	r.identity = life.Identity{Header: life.Header{Cluster: 1, Revision: 100}}
 	r.lastConfirmation = confirmation{at: time.Now(), identity: r.identity}
 	answer := func(revision int64) error { return r.handle(progress(1, revision)) }
 	if err := answer(90); err != nil || !r.confirmed.IsZero() || r.Health().Err == nil {
@@ -173,7 +151,7 @@ func TestLaggingMember(t *testing.T) {
 // time at which etcd had nothing newer.
 func TestConfirmedByFreshness(t *testing.T) {
 	r := New(nil, newRecordingStore(), Options{Ranges: []Range{Prefix("/a/")}})
-	r.identity = clusterIdentity{Header: Header{Cluster: 1, Revision: 100}}
+	r.identity = life.Identity{Header: life.Header{Cluster: 1, Revision: 100}}
 	r.watches = map[int64]*watchedRange{epochWatch + 1: r.ranges[0]}
 	first := time.Now().Add(-time.Minute)
 	r.lastConfirmation = confirmation{at: first, identity: r.identity}
@@ -190,31 +168,13 @@ func TestConfirmedByFreshness(t *testing.T) {
 		t.Errorf("confirmed %v, want the time of the linearizable read, %v", r.confirmed, first)
 	}
 	second := first.Add(time.Second)
-	r.lastConfirmation = confirmation{at: second, identity: clusterIdentity{Header: Header{Cluster: 1, Revision: 105}}}
+	r.lastConfirmation = confirmation{at: second, identity: life.Identity{Header: life.Header{Cluster: 1, Revision: 105}}}
 	put(104)
 	if !r.confirmed.Equal(first) {
 		t.Error("confirmed by an event before the revision of the linearizable read")
 	}
 	if put(105); !r.confirmed.Equal(second) {
 		t.Errorf("confirmed %v, want %v", r.confirmed, second)
-	}
-}
-
-// drain returns all responses that are queued.
-func TestDrain(t *testing.T) {
-	s := &watchStream{responses: make(chan *pb.WatchResponse, 64)}
-	for range 64 {
-		s.responses <- &pb.WatchResponse{}
-	}
-	if got := len(s.drain(&pb.WatchResponse{})); got != 64 {
-		t.Errorf("%d responses are drained at once, want 64", got)
-	}
-	if got := len(s.drain(&pb.WatchResponse{})); got != 2 {
-		t.Errorf("then %d, want 2", got)
-	}
-	close(s.responses)
-	if got := len(s.drain(&pb.WatchResponse{})); got != 1 {
-		t.Errorf("at the end %d, want 1", got)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/life"
 )
 
 // Bounds of reading the changes after a gap.
@@ -39,10 +41,10 @@ func (r *Reflector) resync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reason := now.startedOverReason(r.identity)
+	reason := now.StartedOver(r.identity)
 	if reason != "" {
 		r.log.Warn("etcd has started over: it was wiped, restored or replaced; listing everything",
-			"why", reason, "epoch", now.epoch, "epoch_before", r.identity.epoch)
+			"why", reason, "epoch", now.Epoch, "epoch_before", r.identity.Epoch)
 	}
 	r.dropNested()
 	changes, epochRevision := 0, now.Revision
@@ -81,9 +83,9 @@ func (r *Reflector) countSync() {
 
 // resyncRange makes one range of the store equal to etcd. confirmed is the time at which
 // the whole store is then confirmed. It returns the number of keys passed to the store.
-func (r *Reflector) resyncRange(ctx context.Context, w *watchedRange, now clusterIdentity, startedOver bool, confirmed time.Time) (int, error) {
+func (r *Reflector) resyncRange(ctx context.Context, w *watchedRange, now life.Identity, startedOver bool, confirmed time.Time) (int, error) {
 	var changes int
-	var at Header
+	var at life.Header
 	var err error
 	if startedOver || w.revision == 0 || confirmed.IsZero() { // zero: not every range was listed yet, so the store cannot apply changes
 		w.revision = 0 // also if this fails: the range's content cannot be trusted
@@ -98,11 +100,11 @@ func (r *Reflector) resyncRange(ctx context.Context, w *watchedRange, now cluste
 }
 
 // relist replaces a range in the store by a new listing.
-func (r *Reflector) relist(ctx context.Context, rng Range, now clusterIdentity, startedOver bool) (int, Header, error) {
-	l := &Listing{Range: rng, Epoch: now.epoch, StartedOver: startedOver, Started: time.Now()}
-	l.read = func(each func([]*mvccpb.KeyValue)) (Header, error) {
+func (r *Reflector) relist(ctx context.Context, rng Range, now life.Identity, startedOver bool) (int, life.Header, error) {
+	l := &Listing{Range: rng, Epoch: now.Epoch, StartedOver: startedOver, Started: time.Now()}
+	l.read = func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
 		at, err := r.list(ctx, rng, each)
-		return at, cmp.Or(err, now.verify(at))
+		return at, cmp.Or(err, verify(at, now))
 	}
 	err := r.store.Replace(l)
 	return l.size, l.at, err
@@ -110,10 +112,10 @@ func (r *Reflector) relist(ctx context.Context, rng Range, now clusterIdentity, 
 
 // catchUp applies the changes of a range. It is only for an etcd that has not started over:
 // there equal revisions mean equal values.
-func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now clusterIdentity, confirmed time.Time) (int, Header, error) {
+func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now life.Identity, confirmed time.Time) (int, life.Header, error) {
 	known := maps.Collect(r.store.Known(w.Range))
 	changed, at, err := r.listChanged(ctx, w.Range, known)
-	if err = cmp.Or(err, now.verify(at)); err != nil {
+	if err = cmp.Or(err, verify(at, now)); err != nil {
 		return 0, at, err
 	}
 	events, err := r.readChanged(ctx, w.Range, at.Revision, changed)
@@ -127,13 +129,13 @@ func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now clusterIde
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
 	w.revision = at.Revision
-	r.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.epoch, Resynced: true})
+	r.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.Epoch, Resynced: true})
 	return len(events), at, nil
 }
 
 // listChanged lists the keys without their values, removes them from known, and returns
 // those whose revision differs from the known one.
-func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string]int64) ([]string, Header, error) {
+func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string]int64) ([]string, life.Header, error) {
 	var changed []string
 	at, err := r.list(ctx, rng, func(page []*mvccpb.KeyValue) {
 		for _, kv := range page {
@@ -147,7 +149,7 @@ func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string
 }
 
 // list lists a range, with a heartbeat for each page.
-func (r *Reflector) list(ctx context.Context, rng Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (Header, error) {
+func (r *Reflector) list(ctx context.Context, rng Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (life.Header, error) {
 	return List(ctx, r.kv, rng, func(page []*mvccpb.KeyValue) {
 		r.options.Heartbeat.Begin()
 		each(page)

@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/life"
 )
 
 // Range is a half-open range of keys, [From, To).
@@ -63,8 +65,8 @@ type Listing struct {
 	// Started is a time before the listing was read.
 	Started time.Time
 
-	read func(each func([]*mvccpb.KeyValue)) (Header, error)
-	at   Header
+	read func(each func([]*mvccpb.KeyValue)) (life.Header, error)
+	at   life.Header
 	size int
 }
 

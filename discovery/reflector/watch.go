@@ -12,11 +12,12 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery/etcd"
 	"disc/discovery/retry"
 )
 
 // WatchTimeout is how long etcd may take to answer a watch before the reflector abandons it.
-const WatchTimeout = 5 * time.Second
+const WatchTimeout = etcd.WatchTimeout
 
 // The ids of watches on a stream: the epoch's, followed by one for each range. etcd uses
 // allWatches in a response for all of them.
@@ -32,13 +33,11 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	defer background.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s, err := r.openStream(ctx)
+	s, err := etcd.OpenWatch(ctx, r.conn)
 	if err != nil {
 		return err
 	}
-	background.Go(s.receive)
-	background.Go(func() { s.transmit(ctx) })
-	defer s.close()
+	defer s.Close()
 	r.startWatches(s)
 	r.lastConfirmation, r.answered = confirmation{at: r.confirmed, identity: r.identity}, false
 	background.Go(func() { cancel(r.confirmLoop(ctx, s)) })
@@ -47,9 +46,9 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 
 // startWatches starts the watches of all ranges. The epoch's watch reports progress even
 // when there is no range.
-func (r *Reflector) startWatches(s *watchStream) {
+func (r *Reflector) startWatches(s *etcd.WatchStream) {
 	r.stream, r.watches, r.lastID = s, map[int64]*watchedRange{}, epochWatch
-	s.watch(epochWatch, Range{From: r.options.Epoch}, r.epochRevision)
+	s.Watch(epochWatch, r.options.Epoch, "", r.epochRevision)
 	for _, w := range r.ranges {
 		r.startWatch(w)
 	}
@@ -57,16 +56,16 @@ func (r *Reflector) startWatches(s *watchStream) {
 
 // consume handles the stream's responses and the calls of [Reflector.Do] until the stream
 // ends. All changes of the store while it is watched are made from here.
-func (r *Reflector) consume(s *watchStream, healthy func()) error {
+func (r *Reflector) consume(s *etcd.WatchStream, healthy func()) error {
 	for {
 		r.options.Heartbeat.End()
 		select {
-		case resp, ok := <-s.responses:
+		case resp, ok := <-s.Responses():
 			if !ok {
-				return streamError(s.err)
+				return s.Err()
 			}
 			r.options.Heartbeat.Begin()
-			if err := r.handle(s.drain(resp)); err != nil {
+			if err := r.handle(s.Drain(resp)); err != nil {
 				return err
 			}
 			r.answered = true
@@ -122,7 +121,7 @@ func (r *Reflector) apply(events []*clientv3.Event) {
 		// send one ahead of events (etcd-io/etcd#15220).
 		r.identity.Revision = max(r.identity.Revision, events[len(events)-1].Kv.ModRevision)
 	}
-	r.store.Apply(Update{Events: events, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.epoch})
+	r.store.Apply(Update{Events: events, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch})
 }
 
 // appendNew appends the events of a response that the store does not have. The first
@@ -131,9 +130,9 @@ func (r *Reflector) appendNew(events []*clientv3.Event, resp *pb.WatchResponse) 
 	w := r.watches[resp.WatchId]
 	for _, e := range resp.Events {
 		switch {
-		case w == nil && r.identity.epoch == "":
-			r.identity.epoch = string(e.Kv.Value) // another process has made the first epoch
-		case w == nil && string(e.Kv.Value) != r.identity.epoch:
+		case w == nil && r.identity.Epoch == "":
+			r.identity.Epoch = string(e.Kv.Value) // another process has made the first epoch
+		case w == nil && string(e.Kv.Value) != r.identity.Epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
 		case w != nil && e.Kv.ModRevision > w.revision && !w.alreadyDelivered(e.Kv) && !w.inNested(e.Kv.Key):
 			events = append(events, e)

@@ -12,6 +12,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/retry"
 	"disc/discovery/view"
 )
@@ -38,6 +39,7 @@ type Identity struct {
 // Options are a registry's optional settings. The zero value is useful.
 type Options struct {
 	ResyncInterval time.Duration         // between two reads of all records, ±50 %; default 20 min
+	Life           *life.Life            // learns of the agent's own record; nil: none
 	Logger         *slog.Logger          // default: discard
 	Registerer     prometheus.Registerer // of the metrics; default: none
 }
@@ -50,6 +52,7 @@ type Registry struct {
 	view           View
 	identity       Identity
 	resyncInterval time.Duration
+	life           *life.Life // nil: none
 	log            *slog.Logger
 	metrics        *metrics
 	wake           retry.Signal // the desired set changed
@@ -83,7 +86,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 	}
 	return &Registry{
 		client: client, keys: keys, session: session, view: view, identity: identity,
-		resyncInterval: o.ResyncInterval, log: o.Logger, metrics: m,
+		resyncInterval: o.ResyncInterval, life: o.Life, log: o.Logger, metrics: m,
 		wake: retry.NewSignal(), resync: retry.NewSignal(),
 		desired: map[string]*desired{}, stateChanged: make(chan struct{}),
 	}, nil

@@ -37,9 +37,13 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
-	put, err := r.client.Put(ctx, r.keys.Node(r.identity.Node.Node, r.identity.Owner), string(value), clientv3.WithLease(current))
+	key := r.keys.Node(r.identity.Node.Node, r.identity.Owner)
+	put, err := r.client.Put(ctx, key, string(value), clientv3.WithLease(current))
 	if err != nil {
 		return fmt.Errorf("write node %s: %w", r.identity.Node.Node, err)
+	}
+	if r.life != nil {
+		r.life.Wrote(key, put.Header.Revision)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

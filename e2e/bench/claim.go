@@ -11,6 +11,7 @@ import (
 	"disc/discovery/catalog"
 	"disc/discovery/claim"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/lock"
 )
 
@@ -41,10 +42,12 @@ func (s *stage) locks(ctx context.Context, client *clientv3.Client) (*lock.Manag
 		return nil, err
 	}
 	s.runInBackground(ctx, session.Run)
-	locks, err := lock.New(client, discovery.NewKeys("default"), session, lock.Options{})
+	present := life.New(client, discovery.NewKeys("default"), life.Options{Session: session})
+	locks, err := lock.New(client, discovery.NewKeys("default"), session, present, lock.Options{})
 	if err != nil {
 		return nil, err
 	}
+	s.runInBackground(ctx, present.Run)
 	s.runInBackground(ctx, locks.Run)
 	return locks, nil
 }

@@ -5,6 +5,7 @@ package locktest
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/lock"
 	"disc/discovery/retry/retrytest"
 )
@@ -40,8 +42,9 @@ func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *A
 	client := etcdtest.Client(t, endpoints...)
 	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
 	metrics := prometheus.NewRegistry()
-	manager := etcdtest.Must(lock.New(client, Keys(), session, lock.Options{Node: node, Registerer: metrics}))
-	Run(t, session.Run, manager.Run)
+	present := life.New(client, Keys(), life.Options{Session: session, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	manager := etcdtest.Must(lock.New(client, Keys(), session, present, lock.Options{Node: node, Registerer: metrics}))
+	Run(t, session.Run, present.Run, manager.Run)
 	retrytest.Eventually(t, "a session", func() bool {
 		l, _ := session.Lease()
 		return l.ID != 0

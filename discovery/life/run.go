@@ -1,0 +1,105 @@
+package life
+
+import (
+	"context"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"disc/discovery/lease"
+	"disc/discovery/retry"
+)
+
+// probeTimeout is how long a member may take to answer at all.
+const probeTimeout = time.Second
+
+// Run asks etcd whether it goes on whenever contact with it has broken, until ctx ends. It then
+// returns nil.
+func (l *Life) Run(ctx context.Context) error {
+	for {
+		contact, broken := l.session.Contact()
+		if l.prove(ctx, contact) != nil {
+			return nil // ctx ended
+		}
+		select {
+		case <-broken:
+			l.noteBreak()
+		case <-l.doubted:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// noteBreak remembers when contact with etcd has broken.
+func (l *Life) noteBreak() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.brokenAt = lease.Uptime()
+}
+
+// prove asks until etcd answers. If no member had answered at all before, nothing is granted for
+// outageWait after that.
+func (l *Life) prove(ctx context.Context, contact int) error {
+	outage := l.Known() && !l.probe(ctx)
+	for backoff := (retry.Backoff{}); ; {
+		asking, cancel := context.WithTimeout(ctx, callTimeout)
+		_, err := l.Check(asking, l.client, Identity{})
+		cancel()
+		if err == nil {
+			l.resume(contact, outage)
+			return nil
+		}
+		if backoff.Failed() && ctx.Err() == nil {
+			l.log.Warn("cannot find out whether etcd goes on; no lock or claim is granted until then", "failures", backoff.Failures(), "error", err)
+		}
+		if err := backoff.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Known reports whether anything is known of etcd.
+func (l *Life) Known() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.memory.Epoch != ""
+}
+
+// probe reports whether any member answers at once, even one that has lost the others. It tries as
+// often as there are endpoints: a call may meet the member whose connection has just broken.
+func (l *Life) probe(ctx context.Context) bool {
+	kv := pb.NewKVClient(l.client.ActiveConnection()) // without the client's retries
+	for range l.client.Endpoints() {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		_, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte(l.keys.Epoch()), Serializable: true, KeysOnly: true})
+		cancel()
+		if answered(err) {
+			return true
+		}
+	}
+	return false
+}
+
+// answered reports whether the error of a call is an answer of a member.
+func answered(err error) bool {
+	if _, ofEtcd := rpctypes.Error(err).(rpctypes.EtcdError); ofEtcd || err == nil {
+		return true
+	}
+	code := status.Code(err)
+	return code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.Canceled
+}
+
+// resume allows grants in a contact in which etcd was seen to go on.
+func (l *Life) resume(contact int, outage bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proven = contact + 1
+	if outage {
+		l.blockedUntil = max(l.blockedUntil, lease.Uptime()+outageWait)
+	}
+	l.notify()
+}

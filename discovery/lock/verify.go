@@ -1,0 +1,293 @@
+package lock
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/etcd"
+	"disc/discovery/lease"
+	"disc/discovery/retry"
+)
+
+const (
+	// verifyInterval is the time between two reads of the keys of all grants.
+	verifyInterval = 50 * time.Second
+	// watchDelay is how long a grant lasts before its key is watched: most are released earlier.
+	watchDelay = 250 * time.Millisecond
+	// keyBatch is the number of keys of one transaction; etcd accepts at most 128.
+	keyBatch = 100
+)
+
+// verifier compares the keys of the grants with etcd, by watches and by reads. Only verifyLoop uses
+// it.
+type verifier struct {
+	*Manager
+	stream  *etcd.WatchStream // nil: none is open
+	watched map[int64]*Grant  // by the id of the watch
+	lastID  int64
+	lives   int              // new lives of etcd that were seen
+	leaseID clientv3.LeaseID // of the session
+	backoff retry.Backoff    // of what failed
+	readAt  time.Duration    // uptime at which all keys were last read
+	usedAt  time.Duration    // uptime at which there last was a grant to watch
+	retryAt time.Duration    // uptime before which nothing is tried again
+}
+
+// verifyLoop watches the keys of the grants. It reads all of them after each break of contact with
+// etcd, in a new life of etcd, and at each verifyInterval, until ctx ends.
+func (m *Manager) verifyLoop(ctx context.Context) {
+	v := &verifier{Manager: m, watched: map[int64]*Grant{}}
+	defer v.closeStream()
+	tick := time.NewTicker(watchDelay)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		lives, changed := m.life.Count()
+		v.step(ctx, lives)
+		var responses <-chan *pb.WatchResponse
+		if v.stream != nil {
+			responses = v.stream.Responses()
+		}
+		ticks := tick.C
+		if v.idle() {
+			ticks = nil
+		}
+		select {
+		case r, ok := <-responses:
+			v.handle(r, ok)
+		case <-changed:
+		case <-m.activated:
+		case <-ticks:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// idle reports whether there is nothing to watch, and nothing to try again. The next grant then
+// wakes verifyLoop.
+func (v *verifier) idle() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.watching = v.stream != nil || v.verified != v.life.Proven() || v.countPhase(active) > 0
+	return !v.watching
+}
+
+// step does what is due.
+func (v *verifier) step(ctx context.Context, lives int) {
+	now := lease.Uptime()
+	if now < v.retryAt {
+		return
+	}
+	err := v.verifyAll(ctx, lives, now)
+	if err == nil {
+		err = v.watchNew(ctx, now)
+	}
+	if err == nil {
+		v.backoff.Reset()
+		return
+	}
+	if v.backoff.Failed() && ctx.Err() == nil {
+		v.log.Warn("cannot compare the keys of locks and claims with etcd; trying again", "failures", v.backoff.Failures(), "error", err)
+	}
+	v.retryAt = now + v.backoff.Next()
+}
+
+// verifyAll reads the keys of all grants if that is due.
+func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) error {
+	v.noteLease()
+	contact := v.life.Proven()
+	v.mu.Lock()
+	broken := v.verified != contact
+	v.mu.Unlock()
+	if !broken && lives == v.lives && now < v.readAt+verifyInterval {
+		return nil
+	}
+	if lives != v.lives {
+		v.expectOrphans() // keys that were deleted are back
+		v.orphans.Notify()
+	}
+	if now >= v.readAt+verifyInterval {
+		v.life.Doubt() // so that a new life is noticed behind a proxy, too
+	}
+	_, err := v.read(ctx, v.held())
+	if err != nil {
+		return err
+	}
+	v.lives, v.readAt = lives, now
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if broken {
+		v.verified = contact
+		close(v.verifiedAgain)
+		v.verifiedAgain = make(chan struct{})
+	}
+	return nil
+}
+
+// noteLease keeps this agent from granting anything for a while when its session's lease was lost
+// across a break of contact with etcd: it may be that etcd was restored from a backup.
+func (v *verifier) noteLease() {
+	current, _ := v.session.Lease()
+	if current.ID == v.leaseID {
+		return
+	}
+	v.leaseID = current.ID
+	if current.AcrossBreak {
+		v.life.Block()
+	}
+}
+
+// held returns the grants that are active.
+func (v *verifier) held() []*Grant {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var all []*Grant
+	for _, g := range v.grants {
+		if g.phase == active {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// read reads the keys of grants, and loses those whose keys are not as they were written. It returns
+// the revision at which each batch of keyBatch was read.
+func (v *verifier) read(ctx context.Context, grants []*Grant) (revisions []int64, err error) {
+	for batch := range slices.Chunk(grants, keyBatch) {
+		known := v.life.Present()
+		ops := make([]clientv3.Op, len(batch))
+		for n, g := range batch {
+			ops[n] = clientv3.OpGet(g.key)
+		}
+		reading, cancel := context.WithTimeout(ctx, callTimeout)
+		r, err := v.client.Txn(reading).Then(ops...).Commit()
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("read the keys of %d locks and claims: %w", len(batch), err)
+		}
+		if err := known.Check(r.Header); err != nil {
+			return nil, err
+		}
+		for n, g := range batch {
+			if v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0]) {
+				v.life.Block() // perhaps etcd was restored from a backup
+			}
+		}
+		revisions = append(revisions, r.Header.Revision)
+	}
+	return revisions, nil
+}
+
+// compare loses a grant whose key is not as it was written, and reports whether the key is gone. kv
+// is the key, or nil.
+func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue) (gone bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var owner KeyOwner
+	switch {
+	case g.phase != active:
+		return false
+	case kv == nil:
+		v.expireGrant(g, g.lostBecause("its key is gone from etcd"))
+		return true
+	case kv.CreateRevision < g.created:
+		v.life.Disprove("the key of a lock or claim is there in an older state")
+		v.expireGrant(g, g.lostBecause("etcd was restored from a backup"))
+		return true
+	case kv.CreateRevision > g.created, kv.Lease != int64(g.lease), json.Unmarshal(kv.Value, &owner) != nil, owner.ID != g.id:
+		v.expireGrant(g, g.lostBecause("its key in etcd was overwritten"))
+	}
+	return false
+}
+
+// watchNew watches the keys of the grants that have lasted for watchDelay, and no longer those of
+// grants that have ended. Without grants it closes the stream after a while.
+func (v *verifier) watchNew(ctx context.Context, now time.Duration) error {
+	v.unwatchEnded()
+	grants := v.unwatched(now)
+	if len(v.watched)+len(grants) > 0 {
+		v.usedAt = now
+	}
+	switch {
+	case v.stream != nil && now >= v.usedAt+verifyInterval:
+		v.closeStream()
+		return nil
+	case len(grants) == 0:
+		return nil
+	case v.stream == nil:
+		s, err := etcd.OpenWatch(ctx, v.client.ActiveConnection())
+		if err != nil {
+			return err
+		}
+		v.stream = s
+	}
+	revisions, err := v.read(ctx, grants)
+	for n, g := range grants[:min(len(grants), len(revisions)*keyBatch)] {
+		v.lastID++
+		v.watched[v.lastID] = g
+		v.stream.Watch(v.lastID, g.key, "", revisions[n/keyBatch])
+	}
+	return err
+}
+
+// unwatched returns the active grants that are to be watched, and are not.
+func (v *verifier) unwatched(now time.Duration) []*Grant {
+	watched := make(map[*Grant]bool, len(v.watched))
+	for _, g := range v.watched {
+		watched[g] = true
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var all []*Grant
+	for _, g := range v.grants {
+		if g.phase == active && now >= g.activated+watchDelay && !watched[g] {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// unwatchEnded ends the watches of grants that have ended.
+func (v *verifier) unwatchEnded() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for id, g := range v.watched {
+		if g.phase != active {
+			v.stream.Cancel(id)
+			delete(v.watched, id)
+		}
+	}
+}
+
+// handle handles a response of the stream, or its end.
+func (v *verifier) handle(r *pb.WatchResponse, ok bool) {
+	if !ok || r.Canceled && v.watched[r.WatchId] != nil { // canceled: compacted, or refused
+		v.closeStream()
+		return
+	}
+	g := v.watched[r.WatchId]
+	if g == nil {
+		return
+	}
+	for _, e := range r.Events {
+		if e.Type == mvccpb.DELETE {
+			v.compare(g, nil)
+		} else {
+			v.compare(g, e.Kv)
+		}
+	}
+}
+
+// closeStream ends all watches.
+func (v *verifier) closeStream() {
+	if v.stream != nil {
+		v.stream.Close()
+	}
+	v.stream, v.watched = nil, map[int64]*Grant{}
+}
