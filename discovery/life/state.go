@@ -79,7 +79,7 @@ func (s state) startedOver(asked memory) string {
 	switch {
 	case asked.void != "":
 		return asked.void
-	case asked.Revision > 0 && asked.at > 0 && lease.Uptime()-asked.at < time.Hour && s.Revision-asked.Revision >= RevisionJump:
+	case asked.at > 0 && lease.Uptime()-asked.at < time.Hour && s.Revision-asked.Revision >= RevisionJump:
 		return "the revision jumped"
 	case s.ownRevision != 0 && s.ownRevision < asked.own.revision:
 		return "this agent's own record is there in an older state"

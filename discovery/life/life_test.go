@@ -1,0 +1,132 @@
+package life
+
+import (
+	"strconv"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
+)
+
+// The first agent of an etcd writes an epoch, and nothing else.
+func TestFirstLife(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	a, b := newLife(t, client), newLife(t, client)
+	first := a.check(t)
+	if again := b.check(t); first.Epoch == "" || again.Epoch != first.Epoch {
+		t.Errorf("the epochs are %q and %q", first.Epoch, again.Epoch)
+	}
+	for _, key := range []string{keys.Quarantine(), keys.FenceBase()} {
+		if value, _ := get(t, client, key); value != "" {
+			t.Errorf("%s is %q", key, value)
+		}
+	}
+	if n, _ := a.Count(); n != 0 || !a.grants(t) || !b.grants(t) || a.Present().Base() != 0 {
+		t.Errorf("%d new lives, and base %d", n, a.Present().Base())
+	}
+}
+
+// Whoever finds that etcd has started over keeps all agents from granting anything, for the length
+// of a quarantine, and raises the base of the fences above all that were given.
+func TestStartsOver(t *testing.T) {
+	t.Parallel()
+	for name, restored := range map[string]func(t *testing.T, client *clientv3.Client, a *Life){
+		"an earlier revision": func(_ *testing.T, _ *clientv3.Client, a *Life) { a.aged(1000) },
+		"a jump of the revision": func(_ *testing.T, _ *clientv3.Client, a *Life) {
+			a.aged(-RevisionJump)
+		},
+		"an own record in an older state": func(t *testing.T, client *clientv3.Client, a *Life) {
+			a.Wrote("/own", put(t, client, "/own", "1")+1)
+		},
+		"an own lock in an older state": func(_ *testing.T, _ *clientv3.Client, a *Life) { a.Disprove("it is there") },
+		"a wipe": func(t *testing.T, client *clientv3.Client, _ *Life) {
+			if _, err := client.Delete(etcdtest.Context(t), keys.Epoch()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a wipe, after which an agent without a memory was first": func(t *testing.T, client *clientv3.Client, _ *Life) {
+			put(t, client, keys.Epoch(), "another")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+			short(t, client)
+			a, b := newLife(t, client), newLife(t, client)
+			before := a.check(t)
+			b.check(t)
+			restored(t, client, a)
+			highest := max(a.memory.highestFence(), 0)
+
+			after := a.check(t)
+			if n, _ := a.Count(); n != 1 || after.Epoch == before.Epoch {
+				t.Fatalf("%d new lives; the epoch was %s and is %s", n, before.Epoch, after.Epoch)
+			}
+			if base := a.Present().Base(); base != highest+BaseStep {
+				t.Errorf("the base is %d, want %d", base, highest+BaseStep)
+			}
+			if a.grants(t) || b.grants(t) {
+				t.Error("something is granted during the quarantine")
+			}
+			_, lease := get(t, client, keys.Quarantine())
+			if left, err := client.TimeToLive(etcdtest.Context(t), lease); err != nil || left.GrantedTTL != 2 {
+				t.Errorf("the quarantine's lease: %+v, %v", left, err)
+			}
+			retrytest.Eventually(t, "the end of the quarantine", func() bool { return a.grants(t) })
+			if b.grants(t) {
+				t.Error("an agent that knows only the earlier life grants something")
+			}
+			if b.check(t).Epoch != after.Epoch || b.Present().Base() != highest+BaseStep || !b.grants(t) {
+				t.Errorf("the other agent has base %d", b.Present().Base())
+			}
+			if value, _ := get(t, client, keys.FenceBase()); value != strconv.FormatInt(highest+BaseStep, 10) {
+				t.Errorf("the base in etcd is %q", value)
+			}
+		})
+	}
+}
+
+// An agent that knows of higher fences than the finder of a new life raises the base during its
+// quarantine, and begins another life after that.
+func TestBaseIsRaised(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	short(t, client)
+	finder, during, late := newLife(t, client), newLife(t, client), newLife(t, client)
+	for _, l := range []*Life{finder, during, late} {
+		l.check(t)
+	}
+	finder.aged(10)
+	during.aged(2 * BaseStep)
+	late.aged(5 * BaseStep)
+	first := finder.check(t)
+	if now := during.check(t); now.Epoch != first.Epoch {
+		t.Error("another life was begun during the quarantine")
+	}
+	if base, least := during.Present().Base(), int64(3*BaseStep); base < least {
+		t.Errorf("the base is %d, want at least %d", base, least)
+	}
+	retrytest.Eventually(t, "the end of the quarantine", func() bool { return during.grants(t) })
+	if finder.grants(t) {
+		t.Error("the finder grants something under its own base, which is too low")
+	}
+	if now := late.check(t); now.Epoch == first.Epoch || late.Present().Base() < 6*BaseStep || during.grants(t) {
+		t.Errorf("epoch %s after %s, base %d", now.Epoch, first.Epoch, late.Present().Base())
+	}
+}
+
+// Fences end below 2^53, and the error says so.
+func TestBaseIsUsedUp(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	put(t, client, keys.FenceBase(), strconv.FormatInt(MaxFence-BaseStep, 10))
+	l := newLife(t, client)
+	l.check(t)
+	l.aged(10)
+	if _, err := l.Check(etcdtest.Context(t), client, Identity{}); err == nil {
+		t.Errorf("the base is %d", l.Present().Base())
+	}
+}
