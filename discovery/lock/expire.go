@@ -57,15 +57,15 @@ func (m *Manager) expire() time.Duration {
 }
 
 // renewSession renews the session's lease early where promises are shorter than its TTL, and
-// returns the time until that is due again.
+// returns the time until that is due again. m.mu is held.
 func (m *Manager) renewSession(current reliable) time.Duration {
-	l, _ := m.session.Lease()
-	due := m.life.MaxPromise()/3 - l.SinceRenewal()
-	if due <= 0 && l.ID == current.id {
-		m.session.Verify(l.ID)
-		return m.life.MaxPromise() / 3
+	interval := m.life.MaxPromise() / 3
+	due := interval - (lease.Uptime() - m.provenAt)
+	if due > 0 {
+		return due
 	}
-	return max(due, 0)
+	m.session.Verify(current.id)
+	return interval
 }
 
 // expireGrant ends a pending or active grant. m.mu is held.
@@ -87,6 +87,8 @@ func (m *Manager) lose(g *Grant, reason error) {
 	g.phase = draining
 	if lease.Uptime() >= g.promised {
 		m.end(g)
+	} else {
+		m.recheck.Notify()
 	}
 }
 

@@ -2,3 +2,6 @@ package lock
 
 // RemoveOrphans is what Run does when orphans are expected.
 var RemoveOrphans = (*Manager).removeOrphans
+
+// WatchDelay is how long a grant lasts before its key is watched.
+const WatchDelay = watchDelay

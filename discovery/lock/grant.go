@@ -41,6 +41,7 @@ type Grant struct {
 	phase     phase
 	key       string        // in etcd, once it is known
 	created   int64         // the key's create revision
+	sent      time.Duration // uptime at which the transaction was sent
 	guard     life.Guard    // of the transaction that granted it, or joined the queue
 	resource  Resource      // nil for a lock
 	activated time.Duration // uptime at which its caller got it
@@ -113,25 +114,29 @@ func (g *Grant) ValidFor() time.Duration {
 
 // reliable is the session's lease as far as grants can rely on it.
 type reliable struct {
-	id   clientv3.LeaseID
-	left time.Duration // for which grants under the lease can be relied on
+	id      clientv3.LeaseID
+	session time.Duration // until etcd may expire the lease, less a fifth of its TTL
+	left    time.Duration // for which grants can be relied on: no longer than session
 }
 
-// reliable returns the session's lease and the time for which grants under it can be relied on: a
-// fifth less than its TTL, or than a quarantine if that is shorter, so that holders can stop. It
-// counts from the last renewal in a contact in which the keys of all grants were seen.
+// reliable returns the session's lease, and for how long grants can be relied on: until a fifth of
+// the TTL before etcd may expire the lease, so that holders can stop, and no longer after etcd was
+// last seen to go on than four fifths of a quarantine. What was answered counts only in a contact
+// in which the keys of all grants were seen.
 func (m *Manager) reliable() reliable {
 	current, _ := m.session.Lease()
-	atMost := m.life.MaxPromise()
+	now, atMost := lease.Uptime(), m.life.MaxPromise()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if current.Contact == m.verified {
 		m.relied = current
+		m.provenAt = max(m.provenAt, now-current.SinceRenewal())
 	}
 	if m.relied.ID == current.ID {
 		current = m.relied
 	}
-	return reliable{current.ID, min(current.TTL, atMost)*4/5 - current.SinceRenewal()}
+	session := current.Remaining() - current.TTL/5
+	return reliable{current.ID, session, min(session, atMost*4/5-(now-m.provenAt))}
 }
 
 // remaining returns the time that the grant lasts without another renewal of the grant or

@@ -80,7 +80,7 @@ func (i *Issuer) register(ctx context.Context, g *Grant) error {
 		return fmt.Errorf("%s %q: %w", g.kind, g.name, err)
 	}
 	current := m.reliable()
-	if current.id == 0 || current.left <= 0 {
+	if current.id == 0 || current.session <= 0 {
 		return g.unavailable("this agent has no session with etcd at the moment; try again, and see 'disc status'")
 	}
 	g.id, g.lease = newID(current.id), current.id
@@ -101,6 +101,7 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 	if err := m.awaitVerified(ctx, g.guard.Contact()); err != nil {
 		return err
 	}
+	m.prove(g)
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,6 +128,15 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 		m.activated.Notify()
 	}
 	return nil
+}
+
+// prove notes that the answer to a grant's transaction has shown that etcd goes on.
+func (m *Manager) prove(g *Grant) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if g.guard.Contact() == m.verified {
+		m.provenAt = max(m.provenAt, g.sent)
+	}
 }
 
 // awaitVerified waits until the keys of all grants were seen in a contact with etcd. It returns

@@ -210,10 +210,7 @@ func TestLockSessionLost(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
-	retrytest.Eventually(t, "a stream of renewals", func() bool {
-		contact, _ := a.Session.Contact()
-		return contact > 0
-	})
+	a.AwaitStream()
 	g := a.MustLock("x", lock.Request{})
 	current, _ := a.Session.Lease()
 	if _, err := b.Client.Revoke(etcdtest.Context(t), current.ID); err != nil {

@@ -58,6 +58,7 @@ type Manager struct {
 	verified         int           // the contact in which the keys of all grants were seen; -1: none
 	verifiedAgain    chan struct{} // closed when verified changes
 	relied           lease.Lease   // the session's lease, as it was in that contact
+	provenAt         time.Duration // uptime at which a call was sent whose answer showed that etcd goes on
 	watching         bool          // verifyLoop is not idle
 	nextExpiry       time.Duration // uptime at which expireLoop looks again
 }

@@ -34,6 +34,7 @@ func (g *Grant) transact(ctx context.Context, build func(base int64) clientv3.Op
 	if err != nil {
 		return nil, err
 	}
+	sent := lease.Uptime()
 	r, err := g.call(ctx, func(t clientv3.Txn) clientv3.Txn { return t.If(guard.Compares()...).Then(build(guard.Base())) })
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func (g *Grant) transact(ctx context.Context, build func(base int64) clientv3.Op
 		return nil, err
 	}
 	m.mu.Lock()
-	g.guard = guard
+	g.guard, g.sent = guard, sent
 	m.mu.Unlock()
 	answer := (*clientv3.TxnResponse)(r.Responses[0].GetResponseTxn())
 	answer.Header = r.Header

@@ -31,6 +31,7 @@ type verifier struct {
 	*Manager
 	stream  *etcd.WatchStream // nil: none is open
 	watched map[int64]*Grant  // by the id of the watch
+	seen    map[*Grant]bool   // was watched once
 	lastID  int64
 	lives   int              // new lives of etcd that were seen
 	leaseID clientv3.LeaseID // of the session
@@ -43,7 +44,7 @@ type verifier struct {
 // verifyLoop watches the keys of the grants. It reads all of them after each break of contact with
 // etcd, in a new life of etcd, and at each verifyInterval, until ctx ends.
 func (m *Manager) verifyLoop(ctx context.Context) {
-	v := &verifier{Manager: m, watched: map[int64]*Grant{}}
+	v := &verifier{Manager: m, watched: map[int64]*Grant{}, seen: map[*Grant]bool{}}
 	defer v.closeStream()
 	tick := time.NewTicker(watchDelay)
 	defer tick.Stop()
@@ -115,7 +116,7 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	if now >= v.readAt+verifyInterval {
 		v.life.Doubt() // so that a new life is noticed behind a proxy, too
 	}
-	_, err := v.read(ctx, v.held())
+	_, err := v.read(ctx, v.held(), broken)
 	if err != nil {
 		return err
 	}
@@ -157,8 +158,9 @@ func (v *verifier) held() []*Grant {
 }
 
 // read reads the keys of grants, and loses those whose keys are not as they were written. It returns
-// the revision at which each batch of keyBatch was read.
-func (v *verifier) read(ctx context.Context, grants []*Grant) (revisions []int64, err error) {
+// the revision at which each batch of keyBatch was read. A key that is gone may mean that etcd was
+// restored from a backup, if contact has broken since it was last seen.
+func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revisions []int64, err error) {
 	for batch := range slices.Chunk(grants, keyBatch) {
 		known := v.life.Present()
 		ops := make([]clientv3.Op, len(batch))
@@ -175,8 +177,9 @@ func (v *verifier) read(ctx context.Context, grants []*Grant) (revisions []int64
 			return nil, err
 		}
 		for n, g := range batch {
-			if v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0]) {
-				v.life.Block() // perhaps etcd was restored from a backup
+			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0])
+			if gone && (broken || v.seen[g]) {
+				v.life.Block()
 			}
 		}
 		revisions = append(revisions, r.Header.Revision)
@@ -227,10 +230,10 @@ func (v *verifier) watchNew(ctx context.Context, now time.Duration) error {
 		}
 		v.stream = s
 	}
-	revisions, err := v.read(ctx, grants)
+	revisions, err := v.read(ctx, grants, false)
 	for n, g := range grants[:min(len(grants), len(revisions)*keyBatch)] {
 		v.lastID++
-		v.watched[v.lastID] = g
+		v.watched[v.lastID], v.seen[g] = g, true
 		v.stream.Watch(v.lastID, g.key, "", revisions[n/keyBatch])
 	}
 	return err
@@ -261,6 +264,7 @@ func (v *verifier) unwatchEnded() {
 		if g.phase != active {
 			v.stream.Cancel(id)
 			delete(v.watched, id)
+			delete(v.seen, g)
 		}
 	}
 }

@@ -52,6 +52,16 @@ func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *A
 	return &Agent{manager, client, session, metrics, t}
 }
 
+// AwaitStream waits until the session has opened its stream of renewals. A key that is gone before
+// may be that of an etcd that was restored from a backup.
+func (a *Agent) AwaitStream() {
+	a.t.Helper()
+	retrytest.Eventually(a.t, "a stream of renewals", func() bool {
+		contact, _ := a.Session.Contact()
+		return contact > 0 && a.Life().Proven() == contact
+	})
+}
+
 // Run runs functions until stop is called or the test ends.
 func Run(t testing.TB, run ...func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
