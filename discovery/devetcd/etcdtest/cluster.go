@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -21,25 +20,32 @@ import (
 // patience bounds every wait for a cluster. A wait reaches it only when it fails.
 const patience = time.Minute
 
-// Cluster is an etcd whose members are processes, of the etcd in the PATH. Tests kill,
-// pause and partition them. Addresses and data survive restarts.
+// Cluster is an etcd whose members are processes. Tests kill, pause and partition them.
+// Addresses and data survive restarts.
 type Cluster struct {
 	Members []*Member
 
 	t       testing.TB
+	program string   // of each member
 	token   string   // of the initial cluster
 	initial string   // the initial cluster
 	flags   []string // further flags of etcd
 }
 
-// StartCluster runs an etcd of size members until the test ends. It passes flags to each
-// of them. It skips the test if the PATH has no etcd.
+// StartCluster runs the etcd in the PATH, with size members, until the test ends. It passes
+// flags to each of them. It skips the test if the PATH has no etcd.
 func StartCluster(t testing.TB, size int, flags ...string) *Cluster {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Skip("needs etcd in the PATH (apt-get install etcd-server): ", err)
 	}
-	c := &Cluster{t: t, token: "etcd-cluster", flags: flags}
+	return StartClusterOf(t, "etcd", size, flags...)
+}
+
+// StartClusterOf is StartCluster with another program than the etcd in the PATH.
+func StartClusterOf(t testing.TB, program string, size int, flags ...string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, program: program, token: "etcd-cluster", flags: flags}
 	var initial []string
 	for n := range size {
 		m := newMember(c, fmt.Sprintf("m%d", n))
@@ -125,42 +131,6 @@ func (c *Cluster) await(what string, check func(context.Context) error) {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("waited %v for %s: %v", patience, what, err)
 		}
-	}
-}
-
-// Replace removes all data, and makes the members start as another cluster from now on.
-// All members must be killed before.
-func (c *Cluster) Replace() {
-	c.token += "-another"
-	for _, m := range c.Members {
-		m.Wipe()
-	}
-}
-
-// Snapshot saves a backup and returns its file.
-func (c *Cluster) Snapshot() string {
-	c.t.Helper()
-	file := filepath.Join(c.t.TempDir(), "backup")
-	c.etcdctl("snapshot", "save", file, "--endpoints", c.Members[0].Endpoint())
-	return file
-}
-
-// Restore replaces every member's data with a backup. All members must be killed before.
-func (c *Cluster) Restore(file string) {
-	c.t.Helper()
-	for _, m := range c.Members {
-		m.Wipe()
-		c.etcdctl("snapshot", "restore", file, "--data-dir", m.dir, "--name", m.Name, "--initial-cluster", c.initial,
-			"--initial-cluster-token", c.token, "--initial-advertise-peer-urls", "http://"+m.peers.Endpoint())
-	}
-}
-
-func (c *Cluster) etcdctl(args ...string) {
-	c.t.Helper()
-	command := exec.Command("etcdctl", args...)
-	command.Env = append(os.Environ(), "ETCDCTL_API=3")
-	if out, err := command.CombinedOutput(); err != nil {
-		c.t.Fatalf("etcdctl %s: %v (apt-get install etcd-client)\n%s", args[0], err, out)
 	}
 }
 

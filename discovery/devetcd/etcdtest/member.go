@@ -50,7 +50,7 @@ func (m *Member) Start() {
 		return
 	}
 	m.output = &bytes.Buffer{}
-	command := exec.Command("etcd", slices.Concat([]string{"--name", m.Name, "--data-dir", m.dir, "--log-level", "error",
+	command := exec.Command(m.cluster.program, slices.Concat([]string{"--name", m.Name, "--data-dir", m.dir, "--log-level", "error",
 		"--listen-client-urls", "http://" + m.client, "--advertise-client-urls", "http://" + m.Endpoint(),
 		"--listen-peer-urls", "http://" + m.peer, "--initial-advertise-peer-urls", "http://" + m.peers.Endpoint(),
 		"--initial-cluster", m.cluster.initial, "--initial-cluster-token", m.cluster.token}, m.cluster.flags)...)
