@@ -111,6 +111,7 @@ func TestFaultLockHolderStopped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			etcd := startMember(t)
+			setQuarantine(t, etcdtest.Client(t, etcd.endpoint), ttl) // in which the first agent grants nothing
 			link := etcdtest.StartLink(t, etcd.endpoint)
 			one, two := startSidecar(t, "one", link.Endpoint()), startSidecar(t, "two", etcd.endpoint)
 			g := newGuardedFile(t, "job")

@@ -265,6 +265,7 @@ func TestLockUnanswered(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, etcd.Endpoint())
 	a, b := locktest.Start(t, "a", locktest.LongTTL, link.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
+	a.AwaitStream()
 	link.HoldAnswers()
 	ctx, hangUp := context.WithCancel(t.Context())
 	gaveUp := make(chan error, 1)

@@ -42,10 +42,6 @@ func (g *Grant) transact(ctx context.Context, build func(base int64) clientv3.Op
 	if !r.Succeeded {
 		return nil, m.life.Refused(ctx)
 	}
-	if err := guard.Check(r.Header); err != nil {
-		m.expectOrphans()
-		return nil, err
-	}
 	m.mu.Lock()
 	g.guard, g.sent = guard, sent
 	m.mu.Unlock()
@@ -68,8 +64,13 @@ func (g *Grant) call(ctx context.Context, build func(clientv3.Txn) clientv3.Txn)
 	defer cancel()
 	m := g.manager
 	m.metrics.calls.WithLabelValues(g.kind).Inc()
+	known := m.life.Present()
 	r, err := build(m.client.Txn(ctx)).Commit()
 	if err == nil {
+		if err := known.Check(r.Header); err != nil {
+			m.expectOrphans()
+			return nil, err
+		}
 		return r, nil
 	}
 	m.metrics.failures.Inc()

@@ -34,6 +34,7 @@ type verifier struct {
 	seen    map[*Grant]bool   // was watched once
 	lastID  int64
 	lives   int              // new lives of etcd that were seen
+	renewal int64            // the revision in the answer to the session's last renewal
 	leaseID clientv3.LeaseID // of the session
 	backoff retry.Backoff    // of what failed
 	readAt  time.Duration    // uptime at which all keys were last read
@@ -50,6 +51,7 @@ func (m *Manager) verifyLoop(ctx context.Context) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		lives, changed := m.life.Count()
+		_, leaseChanged := m.session.Lease()
 		v.step(ctx, lives)
 		var responses <-chan *pb.WatchResponse
 		if v.stream != nil {
@@ -63,6 +65,7 @@ func (m *Manager) verifyLoop(ctx context.Context) {
 		case r, ok := <-responses:
 			v.handle(r, ok)
 		case <-changed:
+		case <-leaseChanged:
 		case <-m.activated:
 		case <-ticks:
 		case <-ctx.Done():
@@ -131,10 +134,14 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	return nil
 }
 
-// noteLease keeps this agent from granting anything for a while when its session's lease was lost
+// noteLease looks at the session's lease. It keeps this agent from granting anything for a while when its session's lease was lost
 // across a break of contact with etcd: it may be that etcd was restored from a backup.
 func (v *verifier) noteLease() {
 	current, _ := v.session.Lease()
+	if current.Revision != v.renewal && current.Revision < v.life.Revision() {
+		v.life.Doubt() // its member lags, or etcd has started over behind a proxy
+	}
+	v.renewal = current.Revision
 	if current.ID == v.leaseID {
 		return
 	}
