@@ -17,7 +17,7 @@ import (
 // a lock. Its holder is told at once, and the next gets the grant with a higher fence.
 func TestFaultLockDeleted(t *testing.T) {
 	t.Parallel()
-	etcd := startStore(t, 1, 2*time.Second)
+	etcd := startStore(t, 1, longQuarantine)
 	client := etcd.Client()
 	one, two := startSidecar(t, "one", endpoints(etcd), longSession), startSidecar(t, "two", endpoints(etcd), longSession)
 	two.register(t, "gpu", "gpu-1")
@@ -89,11 +89,12 @@ func TestFaultLockAgentPaused(t *testing.T) {
 func TestFaultLockMemberLags(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.StartClusterOf(t, "etcdserver", 3, "--unsafe-no-fsync", "--heartbeat-interval=50", "--election-timeout=500")
+	const session = "session: {ttl: 1m}" // of which a slow machine loses none
 	client, job := etcd.Client(), lockNamed("job")
-	one := startSidecar(t, "one", endpoints(etcd), longSession)
+	one := startSidecar(t, "one", endpoints(etcd), session)
 	lagging := watchedMember(t, etcd, one)
 	others := slices.DeleteFunc(slices.Clone(etcd.Members), func(m *etcdtest.Member) bool { return m == lagging })
-	two := startSidecar(t, "two", others[0].Endpoint()+", "+others[1].Endpoint(), longSession)
+	two := startSidecar(t, "two", others[0].Endpoint()+", "+others[1].Endpoint(), session)
 	holder, next := one.hold(t, job), two.contend(t, job)
 	lease, before := one.lease(t), lifeKeys(t, client)
 	for range 3 {

@@ -14,8 +14,9 @@ import (
 // etcd is back.
 const longQuarantine = 10 * time.Second
 
-// longSession outlasts every absence of etcd in a test.
-const longSession = "session: {ttl: 1m}"
+// longSession outlasts the absences of etcd, too. Its keepalives are more frequent than
+// longQuarantine, which bounds what an agent promises after each of them.
+const longSession = "session: {ttl: 15s}"
 
 // comeback is a way in which etcd comes back without its last writes.
 type comeback struct {
@@ -120,8 +121,7 @@ func TestFaultLockRestored(t *testing.T) {
 // the holder has ended.
 func TestFaultLockRestoredApart(t *testing.T) {
 	t.Parallel()
-	const quarantine = 5 * time.Second
-	etcd, job := startStore(t, 1, quarantine), lockNamed("job")
+	etcd, job := startStore(t, 1, longQuarantine), lockNamed("job")
 	link := etcdtest.StartLink(t, endpoints(etcd))
 	one, two := startSidecar(t, "one", link.Endpoint(), longSession), startSidecar(t, "two", endpoints(etcd), longSession)
 	saved := dataPutBack.save(etcd)
@@ -130,7 +130,7 @@ func TestFaultLockRestoredApart(t *testing.T) {
 	holder.renewsOn(t, "the first renews its grant")
 	link.Freeze()
 	back := dataPutBack.run(t, etcd, saved)
-	within(t, back, 5*time.Second+quarantine, "the next has the grant", next.granted)
+	within(t, back, 5*time.Second+longQuarantine, "the next has the grant", next.granted)
 	link.Cut()
 	link.Mend()
 	within(t, time.Now(), 5*time.Second, "the first is told that its grant is lost", holder.told)
@@ -183,12 +183,9 @@ func TestFaultLockReleasedBeforeRestore(t *testing.T) {
 			t.Parallel()
 			const quarantine = 2 * time.Second
 			etcd, job := startStore(t, 1, quarantine), lockNamed("job")
-			one, two := startSidecar(t, "one", endpoints(etcd), longSession), startSidecar(t, "two", endpoints(etcd), longSession)
+			one, two := startSidecar(t, "one", endpoints(etcd)), startSidecar(t, "two", endpoints(etcd))
 			first := one.hold(t, job)
 			saved := f.save(etcd)
-			if err := first.told(); err == nil {
-				t.Fatal("the lock was lost while the backup was made")
-			}
 			first.release(t)
 
 			back := f.run(t, etcd, saved)

@@ -16,7 +16,6 @@ import (
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
-	"disc/discovery/lock/locktest"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -182,8 +181,8 @@ func TestHistoriesOverRestores(t *testing.T) {
 	}
 	agents := []*claimant{
 		startClaimantWith(t, "a", lease.MinTTL, catalog.WatchAll, r.cluster.Endpoints()...),
-		startClaimantWith(t, "b", locktest.LongTTL, catalog.WatchAll, r.cluster.Endpoints()...),
-		startClaimantWith(t, "c", locktest.LongTTL, catalog.WatchAll, behind...),
+		startClaimantWith(t, "b", lease.MinTTL, catalog.WatchAll, r.cluster.Endpoints()...),
+		startClaimantWith(t, "c", lease.MinTTL, catalog.WatchAll, behind...),
 	}
 	for _, a := range agents {
 		for _, service := range r.services {
