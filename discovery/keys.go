@@ -106,8 +106,8 @@ func (k Keys) ParseClaim(key string) (service, id string, ok bool) {
 	return part[0], part[1], true
 }
 
-// CatalogRange returns the half-open range [from, to) of all nodes and services. No other
-// key of the layout sorts between them, so one list and one watch cover both.
+// CatalogRange returns the half-open range [from, to) of all nodes and services. Of the other keys
+// of the layout only the quarantine's sorts between them, so one list and one watch cover both.
 func (k Keys) CatalogRange() (from, to string) {
 	return k.Nodes(), k.prefix + "services0" // '0' follows '/'
 }
@@ -123,10 +123,11 @@ const (
 	KeyOverride
 	KeyLoad
 	KeyNode
+	KeyQuarantine // between the nodes and the services, and part of neither
 )
 
 func (k KeyKind) String() string {
-	return [...]string{"key", "record", "static entry", "override", "load report", "node"}[k]
+	return [...]string{"key", "record", "static entry", "override", "load report", "node", "quarantine"}[k]
 }
 
 // Key is a parsed key of the catalog.
@@ -154,6 +155,8 @@ func (k Keys) Parse(key string) Key {
 	what, rest, _ := strings.Cut(rest, "/")
 	owner, rest, ok := strings.Cut(rest, "/")
 	switch {
+	case key == k.Quarantine():
+		return Key{Kind: KeyQuarantine}
 	case ok && what == "nodes":
 		return parseNodeKey(owner, rest)
 	case ok && what == "services":

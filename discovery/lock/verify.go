@@ -112,8 +112,8 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	if !broken && lives == v.lives && now < v.readAt+verifyInterval {
 		return nil
 	}
-	if lives != v.lives {
-		v.expectOrphans() // keys that were deleted are back
+	if v.hasGranted() { // keys that were deleted may be back
+		v.expectOrphans()
 		v.orphans.Notify()
 	}
 	if now >= v.readAt+verifyInterval {
@@ -132,6 +132,13 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 		v.verifiedAgain = make(chan struct{})
 	}
 	return nil
+}
+
+// hasGranted reports whether anything was ever requested of this manager.
+func (m *Manager) hasGranted() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used
 }
 
 // noteLease looks at the session's lease. It keeps this agent from granting anything for a while when its session's lease was lost
