@@ -38,7 +38,7 @@ func (c claims) RenewClaim(id string) (api.Claim, error) {
 }
 
 // ReleaseClaim implements httpapi.Claims.
-func (c claims) ReleaseClaim(ctx context.Context, id string) bool {
+func (c claims) ReleaseClaim(ctx context.Context, id string) (done bool, err error) {
 	return c.claims.Release(ctx, id)
 }
 

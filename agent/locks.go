@@ -34,7 +34,7 @@ func (l locks) Renew(name, id string) (api.Lock, error) {
 }
 
 // Unlock implements httpapi.Locks.
-func (l locks) Unlock(ctx context.Context, name, id string) bool {
+func (l locks) Unlock(ctx context.Context, name, id string) (done bool, err error) {
 	return l.manager.Release(ctx, name, id)
 }
 

@@ -84,7 +84,8 @@ func (c *Client) RenewClaim(ctx context.Context, claim string) (Claim, error) {
 	return renewed, err
 }
 
-// ReleaseClaim releases a claim. It succeeds for a lost or unknown claim, too.
+// ReleaseClaim releases a claim. It succeeds for an unknown claim, too. ErrLost: the claim had
+// ended before, so that another caller may have had the slot meanwhile; the error says why.
 func (c *Client) ReleaseClaim(ctx context.Context, claim string) error {
 	_, err := c.call(ctx, request{method: "DELETE", path: claimPath(claim)}, nil)
 	return err

@@ -87,7 +87,8 @@ func (c *Client) RenewLock(ctx context.Context, name, id string) (Lock, error) {
 	return l, err
 }
 
-// Unlock releases a lock. It succeeds for a lost or unknown lock, too.
+// Unlock releases a lock. It succeeds for an unknown lock, too. ErrLost: the lock had ended
+// before, so that another caller may have had it while this one relied on it; the error says why.
 func (c *Client) Unlock(ctx context.Context, name, id string) error {
 	_, err := c.call(ctx, request{method: "DELETE", path: lockPath(name) + "/" + url.PathEscape(id)}, nil)
 	return err

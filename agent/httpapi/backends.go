@@ -240,8 +240,9 @@ type Locks interface {
 	Renew(name, id string) (api.Lock, error)
 
 	// Unlock releases a lock, if it exists. done is true when it is released in etcd;
-	// otherwise it will be, or the lock is another agent's.
-	Unlock(ctx context.Context, name, id string) (done bool)
+	// otherwise it will be, or the lock is another agent's. ErrLost: the lock had ended
+	// before, so that others may have had it.
+	Unlock(ctx context.Context, name, id string) (done bool, err error)
 }
 
 // Claims claims slots of instances for callers.
@@ -256,6 +257,7 @@ type Claims interface {
 	RenewClaim(claim string) (api.Claim, error)
 
 	// ReleaseClaim releases a claim, if it exists. done is true when it is released in
-	// etcd; otherwise it will be, or the claim is another agent's.
-	ReleaseClaim(ctx context.Context, claim string) (done bool)
+	// etcd; otherwise it will be, or the claim is another agent's. ErrLost: the claim had
+	// ended before, so that others may have had it.
+	ReleaseClaim(ctx context.Context, claim string) (done bool, err error)
 }

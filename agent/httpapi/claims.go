@@ -36,7 +36,7 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if err := a.replyClaim(w, http.StatusCreated, c); err != nil || !hold {
 		return err
 	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Claims.ReleaseClaim(ctx, c.ID) })
+	return a.keepHeld(w, r, lost, func(ctx context.Context) { _, _ = a.backends.Claims.ReleaseClaim(ctx, c.ID) })
 }
 
 func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {
@@ -92,7 +92,11 @@ func (a *API) renewClaim(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) releaseClaim(w http.ResponseWriter, r request) error {
-	return a.replyReleased(w, a.backends.Claims.ReleaseClaim(r.Context(), r.PathValue("name")))
+	done, err := a.backends.Claims.ReleaseClaim(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return a.replyReleased(w, done)
 }
 
 func (a *API) replyClaim(w http.ResponseWriter, status int, c api.Claim) error {

@@ -35,7 +35,7 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	if err := a.replyLock(w, http.StatusCreated, l); err != nil || !hold {
 		return err
 	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Locks.Unlock(ctx, l.Name, l.ID) })
+	return a.keepHeld(w, r, lost, func(ctx context.Context) { _, _ = a.backends.Locks.Unlock(ctx, l.Name, l.ID) })
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
@@ -71,7 +71,11 @@ func (a *API) renewLock(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) unlock(w http.ResponseWriter, r request) error {
-	return a.replyReleased(w, a.backends.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id")))
+	done, err := a.backends.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return a.replyReleased(w, done)
 }
 
 func (a *API) replyLock(w http.ResponseWriter, status int, l api.Lock) error {

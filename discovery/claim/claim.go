@@ -131,7 +131,7 @@ func (c *Claims) Renew(id string) (*Grant, error) {
 }
 
 // Release releases a claim; see [lock.Issuer.Release].
-func (c *Claims) Release(ctx context.Context, id string) (done bool) {
+func (c *Claims) Release(ctx context.Context, id string) (done bool, err error) {
 	return c.issuer.Release(ctx, id)
 }
 

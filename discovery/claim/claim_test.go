@@ -109,9 +109,7 @@ func TestClaimsRunAgain(t *testing.T) {
 	b.full("gpu", Request{Wait: 20 * time.Millisecond}) // it watches the claims
 	b.stop()
 	locktest.Run(t, b.Run)
-	if !a.Release(etcdtest.Context(t), held.ID()) {
-		t.Error("it is not released")
-	}
+	a.release(held)
 	b.claim("gpu", Request{Wait: time.Minute})
 }
 
@@ -168,6 +166,9 @@ func TestClaimedInstanceGone(t *testing.T) {
 	if _, err := a.Renew(g.ID()); !errors.Is(err, discovery.ErrLost) {
 		t.Errorf("renewed: %v", err)
 	}
+	if done, err := a.Release(etcdtest.Context(t), g.ID()); done || !errors.Is(err, discovery.ErrLost) {
+		t.Errorf("released: %v, %v", done, err)
+	}
 	a.claim("gpu", Request{Wait: time.Minute})
 	a.claim("gpu", Request{Wait: time.Minute})
 }
@@ -216,7 +217,7 @@ func TestIdleServiceIsUnsubscribed(t *testing.T) {
 	if n := leave(); n != 1 {
 		t.Errorf("%d services are known, while one is claimed from", n)
 	}
-	a.Release(etcdtest.Context(t), g.ID())
+	a.release(g)
 	if n := leave(); n != 0 {
 		t.Errorf("%d services are known", n)
 	}

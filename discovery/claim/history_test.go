@@ -113,7 +113,7 @@ func takeLock(t *testing.T, a *claimant, name string, wait time.Duration) (*held
 	}
 	return &held{g, name,
 		func() error { _, err := a.agent.Renew(name, g.ID()); return err },
-		func(ctx context.Context) { a.agent.Release(ctx, name, g.ID()) }}, nil
+		func(ctx context.Context) { _, _ = a.agent.Release(ctx, name, g.ID()) }}, nil
 }
 
 func takeSlot(t *testing.T, a *claimant, service string, wait time.Duration) (*held, error) {
@@ -123,7 +123,7 @@ func takeSlot(t *testing.T, a *claimant, service string, wait time.Duration) (*h
 	}
 	return &held{g.Grant, fmt.Sprintf("%s/%s/%d", service, g.Endpoint().ID, g.Slot()),
 		func() error { _, err := a.Renew(g.ID()); return err },
-		func(ctx context.Context) { a.Release(ctx, g.ID()) }}, nil
+		func(ctx context.Context) { _, _ = a.Release(ctx, g.ID()) }}, nil
 }
 
 // run is one client: it takes a grant, renews it for a while and releases it.

@@ -63,6 +63,6 @@ func (m *Manager) Renew(name, id string) (*Grant, error) {
 }
 
 // Release releases a lock; see [Issuer.Release].
-func (m *Manager) Release(ctx context.Context, name, id string) (done bool) {
+func (m *Manager) Release(ctx context.Context, name, id string) (done bool, err error) {
 	return m.locks.release(ctx, id, func(g *Grant) bool { return g.name == name })
 }

@@ -189,7 +189,7 @@ func TestReleaseElsewhere(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
 	g := a.MustLock("x", lock.Request{})
-	if b.Release(etcdtest.Context(t), "x", g.ID()) {
+	if done, err := b.Release(etcdtest.Context(t), "x", g.ID()); done || err != nil {
 		t.Error("another agent confirms the release")
 	}
 	if _, err := b.Renew("x", g.ID()); !errors.Is(err, discovery.ErrNotFound) || !strings.Contains(err.Error(), "another agent") {
@@ -200,7 +200,7 @@ func TestReleaseElsewhere(t *testing.T) {
 		a.MustRelease(g)
 	}
 	b.MustLock("x", lock.Request{})
-	if !b.Release(etcdtest.Context(t), "x", "nonsense") {
+	if done, err := b.Release(etcdtest.Context(t), "x", "nonsense"); !done || err != nil {
 		t.Error("a grant that cannot exist is not released")
 	}
 }
@@ -348,4 +348,54 @@ func TestCloseWithoutAnswer(t *testing.T) {
 		t.Error("not closed cleanly")
 	}
 	locktest.AwaitKeys(t, a.Client, locktest.Keys().Locks(), 0)
+}
+
+// The release of a lock that had ended says so, each time: its caller may have relied on it
+// while another had it.
+func TestReleaseOfLost(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ttl  time.Duration
+		end  func(t *testing.T, a *locktest.Agent, g *lock.Grant)
+		want string
+	}{
+		"its TTL has ended": {100 * time.Millisecond, func(t *testing.T, _ *locktest.Agent, g *lock.Grant) {
+			_ = locktest.AwaitLost(t, g)
+		}, "not renewed within its TTL"},
+		"its key is gone, unnoticed": {0, func(t *testing.T, a *locktest.Agent, g *lock.Grant) {
+			if _, err := a.Client.Delete(etcdtest.Context(t), locktest.Keys().Lock("x")+g.ID()); err != nil {
+				t.Fatal(err)
+			}
+		}, "key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := locktest.Start(t, "a", locktest.LongTTL, etcdtest.Start(t).Endpoint())
+			g := a.MustLock("x", lock.Request{TTL: c.ttl})
+			c.end(t, a, g)
+			next := a.MustLock("x", lock.Request{Wait: time.Minute})
+			for range 2 {
+				done, err := a.Release(etcdtest.Context(t), "x", g.ID())
+				if done || !errors.Is(err, discovery.ErrLost) || !strings.Contains(err.Error(), c.want) {
+					t.Fatalf("released: %v, %v", done, err)
+				}
+			}
+			a.MustRelease(next)
+		})
+	}
+}
+
+// A lock whose agent stops is released in time without an error: nobody else has had it.
+func TestReleaseWhileDraining(t *testing.T) {
+	t.Parallel()
+	a := locktest.Start(t, "a", locktest.LongTTL, etcdtest.Start(t).Endpoint())
+	g := a.MustLock("x", lock.Request{})
+	g.ValidFor() // a promise
+	closed := make(chan bool, 1)
+	go func() { closed <- a.Close(etcdtest.Context(t)) }()
+	_ = locktest.AwaitLost(t, g)
+	a.MustRelease(g)
+	if !<-closed {
+		t.Error("not closed cleanly")
+	}
 }

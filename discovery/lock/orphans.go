@@ -48,9 +48,9 @@ func (g *Grant) transact(ctx context.Context, build func(clientv3.Txn) clientv3.
 	return nil, err
 }
 
-// deleteKey deletes the key of a released grant, and reports whether etcd has confirmed
-// that. If not, the key is removed as an orphan.
-func (m *Manager) deleteKey(ctx context.Context, g *Grant) bool {
+// deleteKey deletes the key of a released grant, and reports whether etcd still had it. After
+// an error, the key is removed as an orphan.
+func (m *Manager) deleteKey(ctx context.Context, g *Grant) (deleted bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -61,12 +61,12 @@ func (m *Manager) deleteKey(ctx context.Context, g *Grant) bool {
 	})
 	if err != nil {
 		m.orphans.Notify()
-		return false
+		return false, err
 	}
 	if resource != nil && r.Succeeded {
 		resource.Released(key, fence, r.Header.Revision)
 	}
-	return true
+	return r.Succeeded, nil
 }
 
 // orphanLoop removes orphans when there may be some, until ctx ends.
