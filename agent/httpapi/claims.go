@@ -33,10 +33,8 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.replyClaim(w, http.StatusCreated, c); err != nil || !hold {
-		return err
-	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { _, _ = a.backends.Claims.ReleaseClaim(ctx, c.ID) })
+	release := func(ctx context.Context) { _, _ = a.backends.Claims.ReleaseClaim(ctx, c.ID) }
+	return a.replyGranted(w, r, c.Fence, c, hold, lost, release)
 }
 
 func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {
@@ -88,7 +86,7 @@ func (a *API) renewClaim(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyClaim(w, http.StatusOK, c)
+	return a.replyClaim(w, c)
 }
 
 func (a *API) releaseClaim(w http.ResponseWriter, r request) error {
@@ -99,7 +97,7 @@ func (a *API) releaseClaim(w http.ResponseWriter, r request) error {
 	return a.replyReleased(w, done)
 }
 
-func (a *API) replyClaim(w http.ResponseWriter, status int, c api.Claim) error {
+func (a *API) replyClaim(w http.ResponseWriter, c api.Claim) error {
 	w.Header().Set(api.HeaderFence, strconv.FormatInt(c.Fence, 10))
-	return a.replyValue(w, status, c)
+	return a.replyValue(w, http.StatusOK, c)
 }

@@ -32,10 +32,8 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.replyLock(w, http.StatusCreated, l); err != nil || !hold {
-		return err
-	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { _, _ = a.backends.Locks.Unlock(ctx, l.Name, l.ID) })
+	release := func(ctx context.Context) { _, _ = a.backends.Locks.Unlock(ctx, l.Name, l.ID) }
+	return a.replyGranted(w, r, l.Fence, l, hold, lost, release)
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
@@ -67,7 +65,7 @@ func (a *API) renewLock(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyLock(w, http.StatusOK, l)
+	return a.replyLock(w, l)
 }
 
 func (a *API) unlock(w http.ResponseWriter, r request) error {
@@ -78,9 +76,48 @@ func (a *API) unlock(w http.ResponseWriter, r request) error {
 	return a.replyReleased(w, done)
 }
 
-func (a *API) replyLock(w http.ResponseWriter, status int, l api.Lock) error {
+// replyGranted answers with a lock or claim that was just granted. If hold is true, it keeps
+// the answer open; see [API.keepHeld]. It calls release if the caller is gone before it has the
+// answer, as far as that can be known: nobody else would release the grant before its TTL ends.
+func (a *API) replyGranted(w http.ResponseWriter, r request, fence int64, grant any, hold bool, lost <-chan struct{}, release func(context.Context)) error {
+	err := a.sendGranted(w, r, fence, grant, hold)
+	switch {
+	case err != nil:
+		release(context.WithoutCancel(r.Context()))
+		return err
+	case hold:
+		return a.keepHeld(w, r, lost, release)
+	}
+	return nil
+}
+
+// sendGranted sends a grant to its caller, and returns an error if the caller is gone.
+func (a *API) sendGranted(w http.ResponseWriter, r request, fence int64, grant any, hold bool) error {
+	if err := r.Context().Err(); err != nil {
+		return err
+	}
+	body, err := encode(grant)
+	if err != nil {
+		return err
+	}
+	a.extend(w) // the caller may have waited for long
+	h := w.Header()
+	h.Set(api.HeaderFence, strconv.FormatInt(fence, 10))
+	h.Set("Content-Type", api.TypeJSON)
+	if !hold {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(http.StatusCreated)
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	// A small answer is written only now. A caller that hangs up from here on may have read it.
+	return http.NewResponseController(w).Flush()
+}
+
+func (a *API) replyLock(w http.ResponseWriter, l api.Lock) error {
 	w.Header().Set(api.HeaderFence, strconv.FormatInt(l.Fence, 10))
-	return a.replyValue(w, status, l)
+	return a.replyValue(w, http.StatusOK, l)
 }
 
 // replyReleased answers that a lock or claim is released, or will be.

@@ -91,7 +91,8 @@ var errFull = errors.New("no healthy instance has a free slot")
 
 // Claim claims a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (the view has no such service), ErrUnavailable (no slot is free, or the agent
-// has no view or no session), the error of ctx, or that of etcd.
+// has no view or no session), the error of ctx, or that of etcd. Once ctx has ended, no claim is
+// returned.
 func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, error) {
 	if r.Wait < 0 || r.TTL < 0 {
 		return nil, discovery.Errorf(discovery.ErrInvalid, "a claim's wait and ttl are at least 0")
@@ -114,6 +115,10 @@ func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, 
 		waiting, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		g, err = c.waitForSlot(waiting, service, r)
+	}
+	if err == nil && ctx.Err() != nil { // the caller has gone in the moment of the grant
+		_, _ = c.Release(ctx, g.ID()) // on an error it is removed as an orphan
+		return nil, ctx.Err()
 	}
 	if errors.Is(err, errFull) && ctx.Err() == nil {
 		err = discovery.Errorf(discovery.ErrUnavailable, "claim %s: %v; try again, or wait for longer", service, errFull)

@@ -292,3 +292,22 @@ func TestThousandClaimants(t *testing.T) {
 		t.Errorf("%d of %d slots are taken by %.0f transactions, at most %d", len(taken), slots, transactions, bound*slots)
 	}
 }
+
+// gone is the context of a caller that hangs up in the moment of its grant: it has ended, but
+// the calls to etcd are not cut off.
+type gone struct{ context.Context }
+
+func (gone) Err() error { return context.Canceled }
+
+// A caller that hangs up in the moment of its grant does not hold the claim.
+func TestClaimCallerGone(t *testing.T) {
+	t.Parallel()
+	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
+	register(t, a.agent.Client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	g, err := a.Claim(gone{context.Background()}, "gpu", Request{TTL: time.Hour})
+	if g != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, %v", g, err)
+	}
+	a.claim("gpu", Request{})
+}

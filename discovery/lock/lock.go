@@ -31,7 +31,7 @@ func (r Request) validate() error {
 // Lock acquires a lock, after all callers that requested it earlier. The errors are
 // ErrInvalid, ErrConflict (the lock is held, or is shared by another number of holders),
 // ErrUnavailable (the agent has no session with etcd, loses it meanwhile, or stops), the
-// error of ctx, or that of etcd.
+// error of ctx, or that of etcd. Once ctx has ended, no lock is returned.
 func (m *Manager) Lock(ctx context.Context, name string, r Request) (*Grant, error) {
 	if r.Shared == 0 {
 		r.Shared = 1
@@ -50,6 +50,9 @@ func (m *Manager) Lock(ctx context.Context, name string, r Request) (*Grant, err
 	err := w.acquire(ctx, r.Wait)
 	if err == nil {
 		err = m.activate(g)
+	}
+	if err == nil {
+		err = ctx.Err() // the caller may have gone in the moment of the grant
 	}
 	if err != nil {
 		return nil, w.abandon(ctx, err)

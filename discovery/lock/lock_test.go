@@ -399,3 +399,21 @@ func TestReleaseWhileDraining(t *testing.T) {
 		t.Error("not closed cleanly")
 	}
 }
+
+// gone is the context of a caller that hangs up in the moment of its grant: it has ended, but
+// the calls to etcd are not cut off.
+type gone struct{ context.Context }
+
+func (gone) Err() error { return context.Canceled }
+
+// A caller that hangs up in the moment of its grant does not hold the lock.
+func TestLockCallerGone(t *testing.T) {
+	t.Parallel()
+	a := locktest.Start(t, "a", locktest.LongTTL, etcdtest.Start(t).Endpoint())
+	g, err := a.Lock(gone{context.Background()}, "x", lock.Request{TTL: time.Hour})
+	if g != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, %v", g, err)
+	}
+	locktest.AwaitKeys(t, a.Client, locktest.Keys().Lock("x"), 0)
+	a.MustLock("x", lock.Request{})
+}
