@@ -42,6 +42,16 @@ func (c claims) ReleaseClaim(ctx context.Context, id string) (done bool, err err
 	return c.claims.Release(ctx, id)
 }
 
+// Held implements httpapi.Claims.
+func (c claims) Held(ctx context.Context, service string) (api.ClaimList, error) {
+	held, truncated, err := c.claims.List(ctx, service)
+	list := api.ClaimList{Claims: make([]api.HeldSlot, len(held)), Truncated: truncated}
+	for n, h := range held {
+		list.Claims[n] = api.HeldSlot(h)
+	}
+	return list, err
+}
+
 // claimOf returns a grant as the API shows a claim. ValidFor is rounded down.
 func claimOf(g *claim.Grant) api.Claim {
 	return api.Claim{

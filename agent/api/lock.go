@@ -48,6 +48,51 @@ func (o LockOptions) query() url.Values {
 	return q
 }
 
+// LockQueue is who holds a lock and who waits for it, in the order of their requests.
+type LockQueue struct {
+	Name      string       `json:"name"`
+	Shared    int          `json:"shared"` // how many may hold it at once
+	Holders   []LockCaller `json:"holders"`
+	Waiters   []LockCaller `json:"waiters"`
+	Truncated bool         `json:"truncated,omitempty"` // there are more waiters
+}
+
+// LockCaller is somebody who holds a lock or waits for it.
+type LockCaller struct {
+	Holder string      `json:"holder"`           // the short form of the id: the session, and some of the rest
+	Node   string      `json:"node,omitempty"`   // of its agent
+	Asked  time.Time   `json:"asked,omitzero"`   // when it asked for the lock
+	Fence  int64       `json:"fence"`            // that it has, or will have
+	Broken *LockBroken `json:"broken,omitempty"` // absent: its lock is not broken
+}
+
+// LockBroken says who broke a lock, and when.
+type LockBroken struct {
+	By string    `json:"by"`
+	At time.Time `json:"at"`
+}
+
+// LockList is the locks that somebody holds or waits for, sorted by name.
+type LockList struct {
+	Locks     []LockQueue `json:"locks"`
+	Truncated bool        `json:"truncated,omitempty"` // there are too many; some are missing
+}
+
+// Locks lists the locks that somebody holds or waits for, as etcd has them.
+func (c *Client) Locks(ctx context.Context) (LockList, error) {
+	var list LockList
+	_, err := c.call(ctx, request{method: "GET", path: "/v1/locks"}, &list)
+	return list, err
+}
+
+// LockQueue returns who holds a lock and who waits for it, as etcd has it. ErrNotFound: nobody
+// holds it.
+func (c *Client) LockQueue(ctx context.Context, name string) (LockQueue, error) {
+	var q LockQueue
+	_, err := c.call(ctx, request{method: "GET", path: lockPath(name)}, &q)
+	return q, err
+}
+
 func lockPath(name string) string { return "/v1/locks/" + url.PathEscape(name) }
 
 // Lock acquires a lock. Renew it within its TTL with [Client.RenewLock]. ErrConflict: another

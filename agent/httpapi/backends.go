@@ -243,6 +243,12 @@ type Locks interface {
 	// otherwise it will be, or the lock is another agent's. ErrLost: the lock had ended
 	// before, so that others may have had it.
 	Unlock(ctx context.Context, name, id string) (done bool, err error)
+
+	// Queues reads all locks that somebody holds or waits for from etcd.
+	Queues(ctx context.Context) (api.LockList, error)
+
+	// Queue reads a lock from etcd. ErrNotFound: nobody holds it.
+	Queue(ctx context.Context, name string) (api.LockQueue, error)
 }
 
 // Claims claims slots of instances for callers.
@@ -260,4 +266,7 @@ type Claims interface {
 	// etcd; otherwise it will be, or the claim is another agent's. ErrLost: the claim had
 	// ended before, so that others may have had it.
 	ReleaseClaim(ctx context.Context, claim string) (done bool, err error)
+
+	// Held reads the claims on a service, or on all services if it is "", from etcd.
+	Held(ctx context.Context, service string) (api.ClaimList, error)
 }

@@ -15,10 +15,22 @@ const claimRoute = "/v1/claims/{name}"
 
 func (a *API) claimRoutes() []route {
 	return []route{
+		{method: "GET", path: "/v1/claims", params: []string{"service"}, handle: a.listClaims},
 		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, write: true, handle: a.claim},
 		{method: "PUT", path: claimRoute, write: true, handle: a.renewClaim},
 		{method: "DELETE", path: claimRoute, write: true, handle: a.releaseClaim},
 	}
+}
+
+func (a *API) listClaims(w http.ResponseWriter, r request) error {
+	if services := r.query.Values["service"]; len(services) > 1 {
+		return invalid("query parameter \"service\" is given %d times; give it once", len(services))
+	}
+	list, err := a.backends.Claims.Held(r.Context(), r.query.Get("service"))
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, list)
 }
 
 func (a *API) claim(w http.ResponseWriter, r request) error {

@@ -337,6 +337,18 @@ func (absent) Renew(string, string) (api.Lock, error) { return api.Lock{}, disco
 
 func (absent) Unlock(context.Context, string, string) (bool, error) { return false, nil }
 
+func (absent) Queues(context.Context) (api.LockList, error) {
+	return api.LockList{}, discovery.ErrUnavailable
+}
+
+func (absent) Queue(context.Context, string) (api.LockQueue, error) {
+	return api.LockQueue{}, discovery.ErrNotFound
+}
+
+func (absent) Held(context.Context, string) (api.ClaimList, error) {
+	return api.ClaimList{}, discovery.ErrUnavailable
+}
+
 func (absent) Claim(context.Context, string, api.ClaimOptions) (api.Claim, <-chan struct{}, error) {
 	return api.Claim{}, nil, discovery.ErrUnavailable
 }

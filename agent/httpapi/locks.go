@@ -14,10 +14,28 @@ const lockRoute = "/v1/locks/{name}"
 
 func (a *API) lockRoutes() []route {
 	return []route{
+		{method: "GET", path: "/v1/locks", handle: a.listLocks},
+		{method: "GET", path: lockRoute, handle: a.lockQueue},
 		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, write: true, handle: a.lock},
 		{method: "PUT", path: lockRoute + "/{id}", write: true, handle: a.renewLock},
 		{method: "DELETE", path: lockRoute + "/{id}", write: true, handle: a.unlock},
 	}
+}
+
+func (a *API) listLocks(w http.ResponseWriter, r request) error {
+	list, err := a.backends.Locks.Queues(r.Context())
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, list)
+}
+
+func (a *API) lockQueue(w http.ResponseWriter, r request) error {
+	q, err := a.backends.Locks.Queue(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, q)
 }
 
 func (a *API) lock(w http.ResponseWriter, r request) error {

@@ -49,6 +49,7 @@ type Options struct {
 
 // Claims grants slots of instances. It is safe for concurrent use.
 type Claims struct {
+	client    *clientv3.Client
 	keys      discovery.Keys
 	issuer    *lock.Issuer
 	view      View
@@ -67,7 +68,7 @@ type Claims struct {
 // New returns claims of the instances in view, granted under the session of locks.
 func New(client *clientv3.Client, keys discovery.Keys, locks *lock.Manager, view View, o Options) *Claims {
 	c := &Claims{
-		keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node,
+		client: client, keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node,
 		slots: newSlotStore(keys), started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
 		usages: map[string]*usage{},
 	}

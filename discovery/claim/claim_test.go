@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lock"
 	"disc/discovery/lock/locktest"
 	"disc/discovery/retry/retrytest"
 )
@@ -310,4 +311,30 @@ func TestClaimCallerGone(t *testing.T) {
 		t.Errorf("got %v, %v", g, err)
 	}
 	a.claim("gpu", Request{})
+}
+
+// A list shows who holds which slot, and no ids of claims.
+func TestClaimList(t *testing.T) {
+	t.Parallel()
+	a, b := startPair(t)
+	g := b.claim("gpu", Request{})
+	ctx := etcdtest.Context(t)
+	for service, want := range map[string]int{"": 1, "GPU": 1, "tpu": 0} {
+		held, truncated, err := a.List(ctx, service)
+		if err != nil || truncated || len(held) != want {
+			t.Fatalf("%s: got %v, %v, %v", service, held, truncated, err)
+		}
+		for _, h := range held {
+			if time.Since(h.Asked) > time.Hour {
+				t.Errorf("asked %v", h.Asked)
+			}
+			h.Asked = time.Time{}
+			if h != (Held{Service: "gpu", Instance: "gpu-1", Holder: lock.ShortID(g.ID()), Node: "b", Fence: g.Fence()}) {
+				t.Errorf("got %+v", h)
+			}
+		}
+	}
+	if _, _, err := a.List(ctx, "g/pu"); !errors.Is(err, discovery.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
 }
