@@ -54,6 +54,15 @@ func (l locks) Queue(ctx context.Context, name string) (api.LockQueue, error) {
 	return queueOf(q), err
 }
 
+// Break implements httpapi.Locks.
+func (l locks) Break(ctx context.Context, name string, o api.BreakOptions, ownOnly bool) (api.BrokenLock, error) {
+	b, err := l.manager.Break(ctx, name, lock.BreakRequest{Holder: o.Holder, Now: o.Now, OwnOnly: ownOnly})
+	if err != nil {
+		return api.BrokenLock{}, err
+	}
+	return api.BrokenLock{Name: name, Holder: callerOf(b.Holder), Within: discovery.Duration(b.Within)}, nil
+}
+
 // queueOf returns the state of a lock as the API shows it.
 func queueOf(q lock.Queue) api.LockQueue {
 	return api.LockQueue{

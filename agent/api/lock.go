@@ -93,6 +93,36 @@ func (c *Client) LockQueue(ctx context.Context, name string) (LockQueue, error) 
 	return q, err
 }
 
+// BreakOptions are the options of a break. The zero value is useful.
+type BreakOptions struct {
+	Holder string // the id of the holder of a shared lock, or its beginning
+	Now    bool   // give the lock to the next at once, although its holder may still rely on it
+}
+
+// BrokenLock is a lock that was taken away from its holder.
+type BrokenLock struct {
+	Name   string             `json:"name"`
+	Holder LockCaller         `json:"holder"`
+	Within discovery.Duration `json:"within,omitempty"` // the next gets the lock within this time; absent: it is free
+}
+
+// BreakLock takes a lock away from its holder, who is told that it is lost. The next gets it when
+// the holder cannot rely on it any more. ErrNotFound: nobody holds the lock, or not that holder;
+// ErrInvalid: it has several holders; ErrForbidden: it is another agent's, and this one has no
+// token.
+func (c *Client) BreakLock(ctx context.Context, name string, o BreakOptions) (BrokenLock, error) {
+	q := url.Values{"force": {""}}
+	if o.Holder != "" {
+		q.Set("holder", o.Holder)
+	}
+	if o.Now {
+		q.Set("now", "")
+	}
+	var b BrokenLock
+	_, err := c.call(ctx, request{method: "DELETE", path: lockPath(name), query: q}, &b)
+	return b, err
+}
+
 func lockPath(name string) string { return "/v1/locks/" + url.PathEscape(name) }
 
 // Lock acquires a lock. Renew it within its TTL with [Client.RenewLock]. ErrConflict: another

@@ -249,6 +249,11 @@ type Locks interface {
 
 	// Queue reads a lock from etcd. ErrNotFound: nobody holds it.
 	Queue(ctx context.Context, name string) (api.LockQueue, error)
+
+	// Break takes a lock away from its holder. With ownOnly, only a lock that this agent has
+	// granted: otherwise the error is an ErrForbidden. ErrNotFound: nobody holds the lock, or
+	// not that holder; ErrInvalid: it has several.
+	Break(ctx context.Context, name string, o api.BreakOptions, ownOnly bool) (api.BrokenLock, error)
 }
 
 // Claims claims slots of instances for callers.

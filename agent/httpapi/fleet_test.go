@@ -345,6 +345,10 @@ func (absent) Queue(context.Context, string) (api.LockQueue, error) {
 	return api.LockQueue{}, discovery.ErrNotFound
 }
 
+func (absent) Break(context.Context, string, api.BreakOptions, bool) (api.BrokenLock, error) {
+	return api.BrokenLock{}, discovery.ErrNotFound
+}
+
 func (absent) Held(context.Context, string) (api.ClaimList, error) {
 	return api.ClaimList{}, discovery.ErrUnavailable
 }

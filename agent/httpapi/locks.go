@@ -17,6 +17,7 @@ func (a *API) lockRoutes() []route {
 		{method: "GET", path: "/v1/locks", handle: a.listLocks},
 		{method: "GET", path: lockRoute, handle: a.lockQueue},
 		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, write: true, handle: a.lock},
+		{method: "DELETE", path: lockRoute, params: []string{"force", "holder", "now"}, write: true, handle: a.breakLock},
 		{method: "PUT", path: lockRoute + "/{id}", write: true, handle: a.renewLock},
 		{method: "DELETE", path: lockRoute + "/{id}", write: true, handle: a.unlock},
 	}
@@ -131,6 +132,27 @@ func (a *API) sendGranted(w http.ResponseWriter, r request, fence int64, grant a
 	}
 	// A small answer is written only now. A caller that hangs up from here on may have read it.
 	return http.NewResponseController(w).Flush()
+}
+
+// breakLock takes a lock away from its holder. Without a token a caller may break the locks of
+// this agent alone, as with overrides: any process on the host can call.
+func (a *API) breakLock(w http.ResponseWriter, r request) error {
+	force, err := r.query.flag("force")
+	if err != nil {
+		return err
+	}
+	now, err := r.query.flag("now")
+	switch {
+	case err != nil:
+		return err
+	case !force:
+		return invalid("to break a lock, give force; to release it, DELETE %s/{id}", r.URL.Path)
+	}
+	b, err := a.backends.Locks.Break(r.Context(), r.PathValue("name"), api.BreakOptions{Holder: r.query.Get("holder"), Now: now}, a.options.Token == nil)
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, b)
 }
 
 func (a *API) replyLock(w http.ResponseWriter, l api.Lock) error {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -92,5 +93,52 @@ func TestGrantOfGoneCallerIsReleased(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// breaker records how locks are broken.
+type breaker struct {
+	absent
+	got []string
+}
+
+func (b *breaker) Break(_ context.Context, name string, o api.BreakOptions, ownOnly bool) (api.BrokenLock, error) {
+	b.got = append(b.got, fmt.Sprintf("%s %q %v %v", name, o.Holder, o.Now, ownOnly))
+	return api.BrokenLock{Name: name}, nil
+}
+
+// A lock is broken with the token, or without one if the agent has granted it, and only by
+// force.
+func TestBreakNeedsRights(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		token, send, query string
+		status             int
+		want               []string
+	}{
+		"without a token":  {query: "?force", status: 200, want: []string{`x "" false true`}},
+		"with the token":   {token: "t", send: "Bearer t", query: "?force&now&holder=1-a", status: 200, want: []string{`x "1-a" true false`}},
+		"with another":     {token: "t", send: "Bearer u", query: "?force", status: 401},
+		"without force":    {query: "", status: 400},
+		"force is false":   {query: "?force=false&now", status: 400},
+		"now is something": {query: "?force&now=perhaps", status: 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var o Options
+			if c.token != "" {
+				o.Token = func() string { return c.token }
+			}
+			b := &breaker{}
+			a := newFleet().api(t, o, func(all *Backends) { all.Locks = b })
+			r := httptest.NewRequest("DELETE", "/v1/locks/x"+c.query, nil)
+			r.Host = "localhost"
+			r.Header.Set("Authorization", c.send)
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, r)
+			if w.Code != c.status || !slices.Equal(b.got, c.want) {
+				t.Errorf("got %d, %v: %s", w.Code, b.got, w.Body)
+			}
+		})
 	}
 }

@@ -44,10 +44,15 @@ type Manager struct {
 	locks   *Issuer
 	recheck retry.Signal // a grant was added, or expires at another time
 	orphans retry.Signal // etcd may have keys that belong to no grant
+	marked  retry.Signal // marks has another key
+
+	// promiseCap is a time that no agent promises a grant for, whatever fails.
+	promiseCap time.Duration
 
 	mu               sync.Mutex
 	prefixes         []string          // of the keys of all issuers
 	grants           map[string]*Grant // by id; lost ones for lostRetention
+	marks            map[string]mark   // by key: of broken locks
 	used             bool              // a grant was requested
 	closed           bool
 	grantEnded       chan struct{} // closed when a grant ends
@@ -67,18 +72,19 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, o
 	m := &Manager{
 		client: client, keys: keys, session: session, node: o.Node, log: o.Logger, metrics: collectors,
 		recheck: retry.NewSignal(), orphans: retry.NewSignal(), grantEnded: make(chan struct{}),
-		grants: map[string]*Grant{},
+		grants: map[string]*Grant{}, marks: map[string]mark{}, marked: retry.NewSignal(), promiseCap: defaultPromiseCap,
 	}
 	m.locks = m.NewIssuer("lock", keys.Locks())
 	return m, nil
 }
 
-// Run expires grants that are not renewed or no longer safe, and removes orphans, until ctx
-// ends. It then returns nil.
+// Run expires grants that are not renewed or no longer safe, and removes orphans and the keys of
+// broken locks, until ctx ends. It then returns nil.
 func (m *Manager) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { m.expireLoop(ctx); return nil })
 	running.Go(func() error { m.orphanLoop(ctx); return nil })
+	running.Go(func() error { m.markLoop(ctx); return nil })
 	return running.Wait()
 }
 

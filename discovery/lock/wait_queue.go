@@ -77,6 +77,7 @@ func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
 	w.manager.mu.Lock()
 	w.fence = answers[0].GetResponseRange().Kvs[0].CreateRevision
 	w.manager.mu.Unlock()
+	w.manager.noteMarks(answers[1].GetResponseRange().Kvs)
 	for _, kv := range answers[1].GetResponseRange().Kvs {
 		if string(kv.Key) == w.key {
 			return true, nil
@@ -128,6 +129,7 @@ func (w *waiter) await(ctx context.Context) error {
 		if len(own) == 0 || own[0].CreateRevision != w.fence {
 			return w.verifySession()
 		}
+		w.manager.noteMarks(before)
 		ahead := map[string]bool{}
 		for _, kv := range before {
 			ahead[string(kv.Key)] = true
