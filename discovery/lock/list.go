@@ -13,7 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
-	"disc/discovery/reflector"
 )
 
 // MaxListed is the largest number of keys that one list reads.
@@ -86,21 +85,31 @@ func (m *Manager) List(ctx context.Context) (queues []Queue, truncated bool, err
 	return queues, truncated, nil
 }
 
+// listPage is the number of keys that one call of [ListKeys] reads.
+const listPage = 1000
+
 // ListKeys reads the keys under a prefix at one revision, in their order, up to [MaxListed].
 func ListKeys(ctx context.Context, client *clientv3.Client, prefix string) (kvs []*mvccpb.KeyValue, truncated bool, err error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	_, err = reflector.List(ctx, client, reflector.Prefix(prefix), func(page []*mvccpb.KeyValue) {
-		if room := MaxListed - len(kvs); len(page) > room {
-			page, truncated = page[:room], true
-			stop() // reads no further
+	from, revision := prefix, int64(0)
+	for len(kvs) < MaxListed {
+		page, err := readPage(ctx, client, from, clientv3.GetPrefixRangeEnd(prefix), revision)
+		if err != nil {
+			return nil, false, err
 		}
-		kvs = append(kvs, page...)
-	})
-	if err != nil && !truncated {
-		return nil, false, err
+		kvs = append(kvs, page.Kvs...)
+		if !page.More {
+			return kvs, false, nil
+		}
+		from, revision = string(kvs[len(kvs)-1].Key)+"\x00", cmp.Or(revision, page.Header.Revision)
 	}
-	return kvs, truncated, nil
+	return kvs, true, nil
+}
+
+// readPage reads a page of keys at a revision; 0: the newest.
+func readPage(ctx context.Context, client *clientv3.Client, from, to string, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(listPage), clientv3.WithRev(revision))
 }
 
 // Queue reads a lock. ErrNotFound: nobody holds it.
