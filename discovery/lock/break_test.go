@@ -130,6 +130,26 @@ func TestBreakDeaf(t *testing.T) {
 	}
 }
 
+// A waiter sees a mark that comes while it waits.
+func TestBreakWhileWaiting(t *testing.T) {
+	t.Parallel()
+	a, b := startAgents(t)
+	lock.SetPromiseCap(b.Manager, 100*time.Millisecond)
+	a.MustLock("x", lock.Request{})
+	waited := make(chan error, 1)
+	go func() {
+		_, err := b.Lock(etcdtest.Context(t), "x", lock.Request{Wait: time.Minute})
+		waited <- err
+	}()
+	locktest.AwaitKeys(t, b.Client, locktest.Keys().Lock("x"), 2)
+	if _, err := lock.Break(etcdtest.Context(t), a.Client, locktest.Keys(), "x", lock.BreakRequest{By: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+}
+
 // A key that was written again without a mark stays.
 func TestNoBreakWithoutMark(t *testing.T) {
 	t.Parallel()

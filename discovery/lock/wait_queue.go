@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -168,19 +169,20 @@ func (w *waiter) readAhead(ctx context.Context) (*clientv3.TxnResponse, error) {
 
 // watchAhead returns nil when so many of the keys ahead were deleted after revision that the
 // waiter may have the lock, or when it is time to read the queue again. For a lock that is
-// not shared it watches the one key ahead, otherwise the whole queue.
+// not shared it watches the one key ahead, and sees at once that it is marked; otherwise it
+// watches the deletions in the whole queue.
 func (w *waiter) watchAhead(ctx context.Context, ahead map[string]bool, revision int64) error {
 	watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), watchTimeout)
 	defer cancel()
 	watcher := clientv3.NewWatcher(w.manager.client)
 	defer watcher.Close()
-	target, options := w.prefix, []clientv3.OpOption{clientv3.WithRev(revision + 1), clientv3.WithFilterPut()}
+	target, options := w.prefix, []clientv3.OpOption{clientv3.WithRev(revision + 1)}
 	if w.shared == 1 {
 		for key := range ahead { // there is only one
 			target = key
 		}
 	} else {
-		options = append(options, clientv3.WithPrefix())
+		options = append(options, clientv3.WithPrefix(), clientv3.WithFilterPut())
 	}
 	events := watcher.Watch(watching, target, options...)
 	for len(ahead) >= w.shared {
@@ -193,7 +195,11 @@ func (w *waiter) watchAhead(ctx context.Context, ahead map[string]bool, revision
 				return fmt.Errorf("lock %q: watch the queue: %w", w.name, err)
 			}
 			for _, e := range r.Events {
-				delete(ahead, string(e.Kv.Key))
+				if e.Type == mvccpb.DELETE {
+					delete(ahead, string(e.Kv.Key))
+				} else {
+					w.manager.noteMarks([]*mvccpb.KeyValue{e.Kv})
+				}
 			}
 		case <-w.lost:
 			return w.Err()
