@@ -38,8 +38,18 @@ func (c claims) RenewClaim(id string) (api.Claim, error) {
 }
 
 // ReleaseClaim implements httpapi.Claims.
-func (c claims) ReleaseClaim(ctx context.Context, id string) bool {
+func (c claims) ReleaseClaim(ctx context.Context, id string) (done bool, err error) {
 	return c.claims.Release(ctx, id)
+}
+
+// Held implements httpapi.Claims.
+func (c claims) Held(ctx context.Context, service string) (api.ClaimList, error) {
+	held, truncated, err := c.claims.List(ctx, service)
+	list := api.ClaimList{Claims: make([]api.HeldSlot, len(held)), Truncated: truncated}
+	for n, h := range held {
+		list.Claims[n] = api.HeldSlot(h)
+	}
+	return list, err
 }
 
 // claimOf returns a grant as the API shows a claim. ValidFor is rounded down.

@@ -34,8 +34,52 @@ func (l locks) Renew(name, id string) (api.Lock, error) {
 }
 
 // Unlock implements httpapi.Locks.
-func (l locks) Unlock(ctx context.Context, name, id string) bool {
+func (l locks) Unlock(ctx context.Context, name, id string) (done bool, err error) {
 	return l.manager.Release(ctx, name, id)
+}
+
+// Queues implements httpapi.Locks.
+func (l locks) Queues(ctx context.Context) (api.LockList, error) {
+	queues, truncated, err := l.manager.List(ctx)
+	list := api.LockList{Locks: make([]api.LockQueue, len(queues)), Truncated: truncated}
+	for n, q := range queues {
+		list.Locks[n] = queueOf(q)
+	}
+	return list, err
+}
+
+// Queue implements httpapi.Locks.
+func (l locks) Queue(ctx context.Context, name string) (api.LockQueue, error) {
+	q, err := l.manager.Queue(ctx, name)
+	return queueOf(q), err
+}
+
+// Break implements httpapi.Locks.
+func (l locks) Break(ctx context.Context, name string, o api.BreakOptions, ownOnly bool) (api.BrokenLock, error) {
+	b, err := l.manager.Break(ctx, name, lock.BreakRequest{Holder: o.Holder, Now: o.Now, OwnOnly: ownOnly})
+	if err != nil {
+		return api.BrokenLock{}, err
+	}
+	return api.BrokenLock{Name: name, Holder: callerOf(b.Holder), Within: discovery.Duration(b.Within)}, nil
+}
+
+// queueOf returns the state of a lock as the API shows it.
+func queueOf(q lock.Queue) api.LockQueue {
+	return api.LockQueue{
+		Name: q.Name, Shared: q.Shared, Holders: callersOf(q.Holders), Waiters: callersOf(q.Waiters), Truncated: q.Truncated,
+	}
+}
+
+func callersOf(callers []lock.Caller) []api.LockCaller {
+	all := make([]api.LockCaller, len(callers))
+	for n, c := range callers {
+		all[n] = callerOf(c)
+	}
+	return all
+}
+
+func callerOf(c lock.Caller) api.LockCaller {
+	return api.LockCaller{Holder: c.Holder, Node: c.Node, Asked: c.Asked, Fence: c.Fence, Broken: (*api.LockBroken)(c.Broken)}
 }
 
 // lockOf returns a grant as the API shows a lock. ValidFor is rounded down.

@@ -21,7 +21,7 @@ type claimOptions struct {
 func (a *app) claimCommand() *cobra.Command {
 	var o claimOptions
 	c := &cobra.Command{
-		Use:   "claim SERVICE [flags] [-- COMMAND...]",
+		Use:   "claim [--] SERVICE [flags] [-- COMMAND...]",
 		Short: "Claim an instance for exclusive use",
 		Long: `Claim a free slot of a healthy instance. An instance accepts as many claims at once as
 its registration has slots, by default one. This host's agent holds the claim, under its
@@ -35,6 +35,8 @@ slot. If the instance is gone or the claim is about to expire, the command is st
 Without a command, the claim is printed and lasts for --ttl. PUT /v1/claims/CLAIM at the
 agent renews it within that time; DELETE releases it.
 
+A service that is named as a subcommand is claimed by 'disc claim -- SERVICE'.
+
 Exit code: the command's; 1 if no slot is free, 3 if the service is unknown, 4 if no slot
 became free in time, 5 if the claim was lost while the command ran.`,
 		Example: `  disc claim gpu -- sh -c 'curl http://$DISC_ADDRESS/work'
@@ -43,7 +45,8 @@ became free in time, 5 if the claim was lost while the command ran.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.check(cmd, args); err != nil {
+			args, dash := nameBeforeCommand(args, cmd.ArgsLenAtDash())
+			if err := o.check(cmd, args, dash); err != nil {
 				return usage(err)
 			}
 			if !cmd.Flags().Changed("kill-timeout") {
@@ -60,11 +63,11 @@ became free in time, 5 if the claim was lost while the command ran.`,
 	f.DurationVar(&o.TTL, "ttl", api.DefaultTTL, "without a command: time that the claim lasts")
 	f.BoolVar(&o.PreferZone, "prefer-zone", false, "prefer instances of the agent's own zone")
 	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between SIGTERM and SIGKILL (default the setting kill_timeout)")
+	c.AddCommand(a.claimListCommand())
 	return c
 }
 
-func (o *claimOptions) check(cmd *cobra.Command, args []string) error {
-	dash := cmd.ArgsLenAtDash()
+func (o *claimOptions) check(cmd *cobra.Command, args []string, dash int) error {
 	switch {
 	case len(args) > 1 && dash != 1, dash == 1 && len(args) == 1:
 		return errors.New("write 'disc claim SERVICE -- COMMAND...': one service before the dashes, and the command after them")

@@ -29,13 +29,17 @@ type guardedCommand struct {
 }
 
 // runGuarded runs a command with additional environment variables, and then releases the
-// grant. The error carries the command's exit code.
+// grant. The error carries the command's exit code, or is an ErrLost: the grant was lost while
+// the command ran, even if that is only known at the release.
 func (a *app) runGuarded(ctx context.Context, g guardedCommand, args, env []string) error {
-	defer a.release(ctx, g)
 	g.interactive = isTerminal(a.io.In)
 	status, err := g.run(ctx, child.Command{Args: args, Env: append(os.Environ(), env...), Grace: g.killTimeout})
-	if err != nil {
+	lost := a.release(ctx, g)
+	switch {
+	case err != nil:
 		return err
+	case lost != nil:
+		return fmt.Errorf("%w; the command had ended by then (%v)", lost, status)
 	}
 	return exitWith(status.Code)
 }
@@ -166,11 +170,16 @@ func openGrant[T interface{ Close() }](ctx context.Context, request func(context
 	return grant, err
 }
 
-// release releases the grant after the command has ended.
-func (a *app) release(ctx context.Context, g guardedCommand) {
+// release releases the grant after the command has ended. ErrLost: the grant was lost before.
+func (a *app) release(ctx context.Context, g guardedCommand) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	if err := g.release(ctx); err != nil {
+	err := g.release(ctx)
+	if errors.Is(err, discovery.ErrLost) {
+		return err
+	}
+	if err != nil {
 		a.infof("%s is not released: %v; it ends with the connection to the agent, or with the agent's session", g.grant, err)
 	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,6 +55,35 @@ func TestLossIsNamed(t *testing.T) {
 					t.Errorf("it ended after %v, want %v", took, c.after)
 				}
 			})
+		})
+	}
+}
+
+// A command that ends by itself, after its grant was lost, fails with the reason.
+func TestLossIsSeenAtRelease(t *testing.T) {
+	t.Parallel()
+	gone := discovery.Errorf(discovery.ErrLost, "lock %q is lost: it was broken", "x")
+	for name, c := range map[string]struct {
+		release error
+		exit    int
+	}{
+		"lost":            {gone, exitConflict},
+		"not lost":        {nil, 7},
+		"the agent fails": {errNoAnswer, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed := make(chan struct{})
+			defer close(closed)
+			a := &app{io: &IO{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}}
+			err := a.runGuarded(t.Context(), guardedCommand{
+				grant: "a lock", killTimeout: time.Minute,
+				awaitEnd: func() error { <-closed; return nil },
+				renew:    func(context.Context) (time.Duration, error) { return time.Hour, nil },
+				release:  func(context.Context) error { return c.release },
+			}, []string{"sh", "-c", "exit 7"}, nil)
+			if exitCode(err) != c.exit || errors.Is(err, discovery.ErrLost) != (c.release == gone) {
+				t.Errorf("got %v, exit code %d, want %d", err, exitCode(err), c.exit)
+			}
 		})
 	}
 }

@@ -186,7 +186,12 @@ func age(e view.Entry) string {
 	if e.RegisteredAt.IsZero() {
 		return ""
 	}
-	d := max(time.Since(e.RegisteredAt), 0)
+	return shortDuration(time.Since(e.RegisteredAt))
+}
+
+// shortDuration returns a duration in its largest unit, such as "5m". A negative one is "0s".
+func shortDuration(d time.Duration) string {
+	d = max(d, 0)
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))

@@ -24,7 +24,7 @@ type lockOptions struct {
 func (a *app) lockCommand() *cobra.Command {
 	var o lockOptions
 	c := &cobra.Command{
-		Use:   "lock NAME [flags] -- COMMAND...",
+		Use:   "lock [--] NAME [flags] -- COMMAND...",
 		Short: "Run a command while holding a lock",
 		Long: `Run a command while holding a lock of the whole fleet. Of all hosts, one 'disc lock' of
 a name runs its command at a time; the others wait in the order of their requests. With
@@ -43,6 +43,8 @@ Let the resource that the lock protects refuse a fence lower than one that it ha
 SIGTERM and SIGINT stop the command; SIGKILL follows after the kill timeout. Other
 signals are forwarded to the command. Its descendants end with it, as in 'disc run'.
 
+A lock that is named as a subcommand is taken by 'disc lock -- NAME -- COMMAND...'.
+
 Exit code: the command's, 128 plus the number of the signal that killed it, 126 or 127
 if it cannot be started; 4 if the lock could not be acquired in time, 5 if somebody else
 holds it (--try) or it was lost while the command ran.`,
@@ -51,7 +53,8 @@ holds it (--try) or it was lost while the command ran.`,
   disc lock gpu --shared 4 --wait 10m -- ./train`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.check(cmd, args); err != nil {
+			args, dash := nameBeforeCommand(args, cmd.ArgsLenAtDash())
+			if err := o.check(cmd, args, dash); err != nil {
 				return usage(err)
 			}
 			if !cmd.Flags().Changed("kill-timeout") {
@@ -65,11 +68,26 @@ holds it (--try) or it was lost while the command ran.`,
 	f.BoolVar(&o.try, "try", false, "do not wait for the lock")
 	f.IntVar(&o.shared, "shared", 1, "number of commands that may hold the lock at once")
 	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between SIGTERM and SIGKILL (default the setting kill_timeout)")
+	c.AddCommand(a.lockListCommand(), a.lockBreakCommand())
 	return c
 }
 
-func (o *lockOptions) check(cmd *cobra.Command, args []string) error {
-	dash := cmd.ArgsLenAtDash()
+// nameBeforeCommand returns the arguments NAME COMMAND... of a command line, and how many of
+// them are before the dashes. In '-- NAME -- COMMAND...' the first dashes only keep NAME from
+// being taken for a subcommand.
+func nameBeforeCommand(args []string, dash int) ([]string, int) {
+	switch {
+	case dash != 0:
+		return args, dash
+	case len(args) == 1:
+		return args, -1
+	case len(args) > 1 && args[1] == "--":
+		return append(args[:1:1], args[2:]...), 1
+	}
+	return args, dash
+}
+
+func (o *lockOptions) check(cmd *cobra.Command, args []string, dash int) error {
 	switch {
 	case dash != 1 || len(args) < 2:
 		return errors.New("write 'disc lock NAME -- COMMAND...': one name before the dashes, and the command after them")

@@ -146,7 +146,7 @@ func (c *console) command(ctx context.Context, line string) *exec.Cmd {
 
 var (
 	number = regexp.MustCompile(`\d+(\.\d+)?`)
-	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{26}\b`) // the id of a grant
+	random = regexp.MustCompile(`\b[0-9a-f]+-[a-z2-7]{6}([a-z2-7]{20})?\b`) // the id of a grant, or its short form
 )
 
 // shape returns a text with its numbers, random ids, addresses and white space made equal.

@@ -46,6 +46,34 @@ func (o ClaimOptions) request(service string) request {
 	return r
 }
 
+// HeldSlot is a claimed slot of an instance, as etcd has it.
+type HeldSlot struct {
+	Service  string    `json:"service"`
+	Instance string    `json:"instance"`
+	Slot     int       `json:"slot"`
+	Holder   string    `json:"holder"`         // the short form of the claim's id: the session, and some of the rest
+	Node     string    `json:"node,omitempty"` // of the claimant's agent
+	Asked    time.Time `json:"asked,omitzero"` // when it was claimed
+	Fence    int64     `json:"fence"`
+}
+
+// ClaimList is the claimed slots, sorted by service, instance and slot.
+type ClaimList struct {
+	Claims    []HeldSlot `json:"claims"`
+	Truncated bool       `json:"truncated,omitempty"` // there are too many; some are missing
+}
+
+// Claims lists the claimed slots of a service, or of all services if it is "", as etcd has them.
+func (c *Client) Claims(ctx context.Context, service string) (ClaimList, error) {
+	q := url.Values{}
+	if service != "" {
+		q.Set("service", service)
+	}
+	var list ClaimList
+	_, err := c.call(ctx, request{method: "GET", path: "/v1/claims", query: q}, &list)
+	return list, err
+}
+
 func claimPath(name string) string { return "/v1/claims/" + url.PathEscape(name) }
 
 // Claim claims a free slot of a healthy instance of a service. Renew it within its TTL with
@@ -84,7 +112,8 @@ func (c *Client) RenewClaim(ctx context.Context, claim string) (Claim, error) {
 	return renewed, err
 }
 
-// ReleaseClaim releases a claim. It succeeds for a lost or unknown claim, too.
+// ReleaseClaim releases a claim. It succeeds for an unknown claim, too. ErrLost: the claim had
+// ended before, so that another caller may have had the slot meanwhile; the error says why.
 func (c *Client) ReleaseClaim(ctx context.Context, claim string) error {
 	_, err := c.call(ctx, request{method: "DELETE", path: claimPath(claim)}, nil)
 	return err

@@ -240,8 +240,20 @@ type Locks interface {
 	Renew(name, id string) (api.Lock, error)
 
 	// Unlock releases a lock, if it exists. done is true when it is released in etcd;
-	// otherwise it will be, or the lock is another agent's.
-	Unlock(ctx context.Context, name, id string) (done bool)
+	// otherwise it will be, or the lock is another agent's. ErrLost: the lock had ended
+	// before, so that others may have had it.
+	Unlock(ctx context.Context, name, id string) (done bool, err error)
+
+	// Queues reads all locks that somebody holds or waits for from etcd.
+	Queues(ctx context.Context) (api.LockList, error)
+
+	// Queue reads a lock from etcd. ErrNotFound: nobody holds it.
+	Queue(ctx context.Context, name string) (api.LockQueue, error)
+
+	// Break takes a lock away from its holder. With ownOnly, only a lock that this agent has
+	// granted: otherwise the error is an ErrForbidden. ErrNotFound: nobody holds the lock, or
+	// not that holder; ErrInvalid: it has several.
+	Break(ctx context.Context, name string, o api.BreakOptions, ownOnly bool) (api.BrokenLock, error)
 }
 
 // Claims claims slots of instances for callers.
@@ -256,6 +268,10 @@ type Claims interface {
 	RenewClaim(claim string) (api.Claim, error)
 
 	// ReleaseClaim releases a claim, if it exists. done is true when it is released in
-	// etcd; otherwise it will be, or the claim is another agent's.
-	ReleaseClaim(ctx context.Context, claim string) (done bool)
+	// etcd; otherwise it will be, or the claim is another agent's. ErrLost: the claim had
+	// ended before, so that others may have had it.
+	ReleaseClaim(ctx context.Context, claim string) (done bool, err error)
+
+	// Held reads the claims on a service, or on all services if it is "", from etcd.
+	Held(ctx context.Context, service string) (api.ClaimList, error)
 }

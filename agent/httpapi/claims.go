@@ -15,10 +15,22 @@ const claimRoute = "/v1/claims/{name}"
 
 func (a *API) claimRoutes() []route {
 	return []route{
+		{method: "GET", path: "/v1/claims", params: []string{"service"}, handle: a.listClaims},
 		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, write: true, handle: a.claim},
 		{method: "PUT", path: claimRoute, write: true, handle: a.renewClaim},
 		{method: "DELETE", path: claimRoute, write: true, handle: a.releaseClaim},
 	}
+}
+
+func (a *API) listClaims(w http.ResponseWriter, r request) error {
+	if services := r.query.Values["service"]; len(services) > 1 {
+		return invalid("query parameter \"service\" is given %d times; give it once", len(services))
+	}
+	list, err := a.backends.Claims.Held(r.Context(), r.query.Get("service"))
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, list)
 }
 
 func (a *API) claim(w http.ResponseWriter, r request) error {
@@ -33,10 +45,8 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.replyClaim(w, http.StatusCreated, c); err != nil || !hold {
-		return err
-	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Claims.ReleaseClaim(ctx, c.ID) })
+	release := func(ctx context.Context) { _, _ = a.backends.Claims.ReleaseClaim(ctx, c.ID) }
+	return a.replyGranted(w, r, c.Fence, c, hold, lost, release)
 }
 
 func claimOptions(w http.ResponseWriter, r request) (o api.ClaimOptions, hold bool, err error) {
@@ -88,14 +98,18 @@ func (a *API) renewClaim(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyClaim(w, http.StatusOK, c)
+	return a.replyClaim(w, c)
 }
 
 func (a *API) releaseClaim(w http.ResponseWriter, r request) error {
-	return a.replyReleased(w, a.backends.Claims.ReleaseClaim(r.Context(), r.PathValue("name")))
+	done, err := a.backends.Claims.ReleaseClaim(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return a.replyReleased(w, done)
 }
 
-func (a *API) replyClaim(w http.ResponseWriter, status int, c api.Claim) error {
+func (a *API) replyClaim(w http.ResponseWriter, c api.Claim) error {
 	w.Header().Set(api.HeaderFence, strconv.FormatInt(c.Fence, 10))
-	return a.replyValue(w, status, c)
+	return a.replyValue(w, http.StatusOK, c)
 }

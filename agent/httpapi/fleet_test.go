@@ -335,7 +335,23 @@ func (absent) Lock(context.Context, string, api.LockOptions) (api.Lock, <-chan s
 
 func (absent) Renew(string, string) (api.Lock, error) { return api.Lock{}, discovery.ErrNotFound }
 
-func (absent) Unlock(context.Context, string, string) bool { return false }
+func (absent) Unlock(context.Context, string, string) (bool, error) { return false, nil }
+
+func (absent) Queues(context.Context) (api.LockList, error) {
+	return api.LockList{}, discovery.ErrUnavailable
+}
+
+func (absent) Queue(context.Context, string) (api.LockQueue, error) {
+	return api.LockQueue{}, discovery.ErrNotFound
+}
+
+func (absent) Break(context.Context, string, api.BreakOptions, bool) (api.BrokenLock, error) {
+	return api.BrokenLock{}, discovery.ErrNotFound
+}
+
+func (absent) Held(context.Context, string) (api.ClaimList, error) {
+	return api.ClaimList{}, discovery.ErrUnavailable
+}
 
 func (absent) Claim(context.Context, string, api.ClaimOptions) (api.Claim, <-chan struct{}, error) {
 	return api.Claim{}, nil, discovery.ErrUnavailable
@@ -343,7 +359,7 @@ func (absent) Claim(context.Context, string, api.ClaimOptions) (api.Claim, <-cha
 
 func (absent) RenewClaim(string) (api.Claim, error) { return api.Claim{}, discovery.ErrNotFound }
 
-func (absent) ReleaseClaim(context.Context, string) bool { return false }
+func (absent) ReleaseClaim(context.Context, string) (bool, error) { return false, nil }
 
 // backends returns the fleet as the backends that it is, and stubs for the others.
 func (f *fleet) backends() Backends {

@@ -14,10 +14,29 @@ const lockRoute = "/v1/locks/{name}"
 
 func (a *API) lockRoutes() []route {
 	return []route{
+		{method: "GET", path: "/v1/locks", handle: a.listLocks},
+		{method: "GET", path: lockRoute, handle: a.lockQueue},
 		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, write: true, handle: a.lock},
+		{method: "DELETE", path: lockRoute, params: []string{"force", "holder", "now"}, write: true, handle: a.breakLock},
 		{method: "PUT", path: lockRoute + "/{id}", write: true, handle: a.renewLock},
 		{method: "DELETE", path: lockRoute + "/{id}", write: true, handle: a.unlock},
 	}
+}
+
+func (a *API) listLocks(w http.ResponseWriter, r request) error {
+	list, err := a.backends.Locks.Queues(r.Context())
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, list)
+}
+
+func (a *API) lockQueue(w http.ResponseWriter, r request) error {
+	q, err := a.backends.Locks.Queue(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, q)
 }
 
 func (a *API) lock(w http.ResponseWriter, r request) error {
@@ -32,10 +51,8 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.replyLock(w, http.StatusCreated, l); err != nil || !hold {
-		return err
-	}
-	return a.keepHeld(w, r, lost, func(ctx context.Context) { a.backends.Locks.Unlock(ctx, l.Name, l.ID) })
+	release := func(ctx context.Context) { _, _ = a.backends.Locks.Unlock(ctx, l.Name, l.ID) }
+	return a.replyGranted(w, r, l.Fence, l, hold, lost, release)
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
@@ -67,16 +84,80 @@ func (a *API) renewLock(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	return a.replyLock(w, http.StatusOK, l)
+	return a.replyLock(w, l)
 }
 
 func (a *API) unlock(w http.ResponseWriter, r request) error {
-	return a.replyReleased(w, a.backends.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id")))
+	done, err := a.backends.Locks.Unlock(r.Context(), r.PathValue("name"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return a.replyReleased(w, done)
 }
 
-func (a *API) replyLock(w http.ResponseWriter, status int, l api.Lock) error {
+// replyGranted answers with a lock or claim that was just granted. If hold is true, it keeps
+// the answer open; see [API.keepHeld]. It calls release if the caller is gone before it has the
+// answer, as far as that can be known: nobody else would release the grant before its TTL ends.
+func (a *API) replyGranted(w http.ResponseWriter, r request, fence int64, grant any, hold bool, lost <-chan struct{}, release func(context.Context)) error {
+	err := a.sendGranted(w, r, fence, grant, hold)
+	switch {
+	case err != nil:
+		release(context.WithoutCancel(r.Context()))
+		return err
+	case hold:
+		return a.keepHeld(w, r, lost, release)
+	}
+	return nil
+}
+
+// sendGranted sends a grant to its caller, and returns an error if the caller is gone.
+func (a *API) sendGranted(w http.ResponseWriter, r request, fence int64, grant any, hold bool) error {
+	if err := r.Context().Err(); err != nil {
+		return err
+	}
+	body, err := encode(grant)
+	if err != nil {
+		return err
+	}
+	a.extend(w) // the caller may have waited for long
+	h := w.Header()
+	h.Set(api.HeaderFence, strconv.FormatInt(fence, 10))
+	h.Set("Content-Type", api.TypeJSON)
+	if !hold {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(http.StatusCreated)
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	// A small answer is written only now. A caller that hangs up from here on may have read it.
+	return http.NewResponseController(w).Flush()
+}
+
+// breakLock takes a lock away from its holder. Without a token a caller may break the locks of
+// this agent alone, as with overrides: any process on the host can call.
+func (a *API) breakLock(w http.ResponseWriter, r request) error {
+	force, err := r.query.flag("force")
+	if err != nil {
+		return err
+	}
+	now, err := r.query.flag("now")
+	switch {
+	case err != nil:
+		return err
+	case !force:
+		return invalid("to break a lock, give force; to release it, DELETE %s/{id}", r.URL.Path)
+	}
+	b, err := a.backends.Locks.Break(r.Context(), r.PathValue("name"), api.BreakOptions{Holder: r.query.Get("holder"), Now: now}, a.options.Token == nil)
+	if err != nil {
+		return err
+	}
+	return a.replyValue(w, http.StatusOK, b)
+}
+
+func (a *API) replyLock(w http.ResponseWriter, l api.Lock) error {
 	w.Header().Set(api.HeaderFence, strconv.FormatInt(l.Fence, 10))
-	return a.replyValue(w, status, l)
+	return a.replyValue(w, http.StatusOK, l)
 }
 
 // replyReleased answers that a lock or claim is released, or will be.

@@ -49,6 +49,7 @@ type Options struct {
 
 // Claims grants slots of instances. It is safe for concurrent use.
 type Claims struct {
+	client    *clientv3.Client
 	keys      discovery.Keys
 	issuer    *lock.Issuer
 	view      View
@@ -67,7 +68,7 @@ type Claims struct {
 // New returns claims of the instances in view, granted under the session of locks.
 func New(client *clientv3.Client, keys discovery.Keys, locks *lock.Manager, view View, o Options) *Claims {
 	c := &Claims{
-		keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node,
+		client: client, keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node,
 		slots: newSlotStore(keys), started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
 		usages: map[string]*usage{},
 	}
@@ -91,7 +92,8 @@ var errFull = errors.New("no healthy instance has a free slot")
 
 // Claim claims a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (the view has no such service), ErrUnavailable (no slot is free, or the agent
-// has no view or no session), the error of ctx, or that of etcd.
+// has no view or no session), the error of ctx, or that of etcd. Once ctx has ended, no claim is
+// returned.
 func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, error) {
 	if r.Wait < 0 || r.TTL < 0 {
 		return nil, discovery.Errorf(discovery.ErrInvalid, "a claim's wait and ttl are at least 0")
@@ -115,6 +117,10 @@ func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, 
 		defer cancel()
 		g, err = c.waitForSlot(waiting, service, r)
 	}
+	if err == nil && ctx.Err() != nil { // the caller has gone in the moment of the grant
+		_, _ = c.Release(ctx, g.ID()) // on an error it is removed as an orphan
+		return nil, ctx.Err()
+	}
 	if errors.Is(err, errFull) && ctx.Err() == nil {
 		err = discovery.Errorf(discovery.ErrUnavailable, "claim %s: %v; try again, or wait for longer", service, errFull)
 	}
@@ -131,7 +137,7 @@ func (c *Claims) Renew(id string) (*Grant, error) {
 }
 
 // Release releases a claim; see [lock.Issuer.Release].
-func (c *Claims) Release(ctx context.Context, id string) (done bool) {
+func (c *Claims) Release(ctx context.Context, id string) (done bool, err error) {
 	return c.issuer.Release(ctx, id)
 }
 

@@ -14,6 +14,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lock"
 	"disc/discovery/lock/locktest"
 	"disc/discovery/retry/retrytest"
 )
@@ -109,9 +110,7 @@ func TestClaimsRunAgain(t *testing.T) {
 	b.full("gpu", Request{Wait: 20 * time.Millisecond}) // it watches the claims
 	b.stop()
 	locktest.Run(t, b.Run)
-	if !a.Release(etcdtest.Context(t), held.ID()) {
-		t.Error("it is not released")
-	}
+	a.release(held)
 	b.claim("gpu", Request{Wait: time.Minute})
 }
 
@@ -168,6 +167,9 @@ func TestClaimedInstanceGone(t *testing.T) {
 	if _, err := a.Renew(g.ID()); !errors.Is(err, discovery.ErrLost) {
 		t.Errorf("renewed: %v", err)
 	}
+	if done, err := a.Release(etcdtest.Context(t), g.ID()); done || !errors.Is(err, discovery.ErrLost) {
+		t.Errorf("released: %v, %v", done, err)
+	}
 	a.claim("gpu", Request{Wait: time.Minute})
 	a.claim("gpu", Request{Wait: time.Minute})
 }
@@ -216,7 +218,7 @@ func TestIdleServiceIsUnsubscribed(t *testing.T) {
 	if n := leave(); n != 1 {
 		t.Errorf("%d services are known, while one is claimed from", n)
 	}
-	a.Release(etcdtest.Context(t), g.ID())
+	a.release(g)
 	if n := leave(); n != 0 {
 		t.Errorf("%d services are known", n)
 	}
@@ -289,5 +291,50 @@ func TestThousandClaimants(t *testing.T) {
 	t.Logf("%.2f transactions a claim", transactions/slots)
 	if len(taken) != slots || transactions > bound*slots {
 		t.Errorf("%d of %d slots are taken by %.0f transactions, at most %d", len(taken), slots, transactions, bound*slots)
+	}
+}
+
+// gone is the context of a caller that hangs up in the moment of its grant: it has ended, but
+// the calls to etcd are not cut off.
+type gone struct{ context.Context }
+
+func (gone) Err() error { return context.Canceled }
+
+// A caller that hangs up in the moment of its grant does not hold the claim.
+func TestClaimCallerGone(t *testing.T) {
+	t.Parallel()
+	a := startClaimant(t, "a", etcdtest.Start(t).Endpoint())
+	register(t, a.agent.Client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	g, err := a.Claim(gone{context.Background()}, "gpu", Request{TTL: time.Hour})
+	if g != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, %v", g, err)
+	}
+	a.claim("gpu", Request{})
+}
+
+// A list shows who holds which slot, and no ids of claims.
+func TestClaimList(t *testing.T) {
+	t.Parallel()
+	a, b := startPair(t)
+	g := b.claim("gpu", Request{})
+	ctx := etcdtest.Context(t)
+	for service, want := range map[string]int{"": 1, "GPU": 1, "tpu": 0} {
+		held, truncated, err := a.List(ctx, service)
+		if err != nil || truncated || len(held) != want {
+			t.Fatalf("%s: got %v, %v, %v", service, held, truncated, err)
+		}
+		for _, h := range held {
+			if time.Since(h.Asked) > time.Hour {
+				t.Errorf("asked %v", h.Asked)
+			}
+			h.Asked = time.Time{}
+			if h != (Held{Service: "gpu", Instance: "gpu-1", Holder: lock.ShortID(g.ID()), Node: "b", Fence: g.Fence()}) {
+				t.Errorf("got %+v", h)
+			}
+		}
+	}
+	if _, _, err := a.List(ctx, "g/pu"); !errors.Is(err, discovery.ErrInvalid) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -85,8 +85,8 @@ func (c *claimant) full(service string, o Request) {
 // release releases a claim, which etcd must confirm.
 func (c *claimant) release(g *Grant) {
 	c.t.Helper()
-	if !c.Release(etcdtest.Context(c.t), g.ID()) {
-		c.t.Fatalf("%s is not released", g.Name())
+	if done, err := c.Release(etcdtest.Context(c.t), g.ID()); !done || err != nil {
+		c.t.Fatalf("%s is not released: %v", g.Name(), err)
 	}
 }
 

@@ -7,7 +7,7 @@
 //	grant, err := claims.Claim(ctx, "gpu", claim.Request{Wait: time.Minute, TTL: 30 * time.Second})
 //	endpoint, slot := grant.Endpoint(), grant.Slot()
 //	grant, err = claims.Renew(grant.ID())      // within the TTL
-//	done := claims.Release(ctx, grant.ID())
+//	done, err := claims.Release(ctx, grant.ID())
 //
 // Which slots are free is known from a watch of the services that are claimed from, so that
 // concurrent claimants seldom pick the same slot. Each claimant draws two instances at

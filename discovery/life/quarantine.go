@@ -1,8 +1,11 @@
 package life
 
 import (
+	"context"
 	"encoding/json"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
 	"disc/discovery/lease"
@@ -73,6 +76,17 @@ func (q quarantine) promise(now time.Duration) time.Duration {
 		d = min(d, q.floor)
 	}
 	return d
+}
+
+// ReadQuarantine reads the length of a quarantine that begins now, for a program that is no agent.
+// No promise of a grant lasts longer.
+func ReadQuarantine(ctx context.Context, client *clientv3.Client, keys discovery.Keys) (time.Duration, error) {
+	l := New(client, keys, Options{})
+	found, err := l.read(ctx, client, memory{})
+	if err != nil {
+		return 0, err
+	}
+	return max(time.Duration(found.length.Length), time.Duration(found.length.Before)), nil
 }
 
 // Quarantine returns the length of a quarantine that begins now.

@@ -6,7 +6,7 @@
 //	grant, err := locks.Lock(ctx, "reports", lock.Request{Wait: time.Minute, TTL: 30 * time.Second})
 //	fence := grant.Fence()                               // checked by the resource that the lock guards
 //	grant, err = locks.Renew("reports", grant.ID())      // within the TTL
-//	done := locks.Release(ctx, "reports", grant.ID())
+//	done, err := locks.Release(ctx, "reports", grant.ID())
 //
 // # How long a grant can be relied on
 //

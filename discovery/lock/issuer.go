@@ -51,6 +51,8 @@ type Resource interface {
 type KeyOwner struct {
 	ID   string `json:"id"`             // [PendingGrant.ID]
 	Base int64  `json:"base,omitempty"` // the fence is the key's create revision, added to this
+
+	Broken *Broken `json:"broken,omitempty"` // nil: nobody has broken the grant
 }
 
 // PendingGrant is a grant that is not confirmed yet. Each must be confirmed or abandoned, once.
@@ -184,7 +186,7 @@ func (p *PendingGrant) Confirm(ctx context.Context, key string, created int64, r
 	m.mu.Unlock()
 	if err := m.activate(ctx, g); err != nil {
 		m.forget(g)
-		m.deleteKey(ctx, g)
+		_, _ = m.deleteKey(ctx, g) // on an error it is removed as an orphan
 		return nil, err
 	}
 	return g, nil
@@ -200,11 +202,16 @@ func (p *PendingGrant) Abandon() {
 // ErrLost: the grant is lost, and the error says why.
 func (i *Issuer) Renew(id string) (*Grant, error) { return i.renew(id, anyGrant) }
 
-// Release releases a grant, whether it is active, lost or not known any more. It returns
-// true if etcd does not have the grant's key any more. Otherwise the key goes as soon as
-// etcd answers, or with the session of the agent that issued the grant, which is another
-// agent or an earlier run.
-func (i *Issuer) Release(ctx context.Context, id string) (done bool) {
+// Release releases a grant. It returns true if etcd does not have the grant's key any more,
+// also for a grant that is not known any more. Otherwise the key goes as soon as etcd answers,
+// or with the session of the agent that issued the grant, which is another agent or an earlier
+// run.
+//
+// ErrLost: the grant had ended before it was released, so that another caller may have got the
+// lock meanwhile; the error says why. Release returns it each time for ten minutes. A grant that
+// is lost, but whose key stays for as long as its holder was promised, is released without an
+// error: nobody else can have had it.
+func (i *Issuer) Release(ctx context.Context, id string) (done bool, err error) {
 	return i.release(ctx, id, anyGrant)
 }
 
@@ -231,18 +238,40 @@ func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
 	return g, nil
 }
 
-func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool) (done bool) {
+func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool) (done bool, err error) {
 	m := i.manager
+	m.expire() // a grant that has expired is lost even if that was not noticed yet
 	m.mu.Lock()
 	g, ok := i.find(id, match)
-	if !ok {
+	switch {
+	case !ok:
 		m.mu.Unlock()
-		return !m.isForeign(id)
+		return !m.isForeign(id), nil
+	case g.phase == ended:
+		defer m.mu.Unlock()
+		return false, g.err
 	}
-	hasKey := g.phase != ended
 	m.drop(g)
 	m.mu.Unlock()
-	return !hasKey || m.deleteKey(ctx, g)
+	deleted, err := m.deleteKey(ctx, g)
+	switch {
+	case err != nil:
+		return false, nil // it is removed as an orphan
+	case !deleted:
+		return false, m.loseReleased(g)
+	}
+	return true, nil
+}
+
+// loseReleased marks a grant as lost whose key was gone when it was released, and returns why.
+func (m *Manager) loseReleased(g *Grant) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.metrics.lost.WithLabelValues(g.kind).Inc()
+	g.markLost(g.lostBecause("its key in etcd was gone when it was released"))
+	m.grants[g.id] = g
+	m.recheck.Notify()
+	return g.err
 }
 
 // find returns the grant of an id, which may be lost but not pending. manager.mu is held.

@@ -75,7 +75,7 @@ func TestIssuer(t *testing.T) {
 		t.Fatal(err)
 	}
 	locktest.AwaitKeys(t, a.Client, seatKey, 1)
-	if !issuer.Release(etcdtest.Context(t), g.ID()) || first.released.Load() != g.Fence() {
+	if done, err := issuer.Release(etcdtest.Context(t), g.ID()); !done || err != nil || first.released.Load() != g.Fence() {
 		t.Errorf("released with fence %d, want %d", first.released.Load(), g.Fence())
 	}
 	locktest.AwaitKeys(t, a.Client, seatKey, 0)

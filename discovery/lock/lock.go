@@ -31,7 +31,7 @@ func (r Request) validate() error {
 // Lock acquires a lock, after all callers that requested it earlier. The errors are
 // ErrInvalid, ErrConflict (the lock is held, or is shared by another number of holders),
 // ErrUnavailable (the agent has no session with etcd, loses it meanwhile, or stops), the
-// error of ctx, or that of etcd.
+// error of ctx, or that of etcd. Once ctx has ended, no lock is returned.
 func (m *Manager) Lock(ctx context.Context, name string, r Request) (*Grant, error) {
 	if r.Shared == 0 {
 		r.Shared = 1
@@ -47,7 +47,11 @@ func (m *Manager) Lock(ctx context.Context, name string, r Request) (*Grant, err
 	g.key = m.keys.Lock(name) + g.id
 	m.mu.Unlock()
 	w := waiter{Grant: g, prefix: m.keys.Lock(name)}
-	if err := w.acquire(ctx, r.Wait); err != nil {
+	err := w.acquire(ctx, r.Wait)
+	if err == nil {
+		err = ctx.Err() // the caller may have gone in the moment of the grant
+	}
+	if err != nil {
 		return nil, w.abandon(ctx, err)
 	}
 	return g, nil
@@ -59,6 +63,6 @@ func (m *Manager) Renew(name, id string) (*Grant, error) {
 }
 
 // Release releases a lock; see [Issuer.Release].
-func (m *Manager) Release(ctx context.Context, name, id string) (done bool) {
+func (m *Manager) Release(ctx context.Context, name, id string) (done bool, err error) {
 	return m.locks.release(ctx, id, func(g *Grant) bool { return g.name == name })
 }

@@ -189,7 +189,7 @@ func TestReleaseElsewhere(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
 	g := a.MustLock("x", lock.Request{})
-	if b.Release(etcdtest.Context(t), "x", g.ID()) {
+	if done, err := b.Release(etcdtest.Context(t), "x", g.ID()); done || err != nil {
 		t.Error("another agent confirms the release")
 	}
 	if _, err := b.Renew("x", g.ID()); !errors.Is(err, discovery.ErrNotFound) || !strings.Contains(err.Error(), "another agent") {
@@ -200,7 +200,7 @@ func TestReleaseElsewhere(t *testing.T) {
 		a.MustRelease(g)
 	}
 	b.MustLock("x", lock.Request{})
-	if !b.Release(etcdtest.Context(t), "x", "nonsense") {
+	if done, err := b.Release(etcdtest.Context(t), "x", "nonsense"); !done || err != nil {
 		t.Error("a grant that cannot exist is not released")
 	}
 }

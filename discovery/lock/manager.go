@@ -47,10 +47,12 @@ type Manager struct {
 	recheck   retry.Signal // a grant was added, or expires at another time
 	activated retry.Signal // there is a grant to watch
 	orphans   retry.Signal // etcd may have keys that belong to no grant
+	marked    retry.Signal // marks has another key
 
 	mu               sync.Mutex
 	prefixes         []string          // of the keys of all issuers
 	grants           map[string]*Grant // by id; lost ones for lostRetention
+	marks            map[string]mark   // by key: of broken locks
 	used             bool              // a grant was requested
 	closed           bool
 	grantEnded       chan struct{} // closed when a grant ends
@@ -76,7 +78,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, l
 	m := &Manager{
 		client: client, keys: keys, session: session, life: life, node: o.Node, log: o.Logger, metrics: collectors,
 		recheck: retry.NewSignal(), activated: retry.NewSignal(), orphans: retry.NewSignal(), grantEnded: make(chan struct{}),
-		grants: map[string]*Grant{}, verified: -1, verifiedAgain: make(chan struct{}),
+		grants: map[string]*Grant{}, verified: -1, verifiedAgain: make(chan struct{}), marks: map[string]mark{}, marked: retry.NewSignal(),
 	}
 	m.locks = m.NewIssuer("lock", keys.Locks())
 	return m, nil
@@ -86,12 +88,13 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, l
 func (m *Manager) Life() *life.Life { return m.life }
 
 // Run expires grants that are not renewed or no longer safe, loses those whose keys are gone, and
-// removes orphans, until ctx ends. It then returns nil.
+// removes orphans and the keys of broken locks, until ctx ends. It then returns nil.
 func (m *Manager) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { m.expireLoop(ctx); return nil })
 	running.Go(func() error { m.orphanLoop(ctx); return nil })
 	running.Go(func() error { m.verifyLoop(ctx); return nil })
+	running.Go(func() error { m.markLoop(ctx); return nil })
 	return running.Wait()
 }
 

@@ -83,9 +83,9 @@ func (g *Grant) call(ctx context.Context, build func(clientv3.Txn) clientv3.Txn)
 	return nil, err
 }
 
-// deleteKey deletes the key of a released grant, and reports whether etcd has confirmed
-// that. If not, the key is removed as an orphan.
-func (m *Manager) deleteKey(ctx context.Context, g *Grant) bool {
+// deleteKey deletes the key of a released grant, and reports whether etcd still had it. After
+// an error, the key is removed as an orphan.
+func (m *Manager) deleteKey(ctx context.Context, g *Grant) (deleted bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	m.mu.Lock()
@@ -96,12 +96,12 @@ func (m *Manager) deleteKey(ctx context.Context, g *Grant) bool {
 	})
 	if err != nil {
 		m.orphans.Notify()
-		return false
+		return false, err
 	}
 	if resource != nil && r.Succeeded {
 		resource.Released(key, created, r.Header.Revision)
 	}
-	return true
+	return r.Succeeded, nil
 }
 
 // orphanLoop removes orphans when there may be some, until ctx ends.

@@ -219,6 +219,8 @@ func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue) (gone bool) {
 		return true
 	case kv.CreateRevision > g.created, kv.Lease != int64(g.lease), json.Unmarshal(kv.Value, &owner) != nil, owner.ID != g.id:
 		v.expireGrant(g, g.lostBecause("its key in etcd was overwritten"))
+	case owner.Broken != nil:
+		v.expireGrant(g, g.brokenBy(*owner.Broken))
 	}
 	return false
 }

@@ -57,21 +57,21 @@ func TestKeyChanged(t *testing.T) {
 	a.MustLock("another", lock.Request{}) // what was lost keeps nobody from granting
 }
 
-// startQuarantined runs two agents on an etcd with the shortest quarantines.
-func startQuarantined(t *testing.T) (a, b *locktest.Agent) {
+// quarantine sets the length of the quarantines of an etcd.
+func quarantine(t *testing.T, endpoint string, length time.Duration) {
 	t.Helper()
-	etcd := etcdtest.Start(t)
-	if _, err := etcdtest.Client(t, etcd.Endpoint()).Put(t.Context(), locktest.Keys().QuarantineLength(), `{"length":"10s"}`); err != nil {
+	if _, err := etcdtest.Client(t, endpoint).Put(t.Context(), locktest.Keys().QuarantineLength(), `{"length":"`+length.String()+`"}`); err != nil {
 		t.Fatal(err)
 	}
-	return locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
 }
 
 // In a new life of etcd a grant whose key stands is still held, nothing else is granted until the
 // quarantine ends, keys that came back are removed, and fences go on from above the earlier ones.
 func TestStartedOver(t *testing.T) {
 	t.Parallel()
-	a, b := startQuarantined(t)
+	etcd := etcdtest.Start(t)
+	quarantine(t, etcd.Endpoint(), 10*time.Second)
+	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
 	held := a.MustLock("held", lock.Request{})
 	if v := held.ValidFor(); v > 8*time.Second {
 		t.Errorf("valid for %v, which is longer than four fifths of a quarantine", v)

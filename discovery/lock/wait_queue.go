@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -92,7 +93,7 @@ func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
 	first := clientv3.OpGet(w.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(int64(w.shared)))
 	r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) {
 		return w.transact(ctx, func(base int64) clientv3.Op {
-			value := encode(record{KeyOwner{w.id, base}, w.manager.node, w.shared, asked})
+			value := encode(record{KeyOwner{ID: w.id, Base: base}, w.manager.node, w.shared, asked})
 			put := clientv3.OpPut(w.key, value, clientv3.WithLease(w.lease))
 			return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(w.key), "=", 0)},
 				[]clientv3.Op{put, own, first}, []clientv3.Op{own, first})
@@ -109,6 +110,7 @@ func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
 	w.manager.mu.Lock()
 	w.created = answers[0].GetResponseRange().Kvs[0].CreateRevision
 	w.manager.mu.Unlock()
+	w.manager.noteMarks(answers[1].GetResponseRange().Kvs)
 	for _, kv := range answers[1].GetResponseRange().Kvs {
 		if string(kv.Key) == w.key {
 			return true, nil
@@ -166,6 +168,7 @@ func (w *waiter) await(ctx context.Context) error {
 		if len(own) == 0 || own[0].CreateRevision != w.created {
 			return w.verifySession()
 		}
+		w.manager.noteMarks(before)
 		ahead := map[string]bool{}
 		for _, kv := range before {
 			ahead[string(kv.Key)] = true
@@ -216,19 +219,20 @@ func (w *waiter) readAhead(ctx context.Context) (*clientv3.TxnResponse, error) {
 
 // watchAhead returns nil when so many of the keys ahead were deleted after revision that the
 // waiter may have the lock, or when it is time to read the queue again. For a lock that is
-// not shared it watches the one key ahead, otherwise the whole queue.
+// not shared it watches the one key ahead, and sees at once that it is marked; otherwise it
+// watches the deletions in the whole queue.
 func (w *waiter) watchAhead(ctx context.Context, ahead map[string]bool, revision int64) error {
 	watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), watchTimeout)
 	defer cancel()
 	watcher := clientv3.NewWatcher(w.manager.client)
 	defer watcher.Close()
-	target, options := w.prefix, []clientv3.OpOption{clientv3.WithRev(revision + 1), clientv3.WithFilterPut()}
+	target, options := w.prefix, []clientv3.OpOption{clientv3.WithRev(revision + 1)}
 	if w.shared == 1 {
 		for key := range ahead { // there is only one
 			target = key
 		}
 	} else {
-		options = append(options, clientv3.WithPrefix())
+		options = append(options, clientv3.WithPrefix(), clientv3.WithFilterPut())
 	}
 	events := watcher.Watch(watching, target, options...)
 	for len(ahead) >= w.shared {
@@ -241,7 +245,11 @@ func (w *waiter) watchAhead(ctx context.Context, ahead map[string]bool, revision
 				return fmt.Errorf("lock %q: watch the queue: %w", w.name, err)
 			}
 			for _, e := range r.Events {
-				delete(ahead, string(e.Kv.Key))
+				if e.Type == mvccpb.DELETE {
+					delete(ahead, string(e.Kv.Key))
+				} else {
+					w.manager.noteMarks([]*mvccpb.KeyValue{e.Kv})
+				}
 			}
 		case <-w.lost:
 			return w.Err()

@@ -63,7 +63,11 @@ func startLock(ctx context.Context, s *stage) (pair, error) {
 	}
 	once := func(ctx context.Context) error {
 		grant, err := locks.Lock(ctx, "bench", lock.Request{TTL: time.Minute})
-		if err == nil && !locks.Release(ctx, grant.Name(), grant.ID()) {
+		if err != nil {
+			return err
+		}
+		done, err := locks.Release(ctx, grant.Name(), grant.ID())
+		if err == nil && !done {
 			err = errors.New("the lock was not released")
 		}
 		return err
@@ -98,7 +102,11 @@ func startClaim(ctx context.Context, s *stage) (pair, error) {
 	s.runInBackground(ctx, claims.Run)
 	once := func(ctx context.Context) error {
 		grant, err := claims.Claim(ctx, "web", claim.Request{TTL: time.Minute})
-		if err == nil && !claims.Release(ctx, grant.ID()) {
+		if err != nil {
+			return err
+		}
+		done, err := claims.Release(ctx, grant.ID())
+		if err == nil && !done {
 			err = errors.New("the claim was not released")
 		}
 		return err

@@ -100,8 +100,8 @@ func (a *Agent) MustFail(name string, r lock.Request, kind error) {
 // MustRelease releases a lock, which etcd must confirm.
 func (a *Agent) MustRelease(g *lock.Grant) {
 	a.t.Helper()
-	if !a.Release(etcdtest.Context(a.t), g.Name(), g.ID()) {
-		a.t.Fatalf("%s is not released", g.Name())
+	if done, err := a.Release(etcdtest.Context(a.t), g.Name(), g.ID()); !done || err != nil {
+		a.t.Fatalf("%s is not released: %v", g.Name(), err)
 	}
 }
 
