@@ -154,7 +154,7 @@ func (g Guard) Check(h *pb.ResponseHeader) error {
 		g.life.Doubt()
 		return uncertain("etcd seems to have started over: %s; try again", reason)
 	}
-	g.life.remember(at)
+	g.life.Remember(at)
 	return nil
 }
 

@@ -103,8 +103,14 @@ func (l *Life) Doubt() {
 	}
 }
 
-// Remember tells what a linearizable read or a watch has shown of the present life.
-func (l *Life) Remember(seen Identity) { l.remember(seen) }
+// Remember tells what a linearizable read has just shown of the present life.
+func (l *Life) Remember(seen Identity) {
+	if known := l.remember(seen); known.Epoch == seen.Epoch {
+		l.mu.Lock()
+		l.memory.at = lease.Uptime()
+		l.mu.Unlock()
+	}
+}
 
 // Revision returns the highest revision of etcd that is known.
 func (l *Life) Revision() int64 {

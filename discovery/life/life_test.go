@@ -3,6 +3,7 @@ package life
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -36,6 +37,15 @@ func TestStartsOver(t *testing.T) {
 	for name, restored := range map[string]func(t *testing.T, client *clientv3.Client, a *Life){
 		"an earlier revision": func(_ *testing.T, _ *clientv3.Client, a *Life) { a.aged(1000) },
 		"a jump of the revision": func(_ *testing.T, _ *clientv3.Client, a *Life) {
+			a.aged(-RevisionJump)
+		},
+		"a jump of the revision after a long contact": func(t *testing.T, client *clientv3.Client, a *Life) {
+			a.memory.at -= 2 * time.Hour
+			r, err := client.Get(etcdtest.Context(t), keys.Epoch())
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Remember(Identity{HeaderOf(r.Header), string(r.Kvs[0].Value)})
 			a.aged(-RevisionJump)
 		},
 		"an own record in an older state": func(t *testing.T, client *clientv3.Client, a *Life) {

@@ -73,7 +73,9 @@ func (l *Life) read(ctx context.Context, kv clientv3.KV, asked memory) (state, e
 
 // startedOver returns why the memory from before the state was read is void; empty: it is not.
 func (s state) startedOver(asked memory) string {
-	if reason := s.StartedOver(asked.Identity); reason != "" {
+	before := asked.Identity
+	before.Term = 0 // a member that campaigns is ahead of the others, and may fall back
+	if reason := s.StartedOver(before); reason != "" {
 		return reason
 	}
 	switch {
