@@ -19,7 +19,10 @@ import (
 	"disc/discovery/retry/retrytest"
 )
 
-var restores = flag.Int("claim.restores", etcdtest.Length(1, 10), "how often each way of losing etcd's data is tried")
+var (
+	restores         = flag.Int("claim.restores", etcdtest.Length(1, 5), "how often each way of losing etcd's data is tried")
+	restoreHistories = flag.Int("claim.restore-histories", etcdtest.Length(4, 10), "number of histories of locks and claims each time")
+)
 
 // restorer makes etcd lose writes while clients use it.
 type restorer struct {
@@ -120,7 +123,7 @@ func (r *restorer) deleteKey(h *history, prefix string) {
 func (r *restorer) start(agents []*claimant) (stop func()) {
 	var clients sync.WaitGroup
 	for n := range len(r.locks) + len(r.services) {
-		h := newHistory(1<<30, 60*time.Millisecond, 500*time.Millisecond)
+		h := newHistory(1<<30, time.Duration(*restoreHistories)*15*time.Millisecond, 500*time.Millisecond)
 		r.histories = append(r.histories, h)
 		for client := range 2 * len(agents) {
 			a := agents[client%len(agents)]
@@ -170,7 +173,10 @@ func firstLines(text string, n int) string {
 // back again and again, also while one of the agents is cut off, and keys are deleted.
 func TestHistoriesOverRestores(t *testing.T) {
 	t.Parallel()
-	r := &restorer{t: t, locks: []string{"l0", "l1"}, services: []string{"s0", "s1"}}
+	r := &restorer{t: t}
+	for n := range *restoreHistories / 2 {
+		r.locks, r.services = append(r.locks, fmt.Sprintf("l%d", n)), append(r.services, fmt.Sprintf("s%d", n))
+	}
 	r.cluster = etcdtest.StartCluster(t, etcdtest.Length(1, 3), "--unsafe-no-fsync", "--heartbeat-interval=20", "--election-timeout=200")
 	r.client = r.cluster.Client()
 	r.prepare(r.client)
@@ -189,10 +195,9 @@ func TestHistoriesOverRestores(t *testing.T) {
 			a.sees(service, 1)
 		}
 	}
-	stop := r.start(agents)
-	defer r.check()
-	defer stop()
 	for round := range *restores {
+		r.histories = nil
+		stop := r.start(agents)
 		for n, fault := range []func(){
 			r.backUp, r.deleteKeys, r.putBack, func() { r.cutOff(r.putBack) }, r.wipe, r.backUp, func() { r.cutOff(r.wipe) }, r.putBack,
 		} {
@@ -201,5 +206,7 @@ func TestHistoriesOverRestores(t *testing.T) {
 			r.awaitGrants()
 			t.Log(fmt.Sprintf("round %d, fault %d:", round, n), time.Since(began).Round(time.Millisecond))
 		}
+		stop()
+		r.check()
 	}
 }
