@@ -3,6 +3,7 @@ package life
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -27,7 +28,7 @@ func Uncertain(err error) bool { return errors.As(err, new(uncertainError)) }
 
 // ErrContactBroken says that contact with etcd has broken, and that no answer since then has shown
 // whether etcd goes on.
-var ErrContactBroken = uncertain("contact with etcd has broken, and it is not known yet whether etcd goes on; try again")
+var ErrContactBroken = uncertain("contact with etcd has broken, and it is not known yet whether etcd goes on")
 
 // Guard lets a transaction grant something only in the life that is known, and not during a
 // quarantine.
@@ -53,11 +54,20 @@ func (l *Life) Guard() (Guard, error) {
 	defer l.mu.Unlock()
 	switch {
 	case l.proven != contact+1:
-		return Guard{}, ErrContactBroken
+		return Guard{}, l.brokenError()
 	case now < l.blockedUntil:
 		return Guard{}, uncertain("etcd may have been restored from a backup; locks and claims are granted again in %v", (l.blockedUntil - now).Round(time.Millisecond))
 	}
 	return Guard{l, contact, l.memory}, nil
+}
+
+// brokenError returns ErrContactBroken with the reason why etcd has not shown yet that it goes on.
+// l.mu is held.
+func (l *Life) brokenError() error {
+	if l.lastErr == nil {
+		return ErrContactBroken
+	}
+	return uncertainError{fmt.Errorf("%w: %w", ErrContactBroken, l.lastErr)}
 }
 
 // Proven returns the contact in which etcd was seen to go on; -1: none.

@@ -1,6 +1,7 @@
 package life
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -49,6 +50,7 @@ type Life struct {
 	mu           sync.Mutex
 	memory       memory
 	count        int           // of new lives that were found
+	lastErr      error         // why etcd could not be asked; nil: it was
 	proven       int           // the contact in which etcd was seen to go on, plus 1; 0: none
 	brokenAt     time.Duration // uptime at which contact last broke; 0: never
 	blockedUntil time.Duration // uptime until which nothing is granted
@@ -122,7 +124,7 @@ func (l *Life) Revision() int64 {
 // Check asks etcd through kv, by a linearizable read, whether it goes on, and begins a new life
 // where it does not. before is what the caller knows of etcd besides. It returns etcd's identity.
 func (l *Life) Check(ctx context.Context, kv clientv3.KV, before Identity) (Identity, error) {
-	for {
+	for first := ""; ; {
 		asked := l.remember(before)
 		found, err := l.read(ctx, kv, asked)
 		if err != nil {
@@ -130,12 +132,13 @@ func (l *Life) Check(ctx context.Context, kv clientv3.KV, before Identity) (Iden
 		}
 		reason := found.startedOver(asked)
 		if reason == "" && found.epochRevision != 0 || reason != "" && found.begun(asked) {
-			l.learn(found, asked, reason)
+			l.learn(found, asked, cmp.Or(first, reason))
 			return found.Identity, nil
 		}
 		if err := l.begin(ctx, kv, found, asked, reason); err != nil {
 			return Identity{}, err
 		}
+		first = cmp.Or(first, reason) // later the epoch alone has changed
 	}
 }
 

@@ -53,6 +53,7 @@ func (l *Life) prove(ctx context.Context, contact int) error {
 			l.resume(contact, outage)
 			return nil
 		}
+		l.recordFailure(err)
 		if backoff.Failed() && ctx.Err() == nil {
 			l.log.Warn("cannot find out whether etcd goes on; no lock or claim is granted until then", "failures", backoff.Failures(), "error", err)
 		}
@@ -60,6 +61,13 @@ func (l *Life) prove(ctx context.Context, contact int) error {
 			return err
 		}
 	}
+}
+
+// recordFailure remembers why etcd could not be asked.
+func (l *Life) recordFailure(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastErr = err
 }
 
 // Known reports whether anything is known of etcd.
@@ -97,7 +105,7 @@ func answered(err error) bool {
 func (l *Life) resume(contact int, outage bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.proven = contact + 1
+	l.proven, l.lastErr = contact+1, nil
 	if outage {
 		l.blockedUntil = max(l.blockedUntil, lease.Uptime()+outageWait)
 	}
