@@ -53,8 +53,11 @@ func (q quarantine) after(r lengthRecord, now time.Duration) quarantine {
 }
 
 // settled reports whether every promise that was made under the length before has ended.
-func (q quarantine) settled(now time.Duration) bool {
-	return now >= q.since+max(time.Duration(q.Length), time.Duration(q.Before), q.floor)
+func (q quarantine) settled(now time.Duration) bool { return now >= q.settledAt() }
+
+// settledAt returns the uptime from which on settled is true.
+func (q quarantine) settledAt() time.Duration {
+	return q.since + max(time.Duration(q.Length), time.Duration(q.Before), q.floor)
 }
 
 // length returns the length of a quarantine that begins now.
