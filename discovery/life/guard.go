@@ -60,6 +60,19 @@ func (l *Life) Guard() (Guard, error) {
 	return Guard{l, contact, l.memory}, nil
 }
 
+// Blocked returns why no lock or claim is granted at present, as far as the agent knows without
+// asking etcd; nil: they are granted.
+func (l *Life) Blocked() error {
+	_, err := l.Guard()
+	now := lease.Uptime()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(err, ErrContactBroken) || now >= l.quarantined.until {
+		return err
+	}
+	return uncertain("etcd has started over: it was wiped, restored or replaced; locks and claims are granted again in %v at most", roundUp(max(l.quarantined.until, l.blockedUntil)-now))
+}
+
 // Proven returns the contact in which etcd was seen to go on; -1: none.
 func (l *Life) Proven() int {
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package life
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,38 @@ func TestBlock(t *testing.T) {
 	l.mu.Unlock()
 	if l.Block(); l.blockedFor() < time.Hour {
 		t.Errorf("blocked for %v though contact broke longer ago", l.blockedFor())
+	}
+}
+
+// An agent tells why nothing is granted: it does not know etcd yet, or has seen a quarantine.
+func TestBlocked(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	l := newLife(t, client)
+	if err := l.Blocked(); !errors.Is(err, ErrContactBroken) {
+		t.Errorf("before etcd was asked: %v", err)
+	}
+	l.runs(t)
+	if _, err := l.AwaitGuard(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Blocked(); err != nil {
+		t.Errorf("etcd goes on: %v", err)
+	}
+	l.aged(1000)
+	l.check(t)
+	if err := l.Blocked(); !Uncertain(err) || !strings.Contains(err.Error(), "etcd has started over") {
+		t.Errorf("in a quarantine: %v", err)
+	}
+	l.mu.Lock()
+	l.quarantined.until = uptime() // as after its time
+	l.mu.Unlock()
+	if err := l.Blocked(); err != nil {
+		t.Errorf("after the quarantine: %v", err)
+	}
+	l.check(t) // etcd may still have the key for a moment
+	if err := l.Blocked(); err != nil {
+		t.Errorf("after the quarantine, read again: %v", err)
 	}
 }
 
