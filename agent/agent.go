@@ -194,7 +194,7 @@ func (a *Agent) buildServers() (err error) {
 	}
 	a.api, err = httpapi.New(httpapi.Backends{
 		Catalog: a.catalog, Registrar: a.registrar, Overrides: overrides{entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}}, Agent: a,
-		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks}, Claims: claims{a.claims, c.Zone},
+		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks}, Claims: claims{a.claims, c.Zone}, Quarantines: quarantines{a.life},
 	}, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(), Explain: a.explain,
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,

@@ -13,7 +13,7 @@ import (
 
 // Status implements httpapi.Agent.
 func (a *Agent) Status() api.Agent {
-	return api.Agent{
+	s := api.Agent{
 		Version: a.options.Version, Node: a.node.Node, Zone: a.node.Zone,
 		Namespace: a.config.Namespace, Advertise: a.node.Address,
 		Owner: a.node.Agent, Run: a.runID, Started: a.node.Started,
@@ -21,6 +21,10 @@ func (a *Agent) Status() api.Agent {
 		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
 		Certificates: a.certificates.status(),
 	}
+	if err := a.life.Blocked(); err != nil {
+		s.Ungranted = err.Error()
+	}
+	return s
 }
 
 // settings returns the settings in force: those that a reload does not apply are as at the

@@ -68,7 +68,7 @@ holds it (--try) or it was lost while the command ran.`,
 	f.BoolVar(&o.try, "try", false, "do not wait for the lock")
 	f.IntVar(&o.shared, "shared", 1, "number of commands that may hold the lock at once")
 	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between SIGTERM and SIGKILL (default the setting kill_timeout)")
-	c.AddCommand(a.lockListCommand(), a.lockBreakCommand())
+	c.AddCommand(a.lockListCommand(), a.lockBreakCommand(), a.lockQuarantineCommand())
 	return c
 }
 

@@ -78,7 +78,7 @@ func statusRows(s api.Agent) [][]string {
 		{"etcd", printable(strings.Join(s.Endpoints, ",")), "namespace " + printable(s.Namespace)},
 		session, view,
 	}
-	for _, problem := range []string{s.Session.Error, s.Catalog.Error} {
+	for _, problem := range []string{s.Session.Error, s.Catalog.Error, s.Ungranted} {
 		if problem != "" {
 			rows = append(rows, []string{"", "", printable(problem)})
 		}

@@ -20,7 +20,8 @@ type Agent struct {
 	Settings      []Setting      `json:"settings"`  // without secrets; sorted by name
 	Session       Session        `json:"session"`
 	Catalog       Catalog        `json:"catalog"`
-	Registrations []Registration `json:"registrations"` // sorted by service and id
+	Ungranted     string         `json:"ungranted,omitempty"` // why no lock or claim is granted at present
+	Registrations []Registration `json:"registrations"`       // sorted by service and id
 	Certificates  []Certificate  `json:"certificates,omitempty"`
 }
 

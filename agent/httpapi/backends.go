@@ -13,16 +13,17 @@ import (
 
 // Backends are the parts of the agent that an API answers from. All are required.
 type Backends struct {
-	Catalog   Catalog
-	Registrar Registrar
-	Overrides Overrides
-	Agent     AgentStatus
-	DNS       DNS
-	Envoy     Envoy
-	KV        KV
-	Locks     Locks
-	Claims    Claims
-	Limits    Limits
+	Catalog     Catalog
+	Registrar   Registrar
+	Overrides   Overrides
+	Agent       AgentStatus
+	DNS         DNS
+	Envoy       Envoy
+	KV          KV
+	Locks       Locks
+	Claims      Claims
+	Limits      Limits
+	Quarantines Quarantines
 }
 
 // validate returns an error that names the first backend that is missing.
@@ -33,7 +34,7 @@ func (b *Backends) validate() error {
 	}{
 		{"Catalog", b.Catalog == nil}, {"Registrar", b.Registrar == nil}, {"Overrides", b.Overrides == nil},
 		{"Agent", b.Agent == nil}, {"DNS", b.DNS == nil}, {"Envoy", b.Envoy == nil}, {"KV", b.KV == nil},
-		{"Locks", b.Locks == nil}, {"Claims", b.Claims == nil}, {"Limits", b.Limits == nil},
+		{"Locks", b.Locks == nil}, {"Claims", b.Claims == nil}, {"Limits", b.Limits == nil}, {"Quarantines", b.Quarantines == nil},
 	} {
 		if backend.missing {
 			return fmt.Errorf("backend %s is missing", backend.name)
@@ -254,6 +255,16 @@ type Locks interface {
 	// granted: otherwise the error is an ErrForbidden. ErrNotFound: nobody holds the lock, or
 	// not that holder; ErrInvalid: it has several.
 	Break(ctx context.Context, name string, o api.BreakOptions, ownOnly bool) (api.BrokenLock, error)
+}
+
+// Quarantines are the times in which no lock and no claim is granted, after etcd has started over.
+type Quarantines interface {
+	// Get reads the length of quarantines, and the quarantine that goes on, from etcd.
+	Get(ctx context.Context) (api.Quarantine, error)
+
+	// SetLength sets the length of quarantines. ErrInvalid: it is out of range; ErrConflict: the
+	// change before has not taken effect yet.
+	SetLength(ctx context.Context, length time.Duration) (api.Quarantine, error)
 }
 
 // Claims claims slots of instances for callers.

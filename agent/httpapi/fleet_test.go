@@ -365,7 +365,7 @@ func (absent) ReleaseClaim(context.Context, string) (bool, error) { return false
 func (f *fleet) backends() Backends {
 	return Backends{
 		Catalog: f, Registrar: f, Overrides: f, Agent: f, DNS: absent{}, Envoy: envoy{}, KV: emptyKV{},
-		Locks: absent{}, Claims: absent{}, Limits: newCounters(),
+		Locks: absent{}, Claims: absent{}, Limits: newCounters(), Quarantines: &quarantines{},
 	}
 }
 

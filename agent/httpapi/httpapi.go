@@ -136,7 +136,7 @@ func (a *API) addRoutes() {
 	a.routes = slices.Concat(
 		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.loadRoutes(), a.overrideRoutes(),
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
-		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.profileRoutes(), a.openAPIRoutes(),
+		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.quarantineRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
 	for _, rt := range a.routes {
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))

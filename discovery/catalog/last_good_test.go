@@ -154,7 +154,7 @@ func TestLastGoodThatCannotBeSaved(t *testing.T) {
 func TestRunsAgain(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{LastGood: &memoryStore{}})
+	f := start(t, s.Endpoint(), s.Endpoint(), Options{Life: anyLife, LastGood: &memoryStore{}})
 	f.register("web", "a")
 	before := f.settled()
 	f.stop()

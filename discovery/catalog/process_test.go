@@ -14,7 +14,7 @@ func TestEtcdProcess(t *testing.T) {
 	link := etcdtest.StartLink(t, etcd.Endpoints()[0])
 	client := etcd.Client()
 	fill(t, client, "web", 2500, func(id string) string { return record("web", id) })
-	f := start(t, etcd.Endpoints()[0], link.Endpoint(), Options{})
+	f := start(t, etcd.Endpoints()[0], link.Endpoint(), Options{Life: anyLife})
 	retrytest.Eventually(f.t, "a view", func() bool { return f.snapshot() != nil })
 	before := f.settled()
 	if n := len(mustService(t, before, "web").Entries()); n != 2500 {

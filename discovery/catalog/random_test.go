@@ -109,7 +109,7 @@ func TestNoGaps(t *testing.T) {
 	t.Log("seed", seed)
 	w := &writer{t: t, client: etcdtest.Client(t, s.Endpoint()), random: rand.New(rand.NewPCG(seed, 0))}
 	w.step()
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{})
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{Life: anyLife})
 	from := f.settled()
 
 	done := make(chan struct{})

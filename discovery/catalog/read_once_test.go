@@ -46,7 +46,7 @@ func TestLoadByInterest(t *testing.T) {
 // A load report that changed or was deleted during a gap is found, and wakes nobody.
 func TestLoadOverAGap(t *testing.T) {
 	t.Parallel()
-	f, link := linked(t, Options{})
+	f, link := linked(t, Options{Life: anyLife})
 	f.register("web", "a")
 	f.register("web", "b")
 	f.put(keys.Load("web", "a"), `{"utilization":0.2}`)

@@ -64,7 +64,7 @@ func TestGap(t *testing.T) {
 		more    int // further keys that change
 	}{{"short", false, 0}, {"compacted", true, 0}, {"long", false, many}} {
 		t.Run(gap.name, func(t *testing.T) {
-			f, link := linked(t, Options{})
+			f, link := linked(t, Options{Life: anyLife})
 			fill(t, f.etcd, "web", 1200, func(id string) string { return record("web", id) })
 			f.put(keys.Instance("web", "junk"), "junk")
 			f.register("db", "zz")
@@ -146,7 +146,7 @@ func TestRestartedEtcd(t *testing.T) {
 	dir := t.TempDir()
 	s := etcdtest.StartWith(t, durableEtcd(dir, ""))
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{})
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{Life: anyLife})
 	fill(t, f.etcd, "web", 10, func(id string) string { return record("web", id) })
 	before := f.settled()
 	web := mustService(t, before, "web")
@@ -168,7 +168,7 @@ func TestWipedEtcd(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{})
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{Life: anyLife})
 	for n := range 20 {
 		f.register("web", fmt.Sprint("w", n))
 	}
@@ -214,7 +214,7 @@ func TestRestoredEtcd(t *testing.T) {
 			dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
 			s := etcdtest.StartWith(t, durableEtcd(dir, ""))
 			link := etcdtest.StartLink(t, s.Endpoint())
-			f := start(t, s.Endpoint(), link.Endpoint(), Options{})
+			f := start(t, s.Endpoint(), link.Endpoint(), Options{Life: anyLife})
 			f.register("web", "a")
 			f.put(keys.Instance("web", "b"), record("web", "b"))
 			old := f.settled()
@@ -258,7 +258,7 @@ func TestEpochIsMadeOnce(t *testing.T) {
 	s := etcdtest.Start(t)
 	var all []*fixture
 	for range 5 {
-		all = append(all, start(t, s.Endpoint(), s.Endpoint(), Options{}))
+		all = append(all, start(t, s.Endpoint(), s.Endpoint(), Options{Life: anyLife}))
 	}
 	reader := start(t, s.Endpoint(), s.Endpoint(), Options{})
 	for _, f := range append(all, reader) {

@@ -214,7 +214,7 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	var probed atomic.Int64
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{MassLoss: &MassLossGuard{TTL: time.Hour, Probe: func(context.Context, string) error {
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{Life: anyLife, MassLoss: &MassLossGuard{TTL: time.Hour, Probe: func(context.Context, string) error {
 		probed.Add(1)
 		return errors.New("refused")
 	}}})
@@ -248,7 +248,7 @@ func TestOutageThatOutlivesLeases(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	f := start(t, s.Endpoint(), link.Endpoint(), Options{MassLoss: &MassLossGuard{TTL: time.Second}})
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{Life: anyLife, MassLoss: &MassLossGuard{TTL: time.Second}})
 	a := f.agents(3, "web")
 	f.settled()
 	link.Freeze()

@@ -70,6 +70,19 @@ func (l *Life) brokenError() error {
 	return uncertainError{fmt.Errorf("%w: %w", ErrContactBroken, l.lastErr)}
 }
 
+// Blocked returns why no lock or claim is granted at present, as far as the agent knows without
+// asking etcd; nil: they are granted.
+func (l *Life) Blocked() error {
+	_, err := l.Guard()
+	now := lease.Uptime()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(err, ErrContactBroken) || now >= l.quarantined.until {
+		return err
+	}
+	return uncertain("etcd has started over: it was wiped, restored or replaced; locks and claims are granted again in %v at most", roundUp(max(l.quarantined.until, l.blockedUntil)-now))
+}
+
 // Proven returns the contact in which etcd was seen to go on; -1: none.
 func (l *Life) Proven() int {
 	l.mu.Lock()
@@ -140,6 +153,7 @@ func (g Guard) Compares() []clientv3.Cmp {
 	}
 	return []clientv3.Cmp{
 		clientv3.Compare(clientv3.Value(keys.Epoch()), "=", g.known.Epoch), same,
+		clientv3.Compare(clientv3.ModRevision(keys.QuarantineLength()), "=", g.known.lengthRevision), // or promises might outlast a quarantine
 		clientv3.Compare(clientv3.CreateRevision(keys.Quarantine()), "=", 0),
 	}
 }

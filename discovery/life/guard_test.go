@@ -2,6 +2,7 @@ package life
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,38 @@ func TestBlock(t *testing.T) {
 	}
 }
 
+// An agent tells why nothing is granted: it does not know etcd yet, or has seen a quarantine.
+func TestBlocked(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	l := newLife(t, client)
+	if err := l.Blocked(); !errors.Is(err, ErrContactBroken) {
+		t.Errorf("before etcd was asked: %v", err)
+	}
+	l.runs(t)
+	if _, err := l.AwaitGuard(etcdtest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Blocked(); err != nil {
+		t.Errorf("etcd goes on: %v", err)
+	}
+	l.aged(1000)
+	l.check(t)
+	if err := l.Blocked(); !Uncertain(err) || !strings.Contains(err.Error(), "etcd has started over") {
+		t.Errorf("in a quarantine: %v", err)
+	}
+	l.mu.Lock()
+	l.quarantined.until = uptime() // as after its time
+	l.mu.Unlock()
+	if err := l.Blocked(); err != nil {
+		t.Errorf("after the quarantine: %v", err)
+	}
+	l.check(t) // etcd may still have the key for a moment
+	if err := l.Blocked(); err != nil {
+		t.Errorf("after the quarantine, read again: %v", err)
+	}
+}
+
 // The length of a quarantine: a shorter one, and longer promises, take effect once all promises of
 // the earlier length have ended.
 func TestQuarantineLength(t *testing.T) {
@@ -84,22 +117,22 @@ func TestQuarantineLength(t *testing.T) {
 		"lowered": {
 			{100 * time.Second, lengthRecord{60 * s, 0}, time.Minute, time.Minute},
 			{200 * time.Second, lengthRecord{10 * s, 60 * s}, time.Minute, 10 * time.Second},
-			{259 * time.Second, lengthRecord{10 * s, 60 * s}, time.Minute, 10 * time.Second},
-			{260 * time.Second, lengthRecord{10 * s, 60 * s}, 10 * time.Second, 10 * time.Second},
+			{319 * time.Second, lengthRecord{10 * s, 60 * s}, time.Minute, 10 * time.Second},
+			{320 * time.Second, lengthRecord{10 * s, 60 * s}, 10 * time.Second, 10 * time.Second},
 		},
 		"raised": {
 			{100 * time.Second, lengthRecord{10 * s, 0}, 10 * time.Second, 10 * time.Second},
 			{200 * time.Second, lengthRecord{60 * s, 10 * s}, time.Minute, 10 * time.Second},
-			{260 * time.Second, lengthRecord{60 * s, 10 * s}, time.Minute, time.Minute},
+			{320 * time.Second, lengthRecord{60 * s, 10 * s}, time.Minute, time.Minute},
 		},
 		"lowered by hand": {
 			{100 * time.Second, lengthRecord{60 * s, 0}, time.Minute, time.Minute},
 			{200 * time.Second, lengthRecord{10 * s, 0}, time.Minute, 10 * time.Second},
-			{260 * time.Second, lengthRecord{10 * s, 0}, 10 * time.Second, 10 * time.Second},
+			{320 * time.Second, lengthRecord{10 * s, 0}, 10 * time.Second, 10 * time.Second},
 		},
 		"just lowered, as a new agent reads": {
 			{100 * time.Second, lengthRecord{10 * s, 60 * s}, time.Minute, 10 * time.Second},
-			{160 * time.Second, lengthRecord{10 * s, 60 * s}, 10 * time.Second, 10 * time.Second},
+			{220 * time.Second, lengthRecord{10 * s, 60 * s}, 10 * time.Second, 10 * time.Second},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,6 +54,7 @@ type Life struct {
 	proven       int           // the contact in which etcd was seen to go on, plus 1; 0: none
 	brokenAt     time.Duration // uptime at which contact last broke; 0: never
 	blockedUntil time.Duration // uptime until which nothing is granted
+	quarantined  quarantined   // the quarantine that was seen last
 	changed      chan struct{} // closed when one of the above has changed
 }
 
@@ -63,14 +64,22 @@ type memory struct {
 	at         time.Duration // uptime at which Revision was known
 	base       base
 	quarantine quarantine
-	own        ownRecord
-	void       string // why all of this is known to be void; "": it is not
+
+	lengthRevision int64 // at which its length was set; 0: never
+	own            ownRecord
+	void           string // why all of this is known to be void; "": it is not
 }
 
 // ownRecord is the agent's own record, as it was last written.
 type ownRecord struct {
 	key      string
 	revision int64
+}
+
+// quarantined is the quarantine of a life of etcd. Its zero value is none.
+type quarantined struct {
+	epoch string
+	until time.Duration // uptime at which it has ended
 }
 
 // New returns what knows the life of an etcd. It learns nothing until Run or Check.
@@ -177,7 +186,19 @@ func (l *Life) learn(found state, asked memory, reason string) {
 		l.notify()
 	}
 	l.memory.at, l.memory.base = lease.Uptime(), found.base
-	l.memory.quarantine = l.memory.quarantine.after(found.length, lease.Uptime())
+	l.memory.quarantine, l.memory.lengthRevision = l.memory.quarantine.after(found.length, lease.Uptime()), found.lengthRevision
+	l.noteQuarantine(found.quarantined)
+}
+
+// noteQuarantine remembers whether a quarantine was seen, for [Life.Blocked]. l.mu is held.
+func (l *Life) noteQuarantine(seen bool) {
+	now := lease.Uptime()
+	switch {
+	case !seen:
+		l.quarantined = quarantined{}
+	case l.quarantined.epoch != l.memory.Epoch:
+		l.quarantined = quarantined{l.memory.Epoch, now + l.memory.quarantine.length(now)}
+	}
 }
 
 // notify wakes all that wait for a change. l.mu is held.

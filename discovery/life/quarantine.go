@@ -18,6 +18,9 @@ const (
 	MaxQuarantine     = time.Hour
 )
 
+// learnTime is how long an agent may take to learn of another length: it asks each checkInterval.
+const learnTime = checkInterval + 10*time.Second
+
 // lengthRecord is the value of the key of the length of quarantines.
 type lengthRecord struct {
 	Length discovery.Duration `json:"length"`
@@ -53,8 +56,14 @@ func (q quarantine) after(r lengthRecord, now time.Duration) quarantine {
 }
 
 // settled reports whether every promise that was made under the length before has ended.
-func (q quarantine) settled(now time.Duration) bool {
-	return now >= q.since+max(time.Duration(q.Length), time.Duration(q.Before), q.floor)
+func (q quarantine) settled(now time.Duration) bool { return now >= q.settledAt() }
+
+// settledAt returns the uptime from which on settled is true: others learn of a change later.
+func (q quarantine) settledAt() time.Duration {
+	if q.Before == 0 && q.floor == 0 {
+		return q.since
+	}
+	return q.since + learnTime + max(time.Duration(q.Length), time.Duration(q.Before), q.floor)
 }
 
 // length returns the length of a quarantine that begins now.

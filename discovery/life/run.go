@@ -2,6 +2,8 @@ package life
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -13,24 +15,32 @@ import (
 	"disc/discovery/retry"
 )
 
+// checkInterval is the time between two questions whether etcd goes on while contact with it holds: a
+// proxy may hide a break.
+const checkInterval = 50 * time.Second
+
 // probeTimeout is how long a member may take to answer at all.
 const probeTimeout = time.Second
 
 // Run asks etcd whether it goes on whenever contact with it has broken, until ctx ends. It then
 // returns nil.
 func (l *Life) Run(ctx context.Context) error {
-	for {
+	for outage := false; ; {
 		contact, broken := l.session.Contact()
-		if l.prove(ctx, contact) != nil {
+		if l.prove(ctx, contact, outage) != nil {
 			return nil // ctx ended
 		}
+		outage = false
+		again := time.NewTimer(checkInterval - rand.N(checkInterval/10))
 		select {
 		case <-broken:
 			l.noteBreak()
+			outage = !l.probe(ctx)
 		case <-l.doubted:
+		case <-again.C:
 		case <-ctx.Done():
-			return nil
 		}
+		again.Stop()
 	}
 }
 
@@ -41,18 +51,19 @@ func (l *Life) noteBreak() {
 	l.brokenAt = lease.Uptime()
 }
 
-// prove asks until etcd answers. If no member had answered at all before, nothing is granted for
-// outageWait after that.
-func (l *Life) prove(ctx context.Context, contact int) error {
-	outage := l.Known() && !l.probe(ctx)
+// prove asks until etcd answers. After an outage, in which no member had answered at all, nothing is
+// granted for outageWait; an agent that knew nothing of etcd before waits for nothing.
+func (l *Life) prove(ctx context.Context, contact int, outage bool) error {
+	knew := l.Present().known.Epoch != ""
 	for backoff := (retry.Backoff{}); ; {
 		asking, cancel := context.WithTimeout(ctx, callTimeout)
 		_, err := l.Check(asking, l.client, Identity{})
 		cancel()
 		if err == nil {
-			l.resume(contact, outage)
+			l.resume(contact, outage && knew)
 			return nil
 		}
+		outage = outage || !answered(err)
 		l.recordFailure(err)
 		if backoff.Failed() && ctx.Err() == nil {
 			l.log.Warn("cannot find out whether etcd goes on; no lock or claim is granted until then", "failures", backoff.Failures(), "error", err)
@@ -68,13 +79,6 @@ func (l *Life) recordFailure(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lastErr = err
-}
-
-// Known reports whether anything is known of etcd.
-func (l *Life) Known() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.memory.Epoch != ""
 }
 
 // probe reports whether any member answers at once, even one that has lost the others. It tries as
@@ -94,7 +98,7 @@ func (l *Life) probe(ctx context.Context) bool {
 
 // answered reports whether the error of a call is an answer of a member.
 func answered(err error) bool {
-	if _, ofEtcd := rpctypes.Error(err).(rpctypes.EtcdError); ofEtcd || err == nil {
+	if err == nil || errors.As(rpctypes.Error(err), new(rpctypes.EtcdError)) {
 		return true
 	}
 	code := status.Code(err)

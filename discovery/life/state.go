@@ -29,11 +29,14 @@ type base struct {
 type state struct {
 	Identity
 	base
-	epochRevision int64 // 0: there is no epoch
-	baseRevision  int64
-	quarantined   bool
-	length        lengthRecord
-	ownRevision   int64 // 0: etcd does not have the agent's own record
+	epochRevision    int64 // 0: there is no epoch
+	baseRevision     int64
+	quarantined      bool
+	quarantineReason string
+	quarantineLease  clientv3.LeaseID
+	length           lengthRecord
+	lengthRevision   int64 // 0: the length was never set
+	ownRevision      int64 // 0: etcd does not have the agent's own record
 }
 
 // read reads the state of etcd. asked names the agent's own record.
@@ -42,7 +45,7 @@ func (l *Life) read(ctx context.Context, kv clientv3.KV, asked memory) (state, e
 	defer cancel()
 	reads := []clientv3.Op{
 		clientv3.OpGet(l.keys.Epoch()), clientv3.OpGet(l.keys.FenceBase()),
-		clientv3.OpGet(l.keys.Quarantine(), clientv3.WithKeysOnly()), clientv3.OpGet(l.keys.QuarantineLength()),
+		clientv3.OpGet(l.keys.Quarantine()), clientv3.OpGet(l.keys.QuarantineLength()),
 	}
 	if asked.own.key != "" {
 		reads = append(reads, clientv3.OpGet(asked.own.key, clientv3.WithKeysOnly()))
@@ -60,8 +63,12 @@ func (l *Life) read(ctx context.Context, kv clientv3.KV, asked memory) (state, e
 				found.value = v
 			}
 		},
-		func(*mvccpb.KeyValue) { found.quarantined = true },
-		func(kv *mvccpb.KeyValue) { found.length = l.parseLength(kv.Value) },
+		func(kv *mvccpb.KeyValue) {
+			found.quarantined, found.quarantineReason, found.quarantineLease = true, string(kv.Value), clientv3.LeaseID(kv.Lease)
+		},
+		func(kv *mvccpb.KeyValue) {
+			found.length, found.lengthRevision = l.parseLength(kv.Value), kv.ModRevision
+		},
 		func(kv *mvccpb.KeyValue) { found.ownRevision = kv.ModRevision },
 	}[:len(reads)] {
 		for _, kv := range r.Responses[n].GetResponseRange().Kvs {
