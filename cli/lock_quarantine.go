@@ -19,9 +19,9 @@ func (a *app) lockQuarantineCommand() *cobra.Command {
 replaced, no lock and no claim is granted for a quarantine, so that all that was promised
 before has ended. No promise lasts longer than four fifths of a quarantine.
 
-LENGTH is 2s to 1h. A lower length takes effect when the old one and a minute have passed; a higher one
-lengthens quarantines at once, and promises when the new length has passed. Until then
-another change is refused with exit code 5.
+LENGTH is 2s to 1h. A lower length takes effect when the old one and a minute have passed.
+A higher one lengthens quarantines at once, and promises when it and a minute have passed.
+Until then another change is refused with exit code 5.
 
 To set it, the agent needs http.token_file, and this command its token.`,
 		Example: `  disc lock quarantine
