@@ -93,7 +93,9 @@ func (i *Issuer) register(ctx context.Context, g *Grant) error {
 	}
 	m.grants[g.id], m.used = g, true
 	m.metrics.waiting.WithLabelValues(g.kind).Inc()
-	m.recheck.Notify()
+	if lease.Uptime()+maxExpiryInterval < m.nextExpiry {
+		m.recheck.Notify()
+	}
 	return nil
 }
 
@@ -222,12 +224,7 @@ func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	g, ok := i.find(id, match)
-	if ok && g.phase == active { // a grant that has expired is lost even if that was not noticed yet
-		if err := g.endReason(current, now); err != nil {
-			m.expireGrant(g, err)
-		}
-	}
+	g, ok := i.find(id, match, current, now)
 	switch {
 	case !ok:
 		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, the agent was restarted, or another agent has granted it; renew it there, or ask for another", i.kind, id)
@@ -240,9 +237,9 @@ func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
 
 func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool) (done bool, err error) {
 	m := i.manager
-	m.expire() // a grant that has expired is lost even if that was not noticed yet
+	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
-	g, ok := i.find(id, match)
+	g, ok := i.find(id, match, current, now)
 	switch {
 	case !ok:
 		m.mu.Unlock()
@@ -274,10 +271,15 @@ func (m *Manager) loseReleased(g *Grant) error {
 	return g.err
 }
 
-// find returns the grant of an id, which may be lost but not pending. manager.mu is held.
-func (i *Issuer) find(id string, match func(*Grant) bool) (*Grant, bool) {
+// find returns the grant of an id, which may be lost but not pending. A grant that has expired is
+// lost even if that was not noticed yet. manager.mu is held.
+func (i *Issuer) find(id string, match func(*Grant) bool, current reliable, now time.Duration) (*Grant, bool) {
 	g, ok := i.manager.grants[id]
-	return g, ok && g.kind == i.kind && g.phase != pending && match(g)
+	if !ok || g.kind != i.kind || g.phase == pending || !match(g) {
+		return nil, false
+	}
+	i.manager.expireIfDue(g, current, now)
+	return g, true
 }
 
 // isForeign reports whether an id is of another session than the current one.
