@@ -29,14 +29,15 @@ func (m *Manager) expire() time.Duration {
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next, held := lostRetention, false
+	next := lostRetention
+	m.holding = false
 	for id, g := range m.grants {
 		m.expireIfDue(g, current, now)
 		switch g.phase {
 		case pending:
 			next = min(next, maxExpiryInterval)
 		case active:
-			next, held = min(next, g.remaining(current, now), maxExpiryInterval), true
+			next, m.holding = min(next, g.remaining(current, now), maxExpiryInterval), true
 		case draining:
 			next = min(next, g.promised-now, maxExpiryInterval)
 		case ended:
@@ -45,7 +46,7 @@ func (m *Manager) expire() time.Duration {
 			}
 		}
 	}
-	if held {
+	if m.holding {
 		next = min(next, m.renewSession(current))
 	}
 	next = max(next, time.Millisecond)

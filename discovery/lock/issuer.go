@@ -82,6 +82,7 @@ func (i *Issuer) register(ctx context.Context, g *Grant) error {
 		return fmt.Errorf("%s %q: %w", g.kind, g.name, err)
 	}
 	current := m.reliable()
+	m.noteLease()
 	if current.id == 0 || current.session <= 0 {
 		return g.unavailable("this agent has no session with etcd at the moment; try again, and see 'disc status'")
 	}
@@ -109,12 +110,13 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	contact, _ := m.session.Contact() // under m.mu: verifyLoop reads the keys of the next contact later
 	switch {
 	case g.err != nil:
 		return g.err
 	case m.closed:
 		return g.unavailable(agentStopping)
-	case m.verified != g.guard.Contact():
+	case contact != g.guard.Contact() || m.verified != contact:
 		return life.ErrContactBroken
 	}
 	g.phase, g.activated, g.renewed = active, now, now
@@ -125,7 +127,7 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 	m.metrics.waiting.WithLabelValues(g.kind).Dec()
 	m.metrics.held.WithLabelValues(g.kind).Inc()
 	m.metrics.granted.WithLabelValues(g.kind).Inc()
-	if now+g.remaining(current, now) < m.nextExpiry {
+	if !m.holding || now+g.remaining(current, now) < m.nextExpiry {
 		m.recheck.Notify()
 	}
 	if !m.watching {
@@ -150,7 +152,8 @@ func (m *Manager) awaitVerified(ctx context.Context, contact int) error {
 		m.mu.Lock()
 		verified, changed := m.verified, m.verifiedAgain
 		m.mu.Unlock()
-		if now, _ := m.session.Contact(); now != contact {
+		now, broken := m.session.Contact()
+		if now != contact {
 			return life.ErrContactBroken
 		}
 		if verified == contact {
@@ -158,6 +161,7 @@ func (m *Manager) awaitVerified(ctx context.Context, contact int) error {
 		}
 		select {
 		case <-changed:
+		case <-broken:
 		case <-ctx.Done():
 			return life.ErrContactBroken
 		}

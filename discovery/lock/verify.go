@@ -32,13 +32,12 @@ type verifier struct {
 	stream  *etcd.WatchStream // nil: none is open
 	watched map[int64]*Grant  // by the id of the watch
 	lastID  int64
-	lives   int              // new lives of etcd that were seen
-	renewal int64            // the revision in the answer to the session's last renewal
-	leaseID clientv3.LeaseID // of the session
-	backoff retry.Backoff    // of what failed
-	readAt  time.Duration    // uptime at which all keys were last read
-	usedAt  time.Duration    // uptime at which there last was a grant to watch
-	retryAt time.Duration    // uptime before which nothing is tried again
+	lives   int           // new lives of etcd that were seen
+	renewal int64         // the revision in the answer to the session's last renewal
+	backoff retry.Backoff // of what failed
+	readAt  time.Duration // uptime at which all keys were last read
+	usedAt  time.Duration // uptime at which there last was a grant to watch
+	retryAt time.Duration // uptime before which nothing is tried again
 }
 
 // verifyLoop watches the keys of the grants. It reads all of them after each break of contact with
@@ -113,6 +112,7 @@ func (v *verifier) step(ctx context.Context, lives int) {
 
 // verifyAll reads the keys of all grants if that is due.
 func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) error {
+	v.noteRenewal()
 	v.noteLease()
 	contact := v.life.Proven()
 	v.mu.Lock()
@@ -150,21 +150,27 @@ func (m *Manager) hasGranted() bool {
 	return m.used
 }
 
-// noteLease looks at the session's lease. It keeps this agent from granting anything for a while when its session's lease was lost
-// across a break of contact with etcd: it may be that etcd was restored from a backup.
-func (v *verifier) noteLease() {
+// noteRenewal asks whether etcd goes on if the member that renewed the session's lease has an older
+// state than is known.
+func (v *verifier) noteRenewal() {
 	current, _ := v.session.Lease()
 	if current.Revision != v.renewal && current.Revision < v.life.Revision() {
 		v.life.Doubt() // its member lags, or etcd has started over behind a proxy
 	}
 	v.renewal = current.Revision
-	if current.ID == v.leaseID {
-		return
+}
+
+// noteLease keeps this agent from granting anything for a while if its session's previous lease was
+// lost across a break of contact with etcd: it may be that etcd was restored from a backup. It is
+// called before anything is granted under a lease.
+func (m *Manager) noteLease() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	current, _ := m.session.Lease()
+	if current.ID != m.leaseID && current.AcrossBreak {
+		m.life.Block()
 	}
-	v.leaseID = current.ID
-	if current.AcrossBreak {
-		v.life.Block()
-	}
+	m.leaseID = current.ID
 }
 
 // held returns the grants that are active.
