@@ -268,7 +268,9 @@ func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool
 func (m *Manager) loseReleased(g *Grant) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.metrics.lost.WithLabelValues(g.kind).Inc()
+	if g.err == nil {
+		m.metrics.lost.WithLabelValues(g.kind).Inc()
+	}
 	g.markLost(g.lostBecause("its key in etcd was gone when it was released"))
 	m.grants[g.id] = g
 	m.recheck.Notify()
