@@ -2,6 +2,7 @@ package life
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -86,7 +87,7 @@ func (l *Life) probe(ctx context.Context) bool {
 
 // answered reports whether the error of a call is an answer of a member.
 func answered(err error) bool {
-	if _, ofEtcd := rpctypes.Error(err).(rpctypes.EtcdError); ofEtcd || err == nil {
+	if err == nil || errors.As(rpctypes.Error(err), new(rpctypes.EtcdError)) {
 		return true
 	}
 	code := status.Code(err)
