@@ -173,7 +173,7 @@ func (l *Life) learn(found state, asked memory, reason string) {
 		return // another caller has learned of a later life meanwhile
 	}
 	known := l.memory.Identity
-	if l.memory.Epoch == found.Epoch && reason == "" {
+	if l.memory.Epoch == found.Epoch { // perhaps since another caller has learned of it meanwhile
 		l.memory.Identity = found.atLeast(known)
 	} else {
 		l.memory.Identity = found.Identity

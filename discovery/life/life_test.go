@@ -140,3 +140,27 @@ func TestBaseIsUsedUp(t *testing.T) {
 		t.Errorf("the base is %d", l.Present().Base())
 	}
 }
+
+// What was learned of a new life stays known when another call, which had asked at the same time,
+// learns of that life, too.
+func TestLearnTwice(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	short(t, client)
+	a := newLife(t, client)
+	a.check(t)
+	asked := a.Present().known
+	a.aged(1000)
+	a.check(t) // of the new life
+	found, err := a.read(etcdtest.Context(t), client, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := put(t, client, "/own", "1")
+	a.Wrote("/own", written)
+	a.Remember(Identity{Header{Revision: written}, found.Epoch})
+	a.learn(found, asked, "the epoch has changed")
+	if a.Revision() != written || a.memory.own.revision != written {
+		t.Errorf("revision %d and an own record of %d are known, want %d", a.Revision(), a.memory.own.revision, written)
+	}
+}

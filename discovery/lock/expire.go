@@ -29,31 +29,43 @@ func (m *Manager) expire() time.Duration {
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next, held := lostRetention, false
+	next := lostRetention
+	m.holding = false
 	for id, g := range m.grants {
+		m.expireIfDue(g, current, now)
 		switch g.phase {
-		case pending, active:
-			if err := g.endReason(current, now); err != nil {
-				m.expireGrant(g, err)
-			} else if g.phase == active {
-				next, held = min(next, g.remaining(current, now), maxExpiryInterval), true
-			}
+		case pending:
+			next = min(next, maxExpiryInterval)
+		case active:
+			next, m.holding = min(next, g.remaining(current, now), maxExpiryInterval), true
 		case draining:
-			if next = min(next, g.promised-now, maxExpiryInterval); now >= g.promised {
-				m.end(g)
-			}
+			next = min(next, g.promised-now, maxExpiryInterval)
 		case ended:
 			if now >= g.lostAt+lostRetention {
 				delete(m.grants, id)
 			}
 		}
 	}
-	if held {
+	if m.holding {
 		next = min(next, m.renewSession(current))
 	}
 	next = max(next, time.Millisecond)
 	m.nextExpiry = now + next
 	return next
+}
+
+// expireIfDue ends a grant if its time is over. m.mu is held.
+func (m *Manager) expireIfDue(g *Grant, current reliable, now time.Duration) {
+	switch g.phase {
+	case pending, active:
+		if err := g.endReason(current, now); err != nil {
+			m.expireGrant(g, err)
+		}
+	case draining:
+		if now >= g.promised {
+			m.end(g)
+		}
+	}
 }
 
 // renewSession renews the session's lease early where promises are shorter than its TTL, and

@@ -49,6 +49,10 @@ type Grant struct {
 	promised  time.Duration // uptime up to which the caller may rely on it
 	lostAt    time.Duration // uptime at which it was lost
 	err       error         // why it was lost
+
+	// Only verifyLoop uses these.
+	watch int64 // the id of the watch of its key; 0: it is not watched
+	seen  bool  // it was watched once
 }
 
 // newID returns an id that cannot be guessed. It begins with the lease, by which an operator

@@ -82,6 +82,7 @@ func (i *Issuer) register(ctx context.Context, g *Grant) error {
 		return fmt.Errorf("%s %q: %w", g.kind, g.name, err)
 	}
 	current := m.reliable()
+	m.noteLease()
 	if current.id == 0 || current.session <= 0 {
 		return g.unavailable("this agent has no session with etcd at the moment; try again, and see 'disc status'")
 	}
@@ -93,7 +94,9 @@ func (i *Issuer) register(ctx context.Context, g *Grant) error {
 	}
 	m.grants[g.id], m.used = g, true
 	m.metrics.waiting.WithLabelValues(g.kind).Inc()
-	m.recheck.Notify()
+	if lease.Uptime()+maxExpiryInterval < m.nextExpiry {
+		m.recheck.Notify()
+	}
 	return nil
 }
 
@@ -107,12 +110,13 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	contact, _ := m.session.Contact() // under m.mu: verifyLoop reads the keys of the next contact later
 	switch {
 	case g.err != nil:
 		return g.err
 	case m.closed:
 		return g.unavailable(agentStopping)
-	case m.verified != g.guard.Contact():
+	case contact != g.guard.Contact() || m.verified != contact:
 		return life.ErrContactBroken
 	}
 	g.phase, g.activated, g.renewed = active, now, now
@@ -123,7 +127,7 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 	m.metrics.waiting.WithLabelValues(g.kind).Dec()
 	m.metrics.held.WithLabelValues(g.kind).Inc()
 	m.metrics.granted.WithLabelValues(g.kind).Inc()
-	if now+g.remaining(current, now) < m.nextExpiry {
+	if !m.holding || now+g.remaining(current, now) < m.nextExpiry {
 		m.recheck.Notify()
 	}
 	if !m.watching {
@@ -148,7 +152,8 @@ func (m *Manager) awaitVerified(ctx context.Context, contact int) error {
 		m.mu.Lock()
 		verified, changed := m.verified, m.verifiedAgain
 		m.mu.Unlock()
-		if now, _ := m.session.Contact(); now != contact {
+		now, broken := m.session.Contact()
+		if now != contact {
 			return life.ErrContactBroken
 		}
 		if verified == contact {
@@ -156,6 +161,7 @@ func (m *Manager) awaitVerified(ctx context.Context, contact int) error {
 		}
 		select {
 		case <-changed:
+		case <-broken:
 		case <-ctx.Done():
 			return life.ErrContactBroken
 		}
@@ -222,12 +228,7 @@ func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
 	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	g, ok := i.find(id, match)
-	if ok && g.phase == active { // a grant that has expired is lost even if that was not noticed yet
-		if err := g.endReason(current, now); err != nil {
-			m.expireGrant(g, err)
-		}
-	}
+	g, ok := i.find(id, match, current, now)
 	switch {
 	case !ok:
 		return nil, discovery.Errorf(discovery.ErrNotFound, "no %s is held under the id %q: it was released, the agent was restarted, or another agent has granted it; renew it there, or ask for another", i.kind, id)
@@ -240,9 +241,9 @@ func (i *Issuer) renew(id string, match func(*Grant) bool) (*Grant, error) {
 
 func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool) (done bool, err error) {
 	m := i.manager
-	m.expire() // a grant that has expired is lost even if that was not noticed yet
+	current, now := m.reliable(), lease.Uptime()
 	m.mu.Lock()
-	g, ok := i.find(id, match)
+	g, ok := i.find(id, match, current, now)
 	switch {
 	case !ok:
 		m.mu.Unlock()
@@ -267,17 +268,24 @@ func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool
 func (m *Manager) loseReleased(g *Grant) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.metrics.lost.WithLabelValues(g.kind).Inc()
+	if g.err == nil {
+		m.metrics.lost.WithLabelValues(g.kind).Inc()
+	}
 	g.markLost(g.lostBecause("its key in etcd was gone when it was released"))
 	m.grants[g.id] = g
 	m.recheck.Notify()
 	return g.err
 }
 
-// find returns the grant of an id, which may be lost but not pending. manager.mu is held.
-func (i *Issuer) find(id string, match func(*Grant) bool) (*Grant, bool) {
+// find returns the grant of an id, which may be lost but not pending. A grant that has expired is
+// lost even if that was not noticed yet. manager.mu is held.
+func (i *Issuer) find(id string, match func(*Grant) bool, current reliable, now time.Duration) (*Grant, bool) {
 	g, ok := i.manager.grants[id]
-	return g, ok && g.kind == i.kind && g.phase != pending && match(g)
+	if !ok || g.kind != i.kind || g.phase == pending || !match(g) {
+		return nil, false
+	}
+	i.manager.expireIfDue(g, current, now)
+	return g, true
 }
 
 // isForeign reports whether an id is of another session than the current one.

@@ -55,14 +55,16 @@ type Manager struct {
 	marks            map[string]mark   // by key: of broken locks
 	used             bool              // a grant was requested
 	closed           bool
-	grantEnded       chan struct{} // closed when a grant ends
-	outcomeUnknownAt time.Duration // uptime of the last call that was not answered; 0: none
-	verified         int           // the contact in which the keys of all grants were seen; -1: none
-	verifiedAgain    chan struct{} // closed when verified changes
-	relied           lease.Lease   // the session's lease, as it was in that contact
-	provenAt         time.Duration // uptime at which a call was sent whose answer showed that etcd goes on
-	watching         bool          // verifyLoop is not idle
-	nextExpiry       time.Duration // uptime at which expireLoop looks again
+	grantEnded       chan struct{}    // closed when a grant ends
+	outcomeUnknownAt time.Duration    // uptime of the last call that was not answered; 0: none
+	verified         int              // the contact in which the keys of all grants were seen; -1: none
+	verifiedAgain    chan struct{}    // closed when verified changes
+	relied           lease.Lease      // the session's lease, as it was in that contact
+	provenAt         time.Duration    // uptime at which a call was sent whose answer showed that etcd goes on
+	watching         bool             // verifyLoop is not idle
+	nextExpiry       time.Duration    // uptime at which expireLoop looks again
+	holding          bool             // expireLoop has seen an active grant when it looked
+	leaseID          clientv3.LeaseID // of the session, when noteLease was last called
 }
 
 // New returns a manager of grants in the present life of etcd. It expires no grants until Run is called. New fails when

@@ -80,3 +80,22 @@ func TestLockCallerGone(t *testing.T) {
 	locktest.AwaitKeys(t, a.Client, locktest.Keys().Lock("x"), 0)
 	a.MustLock("x", lock.Request{})
 }
+
+// A grant that is lost and then released is counted once.
+func TestLostOnce(t *testing.T) {
+	t.Parallel()
+	a := locktest.Start(t, "a", locktest.LongTTL, etcdtest.Start(t).Endpoint())
+	a.AwaitStream()
+	g := a.MustLock("x", lock.Request{})
+	g.ValidFor() // a promise, which keeps the grant
+	if _, err := a.Client.Delete(etcdtest.Context(t), locktest.Keys().Lock("x")+g.ID()); err != nil {
+		t.Fatal(err)
+	}
+	_ = locktest.AwaitLost(t, g)
+	if _, err := a.Release(etcdtest.Context(t), "x", g.ID()); !errors.Is(err, discovery.ErrLost) {
+		t.Errorf("released: %v", err)
+	}
+	if n := a.CountLost("lock"); n != 1 {
+		t.Errorf("%v locks are counted as lost", n)
+	}
+}

@@ -31,21 +31,19 @@ type verifier struct {
 	*Manager
 	stream  *etcd.WatchStream // nil: none is open
 	watched map[int64]*Grant  // by the id of the watch
-	seen    map[*Grant]bool   // was watched once
 	lastID  int64
-	lives   int              // new lives of etcd that were seen
-	renewal int64            // the revision in the answer to the session's last renewal
-	leaseID clientv3.LeaseID // of the session
-	backoff retry.Backoff    // of what failed
-	readAt  time.Duration    // uptime at which all keys were last read
-	usedAt  time.Duration    // uptime at which there last was a grant to watch
-	retryAt time.Duration    // uptime before which nothing is tried again
+	lives   int           // new lives of etcd that were seen
+	renewal int64         // the revision in the answer to the session's last renewal
+	backoff retry.Backoff // of what failed
+	readAt  time.Duration // uptime at which all keys were last read
+	usedAt  time.Duration // uptime at which there last was a grant to watch
+	retryAt time.Duration // uptime before which nothing is tried again
 }
 
 // verifyLoop watches the keys of the grants. It reads all of them after each break of contact with
 // etcd, in a new life of etcd, and at each verifyInterval, until ctx ends.
 func (m *Manager) verifyLoop(ctx context.Context) {
-	v := &verifier{Manager: m, watched: map[int64]*Grant{}, seen: map[*Grant]bool{}}
+	v := &verifier{Manager: m, watched: map[int64]*Grant{}}
 	defer v.closeStream()
 	tick := time.NewTicker(watchDelay)
 	defer tick.Stop()
@@ -53,23 +51,33 @@ func (m *Manager) verifyLoop(ctx context.Context) {
 		lives, changed := m.life.Count()
 		_, leaseChanged := m.session.Lease()
 		v.step(ctx, lives)
-		var responses <-chan *pb.WatchResponse
-		if v.stream != nil {
-			responses = v.stream.Responses()
-		}
 		ticks := tick.C
 		if v.idle() {
 			ticks = nil
 		}
+		v.handleUntil(ctx, changed, leaseChanged, ticks)
+	}
+}
+
+// handleUntil handles what the stream sends, until the next step is due. A step looks at all
+// grants, and a stream sends at least one response for each.
+func (v *verifier) handleUntil(ctx context.Context, changed, leaseChanged <-chan struct{}, ticks <-chan time.Time) {
+	for {
+		var responses <-chan *pb.WatchResponse
+		if v.stream != nil {
+			responses = v.stream.Responses()
+		}
 		select {
 		case r, ok := <-responses:
 			v.handle(r, ok)
+			continue
 		case <-changed:
 		case <-leaseChanged:
-		case <-m.activated:
+		case <-v.activated:
 		case <-ticks:
 		case <-ctx.Done():
 		}
+		return
 	}
 }
 
@@ -104,6 +112,7 @@ func (v *verifier) step(ctx context.Context, lives int) {
 
 // verifyAll reads the keys of all grants if that is due.
 func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) error {
+	v.noteRenewal()
 	v.noteLease()
 	contact := v.life.Proven()
 	v.mu.Lock()
@@ -138,21 +147,27 @@ func (m *Manager) hasGranted() bool {
 	return m.used
 }
 
-// noteLease looks at the session's lease. It keeps this agent from granting anything for a while when its session's lease was lost
-// across a break of contact with etcd: it may be that etcd was restored from a backup.
-func (v *verifier) noteLease() {
+// noteRenewal asks whether etcd goes on if the member that renewed the session's lease has an older
+// state than is known.
+func (v *verifier) noteRenewal() {
 	current, _ := v.session.Lease()
 	if current.Revision != v.renewal && current.Revision < v.life.Revision() {
 		v.life.Doubt() // its member lags, or etcd has started over behind a proxy
 	}
 	v.renewal = current.Revision
-	if current.ID == v.leaseID {
-		return
+}
+
+// noteLease keeps this agent from granting anything for a while if its session's previous lease was
+// lost across a break of contact with etcd: it may be that etcd was restored from a backup. It is
+// called before anything is granted under a lease.
+func (m *Manager) noteLease() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	current, _ := m.session.Lease()
+	if current.ID != m.leaseID && current.AcrossBreak {
+		m.life.Block()
 	}
-	v.leaseID = current.ID
-	if current.AcrossBreak {
-		v.life.Block()
-	}
+	m.leaseID = current.ID
 }
 
 // held returns the grants that are active.
@@ -189,7 +204,7 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 		}
 		for n, g := range batch {
 			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0])
-			if gone && (broken || v.seen[g]) {
+			if gone && (broken || g.seen) {
 				v.life.Block()
 			}
 		}
@@ -246,7 +261,8 @@ func (v *verifier) watchNew(ctx context.Context, now time.Duration) error {
 	revisions, err := v.read(ctx, grants, false)
 	for n, g := range grants[:min(len(grants), len(revisions)*keyBatch)] {
 		v.lastID++
-		v.watched[v.lastID], v.seen[g] = g, true
+		v.watched[v.lastID] = g
+		g.watch, g.seen = v.lastID, true
 		v.stream.Watch(v.lastID, g.key, "", revisions[n/keyBatch])
 	}
 	return err
@@ -254,15 +270,11 @@ func (v *verifier) watchNew(ctx context.Context, now time.Duration) error {
 
 // unwatched returns the active grants that are to be watched, and are not.
 func (v *verifier) unwatched(now time.Duration) []*Grant {
-	watched := make(map[*Grant]bool, len(v.watched))
-	for _, g := range v.watched {
-		watched[g] = true
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var all []*Grant
 	for _, g := range v.grants {
-		if g.phase == active && now >= g.activated+watchDelay && !watched[g] {
+		if g.phase == active && now >= g.activated+watchDelay && g.watch == 0 {
 			all = append(all, g)
 		}
 	}
@@ -277,7 +289,6 @@ func (v *verifier) unwatchEnded() {
 		if g.phase != active {
 			v.stream.Cancel(id)
 			delete(v.watched, id)
-			delete(v.seen, g)
 		}
 	}
 }
@@ -305,6 +316,9 @@ func (v *verifier) handle(r *pb.WatchResponse, ok bool) {
 func (v *verifier) closeStream() {
 	if v.stream != nil {
 		v.stream.Close()
+	}
+	for _, g := range v.watched {
+		g.watch = 0
 	}
 	v.stream, v.watched = nil, map[int64]*Grant{}
 }

@@ -37,19 +37,25 @@ func claimRows() []row {
 
 // locks starts a manager of locks with a session of its own. Both run until the row ends.
 func (s *stage) locks(ctx context.Context, client *clientv3.Client) (*lock.Manager, error) {
+	locks, runs, err := newLocks(client)
+	for _, run := range runs {
+		s.runInBackground(ctx, run)
+	}
+	return locks, err
+}
+
+// newLocks returns a manager of locks with a session of its own, and what must run for it.
+func newLocks(client *clientv3.Client) (locks *lock.Manager, runs []func(context.Context) error, err error) {
 	session, err := lease.New(client, lease.DefaultTTL, lease.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s.runInBackground(ctx, session.Run)
 	present := life.New(client, discovery.NewKeys("default"), life.Options{Session: session})
-	locks, err := lock.New(client, discovery.NewKeys("default"), session, present, lock.Options{})
+	locks, err = lock.New(client, discovery.NewKeys("default"), session, present, lock.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s.runInBackground(ctx, present.Run)
-	s.runInBackground(ctx, locks.Run)
-	return locks, nil
+	return locks, []func(context.Context) error{session.Run, present.Run, locks.Run}, nil
 }
 
 func startLock(ctx context.Context, s *stage) (pair, error) {

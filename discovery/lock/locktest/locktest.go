@@ -109,13 +109,25 @@ func (a *Agent) MustRelease(g *lock.Grant) {
 // kind.
 func (a *Agent) Transactions(kind string) float64 {
 	a.t.Helper()
+	return a.counter("disc_grants_transactions_total", kind)
+}
+
+// CountLost returns the number of grants of a kind that the agent has counted as lost.
+func (a *Agent) CountLost(kind string) float64 {
+	a.t.Helper()
+	return a.counter("disc_grants_lost_total", kind)
+}
+
+// counter returns the value of one of the manager's counters for a kind of grants.
+func (a *Agent) counter(name, kind string) float64 {
+	a.t.Helper()
 	families, err := a.metrics.Gather()
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "disc_grants_transactions_total" && m.GetLabel()[0].GetValue() == kind {
+			if f.GetName() == name && m.GetLabel()[0].GetValue() == kind {
 				return m.GetCounter().GetValue()
 			}
 		}

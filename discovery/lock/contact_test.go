@@ -1,0 +1,84 @@
+package lock_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
+	"disc/discovery/life"
+	"disc/discovery/lock"
+	"disc/discovery/lock/locktest"
+	"disc/discovery/retry/retrytest"
+)
+
+// apart is an agent whose connection to etcd a test breaks, and whose manager does not run, as if
+// it were busy.
+type apart struct {
+	link    *etcdtest.Link
+	session *lease.Session
+	life    *life.Life
+	seats   *lock.Issuer
+}
+
+func startApart(t *testing.T, endpoint string) *apart {
+	link := etcdtest.StartLink(t, endpoint)
+	client := etcdtest.Client(t, link.Endpoint())
+	session := etcdtest.Must(lease.New(client, locktest.LongTTL, lease.Options{}))
+	l := life.New(client, locktest.Keys(), life.Options{Session: session})
+	manager := etcdtest.Must(lock.New(client, locktest.Keys(), session, l, lock.Options{}))
+	locktest.Run(t, session.Run, l.Run)
+	a := &apart{link, session, l, manager.NewIssuer("seat", "/seats/")}
+	retrytest.Eventually(t, "a stream of renewals", func() bool {
+		contact, _ := session.Contact()
+		return contact > 0 && a.mayGrant()
+	})
+	return a
+}
+
+// mayGrant reports whether etcd was seen to go on in the present contact.
+func (a *apart) mayGrant() bool {
+	_, err := a.life.Guard()
+	return err == nil
+}
+
+// Nothing is granted under a lease that follows one that was lost across a break, even before
+// anything else has noticed that lease.
+func TestLeaseLostAcrossBreak(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := startApart(t, etcd.Endpoint())
+	first, _ := a.session.Lease()
+	a.link.Cut()
+	if _, err := etcdtest.Client(t, etcd.Endpoint()).Revoke(etcdtest.Context(t), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	a.link.Mend()
+	retrytest.Eventually(t, "another lease", func() bool {
+		now, _ := a.session.Lease()
+		return now.ID != 0 && now.ID != first.ID && a.mayGrant()
+	})
+	p, err := a.seats.Request(etcdtest.Context(t), "1", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Transact(etcdtest.Context(t), func(int64) clientv3.Op { return clientv3.OpTxn(nil, nil, nil) })
+	if !life.Uncertain(err) || !strings.Contains(err.Error(), "may have been restored") {
+		t.Errorf("granted: %v", err)
+	}
+}
+
+// A caller does not wait for the keys of all grants to be seen in a contact that has broken.
+func TestContactBreaksBeforeConfirm(t *testing.T) {
+	t.Parallel()
+	a := startApart(t, etcdtest.Start(t).Endpoint())
+	p, created := request(t, a.seats, time.Minute)
+	time.AfterFunc(50*time.Millisecond, a.link.Cut)
+	ctx := etcdtest.Context(t)
+	if _, err := p.Confirm(ctx, seatKey, created, &seat{}); !life.Uncertain(err) || ctx.Err() != nil {
+		t.Errorf("confirmed: %v, after a wait: %v", err, ctx.Err())
+	}
+}
