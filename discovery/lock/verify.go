@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// verifyInterval is the time between two reads of the keys of all grants.
+	// verifyInterval bounds the time until a new life of etcd behind a proxy is noticed. The keys of
+	// all grants are read more often, five times in a promise.
 	verifyInterval = 50 * time.Second
 	// watchDelay is how long a grant lasts before its key is watched: most are released earlier.
 	watchDelay = 250 * time.Millisecond
@@ -36,12 +37,13 @@ type verifier struct {
 	renewal int64         // the revision in the answer to the session's last renewal
 	backoff retry.Backoff // of what failed
 	readAt  time.Duration // uptime at which all keys were last read
+	fullAt  time.Duration // uptime at which what a new life would change was last looked at
 	usedAt  time.Duration // uptime at which there last was a grant to watch
 	retryAt time.Duration // uptime before which nothing is tried again
 }
 
 // verifyLoop watches the keys of the grants. It reads all of them after each break of contact with
-// etcd, in a new life of etcd, and at each verifyInterval, until ctx ends.
+// etcd, in a new life of etcd, and five times in a promise, until ctx ends.
 func (m *Manager) verifyLoop(ctx context.Context) {
 	v := &verifier{Manager: m, watched: map[int64]*Grant{}}
 	defer v.closeStream()
@@ -118,14 +120,16 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	v.mu.Lock()
 	broken := v.verified != contact
 	v.mu.Unlock()
-	if !broken && lives == v.lives && now < v.readAt+verifyInterval {
+	routine := now >= v.fullAt+verifyInterval
+	again := broken || lives != v.lives || routine // keys that were deleted may be back
+	if !again && now < v.readAt+v.life.MaxPromise()/5 {
 		return nil
 	}
-	if v.hasGranted() { // keys that were deleted may be back
+	if again && v.hasGranted() {
 		v.expectOrphans()
 		v.orphans.Notify()
 	}
-	if now >= v.readAt+verifyInterval {
+	if routine {
 		v.life.Doubt() // so that a new life is noticed behind a proxy, too
 	}
 	_, err := v.read(ctx, v.held(), broken)
@@ -133,6 +137,9 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 		return err
 	}
 	v.lives, v.readAt = lives, now
+	if again {
+		v.fullAt = now
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if broken {
@@ -196,6 +203,7 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 		for n, g := range batch {
 			ops[n] = clientv3.OpGet(g.key)
 		}
+		sent := lease.Uptime()
 		reading, cancel := context.WithTimeout(ctx, callTimeout)
 		r, err := v.client.Txn(reading).Then(ops...).Commit()
 		cancel()
@@ -206,7 +214,7 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 			return nil, err
 		}
 		for n, g := range batch {
-			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0])
+			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0], sent)
 			if gone && (broken || g.seen) {
 				v.life.Block()
 			}
@@ -217,8 +225,8 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 }
 
 // compare loses a grant whose key is not as it was written, and reports whether the key is gone. kv
-// is the key, or nil.
-func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue) (gone bool) {
+// is the key, or nil, as etcd had it at an uptime.
+func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue, at time.Duration) (gone bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var owner KeyOwner
@@ -236,6 +244,8 @@ func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue) (gone bool) {
 		v.expireGrant(g, g.lostBecause("its key in etcd was overwritten"))
 	case owner.Broken != nil:
 		v.expireGrant(g, g.brokenBy(*owner.Broken))
+	default:
+		g.seenAt = max(g.seenAt, at)
 	}
 	return false
 }
@@ -308,9 +318,9 @@ func (v *verifier) handle(r *pb.WatchResponse, ok bool) {
 	}
 	for _, e := range r.Events {
 		if e.Type == mvccpb.DELETE {
-			v.compare(g, nil)
+			v.compare(g, nil, 0)
 		} else {
-			v.compare(g, e.Kv)
+			v.compare(g, e.Kv, 0)
 		}
 	}
 }
