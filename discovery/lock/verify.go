@@ -121,11 +121,11 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	broken := v.verified != contact
 	v.mu.Unlock()
 	routine := now >= v.fullAt+verifyInterval
-	again := broken || lives != v.lives || routine // keys that were deleted may be back
-	if !again && now < v.readAt+v.life.MaxPromise()/5 {
+	again := broken || lives != v.lives
+	if !again && !routine && now < v.readAt+v.life.MaxPromise()/5 {
 		return nil
 	}
-	if again && v.hasGranted() {
+	if again && v.hasGranted() { // keys that were deleted may be back
 		v.expectOrphans()
 		v.orphans.Notify()
 	}
@@ -137,7 +137,7 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 		return err
 	}
 	v.lives, v.readAt = lives, now
-	if again {
+	if again || routine {
 		v.fullAt = now
 	}
 	v.mu.Lock()
