@@ -113,8 +113,14 @@ func (r *restorer) deleteKey(h *history, prefix string) {
 		h.mu.Lock()
 		h.deleted[owner.ID] = h.now()
 		h.mu.Unlock()
-		if _, err := r.client.Delete(ctx, string(kv.Key)); err != nil {
+		unchanged := clientv3.Compare(clientv3.ModRevision(string(kv.Key)), "=", kv.ModRevision)
+		done, err := r.client.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(string(kv.Key))).Commit()
+		if err != nil {
 			r.t.Error(err)
+		} else if !done.Succeeded { // the slot has another holder by now
+			h.mu.Lock()
+			delete(h.deleted, owner.ID)
+			h.mu.Unlock()
 		}
 	}
 }

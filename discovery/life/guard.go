@@ -121,17 +121,13 @@ func (l *Life) blockedFor() time.Duration {
 	return time.Hour
 }
 
-// Block keeps the agent from granting anything until all promises have ended that others can have
-// made before its contact with etcd broke: its own keys are gone, perhaps because etcd was restored.
+// Block keeps the agent from granting anything for the length of a quarantine. Its own keys are gone:
+// perhaps etcd was restored in a break of contact, and until then others have made promises.
 func (l *Life) Block() {
 	now := lease.Uptime()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	since := now
-	if l.brokenAt > 0 {
-		since = l.brokenAt
-	}
-	l.blockedUntil = max(l.blockedUntil, since+l.memory.quarantine.length(now))
+	l.blockedUntil = max(l.blockedUntil, now+l.memory.quarantine.length(now))
 	l.notify()
 }
 

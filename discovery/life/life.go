@@ -52,7 +52,6 @@ type Life struct {
 	count        int           // of new lives that were found
 	lastErr      error         // why etcd could not be asked; nil: it was
 	proven       int           // the contact in which etcd was seen to go on, plus 1; 0: none
-	brokenAt     time.Duration // uptime at which contact last broke; 0: never
 	blockedUntil time.Duration // uptime until which nothing is granted
 	quarantined  quarantined   // the quarantine that was seen last
 	changed      chan struct{} // closed when one of the above has changed
@@ -90,12 +89,14 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Life {
 	return &Life{client: client, keys: keys, session: o.Session, log: o.Logger, doubted: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
-// Wrote tells that the agent has written its own record. Etcd has started over once it has an older
-// state of it.
-func (l *Life) Wrote(key string, revision int64) {
+// Wrote tells that the agent has written its own record in a life. Etcd has started over once it has
+// an older state of it.
+func (l *Life) Wrote(in Guard, key string, revision int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.memory.own = ownRecord{key, revision}
+	if in.known.Epoch == l.memory.Epoch || in.known.Epoch == "" && l.count == 0 {
+		l.memory.own = ownRecord{key, revision}
+	}
 }
 
 // Count returns how many new lives of etcd were found so far, and a channel that is closed when

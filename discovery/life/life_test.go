@@ -49,7 +49,7 @@ func TestStartsOver(t *testing.T) {
 			a.aged(-RevisionJump)
 		},
 		"an own record in an older state": func(t *testing.T, client *clientv3.Client, a *Life) {
-			a.Wrote("/own", put(t, client, "/own", "1")+1)
+			a.Wrote(a.Present(), "/own", put(t, client, "/own", "1")+1)
 		},
 		"an own lock in an older state": func(_ *testing.T, _ *clientv3.Client, a *Life) { a.Disprove("it is there") },
 		"a wipe": func(t *testing.T, client *clientv3.Client, _ *Life) {
@@ -157,7 +157,7 @@ func TestLearnTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := put(t, client, "/own", "1")
-	a.Wrote("/own", written)
+	a.Wrote(a.Present(), "/own", written)
 	a.Remember(Identity{Header{Revision: written}, found.Epoch})
 	a.learn(found, asked, "the epoch has changed")
 	if a.Revision() != written || a.memory.own.revision != written {

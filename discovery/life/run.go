@@ -34,7 +34,6 @@ func (l *Life) Run(ctx context.Context) error {
 		again := time.NewTimer(checkInterval - rand.N(checkInterval/10))
 		select {
 		case <-broken:
-			l.noteBreak()
 			outage = !l.probe(ctx)
 		case <-l.doubted:
 		case <-again.C:
@@ -42,13 +41,6 @@ func (l *Life) Run(ctx context.Context) error {
 		}
 		again.Stop()
 	}
-}
-
-// noteBreak remembers when contact with etcd has broken.
-func (l *Life) noteBreak() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.brokenAt = lease.Uptime()
 }
 
 // prove asks until etcd answers. After an outage, in which no member had answered at all, nothing is

@@ -82,3 +82,32 @@ func TestContactBreaksBeforeConfirm(t *testing.T) {
 		t.Errorf("confirmed: %v, after a wait: %v", err, ctx.Err())
 	}
 }
+
+// A lock that is broken passes on only when its holder cannot rely on it any more, also if the
+// holder's agent does not see the mark because the connection of its watch hangs.
+func TestBreakWhileWatchHangs(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	quarantine(t, etcd.Endpoint(), 5*time.Second)
+	b := locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
+	link := etcdtest.StartLink(t, etcd.Endpoint())
+	client := etcdtest.Client(t, link.Endpoint())
+	session := etcdtest.Must(lease.New(etcdtest.Client(t, etcd.Endpoint()), locktest.LongTTL, lease.Options{}))
+	l := life.New(client, locktest.Keys(), life.Options{Session: session})
+	a := etcdtest.Must(lock.New(client, locktest.Keys(), session, l, lock.Options{}))
+	locktest.Run(t, session.Run, l.Run, a.Run)
+	retrytest.Eventually(t, "a stream of renewals", func() bool {
+		contact, _ := session.Contact()
+		return contact > 0 && l.Proven() == contact
+	})
+	g := etcdtest.Must(a.Lock(etcdtest.Context(t), "x", lock.Request{}))
+	<-time.After(2 * lock.WatchDelay)
+	link.Freeze()
+	if _, err := b.Break(etcdtest.Context(t), "x", lock.BreakRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	b.MustLock("x", lock.Request{Wait: time.Minute})
+	if left := g.ValidFor(); left > 0 {
+		t.Errorf("its holder may rely on the lock for %v more while another has it", left)
+	}
+}

@@ -45,6 +45,7 @@ type Grant struct {
 	guard     life.Guard    // of the transaction that granted it, or joined the queue
 	resource  Resource      // nil for a lock
 	activated time.Duration // uptime at which its caller got it
+	seenAt    time.Duration // uptime at which a call was sent whose answer showed the key as it was written
 	renewed   time.Duration // uptime at which the caller last renewed it
 	promised  time.Duration // uptime up to which the caller may rely on it
 	lostAt    time.Duration // uptime at which it was lost
@@ -121,12 +122,14 @@ type reliable struct {
 	id      clientv3.LeaseID
 	session time.Duration // until etcd may expire the lease, less a fifth of its TTL
 	left    time.Duration // for which grants can be relied on: no longer than session
+	promise time.Duration // for which a grant can be relied on after its key was seen
 }
 
 // reliable returns the session's lease, and for how long grants can be relied on: until a fifth of
 // the TTL before etcd may expire the lease, so that holders can stop, and no longer after etcd was
 // last seen to go on than four fifths of a quarantine. What was answered counts only in a contact
-// in which the keys of all grants were seen.
+// in which the keys of all grants were seen. Nor can a grant be relied on for longer after its key
+// was seen: a break of a lock marks the key, and waits for a quarantine.
 func (m *Manager) reliable() reliable {
 	current, _ := m.session.Lease()
 	now, atMost := lease.Uptime(), m.life.MaxPromise()
@@ -140,7 +143,8 @@ func (m *Manager) reliable() reliable {
 		current = m.relied
 	}
 	session := current.Remaining() - current.TTL/5
-	return reliable{current.ID, session, min(session, atMost*4/5-(now-m.provenAt))}
+	promise := atMost * 4 / 5
+	return reliable{current.ID, session, min(session, promise-(now-m.provenAt)), promise}
 }
 
 // remaining returns the time that the grant lasts without another renewal of the grant or
@@ -149,7 +153,7 @@ func (g *Grant) remaining(current reliable, now time.Duration) time.Duration {
 	if current.id != g.lease {
 		return 0
 	}
-	left := current.left
+	left := min(current.left, g.seenAt+current.promise-now)
 	if g.ttl > 0 {
 		left = min(left, g.renewed+g.ttl-now)
 	}
@@ -169,6 +173,8 @@ func (g *Grant) endReason(current reliable, now time.Duration) error {
 		return g.lostBecause("it was not renewed within its TTL of %v", g.ttl)
 	case current.left <= 0:
 		return g.lostBecause("etcd has not confirmed the agent's session in time")
+	case now >= g.seenAt+current.promise:
+		return g.lostBecause("its key in etcd could not be read in time")
 	case g.resource != nil:
 		if err := g.resource.Gone(); err != nil {
 			return g.lostBecause("%v", err)

@@ -119,7 +119,7 @@ func (m *Manager) activate(ctx context.Context, g *Grant) error {
 	case contact != g.guard.Contact() || m.verified != contact:
 		return life.ErrContactBroken
 	}
-	g.phase, g.activated, g.renewed = active, now, now
+	g.phase, g.activated, g.renewed, g.seenAt = active, now, now, g.sent
 	if err := g.endReason(current, now); err != nil {
 		g.phase = pending
 		return err

@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// verifyInterval is the time between two reads of the keys of all grants.
+	// verifyInterval bounds the time until a new life of etcd behind a proxy is noticed. The keys of
+	// all grants are read more often, five times in a promise.
 	verifyInterval = 50 * time.Second
 	// watchDelay is how long a grant lasts before its key is watched: most are released earlier.
 	watchDelay = 250 * time.Millisecond
@@ -41,7 +42,7 @@ type verifier struct {
 }
 
 // verifyLoop watches the keys of the grants. It reads all of them after each break of contact with
-// etcd, in a new life of etcd, and at each verifyInterval, until ctx ends.
+// etcd, in a new life of etcd, and five times in a promise, until ctx ends.
 func (m *Manager) verifyLoop(ctx context.Context) {
 	v := &verifier{Manager: m, watched: map[int64]*Grant{}}
 	defer v.closeStream()
@@ -118,10 +119,11 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	v.mu.Lock()
 	broken := v.verified != contact
 	v.mu.Unlock()
-	if !broken && lives == v.lives && now < v.readAt+verifyInterval {
+	again := broken || lives != v.lives
+	if !again && now < v.readAt+min(verifyInterval, v.life.MaxPromise()/5) {
 		return nil
 	}
-	if v.hasGranted() { // keys that were deleted may be back
+	if again && v.hasGranted() { // keys that were deleted may be back
 		v.expectOrphans()
 		v.orphans.Notify()
 	}
@@ -193,6 +195,7 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 		for n, g := range batch {
 			ops[n] = clientv3.OpGet(g.key)
 		}
+		sent := lease.Uptime()
 		reading, cancel := context.WithTimeout(ctx, callTimeout)
 		r, err := v.client.Txn(reading).Then(ops...).Commit()
 		cancel()
@@ -203,7 +206,7 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 			return nil, err
 		}
 		for n, g := range batch {
-			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0])
+			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0], sent)
 			if gone && (broken || g.seen) {
 				v.life.Block()
 			}
@@ -214,8 +217,8 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 }
 
 // compare loses a grant whose key is not as it was written, and reports whether the key is gone. kv
-// is the key, or nil.
-func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue) (gone bool) {
+// is the key, or nil, as etcd had it at an uptime.
+func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue, at time.Duration) (gone bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var owner KeyOwner
@@ -233,6 +236,8 @@ func (v *verifier) compare(g *Grant, kv *mvccpb.KeyValue) (gone bool) {
 		v.expireGrant(g, g.lostBecause("its key in etcd was overwritten"))
 	case owner.Broken != nil:
 		v.expireGrant(g, g.brokenBy(*owner.Broken))
+	default:
+		g.seenAt = max(g.seenAt, at)
 	}
 	return false
 }
@@ -305,9 +310,9 @@ func (v *verifier) handle(r *pb.WatchResponse, ok bool) {
 	}
 	for _, e := range r.Events {
 		if e.Type == mvccpb.DELETE {
-			v.compare(g, nil)
+			v.compare(g, nil, 0)
 		} else {
-			v.compare(g, e.Kv)
+			v.compare(g, e.Kv, 0)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/life"
 )
 
 // callTimeout returns how long a call of etcd may take before it is retried, perhaps at
@@ -38,12 +40,16 @@ func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) erro
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
 	key := r.keys.Node(r.identity.Node.Node, r.identity.Owner)
+	var known life.Guard
+	if r.life != nil {
+		known = r.life.Present()
+	}
 	put, err := r.client.Put(ctx, key, string(value), clientv3.WithLease(current))
 	if err != nil {
 		return fmt.Errorf("write node %s: %w", r.identity.Node.Node, err)
 	}
 	if r.life != nil {
-		r.life.Wrote(key, put.Header.Revision)
+		r.life.Wrote(known, key, put.Header.Revision)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

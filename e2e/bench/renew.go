@@ -17,7 +17,7 @@ import (
 const (
 	renewInterval = 10 * time.Second
 	renewMaxCPU   = 5.0              // percent of a core
-	renewWindow   = 50 * time.Second // of a round: the manager reads all keys once in it
+	renewWindow   = 50 * time.Second // of a round: the manager reads all keys at all its intervals in it
 	renewWriters  = 64               // concurrent requests of locks
 )
 
