@@ -53,7 +53,7 @@ func (l *Life) Guard() (Guard, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.proven != contact+1:
+	case l.session == nil || l.proven != contact+1:
 		return Guard{}, l.brokenError()
 	case now < l.blockedUntil:
 		return Guard{}, uncertain("etcd may have been restored from a backup; locks and claims are granted again in %v", (l.blockedUntil - now).Round(time.Millisecond))
@@ -178,13 +178,20 @@ func (g Guard) Check(h *pb.ResponseHeader) error {
 	return nil
 }
 
-// Refused returns why a guarded transaction was refused, after its conditions did not hold:
-// ErrUnavailable. It learns of a life that has begun meanwhile.
+// Refused learns why a guarded transaction was refused, after its conditions did not hold. It returns
+// nil if the transaction can be sent again, with another guard, and ErrUnavailable during a
+// quarantine.
 func (l *Life) Refused(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := l.Check(ctx, l.client, Identity{}); err != nil {
 		return err
+	}
+	l.mu.Lock()
+	ended := l.quarantined == quarantined{}
+	l.mu.Unlock()
+	if ended {
+		return nil
 	}
 	return uncertain("etcd has started over: it was wiped, restored or replaced; locks and claims are granted again when its quarantine of at most %v has ended", l.Quarantine())
 }
@@ -192,7 +199,7 @@ func (l *Life) Refused(ctx context.Context) error {
 // contact returns the number of the present contact with etcd.
 func (l *Life) contact() int {
 	if l.session == nil {
-		return -1 // nothing is proven
+		return 0
 	}
 	n, _ := l.session.Contact()
 	return n

@@ -30,24 +30,28 @@ const (
 // else [life.Uncertain]. ErrUnavailable: etcd does not know the session's lease.
 func (g *Grant) transact(ctx context.Context, build func(base int64) clientv3.Op) (*clientv3.TxnResponse, error) {
 	m := g.manager
-	guard, err := m.life.Guard()
-	if err != nil {
-		return nil, err
+	for {
+		guard, err := m.life.Guard()
+		if err != nil {
+			return nil, err
+		}
+		sent := lease.Uptime()
+		r, err := g.call(ctx, func(t clientv3.Txn) clientv3.Txn { return t.If(guard.Compares()...).Then(build(guard.Base())) })
+		if err != nil {
+			return nil, err
+		}
+		if r.Succeeded {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			g.guard, g.sent = guard, sent
+			answer := (*clientv3.TxnResponse)(r.Responses[0].GetResponseTxn())
+			answer.Header = r.Header
+			return answer, nil
+		}
+		if err := m.life.Refused(ctx); err != nil {
+			return nil, err
+		}
 	}
-	sent := lease.Uptime()
-	r, err := g.call(ctx, func(t clientv3.Txn) clientv3.Txn { return t.If(guard.Compares()...).Then(build(guard.Base())) })
-	if err != nil {
-		return nil, err
-	}
-	if !r.Succeeded {
-		return nil, m.life.Refused(ctx)
-	}
-	m.mu.Lock()
-	g.guard, g.sent = guard, sent
-	m.mu.Unlock()
-	answer := (*clientv3.TxnResponse)(r.Responses[0].GetResponseTxn())
-	answer.Header = r.Header
-	return answer, nil
 }
 
 // expectOrphans records that keys may appear in etcd that belong to no grant.
