@@ -181,8 +181,7 @@ func TestFaultLockReleasedBeforeRestore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const quarantine = 2 * time.Second
-			etcd, job := startStore(t, 1, quarantine), lockNamed("job")
+			etcd, job := startStore(t, 1, longQuarantine), lockNamed("job")
 			one, two := startSidecar(t, "one", endpoints(etcd)), startSidecar(t, "two", endpoints(etcd))
 			first := one.hold(t, job)
 			saved := f.save(etcd)
@@ -190,7 +189,7 @@ func TestFaultLockReleasedBeforeRestore(t *testing.T) {
 
 			back := f.run(t, etcd, saved)
 			next := two.contend(t, job)
-			within(t, back, 2*time.Second+quarantine, "the next has the lock", next.granted)
+			within(t, back, 2*time.Second+longQuarantine, "the next has the lock", next.granted)
 			next.follows(t, first)
 			next.release(t)
 			one.hold(t, job).follows(t, next)
