@@ -57,7 +57,7 @@ var layers = []layer{
 		"it serves the tests of locks and of what is built on them"},
 	{"discovery/lock", []string{"discovery", "discovery/etcd", "discovery/lease", "discovery/life", "discovery/telemetry", "discovery/retry"},
 		"a lock needs no view; other kinds of grants are built on it"},
-	{"discovery/claim", append([]string{"discovery/etcd", "discovery/lock", "discovery/reflector", "discovery/retry", "discovery/heartbeat"}, words...),
+	{"discovery/claim", append([]string{"discovery/etcd", "discovery/life", "discovery/lock", "discovery/reflector", "discovery/retry", "discovery/heartbeat"}, words...),
 		"a claim is a kind of grant: package lock expires it under the session; the view is an interface"},
 	{"discovery/resolver", append([]string{"discovery/retry"}, words...),
 		"it gets a catalog through an interface, and asks an agent over HTTP"},

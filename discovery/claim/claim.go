@@ -13,14 +13,19 @@ import (
 	"disc/discovery"
 	"disc/discovery/etcd"
 	"disc/discovery/heartbeat"
+	"disc/discovery/life"
 	"disc/discovery/lock"
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 	"disc/discovery/view"
 )
 
 const (
 	// claimTimeout bounds a claim that does not wait for a slot.
 	claimTimeout = 10 * time.Second
+	// uncertainTime bounds the time for which a claim is tried again while it is not known whether
+	// etcd goes on: contact breaks for a moment whenever the session's stream is opened again.
+	uncertainTime = 3 * time.Second
 	// maxConcurrent bounds the claims of one agent that are sent to etcd at once.
 	maxConcurrent = 16
 	// wakeJitter bounds the random time that an agent waits before it asks for a slot that
@@ -111,7 +116,7 @@ func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, 
 		return nil, err
 	}
 	deadline := time.Now().Add(r.Wait)
-	g, err := c.claimNow(ctx, service, r)
+	g, err := c.claimSoon(ctx, service, r)
 	if r.Wait > 0 && retryable(err) && ctx.Err() == nil {
 		waiting, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
@@ -125,6 +130,18 @@ func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, 
 		err = discovery.Errorf(discovery.ErrUnavailable, "claim %s: %v; try again, or wait for longer", service, errFull)
 	}
 	return g, err
+}
+
+// claimSoon claims a slot now or, while it is not known whether etcd goes on, within uncertainTime.
+func (c *Claims) claimSoon(ctx context.Context, service string, r Request) (*Grant, error) {
+	trying, cancel := context.WithTimeout(ctx, uncertainTime)
+	defer cancel()
+	for backoff := (retry.Backoff{}); ; backoff.Failed() {
+		g, err := c.claimNow(ctx, service, r)
+		if !life.Uncertain(err) || backoff.Wait(trying) != nil {
+			return g, err
+		}
+	}
 }
 
 // Renew restarts the TTL of a claim; see [lock.Issuer.Renew].

@@ -338,3 +338,23 @@ func TestClaimList(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A claim that does not wait succeeds while the session's stream is opened, when it is not known for
+// a moment whether etcd goes on.
+func TestClaimWhileStreamOpens(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := newClaimant(t, locktest.StartEarly(t, "a", locktest.LongTTL, etcd.Endpoint()), "a", catalog.WatchAll)
+	register(t, a.agent.Client, "gpu-1", 1)
+	a.sees("gpu", 1)
+	claims := 0
+	for opened := false; !opened; claims++ {
+		contact, _ := a.agent.Session.Contact()
+		opened = contact > 0
+		g := a.claim("gpu", Request{})
+		if done, err := a.Release(etcdtest.Context(t), g.ID()); !done || err != nil {
+			t.Fatalf("released: %v, %v", done, err)
+		}
+	}
+	t.Logf("%d claims", claims)
+}

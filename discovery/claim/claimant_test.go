@@ -31,7 +31,11 @@ func startClaimant(t *testing.T, node string, endpoints ...string) *claimant {
 
 func startClaimantWith(t *testing.T, node string, ttl time.Duration, watch catalog.WatchMode, endpoints ...string) *claimant {
 	t.Helper()
-	a := locktest.Start(t, node, ttl, endpoints...)
+	return newClaimant(t, locktest.Start(t, node, ttl, endpoints...), node, watch)
+}
+
+func newClaimant(t *testing.T, a *locktest.Agent, node string, watch catalog.WatchMode) *claimant {
+	t.Helper()
 	view := etcdtest.Must(catalog.New(a.Client, keys, catalog.Options{Life: a.Life(), Watch: watch}))
 	c := &claimant{Claims: New(a.Client, keys, a.Manager, view, Options{Node: node}), catalog: view, agent: a, t: t}
 	locktest.Run(t, view.Run)

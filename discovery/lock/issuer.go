@@ -252,11 +252,16 @@ func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool
 		defer m.mu.Unlock()
 		return false, g.err
 	}
+	m.releasing[g.id] = true // it is no orphan yet
 	m.drop(g)
 	m.mu.Unlock()
 	deleted, err := m.deleteKey(ctx, g)
+	m.mu.Lock()
+	delete(m.releasing, g.id)
+	m.mu.Unlock()
 	switch {
 	case err != nil:
+		m.orphans.Notify()
 		return false, nil // it is removed as an orphan
 	case !deleted:
 		return false, m.loseReleased(g)

@@ -210,7 +210,6 @@ func TestLockSessionLost(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
-	a.AwaitStream()
 	g := a.MustLock("x", lock.Request{})
 	current, _ := a.Session.Lease()
 	if _, err := b.Client.Revoke(etcdtest.Context(t), current.ID); err != nil {
@@ -265,7 +264,6 @@ func TestLockUnanswered(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, etcd.Endpoint())
 	a, b := locktest.Start(t, "a", locktest.LongTTL, link.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
-	a.AwaitStream()
 	link.HoldAnswers()
 	ctx, hangUp := context.WithCancel(t.Context())
 	gaveUp := make(chan error, 1)

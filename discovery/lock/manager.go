@@ -53,6 +53,7 @@ type Manager struct {
 	prefixes         []string          // of the keys of all issuers
 	grants           map[string]*Grant // by id; lost ones for lostRetention
 	marks            map[string]mark   // by key: of broken locks
+	releasing        map[string]bool   // ids of grants whose keys are being deleted
 	used             bool              // a grant was requested
 	closed           bool
 	grantEnded       chan struct{}    // closed when a grant ends
@@ -80,7 +81,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, l
 	m := &Manager{
 		client: client, keys: keys, session: session, life: life, node: o.Node, log: o.Logger, metrics: collectors,
 		recheck: retry.NewSignal(), activated: retry.NewSignal(), orphans: retry.NewSignal(), grantEnded: make(chan struct{}),
-		grants: map[string]*Grant{}, verified: -1, verifiedAgain: make(chan struct{}), marks: map[string]mark{}, marked: retry.NewSignal(),
+		grants: map[string]*Grant{}, releasing: map[string]bool{}, verified: -1, verifiedAgain: make(chan struct{}), marks: map[string]mark{}, marked: retry.NewSignal(),
 	}
 	m.locks = m.NewIssuer("lock", keys.Locks())
 	return m, nil

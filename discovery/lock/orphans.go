@@ -212,10 +212,10 @@ func (m *Manager) removeOrphan(ctx context.Context, lease clientv3.LeaseID, key 
 	return nil
 }
 
-// isLive reports whether the grant of an id has not ended.
+// isLive reports whether the grant of an id has not ended, or its key is being deleted.
 func (m *Manager) isLive(id string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	g, ok := m.grants[id]
-	return ok && g.phase != ended
+	return ok && g.phase != ended || m.releasing[id]
 }

@@ -85,7 +85,6 @@ func TestLockCallerGone(t *testing.T) {
 func TestLostOnce(t *testing.T) {
 	t.Parallel()
 	a := locktest.Start(t, "a", locktest.LongTTL, etcdtest.Start(t).Endpoint())
-	a.AwaitStream()
 	g := a.MustLock("x", lock.Request{})
 	g.ValidFor() // a promise, which keeps the grant
 	if _, err := a.Client.Delete(etcdtest.Context(t), locktest.Keys().Lock("x")+g.ID()); err != nil {

@@ -22,7 +22,6 @@ func TestKeyChanged(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
-	a.AwaitStream()
 	current, _ := a.Session.Lease()
 	for name, test := range map[string]struct {
 		change func(key string) clientv3.Op

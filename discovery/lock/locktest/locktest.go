@@ -36,8 +36,20 @@ type Agent struct {
 	t       testing.TB
 }
 
-// Start runs an agent whose session has a TTL, and returns it once the session has a lease.
+// Start runs an agent whose session has a TTL, and returns it once the session has opened its stream
+// of renewals. A key that is gone before may be that of an etcd that was restored from a backup.
 func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *Agent {
+	t.Helper()
+	a := StartEarly(t, node, ttl, endpoints...)
+	retrytest.Eventually(t, "a stream of renewals", func() bool {
+		contact, _ := a.Session.Contact()
+		return contact > 0 && a.Life().Proven() == contact
+	})
+	return a
+}
+
+// StartEarly is Start without the wait for the stream.
+func StartEarly(t testing.TB, node string, ttl time.Duration, endpoints ...string) *Agent {
 	t.Helper()
 	client := etcdtest.Client(t, endpoints...)
 	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
@@ -50,16 +62,6 @@ func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *A
 		return l.ID != 0
 	})
 	return &Agent{manager, client, session, metrics, t}
-}
-
-// AwaitStream waits until the session has opened its stream of renewals. A key that is gone before
-// may be that of an etcd that was restored from a backup.
-func (a *Agent) AwaitStream() {
-	a.t.Helper()
-	retrytest.Eventually(a.t, "a stream of renewals", func() bool {
-		contact, _ := a.Session.Contact()
-		return contact > 0 && a.Life().Proven() == contact
-	})
 }
 
 // Run runs functions until stop is called or the test ends.
