@@ -2,7 +2,6 @@ package claim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,15 +19,6 @@ type record struct {
 	lock.KeyOwner
 	Node  string    `json:"node,omitempty"` // of the claimant's agent
 	Asked time.Time `json:"asked"`
-}
-
-// encode returns the value of a key.
-func encode(r record) string {
-	value, err := json.Marshal(r)
-	if err != nil {
-		panic(err) // it has no field that cannot be encoded
-	}
-	return string(value)
 }
 
 // claimNow claims a slot, or returns errFull when none is free.
@@ -72,7 +62,7 @@ func (c *Claims) acquire(ctx context.Context, pending *lock.PendingGrant, servic
 			return nil, 0, errFull
 		}
 		r, err := pending.Transact(ctx, func(base int64) clientv3.Op {
-			value := encode(record{lock.KeyOwner{ID: pending.ID(), Base: base}, c.node, asked})
+			value := lock.EncodeRecord(record{lock.KeyOwner{ID: pending.ID(), Base: base}, c.node, asked})
 			return c.buildAttempt(chosen, value, pending.Lease(), c.keys.ClaimsOf(service))
 		})
 		if err != nil {

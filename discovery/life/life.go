@@ -11,6 +11,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/lease"
+	"disc/discovery/retry"
 )
 
 const (
@@ -45,7 +46,7 @@ type Life struct {
 	keys    discovery.Keys
 	session Session
 	log     *slog.Logger
-	doubted chan struct{} // holds at most one wake-up of Run
+	doubted retry.Signal // Run is to ask
 
 	mu           sync.Mutex
 	memory       memory
@@ -86,7 +87,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Life {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Life{client: client, keys: keys, session: o.Session, log: o.Logger, doubted: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &Life{client: client, keys: keys, session: o.Session, log: o.Logger, doubted: retry.NewSignal(), changed: make(chan struct{})}
 }
 
 // Wrote tells that the agent has written its own record in a life. Etcd has started over once it has
@@ -108,12 +109,7 @@ func (l *Life) Count() (n int, changed <-chan struct{}) {
 }
 
 // Doubt makes Run ask at once whether etcd goes on.
-func (l *Life) Doubt() {
-	select {
-	case l.doubted <- struct{}{}:
-	default:
-	}
-}
+func (l *Life) Doubt() { l.doubted.Notify() }
 
 // Remember tells what a linearizable read has just shown of the present life.
 func (l *Life) Remember(seen Identity) {

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -53,6 +54,16 @@ type KeyOwner struct {
 	Base int64  `json:"base,omitempty"` // the fence is the key's create revision, added to this
 
 	Broken *Broken `json:"broken,omitempty"` // nil: nobody has broken the grant
+}
+
+// EncodeRecord returns the value of a grant's key. The record embeds a [KeyOwner], and must have no
+// field that JSON cannot encode.
+func EncodeRecord(record any) string {
+	value, err := json.Marshal(record)
+	if err != nil {
+		panic(err)
+	}
+	return string(value)
 }
 
 // PendingGrant is a grant that is not confirmed yet. Each must be confirmed or abandoned, once.

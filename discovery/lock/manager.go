@@ -68,8 +68,8 @@ type Manager struct {
 	leaseID          clientv3.LeaseID // of the session, when noteLease was last called
 }
 
-// New returns a manager of grants in the present life of etcd. It expires no grants until Run is called. New fails when
-// o.Registerer refuses the metrics.
+// New returns a manager of grants in the present life of etcd. It expires no grants until Run is
+// called. New fails when o.Registerer refuses the metrics.
 func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, life *life.Life, o Options) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -206,7 +206,11 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 			return nil, err
 		}
 		for n, g := range batch {
-			gone := v.compare(g, slices.Concat(r.Responses[n].GetResponseRange().Kvs, []*mvccpb.KeyValue{nil})[0], sent)
+			var found *mvccpb.KeyValue
+			if kvs := r.Responses[n].GetResponseRange().Kvs; len(kvs) > 0 {
+				found = kvs[0]
+			}
+			gone := v.compare(g, found, sent)
 			if gone && (broken || g.seen) {
 				v.life.Block()
 			}

@@ -28,15 +28,6 @@ type record struct {
 	Asked  time.Time `json:"asked"`
 }
 
-// encode returns the value of a key.
-func encode(r record) string {
-	value, err := json.Marshal(r)
-	if err != nil {
-		panic(err) // it has no field that cannot be encoded
-	}
-	return string(value)
-}
-
 // waiter is a caller in the queue of a lock. The queue is the lock's keys, ordered by create
 // revision; the first keys, as many as may share the lock, hold it.
 type waiter struct {
@@ -93,7 +84,7 @@ func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
 	first := clientv3.OpGet(w.prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend), clientv3.WithLimit(int64(w.shared)))
 	r, err := w.callUntilAnswered(ctx, func() (*clientv3.TxnResponse, error) {
 		return w.transact(ctx, func(base int64) clientv3.Op {
-			value := encode(record{KeyOwner{ID: w.id, Base: base}, w.manager.node, w.shared, asked})
+			value := EncodeRecord(record{KeyOwner{ID: w.id, Base: base}, w.manager.node, w.shared, asked})
 			put := clientv3.OpPut(w.key, value, clientv3.WithLease(w.lease))
 			return clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(w.key), "=", 0)},
 				[]clientv3.Op{put, own, first}, []clientv3.Op{own, first})
