@@ -70,11 +70,8 @@ func (a *app) limitSetCommand() *cobra.Command {
 		Use:   "set NAME RATE",
 		Short: "Create or change a limit",
 		Long: `Create or change a limit. RATE is a number of tokens per time: 50/s, 100/m, 5/500ms. A
-change restarts the limit: it grants nothing for a second, and then tokens at the new
-rate.
-
-About half of the burst is available at once; the rest covers tokens that agents have
-bought and not used.`,
+new limit has its whole burst at once. A changed one goes on: it owes what was taken, but
+no more than its new burst. To begin anew, remove the limit and set it again.`,
 		Example: `  disc limit set sms 50/s
   disc limit set mail 100/m --burst 10 --on-unavailable allow`,
 		Args:              cobra.ExactArgs(2),

@@ -75,7 +75,7 @@ func takeOnce(ctx context.Context, client *api.Client, name string, n int64) (ap
 // showTaken prints a take that was granted.
 func (a *app) showTaken(t api.Taken) error {
 	if t.Unavailable {
-		a.infof("limit %s is not counted while etcd is unavailable, and grants every take", t.Name)
+		a.infof("%s", t.Reason)
 	}
 	return show(a, takenListing(t, fmt.Sprintf("%s: %d taken, %d left", printable(t.Name), t.Taken, t.Remaining)))
 }

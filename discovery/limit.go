@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"time"
 )
@@ -32,7 +33,7 @@ const (
 	MaxLimitBurst = 1_000_000_000
 	minLimitPer   = time.Millisecond
 	maxLimitPer   = 24 * time.Hour
-	minLimitRate  = 1.0 / (7 * 24 * 3600) // tokens a second: one a week
+	MinLimitRate  = 1.0 / (7 * 24 * 3600) // tokens a second: one a week
 )
 
 // ValidateLimit returns an [ErrInvalid] unless s may name a limit, by the rule of
@@ -67,7 +68,7 @@ func (l Limit) Validate() error {
 		return Errorf(ErrInvalid, "limit: per %v is out of range; use %v to %v", l.Per, Duration(minLimitPer), Duration(maxLimitPer))
 	case perSecond > MaxLimitRate:
 		return Errorf(ErrInvalid, "limit: a rate of %v each %v is above %d a second; let each process limit itself", l.Rate, l.Per, int(MaxLimitRate))
-	case perSecond < minLimitRate:
+	case perSecond < MinLimitRate:
 		return Errorf(ErrInvalid, "limit: a rate of %v each %v is below one a week", l.Rate, l.Per)
 	case l.Burst < 1 || l.Burst > MaxLimitBurst:
 		return Errorf(ErrInvalid, "limit: burst %d is out of range; use 1 to %d", l.Burst, MaxLimitBurst)
@@ -102,7 +103,7 @@ func ParseRate(s string) (rate float64, per Duration, err error) {
 	if unit != "" && !strings.ContainsAny(unit[:1], "0123456789.") {
 		unit = "1" + unit
 	}
-	if err := per.UnmarshalText([]byte(unit)); err != nil {
+	if err := per.UnmarshalText([]byte(unit)); err != nil || per == 0 {
 		return 0, 0, Errorf(ErrInvalid, "rate %q is not a rate; write it as 50/s, 100/m or 5/500ms", s)
 	}
 	return rate, per, nil
@@ -115,13 +116,28 @@ type Decision struct {
 	// Remaining is the number of tokens that are left, as far as this agent knows;
 	// another agent may take them first.
 	Remaining int64
-	// RetryAfter is the time until a denied take can be granted, at the earliest.
+	// RetryAfter is the time until a denied take should be tried again: it can be granted
+	// then, at the earliest. Callers that obey it all get tokens in their turn.
 	RetryAfter time.Duration
+	// Contended reports that others were denied, too.
+	Contended bool
 	// Full is the time until the whole burst is available again if nobody takes tokens.
 	Full time.Duration
-	// Unavailable reports that etcd is unavailable and that the limit's OnUnavailable
-	// decided.
+	// Unavailable reports that the take cannot be counted in etcd and that the limit's
+	// OnUnavailable decided.
 	Unavailable bool
+	Cause       error // why it cannot be counted
+}
+
+// RetrySeconds returns RetryAfter in whole seconds, rounded up, for HTTP's Retry-After. Where
+// others were denied too, it is a random one later, so that callers that come in whole
+// seconds do not come in the same order each time.
+func (d Decision) RetrySeconds() int64 {
+	s := int64((d.RetryAfter + time.Second - 1) / time.Second)
+	if d.Contended {
+		s += rand.Int64N(2)
+	}
+	return s
 }
 
 // Take asks for N tokens of a limit; N is at least 1.

@@ -33,12 +33,12 @@ type Taken struct {
 	Name        string `json:"name"`
 	Taken       int64  `json:"taken"`                 // tokens; 0: the take was denied
 	Remaining   int64  `json:"remaining"`             // tokens that were left, as far as the agent knew
-	Unavailable bool   `json:"unavailable,omitempty"` // etcd does not answer, and the limit allows takes meanwhile
+	Unavailable bool   `json:"unavailable,omitempty"` // the take is not counted in etcd, and the limit allows takes then
 
-	// Of a denied take: the time until it can be granted at the earliest, and why it was
-	// denied.
+	// RetryAfter is, of a denied take, the time until it should be tried again. It can be
+	// granted then, at the earliest.
 	RetryAfter discovery.Duration `json:"retry_after,omitzero"`
-	Reason     string             `json:"reason,omitempty"`
+	Reason     string             `json:"reason,omitempty"` // why it was denied, or is not counted
 }
 
 // Limits lists the rate limits, sorted by name.

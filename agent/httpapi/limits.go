@@ -108,10 +108,14 @@ func (a *API) takeLimit(w http.ResponseWriter, r request) error {
 	}
 	setRateLimit(w.Header(), name, d)
 	if !d.Granted {
-		w.Header().Set("Retry-After", strconv.FormatInt(wholeSeconds(d.RetryAfter), 10))
+		w.Header().Set("Retry-After", strconv.FormatInt(d.RetrySeconds(), 10))
 		return deniedProblem(name, n, d)
 	}
-	return a.replyWrite(w, r, http.StatusOK, 0, api.Taken{Name: name, Taken: n, Remaining: d.Remaining, Unavailable: d.Unavailable})
+	taken := api.Taken{Name: name, Taken: n, Remaining: d.Remaining, Unavailable: d.Unavailable}
+	if d.Unavailable {
+		taken.Reason = fmt.Sprintf("limit %s cannot be counted, and is set to allow then: %v", name, d.Cause)
+	}
+	return a.replyWrite(w, r, http.StatusOK, 0, taken)
 }
 
 // deniedProblem returns the answer to a denied take.
@@ -124,7 +128,7 @@ func deniedProblem(name string, n int64, d discovery.Decision) error {
 	p.Type, p.Title = api.ProblemQuota, "Request cannot be satisfied as assigned quota has been exceeded"
 	if d.Unavailable {
 		p.Type, p.Title = api.ProblemCapacity, "Request cannot be satisfied due to temporary server capacity constraints"
-		p.Detail = fmt.Sprintf("limit %s cannot be counted while etcd is away, and is set to deny then; see 'disc status'", name)
+		p.Detail = fmt.Sprintf("limit %s cannot be counted, and is set to deny then: %v; see 'disc status'", name, d.Cause)
 	}
 	p.ViolatedPolicies, p.RetryAfter = []string{name}, discovery.Duration(after)
 	return p

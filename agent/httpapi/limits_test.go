@@ -127,7 +127,7 @@ func TestTake(t *testing.T) {
 		s.want("POST /v1/limits/sms/take?n="+n, "", 400, "is not a number of tokens")
 	}
 	c.away = true
-	s.want("POST /v1/limits/sms/take", "", 429, "temporary-reduced-capacity", "while etcd is away")
+	s.want("POST /v1/limits/sms/take", "", 429, "temporary-reduced-capacity", "cannot be counted, and is set to deny then")
 	s.want("PUT /v1/limits/sms", `{"rate":1,"on_unavailable":"allow"}`, 200)
 	s.want("POST /v1/limits/sms/take", "", 200, `"unavailable":true`)
 }

@@ -5,53 +5,61 @@ import (
 	"time"
 )
 
-// drainFactor is the part of the rate at which debts drain. It makes up for clocks that
-// are wrong by up to 500 ppm, the most by which NTP slews them.
-const drainFactor = 0.999
+const (
+	// drainFactor is the part of the rate at which debts drain. It makes up for clocks that
+	// are wrong by up to 500 ppm, the most by which NTP slews them.
+	drainFactor = 0.999
+
+	// wallClockError is the most by which two hosts' wall clocks differ, as far as slow
+	// limits rest on them.
+	wallClockError = 30 * time.Second
+)
 
 // bucket is a token bucket: one agent's account of what the fleet has bought lately, as a
-// debt. The debt grows with each sale that the agent sees and drains with time. It is kept
-// as the time at which it will be drained.
+// debt. The debt grows with each sale that the agent sees and drains with time. A debt that
+// has been drained for a time is negative.
 //
 // Its times, as all times of this package, count from the start of the host
 // ([disc/discovery/lease.Uptime]).
 //
 // # Why a limit is kept
 //
-// A limit of rate r and burst b has, by [parametersOf], a capacity C, a draining rate ρ
-// and a horizon h. An agent drains its debt at the rate ρ' = 0.999 ρ by its own clock.
-// Clocks are right to 500 ppm. So in real time a debt drains at the rate σ = 1.0005 ρ' at
-// most, and a token is good for h' = h / 0.9995 at most. Then σ < ρ, and
-// σh' = 0.9999995 ρh < ρh.
+// A limit of rate r and burst b has, by [parametersOf], a horizon h and a capacity
+// C = b − rh. An agent drains its debt at the rate ρ = 0.999 r by its own clock. Clocks are
+// right to 500 ppm. So in real time a debt drains at the rate σ = 1.0005 ρ at most, and a
+// token is good for h' = h / 0.9995 at most. Then σ < r, and σh' = 0.9999995 ρh < rh.
 //
 // Sale k is of n_k tokens, bought by a transaction that etcd commits at the real time c_k.
 // The transaction compares ledger and policy with what the purchaser has seen. So the
 // sales are a sequence, c_1 < c_2 < …, and the purchaser of each has seen every sale
 // before it, and the policy in force. S(i,m) is the number of tokens in the sales i to m.
+// A purchaser with the debt D buys n tokens only if n ≤ b and D + n ≤ C.
 //
-// Lemma 1: if the sales i to m are of one policy, S(i,m) ≤ C + σ(c_m − c_i).
+// Lemma 1: if the sales i to m are of one policy, S(i,m) ≤ C + σ(c_m − c_i) for i < m, and
+// S(m,m) ≤ b.
 //
-// The proof is by induction on m. The purchaser of sale m sent it at a time t ≤ c_m, when
-// its debt D had D + n_m ≤ C. So it is enough that an agent that has seen the sales up to
-// the j-th has, at any time t from then on,
+// The second is a rule for purchases. The first is shown by induction on m. The purchaser
+// of sale m sent it at a time t ≤ c_m, when D + n_m ≤ C. So it is enough that an agent that
+// has seen the sales up to the j-th has, at any time t from then on,
 //
 //	S(i,j) ≤ D + σ(t − c_i) for all i ≤ j.    (*)
 //
-// Draining keeps (*), and a debt never falls below 0. Three other events change a debt, at
-// a time s:
+// Draining keeps (*), also below 0. Four other events change a debt, at a time s:
 //
-//   - The agent sees sale j+1 and charges it. S and D grow by the same number, and
-//     s ≥ c_(j+1). An agent that sees a sale late drains it late.
-//   - The agent has not seen the sales before: it was started, was cut off from etcd, or
-//     met a ledger that was deleted or went back. It sets its debt to C, at least. If the
-//     last sale that exists now is the j-th, S(i,j) is by induction at most
-//     C + σ(c_j − c_i), and s ≥ c_j.
+//   - The agent sees n tokens in the sales j+1 to k, one by one or, after its watch broke,
+//     by the ledger's count of all tokens. It sets D to max(D, 0) + n. S and D grow by the
+//     same number, and s ≥ c_k. An agent that sees a sale late drains it late.
+//   - The agent has not seen the sales before: it was started, or met a ledger that was
+//     deleted or went back. It sets its debt to b, at least. If the last sale that exists
+//     now is the j-th, S(i,j) is by induction at most b + σ(c_j − c_i), and s ≥ c_j.
 //   - The agent sees sale j and takes over the debt that the ledger gives with it, if its
 //     own is higher. That debt, D_j, is the purchaser's with the sale, when it sent it at
 //     t_j ≤ c_j ≤ s. The purchaser had (*) for the sales before, so
-//     S(i,j) ≤ D_j + σ(t_j − c_i) ≤ D_j + σ(s − c_i). Without this an agent that was
-//     started or stood still would owe more than the others for as long as they leave no
-//     room, and could buy nothing.
+//     S(i,j) ≤ D_j + σ(t_j − c_i) ≤ D_j + σ(s − c_i). A new limit's ledger is written with
+//     it and says that nothing was sold; then (*) holds for any debt.
+//   - The limit is slower than [slowRate], and the ledger gives with D_j the wall clock's
+//     time of t_j. If by this host's wall clock that is x ago, it is x − 30 s ago at least,
+//     and the agent takes over D_j − ρ(x − 30 s).
 //
 // A purchase with an unknown outcome is a sale like any other, which is seen, or was not
 // made. The transaction compares the ledger's whole value, in which each sale has an id of
@@ -62,79 +70,135 @@ const drainFactor = 0.999
 // admitted.
 //
 // A token is admitted after its sale is committed, and no later than h' after it was sent.
-// So the tokens admitted in the window were sold between a − h' and a + W. A limit has one
-// of two kinds of parameters:
-//
-//   - C = b − rh and ρ = r. By lemma 1 at most C + σ(W + h') < b − rh + rW + rh = b + rW
-//     tokens are sold.
-//   - C = 1 and 1/ρ = 1/r + h. A sale needs a debt of 0, so sales are of one token each
-//     and 1/σ > 1/r + h' apart. In a time of W + h' there is one sale if W < 1/r. If
-//     W ≥ 1/r there are at most 1 + (W + h')/(1/r + h') ≤ 1 + rW. And b ≥ 1.
+// So the tokens admitted in the window were sold between a − h' and a + W. If that is one
+// sale, it has at most b tokens. If it is several, they have by lemma 1 at most
+// C + σ(W + h') < b − rh + rW + rh = b + rW.
 //
 // # Changes of policy
 //
-// Let a policy begin at T, and H be the longest horizon that any policy has. An agent that
-// sees another policy than before sets its debt to C + ρH, at least, for the new C and ρ.
-// So does an agent that may have missed sales and finds a policy of which nothing was sold
-// yet (the ledger is then older than the policy). So each agent that buys under the policy
-// has begun with such a debt at or after T; or, where something was sold already, with C
-// then or later. It has taken over debts only of agents that bought under the policy. By the
-// argument of lemma 1 all sales of the policy up to a time x are at most σ(x − T) − ρH:
-// none before T + H, when the last token of the policy before is void.
+// Let A(a,t) be the number of tokens that were sold by t, under any policy, and can be
+// admitted at a or later. Besides D, an agent has an uncapped debt U, which is charged and
+// drained as D is. Under a policy with r, h, b and C, any agent that has seen all sales has
+// for each a ≤ t, unless A(a,t) is 0,
 //
-// Let a window see several policies, and let it have tokens of one that ended at T, the
-// oldest. Of this policy the window has at most b + r(T − a), by the theorem; or b if it
-// begins after T, since these tokens were sold between a − h' and T. Of each later policy,
-// in force from T_j ≥ T, the window has at most r_j for each second after T_j + H. Since
-// a ≤ T + H, these seconds are in the window. Together that is at most the burst of the
-// oldest policy, and the rates in force summed over the window. A limit that was deleted
-// and made again is a changed one.
+//	A(a,t) ≤ U + rh + ∫r,                   (1)
+//	A(a,t) ≤ B − C + min(D, C) + ∫r.        (2)
+//
+// ∫r is the rate in force summed from a to t, and B the largest burst of the policies in
+// force in that time or, since their tokens may still be good, up to a second before it. A
+// purchase of n has D + n ≤ C, or is the only sale that counts and n ≤ b. So by (2)
+// A(a,t) ≤ B + ∫r after it, and that is the promise over changes: in any window, the
+// largest burst and the rates in force.
+//
+// Under one policy U = D, and (1) is (*) with the horizon: what can be admitted at a was
+// sold after a − h'. (2) is the same, since C = b − rh, or the theorem where D > C.
+//
+// Let an agent see at s that a policy with r1 and h1 was replaced at some T ≤ s, after it
+// last knew at c ≤ T that it was in force. Let v be so long that the tokens of earlier
+// policies are void at s + v. The agent sets
+//
+//	X = max(U, 0) + r1(s − c) + r1 h1,   U' = X + rv,   D' = min(X, b) + rv.
+//
+// By (1), A(a,s) ≤ X + ∫r for a ≤ s: the second term gives back what may have drained too
+// fast. Let the agent see S tokens sold under the new policy by t. Then
+// U'(t) ≥ X + rv + S − r(t − s). For a ≤ s this is (1). For a up to s + v, what counts is
+// no more than for s, so A(a,t) ≤ X + S ≤ U'(t) + r(t − s − v), which is (1) too. For a
+// later a only tokens of the new policy count, and (1) is (*). If X ≤ b then U' = D' at
+// first, and (2) follows as (1) does, or from (2) before where D' > C, since then nothing is
+// sold. If X > b, the new policy sells at most D'(t) − b − rv + r(t − s) tokens by t, on top
+// of what (2) allowed before.
+//
+// An agent that was started, or has missed a policy and does not know U, has U' = ∞ and
+// D' = b + rH, where H is the longest horizon that any policy has. That is the case X > b.
+// A limit that is deleted and made again is another limit.
+//
+// # Why a limit gives
+//
+// The longest debt is b + rH. So at most h + H + 1/ρ after an agent that can reach etcd was
+// started, has seen a change or came back, its debt leaves room for one token, if nothing is
+// sold meanwhile. What it knows survives breaks of its watch, and idleness: the
+// bucket is kept when the limit's watch ends. A limit slower than [slowRate] also survives
+// that all agents are restarted at once, by the wall clock. An agent tells whom it denies a
+// token when there is room for it, at the earliest, and adds a random time of up to a tenth
+// of a token's, so that of several that wait none is always the last.
+// TestEverybodyGetsAToken simulates it.
 //
 // # What the proof rests on
 //
-//   - etcd is linearizable. While etcd is restored from a backup, which takes sales back,
-//     it is away for longer than a horizon.
-//   - An agent that has had no news of etcd for [freshFor] sets its debt to C before it
-//     buys again.
+//   - etcd is linearizable.
+//   - A restore from a backup, which takes sales back, is found out before an agent buys
+//     again: by the agent itself, or by another that begins a new life (package life). A
+//     purchase compares the epoch. An agent in a new life knows nothing. One that was
+//     started takes over a ledger only if it was written in the present life, and in no
+//     quarantine.
 //   - A host's clock runs on while processes are stopped and while the host is suspended
 //     (CLOCK_BOOTTIME). A virtual machine whose clock is held, too, can admit the tokens
 //     that it has when it goes on: those of one purchase at most.
+//   - Of limits slower than [slowRate]: wall clocks are right to 30 s.
 type bucket struct {
 	parameters
-	drainedAt time.Duration // when the debt is 0
+	owed     debt // D
+	uncapped debt // U; its tokens may be infinite
 }
 
-// charge adds a sale of n tokens that is seen now to the debt.
+// debt is a number of tokens that drains.
+type debt struct {
+	tokens float64
+	at     time.Duration
+}
+
+// after returns what is left of a debt, and below 0 what more would have drained.
+func (d debt) after(now time.Duration, rate float64) float64 {
+	return d.tokens - rate*drainFactor*(now-d.at).Seconds()
+}
+
+// openBucket returns the bucket of a policy whose sales are not known; all of them are the
+// present policy's, since no other is in force. extra is how long tokens of an earlier
+// policy may still be good.
+func openBucket(now time.Duration, p parameters, extra time.Duration) bucket {
+	full := debt{p.burst + p.rate*extra.Seconds(), now}
+	return bucket{p, full, full}
+}
+
+// charge adds the sales of n tokens that are seen now.
 func (b *bucket) charge(now time.Duration, n int64) {
-	b.drainedAt = max(b.drainedAt, now) + b.drainTime(float64(n))
+	for _, d := range []*debt{&b.owed, &b.uncapped} {
+		*d = debt{max(0, d.after(now, b.rate)) + float64(n), now}
+	}
 }
 
-// fill raises the debt to at least capacity + rate × extra.
-func (b *bucket) fill(now, extra time.Duration) {
-	b.drainedAt = max(b.drainedAt, now+b.drainTime(b.capacity)+b.drainTime(b.rate*extra.Seconds()))
+// fill raises the debt to at least the burst, since there may be sales that were not seen.
+func (b *bucket) fill(now time.Duration) {
+	b.owed = debt{max(b.burst, b.debt(now)), now}
+	b.forgetEarlier(now)
 }
 
-// drainTime returns how long a debt of some tokens takes to drain, rounded up.
-func (b *bucket) drainTime(tokens float64) time.Duration {
-	return time.Duration(math.Ceil(tokens / (b.rate * drainFactor) * float64(time.Second)))
-}
+// forgetEarlier records that sales under earlier policies may not have been seen.
+func (b *bucket) forgetEarlier(now time.Duration) { b.uncapped = debt{math.Inf(1), now} }
 
 // capDebt lowers the debt to at most the debt that another agent has found.
-func (b *bucket) capDebt(now time.Duration, debt float64) {
-	b.drainedAt = min(b.drainedAt, now+b.drainTime(debt))
+func (b *bucket) capDebt(now time.Duration, tokens float64) {
+	b.owed = debt{min(tokens, b.debt(now)), now}
+}
+
+// change replaces the parameters, which may have been replaced up to lag ago. void is the
+// time until the tokens of earlier policies are void.
+func (b *bucket) change(now time.Duration, to parameters, lag, void time.Duration) {
+	owed := max(0, b.uncapped.after(now, b.rate)) + b.rate*(lag+b.horizon).Seconds()
+	extra := to.rate * void.Seconds()
+	*b = bucket{to, debt{min(owed, to.burst) + extra, now}, debt{owed + extra, now}}
 }
 
 // debt returns the debt now, in tokens.
-func (b *bucket) debt(now time.Duration) float64 {
-	return max(0, b.drainedAt-now).Seconds() * b.rate * drainFactor
-}
+func (b *bucket) debt(now time.Duration) float64 { return b.owed.after(now, b.rate) }
 
 // available returns how many tokens may be bought now.
 func (b *bucket) available(now time.Duration) int64 {
-	return int64(max(0, math.Floor(b.capacity-b.debt(now))))
+	return int64(math.Floor(max(0, min(b.burst, b.capacity-b.debt(now)))))
 }
 
-// availableAt returns when n tokens become (or became) available; n ≤ capacity.
-func (b *bucket) availableAt(n int64) time.Duration {
-	return b.drainedAt - time.Duration((b.capacity-float64(n))/(b.rate*drainFactor)*float64(time.Second))
+// availableIn returns the time until n tokens are available; n ≤ burst. It is below 0 if
+// they are.
+func (b *bucket) availableIn(now time.Duration, n int64) time.Duration {
+	return seconds((b.debt(now) - b.capacity + float64(n)) / (b.rate * drainFactor))
 }

@@ -3,7 +3,6 @@ package limit
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -25,10 +24,11 @@ import (
 )
 
 const (
-	idleTime    = 10 * time.Minute // after which an unused limit is not watched any more
-	missingTTL  = time.Second      // how long a limit counts as missing before etcd is asked again
-	maxMissing  = 1024             // missing limits that are remembered
-	readTimeout = 5 * time.Second  // for etcd to answer a call about a policy
+	idleTime      = 10 * time.Minute // after which the ledger of an unused limit is not watched any more
+	maxRemembered = 4096             // accounts of unused limits that are kept
+	missingTTL    = time.Second      // how long a limit counts as missing before etcd is asked again
+	maxMissing    = 1024             // missing limits that are remembered
+	readTimeout   = 5 * time.Second  // for etcd to answer a call about a limit
 )
 
 // Options are the optional parts of [Limits]. The zero value is useful.
@@ -49,11 +49,16 @@ type Limits struct {
 	runID      string // random for each start of the agent
 	reflector  *reflector.Reflector
 	heartbeat  heartbeat.Heartbeat
+	activated  chan struct{} // closed at the first use; nothing is watched before
+	activate   func()
+	listed     chan struct{}                         // closed when the policies were listed
 	wake       retry.Signal                          // purchasers has changed
 	purchasers atomic.Pointer[map[string]*purchaser] // by name of the limit; copied on write
 
-	mu      sync.Mutex               // guards missing, and writes of purchasers
-	missing map[string]time.Duration // when a limit was found missing, by its name
+	mu         sync.Mutex               // guards the fields below, and writes of purchasers
+	policies   map[string]Policy        // of the namespace, by name
+	missing    map[string]time.Duration // when a limit was found missing, by its name
+	remembered map[string]account       // of limits that were not used for long, by name
 }
 
 // New returns the limits of a namespace, which do nothing until Run. It fails if the
@@ -62,17 +67,23 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.ProgressInterval == nil {
+		o.ProgressInterval = func() time.Duration { return reflector.DefaultProgressInterval }
+	}
 	collectors, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, err
 	}
 	l := &Limits{
 		client: client, keys: keys, options: o, metrics: collectors, runID: strings.ToLower(rand.Text()[:13]),
-		wake: retry.NewSignal(), missing: map[string]time.Duration{},
+		activated: make(chan struct{}), listed: make(chan struct{}), wake: retry.NewSignal(),
+		missing: map[string]time.Duration{}, remembered: map[string]account{},
 	}
-	s := &store{limits: l}
+	l.activate = sync.OnceFunc(func() { close(l.activated) })
+	s := &store{limits: l, markListed: sync.OnceFunc(func() { close(l.listed) })}
 	l.reflector = reflector.New(client, s, reflector.Options{
-		Epoch: keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval,
+		Ranges: []reflector.Range{reflector.Prefix(keys.Limits())},
+		Epoch:  keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval,
 		Heartbeat: &l.heartbeat, OnHealth: s.onHealth, Logger: o.Logger, Metrics: collectors.reflector,
 	})
 	l.purchasers.Store(&map[string]*purchaser{})
@@ -82,16 +93,20 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 // Heartbeat shows whether Run is stuck.
 func (l *Limits) Heartbeat() *heartbeat.Heartbeat { return &l.heartbeat }
 
-// Run watches the limits in use and buys tokens of them, until ctx ends. Then it returns
-// nil.
+// Run watches the policies, from the first use of a limit on, and buys tokens of the limits
+// in use, until ctx ends. Then it returns nil.
 func (l *Limits) Run(ctx context.Context) error {
+	select {
+	case <-l.activated:
+	case <-ctx.Done():
+		return nil
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	startReflector := sync.OnceFunc(func() { group.Go(func() error { return l.reflector.Run(ctx) }) })
+	group.Go(func() error { return l.reflector.Run(ctx) })
 	running := map[*purchaser]context.CancelFunc{}
 	for tick := time.NewTicker(idleTime / 10); ; {
 		purchasers := *l.purchasers.Load()
 		for _, p := range purchasers {
-			startReflector() // only now: an agent that uses no limit costs etcd nothing
 			if running[p] == nil {
 				runCtx, stop := context.WithCancel(ctx)
 				running[p] = stop
@@ -120,33 +135,40 @@ func (l *Limits) Run(ctx context.Context) error {
 }
 
 // beginEviction reports, once, that a purchaser is to be evicted: it was not used since a
-// time, or could not read its limit.
+// time.
 func (p *purchaser) beginEviction(since time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.evicted || !p.loadFailed && (!p.loaded || p.lastUsed >= since) {
+	if p.evicted || !p.loaded || p.lastUsed >= since {
 		return false
 	}
 	p.evicted = true
 	return true
 }
 
-// evict ends a purchaser's watch and then removes the purchaser; the next take of the
-// limit subscribes to it anew. It waits while etcd is away.
+// evict ends the watch of a purchaser's ledger and then removes the purchaser; the next take
+// of the limit goes on from what its account knows. It waits while etcd is away.
 func (l *Limits) evict(ctx context.Context, p *purchaser) error {
-	err := l.reflector.Remove(ctx, singleKey(p.policyKey()), func() { p.update(p.account.markStale) })
-	if ctx.Err() == nil {
-		err = errors.Join(err, l.reflector.Remove(ctx, singleKey(p.ledgerKey()), func() { l.remove(p) }))
-	}
+	err := l.reflector.Remove(ctx, singleKey(p.ledgerKey()), func() { l.remove(p) })
 	if err != nil && ctx.Err() == nil {
 		l.options.Logger.Debug("cannot end the watch of a rate limit that is not used any more", "limit", p.name, "error", err)
 	}
 	return nil
 }
 
-// remove removes a purchaser, which Run then stops.
+// remove removes a purchaser, which Run then stops, and remembers its account.
 func (l *Limits) remove(p *purchaser) {
-	l.editPurchasers(func(purchasers map[string]*purchaser) { delete(purchasers, p.name) })
+	p.mu.Lock()
+	known := p.account.remembered()
+	p.account.markStale(lease.Uptime(), errNotRead)
+	p.mu.Unlock()
+	l.editPurchasers(func(purchasers map[string]*purchaser) {
+		delete(purchasers, p.name)
+		if len(l.remembered) >= maxRemembered {
+			clear(l.remembered)
+		}
+		l.remembered[p.name] = known
+	})
 }
 
 // editPurchasers replaces the map of purchasers by an edited copy, and wakes Run, which
@@ -199,19 +221,17 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 	return decisions, nil
 }
 
-// Exists reports whether a limit exists. Like a take, it subscribes to the limit.
+// Exists reports whether a limit exists, as far as this agent knows.
 func (l *Limits) Exists(ctx context.Context, name string) (bool, error) {
-	p, err := l.purchaser(ctx, name)
-	if errors.Is(err, discovery.ErrNotFound) {
-		return false, nil
+	if (*l.purchasers.Load())[name] == nil {
+		if err := l.awaitPolicies(ctx, name); err != nil {
+			return false, err
+		}
 	}
-	if err != nil {
-		return false, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lastUsed = lease.Uptime()
-	return p.account.policyRevision != 0, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.policies[name]
+	return ok, nil
 }
 
 // refund gives back the tokens of a take.
@@ -234,7 +254,7 @@ func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Deci
 	return p.take(ctx, n)
 }
 
-// purchaser returns the purchaser of a limit, once the limit was read. If there is none it
+// purchaser returns the purchaser of a limit, once it can decide takes. If there is none it
 // subscribes to the limit.
 func (l *Limits) purchaser(ctx context.Context, name string) (*purchaser, error) {
 	p := (*l.purchasers.Load())[name]
@@ -245,10 +265,14 @@ func (l *Limits) purchaser(ctx context.Context, name string) (*purchaser, error)
 		}
 	}
 	select {
-	case <-p.resolved:
-		if p.unusable != nil {
-			return nil, p.unusable
-		}
+	case <-p.decidable:
+		return p, nil
+	default:
+	}
+	select {
+	case <-p.decidable:
+		return p, nil
+	case <-time.After(readTimeout): // on_unavailable decides
 		return p, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("read limit %s: %w", name, context.Cause(ctx))

@@ -26,6 +26,7 @@ func start(t testing.TB, client *clientv3.Client) *Limits {
 	l := etcdtest.Must(New(client, keys, Options{Life: life.New(client, keys, life.Options{}), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}))
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
+	_, _ = l.Exists(ctx, "none") // the agent has an epoch; etcd may be away
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -85,7 +86,7 @@ func TestRefused(t *testing.T) {
 		text string
 	}{
 		{"api", 0, discovery.ErrInvalid, "0 tokens cannot be taken"},
-		{"api", 51, discovery.ErrInvalid, "only up to 37"},
+		{"api", 51, discovery.ErrInvalid, "only up to its burst of 50"},
 		{"no/name", 1, discovery.ErrInvalid, "limit name"},
 		{"none", 1, discovery.ErrNotFound, "there is no limit none"},
 	} {
@@ -109,7 +110,7 @@ func TestRefused(t *testing.T) {
 
 func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	l := startAlone(t)
-	mustPut(t, l, "api", slow)
+	putSlow(t, l, "api")
 	stockTokens(t, l, "api", 5000)
 	if n := testing.AllocsPerRun(1000, func() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || !d.Granted {
@@ -120,15 +121,17 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// slow is a limit of which nothing can be bought during a test.
-var slow = policy(0.001, 1)
+// putSlow sets a limit of which nothing can be bought during a test, since its burst is
+// taken.
+func putSlow(t testing.TB, l *Limits, name string) {
+	t.Helper()
+	mustPut(t, l, name, policy(0.001, 1))
+	mustTake(t, l, name, 1)
+}
 
 // stockTokens replaces an agent's bought tokens by n that are good for an hour.
 func stockTokens(t testing.TB, l *Limits, name string, n int64) {
 	t.Helper()
-	if _, err := l.Take(t.Context(), name, 1); err != nil {
-		t.Fatal(err)
-	}
 	p := (*l.purchasers.Load())[name]
 	p.update(func(now time.Duration) {
 		p.account.tokens.clear()
@@ -139,8 +142,8 @@ func stockTokens(t testing.TB, l *Limits, name string, n int64) {
 func TestTakeAll(t *testing.T) {
 	t.Parallel()
 	l := startAlone(t)
-	mustPut(t, l, "rich", slow)
-	mustPut(t, l, "poor", slow)
+	putSlow(t, l, "rich")
+	putSlow(t, l, "poor")
 	stockTokens(t, l, "rich", 10)
 	takes := []discovery.Take{{Limit: "rich", N: 1}, {Limit: "poor", N: 1}}
 	left := func() int64 {
@@ -195,13 +198,92 @@ func TestEviction(t *testing.T) {
 	l := startAlone(t)
 	mustPut(t, l, "api", policy(50, 50))
 	mustTake(t, l, "api", 1)
-	p := (*l.purchasers.Load())["api"]
+	evict(t, l, "api")
+	mustTake(t, l, "api", 1)
+}
+
+// evict ends the watch of a limit, as if it had not been used for long.
+func evict(t *testing.T, l *Limits, name string) {
+	t.Helper()
+	p := (*l.purchasers.Load())[name]
 	p.mu.Lock()
 	p.lastUsed = lease.Uptime() - idleTime - time.Second
 	p.mu.Unlock()
 	l.editPurchasers(func(map[string]*purchaser) {}) // wakes Run
-	retrytest.Eventually(t, "the end of the watch", func() bool { return (*l.purchasers.Load())["api"] == nil })
-	mustTake(t, l, "api", 1)
+	retrytest.Eventually(t, "the end of the watch", func() bool { return (*l.purchasers.Load())[name] == nil })
+}
+
+// A new limit has its whole burst at once, through each agent.
+func TestNewLimitGivesItsBurst(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	l, other := start(t, etcdtest.Client(t, server.Endpoint())), start(t, etcdtest.Client(t, server.Endpoint()))
+	mustPut(t, l, "api", policy(1.0/60, 60))
+	for _, c := range []struct {
+		through *Limits
+		n, left int64
+	}{{l, 40, 20}, {other, 20, 0}} {
+		d, err := c.through.Take(t.Context(), "api", c.n)
+		if err != nil || !d.Granted || d.Remaining != c.left {
+			t.Errorf("the first take of %d: %+v, %v; want it granted, and %d left", c.n, d, err, c.left)
+		}
+	}
+}
+
+// An agent that was away for a moment, and one that did not use a limit for long, know what
+// was taken, and buy again at once.
+func TestBlipForgetsNothing(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, server.Endpoint())
+	l := start(t, etcdtest.Client(t, link.Endpoint()))
+	mustPut(t, l, "api", policy(0.001, 50))
+	mustTake(t, l, "api", 10)
+	for _, disturb := range []func(){link.Cut, func() { evict(t, l, "api") }} {
+		disturb()
+		d := mustTake(t, l, "api", 10)
+		for d.Unavailable {
+			d = mustTake(t, l, "api", 10)
+		}
+	}
+	if d, err := l.Take(t.Context(), "api", 21); err != nil || d.Granted || d.Remaining != 20 {
+		t.Errorf("after 30 of 50 were taken: %+v, %v", d, err)
+	}
+}
+
+// A limit that this agent has not taken from yet is known, and its on_unavailable decides.
+func TestUnusedLimitWhileEtcdIsAway(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, server.Endpoint())
+	l := start(t, etcdtest.Client(t, link.Endpoint()))
+	allow := policy(20, 20)
+	allow.OnUnavailable = discovery.AllowUnavailable
+	mustPut(t, l, "allow", allow)
+	mustPut(t, l, "deny", policy(20, 20))
+	retrytest.Eventually(t, "the policies", func() bool {
+		known, err := l.Exists(t.Context(), "deny")
+		return known && err == nil
+	})
+	link.Freeze()
+	for name, granted := range map[string]bool{"deny": false, "allow": true} {
+		d, err := l.Take(t.Context(), name, 1)
+		if err != nil || !d.Unavailable || d.Granted != granted || d.Cause == nil {
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+}
+
+// A policy of another life of etcd is not kept because its revision is the same.
+func TestPolicyOfAnotherLife(t *testing.T) {
+	t.Parallel()
+	a := restedAccount(time.Hour)
+	a.forgetLedger()
+	a.forgetPolicy()
+	a.setPolicy(time.Hour, Policy{Limit: policy(10, 10), Created: 1, Revision: 1})
+	if a.rate != 10 {
+		t.Errorf("the rate is %v, want that of the new life's policy of the same revision, 10", a.rate)
+	}
 }
 
 // An operator may write anything to the keys by hand.

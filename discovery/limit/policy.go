@@ -1,12 +1,13 @@
 package limit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -14,9 +15,18 @@ import (
 
 // Policy is a limit as it is in etcd.
 type Policy struct {
-	Name     string
-	Limit    discovery.Limit
-	Revision int64 // etcd's revision of the last write
+	Name              string
+	Limit             discovery.Limit
+	Created, Revision int64 // etcd's revisions of the write that created it, and of the last one
+
+	err error // why the limit cannot be decoded
+}
+
+// policyOf decodes a policy. One that cannot be decoded cannot be enforced.
+func (l *Limits) policyOf(kv *mvccpb.KeyValue) Policy {
+	p := Policy{Name: strings.TrimPrefix(string(kv.Key), l.keys.Limits()), Created: kv.CreateRevision, Revision: kv.ModRevision}
+	p.Limit, p.err = discovery.DecodeLimit(kv.Value)
+	return p
 }
 
 // Get reads a limit from etcd. The error is a [discovery.ErrNotFound] if there is none.
@@ -24,6 +34,7 @@ func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return Policy{}, err
 	}
+	l.activate()
 	r, err := l.read(ctx, l.keys.Limit(name))
 	if err != nil {
 		return Policy{}, err
@@ -31,29 +42,29 @@ func (l *Limits) Get(ctx context.Context, name string) (Policy, error) {
 	if len(r.Kvs) == 0 {
 		return Policy{}, noSuchLimit(name)
 	}
-	limit, err := discovery.DecodeLimit(r.Kvs[0].Value)
-	if err != nil {
-		return Policy{}, fmt.Errorf("limit %s: %w", name, err)
+	p := l.policyOf(r.Kvs[0])
+	if p.err != nil {
+		return Policy{}, fmt.Errorf("limit %s: %w", name, p.err)
 	}
-	return Policy{name, limit, r.Kvs[0].ModRevision}, nil
+	return p, nil
 }
 
 // List reads all limits from etcd, sorted by name, and returns etcd's revision with them.
 // It leaves out limits that cannot be decoded, and logs them.
 func (l *Limits) List(ctx context.Context) ([]Policy, int64, error) {
+	l.activate()
 	r, err := l.read(ctx, l.keys.Limits(), clientv3.WithPrefix())
 	if err != nil {
 		return nil, 0, err
 	}
 	policies := []Policy{}
 	for _, kv := range r.Kvs {
-		name := strings.TrimPrefix(string(kv.Key), l.keys.Limits())
-		limit, err := discovery.DecodeLimit(kv.Value)
-		if err != nil {
-			l.options.Logger.Warn("limit in etcd cannot be decoded; set it again", "limit", name, "error", err)
+		p := l.policyOf(kv)
+		if p.err != nil {
+			l.options.Logger.Warn("limit in etcd cannot be decoded; set it again", "limit", p.Name, "error", p.err)
 			continue
 		}
-		policies = append(policies, Policy{name, limit, kv.ModRevision})
+		policies = append(policies, p)
 	}
 	return policies, r.Header.Revision, nil
 }
@@ -70,8 +81,8 @@ func (l *Limits) read(ctx context.Context, key string, o ...clientv3.OpOption) (
 }
 
 // Put creates or changes a limit, whose defaults are filled in, and returns it; created
-// reports that there was none. It does not write a limit that is the same already: a
-// change starts the limit anew, with no token available for the longest horizon.
+// reports that there was none. A new limit has its whole burst at once. It does not write a
+// limit that is the same already.
 func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p Policy, created bool, err error) {
 	limit = limit.WithDefaults()
 	if err := limit.Validate(); err != nil {
@@ -80,27 +91,50 @@ func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p
 	if err := discovery.ValidateLimit(name); err != nil {
 		return Policy{}, false, err
 	}
-	is, err := l.read(ctx, l.keys.Limit(name))
-	if err != nil {
-		return Policy{}, false, err
-	}
-	if len(is.Kvs) > 0 {
-		if now, err := discovery.DecodeLimit(is.Kvs[0].Value); err == nil && now == limit {
-			return Policy{name, limit, is.Kvs[0].ModRevision}, false, nil
-		}
-	}
-	value, err := json.Marshal(limit)
-	if err != nil {
-		return Policy{}, false, fmt.Errorf("encode limit %s: %w", name, err)
-	}
+	l.activate()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	r, err := l.client.Put(ctx, l.keys.Limit(name), string(value))
-	if err != nil {
-		return Policy{}, false, fmt.Errorf("put limit %s: %w", name, err)
+	for {
+		is, err := l.read(ctx, l.keys.Limit(name))
+		if err != nil {
+			return Policy{}, false, err
+		}
+		before := Policy{Name: name}
+		if len(is.Kvs) > 0 {
+			if before = l.policyOf(is.Kvs[0]); before.err == nil && before.Limit == limit {
+				return before, false, nil
+			}
+		}
+		if p, ok, err := l.write(ctx, before, limit); ok || err != nil {
+			return p, before.Created == 0, err
+		}
 	}
-	l.applyWrite(name, value, r.Header.Revision)
-	return Policy{name, limit, r.Header.Revision}, len(is.Kvs) == 0, nil
+}
+
+// write replaces a policy, unless it has changed meanwhile. It opens the ledger of a new one.
+func (l *Limits) write(ctx context.Context, before Policy, limit discovery.Limit) (p Policy, ok bool, err error) {
+	key := l.keys.Limit(before.Name)
+	value, err := json.Marshal(limit)
+	if err != nil {
+		return Policy{}, false, fmt.Errorf("encode limit %s: %w", before.Name, err)
+	}
+	opened, err := json.Marshal(openLedger(l.runID))
+	if err != nil {
+		return Policy{}, false, fmt.Errorf("encode ledger %s: %w", before.Name, err)
+	}
+	writes := []clientv3.Op{clientv3.OpPut(key, string(value))}
+	if before.Created == 0 {
+		writes = append(writes, clientv3.OpPut(l.keys.Ledger(before.Name), string(opened)))
+	}
+	r, err := l.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", before.Revision)).Then(writes...).Commit()
+	if err != nil {
+		return Policy{}, false, fmt.Errorf("put limit %s: %w", before.Name, err)
+	}
+	p = Policy{Name: before.Name, Limit: limit, Created: cmp.Or(before.Created, r.Header.Revision), Revision: r.Header.Revision}
+	if r.Succeeded {
+		l.applyPolicy(p)
+	}
+	return p, r.Succeeded, nil
 }
 
 // Delete removes a limit and its ledger, and returns etcd's revision. The error is a
@@ -118,17 +152,6 @@ func (l *Limits) Delete(ctx context.Context, name string) (int64, error) {
 	if r.Responses[0].GetResponseDeleteRange().Deleted == 0 {
 		return 0, noSuchLimit(name)
 	}
-	l.applyWrite(name, nil, r.Header.Revision)
+	l.applyPolicy(Policy{Name: name, Revision: r.Header.Revision})
 	return r.Header.Revision, nil
-}
-
-// applyWrite applies this agent's own write of a policy at once, so that the caller's next
-// take is decided by it.
-func (l *Limits) applyWrite(name string, value []byte, revision int64) {
-	l.mu.Lock()
-	delete(l.missing, name)
-	l.mu.Unlock()
-	if p := (*l.purchasers.Load())[name]; p != nil {
-		p.update(func(now time.Duration) { p.account.setPolicy(now, value, revision) })
-	}
 }

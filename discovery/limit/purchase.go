@@ -5,6 +5,15 @@ import (
 	"time"
 )
 
+// purchase is an attempt to buy n tokens.
+type purchase struct {
+	n              int64
+	policyRevision int64        // that it compares
+	seenLedger     storedLedger // that it compares
+	nextLedger     ledger       // that it writes
+	sentAt         time.Duration
+}
+
 // purchaseSize returns how many tokens to buy if all were available: those that waiters
 // lack and, ahead, those that the demand will use within a horizon. need is the least
 // number that is worth a purchase; 0: there is nothing to buy.
@@ -15,8 +24,8 @@ func (a *account) purchaseSize(now time.Duration) (need, want int64) {
 		want = a.queuedTokens() - a.tokens.total
 	}
 	ahead, largest := int64(a.demand.rate(now)*a.horizon.Seconds()*prebuyFraction), a.demand.largestTake(now)
-	if a.tokens.total <= ahead/2 && ahead >= largest && !a.failing {
-		need, want = max(need, min(largest, int64(a.capacity))), max(want, 0)+ahead-a.tokens.total
+	if a.tokens.total <= ahead/2 && ahead >= largest && a.failure == nil {
+		need, want = max(need, min(largest, int64(a.burst))), max(want, 0)+ahead-a.tokens.total
 	}
 	return need, want
 }
@@ -34,7 +43,7 @@ func (a *account) demandAppeared(now time.Duration) bool {
 // nextPurchase returns how many tokens to buy now. If n is 0, again is when to call it
 // the next time, unless the account changes before.
 func (a *account) nextPurchase(now time.Duration) (n int64, again time.Duration) {
-	if a.purchasing || !a.exists() || a.stale || a.lostPurchase.policyRevision == a.policyRevision && a.lostPurchase.seenLedger == a.ledger {
+	if a.purchasing || !a.exists() || a.stale || a.lostPurchase.policyRevision == a.policy.Revision && a.lostPurchase.seenLedger == a.ledger {
 		return 0, never
 	}
 	a.checkFreshness(now)
@@ -42,7 +51,7 @@ func (a *account) nextPurchase(now time.Duration) (n int64, again time.Duration)
 	if a.satisfied = need <= 0; a.satisfied || a.stale {
 		return 0, never
 	}
-	at := max(a.lastSaleAt+saleGap, a.availableAt(need)) + a.jitter
+	at := max(a.lastSaleAt+saleGap, now+a.availableIn(now, need)) + a.jitter
 	if at = max(at, a.notBefore); at > now {
 		return 0, at
 	}
@@ -60,12 +69,16 @@ func (a *account) fairShare() int64 {
 }
 
 // startPurchase makes a purchase of n tokens the pending one. The caller must send it at
-// once.
-func (a *account) startPurchase(now time.Duration, n int64) purchase {
+// once. wall is the wall clock's time.
+func (a *account) startPurchase(now time.Duration, n int64, wall time.Time) purchase {
 	a.purchasing = true
 	a.purchaseCount++
-	a.pending = purchase{n: n, policyRevision: a.policyRevision, seenLedger: a.ledger, sentAt: now,
-		nextLedger: ledger{a.ledger.Sold + n, fmt.Sprintf("%s.%d", a.purchaserID, a.purchaseCount), a.debt(now) + float64(n)}}
+	next := ledger{Sold: a.ledger.Sold + n, Sale: fmt.Sprintf("%s.%d", a.purchaserID, a.purchaseCount),
+		Debt: max(0, a.debt(now)) + float64(n), Policy: a.policy.Revision}
+	if a.rate < slowRate {
+		next.At = wall.Unix() + 1 // rounded up
+	}
+	a.pending = purchase{n: n, policyRevision: a.policy.Revision, seenLedger: a.ledger, nextLedger: next, sentAt: now}
 	a.credited = false
 	return a.pending
 }
@@ -73,7 +86,7 @@ func (a *account) startPurchase(now time.Duration, n int64) purchase {
 // credit adds the tokens of the pending purchase, once, unless they are void or the
 // policy has changed.
 func (a *account) credit(now time.Duration) {
-	if until := a.pending.sentAt + a.horizon; !a.credited && a.policyRevision == a.pending.policyRevision && now < until {
+	if until := a.pending.sentAt + a.horizon; !a.credited && a.policy.Revision == a.pending.policyRevision && now < until {
 		a.tokens.add(a.pending.n, until)
 	}
 	a.credited = true
@@ -83,7 +96,7 @@ func (a *account) credit(now time.Duration) {
 func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedger) {
 	a.credit(now)
 	a.observeLatency(now - p.sentAt)
-	a.purchasing, a.failing = false, false
+	a.purchasing, a.failure = false, nil
 	a.backoff.Reset()
 	if a.ledger == p.seenLedger && !a.stale {
 		a.setLedger(now, v)
@@ -94,9 +107,9 @@ func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedge
 // purchaseLost records that a purchase was not made, since the ledger or the policy in
 // etcd was not the one that it had seen.
 func (a *account) purchaseLost(now time.Duration, p purchase) {
-	a.purchasing, a.failing, a.lostPurchase = false, false, p
+	a.purchasing, a.failure, a.lostPurchase = false, nil, p
 	a.observeLatency(now - p.sentAt)
-	a.notBefore = now + min(a.backoff.Next(), a.slot()*time.Duration(a.contenders.count()))
+	a.notBefore = now + a.draw(min(a.backoff.Bound(), a.slot()*time.Duration(a.contenders.count())))
 	a.backoff.Failed()
 	a.settle(now)
 }
@@ -104,9 +117,9 @@ func (a *account) purchaseLost(now time.Duration, p purchase) {
 // purchaseFailed records that the outcome of the pending purchase is not known. If etcd
 // committed it, the watch shows it as it shows others' sales. log reports whether this
 // failure is one to log.
-func (a *account) purchaseFailed(now time.Duration) (log bool) {
-	a.purchasing, a.failing = false, true
-	a.notBefore = now + a.backoff.Next()
+func (a *account) purchaseFailed(now time.Duration, err error) (log bool) {
+	a.purchasing, a.failure = false, err
+	a.notBefore = now + a.draw(a.backoff.Bound())
 	log = a.backoff.Failed()
 	for _, w := range a.queue {
 		w.result <- takeResult{outcome: unavailable}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/lease"
 	"disc/discovery/retry"
 )
@@ -23,51 +22,22 @@ const (
 
 // purchaser buys the tokens of one limit, as its account says.
 type purchaser struct {
-	name     string
-	keys     discovery.Keys
-	client   *clientv3.Client
-	log      *slog.Logger
-	metrics  *metrics
-	wake     retry.Signal  // there may be something to buy; see notify
-	resolved chan struct{} // closed when the limit was read, is missing or cannot be read
-	unusable error         // set before resolved is closed: why takes fail
+	name          string
+	limits        *Limits
+	wake          retry.Signal  // there may be something to buy; see notify
+	decidable     chan struct{} // closed when takes can be decided, with or without etcd
+	markDecidable func()
 
-	mu         sync.Mutex
-	loaded     bool // policy and ledger were read and are watched
-	loadFailed bool // they cannot be read
-	evicted    bool // it is to be removed
-	account    account
-	lastUsed   time.Duration // when it was last asked for a decision
+	mu       sync.Mutex
+	loaded   bool   // the ledger was read and is watched
+	evicted  bool   // it is to be removed
+	epoch    string // of the etcd that the ledger was read from
+	account  account
+	lastUsed time.Duration // when it was last asked for a decision
 }
 
-// apply sets the account's policy or ledger from a key that was written or, if it does not
-// exist any more, deleted.
-func (p *purchaser) apply(now time.Duration, kv *mvccpb.KeyValue, exists bool) {
-	switch {
-	case string(kv.Key) == p.policyKey() && !exists:
-		p.account.setPolicy(now, nil, kv.ModRevision)
-	case string(kv.Key) == p.policyKey():
-		p.account.setPolicy(now, append([]byte{}, kv.Value...), kv.ModRevision)
-	case !exists:
-		p.account.setLedger(now, storedLedger{})
-	default:
-		p.account.setLedger(now, decodeLedger(kv.Value, kv.CreateRevision, kv.ModRevision))
-	}
-}
-
-// modRevision returns the revision of the policy's or the ledger's key as last seen; 0: it
-// does not exist.
-func (p *purchaser) modRevision(key string) int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if key == p.policyKey() {
-		return p.account.policyRevision
-	}
-	return p.account.ledger.modRevision
-}
-
-func (p *purchaser) policyKey() string { return p.keys.Limit(p.name) }
-func (p *purchaser) ledgerKey() string { return p.keys.Ledger(p.name) }
+func (p *purchaser) policyKey() string { return p.limits.keys.Limit(p.name) }
+func (p *purchaser) ledgerKey() string { return p.limits.keys.Ledger(p.name) }
 
 // update changes the account by a function, which may give it a reason to buy.
 func (p *purchaser) update(change func(now time.Duration)) {
@@ -82,9 +52,10 @@ func (p *purchaser) notify() {
 	p.wake.Notify()
 }
 
-// run makes the purchases that the account wants, one at a time, until ctx ends. Then it
-// returns nil.
+// run loads the limit and makes the purchases that the account wants, one at a time, until
+// ctx ends. Then it returns nil.
 func (p *purchaser) run(ctx context.Context) error {
+	p.load(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -99,7 +70,7 @@ func (p *purchaser) run(ctx context.Context) error {
 		n, again := p.account.nextPurchase(now)
 		var next purchase
 		if n > 0 {
-			next = p.account.startPurchase(now, n)
+			next = p.account.startPurchase(now, n, time.Now())
 		}
 		p.mu.Unlock()
 		if n > 0 {
@@ -120,21 +91,21 @@ func (p *purchaser) purchase(ctx context.Context, next purchase) {
 	now := lease.Uptime()
 	switch {
 	case err != nil:
-		p.metrics.failed.Inc()
-		if p.account.purchaseFailed(now) && ctx.Err() == nil {
-			p.log.Warn("cannot buy tokens of a rate limit; its on_unavailable decides takes until etcd is back",
-				"limit", p.name, "on_unavailable", p.account.limit.OnUnavailable, "error", err)
+		p.limits.metrics.failed.Inc()
+		if p.account.purchaseFailed(now, err) && ctx.Err() == nil {
+			p.limits.options.Logger.Warn("cannot buy tokens of a rate limit; its on_unavailable decides takes meanwhile",
+				"limit", p.name, "on_unavailable", p.account.policy.Limit.OnUnavailable, "error", err)
 		}
 	case !committed:
-		p.metrics.lost.Inc()
+		p.limits.metrics.lost.Inc()
 		p.account.purchaseLost(now, next)
 	default:
-		p.metrics.bought.Inc()
+		p.limits.metrics.bought.Inc()
 		p.account.purchaseCommitted(now, next, written)
 	}
 }
 
-// commit writes a purchase into the ledger, if ledger and policy are those that the
+// commit writes a purchase into the ledger, if ledger, policy and epoch are those that the
 // purchase has seen, and returns the ledger as written.
 func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, written storedLedger, err error) {
 	ctx, cancel := context.WithTimeout(ctx, purchaseTimeout)
@@ -151,9 +122,12 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 	if next.seenLedger.modRevision != 0 {
 		compares = append(compares, clientv3.Compare(clientv3.Value(key), "=", next.seenLedger.value))
 	}
-	r, err := p.client.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, string(value))).Commit()
+	if epoch := p.seenEpoch(); epoch != "" {
+		compares = append(compares, clientv3.Compare(clientv3.Value(p.limits.keys.Epoch()), "=", epoch))
+	}
+	r, err := p.limits.client.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
-		return false, storedLedger{}, fmt.Errorf("buy %d tokens of limit %s: %w", next.n, p.name, err)
+		return false, storedLedger{}, fmt.Errorf("buy %d tokens of limit %s: %w", next.n, p.name, etcd.Explain(p.limits.client.Endpoints(), err))
 	}
 	if !r.Succeeded {
 		return false, storedLedger{}, nil
@@ -165,16 +139,23 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 	return true, written, nil
 }
 
+// seenEpoch returns the epoch of the etcd that the ledger was read from.
+func (p *purchaser) seenEpoch() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.epoch
+}
+
 // take decides a take of n tokens. If it is granted, the duration is until when the tokens
 // are good.
 func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
 	now := lease.Uptime()
 	p.mu.Lock()
 	p.lastUsed = now
-	if most := int64(p.account.capacity); p.account.exists() && n > most {
+	if most := int64(p.account.burst); p.account.exists() && n > most {
 		p.mu.Unlock()
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid,
-			"limit %s: %d tokens cannot be taken at once, only up to %d; take fewer, or give the limit a larger burst", p.name, n, most)
+			"limit %s: %d tokens cannot be taken at once, only up to its burst of %d; take fewer, or give the limit a larger burst", p.name, n, most)
 	}
 	r := p.account.take(now, n)
 	var w *waiter
@@ -183,7 +164,7 @@ func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time
 		p.account.queue = append(p.account.queue, w)
 	}
 	buy := p.account.demandAppeared(now)
-	d, policyErr := p.account.decision(now, r.outcome, n), p.account.policyErr
+	d, policyErr := p.account.decision(now, r.outcome, n), p.account.policy.err
 	p.mu.Unlock()
 	if buy {
 		p.notify()
@@ -191,7 +172,7 @@ func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time
 	if w != nil {
 		r = p.await(ctx, w)
 		p.mu.Lock()
-		d, policyErr = p.account.decision(lease.Uptime(), r.outcome, n), p.account.policyErr
+		d, policyErr = p.account.decision(lease.Uptime(), r.outcome, n), p.account.policy.err
 		p.mu.Unlock()
 	}
 	return d, r.until, p.explain(r.outcome, policyErr)

@@ -4,63 +4,52 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"disc/discovery"
 )
 
-// agent is an agent in a simulation. Messages wait in its inbox until it runs.
+// simulation is a fleet and its etcd, in simulated time.
+type simulation struct {
+	*rand.Rand
+	scheduler
+	store    simulatedEtcd
+	backup   *simulatedEtcd
+	away     time.Duration // until when etcd is away
+	agents   []*agent
+	limits   map[int64][]era // by the Created of their policies
+	admitted []admission
+	loss     float64 // the part of purchases that are lost or answered late
+}
+
+// agent is an agent in a simulation.
 type agent struct {
 	*simulation
 	name         int
 	starts       int // how often it was started
 	account      account
+	epoch        int // of the etcd that it knows; -1: none
 	offset       time.Duration
-	drift        float64 // by which part its clock runs too fast
-	delivered    int     // changes of the etcd's log that it was sent
-	inbox        []message
+	drift        float64       // by which part its clock runs too fast
+	wall         time.Duration // by which its wall clock is wrong
 	cutUntil     time.Duration // from etcd
 	stoppedUntil time.Duration
+	beats        int              // how often its heartbeats were started
+	connections  int              // how often its watch was started
+	lanes        [2]time.Duration // when the last event of the policy's and of the ledger's watch arrives
+	delivered    int              // of the store's log
 	watching     bool
-	want         float64 // takes a second
-	hoards       bool    // buys as much as it may, and uses it at the last moment
-	waiters      []*waiter
+	poked        time.Duration // when it is asked next whether to buy; 0: not at all
+	hoards       bool          // buys as much as it may, and uses it at the last moment
+	waiters      []waiting
 	got          int64 // tokens that it ever got
 }
 
-// message reaches an agent at a time.
-type message struct {
-	at time.Duration
-	do func(now time.Duration)
-}
-
-// simulation is a fleet and its etcd, in simulated time.
-type simulation struct {
-	*rand.Rand
-	now         time.Duration
-	store       simulatedEtcd
-	saved       *simulatedEtcd // a backup
-	away        time.Duration  // until when etcd is away
-	agents      []*agent
-	eras        []era
-	disturbance float64 // how often the fleet is disturbed, 0 to 1
-	admitted    []admission
-	deliveries  []delivery // purchases on their way to etcd
-}
-
-// delivery is a purchase that reaches etcd at a time.
-type delivery struct {
-	at time.Duration
-	do func()
-}
-
-// clock returns the time by the agent's clock.
-func (a *agent) clock() time.Duration {
-	return a.offset + time.Duration(float64(a.now)*(1+a.drift))
-}
-
-func (s *simulation) chance(perSecond float64, step time.Duration) bool {
-	return s.Float64() < perSecond*step.Seconds()
+// waiting is a take that waits for a purchase.
+type waiting struct {
+	*waiter
+	decided func(takeResult)
 }
 
 // upTo returns a random duration below a bound.
@@ -69,256 +58,384 @@ func (s *simulation) upTo(most time.Duration) time.Duration {
 }
 
 func newSimulation(seed uint64, agents int, limit discovery.Limit) *simulation {
-	s := &simulation{Rand: rand.New(rand.NewPCG(seed, 1))}
-	s.disturbance = max(0, 1.5*s.Float64()-0.5)
-	hoards := s.Float64() < 0.5
+	s := &simulation{Rand: rand.New(rand.NewPCG(seed, 1)), limits: map[int64][]era{}, loss: 0.02}
+	s.now = 10 * time.Hour
 	s.setPolicy(limit)
 	for n := range agents {
-		a := &agent{simulation: s, name: n, offset: s.upTo(time.Hour), drift: (2*s.Float64() - 1) * 500e-6,
-			want: limit.PerSecond() * (0.2 + 3*s.Float64()) / float64(agents), hoards: hoards && s.Float64() < 0.8}
-		if a.hoards {
-			a.want = 0.2 + 5*s.Float64()
-		}
-		a.start()
+		a := &agent{simulation: s, name: n, offset: s.upTo(time.Hour), drift: (2*s.Float64() - 1) * 500e-6, wall: s.upTo(wallClockError)}
 		s.agents = append(s.agents, a)
+		a.start()
+		a.heartbeat(a.beats)
 	}
 	return s
 }
 
+// setPolicy sets the limit in etcd.
 func (s *simulation) setPolicy(limit discovery.Limit) {
-	s.store.put(change{policy: fmt.Appendf(nil, `{"rate":%g,"burst":%d}`, limit.Rate, limit.Burst)})
-	s.eras = append(s.eras, era{s.now, limit})
+	s.store.putPolicy(limit)
+	s.limits[s.store.policy.Created] = append(s.limits[s.store.policy.Created], era{s.now, limit})
+	s.publish()
+	for _, a := range s.agents {
+		a.beats++
+		a.heartbeat(a.beats)
+	}
 }
 
+// pulse returns the time between two heartbeats of an agent. A limit of a token a week has
+// few.
+func (s *simulation) pulse() time.Duration {
+	return max(500*time.Millisecond, seconds(0.01/s.store.policy.Limit.PerSecond()))
+}
+
+// clock returns the time by the agent's clock.
+func (a *agent) clock() time.Duration {
+	return a.offset + time.Duration(float64(a.now)*(1+a.drift))
+}
+
+// wallClock returns the time by the agent's wall clock.
+func (a *agent) wallClock() time.Time { return time.Unix(1e9, 0).Add(a.now + a.wall) }
+
+// start starts the agent with an empty memory.
 func (a *agent) start() {
 	a.starts++
-	a.account, a.inbox, a.watching = newAccount(fmt.Sprintf("a%d-%d", a.name, a.starts)), nil, false
+	a.account, a.epoch = newAccount(fmt.Sprintf("a%d-%d", a.name, a.starts)), -1
+	a.account.draw = a.upTo
+	a.waiters = nil
+	a.disconnect()
+	a.connect()
 }
 
 // reaches reports whether the agent can reach etcd.
 func (a *agent) reaches() bool { return a.now >= a.cutUntil && a.now >= a.away }
 
-// later sends the agent a message that arrives within a time.
-func (a *agent) later(most time.Duration, do func(now time.Duration)) {
-	at := a.now + a.upTo(most)
-	a.inbox = append(a.inbox, message{at, do})
-}
-
-// step does the agent's work of one step of time.
-func (a *agent) step(step time.Duration) {
-	if a.now < a.stoppedUntil {
-		return
-	}
-	a.watch()
-	a.receive()
-	now := a.clock()
-	if a.hoards {
-		a.hoard(now)
-		return
-	}
-	for k := a.want * step.Seconds(); k > 0; k-- {
-		if a.Float64() < k {
-			a.take(now)
+// receive lets the agent handle something after a delay, or when it goes on, unless it was
+// started anew.
+func (a *agent) receive(delay time.Duration, handle func(now time.Duration)) {
+	starts := a.starts
+	var arrive func()
+	arrive = func() {
+		switch {
+		case a.starts != starts:
+		case a.now < a.stoppedUntil:
+			a.after(a.stoppedUntil-a.now, arrive)
+		default:
+			handle(a.clock())
+			a.collectResults()
+			a.poke()
 		}
 	}
-	a.collectResults()
-	if n, _ := a.account.nextPurchase(now); n > 0 {
-		a.send(a.account.startPurchase(now, n))
-	}
+	a.after(delay, arrive)
 }
 
-// hoard does the worst that an agent may: at random moments it buys all tokens that are
-// available, and uses them when they are nearly void.
-func (a *agent) hoard(now time.Duration) {
-	c := &a.account
-	if n := c.available(now); n > 0 && !c.purchasing && !c.stale && c.exists() && a.chance(a.want, time.Millisecond) {
-		a.send(c.startPurchase(now, n))
+// heartbeat looks from time to time whether the watch is to be broken, started or confirmed.
+func (a *agent) heartbeat(beats int) {
+	switch {
+	case a.beats != beats:
+		return
+	case a.now < a.stoppedUntil:
+	case a.watching && !a.reaches():
+		a.cut()
+	case !a.watching && a.reaches():
+		a.connect()
+	case a.watching && a.delivered == len(a.store.log):
+		asked, connection := a.clock(), a.connections
+		a.receive(max(a.lanes[0], a.lanes[1])-a.now+a.upTo(5*time.Millisecond), func(now time.Duration) {
+			if a.connections == connection {
+				a.account.confirm(now, asked, 20*a.pulse())
+			}
+		})
 	}
-	for c.tokens.expire(now); len(c.tokens.batches) > 0 && c.tokens.batches[0].until-now < 2*time.Millisecond; {
-		n := c.tokens.batches[0].n
-		c.tokens.take(now, n)
-		a.admit(n)
-	}
+	a.after(a.pulse()/5+a.upTo(2*a.pulse()), func() { a.heartbeat(beats) })
 }
 
-// admit records that tokens were used.
-func (a *agent) admit(n int64) {
-	a.admitted = append(a.admitted, admission{a.now, n})
-	a.got += n
+// cut ends the agent's watch, which the agent notices late.
+func (a *agent) cut() {
+	a.disconnect()
+	a.receive(a.upTo(time.Second), func(now time.Duration) { a.account.markStale(now, errNoNews) })
 }
 
-// receive handles the messages that have arrived.
-func (a *agent) receive() {
-	waiting := a.inbox
-	a.inbox = nil
-	for _, m := range waiting {
-		if m.at > a.now {
-			a.inbox = append(a.inbox, m)
+func (a *agent) disconnect() {
+	a.watching = false
+	a.connections++
+}
+
+// connect reads the ledger and the policy, and watches them from then on.
+func (a *agent) connect() {
+	if !a.reaches() {
+		return
+	}
+	a.watching, a.delivered, a.lanes = true, len(a.store.log), [2]time.Duration{}
+	is, connection := a.store, a.connections
+	a.receive(a.upTo(20*time.Millisecond), func(now time.Duration) {
+		if a.connections != connection {
+			return
+		}
+		startedOver := a.epoch != is.epoch && a.epoch != -1
+		fresh := a.epoch == -1
+		a.epoch = is.epoch
+		if startedOver {
+			a.account.forgetLedger()
+		}
+		if fresh {
+			a.account.setPolicy(now, is.policy)
+		}
+		a.account.setLedger(now, is.ledger)
+		if startedOver {
+			a.account.forgetPolicy()
+		}
+		a.account.setPolicy(now, is.policy)
+		if fresh && a.store.epoch == is.epoch && is.ledger.modRevision > a.store.epochRevision {
+			a.account.trustLedger(now, a.wallClock())
+		}
+		a.account.confirm(now, 0, 20*a.pulse())
+	})
+	a.lanes = [2]time.Duration{a.now + 20*time.Millisecond, a.now + 20*time.Millisecond}
+}
+
+// publish sends new changes to the agents that watch. Those of one key arrive in order.
+func (s *simulation) publish() {
+	for _, a := range s.agents {
+		if !a.watching {
 			continue
 		}
-		m.do(a.clock())
-	}
-}
-
-// watch starts, continues or ends the agent's watch of etcd.
-func (a *agent) watch() {
-	switch {
-	case !a.reaches():
-		if a.watching {
-			a.watching = false
-			a.later(time.Second, a.account.markStale) // the agent notices late
-		}
-	case !a.watching:
-		a.watching, a.delivered = true, len(a.store.log)
-		is := a.store
-		a.later(20*time.Millisecond, func(now time.Duration) {
-			a.account.markStale(now)
-			a.account.setPolicy(now, is.policy, is.policyRevision)
-			a.account.setLedger(now, is.ledger)
-			a.account.confirm(now)
-		})
-	}
-	if a.watching && a.Float64() < 0.5 {
-		a.deliver()
-	}
-}
-
-// deliver sends the agent the changes that it was not sent yet, in order.
-func (a *agent) deliver() {
-	for _, c := range a.store.log[a.delivered:] {
-		if len(a.inbox) > 0 && a.inbox[len(a.inbox)-1].at > a.now {
-			return // an earlier change is still on its way
-		}
-		a.delivered++
-		a.later(5*time.Millisecond, func(now time.Duration) {
+		for _, c := range a.store.log[a.delivered:] {
+			lane := &a.lanes[0]
 			if c.isLedger {
-				a.account.setLedger(now, c.ledger)
-			} else {
-				a.account.setPolicy(now, c.policy, c.revision)
+				lane = &a.lanes[1]
 			}
-			a.account.confirm(now)
-		})
-	}
-}
-
-func (a *agent) take(now time.Duration) {
-	n := int64(1)
-	if a.Float64() < 0.1 {
-		n += a.Int64N(3)
-	}
-	switch o := a.account.take(now, n); {
-	case n > int64(a.account.capacity):
-	case o.outcome == granted:
-		a.admit(n)
-	case o.outcome == queued:
-		a.account.queue = append(a.account.queue, &waiter{n, make(chan takeResult, 1)})
-		a.waiters = append(a.waiters, a.account.queue[len(a.account.queue)-1])
-	}
-}
-
-// collectResults admits the tokens of waiters that were granted.
-func (a *agent) collectResults() {
-	kept := a.waiters[:0]
-	for _, w := range a.waiters {
-		select {
-		case o := <-w.result:
-			if o.outcome == granted {
-				a.admit(w.n)
-			}
-		default:
-			kept = append(kept, w)
+			*lane = max(*lane, a.now) + a.upTo(5*time.Millisecond) + 1
+			connection := a.connections
+			a.receive(*lane-a.now, func(now time.Duration) {
+				switch {
+				case a.connections != connection:
+				case c.isLedger:
+					a.account.setLedger(now, c.ledger)
+				default:
+					a.account.setPolicy(now, c.policy)
+				}
+			})
 		}
+		a.delivered = len(a.store.log)
 	}
-	a.waiters = kept
+}
+
+// poke lets the agent buy what its account wants.
+func (a *agent) poke() {
+	now := a.clock()
+	if a.hoards {
+		return
+	}
+	n, again := a.account.nextPurchase(now)
+	if n > 0 {
+		a.send(a.account.startPurchase(now, n, a.wallClock()))
+		return
+	}
+	if again == never {
+		return
+	}
+	at := a.now + max(time.Microsecond, again-now)
+	if a.poked > a.now && a.poked <= at {
+		return
+	}
+	a.poked = at
+	a.receive(at-a.now, func(time.Duration) {
+		if a.poked == a.now {
+			a.poked = 0
+		}
+	})
 }
 
 // send sends a purchase; it or its answer may be lost.
 func (a *agent) send(p purchase) {
-	starts := a.starts
+	starts, epoch := a.starts, a.epoch
 	delay := a.upTo(10 * time.Millisecond)
-	if a.Float64() < 0.02 {
+	if a.Float64() < a.loss {
 		delay = a.upTo(2 * time.Second)
 	}
-	a.deliveries = append(a.deliveries, delivery{a.now + delay, func() {
+	lost := a.Float64() < a.loss
+	a.after(delay, func() {
 		var written storedLedger
-		ok, lost := false, !a.reaches()
-		if !lost {
-			written, ok = a.store.commit(p)
+		ok, failed := false, !a.reaches() || a.starts != starts && a.Float64() < 0.5
+		if !failed {
+			if written, ok = a.store.commit(p, epoch); ok {
+				a.publish()
+			}
 		}
-		if a.Float64() < 0.02 {
-			lost = true
-		}
-		a.later(10*time.Millisecond, func(now time.Duration) {
+		a.receive(a.upTo(10*time.Millisecond), func(now time.Duration) {
 			switch {
 			case a.starts != starts:
-			case lost:
-				a.account.purchaseFailed(now)
+			case lost || failed:
+				a.account.purchaseFailed(now, errNoAnswer)
 			case ok:
 				a.account.purchaseCommitted(now, p, written)
 			default:
 				a.account.purchaseLost(now, p)
 			}
 		})
-	}})
+	})
 }
 
-// disturb lets a random fault or change happen, or none.
-func (s *simulation) disturb(step time.Duration) {
-	step = time.Duration(s.disturbance * float64(step))
-	a := s.agents[s.IntN(len(s.agents))]
-	switch {
-	case s.chance(0.3, step):
-		a.stoppedUntil = s.now + s.upTo(3*time.Second)
-	case s.chance(0.3, step):
-		a.cutUntil = s.now + s.upTo(3*time.Second)
-	case s.chance(0.2, step):
-		a.start()
-	case s.chance(0.1, step):
-		s.setPolicy(someLimit(s.Rand))
-	case s.chance(0.05, step):
-		s.store.put(change{isLedger: true})
-	case s.chance(0.05, step):
-		was := s.store
-		s.saved = &was
-	case s.saved != nil && s.chance(0.1, step) && s.saved.policyRevision == s.store.policyRevision:
-		s.restore()
+// take takes n tokens and calls decided with the result.
+func (a *agent) take(n int64, decided func(takeResult)) {
+	now := a.clock()
+	if a.now < a.stoppedUntil {
+		a.receive(0, func(time.Duration) { a.take(n, decided) })
+		return
+	}
+	r := a.account.take(now, n)
+	if r.outcome != queued {
+		a.decided(n, r, decided)
+		return
+	}
+	w := waiting{&waiter{n, make(chan takeResult, 1)}, decided}
+	a.account.queue = append(a.account.queue, w.waiter)
+	a.waiters = append(a.waiters, w)
+	a.poke()
+	a.receive(maxWait, func(now time.Duration) {
+		if r, ok := a.account.abandon(now, w.waiter); ok {
+			w.result <- r
+		}
+	})
+}
+
+func (a *agent) decided(n int64, r takeResult, decided func(takeResult)) {
+	if r.outcome == granted {
+		a.admit(n)
+	}
+	decided(r)
+}
+
+// admit records that tokens were used.
+func (a *agent) admit(n int64) {
+	a.admitted = append(a.admitted, admission{a.now, n, a.account.policy.Created})
+	a.got += n
+}
+
+// collectResults ends the takes that do not wait any more.
+func (a *agent) collectResults() {
+	was := a.waiters
+	a.waiters = nil
+	for _, w := range was {
+		select {
+		case r := <-w.result:
+			a.decided(w.n, r, w.decided)
+		default:
+			a.waiters = append(a.waiters, w)
+		}
 	}
 }
 
-// restore restores the backup. Revisions after it are used again, for other changes.
+// takeRandomly takes about want tokens a second, or hoards them.
+func (a *agent) takeRandomly(want float64) {
+	if a.hoards {
+		a.hoard()
+		a.after(time.Duration(a.ExpFloat64()*float64(20*time.Millisecond)), func() { a.takeRandomly(want) })
+		return
+	}
+	n := int64(1)
+	if a.Float64() < 0.1 {
+		n += a.Int64N(3)
+	}
+	if !a.account.exists() || n <= int64(a.account.burst) {
+		a.take(n, func(takeResult) {})
+	}
+	a.after(time.Duration(a.ExpFloat64()/want*float64(time.Second)), func() { a.takeRandomly(want) })
+}
+
+// hoard does the worst that an agent may: it buys all tokens that are available, and uses
+// them when they are nearly void.
+func (a *agent) hoard() {
+	c, now := &a.account, a.clock()
+	if a.now < a.stoppedUntil || !c.exists() || c.purchasing || c.stale || now < c.notBefore {
+		return
+	}
+	n := c.available(now)
+	if n == 0 {
+		return
+	}
+	a.send(c.startPurchase(now, n, a.wallClock()))
+	a.receive(c.horizon-time.Duration(2e6*a.Float64()), func(now time.Duration) {
+		for c.tokens.expire(now); len(c.tokens.batches) > 0; {
+			n := c.tokens.batches[0].n
+			c.tokens.take(now, n)
+			a.admit(n)
+		}
+	})
+}
+
+// disturb lets random faults and changes happen, about rate a second. changes is the part of
+// the changes of policy among them.
+func (s *simulation) disturb(rate, changes float64) {
+	a := s.agents[s.IntN(len(s.agents))]
+	switch x := s.Float64(); {
+	case s.Float64() < changes:
+		s.changePolicy()
+	case x < 0.3:
+		a.stoppedUntil = s.now + s.upTo(3*time.Second)
+	case x < 0.55:
+		a.cutUntil = s.now + s.upTo(3*time.Second)
+	case x < 0.6:
+		s.away = max(s.away, s.now+s.upTo(2*time.Second))
+	case x < 0.72:
+		a.start()
+	case x < 0.8:
+		a.forgetUnused()
+	case x < 0.84:
+		s.store.deleteLedger()
+		s.publish()
+	case x < 0.88:
+		s.store.deletePolicy()
+		s.publish()
+		s.setPolicy(someLimit(s.Rand))
+	case x < 0.94:
+		is := s.store
+		is.log = slices.Clone(is.log)
+		s.backup = &is
+	case s.backup != nil && s.backup.policy.Revision == s.store.policy.Revision:
+		s.restore()
+	}
+	s.after(time.Duration(s.ExpFloat64()/rate*float64(time.Second)), func() { s.disturb(rate, changes) })
+}
+
+// forgetUnused ends the watch of the limit, and starts it again later.
+func (a *agent) forgetUnused() {
+	if a.watching && a.now >= a.stoppedUntil {
+		a.account = a.account.remembered()
+		a.waiters = nil
+		a.disconnect()
+		a.cutUntil = a.now + a.upTo(time.Second)
+	}
+}
+
+// changePolicy changes the limit up or down, and sometimes back. Often an agent does not hear
+// of it, and uses tokens of the policy before.
+func (s *simulation) changePolicy() {
+	for _, a := range s.agents {
+		if s.Float64() < 0.3 {
+			a.cutUntil = s.now + s.upTo(2*time.Second)
+			a.cut()
+		}
+	}
+	limit := someLimit(s.Rand)
+	if eras := s.limits[s.store.policy.Created]; len(eras) > 1 && s.Float64() < 0.5 {
+		limit = eras[len(eras)-2].limit
+	}
+	s.setPolicy(limit)
+}
+
+// restore restores the backup. etcd is away for a moment, and every watch ends.
 func (s *simulation) restore() {
-	s.store = *s.saved
-	s.store.log = append([]change{}, s.saved.log...)
-	s.saved = nil
+	s.store.restoreFrom(*s.backup)
+	s.backup = nil
 	s.away = s.now + time.Second + s.upTo(time.Second)
 	for _, a := range s.agents {
-		a.delivered = len(s.store.log)
+		if a.watching {
+			a.cut()
+		}
 	}
 }
 
 func someLimit(r *rand.Rand) discovery.Limit {
-	rate := math.Pow(10, 3*r.Float64())
-	return policy(math.Ceil(rate*10)/10, 1+r.Int64N(int64(rate)+2))
-}
-
-// run simulates a length of time.
-func (s *simulation) run(length time.Duration, disturbed bool) {
-	const step = time.Millisecond
-	for end := s.now + length; s.now < end; s.now += step {
-		if disturbed {
-			s.disturb(step)
-		}
-		due := s.deliveries
-		s.deliveries = nil
-		for _, p := range due {
-			if p.at > s.now {
-				s.deliveries = append(s.deliveries, p)
-				continue
-			}
-			p.do()
-		}
-		for _, a := range s.agents {
-			a.step(step)
-		}
-	}
+	rate, burst := math.Pow(10, 3*r.Float64()), math.Pow(10, 3*r.Float64())
+	return policy(math.Ceil(rate*10)/10, int64(math.Ceil(burst)))
 }

@@ -18,7 +18,7 @@ import (
 // BenchmarkTake measures a take that is granted from tokens that were bought.
 func BenchmarkTake(b *testing.B) {
 	l := startAlone(b)
-	mustPut(b, l, "api", slow)
+	putSlow(b, l, "api")
 	stockTokens(b, l, "api", 1<<40)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -31,7 +31,7 @@ func BenchmarkTake(b *testing.B) {
 // BenchmarkDenied measures a take that is denied from memory.
 func BenchmarkDenied(b *testing.B) {
 	l := startAlone(b)
-	mustPut(b, l, "api", slow)
+	putSlow(b, l, "api")
 	b.ReportAllocs()
 	for b.Loop() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || d.Granted {

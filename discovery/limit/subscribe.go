@@ -1,14 +1,13 @@
 package limit
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"iter"
-	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -17,171 +16,172 @@ import (
 	"disc/discovery/retry"
 )
 
-// subscribe returns the purchaser of a limit. Of concurrent callers the first watches the
-// limit; the others wait for purchaser.resolved.
+// The reasons why takes cannot be counted, beside those of the watch and of purchases.
+var (
+	errNotRead  = errors.New("the limit is still being read")
+	errNoNews   = errors.New("etcd has not been heard of for too long")
+	errNoAnswer = errors.New("etcd has not answered a purchase of tokens yet")
+)
+
+// subscribe returns the purchaser of a limit, which it makes if there is none yet.
 func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
 		return nil, err
 	}
-	if l.isMissing(name) {
-		return nil, noSuchLimit(name)
+	if err := l.awaitPolicies(ctx, name); err != nil {
+		return nil, err
 	}
-	p := &purchaser{name: name, keys: l.keys, client: l.client, log: l.options.Logger, metrics: l.metrics,
-		wake: retry.NewSignal(), resolved: make(chan struct{}), account: newAccount(l.runID), lastUsed: lease.Uptime()}
-	mine := p
+	policy, err := l.policy(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var p *purchaser
 	l.editPurchasers(func(purchasers map[string]*purchaser) {
-		if other := purchasers[name]; other != nil {
-			mine = other
+		if p = purchasers[name]; p != nil {
 			return
 		}
+		if newer := l.policies[name]; newer.Revision > policy.Revision {
+			policy = newer
+		}
+		account, ok := l.remembered[name]
+		if !ok {
+			account = newAccount(l.runID)
+		}
+		delete(l.remembered, name)
+		now := lease.Uptime()
+		account.setPolicy(now, policy)
+		p = &purchaser{name: name, limits: l, wake: retry.NewSignal(), decidable: make(chan struct{}), account: account, lastUsed: now}
+		p.markDecidable = sync.OnceFunc(func() { close(p.decidable) })
 		purchasers[name] = p
 	})
-	if mine == p {
-		defer close(p.resolved)
-		p.unusable = l.watch(ctx, p)
+	if err := l.reflector.Health().Err; err != nil {
+		p.fail(err)
 	}
-	return mine, nil
+	return p, nil
 }
 
-// watch reads the policy and the ledger of a limit and watches them. It does so for all
-// callers of subscribe, so it goes on when the ctx of one ends.
-func (l *Limits) watch(ctx context.Context, p *purchaser) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
-	defer cancel()
-	asked := lease.Uptime()
-	n, err := l.reflector.Add(ctx, singleKey(p.policyKey()), false)
-	if err == nil && n == 0 {
-		l.rememberMissing(p.name, asked)
-		l.remove(p)
-		return noSuchLimit(p.name)
-	}
-	if err == nil {
-		_, err = l.reflector.Add(ctx, singleKey(p.ledgerKey()), true)
-	}
-	if err == nil {
-		err = l.reflector.Do(ctx, p.becomeReady)
-	}
-	if err == nil {
+// awaitPolicies waits until the policies were listed.
+func (l *Limits) awaitPolicies(ctx context.Context, name string) error {
+	l.activate()
+	select {
+	case <-l.listed:
 		return nil
+	default:
 	}
-	p.mu.Lock()
-	p.loadFailed = true
-	p.mu.Unlock()
-	l.editPurchasers(func(map[string]*purchaser) {}) // Run evicts it
-	if ctx.Err() != nil {
-		return discovery.Errorf(discovery.ErrUnavailable, "cannot read limit %s: etcd did not answer within %v; see 'disc status', and try again", p.name, readTimeout)
+	select {
+	case <-l.listed:
+		return nil
+	case <-time.After(readTimeout):
+		err := cmp.Or(l.reflector.Health().Err, errNoNews)
+		return discovery.Errorf(discovery.ErrUnavailable, "cannot read limit %s: etcd did not answer within %v (%v); see 'disc status', and try again", name, readTimeout, err)
+	case <-ctx.Done():
+		return fmt.Errorf("read limit %s: %w", name, context.Cause(ctx))
 	}
-	return fmt.Errorf("read limit %s: %w", p.name, err)
 }
 
-// singleKey returns the range of one key.
-func singleKey(key string) reflector.Range { return reflector.Range{From: key, To: key + "\x00"} }
-
-// rememberMissing records for a while that etcd has no such limit.
-func (l *Limits) rememberMissing(name string, asked time.Duration) {
+// policy returns the policy of a limit. It asks etcd for one that it does not know, which
+// may have been made a moment ago.
+func (l *Limits) policy(ctx context.Context, name string) (Policy, error) {
+	l.mu.Lock()
+	p, ok := l.policies[name]
+	missingSince, isMissing := l.missing[name]
+	l.mu.Unlock()
+	asked := lease.Uptime()
+	switch {
+	case ok:
+		return p, nil
+	case isMissing && asked-missingSince < missingTTL:
+		return Policy{}, noSuchLimit(name)
+	}
+	r, err := l.read(ctx, l.keys.Limit(name))
+	if err != nil {
+		return Policy{}, err
+	}
+	if len(r.Kvs) > 0 {
+		return l.policyOf(r.Kvs[0]), nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.missing) >= maxMissing {
 		clear(l.missing)
 	}
 	l.missing[name] = asked
+	return Policy{}, noSuchLimit(name)
 }
 
-// isMissing reports whether a limit was found missing within missingTTL.
-func (l *Limits) isMissing(name string) bool {
+// applyPolicy applies a policy that was written or, without a Created, deleted.
+func (l *Limits) applyPolicy(p Policy) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	at, ok := l.missing[name]
-	return ok && lease.Uptime()-at < missingTTL
-}
-
-// store passes the reflector's changes to the purchasers. It is a [reflector.Store].
-type store struct {
-	limits      *Limits
-	unhealthy   atomic.Bool
-	confirmedAt atomic.Int64 // when the purchasers were last told that their view is current
-}
-
-// purchaser returns the purchaser that a key belongs to. For a limit that was removed
-// meanwhile it returns a new one that nobody else uses.
-func (s *store) purchaser(key string) *purchaser {
-	l := s.limits
-	name, ok := strings.CutPrefix(key, l.keys.Limits())
-	if !ok {
-		name = strings.TrimPrefix(key, l.keys.Ledger(""))
+	delete(l.missing, p.Name)
+	switch known := l.policies[p.Name]; {
+	case l.policies == nil || p.Revision < known.Revision:
+	case p.Created == 0:
+		delete(l.policies, p.Name)
+	default:
+		l.policies[p.Name] = p
 	}
-	if p := (*l.purchasers.Load())[name]; p != nil {
-		return p
+	l.mu.Unlock()
+	if purchaser := (*l.purchasers.Load())[p.Name]; purchaser != nil {
+		purchaser.update(func(now time.Duration) { purchaser.account.setPolicy(now, p) })
 	}
-	return &purchaser{name: name, keys: l.keys, wake: retry.NewSignal()}
 }
 
-// Known implements [reflector.Store].
-func (s *store) Known(r reflector.Range) iter.Seq2[string, int64] {
-	modified := s.purchaser(r.From).modRevision(r.From)
-	return func(yield func(string, int64) bool) {
-		if modified != 0 {
-			yield(r.From, modified)
+// load reads the ledger and watches it from then on, until ctx ends. While it cannot,
+// on_unavailable decides takes.
+func (p *purchaser) load(ctx context.Context) {
+	var backoff retry.Backoff
+	for ctx.Err() == nil {
+		err := p.watchLedger(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
 		}
+		p.fail(err)
+		if backoff.Failed() {
+			p.limits.options.Logger.Warn("cannot read a rate limit; its on_unavailable decides takes meanwhile", "limit", p.name, "error", err)
+		}
+		_ = backoff.Wait(ctx)
 	}
 }
 
-// Replace implements [reflector.Store].
-func (s *store) Replace(l *reflector.Listing) error {
-	found := &mvccpb.KeyValue{Key: []byte(l.From)}
-	revision, err := l.Read(func(page []*mvccpb.KeyValue) {
-		for _, kv := range page {
-			found = kv
-		}
-	})
-	if err != nil {
+func (p *purchaser) watchLedger(ctx context.Context) error {
+	l := p.limits
+	if _, err := l.reflector.Add(ctx, singleKey(p.ledgerKey()), true); err != nil {
 		return err
 	}
-	exists := found.ModRevision != 0
-	if !exists {
-		found.ModRevision = revision
+	callCtx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	r, err := l.client.Txn(callCtx).Then(clientv3.OpGet(l.keys.Epoch()), clientv3.OpGet(l.keys.Quarantine(), clientv3.WithCountOnly())).Commit()
+	if err != nil {
+		return fmt.Errorf("read epoch: %w", err)
 	}
-	p := s.purchaser(l.From)
-	p.update(func(now time.Duration) {
-		p.account.markStale(now) // earlier sales, if any were seen, may be another cluster's
-		p.apply(now, found, exists)
-	})
-	return nil
-}
-
-// Apply implements [reflector.Store].
-func (s *store) Apply(u reflector.Update) {
-	for _, e := range u.Events {
-		p := s.purchaser(string(e.Kv.Key))
-		p.update(func(now time.Duration) { p.apply(now, e.Kv, e.Type == clientv3.EventTypePut) })
-	}
-}
-
-// onHealth makes the views of all purchasers stale when the watch fails, and confirms them
-// while it is healthy (err is nil), at most once in a tenth of freshFor.
-func (s *store) onHealth(err error) {
-	now := lease.Uptime()
-	before := s.unhealthy.Swap(err != nil)
-	if err == nil && !before && now-time.Duration(s.confirmedAt.Load()) < freshFor/10 {
-		return
-	}
-	s.confirmedAt.Store(int64(now))
-	for _, p := range *s.limits.purchasers.Load() {
+	epoch, quarantined := r.Responses[0].GetResponseRange().Kvs, r.Responses[1].GetResponseRange().Count > 0
+	return l.reflector.Do(ctx, func() {
 		p.update(func(now time.Duration) {
-			switch {
-			case err != nil:
-				p.account.markStale(now)
-			case p.loaded:
-				p.account.confirm(now)
+			a := &p.account
+			if len(epoch) > 0 && !quarantined && string(epoch[0].Value) == p.epoch && a.ledger.modRevision > epoch[0].ModRevision {
+				a.trustLedger(now, time.Now())
 			}
+			p.loaded = true
+			a.confirm(now, 0, l.freshFor())
 		})
-	}
-}
-
-// becomeReady records that policy and ledger were read and are watched.
-func (p *purchaser) becomeReady() {
-	p.update(func(now time.Duration) {
-		p.loaded = true
-		p.account.confirm(now)
+		p.markDecidable()
 	})
 }
+
+// fail makes the purchaser decide takes without etcd, for a reason, until it is loaded.
+func (p *purchaser) fail(err error) {
+	p.update(func(now time.Duration) {
+		if !p.loaded {
+			p.account.markStale(now, err)
+		}
+	})
+	p.markDecidable()
+}
+
+// freshFor returns how long the view of a limit counts as current without news of etcd.
+func (l *Limits) freshFor() time.Duration {
+	return max(10*time.Second, l.options.ProgressInterval()+2*reflector.WatchTimeout)
+}
+
+// singleKey returns the range of one key.
+func singleKey(key string) reflector.Range { return reflector.Range{From: key, To: key + "\x00"} }

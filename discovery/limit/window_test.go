@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"testing"
@@ -9,10 +10,12 @@ import (
 	"disc/discovery"
 )
 
-// admission is n tokens that were admitted at a time.
+// admission is n tokens that were admitted at a time, of a limit that was created at a
+// revision.
 type admission struct {
-	at time.Duration
-	n  int64
+	at    time.Duration
+	n     int64
+	limit int64
 }
 
 // era is a policy and the time at which it came into force.
@@ -22,19 +25,50 @@ type era struct {
 }
 
 // excess returns by how many tokens the fullest of all windows over the admissions is above
-// what the limits allow: the greatest burst, and the rates in force summed over the window.
-// A bucket that drains at the rate holds the tokens by which the fullest window that ends
-// now exceeds its rate, so one pass checks all windows.
-func excess(admitted []admission, eras []era) float64 {
-	slices.SortFunc(admitted, func(a, b admission) int { return int(a.at - b.at) })
+// what the limits allow: the rates in force summed over the window, and the largest burst of
+// the policies in force in it or, since their tokens may still be good, up to longestHorizon
+// before it. Each limit counts by itself.
+func excess(admitted []admission, limits map[int64][]era) float64 {
+	worst := math.Inf(-1)
+	slices.SortStableFunc(admitted, func(a, b admission) int { return cmp.Compare(a.at, b.at) })
+	for created, eras := range limits {
+		var its []admission
+		for _, a := range admitted {
+			if a.limit == created {
+				its = append(its, a)
+			}
+		}
+		for first := range eras {
+			for last := first; last < len(eras); last++ {
+				worst = max(worst, excessBetween(its, eras, first, last))
+			}
+		}
+	}
+	return worst
+}
+
+// excessBetween returns the excess of the windows that see some of the policies only. A
+// bucket that drains at the rate holds the tokens by which the fullest window that ends now
+// exceeds its rate, so one pass checks all windows.
+func excessBetween(admitted []admission, eras []era, first, last int) float64 {
 	burst := 0.0
-	for _, e := range eras {
+	for _, e := range eras[first : last+1] {
 		burst = max(burst, float64(e.limit.Burst))
 	}
-	level, worst, last := 0.0, math.Inf(-1), time.Duration(0)
+	from, to := eras[first].from+longestHorizon, time.Duration(math.MaxInt64)
+	if first == 0 {
+		from = 0
+	}
+	if last+1 < len(eras) {
+		to = eras[last+1].from
+	}
+	level, worst, before := 0.0, math.Inf(-1), from
 	for _, a := range admitted {
-		level = max(0, level-allowed(eras, last, a.at)) + float64(a.n)
-		worst, last = max(worst, level-burst), a.at
+		if a.at < from || a.at >= to {
+			continue
+		}
+		level = max(0, level-allowed(eras, before, a.at)) + float64(a.n)
+		worst, before = max(worst, level-burst), a.at
 	}
 	return worst
 }
@@ -61,17 +95,17 @@ func TestExcess(t *testing.T) {
 		eras     []era
 		want     float64
 	}{
-		"one":          {[]admission{{ms(500), 1}}, one, 0},
-		"a second":     {[]admission{{ms(500), 1}, {ms(1500), 1}, {ms(2500), 1}}, one, 0},
-		"early":        {[]admission{{ms(500), 1}, {ms(1400), 1}, {ms(2500), 1}}, one, 0.1},
-		"out of order": {[]admission{{ms(1400), 1}, {ms(500), 1}}, one, 0.1},
-		"a long one":   {[]admission{{ms(500), 1}, {ms(1450), 1}, {ms(2400), 1}}, one, 0.1},
-		"burst":        {[]admission{{ms(500), 5}, {ms(600), 1}}, []era{{0, policy(10, 5)}}, 0},
-		"above":        {[]admission{{ms(500), 5}, {ms(600), 2}}, []era{{0, policy(10, 5)}}, 1},
-		"faster":       {[]admission{{ms(900), 1}, {ms(1100), 2}}, []era{{0, policy(1, 1)}, {ms(1000), policy(10, 1)}}, 1},
+		"one":          {[]admission{{at: ms(500), n: 1}}, one, 0},
+		"a second":     {[]admission{{at: ms(500), n: 1}, {at: ms(1500), n: 1}, {at: ms(2500), n: 1}}, one, 0},
+		"early":        {[]admission{{at: ms(500), n: 1}, {at: ms(1400), n: 1}, {at: ms(2500), n: 1}}, one, 0.1},
+		"out of order": {[]admission{{at: ms(1400), n: 1}, {at: ms(500), n: 1}}, one, 0.1},
+		"a long one":   {[]admission{{at: ms(500), n: 1}, {at: ms(1450), n: 1}, {at: ms(2400), n: 1}}, one, 0.1},
+		"burst":        {[]admission{{at: ms(500), n: 5}, {at: ms(600), n: 1}}, []era{{0, policy(10, 5)}}, 0},
+		"above":        {[]admission{{at: ms(500), n: 5}, {at: ms(600), n: 2}}, []era{{0, policy(10, 5)}}, 1},
+		"faster":       {[]admission{{at: ms(900), n: 1}, {at: ms(1100), n: 2}}, []era{{0, policy(1, 1)}, {ms(1000), policy(10, 1)}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := excess(c.admitted, c.eras); math.Abs(got-c.want) > 1e-9 {
+			if got := excess(c.admitted, map[int64][]era{0: c.eras}); math.Abs(got-c.want) > 1e-9 {
 				t.Errorf("excess is %v, want %v", got, c.want)
 			}
 		})

@@ -32,10 +32,11 @@ func (b *Backoff) Failures() int { return b.failures }
 // Reset clears the failures after a success.
 func (b *Backoff) Reset() { b.failures = 0 }
 
+// Bound returns the bound of the next delay.
+func (b *Backoff) Bound() time.Duration { return min(InitialDelay<<min(b.failures, 10), MaxDelay) }
+
 // Next returns a random delay before the next attempt.
-func (b *Backoff) Next() time.Duration {
-	return rand.N(min(InitialDelay<<min(b.failures, 10), MaxDelay))
-}
+func (b *Backoff) Next() time.Duration { return rand.N(b.Bound()) }
 
 // Wait waits for the delay before the next attempt. It returns ctx.Err() if ctx ends
 // first, else nil.

@@ -1,0 +1,187 @@
+package limit
+
+import (
+	"slices"
+	"time"
+
+	"disc/discovery"
+)
+
+// waiter is a take that waits for a purchase.
+type waiter struct {
+	n      int64
+	result chan takeResult // size one
+}
+
+// takeResult is the outcome of a take and, if it was granted, until when its tokens are
+// good.
+type takeResult struct {
+	outcome
+	until time.Duration
+}
+
+// outcome says how a take was decided.
+type outcome int
+
+const (
+	granted outcome = iota
+	denied
+	unavailable // etcd is away, or the policy cannot be read
+	noLimit     // there is no such limit
+	queued      // not decided until a purchase was made
+)
+
+// take decides a take at once if it can. Otherwise the outcome is queued, and the caller
+// must append a waiter to the queue.
+func (a *account) take(now time.Duration, n int64) takeResult {
+	if !a.exists() {
+		return takeResult{outcome: a.outcomeWithoutLimit()}
+	}
+	a.demand.add(now, n)
+	if len(a.queue) == 0 {
+		if until, ok := a.tokens.take(now, n); ok {
+			a.deniedSince = 0
+			return takeResult{granted, until}
+		}
+	}
+	a.deniedSince++
+	a.checkFreshness(now)
+	switch {
+	case a.stale || a.failure != nil && (a.purchasing || now < a.notBefore):
+		return takeResult{outcome: unavailable}
+	case a.queuedTokens()+n > a.tokens.total+a.available(now+a.lookahead()):
+		return takeResult{outcome: denied}
+	}
+	return takeResult{outcome: queued}
+}
+
+// lookahead returns how far in the future a token may become available for which a take
+// still waits. Where tokens are sold one by one, takes wait for two horizons or longer, so
+// that no token goes unsold because nobody waits at its moment, and callers that come in
+// whole seconds have their turn. Where at most one token comes in a horizon, they wait for
+// that one, so that all tokens that are left can be taken.
+func (a *account) lookahead() time.Duration {
+	switch {
+	case a.capacity <= 1:
+		return max(2*a.horizon, min(seconds(1/a.rate), usualHorizon))
+	case a.capacity >= a.burst-1:
+		return a.horizon + time.Millisecond
+	}
+	return 0
+}
+
+// outcomeWithoutLimit returns the outcome of a take while no limit can be enforced.
+func (a *account) outcomeWithoutLimit() outcome {
+	if a.stale || a.policy.err != nil {
+		return unavailable
+	}
+	return noLimit
+}
+
+// abandon removes a waiter that has waited for too long from the queue, and returns its
+// result: unavailable if etcd does not answer the pending purchase, otherwise denied,
+// since other agents were faster all the time. It returns false if the waiter is not
+// queued any more; then its channel holds the result.
+func (a *account) abandon(now time.Duration, w *waiter) (takeResult, bool) {
+	at := slices.Index(a.queue, w)
+	if at < 0 {
+		return takeResult{}, false
+	}
+	a.queue = slices.Delete(a.queue, at, at+1)
+	if a.purchasing && now > a.pending.sentAt+a.horizon {
+		return takeResult{outcome: unavailable}, true
+	}
+	return takeResult{outcome: denied}, true
+}
+
+// queuedTokens returns how many tokens the queued takes want.
+func (a *account) queuedTokens() (n int64) {
+	for _, w := range a.queue {
+		n += w.n
+	}
+	return n
+}
+
+// settle resolves every queued take whose outcome is now certain.
+func (a *account) settle(now time.Duration) {
+	if len(a.queue) == 0 {
+		return
+	}
+	a.tokens.expire(now)
+	still, left := a.queue[:0], a.tokens.total
+	if !a.stale && a.exists() {
+		left += a.available(now + a.lookahead())
+	}
+	if a.purchasing && !a.credited && a.ledger != a.pending.seenLedger {
+		left += a.pending.n // they may have been bought; the answer says so
+	}
+	for _, w := range a.queue {
+		r := a.resolve(now, w, len(still) == 0, left)
+		if r.outcome == queued || r.outcome == granted {
+			left -= w.n
+		}
+		if r.outcome == queued {
+			still = append(still, w)
+		} else {
+			w.result <- r
+		}
+	}
+	clear(a.queue[len(still):])
+	a.queue = still
+}
+
+// resolve decides the take of a waiter. Only the first of the queue may take bought
+// tokens. left is how many tokens are bought or available and not due to waiters before
+// this one.
+func (a *account) resolve(now time.Duration, w *waiter, first bool, left int64) takeResult {
+	if !a.exists() {
+		return takeResult{outcome: a.outcomeWithoutLimit()}
+	}
+	if first {
+		if until, ok := a.tokens.take(now, w.n); ok {
+			a.deniedSince = 0
+			return takeResult{granted, until}
+		}
+	}
+	switch {
+	case a.stale:
+		return takeResult{outcome: unavailable}
+	case w.n > left:
+		return takeResult{outcome: denied}
+	}
+	return takeResult{outcome: queued}
+}
+
+// decision returns the answer to a take of n tokens, with the limit's present state.
+func (a *account) decision(now time.Duration, o outcome, n int64) discovery.Decision {
+	d := discovery.Decision{Limit: a.policy.Limit, Granted: o == granted, Unavailable: o == unavailable}
+	if a.exists() {
+		d.Remaining = max(0, a.tokens.total+a.available(now+a.lookahead())-a.queuedTokens())
+		d.Full = max(0, a.availableIn(now, int64(a.burst)))
+	}
+	switch o {
+	case denied:
+		// Of several callers that wait, none comes always behind the same other one. A
+		// hundredth of a token's time is ten times what clocks differ in it.
+		spread := min(seconds(0.1/a.rate), max(time.Second, seconds(0.01/a.rate)))
+		d.RetryAfter = max(time.Millisecond, a.availableIn(now, min(n, int64(a.burst)))) + a.draw(spread+1)
+		d.Contended = a.deniedSince > 1 || a.contenders.count() > 1
+	case unavailable:
+		d.Granted, d.RetryAfter = a.policy.Limit.OnUnavailable == discovery.AllowUnavailable, time.Second
+		d.Cause = a.unavailableCause()
+	}
+	return d
+}
+
+// unavailableCause returns why takes cannot be counted.
+func (a *account) unavailableCause() error {
+	switch {
+	case a.failure != nil:
+		return a.failure
+	case a.stale && a.staleReason != nil:
+		return a.staleReason
+	case a.stale:
+		return errNotRead
+	}
+	return errNoAnswer
+}
