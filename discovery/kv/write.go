@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -67,11 +67,17 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	done, err := s.commit(ctx, ops, leases)
-	if errors.Is(err, discovery.ErrConflict) {
-		s.revoke(ctx, leases) // no key uses them
+	revision, before, err := s.commit(ctx, ops, leases)
+	if err != nil {
+		if !errors.Is(err, ErrOutcomeUnknown) {
+			s.revoke(ctx, leases) // no key uses them
+		}
+		return 0, err
 	}
-	return done, err
+	replaced := map[clientv3.LeaseID]bool{}
+	addOwnLeases(replaced, before)
+	s.release(ctx, replaced)
+	return revision, nil
 }
 
 // DeleteBelow deletes all keys below a prefix at one revision, and returns their number and
@@ -87,10 +93,14 @@ func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revisi
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	below := s.prefixRange(prefix)
+	// A key that gets its lease between the two calls keeps that lease until it ends. To read
+	// in the transaction that deletes would hold up all other writes.
+	leases := s.leasesBelow(ctx, below)
 	done, err := s.client.Delete(ctx, below.From, clientv3.WithRange(below.To))
 	if err != nil {
 		return 0, 0, fmt.Errorf("delete below %q: %w", prefix, writeError(err))
 	}
+	s.release(ctx, leases)
 	return done.Deleted, done.Header.Revision, nil
 }
 
@@ -135,33 +145,9 @@ func (op *Op) Validate() error {
 	return nil
 }
 
-// grantLeases grants one lease for each distinct TTL of the operations.
-func (s *Store) grantLeases(ctx context.Context, ops []Op) (map[time.Duration]clientv3.LeaseID, error) {
-	leases := map[time.Duration]clientv3.LeaseID{0: clientv3.NoLease}
-	for _, op := range ops {
-		if _, ok := leases[op.TTL]; ok {
-			continue
-		}
-		granted, err := s.client.Grant(ctx, int64(math.Ceil(op.TTL.Seconds())))
-		if err != nil {
-			s.revoke(ctx, leases)
-			return nil, fmt.Errorf("grant a lease of %v: %w", op.TTL, err)
-		}
-		leases[op.TTL] = granted.ID
-	}
-	return leases, nil
-}
-
-// revoke revokes leases that no key uses. If that fails, they expire by themselves.
-func (s *Store) revoke(ctx context.Context, leases map[time.Duration]clientv3.LeaseID) {
-	for _, id := range leases {
-		if id != clientv3.NoLease {
-			_, _ = s.client.Revoke(ctx, id)
-		}
-	}
-}
-
-func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]clientv3.LeaseID) (int64, error) {
+// commit sends the operations as one transaction. It returns etcd's revision, and each
+// operation's key as it was before; nil: it did not exist.
+func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]clientv3.LeaseID) (revision int64, before []*mvccpb.KeyValue, err error) {
 	var conditions []clientv3.Cmp
 	var then, reads []clientv3.Op
 	for _, op := range ops {
@@ -173,20 +159,27 @@ func (s *Store) commit(ctx context.Context, ops []Op, leases map[time.Duration]c
 			conditions = append(conditions, clientv3.Compare(clientv3.CreateRevision(key), ">", 0))
 		}
 		if op.Delete {
-			then = append(then, clientv3.OpDelete(key))
+			then = append(then, clientv3.OpDelete(key, clientv3.WithPrevKV()))
 		} else {
-			then = append(then, clientv3.OpPut(key, string(op.Value), clientv3.WithLease(leases[op.TTL])))
+			then = append(then, clientv3.OpPut(key, string(op.Value), clientv3.WithLease(leases[op.TTL]), clientv3.WithPrevKV()))
 		}
 		reads = append(reads, clientv3.OpGet(key, clientv3.WithKeysOnly()))
 	}
 	txn, err := s.client.Txn(ctx).If(conditions...).Then(then...).Else(reads...).Commit()
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, writeError(err))
+		return 0, nil, fmt.Errorf("write key %q: %w", ops[0].Key, writeError(err))
 	case !txn.Succeeded:
-		return 0, failedCondition(ops, txn)
+		return 0, nil, failedCondition(ops, txn)
 	}
-	return txn.Header.Revision, nil
+	before = make([]*mvccpb.KeyValue, len(ops))
+	for n, r := range txn.Responses {
+		before[n] = r.GetResponsePut().GetPrevKv()
+		for _, kv := range r.GetResponseDeleteRange().GetPrevKvs() {
+			before[n] = kv
+		}
+	}
+	return txn.Header.Revision, before, nil
 }
 
 // writeError returns etcd's error if it refused the write, otherwise [ErrOutcomeUnknown].
