@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The kinds of failure that callers tell apart. Each protocol maps them in one table:
@@ -21,6 +22,11 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrForbidden: the caller has no permission.
 	ErrForbidden = errors.New("forbidden")
+	// ErrStorageFull: etcd, or the share of it that the write may use, is full. Registrations
+	// and deletions may still succeed.
+	ErrStorageFull = errors.New("storage full")
+	// ErrBusy: the agent has too many writes to make at the moment; see [BusyError].
+	ErrBusy = errors.New("busy")
 )
 
 // kindError is an error of a kind that its text does not contain.
@@ -57,6 +63,20 @@ func (e *ConflictError) Error() string {
 
 // Is reports that a ConflictError is an [ErrConflict].
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// BusyError reports that an agent makes as many writes of shared state as it may.
+type BusyError struct {
+	PerSecond  int           // the writes that the agent may make
+	RetryAfter time.Duration // until the write can be made at the earliest
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("this agent makes %d writes of shared state a second at most (kv.max_writes_per_second), and more are waiting than it makes in a second; try again in %v",
+		e.PerSecond, e.RetryAfter.Round(time.Millisecond))
+}
+
+// Is reports that a BusyError is an [ErrBusy].
+func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
 // BrokenRecord is the error of a key whose value cannot be decoded.
 type BrokenRecord struct {

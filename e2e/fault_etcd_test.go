@@ -70,7 +70,7 @@ func TestFaultNoSpace(t *testing.T) {
 
 	reasons := map[string]string{"registration": w.one.tryRegister(t, "db", "db-1")}
 	_, _, err := w.one.PatchOverride(t.Context(), "web", "web-1", []byte(`{"weight":3}`))
-	if !errors.Is(err, discovery.ErrUnavailable) {
+	if !errors.Is(err, discovery.ErrStorageFull) {
 		t.Errorf("override: %v", err)
 	}
 	reasons["override"], reasons["readiness"] = fmt.Sprint(err), fmt.Sprint(w.one.Ready(t.Context()))

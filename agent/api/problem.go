@@ -16,9 +16,10 @@ type Problem struct {
 	Detail   string `json:"detail"`
 	Instance string `json:"instance,omitempty"` // the path of the request
 
-	// Of a denied take: the limits that denied it, and the time until a retry can succeed.
-	ViolatedPolicies []string           `json:"violated-policies,omitempty"`
-	RetryAfter       discovery.Duration `json:"retry_after,omitzero"`
+	// Of a denied take: the limits that denied it.
+	ViolatedPolicies []string `json:"violated-policies,omitempty"`
+	// Of status 429: the time until a retry can succeed.
+	RetryAfter discovery.Duration `json:"retry_after,omitzero"`
 }
 
 // NewProblem returns the problem of an HTTP status.
@@ -35,8 +36,8 @@ func (p *Problem) Error() string {
 }
 
 // Is maps the status to the kinds of package discovery: 404 is ErrNotFound, 409 and 412 are
-// ErrConflict, 410 is ErrLost, 503 is ErrUnavailable, 401, 403 and 421 are ErrForbidden, 429 is
-// none, and any other 4xx is ErrInvalid.
+// ErrConflict, 410 is ErrLost, 503 is ErrUnavailable, 507 is ErrStorageFull, 401, 403 and 421
+// are ErrForbidden, 429 is ErrBusy, and any other 4xx is ErrInvalid.
 func (p *Problem) Is(target error) bool {
 	switch p.Status {
 	case http.StatusNotFound:
@@ -49,8 +50,10 @@ func (p *Problem) Is(target error) bool {
 		return target == discovery.ErrUnavailable
 	case http.StatusForbidden, http.StatusUnauthorized, http.StatusMisdirectedRequest:
 		return target == discovery.ErrForbidden
+	case http.StatusInsufficientStorage:
+		return target == discovery.ErrStorageFull
 	case http.StatusTooManyRequests:
-		return false // a denied take is not an error
+		return target == discovery.ErrBusy
 	}
 	return target == discovery.ErrInvalid && p.Status >= 400 && p.Status < 500
 }

@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -22,6 +24,7 @@ var statuses = []struct {
 	{discovery.ErrConflict, http.StatusConflict},
 	{discovery.ErrLost, http.StatusGone},
 	{discovery.ErrForbidden, http.StatusForbidden},
+	{discovery.ErrStorageFull, http.StatusInsufficientStorage},
 	{discovery.ErrUnavailable, http.StatusServiceUnavailable},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable},
 	{context.Canceled, http.StatusServiceUnavailable}, // the caller is gone, or the agent stops
@@ -32,6 +35,7 @@ var statuses = []struct {
 func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 	var problem *api.Problem
 	var tooLarge *http.MaxBytesError
+	var busy *discovery.BusyError
 	switch {
 	case errors.As(err, &problem):
 		copied := *problem
@@ -39,6 +43,10 @@ func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 	case errors.As(err, &tooLarge):
 		return api.NewProblem(http.StatusRequestEntityTooLarge,
 			"the body is larger than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes; send less"), false
+	case errors.As(err, &busy):
+		p := api.NewProblem(http.StatusTooManyRequests, err.Error())
+		p.RetryAfter = discovery.Duration(busy.RetryAfter.Round(time.Millisecond))
+		return p, false
 	}
 	if a.options.Explain != nil {
 		err = a.options.Explain(err)
@@ -66,6 +74,8 @@ func (a *API) writeProblem(w *statusRecorder, r *http.Request, err error) {
 	switch p.Status {
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
+	case http.StatusTooManyRequests:
+		h.Set("Retry-After", cmp.Or(h.Get("Retry-After"), strconv.FormatInt(wholeSeconds(time.Duration(p.RetryAfter)), 10)))
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	}

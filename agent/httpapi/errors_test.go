@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"disc/agent/api"
 	"disc/discovery"
@@ -25,6 +28,9 @@ func TestErrorsAreExplained(t *testing.T) {
 	}{
 		"etcd's":  {etcdError, http.StatusServiceUnavailable, "etcd has no quorum"},
 		"problem": {api.NewProblem(http.StatusUnauthorized, "this needs a token"), http.StatusUnauthorized, "this needs a token"},
+		"full":    {discovery.Errorf(discovery.ErrStorageFull, "etcd is nearly full"), http.StatusInsufficientStorage, "etcd is nearly full"},
+		"busy": {&discovery.BusyError{PerSecond: 5, RetryAfter: 1500 * time.Millisecond}, http.StatusTooManyRequests,
+			"this agent makes 5 writes of shared state a second at most (kv.max_writes_per_second), and more are waiting than it makes in a second; try again in 1.5s"},
 		"another": {discovery.Errorf(discovery.ErrNotFound, "no such key"), http.StatusNotFound, "no such key"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -32,5 +38,20 @@ func TestErrorsAreExplained(t *testing.T) {
 				t.Errorf("%d %q, internal %v; want %d %q", p.Status, p.Detail, internal, test.status, test.detail)
 			}
 		})
+	}
+}
+
+// An answer of status 429 says when to try again, in its header too, and the client tells it
+// from other errors.
+func TestBusyIsAnswered(t *testing.T) {
+	a := newFleet().api(t, Options{})
+	w := httptest.NewRecorder()
+	a.writeProblem(&statusRecorder{ResponseWriter: w}, httptest.NewRequest("PUT", "/v1/kv/a", nil), &discovery.BusyError{RetryAfter: 1500 * time.Millisecond})
+	var p api.Problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatal(err)
+	}
+	if w.Code != 429 || w.Header().Get("Retry-After") != "2" || time.Duration(p.RetryAfter) != 1500*time.Millisecond || !errors.Is(&p, discovery.ErrBusy) {
+		t.Errorf("%d, Retry-After %q, %+v", w.Code, w.Header().Get("Retry-After"), p)
 	}
 }

@@ -14,8 +14,9 @@ import (
 )
 
 // Explain turns an error of a call to etcd into one that an operator can act on. It
-// names the endpoints and the next step, and is a [discovery.ErrForbidden] or a
-// [discovery.ErrUnavailable]. Explain returns other errors, and nil, unchanged.
+// names the endpoints and the next step, and is a [discovery.ErrForbidden], a
+// [discovery.ErrStorageFull] or a [discovery.ErrUnavailable]. Explain returns other errors,
+// and nil, unchanged.
 func Explain(endpoints []string, err error) error {
 	at := "etcd at " + strings.Join(endpoints, ",")
 	code, cause := unwrap(err)
@@ -31,7 +32,7 @@ func Explain(endpoints []string, err error) error {
 	case Refused(cause).Access():
 		return discovery.Errorf(discovery.ErrForbidden, "%s", status.Convert(cause).Message())
 	case errors.Is(cause, rpctypes.ErrNoSpace):
-		return discovery.Errorf(discovery.ErrUnavailable, "%s is out of space: compact, defragment and disarm its NOSPACE alarm (etcdctl alarm list)", at)
+		return discovery.Errorf(discovery.ErrStorageFull, "%s is out of space: compact, defragment and disarm its NOSPACE alarm (etcdctl alarm list)", at)
 	case lacksQuorum(cause):
 		return discovery.Errorf(discovery.ErrUnavailable, "%s has no quorum (%s); are most of its members running and connected?", at, cause)
 	case errors.Is(err, context.DeadlineExceeded), code == codes.DeadlineExceeded:
