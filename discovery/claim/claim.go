@@ -97,7 +97,8 @@ var errFull = errors.New("no healthy instance has a free slot")
 
 // Claim claims a free slot of a healthy instance of a service. The errors are ErrInvalid,
 // ErrNotFound (the view has no such service), ErrUnavailable (no slot is free, or the agent
-// has no view or no session), the error of ctx, or that of etcd. Once ctx has ended, no claim is
+// has no view or no session), ErrStorageFull or ErrBusy (see [lock.Issuer.Admit]), the error of
+// ctx, or that of etcd. Once ctx has ended, no claim is
 // returned.
 func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, error) {
 	if r.Wait < 0 || r.TTL < 0 {
@@ -114,6 +115,9 @@ func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, 
 	}
 	if err := c.subscribe(ctx, service); err != nil {
 		return nil, err
+	}
+	if err := c.issuer.Admit(ctx); err != nil {
+		return nil, fmt.Errorf("claim %s: %w", service, err)
 	}
 	deadline := time.Now().Add(r.Wait)
 	g, err := c.claimSoon(ctx, service, r)

@@ -81,6 +81,19 @@ func (i *Issuer) Request(ctx context.Context, name string, ttl time.Duration) (*
 	return &PendingGrant{g}, nil
 }
 
+// recordSize is about the size of a grant's key with its value, in bytes.
+const recordSize = 300
+
+// Admit returns an error if a grant cannot be requested at the moment: an ErrStorageFull, an
+// ErrBusy, or that of ctx. Call it once for each caller that asks for a grant, before the
+// first [Issuer.Request] for it. What was granted goes on.
+func (i *Issuer) Admit(ctx context.Context) error {
+	if err := i.manager.space.Check(ctx, recordSize); err != nil {
+		return err
+	}
+	return i.manager.rate.Take(ctx, 1)
+}
+
 const agentStopping = "this agent is stopping; ask again when it is back"
 
 // register makes g a pending grant of the current session.

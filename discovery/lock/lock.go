@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"disc/discovery"
@@ -30,14 +31,18 @@ func (r Request) validate() error {
 
 // Lock acquires a lock, after all callers that requested it earlier. The errors are
 // ErrInvalid, ErrConflict (the lock is held, or is shared by another number of holders),
-// ErrUnavailable (the agent has no session with etcd, loses it meanwhile, or stops), the
-// error of ctx, or that of etcd. Once ctx has ended, no lock is returned.
+// ErrUnavailable (the agent has no session with etcd, loses it meanwhile, or stops),
+// ErrStorageFull or ErrBusy (see [Issuer.Admit]), the error of ctx, or that of etcd. Once ctx
+// has ended, no lock is returned.
 func (m *Manager) Lock(ctx context.Context, name string, r Request) (*Grant, error) {
 	if r.Shared == 0 {
 		r.Shared = 1
 	}
 	if err := errors.Join(discovery.ValidateLock(name), r.validate()); err != nil {
 		return nil, err
+	}
+	if err := m.locks.Admit(ctx); err != nil {
+		return nil, fmt.Errorf("lock %q: %w", name, err)
 	}
 	g := &Grant{name: name, ttl: r.TTL, shared: r.Shared}
 	if err := m.locks.register(ctx, g); err != nil {

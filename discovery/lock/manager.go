@@ -13,6 +13,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/lease"
 	"disc/discovery/life"
+	"disc/discovery/quota"
 	"disc/discovery/retry"
 )
 
@@ -29,6 +30,8 @@ const (
 // Options are a manager's optional settings.
 type Options struct {
 	Node       string                // the agent's node, shown to callers that wait
+	Space      *quota.Space          // must have space for a grant; nil: it always has
+	Rate       *quota.Rate           // bounds the requests for grants; nil: no bound
 	Logger     *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // registers the metrics; nil: none are registered
 }
@@ -41,6 +44,8 @@ type Manager struct {
 	session   *lease.Session
 	life      *life.Life
 	node      string
+	space     *quota.Space
+	rate      *quota.Rate
 	log       *slog.Logger
 	metrics   *metrics
 	locks     *Issuer
@@ -79,7 +84,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, l
 		return nil, err
 	}
 	m := &Manager{
-		client: client, keys: keys, session: session, life: life, node: o.Node, log: o.Logger, metrics: collectors,
+		client: client, keys: keys, session: session, life: life, node: o.Node, space: o.Space, rate: o.Rate, log: o.Logger, metrics: collectors,
 		recheck: retry.NewSignal(), activated: retry.NewSignal(), orphans: retry.NewSignal(), grantEnded: make(chan struct{}),
 		grants: map[string]*Grant{}, releasing: map[string]bool{}, verified: -1, verifiedAgain: make(chan struct{}), marks: map[string]mark{}, marked: retry.NewSignal(),
 	}

@@ -40,7 +40,13 @@ type Agent struct {
 // of renewals. A key that is gone before may be that of an etcd that was restored from a backup.
 func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *Agent {
 	t.Helper()
-	a := StartEarly(t, node, ttl, endpoints...)
+	return StartWith(t, ttl, lock.Options{Node: node}, endpoints...)
+}
+
+// StartWith is Start with options. It sets the registerer.
+func StartWith(t testing.TB, ttl time.Duration, o lock.Options, endpoints ...string) *Agent {
+	t.Helper()
+	a := startEarly(t, ttl, o, endpoints...)
 	retrytest.Eventually(t, "a stream of renewals", func() bool {
 		contact, _ := a.Session.Contact()
 		return contact > 0 && a.Life().Proven() == contact
@@ -51,11 +57,17 @@ func Start(t testing.TB, node string, ttl time.Duration, endpoints ...string) *A
 // StartEarly is Start without the wait for the stream.
 func StartEarly(t testing.TB, node string, ttl time.Duration, endpoints ...string) *Agent {
 	t.Helper()
+	return startEarly(t, ttl, lock.Options{Node: node}, endpoints...)
+}
+
+func startEarly(t testing.TB, ttl time.Duration, o lock.Options, endpoints ...string) *Agent {
+	t.Helper()
 	client := etcdtest.Client(t, endpoints...)
 	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
 	metrics := prometheus.NewRegistry()
 	present := life.New(client, Keys(), life.Options{Session: session, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	manager := etcdtest.Must(lock.New(client, Keys(), session, present, lock.Options{Node: node, Registerer: metrics}))
+	o.Registerer = metrics
+	manager := etcdtest.Must(lock.New(client, Keys(), session, present, o))
 	Run(t, session.Run, present.Run, manager.Run)
 	retrytest.Eventually(t, "a session", func() bool {
 		l, _ := session.Lease()
