@@ -36,6 +36,7 @@ import (
 	"disc/discovery/life"
 	"disc/discovery/limit"
 	"disc/discovery/lock"
+	"disc/discovery/quota"
 	"disc/discovery/registry"
 	"disc/discovery/telemetry"
 )
@@ -153,7 +154,8 @@ func (a *Agent) buildComponents() error {
 		registry.Options{Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	if a.locks, err = lock.New(a.client, keys, a.session, a.life, lock.Options{Node: c.Node, Logger: a.log, Registerer: a.metrics}); err != nil {
+	space, rate := quota.NewSpace(a.client, c.Etcd.Quota), quota.NewRate(c.KV.MaxWritesPerSecond)
+	if a.locks, err = lock.New(a.client, keys, a.session, a.life, lock.Options{Node: c.Node, Space: space, Rate: rate, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
@@ -166,7 +168,7 @@ func (a *Agent) buildComponents() error {
 	}
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
 	a.registrar.load(c.Services)
-	if a.kv, err = kv.New(a.client, keys, kv.Options{StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
+	if a.kv, err = kv.New(a.client, keys, kv.Options{MaxBytes: c.KV.MaxBytes, MaxKeys: c.KV.MaxKeys, Space: space, Rate: rate, StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	if a.watchdog, err = newWatchdog(a.metrics, a.log); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"disc/agent/api"
 	"disc/discovery/kv"
+	"disc/discovery/quota"
 )
 
 func (a *app) kvCommand() *cobra.Command {
@@ -102,9 +103,12 @@ func (a *app) kvShowValue(item api.KVItem) error {
 	return err
 }
 
-// kvStore returns a store that keeps its watches until it ends.
+// kvStore returns a store that keeps its watches until it ends. Its writes have the bounds of
+// an agent's, except on their number a second.
 func (a *app) kvStore(client *clientv3.Client) (*kv.Store, error) {
-	return kv.New(client, a.keys(), kv.Options{IdleTimeout: math.MaxInt64, Logger: a.warnings()})
+	c := a.config
+	return kv.New(client, a.keys(), kv.Options{IdleTimeout: math.MaxInt64, MaxBytes: c.KV.MaxBytes, MaxKeys: c.KV.MaxKeys,
+		Space: quota.NewSpace(client, c.Etcd.Quota), Logger: a.warnings()})
 }
 
 // kvItem reads a key from etcd or, if etcd cannot be reached, from this host's agent.

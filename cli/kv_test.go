@@ -82,3 +82,16 @@ func TestDeleteKeysBelow(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// A write beyond the bounds of key/value is refused, with what to do; deletions are not.
+func TestFullKeyValue(t *testing.T) {
+	t.Parallel()
+	term := atEtcd(t)
+	term.env["DISC_KV_MAX_KEYS"], term.env["DISC_KV_MAX_BYTES"] = "0", "0"
+	term.ok("kv", "set", "a", "1")
+	term.ok("kv", "set", "b", "1")
+	term.env["DISC_KV_MAX_KEYS"] = "2"
+	term.fails(exitFailed, `disc: write key "c": key/value has 2 keys, and kv.max_keys is 2: delete what is not needed`, "kv", "set", "c", "1")
+	term.ok("kv", "del", "a")
+	term.ok("kv", "del", "b")
+}

@@ -51,6 +51,11 @@ F:2: catalog.panic: "1.1" is not a number from 0 to 1
 F:4: etcd.dial_timeout: 0s is out of range; use 1ms to 1h`},
 		{"not a number", "catalog: {panic: NaN}\n", `
 F:1: catalog.panic: "NaN" is not a number from 0 to 1`},
+		{"budgets", "kv: {max_bytes: 256MB, max_keys: -1, max_writes_per_second: 1.5}\netcd: {quota: much}\n", `
+F:1: kv.max_bytes: "256MB" is not a number of bytes; write it as 256MiB, 2GiB or 65536
+F:1: kv.max_keys: "-1" is not a whole number from 0 to 1099511627776
+F:1: kv.max_writes_per_second: "1.5" is not a whole number from 0 to 1000000
+F:2: etcd.quota: "much" is not a number of bytes; write it as 256MiB, 2GiB or 65536`},
 		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost:3472\n", `
 F:1: on_stop: "stay" is unknown; use leave or keep
 F:2: log.level: "loud" is unknown; use debug, info, warn or error

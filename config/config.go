@@ -37,6 +37,7 @@ type Config struct {
 	Etcd        Etcd
 	Session     Session
 	Catalog     Catalog
+	KV          KV
 	HTTP        HTTP
 	DNS         DNS
 	GRPC        GRPC
@@ -74,6 +75,13 @@ type Catalog struct {
 	Services   []string      // the services to watch, with WatchListed only
 	StaleAfter time.Duration // age at which a view counts as stale; above 0
 	Panic      float64       // healthy fraction, 0 to 1, below which answers contain all; 0: never
+}
+
+// KV holds the bounds of the namespace's shared state; 0: there is none.
+type KV struct {
+	MaxBytes           discovery.Bytes // of all keys and values
+	MaxKeys            int64
+	MaxWritesPerSecond int // of one agent: keys, and requests for locks and claims
 }
 
 // HTTP holds the settings of the agent's HTTP API.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"disc/discovery"
 )
 
 // Secret is a string that is never printed, logged or encoded.
@@ -35,7 +37,8 @@ type Etcd struct {
 	User         string   // "": no authentication by password
 	Password     Secret   // "": read it from PasswordFile
 	PasswordFile string
-	DialTimeout  time.Duration // at least 1 ms
+	DialTimeout  time.Duration   // at least 1 ms
+	Quota        discovery.Bytes // etcd's --quota-backend-bytes, for an etcd before 3.6; 0: not known
 }
 
 // UsesTLS reports whether connections to etcd use TLS: by the scheme of the endpoints, or if

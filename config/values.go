@@ -96,6 +96,17 @@ func fraction(text string) (float64, error) {
 	return v, nil
 }
 
+// count accepts whole numbers from 0 to most.
+func count[T int | int64](most T) func(string) (T, error) {
+	return func(text string) (T, error) {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || n > int64(most) {
+			return 0, invalid("%q is not a whole number from 0 to %d", text, most)
+		}
+		return T(n), nil
+	}
+}
+
 func logLevel(texts []string) (l slog.Level, err error) {
 	word, err := oneOf("debug", "info", "warn", "error")(texts[0])
 	if err == nil {

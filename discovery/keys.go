@@ -52,6 +52,13 @@ func (k Keys) Node(node, agent string) string { return k.Nodes() + node + "/" + 
 // KV returns the prefix of the users' own keys.
 func (k Keys) KV() string { return k.prefix + "kv/" }
 
+// KVUsage returns the key of the last count of the users' own keys.
+func (k Keys) KVUsage() string { return k.prefix + "usage/kv" }
+
+// KVCounted returns the key that exists, on a lease, for as long as nobody else is to count the
+// users' own keys.
+func (k Keys) KVCounted() string { return k.prefix + "usage/counted" }
+
 // Epoch returns the key of a random id that is lost when etcd's data is, so that another
 // id means that revisions start again.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }

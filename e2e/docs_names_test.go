@@ -54,7 +54,7 @@ var (
 	testSpan    = regexp.MustCompile(`^Test\w+$`)
 	fileSpan    = regexp.MustCompile(`^(\.ci|agent|cli|cmd|config|deploy|discovery|docs|e2e)/[\w./-]*$`)
 	routeSpan   = regexp.MustCompile(`^(?:(?:GET|PUT|POST|PATCH|DELETE) )?(/(?:v1|v3|healthz|readyz|metrics|debug|resolve|dns-query|openapi)[^?\s]*)(?:\?.*)?$`)
-	settingSpan = regexp.MustCompile(`^(?:etcd|session|catalog|http|dns|grpc|log|cli)\.[a-z_.]+$`)
+	settingSpan = regexp.MustCompile(`^(?:etcd|session|catalog|kv|http|dns|grpc|log|cli)\.[a-z_.]+$`)
 	commandSpan = regexp.MustCompile(`^disc ([a-z].*)$`)
 	untested    = regexp.MustCompile(`^(curl|dig|etcdctl|getent|node|python3) \S`)
 	goTest      = regexp.MustCompile(`^go test (.*)$`)

@@ -138,6 +138,6 @@ func (s *Store) leasesBelow(ctx context.Context, rng reflector.Range) map[client
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
 	leases := map[clientv3.LeaseID]bool{}
-	_ = s.scan(ctx, rng, func(page []*mvccpb.KeyValue) { addOwnLeases(leases, page) })
+	_ = scan(ctx, s.client, rng, func(page []*mvccpb.KeyValue) { addOwnLeases(leases, page) })
 	return leases
 }

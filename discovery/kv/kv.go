@@ -17,6 +17,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/heartbeat"
 	"disc/discovery/life"
+	"disc/discovery/quota"
 	"disc/discovery/reflector"
 )
 
@@ -39,6 +40,12 @@ type Options struct {
 	// MaxCachedBytes bounds the size of the cache, in bytes; default 256 MiB. A range that
 	// does not fit is read from etcd each time.
 	MaxCachedBytes int64
+	// MaxBytes bounds the bytes of all keys and values in the namespace, and MaxKeys the
+	// number of keys, roughly: a write beyond is refused. 0: no bound.
+	MaxBytes discovery.Bytes
+	MaxKeys  int64
+	Space    *quota.Space // must have space for a write; nil: it always has
+	Rate     *quota.Rate  // bounds the writes of this store; nil: no bound
 	// ProgressInterval returns the time until the cache is next confirmed to be current;
 	// default [reflector.DefaultProgressInterval].
 	ProgressInterval func() time.Duration
@@ -62,6 +69,7 @@ type Store struct {
 	prefix    string
 	options   Options
 	reflector *reflector.Reflector
+	budget    *budget
 
 	heartbeat heartbeat.Heartbeat
 	activated chan struct{} // closed at the first read; nothing is watched before
@@ -105,6 +113,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 	o.StaleAfter = cmp.Or(o.StaleAfter, 15*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.MaxCachedBytes = cmp.Or(o.MaxCachedBytes, 256<<20)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	metrics, err := reflector.NewMetrics(o.Registerer, "kv")
 	if err != nil {
 		return nil, err
@@ -115,6 +124,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 		loading: map[reflector.Range]chan struct{}{}, tooLarge: map[reflector.Range]time.Time{},
 	}
 	s.state.Store(&state{items: btree.NewG(btreeDegree, func(a, b Item) bool { return a.Key < b.Key })})
+	s.budget = newBudget(client, keys, s.prefixRange(""), o)
 	s.reflector = reflector.New(client, reflectorStore{s}, reflector.Options{Epoch: keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval, Heartbeat: &s.heartbeat, Logger: o.Logger, Metrics: metrics})
 	return s, nil
 }
@@ -122,9 +132,17 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 // Heartbeat shows whether Run is stuck.
 func (s *Store) Heartbeat() *heartbeat.Heartbeat { return &s.heartbeat }
 
-// Run keeps the cached ranges current until ctx ends, then returns nil. It makes no request
-// to etcd before the first read.
+// Run keeps the cached ranges current, and counts the keys where they are bounded, until ctx
+// ends, then returns nil. It makes no request to etcd before the first read or write.
 func (s *Store) Run(ctx context.Context) error {
+	var group errgroup.Group
+	group.Go(func() error { return s.budget.run(ctx) })
+	group.Go(func() error { return s.runCache(ctx) })
+	return group.Wait()
+}
+
+// runCache keeps the cached ranges current.
+func (s *Store) runCache(ctx context.Context) error {
 	select {
 	case <-s.activated:
 	case <-ctx.Done():

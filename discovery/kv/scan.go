@@ -20,9 +20,9 @@ const (
 // scan reads a range page by page and calls each with every page. It is as light for etcd
 // as such a read can be: any member answers it from what it has, and no page holds much.
 // The pages may be of different revisions.
-func (s *Store) scan(ctx context.Context, rng reflector.Range, each func([]*mvccpb.KeyValue)) error {
+func scan(ctx context.Context, client *clientv3.Client, rng reflector.Range, each func([]*mvccpb.KeyValue)) error {
 	for from, limit := rng.From, int64(minPage); ; {
-		page, err := s.client.Get(ctx, from, clientv3.WithRange(rng.To), clientv3.WithLimit(limit), clientv3.WithSerializable())
+		page, err := client.Get(ctx, from, clientv3.WithRange(rng.To), clientv3.WithLimit(limit), clientv3.WithSerializable())
 		if err != nil {
 			return err
 		}

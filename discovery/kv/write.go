@@ -56,10 +56,14 @@ func (e *ConditionError) Is(target error) bool { return target == discovery.ErrC
 var ErrOutcomeUnknown = discovery.Errorf(discovery.ErrUnavailable, "etcd did not answer the write, which may have been made; read the keys before you write again")
 
 // Write makes all operations in one transaction, or none, and returns etcd's revision.
-// Errors: an ErrInvalid operation, a [*ConditionError], [ErrOutcomeUnknown], or etcd's.
+// Errors: an ErrInvalid operation, a [*ConditionError], [ErrOutcomeUnknown], an ErrBusy, an
+// ErrStorageFull unless all operations are deletions, or etcd's.
 func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	if err := validate(ops); err != nil {
 		return 0, err
+	}
+	if err := s.admit(ctx, ops); err != nil {
+		return 0, fmt.Errorf("write key %q: %w", ops[0].Key, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -74,15 +78,35 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 		}
 		return 0, err
 	}
+	s.budget.written(ops, before)
 	replaced := map[clientv3.LeaseID]bool{}
 	addOwnLeases(replaced, before)
 	s.release(ctx, replaced)
 	return revision, nil
 }
 
+// admit returns an error if the store may not write at the moment. It lets deletions through
+// where there is no space.
+func (s *Store) admit(ctx context.Context, ops []Op) error {
+	puts, size := false, 0
+	for _, op := range ops {
+		puts = puts || !op.Delete
+		size += len(op.Key) + len(op.Value)
+	}
+	if puts {
+		if err := s.options.Space.Check(ctx, size); err != nil {
+			return err
+		}
+		if err := s.budget.check(ctx); err != nil {
+			return err
+		}
+	}
+	return s.options.Rate.Take(ctx, len(ops))
+}
+
 // DeleteBelow deletes all keys below a prefix at one revision, and returns their number and
 // the revision. Errors: ErrInvalid for a bad prefix, and for "", which is everything;
-// [ErrOutcomeUnknown], or etcd's.
+// [ErrOutcomeUnknown], an ErrBusy, or etcd's.
 func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revision int64, err error) {
 	if prefix == "" {
 		return 0, 0, discovery.Errorf(discovery.ErrInvalid, "the prefix is empty; give one, such as app/")
@@ -92,6 +116,9 @@ func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revisi
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if err := s.options.Rate.Take(ctx, 1); err != nil {
+		return 0, 0, fmt.Errorf("delete below %q: %w", prefix, err)
+	}
 	below := s.prefixRange(prefix)
 	// A key that gets its lease between the two calls keeps that lease until it ends. To read
 	// in the transaction that deletes would hold up all other writes.
@@ -100,6 +127,7 @@ func (s *Store) DeleteBelow(ctx context.Context, prefix string) (deleted, revisi
 	if err != nil {
 		return 0, 0, fmt.Errorf("delete below %q: %w", prefix, writeError(err))
 	}
+	s.budget.deleted(done.Deleted)
 	s.release(ctx, leases)
 	return done.Deleted, done.Header.Revision, nil
 }
