@@ -1,7 +1,7 @@
 // Package agent assembles the agent of a host: the session, the registry and the catalog on
 // etcd, the health checks, and the listeners that answer this host.
 //
-//	a, err := agent.New(cfg, agent.Options{Logger: log, Version: version})
+//	a, err := agent.New(ctx, cfg, agent.Options{Logger: log, Version: version})
 //	err = a.Run(ctx) // until ctx ends; then it deregisters, drains and stops
 package agent
 
@@ -86,7 +86,7 @@ type Agent struct {
 
 // New returns an agent. It locks the data directory and opens the listeners, so that their
 // errors show at once, and does not wait for etcd. Close an agent that is not run.
-func New(cfg *config.Config, o Options) (_ *Agent, err error) {
+func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -100,20 +100,20 @@ func New(cfg *config.Config, o Options) (_ *Agent, err error) {
 			a.Close()
 		}
 	}()
-	if err := a.loadToken(cfg); err != nil {
+	if err := a.loadToken(ctx, cfg); err != nil {
 		return nil, err
 	}
 	if a.dir, err = openDataDir(cfg.DataDir, a.log); err != nil {
 		return nil, err
 	}
-	if a.client, err = etcd.Dial(etcd.Config{Endpoints: cfg.Etcd.Endpoints, Timeout: cfg.Etcd.DialTimeout,
+	if a.client, err = etcd.Dial(ctx, etcd.Config{Endpoints: cfg.Etcd.Endpoints, Timeout: cfg.Etcd.DialTimeout,
 		TLS: cfg.Etcd.TLSSource(), Credentials: cfg.Etcd.CredentialSource()}); err != nil {
 		return nil, err
 	}
 	if err := a.buildComponents(); err != nil {
 		return nil, err
 	}
-	if a.listeners, err = listen(cfg.HTTP, a.log); err != nil {
+	if a.listeners, err = listen(ctx, cfg.HTTP, a.log); err != nil {
 		return nil, err
 	}
 	if cfg.DNS.Listen != "" {
@@ -245,11 +245,11 @@ func (a *Agent) registerMetrics() error {
 }
 
 // loadToken reads the bearer token from the file that the settings name, if any.
-func (a *Agent) loadToken(c *config.Config) error {
+func (a *Agent) loadToken(ctx context.Context, c *config.Config) error {
 	if c.HTTP.TokenFile == "" {
 		return nil
 	}
-	token, err := c.HTTP.Token()
+	token, err := c.HTTP.Token(ctx)
 	if err != nil {
 		return err
 	}
@@ -315,11 +315,11 @@ func (a *Agent) Close() error {
 // Reload applies the services and the token of new settings. Other settings that have changed
 // need a restart, and a warning in the log names each. Reload fails, and changes nothing, if
 // http.token_file was set or unset, or its file cannot be read.
-func (a *Agent) Reload(cfg *config.Config) error {
+func (a *Agent) Reload(ctx context.Context, cfg *config.Config) error {
 	if (cfg.HTTP.TokenFile == "") != (a.config.HTTP.TokenFile == "") {
 		return errors.New("reload: http.token_file was set or unset; restart the agent")
 	}
-	if err := a.loadToken(cfg); err != nil {
+	if err := a.loadToken(ctx, cfg); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
 	for _, key := range restartNeeded(a.current.Load(), cfg) {

@@ -44,7 +44,7 @@ func settings(t *testing.T, etcd string, file string) *config.Config {
 	}
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(flags, config.Global, config.Agent)
-	cfg, err := config.Load(flags, config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
+	cfg, err := config.Load(t.Context(), flags, config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
 		v, ok := env[name]
 		return v, ok
 	}})
@@ -70,7 +70,7 @@ func start(t *testing.T, cfg *config.Config) *running {
 func startWith(t *testing.T, cfg *config.Config, patience time.Duration) *running {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a, err := agent.New(cfg, agent.Options{Logger: log, Version: "test"})
+	a, err := agent.New(t.Context(), cfg, agent.Options{Logger: log, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestDataDirectoryInUse(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	cfg := settings(t, etcd.Endpoint(), "")
 	start(t, cfg)
-	if _, err := agent.New(cfg, agent.Options{}); err == nil {
+	if _, err := agent.New(t.Context(), cfg, agent.Options{}); err == nil {
 		t.Error("a second agent got the data directory")
 	} else {
 		t.Log(err)
@@ -271,7 +271,7 @@ func TestReloadTakesOverServicesOnly(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), "zone: a\nservices: [{service: web, id: web-1, port: 80}]\n"))
 	a.answers(t, "web", 1)
-	if err := a.Reload(settings(t, etcd.Endpoint(), "zone: b\nservices: [{service: api, id: api-1, port: 81}]\n")); err != nil {
+	if err := a.Reload(t.Context(), settings(t, etcd.Endpoint(), "zone: b\nservices: [{service: api, id: api-1, port: 81}]\n")); err != nil {
 		t.Fatal(err)
 	}
 	a.answers(t, "web", 0)

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"disc/agent/api"
 	"disc/config"
+	"disc/config/input"
 	"disc/discovery/retry"
 	"disc/discovery/telemetry"
 )
@@ -38,8 +38,13 @@ type keyPair struct {
 }
 
 // certificate implements tls.Config.GetCertificate.
-func (k *keyPair) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(k.files.Cert, k.files.Key)
+func (k *keyPair) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return k.load(hello.Context())
+}
+
+// load reads the certificate, or returns the last good one.
+func (k *keyPair) load(ctx context.Context) (*tls.Certificate, error) {
+	pair, err := k.files.Load(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
@@ -96,7 +101,7 @@ func (w *certificates) run(ctx context.Context) error {
 	ticker := time.NewTicker(certificateInterval)
 	defer ticker.Stop()
 	for {
-		w.check()
+		w.check(ctx)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -107,9 +112,9 @@ func (w *certificates) run(ctx context.Context) error {
 
 // check updates the metric and warns of certificates that expire soon. Expiry is by the wall
 // clock.
-func (w *certificates) check() {
+func (w *certificates) check(ctx context.Context) {
 	for _, f := range w.files {
-		expires, err := f.expires()
+		expires, err := f.expires(ctx)
 		if err != nil {
 			w.log.Warn("cannot read a certificate", "setting", f.setting, "error", err)
 			continue
@@ -123,10 +128,10 @@ func (w *certificates) check() {
 }
 
 // status returns the expiry of the certificates that can be read.
-func (w *certificates) status() []api.Certificate {
+func (w *certificates) status(ctx context.Context) []api.Certificate {
 	var all []api.Certificate
 	for _, f := range w.files {
-		if expires, err := f.expires(); err == nil {
+		if expires, err := f.expires(ctx); err == nil {
 			all = append(all, api.Certificate{Setting: f.setting, File: f.path, Expires: expires, Soon: time.Until(expires) < expiryWarning})
 		}
 	}
@@ -135,8 +140,8 @@ func (w *certificates) status() []api.Certificate {
 
 // expires returns when the file's certificates expire: a chain with the first of its
 // certificates that does, a CA bundle with the last, since it keeps old ones beside the new.
-func (f certificateFile) expires() (time.Time, error) {
-	rest, err := os.ReadFile(f.path)
+func (f certificateFile) expires(ctx context.Context) (time.Time, error) {
+	rest, err := input.ReadFile(ctx, f.path, input.MaxPEM)
 	if err != nil {
 		return time.Time{}, err
 	}

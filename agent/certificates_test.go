@@ -74,9 +74,9 @@ func TestCertificatesThatEndSoon(t *testing.T) {
 	// An expiring CA beside its successor is fine; an expiring certificate of a chain is not.
 	c := &config.Config{Etcd: config.Etcd{CACert: old.Cert, Cert: old.Cert}, HTTP: config.HTTP{TLS: server}}
 	w := etcdtest.Must(newCertificates(c, metrics, slog.New(slog.NewTextHandler(&log, nil))))
-	w.check()
+	w.check(t.Context())
 	soon := map[string]bool{}
-	for _, s := range w.status() {
+	for _, s := range w.status(t.Context()) {
 		soon[s.Setting] = s.Soon
 		if warned := strings.Contains(log.String(), "setting="+s.Setting); warned != s.Soon {
 			t.Errorf("%s: warned of is %v:\n%s", s.Setting, warned, log.String())
@@ -99,9 +99,9 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 	write(t, path, []byte("no certificate"))
 	var log bytes.Buffer
 	w := etcdtest.Must(newCertificates(&config.Config{Etcd: config.Etcd{CACert: path}}, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil))))
-	w.check()
-	if !strings.Contains(log.String(), path+": it has no certificate in PEM format") || len(w.status()) != 0 {
-		t.Errorf("%s%v", log.String(), w.status())
+	w.check(t.Context())
+	if !strings.Contains(log.String(), path+": it has no certificate in PEM format") || len(w.status(t.Context())) != 0 {
+		t.Errorf("%s%v", log.String(), w.status(t.Context()))
 	}
 }
 
@@ -109,12 +109,12 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 func TestServerCertificateIsReplaced(t *testing.T) {
 	files := filesIn(t.TempDir(), "server")
 	k := &keyPair{files: files, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	if _, err := k.certificate(nil); err == nil || !strings.Contains(err.Error(), "http.tls.cert "+files.Cert) {
+	if _, err := k.load(t.Context()); err == nil || !strings.Contains(err.Error(), "http.tls.cert "+files.Cert) {
 		t.Errorf("without files: %v", err)
 	}
 	name := func() string {
 		t.Helper()
-		got, err := k.certificate(nil)
+		got, err := k.load(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

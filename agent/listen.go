@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 
 // listen opens the listeners of the HTTP API: a TCP address, a Unix socket, or both, in this
 // order.
-func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err error) {
+func listen(ctx context.Context, c config.HTTP, log *slog.Logger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -34,7 +35,7 @@ func listen(c config.HTTP, log *slog.Logger) (listeners []net.Listener, err erro
 		l = httpapi.LimitListener(l, connectionLimit(httpapi.MaxConnections, 4)) // below TLS: net/http must see a *tls.Conn
 		if c.TLS.Cert != "" {
 			pair := &keyPair{files: c.TLS, log: log}
-			if _, err := pair.certificate(nil); err != nil {
+			if _, err := pair.load(ctx); err != nil {
 				l.Close()
 				return nil, err
 			}

@@ -88,7 +88,7 @@ func TestWritesNeedTheToken(t *testing.T) {
 	if err := os.WriteFile(file, []byte("second\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Reload(cfg); err != nil {
+	if err := a.Reload(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	if err := register("first"); !errors.Is(err, discovery.ErrForbidden) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -12,14 +13,14 @@ import (
 )
 
 // Status implements httpapi.Agent.
-func (a *Agent) Status() api.Agent {
+func (a *Agent) Status(ctx context.Context) api.Agent {
 	s := api.Agent{
 		Version: a.options.Version, Node: a.node.Node, Zone: a.node.Zone,
 		Namespace: a.config.Namespace, Advertise: a.node.Address,
 		Owner: a.node.Agent, Run: a.runID, Started: a.node.Started,
 		Endpoints: a.config.Etcd.Endpoints, Settings: a.settings(),
 		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
-		Certificates: a.certificates.status(),
+		Certificates: a.certificates.status(ctx),
 	}
 	if err := a.life.Blocked(); err != nil {
 		s.Ungranted = err.Error()

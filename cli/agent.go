@@ -29,20 +29,23 @@ lookups for the drain delay, and stops. A second SIGTERM stops it at once.`,
   disc agent --config /etc/disc/config.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runAgent(cmd.Context(), func() (*config.Config, error) { return config.Load(cmd.Flags(), a.io.Host) })
+			return a.runAgent(cmd.Context(), func(ctx context.Context) (*config.Config, error) { return config.Load(ctx, cmd.Flags(), a.io.Host) })
 		},
 	}
 	config.AddFlags(c.Flags(), config.Agent)
 	return c
 }
 
-func (a *app) runAgent(ctx context.Context, load func() (*config.Config, error)) error {
+// loadFunc loads the settings.
+type loadFunc func(context.Context) (*config.Config, error)
+
+func (a *app) runAgent(ctx context.Context, load loadFunc) error {
 	log := a.logger(a.config.Log.Level)
-	sidecar, err := agent.New(a.config, agent.Options{Logger: log, Version: programVersion().Version})
+	sidecar, err := agent.New(ctx, a.config, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
 		return err
 	}
-	stop := reloadOnHangup(log, sidecar, load)
+	stop := reloadOnHangup(ctx, log, sidecar, load)
 	defer stop()
 	return sidecar.Run(ctx)
 }
@@ -73,17 +76,18 @@ func (a *app) warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.io.Err, &slog.HandlerOptions{Level: level}))
 }
 
-// reloadOnHangup reloads the settings at each SIGHUP, until stop is called.
-func reloadOnHangup(log *slog.Logger, sidecar *agent.Agent, load func() (*config.Config, error)) (stop func()) {
+// reloadOnHangup reloads the settings at each SIGHUP, until stop is called. A reload that is
+// under way ends with ctx.
+func reloadOnHangup(ctx context.Context, log *slog.Logger, sidecar *agent.Agent, load loadFunc) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range hangup {
-			cfg, err := load()
+			cfg, err := load(ctx)
 			if err == nil {
-				err = sidecar.Reload(cfg)
+				err = sidecar.Reload(ctx, cfg)
 			}
 			if err != nil {
 				log.Error("settings not reloaded; the old ones stay in force", "error", err)

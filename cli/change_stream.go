@@ -59,7 +59,7 @@ func (a *app) changeStream(ctx context.Context, service string) iter.Seq2[api.Ev
 // etcdChanges yields the changes of a catalog that it runs. It returns an error only if
 // etcd cannot be reached at the start.
 func (a *app) etcdChanges(ctx context.Context, service string, yield func(api.Event, error) bool) error {
-	client, err := a.etcd()
+	client, err := a.etcd(ctx)
 	if err != nil {
 		return err
 	}

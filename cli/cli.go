@@ -121,7 +121,7 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	if cmd.Annotations[withoutConfig] != "" || cmd.Name() == "completion" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return nil
 	}
-	cfg, err := config.Load(cmd.Flags(), a.io.Host)
+	cfg, err := config.Load(cmd.Context(), cmd.Flags(), a.io.Host)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (a *app) keys() discovery.Keys { return discovery.NewKeys(a.config.Namespac
 // another namespace than the one that a flag or variable gives. It does not report that
 // the agent is unavailable: the first request does.
 func (a *app) agent(ctx context.Context) (*api.Client, error) {
-	client, err := a.anyAgent()
+	client, err := a.anyAgent(ctx)
 	if err != nil || !a.config.Explicit("namespace") {
 		return client, err
 	}
@@ -149,18 +149,18 @@ func (a *app) agent(ctx context.Context) (*api.Client, error) {
 }
 
 // anyAgent returns a client of this host's agent, whatever namespace the agent serves.
-func (a *app) anyAgent() (*api.Client, error) {
+func (a *app) anyAgent(ctx context.Context) (*api.Client, error) {
 	client, err := api.NewClient(a.config.CLI.Agent)
 	if err != nil {
 		return nil, err
 	}
-	security, err := a.config.CLI.TLSConfig()
+	security, err := a.config.CLI.TLSConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
 	client.UseTLS(security)
 	if a.config.HTTP.TokenFile != "" {
-		if client.Token, err = a.config.HTTP.Token(); err != nil {
+		if client.Token, err = a.config.HTTP.Token(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -168,9 +168,9 @@ func (a *app) anyAgent() (*api.Client, error) {
 }
 
 // etcd returns a client of etcd.
-func (a *app) etcd() (*clientv3.Client, error) {
+func (a *app) etcd(ctx context.Context) (*clientv3.Client, error) {
 	c := a.config.Etcd
-	return etcd.Dial(etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout, TLS: c.TLSSource(), Credentials: c.CredentialSource()})
+	return etcd.Dial(ctx, etcd.Config{Endpoints: c.Endpoints, Timeout: c.DialTimeout, TLS: c.TLSSource(), Credentials: c.CredentialSource()})
 }
 
 // explain adds the endpoints and a hint to an error of a call to etcd.

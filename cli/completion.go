@@ -23,11 +23,11 @@ func (a *app) completeFirst(cmd *cobra.Command, args []string, names func(contex
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	if a.config, err = config.Load(cmd.Flags(), a.io.Host); err != nil { // a completion skips prepare
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
+	if a.config, err = config.Load(ctx, cmd.Flags(), a.io.Host); err != nil { // a completion skips prepare
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	all := names(ctx)
 	if slices.ContainsFunc(all, isPrefix) {
 		return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace

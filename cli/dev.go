@@ -75,17 +75,19 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 		return fmt.Errorf("%w (--etcd-listen)", err)
 	}
 	defer etcd.Close()
-	load := func() (*config.Config, error) { return a.devSettings(cmd.Flags(), etcd.Endpoint(), dir) }
-	cfg, err := load()
+	load := func(ctx context.Context) (*config.Config, error) {
+		return a.devSettings(ctx, cmd.Flags(), etcd.Endpoint(), dir)
+	}
+	cfg, err := load(ctx)
 	if err != nil {
 		return err
 	}
 	log := a.logger(a.devLogLevel())
-	sidecar, err := agent.New(cfg, agent.Options{Logger: log, Version: programVersion().Version})
+	sidecar, err := agent.New(ctx, cfg, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
 		return err
 	}
-	stop := reloadOnHangup(log, sidecar, load)
+	stop := reloadOnHangup(ctx, log, sidecar, load)
 	defer stop()
 	return a.runDev(ctx, o, sidecar, etcd)
 }
@@ -110,8 +112,8 @@ func (a *app) devDir() (dir string, remove func(), err error) {
 }
 
 // devSettings returns the settings, with the embedded etcd in place of the configured one.
-func (a *app) devSettings(flags *pflag.FlagSet, endpoint, dir string) (*config.Config, error) {
-	cfg, err := config.Load(flags, a.io.Host)
+func (a *app) devSettings(ctx context.Context, flags *pflag.FlagSet, endpoint, dir string) (*config.Config, error) {
+	cfg, err := config.Load(ctx, flags, a.io.Host)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ const agentTimeout = 10 * time.Second
 // connect to no endpoint.
 func withEtcd[T any](ctx context.Context, a *app, call func(context.Context, *clientv3.Client) (T, error)) (T, error) {
 	var none T
-	client, err := a.etcd()
+	client, err := a.etcd(ctx)
 	if err != nil {
 		return none, err
 	}
@@ -75,7 +75,7 @@ func (a *app) fallBackToAgent(ctx context.Context, err error) (*api.Client, erro
 	if ctx.Err() != nil || !errors.Is(err, discovery.ErrUnavailable) && !errors.Is(err, discovery.ErrForbidden) {
 		return nil, err
 	}
-	agent, agentErr := a.anyAgent()
+	agent, agentErr := a.anyAgent(ctx)
 	if agentErr == nil {
 		agentErr = a.sameNamespace(ctx, agent)
 	}

@@ -77,7 +77,7 @@ func (a *app) kvEtcdChanges(ctx context.Context, keys string, yield func(api.KVE
 	if err != nil {
 		return err // a store would retry for long
 	}
-	client, err := a.etcd()
+	client, err := a.etcd(ctx)
 	if err != nil {
 		return err
 	}

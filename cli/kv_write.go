@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/config/input"
 	"disc/discovery"
 	"disc/discovery/kv"
 )
@@ -26,8 +25,8 @@ func (a *app) kvSetCommand() *cobra.Command {
 		Use:        "set KEY [VALUE]",
 		SuggestFor: []string{"put"},
 		Short:      "Write a value",
-		Long: `Write a value: the argument, with - all of stdin, or with -f the content of a file. A
-write without --ttl removes the expiry that the key had.
+		Long: `Write a value: the argument, with - all of stdin, or with -f the content of a file. More
+than 512 KiB are refused. A write without --ttl removes the expiry that the key had.
 
 Exit code 5 if the key is not at --if-revision.`,
 		Example: `  disc kv set app/greeting hello
@@ -39,7 +38,7 @@ Exit code 5 if the key is not at --if-revision.`,
 		ValidArgsFunction: a.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.op.Key, o.op.If = args[0], ifRevision()
-			if o.op.Value, err = a.kvValue(args[1:], o.file); err != nil {
+			if o.op.Value, err = a.kvValue(cmd.Context(), args[1:], o.file); err != nil {
 				return err
 			}
 			return a.kvWrite(cmd.Context(), o.op)
@@ -52,17 +51,17 @@ Exit code 5 if the key is not at --if-revision.`,
 	return c
 }
 
-// kvValue returns the value to write.
-func (a *app) kvValue(args []string, file string) ([]byte, error) {
+// kvValue returns the value to write. It reads no more than a value may have.
+func (a *app) kvValue(ctx context.Context, args []string, file string) ([]byte, error) {
 	switch {
 	case len(args) == 1 && file != "":
 		return nil, usage(errors.New("give the value or -f FILE, not both"))
 	case len(args) == 0 && file == "":
 		return nil, usage(errors.New("the value is missing: give it after the key, with -f FILE, or as - for stdin"))
 	case file == "-", len(args) == 1 && args[0] == "-":
-		return io.ReadAll(a.io.In)
+		return input.ReadAll(ctx, a.io.In, "stdin", kv.MaxValue)
 	case file != "":
-		return os.ReadFile(file)
+		return input.ReadFile(ctx, file, kv.MaxValue)
 	}
 	return []byte(args[0]), nil
 }

@@ -93,7 +93,7 @@ func (a *app) breakLock(ctx context.Context, name string, o breakOptions) error 
 // awaitBreak waits until the holder's key is gone. It removes the key when nobody else does in
 // time.
 func (a *app) awaitBreak(ctx context.Context, b lock.Breakage) error {
-	client, err := a.etcd()
+	client, err := a.etcd(ctx)
 	if err != nil {
 		return err
 	}

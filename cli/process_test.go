@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -60,6 +61,13 @@ type program struct {
 // exit codes need a process of its own.
 const asProgram = "CLI_TEST_PROGRAM"
 
+// announced is the variable that makes the program print programRuns on stderr once it
+// catches signals.
+const (
+	announced   = "CLI_TEST_ANNOUNCED"
+	programRuns = "the program runs"
+)
+
 // TestProgram is the disc program for startDisc. It tests nothing by itself.
 func TestProgram(t *testing.T) {
 	if os.Getenv(asProgram) == "" {
@@ -67,15 +75,27 @@ func TestProgram(t *testing.T) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
+	if os.Getenv(announced) != "" {
+		fmt.Fprintln(os.Stderr, programRuns)
+	}
 	os.Exit(Main(ctx, flag.Args(), System()))
 }
 
 // startDisc starts the disc program with an agent's address.
 func startDisc(t *testing.T, agent string, args ...string) *program {
 	t.Helper()
+	return startDiscWith(t, agent, nil, nil, args...)
+}
+
+// startDiscWith is startDisc with further variables and a stdin.
+func startDiscWith(t *testing.T, agent string, env map[string]string, stdin io.Reader, args ...string) *program {
+	t.Helper()
 	p := &program{Cmd: exec.Command(os.Args[0], append([]string{"-test.run=^TestProgram$", "--"}, args...)...), t: t, ended: make(chan struct{})}
 	p.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "DISC_AGENT="+agent, "DISC_NODE=n1", "DISC_DRAIN_DELAY=0s")
-	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	for name, value := range env {
+		p.Env = append(p.Env, name+"="+value)
+	}
+	p.Stdin, p.Stdout, p.Stderr = stdin, &p.stdout, &p.stderr
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
 	p.WaitDelay = patience
 	if err := p.Start(); err != nil {
@@ -145,14 +165,14 @@ func startAgent(t *testing.T, etcd, listen, dir string) *sidecar {
 	}
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(flags, config.Global, config.Agent)
-	cfg, err := config.Load(flags, config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
+	cfg, err := config.Load(t.Context(), flags, config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
 		v, ok := env[name]
 		return v, ok
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := agent.New(cfg, agent.Options{Logger: slog.New(slog.DiscardHandler), Version: "test"})
+	a, err := agent.New(t.Context(), cfg, agent.Options{Logger: slog.New(slog.DiscardHandler), Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

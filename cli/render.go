@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"disc/agent/api"
 	"disc/cli/render"
+	"disc/config/input"
 	"disc/discovery"
 	"disc/discovery/retry"
 )
@@ -69,7 +69,7 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 	if timeout < 0 {
 		return usage(errors.New("--timeout must not be negative"))
 	}
-	t, err := parseTemplate(file)
+	t, err := parseTemplate(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -108,8 +108,8 @@ func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api
 	}
 }
 
-func parseTemplate(file string) (*render.Template, error) {
-	text, err := os.ReadFile(file)
+func parseTemplate(ctx context.Context, file string) (*render.Template, error) {
+	text, err := input.ReadFile(ctx, file, input.MaxTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("read template: %w", err)
 	}
@@ -117,10 +117,10 @@ func parseTemplate(file string) (*render.Template, error) {
 }
 
 // parseJobs parses the values of -w. Each must have a file of its own.
-func parseJobs(all []string) ([]*renderJob, error) {
+func parseJobs(ctx context.Context, all []string) ([]*renderJob, error) {
 	var jobs []*renderJob
 	for _, s := range all {
-		job, err := parseJob(s)
+		job, err := parseJob(ctx, s)
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func parseJobs(all []string) ([]*renderJob, error) {
 	return jobs, nil
 }
 
-func parseJob(s string) (*renderJob, error) {
+func parseJob(ctx context.Context, s string) (*renderJob, error) {
 	part := strings.SplitN(s, ":", 3)
 	if len(part) < 2 || part[0] == "" || part[1] == "" {
 		return nil, usage(fmt.Errorf("-w %q is not TEMPLATE:FILE[:COMMAND]", s))
@@ -142,7 +142,7 @@ func parseJob(s string) (*renderJob, error) {
 	if part[0] == part[1] {
 		return nil, usage(fmt.Errorf("-w %q would overwrite its template", s))
 	}
-	t, err := parseTemplate(part[0])
+	t, err := parseTemplate(ctx, part[0])
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 	if err != nil {
 		return err
 	}
-	jobs, err := parseJobs(o.jobs)
+	jobs, err := parseJobs(ctx, o.jobs)
 	if err != nil {
 		return err
 	}

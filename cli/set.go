@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.yaml.in/yaml/v3"
 
+	"disc/config/input"
 	"disc/discovery"
 	"disc/discovery/entry"
 )
@@ -141,7 +141,7 @@ func (a *app) set(ctx context.Context, o setOptions) error {
 	if strings.Contains(o.service, ".") {
 		a.infof("service %q has a dot in its name: DNS cannot look it up; /v1/services and this command can", o.service)
 	}
-	edit, err := o.staticEdit(a.io.In)
+	edit, err := o.staticEdit(ctx, a.io.In)
 	if err == nil {
 		err = o.check(edit)
 	}
@@ -182,10 +182,10 @@ func (o *setOptions) overrideState(ctx context.Context, editor entry.Editor, put
 }
 
 // staticEdit returns a function that edits a static entry by the file and then the flags.
-func (o *setOptions) staticEdit(in io.Reader) (func(discovery.Instance) (discovery.Instance, error), error) {
+func (o *setOptions) staticEdit(ctx context.Context, in io.Reader) (func(discovery.Instance) (discovery.Instance, error), error) {
 	var from *discovery.Registration
 	if o.file != "" {
-		r, err := readEntry(o.file, in)
+		r, err := readEntry(ctx, o.file, in)
 		if err != nil {
 			return nil, err
 		}
@@ -233,14 +233,14 @@ func setAddress(i *discovery.Instance, address string) error {
 }
 
 // readEntry reads a static entry in the form of a registration. It refuses unknown fields.
-func readEntry(file string, in io.Reader) (discovery.Registration, error) {
+func readEntry(ctx context.Context, file string, in io.Reader) (discovery.Registration, error) {
 	var r discovery.Registration
 	var b []byte
 	var err error
 	if file == "-" {
-		b, err = io.ReadAll(in)
+		b, err = input.ReadAll(ctx, in, "stdin", input.MaxEntry)
 	} else {
-		b, err = os.ReadFile(file)
+		b, err = input.ReadFile(ctx, file, input.MaxEntry)
 	}
 	if err != nil {
 		return r, err

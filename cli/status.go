@@ -28,7 +28,7 @@ yet, or its registrations are not in etcd yet.`,
 }
 
 func (a *app) status(ctx context.Context) error {
-	client, err := a.anyAgent()
+	client, err := a.anyAgent(ctx)
 	if err != nil {
 		return err
 	}

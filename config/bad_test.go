@@ -121,7 +121,7 @@ F:1: etcd.user: the user's name is missing before the colon; write name or name:
 func wantError(t *testing.T, content string, env map[string]string, want string, args ...string) {
 	t.Helper()
 	path := file(t, content)
-	c, err := config.Load(flags(t, append(args, "--config", path)...), host(t, env))
+	c, err := config.Load(t.Context(), flags(t, append(args, "--config", path)...), host(t, env))
 	if err == nil {
 		t.Fatalf("no error, but %+v", c)
 	}
@@ -209,19 +209,19 @@ func TestListenAddress(t *testing.T) {
 		":80": false, "0.0.0.0:80": false, "[::]:80": false, "10.0.0.5:80": false, "host-1:80": false, "[fe80::1%eth0]:80": false,
 	} {
 		t.Run(address, func(t *testing.T) {
-			_, err := config.Load(flags(t, "--config", "", "--http", address), host(t, nil))
+			_, err := config.Load(t.Context(), flags(t, "--config", "", "--http", address), host(t, nil))
 			if loopback != (err == nil) {
 				t.Errorf("listen: %v", err)
 			}
-			if _, err := config.Load(flags(t, "--config", "", "--grpc", address), host(t, nil)); loopback != (err == nil) {
+			if _, err := config.Load(t.Context(), flags(t, "--config", "", "--grpc", address), host(t, nil)); loopback != (err == nil) {
 				t.Errorf("listen for gRPC: %v", err)
 			}
 			token := map[string]string{"DISC_HTTP_TOKEN_FILE": "/dev/null"}
-			if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, token)); err != nil {
+			if _, err := config.Load(t.Context(), flags(t, "--config", "", "--http", address), host(t, token)); err != nil {
 				t.Errorf("listen with a token: %v", err)
 			}
 			pair := map[string]string{"DISC_HTTP_TLS_CERT": "/dev/null", "DISC_HTTP_TLS_KEY": "/dev/null"}
-			if _, err := config.Load(flags(t, "--config", "", "--http", address), host(t, pair)); err != nil {
+			if _, err := config.Load(t.Context(), flags(t, "--config", "", "--http", address), host(t, pair)); err != nil {
 				t.Errorf("listen with TLS: %v", err)
 			}
 		})
@@ -236,7 +236,7 @@ func TestGoodFlags(t *testing.T) {
 		{"--advertise", "fd00::5"}, {"--advertise", "host-1.example.com"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			if _, err := config.Load(flags(t, append(args, "--config", "")...), host(t, nil)); err != nil {
+			if _, err := config.Load(t.Context(), flags(t, append(args, "--config", "")...), host(t, nil)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -261,7 +261,7 @@ func TestBadFlags(t *testing.T) {
 		{name: "boolean", env: map[string]string{"DISC_NO_COLOR": "sure"}, want: `env DISC_NO_COLOR: cli.no_color: "sure" is neither true nor false`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := config.Load(flags(t, append(tt.args, "--config", "")...), host(t, tt.env))
+			_, err := config.Load(t.Context(), flags(t, append(tt.args, "--config", "")...), host(t, tt.env))
 			if err == nil || err.Error() != tt.want {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
@@ -275,7 +275,7 @@ func TestAliasBomb(t *testing.T) {
 	list := func(element string) string { return "[" + strings.Repeat(element+", ", 399) + element + "]" }
 	content := "services:\n  - &s {service: web, checks: [&c {type: exec, command: &t " + list("x") + "}" + strings.Repeat(", *c", 399) + "]}\n" +
 		strings.Repeat("  - *s\n", 399)
-	_, err := config.Load(flags(t, "--config", file(t, content)), host(t, nil))
+	_, err := config.Load(t.Context(), flags(t, "--config", file(t, content)), host(t, nil))
 	if err == nil || !strings.Contains(err.Error(), "the file is too large with its aliases expanded") {
 		t.Errorf("got %.200v", err)
 	}

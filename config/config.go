@@ -9,7 +9,7 @@
 //
 //	config.AddFlags(command.PersistentFlags(), config.Global)
 //	...
-//	cfg, err := config.Load(command.Flags(), config.ThisHost())
+//	cfg, err := config.Load(ctx, command.Flags(), config.ThisHost())
 //
 // The variable of a setting is named DISC_ and its flag, or its key if it has no flag, in
 // capitals with _ for - and ".": DISC_ENDPOINTS for --endpoints, DISC_SESSION_TTL for
@@ -17,12 +17,14 @@
 package config
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
+	"disc/config/input"
 	"disc/discovery"
 )
 
@@ -95,8 +97,8 @@ type HTTP struct {
 
 // Token reads the bearer token from TokenFile, without the white space around it. It fails
 // when the file cannot be read.
-func (h HTTP) Token() (string, error) {
-	b, err := os.ReadFile(h.TokenFile)
+func (h HTTP) Token(ctx context.Context) (string, error) {
+	b, err := input.ReadFile(ctx, h.TokenFile, input.MaxSecret)
 	if err != nil {
 		return "", fmt.Errorf("http.token_file: %w", err)
 	}
@@ -106,6 +108,19 @@ func (h HTTP) Token() (string, error) {
 // TLS holds the paths of a server's certificate and key (PEM); both or neither are set.
 type TLS struct {
 	Cert, Key string
+}
+
+// Load reads the certificate and the key.
+func (t TLS) Load(ctx context.Context) (tls.Certificate, error) {
+	cert, err := input.ReadFile(ctx, t.Cert, input.MaxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := input.ReadFile(ctx, t.Key, input.MaxPEM)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 // DNS holds the settings of the agent's DNS server.

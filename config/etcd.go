@@ -1,14 +1,15 @@
 package config
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
+	"disc/config/input"
 	"disc/discovery"
 )
 
@@ -56,13 +57,13 @@ func isSecure(scheme string) bool { return scheme == "https" || scheme == "unixs
 
 // TLSConfig reads the certificates and returns the TLS configuration for etcd, for use if
 // [Etcd.UsesTLS]. An error names the file at fault.
-func (e Etcd) TLSConfig() (*tls.Config, error) {
+func (e Etcd) TLSConfig(ctx context.Context) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.ServerName}
-	if err := trustCAs(c, e.CACert); err != nil {
+	if err := trustCAs(ctx, c, e.CACert); err != nil {
 		return nil, fmt.Errorf("read etcd's CA certificates: %w", err)
 	}
 	if e.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(e.Cert, e.Key)
+		pair, err := TLS{e.Cert, e.Key}.Load(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read the client certificate %s with the key %s: %w", e.Cert, e.Key, err)
 		}
@@ -74,7 +75,7 @@ func (e Etcd) TLSConfig() (*tls.Config, error) {
 }
 
 // TLSSource returns [Etcd.TLSConfig] if connections to etcd use TLS, otherwise nil.
-func (e Etcd) TLSSource() func() (*tls.Config, error) {
+func (e Etcd) TLSSource() func(context.Context) (*tls.Config, error) {
 	if !e.UsesTLS() {
 		return nil
 	}
@@ -82,11 +83,11 @@ func (e Etcd) TLSSource() func() (*tls.Config, error) {
 }
 
 // trustCAs makes c trust only the CA certificates of a PEM file; with "" the system's.
-func trustCAs(c *tls.Config, file string) error {
+func trustCAs(ctx context.Context, c *tls.Config, file string) error {
 	if file == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := input.ReadFile(ctx, file, input.MaxPEM)
 	if err != nil {
 		return err
 	}
@@ -99,9 +100,9 @@ func trustCAs(c *tls.Config, file string) error {
 
 // TLSConfig reads the certificates and returns the TLS configuration for an agent whose URL
 // is https. An error names the file at fault.
-func (c CLI) TLSConfig() (*tls.Config, error) {
+func (c CLI) TLSConfig(ctx context.Context) (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if err := trustCAs(t, c.CACert); err != nil {
+	if err := trustCAs(ctx, t, c.CACert); err != nil {
 		return nil, fmt.Errorf("read the agent's CA certificates: %w", err)
 	}
 	return t, nil
@@ -109,11 +110,11 @@ func (c CLI) TLSConfig() (*tls.Config, error) {
 
 // Credentials returns the user and password for etcd; both are "" if no user is set. It
 // reads the password file on every call.
-func (e Etcd) Credentials() (user, password string, err error) {
+func (e Etcd) Credentials(ctx context.Context) (user, password string, err error) {
 	if e.User == "" || e.PasswordFile == "" {
 		return e.User, string(e.Password), nil
 	}
-	b, err := os.ReadFile(e.PasswordFile)
+	b, err := input.ReadFile(ctx, e.PasswordFile, input.MaxSecret)
 	if err != nil {
 		return "", "", fmt.Errorf("read the password of etcd user %s: %w", e.User, err)
 	}
@@ -125,7 +126,7 @@ func (e Etcd) Credentials() (user, password string, err error) {
 }
 
 // CredentialSource returns [Etcd.Credentials] if there is a user, otherwise nil.
-func (e Etcd) CredentialSource() func() (user, password string, err error) {
+func (e Etcd) CredentialSource() func(context.Context) (user, password string, err error) {
 	if e.User == "" {
 		return nil
 	}

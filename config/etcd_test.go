@@ -39,7 +39,7 @@ func TestCredentials(t *testing.T) {
 			problem: "read the password of etcd user root: open " + dir + "/none: no such file or directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			user, password, err := tt.etcd.Credentials()
+			user, password, err := tt.etcd.Credentials(t.Context())
 			if user != tt.user || password != tt.password || fmt.Sprint(err) != cmp.Or(tt.problem, "<nil>") {
 				t.Errorf("got %q, %q, %v; want %q, %q, %s", user, password, err, tt.user, tt.password, tt.problem)
 			}
@@ -48,11 +48,11 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestUserWithPassword(t *testing.T) {
-	c, err := config.Load(flags(t, "--config", "", "--user", "root:a:b"), host(t, nil))
+	c, err := config.Load(t.Context(), flags(t, "--config", "", "--user", "root:a:b"), host(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if user, password, err := c.Etcd.Credentials(); user != "root" || password != "a:b" || err != nil {
+	if user, password, err := c.Etcd.Credentials(t.Context()); user != "root" || password != "a:b" || err != nil {
 		t.Errorf("got %q, %q, %v", user, password, err)
 	}
 }
@@ -98,7 +98,7 @@ func TestClientCertificate(t *testing.T) {
 	server := selfSigned(t, "etcd.test")
 	write(t, e.CACert, certPEM(server))
 	writePair(t, e, selfSigned(t, "client"))
-	c, err := e.TLSConfig()
+	c, err := e.TLSConfig(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestBadTLSFiles(t *testing.T) {
 			"read the client certificate /nowhere/c with the key /nowhere/k: open /nowhere/c: no such file or directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := tt.etcd.TLSConfig(); err == nil || err.Error() != tt.want {
+			if _, err := tt.etcd.TLSConfig(t.Context()); err == nil || err.Error() != tt.want {
 				t.Errorf("got %v, want %s", err, tt.want)
 			}
 		})

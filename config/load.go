@@ -2,11 +2,13 @@ package config
 
 import (
 	"cmp"
+	"context"
 	"errors"
-	"os"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"disc/config/input"
 )
 
 // Load returns the settings. A flag of [AddFlags] takes precedence over its DISC_ variable,
@@ -15,9 +17,10 @@ import (
 // $XDG_CONFIG_HOME/disc/config.yaml and /etc/disc/config.yaml. With --config="" it reads
 // none.
 //
-// The error, an [*Error], lists every problem at once. Load may be called again with the
-// same flags, to pick up a changed file.
-func Load(flags *pflag.FlagSet, host Host) (*Config, error) {
+// The error, an [*Error], lists every problem at once; when ctx ends before the file is
+// read, it is that of ctx. Load may be called again with the same flags, to pick up a
+// changed file.
+func Load(ctx context.Context, flags *pflag.FlagSet, host Host) (*Config, error) {
 	l := loader{flags, host, host.defaults()}
 	values, err := l.layer(nil)
 	if err != nil {
@@ -26,7 +29,10 @@ func Load(flags *pflag.FlagSet, host Host) (*Config, error) {
 	path, from := values["config"].texts[0], values["config"].origin
 	var data []byte
 	if path != "" {
-		if data, err = os.ReadFile(path); err != nil {
+		if data, err = input.ReadFile(ctx, path, input.MaxSettings); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
 			return nil, joined([]problem{{from, "config", "read the config file: " + err.Error()}})
 		}
 	}

@@ -57,7 +57,7 @@ func write(t *testing.T, path, content string) {
 
 func load(t *testing.T, content string, env map[string]string, args ...string) *config.Config {
 	t.Helper()
-	c, err := config.Load(flags(t, append(args, "--config", file(t, content))...), host(t, env))
+	c, err := config.Load(t.Context(), flags(t, append(args, "--config", file(t, content))...), host(t, env))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestForeignFlag(t *testing.T) {
 	if err := fs.Parse([]string{"--zone", "b"}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load(fs, host(t, nil))
+	c, err := config.Load(t.Context(), fs, host(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestFileIsFound(t *testing.T) {
 		{"a relative XDG_CONFIG_HOME is ignored", map[string]string{"XDG_CONFIG_HOME": "xdg"}, nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := config.Load(flags(t, tt.args...), host(t, tt.env))
+			c, err := config.Load(t.Context(), flags(t, tt.args...), host(t, tt.env))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +190,7 @@ func TestHomeConfigFile(t *testing.T) {
 	h := host(t, nil)
 	home, _ := h.Env("HOME")
 	write(t, filepath.Join(home, ".config/disc/config.yaml"), "zone: home\n")
-	c, err := config.Load(flags(t), h)
+	c, err := config.Load(t.Context(), flags(t), h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestHomeConfigFile(t *testing.T) {
 }
 
 func TestNamedFileIsMissing(t *testing.T) {
-	_, err := config.Load(flags(t, "--config", "/nowhere/config.yaml"), host(t, nil))
+	_, err := config.Load(t.Context(), flags(t, "--config", "/nowhere/config.yaml"), host(t, nil))
 	const want = "flag --config: config: read the config file: open /nowhere/config.yaml: no such file or directory"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -226,7 +226,7 @@ func TestDataDir(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := host(t, tt.env)
 			h.EUID = tt.euid
-			c, err := config.Load(flags(t, "--config", ""), h)
+			c, err := config.Load(t.Context(), flags(t, "--config", ""), h)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +243,7 @@ func TestLoadAgain(t *testing.T) {
 	fs, h := flags(t, "--config", path, "--node", "n"), host(t, nil)
 	for _, zone := range []string{"a", "b"} {
 		write(t, path, "zone: "+zone+"\n")
-		c, err := config.Load(fs, h)
+		c, err := config.Load(t.Context(), fs, h)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -134,7 +134,7 @@ func readConfig(t *testing.T, text string) {
 	if err := flags.Set("config", file); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(flags, config.Host{Hostname: "n1", Env: func(string) (string, bool) { return "", false }})
+	cfg, err := config.Load(t.Context(), flags, config.Host{Hostname: "n1", Env: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func TestDeployYAML(t *testing.T) {
 	if err := flags.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(flags, config.Host{Hostname: "n1", Env: func(string) (string, bool) { return "", false }})
+	cfg, err := config.Load(t.Context(), flags, config.Host{Hostname: "n1", Env: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}

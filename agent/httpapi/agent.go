@@ -11,7 +11,7 @@ func (a *API) agentRoutes() []route {
 }
 
 func (a *API) status(w http.ResponseWriter, r request) error {
-	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.backends.Agent.Status()))
+	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.backends.Agent.Status(r.Context())))
 }
 
 // withoutNulls returns s with empty lists in place of nil ones, which JSON has as null.

@@ -154,7 +154,7 @@ type Limits interface {
 // AgentStatus is the state of the agent itself.
 type AgentStatus interface {
 	// Status returns the agent as /v1/agent answers it.
-	Status() api.Agent
+	Status(ctx context.Context) api.Agent
 
 	// Ready returns why there is no view to answer from, and why registrations of the
 	// agent are missing in etcd; nil: there is one, and none is missing.

@@ -295,7 +295,7 @@ func (f *fleet) entry(service, id string) (*view.Entry, error) {
 	return nil, discovery.Errorf(discovery.ErrNotFound, "%s/%s is not known", service, id)
 }
 
-func (f *fleet) Status() api.Agent {
+func (f *fleet) Status(context.Context) api.Agent {
 	return api.Agent{
 		Version: "1", Node: "host-1", Namespace: "default", Owner: "o1", Run: "r1", Started: time.Unix(1, 0),
 		Session: api.Session{State: api.SessionAlive, TTL: discovery.Duration(15 * time.Second)},

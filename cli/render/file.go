@@ -19,7 +19,7 @@ func Write(name string, content []byte) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
 	}
-	if old != nil {
+	if old != nil && old.Size() == int64(len(content)) {
 		was, err := os.ReadFile(file)
 		if err == nil && bytes.Equal(was, content) {
 			return false, nil

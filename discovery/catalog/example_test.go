@@ -22,7 +22,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	client, err := etcd.Dial(etcd.Config{Endpoints: []string{server.Endpoint()}})
+	client, err := etcd.Dial(ctx, etcd.Config{Endpoints: []string{server.Endpoint()}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,6 +7,7 @@
 package etcd
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"strings"
@@ -25,11 +26,11 @@ type Config struct {
 	// TLS returns the TLS settings. It is called at the start and for each handshake, so
 	// that renewed certificates are used. nil: TLS with the system's roots for endpoints
 	// that begin with https.
-	TLS     func() (*tls.Config, error)
+	TLS     func(context.Context) (*tls.Config, error)
 	Timeout time.Duration // of one attempt to connect, or to authenticate; default 5 s
 	// Credentials returns user and password. It is called each time that a token is needed,
 	// so that a rotated password is used. nil: no authentication by password.
-	Credentials func() (user, password string, err error)
+	Credentials func(context.Context) (user, password string, err error)
 }
 
 // The keepalive of connections. etcd refuses pings more often than every 5 s, and gRPC
@@ -47,9 +48,9 @@ const windowSize = 1 << 20
 
 // Dial returns a client. It neither waits for etcd nor fails while etcd is unavailable:
 // calls do, so each needs a deadline. A failed endpoint is tried again with a backoff of
-// 100 ms to 2 s, since clientv3's own grows to two minutes. The error is that of TLS, or of
-// endpoints that are missing or malformed.
-func Dial(c Config) (*clientv3.Client, error) {
+// 100 ms to 2 s, since clientv3's own grows to two minutes. ctx is for the first call of TLS
+// only. The error is that of TLS, or of endpoints that are missing or malformed.
+func Dial(ctx context.Context, c Config) (*clientv3.Client, error) {
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = 5 * time.Second
@@ -72,7 +73,7 @@ func Dial(c Config) (*clientv3.Client, error) {
 	var secure *tls.Config
 	if c.TLS != nil {
 		var err error
-		if secure, err = c.TLS(); err != nil {
+		if secure, err = c.TLS(ctx); err != nil {
 			return nil, err
 		}
 		options = append(options, grpc.WithTransportCredentials(reloadingTLS{credentials.NewTLS(secure), c.TLS}))

@@ -15,7 +15,7 @@ func TestWatchingIsSilent(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.Start(t)
 	link := etcdtest.StartLink(t, s.Endpoint())
-	client, err := etcd.Dial(etcd.Config{Endpoints: []string{link.Endpoint()}})
+	client, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: []string{link.Endpoint()}})
 	if err != nil {
 		t.Fatal(err)
 	}

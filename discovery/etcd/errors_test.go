@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 }
 
 func TestDialRefusesNoEndpoints(t *testing.T) {
-	if _, err := etcd.Dial(etcd.Config{}); err == nil {
+	if _, err := etcd.Dial(t.Context(), etcd.Config{}); err == nil {
 		t.Error("no error")
 	}
 }

@@ -25,7 +25,7 @@ type account struct {
 	asked          int
 }
 
-func (a *account) credentials() (user, password string, err error) {
+func (a *account) credentials(context.Context) (user, password string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked++
@@ -88,7 +88,7 @@ func allow(ctx context.Context, c *clientv3.Client, prefix string) error {
 
 func dial(t *testing.T, a *account, endpoints ...string) *clientv3.Client {
 	t.Helper()
-	c, err := etcd.Dial(etcd.Config{Endpoints: endpoints, Credentials: a.credentials})
+	c, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: endpoints, Credentials: a.credentials})
 	if err != nil {
 		t.Fatal(err)
 	}

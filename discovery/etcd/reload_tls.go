@@ -13,12 +13,12 @@ import (
 // handshake fails while a certificate and its key do not match, and another follows.
 type reloadingTLS struct {
 	credentials.TransportCredentials // of the start, for the methods other than ClientHandshake
-	load                             func() (*tls.Config, error)
+	load                             func(context.Context) (*tls.Config, error)
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (r reloadingTLS) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	c, err := r.load()
+	c, err := r.load(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

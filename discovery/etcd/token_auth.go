@@ -18,7 +18,7 @@ import (
 // when the client is made, keeps the password of that moment, and fetches a token for each
 // stream, which costs etcd a bcrypt and a proposal.
 type tokenAuth struct {
-	credentials func() (user, password string, err error)
+	credentials func(context.Context) (user, password string, err error)
 	endpoints   []string
 	timeout     time.Duration // for fetching a token
 
@@ -74,7 +74,10 @@ func (t *tokenAuth) get(ctx context.Context, conn *grpc.ClientConn) (string, err
 // gRPC allows here: Unauthenticated if the credentials cannot be read, PermissionDenied if
 // etcd refuses the user.
 func (t *tokenAuth) fetch(ctx context.Context, conn *grpc.ClientConn) (string, error) {
-	user, password, err := t.credentials()
+	user, password, err := t.credentials(ctx)
+	if ctx.Err() != nil {
+		return "", status.FromContextError(ctx.Err()).Err()
+	}
 	if err != nil {
 		return "", status.Errorf(codes.Unauthenticated, "user and password for etcd: %v", err)
 	}

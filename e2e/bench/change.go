@@ -80,7 +80,7 @@ func (f *fanOut) run(ctx context.Context, client *clientv3.Client, changes int, 
 		group.Wait() // their errors are the cancellation
 	}()
 	for range f.agents {
-		own, err := etcd.Dial(etcd.Config{Endpoints: client.Endpoints()})
+		own, err := etcd.Dial(ctx, etcd.Config{Endpoints: client.Endpoints()})
 		if err != nil {
 			return nil, 0, err
 		}

@@ -116,7 +116,7 @@ func (s *stage) startTakers(ctx context.Context, agents int, rate, demand float6
 	if err != nil {
 		return nil, nil, err
 	}
-	clients, err := s.connections(client, agents)
+	clients, err := s.connections(ctx, client, agents)
 	if err != nil {
 		return nil, nil, err
 	}

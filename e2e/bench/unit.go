@@ -50,12 +50,12 @@ func startUnitKeepalive(_ context.Context, s *stage) (pair, error) {
 	return s.againstPut(etcd, client, func() func(context.Context, int) error { return keepaliveLoop(client) }), nil
 }
 
-func startUnitAsk(_ context.Context, s *stage) (pair, error) {
+func startUnitAsk(ctx context.Context, s *stage) (pair, error) {
 	etcd, client, err := s.etcd()
 	if err != nil {
 		return pair{}, err
 	}
-	agents, err := s.connections(client, s.size(100, 5))
+	agents, err := s.connections(ctx, client, s.size(100, 5))
 	if err != nil {
 		return pair{}, err
 	}
@@ -74,10 +74,10 @@ func (s *stage) againstPut(etcd *process, client *clientv3.Client, loop func() f
 }
 
 // connections returns n clients of an etcd, which connect as an agent does.
-func (s *stage) connections(client *clientv3.Client, n int) ([]*clientv3.Client, error) {
+func (s *stage) connections(ctx context.Context, client *clientv3.Client, n int) ([]*clientv3.Client, error) {
 	var all []*clientv3.Client
 	for range n {
-		c, err := etcd.Dial(etcd.Config{Endpoints: client.Endpoints()})
+		c, err := etcd.Dial(ctx, etcd.Config{Endpoints: client.Endpoints()})
 		if err != nil {
 			return nil, err
 		}

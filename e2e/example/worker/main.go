@@ -63,7 +63,7 @@ func run(ctx context.Context, id, grpcAddress, httpAddress, agent, endpoint stri
 		return err
 	}
 
-	client, err := etcd.Dial(etcd.Config{Endpoints: []string{endpoint}})
+	client, err := etcd.Dial(ctx, etcd.Config{Endpoints: []string{endpoint}})
 	if err != nil {
 		return err
 	}
