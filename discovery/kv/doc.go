@@ -6,6 +6,9 @@
 // Writes go to etcd and return etcd's revision. A reader that knows this revision can wait
 // until its cache has reached it.
 //
+// etcd keeps the values of before until it compacts them. [Store.History] and [Store.GetAt]
+// read them, and [Store.Rollback] writes one again.
+//
 //	s, err := kv.New(client, keys, kv.Options{})
 //	go s.Run(ctx)
 //	revision, err := s.Write(ctx, kv.Op{Key: "app/greeting", Value: []byte("hello")})
