@@ -27,6 +27,28 @@ func (k kvBackend) GetCached(key string) (api.KVItem, httpapi.KVFreshness, bool)
 	return apiItem(item), freshnessOf(view), ok
 }
 
+// GetAt implements httpapi.KV.
+func (k kvBackend) GetAt(ctx context.Context, key string, revision int64) (api.KVItem, httpapi.KVFreshness, error) {
+	item, view, err := k.store.GetAt(ctx, key, revision)
+	return apiItem(item), freshnessOf(view), err
+}
+
+// History implements httpapi.KV.
+func (k kvBackend) History(ctx context.Context, key string, o api.KVHistoryOptions) (api.KVHistory, httpapi.KVFreshness, error) {
+	h, view, err := k.store.History(ctx, key, kv.HistoryOptions(o))
+	if err != nil {
+		return api.KVHistory{}, freshnessOf(view), err
+	}
+	all := api.KVHistory{Key: key, Older: api.KVOlder(h.Older)}
+	for _, v := range h.Versions {
+		all.Versions = append(all.Versions, api.KVVersion{
+			Revision: v.Revision, Deleted: v.Number == 0, Value: v.Value, Created: v.Created, Number: v.Number,
+			Expires: v.Lease != 0, ExpiresIn: discovery.Duration(v.ExpiresIn),
+		})
+	}
+	return all, freshnessOf(view), nil
+}
+
 // List implements httpapi.KV.
 func (k kvBackend) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
 	items, view, err := k.store.List(ctx, prefix, readOptions(r))

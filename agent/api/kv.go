@@ -97,7 +97,11 @@ func (r KVRead) query() url.Values {
 
 // KVGet reads a key. ErrNotFound: there is no such key.
 func (c *Client) KVGet(ctx context.Context, key string, r KVRead) (KVItem, Freshness, error) {
-	resp, err := c.send(ctx, request{method: "GET", path: kvPath(key), query: r.query(), accept: "*/*"})
+	return c.kvGet(ctx, key, r.query())
+}
+
+func (c *Client) kvGet(ctx context.Context, key string, query url.Values) (KVItem, Freshness, error) {
+	resp, err := c.send(ctx, request{method: "GET", path: kvPath(key), query: query, accept: "*/*"})
 	if err != nil {
 		return KVItem{}, Freshness{}, err
 	}

@@ -197,6 +197,15 @@ type KV interface {
 	// copy of. It does not block. It returns false for other keys: the caller uses Get.
 	GetCached(key string) (api.KVItem, KVFreshness, bool)
 
+	// GetAt reads the value that a key had at a revision of etcd, from etcd. ErrNotFound,
+	// with the freshness: the key was not there, or etcd has compacted the revision.
+	// ErrInvalid: etcd has not reached it.
+	GetAt(ctx context.Context, key string, revision int64) (api.KVItem, KVFreshness, error)
+
+	// History reads versions of a key from etcd, at least one. Its errors are those of
+	// GetAt.
+	History(ctx context.Context, key string, o api.KVHistoryOptions) (api.KVHistory, KVFreshness, error)
+
 	// List reads the keys below a prefix, sorted.
 	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
 

@@ -25,7 +25,7 @@ func (a *API) kvRoutes() []route {
 	fresh := append([]string{"consistency", "min_rev", "max_age", "recurse", "keys"}, waitParams...)
 	return []route{
 		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), handle: a.kvGetMany},
-		{method: "GET", path: kvRoute, params: fresh, handle: a.kvGet},
+		{method: "GET", path: kvRoute, params: slices.Concat(fresh, historyParams), handle: a.kvGet},
 		{method: "PUT", path: kvRoute, params: []string{"ttl"}, write: true, handle: a.kvPut},
 		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, write: true, handle: a.kvDelete},
 		{method: "POST", path: "/v1/kv", write: true, handle: a.kvBatch},
@@ -42,9 +42,12 @@ func checkKeyPath(p string) error {
 	return nil
 }
 
-// kvGet answers with the value of a key, the items below a prefix, or the changes of
-// either.
+// kvGet answers with the value of a key, also an earlier one, its history, the items below
+// a prefix, or the changes of either.
 func (a *API) kvGet(w http.ResponseWriter, r request) error {
+	if r.query.asksForPast() {
+		return a.kvPast(w, r, r.PathValue("key"))
+	}
 	q, err := r.query.kvQuery()
 	if err != nil {
 		return err

@@ -21,6 +21,14 @@ func (emptyKV) GetCached(string) (api.KVItem, KVFreshness, bool) {
 	return api.KVItem{}, KVFreshness{}, false
 }
 
+func (emptyKV) GetAt(context.Context, string, int64) (api.KVItem, KVFreshness, error) {
+	return api.KVItem{}, KVFreshness{}, discovery.ErrNotFound
+}
+
+func (emptyKV) History(context.Context, string, api.KVHistoryOptions) (api.KVHistory, KVFreshness, error) {
+	return api.KVHistory{}, KVFreshness{}, discovery.ErrNotFound
+}
+
 func (emptyKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error) {
 	return nil, KVFreshness{}, discovery.ErrUnavailable
 }
