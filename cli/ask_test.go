@@ -115,6 +115,8 @@ func TestCompletion(t *testing.T) {
 		"kv del app/g":      "app/greeting\n",
 		"kv watch t":        "top\n",
 		"kv list ":          "app/\n",
+		"kv history app/g":  "app/greeting\n",
+		"kv rollback t":     "top\n",
 		"kv set app/b/c hi": "",
 	} {
 		term.completes(line, want)

@@ -193,12 +193,17 @@ func (a *app) report(err error) {
 	fmt.Fprintln(a.io.Err, "disc: "+strings.Join(lines, "\n      "))
 }
 
-// addIfRevision defines --if-revision. Once the flags are parsed, value returns the
-// revision, or nil if the flag was not given.
+// addIfRevision defines --if-revision, as addRevision does.
 func addIfRevision(f *pflag.FlagSet, usage string) (value func() *int64) {
-	revision := f.Int64("if-revision", 0, usage)
+	return addRevision(f, "if-revision", usage)
+}
+
+// addRevision defines a flag for a revision. Once the flags are parsed, value returns the
+// revision, or nil if the flag was not given.
+func addRevision(f *pflag.FlagSet, name, usage string) (value func() *int64) {
+	revision := f.Int64(name, 0, usage)
 	return func() *int64 {
-		if !f.Changed("if-revision") {
+		if !f.Changed(name) {
 			return nil
 		}
 		return revision

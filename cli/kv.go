@@ -26,26 +26,30 @@ func (a *app) kvCommand() *cobra.Command {
 A value is up to 512 KiB of any bytes.`,
 		Example: `  disc kv set app/greeting hello
   disc kv get app/greeting
-  disc kv list app/`,
-	}, a.kvGetCommand(), a.kvSetCommand(), a.kvDelCommand(), a.kvListCommand(), a.kvWatchCommand())
+  disc kv list app/
+  disc kv history app/greeting`,
+	}, a.kvGetCommand(), a.kvSetCommand(), a.kvDelCommand(), a.kvListCommand(), a.kvWatchCommand(), a.kvHistoryCommand(), a.kvRollbackCommand())
 }
 
 func (a *app) kvGetCommand() *cobra.Command {
-	return &cobra.Command{
+	var revision func() *int64
+	c := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Write a value to stdout, byte for byte",
 		Long: `Write a value to stdout, byte for byte, with nothing appended. With -o json or yaml, the
 value is in base64, with its revisions. On a terminal, a newline follows the value, and
-a value that is not text is refused.
+a value that is not text is refused. With --rev, it is the value that the key had then.
 
-Exit code 3 if the key does not exist.`,
+Exit code 3 if the key does not exist, or did not at --rev, or if etcd has compacted that
+revision.`,
 		Example: `  disc kv get app/greeting
   disc kv get app/logo > logo.png
-  disc kv get app/greeting -o json`,
+  disc kv get app/greeting -o json
+  disc kv get app/greeting --rev 20`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			item, err := a.kvItem(cmd.Context(), args[0])
+			item, err := a.kvItem(cmd.Context(), args[0], revision())
 			if err != nil {
 				return err
 			}
@@ -57,6 +61,8 @@ Exit code 3 if the key does not exist.`,
 			return show(a, l)
 		},
 	}
+	revision = addRevision(c.Flags(), "rev", "read the value that the key had at this revision of etcd")
+	return c
 }
 
 func (a *app) kvListCommand() *cobra.Command {
@@ -111,20 +117,29 @@ func (a *app) kvStore(client *clientv3.Client) (*kv.Store, error) {
 		Space: quota.NewSpace(client, c.Etcd.Quota), Logger: a.warnings()})
 }
 
-// kvItem reads a key from etcd or, if etcd cannot be reached, from this host's agent.
-func (a *app) kvItem(ctx context.Context, key string) (api.KVItem, error) {
+// kvItem reads a key, at a revision unless that is nil, from etcd or, if etcd cannot be
+// reached, from this host's agent.
+func (a *app) kvItem(ctx context.Context, key string, revision *int64) (api.KVItem, error) {
 	item, err := withEtcd(ctx, a, func(ctx context.Context, client *clientv3.Client) (api.KVItem, error) {
 		store, err := a.kvStore(client)
 		if err != nil {
 			return api.KVItem{}, err
 		}
-		item, _, err := store.Get(ctx, key, kv.Read{Linearizable: true})
+		var item kv.Item
+		if revision != nil {
+			item, _, err = store.GetAt(ctx, key, *revision)
+		} else {
+			item, _, err = store.Get(ctx, key, kv.Read{Linearizable: true})
+		}
 		return apiKVItem(item), err
 	})
 	if err == nil {
 		return item, nil
 	}
 	return orAgent(ctx, a, err, func(ctx context.Context, agent *api.Client) (api.KVItem, api.Freshness, error) {
+		if revision != nil {
+			return agent.KVGetAt(ctx, key, *revision)
+		}
 		return agent.KVGet(ctx, key, api.KVRead{})
 	})
 }

@@ -117,7 +117,7 @@ func requireProgram(t *testing.T, program string) {
 }
 
 // readOnlyCommand matches the commands that change nothing.
-var readOnlyCommand = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
+var readOnlyCommand = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list|history)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
 
 // expect runs a command and compares its output with the page. It repeats a read-only command
 // until they match.

@@ -57,7 +57,7 @@ func (c *Client) KVHistory(ctx context.Context, key string, o KVHistoryOptions) 
 		q.Set("rev", strconv.FormatInt(o.From, 10))
 	}
 	if o.Max != 0 {
-		q.Set("n", strconv.Itoa(o.Max))
+		q.Set("max", strconv.Itoa(o.Max))
 	}
 	var h KVHistory
 	resp, err := c.call(ctx, request{method: "GET", path: kvPath(key), query: q}, &h)

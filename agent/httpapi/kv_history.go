@@ -12,7 +12,7 @@ import (
 )
 
 // historyParams are the parameters of a read of earlier values. Others do not go with them.
-var historyParams = []string{"rev", "history", "n"}
+var historyParams = []string{"rev", "history", "max"}
 
 // asksForPast reports whether a read is about earlier values.
 func (p params) asksForPast() bool {
@@ -43,8 +43,8 @@ func (a *API) kvPast(w http.ResponseWriter, r request, key string) error {
 	switch {
 	case history:
 		return a.kvHistory(w, r, key, revision)
-	case r.query.Has("n"):
-		return invalid("n is for ?history")
+	case r.query.Has("max"):
+		return invalid("max is for ?history")
 	}
 	item, view, err := a.backends.KV.GetAt(r.Context(), key, revision)
 	header, err := kvPastHeader(w, view, err)
@@ -56,11 +56,11 @@ func (a *API) kvPast(w http.ResponseWriter, r request, key string) error {
 }
 
 func (a *API) kvHistory(w http.ResponseWriter, r request, key string, from int64) error {
-	n, err := number(r.query, "n", strconv.Atoi, api.DefaultKVVersions)
+	most, err := number(r.query, "max", strconv.Atoi, api.DefaultKVVersions)
 	if err != nil {
 		return err
 	}
-	history, view, err := a.backends.KV.History(r.Context(), key, api.KVHistoryOptions{From: from, Max: n})
+	history, view, err := a.backends.KV.History(r.Context(), key, api.KVHistoryOptions{From: from, Max: most})
 	header, err := kvPastHeader(w, view, err)
 	if err != nil {
 		return err

@@ -61,7 +61,7 @@ func TestEarlierValues(t *testing.T) {
 	if want := (api.KVHistoryOptions{Max: api.DefaultKVVersions}); k.asked != want || got.Header.Get(api.HeaderRevision) != "9" || got.Header.Get(api.HeaderIndex) != "8" {
 		t.Errorf("%+v, %v", k.asked, got.Header)
 	}
-	s.want("GET /v1/kv/app/a?history&rev=5&n=3", "", 200, history)
+	s.want("GET /v1/kv/app/a?history&rev=5&max=3", "", 200, history)
 	if want := (api.KVHistoryOptions{From: 5, Max: 3}); k.asked != want {
 		t.Errorf("%+v", k.asked)
 	}
@@ -79,10 +79,10 @@ func TestBadQueriesOfEarlierValues(t *testing.T) {
 		"rev=5&min_rev=5":                "min_rev cannot be combined",
 		"rev=5&max_age=1s":               "max_age cannot be combined",
 		"history&index=5":                "index cannot be combined",
-		"rev=5&n=3":                      "n is for ?history",
+		"rev=5&max=3":                    "max is for ?history",
 		"rev=x":                          `rev \"x\" is not a number in range`,
 		"rev=-1":                         `rev \"-1\" is not a number in range`,
-		"history&n=x":                    `n \"x\" is not a number in range`,
+		"history&max=x":                  `max \"x\" is not a number in range`,
 		"history=maybe":                  "neither true nor false",
 	} {
 		t.Run(query, func(t *testing.T) { s.in(t).want("GET /v1/kv/app/a?"+query, "", 400, why) })

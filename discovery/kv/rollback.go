@@ -19,7 +19,7 @@ type RollbackOptions struct {
 // Rollback is what a rollback did.
 type Rollback struct {
 	Restored Item  // the old version, of which the value was written
-	Replaced int64 // revision of the version that was there before; 0: there was none
+	Replaced Item  // the version that was there before; the zero Item if there was none
 	Revision int64 // of the write
 }
 
@@ -31,16 +31,17 @@ func (s *Store) Rollback(ctx context.Context, key string, revision int64, o Roll
 	if err := op.Validate(); err != nil {
 		return Rollback{}, err
 	}
+	var done Rollback
 	r := &versionReader{Store: s, key: key}
+	now, err := r.at(ctx, 0)
+	if err != nil {
+		return Rollback{}, err
+	}
+	if now != nil {
+		done.Replaced = s.external(itemOf(now))
+	}
 	if op.If == nil {
-		now, err := r.at(ctx, 0)
-		if err != nil {
-			return Rollback{}, err
-		}
-		op.If = new(int64)
-		if now != nil {
-			*op.If = now.ModRevision
-		}
+		op.If = &done.Replaced.Revision
 	}
 	old, err := r.then(ctx, revision)
 	if err != nil {
@@ -50,7 +51,10 @@ func (s *Store) Rollback(ctx context.Context, key string, revision int64, o Roll
 		return Rollback{}, discovery.Errorf(discovery.ErrNotFound,
 			"key %q was not there at revision %d, so there is no value to write; to delete the key, use 'disc kv del %s'", key, revision, key)
 	}
-	op.Value = old.Value
-	done, err := s.Write(ctx, op)
-	return Rollback{Restored: s.external(itemOf(old)), Replaced: *op.If, Revision: done}, err
+	done.Restored = s.external(itemOf(old))
+	op.Value = done.Restored.Value
+	if done.Revision, err = s.Write(ctx, op); err != nil {
+		return Rollback{}, err
+	}
+	return done, nil
 }

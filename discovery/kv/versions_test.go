@@ -302,14 +302,14 @@ func TestRollback(t *testing.T) {
 	a := f.put("app/a", "1")
 	b := f.put("app/a", "2")
 	done, err := f.Rollback(t.Context(), "app/a", a, RollbackOptions{})
-	if err != nil || done.Restored.Revision != a || done.Replaced != b || done.Revision != b+1 {
+	if err != nil || done.Restored.Revision != a || done.Replaced.Revision != b || done.Revision != b+1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	if got := f.get("app/a", Read{Linearizable: true}); string(got.Value) != "1" || got.Revision != done.Revision || got.Created != a || got.Lease != 0 {
 		t.Errorf("%+v", got)
 	}
 	c := f.del("app/a")
-	if done, err = f.Rollback(t.Context(), "app/a", b, RollbackOptions{TTL: MaxTTL}); err != nil || done.Replaced != 0 || done.Revision != c+1 {
+	if done, err = f.Rollback(t.Context(), "app/a", b, RollbackOptions{TTL: MaxTTL}); err != nil || done.Replaced.Revision != 0 || done.Revision != c+1 {
 		t.Errorf("of a deleted key: %+v, %v", done, err)
 	}
 	if got := f.get("app/a", Read{Linearizable: true}); string(got.Value) != "2" || got.Lease == 0 {
