@@ -158,7 +158,7 @@ func (a *Agent) buildComponents() error {
 	if a.locks, err = lock.New(a.client, keys, a.session, a.life, lock.Options{Node: c.Node, Space: space, Rate: rate, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
+	if a.limits.Limits, err = limit.New(a.client, keys, limit.Options{ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Space: space, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	a.claims = claim.New(a.client, keys, a.locks, a.catalog, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log})

@@ -19,6 +19,7 @@ import (
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
 	"disc/discovery/life"
+	"disc/discovery/quota"
 	"disc/discovery/reflector"
 	"disc/discovery/retry"
 )
@@ -35,6 +36,7 @@ const (
 type Options struct {
 	ProgressInterval func() time.Duration  // default: see [reflector.Options]
 	Life             *life.Life            // begins a new life of etcd where it has started over; for agents. nil: none
+	Space            *quota.Space          // refuses policies and purchases while etcd is nearly full; nil: nothing does
 	Logger           *slog.Logger          // default: discard
 	Registerer       prometheus.Registerer // of the metrics; default: none
 }

@@ -82,7 +82,8 @@ func (l *Limits) read(ctx context.Context, key string, o ...clientv3.OpOption) (
 
 // Put creates or changes a limit, whose defaults are filled in, and returns it; created
 // reports that there was none. A new limit has its whole burst at once. It does not write a
-// limit that is the same already.
+// limit that is the same already. The error is a [discovery.ErrStorageFull] while etcd is
+// nearly full.
 func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p Policy, created bool, err error) {
 	limit = limit.WithDefaults()
 	if err := limit.Validate(); err != nil {
@@ -121,6 +122,9 @@ func (l *Limits) write(ctx context.Context, before Policy, limit discovery.Limit
 	opened, err := json.Marshal(openLedger(l.runID))
 	if err != nil {
 		return Policy{}, false, fmt.Errorf("encode ledger %s: %w", before.Name, err)
+	}
+	if err := l.options.Space.Check(ctx, len(value)+len(opened)); err != nil {
+		return Policy{}, false, fmt.Errorf("put limit %s: %w", before.Name, err)
 	}
 	writes := []clientv3.Op{clientv3.OpPut(key, string(value))}
 	if before.Created == 0 {

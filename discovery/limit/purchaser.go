@@ -114,6 +114,9 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 	if err != nil {
 		return false, storedLedger{}, fmt.Errorf("encode ledger: %w", err)
 	}
+	if err := p.limits.options.Space.Check(ctx, len(value)); err != nil {
+		return false, storedLedger{}, err
+	}
 	key := p.ledgerKey()
 	compares := []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(p.policyKey()), "=", next.policyRevision),
