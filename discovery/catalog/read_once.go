@@ -25,7 +25,10 @@ func changeFrom(key discovery.Key, kv *mvccpb.KeyValue) view.Change {
 func ReadOnce(ctx context.Context, client *clientv3.Client, keys discovery.Keys, service string) (snapshot *view.Snapshot, broken []discovery.BrokenRecord, err error) {
 	from, to := keys.ScopeRange(serviceScope(service))
 	b := builder{keys: keys, snapshot: view.EmptySnapshot()}
-	at, err := reflector.List(ctx, client, reflector.Range{From: from, To: to}, b.add)
+	at, err := reflector.List(ctx, client, reflector.Range{From: from, To: to}, func(page []*mvccpb.KeyValue) error {
+		b.add(page)
+		return nil
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -282,10 +282,11 @@ func (s *Store) readEtcd(ctx context.Context, rng reflector.Range, r Read) (iter
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var items []Item
-	at, err := reflector.List(ctx, s.client, rng, func(page []*mvccpb.KeyValue) {
+	at, err := reflector.List(ctx, s.client, rng, func(page []*mvccpb.KeyValue) error {
 		for _, kv := range page {
 			items = append(items, itemOf(kv))
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, Freshness{}, err

@@ -42,14 +42,32 @@ type deliveredUpTo struct {
 // a watched one covers needs no watch of its own. While etcd is away, Add waits; it fails
 // with the cause of the end of ctx.
 func (r *Reflector) Add(ctx context.Context, rng Range, empty bool) (keys int, err error) {
+	return r.add(ctx, rng, empty, func() func([]*mvccpb.KeyValue) error { return admitAll })
+}
+
+// AddWithin lists a range and watches it, as Add does, also if it is empty. It gives the pages of the
+// list, while it is read, to a function; where that returns an error, the rest is not read and
+// AddWithin returns that error. begin returns such a function for each attempt to list.
+func (r *Reflector) AddWithin(ctx context.Context, rng Range, begin func() (admit func(page []*mvccpb.KeyValue) error)) error {
+	_, err := r.add(ctx, rng, true, begin)
+	return err
+}
+
+func admitAll([]*mvccpb.KeyValue) error { return nil }
+
+func (r *Reflector) add(ctx context.Context, rng Range, empty bool, begin func() func([]*mvccpb.KeyValue) error) (keys int, err error) {
 	for backoff := (retry.Backoff{}); ; backoff.Failed() {
+		admit := begin()
 		syncs, started := r.syncCount.Load(), time.Now()
 		var listed []*mvccpb.KeyValue
 		kv, err := r.awaitReader(ctx)
 		if err != nil {
 			return 0, err
 		}
-		at, err := List(ctx, *kv, rng, func(page []*mvccpb.KeyValue) { listed = append(listed, page...) })
+		at, err := List(ctx, *kv, rng, func(page []*mvccpb.KeyValue) error {
+			listed = append(listed, page...)
+			return admit(page)
+		})
 		if err != nil && r.reader.Load() != kv { // the reflector has dropped that connection
 			continue
 		}

@@ -23,17 +23,17 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 	const n = 2*pageSize + 500
 	fill(t, client, "/a/", n)
 	of := []clientv3.OpOption{clientv3.WithRange("/a0")}
-	for name, read := range map[string]func(each func([]*mvccpb.KeyValue)) (life.Header, error){
-		"paged": func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
+	for name, read := range map[string]func(each func([]*mvccpb.KeyValue) error) (life.Header, error){
+		"paged": func(each func([]*mvccpb.KeyValue) error) (life.Header, error) {
 			return listPaged(t.Context(), client, "/a/", each, of)
 		},
-		"streamed": func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
+		"streamed": func(each func([]*mvccpb.KeyValue) error) (life.Header, error) {
 			return listStreamed(t.Context(), client, "/a/", each, of)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			size, highest := 0, int64(0)
-			at, err := read(func(page []*mvccpb.KeyValue) {
+			at, err := read(func(page []*mvccpb.KeyValue) error {
 				if size == 0 { // a key that is written meanwhile is not in the list
 					put(t, client, "/a/zz", name)
 				}
@@ -41,6 +41,7 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 				for _, kv := range page {
 					highest = max(highest, kv.ModRevision)
 				}
+				return nil
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -150,9 +150,10 @@ func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string
 
 // list lists a range, with a heartbeat for each page.
 func (r *Reflector) list(ctx context.Context, rng Range, each func([]*mvccpb.KeyValue), opts ...clientv3.OpOption) (life.Header, error) {
-	return List(ctx, r.kv, rng, func(page []*mvccpb.KeyValue) {
+	return List(ctx, r.kv, rng, func(page []*mvccpb.KeyValue) error {
 		r.options.Heartbeat.Begin()
 		each(page)
+		return nil
 	}, opts...)
 }
 

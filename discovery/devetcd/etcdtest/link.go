@@ -14,6 +14,7 @@ type Link struct {
 	to       string
 	copiers  sync.WaitGroup
 	sent     atomic.Int64
+	received atomic.Int64
 
 	mu       sync.Mutex
 	open     map[net.Conn]chan struct{} // by client's connection; closed when Cut ends it
@@ -49,6 +50,9 @@ func (l *Link) Endpoint() string { return l.listener.Addr().String() }
 
 // Sent returns the number of bytes that clients have sent.
 func (l *Link) Sent() int { return int(l.sent.Load()) }
+
+// Received returns the number of bytes that clients have received.
+func (l *Link) Received() int { return int(l.received.Load()) }
 
 // Cut closes all connections. Clients can connect again.
 func (l *Link) Cut() {
@@ -121,7 +125,7 @@ func (l *Link) serve(client net.Conn, end chan struct{}) {
 	if err != nil {
 		return
 	}
-	l.copiers.Go(func() { l.copy(client, server, end, &l.answers) })
+	l.copiers.Go(func() { l.copy(client, counted{server, &l.received}, end, &l.answers) })
 	l.copy(server, counted{client, &l.sent}, end, &l.requests)
 }
 
