@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"disc/discovery/etcd"
 	"disc/discovery/life"
 	"disc/discovery/retry"
 )
@@ -24,7 +23,7 @@ type confirmation struct {
 
 // confirmLoop periodically confirms, by a linearizable read, that the watch is current. It
 // returns nil when ctx ends, otherwise the reason to abandon the stream.
-func (r *Reflector) confirmLoop(ctx context.Context, s *etcd.WatchStream) error {
+func (r *Reflector) confirmLoop(ctx context.Context) error {
 	asked := time.Now()
 	interval := r.options.ProgressInterval()
 	timer := time.NewTimer(min(interval, DefaultProgressInterval))
@@ -56,7 +55,9 @@ func (r *Reflector) confirmLoop(ctx context.Context, s *etcd.WatchStream) error 
 		case time.Since(asked) >= WatchTimeout:
 			return errWatchTimeout
 		}
-		s.AskProgress()
+		if err := r.Do(ctx, r.askProgress); err != nil {
+			return err
+		}
 		// Ask again soon: etcd ignores the request while a watch has events to send.
 		timer.Reset(min(interval, DefaultProgressInterval, WatchTimeout-time.Since(asked)))
 	}
@@ -84,7 +85,7 @@ func (r *Reflector) readConfirmation(ctx context.Context, before life.Identity) 
 // confirm reports whether a store that is complete up to the revision reached is as new as
 // the last confirmation showed etcd to be. If so, it takes over the time of that.
 func (r *Reflector) confirm(reached int64) bool {
-	if reached < r.lastConfirmation.identity.Revision {
+	if reached < r.lastConfirmation.identity.Revision || len(r.behind(r.lastConfirmation.identity.Revision)) > 0 {
 		return false
 	}
 	if r.lastConfirmation.at.After(r.confirmed) {

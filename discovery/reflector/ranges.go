@@ -23,6 +23,10 @@ type watchedRange struct {
 	id       int64 // of its watch on the current stream
 	revision int64 // 0: it was never listed
 
+	createdAt    int64 // revision of etcd when it had made the watch; 0: it has not said so yet
+	olderAnswers int   // how many answers to progress requests that are older than the watch may still come
+	progress     int64 // newest revision that an answer shows to be reached
+
 	// A range that covers others replaces their watches. Until these reach the revision
 	// at which it was listed, they alone deliver the keys of theirs; after that its own
 	// watch does, without the writes that they have delivered.
@@ -136,7 +140,7 @@ func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at life.Head
 	r.ranges = append(r.ranges, w)
 	r.startWatch(w)
 	if len(w.nested) > 0 {
-		r.stream.AskProgress()
+		r.askProgress()
 	}
 	return nil
 }
@@ -178,7 +182,7 @@ func (r *Reflector) DeliveredRevision(rng Range) int64 {
 // revision at which the outer range was listed.
 func (r *Reflector) replaceNested(revision int64) {
 	for _, w := range slices.Clone(r.ranges) {
-		if len(w.nested) == 0 || revision < w.listedAt {
+		if len(w.nested) == 0 || revision < w.listedAt || slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.reached() < w.listedAt }) {
 			continue
 		}
 		for _, other := range w.nested {
@@ -243,6 +247,8 @@ func (r *Reflector) Remove(ctx context.Context, rng Range, dropped func()) error
 func (r *Reflector) startWatch(w *watchedRange) {
 	r.lastID++
 	w.id = r.lastID
+	r.progress.prune()
+	w.createdAt, w.olderAnswers, w.progress = 0, len(r.progress.asked), 0
 	r.watches[w.id] = w
 	r.stream.Watch(w.id, w.From, w.To, w.revision)
 }

@@ -50,13 +50,14 @@ type Checkpoint struct {
 
 // Reflector keeps a [Store] equal to etcd. See the package's documentation.
 type Reflector struct {
-	client    *clientv3.Client
-	store     Store
-	options   Options
-	log       *slog.Logger
-	calls     chan func()
-	syncCount atomic.Int64                // how often the store was made equal to etcd
-	reader    atomic.Pointer[clientv3.KV] // reads from the watched member; nil: none is watched now
+	client         *clientv3.Client
+	store          Store
+	options        Options
+	log            *slog.Logger
+	calls          chan func()
+	progressWanted retry.Signal
+	syncCount      atomic.Int64                // how often the store was made equal to etcd
+	reader         atomic.Pointer[clientv3.KV] // reads from the watched member; nil: none is watched now
 
 	// Only Run and the functions given to Do use the fields below.
 	endpointConn
@@ -70,6 +71,7 @@ type Reflector struct {
 	lastConfirmation confirmation            // the latest
 	answered         bool                    // the stream has had a response since then
 	laggingSince     time.Time               // since when the watched member is behind the store; zero: it is not
+	progress         streamProgress          // of the current stream
 
 	mu     sync.Mutex
 	health Health
@@ -90,7 +92,7 @@ func New(client *clientv3.Client, store Store, o Options) *Reflector {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Reflector{client: client, store: store, options: o, log: o.Logger, calls: make(chan func())}
+	r := &Reflector{client: client, store: store, options: o, log: o.Logger, calls: make(chan func()), progressWanted: retry.NewSignal()}
 	r.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
 	r.identity = life.Identity{Header: life.Header{Revision: o.Resume.Revision}, Epoch: o.Resume.Epoch}
 	for _, rng := range o.Ranges {

@@ -46,6 +46,11 @@ type Update struct {
 	Revision int64
 	// Confirmed is a time at which etcd had nothing newer.
 	Confirmed time.Time
+	// Progress is a revision that the watches of all ranges have reached, but for those of
+	// Behind and of the ranges added later; 0: not known anew. It moves on also where nothing
+	// changes, after [Reflector.RequestProgress] was called once.
+	Progress int64
+	Behind   []Range
 	// Epoch is the value of the epoch key; see [Options.Epoch].
 	Epoch string
 	// Resynced reports that the events are those of a gap, found by comparing with etcd.

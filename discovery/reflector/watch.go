@@ -40,23 +40,24 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	defer s.Close()
 	r.startWatches(s)
 	r.lastConfirmation, r.answered = confirmation{at: r.confirmed, identity: r.identity}, false
-	background.Go(func() { cancel(r.confirmLoop(ctx, s)) })
-	return retry.CauseOf(ctx, r.consume(s, healthy))
+	background.Go(func() { cancel(r.confirmLoop(ctx)) })
+	checkOrder := sync.OnceFunc(func() { background.Go(func() { r.checkOrder(ctx) }) })
+	return retry.CauseOf(ctx, r.consume(s, healthy, checkOrder))
 }
 
 // startWatches starts the watches of all ranges. The epoch's watch reports progress even
 // when there is no range.
 func (r *Reflector) startWatches(s *etcd.WatchStream) {
-	r.stream, r.watches, r.lastID = s, map[int64]*watchedRange{}, epochWatch
+	r.stream, r.watches, r.lastID, r.progress = s, map[int64]*watchedRange{}, epochWatch, streamProgress{}
 	s.Watch(epochWatch, r.options.Epoch, "", r.epochRevision)
 	for _, w := range r.ranges {
 		r.startWatch(w)
 	}
 }
 
-// consume handles the stream's responses and the calls of [Reflector.Do] until the stream
-// ends. All changes of the store while it is watched are made from here.
-func (r *Reflector) consume(s *etcd.WatchStream, healthy func()) error {
+// consume handles the stream's responses and the calls of [Reflector.Do] and
+// [Reflector.RequestProgress] until the stream ends. All changes of the store while it is watched are made from here.
+func (r *Reflector) consume(s *etcd.WatchStream, healthy, checkOrder func()) error {
 	for {
 		r.options.Heartbeat.End()
 		select {
@@ -75,6 +76,8 @@ func (r *Reflector) consume(s *etcd.WatchStream, healthy func()) error {
 		case call := <-r.calls:
 			r.options.Heartbeat.Begin()
 			call()
+		case <-r.progressWanted:
+			r.demandProgress(checkOrder)
 		}
 	}
 }
@@ -90,13 +93,16 @@ func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 		if err := r.checkResponse(resp); err != nil {
 			return err
 		}
+		if w, ok := r.watches[resp.WatchId]; ok && resp.Created {
+			w.createdAt = resp.Header.Revision
+		}
 		var err error
 		if events, err = r.appendNew(events, resp); err != nil {
 			return err
 		}
 		if resp.WatchId == allWatches { // no watch has events left to send
 			reached = resp.Header.Revision
-			r.replaceNested(reached)
+			r.progressed(reached)
 		}
 	}
 	if len(events) == 0 && !r.laggingSince.IsZero() {
@@ -121,7 +127,8 @@ func (r *Reflector) apply(events []*clientv3.Event) {
 		// send one ahead of events (etcd-io/etcd#15220).
 		r.identity.Revision = max(r.identity.Revision, events[len(events)-1].Kv.ModRevision)
 	}
-	r.store.Apply(Update{Events: events, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch})
+	progress, behind := r.takeProgress()
+	r.store.Apply(Update{Events: events, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch, Progress: progress, Behind: behind})
 }
 
 // appendNew appends the events of a response that the store does not have. The first
