@@ -200,10 +200,13 @@ func (w *watchedRange) pruneDelivered() {
 
 // Narrow replaces the watch of a range by watches of ranges within it, without a gap. to
 // returns these; it runs serialized with the store's methods and drops the other keys
-// from the store.
+// from the store. If a wider range is watched, whose watch replaces or has replaced that of the
+// range, only to is called.
 func (r *Reflector) Narrow(ctx context.Context, from Range, to func() []Range) error {
 	return r.Do(ctx, func() {
-		if n := slices.IndexFunc(r.ranges, func(w *watchedRange) bool { return w.Range == from }); n >= 0 {
+		if slices.ContainsFunc(r.ranges, func(w *watchedRange) bool { return w.Range != from && w.Covers(from) }) {
+			to()
+		} else if n := slices.IndexFunc(r.ranges, func(w *watchedRange) bool { return w.Range == from }); n >= 0 {
 			r.narrowTo(r.ranges[n], to())
 		}
 	})

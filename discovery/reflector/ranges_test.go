@@ -187,3 +187,30 @@ func TestAddWaitsForTheNextMember(t *testing.T) {
 		t.Errorf("%d keys, %v", keys, err)
 	}
 }
+
+// A range that is dropped while a wider one is about to replace its watch is delivered by the
+// wider one without a gap.
+func TestNarrowWhileReplaced(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	put(t, client, "/s/a/1", "0")
+	inner, whole := Prefix("/s/a/"), Prefix("/s/")
+	m := newRecordingStore()
+	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{inner}})
+	retrytest.Eventually(t, "the first list", func() bool { return r.Health().Synced })
+	if _, err := r.Add(t.Context(), whole, true); err != nil {
+		t.Fatal(err)
+	}
+	called := false
+	if err := r.Narrow(t.Context(), inner, func() []Range { called = true; return nil }); err != nil || !called {
+		t.Fatalf("called %v, %v", called, err)
+	}
+	for n := range 100 {
+		put(t, client, "/s/a/1", fmt.Sprint(n+1))
+	}
+	awaitOneWatch(t, r)
+	put(t, client, "/s/b/1", "last")
+	retrytest.Eventually(t, "the last event", func() bool { return m.holds()["/s/b/1"] == "last" })
+	if got := m.holds()["/s/a/1"]; got != "100" {
+		t.Errorf("the value is %s, want 100", got)
+	}
+}
