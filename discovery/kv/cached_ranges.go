@@ -42,24 +42,30 @@ func (s reflectorStore) Replace(l *reflector.Listing) error {
 	for _, i := range items {
 		next.put(i)
 	}
-	listed := revisions{listedAt: revision, deliveredUpTo: revision, lastChange: revision}
+	if l.StartedOver {
+		s.history.clear()
+		next.progress = 0
+	}
+	listed := revisions{listedAt: revision, deliveredUpTo: revision, noProgress: next.progress, lastChange: revision}
 	if len(l.Except) > 0 {
 		listed.deliveredUpTo = 0 // the excepted ranges may lag behind
 	}
-	known := false
-	for n, cr := range next.ranges {
-		if l.Covers(cr.Range) && !excepted(cr.From) {
-			next.ranges[n] = cr.withRevisions(listed)
-			known = known || cr.Range == l.Range
+	for _, r := range l.Except {
+		for _, cr := range next.ranges {
+			if r.Covers(cr.Range) {
+				listed.lastChange = max(listed.lastChange, cr.lastChange) // or have later writes
+			}
 		}
 	}
-	if !known {
+	for n, cr := range next.ranges {
+		if l.Covers(cr.Range) && !excepted(cr.From) {
+			next.changeRange(n, func(r *revisions) { *r = listed })
+		}
+	}
+	if next.find(l.Range) == nil {
 		cr := &cachedRange{Range: l.Range, revisions: listed}
 		cr.touch()
-		next.ranges = append(next.ranges, cr)
-	}
-	if l.StartedOver {
-		s.history = history{}
+		next.addRange(cr)
 	}
 	next.epoch = l.Epoch
 	s.publish(next, true)
@@ -81,36 +87,52 @@ func (s reflectorStore) Apply(u reflector.Update) {
 			event.Item = &item
 			next.put(item)
 		}
-		for n, cr := range next.ranges {
-			if cr.Contains(key) {
-				next.ranges[n] = cr.withRevisions(revisions{cr.listedAt, cr.deliveredUpTo, e.Kv.ModRevision})
-			}
-		}
+		next.changeRanges(key, func(r *revisions) { r.lastChange = max(r.lastChange, event.Revision) })
 		s.history.add(event)
 	}
 	next.confirmed, next.epoch = u.Confirmed, u.Epoch
-	completed := s.updateDelivered(next)
-	s.publish(next, completed || len(u.Events) > 0)
-}
-
-// updateDelivered updates deliveredUpTo of the ranges that have changed or are not complete.
-// It reports whether a range is complete now that was not before.
-func (s reflectorStore) updateDelivered(next *state) (completed bool) {
-	for n, cr := range next.ranges {
-		if cr.deliveredUpTo >= max(cr.listedAt, cr.lastChange) {
-			continue
-		}
-		delivered := max(cr.deliveredUpTo, s.reflector.DeliveredRevision(cr.Range))
-		completed = completed || cr.deliveredUpTo < cr.listedAt && delivered >= cr.listedAt
-		next.ranges[n] = cr.withRevisions(revisions{cr.listedAt, delivered, cr.lastChange})
+	s.updateDelivered(next)
+	next.advance(u.Progress, u.Behind)
+	// What lags may have caught up: watchers get the events that were held back.
+	s.publish(next, len(u.Events) > 0 || s.state.Load().lagging())
+	if next.size > s.options.MaxCachedBytes {
+		s.overfull.Notify()
 	}
-	return completed
 }
 
-// publish makes a state the one that readers load and, if it has changed, wakes the waiters.
-// The caller holds s.mu.
+// updateDelivered updates deliveredUpTo of the ranges that lag.
+func (s reflectorStore) updateDelivered(next *state) {
+	for n, cr := range next.ranges {
+		if cr.deliveredUpTo < max(cr.listedAt, cr.lastChange) {
+			delivered := max(cr.deliveredUpTo, s.reflector.DeliveredRevision(cr.Range))
+			next.changeRange(n, func(r *revisions) { r.deliveredUpTo = delivered })
+		}
+	}
+}
+
+// advance records that all ranges have reached a revision, but for those that have a part in the
+// ranges behind it.
+func (s *state) advance(progress int64, behind []reflector.Range) {
+	if progress <= s.progress {
+		return
+	}
+	for _, r := range behind {
+		for n, cr := range s.ranges {
+			if cr.From < r.To && r.From < cr.To {
+				delivered := s.upTo(cr)
+				s.changeRange(n, func(r *revisions) { r.deliveredUpTo, r.noProgress = delivered, progress })
+			}
+		}
+	}
+	s.progress = progress
+}
+
+// publish makes a state the one that readers load, and wakes those that wait for it. If it has
+// changed, it wakes those that wait for a change, too. The caller holds s.mu.
 func (s *Store) publish(next *state, changed bool) {
 	s.state.Store(next)
+	close(s.published)
+	s.published = make(chan struct{})
 	if changed {
 		close(s.changed)
 		s.changed = make(chan struct{})
@@ -130,13 +152,6 @@ func (s *Store) removeRange(cr *cachedRange) {
 	s.publish(next, true)
 }
 
-// withRevisions returns a copy with other revisions.
-func (cr *cachedRange) withRevisions(r revisions) *cachedRange {
-	next := &cachedRange{Range: cr.Range, revisions: r}
-	next.used.Store(cr.used.Load())
-	return next
-}
-
 func itemOf(kv *mvccpb.KeyValue) Item {
 	value := kv.Value
 	if value == nil { // JSON would encode it as null
@@ -145,72 +160,6 @@ func itemOf(kv *mvccpb.KeyValue) Item {
 	return Item{Key: string(kv.Key), Value: value, Revision: kv.ModRevision, Created: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease)}
 }
 
-// clone returns a state that may be changed.
-func (s *state) clone() *state {
-	next := *s
-	next.items = s.items.Clone()
-	next.ranges = slices.Clone(s.ranges)
-	return &next
-}
+func (i Item) cost() int64 { return itemCost(len(i.Key), len(i.Value)) }
 
-func (s *state) put(i Item) {
-	if before, ok := s.items.ReplaceOrInsert(i); ok {
-		s.size -= before.cost()
-	}
-	s.size += i.cost()
-}
-
-func (s *state) delete(key string) {
-	if before, ok := s.items.Delete(Item{Key: key}); ok {
-		s.size -= before.cost()
-	}
-}
-
-// remove removes the items of a range, except those whose keys excepted reports.
-func (s *state) remove(r reflector.Range, excepted func(key string) bool) {
-	var removed []string
-	s.ascend(r, func(i Item) bool {
-		if !excepted(i.Key) {
-			removed = append(removed, i.Key)
-		}
-		return true
-	})
-	for _, key := range removed {
-		s.delete(key)
-	}
-}
-
-func (i Item) cost() int64 { return int64(len(i.Key)+len(i.Value)) + itemOverhead }
-
-// ascend calls each for the items of a range, in the order of their keys, until it returns
-// false.
-func (s *state) ascend(r reflector.Range, each func(Item) bool) {
-	s.items.AscendRange(Item{Key: r.From}, Item{Key: r.To}, each)
-}
-
-// in returns the items of a range.
-func (s *state) in(r reflector.Range) iter.Seq[Item] {
-	return func(yield func(Item) bool) { s.ascend(r, yield) }
-}
-
-// find returns the cached range that is equal to r; nil: there is none.
-func (s *state) find(r reflector.Range) *cachedRange {
-	for _, cr := range s.ranges {
-		if cr.Range == r {
-			return cr
-		}
-	}
-	return nil
-}
-
-// covering returns, of the complete cached ranges that cover r, the one with the newest
-// revision; nil: there is none.
-func (s *state) covering(r reflector.Range) *cachedRange {
-	var newest *cachedRange
-	for _, cr := range s.ranges {
-		if cr.Covers(r) && cr.deliveredUpTo >= cr.listedAt && (newest == nil || cr.deliveredUpTo > newest.deliveredUpTo) {
-			newest = cr
-		}
-	}
-	return newest
-}
+func itemCost(key, value int) int64 { return int64(key+value) + itemOverhead }

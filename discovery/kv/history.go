@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"disc/discovery"
 	"disc/discovery/reflector"
@@ -18,24 +19,168 @@ type Event struct {
 	Item     *Item // nil: deleted
 }
 
-// historySize is the least number of events that the history has for watchers that fall
-// behind, once there were as many.
-const historySize = 4096
+// The bounds of a history. When it has more, it drops the older half.
+const (
+	maxHistoryEvents = 8192
+	maxHistoryBytes  = 16 << 20
+	// historyTTL is how long the events of keys are recorded after their last watcher is gone,
+	// so that it can come back.
+	historyTTL = time.Minute
+)
 
-// history has the last events in the order in which they came; those of one directory are
-// in the order of their revisions.
+// history has the last events of the keys that are watched, in the order in which they came;
+// those of one directory are in the order of their revisions.
 type history struct {
-	events        []Event
-	completeAfter int64 // it has all events after this revision
+	events    []Event
+	size      int64                // of the events, in bytes
+	interests map[string]*interest // by key or prefix
 }
 
-func (h *history) add(e Event) {
-	if h.events = append(h.events, e); len(h.events) > 2*historySize {
-		dropped := len(h.events) - historySize
-		for _, e := range h.events[:dropped] {
-			h.completeAfter = max(h.completeAfter, e.Revision)
+// interest is what readers want of a key or a prefix.
+type interest struct {
+	watchers int       // their events are recorded
+	waiters  int       // they only want to know when it changes
+	watched  time.Time // when a watcher was last there; zero: never
+	// recordedAfter is a revision after which the history has all events.
+	recordedAfter int64
+}
+
+func newHistory() history { return history{interests: map[string]*interest{}} }
+
+// isWatched reports whether events are recorded.
+func (i *interest) isWatched() bool { return i.watchers > 0 || time.Since(i.watched) < historyTTL }
+
+// recorded yields the interests whose events include those of a key.
+func (h *history) recorded(key string) iter.Seq[*interest] {
+	return func(yield func(*interest) bool) {
+		for what, ok := key, len(h.interests) > 0; ok; what, ok = directoryOf(what) {
+			if i := h.interests[what]; i != nil && i.isWatched() && !yield(i) {
+				return
+			}
 		}
-		h.events = append([]Event(nil), h.events[dropped:]...)
+	}
+}
+
+// directoryOf returns the directory that a key or a directory lies in; "" has none.
+func directoryOf(what string) (string, bool) {
+	return what[:strings.LastIndexByte(strings.TrimSuffix(what, "/"), '/')+1], what != ""
+}
+
+// add records an event if somebody watches its key.
+func (h *history) add(e Event) {
+	for range h.recorded(e.Key) {
+		h.events, h.size = append(h.events, e), h.size+e.cost()
+		break
+	}
+	if len(h.events) <= maxHistoryEvents && h.size <= maxHistoryBytes {
+		return
+	}
+	dropped := 0
+	for ; len(h.events)-dropped > maxHistoryEvents/2 || h.size > maxHistoryBytes/2; dropped++ {
+		e := h.events[dropped]
+		h.size -= e.cost()
+		for i := range h.recorded(e.Key) {
+			i.recordedAfter = max(i.recordedAfter, e.Revision)
+		}
+	}
+	h.events = slices.Clone(h.events[dropped:])
+}
+
+// clear drops all events, whose revisions are void. No watcher of them goes on: it has another
+// epoch.
+func (h *history) clear() {
+	h.events, h.size = nil, 0
+	for _, i := range h.interests {
+		i.recordedAfter = 0
+	}
+}
+
+// expire ends the interests that nobody has any more, and drops the events that nobody watches.
+func (h *history) expire() {
+	for what, i := range h.interests {
+		if i.waiters == 0 && !i.isWatched() {
+			delete(h.interests, what)
+		}
+	}
+	var kept []Event
+	for _, e := range h.events {
+		for range h.recorded(e.Key) {
+			kept = append(kept, e)
+			break
+		}
+	}
+	if h.size = 0; len(kept) == len(h.events) {
+		kept = h.events
+	}
+	for _, e := range kept {
+		h.size += e.cost()
+	}
+	h.events = kept
+}
+
+// awaited returns the keys and prefixes that somebody watches or waits for.
+func (h *history) awaited() []string {
+	var all []string
+	for what, i := range h.interests {
+		if i.waiters > 0 || i.isWatched() {
+			all = append(all, what)
+		}
+	}
+	return all
+}
+
+func (e Event) cost() int64 {
+	if e.Item == nil {
+		return itemCost(len(e.Key), 0)
+	}
+	return itemCost(len(e.Key), len(e.Item.Value))
+}
+
+// interestIn returns the interest in a key or prefix. The caller holds s.mu.
+func (s *Store) interestIn(what string) *interest {
+	i := s.history.interests[what]
+	if i == nil {
+		i = &interest{}
+		s.history.interests[what] = i
+	}
+	return i
+}
+
+// watch begins to record the events of a key or prefix, or goes on. The caller holds s.mu.
+func (s *Store) watch(what string) *interest {
+	i := s.interestIn(what)
+	if !i.isWatched() {
+		i.recordedAfter = s.lastChange(what)
+		for wider := range s.history.recorded(what) {
+			i.recordedAfter = min(i.recordedAfter, wider.recordedAfter)
+		}
+	}
+	i.watched = time.Now()
+	return i
+}
+
+// lastChange returns the revision of the last change of a key or prefix that the cache knows.
+func (s *Store) lastChange(what string) (last int64) {
+	r := s.rangeOf(what)
+	for _, cr := range s.state.Load().ranges {
+		if cr.Covers(r) || r.Covers(cr.Range) {
+			last = max(last, cr.lastChange)
+		}
+	}
+	return last
+}
+
+// Watch keeps a key or a prefix cached, as soon as it was read, and its events recorded for
+// [Store.Events], until release is called, which is to be done once.
+func (s *Store) Watch(keyOrPrefix string) (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch(keyOrPrefix).watchers++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		i := s.watch(keyOrPrefix)
+		i.watchers--
 	}
 }
 
@@ -46,44 +191,62 @@ func (s *Store) Snapshot(ctx context.Context, keyOrPrefix string) (iter.Seq[Item
 	if err := ValidateKeyOrPrefix(keyOrPrefix); err != nil {
 		return nil, Freshness{}, err
 	}
-	rng, wider := s.keyRange(keyOrPrefix), s.directory(keyOrPrefix)
-	if isPrefix(keyOrPrefix) {
-		rng, wider = s.prefixRange(keyOrPrefix), s.prefixRange(keyOrPrefix)
+	s.mu.Lock()
+	s.watch(keyOrPrefix)
+	s.mu.Unlock()
+	rng := s.rangeOf(keyOrPrefix)
+	directory := rng
+	if !isPrefix(keyOrPrefix) {
+		directory = s.directory(keyOrPrefix)
 	}
-	now, cr, err := s.cached(ctx, rng, wider)
-	switch {
-	case err != nil:
+	cached, err := s.cached(ctx, []target{{rng, directory}})
+	if err == nil && !cached && rng != directory && s.whyRefused(directory) != "" {
+		cached, err = s.cached(ctx, []target{{rng, rng}}) // the key alone
+	}
+	if err != nil {
 		return nil, Freshness{}, err
-	case cr == nil && s.isTooLarge(wider):
-		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched: there is too much below %q to cache; watch a longer prefix", keyOrPrefix, s.displayName(wider))
-	case cr == nil:
-		if now, cr = s.awaitRevision(ctx, rng, 0, callTimeout); cr == nil {
-			return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the cache of %q is not complete yet; try again", s.displayName(wider))
-		}
 	}
-	return s.allExternal(now.in(rng)), s.freshness(now, cr), nil
+	why := s.whyRefused(rng)
+	switch {
+	case !cached && why != "":
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "%q cannot be watched, as it is not copied: %s; watch a longer prefix, or single keys", keyOrPrefix, why)
+	case !cached && !s.state.Load().knows(rng):
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "%q cannot be watched now: %d directories and keys are copied, the most that are, and all are in use; watch a shorter prefix, or try again", keyOrPrefix, s.bounds.ranges)
+	}
+	now, at, ok := s.awaitCut(ctx, 0, callTimeout, rng)
+	if !ok {
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable, "the cache of %q is not complete yet; try again", s.displayName(directory))
+	}
+	return s.allExternal(now.in(rng)), s.freshness(now, at), nil
 }
 
 func isPrefix(s string) bool { return s == "" || strings.HasSuffix(s, "/") }
 
+// rangeOf returns the range of a key or of a prefix.
+func (s *Store) rangeOf(keyOrPrefix string) reflector.Range {
+	if isPrefix(keyOrPrefix) {
+		return s.prefixRange(keyOrPrefix)
+	}
+	return s.keyRange(keyOrPrefix)
+}
+
 // Events returns the changes of a key, or below a prefix, after a cursor, oldest first,
 // and the cursor up to which it has all of them. ok is false when the history does not
-// have them any more: the reader starts over from a list.
+// have them any more: the reader starts over from a list. The history has them while somebody
+// watches, and for a minute after that, but no more than 16 MiB of all keys.
 func (s *Store) Events(keyOrPrefix string, after discovery.Cursor) (events []Event, upTo discovery.Cursor, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	rng, matches := s.keyRange(keyOrPrefix), func(key string) bool { return key == keyOrPrefix }
-	if isPrefix(keyOrPrefix) {
-		rng, matches = s.prefixRange(keyOrPrefix), func(key string) bool { return strings.HasPrefix(key, keyOrPrefix) }
-	}
-	cr := now.covering(rng)
-	if cr == nil || after.Epoch != now.epoch || after.Revision < max(cr.listedAt, s.history.completeAfter) || after.Revision > cr.deliveredUpTo {
+	i := s.watch(keyOrPrefix)
+	cr := now.covering(s.rangeOf(keyOrPrefix))
+	if cr == nil || after.Epoch != now.epoch || after.Revision < max(cr.listedAt, i.recordedAfter) || after.Revision > now.upTo(cr) {
 		return nil, discovery.Cursor{}, false
 	}
 	cr.touch()
+	upTo = discovery.Cursor{Epoch: now.epoch, Revision: now.upTo(cr)}
 	for _, e := range s.history.events {
-		if e.Revision > after.Revision && e.Revision <= cr.deliveredUpTo && matches(e.Key) {
+		if e.Revision > after.Revision && e.Revision <= upTo.Revision && (e.Key == keyOrPrefix || isPrefix(keyOrPrefix) && strings.HasPrefix(e.Key, keyOrPrefix)) {
 			if e.Item != nil {
 				item := s.external(*e.Item)
 				e.Item = &item
@@ -92,7 +255,7 @@ func (s *Store) Events(keyOrPrefix string, after discovery.Cursor) (events []Eve
 		}
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Revision, b.Revision) })
-	return events, discovery.Cursor{Epoch: now.epoch, Revision: cr.deliveredUpTo}, true
+	return events, upTo, true
 }
 
 // Changed returns a channel that is closed at the next change in any cached range. A

@@ -261,25 +261,6 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-func TestTooLargeToCache(t *testing.T) {
-	t.Parallel()
-	s := etcdtest.Start(t)
-	f := start(t, s.Endpoint(), s.Endpoint(), Options{MaxCachedBytes: 2 * itemOverhead})
-	f.put("large/a", "1")
-	f.put("large/b", "1")
-	f.put("small/a", "1")
-	if got := f.keys("large/", Read{}); !slices.Equal(got, []string{"large/a", "large/b"}) {
-		t.Errorf("%v", got)
-	}
-	if _, _, err := f.Snapshot(t.Context(), "large/"); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "watch a longer prefix") {
-		t.Errorf("watched: %v", err)
-	}
-	f.get("small/a", Read{})
-	if now := f.state.Load(); len(now.ranges) != 1 || now.items.Len() != 1 {
-		t.Errorf("%d ranges with %d items", len(now.ranges), now.items.Len())
-	}
-}
-
 // After a gap the cache is compared with etcd; after a wipe it is rebuilt. In neither case a
 // reader sees fewer keys than there are.
 func TestGaps(t *testing.T) {
@@ -291,7 +272,7 @@ func TestGaps(t *testing.T) {
 	f.put("a/1", "1")
 	last := f.put("a/2", "1")
 	f.get("a/1", Read{MinRevision: last})
-	list, fresh, err := f.List(t.Context(), "a/", Read{})
+	list, fresh, err := f.Snapshot(t.Context(), "a/")
 	if err != nil || len(slices.Collect(list)) != 2 {
 		t.Fatal(err)
 	}

@@ -24,10 +24,17 @@ type fixture struct {
 // start runs a store over one endpoint, while the test itself uses another.
 func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	t.Helper()
+	return startWithin(t, etcd, endpoint, o, defaultBounds)
+}
+
+// startWithin runs a store with bounds of its own.
+func startWithin(t *testing.T, etcd, endpoint string, o Options, b bounds) *fixture {
+	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	client := etcdtest.Client(t, endpoint)
 	o.Life = life.New(client, discovery.NewKeys("test"), life.Options{})
 	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), Store: etcdtest.Must(New(client, discovery.NewKeys("test"), o))}
+	f.bounds = b
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -2,13 +2,8 @@ package kv
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
-	"slices"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"disc/discovery"
 	"disc/discovery/reflector"
@@ -16,8 +11,10 @@ import (
 
 const (
 	// catchUpTimeout is how long a read waits for the cache to reach a revision before it
-	// reads from etcd: the revision may be of a write in another range.
+	// reads from etcd.
 	catchUpTimeout = 250 * time.Millisecond
+	// progressRetry is the time after which a read that waits asks etcd for progress again.
+	progressRetry = 25 * time.Millisecond
 	// verifyTimeout is how long a read waits for etcd's answer when it can fall back on the
 	// cache, which may be of an etcd that was wiped or restored since.
 	verifyTimeout = time.Second
@@ -37,7 +34,7 @@ type Read struct {
 
 // Freshness is how current an answer is.
 type Freshness struct {
-	Revision int64         // etcd's; the answer is complete up to it
+	Revision int64         // etcd's; the answer is what etcd had then
 	Epoch    string        // identifies the etcd that the revision belongs to; "" when etcd answered
 	Index    int64         // differs after each change of the answer
 	Age      time.Duration // since etcd last confirmed that the answer is current
@@ -48,24 +45,24 @@ type Freshness struct {
 // freshness of that answer; ErrUnavailable when etcd is away and the key is not cached, or
 // the cache is older than r.MaxAge.
 func (s *Store) Get(ctx context.Context, key string, r Read) (Item, Freshness, error) {
+	if r == (Read{}) {
+		if item, fresh, ok := s.GetCached(key); ok {
+			return item, fresh, nil
+		}
+	}
 	if err := ValidateKey(key); err != nil {
 		return Item{}, Freshness{}, err
 	}
-	only := s.keyRange(key)
-	items, fresh, err := s.read(ctx, only, s.directory(key), r)
+	items, fresh, err := s.read(ctx, []target{{s.keyRange(key), s.directory(key)}}, r)
 	if err != nil {
 		return Item{}, Freshness{}, err
 	}
-	var found Item
-	for i := range items {
-		found = i
+	for found := range items {
+		fresh.Index = found.Revision
+		return s.external(found), fresh, nil
 	}
-	if found.Key == "" {
-		fresh.Index = 0
-		return Item{}, fresh, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
-	}
-	fresh.Index = found.Revision
-	return s.external(found), fresh, nil
+	fresh.Index = 0
+	return Item{}, fresh, discovery.Errorf(discovery.ErrNotFound, "key %q is not there", key)
 }
 
 // GetCached returns the item of a key from the cache, as [Store.Get] does with the zero Read,
@@ -77,23 +74,43 @@ func (s *Store) GetCached(key string) (Item, Freshness, bool) {
 		return Item{}, Freshness{}, false
 	}
 	found, ok := now.items.Get(Item{Key: only.From})
-	if !ok || ValidateKey(key) != nil { // another program has written an invalid key, which Get refuses
+	upTo := now.upTo(cr)
+	if !ok || found.Revision > upTo || ValidateKey(key) != nil { // another program has written an invalid key, which Get refuses
 		return Item{}, Freshness{}, false
 	}
 	cr.touch()
-	fresh := s.freshness(now, cr)
-	fresh.Index = found.Revision
-	return s.external(found), fresh, true
+	return s.external(found), s.freshness(now, cut{upTo, found.Revision}), true
+}
+
+// GetMany returns those of several keys that exist, in the order of the keys, all as they were at
+// one revision. Its errors are those of [Store.Get], but for ErrNotFound.
+func (s *Store) GetMany(ctx context.Context, keys []string, r Read) (iter.Seq[Item], Freshness, error) {
+	targets := make([]target, len(keys))
+	for n, key := range keys {
+		if err := ValidateKey(key); err != nil {
+			return nil, Freshness{}, err
+		}
+		targets[n] = target{s.keyRange(key), s.directory(key)}
+	}
+	if len(targets) == 0 {
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrInvalid, "no key is named; name at least one")
+	}
+	items, fresh, err := s.read(ctx, targets, r)
+	if err != nil {
+		return nil, Freshness{}, err
+	}
+	return s.allExternal(items), fresh, nil
 }
 
 // List returns the items below a prefix, sorted by key; see [ValidatePrefix]. There may be
-// none. Its other errors are those of [Store.Get].
+// none. ErrInvalid: the prefix is bad, or what is below it is neither cached nor small enough to
+// be read at once. Its other errors are those of [Store.Get].
 func (s *Store) List(ctx context.Context, prefix string, r Read) (iter.Seq[Item], Freshness, error) {
 	if err := ValidatePrefix(prefix); err != nil {
 		return nil, Freshness{}, err
 	}
 	below := s.prefixRange(prefix)
-	items, fresh, err := s.read(ctx, below, below, r)
+	items, fresh, err := s.read(ctx, []target{{below, below}}, r)
 	if err != nil {
 		return nil, Freshness{}, err
 	}
@@ -117,183 +134,140 @@ func (s *Store) external(i Item) Item {
 	return i
 }
 
-// read returns the items of a range, from the cache or from etcd. If the range is not
-// cached, it caches a wider one.
-func (s *Store) read(ctx context.Context, rng, wider reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
-	if r.Linearizable {
-		return s.readEtcd(ctx, rng, r)
+// target is a range to read, and the one to cache where it is not cached.
+type target struct {
+	reflector.Range
+	wider reflector.Range
+}
+
+// read returns the items of ranges at one revision, from the cache or from etcd. There are
+// several ranges only if each is a single key.
+func (s *Store) read(ctx context.Context, targets []target, r Read) (iter.Seq[Item], Freshness, error) {
+	ranges := make([]reflector.Range, len(targets))
+	for n, t := range targets {
+		ranges[n] = t.Range
 	}
-	now, cr, err := s.cached(ctx, rng, wider)
-	if err != nil || cr == nil {
-		if err == nil {
-			return s.readEtcd(ctx, rng, r)
-		}
+	if r.Linearizable {
+		return s.readEtcd(ctx, ranges, r)
+	}
+	cached, err := s.cached(ctx, targets)
+	if err != nil {
 		return nil, Freshness{}, err
 	}
-	if r.MinRevision > 0 && !s.hasRevision(cr, r.MinRevision) {
-		if later, laterRange := s.awaitRevision(ctx, rng, r.MinRevision, catchUpTimeout); later != nil {
-			now, cr = later, laterRange
-		} else if items, fresh, err := s.verifyInEtcd(ctx, rng, cr, r); err == nil || fresh.Revision > 0 || cr.deliveredUpTo < r.MinRevision {
+	if !cached {
+		return s.readEtcd(ctx, ranges, r)
+	}
+	now := s.state.Load()
+	at, ok := now.cut(ranges...)
+	if !ok || r.MinRevision > 0 && !s.hasRevision(at, r.MinRevision) {
+		if later, laterAt, reached := s.awaitCut(ctx, r.MinRevision, catchUpTimeout, ranges...); reached {
+			now, at = later, laterAt
+		} else if items, fresh, err := s.verifyInEtcd(ctx, ranges, ok && at.revision >= r.MinRevision, r); err == nil || fresh.Revision > 0 || !ok || at.revision < r.MinRevision {
 			return items, fresh, err
 		} // else etcd is away: answer from the cache
 	}
-	fresh := s.freshness(now, cr)
+	fresh := s.freshness(now, at)
 	if r.MaxAge > 0 && fresh.Age > r.MaxAge {
-		return s.readNewer(ctx, rng, cr, r, fresh.Age)
+		return s.readNewer(ctx, ranges, at, r, fresh.Age)
 	}
-	return now.in(rng), fresh, nil
+	return now.all(ranges), fresh, nil
+}
+
+// all returns the items of ranges.
+func (s *state) all(ranges []reflector.Range) iter.Seq[Item] {
+	if len(ranges) == 1 {
+		return s.in(ranges[0])
+	}
+	return func(yield func(Item) bool) {
+		for _, r := range ranges {
+			for i := range s.in(r) {
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // readNewer reads from etcd because the cache is older than r.MaxAge, as it may be while
 // nothing changes. It makes no request if etcd is known to be away.
-func (s *Store) readNewer(ctx context.Context, rng reflector.Range, cr *cachedRange, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
+func (s *Store) readNewer(ctx context.Context, ranges []reflector.Range, cached cut, r Read, age time.Duration) (iter.Seq[Item], Freshness, error) {
 	if s.reflector.Health().Err == nil {
-		if items, fresh, err := s.verifyInEtcd(ctx, rng, cr, r); err == nil || fresh.Revision > 0 {
-			fresh.Index = cr.lastChange // if there are newer changes, the cache has them in a moment
+		if items, fresh, err := s.verifyInEtcd(ctx, ranges, cached.revision >= r.MinRevision, r); err == nil || fresh.Revision > 0 {
+			fresh.Index = cached.lastChange // if there are newer changes, the cache has them in a moment
 			return items, fresh, err
 		}
 	}
 	return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
-		"the cache of %q is %v old, above the limit of %v, and etcd does not answer; allow a greater age, or try again", s.displayName(rng), age.Round(time.Millisecond), r.MaxAge)
+		"the cache of %q is %v old, above the limit of %v, and etcd does not answer; allow a greater age, or try again", s.displayName(ranges[0]), age.Round(time.Millisecond), r.MaxAge)
 }
 
-// freshness returns the freshness of an answer from a cached range.
-func (s *Store) freshness(now *state, cr *cachedRange) Freshness {
+// freshness returns the freshness of an answer from a state.
+func (s *Store) freshness(now *state, at cut) Freshness {
 	age := time.Since(now.confirmed)
-	return Freshness{Revision: cr.deliveredUpTo, Epoch: now.epoch, Index: cr.lastChange, Age: age, Stale: age > s.options.StaleAfter}
+	return Freshness{Revision: at.revision, Epoch: now.epoch, Index: at.lastChange, Age: age, Stale: age > s.options.StaleAfter}
 }
 
-// cached returns the state and the cached range that covers a range. If there is none, it
-// caches a wider one. The cached range is nil when that is too large, or not complete yet.
-func (s *Store) cached(ctx context.Context, rng, wider reflector.Range) (*state, *cachedRange, error) {
+// cached caches the ranges that are not. It returns false when one is not to be cached.
+func (s *Store) cached(ctx context.Context, targets []target) (bool, error) {
+	for _, t := range targets {
+		for {
+			if cr := s.state.Load().covering(t.Range); cr != nil {
+				cr.touch()
+				break
+			}
+			if loaded, err := s.ensureCached(ctx, t.wider); err != nil || !loaded {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+// hasRevision reports whether a cut of the cache has all writes up to a revision. While the
+// watch is broken it does not: the revision may be of an etcd that replaced the watched one.
+func (s *Store) hasRevision(at cut, revision int64) bool {
+	return at.revision >= revision && s.reflector.Health().Err == nil
+}
+
+// awaitCut waits until the cache has ranges as they were at a revision or later. ok is false when
+// it has not in time. Where nothing changes in the ranges, an answer of etcd tells that they have
+// reached the revision.
+func (s *Store) awaitCut(ctx context.Context, revision int64, timeout time.Duration, ranges ...reflector.Range) (now *state, at cut, ok bool) {
+	timer, again := time.NewTimer(timeout), time.NewTicker(progressRetry)
+	defer timer.Stop()
+	defer again.Stop()
 	for {
-		now := s.state.Load()
-		if cr := now.covering(rng); cr != nil {
-			cr.touch()
-			return now, cr, nil
+		published := s.nextState()
+		now = s.state.Load()
+		if at, ok = now.cut(ranges...); ok && s.hasRevision(at, revision) {
+			return now, at, true
 		}
-		loaded, err := s.ensureCached(ctx, wider)
-		if err != nil || !loaded {
-			return now, nil, err
-		}
-	}
-}
-
-// ensureCached caches a range, or waits while another caller does. It returns false when the
-// range is too large, or not complete yet.
-func (s *Store) ensureCached(ctx context.Context, r reflector.Range) (bool, error) {
-	s.activate.Do(func() { close(s.activated) })
-	if s.isTooLarge(r) {
-		return false, nil
-	}
-	s.mu.Lock()
-	done, ok := s.loading[r]
-	if !ok {
-		done = make(chan struct{})
-		s.loading[r] = done
-	}
-	s.mu.Unlock()
-	if ok {
+		s.reflector.RequestProgress()
 		select {
-		case <-done:
-			return true, nil // if the other caller failed, this one tries next
+		case <-published:
+		case <-again.C:
+		case <-timer.C:
+			return nil, cut{}, false
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return nil, cut{}, false
 		}
 	}
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.loading, r)
-		close(done)
-	}()
-	return s.load(ctx, r)
 }
 
-// isTooLarge reports whether a range was too large to cache within the last tooLargeTTL.
-func (s *Store) isTooLarge(r reflector.Range) bool {
+// nextState returns a channel that is closed when there is another state.
+func (s *Store) nextState() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, ok := s.tooLarge[r]
-	return ok && time.Now().Before(until)
-}
-
-// load caches a range, unless the cache would exceed MaxCachedBytes. It reports whether the
-// range is cached and complete.
-func (s *Store) load(ctx context.Context, r reflector.Range) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if _, err := s.reflector.Add(ctx, r, true); err != nil {
-		if reason := s.reflector.Health().Err; reason != nil && errors.Is(err, context.DeadlineExceeded) {
-			err = reason
-		}
-		return false, fmt.Errorf("cache %q: %w", s.displayName(r), err)
-	}
-	now := s.state.Load()
-	if cr := now.find(r); cr != nil && now.size > s.options.MaxCachedBytes {
-		s.mu.Lock()
-		s.tooLarge[r] = time.Now().Add(tooLargeTTL)
-		s.mu.Unlock()
-		return false, s.evict(ctx, cr)
-	}
-	_, complete := s.awaitRevision(ctx, r, 0, catchUpTimeout)
-	return complete != nil, nil
-}
-
-// hasRevision reports whether a cached range has all writes up to a revision. While the
-// watch is broken it does not: the revision may be of an etcd that replaced the watched one.
-func (s *Store) hasRevision(cr *cachedRange, revision int64) bool {
-	return cr.deliveredUpTo >= revision && s.reflector.Health().Err == nil
-}
-
-// awaitRevision waits until a range is cached up to a revision; nil: it was not in time.
-func (s *Store) awaitRevision(ctx context.Context, rng reflector.Range, revision int64, timeout time.Duration) (*state, *cachedRange) {
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
-	for {
-		changed := s.Changed()
-		now := s.state.Load()
-		if cr := now.covering(rng); cr != nil && s.hasRevision(cr, revision) {
-			return now, cr
-		}
-		select {
-		case <-changed:
-		case <-timer.C:
-			return nil, nil
-		case <-ctx.Done():
-			return nil, nil
-		}
-	}
+	return s.published
 }
 
 // verifyInEtcd reads from etcd, for at most verifyTimeout if the cache has r.MinRevision.
-func (s *Store) verifyInEtcd(ctx context.Context, rng reflector.Range, cr *cachedRange, r Read) (iter.Seq[Item], Freshness, error) {
-	if cr.deliveredUpTo >= r.MinRevision {
+func (s *Store) verifyInEtcd(ctx context.Context, ranges []reflector.Range, cached bool, r Read) (iter.Seq[Item], Freshness, error) {
+	if cached {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, verifyTimeout)
 		defer cancel()
 	}
-	return s.readEtcd(ctx, rng, r)
-}
-
-// readEtcd reads a range from etcd. etcd has every write that it answered. So if it is below
-// r.MinRevision, that is another etcd's, and the error comes with the revision of this one.
-func (s *Store) readEtcd(ctx context.Context, rng reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var items []Item
-	at, err := reflector.List(ctx, s.client, rng, func(page []*mvccpb.KeyValue) error {
-		for _, kv := range page {
-			items = append(items, itemOf(kv))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, Freshness{}, err
-	}
-	if at.Revision < r.MinRevision {
-		return nil, Freshness{Revision: at.Revision}, discovery.Errorf(discovery.ErrUnavailable,
-			"etcd is at revision %d, below the requested %d, which it never answered, or lost in a restore; read without a revision", at.Revision, r.MinRevision)
-	}
-	return slices.Values(items), Freshness{Revision: at.Revision, Index: at.Revision}, nil
+	return s.readEtcd(ctx, ranges, r)
 }

@@ -20,7 +20,7 @@ func TestDeleteBelow(t *testing.T) {
 	for _, key := range []string{"app", "app/a", "app/b/c", "app0"} {
 		f.put(key, "1")
 	}
-	_, fresh, err := f.List(t.Context(), "app/", Read{})
+	_, fresh, err := f.Snapshot(t.Context(), "app/")
 	if err != nil {
 		t.Fatal(err)
 	}
