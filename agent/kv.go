@@ -49,6 +49,15 @@ func (k kvBackend) History(ctx context.Context, key string, o api.KVHistoryOptio
 	return all, freshnessOf(view), nil
 }
 
+// GetMany implements httpapi.KV.
+func (k kvBackend) GetMany(ctx context.Context, keys []string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
+	items, view, err := k.store.GetMany(ctx, keys, readOptions(r))
+	if err != nil {
+		return nil, httpapi.KVFreshness{}, err
+	}
+	return apiItems(items), freshnessOf(view), nil
+}
+
 // List implements httpapi.KV.
 func (k kvBackend) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
 	items, view, err := k.store.List(ctx, prefix, readOptions(r))
@@ -95,6 +104,14 @@ func (k kvBackend) Events(what string, after discovery.Cursor) ([]api.KVEvent, d
 		}
 	}
 	return all, upTo, ok
+}
+
+// Watch implements httpapi.KV.
+func (k kvBackend) Watch(what string) (release func()) { return k.store.Watch(what) }
+
+// AwaitChange implements httpapi.KV.
+func (k kvBackend) AwaitChange(ctx context.Context, what string, seen httpapi.KVFreshness) error {
+	return k.store.AwaitChange(ctx, what, kv.Freshness(seen))
 }
 
 // Changed implements httpapi.KV.

@@ -8,7 +8,9 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,6 +105,8 @@ func TestKeyValueOverHTTP(t *testing.T) {
 		{"GET /v1/kv/app?keys", "", "", "", 400, "does not end in"},
 		{"GET /v1/kv?key=app/a&key=app/b", "", "", "", 200, `"value":"MQ=="`},
 		{"GET /v1/kv", "", "", "", 400, "name the keys"},
+		{"GET /v1/kv?key=app/a&index=1", "", "", "", 400, "cannot be combined"},
+		{"GET /v1/kv?key=app/a&key=app//b", "", "", "", 400, "empty segment"},
 		{"GET /v1/kv/app/", "", "", "", 400, "add ?recurse or ?keys"},
 		{"GET /v1/kv/", "", "", "", 400, "add ?recurse or ?keys"},
 		{"PUT /v1/kv/app//a", "2", "", "", 400, "empty segment"},
@@ -157,6 +161,96 @@ func ops(n, size int) string {
 		panic(err)
 	}
 	return string(b)
+}
+
+// A blocking query that asks etcd itself answers with the change when it comes, also in a
+// directory that the agent has no copy of, and otherwise when its time is over.
+func TestKeyValueWaitsForEtcd(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	ctx := t.Context()
+	for _, key := range []string{"copied/a", "not/a"} {
+		if _, err := a.api.KVPut(ctx, key, []byte("1"), 0, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := a.api.KVGet(ctx, "copied/a", api.KVRead{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"copied/a", "not/a", "not/there"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			read := api.KVRead{Linearizable: true}
+			before, _, err := a.api.KVGet(t.Context(), key, read)
+			if err != nil && !errors.Is(err, discovery.ErrNotFound) {
+				t.Fatal(err)
+			}
+			read.Wait = api.Wait{Index: before.Revision, For: 50 * time.Millisecond}
+			if after, _, err := a.api.KVGet(t.Context(), key, read); after.Revision != before.Revision || err != nil && !errors.Is(err, discovery.ErrNotFound) {
+				t.Errorf("%+v, %v; nothing has changed", after, err)
+			}
+			read.Wait.For = 5 * time.Minute
+			waited := make(chan api.KVItem, 1)
+			go func() {
+				item, _, err := a.api.KVGet(t.Context(), key, read)
+				if err != nil {
+					t.Error(err)
+				}
+				waited <- item
+			}()
+			revision, err := a.api.KVPut(t.Context(), key, []byte("2"), 0, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if item := <-waited; item.Revision != revision || string(item.Value) != "2" {
+				t.Errorf("%+v, want revision %d", item, revision)
+			}
+		})
+	}
+}
+
+// Keys that are written together are read together, and the answer's revision is not below
+// theirs.
+func TestKeyValuePairs(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	write := func(n int) {
+		op := api.KVOp{Op: api.KVPut, Value: []byte(strconv.Itoa(n))}
+		one, two := op, op
+		one.Key, two.Key = "one/a", "two/a"
+		if _, err := a.api.KVWrite(t.Context(), []api.KVOp{one, two}); err != nil {
+			t.Error(err)
+		}
+	}
+	write(0)
+	var running sync.WaitGroup
+	done := make(chan struct{})
+	for _, query := range []string{"", "&consistency=linearizable"} {
+		running.Go(func() {
+			for {
+				resp, body := a.askKV(t, "GET", "/v1/kv?key=one/a&key=two/a"+query, "")
+				var items []api.KVItem
+				revision, err := strconv.ParseInt(resp.Header.Get(api.HeaderRevision), 10, 64)
+				if err := errors.Join(err, json.Unmarshal([]byte(body), &items)); err != nil || len(items) != 2 {
+					t.Errorf("%s: %v %s", query, err, body)
+				} else if items[0].Revision != items[1].Revision || items[0].Revision > revision {
+					t.Errorf("%s: at revision %d: %+v", query, revision, items)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for n := range 200 {
+		write(n + 1)
+	}
+	close(done)
+	running.Wait()
 }
 
 // A list's ETag stays the same until something below the prefix changes.

@@ -87,6 +87,7 @@ func (a *app) kvEtcdChanges(ctx context.Context, keys string, yield func(api.KVE
 		return err
 	}
 	w := kvWatcher{store: store, keys: keys, yield: func(e api.KVEvent) bool { return yield(e, nil) }}
+	defer store.Watch(keys)()
 	stop := runInBackground(ctx, store.Run)
 	defer stop()
 	for {

@@ -206,6 +206,10 @@ type KV interface {
 	// GetAt.
 	History(ctx context.Context, key string, o api.KVHistoryOptions) (api.KVHistory, KVFreshness, error)
 
+	// GetMany reads several keys as they were at one revision. It returns those that exist, in
+	// the order of the keys.
+	GetMany(ctx context.Context, keys []string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
+
 	// List reads the keys below a prefix, sorted.
 	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
 
@@ -216,6 +220,13 @@ type KV interface {
 	// DeleteBelow deletes all keys below a prefix, which is not empty, and returns etcd's
 	// revision.
 	DeleteBelow(ctx context.Context, prefix string) (int64, error)
+
+	// AwaitChange returns nil when a key, or something below a prefix, may have changed since a
+	// read with a freshness. The error is the cause of the end of ctx.
+	AwaitChange(ctx context.Context, what string, seen KVFreshness) error
+
+	// Watch keeps the events of a key or below a prefix for Events until release is called.
+	Watch(what string) (release func())
 
 	// Snapshot returns the items that a watch of a key or below a prefix begins with.
 	// Events continues from its revision.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"iter"
 	"net/http"
@@ -62,7 +63,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 		return invalid("%q is a prefix; add ?recurse or ?keys to read the keys below it", what)
 	}
 	var item api.KVItem
-	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
+	view, err := a.kvRead(r, what, func() (view KVFreshness, err error) {
 		item, view, err = a.backends.KV.Get(r.Context(), what, q.read)
 		return view, err
 	})
@@ -80,7 +81,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 // kvList answers with the items below a prefix, or with their keys.
 func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery) error {
 	var items iter.Seq[api.KVItem]
-	view, err := a.kvRead(r, func() (view KVFreshness, err error) {
+	view, err := a.kvRead(r, prefix, func() (view KVFreshness, err error) {
 		items, view, err = a.backends.KV.List(r.Context(), prefix, q.read)
 		return view, err
 	})
@@ -139,59 +140,66 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 		}
 		return a.kvList(w, r, "", q)
 	}
-	if q.recurse || q.keys || q.read.Wait.For > 0 {
+	if q.recurse || q.keys || r.query.Has("index") || r.query.Has("wait") {
 		return invalid("key cannot be combined with recurse, keys, index or wait")
 	}
-	found := []api.KVItem{}
-	var oldest KVFreshness
-	for _, name := range names {
-		item, view, err := a.backends.KV.Get(r.Context(), name, q.read)
-		if err == nil {
-			found = append(found, item)
-		} else if !errors.Is(err, discovery.ErrNotFound) {
-			return err
-		}
-		if oldest.Revision == 0 || view.Revision < oldest.Revision {
-			oldest = view
-		}
+	items, view, err := a.backends.KV.GetMany(r.Context(), names, q.read)
+	if err != nil {
+		return err
 	}
-	oldest.Index = oldest.Revision
-	return a.writeView(w, r, kvHeaderOf(oldest), jsonType, func() ([]byte, error) { return encode(found) })
+	view.Index = view.Revision
+	return a.writeView(w, r, kvHeaderOf(view), jsonType, func() ([]byte, error) { return encode(collect(items)) })
 }
 
 func collect(items iter.Seq[api.KVItem]) []api.KVItem {
 	return slices.AppendSeq([]api.KVItem{}, items)
 }
 
-// kvRead calls read. Where the caller asks for it, kvRead repeats that after each change
-// until the index differs from the caller's.
-func (a *API) kvRead(r request, read func() (KVFreshness, error)) (KVFreshness, error) {
+// kvRead calls read, which reads a key or below a prefix. Where the caller asks for it, kvRead
+// repeats that after each change until the index differs from the caller's, and once more when
+// the caller's time is over.
+func (a *API) kvRead(r request, what string, read func() (KVFreshness, error)) (KVFreshness, error) {
 	known, wait, err := r.query.wait()
 	if err != nil {
 		return KVFreshness{}, err
 	}
-	changed := a.backends.KV.Changed()
 	view, err := read()
 	if wait == 0 {
 		return view, err
 	}
 	defer a.metrics.streaming("wait")()
-	timeout := time.NewTimer(wait)
-	defer timeout.Stop()
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	stop := a.cancelAtEnd(ctx, cancel)
+	defer stop()
 	for (err == nil || errors.Is(err, discovery.ErrNotFound)) && view.Index == known {
-		select {
-		case <-changed:
-		case <-timeout.C:
-			return view, err
-		case <-r.Context().Done():
-			return view, err
-		case <-a.streamsEnded:
+		ended := a.backends.KV.AwaitChange(ctx, what, view) != nil
+		if ended && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return view, err // the caller is gone, or the API ends
+		}
+		if view, err = read(); ended {
 			return view, err
 		}
-		changed = a.backends.KV.Changed()
-		view, err = read()
 	}
 	return view, err
+}
+
+// cancelAtEnd calls cancel when waits and streams are to end. stop is to be called after the end of
+// ctx.
+func (a *API) cancelAtEnd(ctx context.Context, cancel func()) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-a.streamsEnded:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // kvQuery are the options of a read.

@@ -33,6 +33,17 @@ func (emptyKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], 
 	return nil, KVFreshness{}, discovery.ErrUnavailable
 }
 
+func (emptyKV) GetMany(context.Context, []string, api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error) {
+	return nil, KVFreshness{}, discovery.ErrUnavailable
+}
+
+func (emptyKV) AwaitChange(ctx context.Context, _ string, _ KVFreshness) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (emptyKV) Watch(string) (release func()) { return func() {} }
+
 func (emptyKV) Snapshot(context.Context, string) (iter.Seq[api.KVItem], KVFreshness, error) {
 	return func(func(api.KVItem) bool) {}, KVFreshness{Revision: 1, Epoch: "e1"}, nil
 }
