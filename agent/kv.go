@@ -59,8 +59,10 @@ func (k kvBackend) GetMany(ctx context.Context, keys []string, r api.KVRead) (it
 }
 
 // List implements httpapi.KV.
-func (k kvBackend) List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
-	items, view, err := k.store.List(ctx, prefix, readOptions(r))
+func (k kvBackend) List(ctx context.Context, prefix string, r api.KVRead, keysOnly bool) (iter.Seq[api.KVItem], httpapi.KVFreshness, error) {
+	read := readOptions(r)
+	read.KeysOnly = keysOnly
+	items, view, err := k.store.List(ctx, prefix, read)
 	if err != nil {
 		return nil, httpapi.KVFreshness{}, err
 	}

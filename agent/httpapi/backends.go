@@ -210,8 +210,8 @@ type KV interface {
 	// the order of the keys.
 	GetMany(ctx context.Context, keys []string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
 
-	// List reads the keys below a prefix, sorted.
-	List(ctx context.Context, prefix string, r api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error)
+	// List reads the keys below a prefix, sorted. With keysOnly, their values may be missing.
+	List(ctx context.Context, prefix string, r api.KVRead, keysOnly bool) (iter.Seq[api.KVItem], KVFreshness, error)
 
 	// Write does all operations in one transaction, or none, and returns etcd's revision.
 	// ErrConflict: a condition does not hold; the error names the key.

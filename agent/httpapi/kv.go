@@ -82,7 +82,7 @@ func (a *API) kvGet(w http.ResponseWriter, r request) error {
 func (a *API) kvList(w http.ResponseWriter, r request, prefix string, q kvQuery) error {
 	var items iter.Seq[api.KVItem]
 	view, err := a.kvRead(r, prefix, func() (view KVFreshness, err error) {
-		items, view, err = a.backends.KV.List(r.Context(), prefix, q.read)
+		items, view, err = a.backends.KV.List(r.Context(), prefix, q.read, q.keys)
 		return view, err
 	})
 	if err != nil {

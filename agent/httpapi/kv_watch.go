@@ -15,11 +15,11 @@ import (
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 	t := kvEventWriter{kv: a.backends.KV, what: what, w: w, r: r}
 	t.cursor, t.resumable = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
-	defer t.kv.Watch(what)()
 	_, view, err := t.kv.Snapshot(r.Context(), what) // which also makes the agent copy the range
 	if err != nil {
 		return err
 	}
+	defer t.kv.Watch(what)()
 	header := kvHeaderOf(view)
 	header.set(w.Header())
 	w.Header().Set("Content-Type", api.TypeEvents)

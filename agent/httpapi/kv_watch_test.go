@@ -29,7 +29,7 @@ func (emptyKV) History(context.Context, string, api.KVHistoryOptions) (api.KVHis
 	return api.KVHistory{}, KVFreshness{}, discovery.ErrNotFound
 }
 
-func (emptyKV) List(context.Context, string, api.KVRead) (iter.Seq[api.KVItem], KVFreshness, error) {
+func (emptyKV) List(context.Context, string, api.KVRead, bool) (iter.Seq[api.KVItem], KVFreshness, error) {
 	return nil, KVFreshness{}, discovery.ErrUnavailable
 }
 

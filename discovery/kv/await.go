@@ -48,7 +48,9 @@ func (s *Store) wait(keyOrPrefix string) (release func()) {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		i.waiters--
+		if i.waiters--; i.waiters == 0 && i.watched.IsZero() {
+			delete(s.history.interests, keyOrPrefix)
+		}
 	}
 }
 

@@ -41,6 +41,9 @@ func TestTooLargeToCache(t *testing.T) {
 			t.Errorf("listed with %+v: %v", r, err)
 		}
 	}
+	if got := f.keys("large/", Read{KeysOnly: true}); len(got) != values || got[7] != "large/07" {
+		t.Errorf("%v", got)
+	}
 	if _, _, err := f.Snapshot(t.Context(), "large/"); !errors.Is(err, discovery.ErrInvalid) || !strings.Contains(err.Error(), "watch a longer prefix") {
 		t.Errorf("watched: %v", err)
 	}
@@ -237,6 +240,11 @@ func TestAwaitChange(t *testing.T) {
 			}
 			if err := <-waited; err != nil {
 				t.Error(err)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.history.interests[test.what] != nil {
+				t.Error("it is still waited for")
 			}
 		})
 	}

@@ -30,6 +30,8 @@ type Read struct {
 	// MaxAge bounds the age of the answer; 0: any age. If the cache is older, the read goes
 	// to etcd; the error is an ErrUnavailable when that does not answer.
 	MaxAge time.Duration
+	// KeysOnly accepts items without values in a list.
+	KeysOnly bool
 }
 
 // Freshness is how current an answer is.

@@ -47,7 +47,7 @@ func (s *Store) readEtcd(ctx context.Context, ranges []reflector.Range, r Read) 
 	if isKey(ranges[0]) {
 		items, revision, err = s.readKeys(ctx, ranges)
 	} else {
-		items, revision, err = s.list(ctx, ranges[0])
+		items, revision, err = s.list(ctx, ranges[0], r.KeysOnly)
 	}
 	if err != nil {
 		return nil, Freshness{}, err
@@ -89,21 +89,25 @@ func (s *Store) readKeys(ctx context.Context, keys []reflector.Range) (items []I
 	return items, revision, nil
 }
 
-// list lists a range from etcd. It does not read the rest of one that is too large.
-func (s *Store) list(ctx context.Context, r reflector.Range) ([]Item, int64, error) {
+// list lists a range from etcd, or only its keys. It does not read the rest of one that is too large.
+func (s *Store) list(ctx context.Context, r reflector.Range, keysOnly bool) ([]Item, int64, error) {
+	var opts []clientv3.OpOption
+	if keysOnly {
+		opts = append(opts, clientv3.WithKeysOnly())
+	}
 	var items []Item
 	var size int64
 	defer func() { s.lists.take(-size) }()
 	var refused error
 	at, err := reflector.List(ctx, s.client, r, func(page []*mvccpb.KeyValue) error {
-		if refused = s.admitList(page, &size, fmt.Sprintf("the keys below %q", s.displayName(r)), "list a longer prefix, or read single keys"); refused != nil {
+		if refused = s.admitList(page, &size, fmt.Sprintf("the keys below %q", s.displayName(r)), "list a longer prefix, the keys without their values, or read single keys"); refused != nil {
 			return refused
 		}
 		for _, kv := range page {
 			items = append(items, itemOf(kv))
 		}
 		return nil
-	})
+	}, opts...)
 	if refused != nil {
 		return nil, 0, refused
 	}
