@@ -80,7 +80,8 @@ func (s *Store) makeRoom(ctx context.Context) bool {
 	}
 	s.touchAwaited()
 	cr := now.leastRecentlyUsed()
-	return cr != nil && cr.idle() > s.bounds.inUse && s.evict(ctx, cr) == nil
+	away := s.reflector.Health().Err != nil // so that evict would wait in vain
+	return !away && cr != nil && cr.idle() > s.bounds.inUse && s.evict(ctx, cr) == nil
 }
 
 // leastRecentlyUsed returns the range that was not read for longest; nil: there is none.
