@@ -68,20 +68,24 @@ func (s *Store) shrink(ctx context.Context) {
 	}
 }
 
-// makeRoom reports whether a further range may be cached. If there are as many as allowed, it
-// evicts the one that was not read for longest, unless that is in use.
+// makeRoom reports whether a further range, which is in s.loading, may be cached. If there are
+// as many as allowed, it evicts those that were not read for longest, unless they are in use.
 func (s *Store) makeRoom(ctx context.Context) bool {
-	now := s.state.Load()
-	s.mu.Lock()
-	count := len(now.ranges) + len(s.loading) // with the one to be cached
-	s.mu.Unlock()
-	if count <= s.bounds.ranges {
-		return true
-	}
 	s.touchAwaited()
-	cr := now.leastRecentlyUsed()
-	away := s.reflector.Health().Err != nil // so that evict would wait in vain
-	return !away && cr != nil && cr.idle() > s.bounds.inUse && s.evict(ctx, cr) == nil
+	for {
+		s.mu.Lock()
+		now := s.state.Load()
+		count := len(now.ranges) + len(s.loading)
+		s.mu.Unlock()
+		if count <= s.bounds.ranges {
+			return true
+		}
+		away := s.reflector.Health().Err != nil // so that evict would wait in vain
+		cr := now.leastRecentlyUsed()
+		if away || cr == nil || cr.idle() <= s.bounds.inUse || s.evict(ctx, cr) != nil {
+			return false
+		}
+	}
 }
 
 // leastRecentlyUsed returns the range that was not read for longest; nil: there is none.
