@@ -49,7 +49,7 @@ func (s *Store) wait(keyOrPrefix string) (release func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if i.waiters--; i.waiters == 0 && i.watched.IsZero() {
-			delete(s.history.interests, keyOrPrefix)
+			delete(s.eventLog.interests, keyOrPrefix)
 		}
 	}
 }

@@ -243,7 +243,7 @@ func TestAwaitChange(t *testing.T) {
 			}
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if f.history.interests[test.what] != nil {
+			if f.eventLog.interests[test.what] != nil {
 				t.Error("it is still waited for")
 			}
 		})

@@ -43,7 +43,7 @@ func (s reflectorStore) Replace(l *reflector.Listing) error {
 		next.put(i)
 	}
 	if l.StartedOver {
-		s.history.clear()
+		s.eventLog.clear()
 		next.progress = 0
 	}
 	listed := revisions{listedAt: revision, deliveredUpTo: revision, noProgress: next.progress, lastChange: revision}
@@ -88,7 +88,7 @@ func (s reflectorStore) Apply(u reflector.Update) {
 			next.put(item)
 		}
 		next.changeRanges(key, func(r *revisions) { r.lastChange = max(r.lastChange, event.Revision) })
-		s.history.add(event)
+		s.eventLog.add(event)
 	}
 	next.confirmed, next.epoch = u.Confirmed, u.Epoch
 	s.updateDelivered(next)

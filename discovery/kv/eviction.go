@@ -48,7 +48,7 @@ func (s *Store) evictIdle(ctx context.Context) {
 	s.forgetRefusals()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.history.expire()
+	s.eventLog.expire()
 }
 
 // shrink evicts ranges until the cache has no more than MaxCachedBytes, those first that were
@@ -99,7 +99,7 @@ func (s *state) leastRecentlyUsed() *cachedRange {
 // touchAwaited records a read of the ranges whose changes somebody waits for.
 func (s *Store) touchAwaited() {
 	s.mu.Lock()
-	awaited := s.history.awaited()
+	awaited := s.eventLog.awaited()
 	s.mu.Unlock()
 	now := s.state.Load()
 	for _, what := range awaited {

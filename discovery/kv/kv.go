@@ -84,7 +84,7 @@ type Store struct {
 	refused   map[reflector.Range]*refusal      // ranges that did not fit
 	published chan struct{}                     // closed at the next state
 	changed   chan struct{}                     // closed at the next change
-	history   history
+	eventLog  eventLog
 }
 
 // New returns a store. Reads wait for Run. It fails if the metrics cannot be registered.
@@ -102,7 +102,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 		activated: make(chan struct{}), published: make(chan struct{}), changed: make(chan struct{}), overfull: retry.NewSignal(),
 		lists:   sharedBytes{most: o.MaxCachedBytes},
 		loading: map[reflector.Range]chan struct{}{}, refused: map[reflector.Range]*refusal{},
-		history: newHistory(),
+		eventLog: newEventLog(),
 	}
 	s.state.Store(newState(len(s.prefix)))
 	s.budget = newBudget(client, keys, s.prefixRange(""), o)

@@ -17,7 +17,7 @@ import (
 // The bounds of a history.
 const (
 	MaxVersions     = 100
-	maxVersionBytes = 8 << 20 // of its values
+	maxHistoryBytes = 8 << 20 // of its values
 )
 
 // Version is a write or a deletion of a key.
@@ -163,7 +163,7 @@ func (r *versionReader) history(ctx context.Context, o HistoryOptions) (h Histor
 		case err != nil:
 			return History{}, err
 		}
-		if size += len(v.Value); len(h.Versions) == o.Max || size > maxVersionBytes && len(h.Versions) > 0 {
+		if size += len(v.Value); len(h.Versions) == o.Max || size > maxHistoryBytes && len(h.Versions) > 0 {
 			h.Older = OlderMore
 			return h, nil
 		}

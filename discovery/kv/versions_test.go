@@ -175,7 +175,7 @@ func TestHistoryIsBounded(t *testing.T) {
 		f.put("app/a", strings.Repeat("x", size-n))
 	}
 	h, _, err := f.History(t.Context(), "app/a", HistoryOptions{Max: MaxVersions})
-	if err != nil || h.Older != OlderMore || len(h.Versions) != maxVersionBytes/size {
+	if err != nil || h.Older != OlderMore || len(h.Versions) != maxHistoryBytes/size {
 		t.Errorf("%d versions, %s, %v", len(h.Versions), h.Older, err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"disc/discovery/retry/retrytest"
 )
 
-// The history has the events of watched keys, for a while after the last watcher is gone, and
+// The event log has the events of watched keys, for a while after the last watcher is gone, and
 // no others.
 func TestHistoryHasWhatIsWatched(t *testing.T) {
 	t.Parallel()
@@ -52,18 +52,18 @@ func TestHistoryHasWhatIsWatched(t *testing.T) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.history.events) != 2 {
-		t.Errorf("%d events, want 2", len(f.history.events))
+	if len(f.eventLog.events) != 2 {
+		t.Errorf("%d events, want 2", len(f.eventLog.events))
 	}
-	for _, i := range f.history.interests {
-		i.watched = i.watched.Add(-historyTTL)
+	for _, i := range f.eventLog.interests {
+		i.watched = i.watched.Add(-unwatchedTTL)
 	}
-	if f.history.expire(); len(f.history.events) != 0 || f.history.size != 0 || len(f.history.interests) != 0 {
-		t.Errorf("%d events of %d bytes after the last watcher has been gone for long", len(f.history.events), f.history.size)
+	if f.eventLog.expire(); len(f.eventLog.events) != 0 || f.eventLog.size != 0 || len(f.eventLog.interests) != 0 {
+		t.Errorf("%d events of %d bytes after the last watcher has been gone for long", len(f.eventLog.events), f.eventLog.size)
 	}
 }
 
-// The history is bounded in bytes. A watcher that falls behind further starts over; others
+// The event log is bounded in bytes. A watcher that falls behind further starts over; others
 // go on.
 func TestEventLogIsBounded(t *testing.T) {
 	t.Parallel()
@@ -81,7 +81,7 @@ func TestEventLogIsBounded(t *testing.T) {
 	}
 	value := strings.Repeat("x", 256<<10)
 	var last int64
-	for range 2 * maxHistoryBytes / len(value) {
+	for range 2 * maxLogBytes / len(value) {
 		last = f.put("app/a", value)
 	}
 	retrytest.Eventually(t, "the last write", func() bool { return f.get("app/a", Read{}).Revision == last })
@@ -97,10 +97,10 @@ func TestEventLogIsBounded(t *testing.T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var size int64
-	for _, e := range f.history.events {
+	for _, e := range f.eventLog.events {
 		size += e.cost()
 	}
-	if size > maxHistoryBytes || size != f.history.size {
-		t.Errorf("%d bytes, counted as %d; want at most %d", size, f.history.size, maxHistoryBytes)
+	if size > maxLogBytes || size != f.eventLog.size {
+		t.Errorf("%d bytes, counted as %d; want at most %d", size, f.eventLog.size, maxLogBytes)
 	}
 }

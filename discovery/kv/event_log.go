@@ -19,18 +19,18 @@ type Event struct {
 	Item     *Item // nil: deleted
 }
 
-// The bounds of a history. When it has more, it drops the older half.
+// The bounds of an event log. When it has more, it drops the older half.
 const (
-	maxHistoryEvents = 8192
-	maxHistoryBytes  = 16 << 20
-	// historyTTL is how long the events of keys are recorded after their last watcher is gone,
+	maxLogEvents = 8192
+	maxLogBytes  = 16 << 20
+	// unwatchedTTL is how long the events of keys are recorded after their last watcher is gone,
 	// so that it can come back.
-	historyTTL = time.Minute
+	unwatchedTTL = time.Minute
 )
 
-// history has the last events of the keys that are watched, in the order in which they came;
+// eventLog has the last events of the keys that are watched, in the order in which they came;
 // those of one directory are in the order of their revisions.
-type history struct {
+type eventLog struct {
 	events    []Event
 	size      int64                // of the events, in bytes
 	interests map[string]*interest // by key or prefix
@@ -41,20 +41,20 @@ type interest struct {
 	watchers int       // their events are recorded
 	waiters  int       // they only want to know when it changes
 	watched  time.Time // when a watcher was last there; zero: never
-	// recordedAfter is a revision after which the history has all events.
+	// recordedAfter is a revision after which the log has all events.
 	recordedAfter int64
 }
 
-func newHistory() history { return history{interests: map[string]*interest{}} }
+func newEventLog() eventLog { return eventLog{interests: map[string]*interest{}} }
 
 // isWatched reports whether events are recorded.
-func (i *interest) isWatched() bool { return i.watchers > 0 || time.Since(i.watched) < historyTTL }
+func (i *interest) isWatched() bool { return i.watchers > 0 || time.Since(i.watched) < unwatchedTTL }
 
 // recorded yields the interests whose events include those of a key.
-func (h *history) recorded(key string) iter.Seq[*interest] {
+func (l *eventLog) recorded(key string) iter.Seq[*interest] {
 	return func(yield func(*interest) bool) {
-		for what, ok := key, len(h.interests) > 0; ok; what, ok = directoryOf(what) {
-			if i := h.interests[what]; i != nil && i.isWatched() && !yield(i) {
+		for what, ok := key, len(l.interests) > 0; ok; what, ok = directoryOf(what) {
+			if i := l.interests[what]; i != nil && i.isWatched() && !yield(i) {
 				return
 			}
 		}
@@ -67,61 +67,61 @@ func directoryOf(what string) (string, bool) {
 }
 
 // add records an event if somebody watches its key.
-func (h *history) add(e Event) {
-	for range h.recorded(e.Key) {
-		h.events, h.size = append(h.events, e), h.size+e.cost()
+func (l *eventLog) add(e Event) {
+	for range l.recorded(e.Key) {
+		l.events, l.size = append(l.events, e), l.size+e.cost()
 		break
 	}
-	if len(h.events) <= maxHistoryEvents && h.size <= maxHistoryBytes {
+	if len(l.events) <= maxLogEvents && l.size <= maxLogBytes {
 		return
 	}
 	dropped := 0
-	for ; len(h.events)-dropped > maxHistoryEvents/2 || h.size > maxHistoryBytes/2; dropped++ {
-		e := h.events[dropped]
-		h.size -= e.cost()
-		for i := range h.recorded(e.Key) {
+	for ; len(l.events)-dropped > maxLogEvents/2 || l.size > maxLogBytes/2; dropped++ {
+		e := l.events[dropped]
+		l.size -= e.cost()
+		for i := range l.recorded(e.Key) {
 			i.recordedAfter = max(i.recordedAfter, e.Revision)
 		}
 	}
-	h.events = slices.Clone(h.events[dropped:])
+	l.events = slices.Clone(l.events[dropped:])
 }
 
 // clear drops all events, whose revisions are void. No watcher of them goes on: it has another
 // epoch.
-func (h *history) clear() {
-	h.events, h.size = nil, 0
-	for _, i := range h.interests {
+func (l *eventLog) clear() {
+	l.events, l.size = nil, 0
+	for _, i := range l.interests {
 		i.recordedAfter = 0
 	}
 }
 
 // expire ends the interests that nobody has any more, and drops the events that nobody watches.
-func (h *history) expire() {
-	for what, i := range h.interests {
+func (l *eventLog) expire() {
+	for what, i := range l.interests {
 		if i.waiters == 0 && !i.isWatched() {
-			delete(h.interests, what)
+			delete(l.interests, what)
 		}
 	}
 	var kept []Event
-	for _, e := range h.events {
-		for range h.recorded(e.Key) {
+	for _, e := range l.events {
+		for range l.recorded(e.Key) {
 			kept = append(kept, e)
 			break
 		}
 	}
-	if h.size = 0; len(kept) == len(h.events) {
-		kept = h.events
+	if l.size = 0; len(kept) == len(l.events) {
+		kept = l.events
 	}
 	for _, e := range kept {
-		h.size += e.cost()
+		l.size += e.cost()
 	}
-	h.events = kept
+	l.events = kept
 }
 
 // awaited returns the keys and prefixes that somebody watches or waits for.
-func (h *history) awaited() []string {
+func (l *eventLog) awaited() []string {
 	var all []string
-	for what, i := range h.interests {
+	for what, i := range l.interests {
 		if i.waiters > 0 || i.isWatched() {
 			all = append(all, what)
 		}
@@ -138,10 +138,10 @@ func (e Event) cost() int64 {
 
 // interestIn returns the interest in a key or prefix. The caller holds s.mu.
 func (s *Store) interestIn(what string) *interest {
-	i := s.history.interests[what]
+	i := s.eventLog.interests[what]
 	if i == nil {
 		i = &interest{}
-		s.history.interests[what] = i
+		s.eventLog.interests[what] = i
 	}
 	return i
 }
@@ -151,7 +151,7 @@ func (s *Store) watch(what string) *interest {
 	i := s.interestIn(what)
 	if !i.isWatched() {
 		i.recordedAfter = s.lastChange(what)
-		for wider := range s.history.recorded(what) {
+		for wider := range s.eventLog.recorded(what) {
 			i.recordedAfter = min(i.recordedAfter, wider.recordedAfter)
 		}
 	}
@@ -231,8 +231,8 @@ func (s *Store) rangeOf(keyOrPrefix string) reflector.Range {
 }
 
 // Events returns the changes of a key, or below a prefix, after a cursor, oldest first,
-// and the cursor up to which it has all of them. ok is false when the history does not
-// have them any more: the reader starts over from a list. The history has them while somebody
+// and the cursor up to which it has all of them. ok is false when the event log does not
+// have them any more: the reader starts over from a list. The event log has them while somebody
 // watches, and for a minute after that, but no more than 16 MiB of all keys.
 func (s *Store) Events(keyOrPrefix string, after discovery.Cursor) (events []Event, upTo discovery.Cursor, ok bool) {
 	s.mu.Lock()
@@ -245,7 +245,7 @@ func (s *Store) Events(keyOrPrefix string, after discovery.Cursor) (events []Eve
 	}
 	cr.touch()
 	upTo = discovery.Cursor{Epoch: now.epoch, Revision: now.upTo(cr)}
-	for _, e := range s.history.events {
+	for _, e := range s.eventLog.events {
 		if e.Revision > after.Revision && e.Revision <= upTo.Revision && (e.Key == keyOrPrefix || isPrefix(keyOrPrefix) && strings.HasPrefix(e.Key, keyOrPrefix)) {
 			if e.Item != nil {
 				item := s.external(*e.Item)
