@@ -77,7 +77,7 @@ func TestEverybodyGetsAToken(t *testing.T) {
 	t.Parallel()
 	histories := 300
 	if etcdtest.Long() {
-		histories = 2000
+		histories = 600
 	}
 	some, each := 0.0, 0.0
 	for seed := range histories {

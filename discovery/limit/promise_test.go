@@ -12,7 +12,7 @@ func TestNeverAboveTheLimit(t *testing.T) {
 	t.Parallel()
 	histories, admitted, fullest := 300, 0, 0
 	if etcdtest.Long() {
-		histories = 6000
+		histories = 2000
 	}
 	for seed := range histories {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
