@@ -22,7 +22,7 @@ func TestParseRate(t *testing.T) {
 			}
 		})
 	}
-	for _, text := range []string{"", "fast", "50/", "50/day", "50s", "/s", "1/2/3", "5 0"} {
+	for _, text := range []string{"", "fast", "50/", "50/day", "50s", "1/0s", "1/0", "/s", "1/2/3", "5 0"} {
 		t.Run(text, func(t *testing.T) {
 			if rate, per, err := ParseRate(text); !errors.Is(err, ErrInvalid) {
 				t.Errorf("%q: %v each %v, %v", text, rate, per, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -42,16 +43,16 @@ type change struct {
 	condition *int64
 }
 
-// call is a write of some keys or, without changes, a read of one; answer is its result.
+// call is a write of some keys or, without changes, a read of some; answer is its result.
 type call struct {
-	read    int
+	reads   []int
 	changes []change
 }
 
 type answer struct {
 	unknown, conflict bool
-	revision          int64 // of the write, or of what was read
-	value             int
+	revision          int64 // of the write
+	read              [historyKeys]cell
 }
 
 // cells is the model's state: a few keys, and the revision of the last write that is known.
@@ -60,16 +61,21 @@ type cells struct {
 	last int64
 }
 
-// registers is the model: keys are read one at a time and written together, and each write
-// has a higher revision than all before.
+// registers is the model: keys are read together and written together, and each write has a
+// higher revision than all before.
 var registers = porcupine.Model{
 	Init: func() any { return cells{} },
 	Step: func(state, input, output any) (bool, any) {
 		s, c, a := state.(cells), input.(call), output.(answer)
 		if c.changes == nil {
-			is := s.keys[c.read]
-			s.keys[c.read].revision = a.revision // a read reveals an unknown revision
-			return is.value == a.value && (is.revision == a.revision || is.revision < 0 && a.revision > 0), s
+			for _, n := range c.reads {
+				is, read := s.keys[n], a.read[n]
+				if is.value != read.value || is.revision != read.revision && (is.revision >= 0 || read.revision <= 0) {
+					return false, s
+				}
+				s.keys[n].revision = read.revision // a read reveals an unknown revision
+			}
+			return true, s
 		}
 		holds := true
 		for _, ch := range c.changes {
@@ -152,14 +158,15 @@ func (h *opHistory) run(t *testing.T, client int, s *Store) {
 	for h.left.Load() > 0 {
 		called := h.now()
 		if rand.IntN(2) == 0 {
-			n := rand.IntN(historyKeys)
-			item, _, err := s.Get(t.Context(), h.key(n), Read{Linearizable: true})
-			if err != nil && !errors.Is(err, discovery.ErrNotFound) {
+			reads := rand.Perm(historyKeys)[:1+rand.IntN(2)]
+			read, err := h.read(t.Context(), s, reads)
+			if err != nil {
 				continue // nothing was read
 			}
-			value, _ := strconv.Atoi(string(item.Value))
-			seen[n] = item.Revision
-			h.add(client, call{read: n}, answer{revision: item.Revision, value: value}, called)
+			for _, n := range reads {
+				seen[n] = read[n].revision
+			}
+			h.add(client, call{reads: reads}, answer{read: read}, called)
 			continue
 		}
 		c, ops := h.write(seen)
@@ -171,6 +178,34 @@ func (h *opHistory) run(t *testing.T, client int, s *Store) {
 			unknown: errors.Is(err, ErrOutcomeUnknown), conflict: errors.Is(err, discovery.ErrConflict), revision: modelRevision(revision),
 		}, called)
 	}
+}
+
+// read reads one key, or several together.
+func (h *opHistory) read(ctx context.Context, s *Store, keys []int) (read [historyKeys]cell, err error) {
+	set := func(key int, item Item) {
+		value, _ := strconv.Atoi(string(item.Value))
+		read[key] = cell{value, item.Revision}
+	}
+	if len(keys) == 1 {
+		item, _, err := s.Get(ctx, h.key(keys[0]), Read{Linearizable: true})
+		if errors.Is(err, discovery.ErrNotFound) {
+			err = nil
+		}
+		set(keys[0], item)
+		return read, err
+	}
+	names := make([]string, len(keys))
+	for n, key := range keys {
+		names[n] = h.key(key)
+	}
+	items, _, err := s.GetMany(ctx, names, Read{Linearizable: true})
+	if err != nil {
+		return read, err
+	}
+	for item := range items {
+		set(keys[slices.Index(names, item.Key)], item)
+	}
+	return read, nil
 }
 
 // modelRevision returns the model's form of a write's revision.

@@ -273,6 +273,19 @@ func TestUnusedLimitWhileEtcdIsAway(t *testing.T) {
 	}
 }
 
+// In a large fleet agents ask rarely whether their views are current.
+func TestFreshForFollowsTheInterval(t *testing.T) {
+	l := etcdtest.Must(New(nil, keys, Options{ProgressInterval: func() time.Duration { return 40 * time.Second }}))
+	a := restedAccount(0)
+	a.confirm(0, 0, l.freshFor())
+	if r := a.take(40*time.Second, 1); r.outcome != queued {
+		t.Errorf("a take just before the view is confirmed again: %v, want it to be queued", r.outcome)
+	}
+	if r := a.take(2*time.Minute, 1); r.outcome != unavailable {
+		t.Errorf("a take long after it should have been confirmed: %v, want unavailable", r.outcome)
+	}
+}
+
 // An etcd that is out of space answers, but sells nothing. The cause says so.
 func TestOutOfSpace(t *testing.T) {
 	t.Parallel()
