@@ -22,8 +22,12 @@ const (
 	// prebuyFraction is the part of a horizon's demand that is bought ahead.
 	prebuyFraction = 0.9
 
-	// never is the time of what does not happen.
-	never = time.Duration(math.MaxInt64)
+	// failureTTL is how long takes are not counted after a purchase whose outcome is not known.
+	failureTTL = 5 * time.Second
+
+	// never is the time of what does not happen, and unknownRevision is above all of etcd's.
+	never           = time.Duration(math.MaxInt64)
+	unknownRevision = math.MaxInt64
 )
 
 // account is one agent's state of one limit. It is pure: its methods are given the time
@@ -34,14 +38,17 @@ type account struct {
 	policy      Policy                            // Created is 0: there is none
 	newest      int64                             // etcd's revision of the newest write or deletion of the policy that was seen
 	ledger      storedLedger
-	listed      bool // the ledger was read, and is watched since then
-	trusted     bool // the ledger was written in the present life of etcd
+	epoch       string // of the etcd that the ledger is from
+	lifeBegan   int64  // etcd's revision at which its present life began, or unknownRevision
+	listed      bool   // the ledger was read, and is watched since then
+	trusted     bool   // the ledger was written in the present life of etcd
 	bucket
 	voidAt     time.Duration // when the last token of an earlier policy is void
 	tokens     tokens        // bought and not used
 	demand     demand
 	contenders contenders
 	queue      []*waiter
+	queued     int64 // tokens that they want
 
 	deniedSince   int           // takes since the last one that was granted
 	stale         bool          // sales may have been missed; true at first
@@ -57,22 +64,25 @@ type account struct {
 	purchaseCount int64         // purchases ever started
 	satisfied     bool          // there was nothing to buy at the last check
 	purchasing    bool
-	pending       purchase // while purchasing
-	credited      bool     // the tokens of pending were added
-	failure       error    // why the outcome of the last purchase is not known; nil: it is
-	lostPurchase  purchase // the last that lost its compare; not repeated while the view is the same
+	pending       purchase      // while purchasing
+	credited      bool          // the tokens of pending were added
+	failure       error         // why the outcome of the last purchase is not known; nil: it is
+	failedAt      time.Duration // when that was found
+	lostPurchase  purchase      // the last that lost its compare; not repeated while the view is the same
+	lostAt        time.Duration // when that was found
 }
 
 // newAccount returns the account of an agent that has seen nothing yet.
 func newAccount(purchaserID string) account {
-	return account{purchaserID: purchaserID, draw: rand.N[time.Duration], stale: true}
+	return account{purchaserID: purchaserID, draw: rand.N[time.Duration], lifeBegan: unknownRevision, stale: true}
 }
 
 // remembered returns what an account that was not used for long knows, for its next use.
 func (a *account) remembered() account {
 	r := newAccount(a.purchaserID)
 	r.draw = a.draw
-	r.policy, r.newest, r.ledger, r.listed, r.trusted, r.bucket = a.policy, a.newest, a.ledger, a.listed, a.trusted, a.bucket
+	r.policy, r.newest, r.bucket = a.policy, a.newest, a.bucket
+	r.epoch, r.lifeBegan, r.ledger, r.listed, r.trusted = a.epoch, a.lifeBegan, a.ledger, a.listed, a.trusted
 	r.voidAt, r.confirmedAt, r.purchaseCount = a.voidAt, a.confirmedAt, a.purchaseCount
 	return r
 }
@@ -106,7 +116,7 @@ func (a *account) confirm(now, confirmed, freshFor time.Duration) {
 	if !a.stale {
 		return
 	}
-	a.stale, a.staleReason, a.notBefore = false, nil, 0 // etcd is back: buy without a further wait
+	a.stale, a.staleReason, a.failure, a.notBefore = false, nil, nil, 0 // etcd is back: buy without a further wait
 	a.backoff.Reset()
 }
 

@@ -20,7 +20,7 @@ func restedAccount(now time.Duration) account {
 	a := newAccount("a")
 	a.setPolicy(now, policyOf20)
 	a.setLedger(now, opened)
-	a.trustLedger(now, time.Time{})
+	a.learnLife(now, 0, time.Time{})
 	a.confirm(now, now, time.Minute)
 	return a
 }
@@ -109,15 +109,15 @@ func TestUnknownSalesCountAsTheBurst(t *testing.T) {
 		a.setPolicy(now, policyOf20)
 		a.setLedger(now, sold(5, 5, 1, 2))
 		a.confirm(now, now, time.Minute)
-		wantDebt(t, &a, now, 20)
+		wantDebt(t, &a, now, 40) // there may have been a policy before
 	})
 	t.Run("in another life", func(t *testing.T) {
 		a := restedAccount(now)
-		a.forgetLedger()
 		a.setLedger(now, sold(5, 5, 1, 2))
+		a.replaceLedger(now, "another", true, sold(5, 5, 1, 2))
 		a.forgetPolicy()
 		a.setPolicy(now, policyOf20)
-		wantDebt(t, &a, now, 20)
+		wantDebt(t, &a, now, 40) // a policy may have been lost, too
 	})
 }
 
@@ -161,7 +161,7 @@ func TestSlowLimitOutlivesAllAgents(t *testing.T) {
 			a := newAccount("a")
 			a.setPolicy(now, daily)
 			a.setLedger(now, v)
-			a.trustLedger(now, wall)
+			a.learnLife(now, 0, wall)
 			wantDebt(t, &a, now, c.want)
 		})
 	}
@@ -199,9 +199,9 @@ func TestDebtOfThePurchaserIsTakenOver(t *testing.T) {
 		want float64
 	}{
 		"a sale":                {sold(103, 10, 1, 10), 10},
-		"a higher debt":         {sold(103, 40, 1, 10), 23},
-		"a sale without a debt": {sold(103, unknownDebt, 1, 10), 23},
-		"of an earlier policy":  {sold(103, 10, 7, 10), 23},
+		"a higher debt":         {sold(103, 60, 1, 10), 43},
+		"a sale without a debt": {sold(103, unknownDebt, 1, 10), 43},
+		"of an earlier policy":  {sold(103, 10, 7, 10), 43},
 		"of an earlier version": {sold(103, 10, 0, 10), 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,6 +216,64 @@ func TestDebtOfThePurchaserIsTakenOver(t *testing.T) {
 	a.charge(now, 4)
 	if p := a.startPurchase(now, 3, time.Time{}); math.Abs(p.nextLedger.Debt-7) > 0.001 {
 		t.Errorf("a purchase of 3 with a debt of 4 has the debt %v", p.nextLedger.Debt)
+	}
+}
+
+// A purchase that lost is repeated once the view is known to be etcd's.
+func TestLostPurchaseIsRepeated(t *testing.T) {
+	const now = time.Hour
+	a := restedAccount(now)
+	a.take(now, 1)
+	a.enqueue(&waiter{1, make(chan takeResult, 1)})
+	a.purchaseLost(now, a.startPurchase(now, 1, time.Time{}))
+	later := now + time.Second
+	if n, again := a.nextPurchase(later); n != 0 || again != never {
+		t.Errorf("a purchase of %d, again at %v, while the view is the same", n, again)
+	}
+	a.confirm(later, later, time.Minute)
+	if n, _ := a.nextPurchase(later); n != 1 {
+		t.Errorf("a purchase of %d once the view is confirmed, want 1", n)
+	}
+}
+
+// One purchase that etcd did not answer long ago does not let takes through uncounted.
+func TestFailureIsForgotten(t *testing.T) {
+	const now = time.Hour
+	a := restedAccount(now)
+	a.startPurchase(now, 1, time.Time{})
+	a.purchaseFailed(now, errNoAnswer)
+	if r := a.take(now, 1); r.outcome != unavailable {
+		t.Errorf("a take just after the failure: %v, want unavailable", r.outcome)
+	}
+	later := now + failureTTL + time.Second
+	a.startPurchase(later, 1, time.Time{})
+	if r := a.take(later, 1); r.outcome != queued {
+		t.Errorf("a take during a purchase long after it: %v, want queued", r.outcome)
+	}
+}
+
+// A take that gives up lets those behind have what it did not get.
+func TestAbandonedTakeServesTheNext(t *testing.T) {
+	const now = time.Hour
+	a := restedAccount(now)
+	a.tokens.add(3, now+time.Hour)
+	first, second := &waiter{5, make(chan takeResult, 1)}, &waiter{2, make(chan takeResult, 1)}
+	a.enqueue(first)
+	a.enqueue(second)
+	a.abandon(now, first)
+	if len(second.result) != 1 || a.queued != 0 {
+		t.Errorf("%d tokens are still queued for", a.queued)
+	}
+}
+
+// A limit that was deleted is not there, also while etcd is away.
+func TestDeletedWhileStale(t *testing.T) {
+	const now = time.Hour
+	a := restedAccount(now)
+	a.setPolicy(now, Policy{Revision: 5})
+	a.markStale(now, errNoNews)
+	if r := a.take(now, 1); r.outcome != noLimit {
+		t.Errorf("a take: %v, want that there is no limit", r.outcome)
 	}
 }
 

@@ -112,20 +112,19 @@ const (
 // D' = b + rH, where H is the longest horizon that any policy has. That is the case X > b.
 // A limit that is deleted and made again is another limit.
 //
-// # Why a limit gives
+// # Why a limit makes progress
 //
 // The longest debt is b + rH. So at most h + H + 1/ρ after an agent that can reach etcd was
 // started, has seen a change or came back, its debt leaves room for one token, if nothing is
 // sold meanwhile. What it knows survives breaks of its watch, and idleness: the
 // bucket is kept when the limit's watch ends. A limit slower than [slowRate] also survives
-// that all agents are restarted at once, by the wall clock. An agent tells whom it denies a
-// token when there is room for it, at the earliest, and adds a random time of up to a tenth
-// of a token's, so that of several that wait none is always the last.
+// that all agents are restarted at once, by the wall clock. The Retry-After of a denial is
+// the earliest time at which there is room, plus up to a tenth of a token's time at random.
 // TestEverybodyGetsAToken simulates it.
 //
 // # What the proof rests on
 //
-//   - etcd is linearizable.
+//   - etcd is linearizable. A restore takes longer than a token is good.
 //   - A restore from a backup, which takes sales back, is found out before an agent buys
 //     again: by the agent itself, or by another that begins a new life (package life). A
 //     purchase compares the epoch. An agent in a new life knows nothing. One that was
@@ -152,9 +151,8 @@ func (d debt) after(now time.Duration, rate float64) float64 {
 	return d.tokens - rate*drainFactor*(now-d.at).Seconds()
 }
 
-// openBucket returns the bucket of a policy whose sales are not known; all of them are the
-// present policy's, since no other is in force. extra is how long tokens of an earlier
-// policy may still be good.
+// openBucket returns the bucket of a policy whose sales are not known. extra is how long
+// tokens of an earlier policy may still be good.
 func openBucket(now time.Duration, p parameters, extra time.Duration) bucket {
 	full := debt{p.burst + p.rate*extra.Seconds(), now}
 	return bucket{p, full, full}
@@ -168,8 +166,9 @@ func (b *bucket) charge(now time.Duration, n int64) {
 }
 
 // fill raises the debt to at least the burst, since there may be sales that were not seen.
-func (b *bucket) fill(now time.Duration) {
-	b.owed = debt{max(b.burst, b.debt(now)), now}
+// void is the time until the tokens of earlier policies are void.
+func (b *bucket) fill(now, void time.Duration) {
+	b.owed = debt{max(b.burst+b.rate*void.Seconds(), b.debt(now)), now}
 	b.forgetEarlier(now)
 }
 

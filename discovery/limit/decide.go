@@ -32,7 +32,7 @@ const (
 )
 
 // take decides a take at once if it can. Otherwise the outcome is queued, and the caller
-// must append a waiter to the queue.
+// must enqueue a waiter.
 func (a *account) take(now time.Duration, n int64) takeResult {
 	if !a.exists() {
 		return takeResult{outcome: a.outcomeWithoutLimit()}
@@ -49,7 +49,7 @@ func (a *account) take(now time.Duration, n int64) takeResult {
 	switch {
 	case a.stale || a.failure != nil && (a.purchasing || now < a.notBefore):
 		return takeResult{outcome: unavailable}
-	case a.queuedTokens()+n > a.tokens.total+a.available(now+a.lookahead()):
+	case a.queued+n > a.tokens.total+a.available(now+a.lookahead()):
 		return takeResult{outcome: denied}
 	}
 	return takeResult{outcome: queued}
@@ -72,7 +72,8 @@ func (a *account) lookahead() time.Duration {
 
 // outcomeWithoutLimit returns the outcome of a take while no limit can be enforced.
 func (a *account) outcomeWithoutLimit() outcome {
-	if a.stale || a.policy.err != nil {
+	deleted := a.policy.Created == 0 && a.newest != 0
+	if a.policy.err != nil || a.stale && !deleted {
 		return unavailable
 	}
 	return noLimit
@@ -88,18 +89,18 @@ func (a *account) abandon(now time.Duration, w *waiter) (takeResult, bool) {
 		return takeResult{}, false
 	}
 	a.queue = slices.Delete(a.queue, at, at+1)
+	a.queued -= w.n
+	a.settle(now) // those behind may have enough now
 	if a.purchasing && now > a.pending.sentAt+a.horizon {
 		return takeResult{outcome: unavailable}, true
 	}
 	return takeResult{outcome: denied}, true
 }
 
-// queuedTokens returns how many tokens the queued takes want.
-func (a *account) queuedTokens() (n int64) {
-	for _, w := range a.queue {
-		n += w.n
-	}
-	return n
+// enqueue lets a take wait for a purchase.
+func (a *account) enqueue(w *waiter) {
+	a.queue = append(a.queue, w)
+	a.queued += w.n
 }
 
 // settle resolves every queued take whose outcome is now certain.
@@ -108,6 +109,7 @@ func (a *account) settle(now time.Duration) {
 		return
 	}
 	a.tokens.expire(now)
+	a.queued = 0
 	still, left := a.queue[:0], a.tokens.total
 	if !a.stale && a.exists() {
 		left += a.available(now + a.lookahead())
@@ -122,6 +124,7 @@ func (a *account) settle(now time.Duration) {
 		}
 		if r.outcome == queued {
 			still = append(still, w)
+			a.queued += w.n
 		} else {
 			w.result <- r
 		}
@@ -156,13 +159,13 @@ func (a *account) resolve(now time.Duration, w *waiter, first bool, left int64) 
 func (a *account) decision(now time.Duration, o outcome, n int64) discovery.Decision {
 	d := discovery.Decision{Limit: a.policy.Limit, Granted: o == granted, Unavailable: o == unavailable}
 	if a.exists() {
-		d.Remaining = max(0, a.tokens.total+a.available(now+a.lookahead())-a.queuedTokens())
+		d.Remaining = max(0, a.tokens.total+a.available(now+a.lookahead())-a.queued)
 		d.Full = max(0, a.availableIn(now, int64(a.burst)))
 	}
 	switch o {
 	case denied:
-		// Of several callers that wait, none comes always behind the same other one. A
-		// hundredth of a token's time is ten times what clocks differ in it.
+		// The random part keeps callers from coming in the same order each time. A hundredth
+		// of a token's time is ten times what clocks differ in it.
 		spread := min(seconds(0.1/a.rate), max(time.Second, seconds(0.01/a.rate)))
 		d.RetryAfter = max(time.Millisecond, a.availableIn(now, min(n, int64(a.burst)))) + a.draw(spread+1)
 		d.Contended = a.deniedSince > 1 || a.contenders.count() > 1

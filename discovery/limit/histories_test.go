@@ -171,7 +171,7 @@ func (f *fleet) mend() {
 	}
 }
 
-func TestSurplus(t *testing.T) {
+func TestCertainExcess(t *testing.T) {
 	s := time.Second
 	if got := certainExcess([]grantedTake{{0, 0}, {s / 2, s / 2}, {s, s}}, 1, 1); got != 1 {
 		t.Errorf("three in a second: %v, want 1", got)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type Limits struct {
 	metrics    *metrics
 	runID      string // random for each start of the agent
 	reflector  *reflector.Reflector
+	store      *store
 	heartbeat  heartbeat.Heartbeat
 	activated  chan struct{} // closed at the first use; nothing is watched before
 	activate   func()
@@ -57,10 +59,10 @@ type Limits struct {
 	wake       retry.Signal                          // purchasers has changed
 	purchasers atomic.Pointer[map[string]*purchaser] // by name of the limit; copied on write
 
-	mu         sync.Mutex               // guards the fields below, and writes of purchasers
-	policies   map[string]Policy        // of the namespace, by name
-	missing    map[string]time.Duration // when a limit was found missing, by its name
-	remembered map[string]account       // of limits that were not used for long, by name
+	mu         sync.Mutex         // guards the fields below, and writes of purchasers
+	policies   map[string]Policy  // of the namespace, by name
+	missing    map[string]missing // limits that are not there, by name
+	remembered map[string]account // of limits that were not used for long, by name
 }
 
 // New returns the limits of a namespace, which do nothing until Run. It fails if the
@@ -79,14 +81,14 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Limits, erro
 	l := &Limits{
 		client: client, keys: keys, options: o, metrics: collectors, runID: strings.ToLower(rand.Text()[:13]),
 		activated: make(chan struct{}), listed: make(chan struct{}), wake: retry.NewSignal(),
-		missing: map[string]time.Duration{}, remembered: map[string]account{},
+		missing: map[string]missing{}, remembered: map[string]account{},
 	}
 	l.activate = sync.OnceFunc(func() { close(l.activated) })
-	s := &store{limits: l, markListed: sync.OnceFunc(func() { close(l.listed) })}
-	l.reflector = reflector.New(client, s, reflector.Options{
+	l.store = &store{limits: l, markListed: sync.OnceFunc(func() { close(l.listed) })}
+	l.reflector = reflector.New(client, l.store, reflector.Options{
 		Ranges: []reflector.Range{reflector.Prefix(keys.Limits())},
 		Epoch:  keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval,
-		Heartbeat: &l.heartbeat, OnHealth: s.onHealth, Logger: o.Logger, Metrics: collectors.reflector,
+		Heartbeat: &l.heartbeat, OnHealth: l.store.onHealth, Logger: o.Logger, Metrics: collectors.reflector,
 	})
 	l.purchasers.Store(&map[string]*purchaser{})
 	return l, nil
@@ -160,16 +162,19 @@ func (l *Limits) evict(ctx context.Context, p *purchaser) error {
 
 // remove removes a purchaser, which Run then stops, and remembers its account.
 func (l *Limits) remove(p *purchaser) {
-	p.mu.Lock()
-	known := p.account.remembered()
-	p.account.markStale(lease.Uptime(), errNotRead)
-	p.mu.Unlock()
 	l.editPurchasers(func(purchasers map[string]*purchaser) {
 		delete(purchasers, p.name)
-		if len(l.remembered) >= maxRemembered {
-			clear(l.remembered)
+		for name := range l.remembered {
+			if len(l.remembered) < maxRemembered {
+				break
+			}
+			delete(l.remembered, name)
 		}
-		l.remembered[p.name] = known
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		l.remembered[p.name] = p.account.remembered()
+		p.removed = true
+		p.account.markStale(lease.Uptime(), errNotRead)
 	})
 }
 
@@ -249,11 +254,17 @@ func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Deci
 	if n < 1 {
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid, "limit %s: %d tokens cannot be taken; take 1 or more", name, n)
 	}
-	p, err := l.purchaser(ctx, name)
-	if err != nil {
-		return discovery.Decision{}, 0, err
+	for {
+		p, err := l.purchaser(ctx, name)
+		if err != nil {
+			return discovery.Decision{}, 0, err
+		}
+		d, until, err := p.take(ctx, n)
+		if err != errRemoved { //nolint:errorlint // it is not wrapped, and this is the fast path
+			return d, until, err
+		}
+		runtime.Gosched() // until it is gone from the map
 	}
-	return p.take(ctx, n)
 }
 
 // purchaser returns the purchaser of a limit, once it can decide takes. If there is none it

@@ -122,6 +122,18 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestDeniedTakeAllocatesNothing(t *testing.T) {
+	l := startAlone(t)
+	putSlow(t, l, "api")
+	if n := testing.AllocsPerRun(1000, func() {
+		if d, err := l.Take(context.Background(), "api", 1); err != nil || d.Granted {
+			t.Fatal(d, err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // putSlow sets a limit of which nothing can be bought during a test, since its burst is
 // taken.
 func putSlow(t testing.TB, l *Limits, name string) {
@@ -308,7 +320,6 @@ func TestOutOfSpace(t *testing.T) {
 func TestPolicyOfAnotherLife(t *testing.T) {
 	t.Parallel()
 	a := restedAccount(time.Hour)
-	a.forgetLedger()
 	a.forgetPolicy()
 	a.setPolicy(time.Hour, Policy{Limit: policy(10, 10), Created: 1, Revision: 1})
 	if a.rate != 10 {

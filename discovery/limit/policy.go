@@ -19,7 +19,8 @@ type Policy struct {
 	Limit             discovery.Limit
 	Created, Revision int64 // etcd's revisions of the write that created it, and of the last one
 
-	err error // why the limit cannot be decoded
+	err      error // why the limit cannot be decoded
+	replaced int64 // the revision of the policy that it replaced; 0: the last one that was seen
 }
 
 // policyOf decodes a policy. One that cannot be decoded cannot be enforced.
@@ -134,7 +135,7 @@ func (l *Limits) write(ctx context.Context, before Policy, limit discovery.Limit
 	if err != nil {
 		return Policy{}, false, fmt.Errorf("put limit %s: %w", before.Name, err)
 	}
-	p = Policy{Name: before.Name, Limit: limit, Created: cmp.Or(before.Created, r.Header.Revision), Revision: r.Header.Revision}
+	p = Policy{Name: before.Name, Limit: limit, Created: cmp.Or(before.Created, r.Header.Revision), Revision: r.Header.Revision, replaced: before.Revision}
 	if r.Succeeded {
 		l.applyPolicy(p)
 	}

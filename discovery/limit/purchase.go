@@ -8,6 +8,7 @@ import (
 // purchase is an attempt to buy n tokens.
 type purchase struct {
 	n              int64
+	epoch          string       // that it compares; "": none
 	policyRevision int64        // that it compares
 	seenLedger     storedLedger // that it compares
 	nextLedger     ledger       // that it writes
@@ -21,7 +22,7 @@ func (a *account) purchaseSize(now time.Duration) (need, want int64) {
 	a.tokens.expire(now)
 	if len(a.queue) > 0 {
 		need = a.queue[0].n - a.tokens.total
-		want = a.queuedTokens() - a.tokens.total
+		want = a.queued - a.tokens.total
 	}
 	ahead, largest := int64(a.demand.rate(now)*a.horizon.Seconds()*prebuyFraction), a.demand.largestTake(now)
 	if a.tokens.total <= ahead/2 && ahead >= largest && a.failure == nil {
@@ -43,7 +44,8 @@ func (a *account) demandAppeared(now time.Duration) bool {
 // nextPurchase returns how many tokens to buy now. If n is 0, again is when to call it
 // the next time, unless the account changes before.
 func (a *account) nextPurchase(now time.Duration) (n int64, again time.Duration) {
-	if a.purchasing || !a.exists() || a.stale || a.lostPurchase.policyRevision == a.policy.Revision && a.lostPurchase.seenLedger == a.ledger {
+	lost := a.lostPurchase.n > 0 && a.confirmedAt <= a.lostAt // the view is not etcd's yet
+	if a.purchasing || !a.exists() || a.stale || lost {
 		return 0, never
 	}
 	a.checkFreshness(now)
@@ -73,12 +75,15 @@ func (a *account) fairShare() int64 {
 func (a *account) startPurchase(now time.Duration, n int64, wall time.Time) purchase {
 	a.purchasing = true
 	a.purchaseCount++
+	if now-a.failedAt > failureTTL {
+		a.failure = nil
+	}
 	next := ledger{Sold: a.ledger.Sold + n, Sale: fmt.Sprintf("%s.%d", a.purchaserID, a.purchaseCount),
 		Debt: max(0, a.debt(now)) + float64(n), Policy: a.policy.Revision}
 	if a.rate < slowRate {
 		next.At = wall.Unix() + 1 // rounded up
 	}
-	a.pending = purchase{n: n, policyRevision: a.policy.Revision, seenLedger: a.ledger, nextLedger: next, sentAt: now}
+	a.pending = purchase{n: n, epoch: a.epoch, policyRevision: a.policy.Revision, seenLedger: a.ledger, nextLedger: next, sentAt: now}
 	a.credited = false
 	return a.pending
 }
@@ -98,7 +103,7 @@ func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedge
 	a.observeLatency(now - p.sentAt)
 	a.purchasing, a.failure = false, nil
 	a.backoff.Reset()
-	if a.ledger == p.seenLedger && !a.stale {
+	if a.ledger == p.seenLedger && a.epoch == p.epoch && !a.stale {
 		a.setLedger(now, v)
 	}
 	a.settle(now)
@@ -107,7 +112,7 @@ func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedge
 // purchaseLost records that a purchase was not made, since the ledger or the policy in
 // etcd was not the one that it had seen.
 func (a *account) purchaseLost(now time.Duration, p purchase) {
-	a.purchasing, a.failure, a.lostPurchase = false, nil, p
+	a.purchasing, a.failure, a.lostPurchase, a.lostAt = false, nil, p, now
 	a.observeLatency(now - p.sentAt)
 	a.notBefore = now + a.draw(min(a.backoff.Bound(), a.slot()*time.Duration(a.contenders.count())))
 	a.backoff.Failed()
@@ -118,12 +123,12 @@ func (a *account) purchaseLost(now time.Duration, p purchase) {
 // committed it, the watch shows it as it shows others' sales. log reports whether this
 // failure is one to log.
 func (a *account) purchaseFailed(now time.Duration, err error) (log bool) {
-	a.purchasing, a.failure = false, err
+	a.purchasing, a.failure, a.failedAt = false, err, now
 	a.notBefore = now + a.draw(a.backoff.Bound())
 	log = a.backoff.Failed()
 	for _, w := range a.queue {
 		w.result <- takeResult{outcome: unavailable}
 	}
-	a.queue = nil
+	a.queue, a.queued = nil, 0
 	return log
 }

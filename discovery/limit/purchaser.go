@@ -29,9 +29,9 @@ type purchaser struct {
 	markDecidable func()
 
 	mu       sync.Mutex
-	loaded   bool   // the ledger was read and is watched
-	evicted  bool   // it is to be removed
-	epoch    string // of the etcd that the ledger was read from
+	loaded   bool // the ledger was read and is watched
+	evicted  bool // it is to be removed
+	removed  bool // another one takes its place at the next take
 	account  account
 	lastUsed time.Duration // when it was last asked for a decision
 }
@@ -125,8 +125,8 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 	if next.seenLedger.modRevision != 0 {
 		compares = append(compares, clientv3.Compare(clientv3.Value(key), "=", next.seenLedger.value))
 	}
-	if epoch := p.seenEpoch(); epoch != "" {
-		compares = append(compares, clientv3.Compare(clientv3.Value(p.limits.keys.Epoch()), "=", epoch))
+	if next.epoch != "" {
+		compares = append(compares, clientv3.Compare(clientv3.Value(p.limits.keys.Epoch()), "=", next.epoch))
 	}
 	r, err := p.limits.client.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, string(value))).Commit()
 	if err != nil {
@@ -142,18 +142,15 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 	return true, written, nil
 }
 
-// seenEpoch returns the epoch of the etcd that the ledger was read from.
-func (p *purchaser) seenEpoch() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.epoch
-}
-
 // take decides a take of n tokens. If it is granted, the duration is until when the tokens
-// are good.
+// are good. The error is errRemoved if the purchaser was removed meanwhile.
 func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
 	now := lease.Uptime()
 	p.mu.Lock()
+	if p.removed {
+		p.mu.Unlock()
+		return discovery.Decision{}, 0, errRemoved
+	}
 	p.lastUsed = now
 	if most := int64(p.account.burst); p.account.exists() && n > most {
 		p.mu.Unlock()
@@ -164,7 +161,7 @@ func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time
 	var w *waiter
 	if r.outcome == queued {
 		w = &waiter{n, make(chan takeResult, 1)}
-		p.account.queue = append(p.account.queue, w)
+		p.account.enqueue(w)
 	}
 	buy := p.account.demandAppeared(now)
 	d, policyErr := p.account.decision(now, r.outcome, n), p.account.policy.err
@@ -193,6 +190,7 @@ func (p *purchaser) await(ctx context.Context, w *waiter) takeResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r, ok := p.account.abandon(lease.Uptime(), w); ok {
+		p.notify()
 		return r
 	}
 	return <-w.result

@@ -14,6 +14,7 @@ func (a *account) setPolicy(now time.Duration, p Policy) {
 	before := a.policy
 	a.policy, a.newest = p, p.Revision
 	a.tokens.clear()
+	a.lostPurchase = purchase{}
 	if p.Created != 0 && p.Created != before.Created {
 		a.bucket = bucket{} // another limit
 	}
@@ -22,7 +23,7 @@ func (a *account) setPolicy(now time.Duration, p Policy) {
 	case a.burst == 0: // the first that can be enforced
 		a.open(now)
 	default:
-		a.change(now)
+		a.change(now, before.Revision)
 	}
 	a.settle(now)
 }
@@ -42,12 +43,15 @@ func (a *account) open(now time.Duration) {
 }
 
 // neverChanged reports whether the present policy is the only one that the limit ever had.
-func (a *account) neverChanged() bool { return a.policy.Created == a.policy.Revision }
+// An etcd that has started over may have lost a change.
+func (a *account) neverChanged() bool {
+	return a.policy.Created == a.policy.Revision && a.policy.Revision > a.lifeBegan
+}
 
-// change goes over from one policy of a limit to the next.
-func (a *account) change(now time.Duration) {
+// change goes over from one policy of a limit, of a revision, to the next.
+func (a *account) change(now time.Duration, from int64) {
 	void := time.Duration(math.Ceil(float64(a.horizon) / drainFactor))
-	if a.stale {
+	if a.stale || a.policy.replaced != 0 && a.policy.replaced != from {
 		void = longestHorizon // there may have been policies between the two
 	}
 	a.voidAt = max(a.voidAt, now+void)
@@ -87,7 +91,7 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 	if a.listed && v.modRevision != 0 && v.modRevision <= before.modRevision {
 		return
 	}
-	a.ledger = v
+	a.ledger, a.lostPurchase = v, purchase{}
 	switch {
 	case !a.listed:
 		a.listed = true
@@ -98,7 +102,7 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 		a.charge(now, v.Sold-before.Sold)
 		a.trusted = true
 	default:
-		a.fill(now)
+		a.fill(now, max(0, a.voidAt-now))
 		a.trusted = true
 	}
 	a.takeOverDebt(now)
@@ -112,19 +116,33 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 	a.settle(now)
 }
 
-// trustLedger takes over the debt of the ledger, which was not seen as it was written, but is
-// of the present life of etcd.
-func (a *account) trustLedger(now time.Duration, wall time.Time) {
-	a.trusted = true
-	a.takeOverDebt(now)
-	if a.ledgerCovers() && a.rate < slowRate {
+// replaceLedger sets the ledger of an etcd that an epoch identifies, as it was listed.
+// startedOver reports that etcd was wiped, restored or replaced since the last list.
+func (a *account) replaceLedger(now time.Duration, epoch string, startedOver bool, v storedLedger) {
+	if startedOver || a.epoch != "" && a.epoch != epoch {
+		a.ledger, a.listed, a.trusted, a.lifeBegan = storedLedger{}, false, false, unknownRevision
+	}
+	a.epoch = epoch
+	a.setLedger(now, v)
+}
+
+// learnLife tells at which revision the present life of etcd began. What was written since
+// then counts, although it was not seen as it was written. An account that knew it already
+// has seen everything.
+func (a *account) learnLife(now time.Duration, began int64, wall time.Time) {
+	if a.lifeBegan != unknownRevision {
+		return
+	}
+	a.lifeBegan = began
+	a.trusted = a.trusted || a.ledger.modRevision > began
+	if a.exists() {
+		a.open(now)
+	}
+	if a.trusted && a.ledgerCovers() && a.rate < slowRate {
 		a.lowerDebt(now, a.ledger.Debt-a.rate*drainFactor*a.ledger.drainedSince(wall).Seconds())
 	}
 	a.settle(now)
 }
 
 // forgetPolicy forgets the policy, since etcd has started over.
-func (a *account) forgetPolicy() { a.policy, a.newest = Policy{}, 0 }
-
-// forgetLedger forgets the ledger and what was sold, since etcd has started over.
-func (a *account) forgetLedger() { a.ledger, a.listed, a.trusted = storedLedger{}, false, false }
+func (a *account) forgetPolicy() { a.policy, a.newest, a.lostPurchase = Policy{}, 0, purchase{} }

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -60,10 +61,10 @@ func (s *simulatedEtcd) putLedger(l ledger, revision int64) {
 	s.log = append(s.log, change{isLedger: true, ledger: s.ledger})
 }
 
-// commit commits a purchase that was sent in the life of an epoch, if its compares succeed.
-func (s *simulatedEtcd) commit(p purchase, epoch int) (storedLedger, bool) {
+// commit commits a purchase, if its compares succeed.
+func (s *simulatedEtcd) commit(p purchase) (storedLedger, bool) {
 	same := s.ledger.modRevision == p.seenLedger.modRevision && s.ledger.value == p.seenLedger.value
-	if !same || s.policy.Created == 0 || s.policy.Revision != p.policyRevision || s.epoch != epoch {
+	if !same || s.policy.Created == 0 || s.policy.Revision != p.policyRevision || fmt.Sprint(s.epoch) != p.epoch {
 		return storedLedger{}, false
 	}
 	s.revision++

@@ -173,19 +173,17 @@ func (a *agent) connect() {
 		startedOver := a.epoch != is.epoch && a.epoch != -1
 		fresh := a.epoch == -1
 		a.epoch = is.epoch
-		if startedOver {
-			a.account.forgetLedger()
-		}
 		if fresh {
 			a.account.setPolicy(now, is.policy)
 		}
-		a.account.setLedger(now, is.ledger)
+		told := a.Float64() < 0.5 // a range that is added is not told that etcd has started over
+		a.account.replaceLedger(now, fmt.Sprint(is.epoch), startedOver && told, is.ledger)
 		if startedOver {
 			a.account.forgetPolicy()
 		}
 		a.account.setPolicy(now, is.policy)
-		if fresh && a.store.epoch == is.epoch && is.ledger.modRevision > a.store.epochRevision {
-			a.account.trustLedger(now, a.wallClock())
+		if a.store.epoch == is.epoch {
+			a.account.learnLife(now, a.store.epochRevision, a.wallClock())
 		}
 		a.account.confirm(now, 0, 20*a.pulse())
 	})
@@ -247,7 +245,7 @@ func (a *agent) poke() {
 
 // send sends a purchase; it or its answer may be lost.
 func (a *agent) send(p purchase) {
-	starts, epoch := a.starts, a.epoch
+	starts := a.starts
 	delay := a.upTo(10 * time.Millisecond)
 	if a.Float64() < a.loss {
 		delay = a.upTo(2 * time.Second)
@@ -257,7 +255,7 @@ func (a *agent) send(p purchase) {
 		var written storedLedger
 		ok, failed := false, !a.reaches() || a.starts != starts && a.Float64() < 0.5
 		if !failed {
-			if written, ok = a.store.commit(p, epoch); ok {
+			if written, ok = a.store.commit(p); ok {
 				a.publish()
 			}
 		}
@@ -288,7 +286,7 @@ func (a *agent) take(n int64, decided func(takeResult)) {
 		return
 	}
 	w := waiting{&waiter{n, make(chan takeResult, 1)}, decided}
-	a.account.queue = append(a.account.queue, w.waiter)
+	a.account.enqueue(w.waiter)
 	a.waiters = append(a.waiters, w)
 	a.poke()
 	a.receive(maxWait, func(now time.Duration) {
@@ -391,7 +389,7 @@ func (s *simulation) disturb(rate, changes float64) {
 		is := s.store
 		is.log = slices.Clone(is.log)
 		s.backup = &is
-	case s.backup != nil && s.backup.policy.Revision == s.store.policy.Revision:
+	case s.backup != nil && s.backup.policy.Created == s.store.policy.Created:
 		s.restore()
 	}
 	s.after(time.Duration(s.ExpFloat64()/rate*float64(time.Second)), func() { s.disturb(rate, changes) })
@@ -427,6 +425,8 @@ func (s *simulation) changePolicy() {
 func (s *simulation) restore() {
 	s.store.restoreFrom(*s.backup)
 	s.backup = nil
+	created := s.store.policy.Created
+	s.limits[created] = append(s.limits[created], era{s.now, s.store.policy.Limit})
 	s.away = s.now + time.Second + s.upTo(time.Second)
 	for _, a := range s.agents {
 		if a.watching {

@@ -76,11 +76,7 @@ func (s *store) Replace(l *reflector.Listing) error {
 	}
 	if p := s.ledgerOf(l.From); p != nil {
 		p.update(func(now time.Duration) {
-			p.epoch = l.Epoch
-			if l.StartedOver {
-				p.account.forgetLedger()
-			}
-			p.account.setLedger(now, ledgerIn(found))
+			p.account.replaceLedger(now, l.Epoch, l.StartedOver, ledgerIn(found))
 		})
 	}
 	return nil
@@ -126,7 +122,10 @@ func (s *store) replacePolicies(found []*mvccpb.KeyValue, revision int64, starte
 
 // Apply implements [reflector.Store].
 func (s *store) Apply(u reflector.Update) {
-	s.confirmed.Store(int64(lease.Uptime() - time.Since(u.Confirmed)))
+	// The monotonic clock stands still while the host is suspended, and the wall clock may be
+	// set: the longer time counts.
+	age := max(time.Since(u.Confirmed), time.Since(u.Confirmed.Round(0)))
+	s.confirmed.Store(int64(lease.Uptime() - age))
 	for _, e := range u.Events {
 		name, isPolicy := strings.CutPrefix(string(e.Kv.Key), s.limits.keys.Limits())
 		switch isPut := e.Type == clientv3.EventTypePut; {
@@ -139,6 +138,9 @@ func (s *store) Apply(u reflector.Update) {
 		}
 	}
 }
+
+// confirmedAt returns a time at which etcd had nothing newer than the store.
+func (s *store) confirmedAt() time.Duration { return time.Duration(s.confirmed.Load()) }
 
 func (s *store) applyLedger(kv *mvccpb.KeyValue, exists bool) {
 	p := s.ledgerOf(string(kv.Key))
@@ -169,7 +171,7 @@ func (s *store) onHealth(err error) {
 		}
 		p.update(func(now time.Duration) {
 			if p.loaded {
-				p.account.confirm(now, time.Duration(s.confirmed.Load()), s.limits.freshFor())
+				p.account.confirm(now, s.confirmedAt(), s.limits.freshFor())
 			}
 		})
 	}

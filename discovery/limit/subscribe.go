@@ -23,6 +23,15 @@ var (
 	errNoAnswer = errors.New("etcd has not answered a purchase of tokens yet")
 )
 
+// errRemoved is the error of a take from a purchaser that was removed.
+var errRemoved = errors.New("removed")
+
+// missing is a limit that is not there.
+type missing struct {
+	asked   time.Duration // when etcd said so; 0: it was deleted
+	deleted int64         // at this revision; 0: unknown
+}
+
 // subscribe returns the purchaser of a limit, which it makes if there is none yet.
 func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error) {
 	if err := discovery.ValidateLimit(name); err != nil {
@@ -40,8 +49,11 @@ func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error)
 		if p = purchasers[name]; p != nil {
 			return
 		}
-		if newer := l.policies[name]; newer.Revision > policy.Revision {
+		switch newer, ok := l.policies[name]; {
+		case ok && newer.Revision > policy.Revision:
 			policy = newer
+		case !ok && l.missing[name].deleted >= policy.Revision:
+			return // it was deleted meanwhile
 		}
 		account, ok := l.remembered[name]
 		if !ok {
@@ -50,10 +62,14 @@ func (l *Limits) subscribe(ctx context.Context, name string) (*purchaser, error)
 		delete(l.remembered, name)
 		now := lease.Uptime()
 		account.setPolicy(now, policy)
+		account.purchaseCount = max(account.purchaseCount, int64(now)) // no id of a sale comes twice
 		p = &purchaser{name: name, limits: l, wake: retry.NewSignal(), decidable: make(chan struct{}), account: account, lastUsed: now}
 		p.markDecidable = sync.OnceFunc(func() { close(p.decidable) })
 		purchasers[name] = p
 	})
+	if p == nil {
+		return nil, noSuchLimit(name)
+	}
 	if err := l.reflector.Health().Err; err != nil {
 		p.fail(err)
 	}
@@ -84,13 +100,13 @@ func (l *Limits) awaitPolicies(ctx context.Context, name string) error {
 func (l *Limits) policy(ctx context.Context, name string) (Policy, error) {
 	l.mu.Lock()
 	p, ok := l.policies[name]
-	missingSince, isMissing := l.missing[name]
+	missingSince := l.missing[name].asked
 	l.mu.Unlock()
 	asked := lease.Uptime()
 	switch {
 	case ok:
 		return p, nil
-	case isMissing && asked-missingSince < missingTTL:
+	case missingSince != 0 && asked-missingSince < missingTTL:
 		return Policy{}, noSuchLimit(name)
 	}
 	r, err := l.read(ctx, l.keys.Limit(name))
@@ -102,11 +118,16 @@ func (l *Limits) policy(ctx context.Context, name string) (Policy, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.noteMissing(name, missing{asked: asked, deleted: l.missing[name].deleted})
+	return Policy{}, noSuchLimit(name)
+}
+
+// noteMissing remembers that a limit is not there. l.mu is held.
+func (l *Limits) noteMissing(name string, m missing) {
 	if len(l.missing) >= maxMissing {
 		clear(l.missing)
 	}
-	l.missing[name] = asked
-	return Policy{}, noSuchLimit(name)
+	l.missing[name] = m
 }
 
 // applyPolicy applies a policy that was written or, without a Created, deleted.
@@ -117,6 +138,7 @@ func (l *Limits) applyPolicy(p Policy) {
 	case l.policies == nil || p.Revision < known.Revision:
 	case p.Created == 0:
 		delete(l.policies, p.Name)
+		l.noteMissing(p.Name, missing{deleted: p.Revision})
 	default:
 		l.policies[p.Name] = p
 	}
@@ -158,11 +180,11 @@ func (p *purchaser) watchLedger(ctx context.Context) error {
 	return l.reflector.Do(ctx, func() {
 		p.update(func(now time.Duration) {
 			a := &p.account
-			if len(epoch) > 0 && !quarantined && string(epoch[0].Value) == p.epoch && a.ledger.modRevision > epoch[0].ModRevision {
-				a.trustLedger(now, time.Now())
+			if len(epoch) > 0 && !quarantined && string(epoch[0].Value) == a.epoch {
+				a.learnLife(now, epoch[0].ModRevision, time.Now())
 			}
 			p.loaded = true
-			a.confirm(now, 0, l.freshFor())
+			a.confirm(now, l.store.confirmedAt(), l.freshFor())
 		})
 		p.markDecidable()
 	})
