@@ -210,6 +210,32 @@ func TestKeyValueWaitsForEtcd(t *testing.T) {
 	}
 }
 
+// A blocking query of a list from etcd is not ended by writes to other keys.
+func TestListWaitsForItsKeys(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), ""))
+	revision, err := a.api.KVPut(t.Context(), "app/a", []byte("1"), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.api.KVPut(t.Context(), "other/a", []byte("1"), 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	const wait = 300 * time.Millisecond
+	path := fmt.Sprintf("/v1/kv/app/?recurse&consistency=linearizable&index=%d&wait=", revision)
+	began := time.Now()
+	if resp, body := a.askKV(t, "GET", path+wait.String(), ""); resp.StatusCode != http.StatusOK || time.Since(began) < wait {
+		t.Errorf("%d %s after %v, want the same list after %v", resp.StatusCode, body, time.Since(began), wait)
+	}
+	if _, err := a.api.KVPut(t.Context(), "app/a", []byte("2"), 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if resp, body := a.askKV(t, "GET", path+"5m", ""); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"Mg=="`) {
+		t.Errorf("%d %s, want the changed list", resp.StatusCode, body)
+	}
+}
+
 // Keys that are written together are read together, and the answer's revision is not below
 // theirs.
 func TestKeyValuePairs(t *testing.T) {

@@ -172,16 +172,37 @@ func (a *API) kvRead(r request, what string, read func() (KVFreshness, error)) (
 	defer cancel()
 	stop := a.cancelAtEnd(ctx, cancel)
 	defer stop()
-	for (err == nil || errors.Is(err, discovery.ErrNotFound)) && view.Index == known {
-		ended := a.backends.KV.AwaitChange(ctx, what, view) != nil
+	for err == nil || errors.Is(err, discovery.ErrNotFound) {
+		since, changed := sinceIndex(view, known)
+		if changed {
+			return view, err
+		}
+		ended := a.backends.KV.AwaitChange(ctx, what, since) != nil
 		if ended && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return view, err // the caller is gone, or the API ends
 		}
-		if view, err = read(); ended {
+		if view, err = read(); ended || view.Index != since.Index {
 			return view, err
 		}
 	}
 	return view, err
+}
+
+// maxLookBack is how many of etcd's revisions are looked through for a change at most.
+const maxLookBack = 10_000
+
+// sinceIndex returns the freshness from which on a change is awaited, or that there may have been
+// one since the caller's index. The index of a list that etcd has answered is etcd's revision,
+// which rises with each write to any key.
+func sinceIndex(view KVFreshness, known int64) (since KVFreshness, changed bool) {
+	behind := view.Index - known
+	switch {
+	case behind == 0:
+		return view, false
+	case view.Epoch == "" && view.Index == view.Revision && known > 0 && 0 < behind && behind <= maxLookBack:
+		return KVFreshness{Revision: known, Index: known}, false
+	}
+	return KVFreshness{}, true
 }
 
 // cancelAtEnd calls cancel when waits and streams are to end. stop is to be called after the end of

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+
+	"golang.org/x/sync/singleflight"
 
 	"disc/discovery"
 )
@@ -21,17 +24,27 @@ const (
 	MaxEntry    = 1 << 20 // a static entry
 )
 
+// files are the reads of files that have not ended. A file that blocks, as on a network file
+// system that hangs, is read once at a time, however many wait for it.
+var files singleflight.Group
+
 // ReadFile returns the content of a file of at most limit bytes. ErrInvalid: it is larger.
 // When ctx ends first, the error is that of ctx.
 func ReadFile(ctx context.Context, name string, limit int) ([]byte, error) {
-	return await(ctx, name, func() ([]byte, error) {
+	done := files.DoChan(fmt.Sprint(limit, " ", name), func() (any, error) {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, err
+			return []byte(nil), err
 		}
 		defer f.Close()
 		return readAll(f, name, limit)
 	})
+	select {
+	case r := <-done:
+		return slices.Clone(r.Val.([]byte)), r.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read %s: %w", name, ctx.Err())
+	}
 }
 
 // ReadAll returns all of a stream, which errors call name. For the rest it is as [ReadFile].

@@ -22,13 +22,16 @@ const (
 	countShare    = 100
 	// countTimeout bounds a count. It ends before another agent may count.
 	countTimeout = 50 * time.Second
+	// firstCountTimeout bounds how long the first write waits for the count.
+	firstCountTimeout = time.Second
 	// refreshInterval is the time after which an agent that writes reads the count again.
 	refreshInterval = 30 * time.Second
 )
 
 // budget bounds the keys of a namespace, and the bytes of their keys and values. It knows
 // roughly how many there are: one agent counts them, at most once a minute, and writes the
-// count to etcd, where all that write keys read it. To that each adds what it writes itself.
+// count to etcd, where all that write keys read it. To that each adds what it writes itself
+// until it reads the next count.
 //
 // So writes go beyond the bounds by what the other agents write in the meantime: up to a
 // minute and a half, or longer for a count that takes more than half a second.
@@ -76,7 +79,7 @@ func (b *budget) check(ctx context.Context) error {
 	b.mu.Unlock()
 	switch {
 	case refreshed.IsZero():
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		ctx, cancel := context.WithTimeout(ctx, firstCountTimeout)
 		defer cancel()
 		b.refresh(ctx, refreshed)
 	case time.Since(refreshed) >= refreshInterval:
@@ -185,11 +188,13 @@ func (b *budget) readOrCount(ctx context.Context) error {
 	if r.Responses[1].GetResponseRange().GetCount() > 0 {
 		return nil
 	}
-	if mine, err := b.takeTurn(ctx, max(countInterval, countShare*time.Duration(last.Took))); err != nil || !mine {
+	turn, err := b.takeTurn(ctx, max(countInterval, countShare*time.Duration(last.Took)))
+	if err != nil || turn == clientv3.NoLease {
 		return err
 	}
 	now, err := b.count(ctx)
 	if err != nil {
+		b.giveTurnBack(ctx, turn)
 		return err
 	}
 	value, err := json.Marshal(now)
@@ -214,19 +219,27 @@ func (b *budget) adopt(count usage, revision int64) {
 	}
 }
 
-// takeTurn reports whether this agent is the one to count. Nobody else counts for a time
-// then, whether this one succeeds or not.
-func (b *budget) takeTurn(ctx context.Context, interval time.Duration) (mine bool, err error) {
+// takeTurn returns the lease of this agent's turn to count; none: it is another's. Nobody else
+// counts for a time then, unless the turn is given back.
+func (b *budget) takeTurn(ctx context.Context, interval time.Duration) (turn clientv3.LeaseID, err error) {
 	lease, err := b.client.Grant(ctx, int64(interval/time.Second))
 	if err != nil {
-		return false, err
+		return clientv3.NoLease, err
 	}
 	r, err := b.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(b.turn), "=", 0)).
 		Then(clientv3.OpPut(b.turn, "", clientv3.WithLease(lease.ID))).Commit()
-	if err == nil && !r.Succeeded {
-		_, err = b.client.Revoke(ctx, lease.ID) // no key uses it
+	if err != nil || !r.Succeeded {
+		b.giveTurnBack(ctx, lease.ID)
+		return clientv3.NoLease, err
 	}
-	return err == nil && r.Succeeded, err
+	return lease.ID, nil
+}
+
+// giveTurnBack lets another agent count, since this one could not.
+func (b *budget) giveTurnBack(ctx context.Context, turn clientv3.LeaseID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	_, _ = b.client.Revoke(ctx, turn) // if that fails, it ends by itself
 }
 
 // count counts the keys and, if they are bounded, their bytes. etcd knows the number of keys

@@ -42,7 +42,9 @@ func (s *Store) evictIdle(ctx context.Context) {
 	for _, cr := range now.ranges {
 		idle := cr.idle()
 		if idle > s.options.IdleTimeout || idle > s.bounds.emptyTimeout && now.isEmpty(cr.Range) {
-			_ = s.evict(ctx, cr) // it fails while etcd is away; try again at the next tick
+			if s.evict(ctx, cr) != nil {
+				break // etcd is away; try again at the next tick
+			}
 		}
 	}
 	s.forgetRefusals()

@@ -92,6 +92,8 @@ func (s *Store) grantLease(ctx context.Context, ttl time.Duration) (clientv3.Lea
 
 // revoke revokes leases that no key uses. If that fails, they expire by themselves.
 func (s *Store) revoke(ctx context.Context, leases map[time.Duration]clientv3.LeaseID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout) // the caller may be gone
+	defer cancel()
 	for _, id := range leases {
 		if id != clientv3.NoLease {
 			_, _ = s.client.Revoke(ctx, id)

@@ -161,6 +161,10 @@ func (s *Store) read(ctx context.Context, targets []target, r Read) (iter.Seq[It
 	}
 	now := s.state.Load()
 	at, ok := now.cut(ranges...)
+	if err := s.reflector.Health().Err; !ok && err != nil {
+		return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
+			"the copies of these keys are not of one revision, and etcd does not answer (%v); read them one by one, or try again", err)
+	}
 	if !ok || r.MinRevision > 0 && !s.hasRevision(at, r.MinRevision) {
 		if later, laterAt, reached := s.awaitCut(ctx, r.MinRevision, catchUpTimeout, ranges...); reached {
 			now, at = later, laterAt

@@ -71,6 +71,10 @@ func (s *Store) Write(ctx context.Context, ops ...Op) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := ctx.Err(); err != nil {
+		s.revoke(ctx, leases)
+		return 0, fmt.Errorf("write key %q: nothing was written: %w", ops[0].Key, err)
+	}
 	revision, before, err := s.commit(ctx, ops, leases)
 	if err != nil {
 		if !errors.Is(err, ErrOutcomeUnknown) {

@@ -3,7 +3,8 @@
 //
 // A [Space] refuses further writes while etcd is nearly full. A [Rate] bounds the writes a
 // second of one agent. What writes keys, locks, claims or limits asks both, or one of them,
-// before it writes. Registrations, renewals and deletions ask neither.
+// before it writes. Registrations and renewals ask neither. Deletions are refused by a Rate
+// only.
 //
 //	space := quota.NewSpace(client, 0)
 //	if err := space.Check(ctx, len(key)+len(value)); err != nil {

@@ -212,11 +212,11 @@ func (r *Reflector) Narrow(ctx context.Context, from Range, to func() []Range) e
 	})
 }
 
-// narrowTo stops a watch and starts watches of ranges within it.
+// narrowTo stops a watch and starts watches of ranges within it, from where it has got.
 func (r *Reflector) narrowTo(w *watchedRange, to []Range) {
 	r.stopWatch(w)
 	for _, other := range w.nested {
-		if !slices.Contains(to, other.Range) {
+		if !slices.ContainsFunc(to, func(kept Range) bool { return kept.Covers(other.Range) }) {
 			r.stopWatch(other)
 		}
 	}
@@ -224,7 +224,12 @@ func (r *Reflector) narrowTo(w *watchedRange, to []Range) {
 		if slices.ContainsFunc(w.nested, func(other *watchedRange) bool { return other.Range == rng }) {
 			continue
 		}
-		inner := &watchedRange{Range: rng, revision: w.revision}
+		inner := &watchedRange{Range: rng, revision: w.reached(), listedAt: w.listedAt}
+		for _, other := range w.nested {
+			if rng.Covers(other.Range) { // it still delivers its keys
+				inner.nested = append(inner.nested, other)
+			}
+		}
 		for _, d := range w.delivered {
 			if d.Range == rng {
 				inner.revision = max(inner.revision, d.revision)
