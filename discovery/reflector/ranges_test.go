@@ -214,3 +214,29 @@ func TestNarrowWhileReplaced(t *testing.T) {
 		t.Errorf("the value is %s, want 100", got)
 	}
 }
+
+// A watch that still delivers the keys of a range stays while a wider one that is to replace it
+// takes the place of a yet wider one.
+func TestNarrowKeepsPendingWatches(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	put(t, client, "/s/a/b/1", "0")
+	inner, middle, whole := Prefix("/s/a/b/"), Prefix("/s/a/"), Prefix("/s/")
+	m := newRecordingStore()
+	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{inner}})
+	retrytest.Eventually(t, "the first list", func() bool { return r.Health().Synced })
+	for _, wider := range []Range{middle, whole} {
+		if _, err := r.Add(t.Context(), wider, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Narrow(t.Context(), whole, func() []Range { return []Range{middle} }); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 100 {
+		put(t, client, "/s/a/b/1", fmt.Sprint(n+1))
+	}
+	retrytest.Eventually(t, "the last event", func() bool { return m.holds()["/s/a/b/1"] == "100" })
+	awaitOneWatch(t, r)
+	put(t, client, "/s/a/b/1", "last")
+	retrytest.Eventually(t, "an event after the watches were joined", func() bool { return m.holds()["/s/a/b/1"] == "last" })
+}
