@@ -88,11 +88,11 @@ func (p *prober) probeAll(ctx context.Context, view func() *view.Snapshot) {
 		for _, t := range due {
 			ps.next[t.instanceKey] = time.Now().Add(reprobeAfter/2 + rand.N(reprobeAfter))
 			probing.Go(func() { p.probeOne(ctx, t) })
-			if !sleep(ctx, probeInterval) {
+			if retry.Sleep(ctx, probeInterval) != nil {
 				return
 			}
 		}
-		if !sleep(ctx, scheduleInterval) {
+		if retry.Sleep(ctx, scheduleInterval) != nil {
 			return
 		}
 	}
@@ -110,16 +110,6 @@ func (p *prober) probeOne(ctx context.Context, t target) {
 	case p.failed <- t.instanceKey:
 	case <-time.After(probeTimeout):
 	case <-ctx.Done():
-	}
-}
-
-// sleep waits for d. It returns false when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"disc/discovery/etcd"
 	"disc/discovery/reflector"
+	"disc/discovery/retry"
 )
 
 // watchRetry is the time after which AwaitChange has its caller read again where etcd cannot be
@@ -58,7 +59,7 @@ func (s *Store) wait(keyOrPrefix string) (release func()) {
 func (s *Store) awaitChangeInEtcd(ctx context.Context, r reflector.Range, revision int64) error {
 	stream, err := etcd.OpenWatch(ctx, s.client.ActiveConnection())
 	if err != nil {
-		return pause(ctx, watchRetry)
+		return retry.Sleep(ctx, watchRetry)
 	}
 	defer stream.Close()
 	stream.Watch(1, r.From, r.To, revision)
@@ -66,7 +67,7 @@ func (s *Store) awaitChangeInEtcd(ctx context.Context, r reflector.Range, revisi
 		select {
 		case resp, ok := <-stream.Responses():
 			if !ok || resp.Canceled {
-				return pause(ctx, watchRetry)
+				return retry.Sleep(ctx, watchRetry)
 			}
 			for _, e := range resp.Events {
 				if e.Kv.ModRevision > revision {
@@ -76,15 +77,5 @@ func (s *Store) awaitChangeInEtcd(ctx context.Context, r reflector.Range, revisi
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-}
-
-// pause waits for a time, and returns the cause of ctx's end if that comes first.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -41,12 +41,20 @@ func (b *Backoff) Next() time.Duration { return rand.N(b.Bound()) }
 // Wait waits for the delay before the next attempt. It returns ctx.Err() if ctx ends
 // first, else nil.
 func (b *Backoff) Wait(ctx context.Context) error {
-	t := time.NewTimer(b.Next())
+	if Sleep(ctx, b.Next()) != nil {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// Sleep waits for a time. It returns the cause of ctx's end if that comes first, else nil.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
