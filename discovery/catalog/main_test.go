@@ -103,7 +103,7 @@ func (f *fixture) settled() *view.Snapshot {
 
 func (f *fixture) truth() (*view.Snapshot, []discovery.BrokenRecord) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	s, broken, err := ReadOnce(ctx, f.etcd, keys, "")
 	if err != nil {
@@ -162,9 +162,12 @@ func (f *fixture) remove(key string) int64 {
 	return r.Header.Revision
 }
 
+// callTimeout bounds a call of a test to etcd.
+const callTimeout = 30 * time.Second
+
 // ctx bounds a call of the test.
 func (f *fixture) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	f.t.Cleanup(cancel)
 	return ctx
 }

@@ -41,13 +41,18 @@ func (f *fixture) agents(n int, services ...string) *agents {
 	return a
 }
 
-// each calls do for some of the agents, up to 32 at a time.
+// each calls do for some of the agents, up to 32 at a time. The context of each call has its
+// own bound: a bound of all calls would depend on how fast the machine is.
 func (a *agents) each(from, to int, do func(ctx context.Context, n int) error) {
 	a.t.Helper()
-	group, ctx := errgroup.WithContext(a.ctx())
+	group := errgroup.Group{}
 	group.SetLimit(32)
 	for n := from; n < to; n++ {
-		group.Go(func() error { return do(ctx, n) })
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+			defer cancel()
+			return do(ctx, n)
+		})
 	}
 	if err := group.Wait(); err != nil {
 		a.t.Fatal(err)
