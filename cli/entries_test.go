@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"disc/discovery"
-	"disc/discovery/devetcd/etcdtest"
 )
 
-// populate creates the same entries in each run.
+// populate creates the same entries in each run. That of db/replica is by another program, whose
+// meta steers terminals.
 func populate(term *terminal) {
 	term.ok("set", "db/primary", "10.0.0.5:5432", "--tag", "primary", "--tag", "v14", "--meta", "Team=core", "--zone", "a")
-	term.ok("set", "db/replica", "[2001:db8::1]:5432", "--weight", "0", "--meta", "note=a\x1b[31mb")
+	term.put(discovery.NewKeys("default").Static("db", "replica"),
+		`{"service":"db","id":"replica","address":"2001:DB8::1","port":5432,"weight":0,"meta":{"note":"a\u001b[31mb\u202ec\u009bd"}}`)
 	term.ok("set", "db/replica", "--state", "drain", "--weight", "7")
 	term.ok("set", "Cache/c:1", "cache.internal:6379")
 }
@@ -41,8 +42,13 @@ func TestEntriesInEveryForm(t *testing.T) {
 	if got := term.ok("list", "db"); !strings.Contains(got, green+"passing"+reset) || strings.Contains(term.ok("list", "db", "--no-color"), green) {
 		t.Errorf("got\n%q", got)
 	}
-	if got := term.ok("get", "db/replica", "-o", "json"); strings.Contains(got, "\x1b") {
-		t.Errorf("JSON has control characters, or colours: %q", got)
+	for _, form := range []string{"json", "jsonl", "yaml", "table", "wide", "name", "addr", "template={{.meta}}"} {
+		t.Run("controls in "+form, func(t *testing.T) {
+			got := strings.ReplaceAll(term.ok("list", "db", "-o", form, "--no-color"), "\n", "")
+			if strings.ContainsFunc(got, discovery.IsControl) {
+				t.Errorf("got control characters, or colours: %q", got)
+			}
+		})
 	}
 }
 
@@ -184,12 +190,35 @@ func TestBrokenRecordIsNamed(t *testing.T) {
 	t.Parallel()
 	term := atEtcd(t)
 	populate(term)
-	key := discovery.NewKeys("default").Static("db", "broken")
-	if _, err := etcdtest.Client(t, term.env["DISC_ENDPOINTS"]).Put(t.Context(), key, "{"); err != nil {
-		t.Fatal(err)
-	}
+	term.put(discovery.NewKeys("default").Static("db", "broken"), "{")
 	r := term.disc("list", "db", "-o", "name")
 	if r.code != exitDone || r.out != "db/primary\ndb/replica\n" || !strings.Contains(r.stderr, "static entry db/broken") {
 		t.Errorf("got exit code %d, stdout %q, stderr %q", r.code, r.out, r.stderr)
+	}
+}
+
+// An edit refuses what may not be written, and leaves what an earlier version wrote beside it.
+func TestEditsOfOddEntries(t *testing.T) {
+	t.Parallel()
+	term := atEtcd(t)
+	populate(term)
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"set", "db/replica", "--meta", "note=a\nb"}, `meta "note" has the character U+000A`},
+		{[]string{"set", "db/x", "10.0.0.1:1", "--meta", "note=\u2028"}, `meta "note" has the character U+2028`},
+		{[]string{"set", "db/x", "10.0.0.1:1", "--zone", "\u202e"}, "zone has the character U+202E"},
+		{[]string{"set", "db/x", "0x7f000001:1"}, "ends in a number"},
+		{[]string{"set", "db/x", "127.1:1"}, "neither an IP address nor a host name"},
+		{[]string{"set", "db/x", "224.0.0.1:1"}, "multicast"},
+		{[]string{"set", "db/x", "255.255.255.255:1"}, "broadcast"},
+		{[]string{"set", "db/x", "[::ffff:0.0.0.0]:1"}, "0.0.0.0"},
+	} {
+		t.Run(strings.Join(tt.args[1:], " "), func(t *testing.T) { term.fails(exitUsage, tt.says, tt.args...) })
+	}
+	term.ok("drain", "db/replica")
+	if got := term.ok("set", "db/replica", "[::ffff:10.0.0.7]:1"); !strings.Contains(got, "→ 10.0.0.7:1") {
+		t.Errorf("got %q", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"text/template"
 
 	"go.yaml.in/yaml/v3"
+
+	"disc/discovery"
 )
 
 // column is one column of a table.
@@ -104,19 +106,27 @@ func (l listing[T]) yaml(w io.Writer) error {
 		return err
 	}
 	var node yaml.Node
-	if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML
+	if err := yaml.Unmarshal(escapeControls(b), &node); err != nil { // JSON is YAML, but for controls
 		return err
 	}
 	unquote(&node)
-	e := yaml.NewEncoder(w)
+	var out bytes.Buffer
+	e := yaml.NewEncoder(&out)
 	e.SetIndent(2)
-	defer e.Close()
-	return e.Encode(&node)
+	if err := errors.Join(e.Encode(&node), e.Close()); err != nil {
+		return err
+	}
+	_, err = w.Write(escapeControls(out.Bytes()))
+	return err
 }
 
-// unquote removes JSON's style from a node, so that it is encoded as plain YAML.
+// unquote removes JSON's style from a node, so that it is encoded as plain YAML. It quotes a text
+// with characters that escapeControls escapes: only quoted texts have escapes.
 func unquote(n *yaml.Node) {
 	n.Style = 0
+	if strings.ContainsFunc(n.Value, func(r rune) bool { return r >= 0x7f && discovery.IsControl(r) }) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, c := range n.Content {
 		unquote(c)
 	}

@@ -6,6 +6,8 @@ import (
 	"unicode"
 
 	"golang.org/x/text/width"
+
+	"disc/discovery"
 )
 
 // printable makes a text safe to print on one line of a terminal: it replaces control
@@ -29,12 +31,12 @@ func printableText(s string) string {
 	}, s)
 }
 
-// escapeControls escapes the control characters that JSON allows unescaped: DEL and those
-// above it.
+// escapeControls escapes the control characters that JSON allows unescaped: those from DEL on
+// (see [discovery.IsControl]).
 func escapeControls(json []byte) []byte {
 	var b strings.Builder
 	for _, r := range string(json) {
-		if r >= 0x7f && unicode.IsControl(r) {
+		if r >= 0x7f && discovery.IsControl(r) {
 			fmt.Fprintf(&b, "\\u%04x", r)
 		} else {
 			b.WriteRune(r)

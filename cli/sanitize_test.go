@@ -26,7 +26,7 @@ func TestPrintable(t *testing.T) {
 }
 
 func TestEscapeControls(t *testing.T) {
-	if got := string(escapeControls([]byte("{\"a\":\"x\u007f\u009by世\"}\n"))); got != "{\"a\":\"x\\u007f\\u009by世\"}\n" {
+	if got := string(escapeControls([]byte("{\"a\":\"x\u007f\u009by世\u202ez\"}\n"))); got != "{\"a\":\"x\\u007f\\u009by世\\u202ez\"}\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -222,10 +222,10 @@ func (o *setOptions) staticEdit(ctx context.Context, in io.Reader) (func(discove
 func setAddress(i *discovery.Instance, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		i.Address, i.Port = strings.Trim(address, "[]"), 0
+		i.Address, i.Port = discovery.CanonicalAddress(strings.Trim(address, "[]")), 0
 		return nil
 	}
-	i.Address = host
+	i.Address = discovery.CanonicalAddress(host)
 	if i.Port, err = strconv.Atoi(port); err != nil {
 		return discovery.Errorf(discovery.ErrInvalid, "address %q: port %q is not a number", address, port)
 	}

@@ -43,6 +43,14 @@ func atEtcd(t *testing.T) *terminal {
 	return term
 }
 
+// put writes a key to the terminal's etcd, as another program does.
+func (term *terminal) put(key, value string) {
+	term.t.Helper()
+	if _, err := etcdtest.Client(term.t, term.env["DISC_ENDPOINTS"]).Put(term.t.Context(), key, value); err != nil {
+		term.t.Fatal(err)
+	}
+}
+
 // atAgent returns a terminal with an etcd and an agent of its own.
 func atAgent(t *testing.T) *terminal {
 	term := atEtcd(t)

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/url"
@@ -101,6 +102,22 @@ func (c CheckSpec) Validate() error {
 		if !slices.Contains(uses, setting) {
 			errs = append(errs, Errorf(ErrInvalid, "%s is not a setting of a %s check", setting, c.Type))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateWritten is what a check must be that is registered, beyond [CheckSpec.Validate], which
+// also accepts the stored checks of an earlier version. Arguments of a command may have line
+// breaks: only the config file gives them.
+func (c CheckSpec) validateWritten() error {
+	errs := []error{
+		validateNoControl("name", c.Name),
+		validateNoControl("url", c.URL),
+		validateNoControl("address", c.Address),
+		validateNoControl("service", c.Service),
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		errs = append(errs, validateNoControl(fmt.Sprintf("header %.40q", name), c.Headers[name]))
 	}
 	return errors.Join(errs...)
 }

@@ -55,10 +55,10 @@ type ConflictError struct {
 func (e *ConflictError) Error() string {
 	if e.Cloned {
 		return fmt.Sprintf("%s/%s is rewritten by another agent with this agent's owner id %s (node %s): a copied data directory; give each agent its own",
-			e.Service, e.ID, e.Owner, e.Node)
+			e.Service, e.ID, printable(e.Owner), e.Node)
 	}
 	return fmt.Sprintf("%s/%s is registered by node %s (owner %s); choose another id or stop that one",
-		e.Service, e.ID, e.Node, e.Owner)
+		e.Service, e.ID, e.Node, printable(e.Owner))
 }
 
 // Is reports that a ConflictError is an [ErrConflict].
@@ -86,7 +86,7 @@ type BrokenRecord struct {
 }
 
 func (b BrokenRecord) Error() string {
-	return fmt.Sprintf("%s %s/%s at revision %d: %v", b.Key.Kind, b.Key.owner(), b.Key.ID, b.Modified, b.Err)
+	return fmt.Sprintf("%s %s/%s at revision %d: %v", b.Key.Kind, b.Key.owner(), printable(b.Key.ID), b.Modified, b.Err)
 }
 
 // Unwrap returns the reason.

@@ -3,7 +3,7 @@ package discovery
 import (
 	"encoding/json"
 	"errors"
-	"net/netip"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -136,7 +136,7 @@ type Instance struct {
 }
 
 // DecodeInstance decodes a record. Absent fields get their defaults: weight and slots 1,
-// status passing. A record that is not valid JSON or not a valid instance is an
+// status passing. The address gets its canonical form, see [CanonicalAddress]. A record that is not valid JSON or not a valid instance is an
 // [ErrInvalid].
 func DecodeInstance(record []byte) (Instance, error) {
 	var i Instance
@@ -165,9 +165,10 @@ func readInstance(record []byte, to, like *Instance) error {
 			return Errorf(ErrInvalid, "decode record: %v", err)
 		}
 	}
-	if err := to.Validate(); err != nil {
+	if err := to.ValidateStored(); err != nil {
 		return err
 	}
+	to.Address = CanonicalAddress(to.Address)
 	to.dropEmpty()
 	return nil
 }
@@ -194,13 +195,22 @@ func (i Instance) Encode() []byte {
 	return encode(i)
 }
 
-// Validate returns an [ErrInvalid] that names everything wrong with the instance.
+// Validate returns an [ErrInvalid] that names everything wrong with an instance that is to be
+// written: what [Instance.ValidateStored] refuses, an address that is none (see
+// [ValidateAddress]) and control characters (see [IsControl]).
 func (i Instance) Validate() error {
+	return errors.Join(i.ValidateStored(), i.validateWritten())
+}
+
+// ValidateStored returns an [ErrInvalid] that names everything wrong with an instance that is
+// in etcd or in a data directory. It accepts all that an earlier version wrote, so that no
+// record vanishes by an upgrade.
+func (i Instance) ValidateStored() error {
 	return errors.Join(
 		ValidateService(i.Service),
 		ValidateID(i.ID),
 		i.validateNode(),
-		validateAddress(i.Address),
+		validateStoredAddress(i.Address),
 		validatePort("port", i.Port, 0),
 		validateRange("weight", i.Weight, 0, MaxWeight),
 		validateRange("slots", i.Slots, 1, MaxSlots),
@@ -212,37 +222,24 @@ func (i Instance) Validate() error {
 	)
 }
 
+// validateWritten is what [Instance.Validate] demands beyond [Instance.ValidateStored].
+func (i Instance) validateWritten() error {
+	var errs []error
+	if validateStoredAddress(i.Address) == nil {
+		errs = append(errs, validateWrittenAddress(i.Address))
+	}
+	if validateText("zone", i.Zone) == nil {
+		errs = append(errs, validateNoControl("zone", i.Zone))
+	}
+	return errors.Join(append(errs, validateWrittenMeta(i.Meta))...)
+}
+
 // validateNode allows an empty node: static entries have none.
 func (i Instance) validateNode() error {
 	if i.Node == "" {
 		return nil
 	}
 	return ValidateNode(i.Node)
-}
-
-// validateAddress accepts an address that every host of the fleet can connect to: a host
-// name, or an IP address without a zone (RFC 4007), which only one host understands.
-func validateAddress(s string) error {
-	if s == "" {
-		return Errorf(ErrInvalid, "address is empty; give an IP address or a host name without a port")
-	}
-	if a, err := netip.ParseAddr(s); err == nil && a.IsUnspecified() {
-		return Errorf(ErrInvalid, "address %s is unspecified; give the address that callers connect to", s)
-	} else if err == nil && a.Zone() == "" {
-		return nil
-	}
-	if validate("address", s, "-_.", MaxNode) != nil || strings.Contains(s, "..") || endsInNumber(s) {
-		return Errorf(ErrInvalid, "address %.60q is neither an IP address nor a host name (the port goes into its own field)", s)
-	}
-	return nil
-}
-
-// endsInNumber reports whether the last label of a host name is a number. Mistyped IPv4
-// addresses end in one; host names do not.
-func endsInNumber(host string) bool {
-	host = strings.TrimSuffix(host, ".")
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	return strings.Trim(last, "0123456789") == ""
 }
 
 func validatePort(what string, n, least int) error { return validateRange(what, n, least, 65535) }
@@ -266,14 +263,6 @@ func joinSorted(errs []error) error {
 func validateRange(what string, n, least, most int) error {
 	if n < least || n > most {
 		return Errorf(ErrInvalid, "%s %d is out of range; use %d to %d", what, n, least, most)
-	}
-	return nil
-}
-
-// validateText accepts text that a terminal shows on one line.
-func validateText(what, s string) error {
-	if len(s) > MaxNode || strings.ContainsFunc(s, unicode.IsControl) {
-		return Errorf(ErrInvalid, "%s %.40q is too long or has control characters", what, s)
 	}
 	return nil
 }
@@ -305,6 +294,18 @@ func validateMeta(meta map[string]string) error {
 		}
 	}
 	return joinSorted(errs)
+}
+
+// validateWrittenMeta is what meta must be that is written, beyond [validateMeta].
+func validateWrittenMeta(meta map[string]string) error {
+	var errs []error
+	for key, value := range meta {
+		if _, found := findControl(key); found {
+			errs = append(errs, validateNoControl(fmt.Sprintf("meta key %.40q", key), key))
+		}
+		errs = append(errs, validateNoControl(fmt.Sprintf("meta %.40q", key), value))
+	}
+	return joinSorted(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
 }
 
 // StatusFilter selects the statuses and states that a lookup answers with.

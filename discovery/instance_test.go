@@ -107,16 +107,6 @@ func TestDecodeInstanceBroken(t *testing.T) {
 	}
 }
 
-func TestAddresses(t *testing.T) {
-	for _, address := range []string{"10.0.0.5", "::1", "2001:db8::5", "::ffff:10.0.0.5", "localhost", "db.example.com", "db.example.com.", "my_db", "4host", "127.0.0.1"} {
-		t.Run(address, func(t *testing.T) {
-			if err := validateAddress(address); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 func TestEncodeShape(t *testing.T) {
 	full := Instance{
 		Service: "web", ID: "web-1", Node: "host-1", Address: "10.0.0.5", Port: 8080, Ports: Ports{"grpc": 9090}, Zone: "a", Weight: 1,

@@ -17,8 +17,8 @@ type Node struct {
 	Started time.Time `json:"started,omitzero"`
 }
 
-// DecodeNode decodes the record of an agent on a node, ignoring unknown fields. One that
-// is not valid is an [ErrInvalid].
+// DecodeNode decodes the record of an agent on a node, ignoring unknown fields. The
+// address gets its canonical form. A record that is not valid is an [ErrInvalid].
 func DecodeNode(record []byte) (Node, error) {
 	var n Node
 	if err := json.Unmarshal(record, &n); err != nil {
@@ -27,6 +27,7 @@ func DecodeNode(record []byte) (Node, error) {
 	if err := n.Validate(); err != nil {
 		return Node{}, fmt.Errorf("decode node: %w", err)
 	}
+	n.Address = CanonicalAddress(n.Address)
 	return n, nil
 }
 
@@ -37,7 +38,7 @@ func (n Node) Encode() []byte { return encode(n) }
 func (n Node) Validate() error {
 	errs := []error{ValidateNode(n.Node), validateText("version", n.Version), validateText("zone", n.Zone)}
 	if n.Address != "" {
-		errs = append(errs, validateAddress(n.Address))
+		errs = append(errs, validateStoredAddress(n.Address))
 	}
 	return errors.Join(errs...)
 }

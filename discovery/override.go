@@ -22,14 +22,21 @@ func DecodeOverride(record []byte) (Override, error) {
 	if err := json.Unmarshal(record, &o); err != nil {
 		return Override{}, Errorf(ErrInvalid, "decode override: %v", err)
 	}
-	return o, o.Validate()
+	return o, o.ValidateStored()
 }
 
 // Encode returns the override as etcd stores it.
 func (o Override) Encode() []byte { return encode(o) }
 
-// Validate returns an [ErrInvalid] that names everything wrong with the override.
+// Validate returns an [ErrInvalid] that names everything wrong with an override that is to be
+// written: what [Override.ValidateStored] refuses, and control characters (see [IsControl]).
 func (o Override) Validate() error {
+	return errors.Join(o.ValidateStored(), validateWrittenMeta(o.Meta))
+}
+
+// ValidateStored returns an [ErrInvalid] that names everything wrong with an override that is in
+// etcd. It accepts all that an earlier version wrote.
+func (o Override) ValidateStored() error {
 	var errs []error
 	if o.State != "" {
 		errs = append(errs, o.State.Validate())

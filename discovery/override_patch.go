@@ -10,8 +10,9 @@ import (
 
 // Patch returns the override after a JSON merge patch (RFC 7396): a field of the patch
 // replaces the override's, meta key by key; null removes it; the other fields stay. The
-// receiver is unchanged. An unknown field, a wrong type or a value out of range is an
-// [ErrInvalid] that names it.
+// receiver is unchanged. An unknown field, a wrong type, a value out of range or meta with
+// control characters is an [ErrInvalid] that names it; what the patch leaves as it was may have
+// such characters.
 func (o Override) Patch(patch []byte) (Override, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(patch, &fields); err != nil {
@@ -25,7 +26,7 @@ func (o Override) Patch(patch []byte) (Override, error) {
 			return Override{}, err
 		}
 	}
-	return o, o.Validate()
+	return o, o.ValidateStored()
 }
 
 // Empty reports whether the override changes nothing.
@@ -69,13 +70,18 @@ func (o *Override) patchMeta(value json.RawMessage) error {
 	if meta == nil {
 		meta = Meta{}
 	}
+	added := Meta{}
 	for key, v := range keys {
 		if v == nil {
 			delete(meta, key)
 		} else {
-			meta[key] = *v
+			added[key] = *v
 		}
 	}
+	if err := validateWrittenMeta(added); err != nil {
+		return err
+	}
+	maps.Copy(meta, added)
 	o.Meta = meta
 	return nil
 }

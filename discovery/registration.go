@@ -53,11 +53,11 @@ func freeID(t CheckType, taken map[string]bool) string {
 	return id
 }
 
-// Instance returns the instance to register. Its status is passing without checks, and
+// Instance returns the instance to register. Its address is canonical. Its status is passing without checks, and
 // critical with checks, since none has a result yet.
 func (r Registration) Instance() Instance {
 	i := Instance{
-		Service: r.Service, ID: r.ID, Address: r.Address, Port: r.Port, Ports: r.Ports, Zone: r.Zone,
+		Service: r.Service, ID: r.ID, Address: CanonicalAddress(r.Address), Port: r.Port, Ports: r.Ports, Zone: r.Zone,
 		Weight: 1, Slots: 1, Tags: r.Tags, Meta: r.Meta, Status: Passing,
 	}
 	if r.Weight != nil {
@@ -79,7 +79,22 @@ const MaxChecks = 32
 // Validate returns an [ErrInvalid] that names everything wrong with a registration that
 // has its defaults.
 func (r Registration) Validate() error {
-	errs := []error{r.Instance().Validate()}
+	errs := []error{r.ValidateStored(), r.Instance().validateWritten()}
+	for n, c := range r.Checks {
+		if err := c.Validate(); err != nil {
+			continue // ValidateStored has said so
+		}
+		if err := c.validateWritten(); err != nil {
+			errs = append(errs, fmt.Errorf("checks[%d]: %w", n, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateStored returns an [ErrInvalid] that names everything wrong with a registration in an
+// agent's data directory. It accepts all that an earlier version stored.
+func (r Registration) ValidateStored() error {
+	errs := []error{r.Instance().ValidateStored()}
 	if len(r.Checks) > MaxChecks {
 		errs = append(errs, Errorf(ErrInvalid, "%d checks are too many; at most %d are allowed", len(r.Checks), MaxChecks))
 	}

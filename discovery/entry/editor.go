@@ -50,7 +50,8 @@ type Change struct {
 const maxAttempts = 8
 
 // PutStatic creates or changes a static entry. edit gets the present entry, or an instance
-// with service, id and defaults, and returns the new one. PutStatic returns a
+// with service, id and defaults, and returns the new one. What the caller adds, it has validated
+// by [discovery.Instance.Validate]: what an earlier version wrote may stay. PutStatic returns a
 // [discovery.ErrConflict] if an agent has registered the id.
 func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(discovery.Instance) (discovery.Instance, error), o Options) (Change, error) {
 	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
@@ -68,7 +69,7 @@ func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(dis
 		if err != nil {
 			return err
 		}
-		if err := i.Validate(); err != nil {
+		if err := i.ValidateStored(); err != nil {
 			return err
 		}
 		return draft.static.set(i, o.TTL > 0)
@@ -76,7 +77,7 @@ func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(dis
 }
 
 // Override edits the override of an instance, and removes an override that is empty
-// afterwards. It returns a [discovery.ErrNotFound] if there is no such instance.
+// afterwards. What the caller adds, it has validated by [discovery.Override.Validate]. It returns a [discovery.ErrNotFound] if there is no such instance.
 func (e Editor) Override(ctx context.Context, service, id string, edit func(discovery.Override) (discovery.Override, error), o Options) (Change, error) {
 	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
 		if draft.entry == nil && draft.override.value == nil {
@@ -93,7 +94,7 @@ func (e Editor) Override(ctx context.Context, service, id string, edit func(disc
 		if err != nil {
 			return err
 		}
-		if err := v.Validate(); err != nil {
+		if err := v.ValidateStored(); err != nil {
 			return err
 		}
 		if v.Empty() {
