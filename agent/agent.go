@@ -162,7 +162,7 @@ func (a *Agent) buildComponents() error {
 		return err
 	}
 	a.claims = claim.New(a.client, keys, a.locks, a.catalog, claim.Options{Node: c.Node, ProgressInterval: a.catalog.ProgressInterval, Logger: a.log})
-	scheduler, err := check.NewScheduler(check.Options{Logger: a.log, Registerer: a.metrics})
+	scheduler, err := check.NewScheduler(check.Options{Advertised: address, Networks: c.Checks.Networks, Logger: a.log, Registerer: a.metrics})
 	if err != nil {
 		return err
 	}

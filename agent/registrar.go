@@ -128,17 +128,25 @@ func (g *registrar) Owns(service, id string) bool {
 
 // put makes spec the registration of its instance and puts the instance into the registry.
 // It returns the registration that it replaces, if any.
-func (g *registrar) put(spec discovery.Registration, source api.RegistrationSource) (before *registration, err error) {
+func (g *registrar) put(spec discovery.Registration, from origin) (before *registration, err error) {
 	spec = spec.WithDefaults(g.address, g.zone)
-	if err := spec.Validate(); err != nil {
+	validate := spec.Validate
+	if from.stored {
+		validate = spec.ValidateStored
+	}
+	if err := validate(); err != nil {
 		return nil, err
 	}
 	before, _ = g.get(spec.Service, spec.ID)
-	now, err := newRegistration(g.scheduler, spec, source, before, g.publishReport)
+	now, err := newRegistration(g.scheduler, spec, from, before, g.publishReport)
 	if err != nil {
 		return nil, err
 	}
-	if before != nil && source == api.FromHold {
+	for _, reason := range now.checks.Refused() {
+		g.log.Error("check of a saved registration is refused since this version; the instance is critical until it is registered anew or the check is allowed",
+			"service", spec.Service, "instance", spec.ID, "reason", reason)
+	}
+	if before != nil && from.source == api.FromHold {
 		now.inherit(before)
 	}
 	g.replace(keyOf(spec.Service, spec.ID), now)

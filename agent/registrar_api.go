@@ -64,7 +64,7 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 		}
 		return api.Registered{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is registered on this agent already, as %s; deregister it first", spec.Service, spec.ID, r.source)
 	}
-	before, err := g.put(spec, source)
+	before, err := g.put(spec, origin{source: source})
 	if err != nil {
 		return api.Registered{}, err
 	}

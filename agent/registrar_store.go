@@ -31,7 +31,7 @@ func (g *registrar) load(configured []discovery.Registration) {
 			shadowed = true
 			continue
 		}
-		if _, err := g.put(spec, api.FromAPI); err != nil {
+		if _, err := g.put(spec, origin{source: api.FromAPI, stored: true}); err != nil {
 			g.log.Error("registration in the data directory is not valid any more; it is left out", "service", spec.Service, "instance", spec.ID, "error", err)
 		}
 	}
@@ -64,7 +64,7 @@ func (g *registrar) putConfigured(spec discovery.Registration) error {
 		return err
 	}
 	defer unlock()
-	before, err := g.put(spec, api.FromConfig)
+	before, err := g.put(spec, origin{source: api.FromConfig})
 	if before != nil && before.source == api.FromAPI {
 		g.save()
 	}

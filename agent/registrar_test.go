@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -306,5 +307,54 @@ func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
 		if kept := g.dir.registrations(); len(kept) != 0 {
 			t.Errorf("kept %v", kept)
 		}
+	})
+}
+
+// What an earlier version accepted and this one does not is kept over a restart: the checks that
+// may not run any more are critical, with the reason, and the instance is not deregistered for
+// it.
+func TestStoredRegistrationsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		stored := web()
+		stored.Address, stored.Meta = "192.0.2.1", discovery.Meta{"note": "a\nb"}
+		stored.Checks = []discovery.CheckSpec{
+			{ID: "own", Type: discovery.CheckTCP},
+			{ID: "put", Type: discovery.CheckHTTP, URL: "http://127.0.0.1/", Method: "PUT"},
+			{ID: "metadata", Type: discovery.CheckHTTP, URL: "http://169.254.169.254/", Headers: map[string]string{"Metadata-Flavor": "Google"}},
+		}
+		odd := discovery.Registration{Service: "odd", ID: "odd-1", Address: "0x7f000001", Port: 80}
+		g.dir.saveRegistrations([]discovery.Registration{stored, odd})
+		g.load(nil)
+		g.start(t)
+		time.Sleep(2 * DeregisterAfter)
+		g.wantRegistered(t, true, "two hours after the start")
+		r, _ := g.get("web", "web-1")
+		reasons := map[string]string{"own": "checks.networks", "put": "method PUT", "metadata": "Metadata-Flavor"}
+		for _, c := range r.checks.Checks() {
+			if c.Status != discovery.Critical || !strings.Contains(c.Output, reasons[c.ID]) {
+				t.Errorf("check %s is %s: %s; want it critical for %s", c.ID, c.Status, c.Output, reasons[c.ID])
+			}
+		}
+		if !g.Owns("odd", "odd-1") {
+			t.Error("the instance with an address of an earlier version is gone")
+		}
+		for _, refused := range []discovery.Registration{stored, odd} {
+			if _, err := g.Register(t.Context(), refused); err == nil {
+				t.Errorf("%s/%s can be registered anew", refused.Service, refused.ID)
+			}
+		}
+		g.wantRegistered(t, true, "after an attempt to register it anew")
+		g.save()
+		if kept := g.dir.registrations(); len(kept) != 2 {
+			t.Errorf("kept %v, want both", kept)
+		}
+		now := web()
+		now.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Minute)}}
+		if _, err := g.Register(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * DeregisterAfter)
+		g.wantRegistered(t, false, "critical for two hours, with a check that may run")
 	})
 }

@@ -34,11 +34,17 @@ type registration struct {
 	lost     chan struct{} // closed when another caller ends the last hold; nil: there was none
 }
 
+// origin is where a registration comes from.
+type origin struct {
+	source api.RegistrationSource
+	stored bool // read from the data directory: an earlier version may have accepted it
+}
+
 // newRegistration returns a registration. Its checks continue those of before, the registration
 // that it replaces, if any. write gets the reports of the checks to write to etcd.
-func newRegistration(s *check.Scheduler, spec discovery.Registration, source api.RegistrationSource, before *registration, write func(*registration, check.Report)) (*registration, error) {
-	r := &registration{spec: spec, source: source, wake: retry.NewSignal()}
-	o := check.SetOptions{Restricted: source != api.FromConfig}
+func newRegistration(s *check.Scheduler, spec discovery.Registration, from origin, before *registration, write func(*registration, check.Report)) (*registration, error) {
+	r := &registration{spec: spec, source: from.source, wake: retry.NewSignal()}
+	o := check.SetOptions{Restricted: from.source != api.FromConfig, KeepRefused: from.stored}
 	if before != nil {
 		o.Previous = before.checks
 	}
@@ -91,14 +97,15 @@ func (r *registration) run(ctx context.Context, forget func(why string) bool) {
 }
 
 // deadline returns when the instance is to be deregistered if nothing changes, and why; the
-// zero time: never.
+// zero time: never. An instance with a check that is refused since an upgrade says nothing about
+// its health, so it stays until someone registers it anew.
 func (r *registration) deadline() (time.Time, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.released.IsZero() {
 		return r.released.Add(HoldGrace), "the connection that held it is lost"
 	}
-	if r.source == api.FromAPI && !r.critical.IsZero() {
+	if r.source == api.FromAPI && !r.critical.IsZero() && len(r.checks.Refused()) == 0 {
 		after := DeregisterAfter
 		if d := r.spec.DeregisterAfter; d != nil {
 			after = time.Duration(*d)

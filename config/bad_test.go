@@ -66,10 +66,32 @@ F:5: cli.agent: "localhost:3472" is not the address of an agent; write http://12
 F:1: namespace: namespace "a/b" has '/'; use letters, digits and - _ .
 F:2: node: node name is empty; give 1 to 253 letters, digits or - _ . :
 F:3: zone: "a\tb" is too long or has control characters
-F:4: advertise: "10.0.0.5:80" is neither an IP address nor a host name (without a port)
+F:4: advertise: address "10.0.0.5:80" is neither an IP address nor a host name (the port goes into its own field)
 F:5: data_dir: is empty`},
 		{"advertise", "advertise: 0.0.0.0\n", `
-F:1: advertise: 0.0.0.0 is not an address at which others can reach this host`},
+F:1: advertise: address 0.0.0.0 is unspecified; give the address that callers connect to`},
+		{"advertise multicast", "advertise: 224.0.0.1\n", `
+F:1: advertise: address 224.0.0.1 is a multicast address; give the address of one host`},
+		{"advertise an address of this host alone", "advertise: fe80::1%eth0\n", `
+F:1: advertise: address "fe80::1%eth0" is neither an IP address nor a host name (the port goes into its own field)`},
+		{"numbers that programs take for addresses", "advertise: 0x7f000001\netcd: {endpoints: [\"0x7f.1:2379\"]}\nhttp: {allow_hosts: [\"2130706433\"], listen: \"127.1:0\"}\ndns: {domain: sd.0x1}\n", `
+F:1: advertise: address "0x7f000001" ends in a number, so that programs take it for an IPv4 address; write that one with four decimal numbers, as 127.0.0.1
+F:2: etcd.endpoints: "0x7f.1:2379" is not an etcd endpoint; write host:2379, http://host:2379 or https://host:2379
+F:3: http.listen: "127.1" is neither an IP address nor a host name
+F:3: http.allow_hosts: "2130706433" is neither an IP address nor a host name (without a port)
+F:4: dns.domain: "sd.0x1" is not a DNS domain; write it as disc. or sd.example.com`},
+		{"networks of checks", "checks:\n  networks:\n    - 172.17.0.0\n    - 172.17.0.1/16\n    - ::ffff:10.0.0.0/104\n    - 169.254.169.254/32\n    - fe80::/64\n    - 64:ff9b::a9fe:a9fe/128\n", `
+F:2: checks.networks: "172.17.0.0" is not a network; write it as 172.17.0.0/16 or fd00:1::/64
+F:2: checks.networks: 172.17.0.1/16 has bits beyond the length of the network; write 172.17.0.0/16
+F:2: checks.networks: ::ffff:10.0.0.0/104 is an IPv4 network in IPv6 form; write it as IPv4, such as 172.17.0.0/16
+F:2: checks.networks: checks of the HTTP API never probe 169.254.169.254/32: it is link-local, where clouds serve credentials; probe it by a check of the config file
+F:2: checks.networks: checks of the HTTP API never probe fe80::/64: it is link-local; probe it by a check of the config file
+F:2: checks.networks: checks of the HTTP API never probe 64:ff9b::a9fe:a9fe/128: it is a form of 169.254.169.254, which is link-local, where clouds serve credentials; probe it by a check of the config file`},
+		{"a line separator", "zone: \"a\\u2028b\"\nservices: [{service: web, address: 255.255.255.255, meta: {note: \"a\\nb\"}, zone: z, checks: [{type: ttl, ttl: 1s, name: \"\\u202e\"}]}]\n", `
+F:1: zone: "a\u2028b" is too long or has control characters
+F:2: services[0].address: address 255.255.255.255 is the broadcast address; give the address of one host
+F:2: services[0].meta: meta "note" has the character U+000A, which acts on the text around it; leave control characters out
+F:2: services[0].checks[0].name: name has the character U+202E, which acts on the text around it; leave control characters out`},
 		{"watch", "catalog: {watch: web/1}\n", `
 F:1: catalog.watch: service name "web/1" has '/'; use letters, digits and - _ .; write auto, all, lazy or a list of services`},
 		{"watch a list", "catalog: {watch: [web, -]}\n", `
@@ -233,7 +255,8 @@ func TestGoodFlags(t *testing.T) {
 		{"--agent", "http://127.0.0.1:3472/"}, {"--agent", "https://[::1]"}, {"--agent", "unix:///run/disc.sock"},
 		{"-o", "json"}, {"-o", "template={{.id}}"}, {"--dns", ""}, {"--grpc", ""}, {"--http", "localhost:0"},
 		{"--endpoints", "[::1]:2379,etcd-1:2379"}, {"--endpoints", "unix:///run/etcd.sock"}, {"--endpoints", "https://a:1,unixs:///b"},
-		{"--advertise", "fd00::5"}, {"--advertise", "host-1.example.com"},
+		{"--advertise", "fd00::5"}, {"--advertise", "host-1.example.com"}, {"--advertise", "::ffff:10.0.0.5"},
+		{"--endpoints", "etcd-1.example.com.:2379"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			if _, err := config.Load(t.Context(), flags(t, append(args, "--config", "")...), host(t, nil)); err != nil {

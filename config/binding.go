@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,9 +81,21 @@ func list(field func(*Config) *[]string, parse func(string) (string, error)) bin
 		func(v []string) string { return strings.Join(v, ",") })
 }
 
+// networks binds a list of networks.
+func networks(field func(*Config) *[]netip.Prefix) binding {
+	return bind(kindList, field, func(texts []string) ([]netip.Prefix, error) { return parseAll(texts, network) },
+		func(v []netip.Prefix) string {
+			texts := make([]string, len(v))
+			for n, p := range v {
+				texts[n] = p.String()
+			}
+			return strings.Join(texts, ",")
+		})
+}
+
 // parseAll parses the elements of a list and joins the errors of all.
-func parseAll(texts []string, parse func(string) (string, error)) ([]string, error) {
-	var list []string
+func parseAll[T any](texts []string, parse func(string) (T, error)) ([]T, error) {
+	var list []T
 	var errs []error
 	for n, text := range texts {
 		text = strings.TrimSpace(text)

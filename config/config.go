@@ -21,6 +21,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -40,6 +41,7 @@ type Config struct {
 	Session     Session
 	Catalog     Catalog
 	KV          KV
+	Checks      Checks
 	HTTP        HTTP
 	DNS         DNS
 	GRPC        GRPC
@@ -84,6 +86,13 @@ type KV struct {
 	MaxBytes           discovery.Bytes // of all keys and values
 	MaxKeys            int64
 	MaxWritesPerSecond int // of one agent: keys, and requests for locks and claims
+}
+
+// Checks holds the settings of the health checks of all instances.
+type Checks struct {
+	// Networks are the networks that a check which came over the HTTP API may probe beside
+	// this host's own addresses, such as those of container bridges.
+	Networks []netip.Prefix
 }
 
 // HTTP holds the settings of the agent's HTTP API.

@@ -2,8 +2,10 @@ package config_test
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -250,5 +252,34 @@ func TestLoadAgain(t *testing.T) {
 		if diff := cmp.Diff([]string{zone, "n"}, []string{c.Zone, c.Node}); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// TestNetworksOfChecks expects the networks of the file or of the variable, in their order.
+func TestNetworksOfChecks(t *testing.T) {
+	want := []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16"), netip.MustParsePrefix("fd00:1::/64")}
+	for _, tt := range []struct {
+		name, file string
+		env        map[string]string
+	}{
+		{name: "file", file: "checks: {networks: [172.17.0.0/16, \"fd00:1::/64\"]}\n"},
+		{name: "variable", env: map[string]string{"DISC_CHECKS_NETWORKS": "172.17.0.0/16, fd00:1::/64"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := load(t, tt.file, tt.env).Checks.Networks; !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestAdvertiseIsCanonical expects one form of an address, whichever is configured.
+func TestAdvertiseIsCanonical(t *testing.T) {
+	for given, want := range map[string]string{"::ffff:10.0.0.5": "10.0.0.5", "FD00:0::5": "fd00::5", "Host-1.example.com": "Host-1.example.com"} {
+		t.Run(given, func(t *testing.T) {
+			if got := load(t, "", nil, "--advertise", given).Advertise; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"disc/discovery"
@@ -107,6 +108,8 @@ func settings() []setting {
 			binding: scalar(func(c *Config) *int64 { return &c.KV.MaxKeys }, count[int64](1<<40))},
 		{key: "kv.max_writes_per_second", def: "1000",
 			binding: scalar(func(c *Config) *int { return &c.KV.MaxWritesPerSecond }, count[int](1_000_000))},
+		{key: "checks.networks",
+			binding: networks(func(c *Config) *[]netip.Prefix { return &c.Checks.Networks })},
 		{key: "http.listen", flag: "http", group: Agent, def: "127.0.0.1:3472",
 			doc:     "address of the HTTP API",
 			binding: scalar(func(c *Config) *string { return &c.HTTP.Listen }, listen)},

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,9 +31,9 @@ func nonEmpty(text string) (string, error) {
 	return text, nil
 }
 
-// plainText accepts up to 253 bytes without control characters.
+// plainText accepts up to 253 bytes without control characters (see [discovery.IsControl]).
 func plainText(text string) (string, error) {
-	if len(text) > 253 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if len(text) > discovery.MaxNode || strings.ContainsFunc(text, discovery.IsControl) {
 		return "", invalid("%.40q is too long or has control characters", text)
 	}
 	return text, nil
@@ -168,20 +167,38 @@ func hostName(text string) (string, error) {
 	return text, nil
 }
 
+// advertised accepts an address at which others reach this host, and returns its canonical
+// form.
 func advertised(text string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	if ip, err := netip.ParseAddr(text); err == nil && ip.IsUnspecified() {
-		return "", invalid("%s is not an address at which others can reach this host", text)
+	return discovery.CanonicalAddress(text), discovery.ValidateAddress(text)
+}
+
+// network accepts a network in CIDR notation that checks of the HTTP API may be allowed to
+// probe.
+func network(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, invalid("%q is not a network; write it as 172.17.0.0/16 or fd00:1::/64", text)
 	}
-	return hostName(text)
+	if a := p.Addr(); a.Is4In6() {
+		return p, invalid("%s is an IPv4 network in IPv6 form; write it as IPv4, such as 172.17.0.0/16", text)
+	}
+	if p != p.Masked() {
+		return p, invalid("%s has bits beyond the length of the network; write %s", text, p.Masked())
+	}
+	if what := discovery.ForbiddenNetwork(p); what != "" {
+		return p, invalid("checks of the HTTP API never probe %s: it is %s; probe it by a check of the config file", text, what)
+	}
+	return p, nil
 }
 
 // domain accepts a DNS name (RFC 1035) and returns it in lower case, with a dot at the end.
 func domain(text string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(text, "."))
-	if !isName(name) {
+	if !discovery.IsHostName(name) {
 		return "", invalid("%q is not a DNS domain; write it as disc. or sd.example.com", text)
 	}
 	return name + ".", nil
@@ -205,14 +222,7 @@ func agentURL(text string) (string, error) {
 
 func isHost(text string) bool {
 	_, err := netip.ParseAddr(text)
-	return err == nil || isName(text)
-}
-
-// isName reports whether text is a host name: labels of 1 to 63 letters, digits, '-'
-// and '_', which neither begin nor end with '-', and 253 bytes in all.
-func isName(text string) bool {
-	const label = `\w([\w-]{0,61}\w)?`
-	return len(text) <= 253 && regexp.MustCompile(`^`+label+`(\.`+label+`)*$`).MatchString(text)
+	return err == nil || discovery.IsHostName(text)
 }
 
 // endpoint accepts an address of etcd and returns it without a slash at the end: host:port,

@@ -16,7 +16,8 @@
 // instance, end its set and make another with the old one as [SetOptions.Previous]: unchanged
 // checks keep their statuses and counters.
 //
-// A check from the HTTP API may connect only to its own instance and to loopback:
-// [ValidateTarget] refuses any other target up front, and [SetOptions.Restricted] checks the
-// address of every connection.
+// A check from the HTTP API is restricted ([SetOptions.Restricted]): it connects only to loopback,
+// to the addresses of this host and to [Options.Networks], and its requests only ask. NewSet
+// refuses another check, and each connection is judged by its address, as a name may resolve to
+// anything.
 package check

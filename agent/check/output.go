@@ -5,20 +5,26 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"disc/discovery"
 )
 
 // MaxOutput is the most bytes of a check's output that are kept.
 const MaxOutput = 4096
 
-// sanitize returns output that is safe to keep and to print on a terminal: valid UTF-8 without
-// control characters except \n and \t, at most [MaxOutput] bytes, trimmed.
+// lineEnds are the line ends of other systems, which become \n.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+// sanitize returns output that is safe to keep and to print on a terminal: valid UTF-8, in which
+// U+FFFD stands for each control character (see [discovery.IsControl]) except \n and \t, at most
+// [MaxOutput] bytes, trimmed.
 func sanitize(output string) string {
 	output = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return -1
+		if discovery.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar
 		}
 		return r
-	}, strings.ToValidUTF8(output, "\uFFFD"))
+	}, lineEnds.Replace(strings.ToValidUTF8(output, "\uFFFD")))
 	output = strings.TrimSpace(output)
 	if len(output) <= MaxOutput {
 		return output

@@ -10,8 +10,10 @@ import (
 func TestClean(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
 		{"fine\n", "fine"},
-		{"a\r\n\tb\x00", "a\n\tb"},
-		{"\x1b[31mred", "[31mred"},
+		{"a\r\n\tb\x00", "a\n\tb\uFFFD"},
+		{"10 %\r20 %", "10 %\n20 %"},
+		{"\x1b[31mred\u009b0m\u007f", "\uFFFD[31mred\uFFFD0m\uFFFD"},
+		{"a\u2028b\u202ec\u2066d", "a\uFFFDb\uFFFDc\uFFFDd"},
 		{"bad \xff byte", "bad \uFFFD byte"},
 		{strings.Repeat("x", 5000), strings.Repeat("x", 4096)},
 		{"x" + strings.Repeat("ü", 3000), "x" + strings.Repeat("ü", 2047)},

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type Options struct {
 	Probes     int                   // checks run at once; default 32
 	Execs      int                   // exec checks run at once; default 8
 	RootCAs    *x509.CertPool        // CAs for https and for grpc over TLS; default: the system's
+	Advertised string                // this host's address for others, which restricted checks may probe too
+	Networks   []netip.Prefix        // that restricted checks may probe too; see [SetOptions.Restricted]
 	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
@@ -34,6 +37,7 @@ type Options struct {
 type Scheduler struct {
 	probes, execs *semaphore.Weighted
 	roots         *x509.CertPool
+	targets       *targets
 	logger        *slog.Logger
 	metrics       *metrics
 
@@ -62,6 +66,7 @@ func NewScheduler(o Options) (*Scheduler, error) {
 		probes:  semaphore.NewWeighted(int64(o.Probes)),
 		execs:   semaphore.NewWeighted(int64(o.Execs)),
 		roots:   o.RootCAs,
+		targets: newTargets(o.Advertised, o.Networks),
 		logger:  o.Logger,
 		metrics: m,
 	}, nil

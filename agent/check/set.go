@@ -20,9 +20,12 @@ type SetOptions struct {
 	// Previous is the set that this one replaces. Its Run should have returned. Checks that
 	// are the same in both keep their status, counters, output and schedule.
 	Previous *Set
-	// Restricted limits checks that come from the HTTP API: none of type exec, and no
-	// connection except to the instance's own address and to loopback.
+	// Restricted limits the checks to what the HTTP API may give: none of type exec, only
+	// requests that ask, and no connection except to this host and to [Options.Networks].
 	Restricted bool
+	// KeepRefused keeps a check that the restriction refuses: it is critical, with the reason
+	// as its output. Without it, NewSet fails.
+	KeepRefused bool
 }
 
 // Set runs the checks of one instance.
@@ -31,6 +34,7 @@ type Set struct {
 	changed   func(Report)
 	logger    *slog.Logger
 	checks    []*check // never changes
+	refused   []error  // of the checks that the restriction refuses; never changes
 	wake      retry.Signal
 
 	mu sync.Mutex // guards the state of each check
@@ -49,31 +53,43 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 		logger:    s.logger.With("service", r.Service, "instance", r.ID),
 		wake:      retry.NewSignal(),
 	}
-	via := network{&net.Dialer{}, s.roots}
-	if o.Restricted {
-		via.dialer = restrictedDialer(r.Address)
-	}
 	for _, spec := range r.Checks {
-		if o.Restricted {
-			if err := ValidateTarget(spec, r.Address); err != nil {
-				return nil, err
-			}
-		}
 		spec, err := resolveAddress(spec, r.Address, r.Port)
 		if err != nil {
 			return nil, err
 		}
 		c := newCheck(spec)
-		if spec.Type != discovery.CheckTTL {
-			if c.prober, err = newProber(spec, via); err != nil {
-				return nil, err
-			}
+		if c.prober, err = set.proberOf(spec, o); err != nil {
+			return nil, err
 		}
 		set.checks = append(set.checks, c)
 	}
 	set.carryOver(o.Previous)
 	return set, nil
 }
+
+// proberOf returns the prober of a check; nil for ttl.
+func (s *Set) proberOf(spec discovery.CheckSpec, o SetOptions) (prober, error) {
+	via := network{&net.Dialer{}, s.scheduler.roots}
+	if o.Restricted {
+		err := s.scheduler.targets.validate(spec)
+		if err != nil && o.KeepRefused {
+			s.refused = append(s.refused, err)
+			return refusedProber{err}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		via.dialer = s.scheduler.targets.dialer()
+	}
+	if spec.Type == discovery.CheckTTL {
+		return nil, nil
+	}
+	return newProber(spec, via)
+}
+
+// Refused returns why checks are refused that [SetOptions.KeepRefused] keeps.
+func (s *Set) Refused() []error { return s.refused }
 
 // carryOver copies the state of the previous set's checks that are the same.
 func (s *Set) carryOver(previous *Set) {

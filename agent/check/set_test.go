@@ -245,9 +245,9 @@ func TestNewSetRefuses(t *testing.T) {
 		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://a/", Headers: map[string]string{"a": "b\nc"}}, false, discovery.ErrInvalid},
 		{discovery.CheckSpec{Type: "ping"}, false, discovery.ErrInvalid},
 		{discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"true"}}, true, discovery.ErrForbidden},
-		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.6/"}, true, discovery.ErrForbidden},
-		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.5/"}, true, nil},
-		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://10.0.0.6/"}, false, nil},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://192.0.2.6/"}, true, discovery.ErrForbidden},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://127.0.0.5/"}, true, nil},
+		{discovery.CheckSpec{Type: discovery.CheckHTTP, URL: "http://192.0.2.6/", Method: "PUT", Headers: map[string]string{"Host": "a"}}, false, nil},
 	} {
 		t.Run(fmt.Sprintf("%s %s%s restricted=%v", test.spec.Type, test.spec.URL, test.spec.Address, test.restricted), func(t *testing.T) {
 			_, err := newScheduler(t, Options{}).NewSet(check(test.spec), SetOptions{Restricted: test.restricted})

@@ -1,98 +1,120 @@
 package check
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
+	"slices"
+	"sync"
 	"syscall"
+	"time"
 
 	"disc/discovery"
 )
 
-// ValidateTarget checks that the HTTP API may add a check to an instance at address, an IP
-// address or a host name. The error is a [discovery.ErrForbidden] for an exec check, and for
-// one that probes anything but the instance's address as written, localhost or a loopback
-// address. It is a [discovery.ErrInvalid] for a target that cannot be parsed.
-func ValidateTarget(spec discovery.CheckSpec, address string) error {
-	switch spec.Type {
-	case discovery.CheckExec:
-		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come only from the agent's config file; put it there, or use http, tcp, grpc or ttl", checkName(spec))
-	case discovery.CheckTTL:
+// targets decides which addresses a check from the HTTP API may probe: loopback, the advertised
+// address, the addresses of this host's interfaces, and the networks that the operator has
+// allowed; of these none that [discovery.ForbiddenTarget] names. Whoever registers an instance
+// chooses its address, so that one is not allowed as such.
+type targets struct {
+	advertised string // IP address or host name; "": none
+	networks   []netip.Prefix
+
+	interfaces func() ([]net.Addr, error)
+	resolve    func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+	mu   sync.Mutex
+	own  []netip.Addr // of the interfaces
+	read time.Time    // when own was read
+}
+
+// ownPeriod is the time for which the addresses of the interfaces are not read again.
+const ownPeriod = 2 * time.Second
+
+func newTargets(advertised string, networks []netip.Prefix) *targets {
+	return &targets{advertised: advertised, networks: networks, interfaces: net.InterfaceAddrs, resolve: net.DefaultResolver.LookupNetIP}
+}
+
+// check returns a [discovery.ErrForbidden] with the reason if a check from the HTTP API may not
+// probe an address.
+func (t *targets) check(ctx context.Context, ip netip.Addr) error {
+	ip = ip.WithZone("").Unmap()
+	if what := discovery.ForbiddenTarget(ip); what != "" {
+		return discovery.Errorf(discovery.ErrForbidden, "%s is %s: a check from the API never probes it; put the check into the agent's config file", ip, what)
+	}
+	if ip.IsLoopback() || slices.ContainsFunc(t.networks, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 		return nil
 	}
-	if spec.Type != discovery.CheckHTTP && spec.Address == "" {
+	own, err := t.interfaceAddresses()
+	if slices.Contains(own, ip) {
 		return nil
 	}
-	host, err := splitHost(spec)
+	advertised, resolveErr := t.resolveAdvertised(ctx)
+	if slices.Contains(advertised, ip) {
+		return nil
+	}
+	unknown := ""
+	if err = errors.Join(err, resolveErr); err != nil {
+		unknown = fmt.Sprintf(", as far as these are known (%v)", err)
+	}
+	return discovery.Errorf(discovery.ErrForbidden, "%s is neither loopback nor an address of this host%s; add its network to the agent's setting checks.networks, or put the check into the agent's config file", ip, unknown)
+}
+
+// interfaceAddresses returns the addresses of this host's interfaces.
+func (t *targets) interfaceAddresses() ([]netip.Addr, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.read.IsZero() && time.Since(t.read) < ownPeriod {
+		return t.own, nil
+	}
+	all, err := t.interfaces()
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("read the addresses of the interfaces: %w", err)
 	}
-	if isOwn(host, address) || isLocal(host) {
-		return nil
-	}
-	return discovery.Errorf(discovery.ErrForbidden, "check %s: %q is neither the instance's own address, %s, nor loopback; a check from the API may probe only these", checkName(spec), host, address)
-}
-
-// checkName returns the name of a check in errors: its id, or its type.
-func checkName(spec discovery.CheckSpec) string {
-	if spec.ID == "" {
-		return string(spec.Type)
-	}
-	return spec.ID
-}
-
-// splitHost returns the host that a check with a URL or an address probes.
-func splitHost(spec discovery.CheckSpec) (string, error) {
-	if spec.Type == discovery.CheckHTTP {
-		u, err := url.Parse(spec.URL)
-		if err != nil || u.Hostname() == "" {
-			return "", discovery.Errorf(discovery.ErrInvalid, "check %s: the url is not an http or https URL with a host", checkName(spec))
+	var own []netip.Addr
+	for _, a := range all {
+		if network, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(network.IP); ok {
+				own = append(own, ip.Unmap())
+			}
 		}
-		return u.Hostname(), nil
 	}
-	host, port, err := net.SplitHostPort(spec.Address)
-	number, portErr := strconv.Atoi(port)
-	if err != nil || portErr != nil || host == "" || number < 1 || number > 65535 {
-		return "", discovery.Errorf(discovery.ErrInvalid, "check %s: address %q is not host:port with a port of 1 to 65535", checkName(spec), spec.Address)
-	}
-	return host, nil
+	t.own, t.read = own, time.Now()
+	return own, nil
 }
 
-func isOwn(host, address string) bool {
-	a, errA := netip.ParseAddr(host)
-	b, errB := netip.ParseAddr(address)
-	if errA == nil && errB == nil {
-		return a.Unmap() == b.Unmap()
+// resolveAdvertised returns the advertised address, or what the advertised name resolves to.
+func (t *targets) resolveAdvertised(ctx context.Context) ([]netip.Addr, error) {
+	if t.advertised == "" {
+		return nil, nil
 	}
-	return strings.EqualFold(host, address)
+	if ip, err := netip.ParseAddr(t.advertised); err == nil {
+		return []netip.Addr{ip.Unmap()}, nil
+	}
+	found, err := t.resolve(ctx, "ip", t.advertised)
+	for n := range found {
+		found[n] = found[n].Unmap()
+	}
+	if err != nil {
+		err = fmt.Errorf("resolve the advertised name: %w", err)
+	}
+	return found, err
 }
 
-func isLocal(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
-}
-
-// restrictedDialer returns a dialer that connects only to loopback and to the instance's own
-// address. It checks the resolved address just before it connects, so that a name cannot
-// change to another host between check and use.
-func restrictedDialer(address string) *net.Dialer {
-	own, err := netip.ParseAddr(address)
-	named := err != nil
-	control := func(_, target string, _ syscall.RawConn) error {
+// dialer returns a dialer that connects only to what check allows. It asks just before each
+// connection, with the resolved address, so that a name cannot change to another host between
+// check and use, and a redirect leads nowhere else.
+func (t *targets) dialer() *net.Dialer {
+	return &net.Dialer{ControlContext: func(ctx context.Context, _, target string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(target)
 		if err != nil {
 			return discovery.Errorf(discovery.ErrForbidden, "refused: %s is not an IP address and port", target)
 		}
-		ip := at.Addr().Unmap()
-		// The own addresses of an instance at a host name are those that the name resolves
-		// to, except link-local ones: clouds serve credentials there.
-		isSelf := ip == own.Unmap() || named && !ip.IsLinkLocalUnicast() && !ip.IsMulticast()
-		if ip.IsLoopback() || isSelf {
-			return nil
+		if err := t.check(ctx, at.Addr()); err != nil {
+			return fmt.Errorf("refused: %w", err)
 		}
-		return discovery.Errorf(discovery.ErrForbidden, "refused: %s is neither the instance's own address, %s, nor loopback", ip, address)
-	}
-	return &net.Dialer{Control: control}
+		return nil
+	}}
 }
