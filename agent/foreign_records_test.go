@@ -127,6 +127,7 @@ func TestChecksOverTheAPI(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	a := start(t, settings(t, etcd.Endpoint(), `
+advertise: 198.51.100.7
 checks: {networks: [192.0.2.0/24]}
 services:
   - {service: far, id: far-1, address: 203.0.113.1, port: 80, checks: [{type: http, url: "http://203.0.113.1/", method: PUT, headers: {Host: a}}]}
@@ -140,7 +141,8 @@ services:
 		{"metadata as its own address", `{"address":"169.254.169.254","port":80,"checks":[{"type":"http","url":"http://169.254.169.254/"}]}`, http.StatusForbidden, "link-local"},
 		{"PUT", `{"port":80,"checks":[{"type":"http","url":"http://127.0.0.1/","method":"PUT"}]}`, http.StatusForbidden, "GET or HEAD"},
 		{"Host", `{"port":80,"checks":[{"type":"http","url":"http://127.0.0.1/","headers":{"Host":"a"}}]}`, http.StatusForbidden, "header Host"},
-		{"an allowed network", `{"address":"192.0.2.1","port":80,"checks":[{"type":"tcp"}]}`, http.StatusCreated, ""},
+		{"the advertised address", `{"port":80,"checks":[{"type":"tcp"}]}`, http.StatusCreated, ""},
+		{"an allowed network", `{"address":"192.0.2.1","port":80,"checks":[{"type":"tcp"}]}`, http.StatusOK, ""},
 		{"loopback", `{"address":"203.0.113.1","port":80,"checks":[{"type":"http","url":"http://127.0.0.1/"}]}`, http.StatusOK, ""},
 		{"an odd address", `{"address":"0x7f000001","port":80}`, http.StatusBadRequest, "ends in a number"},
 		{"multicast", `{"address":"224.0.0.1","port":80}`, http.StatusBadRequest, "multicast"},

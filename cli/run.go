@@ -57,6 +57,7 @@ A check is one of
                                    --address, by default of loopback
   grpc, grpc://HOST:PORT[/NAME]    asks grpc.health.v1 about the service NAME
   ttl:DURATION                     the command itself reports to the agent
+It probes this host, or a network that the agent's setting checks.networks names.
 
 Exit code: the command's, 128 plus the number of the signal that killed it, 126 or 127
 if it cannot be started.`,

@@ -10,16 +10,17 @@ const maxLabel = 63
 
 // CanonicalAddress returns an address in the one form that all protocols show. An IP address
 // gets its canonical form (RFC 5952), and an IPv4-mapped IPv6 address (RFC 4291, section
-// 2.5.5.2) is the IPv4 address: ::ffff:10.0.0.5 is 10.0.0.5. Anything else is returned as it is.
+// 2.5.5.2) is the IPv4 address: ::ffff:10.0.0.5 is 10.0.0.5. Anything else is returned as it is,
+// and so is ::ffff:0.0.0.0: a record may have it, but none has 0.0.0.0.
 func CanonicalAddress(s string) string {
 	if strings.IndexByte(s, ':') < 0 {
 		return s // an IPv4 address has only one form
 	}
 	a, err := netip.ParseAddr(s)
-	if err != nil {
+	if a = a.Unmap(); err != nil || a.IsUnspecified() {
 		return s
 	}
-	return a.Unmap().String()
+	return a.String()
 }
 
 // ValidateAddress returns an [ErrInvalid] unless every host of the fleet can connect to s. It

@@ -37,6 +37,7 @@ func TestCanonicalAddress(t *testing.T) {
 	for address, want := range map[string]string{
 		"10.1.1.1": "10.1.1.1", "::ffff:10.1.1.1": "10.1.1.1", "::FFFF:a01:101": "10.1.1.1", "0:0:0:0:0:ffff:10.1.1.1": "10.1.1.1",
 		"FD00:0:0::5": "fd00::5", "fd00::5": "fd00::5", "::1": "::1", "Db.Example.com": "Db.Example.com", "no:address": "no:address",
+		"::ffff:0.0.0.0": "::ffff:0.0.0.0", "::ffff:224.0.0.1": "224.0.0.1",
 	} {
 		t.Run(address, func(t *testing.T) {
 			if got := CanonicalAddress(address); got != want {
@@ -50,7 +51,7 @@ func TestCanonicalAddress(t *testing.T) {
 func TestStoredRecordsStayReadable(t *testing.T) {
 	for fields, shown := range map[string]string{
 		`"address":"::ffff:10.1.1.1"`: "10.1.1.1", `"address":"FD00::5"`: "fd00::5", `"address":"0x7f000001"`: "0x7f000001",
-		`"address":"224.0.0.1"`: "224.0.0.1", `"address":"255.255.255.255"`: "255.255.255.255", `"address":"a-"`: "a-",
+		`"address":"::ffff:0.0.0.0"`: "::ffff:0.0.0.0", `"address":"224.0.0.1"`: "224.0.0.1", `"address":"255.255.255.255"`: "255.255.255.255", `"address":"a-"`: "a-",
 		`"address":"10.0.0.5","zone":"a\u2028b"`: "10.0.0.5", `"address":"10.0.0.5","meta":{"note":"a\nb\u001b[31m\u202e"}`: "10.0.0.5",
 	} {
 		t.Run(fields, func(t *testing.T) {

@@ -233,6 +233,8 @@ func FuzzDecodeInstance(f *testing.F) {
 	f.Add(typicalRecord("web", 1))
 	f.Add([]byte(`{"service":"web","id":"web-1","address":"::1","weight":0,"registered_at":"9999-12-31T23:59:59.9-23:59","ports":{"a":1},"tags":null}`))
 	f.Add([]byte(`{"service":1}`))
+	f.Add([]byte(`{"service":"web","id":"web-1","address":"::ffff:0.0.0.0"}`))
+	f.Add([]byte(`{"service":"web","id":"web-1","address":"::ffff:10.0.0.5","meta":{"note":"a\n\u202e"}}`))
 	f.Fuzz(func(t *testing.T, record []byte) {
 		i, err := DecodeInstance(record)
 		if err != nil {
