@@ -218,6 +218,8 @@ func TestEditsOfOddEntries(t *testing.T) {
 		t.Run(strings.Join(tt.args[1:], " "), func(t *testing.T) { term.fails(exitUsage, tt.says, tt.args...) })
 	}
 	term.ok("drain", "db/replica")
+	term.put(discovery.NewKeys("default").Override("db", "primary"), `{"meta":{"note":"a\nb"}}`)
+	term.ok("drain", "db/primary")
 	if got := term.ok("set", "db/replica", "[::ffff:10.0.0.7]:1"); !strings.Contains(got, "→ 10.0.0.7:1") {
 		t.Errorf("got %q", got)
 	}
