@@ -20,7 +20,11 @@ func CanonicalAddress(s string) string {
 	if a = a.Unmap(); err != nil || a.IsUnspecified() {
 		return s
 	}
-	return a.String()
+	var buffer [len("0000:0000:0000:0000:0000:0000:0000:0000")]byte
+	if canonical := a.AppendTo(buffer[:0]); string(canonical) != s {
+		return string(canonical)
+	}
+	return s // without a copy
 }
 
 // ValidateAddress returns an [ErrInvalid] unless every host of the fleet can connect to s. It

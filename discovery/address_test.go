@@ -47,6 +47,17 @@ func TestCanonicalAddress(t *testing.T) {
 	}
 }
 
+// Nearly all addresses are canonical already: they cost no memory.
+func TestCanonicalAddressAllocates(t *testing.T) {
+	for _, address := range []string{"10.1.1.1", "2001:db8:1111:2222:3333:4444:5555:6666", "db.example.com"} {
+		t.Run(address, func(t *testing.T) {
+			if n := testing.AllocsPerRun(100, func() { CanonicalAddress(address) }); n != 0 {
+				t.Errorf("%v allocations", n)
+			}
+		})
+	}
+}
+
 // What the first version accepted stays readable, in one form; what is written now is stricter.
 func TestStoredRecordsStayReadable(t *testing.T) {
 	for fields, shown := range map[string]string{
