@@ -286,7 +286,7 @@ func validateMeta(meta map[string]string) error {
 		errs = append(errs, Errorf(ErrInvalid, "%d meta keys are too many; at most %d are allowed", len(meta), MaxMeta))
 	}
 	for key, value := range meta {
-		if key == "" || len(key) > MaxID || strings.ContainsFunc(key, unicode.IsControl) {
+		if !isMetaKey(key) {
 			errs = append(errs, Errorf(ErrInvalid, "meta key %.40q is empty, too long or has control characters", key))
 		}
 		if len(value) > 4096 {
@@ -296,11 +296,16 @@ func validateMeta(meta map[string]string) error {
 	return joinSorted(errs)
 }
 
+// isMetaKey reports whether a key of meta in a record is valid.
+func isMetaKey(key string) bool {
+	return key != "" && len(key) <= MaxID && !strings.ContainsFunc(key, unicode.IsControl)
+}
+
 // validateWrittenMeta is what meta must be that is written, beyond [validateMeta].
 func validateWrittenMeta(meta map[string]string) error {
 	var errs []error
 	for key, value := range meta {
-		if _, found := findControl(key); found {
+		if _, found := findControl(key); found && isMetaKey(key) {
 			errs = append(errs, validateNoControl(fmt.Sprintf("meta key %.40q", key), key))
 		}
 		errs = append(errs, validateNoControl(fmt.Sprintf("meta %.40q", key), value))
