@@ -10,77 +10,138 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"disc/config/safefile"
 	"disc/discovery"
+)
+
+// The files of the data directory.
+const (
+	lockFile          = "lock"
+	ownerFile         = "owner"
+	addressFile       = "address"
+	registrationsFile = "registrations.json"
+	lastGoodFile      = "last-good"
 )
 
 // dataDir is the directory of an agent's persistent state: its owner id, the registrations from
 // the API, the advertised address, and the last good view. A lock keeps a second agent out. If
 // it cannot be written, the agent warns, runs without it, and forgets its state at the end.
 type dataDir struct {
-	path     string
-	lock     *os.File // nil: not locked, so the files may be another agent's
+	dir      *safefile.Dir // nil: there is none
+	lock     *os.File      // nil: not locked, so the files may be another agent's
 	log      *slog.Logger
 	writable bool
 }
 
 var errNotWritable = errors.New("the data directory was not writable when the agent started; repair it and restart the agent")
 
-// openDataDir makes and locks the directory. It fails only when another agent has locked it.
+// errNoDirectory is the error of all files of a data directory that could not be made.
+var errNoDirectory = fmt.Errorf("there is no data directory: %w", fs.ErrNotExist)
+
+// openDataDir makes and locks the directory. It fails when another agent has locked it, and when
+// another user could change the directory or one of its files.
 func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
-	d := &dataDir{path: path, log: log}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		log.Warn("cannot create the data directory; registrations are lost when this process ends", "error", err)
-		return d, nil
+	d := &dataDir{log: log}
+	if err := d.open(path); err != nil {
+		d.close()
+		return nil, err
 	}
-	name := filepath.Join(path, "lock")
-	lock, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	return d, nil
+}
+
+func (d *dataDir) open(path string) (err error) {
+	if d.dir, err = safefile.MakeDir(path); err != nil {
+		return d.refuse(path, "cannot create the data directory; registrations are lost when this process ends", err)
+	}
+	if err := d.checkOwners(); err != nil {
+		return d.refuse(path, "cannot read the data directory; registrations are lost when this process ends", err)
+	}
+	lock, err := d.dir.Open(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
 	writable := err == nil
 	if !writable {
-		log.Warn("cannot write to the data directory; registrations are lost when this process ends", "error", err)
-		if lock, err = os.Open(name); err != nil {
-			return d, nil
+		if err := d.refuse(path, "cannot write to the data directory; registrations are lost when this process ends", err); err != nil {
+			return err
+		}
+		if lock, err = d.dir.Open(lockFile, os.O_RDONLY, 0); err != nil {
+			return nil
 		}
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data directory %s is in use by another agent; stop that one, or give this one its own with --data-dir", path)
+			return fmt.Errorf("data directory %s is in use by another agent; stop that one, or give this one its own with --data-dir", path)
 		}
-		log.Warn("cannot lock the data directory", "error", err)
-		return d, nil
+		d.log.Warn("cannot lock the data directory", "error", err)
+		return nil
 	}
 	d.lock, d.writable = lock, writable
-	return d, nil
+	return nil
+}
+
+// refuse returns an error if another user could change the data directory. It logs other errors:
+// the agent runs without what it cannot read or write.
+func (d *dataDir) refuse(path, warning string, err error) error {
+	if errors.Is(err, safefile.ErrUntrusted) {
+		return fmt.Errorf("data directory %s: %w (--data-dir)", path, err)
+	}
+	d.log.Warn(warning, "error", err)
+	return nil
+}
+
+// checkOwners returns a [safefile.ErrUntrusted] if another user could change the directory or a
+// file in it.
+func (d *dataDir) checkOwners() error {
+	if err := d.dir.Private(); err != nil {
+		return err
+	}
+	for _, name := range []string{lockFile, ownerFile, addressFile, registrationsFile, lastGoodFile} {
+		f, err := d.dir.Open(name, os.O_RDONLY, 0)
+		if err == nil {
+			f.Close()
+		} else if errors.Is(err, safefile.ErrUntrusted) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *dataDir) close() {
 	if d.lock != nil {
 		d.lock.Close()
 	}
+	if d.dir != nil {
+		d.dir.Close()
+	}
+}
+
+// read returns the content of a file.
+func (d *dataDir) read(name string) ([]byte, error) {
+	if d.dir == nil {
+		return nil, errNoDirectory
+	}
+	return d.dir.ReadFile(name)
 }
 
 // owner returns the agent's owner id. The first start makes it.
 func (d *dataDir) owner() string {
-	name := filepath.Join(d.path, "owner")
 	if d.lock != nil {
-		if b, err := os.ReadFile(name); err == nil && discovery.ValidateID(strings.TrimSpace(string(b))) == nil {
+		if b, err := d.read(ownerFile); err == nil && discovery.ValidateID(strings.TrimSpace(string(b))) == nil {
 			return strings.TrimSpace(string(b))
 		}
 	}
 	id := strings.ToLower(rand.Text())
-	d.write(name, []byte(id+"\n"))
+	d.write(ownerFile, []byte(id+"\n"))
 	return id
 }
 
 // address returns the saved address; "" if there is none.
 func (d *dataDir) address() string {
-	b, err := os.ReadFile(d.addressFile())
+	b, err := d.read(addressFile)
 	address := strings.TrimSpace(string(b))
 	if _, parseErr := netip.ParseAddr(address); err != nil || parseErr != nil {
 		return ""
@@ -91,16 +152,14 @@ func (d *dataDir) address() string {
 // saveAddress saves the advertised address for a start without a route to etcd.
 func (d *dataDir) saveAddress(address string) {
 	if d.address() != address {
-		d.write(d.addressFile(), []byte(address+"\n"))
+		d.write(addressFile, []byte(address+"\n"))
 	}
 }
-
-func (d *dataDir) addressFile() string { return filepath.Join(d.path, "address") }
 
 // registrations returns the saved registrations, in their order. It renames a file that cannot
 // be read, and logs an error.
 func (d *dataDir) registrations() []discovery.Registration {
-	b, err := os.ReadFile(d.registrationsFile())
+	b, err := d.read(registrationsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -109,9 +168,9 @@ func (d *dataDir) registrations() []discovery.Registration {
 		err = json.Unmarshal(b, &saved)
 	}
 	if err != nil {
-		renamed := d.registrationsFile() + ".unreadable"
+		const renamed = registrationsFile + ".unreadable"
 		d.log.Error("cannot read the saved registrations; they are set aside, register the instances again", "file", renamed, "error", err,
-			"rename", os.Rename(d.registrationsFile(), renamed))
+			"rename", d.dir.Rename(registrationsFile, renamed))
 		return nil
 	}
 	return saved
@@ -124,23 +183,25 @@ func (d *dataDir) saveRegistrations(all []discovery.Registration) {
 		d.log.Error("cannot encode the registrations", "error", err)
 		return
 	}
-	d.write(d.registrationsFile(), b)
+	d.write(registrationsFile, b)
 }
-
-// lastGoodFile returns the path of the catalog's last good view.
-func (d *dataDir) lastGoodFile() string { return filepath.Join(d.path, "last-good") }
 
 // Load implements catalog.Store.
 func (d *dataDir) Load() ([]byte, time.Time, error) {
-	b, err := os.ReadFile(d.lastGoodFile())
+	if d.dir == nil {
+		return nil, time.Time{}, errNoDirectory
+	}
+	f, err := d.dir.Open(lastGoodFile, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	info, err := os.Stat(d.lastGoodFile())
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	return b, info.ModTime(), nil
+	b, err := io.ReadAll(f)
+	return b, info.ModTime(), err
 }
 
 // Save implements catalog.Store.
@@ -148,7 +209,7 @@ func (d *dataDir) Save(write func(io.Writer) error) error {
 	if !d.writable {
 		return errNotWritable
 	}
-	return replaceFile(d.lastGoodFile(), write)
+	return d.dir.Replace(lastGoodFile, write)
 }
 
 // Touch implements catalog.Store.
@@ -156,37 +217,15 @@ func (d *dataDir) Touch() error {
 	if !d.writable {
 		return errNotWritable
 	}
-	now := time.Now()
-	return os.Chtimes(d.lastGoodFile(), now, now)
+	return d.dir.Touch(lastGoodFile, time.Now())
 }
-
-func (d *dataDir) registrationsFile() string { return filepath.Join(d.path, "registrations.json") }
 
 // write replaces a file, or warns and leaves it as it was.
 func (d *dataDir) write(name string, content []byte) {
 	if !d.writable {
 		return
 	}
-	if err := replaceFile(name, func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
+	if err := d.dir.Replace(name, func(w io.Writer) error { _, err := w.Write(content); return err }); err != nil {
 		d.log.Warn("cannot write to the data directory; its files are out of date", "error", err)
 	}
-}
-
-// replaceFile replaces a file atomically: it writes a temporary file beside it, syncs it and
-// renames it. The temporary name is always the same, so that the next agent overwrites what a
-// killed one left.
-func replaceFile(name string, write func(io.Writer) error) (err error) {
-	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if err = errors.Join(write(f), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"disc/discovery"
@@ -37,7 +40,7 @@ func TestOwnerStays(t *testing.T) {
 func TestAKilledAgentLeavesNoLitter(t *testing.T) {
 	path := t.TempDir()
 	d := dir(t, path)
-	if err := os.WriteFile(d.lastGoodFile()+".new", []byte("half of a vi"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(path, lastGoodFile+".new"), []byte("half of a vi"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Save(aView); err != nil {
@@ -50,20 +53,21 @@ func TestAKilledAgentLeavesNoLitter(t *testing.T) {
 	if content, _, err := d.Load(); err != nil || string(content) != "a view" {
 		t.Errorf("loaded %q, %v", content, err)
 	}
-	if info, err := os.Stat(d.lastGoodFile()); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(path, lastGoodFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v; want it for the owner only", info.Mode(), err)
 	}
 }
 
 func TestUnreadableRegistrationsAreSetAside(t *testing.T) {
-	d := dir(t, t.TempDir())
-	if err := os.WriteFile(d.registrationsFile(), []byte("[{"), 0o600); err != nil {
+	path := t.TempDir()
+	d := dir(t, path)
+	if err := os.WriteFile(filepath.Join(path, registrationsFile), []byte("[{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := d.registrations(); len(got) != 0 {
 		t.Errorf("read %v", got)
 	}
-	if b, err := os.ReadFile(d.registrationsFile() + ".unreadable"); err != nil || string(b) != "[{" {
+	if b, err := os.ReadFile(filepath.Join(path, registrationsFile+".unreadable")); err != nil || string(b) != "[{" {
 		t.Errorf("set aside %q, %v", b, err)
 	}
 }
@@ -80,6 +84,68 @@ func TestADirectoryThatCannotBeMadeIsNoRefusal(t *testing.T) {
 	d.saveRegistrations([]discovery.Registration{web()})
 	if d.Save(aView) == nil || d.Touch() == nil {
 		t.Error("the view is not saved, and there is no error")
+	}
+}
+
+// As systemd has it for a unit with DynamicUser= and StateDirectory=disc.
+func TestADirectoryBehindALink(t *testing.T) {
+	base := t.TempDir()
+	link := filepath.Join(base, "disc")
+	if err := errors.Join(os.MkdirAll(filepath.Join(base, "private", "disc"), 0o700), os.Symlink("private/disc", link)); err != nil {
+		t.Fatal(err)
+	}
+	owner := dir(t, link).owner()
+	if b, err := os.ReadFile(filepath.Join(base, "private", "disc", ownerFile)); err != nil || string(b) != owner+"\n" {
+		t.Errorf("the directory behind the link has the owner %q, %v; want %q", b, err, owner)
+	}
+}
+
+// A start is refused, and nothing is written, where another user could change the data directory.
+func TestADirectoryOfOthersIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of another user")
+	}
+	const stranger = 65534
+	for _, test := range []struct {
+		name, want string
+		prepare    func(path string) error
+	}{
+		{"of another user", "belongs to user id 65534 (mode 0700)", func(path string) error { return os.Chown(path, stranger, stranger) }},
+		{"writable by the group", "mode 0720) is writable by others than its owner: run chmod go-w ", func(path string) error { return os.Chmod(path, 0o720) }},
+		{"writable by all, sticky", "mode 1777) is writable by others", func(path string) error { return os.Chmod(path, 0o777|fs.ModeSticky) }},
+		{"a link of another user", "is a symbolic link of user id 65534", func(path string) error {
+			return errors.Join(os.Rename(path, path+"-real"), os.Symlink(path+"-real", path), os.Lchown(path, stranger, stranger))
+		}},
+		{"a file of another user", "owner belongs to user id 65534", func(path string) error {
+			file := filepath.Join(path, ownerFile)
+			return errors.Join(os.WriteFile(file, []byte("abc\n"), 0o644), os.Chown(file, stranger, stranger))
+		}},
+		{"a link in place of a file", "last-good is a symbolic link", func(path string) error {
+			return os.Symlink(filepath.Join(path, "..", "victim"), filepath.Join(path, lastGoodFile))
+		}},
+		{"a writable file", "registrations.json (user id 0, mode 0666) is writable by others", func(path string) error {
+			file := filepath.Join(path, registrationsFile)
+			return errors.Join(os.WriteFile(file, []byte("[]"), 0o600), os.Chmod(file, 0o666))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "data")
+			if err := errors.Join(os.Mkdir(path, 0o700), test.prepare(path)); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadDir(path)
+			d, err := openDataDir(path, slog.New(slog.DiscardHandler))
+			if err == nil {
+				d.close()
+				t.Fatal("the start is not refused")
+			}
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "data directory "+path) || !strings.Contains(err.Error(), "--data-dir") {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+			if after, _ := os.ReadDir(path); len(after) != len(before) {
+				t.Errorf("files %v, were %v", after, before)
+			}
+		})
 	}
 }
 

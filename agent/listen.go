@@ -5,10 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +42,7 @@ func listen(ctx context.Context, c config.HTTP, log *slog.Logger) (listeners []n
 		listeners = append(listeners, l)
 	}
 	if c.Socket != "" {
-		l, err := listenSocket(c.Socket)
+		l, err := listenSocket(ctx, c.Socket)
 		if err != nil {
 			return listeners, err
 		}
@@ -74,29 +72,4 @@ func explainListen(setting, address string, err error) error {
 		return fmt.Errorf("%s %s is in use: stop the process that listens there, or choose another address", setting, address)
 	}
 	return fmt.Errorf("%s: %w", setting, err)
-}
-
-// listenSocket listens on a Unix socket that its user and group may connect to (mode 0660). It
-// replaces a socket that nobody listens on any more.
-func listenSocket(path string) (net.Listener, error) {
-	l, err := net.Listen("unix", path)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		conn, dialErr := net.Dial("unix", path)
-		if dialErr == nil {
-			conn.Close()
-			return nil, explainListen("http.socket", path, err)
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("http.socket: %w", err)
-		}
-		l, err = net.Listen("unix", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("http.socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("http.socket: %w", err)
-	}
-	return l, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"disc/agent"
 	"disc/config"
+	"disc/config/safefile"
 	"disc/discovery/devetcd"
 )
 
@@ -103,12 +104,26 @@ func (a *app) persistentDir() string {
 // devDir returns the data directory. remove deletes it if it is temporary.
 func (a *app) devDir() (dir string, remove func(), err error) {
 	if dir = a.persistentDir(); dir != "" {
-		return dir, func() {}, nil
+		return dir, func() {}, checkDevDir(dir)
 	}
 	if dir, err = os.MkdirTemp("", "disc-dev-"); err != nil {
 		return "", nil, fmt.Errorf("make a temporary data directory: %w", err)
 	}
 	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// checkDevDir makes the data directory, and refuses one that another user could change: etcd
+// follows whatever lies in it.
+func checkDevDir(path string) error {
+	dir, err := safefile.MakeDir(path)
+	if err == nil {
+		err = dir.Private()
+		dir.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w (--data-dir)", path, err)
+	}
+	return nil
 }
 
 // devSettings returns the settings, with the embedded etcd in place of the configured one.

@@ -89,7 +89,7 @@ func TestFaultDataDirectory(t *testing.T) {
 	t.Parallel()
 	host, etcd := newNamespace(t), startMember(t)
 	one := newSidecar(t, []string{"nsenter", "--target", host.pid, "--mount", "--"}, "one", etcd.endpoint, "on_stop: keep")
-	host.run(t, "mkdir %s/data && mount -t tmpfs -o size=64k tmpfs %s/data", one.dir, one.dir)
+	host.run(t, "mkdir %s/data && mount -t tmpfs -o size=64k,mode=700 tmpfs %s/data", one.dir, one.dir)
 	lastGood := "/proc/" + host.pid + "/root" + one.dir + "/data/last-good"
 	one.start(t)
 	before := one.register(t, "web", "web-1")

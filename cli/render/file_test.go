@@ -75,19 +75,45 @@ func TestWriteRefuses(t *testing.T) {
 	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling")); err != nil {
 		t.Fatal(err)
 	}
+	for _, err := range []error{
+		os.Symlink("victim", filepath.Join(dir, "planted")), os.WriteFile(filepath.Join(dir, "victim"), []byte("old"), 0o600),
+		os.Mkdir(filepath.Join(dir, "tmp"), 0o700), os.Symlink("../victim", filepath.Join(dir, "tmp", "link")), os.WriteFile(filepath.Join(dir, "tmp", "planted"), nil, 0o666),
+		os.Chmod(filepath.Join(dir, "tmp"), 0o777|fs.ModeSticky),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		for _, name := range []string{"planted", "tmp/link", "tmp/planted"} {
+			if err := os.Lchown(filepath.Join(dir, name), 65534, 65534); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for name, want := range map[string]string{
+		filepath.Join(dir, "planted"):        "planted is a symbolic link of user id 65534",
+		filepath.Join(dir, "tmp", "link"):    "link is a symbolic link of user id 65534",
+		filepath.Join(dir, "tmp", "planted"): "planted belongs to user id 65534",
+
 		dir:                                 "not a regular file",
 		"/dev/null":                         "not a regular file",
 		filepath.Join(dir, "dangling"):      "the target of the symbolic link does not exist",
 		filepath.Join(dir, "missing", "in"): "no such file or directory",
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(want, "65534") && os.Geteuid() != 0 {
+				t.Skip("only root can make files of another user")
+			}
 			if changed, err := render.Write(name, []byte("x")); changed || err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: got %v (%v), want %q", name, changed, err, want)
 			}
 		})
 	}
 	nothingLeft(t, dir)
+	if got, err := os.ReadFile(filepath.Join(dir, "victim")); err != nil || string(got) != "old" {
+		t.Errorf("the target of a planted link has %q (%v)", got, err)
+	}
 }
 
 // TestReadersSeeWholeFiles expects that a reader always finds one of the contents.

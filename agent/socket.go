@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"disc/config/safefile"
+)
+
+// socketMode lets a socket's user and group connect to it.
+const socketMode = 0o660
+
+// socketListener listens on a Unix socket. It holds a lock beside the socket for as long as
+// it listens, and removes the socket at the end, but nothing else that lies there by then.
+type socketListener struct {
+	*net.UnixListener
+	dir   *safefile.Dir
+	name  string      // of the socket in dir
+	made  fs.FileInfo // the socket
+	lock  *os.File
+	close func() error
+}
+
+// listenSocket listens on a Unix socket that its user and group may connect to (mode 0660). It
+// replaces a socket that nobody listens on any more, and nothing else: no other kind of file and
+// no socket of another user. Others must not be able to replace the socket. The file PATH.lock
+// keeps two agents from replacing each other's.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	l, err := newSocketListener(ctx, path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, explainListen("http.socket", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("http.socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+func newSocketListener(ctx context.Context, path string) (_ *socketListener, err error) {
+	l := &socketListener{}
+	l.close = sync.OnceValue(l.release)
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.dir, l.name, err = safefile.Parent(path); err != nil {
+		return nil, err
+	}
+	if err := l.dir.Stable(); err != nil {
+		return nil, err
+	}
+	if err := l.takeLock(); err != nil {
+		return nil, err
+	}
+	if err := l.removeStale(path); err != nil {
+		return nil, err
+	}
+	// The mode of a socket's own inode, less the umask, becomes that of the file (bind(2) on
+	// Linux). So nobody can connect before the mode is set.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var chmod error
+		return errors.Join(c.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) }), chmod)
+	}}
+	opened, err := private.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	l.UnixListener = opened.(*net.UnixListener)
+	l.SetUnlinkOnClose(false) // it would remove whatever lies there then
+	if l.made, err = l.dir.Lstat(l.name); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// takeLock locks the file beside the socket. It is EADDRINUSE if another agent has the lock.
+func (l *socketListener) takeLock() (err error) {
+	if l.lock, err = l.dir.Open(l.name+".lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	err = unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return syscall.EADDRINUSE
+	}
+	return err
+}
+
+// removeStale removes a socket that nobody listens on. It is EADDRINUSE if somebody does.
+func (l *socketListener) removeStale(path string) error {
+	info, err := l.dir.Lstat(l.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("there is something else than a socket (%v); it stays: move it away, or choose another path", info.Mode())
+	}
+	if err := safefile.CheckOwner(path, info); err != nil {
+		return err
+	}
+	conn, err := (&net.Dialer{}).Dial("unix", path)
+	switch {
+	case err == nil:
+		conn.Close()
+		return syscall.EADDRINUSE
+	case errors.Is(err, syscall.EAGAIN): // its queue is full
+		return syscall.EADDRINUSE
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("another program's socket may be there; remove it, or choose another path: %w", err)
+	}
+	return l.dir.Remove(l.name)
+}
+
+// Close stops listening and removes the socket.
+func (l *socketListener) Close() error { return l.close() }
+
+func (l *socketListener) release() error {
+	var errs []error
+	if l.UnixListener != nil {
+		errs = append(errs, l.UnixListener.Close())
+	}
+	if l.made != nil {
+		if now, err := l.dir.Lstat(l.name); err == nil && os.SameFile(l.made, now) {
+			errs = append(errs, l.dir.Remove(l.name))
+		}
+	}
+	if l.lock != nil {
+		errs = append(errs, l.lock.Close())
+	}
+	if l.dir != nil {
+		errs = append(errs, l.dir.Close())
+	}
+	return errors.Join(errs...)
+}
