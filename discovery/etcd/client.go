@@ -62,6 +62,7 @@ func Dial(ctx context.Context, c Config) (*clientv3.Client, error) {
 		}),
 		grpc.WithStaticStreamWindowSize(windowSize),
 		grpc.WithStaticConnWindowSize(windowSize),
+		grpc.WithChainUnaryInterceptor(denyUnary),
 	}
 	if c.Credentials != nil {
 		t := &tokenAuth{credentials: c.Credentials, endpoints: c.Endpoints, timeout: timeout, fetching: make(chan struct{}, 1)}

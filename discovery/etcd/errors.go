@@ -28,7 +28,7 @@ func Explain(endpoints []string, err error) error {
 	case errors.Is(cause, rpctypes.ErrUserEmpty):
 		return discovery.Errorf(discovery.ErrForbidden, "%s requires a user; give --user and --password-file, or a client certificate", at)
 	case errors.Is(cause, rpctypes.ErrPermissionDenied):
-		return discovery.Errorf(discovery.ErrForbidden, "%s: permission denied; grant the user's role the keys under %s", at, discovery.Namespaces())
+		return discovery.Errorf(discovery.ErrForbidden, "%s: %s", at, explainDenied(cause))
 	case Refused(cause).Access():
 		return discovery.Errorf(discovery.ErrForbidden, "%s", status.Convert(cause).Message())
 	case errors.Is(cause, rpctypes.ErrNoSpace):
@@ -44,6 +44,14 @@ func Explain(endpoints []string, err error) error {
 	return err
 }
 
+// explainDenied says what a request needs, or where to find that if the request is not known.
+func explainDenied(err error) string {
+	if d, ok := errors.AsType[*denied](err); ok {
+		return d.Error()
+	}
+	return "permission denied; grant the user's role read on the prefix of its namespace, and write on what it changes (docs/production.md)"
+}
+
 // lacksQuorum reports whether a member answered that it cannot reach a majority.
 func lacksQuorum(err error) bool {
 	return slices.Contains([]error{
@@ -55,6 +63,9 @@ func lacksQuorum(err error) bool {
 // unwrap returns the gRPC code of an error and the error of etcd or gRPC inside it. An
 // error of etcd is a [rpctypes.EtcdError] whichever way it came.
 func unwrap(err error) (codes.Code, error) {
+	if d, ok := errors.AsType[*denied](err); ok {
+		return codes.PermissionDenied, d
+	}
 	var grpc interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &grpc) {
 		err = rpctypes.Error(grpc.GRPCStatus().Err())
