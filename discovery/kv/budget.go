@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/reflector"
 	"disc/discovery/retry"
 )
@@ -46,6 +47,7 @@ type budget struct {
 	maxKeys        int64           // 0: any
 	log            *slog.Logger
 	refreshing     chan struct{} // semaphore of one
+	denied         bool          // etcd denies the count; whoever has the semaphore uses it
 	due            retry.Signal  // the count is to be read again
 
 	mu        sync.Mutex
@@ -164,8 +166,16 @@ func (b *budget) refresh(ctx context.Context, seen time.Time) {
 	if !again {
 		return
 	}
-	if err := b.readOrCount(ctx); err != nil {
-		b.log.Debug("the keys are not counted", "error", err)
+	err := b.readOrCount(ctx)
+	level := slog.LevelDebug
+	if denied := etcd.Refused(err) == etcd.RefusedPermission; denied != b.denied {
+		b.denied = denied
+		if denied {
+			level = slog.LevelWarn // once: it stays so until an operator grants it
+		}
+	}
+	if err != nil {
+		b.log.Log(ctx, level, "cannot count the keys; kv.max_keys and kv.max_bytes go by an old count, if by any", "error", err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
