@@ -39,11 +39,14 @@ Templates are Go's (text/template), with
   instances SERVICE   all instances: the same fields, and .State
   services            all services: .Name .Healthy .Total .Tags
   nodes               all agents: .Node .Agent .Address .Zone .Version
-  hostport ADDRESS PORT, with brackets around IPv6
+  hostport ADDRESS PORT, with brackets around IPv6; isIP ADDRESS: no host name
   env NAME, join SEPARATOR LIST, split SEPARATOR TEXT, toLower, toUpper,
-  replaceAll OLD NEW TEXT, contains ITEM IN, in IN ITEM, toJSON
+  replaceAll OLD NEW TEXT, contains ITEM IN, in IN ITEM
+  shellQuote, nginxQuote, haproxyQuote TEXT: one word of sh, nginx or HAProxy
+  toJSON, toYAML VALUE: a value of JSON or YAML, on one line
 An unknown service has no endpoints, and a missing meta key is empty. Whoever registers
-an instance chooses its .Meta, which may be any text.
+an instance chooses its .Meta, which may be any text: quote it. What a format cannot
+express fails the template. Ports may be 0, and addresses host names.
 
 Exit code 4 if the agent still has no view of etcd after --timeout.`,
 		Example: `  disc render nginx.ctmpl

@@ -2,15 +2,18 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"strconv"
 	"strings"
 	"text/template"
+	"unicode/utf8"
 
 	"disc/discovery"
 	"disc/discovery/view"
@@ -43,7 +46,13 @@ func functions(ctx context.Context, s Source) template.FuncMap {
 		"contains":   func(item, in any) (bool, error) { return contains(in, item) },
 		"in":         contains,
 		"hostport":   hostport,
+		"isIP":       isIP,
 		"toJSON":     toJSON,
+		"toYAML":     toYAML,
+
+		"shellQuote":   shellQuote,
+		"nginxQuote":   nginxQuote,
+		"haproxyQuote": haproxyQuote,
 	}
 }
 
@@ -80,10 +89,58 @@ func hostport(address string, port int) string {
 	return net.JoinHostPort(address, strconv.Itoa(port))
 }
 
+// isIP reports whether an address is an IP address, and not a host name.
+func isIP(address string) bool {
+	_, err := netip.ParseAddr(address)
+	return err == nil
+}
+
+// toJSON returns a value in JSON, on one line. Text that is not UTF-8 is an error: JSON has
+// no way to express it.
 func toJSON(v any) (string, error) {
+	if err := wantUTF8(reflect.ValueOf(v), 0); err != nil {
+		return "", err
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false) // the output is a file, not an HTML page
 	err := e.Encode(v)
 	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+// maxDepth bounds the depth of values in toJSON: no value of a template is as deep.
+const maxDepth = 32
+
+// wantUTF8 returns an error if a text in a value is not UTF-8. It names the field.
+func wantUTF8(v reflect.Value, depth int) error {
+	if depth > maxDepth {
+		return nil
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if !utf8.ValidString(v.String()) {
+			return discovery.Errorf(discovery.ErrInvalid, "the text is not UTF-8, which JSON and YAML cannot express")
+		}
+	case reflect.Pointer, reflect.Interface:
+		return wantUTF8(v.Elem(), depth+1)
+	case reflect.Slice, reflect.Array:
+		for n := range v.Len() {
+			if err := wantUTF8(v.Index(n), depth+1); err != nil {
+				return fmt.Errorf("[%d]: %w", n, err)
+			}
+		}
+	case reflect.Map:
+		for key, value := range v.Seq2() {
+			if err := cmp.Or(wantUTF8(key, depth+1), wantUTF8(value, depth+1)); err != nil {
+				return fmt.Errorf("[%q]: %w", fmt.Sprint(key), err)
+			}
+		}
+	case reflect.Struct:
+		for n := range v.NumField() {
+			if err := wantUTF8(v.Field(n), depth+1); err != nil {
+				return fmt.Errorf(".%s: %w", v.Type().Field(n).Name, err)
+			}
+		}
+	}
+	return nil
 }

@@ -3,7 +3,9 @@ package render
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"text/template"
 
 	"disc/discovery"
@@ -33,12 +35,16 @@ type Service struct {
 }
 
 // Template is a parsed template.
-type Template struct{ parsed *template.Template }
+type Template struct {
+	parsed *template.Template
+	name   string
+	lines  []string // of the source
+}
 
 // Parse parses a template. It may call the methods of a [Source] as service, instances,
 // services and nodes, and env, join, split, toLower, toUpper, replaceAll, contains, in,
-// hostport and toJSON. Errors begin with name and the line. A template that cannot be
-// parsed is an ErrInvalid.
+// hostport, isIP, toJSON, toYAML, shellQuote, nginxQuote and haproxyQuote. Errors begin with
+// name and the line. A template that cannot be parsed is an ErrInvalid.
 //
 // A meta key that an instance lacks is empty, and a named port is 0, so that one instance
 // cannot make the whole template fail.
@@ -47,10 +53,11 @@ func Parse(name, text string) (*Template, error) {
 	if err != nil {
 		return nil, discovery.Errorf(discovery.ErrInvalid, "%v", err)
 	}
-	return &Template{t}, nil
+	return &Template{t, name, strings.Split(text, "\n")}, nil
 }
 
-// Execute renders the template with the data of a source. It wraps errors of the source.
+// Execute renders the template with the data of a source. It wraps errors of the source. The
+// error of a function has the whole action that calls it, such as {{ .Meta.team | nginxQuote }}.
 func (t *Template) Execute(ctx context.Context, s Source) ([]byte, error) {
 	parsed, err := t.parsed.Clone()
 	if err != nil {
@@ -58,7 +65,31 @@ func (t *Template) Execute(ctx context.Context, s Source) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	if err := parsed.Funcs(functions(ctx, s)).Execute(&b, nil); err != nil {
+		if action := t.actionOf(err); action != "" {
+			return nil, fmt.Errorf("render: %w (in %s)", err, action)
+		}
 		return nil, fmt.Errorf("render: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// actionOf returns the action of the template that an error is about; "" if that is not known.
+// text/template names no more than the function where a value is piped to it.
+func (t *Template) actionOf(err error) string {
+	exec, ok := errors.AsType[template.ExecError](err)
+	if !ok {
+		return ""
+	}
+	_, at, _ := strings.Cut(exec.Error(), "template: "+t.name+":")
+	var line, column int // the column counts bytes, from 0
+	if _, err := fmt.Sscanf(at, "%d:%d:", &line, &column); err != nil || line < 1 || line > len(t.lines) || column > len(t.lines[line-1]) {
+		return ""
+	}
+	text := t.lines[line-1]
+	begin := strings.LastIndex(text[:column], "{{")
+	end := strings.Index(text[column:], "}}")
+	if begin < 0 || end < 0 {
+		return ""
+	}
+	return text[begin : column+end+len("}}")]
 }
