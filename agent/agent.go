@@ -121,6 +121,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 			return nil, explainListen("dns.listen", cfg.DNS.Listen, err)
 		}
 		a.dnsServer.Connections = connectionLimit(dns.MaxConnections, 8)
+		protectDNS(a.dnsServer, cfg.DNS, a.log)
 	}
 	if cfg.GRPC.Listen != "" {
 		if a.grpc, err = net.Listen("tcp", cfg.GRPC.Listen); err != nil {

@@ -56,6 +56,11 @@ F:1: kv.max_bytes: "256MB" is not a number of bytes; write it as 256MiB, 2GiB or
 F:1: kv.max_keys: "-1" is not a whole number from 0 to 1099511627776
 F:1: kv.max_writes_per_second: "1.5" is not a whole number from 0 to 1000000
 F:2: etcd.quota: "much" is not a number of bytes; write it as 256MiB, 2GiB or 65536`},
+		{"networks", "dns: {networks: [10.0.0.0/33, private, \"::ffff:10.0.0.0/104\"], rate_limit: 1000000}\n", `
+F:1: dns.networks: "10.0.0.0/33" is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1
+F:1: dns.networks: "private" is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1
+F:1: dns.networks: "::ffff:10.0.0.0/104" is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1
+F:1: dns.rate_limit: "1000000" is not a whole number from 0 to 100000; or write auto`},
 		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost:3472\n", `
 F:1: on_stop: "stay" is unknown; use leave or keep
 F:2: log.level: "loud" is unknown; use debug, info, warn or error

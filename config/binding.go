@@ -128,6 +128,26 @@ func etcdUser() binding {
 	}
 }
 
+// rateLimit binds dns.rate_limit: auto or a number.
+func rateLimit(field func(*Config) *int) binding {
+	parse := func(texts []string) (int, error) {
+		if texts[0] == "auto" {
+			return AutoRateLimit, nil
+		}
+		n, err := count[int](100_000)(texts[0])
+		if err != nil {
+			return 0, fmt.Errorf("%w; or write auto", err)
+		}
+		return n, nil
+	}
+	return bind(kindText, field, parse, func(n int) string {
+		if n == AutoRateLimit {
+			return "auto"
+		}
+		return strconv.Itoa(n)
+	})
+}
+
 // watch binds catalog.watch: a keyword or a list of services.
 func watch() binding {
 	return binding{

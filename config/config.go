@@ -138,7 +138,12 @@ type DNS struct {
 	Domain     string        // lower case, with a dot at the end
 	TTL        time.Duration // of answers; 0 to 24 h, whole seconds
 	PreferZone bool          // answers begin with the agent's own zone
+	Networks   []string      // clients that are answered, in CIDR notation; none: see docs/production.md
+	RateLimit  int           // whole answers per second to a network of clients; 0: unlimited; AutoRateLimit
 }
+
+// AutoRateLimit is the [DNS.RateLimit] that leaves the limit to the agent: none on loopback.
+const AutoRateLimit = -1
 
 // GRPC holds the settings of the agent's gRPC server, for Envoy.
 type GRPC struct {

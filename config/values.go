@@ -258,3 +258,16 @@ func splitScheme(endpoint string) (scheme, rest string) {
 	}
 	return "", endpoint
 }
+
+// cidr accepts a network or an address and returns the network in CIDR notation, without the
+// bits of a host.
+func cidr(text string) (string, error) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()).String(), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p.Addr().Is4In6() {
+		return "", invalid("%.60q is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1", text)
+	}
+	return p.Masked().String(), nil
+}

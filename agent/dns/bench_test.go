@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"testing"
@@ -96,6 +97,28 @@ func BenchmarkRespond(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				_, _, _ = r.respond(nil, out, q, 0)
+			}
+		})
+	}
+}
+
+// BenchmarkLimit measures what rate limiting adds to an answer: where it is off, where there is room, and
+// where the answer is truncated.
+func BenchmarkLimit(b *testing.B) {
+	r := responder(b, webCatalog(b, 10), Options{})
+	out := make([]byte, 0, ednsSize)
+	q := packet(b, newQuery("web.svc.disc.", dns.TypeA))
+	for name, limiter := range map[string]*rateLimiter{"off": nil, "room": newRateLimiter(MaxRateLimit), "truncated": newRateLimiter(1)} {
+		s := &Server{responder: r, limiter: limiter}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for n := uint16(0); b.Loop(); n++ {
+				client := netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), 1}) // each network asks now and then
+				if name == "truncated" {
+					client = netip.AddrFrom4([4]byte{10, 0, 0, 1})
+				}
+				answer, rcode, _ := r.respond(nil, out, q, 0)
+				s.limit(q, answer, rcode, client)
 			}
 		})
 	}

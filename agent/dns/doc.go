@@ -22,6 +22,13 @@
 // for the reverse names of addresses in the view. It is not a recursor: all other names
 // are REFUSED.
 //
+// # Forged queries
+//
+// The source address of a query over UDP may be forged. [Server.Networks] are the clients that are
+// answered at all, and [Server.RateLimit] keeps a flood from being amplified (BCP 140): beyond
+// it answers are truncated to the question. An answer to ANY has one record (RFC 8482), and none
+// over UDP has more than 1,232 bytes.
+//
 // # Negative answers
 //
 // NODATA (RFC 2308: NOERROR with the SOA alone) answers a name that exists but has no

@@ -17,6 +17,9 @@ type metrics struct {
 
 	answered map[uint16]prometheus.Counter // NOERROR, by type: saves looking up the labels
 	other    prometheus.Counter            // NOERROR, of all other types
+
+	limited            *prometheus.CounterVec
+	truncated, foreign prometheus.Counter // of limited
 }
 
 // otherType is the label of all types that are not counted by name.
@@ -33,14 +36,19 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help:    "Time to make the answer to a DNS query, without the network.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 9), // to 65 ms
 		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_dns_limited_total",
+			Help: "DNS queries that were not answered as they were asked, by reason: rate, truncated beyond dns.rate_limit; network, dropped as dns.networks lacks the client.",
+		}, []string{"reason"}),
 		answered: map[uint16]prometheus.Counter{},
 	}
+	m.truncated, m.foreign = m.limited.WithLabelValues("rate"), m.limited.WithLabelValues("network")
 	success := dns.RcodeToString[dns.RcodeSuccess]
 	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypePTR, dns.TypeSOA, dns.TypeNS, dns.TypeANY} {
 		m.answered[t] = m.queries.WithLabelValues(dns.TypeToString[t], success)
 	}
 	m.other = m.queries.WithLabelValues(otherType, success)
-	if err := telemetry.Register(r, m.queries, m.latency); err != nil {
+	if err := telemetry.Register(r, m.queries, m.latency, m.limited); err != nil {
 		return nil, fmt.Errorf("dns metrics: %w", err)
 	}
 	return m, nil

@@ -76,6 +76,18 @@ func (r *Responder) respond(complete completion, b, packet []byte, limit int) (a
 	return b, p.rcode, true
 }
 
+// truncate appends to b an answer to the query in a packet that has nothing but the question and
+// the flag that the answer is truncated. It is no longer than the query.
+func (r *Responder) truncate(b, packet []byte) []byte {
+	var q query
+	if _, ok := q.read(packet, r.zone.wire); !ok {
+		return b
+	}
+	p := failure(dns.RcodeSuccess) // NXDOMAIN would be taken for the whole answer
+	p.flags |= flagAA | flagTC
+	return p.appendTo(b, &q, 0, 0)
+}
+
 // answer answers a well-formed query from the view. It returns nil where the view lacks
 // what the question is about and complete is nil.
 func (r *Responder) answer(complete completion, q *query, room int) (*packed, uint32, extendedError) {

@@ -33,12 +33,23 @@ type Server struct {
 	// accepted. Set it before Serve. Default: MaxConnections.
 	Connections int
 
+	// Networks are the clients that are answered; queries of others are dropped, and their
+	// connections closed. Set it before Serve. Default: all.
+	Networks *Networks
+
+	// RateLimit is the number of answers per second, 1 to [MaxRateLimit], that clients of one
+	// network (/24 or /56) get whole over UDP, of each kind: of names that exist, and others. Beyond
+	// it they get truncated ones, and ask again over TCP. Loopback is not limited. Set it
+	// before Serve. Default: 0, no limit.
+	RateLimit int
+
 	responder      *Responder
 	log            *slog.Logger
 	udp            *net.UDPConn
 	pending        chan struct{}  // has one element for each query that waits for etcd
 	pendingAnswers sync.WaitGroup // for those queries
 	tcp            *net.TCPListener
+	limiter        *rateLimiter // nil: no limit
 }
 
 // Listen opens UDP and TCP on one address of the form host:port. Port 0 is a free port,
@@ -101,6 +112,9 @@ func (s *Server) Close() error {
 // Serve answers queries until ctx ends, then closes the sockets. It answers the queries
 // that have come in by then. It returns nil when ctx ended it.
 func (s *Server) Serve(ctx context.Context) error {
+	if s.RateLimit > 0 {
+		s.limiter = newRateLimiter(min(s.RateLimit, MaxRateLimit))
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range max(2, runtime.GOMAXPROCS(0)) {
 		group.Go(func() error { return s.serveUDP(ctx) })

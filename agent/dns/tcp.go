@@ -19,6 +19,8 @@ func (s *Server) serveTCP(ctx context.Context) error {
 	for {
 		conn, err := l.Accept()
 		switch {
+		case err == nil && !s.admits(conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()):
+			conn.Close()
 		case err == nil:
 			group.Go(func() error { s.serveConn(ctx, conn); return nil })
 		case errors.Is(err, net.ErrClosed) || !s.waitToRetry(ctx, "tcp", err):

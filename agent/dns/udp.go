@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/ipv4"
@@ -35,17 +36,41 @@ func (s *Server) serveUDP(ctx context.Context) error {
 }
 
 func (s *Server) answerUDP(ctx context.Context, in, out []byte, to netip.AddrPort) {
+	if !s.admits(to.Addr()) {
+		return
+	}
 	answer, rcode, ok := s.responder.respond(nil, out, in, 0)
 	if ok {
+		answer = s.limit(in, answer, rcode, to.Addr())
 		_, _ = s.udp.WriteToUDPAddrPort(answer, to) // a caller without an answer repeats the query
 	} else if rcode == rcodePending {
-		s.answerLater(ctx, in, func(answer []byte) { _, _ = s.udp.WriteToUDPAddrPort(answer, to) })
+		s.answerLater(ctx, in, to.Addr(), func(answer []byte) { _, _ = s.udp.WriteToUDPAddrPort(answer, to) })
 	}
+}
+
+// admits reports whether a client is answered. The query of another is dropped without an answer,
+// since its address may be that of a victim.
+func (s *Server) admits(client netip.Addr) bool {
+	if s.Networks == nil || s.Networks.Contains(client) {
+		return true
+	}
+	s.responder.metrics.foreign.Inc()
+	return false
+}
+
+// limit returns the answer to send over UDP: a truncated one where the client's network has had
+// its share of answers that are longer than their query.
+func (s *Server) limit(in, answer []byte, rcode int, client netip.Addr) []byte {
+	if s.limiter == nil || len(answer) <= len(in) || client.Unmap().IsLoopback() || s.limiter.allow(client, rcode, time.Now()) {
+		return answer
+	}
+	s.responder.metrics.truncated.Inc()
+	return s.responder.truncate(answer[:0], in)
 }
 
 // answerLater answers a query that has to wait for etcd, in a goroutine of its own. It
 // drops the query when too many wait already; the caller repeats it.
-func (s *Server) answerLater(ctx context.Context, in []byte, send func(answer []byte)) {
+func (s *Server) answerLater(ctx context.Context, in []byte, client netip.Addr, send func(answer []byte)) {
 	select {
 	case s.pending <- struct{}{}:
 	default:
@@ -54,8 +79,8 @@ func (s *Server) answerLater(ctx context.Context, in []byte, send func(answer []
 	in = slices.Clone(in)
 	s.pendingAnswers.Go(func() {
 		defer func() { <-s.pending }()
-		if answer, _, ok := s.responder.respond(s.responder.completer(ctx), nil, in, 0); ok {
-			send(answer)
+		if answer, rcode, ok := s.responder.respond(s.responder.completer(ctx), nil, in, 0); ok {
+			send(s.limit(in, answer, rcode, client))
 		}
 	})
 }
@@ -72,11 +97,15 @@ func (s *Server) serveWildcard(ctx context.Context) error {
 			}
 			return nil
 		}
+		client := session.RemoteAddr().(*net.UDPAddr).AddrPort().Addr()
+		if !s.admits(client) {
+			continue
+		}
 		answer, rcode, ok := s.responder.respond(nil, out, in[:n], 0)
 		if ok {
-			_, _ = dns.WriteToSessionUDP(s.udp, answer, session) // see answerUDP
+			_, _ = dns.WriteToSessionUDP(s.udp, s.limit(in[:n], answer, rcode, client), session) // see answerUDP
 		} else if rcode == rcodePending {
-			s.answerLater(ctx, in[:n], func(answer []byte) { _, _ = dns.WriteToSessionUDP(s.udp, answer, session) })
+			s.answerLater(ctx, in[:n], client, func(answer []byte) { _, _ = dns.WriteToSessionUDP(s.udp, answer, session) })
 		}
 	}
 }
