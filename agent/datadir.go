@@ -55,18 +55,23 @@ func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
 }
 
 func (d *dataDir) open(path string) (err error) {
-	if d.dir, err = safefile.MakeDir(path); err != nil {
-		return d.refuse(path, "cannot create the data directory; registrations are lost when this process ends", err)
+	if d.dir, err = safefile.MakeDir(path); err == nil {
+		err = d.checkOwners()
 	}
-	if err := d.checkOwners(); err != nil {
-		return d.refuse(path, "cannot read the data directory; registrations are lost when this process ends", err)
+	if errors.Is(err, safefile.ErrUntrusted) {
+		return explainUntrusted(path, err)
+	}
+	if err != nil {
+		d.log.Warn("cannot create or read the data directory; registrations are lost when this process ends", "error", err)
+		return nil
 	}
 	lock, err := d.dir.Open(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
+	if errors.Is(err, safefile.ErrUntrusted) {
+		return explainUntrusted(path, err)
+	}
 	writable := err == nil
 	if !writable {
-		if err := d.refuse(path, "cannot write to the data directory; registrations are lost when this process ends", err); err != nil {
-			return err
-		}
+		d.log.Warn("cannot write to the data directory; registrations are lost when this process ends", "error", err)
 		if lock, err = d.dir.Open(lockFile, os.O_RDONLY, 0); err != nil {
 			return nil
 		}
@@ -83,14 +88,9 @@ func (d *dataDir) open(path string) (err error) {
 	return nil
 }
 
-// refuse returns an error if another user could change the data directory. It logs other errors:
-// the agent runs without what it cannot read or write.
-func (d *dataDir) refuse(path, warning string, err error) error {
-	if errors.Is(err, safefile.ErrUntrusted) {
-		return fmt.Errorf("data directory %s: %w (--data-dir)", path, err)
-	}
-	d.log.Warn(warning, "error", err)
-	return nil
+// explainUntrusted is the error of a start with a data directory that another user could change.
+func explainUntrusted(path string, err error) error {
+	return fmt.Errorf("data directory %s: %w (--data-dir)", path, err)
 }
 
 // checkOwners returns a [safefile.ErrUntrusted] if another user could change the directory or a

@@ -49,7 +49,7 @@ func newSocketListener(ctx context.Context, path string) (_ *socketListener, err
 	l.close = sync.OnceValue(l.release)
 	defer func() {
 		if err != nil {
-			l.close()
+			_ = l.close() // err says more
 		}
 	}()
 	if l.dir, l.name, err = safefile.Parent(path); err != nil {
