@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -86,11 +85,7 @@ func protectDNS(s *dns.Server, c config.DNS, log *slog.Logger) {
 	beyond := !s.Addr().Addr().Unmap().IsLoopback()
 	switch {
 	case len(c.Networks) > 0:
-		var list []netip.Prefix
-		for _, text := range c.Networks {
-			list = append(list, netip.MustParsePrefix(text)) // the settings are checked
-		}
-		s.Networks = dns.ListedNetworks(list)
+		s.Networks = dns.ListedNetworks(c.Networks)
 	case beyond:
 		s.Networks = dns.NearNetworks()
 		log.Warn("DNS listens beyond loopback, and dns.networks is not set: clients in private networks and in this host's own ones are answered; set it to the networks of your clients",

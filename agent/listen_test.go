@@ -15,7 +15,7 @@ func TestDNSProtection(t *testing.T) {
 	const auto = config.AutoRateLimit
 	for _, test := range []struct {
 		name, listen string
-		networks     []string
+		networks     []netip.Prefix
 		limit        int
 
 		wantLimit         int
@@ -24,10 +24,10 @@ func TestDNSProtection(t *testing.T) {
 	}{
 		{"loopback", "127.0.0.1:0", nil, auto, 0, true, true, false},
 		{"loopback of IPv6", "[::1]:0", nil, auto, 0, true, true, false},
-		{"loopback with settings", "127.0.0.1:0", []string{"240.0.0.0/24"}, 7, 7, false, true, false},
+		{"loopback with settings", "127.0.0.1:0", prefixes("240.0.0.0/24"), 7, 7, false, true, false},
 		{"all addresses", "0.0.0.0:0", nil, auto, dnsRateLimit, true, false, true},
-		{"all addresses with networks", "0.0.0.0:0", []string{"240.0.0.0/24"}, auto, dnsRateLimit, false, true, false},
-		{"all addresses as before", "0.0.0.0:0", []string{"0.0.0.0/0", "::/0"}, 0, 0, true, true, false},
+		{"all addresses with networks", "0.0.0.0:0", prefixes("240.0.0.0/24"), auto, dnsRateLimit, false, true, false},
+		{"all addresses as before", "0.0.0.0:0", prefixes("0.0.0.0/0", "::/0"), 0, 0, true, true, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log strings.Builder
@@ -50,4 +50,12 @@ func TestDNSProtection(t *testing.T) {
 			}
 		})
 	}
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
 }

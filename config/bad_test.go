@@ -57,9 +57,9 @@ F:1: kv.max_keys: "-1" is not a whole number from 0 to 1099511627776
 F:1: kv.max_writes_per_second: "1.5" is not a whole number from 0 to 1000000
 F:2: etcd.quota: "much" is not a number of bytes; write it as 256MiB, 2GiB or 65536`},
 		{"networks", "dns: {networks: [10.0.0.0/33, private, \"::ffff:10.0.0.0/104\"], rate_limit: 1000000}\n", `
-F:1: dns.networks: "10.0.0.0/33" is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1
-F:1: dns.networks: "private" is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1
-F:1: dns.networks: "::ffff:10.0.0.0/104" is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1
+F:1: dns.networks: "10.0.0.0/33" is not a network; write it as 172.17.0.0/16, fd00:1::/64 or 192.0.2.1
+F:1: dns.networks: "private" is not a network; write it as 172.17.0.0/16, fd00:1::/64 or 192.0.2.1
+F:1: dns.networks: ::ffff:10.0.0.0/104 is an IPv4 network in IPv6 form; write it as IPv4, such as 172.17.0.0/16
 F:1: dns.rate_limit: "1000000" is not a whole number from 0 to 100000; or write auto`},
 		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost:3472\n", `
 F:1: on_stop: "stay" is unknown; use leave or keep
@@ -85,8 +85,8 @@ F:2: etcd.endpoints: "0x7f.1:2379" is not an etcd endpoint; write host:2379, htt
 F:3: http.listen: "127.1" is neither an IP address nor a host name
 F:3: http.allow_hosts: "2130706433" is neither an IP address nor a host name (without a port)
 F:4: dns.domain: "sd.0x1" is not a DNS domain; write it as disc. or sd.example.com`},
-		{"networks of checks", "checks:\n  networks:\n    - 172.17.0.0\n    - 172.17.0.1/16\n    - ::ffff:10.0.0.0/104\n    - 169.254.169.254/32\n    - fe80::/64\n    - 64:ff9b::a9fe:a9fe/128\n", `
-F:2: checks.networks: "172.17.0.0" is not a network; write it as 172.17.0.0/16 or fd00:1::/64
+		{"networks of checks", "checks:\n  networks:\n    - \"172.17\"\n    - 172.17.0.1/16\n    - ::ffff:10.0.0.0/104\n    - 169.254.169.254/32\n    - fe80::/64\n    - 64:ff9b::a9fe:a9fe/128\n", `
+F:2: checks.networks: "172.17" is not a network; write it as 172.17.0.0/16, fd00:1::/64 or 192.0.2.1
 F:2: checks.networks: 172.17.0.1/16 has bits beyond the length of the network; write 172.17.0.0/16
 F:2: checks.networks: ::ffff:10.0.0.0/104 is an IPv4 network in IPv6 form; write it as IPv4, such as 172.17.0.0/16
 F:2: checks.networks: checks of the HTTP API never probe 169.254.169.254/32: it is link-local, where clouds serve credentials; probe it by a check of the config file

@@ -82,8 +82,8 @@ func list(field func(*Config) *[]string, parse func(string) (string, error)) bin
 }
 
 // networks binds a list of networks.
-func networks(field func(*Config) *[]netip.Prefix) binding {
-	return bind(kindList, field, func(texts []string) ([]netip.Prefix, error) { return parseAll(texts, network) },
+func networks(field func(*Config) *[]netip.Prefix, parse func(string) (netip.Prefix, error)) binding {
+	return bind(kindList, field, func(texts []string) ([]netip.Prefix, error) { return parseAll(texts, parse) },
 		func(v []netip.Prefix) string {
 			texts := make([]string, len(v))
 			for n, p := range v {

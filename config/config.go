@@ -134,12 +134,12 @@ func (t TLS) Load(ctx context.Context) (tls.Certificate, error) {
 
 // DNS holds the settings of the agent's DNS server.
 type DNS struct {
-	Listen     string        // host:port; "": no DNS
-	Domain     string        // lower case, with a dot at the end
-	TTL        time.Duration // of answers; 0 to 24 h, whole seconds
-	PreferZone bool          // answers begin with the agent's own zone
-	Networks   []string      // clients that are answered, in CIDR notation; none: see docs/production.md
-	RateLimit  int           // whole answers per second to a network of clients; 0: unlimited; AutoRateLimit
+	Listen     string         // host:port; "": no DNS
+	Domain     string         // lower case, with a dot at the end
+	TTL        time.Duration  // of answers; 0 to 24 h, whole seconds
+	PreferZone bool           // answers begin with the agent's own zone
+	Networks   []netip.Prefix // clients that are answered; none: see docs/production.md
+	RateLimit  int            // whole answers per second to a network of clients; 0: unlimited; AutoRateLimit
 }
 
 // AutoRateLimit is the [DNS.RateLimit] that leaves the limit to the agent: none on loopback.

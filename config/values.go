@@ -176,18 +176,29 @@ func advertised(text string) (string, error) {
 	return discovery.CanonicalAddress(text), discovery.ValidateAddress(text)
 }
 
-// network accepts a network in CIDR notation that checks of the HTTP API may be allowed to
-// probe.
+// network accepts a network in CIDR notation, or an address, which is a network of one.
 func network(text string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), nil
+	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return p, invalid("%q is not a network; write it as 172.17.0.0/16 or fd00:1::/64", text)
+		return p, invalid("%.60q is not a network; write it as 172.17.0.0/16, fd00:1::/64 or 192.0.2.1", text)
 	}
 	if a := p.Addr(); a.Is4In6() {
 		return p, invalid("%s is an IPv4 network in IPv6 form; write it as IPv4, such as 172.17.0.0/16", text)
 	}
 	if p != p.Masked() {
 		return p, invalid("%s has bits beyond the length of the network; write %s", text, p.Masked())
+	}
+	return p, nil
+}
+
+// probeNetwork accepts a network that checks of the HTTP API may be allowed to probe.
+func probeNetwork(text string) (netip.Prefix, error) {
+	p, err := network(text)
+	if err != nil {
+		return p, err
 	}
 	if what := discovery.ForbiddenNetwork(p); what != "" {
 		return p, invalid("checks of the HTTP API never probe %s: it is %s; probe it by a check of the config file", text, what)
@@ -257,17 +268,4 @@ func splitScheme(endpoint string) (scheme, rest string) {
 		return scheme, rest
 	}
 	return "", endpoint
-}
-
-// cidr accepts a network or an address and returns the network in CIDR notation, without the
-// bits of a host.
-func cidr(text string) (string, error) {
-	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
-		return netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()).String(), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil || p.Addr().Is4In6() {
-		return "", invalid("%.60q is not a network; write it as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1", text)
-	}
-	return p.Masked().String(), nil
 }
