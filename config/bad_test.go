@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,7 +227,8 @@ F:3: session.ttl: 1s is out of range; use 5s to 1h
 F:4: services[0].port: port -1 is out of range; use 0 to 65535
 env DISC_DNS_TTL: dns.ttl: "x" is not a duration; write it as 500ms, 10s or 1h30m
 env DISC_ENDPOINTS: etcd.endpoints: element 2 of the list is empty
-flag --http: http.listen: 0.0.0.0:3472 is reachable from other hosts: set http.tls.cert and http.tls.key, or http.token_file`,
+flag --http: http.listen: 0.0.0.0:3472 is reachable from other hosts, without TLS: set http.tls.cert and http.tls.key; or set http.allow_plaintext, if others on the network may read and change what is sent, tokens too
+flag --http: http.listen: 0.0.0.0:3472 is reachable from other hosts, which could write: set http.tokens, http.token_file or http.clients; or list in http.anonymous what every host may do, such as [read]`,
 		"--http", "0.0.0.0:3472")
 }
 
@@ -243,13 +245,48 @@ func TestListenAddress(t *testing.T) {
 			if _, err := config.Load(t.Context(), flags(t, "--config", "", "--grpc", address), host(t, nil)); loopback != (err == nil) {
 				t.Errorf("listen for gRPC: %v", err)
 			}
-			token := map[string]string{"DISC_HTTP_TOKEN_FILE": "/dev/null"}
-			if _, err := config.Load(t.Context(), flags(t, "--config", "", "--http", address), host(t, token)); err != nil {
-				t.Errorf("listen with a token: %v", err)
+		})
+	}
+}
+
+// TestListenBeyondLoopback expects that an address which other hosts can reach needs TLS and
+// somebody who may write, or a setting that gives it up.
+func TestListenBeyondLoopback(t *testing.T) {
+	const (
+		pair  = "  tls: {cert: /dev/null, key: /dev/null}\n"
+		ca    = "  tls: {cert: /dev/null, key: /dev/null, client_ca: /dev/null}\n  clients: [{name: a, scopes: [all]}]\n"
+		clear = "  allow_plaintext: true\n"
+		token = "  token_file: /dev/null\n"
+		open  = "  anonymous: [all]\n"
+		read  = "  anonymous: [read]\n"
+		none  = "  anonymous: none\n"
+		auto  = "  anonymous: auto\n"
+
+		noTLS   = "without TLS: set http.tls.cert"
+		noToken = "which could write: set http.tokens"
+	)
+	named := "  tokens: [{name: ci, sha256: " + hash + ", scopes: [register]}]\n"
+	for _, tt := range []struct {
+		http string
+		want []string
+	}{
+		{"", []string{noTLS, noToken}},
+		{pair, []string{noToken}},
+		{clear, []string{noToken}},
+		{auto + pair, []string{noToken}},
+		{token, []string{noTLS}}, {named, []string{noTLS}}, {open, []string{noTLS}}, {read, []string{noTLS}}, {none, []string{noTLS}},
+		{pair + token, nil}, {pair + named, nil}, {ca, nil}, {pair + open, nil}, {pair + read, nil}, {pair + none, nil},
+		{clear + token, nil}, {clear + named, nil}, {clear + open, nil}, {clear + read, nil},
+	} {
+		t.Run(tt.http, func(t *testing.T) {
+			_, err := config.Load(t.Context(), flags(t, "--config", file(t, "http:\n  listen: 0.0.0.0:1\n"+tt.http)), host(t, nil))
+			for _, text := range []string{noTLS, noToken} {
+				if has := err != nil && strings.Contains(err.Error(), text); has != slices.Contains(tt.want, text) {
+					t.Errorf("%s: %v; %v", text, has, err)
+				}
 			}
-			pair := map[string]string{"DISC_HTTP_TLS_CERT": "/dev/null", "DISC_HTTP_TLS_KEY": "/dev/null"}
-			if _, err := config.Load(t.Context(), flags(t, "--config", "", "--http", address), host(t, pair)); err != nil {
-				t.Errorf("listen with TLS: %v", err)
+			if err != nil && len(tt.want) == 0 {
+				t.Error(err)
 			}
 		})
 	}
@@ -286,6 +323,9 @@ func TestBadFlags(t *testing.T) {
 		{name: "host", args: []string{"--http", "a b:80"}, want: `flag --http: http.listen: "a b" is neither an IP address nor a host name`},
 		{name: "empty list", args: []string{"--endpoints", ""}, want: `flag --endpoints: etcd.endpoints: the list is empty; give at least one endpoint`},
 		{name: "socket", env: map[string]string{"DISC_HTTP_SOCKET": long}, want: `env DISC_HTTP_SOCKET: http.socket: the path has 108 bytes; a Unix socket's may have 107`},
+		{name: "token", args: []string{"--token", "hunter2\n"}, want: `flag --token: cli.token: has a blank, or a character that is not ASCII; give the token alone`},
+		{name: "half of a client certificate", args: []string{"--agent-cert", "/dev/null"}, want: `flag --agent-cert: cli.cert: set cli.key too`},
+		{name: "scope", env: map[string]string{"DISC_HTTP_ANONYMOUS": "read,kv:app/*"}, want: `env DISC_HTTP_ANONYMOUS: http.anonymous: scope "kv:app/*": a directory of keys ends in "/"; write app/ for all keys below app; write auto, none or a list of scopes`},
 		{name: "boolean", env: map[string]string{"DISC_NO_COLOR": "sure"}, want: `env DISC_NO_COLOR: cli.no_color: "sure" is neither true nor false`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"disc/agent/access"
 	"disc/discovery"
 )
 
@@ -109,6 +110,17 @@ func parseAll[T any](texts []string, parse func(string) (T, error)) ([]T, error)
 	return list, errors.Join(errs...)
 }
 
+// secret binds a secret, of which is shown only that it is set.
+func secret(field func(*Config) *Secret) binding {
+	return bind(kindText, field, func(texts []string) (Secret, error) { return Secret(texts[0]), visible(texts[0]) },
+		func(s Secret) string {
+			if s == "" {
+				return ""
+			}
+			return s.String()
+		})
+}
+
 // etcdUser binds the user and the password that may follow it; only the user is shown.
 func etcdUser() binding {
 	return binding{
@@ -171,6 +183,48 @@ func watch() binding {
 			return c.Catalog.Watch
 		},
 	}
+}
+
+// The values of http.anonymous besides lists of scopes.
+const (
+	anonymousAuto = "auto" // read where there are tokens or clients, otherwise no restriction
+	anonymousNone = "none"
+)
+
+// anonymous binds http.anonymous: a keyword or a list of scopes.
+func anonymous() binding {
+	return binding{
+		kind: kindTextOrList,
+		set: func(c *Config, texts []string) error {
+			if len(texts) == 1 && (texts[0] == anonymousAuto || texts[0] == anonymousNone) {
+				c.HTTP.Anonymous, c.HTTP.AnonymousSet = nil, texts[0] == anonymousNone
+				return nil
+			}
+			scopes, err := parseAll(strings.Split(strings.Join(texts, ","), ","), access.ParseScope)
+			if err != nil {
+				return fmt.Errorf("%w; write auto, none or a list of scopes", err)
+			}
+			c.HTTP.Anonymous, c.HTTP.AnonymousSet = scopes, true
+			return nil
+		},
+		show: func(c *Config) string {
+			switch {
+			case !c.HTTP.AnonymousSet:
+				return anonymousAuto
+			case len(c.HTTP.Anonymous) == 0:
+				return anonymousNone
+			}
+			return showScopes(c.HTTP.Anonymous)
+		},
+	}
+}
+
+func showScopes(scopes []access.Scope) string {
+	var texts []string
+	for _, s := range scopes {
+		texts = append(texts, s.String())
+	}
+	return strings.Join(texts, ",")
 }
 
 func invalid(format string, args ...any) error {

@@ -22,9 +22,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"time"
 
+	"disc/agent/access"
 	"disc/config/input"
 	"disc/discovery"
 )
@@ -58,6 +58,8 @@ type Config struct {
 
 	origins        map[string]origin
 	serviceOrigins []origin
+	tokenOrigins   []origin
+	clientOrigins  []origin
 }
 
 // Session holds the settings of the agent's etcd lease.
@@ -100,18 +102,20 @@ type HTTP struct {
 	Listen     string   // host:port; "": only on Socket
 	Socket     string   // path of a Unix socket; "": none
 	AllowHosts []string // accepted Host headers, besides those of loopback
-	TokenFile  string   // file of the bearer token that writes require; "": none
 	TLS        TLS
-}
+	ClientCA   string // PEM file of the CAs that verify the certificates of Clients; "": none
 
-// Token reads the bearer token from TokenFile, without the white space around it. It fails
-// when the file cannot be read.
-func (h HTTP) Token(ctx context.Context) (string, error) {
-	b, err := input.ReadFile(ctx, h.TokenFile, input.MaxSecret)
-	if err != nil {
-		return "", fmt.Errorf("http.token_file: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
+	Tokens    []access.Token  // named tokens, each with scopes
+	Clients   []access.Client // the names of client certificates, each with scopes
+	TokenFile string          // file of a further token, which has every scope; "": none
+
+	// Anonymous are the scopes of callers without a token or certificate, if AnonymousSet.
+	// Otherwise they may read where there are tokens or clients, and are not restricted
+	// where there are none.
+	Anonymous    []access.Scope
+	AnonymousSet bool
+
+	AllowPlaintext bool // beyond loopback without TLS
 }
 
 // TLS holds the paths of a server's certificate and key (PEM); both or neither are set.
@@ -179,9 +183,15 @@ const (
 type CLI struct {
 	Agent   string // URL of this host's agent: http, https or unix:///path
 	CACert  string // PEM file of the CAs that verify the agent's certificate; "": the system's
+	Cert    string // PEM file of the client certificate; "": none
+	Key     string // PEM file of its key; both or neither are set
 	Output  string // table, wide, json, jsonl, yaml, name, addr, file_sd or template=…
 	NoColor bool   // --no-color; package cli reads the variable NO_COLOR itself
 	Verbose bool   // --verbose; also sets the log's level to debug
+
+	Token            Secret // "": that of TokenFile
+	TokenFile        string // "": that of the agent's own http.token_file
+	SendTokenInClear bool   // to an agent on another host, without TLS
 }
 
 // Setting is a setting as people see it. Its Value contains no secrets.
@@ -198,11 +208,17 @@ func (c *Config) Explicit(key string) bool {
 }
 
 // Settings lists every setting with its origin, in the order of the table, followed by the
-// services of the file.
+// tokens, clients and services of the file.
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, s := range settings() {
 		all = append(all, Setting{s.key, s.show(c), c.origins[s.key].String()})
+	}
+	for n, t := range c.HTTP.Tokens {
+		all = append(all, Setting{fmt.Sprintf("http.tokens[%d]", n), t.Name + ": " + showScopes(t.Scopes), c.tokenOrigins[n].String()})
+	}
+	for n, k := range c.HTTP.Clients {
+		all = append(all, Setting{fmt.Sprintf("http.clients[%d]", n), k.Name + ": " + showScopes(k.Scopes), c.clientOrigins[n].String()})
 	}
 	for n, r := range c.Services {
 		all = append(all, Setting{fmt.Sprintf("services[%d]", n), r.Service + "/" + r.ID, c.serviceOrigins[n].String()})

@@ -12,7 +12,8 @@ import (
 // checker checks parsed settings against each other and against the files of the host.
 type checker struct {
 	*Config
-	*file // collects the problems
+	*file           // collects the problems
+	read  []problem // those found by reading the file
 }
 
 // add records the problems of a setting, unless it already has one.
@@ -29,6 +30,7 @@ func (c *checker) settings() {
 	c.files()
 	c.pair("etcd.cert", c.Etcd.Cert, "etcd.key", c.Etcd.Key)
 	c.pair("http.tls.cert", c.HTTP.TLS.Cert, "http.tls.key", c.HTTP.TLS.Key)
+	c.pair("cli.cert", c.CLI.Cert, "cli.key", c.CLI.Key)
 	c.endpoints()
 	c.credentials()
 	c.listening()
@@ -108,9 +110,8 @@ func (c *checker) listening() {
 	if h.Listen == "" && h.Socket == "" {
 		c.add("http.listen", invalid("the agent would listen nowhere; give an address, or http.socket"))
 	}
-	if h.Listen != "" && !isLoopback(h.Listen) && h.TokenFile == "" && (h.TLS.Cert == "" || h.TLS.Key == "") {
-		c.add("http.listen", invalid("%s is reachable from other hosts: set http.tls.cert and http.tls.key, or http.token_file", h.Listen))
-	}
+	c.add("http.listen", h.CheckListen())
+	c.clientCA()
 	if g := c.GRPC.Listen; g != "" && !isLoopback(g) {
 		c.add("grpc.listen", invalid("%s is reachable from other hosts, and gRPC has neither TLS nor a token: give a loopback address, such as 127.0.0.1:18000", g))
 	}

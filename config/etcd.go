@@ -63,15 +63,23 @@ func (e Etcd) TLSConfig(ctx context.Context) (*tls.Config, error) {
 		return nil, fmt.Errorf("read etcd's CA certificates: %w", err)
 	}
 	if e.Cert != "" {
-		pair, err := TLS{e.Cert, e.Key}.Load(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("read the client certificate %s with the key %s: %w", e.Cert, e.Key, err)
+		if err := useCertificate(ctx, c, TLS{e.Cert, e.Key}); err != nil {
+			return nil, err
 		}
-		// With Certificates instead, Go sends none if the server's list of CAs omits an
-		// intermediate one.
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return c, nil
+}
+
+// useCertificate makes c send a client certificate.
+func useCertificate(ctx context.Context, c *tls.Config, files TLS) error {
+	pair, err := files.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("read the client certificate %s with the key %s: %w", files.Cert, files.Key, err)
+	}
+	// With Certificates instead, Go sends none if the server's list of CAs omits an
+	// intermediate one.
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	return nil
 }
 
 // TLSSource returns [Etcd.TLSConfig] if connections to etcd use TLS, otherwise nil.
@@ -87,15 +95,22 @@ func trustCAs(ctx context.Context, c *tls.Config, file string) error {
 	if file == "" {
 		return nil
 	}
+	pool, err := readCAs(ctx, file)
+	c.RootCAs = pool
+	return err
+}
+
+// readCAs reads the CA certificates of a PEM file.
+func readCAs(ctx context.Context, file string) (*x509.CertPool, error) {
 	pem, err := input.ReadFile(ctx, file, input.MaxPEM)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return invalid("%s contains no certificate in PEM form", file)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, invalid("%s contains no certificate in PEM form", file)
 	}
-	return nil
+	return pool, nil
 }
 
 // TLSConfig reads the certificates and returns the TLS configuration for an agent whose URL
@@ -104,6 +119,11 @@ func (c CLI) TLSConfig(ctx context.Context) (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	if err := trustCAs(ctx, t, c.CACert); err != nil {
 		return nil, fmt.Errorf("read the agent's CA certificates: %w", err)
+	}
+	if c.Cert != "" {
+		if err := useCertificate(ctx, t, TLS{c.Cert, c.Key}); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"disc/agent/access"
 	"disc/discovery"
 )
 
@@ -19,7 +20,20 @@ import (
 type file struct {
 	values   map[string]any // of type value, by the setting's key, for viper
 	services []discovery.Registration
+	tokens   []access.Token
+	clients  []access.Client
 	reader
+}
+
+// listKeys are the keys of the lists of a file that are no settings: a variable cannot hold
+// them.
+var listKeys = []string{"services", "http.tokens", "http.clients"}
+
+// list returns the field for a list of listKeys.
+func (f *file) list(key string) reflect.Value {
+	return reflect.ValueOf(map[string]any{
+		"services": &f.services, "http.tokens": &f.tokens, "http.clients": &f.clients,
+	}[key]).Elem()
 }
 
 // parseFile parses a config file. It returns an error if the file is not YAML, and records
@@ -69,8 +83,8 @@ func (f *file) section(n *yaml.Node, path string, table []setting) {
 		switch {
 		case !slices.Contains(known, key.Value):
 			f.unknown(key, path, known)
-		case at == "services":
-			f.decode(value, at, reflect.ValueOf(&f.services).Elem())
+		case slices.Contains(listKeys, at):
+			f.decode(value, at, f.list(at))
 		case row < 0:
 			f.section(value, at, table)
 		default:
@@ -82,8 +96,10 @@ func (f *file) section(n *yaml.Node, path string, table []setting) {
 // names returns the keys that the section at path may have.
 func names(table []setting, path string) []string {
 	var all []string
-	if path == "" {
-		all = append(all, "services")
+	for _, key := range listKeys {
+		if rest, ok := strings.CutPrefix(key, join(path, "")); ok && !strings.Contains(rest, ".") {
+			all = append(all, rest)
+		}
 	}
 	for _, s := range table {
 		if rest, ok := strings.CutPrefix(s.key, join(path, "")); ok && !s.notInFile {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -63,7 +64,7 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{origins: map[string]origin{}}
-	check := checker{c, f}
+	check := checker{c, f, slices.Clone(f.problems)}
 	for _, s := range settings() {
 		c.origins[s.key] = values[s.key].origin
 		if err := s.set(c, values[s.key].texts); err != nil {
@@ -71,6 +72,7 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 		}
 	}
 	c.raiseLogLevel()
+	check.access()
 	check.settings()
 	check.services()
 	if err := joined(f.problems); err != nil {

@@ -13,12 +13,11 @@ import (
 // services fills in the defaults of the file's services, checks them and adds them to the
 // Config. The default id is "<service>-<node>".
 func (c *checker) services() {
-	read := slices.Clone(c.problems)
 	first := map[string]int{} // line, by service and id
 	for n, r := range c.file.services {
 		path := fmt.Sprintf("services[%d]", n)
 		add := func(path, text string) { // unless reading the file has found a problem there
-			if !slices.ContainsFunc(read, func(p problem) bool { return p.key == path }) {
+			if !slices.ContainsFunc(c.read, func(p problem) bool { return p.key == path }) {
 				c.problems = append(c.problems, problem{c.at(c.lines[path]), path, text})
 			}
 		}

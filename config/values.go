@@ -44,6 +44,15 @@ func valid(check func(string) error) func(string) (string, error) {
 	return func(text string) (string, error) { return text, check(text) }
 }
 
+// visible returns an error unless a text has only visible ASCII characters, as a header of HTTP
+// needs it. The error does not repeat the text.
+func visible(text string) error {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return invalid("has a blank, or a character that is not ASCII; give the token alone")
+	}
+	return nil
+}
+
 // oneOf accepts the words, of which there are at least two.
 func oneOf[T ~string](words ...T) func(string) (T, error) {
 	return func(text string) (T, error) {

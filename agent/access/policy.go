@@ -21,16 +21,16 @@ const Any = "\x00any"
 
 // Token is a named token.
 type Token struct {
-	Name   string
-	SHA256 Digest
-	Scopes []Scope
+	Name   string  `yaml:"name"`
+	SHA256 Digest  `yaml:"sha256"`
+	Scopes []Scope `yaml:"scopes"`
 }
 
 // Client is who has a client certificate. Name is that of the certificate, see
 // [CertificateName]; "*" is each certificate, and a URI that ends in "/*" each below it.
 type Client struct {
-	Name   string
-	Scopes []Scope
+	Name   string  `yaml:"name"`
+	Scopes []Scope `yaml:"scopes"`
 }
 
 // ValidateName returns an ErrInvalid unless s may name a token: 1 to 128 letters, digits,
