@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/agent/access"
 	"disc/agent/check"
 	"disc/agent/dns"
 	"disc/agent/envoy"
@@ -78,7 +79,7 @@ type Agent struct {
 	watchdog     *watchdog
 	certificates *certificates
 
-	token   atomic.Pointer[string] // nil: writes need no token
+	access  access.Authenticator // who may do what over HTTP
 	leaving atomic.Bool
 
 	leaveTimeout time.Duration
@@ -100,9 +101,11 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 			a.Close()
 		}
 	}()
-	if err := a.loadToken(ctx, cfg); err != nil {
+	policy, err := cfg.HTTP.Policy(ctx)
+	if err != nil {
 		return nil, err
 	}
+	a.access.Set(policy)
 	if a.dir, err = openDataDir(cfg.DataDir, a.log); err != nil {
 		return nil, err
 	}
@@ -199,7 +202,7 @@ func (a *Agent) buildServers() (err error) {
 		Catalog: a.catalog, Registrar: a.registrar, Overrides: overrides{entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}}, Agent: a,
 		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks}, Claims: claims{a.claims, c.Zone}, Quarantines: quarantines{a.life},
 	}, httpapi.Options{
-		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Token: a.tokenSource(), Explain: a.explain,
+		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Access: &a.access, Explain: a.explain,
 		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
@@ -245,31 +248,6 @@ func (a *Agent) registerMetrics() error {
 	)
 }
 
-// loadToken reads the bearer token from the file that the settings name, if any.
-func (a *Agent) loadToken(ctx context.Context, c *config.Config) error {
-	if c.HTTP.TokenFile == "" {
-		return nil
-	}
-	token, err := c.HTTP.Token(ctx)
-	if err != nil {
-		return err
-	}
-	if token == "" {
-		return fmt.Errorf("http.token_file %s is empty: write a token into it", c.HTTP.TokenFile)
-	}
-	a.token.Store(&token)
-	return nil
-}
-
-// tokenSource returns a function that returns the present token, for each request; nil if
-// writes need no token.
-func (a *Agent) tokenSource() func() string {
-	if a.config.HTTP.TokenFile == "" {
-		return nil
-	}
-	return func() string { return *a.token.Load() }
-}
-
 // Addr returns the address that the HTTP API listens on: the TCP address if there is one,
 // else the Unix socket.
 func (a *Agent) Addr() net.Addr { return a.listeners[0].Addr() }
@@ -313,16 +291,22 @@ func (a *Agent) Close() error {
 	return errors.Join(errs...)
 }
 
-// Reload applies the services and the token of new settings. Other settings that have changed
-// need a restart, and a warning in the log names each. Reload fails, and changes nothing, if
-// http.token_file was set or unset, or its file cannot be read.
+// Reload applies the services, tokens, clients and scopes of new settings. Other settings that
+// have changed need a restart, and a warning in the log names each. Reload fails, and changes
+// nothing, if the file of http.token_file cannot be read, or if the agent listens beyond
+// loopback and every host could write.
 func (a *Agent) Reload(ctx context.Context, cfg *config.Config) error {
-	if (cfg.HTTP.TokenFile == "") != (a.config.HTTP.TokenFile == "") {
-		return errors.New("reload: http.token_file was set or unset; restart the agent")
+	running := a.config.HTTP // until a restart
+	running.Tokens, running.Clients, running.TokenFile = cfg.HTTP.Tokens, cfg.HTTP.Clients, cfg.HTTP.TokenFile
+	running.Anonymous, running.AnonymousSet = cfg.HTTP.Anonymous, cfg.HTTP.AnonymousSet
+	if err := running.CheckListen(); err != nil {
+		return fmt.Errorf("reload: http.listen: %w", err)
 	}
-	if err := a.loadToken(ctx, cfg); err != nil {
+	policy, err := cfg.HTTP.Policy(ctx)
+	if err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
+	a.access.Set(policy)
 	for _, key := range restartNeeded(a.current.Load(), cfg) {
 		a.log.Warn("setting has changed; restart the agent to apply it", "setting", key)
 	}
@@ -349,5 +333,10 @@ func restartNeeded(before, after *config.Config) []string {
 
 // reloads reports whether a reload applies a setting.
 func reloads(key string) bool {
-	return strings.HasPrefix(key, "services[") || key == "http.token_file"
+	for _, list := range []string{"services[", "http.tokens[", "http.clients["} {
+		if strings.HasPrefix(key, list) {
+			return true
+		}
+	}
+	return key == "http.token_file" || key == "http.anonymous"
 }

@@ -25,39 +25,55 @@ const (
 	expiryWarning       = 14 * 24 * time.Hour
 )
 
-// keyPair is the server's certificate. It is read for each handshake, so that a renewed
-// certificate is used without a restart. While the files cannot be read, the last good one is
-// used.
-type keyPair struct {
-	files config.TLS
-	log   *slog.Logger
+// reloaded is what is read from files for each handshake, so that renewed files are used without
+// a restart. While they cannot be read, the last good content is used.
+type reloaded[T any] struct {
+	what string // it is, for the log
+	read func(context.Context) (T, error)
+	log  *slog.Logger
 
 	mu       sync.Mutex
-	lastGood *tls.Certificate
+	lastGood *T
 	failures retry.Backoff
 }
 
-// certificate implements tls.Config.GetCertificate.
-func (k *keyPair) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return k.load(hello.Context())
+// newKeyPair returns the server's certificate.
+func newKeyPair(files config.TLS, log *slog.Logger) *reloaded[tls.Certificate] {
+	return &reloaded[tls.Certificate]{what: "the server's certificate", log: log, read: func(ctx context.Context) (tls.Certificate, error) {
+		pair, err := files.Load(ctx)
+		if err != nil {
+			err = fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", files.Cert, files.Key, err)
+		}
+		return pair, err
+	}}
 }
 
-// load reads the certificate, or returns the last good one.
-func (k *keyPair) load(ctx context.Context) (*tls.Certificate, error) {
-	pair, err := k.files.Load(ctx)
+// newClientCAs returns the CAs that verify client certificates.
+func newClientCAs(c config.HTTP, log *slog.Logger) *reloaded[*x509.CertPool] {
+	return &reloaded[*x509.CertPool]{what: "the CA certificates of clients", log: log, read: func(ctx context.Context) (*x509.CertPool, error) {
+		pool, err := c.ClientCAs(ctx)
+		if err != nil {
+			err = fmt.Errorf("read http.tls.client_ca %s: %w", c.ClientCA, err)
+		}
+		return pool, err
+	}}
+}
+
+// load reads the files, or returns the last good content.
+func (k *reloaded[T]) load(ctx context.Context) (*T, error) {
+	content, err := k.read(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err == nil {
-		k.lastGood = &pair
+		k.lastGood = &content
 		k.failures.Reset()
 		return k.lastGood, nil
 	}
-	err = fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", k.files.Cert, k.files.Key, err)
 	if k.lastGood == nil {
 		return nil, err
 	}
 	if k.failures.Failed() {
-		k.log.Warn("cannot read the server's certificate; using the last good one", "error", err)
+		k.log.Warn("cannot read "+k.what+"; using what was read last", "error", err)
 	}
 	return k.lastGood, nil
 }
@@ -84,7 +100,7 @@ func newCertificates(c *config.Config, metrics prometheus.Registerer, log *slog.
 		return nil, err
 	}
 	for _, f := range []certificateFile{
-		{"etcd.cacert", c.Etcd.CACert, true}, {"etcd.cert", c.Etcd.Cert, false}, {"http.tls.cert", c.HTTP.TLS.Cert, false},
+		{"etcd.cacert", c.Etcd.CACert, true}, {"etcd.cert", c.Etcd.Cert, false}, {"http.tls.cert", c.HTTP.TLS.Cert, false}, {"http.tls.client_ca", c.HTTP.ClientCA, true},
 	} {
 		if f.path != "" {
 			w.files = append(w.files, f)

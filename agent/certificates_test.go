@@ -29,7 +29,7 @@ func pair(t *testing.T, files config.TLS, name string, valid time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(valid)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(valid), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestCertificateThatCannotBeRead(t *testing.T) {
 // While the server's files are only half replaced, the last good pair is used.
 func TestServerCertificateIsReplaced(t *testing.T) {
 	files := filesIn(t.TempDir(), "server")
-	k := &keyPair{files: files, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	k := newKeyPair(files, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if _, err := k.load(t.Context()); err == nil || !strings.Contains(err.Error(), "http.tls.cert "+files.Cert) {
 		t.Errorf("without files: %v", err)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"disc/agent/dns"
 	"disc/agent/httpapi"
 	"disc/config"
 )
@@ -33,12 +32,12 @@ func listen(ctx context.Context, c config.HTTP, log *slog.Logger) (listeners []n
 		}
 		l = httpapi.LimitListener(l, connectionLimit(httpapi.MaxConnections, 4)) // below TLS: net/http must see a *tls.Conn
 		if c.TLS.Cert != "" {
-			pair := &keyPair{files: c.TLS, log: log}
-			if _, err := pair.load(ctx); err != nil {
+			security, err := serverTLS(ctx, c, log)
+			if err != nil {
 				l.Close()
 				return nil, err
 			}
-			l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.certificate, NextProtos: []string{"h2", "http/1.1"}})
+			l = tls.NewListener(l, security)
 		}
 		listeners = append(listeners, l)
 	}
@@ -53,6 +52,37 @@ func listen(ctx context.Context, c config.HTTP, log *slog.Logger) (listeners []n
 		return nil, errors.New("nothing to listen on: set http.listen or http.socket")
 	}
 	return listeners, nil
+}
+
+// serverTLS returns the TLS configuration of the HTTP API. It asks for client certificates where
+// http.tls.client_ca is set: a client may send none, and a certificate that the CAs do not
+// verify ends the handshake.
+func serverTLS(ctx context.Context, c config.HTTP, log *slog.Logger) (*tls.Config, error) {
+	pair := newKeyPair(c.TLS, log)
+	if _, err := pair.load(ctx); err != nil {
+		return nil, err
+	}
+	certificate := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.load(hello.Context()) }
+	server := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}}
+	if c.ClientCA == "" {
+		return server, nil
+	}
+	clients := newClientCAs(c, log)
+	if _, err := clients.load(ctx); err != nil {
+		return nil, err
+	}
+	server.ClientAuth = tls.VerifyClientCertIfGiven
+	base := server.Clone()
+	server.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		pool, err := clients.load(hello.Context())
+		if err != nil {
+			return nil, err
+		}
+		own := base.Clone()
+		own.ClientCAs = *pool
+		return own, nil
+	}
+	return server, nil
 }
 
 // connectionLimit returns how many connections a listener may have at once: one in divisor of
@@ -73,29 +103,4 @@ func explainListen(setting, address string, err error) error {
 		return fmt.Errorf("%s %s is in use: stop the process that listens there, or choose another address", setting, address)
 	}
 	return fmt.Errorf("%s: %w", setting, err)
-}
-
-// dnsRateLimit is dns.rate_limit beyond loopback unless it is set: 200 answers of 1,232 bytes are
-// 2 Mbit a second. It is the default of NSD.
-const dnsRateLimit = 200
-
-// protectDNS keeps a DNS server from answering the whole Internet, whose forged queries would make it
-// send far more than it gets to a victim (BCP 140). On loopback nothing is limited unless it is set.
-func protectDNS(s *dns.Server, c config.DNS, log *slog.Logger) {
-	beyond := !s.Addr().Addr().Unmap().IsLoopback()
-	switch {
-	case len(c.Networks) > 0:
-		s.Networks = dns.ListedNetworks(c.Networks)
-	case beyond:
-		s.Networks = dns.NearNetworks()
-		log.Warn("DNS listens beyond loopback, and dns.networks is not set: clients in private networks and in this host's own ones are answered; set it to the networks of your clients",
-			"address", s.Addr().String())
-	}
-	s.RateLimit = c.RateLimit
-	if c.RateLimit == config.AutoRateLimit {
-		s.RateLimit = 0
-		if beyond {
-			s.RateLimit = dnsRateLimit
-		}
-	}
 }

@@ -1,61 +1,115 @@
 package agent
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"io"
 	"log/slog"
-	"net/netip"
+	"math/big"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"disc/agent/dns"
 	"disc/config"
 )
 
-// TestDNSProtection looks at what limits a DNS server by default, and by its settings.
-func TestDNSProtection(t *testing.T) {
-	const auto = config.AutoRateLimit
-	for _, test := range []struct {
-		name, listen string
-		networks     []netip.Prefix
-		limit        int
+// client returns a client certificate that authority signs.
+func client(t *testing.T, authority config.TLS, name string) tls.Certificate {
+	t.Helper()
+	ca, err := authority.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, key.Public(), ca.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
 
-		wantLimit         int
-		private, internet bool // whether clients there are answered; no host has an address in 240.0.0.0/4
-		warns             bool
-	}{
-		{"loopback", "127.0.0.1:0", nil, auto, 0, true, true, false},
-		{"loopback of IPv6", "[::1]:0", nil, auto, 0, true, true, false},
-		{"loopback with settings", "127.0.0.1:0", prefixes("240.0.0.0/24"), 7, 7, false, true, false},
-		{"all addresses", "0.0.0.0:0", nil, auto, dnsRateLimit, true, false, true},
-		{"all addresses with networks", "0.0.0.0:0", prefixes("240.0.0.0/24"), auto, dnsRateLimit, false, true, false},
-		{"all addresses as before", "0.0.0.0:0", prefixes("0.0.0.0/0", "::/0"), 0, 0, true, true, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var log strings.Builder
-			s, err := dns.Listen(test.listen, nil, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			protectDNS(s, config.DNS{Networks: test.networks, RateLimit: test.limit}, slog.New(slog.NewTextHandler(&log, nil)))
-			if s.RateLimit != test.wantLimit {
-				t.Errorf("the limit is %d, want %d", s.RateLimit, test.wantLimit)
-			}
-			for client, want := range map[string]bool{"127.0.0.1": true, "10.9.9.9": test.private, "240.0.0.1": test.internet} {
-				if got := s.Networks == nil || s.Networks.Contains(netip.MustParseAddr(client)); got != want {
-					t.Errorf("%s is answered: %v, want %v", client, got, want)
+// TestClientCertificatesAreVerified expects the listener to verify certificates by the file as
+// it is now, also after the authority was replaced.
+func TestClientCertificatesAreVerified(t *testing.T) {
+	dir := t.TempDir()
+	server, first, second := filesIn(dir, "server"), filesIn(dir, "first"), filesIn(dir, "second")
+	for _, files := range []config.TLS{server, first, second} {
+		pair(t, files, filepath.Base(files.Cert), time.Hour)
+	}
+	ca := filepath.Join(dir, "ca.pem")
+	write(t, ca, read(t, first.Cert))
+	listeners, err := listen(t.Context(), config.HTTP{Listen: "127.0.0.1:0", TLS: server, ClientCA: ca}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listeners[0]
+	defer l.Close()
+	// name returns the name that the listener has verified.
+	name := func(certificates ...tls.Certificate) (string, error) {
+		t.Helper()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				if len(certificates) == 0 {
+					return new(tls.Certificate), nil
 				}
+				return &certificates[0], nil
+			}})
+			if err == nil {
+				_, _ = io.Copy(io.Discard, conn) // until the listener closes it
+				conn.Close()
 			}
-			if warns := strings.Contains(log.String(), "dns.networks is not set"); warns != test.warns {
-				t.Errorf("it warns: %v, want %v:\n%s", warns, test.warns, log.String())
+		}()
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { conn.Close(); <-done }()
+		secure := conn.(*tls.Conn)
+		if err := secure.HandshakeContext(t.Context()); err != nil {
+			return "", err
+		}
+		if chains := secure.ConnectionState().VerifiedChains; len(chains) > 0 {
+			return chains[0][0].Subject.CommonName, nil
+		}
+		return "", nil
+	}
+	old, fresh := client(t, first, "old"), client(t, second, "fresh")
+	for _, c := range []struct {
+		when         string
+		ca           []byte
+		certificates []tls.Certificate
+		want         string
+		ok           bool
+	}{
+		{"known", read(t, first.Cert), []tls.Certificate{old}, "old", true},
+		{"unknown", read(t, first.Cert), []tls.Certificate{fresh}, "", false},
+		{"none", read(t, first.Cert), nil, "", true},
+		{"both authorities", append(read(t, first.Cert), read(t, second.Cert)...), []tls.Certificate{fresh}, "fresh", true},
+		{"replaced", read(t, second.Cert), []tls.Certificate{old}, "", false},
+		{"unreadable", []byte("none"), []tls.Certificate{fresh}, "fresh", true},
+	} {
+		t.Run(c.when, func(t *testing.T) {
+			write(t, ca, c.ca)
+			if got, err := name(c.certificates...); got != c.want || (err == nil) != c.ok {
+				t.Errorf("%q, %v", got, err)
 			}
 		})
 	}
-}
-
-func prefixes(texts ...string) []netip.Prefix {
-	var all []netip.Prefix
-	for _, text := range texts {
-		all = append(all, netip.MustParsePrefix(text))
+	if _, err := listen(t.Context(), config.HTTP{Listen: "127.0.0.1:0", TLS: server, ClientCA: filepath.Join(dir, "none")}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "read http.tls.client_ca "+dir) {
+		t.Errorf("without the file: %v", err)
 	}
-	return all
 }

@@ -122,6 +122,11 @@ type Credentials struct {
 // Allowed reports whether a caller without credentials may do an action on a subject.
 func (p *Policy) Allowed(a Action, subject string) bool { return p.anonymous.scopes.allow(a, subject) }
 
+// Anonymous returns the caller without credentials.
+func (p *Policy) Anonymous() Caller {
+	return Caller{Name: Anonymous, Entry: Anonymous, everybody: p.anonymous.scopes}
+}
+
 // Authorize returns the caller of a request, or a [*DeniedError] that says why the action on
 // the subject is refused. What everybody may do is not refused to a caller with a scope less,
 // but a token that is not known is.
@@ -151,7 +156,7 @@ func (p *Policy) identify(c Credentials) (Caller, bool) {
 		}
 		return caller, true
 	}
-	return Caller{Name: Anonymous, Entry: Anonymous, everybody: everybody}, true
+	return p.Anonymous(), true
 }
 
 // token returns the entry of a token; nil: there is none. It compares all entries, so that

@@ -3,15 +3,32 @@ package httpapi
 import (
 	"net/http"
 
+	"disc/agent/access"
 	"disc/agent/api"
 )
 
 func (a *API) agentRoutes() []route {
-	return []route{{method: "GET", path: "/v1/agent", handle: a.status}}
+	return []route{{method: "GET", path: "/v1/agent", scope: access.Read, handle: a.status}}
 }
 
 func (a *API) status(w http.ResponseWriter, r request) error {
-	return a.replyWrite(w, r, http.StatusOK, 0, withoutNulls(a.backends.Agent.Status(r.Context())))
+	s := withoutNulls(a.backends.Agent.Status(r.Context()))
+	if !a.mayAlso(r, access.Status) {
+		s = withoutDetails(s)
+	}
+	return a.replyWrite(w, r, http.StatusOK, 0, s)
+}
+
+// withoutDetails returns s without the settings and without the outputs of checks, which may
+// have what a program prints. s may be changed.
+func withoutDetails(s api.Agent) api.Agent {
+	s.Settings = []api.Setting{}
+	for _, r := range s.Registrations {
+		for n := range r.Checks {
+			r.Checks[n].Output = ""
+		}
+	}
+	return s
 }
 
 // withoutNulls returns s with empty lists in place of nil ones, which JSON has as null.

@@ -3,11 +3,12 @@ package httpapi
 import (
 	"net/http"
 
+	"disc/agent/access"
 	"disc/agent/api"
 )
 
 func (a *API) checkRoutes() []route {
-	return []route{{method: "PUT", path: instancePath + "/checks/{check}", write: true, handle: a.report}}
+	return []route{{method: "PUT", path: instancePath + "/checks/{check}", scope: access.Register, subject: "service", frequent: true, handle: a.report}}
 }
 
 func (a *API) report(w http.ResponseWriter, r request) error {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -15,10 +16,10 @@ const claimRoute = "/v1/claims/{name}"
 
 func (a *API) claimRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/claims", params: []string{"service"}, handle: a.listClaims},
-		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, write: true, handle: a.claim},
-		{method: "PUT", path: claimRoute, write: true, handle: a.renewClaim},
-		{method: "DELETE", path: claimRoute, write: true, handle: a.releaseClaim},
+		{method: "GET", path: "/v1/claims", params: []string{"service"}, scope: access.Read, handle: a.listClaims},
+		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, scope: access.Claim, subject: "name", handle: a.claim},
+		{method: "PUT", path: claimRoute, scope: access.Claim, subject: anySubject, frequent: true, handle: a.renewClaim},
+		{method: "DELETE", path: claimRoute, scope: access.Claim, subject: anySubject, handle: a.releaseClaim},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 )
 
@@ -21,9 +22,9 @@ var jsonParams = []string{"name", "type", "cd", "do", "ct", "edns_client_subnet"
 
 func (a *API) dohRoutes() []route {
 	return []route{
-		{method: "GET", path: "/dns-query", params: append([]string{"dns"}, jsonParams...), handle: a.dnsGet},
-		{method: "POST", path: "/dns-query", handle: a.dnsPost},
-		{method: "GET", path: "/resolve", params: jsonParams, handle: a.resolve},
+		{method: "GET", path: "/dns-query", params: append([]string{"dns"}, jsonParams...), scope: access.Read, handle: a.dnsGet},
+		{method: "POST", path: "/dns-query", scope: access.Read, handle: a.dnsPost},
+		{method: "GET", path: "/resolve", params: jsonParams, scope: access.Read, handle: a.resolve},
 	}
 }
 

@@ -1,9 +1,13 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"disc/agent/access"
+)
 
 func (a *API) envoyRoutes() []route {
-	return []route{{method: "POST", path: "/v3/discovery:endpoints", handle: a.discoverEndpoints}}
+	return []route{{method: "POST", path: "/v3/discovery:endpoints", scope: access.Read, handle: a.discoverEndpoints}}
 }
 
 // discoverEndpoints answers a REST subscription of Envoy. At any status except 200 Envoy

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -36,7 +37,10 @@ func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 	var problem *api.Problem
 	var tooLarge *http.MaxBytesError
 	var busy *discovery.BusyError
+	var denied *access.DeniedError
 	switch {
+	case errors.As(err, &denied) && denied.Unauthenticated():
+		return api.NewProblem(http.StatusUnauthorized, err.Error()), false
 	case errors.As(err, &problem):
 		copied := *problem
 		return &copied, false
@@ -76,8 +80,9 @@ func (a *API) writeProblem(w *statusRecorder, r *http.Request, err error) {
 		h.Set("Retry-After", "1")
 	case http.StatusTooManyRequests:
 		h.Set("Retry-After", cmp.Or(h.Get("Retry-After"), strconv.FormatInt(wholeSeconds(time.Duration(p.RetryAfter)), 10)))
-	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if denied, ok := errors.AsType[*access.DeniedError](err); ok {
+		h.Set("WWW-Authenticate", challenge(denied))
 	}
 	body, err := json.Marshal(p)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/agent/httpapi/fastpath"
 )
@@ -22,10 +23,10 @@ func (p plainAnswerer) Answer(r fastpath.Request, out *fastpath.Answer) bool {
 	if r.IfNoneMatch != nil {
 		known = []string{string(r.IfNoneMatch)}
 	}
-	if name, ok := strings.CutPrefix(r.Path, lookupPath); ok {
+	if name, ok := strings.CutPrefix(r.Path, lookupPath); ok && p.open(access.Read, "") {
 		return p.lookup(name, r.WantsText, known, out)
 	}
-	if key, ok := strings.CutPrefix(r.Path, kvPath); ok {
+	if key, ok := strings.CutPrefix(r.Path, kvPath); ok && p.open(access.KVRead, key) {
 		return p.value(key, known, out)
 	}
 	return false

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"disc/agent/access"
 	"disc/agent/api"
 )
 
@@ -17,11 +18,11 @@ func (a *API) healthRoutes() []route {
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 	})
 	return []route{
-		{method: "GET", path: "/healthz", handle: a.healthz},
-		{method: "GET", path: "/readyz", handle: a.readyz(true, true)},
-		{method: "GET", path: "/readyz/lookup", handle: a.readyz(true, false)},
-		{method: "GET", path: "/readyz/registered", handle: a.readyz(false, true)},
-		{method: "GET", path: "/metrics", handle: func(w http.ResponseWriter, r request) error {
+		{method: "GET", path: "/healthz", scope: access.Open, handle: a.healthz},
+		{method: "GET", path: "/readyz", scope: access.Open, handle: a.readyz(true, true)},
+		{method: "GET", path: "/readyz/lookup", scope: access.Open, handle: a.readyz(true, false)},
+		{method: "GET", path: "/readyz/registered", scope: access.Open, handle: a.readyz(false, true)},
+		{method: "GET", path: "/metrics", scope: access.Read, handle: func(w http.ResponseWriter, r request) error {
 			metrics.ServeHTTP(w, r.Request)
 			return nil
 		}},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery/lookup"
 )
@@ -33,10 +34,10 @@ type Options struct {
 	// loopback and the address at which the request came in.
 	AllowHosts []string
 
-	// Token returns the bearer token that writes need. It is called for each write, so
-	// that a reload can change the token. While it returns "", all writes are refused.
-	// Nil: writes need no token, and overrides are limited to the agent's own instances.
-	Token func() string
+	// Access has the policy of who may do what, for each request, so that a reload can
+	// change it. Nil, or without a policy: callers are not told apart. All may read and
+	// write, but overrides and broken locks are limited to what the agent has itself.
+	Access *access.Authenticator
 
 	// Explain turns an error of a call to etcd into one that the caller can act on,
 	// before it is answered. It returns any other error unchanged. Nil: no error is.
@@ -64,6 +65,7 @@ type API struct {
 	lookupForms [2]*lookupForm            // JSON and text
 	revision    atomic.Pointer[headerInt] // of the newest view
 	timeouts    timeouts
+	refusals    refusals
 
 	streamsEnded chan struct{} // closed when waits and streams are to end
 	endStreams   sync.Once
@@ -89,6 +91,7 @@ func New(b Backends, o Options) (*API, error) {
 		crossOrigin:  http.NewCrossOriginProtection(),
 		lookupForms:  [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
 		timeouts:     timeouts{keepalive: api.StreamKeepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
+		refusals:     newRefusals(),
 		streamsEnded: make(chan struct{}),
 	}
 	for _, host := range o.AllowHosts {
@@ -119,14 +122,19 @@ type route struct {
 	method string
 	path   string   // a pattern of http.ServeMux
 	params []string // the query parameters it accepts; "meta.*" is each name with the prefix "meta."
-	write  bool     // it needs the token, where one is configured
 	handle handler
+
+	scope    access.Action // what a caller needs, where callers are told apart
+	subject  string        // the part of the path that the scope is for; "": the scope is for everything; anySubject
+	frequent bool          // there are many a second, so that the log has only the refused ones
 }
 
 // request is a request whose query parameters are those of its route.
 type request struct {
 	*http.Request
-	query params
+	query  params
+	route  *route
+	caller access.Caller
 }
 
 // handler answers a request, or returns the error to answer with.
@@ -138,7 +146,8 @@ func (a *API) addRoutes() {
 		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
 		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.quarantineRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
-	for _, rt := range a.routes {
+	for n := range a.routes {
+		rt := &a.routes[n]
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))
 	}
 	a.mux.Handle("/", a.serve("none", a.notFound))
@@ -164,18 +173,17 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(w, r)
 }
 
-func (a *API) handler(rt route) http.Handler {
+func (a *API) handler(rt *route) http.Handler {
 	return a.serve(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) error {
 		query, err := parseParams(r.URL.RawQuery, rt.params)
 		if err != nil {
 			return err
 		}
-		if rt.write {
-			if err := a.authorize(r); err != nil {
-				return err
-			}
+		caller, err := a.authorize(w, r, rt)
+		if err != nil {
+			return err
 		}
-		return rt.handle(w, request{r, query})
+		return rt.handle(w, request{r, query, rt, caller})
 	})
 }
 
@@ -184,9 +192,14 @@ func (a *API) handler(rt route) http.Handler {
 func (a *API) serve(route string, f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
-		if err := f(rec, r); err != nil {
+		err := f(rec, r)
+		if err != nil {
+			if rec.attempt != nil {
+				rec.attempt.err = err
+			}
 			a.writeProblem(rec, r, err)
 		}
+		rec.start()
 		a.metrics.count(route, rec.status)
 	})
 }
@@ -196,16 +209,26 @@ type statusRecorder struct {
 	http.ResponseWriter
 	status  int
 	started bool
+	attempt *attempt // to log when the answer starts; nil: not to be logged
 }
 
 func (r *statusRecorder) WriteHeader(status int) {
-	r.status, r.started = status, true
+	r.status = status
+	r.start()
 	r.ResponseWriter.WriteHeader(status)
 }
 
 func (r *statusRecorder) Write(b []byte) (int, error) {
-	r.started = true
+	r.start()
 	return r.ResponseWriter.Write(b)
+}
+
+// start notes that the answer starts, with the status.
+func (r *statusRecorder) start() {
+	if !r.started && r.attempt != nil {
+		r.attempt.log(r.status)
+	}
+	r.started = true
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -14,9 +15,9 @@ const instancePath = "/v1/services/{service}/instances/{id}"
 
 func (a *API) instanceRoutes() []route {
 	return []route{
-		{method: "GET", path: instancePath, params: slices.Clone(waitParams), handle: a.instance},
-		{method: "PUT", path: instancePath, params: []string{"hold"}, write: true, handle: a.register},
-		{method: "DELETE", path: instancePath, write: true, handle: a.deregister},
+		{method: "GET", path: instancePath, params: slices.Clone(waitParams), scope: access.Read, handle: a.instance},
+		{method: "PUT", path: instancePath, params: []string{"hold"}, scope: access.Register, subject: "service", handle: a.register},
+		{method: "DELETE", path: instancePath, scope: access.Register, subject: "service", handle: a.deregister},
 	}
 }
 

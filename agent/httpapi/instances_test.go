@@ -311,7 +311,7 @@ func TestOverridesOfThisAgentsInstances(t *testing.T) {
 		t.Errorf("deleted again: %v", err)
 	}
 	_, _, err = s.PatchOverride(t.Context(), "web", "web-2", []byte(`{"state":"drain"}`))
-	if !errors.Is(err, discovery.ErrForbidden) || !strings.Contains(err.Error(), "disc set") || !strings.Contains(err.Error(), "http.token_file") {
+	if !errors.Is(err, discovery.ErrForbidden) || !strings.Contains(err.Error(), "disc set") || !strings.Contains(err.Error(), "http.tokens") {
 		t.Errorf("override of another agent's instance: %v", err)
 	}
 }

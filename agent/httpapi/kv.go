@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -25,11 +26,11 @@ const (
 func (a *API) kvRoutes() []route {
 	fresh := append([]string{"consistency", "min_rev", "max_age", "recurse", "keys"}, waitParams...)
 	return []route{
-		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), handle: a.kvGetMany},
-		{method: "GET", path: kvRoute, params: slices.Concat(fresh, historyParams), handle: a.kvGet},
-		{method: "PUT", path: kvRoute, params: []string{"ttl"}, write: true, handle: a.kvPut},
-		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, write: true, handle: a.kvDelete},
-		{method: "POST", path: "/v1/kv", write: true, handle: a.kvBatch},
+		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), scope: access.KVRead, subject: anySubject, handle: a.kvGetMany},
+		{method: "GET", path: kvRoute, params: slices.Concat(fresh, historyParams), scope: access.KVRead, subject: "key", handle: a.kvGet},
+		{method: "PUT", path: kvRoute, params: []string{"ttl"}, scope: access.KV, subject: "key", handle: a.kvPut},
+		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, scope: access.KV, subject: "key", handle: a.kvDelete},
+		{method: "POST", path: "/v1/kv", scope: access.KV, subject: anySubject, handle: a.kvBatch},
 	}
 }
 
@@ -126,6 +127,10 @@ func appendString(b []byte, s string) []byte {
 // kvGetMany answers with those of the named keys that exist; without names, with all
 // items, or their changes.
 func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
+	names := r.query.Values["key"]
+	if err := r.mayUse(access.KVRead, names); err != nil {
+		return err
+	}
 	if wantsEvents(r.Header.Get("Accept")) {
 		return a.kvWatch(w, r, "")
 	}
@@ -133,7 +138,6 @@ func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
-	names := r.query.Values["key"]
 	if len(names) == 0 {
 		if !q.recurse && !q.keys {
 			return invalid("name the keys to read as ?key=a&key=b, or add ?recurse or ?keys to read all")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -129,6 +130,14 @@ func (a *API) kvBatch(w http.ResponseWriter, r request) error {
 		if op.Op != api.KVPut && op.Op != api.KVDelete {
 			return invalid("operation %q of key %q is unknown; use put or delete", op.Op, op.Key)
 		}
+	}
+	keys := make([]string, len(batch.Ops))
+	for n, op := range batch.Ops {
+		keys[n] = op.Key
+	}
+	logSubject(w, keys)
+	if err := r.mayUse(access.KV, keys); err != nil {
+		return err
 	}
 	if err := tooLarge(batch.Ops...); err != nil {
 		return err

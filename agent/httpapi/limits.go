@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -16,11 +17,11 @@ const limitPath = "/v1/limits/{name}"
 
 func (a *API) limitRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/limits", handle: a.limits},
-		{method: "GET", path: limitPath, handle: a.limit},
-		{method: "PUT", path: limitPath, write: true, handle: a.putLimit},
-		{method: "DELETE", path: limitPath, write: true, handle: a.deleteLimit},
-		{method: "POST", path: limitPath + "/take", params: []string{"n"}, handle: a.takeLimit},
+		{method: "GET", path: "/v1/limits", scope: access.Read, handle: a.limits},
+		{method: "GET", path: limitPath, scope: access.Read, handle: a.limit},
+		{method: "PUT", path: limitPath, scope: access.Operate, handle: a.putLimit},
+		{method: "DELETE", path: limitPath, scope: access.Operate, handle: a.deleteLimit},
+		{method: "POST", path: limitPath + "/take", params: []string{"n"}, scope: access.Take, subject: "name", frequent: true, handle: a.takeLimit},
 	}
 }
 

@@ -132,12 +132,12 @@ func TestTake(t *testing.T) {
 	s.want("POST /v1/limits/sms/take", "", 200, `"unavailable":true`)
 }
 
-// Whoever may not change limits may take of them.
 func TestLimitsWithToken(t *testing.T) {
-	s := serve(t, newFleet().api(t, Options{Token: func() string { return "secret" }}))
+	s := serve(t, newFleet().api(t, Options{Access: withToken("secret")}))
 	s.want("PUT /v1/limits/sms", `{"rate":1}`, 401)
 	s.want("DELETE /v1/limits/sms", "", 401)
-	s.want("POST /v1/limits/sms/take", "", 404)
+	s.want("POST /v1/limits/sms/take", "", 401)
+	s.want("GET /v1/limits", "", 200)
 	s.Token = "secret"
 	if _, created, revision, err := s.PutLimit(t.Context(), "sms", discovery.Limit{Rate: 1}); err != nil || !created || revision != 7 {
 		t.Errorf("created %v at %d, %v", created, revision, err)

@@ -3,11 +3,12 @@ package httpapi
 import (
 	"net/http"
 
+	"disc/agent/access"
 	"disc/discovery"
 )
 
 func (a *API) loadRoutes() []route {
-	return []route{{method: "PUT", path: instancePath + "/load", write: true, handle: a.reportLoad}}
+	return []route{{method: "PUT", path: instancePath + "/load", scope: access.Register, subject: "service", frequent: true, handle: a.reportLoad}}
 }
 
 func (a *API) reportLoad(w http.ResponseWriter, r request) error {

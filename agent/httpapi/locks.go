@@ -2,10 +2,12 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -14,12 +16,12 @@ const lockRoute = "/v1/locks/{name}"
 
 func (a *API) lockRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/locks", handle: a.listLocks},
-		{method: "GET", path: lockRoute, handle: a.lockQueue},
-		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, write: true, handle: a.lock},
-		{method: "DELETE", path: lockRoute, params: []string{"force", "holder", "now"}, write: true, handle: a.breakLock},
-		{method: "PUT", path: lockRoute + "/{id}", write: true, handle: a.renewLock},
-		{method: "DELETE", path: lockRoute + "/{id}", write: true, handle: a.unlock},
+		{method: "GET", path: "/v1/locks", scope: access.Read, handle: a.listLocks},
+		{method: "GET", path: lockRoute, scope: access.Read, handle: a.lockQueue},
+		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, scope: access.Lock, subject: "name", handle: a.lock},
+		{method: "DELETE", path: lockRoute, params: []string{"force", "holder", "now"}, scope: access.Operate, handle: a.breakLock},
+		{method: "PUT", path: lockRoute + "/{id}", scope: access.Lock, subject: "name", frequent: true, handle: a.renewLock},
+		{method: "DELETE", path: lockRoute + "/{id}", scope: access.Lock, subject: "name", handle: a.unlock},
 	}
 }
 
@@ -134,7 +136,7 @@ func (a *API) sendGranted(w http.ResponseWriter, r request, fence int64, grant a
 	return http.NewResponseController(w).Flush()
 }
 
-// breakLock takes a lock away from its holder. Without a token a caller may break the locks of
+// breakLock takes a lock away from its holder. Where callers are not told apart, each may break the locks of
 // this agent alone, as with overrides: any process on the host can call.
 func (a *API) breakLock(w http.ResponseWriter, r request) error {
 	force, err := r.query.flag("force")
@@ -148,7 +150,7 @@ func (a *API) breakLock(w http.ResponseWriter, r request) error {
 	case !force:
 		return invalid("to break a lock, give force; to release it, DELETE %s/{id}", r.URL.Path)
 	}
-	b, err := a.backends.Locks.Break(r.Context(), r.PathValue("name"), api.BreakOptions{Holder: r.query.Get("holder"), Now: now}, a.options.Token == nil)
+	b, err := a.backends.Locks.Break(r.Context(), r.PathValue("name"), api.BreakOptions{Holder: r.query.Get("holder"), Now: now}, !r.caller.Allows(access.Operate, ""))
 	if err != nil {
 		return err
 	}
@@ -171,11 +173,11 @@ func (a *API) replyReleased(w http.ResponseWriter, done bool) error {
 }
 
 // keepHeld keeps an answer open until the caller is gone, its lock or claim is lost, or the
-// API ends. It calls release if the caller is gone; otherwise the caller releases the lock
-// or claim.
-func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}, release func(context.Context)) error {
+// API ends. It calls release if the caller is gone, or may no longer have it; otherwise the
+// caller releases the lock or claim.
+func (a *API) keepHeld(w http.ResponseWriter, r request, lost <-chan struct{}, release func(context.Context)) (err error) {
 	defer func() {
-		if r.Context().Err() != nil {
+		if _, denied := errors.AsType[*access.DeniedError](err); denied || r.Context().Err() != nil {
 			release(context.WithoutCancel(r.Context()))
 		}
 	}()

@@ -127,7 +127,7 @@ func TestBreakNeedsRights(t *testing.T) {
 			t.Parallel()
 			var o Options
 			if c.token != "" {
-				o.Token = func() string { return c.token }
+				o.Access = withToken(c.token)
 			}
 			b := &breaker{}
 			a := newFleet().api(t, o, func(all *Backends) { all.Locks = b })

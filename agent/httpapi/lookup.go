@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"disc/agent/access"
 	"disc/discovery"
 	"disc/discovery/lookup"
 	"disc/discovery/view"
@@ -19,7 +20,7 @@ const lookupPath = "/v1/lookup/"
 
 func (a *API) lookupRoutes() []route {
 	params := slices.Concat(selectParams, []string{"prefer", "pick", "panic", "explain", "format"}, waitParams)
-	return []route{{method: "GET", path: lookupPath + "{name}", params: params, handle: a.lookup}}
+	return []route{{method: "GET", path: lookupPath + "{name}", params: params, scope: access.Read, handle: a.lookup}}
 }
 
 func (a *API) lookup(w http.ResponseWriter, r request) error {

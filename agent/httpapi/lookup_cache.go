@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"disc/agent/access"
 	"disc/agent/answercache"
 	"disc/discovery"
 	"disc/discovery/lookup"
@@ -59,7 +60,7 @@ func (a *API) plainLookup(answer *viewAnswer, v view.View, name string, text boo
 // that it cannot answer.
 func (a *API) servePlainLookup(w http.ResponseWriter, r *http.Request) bool {
 	name, ok := strings.CutPrefix(r.URL.Path, lookupPath)
-	if !ok || r.Method != "GET" || r.URL.RawQuery != "" || r.ContentLength != 0 {
+	if !ok || !a.open(access.Read, "") || r.Method != "GET" || r.URL.RawQuery != "" || r.ContentLength != 0 {
 		return false
 	}
 	view, err := a.backends.Catalog.View()

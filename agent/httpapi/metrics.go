@@ -1,18 +1,22 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"disc/discovery/telemetry"
+
+	"disc/agent/access"
 )
 
 // metrics are the metrics of an API.
 type metrics struct {
 	requests *prometheus.CounterVec
 	streams  *prometheus.GaugeVec
+	callers  *prometheus.CounterVec
 
 	lookups, values routeCounters
 }
@@ -38,6 +42,10 @@ func (a *API) addMetrics() error {
 			Name: "disc_http_streams",
 			Help: "Open blocking queries (wait), watches (watch) and held registrations (hold).",
 		}, []string{"kind"}),
+		callers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "disc_http_access_total",
+			Help: "Writes, and refused requests, where callers are told apart: by token or client, scope and result (allowed, refused).",
+		}, []string{"caller", "scope", "result"}),
 	}
 	m.lookups = m.routeCounters(lookupRoute)
 	m.values = m.routeCounters("GET " + kvRoute)
@@ -57,11 +65,24 @@ func (a *API) addMetrics() error {
 		}
 		o.Gatherer = gatherer
 	}
-	return telemetry.Register(o.Registerer, m.requests, m.streams)
+	return telemetry.Register(o.Registerer, m.requests, m.streams, m.callers)
 }
 
 func (m *metrics) count(route string, status int) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+}
+
+// countCaller counts a request by its caller. The names are those of the policy, so that they
+// are few.
+func (m *metrics) countCaller(c access.Caller, scope access.Action, allowed bool) {
+	name, result := cmp.Or(c.Entry, "unlisted"), "allowed"
+	if c.Name == "" && c.By == "" {
+		name = "unknown" // a token that is not known
+	}
+	if !allowed {
+		result = "refused"
+	}
+	m.callers.WithLabelValues(name, scope.String(), result).Inc()
 }
 
 func (m *metrics) routeCounters(route string) routeCounters {

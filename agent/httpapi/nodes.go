@@ -4,11 +4,12 @@ import (
 	"net/http"
 	"slices"
 
+	"disc/agent/access"
 	"disc/discovery"
 )
 
 func (a *API) nodeRoutes() []route {
-	return []route{{method: "GET", path: "/v1/nodes", params: slices.Clone(waitParams), handle: a.nodes}}
+	return []route{{method: "GET", path: "/v1/nodes", params: slices.Clone(waitParams), scope: access.Read, handle: a.nodes}}
 }
 
 func (a *API) nodes(w http.ResponseWriter, r request) error {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"disc/agent/access"
 	"disc/agent/api"
 )
 
@@ -12,7 +13,7 @@ import (
 var openAPI []byte
 
 func (a *API) openAPIRoutes() []route {
-	return []route{{method: "GET", path: "/openapi.json", handle: serveOpenAPI}}
+	return []route{{method: "GET", path: "/openapi.json", scope: access.Open, handle: serveOpenAPI}}
 }
 
 // serveOpenAPI answers with the description of the API (OpenAPI 3.1.1).

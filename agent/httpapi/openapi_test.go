@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"disc/agent/access"
 )
 
 func TestDescriptionHasEveryRouteAndNoOther(t *testing.T) {
@@ -16,6 +18,9 @@ func TestDescriptionHasEveryRouteAndNoOther(t *testing.T) {
 		known := slices.Sorted(slices.Values(rt.params))
 		if described := v.Parameters(operation); !slices.Equal(known, described) {
 			t.Errorf("%s takes %v, and %v are described", operation, known, described)
+		}
+		if scopes := v.Scopes(operation); rt.scope == access.Open && len(scopes) != 0 || rt.scope != access.Open && !slices.Equal(scopes, []string{rt.scope.String()}) {
+			t.Errorf("%s needs scope %v, and %v is described", operation, rt.scope, scopes)
 		}
 	}
 	slices.Sort(routes)

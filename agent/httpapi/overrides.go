@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
@@ -13,8 +14,8 @@ import (
 func (a *API) overrideRoutes() []route {
 	path := instancePath + "/override"
 	return []route{
-		{method: "PATCH", path: path, write: true, handle: a.patchOverride},
-		{method: "DELETE", path: path, write: true, handle: a.deleteOverride},
+		{method: "PATCH", path: path, scope: access.Operate, handle: a.patchOverride},
+		{method: "DELETE", path: path, scope: access.Operate, handle: a.deleteOverride},
 	}
 }
 
@@ -58,16 +59,16 @@ func (a *API) deleteOverride(w http.ResponseWriter, r request) error {
 }
 
 // overridable returns the instance of the path, or an error if the caller may not override
-// it. Without a token a caller may override the instances of this agent alone: any process
-// on the host can call, and other instances are not the host's.
+// it. Where callers are not told apart, each may override the instances of this agent alone: any
+// process on the host can call, and other instances are not the host's.
 func (a *API) overridable(r request) (service, id string, err error) {
 	service, id = r.PathValue("service"), r.PathValue("id")
 	if err := errors.Join(discovery.ValidateService(service), discovery.ValidateID(id)); err != nil {
 		return "", "", err
 	}
-	if a.options.Token == nil && !a.backends.Registrar.Owns(service, id) {
+	if !r.caller.Allows(access.Operate, "") && !a.backends.Registrar.Owns(service, id) {
 		return "", "", discovery.Errorf(discovery.ErrForbidden,
-			"%s/%s is not registered through this agent; override it with 'disc set', which speaks to etcd, or set http.token_file and send the token", service, id)
+			"%s/%s is not registered through this agent; override it with 'disc set', which speaks to etcd, or set http.tokens and send a token with scope operate", service, id)
 	}
 	return service, id, nil
 }

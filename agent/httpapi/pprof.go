@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"disc/agent/access"
 	"disc/agent/api"
 )
 
@@ -22,26 +23,24 @@ const (
 
 func (a *API) profileRoutes() []route {
 	return []route{
-		{method: "GET", path: "/debug/pprof/profile", params: []string{"seconds"}, handle: a.profileCPU},
-		{method: "GET", path: "/debug/pprof/{profile}", params: []string{"debug", "gc"}, handle: a.profile},
+		{method: "GET", path: "/debug/pprof/profile", params: []string{"seconds"}, scope: access.Operate, handle: a.profileCPU},
+		{method: "GET", path: "/debug/pprof/{profile}", params: []string{"debug", "gc"}, scope: access.Operate, handle: a.profile},
 	}
 }
 
-// authorizeProfile allows profiles over the Unix socket, or with the token: a profile
-// reveals requests and costs CPU time.
-func (a *API) authorizeProfile(r request) error {
-	if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); local != nil && local.Network() == "unix" {
+// authorizeProfile allows profiles to callers with scope operate and, where callers are not told
+// apart, over the Unix socket: a profile reveals requests and costs CPU time.
+func authorizeProfile(r request) error {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if r.caller.Allows(access.Operate, "") || local != nil && local.Network() == "unix" {
 		return nil
 	}
-	if a.options.Token == nil {
-		return api.NewProblem(http.StatusForbidden, "profiles need the Unix socket (http.socket) or the token (http.token_file); set one of them")
-	}
-	return a.authorize(r.Request)
+	return api.NewProblem(http.StatusForbidden, "profiles need the Unix socket (http.socket), or a token with scope operate (http.tokens); set one of them")
 }
 
 // profileCPU answers with a CPU profile over ?seconds=.
 func (a *API) profileCPU(w http.ResponseWriter, r request) error {
-	if err := a.authorizeProfile(r); err != nil {
+	if err := authorizeProfile(r); err != nil {
 		return err
 	}
 	seconds, err := number(r.query, "seconds", strconv.Atoi, int(defaultProfileTime.Seconds()))
@@ -67,7 +66,7 @@ func (a *API) profileCPU(w http.ResponseWriter, r request) error {
 // profile answers with a profile of the runtime, such as heap, allocs or goroutine; with
 // ?debug=1 as text.
 func (a *API) profile(w http.ResponseWriter, r request) error {
-	if err := a.authorizeProfile(r); err != nil {
+	if err := authorizeProfile(r); err != nil {
 		return err
 	}
 	p := pprof.Lookup(r.PathValue("profile"))

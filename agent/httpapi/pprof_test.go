@@ -7,10 +7,10 @@ import (
 
 func TestProfilesAreForWhoMayHaveThem(t *testing.T) {
 	open := serve(t, withWebs(1).api(t, Options{}))
-	open.want("GET /debug/pprof/heap", "", 403, "http.socket", "http.token_file")
+	open.want("GET /debug/pprof/heap", "", 403, "http.socket", "http.tokens")
 	open.want("GET /debug/pprof/profile?seconds=1", "", 403)
 
-	s := serve(t, withWebs(1).api(t, Options{Token: func() string { return "first" }}))
+	s := serve(t, withWebs(1).api(t, Options{Access: withToken("first")}))
 	s.want("GET /debug/pprof/heap", "", 401)
 	s.want("GET /debug/pprof/profile?seconds=1", "", 401)
 	s.do("GET /debug/pprof/heap", "", "Authorization: Bearer first").want(t, 200)

@@ -4,13 +4,14 @@ import (
 	"net/http"
 	"slices"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 )
 
 func (a *API) prometheusRoutes() []route {
 	return []route{{method: "GET", path: "/v1/sd/prometheus",
-		params: slices.Concat([]string{"service"}, selectParams, waitParams), handle: a.prometheus}}
+		params: slices.Concat([]string{"service"}, selectParams, waitParams), scope: access.Read, handle: a.prometheus}}
 }
 
 // prometheus lists the targets for http_sd of Prometheus. Until there is a view it answers

@@ -28,11 +28,11 @@ func TestQuarantine(t *testing.T) {
 	backend := func(b *Backends) { b.Quarantines = q }
 	open := serve(t, newFleet().api(t, Options{}, backend))
 	open.want("GET /v1/quarantine", "", 200, `{"length":"1m","active":false}`)
-	open.want("PUT /v1/quarantine?length=30s", "", 403, "http.token_file")
+	open.want("PUT /v1/quarantine?length=30s", "", 403, "http.tokens")
 	open.want("PUT /v1/quarantine", "", 400, "give one such as 30s")
 	open.want("PUT /v1/quarantine?length=long", "", 400, `length \"long\" is not a duration`)
 
-	s := serve(t, newFleet().api(t, Options{Token: func() string { return "s3cret" }}, backend))
+	s := serve(t, newFleet().api(t, Options{Access: withToken("s3cret")}, backend))
 	s.want("PUT /v1/quarantine?length=30s", "", 401)
 	s.do("PUT /v1/quarantine?length=30s", "", "Authorization: Bearer s3cret").want(t, 200, `{"length":"30s","in_effect_within":"1m","active":false}`)
 	s.do("PUT /v1/quarantine?length=20s", "", "Authorization: Bearer s3cret").want(t, 409, "try again")

@@ -1,15 +1,11 @@
 package httpapi
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
-
-	"disc/discovery"
 )
 
 func TestHosts(t *testing.T) {
@@ -67,42 +63,6 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 			s.do(c.request, "{}", c.headers...).want(t, c.status)
 		})
 	}
-}
-
-func TestWritesNeedTheToken(t *testing.T) {
-	f := withWebs(1)
-	var token atomic.Value
-	token.Store("first")
-	s := serve(t, f.api(t, Options{Token: func() string { return token.Load().(string) }}))
-	instance := "/v1/services/web/instances/web-1"
-	for _, request := range []string{
-		"PUT " + instance, "DELETE " + instance, "PUT " + instance + "/checks/ttl",
-		"PATCH " + instance + "/override", "DELETE " + instance + "/override",
-	} {
-		for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer firs", "Bearer first2", "Basic first", "first"} {
-			got := s.do(request, "{}", "Authorization: "+authorization)
-			got.want(t, 401, "http.token_file")
-			if got.Header.Get("WWW-Authenticate") != "Bearer" {
-				t.Errorf("WWW-Authenticate %q", got.Header.Get("WWW-Authenticate"))
-			}
-		}
-	}
-	s.want("GET "+instance, "", 200)
-	patch := []byte(`{"state":"drain"}`)
-	if _, _, err := s.PatchOverride(t.Context(), "web", "web-1", patch); !errors.Is(err, discovery.ErrForbidden) {
-		t.Errorf("without the token: %v", err)
-	}
-	s.Token = "first"
-	if _, _, err := s.PatchOverride(t.Context(), "web", "web-1", patch); err != nil {
-		t.Errorf("another's instance, with the token: %v", err)
-	}
-	token.Store("second")
-	if _, err := s.Register(t.Context(), discovery.Registration{Service: "a", ID: "1"}); !errors.Is(err, discovery.ErrForbidden) {
-		t.Errorf("with the former token: %v", err)
-	}
-	token.Store("")
-	s.Token = ""
-	s.do("PUT "+instance, "{}", "Authorization: Bearer ").want(t, 401)
 }
 
 func TestHostname(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/lookup"
@@ -12,8 +13,8 @@ import (
 
 func (a *API) serviceRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/services", params: waitParams, handle: a.services},
-		{method: "GET", path: "/v1/services/{service}", params: slices.Concat(selectParams, waitParams), handle: a.instances},
+		{method: "GET", path: "/v1/services", params: waitParams, scope: access.Read, handle: a.services},
+		{method: "GET", path: "/v1/services/{service}", params: slices.Concat(selectParams, waitParams), scope: access.Read, handle: a.instances},
 	}
 }
 

@@ -40,8 +40,8 @@ func (a *API) streamUntil(w http.ResponseWriter, r request, lost <-chan struct{}
 	})
 }
 
-// stream keeps an answer open until the caller is gone or the API ends. It calls beat at
-// each keepalive, and flushes. wake, if not nil, is called first, and again each time the
+// stream keeps an answer open until the caller is gone or may no longer have it, or the API
+// ends. It calls beat at each keepalive, and flushes. wake, if not nil, is called first, and again each time the
 // channel that it returned is closed.
 func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struct{}, error), beat func() error) error {
 	rc := http.NewResponseController(w)
@@ -64,6 +64,9 @@ func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struc
 			woken = nil
 		case <-ticker.C:
 			a.extend(w)
+			if err := a.recheck(r); err != nil {
+				return err
+			}
 			if err := beat(); err != nil {
 				return err
 			}

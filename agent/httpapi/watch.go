@@ -7,13 +7,14 @@ import (
 	"net/http"
 	"strconv"
 
+	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/view"
 )
 
 func (a *API) watchRoutes() []route {
-	return []route{{method: "GET", path: "/v1/watch", params: []string{"service"}, handle: a.watch}}
+	return []route{{method: "GET", path: "/v1/watch", params: []string{"service"}, scope: access.Read, handle: a.watch}}
 }
 
 // watch answers with server-sent events (WHATWG HTML standard, section 9.2).

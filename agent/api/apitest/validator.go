@@ -63,6 +63,23 @@ func (v *Validator) Operations() []string {
 	return all
 }
 
+// Scopes returns the scopes that an operation's security names, sorted: one of them is needed.
+// There are none for an operation that needs no token.
+func (v *Validator) Scopes(operation string) []string {
+	method, path, _ := strings.Cut(operation, " ")
+	alternatives, _ := v.root("paths", path, strings.ToLower(method), "security").value.([]any)
+	var names []string
+	for _, alternative := range alternatives {
+		for _, scopes := range alternative.(map[string]any) {
+			for _, name := range scopes.([]any) {
+				names = append(names, name.(string))
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // Parameters returns the names of an operation's query parameters, sorted.
 func (v *Validator) Parameters(operation string) []string {
 	method, path, _ := strings.Cut(operation, " ")

@@ -1,0 +1,201 @@
+package httpapi
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"disc/agent/access"
+)
+
+// anySubject is the subject of a route that shows only later what it is for: the caller needs
+// the scope for something, and the handler checks for what.
+const anySubject = access.Any
+
+// subjectOf returns what a request is for, in the words of scopes.
+func (rt *route) subjectOf(r *http.Request) string {
+	switch rt.subject {
+	case "", anySubject:
+		return rt.subject
+	}
+	return r.PathValue(rt.subject)
+}
+
+// reads reports whether a route changes nothing.
+func (rt *route) reads() bool {
+	switch rt.scope {
+	case access.Open, access.Read, access.Status, access.KVRead:
+		return true
+	}
+	return false
+}
+
+// open reports whether each caller may do an action on a subject, without a token.
+func (a *API) open(action access.Action, subject string) bool {
+	p := a.options.Access.Policy()
+	return p == nil || p.Allowed(action, subject)
+}
+
+// authorize returns the caller of a request, or the error that refuses it. It reads no body.
+// Where everybody may read, it does not look at the token. It arranges for writes, and for
+// what is refused, to be counted and logged when the answer starts.
+func (a *API) authorize(w http.ResponseWriter, r *http.Request, rt *route) (access.Caller, error) {
+	p := a.options.Access.Policy()
+	if p == nil {
+		return access.Unrestricted, nil
+	}
+	subject := rt.subjectOf(r)
+	if rt.reads() && subject != anySubject && p.Allowed(rt.scope, subject) {
+		return p.Anonymous(), nil
+	}
+	caller, err := p.Authorize(credentials(r), rt.scope, subject)
+	if rec, ok := w.(*statusRecorder); ok {
+		rec.attempt = &attempt{api: a, request: r, route: rt, caller: caller, err: err}
+	}
+	return caller, err
+}
+
+// recheck returns an error if the caller of an open request may no longer make it.
+func (a *API) recheck(r request) error {
+	subject := r.route.subjectOf(r.Request)
+	if subject == anySubject {
+		subject = "" // such a stream is of everything
+	}
+	p := a.options.Access.Policy()
+	if p == nil || p.Allowed(r.route.scope, subject) {
+		return nil
+	}
+	_, err := p.Authorize(credentials(r.Request), r.route.scope, subject)
+	return err
+}
+
+// mayUse returns an error unless the caller may do an action on all subjects; on everything if
+// there are none.
+func (r request) mayUse(action access.Action, subjects []string) error {
+	if len(subjects) == 0 {
+		return r.caller.Check(action, "")
+	}
+	for _, s := range subjects {
+		if err := r.caller.Check(action, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayAlso reports whether the caller has a further scope than that of the route.
+func (a *API) mayAlso(r request, action access.Action) bool {
+	p := a.options.Access.Policy()
+	if p == nil {
+		return true
+	}
+	_, err := p.Authorize(credentials(r.Request), action, "")
+	return err == nil
+}
+
+// credentials returns the bearer token (RFC 6750, section 2.1) and the verified certificate of
+// a request.
+func credentials(r *http.Request) (c access.Credentials) {
+	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
+		c.Token = strings.TrimLeft(token, " ")
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.Certificate = r.TLS.PeerCertificates[0]
+	}
+	return c
+}
+
+// challenge returns the WWW-Authenticate of a refused request (RFC 6750, section 3).
+func challenge(e *access.DeniedError) string {
+	c := `Bearer realm="disc"`
+	switch {
+	case e.UnknownToken:
+		c += `, error="invalid_token"`
+	case !e.Unauthenticated():
+		c += fmt.Sprintf(`, error="insufficient_scope", scope=%q`, e.Action)
+	}
+	return c
+}
+
+// attempt is a request that is counted and logged by its caller.
+type attempt struct {
+	api     *API
+	request *http.Request
+	route   *route
+	caller  access.Caller
+	err     error  // why it is refused or fails; nil: it does not
+	subject string // what it is for, where the path does not say it
+}
+
+// maxLogged is the most bytes of a path or subject in the log.
+const maxLogged = 256
+
+// logSubject has the log name the keys that a write is for, where its path does not.
+func logSubject(w http.ResponseWriter, keys []string) {
+	if rec, ok := w.(*statusRecorder); ok && rec.attempt != nil {
+		rec.attempt.subject = fmt.Sprintf("%.*s", maxLogged, fmt.Sprintf("%+q", keys))
+	}
+}
+
+// log counts the attempt, and logs it: one that is refused as far as the log has room, another
+// unless there are many of its kind. It has no token, and of the path only ASCII.
+func (t *attempt) log(status int) {
+	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
+	t.api.metrics.countCaller(t.caller, t.route.scope, !refused)
+	level, message := slog.LevelInfo, "write"
+	attrs := []any{"caller", cmp.Or(ascii(t.caller.Name), "unknown"), "by", t.caller.By, "scope", t.route.scope.String(), "method", t.request.Method}
+	switch {
+	case refused:
+		suppressed, ok := t.api.refusals.next()
+		if !ok {
+			return
+		}
+		level, message = slog.LevelWarn, "request refused"
+		attrs = append(attrs, "not_logged", suppressed)
+	case t.route.frequent || t.route.reads():
+		return
+	}
+	attrs = append(attrs, "route", t.route.path, "path", fmt.Sprintf("%.*s", maxLogged, t.request.URL.EscapedPath()), "status", status, "remote", t.request.RemoteAddr)
+	if t.subject != "" {
+		attrs = append(attrs, "keys", t.subject)
+	}
+	if t.err != nil {
+		attrs = append(attrs, "error", t.err)
+	}
+	t.api.log.Log(t.request.Context(), level, message, attrs...)
+}
+
+// ascii returns a text with "?" in place of what is not visible ASCII: the name in a
+// certificate may have anything.
+func ascii(s string) string {
+	return fmt.Sprintf("%.*s", maxLogged, strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s))
+}
+
+// refusals limits how many refused requests are logged.
+type refusals struct {
+	limit      *rate.Limiter
+	suppressed *atomic.Int64
+}
+
+// newRefusals allows one a second, and ten at once.
+func newRefusals() refusals { return refusals{rate.NewLimiter(1, 10), new(atomic.Int64)} }
+
+// next reports whether a refused request is to be logged, and how many were not since the last
+// that was.
+func (l refusals) next() (suppressed int64, ok bool) {
+	if !l.limit.Allow() {
+		l.suppressed.Add(1)
+		return 0, false
+	}
+	return l.suppressed.Swap(0), true
+}
