@@ -75,7 +75,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 	addToGroup(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand(), a.claimCommand())
 	addToGroup(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand(), a.kvCommand())
 	addToGroup(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.limitCommand(), a.statusCommand())
-	addToGroup(root, "program", a.configCommand(), a.versionCommand())
+	addToGroup(root, "program", a.configCommand(), a.tokenCommand(), a.versionCommand())
 	root.AddCommand(a.demoServiceCommand())
 	root.SetHelpCommandGroupID("program")
 	root.SetCompletionCommandGroupID("program")
@@ -159,12 +159,9 @@ func (a *app) anyAgent(ctx context.Context) (*api.Client, error) {
 		return nil, err
 	}
 	client.UseTLS(security)
-	if a.config.HTTP.TokenFile != "" {
-		if client.Token, err = a.config.HTTP.Token(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return client, nil
+	client.SendTokenInClear = a.config.CLI.SendTokenInClear
+	client.Token, err = a.config.AgentToken(ctx)
+	return client, err
 }
 
 // etcd returns a client of etcd.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"syscall"
@@ -24,7 +25,12 @@ import (
 type Client struct {
 	BaseURL string       // without a slash at the end; default: http:// and DefaultAddress
 	HTTP    *http.Client // default: http.DefaultClient
-	Token   string       // bearer token for writes (RFC 6750); empty: none
+	Token   string       // bearer token (RFC 6750); empty: none
+
+	// SendTokenInClear allows to send the token over plain HTTP to another host, where
+	// others on the network can read it. Otherwise such requests are an ErrForbidden, and
+	// not sent.
+	SendTokenInClear bool
 
 	shown string // the address in errors; default BaseURL
 }
@@ -34,7 +40,7 @@ type Client struct {
 // "unix:///run/disc.sock". The client uses no proxy. ErrInvalid: the address has another form.
 func NewClient(address string) (*Client, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, ForceAttemptHTTP2: true}
-	c := &Client{HTTP: &http.Client{Transport: transport}, shown: address}
+	c := &Client{HTTP: &http.Client{Transport: transport, CheckRedirect: stayHere}, shown: address}
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
 		if !strings.HasPrefix(path, "/") {
 			return nil, discovery.Errorf(discovery.ErrInvalid, "agent address %q: write a socket as unix:///path", address)
@@ -60,6 +66,9 @@ func NewClient(address string) (*Client, error) {
 // UseTLS sets the TLS configuration for https. Call it before the first request, and only on a
 // client from [NewClient].
 func (c *Client) UseTLS(t *tls.Config) { c.HTTP.Transport.(*http.Transport).TLSClientConfig = t }
+
+// stayHere follows no redirect: an agent sends none, and the token is for the agent alone.
+func stayHere(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // CloseIdle closes idle connections.
 func (c *Client) CloseIdle() { c.client().CloseIdleConnections() }
@@ -101,6 +110,9 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		req.Header.Set("Content-Type", TypeJSON)
 	}
 	if c.Token != "" {
+		if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) && !c.SendTokenInClear {
+			return nil, discovery.Errorf(discovery.ErrForbidden, "ask agent at %s: the token is not sent without TLS, since others on the network could read it; give an https:// address, or allow it (--send-token-in-clear)", c.address())
+		}
 		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}
 	resp, err := c.client().Do(req)
@@ -112,6 +124,12 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	}
 	defer resp.Body.Close()
 	return nil, c.problem(resp)
+}
+
+// isLoopback reports whether a host of a URL is this host.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
 }
 
 // encode returns the request's body; nil if it has none.

@@ -87,6 +87,52 @@ func TestErrorsNameTheAddress(t *testing.T) {
 	}
 }
 
+// TestTokenIsNotSentInClear expects no request, not even a connection, to another host.
+func TestTokenIsNotSentInClear(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"http://127.0.0.1:1": true, "http://127.9.9.9:1": true, "http://localhost:1": true, "http://[::1]:1": true, "unix:///nowhere/s": true, "https://192.0.2.1:1": true,
+		"http://192.0.2.1:1": false, "http://agent.example:1": false, "192.0.2.1:1": false, "http://[2001:db8::1]:1": false, "http://localhost.example:1": false,
+	} {
+		t.Run(address, func(t *testing.T) {
+			c, err := NewClient(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := false
+			c.HTTP.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
+				asked = true
+				return nil, io.ErrUnexpectedEOF
+			})
+			for _, allowed := range []bool{false, true} {
+				for _, token := range []string{"", "s3cret"} {
+					asked, c.Token, c.SendTokenInClear = false, token, allowed
+					_, err := c.Agent(t.Context())
+					if want := ok || allowed || token == ""; asked != want || !want && (!errors.Is(err, discovery.ErrForbidden) || strings.Contains(err.Error(), "s3cret")) {
+						t.Errorf("token %q, allowed %v: asked %v, %v", token, allowed, asked, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestRedirectsAreNotFollowed expects the token to stay with the agent.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	var asked []string
+	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	})
+	c.Token = "s3cret"
+	if _, err := c.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "307") || len(asked) != 1 {
+		t.Errorf("%v, asked %v", err, asked)
+	}
+}
+
 func TestProblemsBecomeErrors(t *testing.T) {
 	for status, kind := range map[int]error{
 		400: discovery.ErrInvalid, 405: discovery.ErrInvalid, 413: discovery.ErrInvalid, 415: discovery.ErrInvalid,

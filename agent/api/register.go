@@ -74,7 +74,7 @@ func (c *Client) ReportLoad(ctx context.Context, service, id string, load discov
 
 // PatchOverride applies a merge patch (RFC 7396) to an instance's override. It returns the new
 // override and etcd's revision. ErrNotFound: there is no such instance; ErrForbidden: the agent
-// requires a token.
+// requires a token with scope operate.
 func (c *Client) PatchOverride(ctx context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
 	var o discovery.Override
 	resp, err := c.call(ctx, request{
