@@ -21,7 +21,7 @@ func (a *app) agentCommand() *cobra.Command {
 keeps their leases alive, checks their health, and answers lookups on this host from
 memory.
 
-SIGHUP reloads the services, the token and the certificates of the config file; an
+SIGHUP reloads the services, tokens, clients and certificates of the config file; an
 invalid file changes nothing. At SIGTERM the agent deregisters its services, answers
 lookups for the drain delay, and stops. A second SIGTERM stops it at once.`,
 		Example: `  disc agent

@@ -23,7 +23,7 @@ LENGTH is 2s to 1h. A lower length takes effect when the old one and a minute ha
 A higher one lengthens quarantines at once, and promises when it and a minute have passed.
 Until then another change is refused with exit code 5.
 
-To set it, the agent needs http.token_file, and this command its token.`,
+To set it, the agent needs tokens, and this command one with scope operate.`,
 		Example: `  disc lock quarantine
   disc lock quarantine 30s`,
 		Args: cobra.MaximumNArgs(1),

@@ -11,7 +11,7 @@
 // installed, and says so.
 //
 // To see where an agent spends its time, set http.socket, load the agent, and profile it
-// over the socket. Over TCP the profiles need http.token_file and the token:
+// over the socket. Over TCP the profiles need a token with scope operate:
 //
 //	curl -o cpu.out --unix-socket disc.sock 'http://disc/debug/pprof/profile?seconds=10'
 //	curl -o heap.out -H "Authorization: Bearer $(cat token)" http://127.0.0.1:3472/debug/pprof/heap
