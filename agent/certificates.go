@@ -28,7 +28,6 @@ const (
 // reloaded is what is read from files for each handshake, so that renewed files are used without
 // a restart. While they cannot be read, the last good content is used.
 type reloaded[T any] struct {
-	what string // it is, for the log
 	read func(context.Context) (T, error)
 	log  *slog.Logger
 
@@ -39,7 +38,7 @@ type reloaded[T any] struct {
 
 // newKeyPair returns the server's certificate.
 func newKeyPair(files config.TLS, log *slog.Logger) *reloaded[tls.Certificate] {
-	return &reloaded[tls.Certificate]{what: "the server's certificate", log: log, read: func(ctx context.Context) (tls.Certificate, error) {
+	return &reloaded[tls.Certificate]{log: log, read: func(ctx context.Context) (tls.Certificate, error) {
 		pair, err := files.Load(ctx)
 		if err != nil {
 			err = fmt.Errorf("read http.tls.cert %s with http.tls.key %s: %w", files.Cert, files.Key, err)
@@ -50,7 +49,7 @@ func newKeyPair(files config.TLS, log *slog.Logger) *reloaded[tls.Certificate] {
 
 // newClientCAs returns the CAs that verify client certificates.
 func newClientCAs(c config.HTTP, log *slog.Logger) *reloaded[*x509.CertPool] {
-	return &reloaded[*x509.CertPool]{what: "the CA certificates of clients", log: log, read: func(ctx context.Context) (*x509.CertPool, error) {
+	return &reloaded[*x509.CertPool]{log: log, read: func(ctx context.Context) (*x509.CertPool, error) {
 		pool, err := c.ClientCAs(ctx)
 		if err != nil {
 			err = fmt.Errorf("read http.tls.client_ca %s: %w", c.ClientCA, err)
@@ -73,7 +72,7 @@ func (k *reloaded[T]) load(ctx context.Context) (*T, error) {
 		return nil, err
 	}
 	if k.failures.Failed() {
-		k.log.Warn("cannot read "+k.what+"; using what was read last", "error", err)
+		k.log.Warn("cannot read certificates of the HTTP API; using those that were read last", "error", err)
 	}
 	return k.lastGood, nil
 }

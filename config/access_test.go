@@ -58,7 +58,7 @@ func TestWhetherThereIsAPolicy(t *testing.T) {
 		"":                     {"auto", true, true, true}, // no policy: nothing is restricted
 		"none":                 {"none", false, false, false},
 		"read":                 {"read", true, false, false},
-		" read , kv:app/,take": {"read,kv:app/,take", true, true, false},
+		"read, kv:app/,take": {"read,kv:app/,take", true, true, false},
 		"all":                  {"all", true, true, true},
 	} {
 		t.Run(texts, func(t *testing.T) {

@@ -255,7 +255,7 @@ func TestListenBeyondLoopback(t *testing.T) {
 	const (
 		pair  = "  tls: {cert: /dev/null, key: /dev/null}\n"
 		ca    = "  tls: {cert: /dev/null, key: /dev/null, client_ca: /dev/null}\n  clients: [{name: a, scopes: [all]}]\n"
-		clear = "  allow_plaintext: true\n"
+		plain = "  allow_plaintext: true\n"
 		token = "  token_file: /dev/null\n"
 		open  = "  anonymous: [all]\n"
 		read  = "  anonymous: [read]\n"
@@ -272,11 +272,11 @@ func TestListenBeyondLoopback(t *testing.T) {
 	}{
 		{"", []string{noTLS, noToken}},
 		{pair, []string{noToken}},
-		{clear, []string{noToken}},
+		{plain, []string{noToken}},
 		{auto + pair, []string{noToken}},
 		{token, []string{noTLS}}, {named, []string{noTLS}}, {open, []string{noTLS}}, {read, []string{noTLS}}, {none, []string{noTLS}},
 		{pair + token, nil}, {pair + named, nil}, {ca, nil}, {pair + open, nil}, {pair + read, nil}, {pair + none, nil},
-		{clear + token, nil}, {clear + named, nil}, {clear + open, nil}, {clear + read, nil},
+		{plain + token, nil}, {plain + named, nil}, {plain + open, nil}, {plain + read, nil},
 	} {
 		t.Run(tt.http, func(t *testing.T) {
 			_, err := config.Load(t.Context(), flags(t, "--config", file(t, "http:\n  listen: 0.0.0.0:1\n"+tt.http)), host(t, nil))

@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -179,10 +180,8 @@ func (s *subjects) has(subject string) bool {
 	if subject == "" {
 		return false
 	}
-	for _, n := range s.names {
-		if n == subject {
-			return true
-		}
+	if slices.Contains(s.names, subject) {
+		return true
 	}
 	for _, p := range s.prefixes {
 		if strings.HasPrefix(subject, p) {

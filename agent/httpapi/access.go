@@ -3,7 +3,6 @@ package httpapi
 import (
 	"cmp"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -147,27 +146,29 @@ func logSubject(w http.ResponseWriter, keys []string) {
 func (t *attempt) log(status int) {
 	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
 	t.api.metrics.countCaller(t.caller, t.route.scope, !refused)
-	level, message := slog.LevelInfo, "write"
-	attrs := []any{"caller", cmp.Or(ascii(t.caller.Name), "unknown"), "by", t.caller.By, "scope", t.route.scope.String(), "method", t.request.Method}
 	switch {
 	case refused:
-		suppressed, ok := t.api.refusals.next()
-		if !ok {
-			return
+		if suppressed, ok := t.api.refusals.next(); ok {
+			t.api.log.Warn("request refused", append(t.attributes(status), "not_logged", suppressed)...)
 		}
-		level, message = slog.LevelWarn, "request refused"
-		attrs = append(attrs, "not_logged", suppressed)
-	case t.route.frequent || t.route.reads():
-		return
+	case !t.route.frequent && !t.route.reads():
+		t.api.log.Info("write", t.attributes(status)...)
 	}
-	attrs = append(attrs, "route", t.route.path, "path", fmt.Sprintf("%.*s", maxLogged, t.request.URL.EscapedPath()), "status", status, "remote", t.request.RemoteAddr)
+}
+
+func (t *attempt) attributes(status int) []any {
+	all := []any{
+		"caller", cmp.Or(ascii(t.caller.Name), "unknown"), "by", t.caller.By, "scope", t.route.scope.String(),
+		"method", t.request.Method, "route", t.route.path, "path", fmt.Sprintf("%.*s", maxLogged, t.request.URL.EscapedPath()),
+		"status", status, "remote", t.request.RemoteAddr,
+	}
 	if t.subject != "" {
-		attrs = append(attrs, "keys", t.subject)
+		all = append(all, "keys", t.subject)
 	}
 	if t.err != nil {
-		attrs = append(attrs, "error", t.err)
+		all = append(all, "error", t.err)
 	}
-	t.api.log.Log(t.request.Context(), level, message, attrs...)
+	return all
 }
 
 // ascii returns a text with "?" in place of what is not visible ASCII: the name in a

@@ -7,9 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"disc/discovery/telemetry"
-
 	"disc/agent/access"
+	"disc/discovery/telemetry"
 )
 
 // metrics are the metrics of an API.
