@@ -55,11 +55,11 @@ func TestWhetherThereIsAPolicy(t *testing.T) {
 		shown                 string
 		reads, writes, status bool
 	}{
-		"":                     {"auto", true, true, true}, // no policy: nothing is restricted
-		"none":                 {"none", false, false, false},
-		"read":                 {"read", true, false, false},
+		"":                   {"auto", true, true, true}, // no policy: nothing is restricted
+		"none":               {"none", false, false, false},
+		"read":               {"read", true, false, false},
 		"read, kv:app/,take": {"read,kv:app/,take", true, true, false},
-		"all":                  {"all", true, true, true},
+		"all":                {"all", true, true, true},
 	} {
 		t.Run(texts, func(t *testing.T) {
 			c := load(t, "", map[string]string{"DISC_HTTP_ANONYMOUS": texts})
