@@ -150,7 +150,13 @@ func (a *app) agent(ctx context.Context) (*api.Client, error) {
 
 // anyAgent returns a client of this host's agent, whatever namespace the agent serves.
 func (a *app) anyAgent(ctx context.Context) (*api.Client, error) {
-	client, err := api.NewClient(a.config.CLI.Agent)
+	return a.agentAt(ctx, a.config.CLI.Agent)
+}
+
+// agentAt returns a client of the agent at an address, with the certificates and the token of the
+// settings.
+func (a *app) agentAt(ctx context.Context, address string) (*api.Client, error) {
+	client, err := api.NewClient(address)
 	if err != nil {
 		return nil, err
 	}

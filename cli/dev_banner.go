@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,13 +13,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"disc/agent/api"
+	"disc/discovery"
 	"disc/discovery/retry"
 )
 
 // announce runs the demo's services, and prints the banner once they are registered.
 func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint string) error {
 	url := a.agentURL(at)
-	client, err := api.NewClient(url)
+	client, err := a.agentAt(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func awaitReady(ctx context.Context, client *api.Client, registered []<-chan str
 	}
 	var backoff retry.Backoff
 	for {
-		if _, _, err := client.Services(ctx, api.Wait{}); err == nil {
+		if _, _, err := client.Services(ctx, api.Wait{}); err == nil || errors.Is(err, discovery.ErrForbidden) { // it answers, if not to us
 			return true
 		}
 		if backoff.Wait(ctx) != nil {

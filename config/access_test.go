@@ -51,6 +51,9 @@ func TestWhetherThereIsAPolicy(t *testing.T) {
 	if p, err := load(t, "", nil).HTTP.Policy(t.Context()); p != nil || err != nil {
 		t.Errorf("by default: %v, %v", p, err)
 	}
+	if got := shown(load(t, "http: {anonymous: []}\n", nil))["http.anonymous"]; got != "none · file config.yaml:1" {
+		t.Errorf("an empty list is %q", got)
+	}
 	for texts, want := range map[string]struct {
 		shown                 string
 		reads, writes, status bool

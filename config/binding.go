@@ -196,8 +196,12 @@ func anonymous() binding {
 	return binding{
 		kind: kindTextOrList,
 		set: func(c *Config, texts []string) error {
-			if len(texts) == 1 && (texts[0] == anonymousAuto || texts[0] == anonymousNone) {
-				c.HTTP.Anonymous, c.HTTP.AnonymousSet = nil, texts[0] == anonymousNone
+			switch {
+			case len(texts) == 0 || len(texts) == 1 && texts[0] == anonymousNone:
+				c.HTTP.Anonymous, c.HTTP.AnonymousSet = nil, true
+				return nil
+			case len(texts) == 1 && texts[0] == anonymousAuto:
+				c.HTTP.Anonymous, c.HTTP.AnonymousSet = nil, false
 				return nil
 			}
 			scopes, err := parseAll(strings.Split(strings.Join(texts, ","), ","), access.ParseScope)

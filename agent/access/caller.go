@@ -28,10 +28,13 @@ var Unrestricted = Caller{Name: Anonymous, Entry: Anonymous, everybody: newScope
 	{Action: Read}, {Action: Status}, {Action: Register}, {Action: KV}, {Action: Lock}, {Action: Claim}, {Action: Take},
 })}
 
-// Allows reports whether the caller may do an action on a subject; "" is everything, and [Any]
-// at least one.
+// Allows reports whether the caller may do an action on a subject; "" is everything.
 func (c Caller) Allows(a Action, subject string) bool {
 	return c.own != nil && c.own.allow(a, subject) || c.everybody != nil && c.everybody.allow(a, subject)
+}
+
+func (c Caller) allowsSome(a Action) bool {
+	return c.own != nil && c.own.allowSome(a) || c.everybody != nil && c.everybody.allowSome(a)
 }
 
 // Check returns a [*DeniedError] unless the caller may do an action on a subject.
@@ -56,11 +59,7 @@ func (e *DeniedError) Unauthenticated() bool { return e.UnknownToken || e.Caller
 
 // Error says which scope is missing, and to whom. It never has the token.
 func (e *DeniedError) Error() string {
-	needed := Scope{e.Action, e.Subject}
-	if e.Subject == Any {
-		needed.Subject = ""
-	}
-	scope := fmt.Sprintf("%.120q", needed.String())
+	scope := fmt.Sprintf("%.120q", Scope{e.Action, e.Subject})
 	switch {
 	case e.UnknownToken:
 		return "the token is not known to this agent; this needs one with scope " + scope + " (http.tokens)"

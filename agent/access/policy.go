@@ -15,10 +15,6 @@ const MaxTokens = 256
 // Anonymous is the name of callers without a token and without a certificate.
 const Anonymous = "anonymous"
 
-// Any stands for whatever subject a request has, where that shows only later: the scope has to
-// be there for one subject at least. It is no name of a service, key, lock or limit.
-const Any = "\x00any"
-
 // Token is a named token.
 type Token struct {
 	Name   string  `yaml:"name"`
@@ -128,14 +124,27 @@ func (p *Policy) Anonymous() Caller {
 }
 
 // Authorize returns the caller of a request, or a [*DeniedError] that says why the action on
-// the subject is refused. What everybody may do is not refused to a caller with a scope less,
-// but a token that is not known is.
+// the subject, "" is everything, is refused. What everybody may do is not refused to a caller
+// with a scope less, but a token that is not known is.
 func (p *Policy) Authorize(c Credentials, a Action, subject string) (Caller, error) {
 	caller, ok := p.identify(c)
 	if !ok {
 		return Caller{}, &DeniedError{Action: a, Subject: subject, UnknownToken: true}
 	}
 	return caller, caller.Check(a, subject)
+}
+
+// AuthorizeSome is [Policy.Authorize] for a request whose subject shows only later: the action
+// has to be allowed on one subject at least.
+func (p *Policy) AuthorizeSome(c Credentials, a Action) (Caller, error) {
+	caller, ok := p.identify(c)
+	switch {
+	case !ok:
+		return Caller{}, &DeniedError{Action: a, UnknownToken: true}
+	case !caller.allowsSome(a):
+		return caller, &DeniedError{Caller: caller, Action: a}
+	}
+	return caller, nil
 }
 
 // identify returns the caller with some credentials; a token goes before a certificate. It

@@ -223,14 +223,10 @@ func fold(a Action, subject string) string {
 	return subject
 }
 
-// allow reports whether the scopes allow an action on a subject. Subject "" is everything, and
-// [Any] whatever there is: one subject is enough.
+// allow reports whether the scopes allow an action on a subject; "" is everything.
 func (s *scopes) allow(a Action, subject string) bool {
-	if int(a) >= actions {
-		return false
-	}
-	if subject == Any {
-		return s[a].some
-	}
-	return s[a].has(fold(a, subject))
+	return int(a) < actions && s[a].has(fold(a, subject))
 }
+
+// allowSome reports whether the scopes allow an action on one subject at least.
+func (s *scopes) allowSome(a Action) bool { return int(a) < actions && s[a].some }

@@ -126,10 +126,11 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	return nil, c.problem(resp)
 }
 
-// isLoopback reports whether a host of a URL is this host.
+// isLoopback reports whether a host of a URL is this host; a connection to 0.0.0.0 or :: is to
+// this host, too.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
 // encode returns the request's body; nil if it has none.

@@ -14,13 +14,13 @@ import (
 
 // anySubject is the subject of a route that shows only later what it is for: the caller needs
 // the scope for something, and the handler checks for what.
-const anySubject = access.Any
+const anySubject = "*"
 
-// subjectOf returns what a request is for, in the words of scopes.
+// subjectOf returns what a request is for, in the words of scopes; "" is everything.
 func (rt *route) subjectOf(r *http.Request) string {
 	switch rt.subject {
 	case "", anySubject:
-		return rt.subject
+		return ""
 	}
 	return r.PathValue(rt.subject)
 }
@@ -43,28 +43,30 @@ func (a *API) open(action access.Action, subject string) bool {
 // authorize returns the caller of a request, or the error that refuses it. It reads no body.
 // Where everybody may read, it does not look at the token. It arranges for writes, and for
 // what is refused, to be counted and logged when the answer starts.
-func (a *API) authorize(w http.ResponseWriter, r *http.Request, rt *route) (access.Caller, error) {
+func (a *API) authorize(w http.ResponseWriter, r *http.Request, rt *route) (caller access.Caller, err error) {
 	p := a.options.Access.Policy()
 	if p == nil {
 		return access.Unrestricted, nil
 	}
 	subject := rt.subjectOf(r)
-	if rt.reads() && subject != anySubject && p.Allowed(rt.scope, subject) {
+	switch {
+	case rt.reads() && p.Allowed(rt.scope, subject):
 		return p.Anonymous(), nil
+	case rt.subject == anySubject:
+		caller, err = p.AuthorizeSome(credentials(r), rt.scope)
+	default:
+		caller, err = p.Authorize(credentials(r), rt.scope, subject)
 	}
-	caller, err := p.Authorize(credentials(r), rt.scope, subject)
 	if rec, ok := w.(*statusRecorder); ok {
 		rec.attempt = &attempt{api: a, request: r, route: rt, caller: caller, err: err}
 	}
 	return caller, err
 }
 
-// recheck returns an error if the caller of an open request may no longer make it.
+// recheck returns an error if the caller of an open request may no longer make it. A request
+// without a subject in its path is of everything.
 func (a *API) recheck(r request) error {
 	subject := r.route.subjectOf(r.Request)
-	if subject == anySubject {
-		subject = "" // such a stream is of everything
-	}
 	p := a.options.Access.Policy()
 	if p == nil || p.Allowed(r.route.scope, subject) {
 		return nil
