@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -246,6 +247,16 @@ func TestAuthorizationHeader(t *testing.T) {
 	}
 }
 
+// TestSocketNeedsTheToken expects the rules to be the same on the Unix socket.
+func TestSocketNeedsTheToken(t *testing.T) {
+	s := serveUnix(t, withWebs(1).api(t, Options{Access: withToken("first")}))
+	s.want("PUT /v1/services/web/instances/w", "{}", 401)
+	s.want("GET /debug/pprof/heap", "", 401)
+	s.want("GET /v1/services", "", 200)
+	s.do("PUT /v1/services/web/instances/w", "{}", "Authorization: Bearer first").want(t, 201)
+	s.do("GET /debug/pprof/heap", "", "Authorization: Bearer first").want(t, 200)
+}
+
 func TestClientCertificates(t *testing.T) {
 	a := withWebs(1).api(t, Options{Access: authenticator(policy(t, "read"))})
 	for name, c := range map[string]struct {
@@ -419,7 +430,9 @@ func TestRemovedTokenEndsStreams(t *testing.T) {
 			if strings.Contains(path, "hold") {
 				method = "PUT"
 			}
-			req, err := http.NewRequestWithContext(t.Context(), method, s.BaseURL+path, strings.NewReader("{}"))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, method, s.BaseURL+path, strings.NewReader("{}"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -440,6 +453,9 @@ func TestRemovedTokenEndsStreams(t *testing.T) {
 			guard.Set(policy(t, "kv-read:public/", "read"))
 			for err == nil { // until the agent ends the answer
 				_, err = resp.Body.Read(buf)
+			}
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("the answer goes on: %v", err)
 			}
 		})
 	}
