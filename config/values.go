@@ -155,11 +155,7 @@ func listen(text string) (string, error) {
 // isLoopback reports whether only this host can reach a valid listen address.
 func isLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+	return err == nil && discovery.IsLoopback(host)
 }
 
 func socket(text string) (string, error) {

@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"syscall"
@@ -110,7 +109,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		req.Header.Set("Content-Type", TypeJSON)
 	}
 	if c.Token != "" {
-		if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) && !c.SendTokenInClear {
+		if req.URL.Scheme != "https" && !discovery.IsLoopback(req.URL.Hostname()) && !c.SendTokenInClear {
 			return nil, discovery.Errorf(discovery.ErrForbidden, "ask agent at %s: the token is not sent without TLS, since others on the network could read it; give an https:// address, or allow it (--send-token-in-clear)", c.address())
 		}
 		req.Header.Set("Authorization", "Bearer "+c.Token)
@@ -124,13 +123,6 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	}
 	defer resp.Body.Close()
 	return nil, c.problem(resp)
-}
-
-// isLoopback reports whether a host of a URL is this host; a connection to 0.0.0.0 or :: is to
-// this host, too.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
 // encode returns the request's body; nil if it has none.

@@ -90,7 +90,7 @@ func TestErrorsNameTheAddress(t *testing.T) {
 // TestTokenIsNotSentInClear expects no request, not even a connection, to another host.
 func TestTokenIsNotSentInClear(t *testing.T) {
 	for address, ok := range map[string]bool{
-		"http://127.0.0.1:1": true, "http://127.9.9.9:1": true, "http://localhost:1": true, "http://[::1]:1": true, "http://[::]:1": true, "http://0.0.0.0:1": true, "unix:///nowhere/s": true, "https://192.0.2.1:1": true,
+		"http://127.0.0.1:1": true, "http://127.9.9.9:1": true, "http://localhost:1": true, "http://[::1]:1": true, "unix:///nowhere/s": true, "https://192.0.2.1:1": true,
 		"http://192.0.2.1:1": false, "http://agent.example:1": false, "192.0.2.1:1": false, "http://[2001:db8::1]:1": false, "http://localhost.example:1": false,
 	} {
 		t.Run(address, func(t *testing.T) {

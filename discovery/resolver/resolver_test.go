@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -240,6 +241,26 @@ func TestAgentSource(t *testing.T) {
 	close(changed)
 	if got := <-c.states; !slices.Equal(got, []string{"10.0.0.2:80 1 "}) {
 		t.Errorf("second: %v", got)
+	}
+}
+
+// TestAgentSourceSendsTheToken expects the token to go to this host, and nowhere in clear.
+func TestAgentSourceSendsTheToken(t *testing.T) {
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer s3cret" {
+			t.Errorf("Authorization %q", r.Header.Get("Authorization"))
+		}
+		w.Header().Set("Disc-Index", "1")
+		fmt.Fprint(w, `{"endpoints":[]}`)
+	}))
+	t.Cleanup(agent.Close)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	if _, _, err := (&resolver.AgentSource{BaseURL: agent.URL, Token: "s3cret"}).Lookup(t.Context(), resolver.Query{Name: "web"}); err != nil {
+		t.Error(err)
+	}
+	_, _, err := (&resolver.AgentSource{BaseURL: "http://192.0.2.1:1", Token: "s3cret"}).Lookup(t.Context(), resolver.Query{Name: "web"})
+	if !errors.Is(err, discovery.ErrForbidden) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("to another host: %v", err)
 	}
 }
 

@@ -76,6 +76,7 @@ func (s CatalogSource) Wait(ctx context.Context, q Query, index int64) error {
 type AgentSource struct {
 	BaseURL string       // default http://127.0.0.1:3472
 	HTTP    *http.Client // default http.DefaultClient
+	Token   string       // bearer token with scope read (RFC 6750), sent to this host or over TLS only; empty: none
 }
 
 // waitTime is the time for which one blocking query waits for a change.
@@ -112,6 +113,12 @@ func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v an
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base()+"/v1/lookup/"+url.PathEscape(q.Name)+"?"+q.values(options).Encode(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent at %s: %w", a.base(), err)
+	}
+	if a.Token != "" {
+		if req.URL.Scheme != "https" && !discovery.IsLoopback(req.URL.Hostname()) {
+			return nil, discovery.Errorf(discovery.ErrForbidden, "ask the agent at %s: the token is not sent without TLS, since others on the network could read it; give an https:// address", a.base())
+		}
+		req.Header.Set("Authorization", "Bearer "+a.Token)
 	}
 	resp, err := cmp.Or(a.HTTP, http.DefaultClient).Do(req)
 	if err != nil {
