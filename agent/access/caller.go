@@ -64,7 +64,7 @@ func (e *DeniedError) Error() string {
 	case e.UnknownToken:
 		return "the token is not known to this agent; this needs one with scope " + scope + " (http.tokens)"
 	case e.Caller.By == "":
-		return "this needs a token with scope " + scope + " (http.tokens or http.token_file of the agent); send it as 'Authorization: Bearer TOKEN'"
+		return "this needs a token with scope " + scope + " (http.tokens of the agent), or a client certificate; send it as 'Authorization: Bearer TOKEN', or give disc --token-file"
 	case e.Caller.Entry == "":
 		return fmt.Sprintf("certificate %.120q is not in http.clients of the agent; this needs scope %s", e.Caller.Name, scope)
 	}

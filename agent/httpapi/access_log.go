@@ -1,0 +1,93 @@
+package httpapi
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
+
+	"disc/agent/access"
+)
+
+// attempt is a request that is counted and logged by its caller.
+type attempt struct {
+	api     *API
+	request *http.Request
+	route   *route
+	caller  access.Caller
+	err     error  // why it is refused or fails; nil: it does not
+	subject string // what it is for, where the path does not say it
+}
+
+// maxLogged is the most bytes of a path or subject in the log.
+const maxLogged = 256
+
+// logSubject has the log name the keys that a write is for, where its path does not.
+func logSubject(w http.ResponseWriter, keys []string) {
+	if rec, ok := w.(*statusRecorder); ok && rec.attempt != nil {
+		rec.attempt.subject = fmt.Sprintf("%.*s", maxLogged, fmt.Sprintf("%+q", keys))
+	}
+}
+
+// log counts the attempt, and logs it: one that is refused as far as the log has room, another
+// unless there are many of its kind. It has no token, and of the path only ASCII.
+func (t *attempt) log(status int) {
+	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
+	t.api.metrics.countCaller(t.caller, t.route.scope, !refused)
+	switch {
+	case refused:
+		if suppressed, ok := t.api.refusals.next(); ok {
+			t.api.log.Warn("request refused", append(t.attributes(status), "not_logged", suppressed)...)
+		}
+	case !t.route.frequent && !t.route.reads():
+		t.api.log.Info("write", t.attributes(status)...)
+	}
+}
+
+func (t *attempt) attributes(status int) []any {
+	all := []any{
+		"caller", cmp.Or(ascii(t.caller.Name), "unknown"), "by", t.caller.By, "scope", t.route.scope.String(),
+		"method", t.request.Method, "route", t.route.path, "path", fmt.Sprintf("%.*s", maxLogged, t.request.URL.EscapedPath()),
+		"status", status, "remote", t.request.RemoteAddr,
+	}
+	if t.subject != "" {
+		all = append(all, "keys", t.subject)
+	}
+	if t.err != nil {
+		all = append(all, "error", t.err)
+	}
+	return all
+}
+
+// ascii returns a text with "?" in place of what is not visible ASCII: the name in a
+// certificate may have anything.
+func ascii(s string) string {
+	return fmt.Sprintf("%.*s", maxLogged, strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s))
+}
+
+// refusals limits how many refused requests are logged.
+type refusals struct {
+	limit      *rate.Limiter
+	suppressed *atomic.Int64
+}
+
+// newRefusals allows one a second, and ten at once.
+func newRefusals() refusals { return refusals{rate.NewLimiter(1, 10), new(atomic.Int64)} }
+
+// next reports whether a refused request is to be logged, and how many were not since the last
+// that was.
+func (l refusals) next() (suppressed int64, ok bool) {
+	if !l.limit.Allow() {
+		l.suppressed.Add(1)
+		return 0, false
+	}
+	return l.suppressed.Swap(0), true
+}
