@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +65,11 @@ func serverTLS(ctx context.Context, c config.HTTP, log *slog.Logger) (*tls.Confi
 		return nil, err
 	}
 	certificate := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.load(hello.Context()) }
-	server := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}}
+	protocols := alpn(runtime.Version())
+	if !slices.Contains(protocols, "h2") {
+		log.Warn("HTTP/2 is not offered over http.tls: the HTTP/2 server of the Go version that disc was built with can be made to crash; build disc with Go 1.26.9 or newer (of 1.27: 1.27.2)", "go", runtime.Version())
+	}
+	server := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: protocols}
 	if c.ClientCA == "" {
 		return server, nil
 	}
