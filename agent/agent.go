@@ -203,7 +203,8 @@ func (a *Agent) buildServers() (err error) {
 		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks}, Claims: claims{a.claims, c.Zone}, Quarantines: quarantines{a.life},
 	}, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Access: &a.access, Explain: a.explain,
-		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
+		Connections: connectionLimit(httpapi.MaxConnections, 4),
+		Registerer:  a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }

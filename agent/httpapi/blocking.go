@@ -39,8 +39,13 @@ func (a *API) awaitView(r request, about subject, scopes ...discovery.Scope) (vi
 	}
 	service, index := about(current.Snapshot)
 	if wait == 0 || index != known {
-		return current, index, nil
+		return current, index, a.startWork(r)
 	}
+	end, err := a.admit(r, a.reads)
+	if err != nil {
+		return view.View{}, 0, err
+	}
+	defer end()
 	defer a.metrics.streaming("wait")()
 	defer a.backends.Catalog.Retain(scopes...)()
 	timeout := time.NewTimer(wait)
@@ -51,7 +56,7 @@ func (a *API) awaitView(r request, about subject, scopes ...discovery.Scope) (vi
 			return view.View{}, 0, err
 		}
 		if service, index = about(current.Snapshot); index != known || over {
-			return current, index, nil
+			return current, index, a.startWork(r)
 		}
 		select {
 		case <-changed:

@@ -8,7 +8,7 @@ import (
 )
 
 func (a *API) checkRoutes() []route {
-	return []route{{method: "PUT", path: instancePath + "/checks/{check}", scope: access.Register, subject: "service", frequent: true, handle: a.report}}
+	return []route{{method: "PUT", path: instancePath + "/checks/{check}", scope: access.Register, subject: "service", frequent: true, body: api.MaxBody, handle: a.report}}
 }
 
 func (a *API) report(w http.ResponseWriter, r request) error {

@@ -17,7 +17,7 @@ const claimRoute = "/v1/claims/{name}"
 func (a *API) claimRoutes() []route {
 	return []route{
 		{method: "GET", path: "/v1/claims", params: []string{"service"}, scope: access.Read, handle: a.listClaims},
-		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, scope: access.Claim, subject: "name", handle: a.claim},
+		{method: "POST", path: claimRoute, params: []string{"wait", "prefer", "hold"}, scope: access.Claim, subject: "name", body: smallBody, handle: a.claim},
 		{method: "PUT", path: claimRoute, scope: access.Claim, subject: anySubject, frequent: true, handle: a.renewClaim},
 		{method: "DELETE", path: claimRoute, scope: access.Claim, subject: anySubject, handle: a.releaseClaim},
 	}
@@ -39,6 +39,11 @@ func (a *API) claim(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	end, err := a.admitGrant(r, o.Wait > 0 || hold)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if o.Wait > 0 {
 		defer a.metrics.streaming("wait")()
 	}

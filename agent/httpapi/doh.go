@@ -23,7 +23,7 @@ var jsonParams = []string{"name", "type", "cd", "do", "ct", "edns_client_subnet"
 func (a *API) dohRoutes() []route {
 	return []route{
 		{method: "GET", path: "/dns-query", params: append([]string{"dns"}, jsonParams...), scope: access.Read, handle: a.dnsGet},
-		{method: "POST", path: "/dns-query", scope: access.Read, handle: a.dnsPost},
+		{method: "POST", path: "/dns-query", scope: access.Read, body: maxMessage, handle: a.dnsPost},
 		{method: "GET", path: "/resolve", params: jsonParams, scope: access.Read, handle: a.resolve},
 	}
 }
@@ -55,9 +55,6 @@ func (a *API) dnsPost(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) exchange(w http.ResponseWriter, packet []byte) error {
-	if len(packet) > maxMessage {
-		return invalid("the query has %d bytes; a DNS message has at most %d", len(packet), maxMessage)
-	}
 	answer, ttl, err := a.backends.DNS.Exchange(packet, maxMessage)
 	if err != nil {
 		return err

@@ -13,9 +13,13 @@ import (
 	"disc/agent/api"
 )
 
+// maxScrapes is how many answers of /metrics are made and sent at once. More are answered 503.
+const maxScrapes = 16
+
 func (a *API) healthRoutes() []route {
 	metrics := promhttp.HandlerFor(a.options.Gatherer, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		ErrorLog:            slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		MaxRequestsInFlight: maxScrapes,
 	})
 	return []route{
 		{method: "GET", path: "/healthz", scope: access.Open, handle: a.healthz},

@@ -43,6 +43,10 @@ type Options struct {
 	// before it is answered. It returns any other error unchanged. Nil: no error is.
 	Explain func(error) error
 
+	// Connections is how many connections each listener may have at once; see
+	// [LimitListener]. It bounds how many requests may stay open. Default: MaxConnections.
+	Connections int
+
 	Registerer prometheus.Registerer // gets the API's own metrics; default: a registry of its own
 	Gatherer   prometheus.Gatherer   // answers /metrics; default: Registerer, if it is one
 	Logger     *slog.Logger          // default: discards
@@ -66,6 +70,12 @@ type API struct {
 	revision    atomic.Pointer[headerInt] // of the newest view
 	timeouts    timeouts
 	refusals    refusals
+
+	reads, grants           *streamBound
+	openBodies, writeBodies *bodyBudget   // of requests
+	answers                 budget        // bytes of large answers that are being written
+	working                 chan struct{} // has one element for each request that computes an answer
+	requests                atomic.Int64  // over HTTP/2
 
 	streamsEnded chan struct{} // closed when waits and streams are to end
 	endStreams   sync.Once
@@ -92,8 +102,13 @@ func New(b Backends, o Options) (*API, error) {
 		lookupForms:  [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
 		timeouts:     timeouts{keepalive: api.StreamKeepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
 		refusals:     newRefusals(),
+		openBodies:   newBodyBudget(maxOpenBodies),
+		writeBodies:  newBodyBudget(maxWriteBodies),
+		answers:      budget{size: maxAnswers},
+		working:      make(chan struct{}, maxWorking),
 		streamsEnded: make(chan struct{}),
 	}
+	a.reads, a.grants = newStreamBounds(cmp.Or(o.Connections, MaxConnections))
 	for _, host := range o.AllowHosts {
 		a.hosts[strings.ToLower(hostname(host))] = true
 	}
@@ -122,6 +137,7 @@ type route struct {
 	method string
 	path   string   // a pattern of http.ServeMux
 	params []string // the query parameters it accepts; "meta.*" is each name with the prefix "meta."
+	body   int64    // the most bytes of a body; 0: it takes none, and a body is not read
 	handle handler
 
 	scope    access.Action // what a caller needs, where callers are told apart
@@ -135,6 +151,8 @@ type request struct {
 	query  params
 	route  *route
 	caller access.Caller
+	answer *statusRecorder
+	body   *requestBody // nil: it has none
 }
 
 // handler answers a request, or returns the error to answer with.
@@ -156,6 +174,17 @@ func (a *API) addRoutes() {
 // ServeHTTP answers a request. The plain lookup bypasses the mux: there are thousands of
 // them a second.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor >= 2 {
+		a.serveHTTP2(w, r)
+		return
+	}
+	a.serveRequest(w, r)
+}
+
+func (a *API) serveRequest(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		a.leaveBody(w, r)
+	}
 	if err := a.checkOrigin(r); err != nil {
 		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 		return
@@ -166,9 +195,6 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := checkKeyPath(r.URL.Path); err != nil {
 		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 		return
-	}
-	if r.ContentLength != 0 {
-		a.limitBody(w, r)
 	}
 	a.mux.ServeHTTP(w, r)
 }
@@ -183,7 +209,15 @@ func (a *API) handler(rt *route) http.Handler {
 		if err != nil {
 			return err
 		}
-		return rt.handle(w, request{r, query, rt, caller})
+		asked := request{Request: r, query: query, route: rt, caller: caller, answer: w.(*statusRecorder)}
+		if r.ContentLength != 0 {
+			asked.body = a.newBody(rt)
+			defer asked.body.release()
+			if rt.body == 0 {
+				closeBody(r)
+			}
+		}
+		return rt.handle(w, asked)
 	})
 }
 
@@ -192,6 +226,7 @@ func (a *API) handler(rt *route) http.Handler {
 func (a *API) serve(route string, f func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		defer rec.endWork()
 		err := f(rec, r)
 		if err != nil {
 			if rec.attempt != nil {
@@ -209,7 +244,16 @@ type statusRecorder struct {
 	http.ResponseWriter
 	status  int
 	started bool
-	attempt *attempt // to log when the answer starts; nil: not to be logged
+	attempt *attempt      // to log when the answer starts; nil: not to be logged
+	working chan struct{} // where it has a place, from [API.startWork]; nil: it has none
+}
+
+// endWork frees the place that [API.startWork] took.
+func (r *statusRecorder) endWork() {
+	if r.working != nil {
+		<-r.working
+		r.working = nil
+	}
 }
 
 func (r *statusRecorder) WriteHeader(status int) {
@@ -225,6 +269,7 @@ func (r *statusRecorder) Write(b []byte) (int, error) {
 
 // start notes that the answer starts, with the status.
 func (r *statusRecorder) start() {
+	r.endWork()
 	if !r.started && r.attempt != nil {
 		r.attempt.log(r.status)
 	}

@@ -16,7 +16,7 @@ const instancePath = "/v1/services/{service}/instances/{id}"
 func (a *API) instanceRoutes() []route {
 	return []route{
 		{method: "GET", path: instancePath, params: slices.Clone(waitParams), scope: access.Read, handle: a.instance},
-		{method: "PUT", path: instancePath, params: []string{"hold"}, scope: access.Register, subject: "service", handle: a.register},
+		{method: "PUT", path: instancePath, params: []string{"hold"}, scope: access.Register, subject: "service", body: api.MaxBody, handle: a.register},
 		{method: "DELETE", path: instancePath, scope: access.Register, subject: "service", handle: a.deregister},
 	}
 }

@@ -28,9 +28,9 @@ func (a *API) kvRoutes() []route {
 	return []route{
 		{method: "GET", path: "/v1/kv", params: append([]string{"key"}, fresh...), scope: access.KVRead, subject: anySubject, handle: a.kvGetMany},
 		{method: "GET", path: kvRoute, params: slices.Concat(fresh, historyParams), scope: access.KVRead, subject: "key", handle: a.kvGet},
-		{method: "PUT", path: kvRoute, params: []string{"ttl"}, scope: access.KV, subject: "key", handle: a.kvPut},
+		{method: "PUT", path: kvRoute, params: []string{"ttl"}, scope: access.KV, subject: "key", body: api.MaxKVBody, handle: a.kvPut},
 		{method: "DELETE", path: kvRoute, params: []string{"recurse"}, scope: access.KV, subject: "key", handle: a.kvDelete},
-		{method: "POST", path: "/v1/kv", scope: access.KV, subject: anySubject, handle: a.kvBatch},
+		{method: "POST", path: "/v1/kv", scope: access.KV, subject: anySubject, body: api.MaxKVBody, handle: a.kvBatch},
 	}
 }
 
@@ -171,6 +171,11 @@ func (a *API) kvRead(r request, what string, read func() (KVFreshness, error)) (
 	if wait == 0 {
 		return view, err
 	}
+	end, err := a.admit(r, a.reads)
+	if err != nil {
+		return KVFreshness{}, err
+	}
+	defer end()
 	defer a.metrics.streaming("wait")()
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()

@@ -13,7 +13,12 @@ import (
 // kvWatch answers with the changes of a key or below a prefix as server-sent events: a
 // reset with all items, then each write and deletion.
 func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
-	t := kvEventWriter{kv: a.backends.KV, what: what, w: w, r: r}
+	end, err := a.admit(r, a.reads)
+	if err != nil {
+		return err
+	}
+	defer end()
+	t := kvEventWriter{api: a, kv: a.backends.KV, what: what, w: w, r: r}
 	t.cursor, t.resumable = discovery.ParseCursor(r.Header.Get("Last-Event-ID"))
 	_, view, err := t.kv.Snapshot(r.Context(), what) // which also makes the agent copy the range
 	if err != nil {
@@ -43,6 +48,7 @@ func (a *API) kvWatch(w http.ResponseWriter, r request, what string) error {
 
 // kvEventWriter writes one stream of events.
 type kvEventWriter struct {
+	api  *API
 	kv   KV
 	what string // a key, or a prefix
 	w    http.ResponseWriter
@@ -99,6 +105,11 @@ func (t *kvEventWriter) write(e api.KVEvent, id discovery.Cursor) error {
 		fmt.Fprintf(&b, "id: %s\n", id)
 	}
 	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", e.Type, data)
+	release, err := t.api.reserveAnswer(b.Len())
+	if err != nil {
+		return err
+	}
+	defer release()
 	_, err = t.w.Write(b.Bytes())
 	return err
 }

@@ -19,7 +19,7 @@ func (a *API) limitRoutes() []route {
 	return []route{
 		{method: "GET", path: "/v1/limits", scope: access.Read, handle: a.limits},
 		{method: "GET", path: limitPath, scope: access.Read, handle: a.limit},
-		{method: "PUT", path: limitPath, scope: access.Operate, handle: a.putLimit},
+		{method: "PUT", path: limitPath, scope: access.Operate, body: smallBody, handle: a.putLimit},
 		{method: "DELETE", path: limitPath, scope: access.Operate, handle: a.deleteLimit},
 		{method: "POST", path: limitPath + "/take", params: []string{"n"}, scope: access.Take, subject: "name", frequent: true, handle: a.takeLimit},
 	}

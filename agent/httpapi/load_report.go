@@ -8,7 +8,7 @@ import (
 )
 
 func (a *API) loadRoutes() []route {
-	return []route{{method: "PUT", path: instancePath + "/load", scope: access.Register, subject: "service", frequent: true, handle: a.reportLoad}}
+	return []route{{method: "PUT", path: instancePath + "/load", scope: access.Register, subject: "service", frequent: true, body: smallBody, handle: a.reportLoad}}
 }
 
 func (a *API) reportLoad(w http.ResponseWriter, r request) error {

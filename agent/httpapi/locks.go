@@ -18,7 +18,7 @@ func (a *API) lockRoutes() []route {
 	return []route{
 		{method: "GET", path: "/v1/locks", scope: access.Read, handle: a.listLocks},
 		{method: "GET", path: lockRoute, scope: access.Read, handle: a.lockQueue},
-		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, scope: access.Lock, subject: "name", handle: a.lock},
+		{method: "POST", path: lockRoute, params: []string{"wait", "ttl", "shared", "hold"}, scope: access.Lock, subject: "name", body: smallBody, handle: a.lock},
 		{method: "DELETE", path: lockRoute, params: []string{"force", "holder", "now"}, scope: access.Operate, handle: a.breakLock},
 		{method: "PUT", path: lockRoute + "/{id}", scope: access.Lock, subject: "name", frequent: true, handle: a.renewLock},
 		{method: "DELETE", path: lockRoute + "/{id}", scope: access.Lock, subject: "name", handle: a.unlock},
@@ -46,6 +46,11 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	end, err := a.admitGrant(r, o.Wait > 0 || hold)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if o.Wait > 0 {
 		defer a.metrics.streaming("wait")()
 	}

@@ -14,7 +14,7 @@ import (
 func (a *API) overrideRoutes() []route {
 	path := instancePath + "/override"
 	return []route{
-		{method: "PATCH", path: path, scope: access.Operate, handle: a.patchOverride},
+		{method: "PATCH", path: path, scope: access.Operate, body: api.MaxBody, handle: a.patchOverride},
 		{method: "DELETE", path: path, scope: access.Operate, handle: a.deleteOverride},
 	}
 }

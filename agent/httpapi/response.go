@@ -50,6 +50,11 @@ func (a *API) replyValue(w http.ResponseWriter, status int, value any) error {
 	if err != nil {
 		return err
 	}
+	release, err := a.reserveAnswer(len(body))
+	if err != nil {
+		return err
+	}
+	defer release()
 	a.extend(w) // etcd may have taken its time
 	w.Header().Set("Content-Type", api.TypeJSON)
 	w.WriteHeader(status)

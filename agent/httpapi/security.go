@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	"disc/agent/api"
 )
@@ -77,17 +76,4 @@ func isCrossOrigin(r *http.Request) bool {
 		return !same && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 	}
 	return false
-}
-
-// bodyTime is the time for a body to come in.
-const bodyTime = 30 * time.Second
-
-// limitBody limits the size of a body, and the time for it to come in.
-func (a *API) limitBody(w http.ResponseWriter, r *http.Request) {
-	limit := int64(api.MaxBody)
-	if strings.HasPrefix(r.URL.Path, "/v1/kv") {
-		limit = api.MaxKVBody
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.timeouts.body)) // not every writer has a connection
 }

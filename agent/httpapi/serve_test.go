@@ -57,9 +57,15 @@ func serveUnix(t testing.TB, a *API) *server {
 
 func serveOn(t testing.TB, a *API, l net.Listener, address string) *server {
 	t.Helper()
+	return serveListener(t, a, LimitListener(l, MaxConnections), address)
+}
+
+// serveListener serves an API on a listener that is limited already.
+func serveListener(t testing.TB, a *API, l net.Listener, address string) *server {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(ctx, LimitListener(l, MaxConnections)) }()
+	go func() { served <- a.Serve(ctx, l) }()
 	client, err := api.NewClient(address)
 	if err != nil {
 		t.Fatal(err)

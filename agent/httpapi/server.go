@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"disc/agent/httpapi/fastpath"
@@ -17,10 +16,11 @@ import (
 
 // The limits of a server.
 const (
-	MaxConnections = 4096             // at once, on each listener; more wait to be accepted
+	MaxConnections = 4096             // at once, on each listener; see LimitListener
 	MaxHeader      = 16 << 10         // bytes of a request's header
 	headerTime     = 10 * time.Second // for a header to come in
 	idleTime       = 2 * time.Minute  // between two requests
+	pingTime       = 30 * time.Second // of silence before the server pings an HTTP/2 connection
 	shutdownTime   = 5 * time.Second  // for the requests under way when the server ends
 )
 
@@ -34,17 +34,19 @@ func (a *API) NewServer() *http.Server {
 		WriteTimeout:      a.timeouts.write, // a handler that takes longer extends it; see API.extend
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    MaxHeader,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          MaxStreams,
+			MaxReceiveBufferPerStream:     streamBuffer,
+			MaxReceiveBufferPerConnection: connectionBuffer,
+			SendPingTimeout:               pingTime,
+			WriteByteTimeout:              a.timeouts.write,
+		},
+		ConnState:   noteState,
+		ConnContext: withConnection,
+		ErrorLog:    slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	s.RegisterOnShutdown(a.EndStreams)
 	return s
-}
-
-// LimitListener limits a listener to a number of connections, at most [MaxConnections].
-// TLS goes on top of it: the server speaks HTTP/2 only on connections whose type is
-// *tls.Conn.
-func LimitListener(l net.Listener, connections int) net.Listener {
-	return netutil.LimitListener(l, min(connections, MaxConnections))
 }
 
 // Serve answers the requests that come in on a listener, which the caller limits with

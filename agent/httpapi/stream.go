@@ -10,6 +10,12 @@ import (
 // registerHeld registers an instance for as long as the request is open. The answer is the
 // record, then newlines as keepalives; all together it is one JSON text.
 func (a *API) registerHeld(w http.ResponseWriter, r request, reg discovery.Registration) error {
+	end, err := a.admit(r, a.grants)
+	if err != nil {
+		return err
+	}
+	defer end()
+	r.body.release() // what it had is decoded
 	done, hold, err := a.backends.Registrar.Hold(r.Context(), reg)
 	if err != nil {
 		return err

@@ -169,6 +169,9 @@ func (a *viewAnswer) fill(out *fastpath.Answer) bool {
 // makes the body. If header has an entity tag, a 304 is answered without a call of encode;
 // without one, the tag is made of the body.
 func (a *API) writeView(w http.ResponseWriter, r request, header viewHeader, contentType []string, encode func() ([]byte, error)) error {
+	if err := a.startWork(r); err != nil {
+		return err
+	}
 	var body []byte
 	var err error
 	if header.etag.text == "" {
@@ -186,6 +189,11 @@ func (a *API) writeView(w http.ResponseWriter, r request, header viewHeader, con
 		}
 		answer.content = content{body: body, contentType: contentType}
 	}
+	release, err := a.reserveAnswer(len(answer.body))
+	if err != nil {
+		return err
+	}
+	defer release()
 	a.extend(w) // the caller may have waited for long
 	return answer.write(w)
 }

@@ -32,6 +32,11 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	end, err := a.admit(r, a.reads)
+	if err != nil {
+		return err
+	}
+	defer end()
 	h := w.Header()
 	h.Set("Content-Type", api.TypeEvents)
 	h.Set("Cache-Control", "no-store")
@@ -41,7 +46,7 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 	}
 	defer a.metrics.streaming("watch")()
 	defer a.backends.Catalog.Retain(scopeOf(service))()
-	t := eventWriter{catalog: a.backends.Catalog, service: service, w: w, extend: a.extend}
+	t := eventWriter{catalog: a.backends.Catalog, service: service, w: w, api: a}
 	t.resume(r.Header.Get("Last-Event-ID"), view)
 	wake := func() (<-chan struct{}, error) {
 		changed := a.backends.Catalog.Changed(service)
@@ -56,7 +61,7 @@ type eventWriter struct {
 	catalog Catalog
 	service string // empty: all
 	w       http.ResponseWriter
-	extend  func(http.ResponseWriter) // gives the reader time for the next event
+	api     *API
 
 	cursor    discovery.Cursor // up to which events were read from the catalog
 	resumable bool             // the reader has the state at cursor
@@ -146,7 +151,12 @@ func (t *eventWriter) write(kind view.EventType, e api.Event, id discovery.Curso
 		t.lastID = id
 	}
 	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", kind, data)
-	t.extend(t.w)
+	release, err := t.api.reserveAnswer(b.Len())
+	if err != nil {
+		return err
+	}
+	defer release()
+	t.api.extend(t.w)
 	_, err = t.w.Write(b.Bytes())
 	return err
 }

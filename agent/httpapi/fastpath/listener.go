@@ -123,11 +123,15 @@ func (l *Listener) add(conn net.Conn) bool {
 	return true
 }
 
-// extend limits the time for the caller to read an answer and to send the next request.
+// extend limits the time for the caller to read an answer and to send the next request. It
+// tells the connection, if that has a method Touch, that it is in use.
 func (l *Listener) extend(conn net.Conn, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_ = conn.SetWriteDeadline(now.Add(l.timeouts.Write))
+	if c, ok := conn.(interface{ Touch(now time.Time) }); ok {
+		c.Touch(now)
+	}
 	if !l.isClosed() {
 		_ = conn.SetReadDeadline(now.Add(l.timeouts.Idle))
 	}
@@ -204,6 +208,9 @@ type prefixedConn struct {
 	net.Conn
 	prefix []byte
 }
+
+// NetConn returns the connection below.
+func (c *prefixedConn) NetConn() net.Conn { return c.Conn }
 
 func (c *prefixedConn) Read(p []byte) (int, error) {
 	if len(c.prefix) == 0 {

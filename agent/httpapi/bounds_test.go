@@ -1,0 +1,320 @@
+package httpapi
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"disc/agent/api"
+	"disc/discovery"
+	"disc/discovery/retry/retrytest"
+)
+
+// Blocking queries and watches do not take the places of short requests, nor of grants.
+func TestStreamsAreBounded(t *testing.T) {
+	s := serve(t, withWebs(1).api(t, Options{Connections: 8}))
+	const wait = "GET /v1/lookup/web?index=1&wait=10m HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	for range 4 {
+		if _, err := io.WriteString(dial(t, s), wait); err != nil {
+			t.Fatal(err)
+		}
+	}
+	streams(t, s, "wait", 4)
+	for _, request := range []string{"GET /v1/lookup/web?index=1&wait=10m", "GET /v1/services?index=1&wait=10m", "GET /v1/watch", "GET /v1/kv/?recurse&index=1&wait=1m"} {
+		got := s.want(request, "", 503, "the agent has 4 blocking queries and watches, the most that it allows")
+		if got.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", request)
+		}
+	}
+	for range 2 {
+		held, err := s.Hold(t.Context(), discovery.Registration{Service: "held", ID: "h-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+	}
+	if _, err := s.Hold(t.Context(), discovery.Registration{Service: "held", ID: "h-3"}); !errors.Is(err, discovery.ErrUnavailable) {
+		t.Errorf("a third open registration: %v", err)
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/lookup/web", "/v1/lookup/web?zone=a", "/v1/lookup/web?index=7&wait=10m"} {
+		s.want("GET "+path, "", 200)
+	}
+	s.api.EndStreams()
+	streams(t, s, "wait", 0)
+	if open := s.api.reads.open.Load(); open != 0 {
+		t.Errorf("%d are counted as open at the end", open)
+	}
+}
+
+// A new connection takes the place of the one that is idle or slow for the longest time. Held
+// ones keep their places.
+func TestConnectionsGiveWay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 4
+	a := withWebs(1).api(t, Options{Connections: limit})
+	limited := LimitListener(l, limit).(*connections)
+	s := serveListener(t, a, limited, "http://"+l.Addr().String())
+	held := dial(t, s)
+	fmt.Fprint(held, "GET /v1/lookup/web?index=1&wait=10m HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	streams(t, s, "wait", 1)
+	var slow []net.Conn
+	for _, begin := range []string{"", "GET /v1/lo", "PUT /v1/services/a/instances/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"} {
+		conn := dial(t, s)
+		fmt.Fprint(conn, begin)
+		slow = append(slow, conn)
+	}
+	retrytest.Eventually(t, "four connections are open", func() bool {
+		limited.mu.Lock()
+		defer limited.mu.Unlock()
+		return len(limited.open) == limit
+	})
+	for n, conn := range slow {
+		fresh := dial(t, s)
+		exchange(t, fresh, bufio.NewReader(fresh), "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if b, _ := io.ReadAll(conn); len(b) > 0 && !strings.Contains(string(b), "400") {
+			t.Errorf("slow connection %d got %q", n, b)
+		}
+	}
+	if n := openStreams(t, a, "wait"); n != 1 {
+		t.Errorf("%d blocking queries are open, want 1", n)
+	}
+}
+
+// A body that no route wants, or from a caller without the token, is not waited for.
+func TestUnwantedBodiesAreNotRead(t *testing.T) {
+	for request, status := range map[string]int{
+		"PUT /v1/services/web/instances/web-1": 401,
+		"PUT /v1/kv/app/a":                     401,
+		"POST /v1/kv":                          401,
+		"POST /nosuch":                         404,
+		"GET /v1/lookup/web":                   200,
+		"POST /dns-query":                      415,
+	} {
+		t.Run(request, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := servePipes(t, withWebs(1).api(t, Options{Access: withToken("s3cret")}))()
+				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n{", request)
+				began := time.Now()
+				got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); got.StatusCode != status || !got.Close || took != 0 {
+					t.Errorf("%s after %v, closes %v; want %d at once, and closed", got.Status, took, got.Close, status)
+				}
+				_, _ = io.Copy(io.Discard, conn)
+				if took := time.Since(began); took > refusedBodyTime {
+					t.Errorf("the connection was open for %v", took)
+				}
+			})
+		})
+	}
+}
+
+// Each route has a limit of its own, which is known before the body is read.
+func TestBodiesAreLimitedByRoute(t *testing.T) {
+	for request, limit := range map[string]int64{
+		"POST /dns-query":                                 65535,
+		"POST /v3/discovery:endpoints":                    api.MaxBody,
+		"PUT /v1/services/web/instances/web-1":            api.MaxBody,
+		"PUT /v1/services/web/instances/web-1/checks/c":   api.MaxBody,
+		"PUT /v1/services/web/instances/web-1/load":       smallBody,
+		"PATCH /v1/services/web/instances/web-1/override": api.MaxBody,
+		"PUT /v1/kv/app/a":                                api.MaxKVBody,
+		"POST /v1/kv":                                     api.MaxKVBody,
+		"PUT /v1/limits/l":                                smallBody,
+		"POST /v1/claims/web":                             smallBody,
+	} {
+		t.Run(request, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := servePipes(t, withWebs(1).api(t, Options{Access: withToken("s3cret")}))()
+				contentType := api.TypeDNS
+				if strings.HasPrefix(request, "PATCH") {
+					contentType = api.TypeMergePatch
+				}
+				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s3cret\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", request, contentType, limit+1)
+				got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, _ := io.ReadAll(got.Body)
+				if want := fmt.Sprintf("larger than %d bytes", limit); got.StatusCode != 413 || !strings.Contains(string(b), want) {
+					t.Errorf("%s: %s, want 413 and %q", got.Status, b, want)
+				}
+			})
+		})
+	}
+}
+
+// Unfinished bodies take their room from bodies of their kind alone, and give it back.
+func TestBodiesInFlightAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := withWebs(1).api(t, Options{})
+		a.openBodies = newBodyBudget(4 * 64 << 10)
+		open := servePipes(t, a)
+		post := func(path string, length int) (net.Conn, *bufio.Reader) {
+			conn := open()
+			fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dns-message\r\nContent-Length: %d\r\n\r\n", path, length)
+			return conn, bufio.NewReader(conn)
+		}
+		large := func() (net.Conn, *bufio.Reader) { return post("POST /dns-query", 60<<10) }
+		var unfinished []net.Conn
+		for range 3 {
+			conn, _ := large()
+			unfinished = append(unfinished, conn)
+			synctest.Wait()
+		}
+		refused := func() bool {
+			_, r := large()
+			got := read(t, r)
+			return got.StatusCode == 503 && strings.Contains(got.body, "under way") && got.Header.Get("Retry-After") != ""
+		}
+		if !refused() {
+			t.Error("a fourth large body is accepted")
+		}
+		for _, path := range []string{"POST /dns-query", "PUT /v1/services/web/instances/w"} {
+			conn, r := post(path, 3)
+			fmt.Fprint(conn, "abc")
+			if got := read(t, r); strings.Contains(got.body, "under way") {
+				t.Errorf("%s: a small body is refused: %s", path, got.body)
+			}
+		}
+		for _, conn := range unfinished {
+			conn.Close()
+		}
+		synctest.Wait()
+		for _, part := range []*budget{&a.openBodies.small, &a.openBodies.large, &a.writeBodies.small} {
+			if used := part.used.Load(); used != 0 {
+				t.Errorf("%d bytes are in use at the end", used)
+			}
+		}
+	})
+}
+
+// Answers that callers do not read are bounded; small ones pass.
+func TestAnswersInFlightAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := withWebs(200).api(t, Options{})
+		a.answers.size = smallBody
+		open := servePipes(t, a)
+		ask := func(path string) *bufio.Reader {
+			conn := open()
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
+			return bufio.NewReader(conn)
+		}
+		unread := ask("/v1/services/web") // nobody reads it yet
+		synctest.Wait()
+		for path, status := range map[string]int{"/v1/services/web": 503, "/v1/watch": 503, "/v1/services": 200, "/healthz": 200} {
+			got, err := http.ReadResponse(ask(path), nil)
+			if err != nil || got.StatusCode != status {
+				t.Errorf("%s: %v, %v, want %d", path, got, err, status)
+			}
+		}
+		if got, err := http.ReadResponse(unread, nil); err != nil || got.StatusCode != 200 {
+			t.Errorf("the first: %v, %v", got, err)
+		} else if _, err := io.Copy(io.Discard, got.Body); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if used := a.answers.used.Load(); used != 0 {
+			t.Errorf("%d bytes are in use at the end", used)
+		}
+	})
+}
+
+// A request that finds no place to compute its answer in waits for one, and not for ever.
+func TestAnswersThatAreComputedAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := withWebs(1).api(t, Options{})
+		for range maxWorking {
+			a.working <- struct{}{}
+		}
+		open := servePipes(t, a)
+		ask := func(path string) (status int, took time.Duration) {
+			conn, began := open(), time.Now()
+			got := exchange(t, conn, bufio.NewReader(conn), "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			return got.StatusCode, time.Since(began)
+		}
+		if status, took := ask("/v1/services"); status != 503 || took != workTime {
+			t.Errorf("%d after %v, want 503 after %v", status, took, workTime)
+		}
+		if status, took := ask("/v1/lookup/web"); status != 200 || took != 0 {
+			t.Errorf("a plain lookup: %d after %v, want 200 at once", status, took)
+		}
+		time.AfterFunc(time.Second, func() { <-a.working })
+		if status, took := ask("/v1/services"); status != 200 || took != time.Second {
+			t.Errorf("%d after %v, want 200 after a second", status, took)
+		}
+		if n := len(a.working); n != maxWorking-1 {
+			t.Errorf("%d places are taken, want %d", n, maxWorking-1)
+		}
+	})
+}
+
+// The server tells each HTTP/2 connection how many streams it may open, and how much it may send
+// unasked. Beyond the bound of all requests, only health is answered.
+func TestHTTP2IsBounded(t *testing.T) {
+	example := httptest.NewUnstartedServer(nil) // for its certificate
+	example.EnableHTTP2 = true
+	example.StartTLS()
+	defer example.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := withWebs(1).api(t, Options{})
+	s := serveListener(t, a, tls.NewListener(LimitListener(l, MaxConnections), example.TLS), "https://"+l.Addr().String())
+	s.address = l.Addr().String()
+	trusting := example.Client().Transport.(*http.Transport).TLSClientConfig
+	conn, err := tls.Dial("tcp", s.address, &tls.Config{RootCAs: trusting.RootCAs, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := framer.ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := frame.(*http2.SettingsFrame)
+	for id, want := range map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: MaxStreams, http2.SettingInitialWindowSize: streamBuffer} {
+		if got, ok := settings.Value(id); !ok || got != want {
+			t.Errorf("%v %d, want %d", id, got, want)
+		}
+	}
+
+	client := example.Client()
+	defer client.CloseIdleConnections()
+	a.requests.Store(maxRequests)
+	for path, status := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/v1/lookup/web": 503, "/v1/services": 503} {
+		got, err := client.Get(s.BaseURL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Body.Close()
+		if got.StatusCode != status || got.ProtoMajor != 2 {
+			t.Errorf("%s: %s %s, want %d", path, got.Proto, got.Status, status)
+		}
+	}
+	a.requests.Store(0)
+}

@@ -1,0 +1,77 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+
+	"disc/agent/api"
+)
+
+// The bytes of bodies that are in memory at once.
+const (
+	maxOpenBodies    = 8 << 20  // of requests that need no token
+	maxWriteBodies   = 32 << 20 // of requests that need the token, where one is set
+	maxAnswers       = 64 << 20 // of answers that are being written, without the small ones
+	smallBody        = 16 << 10 // what is larger does not use the part for small bodies
+	bodyOverhead     = 1 << 10  // counted for each body besides its bytes
+	smallBodiesShare = 4        // one part in so many is for small bodies
+)
+
+// budget bounds the bytes that are in use at once. One request that is larger than the whole
+// budget passes while nothing is in use.
+type budget struct {
+	size int64
+	used atomic.Int64
+}
+
+// acquire takes n bytes and reports whether there is room for them. The caller releases them.
+func (b *budget) acquire(n int64) bool {
+	for {
+		used := b.used.Load()
+		if used > 0 && used+n > b.size {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
+	}
+}
+
+// release gives back what acquire took.
+func (b *budget) release(n int64) { b.used.Add(-n) }
+
+// bodyBudget bounds the bytes of the bodies of requests. Small ones have a part of their own, so
+// that large ones do not keep them out.
+type bodyBudget struct{ small, large budget }
+
+func newBodyBudget(size int64) *bodyBudget {
+	return &bodyBudget{small: budget{size: size / smallBodiesShare}, large: budget{size: size - size/smallBodiesShare}}
+}
+
+// of returns the part for a body of n bytes.
+func (b *bodyBudget) of(n int64) *budget {
+	if n <= smallBody {
+		return &b.small
+	}
+	return &b.large
+}
+
+// reserveAnswer reserves room for an answer of n bytes, until release is called when it is
+// written. Small answers need none: there are no more of them than connections.
+func (a *API) reserveAnswer(n int) (release func(), err error) {
+	if n <= smallBody {
+		return func() {}, nil
+	}
+	size := int64(n)
+	if !a.answers.acquire(size) {
+		return nil, overload("the answer has %d bytes, and the answers that callers have not read yet have %d of at most %d", n, a.answers.used.Load(), a.answers.size)
+	}
+	return func() { a.answers.release(size) }, nil
+}
+
+// overload returns the answer to a request that there is no room for now. It says which bound
+// is reached.
+func overload(format string, args ...any) error {
+	return api.NewProblem(http.StatusServiceUnavailable, fmt.Sprintf(format+"; try again later", args...))
+}
