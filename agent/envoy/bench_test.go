@@ -29,7 +29,8 @@ func (s *fakeStream) RecvMsg(m any) error {
 	return nil
 }
 
-func (s *fakeStream) SendMsg(any) error {
+func (s *fakeStream) SendMsg(m any) error {
+	m.(*outgoing).release()
 	s.sent <- struct{}{}
 	return nil
 }
@@ -48,11 +49,11 @@ func BenchmarkChangeOfOneCluster(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			v := &serving{Server: s}
+			v := newServing(s, nil)
 			g := &fakeStream{ctx: b.Context(), ask: make(chan []string, 1), sent: make(chan struct{})}
 			g.ask <- names
 			done := make(chan error)
-			go func() { done <- v.runStream(g, newSotwStream(&stream{Server: s, log: s.log})) }()
+			go func() { done <- v.runStream(g, newSotwStream(&stream{Server: s, log: s.log}), new(*outgoing)) }()
 			<-g.sent
 			b.ReportAllocs()
 			for b.Loop() {

@@ -35,6 +35,11 @@ func serveWith(t *testing.T, f *fleet, options Options, o ...grpc.DialOption) *s
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveServer(t, s, o...)
+}
+
+func serveServer(t *testing.T, s *Server, o ...grpc.DialOption) *served {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -42,10 +47,7 @@ func serveWith(t *testing.T, f *fleet, options Options, o ...grpc.DialOption) *s
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, l) }()
-	conn, err := grpc.NewClient(l.Addr().String(), append(o, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := connect(t, l.Addr().String(), o...)
 	stopped := false
 	stop := func() {
 		if stopped {
@@ -62,6 +64,17 @@ func serveWith(t *testing.T, f *fleet, options Options, o ...grpc.DialOption) *s
 		stop()
 	})
 	return &served{s, conn, stop}
+}
+
+// connect returns a client connection to an address, which is closed at the end of the test.
+func connect(t *testing.T, address string, o ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, append(o, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // talk is a state-of-the-world stream of a client.

@@ -54,6 +54,16 @@ func (d *deltaStream) services() []string {
 	return subscribedServices(slices.Sorted(maps.Keys(d.names)), d.all, d.options.Domain)
 }
 
+func (d *deltaStream) nameBytes() (names int, bytes int64) {
+	for name := range d.names {
+		bytes += int64(len(name))
+	}
+	for name := range d.versions {
+		bytes += int64(len(name))
+	}
+	return len(d.names) + len(d.versions), bytes
+}
+
 func (d *deltaStream) nextResponse(s *view.Snapshot) (encoder, bool) {
 	if !d.requested {
 		return nil, false

@@ -59,7 +59,7 @@ func (r *request) decode(b []byte) error {
 		case 2:
 			err = r.setNode(content)
 		case 3:
-			r.names, err = appendStringValue(r.names, field, content)
+			r.names, err = appendName(r.names, field, content)
 		case 4:
 			r.typeURL, err = stringValue(field, content)
 		case 5:
@@ -79,9 +79,9 @@ func (r *deltaRequest) decode(b []byte) error {
 		case 2:
 			r.typeURL, err = stringValue(field, content)
 		case 3:
-			r.subscribe, err = appendStringValue(r.subscribe, field, content)
+			r.subscribe, err = appendName(r.subscribe, field, content)
 		case 4:
-			r.unsubscribe, err = appendStringValue(r.unsubscribe, field, content)
+			r.unsubscribe, err = appendName(r.unsubscribe, field, content)
 		case 5:
 			err = r.addVersion(content)
 		case 6:
@@ -93,7 +93,12 @@ func (r *deltaRequest) decode(b []byte) error {
 	})
 }
 
-func appendStringValue(list []string, field protowire.Number, content []byte) ([]string, error) {
+// appendName appends a cluster name. Beyond one more than [MaxClusters], which is too many
+// already, it appends nothing: a name of one byte takes eight times its length in memory.
+func appendName(list []string, field protowire.Number, content []byte) ([]string, error) {
+	if len(list) > MaxClusters {
+		return list, nil
+	}
 	s, err := stringValue(field, content)
 	return append(list, s), err
 }
@@ -107,6 +112,9 @@ func (r *deltaRequest) addVersion(entry []byte) error {
 	version, err := stringField(entry, 2)
 	if err != nil {
 		return err
+	}
+	if len(r.versions) > MaxClusters {
+		return nil // as in appendName
 	}
 	if r.versions == nil {
 		r.versions = map[string]string{}

@@ -56,10 +56,12 @@ func limitName(s string) string {
 	}, s)
 }
 
+const rateLimitName = "envoy.service.ratelimit.v3.RateLimitService"
+
 // rateLimitService is envoy.service.ratelimit.v3.RateLimitService.
 func (s *Server) rateLimitService() *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
-		ServiceName: "envoy.service.ratelimit.v3.RateLimitService",
+		ServiceName: rateLimitName,
 		Methods: []grpc.MethodDesc{{MethodName: "ShouldRateLimit", Handler: func(_ any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			var r rateLimitRequest
 			if err := read(&r); err != nil {

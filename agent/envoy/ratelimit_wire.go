@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"disc/discovery"
 )
 
 // The values of RateLimitResponse.Code.
@@ -39,12 +41,19 @@ type (
 	}
 )
 
+// maxEntries is the most entries of a descriptor that count: with more, no limit has a name for
+// it.
+const maxEntries = discovery.MaxID
+
 func (r *rateLimitRequest) decode(b []byte) error {
 	err := eachField(b, func(field protowire.Number, content []byte) (err error) {
 		switch field {
 		case 1:
 			r.domain, err = stringValue(field, content)
 		case 2:
+			if len(r.descriptors) > MaxDescriptors { // which is refused
+				return nil
+			}
 			var d descriptor
 			err = d.decode(content)
 			r.descriptors = append(r.descriptors, d)
@@ -63,6 +72,9 @@ func (d *descriptor) decode(b []byte) error {
 	return eachField(b, func(field protowire.Number, content []byte) (err error) {
 		switch field {
 		case 1:
+			if len(d.entries) > maxEntries {
+				return nil
+			}
 			var e descriptorEntry
 			if e.key, err = stringField(content, 1); err == nil {
 				e.value, err = stringField(content, 2)

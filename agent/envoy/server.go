@@ -22,14 +22,18 @@ import (
 
 // The limits of a server.
 const (
-	MaxConnections = 1024    // open at once
-	MaxStreams     = 1024    // open at once on a connection: Envoy may open one for each cluster
-	MaxClusters    = 10_000  // in one stream or REST request
-	MaxRequest     = 1 << 20 // bytes of a request on a stream
+	MaxConnections = 256       // open at once
+	MaxStreams     = 128       // open at once on a connection: Envoy may open one for each cluster, and more connections
+	MaxClusters    = 10_000    // in one stream or REST request
+	MaxRequest     = 256 << 10 // bytes of a gRPC request
+	MaxHeader      = 16 << 10  // bytes of the header of a gRPC request
 
+	window           = 64 << 10         // bytes that a client may send unasked, on a stream and on a connection
+	connectionBuffer = 8 << 10          // bytes, for reading and for writing
 	handshakeTimeout = 10 * time.Second // for a new connection to finish the HTTP/2 handshake
 	keepaliveTime    = 30 * time.Second // of silence before the server pings a connection
 	keepaliveTimeout = 10 * time.Second // for the answer to a ping
+	idleTime         = 5 * time.Minute  // of a connection without streams
 	minClientPing    = 5 * time.Second  // the least time between a client's pings
 	defaultShutdown  = 5 * time.Second  // for streams to end by themselves when the server stops
 )
@@ -67,6 +71,7 @@ type Server struct {
 	metrics *metrics
 
 	shutdownTimeout time.Duration // default defaultShutdown
+	bounds          bounds        // default defaultBounds
 }
 
 // New returns a server. It fails when the registerer refuses the metrics, as one that already
@@ -80,7 +85,7 @@ func New(catalog Catalog, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m, shutdownTimeout: defaultShutdown}, nil
+	return &Server{catalog: catalog, options: o, log: o.Logger, metrics: m, shutdownTimeout: defaultShutdown, bounds: defaultBounds}, nil
 }
 
 // Serve answers gRPC on a listener until ctx ends, and closes the listener. At the end it ends
@@ -89,11 +94,11 @@ func New(catalog Catalog, o Options) (*Server, error) {
 // There is neither TLS nor a token: listen on a loopback address.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	v := &serving{Server: s, stopping: ctx.Done()}
+	v := newServing(s, ctx.Done())
 	defer v.readers.Wait()
 	server := v.grpcServer()
 	group.Go(func() error {
-		err := server.Serve(netutil.LimitListener(l, v.options.Connections))
+		err := server.Serve(&trackingListener{netutil.LimitListener(l, v.options.Connections), v.unread})
 		if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			return fmt.Errorf("serve grpc on %s: %w", l.Addr(), err)
 		}
@@ -114,6 +119,17 @@ type serving struct {
 	*Server
 	stopping <-chan struct{}
 	readers  sync.WaitGroup // of the goroutines that read requests
+
+	streams, calls tally         // that are open
+	names          tally         // bytes of cluster names, with nameOverhead for each
+	unread         *unread       // responses
+	building       chan struct{} // has one element for each response that is made
+}
+
+func newServing(s *Server, stopping <-chan struct{}) *serving {
+	v := &serving{Server: s, stopping: stopping, unread: newUnread(s.bounds.unread, s.bounds.readTime), building: make(chan struct{}, maxBuilding)}
+	v.streams.most, v.calls.most, v.names.most = s.bounds.streams, s.bounds.calls, s.bounds.names
+	return v
 }
 
 func (v *serving) grpcServer() *grpc.Server {
@@ -121,8 +137,14 @@ func (v *serving) grpcServer() *grpc.Server {
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxConcurrentStreams(MaxStreams),
 		grpc.MaxRecvMsgSize(MaxRequest),
+		grpc.MaxHeaderListSize(MaxHeader),
+		grpc.StaticStreamWindowSize(window), // without them, windows grow to 16 MiB
+		grpc.StaticConnWindowSize(window),
+		grpc.ReadBufferSize(connectionBuffer),
+		grpc.WriteBufferSize(connectionBuffer),
+		grpc.InTapHandle(v.admit),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTime, Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
 	)
 	s.RegisterService(service("envoy.service.discovery.v3.AggregatedDiscoveryService",

@@ -59,6 +59,13 @@ func (w *sotwStream) nextResponse(s *view.Snapshot) (encoder, bool) {
 	return &response{now, assignmentsOf(s, clusters, w.options.Domain), w.nextNonce()}, true
 }
 
+func (w *sotwStream) nameBytes() (names int, bytes int64) {
+	for _, name := range w.names {
+		bytes += int64(len(name))
+	}
+	return len(w.names), bytes
+}
+
 // withoutWildcard returns the names except "*", and whether that was among them.
 func withoutWildcard(names []string) (named []string, all bool) {
 	named = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "*" })

@@ -1,10 +1,12 @@
 package envoy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"strconv"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,6 +24,9 @@ type variant interface {
 	handle(decoder) error
 	// services returns the services that the client's clusters depend on; "" is all.
 	services() []string
+	// nameBytes returns the number of the names that the client is remembered for, and their
+	// length in bytes.
+	nameBytes() (names int, bytes int64)
 	// nextResponse returns the response that the client should get now, if any.
 	nextResponse(*view.Snapshot) (encoder, bool)
 }
@@ -36,19 +41,30 @@ func (v *serving) streamHandler(aggregated bool, newVariant func(*stream) varian
 		if p, ok := peer.FromContext(g.Context()); ok {
 			s.log = s.log.With("peer", p.Addr.String())
 		}
-		return v.runStream(g, newVariant(s))
+		var last *outgoing
+		err := v.runStream(g, newVariant(s), &last)
+		if last != nil { // gRPC would keep it after the end of the stream, and not count that
+			select {
+			case <-last.done:
+			case <-g.Context().Done():
+			}
+		}
+		return err
 	}
 }
 
 // runStream serves a stream until the client, an error or the end of the server ends it.
-func (v *serving) runStream(g grpc.ServerStream, client variant) error {
+// It sets last to the last response.
+func (v *serving) runStream(g grpc.ServerStream, client variant, last **outgoing) error {
 	requests := v.readRequests(g, client)
 	sub := newSubscription(v.catalog)
 	defer func() { sub.release() }()
+	names := nameRoom{in: &v.names}
+	defer names.release()
 	for {
 		sub.set(client.services())
 		changed, otherChanged := sub.changed() // before the view is read, or a change could be missed
-		if err := v.respond(g, client, sub); err != nil {
+		if err := v.respond(g, client, sub, last); err != nil {
 			return err
 		}
 		select {
@@ -62,11 +78,14 @@ func (v *serving) runStream(g grpc.ServerStream, client variant) error {
 			if err := client.handle(r.message); err != nil {
 				return err
 			}
+			if err := names.set(client.nameBytes()); err != nil {
+				return err
+			}
 			sub.invalidate()
 		case <-changed:
 		case <-otherChanged:
 		case <-v.stopping:
-			return status.Error(codes.Unavailable, "the agent is stopping")
+			return errStopping
 		case <-g.Context().Done():
 			return status.FromContextError(g.Context().Err()).Err()
 		}
@@ -76,18 +95,43 @@ func (v *serving) runStream(g grpc.ServerStream, client variant) error {
 // respond sends the response that is due after a request or a change of the subscription.
 // Until the view has read the services it sends none: Envoy would take what is unread for
 // empty. The first read of a service is a change.
-func (v *serving) respond(g grpc.ServerStream, client variant, sub *subscription) error {
+func (v *serving) respond(g grpc.ServerStream, client variant, sub *subscription, last **outgoing) error {
 	now, err := v.catalog.View()
 	if err != nil || !sub.complete() || !sub.advance(now.Snapshot) {
 		return nil //nolint:nilerr // the next change of the view comes back here
 	}
+	out, err := v.makeResponse(g.Context(), client)
+	if out == nil {
+		return err
+	}
+	*last = out
+	v.metrics.responses.Inc()
+	return g.SendMsg(out)
+}
+
+// makeResponse makes the response that is due, if any, and takes room for it. Few are made at
+// once: each takes several times its own length until it is encoded.
+func (v *serving) makeResponse(ctx context.Context, client variant) (*outgoing, error) {
+	select {
+	case v.building <- struct{}{}:
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	case <-v.stopping:
+		return nil, errStopping
+	}
+	defer func() { <-v.building }()
+	now, err := v.catalog.View()
+	if err != nil {
+		return nil, nil //nolint:nilerr // as in respond
+	}
 	response, due := client.nextResponse(now.Snapshot)
 	if !due {
-		return nil
+		return nil, nil
 	}
-	v.metrics.responses.Inc()
-	return g.SendMsg(response)
+	return v.unread.reserve(ctx, response)
 }
+
+var errStopping = status.Error(codes.Unavailable, "the agent is stopping")
 
 // received is a request, or why there is none.
 type received struct {
@@ -122,6 +166,7 @@ type stream struct {
 	log        *slog.Logger
 	nonce      int  // of the last response; 0: there was none
 	lastNACK   int  // nonce of the last response that was refused
+	named      bool // log has the name of the node
 	warned     bool // the client asked for a type that is not served
 }
 
@@ -137,8 +182,8 @@ func (s *stream) isCurrent(h head) bool { return h.nonce == "" || h.nonce == str
 // accepts reports whether a request asks for the type that is served here. On an aggregated
 // stream it ignores requests for other types: to end the stream would end the endpoints too.
 func (s *stream) accepts(h head) (bool, error) {
-	if h.node != "" {
-		s.log = s.log.With("node", h.node)
+	if h.node != "" && !s.named {
+		s.named, s.log = true, s.log.With("node", shorten(h.node))
 	}
 	switch {
 	case h.typeURL == typeURL, h.typeURL == "" && !s.aggregated:
@@ -147,7 +192,7 @@ func (s *stream) accepts(h head) (bool, error) {
 		return false, status.Errorf(codes.InvalidArgument, "type_url %q is not served here; ask for %s", h.typeURL, typeURL)
 	case !s.warned:
 		s.warned = true
-		s.log.Warn("Envoy asks for a type of resource that this agent does not serve; it serves endpoints only", "type", h.typeURL)
+		s.log.Warn("Envoy asks for a type of resource that this agent does not serve; it serves endpoints only", "type", shorten(h.typeURL))
 	}
 	return false, nil
 }
@@ -159,7 +204,7 @@ func (s *stream) recordNACK(h head) {
 	}
 	s.lastNACK = s.nonce
 	s.metrics.nacks.Inc()
-	s.log.Warn("Envoy refuses an update and keeps the endpoints that it has", "nonce", h.nonce, "error", h.errorDetail)
+	s.log.Warn("Envoy refuses an update and keeps the endpoints that it has", "nonce", shorten(h.nonce), "error", shorten(h.errorDetail))
 }
 
 // checkClusterCount returns an error when a client asks for more than [MaxClusters].
@@ -169,3 +214,9 @@ func checkClusterCount(n int) error {
 	}
 	return status.Errorf(codes.ResourceExhausted, "%d clusters are too many for one stream; at most %d are allowed", n, MaxClusters)
 }
+
+// maxLogged is the most bytes of a client's text that the log has.
+const maxLogged = 512
+
+// shorten returns the beginning of a text of a client, for the log.
+func shorten(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") }
