@@ -67,6 +67,7 @@ func TestConnectionsGiveWay(t *testing.T) {
 	const limit = 4
 	a := withWebs(1).api(t, Options{Connections: limit})
 	limited := LimitListener(l, limit).(*connections)
+	limited.grace = 0
 	s := serveListener(t, a, limited, "http://"+l.Addr().String())
 	held := dial(t, s)
 	fmt.Fprint(held, "GET /v1/lookup/web?index=1&wait=10m HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -91,6 +92,60 @@ func TestConnectionsGiveWay(t *testing.T) {
 	}
 	if n := openStreams(t, a, "wait"); n != 1 {
 		t.Errorf("%d blocking queries are open, want 1", n)
+	}
+}
+
+// Each connection has a moment for its request, however fast others come.
+func TestConnectionsHaveTime(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := LimitListener(l, 2).(*connections)
+	limited.grace = time.Hour
+	t.Cleanup(func() { limited.Close() })
+	accepted := make(chan error)
+	accept := func() {
+		_, err := limited.Accept()
+		accepted <- err
+	}
+
+	for range 3 {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+
+		go accept()
+	}
+	for range 2 {
+		if err := <-accepted; err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-accepted:
+		t.Fatalf("a third connection is accepted: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	limited.mu.Lock()
+	var one *connection
+	for one = range limited.open {
+		break
+	}
+	limited.mu.Unlock()
+	one.Close()
+	if err := <-accepted; err != nil {
+		t.Errorf("in a place that was freed: %v", err)
+	}
+	go accept()
+	if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		defer conn.Close()
+	}
+	limited.Close()
+	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the end: %v", err)
 	}
 }
 

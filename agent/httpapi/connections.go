@@ -9,68 +9,103 @@ import (
 	"time"
 )
 
-// connections are the open connections of a listener, at most limit. A new one beyond that
-// takes the place of the one that has waited or worked longest, except those that are held: so a
-// caller with a short request is answered however many connections are idle, slow or unfinished.
+// graceTime is how long each connection keeps its place, however many others come.
+const graceTime = time.Second
+
+// started is what the times of connections count from, by a clock that is not set.
+var started = time.Now()
+
+// connections are the open connections of a listener, at most limit.
 type connections struct {
 	net.Listener
 	limit int
+	grace time.Duration
 
-	mu   sync.Mutex
-	open map[*connection]struct{}
+	mu     sync.Mutex
+	open   map[*connection]struct{}
+	freed  chan struct{} // has an element when a place was freed
+	closed chan struct{}
+	once   sync.Once
 }
 
 // connection is an open connection.
 type connection struct {
 	net.Conn
 	of    *connections
-	since atomic.Int64 // of the last change between idle and active, in Unix nanoseconds
+	since atomic.Int64 // of the last change between idle and active, in nanoseconds from started
 	held  atomic.Int32 // blocking queries, watches and holds on it: it keeps its place
 	once  sync.Once
 }
 
 // LimitListener limits a listener to a number of connections, at most [MaxConnections]. One
 // beyond that takes the place of the connection that has been idle or busy with a request for
-// the longest time. Those with blocking queries, watches or held grants stay; the API bounds how
-// many of these there are. TLS goes on top of it: the server speaks HTTP/2 only on connections
-// whose type is *tls.Conn.
+// the longest time, and at least for a second: until there is such a one, more wait to be
+// accepted. So a caller with a short request is answered however many connections are idle, slow
+// or unfinished. Connections with blocking queries, watches or held grants stay; the API bounds
+// how many of these there are. TLS goes on top of it: the server speaks HTTP/2 only on
+// connections whose type is *tls.Conn.
 func LimitListener(l net.Listener, limit int) net.Listener {
-	return &connections{Listener: l, limit: min(limit, MaxConnections), open: map[*connection]struct{}{}}
+	return &connections{
+		Listener: l, limit: min(limit, MaxConnections), grace: graceTime,
+		open: map[*connection]struct{}{}, freed: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
 }
 
-// Accept returns the next connection. It closes another one where there are too many.
+// Accept returns the next connection, when there is a place for it.
 func (l *connections) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{Conn: conn, of: l}
 	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		c := &connection{Conn: conn, of: l}
-		c.Touch(time.Now())
-		if l.add(c) {
+		wait, added := l.add(c)
+		if added {
 			return c, nil
 		}
-		conn.Close()
+		late := time.NewTimer(wait)
+		select {
+		case <-late.C:
+		case <-l.freed:
+		case <-l.closed:
+			conn.Close()
+			return nil, net.ErrClosed
+		}
+		late.Stop()
 	}
 }
 
-// add adds a connection and reports whether there was a place for it.
-func (l *connections) add(c *connection) bool {
+// Close closes the listener. Its connections stay open.
+func (l *connections) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// add adds a connection, and closes another one if there are too many. If there is none that
+// may be closed, add returns when there may be one, unless a place is freed before.
+func (l *connections) add(c *connection) (wait time.Duration, added bool) {
 	l.mu.Lock()
+	now := time.Now()
 	var victim *connection
-	full := len(l.open) >= l.limit
-	if full {
+	if len(l.open) >= l.limit {
 		victim = l.longest()
-	}
-	if !full || victim != nil {
+		wait = l.grace
+		if victim != nil {
+			wait -= now.Sub(started) - time.Duration(victim.since.Load())
+		}
+		if victim == nil || wait > 0 {
+			l.mu.Unlock()
+			return wait, false
+		}
 		delete(l.open, victim)
-		l.open[c] = struct{}{}
 	}
+	c.Touch(now)
+	l.open[c] = struct{}{}
 	l.mu.Unlock()
 	if victim != nil {
 		victim.Close()
 	}
-	return !full || victim != nil
+	return 0, true
 }
 
 // longest returns the connection that has been idle or active for the longest time and is not
@@ -86,7 +121,7 @@ func (l *connections) longest() (found *connection) {
 }
 
 // Touch records that the connection is in use.
-func (c *connection) Touch(now time.Time) { c.since.Store(now.UnixNano()) }
+func (c *connection) Touch(now time.Time) { c.since.Store(int64(now.Sub(started))) }
 
 // Close closes the connection and frees its place.
 func (c *connection) Close() error {
@@ -94,6 +129,10 @@ func (c *connection) Close() error {
 		c.of.mu.Lock()
 		delete(c.of.open, c)
 		c.of.mu.Unlock()
+		select {
+		case c.of.freed <- struct{}{}:
+		default:
+		}
 	})
 	return c.Conn.Close()
 }

@@ -96,6 +96,9 @@ func (t *kvEventWriter) changes(events []api.KVEvent) error {
 }
 
 func (t *kvEventWriter) write(e api.KVEvent, id discovery.Cursor) error {
+	if err := t.api.startWork(t.r); err != nil {
+		return err
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode the %s event of revision %d: %w", e.Type, e.Revision, err)

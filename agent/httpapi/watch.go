@@ -46,7 +46,7 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 	}
 	defer a.metrics.streaming("watch")()
 	defer a.backends.Catalog.Retain(scopeOf(service))()
-	t := eventWriter{catalog: a.backends.Catalog, service: service, w: w, api: a}
+	t := eventWriter{catalog: a.backends.Catalog, service: service, w: w, r: r, api: a}
 	t.resume(r.Header.Get("Last-Event-ID"), view)
 	wake := func() (<-chan struct{}, error) {
 		changed := a.backends.Catalog.Changed(service)
@@ -61,6 +61,7 @@ type eventWriter struct {
 	catalog Catalog
 	service string // empty: all
 	w       http.ResponseWriter
+	r       request
 	api     *API
 
 	cursor    discovery.Cursor // up to which events were read from the catalog
@@ -141,6 +142,9 @@ func (t *eventWriter) changes(events []view.Event) error {
 
 // write writes one event, with its id if that differs from the last id.
 func (t *eventWriter) write(kind view.EventType, e api.Event, id discovery.Cursor) error {
+	if err := t.api.startWork(t.r); err != nil {
+		return err
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode the %s event of revision %d: %w", kind, e.Revision, err)
