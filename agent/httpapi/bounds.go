@@ -10,7 +10,8 @@ import (
 const (
 	MaxStreams  = 32   // requests on one HTTP/2 connection
 	maxRequests = 4096 // requests over HTTP/2 in all
-	maxWorking  = 16   // requests that compute an answer; more wait for up to workTime
+	maxWorking  = 16   // requests that compute an answer
+	maxQueued   = 256  // requests that wait for up to workTime to compute one
 
 	workTime        = 5 * time.Second
 	refusedBodyTime = 1 * time.Second // for the caller of a body that is not read to notice
@@ -72,6 +73,10 @@ func (a *API) startWork(r request) error {
 	select {
 	case a.working <- struct{}{}:
 	default:
+		defer a.queued.Add(-1)
+		if a.queued.Add(1) > maxQueued {
+			return overload("the agent has %d answers to compute, the most that it allows", maxQueued+cap(a.working))
+		}
 		late := time.NewTimer(workTime)
 		defer late.Stop()
 		select {
@@ -79,7 +84,7 @@ func (a *API) startWork(r request) error {
 		case <-r.Context().Done():
 			return r.Context().Err()
 		case <-late.C:
-			return overload("the agent computes %d answers, the most that it allows at once", cap(a.working))
+			return overload("the agent computes %d answers, the most that it allows at once, and was not done with one for %v", cap(a.working), workTime)
 		}
 	}
 	r.answer.working = a.working

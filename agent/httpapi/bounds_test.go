@@ -310,6 +310,11 @@ func TestAnswersThatAreComputedAreBounded(t *testing.T) {
 		if status, took := ask("/v1/lookup/web"); status != 200 || took != 0 {
 			t.Errorf("a plain lookup: %d after %v, want 200 at once", status, took)
 		}
+		a.queued.Add(maxQueued)
+		if status, took := ask("/v1/services"); status != 503 || took != 0 {
+			t.Errorf("%d after %v, want 503 at once while too many wait", status, took)
+		}
+		a.queued.Add(-maxQueued)
 		time.AfterFunc(time.Second, func() { <-a.working })
 		if status, took := ask("/v1/services"); status != 200 || took != time.Second {
 			t.Errorf("%d after %v, want 200 after a second", status, took)

@@ -75,6 +75,7 @@ type API struct {
 	openBodies, writeBodies *bodyBudget   // of requests
 	answers                 budget        // bytes of large answers that are being written
 	working                 chan struct{} // has one element for each request that computes an answer
+	queued                  atomic.Int64  // requests that wait to compute one
 	requests                atomic.Int64  // over HTTP/2
 
 	streamsEnded chan struct{} // closed when waits and streams are to end

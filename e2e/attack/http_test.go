@@ -13,7 +13,8 @@ import (
 // A bigHeader is below the bound of 16 KiB, so that the agent keeps reading it.
 var bigHeader = "X-A: " + strings.Repeat("a", 14<<10)
 
-// httpAttacks are attacks on HTTP/1.1. tlsAttacks are those of them that differ over TLS.
+// httpAttacks are attacks on HTTP/1.1. tlsAttacks are some of them, for listeners that share
+// the rest with TCP.
 var (
 	httpAttacks = []attack{
 		{name: "idle connections", run: func(ctx context.Context, t *target) error { return t.crowd(ctx, "") }},
@@ -60,7 +61,7 @@ var (
 			return nil
 		}},
 	}
-	tlsAttacks = []attack{httpAttacks[0], httpAttacks[1], httpAttacks[6]}
+	tlsAttacks = []attack{httpAttacks[0], httpAttacks[1], httpAttacks[2], httpAttacks[6]}
 )
 
 // nameAttacks are floods of names, which an agent might remember.
@@ -101,7 +102,7 @@ func (t *target) crowd(ctx context.Context, request string) error {
 	var opening sync.WaitGroup
 	var failed error
 	var once sync.Once
-	const workers = 16
+	const workers = 64
 	for w := range workers {
 		opening.Go(func() {
 			for n := w; n < len(conns); n += workers {

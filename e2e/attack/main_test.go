@@ -3,7 +3,7 @@
 // connections. Meanwhile the agent must answer /healthz and lookups, and its memory has a bound.
 //
 //	go test ./e2e/attack -v                             a short form, on this program
-//	LONG_TESTS=1 go test ./e2e/attack -v                with more connections, and for longer
+//	LONG_TESTS=1 go test ./e2e/attack -v                with more connections, and longer
 //	go test ./e2e/attack -v -attack.program ./disc      on another build of disc
 //	go test ./e2e/attack -v -run Attack/TLS/header_table
 package attack_test

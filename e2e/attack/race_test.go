@@ -2,4 +2,4 @@
 
 package attack_test
 
-func init() { memoryFactor = 8 } // the race detector needs up to ten times the memory
+func init() { raceDetector = true }
