@@ -17,7 +17,7 @@ import (
 func maxMemory() float64 {
 	switch {
 	case full():
-		return 768
+		return 512
 	case raceDetector:
 		return 8 * 320
 	}

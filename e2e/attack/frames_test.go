@@ -98,12 +98,12 @@ func spin(unread bool, step func(c *wire, n int) error) func(context.Context, *t
 					if err != nil {
 						return // the attack is repelled; survives sees whether the agent has ended
 					}
-					stop := context.AfterFunc(ctx, func() { c.Close() })
+					stop := context.AfterFunc(ctx, func() { abandon(c.Conn) })
 					for n := 0; err == nil; n++ {
 						err = step(c, n)
 					}
 					stop()
-					c.Close()
+					abandon(c.Conn)
 				}
 			})
 		}

@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -95,7 +96,7 @@ func (t *target) crowd(ctx context.Context, request string) error {
 	defer func() {
 		for _, conn := range conns {
 			if conn != nil {
-				conn.Close()
+				abandon(conn)
 			}
 		}
 	}()
@@ -135,7 +136,7 @@ func (t *target) again(ctx context.Context, request string) error {
 		_ = conn.SetDeadline(time.Now().Add(200 * time.Millisecond))
 		_, _ = io.WriteString(conn, request) // the agent may have closed the connection
 		_, _ = io.Copy(io.Discard, io.LimitReader(conn, 1<<10))
-		conn.Close()
+		abandon(conn)
 	}
 	return nil
 }
@@ -152,17 +153,25 @@ func (t *target) flood(ctx context.Context, request func(n int) string) error {
 				if err != nil {
 					return
 				}
-				stop := context.AfterFunc(ctx, func() { conn.Close() })
+				stop := context.AfterFunc(ctx, func() { abandon(conn) })
 				go func() { _, _ = io.Copy(io.Discard, conn) }()
 				for err == nil {
 					_, err = io.WriteString(conn, request(n))
 					n += workers
 				}
 				stop()
-				conn.Close()
+				abandon(conn)
 			}
 		})
 	}
 	sending.Wait()
 	return nil
+}
+
+// abandon closes a connection. Over TLS it does not say so to the agent, which may not read.
+func abandon(conn net.Conn) {
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		conn = encrypted.NetConn()
+	}
+	conn.Close()
 }

@@ -51,7 +51,7 @@ func (t *target) open(unread bool, settings ...http2.Setting) (*wire, error) {
 		err = c.WriteSettings(settings...)
 	}
 	if err != nil {
-		conn.Close()
+		abandon(conn)
 		return nil, err
 	}
 	if !unread {
@@ -222,7 +222,7 @@ func (t *target) hold(ctx context.Context, connections, streams int, open func(c
 				<-opening
 				return // the agent has closed it
 			}
-			defer c.Close()
+			defer abandon(c.Conn)
 			for k := 0; k < min(streams, c.await(ctx)) && err == nil; k++ {
 				err = open(c, n*streams+k)
 			}
