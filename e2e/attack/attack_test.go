@@ -89,7 +89,7 @@ func TestAttack(t *testing.T) {
 				}
 				t.Run(l.name, func(t *testing.T) {
 					if l.http2 && !a.offersHTTP2(t) {
-						t.Logf("left out: the agent does not offer HTTP/2 (built with a Go whose HTTP/2 can be made to crash)")
+						t.Log("left out: the agent does not offer HTTP/2 (built with a Go whose HTTP/2 can be made to crash)")
 						return
 					}
 					for _, attack := range l.attacks {
