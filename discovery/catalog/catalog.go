@@ -79,8 +79,8 @@ type state struct {
 	restored  bool      // saved by an earlier run, and not confirmed in this one
 }
 
-// New returns a catalog. It does nothing until Run. It fails if the metrics cannot be
-// registered.
+// New returns a catalog. It has the last good view, and speaks to etcd in Run alone. It fails if
+// the metrics cannot be registered.
 func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, error) {
 	if o.StaleAfter <= 0 {
 		o.StaleAfter = DefaultStaleAfter
@@ -106,6 +106,9 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, err
 	}
 	if o.MassLoss != nil {
 		c.suspects = newSuspectTracker(*o.MassLoss, c.log, c.metrics)
+	}
+	if o.LastGood != nil {
+		c.restore()
 	}
 	return c, nil
 }
@@ -210,15 +213,12 @@ func (c *Catalog) Health() Health {
 // Heartbeat shows whether Run is stuck.
 func (c *Catalog) Heartbeat() *heartbeat.Heartbeat { return &c.heartbeat }
 
-// Run keeps the view current until ctx ends, then returns nil. It starts with the last good
-// view of an earlier run, if there is one.
+// Run keeps the view current until ctx ends, then returns nil. It starts with the view that the
+// catalog has: that of an earlier call, or the last good one.
 func (c *Catalog) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	if c.options.LastGood != nil {
-		if c.snapshot() == nil { // otherwise Run was called before
-			c.restore()
-		}
 		background.Go(func() { c.saveLoop(ctx) })
 	}
 	r, err := c.newReflector(ctx)

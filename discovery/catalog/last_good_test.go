@@ -111,30 +111,28 @@ func TestLastGood(t *testing.T) {
 		"empty":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := etcdtest.Must(New(client, keys, Options{})).afterRestore(&memoryStore{content: content}); !errors.Is(err, discovery.ErrUnavailable) {
+			if _, err := viewOf(&memoryStore{content: content}, keys); !errors.Is(err, discovery.ErrUnavailable) {
 				t.Errorf("%v, want it refused", err)
 			}
 		})
 	}
-	if _, err := etcdtest.Must(New(client, discovery.NewKeys("other"), Options{})).afterRestore(store); !errors.Is(err, discovery.ErrUnavailable) {
+	if _, err := viewOf(store, discovery.NewKeys("other")); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("another namespace's: %v, want it refused", err)
 	}
 }
 
 func restored(t *testing.T, keys discovery.Keys, store LastGoodStore) view.View {
 	t.Helper()
-	view, err := etcdtest.Must(New(nil, keys, Options{})).afterRestore(store)
+	view, err := viewOf(store, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return view
 }
 
-// afterRestore returns the view that a catalog restores from a store.
-func (c *Catalog) afterRestore(s LastGoodStore) (view.View, error) {
-	c.options.LastGood = s
-	c.restore()
-	return c.View()
+// viewOf returns the view that a catalog has before it runs.
+func viewOf(s LastGoodStore, keys discovery.Keys) (view.View, error) {
+	return etcdtest.Must(New(nil, keys, Options{LastGood: s})).View()
 }
 
 func TestLastGoodThatCannotBeSaved(t *testing.T) {
