@@ -2,6 +2,7 @@ package agent
 
 import (
 	"go/version"
+	"runtime"
 	"strings"
 )
 
@@ -11,6 +12,10 @@ import (
 // which ends the process ("fatal error: concurrent map read and map write"). Releases after the
 // last are mended.
 var http2Mended = []string{"go1.26.9", "go1.27.2"}
+
+// OffersHTTP2 reports whether agents of this program offer HTTP/2 over http.tls: not if it was
+// built with a version of Go that has the fault of [http2Mended].
+func OffersHTTP2() bool { return http2IsSafe(runtime.Version()) }
 
 // http2IsSafe reports whether the HTTP/2 server of a version of Go, as runtime.Version has it,
 // is free of the fault of [http2Mended]. It reports false for a version that it cannot read.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"disc/agent"
 )
 
 func TestScripts(t *testing.T) {
@@ -43,6 +45,9 @@ func TestScripts(t *testing.T) {
 func condition(name string) (bool, error) {
 	if name == "namespaces" {
 		return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
+	}
+	if name == "http2" {
+		return agent.OffersHTTP2(), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }
