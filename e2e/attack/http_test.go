@@ -3,11 +3,13 @@ package attack_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -108,6 +110,9 @@ func (t *target) crowd(ctx context.Context, request string) error {
 		opening.Go(func() {
 			for n := w; n < len(conns); n += workers {
 				conn, err := t.connect()
+				if errors.Is(err, syscall.EAGAIN) {
+					return // a Unix socket whose queue is full
+				}
 				if err != nil {
 					once.Do(func() { failed = err })
 					return
