@@ -171,6 +171,12 @@ func TestScopesOfSubjects(t *testing.T) {
 		{"GET /v1/kv?key=app/a&key=app/b", "", "kv-read:app/", 503},
 		{"GET /v1/kv?key=app/a&key=db/b", "", "kv-read:app/", 403},
 		{"GET /v1/kv?key=app/a&key=db/b", "", "kv-read:app/ kv:db/", 503},
+		{"GET /v1/kv?key=app/a as events", "", "kv-read:app/", 400},
+		{"GET /v1/kv?key=app/a as events", "", "kv-read", 400},
+		{"GET /v1/kv as events", "", "kv-read:app/", 403},
+		{"GET /v1/kv as events", "", "kv-read", 200},
+		{"GET /v1/kv/app/ as events", "", "kv-read:app/", 200},
+		{"GET /v1/kv/db/ as events", "", "kv-read:app/", 403},
 		{"PUT /v1/kv/app/a", "x", "kv:app/", 200},
 		{"PUT /v1/kv/app/a", "x", "kv-read:app/", 403},
 		{"PUT /v1/kv/db/a", "x", "kv:app/", 403},
@@ -193,7 +199,13 @@ func TestScopesOfSubjects(t *testing.T) {
 		t.Run(c.request+" with "+c.scopes, func(t *testing.T) {
 			a.options.Access = authenticator(policy(t, "", c.scopes))
 			method, path, _ := strings.Cut(c.request, " ")
-			if w := ask(a, method, path, c.scopes, []byte(c.body)); w.Code != c.status {
+			path, events := strings.CutSuffix(path, " as events")
+			w := ask(a, method, path, c.scopes, []byte(c.body), func(r *http.Request) {
+				if events {
+					r.Header.Set("Accept", api.TypeEvents)
+				}
+			})
+			if w.Code != c.status {
 				t.Errorf("%d, want %d: %s", w.Code, c.status, w.Body)
 			}
 		})

@@ -127,11 +127,14 @@ func appendString(b []byte, s string) []byte {
 // kvGetMany answers with those of the named keys that exist; without names, with all
 // items, or their changes.
 func (a *API) kvGetMany(w http.ResponseWriter, r request) error {
-	names := r.query.Values["key"]
+	names, events := r.query.Values["key"], wantsEvents(r.Header.Get("Accept"))
+	if events && len(names) > 0 {
+		return invalid("a stream of events names its key or directory in the path; leave out key")
+	}
 	if err := r.mayUse(access.KVRead, names); err != nil {
 		return err
 	}
-	if wantsEvents(r.Header.Get("Accept")) {
+	if events {
 		return a.kvWatch(w, r, "")
 	}
 	q, err := r.query.kvQuery()
