@@ -56,6 +56,9 @@ func (a *API) awaitView(r request, about subject, scopes ...discovery.Scope) (vi
 			return view.View{}, 0, err
 		}
 		if service, index = about(current.Snapshot); index != known || over {
+			if err := a.recheck(r); err != nil {
+				return view.View{}, 0, err
+			}
 			return current, index, a.startWork(r)
 		}
 		select {

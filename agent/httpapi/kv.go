@@ -174,9 +174,9 @@ func (a *API) kvRead(r request, what string, read func() (KVFreshness, error)) (
 	if wait == 0 {
 		return view, err
 	}
-	end, err := a.admit(r, a.reads)
-	if err != nil {
-		return KVFreshness{}, err
+	end, refused := a.admit(r, a.reads)
+	if refused != nil {
+		return KVFreshness{}, refused
 	}
 	defer end()
 	defer a.metrics.streaming("wait")()
@@ -187,15 +187,18 @@ func (a *API) kvRead(r request, what string, read func() (KVFreshness, error)) (
 	for err == nil || errors.Is(err, discovery.ErrNotFound) {
 		since, changed := sinceIndex(view, known)
 		if changed {
-			return view, err
+			break
 		}
 		ended := a.backends.KV.AwaitChange(ctx, what, since) != nil
 		if ended && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return view, err // the caller is gone, or the API ends
+			break // the caller is gone, or the API ends
 		}
 		if view, err = read(); ended || view.Index != since.Index {
-			return view, err
+			break
 		}
+	}
+	if denied := a.recheck(r); denied != nil {
+		return KVFreshness{}, denied
 	}
 	return view, err
 }

@@ -103,8 +103,9 @@ func (a *API) unlock(w http.ResponseWriter, r request) error {
 }
 
 // replyGranted answers with a lock or claim that was just granted. If hold is true, it keeps
-// the answer open; see [API.keepHeld]. It calls release if the caller is gone before it has the
-// answer, as far as that can be known: nobody else would release the grant before its TTL ends.
+// the answer open; see [API.keepHeld]. It calls release if the caller may no longer have the
+// grant, or is gone before it has the answer, as far as that can be known: nobody else would
+// release the grant before its TTL ends.
 func (a *API) replyGranted(w http.ResponseWriter, r request, fence int64, grant any, hold bool, lost <-chan struct{}, release func(context.Context)) error {
 	err := a.sendGranted(w, r, fence, grant, hold)
 	switch {
@@ -120,6 +121,9 @@ func (a *API) replyGranted(w http.ResponseWriter, r request, fence int64, grant 
 // sendGranted sends a grant to its caller, and returns an error if the caller is gone.
 func (a *API) sendGranted(w http.ResponseWriter, r request, fence int64, grant any, hold bool) error {
 	if err := r.Context().Err(); err != nil {
+		return err
+	}
+	if err := a.recheck(r); err != nil { // it may have waited for long
 		return err
 	}
 	body, err := encode(grant)
