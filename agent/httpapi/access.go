@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"disc/agent/access"
 )
@@ -96,12 +97,13 @@ func (a *API) mayAlso(r request, action access.Action) bool {
 }
 
 // credentials returns the bearer token (RFC 6750, section 2.1) and the verified certificate of
-// a request.
+// a request. The handshake alone verifies, and its connection may outlast the certificate: one
+// that has expired since is none.
 func credentials(r *http.Request) (c access.Credentials) {
 	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
 		c.Token = strings.TrimLeft(token, " ")
 	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && !time.Now().After(r.TLS.PeerCertificates[0].NotAfter) {
 		c.Certificate = r.TLS.PeerCertificates[0]
 	}
 	return c

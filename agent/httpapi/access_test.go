@@ -270,16 +270,18 @@ func TestClientCertificates(t *testing.T) {
 	for name, c := range map[string]struct {
 		certificate string
 		verified    bool
+		validFor    time.Duration // from now
 		status      int
 		detail      string
 	}{
-		"known":      {"host-1", true, 201, ""},
-		"another":    {"host-2", true, 403, `certificate \"host-2\" is not in http.clients`},
-		"unverified": {"host-1", false, 401, "this needs a token"},
+		"known":      {"host-1", true, time.Hour, 201, ""},
+		"another":    {"host-2", true, time.Hour, 403, `certificate \"host-2\" is not in http.clients`},
+		"unverified": {"host-1", false, time.Hour, 401, "this needs a token"},
+		"expired":    {"host-1", true, -time.Second, 401, "this needs a token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := ask(a, "PUT", "/v1/services/web/instances/"+name, "", []byte("{}"), func(r *http.Request) {
-				chain := []*x509.Certificate{{Subject: pkix.Name{CommonName: c.certificate}}}
+				chain := []*x509.Certificate{{Subject: pkix.Name{CommonName: c.certificate}, NotAfter: time.Now().Add(c.validFor)}}
 				r.TLS = &tls.ConnectionState{PeerCertificates: chain}
 				if c.verified {
 					r.TLS.VerifiedChains = [][]*x509.Certificate{chain}
