@@ -166,6 +166,7 @@ func (a *app) agentAt(ctx context.Context, address string) (*api.Client, error) 
 	}
 	client.UseTLS(security)
 	client.SendTokenInClear = a.config.CLI.SendTokenInClear
+	client.ReadToken = a.config.AgentToken
 	client.Token, err = a.config.AgentToken(ctx)
 	return client, err
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"disc/discovery"
@@ -26,12 +27,18 @@ type Client struct {
 	HTTP    *http.Client // default: http.DefaultClient
 	Token   string       // bearer token (RFC 6750); empty: none
 
+	// ReadToken, unless nil, is called when an agent refuses the token (401 or 403). If it
+	// returns another, the client sends the request again with that, and each later one, so
+	// that a token can be replaced while the program runs. Its error is added to the refusal.
+	ReadToken func(context.Context) (string, error)
+
 	// SendTokenInClear allows to send the token over plain HTTP to another host, where
 	// others on the network can read it. Otherwise such requests are an ErrForbidden, and
 	// not sent.
 	SendTokenInClear bool
 
-	shown string // the address in errors; default BaseURL
+	shown   string                 // the address in errors; default BaseURL
+	renewed atomic.Pointer[string] // from ReadToken; nil: Token is the one to send
 }
 
 // NewClient returns a client of the agent at an address: a URL such as
@@ -89,6 +96,32 @@ type request struct {
 // send sends a request and returns the response if its status is below 300, otherwise the
 // error of the status. The caller closes the body.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	token := c.token()
+	resp, err := c.sendWith(ctx, r, token)
+	problem, ok := errors.AsType[*Problem](err)
+	if !ok || c.ReadToken == nil || problem.Status != http.StatusUnauthorized && problem.Status != http.StatusForbidden {
+		return resp, err
+	}
+	switch read, readErr := c.ReadToken(ctx); {
+	case readErr != nil:
+		return nil, fmt.Errorf("%w; and no other token can be read: %w", err, readErr)
+	case read == "" || read == token:
+		return nil, err
+	default:
+		c.renewed.Store(&read)
+		return c.sendWith(ctx, r, read)
+	}
+}
+
+// token returns the token to send; "": none.
+func (c *Client) token() string {
+	if t := c.renewed.Load(); t != nil {
+		return *t
+	}
+	return c.Token
+}
+
+func (c *Client) sendWith(ctx context.Context, r request, token string) (*http.Response, error) {
 	target := c.base() + r.path
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
@@ -108,11 +141,11 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	if r.body != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", TypeJSON)
 	}
-	if c.Token != "" {
+	if token != "" {
 		if req.URL.Scheme != "https" && !discovery.IsLoopback(req.URL.Hostname()) && !c.SendTokenInClear {
 			return nil, discovery.Errorf(discovery.ErrForbidden, "ask agent at %s: the token is not sent without TLS, since others on the network could read it; give an https:// address, or allow it (--send-token-in-clear)", c.address())
 		}
-		req.Header.Set("Authorization", "Bearer "+c.Token)
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := c.client().Do(req)
 	if err != nil {

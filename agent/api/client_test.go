@@ -121,6 +121,53 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestRedirectsAreNotFollowed expects the token to stay with the agent.
+// TestRefusedTokenIsReadAgain replaces the token of an agent, as a reload does.
+func TestRefusedTokenIsReadAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int
+		read   string
+		err    error
+		sent   string // the tokens, of two requests
+		want   string // the error; "": none
+	}{
+		"another":               {401, "new", nil, "old new new", ""},
+		"another with scopes":   {403, "new", nil, "old new new", ""},
+		"the same":              {401, "old", nil, "old old", "refused"},
+		"none":                  {401, "", nil, "old old", "refused"},
+		"another that is wrong": {401, "older", nil, "old older older", "refused"},
+		"no file":               {401, "", errors.New("open token: gone"), "old old", "refused; and no other token can be read: open token: gone"},
+		"another failure":       {503, "new", nil, "old old", "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent []string
+			c := answering(t, func(w http.ResponseWriter, r *http.Request) {
+				token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+				sent = append(sent, token)
+				if b, err := io.ReadAll(r.Body); string(b) != "value" || err != nil {
+					t.Errorf("body %q, %v", b, err)
+				}
+				if token != "new" {
+					w.WriteHeader(tt.status)
+					fmt.Fprint(w, `{"detail":"refused"}`)
+				}
+			})
+			c.Token, c.ReadToken = "old", func(context.Context) (string, error) { return tt.read, tt.err }
+			for range 2 {
+				_, err := c.call(t.Context(), request{method: "PUT", path: "/v1/kv/a", body: []byte("value")}, nil)
+				if got := fmt.Sprint(err); got != tt.want && (err != nil || tt.want != "") {
+					t.Errorf("%v, want %q", err, tt.want)
+				}
+				if tt.status != 503 && (err != nil) != errors.Is(err, discovery.ErrForbidden) {
+					t.Errorf("%v is no ErrForbidden", err)
+				}
+			}
+			if got := strings.Join(sent, " "); got != tt.sent {
+				t.Errorf("sent %q, want %q", got, tt.sent)
+			}
+		})
+	}
+}
+
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	var asked []string
 	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
