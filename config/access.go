@@ -64,15 +64,21 @@ func (h HTTP) ClientCAs(ctx context.Context) (*x509.CertPool, error) {
 	return readCAs(ctx, h.ClientCA)
 }
 
-// AgentToken returns the token that the command line sends to the agent: that of the flag or
-// the variable, or else of cli.token_file, or else of http.token_file, the agent's own; "":
-// there is none. It fails when a file cannot be read.
+// AgentToken returns the token that the command line sends to the agent: that of cli.token or
+// cli.token_file, of which a flag goes before a variable and cli.token before the other; or
+// else of http.token_file, the agent's own; "": there is none. It fails when a file cannot be
+// read, and when that of cli.token_file is empty.
 func (c *Config) AgentToken(ctx context.Context) (string, error) {
+	flagOfFile := c.CLI.TokenFile != "" && c.origins["cli.token_file"].source == fromFlag && c.origins["cli.token"].source != fromFlag
 	switch {
-	case c.CLI.Token != "":
+	case c.CLI.Token != "" && !flagOfFile:
 		return string(c.CLI.Token), nil
 	case c.CLI.TokenFile != "":
-		return readToken(ctx, "cli.token_file", c.CLI.TokenFile)
+		token, err := readToken(ctx, "cli.token_file", c.CLI.TokenFile)
+		if err == nil && token == "" {
+			err = fmt.Errorf("cli.token_file %s is empty: write a token into it", c.CLI.TokenFile)
+		}
+		return token, err
 	case c.HTTP.TokenFile != "":
 		return c.HTTP.Token(ctx)
 	}

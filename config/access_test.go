@@ -156,6 +156,10 @@ func TestTokenOfTheCommandLine(t *testing.T) {
 		{name: "a variable", content: "cli: {token_file: " + cli + "}\n", env: map[string]string{"DISC_TOKEN": "of-variable"}, want: "of-variable"},
 		{name: "a flag", content: "cli: {token_file: " + cli + "}\n", env: map[string]string{"DISC_TOKEN": "of-variable"}, args: []string{"--token", "of-flag"}, want: "of-flag"},
 		{name: "a file by a flag", args: []string{"--token-file", cli}, want: "of-cli"},
+		{name: "a file by a flag, and a variable", env: map[string]string{"DISC_TOKEN": "of-variable"}, args: []string{"--token-file", cli}, want: "of-cli"},
+		{name: "a file by a variable, and a variable", env: map[string]string{"DISC_TOKEN": "of-variable", "DISC_TOKEN_FILE": cli}, want: "of-variable"},
+		{name: "both flags", args: []string{"--token-file", cli, "--token", "of-flag"}, want: "of-flag"},
+		{name: "a flag and no file", env: map[string]string{"DISC_TOKEN": "of-variable"}, args: []string{"--token-file="}, want: "of-variable"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := load(t, tt.content, tt.env, tt.args...)
@@ -166,6 +170,11 @@ func TestTokenOfTheCommandLine(t *testing.T) {
 				t.Errorf("the token is shown: %s", text)
 			}
 		})
+	}
+	write(t, cli, " \n")
+	c := load(t, "http: {token_file: "+agent+"}\ncli: {token_file: "+cli+"}\n", nil)
+	if got, err := c.AgentToken(t.Context()); got != "" || err == nil || !strings.Contains(err.Error(), "cli.token_file "+cli+" is empty") {
+		t.Errorf("an empty file: %q, %v", got, err)
 	}
 	wantError(t, "cli: {token: a}\n", nil, "\nF:1: cli.token: unknown key")
 }
