@@ -330,7 +330,7 @@ func TestDetailsOfTheAgent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := ask(newFleet().api(t, Options{Access: c.access}, detailed), "GET", "/v1/agent", c.token, nil)
-			for _, text := range []string{"the password is", "/etc/disc/secret"} {
+			for _, text := range []string{"the password is", "/etc/disc/secret", "etcd-1.example.org", "/etc/disc/agent.pem", "no lease", "no view", "not written"} {
 				if w.Code != 200 || strings.Contains(w.Body.String(), text) != c.want {
 					t.Errorf("%q: %d %s", text, w.Code, w.Body)
 				}
@@ -339,12 +339,50 @@ func TestDetailsOfTheAgent(t *testing.T) {
 	}
 }
 
-// detailedAgent has a setting, and a check with an output.
+// TestReadinessWithoutNames expects /readyz to name instances and errors only to who may read.
+func TestReadinessWithoutNames(t *testing.T) {
+	f := newFleet()
+	f.notReady = [2]error{errors.New("etcd-1 is away"), errors.New("web/web-1: etcd-1 is away")}
+	for name, c := range map[string]struct {
+		access *access.Authenticator
+		token  string
+		want   bool
+	}{
+		"without a policy": {nil, "", true},
+		"everybody reads":  {authenticator(policy(t, "read")), "", true},
+		"nobody":           {authenticator(policy(t, "", "read")), "", false},
+		"unknown":          {authenticator(policy(t, "", "read")), "guess", false},
+		"with the scope":   {authenticator(policy(t, "", "read")), "read", true},
+		"with another":     {authenticator(policy(t, "", "take")), "take", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := f.api(t, Options{Access: c.access})
+			for path, short := range map[string][]string{
+				"/readyz": {"lookup: ", "registered: "}, "/readyz/lookup": {"lookup: "}, "/readyz/registered": {"registered: "},
+			} {
+				w := ask(a, "GET", path, c.token, nil)
+				if w.Code != 503 || strings.Contains(w.Body.String(), "etcd-1") != c.want || strings.Contains(w.Body.String(), "web-1") != (c.want && path != "/readyz/lookup") {
+					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+				}
+				for _, text := range short {
+					if !strings.Contains(w.Body.String(), text) {
+						t.Errorf("%s: %q is not in %s", path, text, w.Body)
+					}
+				}
+			}
+		})
+	}
+}
+
+// detailedAgent has what is for scope status.
 type detailedAgent struct{ AgentStatus }
 
 func (d detailedAgent) Status(ctx context.Context) api.Agent {
 	s := d.AgentStatus.Status(ctx)
 	s.Settings = []api.Setting{{Name: "http.token_file", Value: "/etc/disc/secret"}}
 	s.Registrations[0].Checks = []api.Check{{ID: "service", Type: discovery.CheckHTTP, Status: discovery.Passing, Output: "the password is swordfish"}}
+	s.Endpoints = []string{"https://etcd-1.example.org:2379"}
+	s.Certificates = []api.Certificate{{Setting: "etcd.cert", File: "/etc/disc/agent.pem"}}
+	s.Session.Error, s.Catalog.Error, s.Registrations[0].Error = "no lease", "no view", "not written"
 	return s
 }

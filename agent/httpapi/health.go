@@ -42,10 +42,13 @@ func (a *API) healthz(w http.ResponseWriter, _ request) error {
 }
 
 // readyz answers 503 if the agent cannot answer lookups, or if registrations are missing in
-// etcd; lookup and registered choose which of the two count.
+// etcd; lookup and registered choose which of the two count. Who may read learns why.
 func (a *API) readyz(lookup, registered bool) handler {
-	return func(w http.ResponseWriter, _ request) error {
+	return func(w http.ResponseWriter, r request) error {
 		noView, notWritten := a.backends.Agent.Ready()
+		if (noView != nil || notWritten != nil) && !a.mayAlso(r, access.Read) {
+			noView, notWritten = shortened(noView, errNoView), shortened(notWritten, errNotWritten)
+		}
 		var errs []error
 		if lookup && noView != nil {
 			errs = append(errs, fmt.Errorf("lookup: %w", noView))
@@ -58,6 +61,19 @@ func (a *API) readyz(lookup, registered bool) handler {
 		}
 		return ok(w)
 	}
+}
+
+var (
+	errNoView     = errors.New("not ready; the reason takes a token with scope read")
+	errNotWritten = errors.New("an instance is missing in etcd; which one and why takes a token with scope read")
+)
+
+// shortened returns short in place of an error; nil: there is none.
+func shortened(err, short error) error {
+	if err == nil {
+		return nil
+	}
+	return short
 }
 
 func ok(w http.ResponseWriter) error {
