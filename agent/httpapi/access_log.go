@@ -32,8 +32,8 @@ func logSubject(w http.ResponseWriter, keys []string) {
 	}
 }
 
-// log counts the attempt, and logs it: one that is refused as far as the log has room, another
-// unless there are many of its kind. It has no token, and of the path only ASCII.
+// log counts the attempt, and logs it as far as the log has room for its kind, unless it is one
+// of many. It has no token, and of the path only ASCII.
 func (t *attempt) log(status int) {
 	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
 	t.api.metrics.countCaller(t.caller, t.route.scope, !refused)
@@ -43,7 +43,9 @@ func (t *attempt) log(status int) {
 			t.api.log.Warn("request refused", append(t.attributes(status), "not_logged", suppressed)...)
 		}
 	case !t.route.frequent && !t.route.reads():
-		t.api.log.Info("write", t.attributes(status)...)
+		if suppressed, ok := t.api.writes.next(); ok {
+			t.api.log.Info("write", append(t.attributes(status), "not_logged", suppressed)...)
+		}
 	}
 }
 
@@ -73,18 +75,18 @@ func ascii(s string) string {
 	}, s))
 }
 
-// refusals limits how many refused requests are logged.
-type refusals struct {
+// logLimit limits how many requests of a kind are logged.
+type logLimit struct {
 	limit      *rate.Limiter
 	suppressed *atomic.Int64
 }
 
-// newRefusals allows one a second, and ten at once.
-func newRefusals() refusals { return refusals{rate.NewLimiter(1, 10), new(atomic.Int64)} }
+// The requests that are logged, in a second and at once.
+func newRefusals() logLimit { return logLimit{rate.NewLimiter(1, 10), new(atomic.Int64)} }
+func newWrites() logLimit   { return logLimit{rate.NewLimiter(20, 100), new(atomic.Int64)} }
 
-// next reports whether a refused request is to be logged, and how many were not since the last
-// that was.
-func (l refusals) next() (suppressed int64, ok bool) {
+// next reports whether a request is to be logged, and how many were not since the last that was.
+func (l logLimit) next() (suppressed int64, ok bool) {
 	if !l.limit.Allow() {
 		l.suppressed.Add(1)
 		return 0, false

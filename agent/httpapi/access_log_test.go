@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 )
 
 // TestWhoDidWhat tests what the log and the metrics have of callers.
@@ -61,6 +62,16 @@ func TestWhoDidWhat(t *testing.T) {
 	if n := strings.Count(log.String(), "\n"); n > 20 {
 		t.Errorf("100 refused requests are %d lines in the log", n)
 	}
+	log.Reset()
+	a.writes.limit = rate.NewLimiter(0, 3)
+	for range 100 {
+		ask(a, "PUT", "/v1/kv/a", secret, []byte("v"))
+	}
+	a.writes.limit = rate.NewLimiter(0, 1)
+	ask(a, "PUT", "/v1/kv/a", secret, []byte("v"))
+	if n := strings.Count(log.String(), "\n"); n != 4 || !strings.Contains(log.String(), "not_logged=97") {
+		t.Errorf("101 writes are %d lines in the log: %s", n, log.String())
+	}
 	families, err := metrics.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +86,7 @@ func TestWhoDidWhat(t *testing.T) {
 	}
 	for labels, want := range map[string]float64{
 		"t0 allowed register": 3, "t1 refused register": 1, "anonymous refused register": 1, "unknown refused register": 1,
-		"t0 allowed take": 1, "unknown refused take": 1, "t0 allowed kv": 2, "unknown refused kv": 100,
+		"t0 allowed take": 1, "unknown refused take": 1, "t0 allowed kv": 103, "unknown refused kv": 100,
 	} {
 		t.Run(labels, func(t *testing.T) {
 			if got[labels] != want {

@@ -69,7 +69,8 @@ type API struct {
 	lookupForms [2]*lookupForm            // JSON and text
 	revision    atomic.Pointer[headerInt] // of the newest view
 	timeouts    timeouts
-	refusals    refusals
+	refusals    logLimit
+	writes      logLimit
 
 	reads, grants           *streamBound
 	openBodies, writeBodies *bodyBudget   // of requests
@@ -103,6 +104,7 @@ func New(b Backends, o Options) (*API, error) {
 		lookupForms:  [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
 		timeouts:     timeouts{keepalive: api.StreamKeepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
 		refusals:     newRefusals(),
+		writes:       newWrites(),
 		openBodies:   newBodyBudget(maxOpenBodies),
 		writeBodies:  newBodyBudget(maxWriteBodies),
 		answers:      budget{size: maxAnswers},
