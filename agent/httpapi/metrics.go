@@ -43,7 +43,7 @@ func (a *API) addMetrics() error {
 		}, []string{"kind"}),
 		callers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "disc_http_access_total",
-			Help: "Writes, and refused requests, where callers are told apart: by token or client, scope and result (allowed, refused).",
+			Help: "Requests that needed a scope which not everybody has, by token or client, scope and result (allowed, refused).",
 		}, []string{"caller", "scope", "result"}),
 	}
 	m.lookups = m.routeCounters(lookupRoute)

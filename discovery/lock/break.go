@@ -73,7 +73,7 @@ func (m *Manager) Break(ctx context.Context, name string, r BreakRequest) (Break
 		}
 		if !m.isLive(holder.id) {
 			return Breakage{}, discovery.Errorf(discovery.ErrForbidden,
-				"lock %q is held through another agent; break it with 'disc lock break', which speaks to etcd, or set http.token_file and send the token", name)
+				"lock %q is held through another agent; break it with 'disc lock break', which speaks to etcd, or set http.tokens and send a token with scope operate", name)
 		}
 		r.Holder = holder.id
 	}
