@@ -24,7 +24,7 @@ import (
 // safe for concurrent use, and has no timeout of its own: set a deadline in the context.
 type Client struct {
 	BaseURL string       // without a slash at the end; default: http:// and DefaultAddress
-	HTTP    *http.Client // default: http.DefaultClient
+	HTTP    *http.Client // default: as http.DefaultClient, but it follows no redirects
 	Token   string       // bearer token (RFC 6750); empty: none
 
 	// ReadToken, unless nil, is called when an agent refuses the token (401 or 403). If it
@@ -79,7 +79,10 @@ func stayHere(*http.Request, []*http.Request) error { return http.ErrUseLastResp
 // CloseIdle closes idle connections.
 func (c *Client) CloseIdle() { c.client().CloseIdleConnections() }
 
-func (c *Client) client() *http.Client { return cmp.Or(c.HTTP, http.DefaultClient) }
+// defaultClient is http.DefaultClient, but for redirects.
+var defaultClient = &http.Client{CheckRedirect: stayHere}
+
+func (c *Client) client() *http.Client { return cmp.Or(c.HTTP, defaultClient) }
 
 func (c *Client) base() string { return cmp.Or(c.BaseURL, "http://"+DefaultAddress) }
 

@@ -57,7 +57,7 @@ func TestNewClient(t *testing.T) {
 }
 
 func TestZeroClientAsksTheDefaultAddress(t *testing.T) {
-	if c := new(Client); c.base() != "http://127.0.0.1:3472" || c.client() != http.DefaultClient {
+	if c := new(Client); c.base() != "http://127.0.0.1:3472" || c.client().Transport != nil || c.client().CheckRedirect == nil {
 		t.Errorf("base %s", c.base())
 	}
 }

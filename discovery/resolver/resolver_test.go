@@ -264,6 +264,45 @@ func TestAgentSourceSendsTheToken(t *testing.T) {
 	}
 }
 
+// TestAgentSourceSaysWhyItIsRefused tests what is told of an agent that needs another token.
+func TestAgentSourceSaysWhyItIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		status     int
+		body, want string
+	}{
+		"no token":      {401, `{"detail":"this needs a token"}`, "answered 401 Unauthorized: this needs a token"},
+		"another scope": {403, `{"detail":"it lacks scope \"read\""}`, `answered 403 Forbidden: it lacks scope "read"`},
+		"not an agent":  {403, "<html>", "answered 403 Forbidden: it gives no reason; set Token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.status)
+				fmt.Fprint(w, c.body)
+			}))
+			t.Cleanup(agent.Close)
+			_, _, err := (&resolver.AgentSource{BaseURL: agent.URL, HTTP: agent.Client()}).Lookup(t.Context(), resolver.Query{Name: "web"})
+			if !errors.Is(err, discovery.ErrForbidden) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+// TestAgentSourceFollowsNoRedirect expects the token to go to the agent alone.
+func TestAgentSourceFollowsNoRedirect(t *testing.T) {
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			t.Error("the redirect is followed")
+		}
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(agent.Close)
+	_, _, err := (&resolver.AgentSource{BaseURL: agent.URL, HTTP: agent.Client(), Token: "s3cret"}).Lookup(t.Context(), resolver.Query{Name: "web"})
+	if !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "307") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestTargetsThatAreRefused(t *testing.T) {
 	for _, target := range []string{"disc:///", "disc:///web?color=red", "disc:///web?prefer=node", "disc:///web"} {
 		t.Run(target, func(t *testing.T) {

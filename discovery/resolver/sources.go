@@ -120,7 +120,9 @@ func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v an
 		}
 		req.Header.Set("Authorization", "Bearer "+a.Token)
 	}
-	resp, err := cmp.Or(a.HTTP, http.DefaultClient).Do(req)
+	client := *cmp.Or(a.HTTP, http.DefaultClient)
+	client.CheckRedirect = stayHere
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, discovery.Errorf(discovery.ErrUnavailable, "ask the agent at %s: %v", a.base(), err)
 	}
@@ -128,6 +130,8 @@ func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v an
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, discovery.Errorf(discovery.ErrNotFound, "the agent at %s does not know %s", a.base(), q.Name)
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return nil, discovery.Errorf(discovery.ErrForbidden, "the agent at %s answered %s: %s", a.base(), resp.Status, detail(resp))
 	case resp.StatusCode != http.StatusOK:
 		return nil, discovery.Errorf(discovery.ErrUnavailable, "the agent at %s answered %s", a.base(), resp.Status)
 	case v == nil:
@@ -139,6 +143,18 @@ func (a *AgentSource) get(ctx context.Context, q Query, options url.Values, v an
 		return nil, discovery.Errorf(discovery.ErrUnavailable, "read the answer of the agent at %s: %v", a.base(), err)
 	}
 	return resp.Header, nil
+}
+
+// stayHere follows no redirect: an agent sends none, and the token is for the agent alone.
+func stayHere(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// detail returns what a refusal (RFC 9457) says, at most 400 bytes of it.
+func detail(resp *http.Response) string {
+	var problem struct{ Detail string }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 16<<10)).Decode(&problem); err != nil || problem.Detail == "" {
+		return "it gives no reason; set Token to one with scope read"
+	}
+	return fmt.Sprintf("%.400s", problem.Detail)
 }
 
 func (q Query) values(options url.Values) url.Values {
