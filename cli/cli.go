@@ -136,13 +136,19 @@ func (a *app) keys() discovery.Keys { return discovery.NewKeys(a.config.Namespac
 
 // agent returns a client of this host's agent. It returns an error if the agent serves
 // another namespace than the one that a flag or variable gives. It does not report that
-// the agent is unavailable: the first request does.
+// the agent is unavailable: the first request does. A token may allow that request and not
+// this question, which is for scope read: the answer is unknown then.
 func (a *app) agent(ctx context.Context) (*api.Client, error) {
 	client, err := a.anyAgent(ctx)
 	if err != nil || !a.config.Explicit("namespace") {
 		return client, err
 	}
-	if err := a.sameNamespace(ctx, client); err != nil && !errors.Is(err, discovery.ErrUnavailable) {
+	err = a.sameNamespace(ctx, client)
+	if refused, ok := errors.AsType[*api.Problem](err); ok && errors.Is(refused, discovery.ErrForbidden) {
+		a.infof("it is unknown whether the agent serves namespace %q: %v", a.config.Namespace, err)
+		return client, nil
+	}
+	if err != nil && !errors.Is(err, discovery.ErrUnavailable) {
 		return nil, err
 	}
 	return client, nil

@@ -133,3 +133,28 @@ func TestTokenIsSent(t *testing.T) {
 		t.Errorf("the help does not say that others see the flag: %s", r.out)
 	}
 }
+
+// TestNamespaceThatATokenMayNotAsk uses a token that may not read: its command goes on.
+func TestNamespaceThatATokenMayNotAsk(t *testing.T) {
+	for name, status := range map[string]int{"no token": 401, "another scope": 403} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked = append(asked, r.URL.Path)
+				if r.URL.Path == "/v1/agent" {
+					w.WriteHeader(status)
+					fmt.Fprint(w, `{"detail":"it lacks scope read"}`)
+					return
+				}
+				fmt.Fprint(w, `{"taken":1}`)
+			}))
+			defer agent.Close()
+			term := newTerminal(t)
+			term.env["DISC_AGENT"] = agent.URL
+			code, _, errs := runs(term, "limit", "take", "sms", "-n", "blue")
+			if code != 0 || strings.Join(asked, " ") != "/v1/agent /v1/limits/sms/take" || !strings.Contains(errs, `it is unknown whether the agent serves namespace "blue": it lacks scope read`) {
+				t.Errorf("%d, asked %v: %s", code, asked, errs)
+			}
+		})
+	}
+}
