@@ -22,17 +22,18 @@ func (a *app) tokenCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token NAME --scope SCOPE",
 		Short: "Make a token for an agent's API",
-		Long: `Make a token for an agent's API. It asks nobody and stores nothing: the token goes to
-stdout, once, and to stderr what the config file of the agent needs. That has only the
-SHA-256 of the token, from which nobody can find the token. The agent's log shows NAME.
+		Long: `Make a token for an agent's API. With --file the token goes to a new file, which only
+you can read, and the entry for the agent's config file to stdout. The entry has only the
+SHA-256 of the token, from which nobody can find the token. Put it below the http.tokens
+of the config file, if it has some already: the file has one http and one tokens in it.
+Then reload the agent with SIGHUP. Its log shows NAME.
 
-With --file the token goes to a new file, which only you can read, and the lines for the
-config file to stdout.
+Without --file the token goes to stdout, once, and the entry to stderr.
 
 Scopes:
 
   read              look up services, watch them, show locks, claims and limits
-  status            the agent's settings, and the outputs of its checks
+  status            the agent's settings and errors, and the outputs of its checks
   register:SERVICE  register and deregister instances, report checks and load
   kv:KEY, kv:DIR/   write and read keys; kv-read only reads
   lock:NAME         take, renew and release locks
@@ -43,8 +44,8 @@ Scopes:
 
 Without a colon, a scope is for every service, key, lock or limit. A name that ends in *
 is for all that begin so.`,
-		Example: `  disc token ci --scope register:web --scope kv:app/ > token
-  disc token ops --scope all --file ops.token >> config.yaml`,
+		Example: `  disc token ci --scope register:web --scope kv:app/ --file ci.token
+  disc token ops --scope all --file ops.token`,
 		Args:        cobra.ExactArgs(1),
 		Annotations: map[string]string{withoutConfig: "true"},
 		RunE:        func(_ *cobra.Command, args []string) error { return a.makeToken(args[0], o) },
@@ -82,7 +83,7 @@ func (a *app) makeToken(name string, o tokenOptions) error {
 		_, err := a.io.Out.Write(entry)
 		return err
 	}
-	a.infof("put this into the agent's config file, and reload the agent with SIGHUP:")
+	a.infof("put this into the agent's config file, below its http.tokens, and reload the agent with SIGHUP:")
 	if _, err := a.io.Err.Write(entry); err != nil {
 		return err
 	}
