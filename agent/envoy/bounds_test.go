@@ -67,6 +67,27 @@ func TestNamesAreBoundedInAll(t *testing.T) {
 	wantCode(t, err, codes.ResourceExhausted, "the names of 1 clusters")
 }
 
+// What an incremental stream was sent, and what it says that it has, counts also without an
+// acknowledgement.
+func TestVersionsAreBoundedInAll(t *testing.T) {
+	s := serveBounded(t, pair(t), func(b *bounds) { b.names = nameOverhead })
+	all := s.delta(t)
+	all.ask("*")
+	if _, err := all.stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := all.stream.Recv()
+	wantCode(t, err, codes.ResourceExhausted, "the names of 2 clusters are too many")
+
+	s = serveBounded(t, pair(t), func(b *bounds) { b.names = 4 * nameOverhead })
+	again := s.delta(t)
+	again.send(&discoveryv3.DeltaDiscoveryRequest{
+		ResourceNamesSubscribe: []string{"a"}, InitialResourceVersions: map[string]string{"a": strings.Repeat("1", 300)},
+	})
+	_, err = again.stream.Recv()
+	wantCode(t, err, codes.ResourceExhausted, "the names of 2 clusters are too many")
+}
+
 // A client that does not read keeps the room of its response, until others wait for that.
 func TestUnreadResponsesAreBounded(t *testing.T) {
 	f := pair(t)

@@ -58,8 +58,8 @@ func (d *deltaStream) nameBytes() (names int, bytes int64) {
 	for name := range d.names {
 		bytes += int64(len(name))
 	}
-	for name := range d.versions {
-		bytes += int64(len(name))
+	for name, version := range d.versions {
+		bytes += int64(len(name) + len(version))
 	}
 	return len(d.names) + len(d.versions), bytes
 }

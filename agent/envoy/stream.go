@@ -25,7 +25,7 @@ type variant interface {
 	// services returns the services that the client's clusters depend on; "" is all.
 	services() []string
 	// nameBytes returns the number of the names that the client is remembered for, and their
-	// length in bytes.
+	// length in bytes, with that of their versions.
 	nameBytes() (names int, bytes int64)
 	// nextResponse returns the response that the client should get now, if any.
 	nextResponse(*view.Snapshot) (encoder, bool)
@@ -65,6 +65,9 @@ func (v *serving) runStream(g grpc.ServerStream, client variant, last **outgoing
 		sub.set(client.services())
 		changed, otherChanged := sub.changed() // before the view is read, or a change could be missed
 		if err := v.respond(g, client, sub, last); err != nil {
+			return err
+		}
+		if err := names.set(client.nameBytes()); err != nil { // the response may have brought more
 			return err
 		}
 		select {
