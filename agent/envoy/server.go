@@ -127,7 +127,7 @@ type serving struct {
 }
 
 func newServing(s *Server, stopping <-chan struct{}) *serving {
-	v := &serving{Server: s, stopping: stopping, unread: newUnread(s.bounds.unread, s.bounds.readTime), building: make(chan struct{}, maxBuilding)}
+	v := &serving{Server: s, stopping: stopping, unread: newUnread(s.bounds.unread, s.bounds.readTime, stopping), building: make(chan struct{}, maxBuilding)}
 	v.streams.most, v.calls.most, v.names.most = s.bounds.streams, s.bounds.calls, s.bounds.names
 	return v
 }

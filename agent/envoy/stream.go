@@ -112,26 +112,51 @@ func (v *serving) respond(g grpc.ServerStream, client variant, sub *subscription
 	return g.SendMsg(out)
 }
 
-// makeResponse makes the response that is due, if any, and takes room for it. Few are made at
-// once: each takes several times its own length until it is encoded.
+// makeResponse makes the response that is due, if any, and takes room for it.
 func (v *serving) makeResponse(ctx context.Context, client variant) (*outgoing, error) {
-	select {
-	case v.building <- struct{}{}:
-	case <-ctx.Done():
-		return nil, status.FromContextError(ctx.Err()).Err()
-	case <-v.stopping:
-		return nil, errStopping
+	if err := v.startBuilding(ctx); err != nil {
+		return nil, err
 	}
-	defer func() { <-v.building }()
+	encoded := v.build(client)
+	<-v.building // not kept while the response waits for room
+	if encoded == nil {
+		return nil, nil
+	}
+	return v.unread.reserve(ctx, encoded)
+}
+
+// startBuilding waits for room and takes one of the places for building. Few responses are made
+// at once: each takes several times its own length until it is encoded.
+func (v *serving) startBuilding(ctx context.Context) error {
+	for {
+		if err := v.unread.await(ctx); err != nil {
+			return err
+		}
+		select {
+		case v.building <- struct{}{}:
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case <-v.stopping:
+			return errStopping
+		}
+		if v.unread.isOpen() {
+			return nil
+		}
+		<-v.building // others were faster
+	}
+}
+
+// build encodes the response that is due; nil: none is.
+func (v *serving) build(client variant) []byte {
 	now, err := v.catalog.View()
 	if err != nil {
-		return nil, nil //nolint:nilerr // as in respond
+		return nil // as in respond
 	}
 	response, due := client.nextResponse(now.Snapshot)
 	if !due {
-		return nil, nil
+		return nil
 	}
-	return v.unread.reserve(ctx, response)
+	return response.appendTo(make([]byte, 0, leastResponse))
 }
 
 var errStopping = status.Error(codes.Unavailable, "the agent is stopping")

@@ -26,7 +26,8 @@ func (codec) Name() string { return "proto" }
 // Marshal implements encoding.CodecV2.
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	if o, ok := v.(*outgoing); ok {
-		return mem.BufferSlice{o.buffer()}, nil
+		b, err := o.buffer()
+		return mem.BufferSlice{b}, err
 	}
 	return mem.BufferSlice{mem.SliceBuffer(v.(encoder).appendTo(nil))}, nil
 }
