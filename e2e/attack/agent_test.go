@@ -185,8 +185,11 @@ func (a *agent) offersHTTP2(t *testing.T) bool {
 	return conn.ConnectionState().NegotiatedProtocol == "h2"
 }
 
-// ask expects 200 over a new connection to the agent's address. A lookup whose answer has to be
-// computed may be refused, but not kept waiting.
+// errRefused is why there is no answer when the agent has too much to do.
+var errRefused = errors.New("503 with Retry-After")
+
+// ask expects 200 over a new connection to the agent's address. The error is errRefused when the
+// agent says to come again later.
 func (a *agent) ask(path string) error {
 	url := "http://" + a.http + path
 	if a.tls {
@@ -197,11 +200,11 @@ func (a *agent) ask(path string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == 503 && strings.Contains(path, "?") && resp.Header.Get("Retry-After") != "" {
-		return nil
-	}
 	if resp.StatusCode != 200 {
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		if resp.StatusCode == 503 && resp.Header.Get("Retry-After") != "" {
+			return fmt.Errorf("%s: %w: %s", path, errRefused, b)
+		}
 		return fmt.Errorf("%s: %s: %s", path, resp.Status, b)
 	}
 	_, err = io.Copy(io.Discard, resp.Body)

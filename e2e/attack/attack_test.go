@@ -2,9 +2,12 @@ package attack_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +51,7 @@ type target struct {
 	*agent
 	connect func() (net.Conn, error) // to the listener
 	many    int
+	did     atomic.Int64 // connections or streams that were opened, requests or frames that were sent
 }
 
 // listener is a listener of an agent, and the attacks on it.
@@ -57,7 +61,6 @@ type listener struct {
 	share   int // the part of the open files that it has is 1/share
 	most    int // connections
 	http2   bool
-	long    bool // left out of the short form, since another listener is like it
 	attacks []attack
 }
 
@@ -71,30 +74,30 @@ func TestAttack(t *testing.T) {
 	}{
 		{"plain", false, []listener{
 			{name: "HTTP", connect: (*agent).dialHTTP, share: 4, most: 4096, attacks: append(httpAttacks, nameAttacks...)},
-			{name: "socket", connect: (*agent).dialSocket, share: 4, most: 4096, long: true, attacks: tlsAttacks},
+			{name: "socket", connect: (*agent).dialSocket, share: 4, most: 4096, attacks: tlsAttacks},
 			{name: "DNS", connect: (*agent).dialDNS, share: 8, most: 1024, attacks: dnsAttacks},
 			{name: "gRPC", connect: (*agent).dialGRPC, share: 8, most: 256, attacks: append(frameAttacks("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"), grpcAttacks...)},
 		}},
 		{"encrypted", true, []listener{
-			{name: "TLS", connect: (*agent).dialHTTP, share: 4, most: 4096, long: true, attacks: tlsAttacks},
+			{name: "TLS", connect: (*agent).dialHTTP, share: 4, most: 4096, attacks: tlsAttacks},
 			{name: "HTTP2", connect: (*agent).dialHTTP2, share: 4, most: 4096, http2: true, attacks: append(frameAttacks("/v1/lookup/few"), streamAttacks...)},
 		}},
 	} {
 		t.Run(of.name, func(t *testing.T) {
 			a := startAgent(t, etcd.Endpoint(), of.tls)
 			retrytest.Eventually(t, "the agent has read the services", func() bool { return a.ask("/v1/lookup/web") == nil && a.ask("/v1/lookup/few") == nil })
+			idle := a.idle(t)
 			for _, l := range of.listeners {
-				if l.long && !full() {
-					continue
-				}
 				t.Run(l.name, func(t *testing.T) {
 					if l.http2 && !a.offersHTTP2(t) {
 						t.Log("left out: the agent does not offer HTTP/2 (built with a Go whose HTTP/2 can be made to crash)")
 						return
 					}
+					var all observed
 					for _, attack := range l.attacks {
-						t.Run(strings.ReplaceAll(attack.name, " ", "_"), func(t *testing.T) { a.survives(t, l, attack) })
+						t.Run(strings.ReplaceAll(attack.name, " ", "_"), func(t *testing.T) { all.add(a.survives(t, l, attack)) })
 					}
+					all.judge(t, idle)
 				})
 			}
 		})
@@ -102,8 +105,9 @@ func TestAttack(t *testing.T) {
 }
 
 // survives runs an attack and checks, meanwhile, that the agent answers, and how much memory it
-// has.
-func (a *agent) survives(t *testing.T, l listener, attack attack) {
+// has. It returns what was seen.
+func (a *agent) survives(t *testing.T, l listener, attack attack) observed {
+	t.Helper()
 	many := l.most
 	if !full() {
 		many = min(many, files/l.share)
@@ -122,7 +126,10 @@ func (a *agent) survives(t *testing.T, l listener, attack attack) {
 	if err != nil {
 		t.Errorf("the attack could not be carried out: %v", err)
 	}
-	t.Logf("%s: at most %.0f MiB; %d answers, the slowest after %v", attack.name, saw.memory, saw.answers, saw.slowest.Round(time.Millisecond))
+	if to.did.Load() == 0 {
+		t.Error("the attack did nothing: no connection or stream was opened, or nothing could be sent")
+	}
+	t.Logf("%s: %d times; at most %.0f MiB; %d answers, the slowest after %v; %d refused", attack.name, to.did.Load(), saw.memory, saw.answers, saw.slowest.Round(time.Millisecond), saw.refused)
 	if bound := maxMemory(); saw.memory > bound {
 		t.Errorf("the agent has %.0f MiB of anonymous memory; at most %.0f are allowed", saw.memory, bound)
 	}
@@ -134,35 +141,94 @@ func (a *agent) survives(t *testing.T, l listener, attack attack) {
 		t.Fatalf("the agent has ended: %s", a.lastWords())
 	default:
 	}
+	return saw
 }
 
 // answerTime is the time that the agent has for each answer while it is attacked. It must not
 // depend on how fast the machine is, so it is long.
 const answerTime = 15 * time.Second
 
-// observed is what was seen of an agent during an attack.
+// observed is what was seen of an agent during an attack, or several.
 type observed struct {
 	memory  float64 // the most anonymous memory, in MiB
 	answers int
 	slowest time.Duration
 	failed  []error
+
+	computed, refused int             // lookups whose answer has to be computed
+	health            []time.Duration // until each answer of /healthz
+}
+
+// add adds what was seen during one more attack, as far as judge needs that.
+func (o *observed) add(more observed) {
+	o.computed += more.computed
+	o.refused += more.refused
+	o.health = append(o.health, more.health...)
+}
+
+// judge checks what one attack is too short to show: that the agent has not refused all that it
+// may refuse, and that /healthz is fast most of the time, measured by how fast it is when idle.
+func (o *observed) judge(t *testing.T, idle time.Duration) {
+	t.Helper()
+	if o.refused > 0 && o.computed == 0 {
+		t.Errorf("all %d lookups whose answer has to be computed were refused", o.refused)
+	}
+	if len(o.health) < 5 {
+		return // only few attacks were chosen
+	}
+	usual, bound := median(o.health), max(time.Second, 100*idle)
+	t.Logf("/healthz answers after %v, when idle after %v (medians); %d lookups were computed, %d refused", usual, idle, o.computed, o.refused)
+	if usual > bound {
+		t.Errorf("/healthz answers after %v (median); at most %v are allowed", usual, bound)
+	}
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+// idle returns after what time /healthz usually answers, over a new connection.
+func (a *agent) idle(t *testing.T) time.Duration {
+	t.Helper()
+	var times []time.Duration
+	for range 11 {
+		began := time.Now()
+		if err := a.ask("/healthz"); err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, time.Since(began))
+	}
+	return median(times)
 }
 
 // watch asks for health and lookups, each over a new connection, until ctx ends, and at least
-// once. It samples the memory in between.
+// once. It samples the memory in between. A lookup whose answer has to be computed may be refused,
+// but not kept waiting.
 func (a *agent) watch(ctx context.Context) (o observed) {
+	const health, computed = "/healthz", "/v1/lookup/few?zone=eu-west-1a"
 	sampled := make(chan float64, 1)
 	sampling, stop := context.WithCancel(context.Background())
 	go func() { sampled <- a.sampleMemory(sampling) }()
 	for first := true; first || ctx.Err() == nil; first = false {
-		for _, path := range []string{"/healthz", "/v1/lookup/web", "/v1/lookup/few?zone=eu-west-1a"} {
+		for _, path := range []string{health, "/v1/lookup/web", computed} {
 			began := time.Now()
-			if err := a.ask(path); err != nil {
+			err := a.ask(path)
+			took := time.Since(began)
+			o.slowest = max(o.slowest, took)
+			switch {
+			case path == computed && errors.Is(err, errRefused):
+				o.refused++
+				continue
+			case err != nil:
 				o.failed = append(o.failed, err)
-			} else {
-				o.answers++
+				continue
+			case path == computed:
+				o.computed++
+			case path == health:
+				o.health = append(o.health, took)
 			}
-			o.slowest = max(o.slowest, time.Since(began))
+			o.answers++
 		}
 		if err := a.askDNS(); err != nil {
 			o.failed = append(o.failed, err)

@@ -59,7 +59,9 @@ func (t *target) datagrams(ctx context.Context, datagram func(n int) string) err
 	}
 	defer conn.Close()
 	for n := 0; ctx.Err() == nil; n++ {
-		_, _ = conn.Write([]byte(datagram(n))) // one that does not fit in the socket is lost
+		if _, err := conn.Write([]byte(datagram(n))); err == nil { // one that does not fit in the socket is lost
+			t.did.Add(1)
+		}
 	}
 	return nil
 }

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/net/http2"
 )
 
+// maxWindow is the largest window of HTTP/2.
+const maxWindow = 1<<31 - 1
+
 // grpcHeaders are those of a call of gRPC.
 var grpcHeaders = []string{"content-type", "application/grpc", "te", "trailers"}
 
@@ -22,7 +25,7 @@ func frameAttacks(path string) []attack {
 	return []attack{
 		{name: "header table sizes", run: spin(false, func(c *wire, n int) error {
 			if n == 0 {
-				if err := c.WriteWindowUpdate(0, 1<<31-1-65535); err != nil { // so that the agent can answer
+				if err := c.WriteWindowUpdate(0, maxWindow-65535); err != nil { // so that the agent can answer
 					return err
 				}
 			}
@@ -96,11 +99,13 @@ func spin(unread bool, step func(c *wire, n int) error) func(context.Context, *t
 				for ctx.Err() == nil {
 					c, err := t.open(unread)
 					if err != nil {
-						return // the attack is repelled; survives sees whether the agent has ended
+						return // the attack is repelled; survives sees whether it was carried out, and whether the agent has ended
 					}
 					stop := context.AfterFunc(ctx, func() { abandon(c.Conn) })
 					for n := 0; err == nil; n++ {
-						err = step(c, n)
+						if err = step(c, n); err == nil {
+							t.did.Add(1)
+						}
 					}
 					stop()
 					abandon(c.Conn)

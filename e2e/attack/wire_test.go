@@ -224,7 +224,9 @@ func (t *target) hold(ctx context.Context, connections, streams int, open func(c
 			}
 			defer abandon(c.Conn)
 			for k := 0; k < min(streams, c.await(ctx)) && err == nil; k++ {
-				err = open(c, n*streams+k)
+				if err = open(c, n*streams+k); err == nil {
+					t.did.Add(1)
+				}
 			}
 			<-opening
 			if err == nil {
