@@ -143,7 +143,7 @@ func (g *registrar) put(spec discovery.Registration, from origin) (before *regis
 		return nil, err
 	}
 	for _, reason := range now.checks.Refused() {
-		g.log.Error("check of a saved registration is refused since this version; the instance is critical until it is registered anew or the check is allowed",
+		g.log.Error("check of a saved registration is refused; the instance is critical until it is registered anew or put into the config file",
 			"service", spec.Service, "instance", spec.ID, "reason", reason)
 	}
 	if before != nil && from.source == api.FromHold {

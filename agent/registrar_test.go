@@ -324,7 +324,8 @@ func TestStoredRegistrationsAreKept(t *testing.T) {
 			{ID: "metadata", Type: discovery.CheckHTTP, URL: "http://169.254.169.254/", Headers: map[string]string{"Metadata-Flavor": "Google"}},
 		}
 		odd := discovery.Registration{Service: "odd", ID: "odd-1", Address: "0x7f000001", Port: 80}
-		g.dir.saveRegistrations([]discovery.Registration{stored, odd})
+		bridge := discovery.Registration{Service: "bridge", ID: "bridge-1", Address: "192.0.2.1", Port: 80, Checks: []discovery.CheckSpec{{Type: discovery.CheckTCP}}}
+		g.dir.saveRegistrations([]discovery.Registration{stored, odd, bridge})
 		g.load(nil)
 		g.start(t)
 		time.Sleep(2 * DeregisterAfter)
@@ -339,15 +340,18 @@ func TestStoredRegistrationsAreKept(t *testing.T) {
 		if !g.Owns("odd", "odd-1") {
 			t.Error("the instance with an address of an earlier version is gone")
 		}
-		for _, refused := range []discovery.Registration{stored, odd} {
+		if !g.Owns("bridge", "bridge-1") {
+			t.Error("the instance whose bridge is not up is gone")
+		}
+		for _, refused := range []discovery.Registration{stored, odd, bridge} {
 			if _, err := g.Register(t.Context(), refused); err == nil {
 				t.Errorf("%s/%s can be registered anew", refused.Service, refused.ID)
 			}
 		}
 		g.wantRegistered(t, true, "after an attempt to register it anew")
 		g.save()
-		if kept := g.dir.registrations(); len(kept) != 2 {
-			t.Errorf("kept %v, want both", kept)
+		if kept := g.dir.registrations(); len(kept) != 3 {
+			t.Errorf("kept %v, want all three", kept)
 		}
 		now := web()
 		now.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Minute)}}

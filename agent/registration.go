@@ -97,8 +97,9 @@ func (r *registration) run(ctx context.Context, forget func(why string) bool) {
 }
 
 // deadline returns when the instance is to be deregistered if nothing changes, and why; the
-// zero time: never. An instance with a check that is refused since an upgrade says nothing about
-// its health, so it stays until someone registers it anew.
+// zero time: never. An instance with a check that is refused for good since an upgrade says
+// nothing about its health, so it stays until someone registers it anew. While a check is refused
+// for the addresses that this host has now, the time does not run.
 func (r *registration) deadline() (time.Time, string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +111,11 @@ func (r *registration) deadline() (time.Time, string) {
 		if d := r.spec.DeregisterAfter; d != nil {
 			after = time.Duration(*d)
 		}
-		return r.critical.Add(after), "it has been critical for " + after.String()
+		since := r.critical
+		if refused := r.checks.RefusedUntil(); refused.After(since) {
+			since = refused
+		}
+		return since.Add(after), "it has been critical for " + after.String()
 	}
 	return time.Time{}, ""
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -22,35 +23,48 @@ const validateTimeout = 2 * time.Second
 // validate checks that the HTTP API may give a check, whose address is filled in. The error is a
 // [discovery.ErrForbidden] for an exec check, for an address that the check may not probe, and
 // for a request that does more than ask; it is a [discovery.ErrInvalid] for a target that
-// cannot be parsed. A host name is accepted: what it resolves to is judged at each connection.
+// cannot be parsed, and a [discovery.ErrUnavailable] while it is not known whether the address is
+// this host's. A host name is accepted: what it resolves to is judged at each connection.
 func (t *targets) validate(spec discovery.CheckSpec) error {
-	switch spec.Type {
-	case discovery.CheckExec:
-		return discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come only from the agent's config file; put it there, or use http, tcp, grpc or ttl", checkName(spec))
-	case discovery.CheckTTL:
-		return nil
-	case discovery.CheckHTTP:
-		if err := validateRequest(spec); err != nil {
-			return err
-		}
-	}
-	host, err := splitHost(spec)
-	if err != nil {
+	ip, err := validateSpec(spec)
+	if err != nil || !ip.IsValid() {
 		return err
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		if !discovery.IsHostName(host) {
-			return discovery.Errorf(discovery.ErrInvalid, "check %s: %.60q is neither an IP address nor a host name", checkName(spec), host)
-		}
-		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), validateTimeout)
 	defer cancel()
 	if err := t.check(ctx, ip); err != nil {
-		return discovery.Errorf(discovery.ErrForbidden, "check %s: %v", checkName(spec), err)
+		return fmt.Errorf("check %s: %w", checkName(spec), err)
 	}
 	return nil
+}
+
+// validateSpec makes those checks of validate that nothing but the spec decides. It returns the
+// address that is probed, if the spec has it: the settings and the interfaces decide about that.
+func validateSpec(spec discovery.CheckSpec) (ip netip.Addr, err error) {
+	switch spec.Type {
+	case discovery.CheckExec:
+		return ip, discovery.Errorf(discovery.ErrForbidden, "check %s: exec checks may come only from the agent's config file; put it there, or use http, tcp, grpc or ttl", checkName(spec))
+	case discovery.CheckTTL:
+		return ip, nil
+	case discovery.CheckHTTP:
+		if err := validateRequest(spec); err != nil {
+			return ip, err
+		}
+	}
+	host, err := splitHost(spec)
+	if err != nil {
+		return ip, err
+	}
+	if ip, err = netip.ParseAddr(host); err != nil {
+		if !discovery.IsHostName(host) {
+			return ip, discovery.Errorf(discovery.ErrInvalid, "check %s: %.60q is neither an IP address nor a host name", checkName(spec), host)
+		}
+		return netip.Addr{}, nil
+	}
+	if err := checkForbidden(ip); err != nil {
+		return ip, fmt.Errorf("check %s: %w", checkName(spec), err)
+	}
+	return ip, nil
 }
 
 // forbiddenHeaders are the headers that a check from the HTTP API may not send, with the reason.
@@ -109,7 +123,7 @@ func splitHost(spec discovery.CheckSpec) (string, error) {
 	return host, nil
 }
 
-// refusedProber is that of a stored check which may not be probed any more.
+// refusedProber is that of a stored check which may never be probed any more.
 type refusedProber struct{ reason error }
 
 func (p refusedProber) probe(context.Context) result {

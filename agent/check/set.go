@@ -7,6 +7,7 @@ import (
 	"net"
 	"reflect"
 	"sync"
+	"time"
 
 	"disc/discovery"
 	"disc/discovery/retry"
@@ -24,7 +25,8 @@ type SetOptions struct {
 	// requests that ask, and no connection except to this host and to [Options.Networks].
 	Restricted bool
 	// KeepRefused keeps a check that the restriction refuses: it is critical, with the reason
-	// as its output. Without it, NewSet fails.
+	// as its output. What may change, such as the addresses of this host, is judged only when
+	// the check connects. Without it, NewSet fails.
 	KeepRefused bool
 }
 
@@ -34,10 +36,11 @@ type Set struct {
 	changed   func(Report)
 	logger    *slog.Logger
 	checks    []*check // never changes
-	refused   []error  // of the checks that the restriction refuses; never changes
+	refused   []error  // of the checks that the restriction refuses for good; never changes
 	wake      retry.Signal
 
-	mu sync.Mutex // guards the state of each check
+	mu           sync.Mutex // guards the state of each check, and the rest
+	refusedUntil time.Time
 }
 
 // NewSet returns the set of a registration whose defaults are filled in. The error is a
@@ -72,15 +75,17 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 func (s *Set) proberOf(spec discovery.CheckSpec, o SetOptions) (prober, error) {
 	via := network{&net.Dialer{}, s.scheduler.roots}
 	if o.Restricted {
-		err := s.scheduler.targets.validate(spec)
-		if err != nil && o.KeepRefused {
+		via.dialer = s.scheduler.targets.dialer()
+		if !o.KeepRefused {
+			if err := s.scheduler.targets.validate(spec); err != nil {
+				return nil, err
+			}
+		} else if _, err := validateSpec(spec); err != nil {
 			s.refused = append(s.refused, err)
 			return refusedProber{err}, nil
+		} else {
+			via.dialer = noting(via.dialer, s.noteRefusals(spec))
 		}
-		if err != nil {
-			return nil, err
-		}
-		via.dialer = s.scheduler.targets.dialer()
 	}
 	if spec.Type == discovery.CheckTTL {
 		return nil, nil
@@ -88,8 +93,35 @@ func (s *Set) proberOf(spec discovery.CheckSpec, o SetOptions) (prober, error) {
 	return newProber(spec, via)
 }
 
-// Refused returns why checks are refused that [SetOptions.KeepRefused] keeps.
+// noteRefusals returns a function for each refused connection of a kept check. The refusal counts
+// until the check has run again, whatever its schedule.
+func (s *Set) noteRefusals(spec discovery.CheckSpec) func(reason error) {
+	var until time.Time // s.mu guards it
+	return func(reason error) {
+		now := time.Now()
+		s.mu.Lock()
+		begins := now.After(until)
+		until = now.Add(3 * time.Duration(spec.Interval)) // a run begins within 1.05 intervals and takes one at most
+		if until.After(s.refusedUntil) {
+			s.refusedUntil = until
+		}
+		s.mu.Unlock()
+		if begins {
+			s.logger.Error("check of a saved registration is refused for now; it is critical until its address is this host's or allowed", "check", spec.ID, "reason", reason)
+		}
+	}
+}
+
+// Refused returns why checks are refused for good that [SetOptions.KeepRefused] keeps.
 func (s *Set) Refused() []error { return s.refused }
+
+// RefusedUntil returns until when it says nothing about the instance that a check is critical,
+// since a connection of a check that [SetOptions.KeepRefused] keeps was refused; zero: none was.
+func (s *Set) RefusedUntil() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusedUntil
+}
 
 // carryOver copies the state of the previous set's checks that are the same.
 func (s *Set) carryOver(previous *Set) {

@@ -37,12 +37,23 @@ func newTargets(advertised string, networks []netip.Prefix) *targets {
 	return &targets{advertised: advertised, networks: networks, interfaces: net.InterfaceAddrs, resolve: net.DefaultResolver.LookupNetIP}
 }
 
-// check returns a [discovery.ErrForbidden] with the reason if a check from the HTTP API may not
-// probe an address.
-func (t *targets) check(ctx context.Context, ip netip.Addr) error {
+// checkForbidden returns a [discovery.ErrForbidden] with the reason if no check from the HTTP API
+// may ever probe an address.
+func checkForbidden(ip netip.Addr) error {
 	ip = ip.WithZone("").Unmap()
 	if what := discovery.ForbiddenTarget(ip); what != "" {
 		return discovery.Errorf(discovery.ErrForbidden, "%s is %s: a check from the API never probes it; put the check into the agent's config file", ip, what)
+	}
+	return nil
+}
+
+// check returns a [discovery.ErrForbidden] with the reason if a check from the HTTP API may not
+// probe an address, and a [discovery.ErrUnavailable] while it is not known whether the address is
+// this host's.
+func (t *targets) check(ctx context.Context, ip netip.Addr) error {
+	ip = ip.WithZone("").Unmap()
+	if err := checkForbidden(ip); err != nil {
+		return err
 	}
 	if ip.IsLoopback() || slices.ContainsFunc(t.networks, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 		return nil
@@ -55,11 +66,11 @@ func (t *targets) check(ctx context.Context, ip netip.Addr) error {
 	if slices.Contains(advertised, ip) {
 		return nil
 	}
-	unknown := ""
+	const advice = "add its network to the agent's setting checks.networks, or put the check into the agent's config file"
 	if err = errors.Join(err, resolveErr); err != nil {
-		unknown = fmt.Sprintf(", as far as these are known (%v)", err)
+		return discovery.Errorf(discovery.ErrUnavailable, "%s is neither loopback nor an address of this host, as far as these are known (%v); try again later, %s", ip, err, advice)
 	}
-	return discovery.Errorf(discovery.ErrForbidden, "%s is neither loopback nor an address of this host%s; add its network to the agent's setting checks.networks, or put the check into the agent's config file", ip, unknown)
+	return discovery.Errorf(discovery.ErrForbidden, "%s is neither loopback nor an address of this host; %s", ip, advice)
 }
 
 // interfaceAddresses returns the addresses of this host's interfaces.
@@ -116,5 +127,17 @@ func (t *targets) dialer() *net.Dialer {
 			return fmt.Errorf("refused: %w", err)
 		}
 		return nil
+	}}
+}
+
+// noting returns a dialer that tells noted about each connection that d refuses.
+func noting(d *net.Dialer, noted func(reason error)) *net.Dialer {
+	judge := d.ControlContext
+	return &net.Dialer{ControlContext: func(ctx context.Context, network, target string, c syscall.RawConn) error {
+		err := judge(ctx, network, target, c)
+		if err != nil {
+			noted(err)
+		}
+		return err
 	}}
 }

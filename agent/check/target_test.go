@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"disc/discovery"
@@ -100,12 +101,16 @@ func TestTargets(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s advertised %q networks %v", test.target, test.targets.advertised, test.targets.networks), func(t *testing.T) {
 			err := test.targets.dialer().ControlContext(t.Context(), "tcp", test.target, nil)
-			if (err == nil) != test.allowed || err != nil && !errors.Is(err, discovery.ErrForbidden) {
+			want := discovery.ErrForbidden
+			if test.targets.advertised == "gone.example.com" {
+				want = discovery.ErrUnavailable // it may be this host's
+			}
+			if (err == nil) != test.allowed || err != nil && !errors.Is(err, want) {
 				t.Errorf("connection to %s: %v", test.target, err)
 			}
 			at := netip.MustParseAddrPort(test.target)
 			spec := discovery.CheckSpec{Type: discovery.CheckTCP, Address: test.target}
-			if err := test.targets.validate(spec); (err == nil) != test.allowed {
+			if err := test.targets.validate(spec); (err == nil) != test.allowed || err != nil && !errors.Is(err, want) {
 				t.Errorf("registration of a check of %s: %v", at, err)
 			}
 		})
@@ -288,8 +293,8 @@ func TestKeepRefused(t *testing.T) {
 		{Type: discovery.CheckHTTP, URL: "http://127.0.0.1/", Method: "PUT"}, {Type: discovery.CheckExec, Command: []string{"false"}},
 	}}
 	set, err := newScheduler(t, Options{}).NewSet(r.WithDefaults("", ""), SetOptions{Restricted: true, KeepRefused: true})
-	if err != nil || len(set.Refused()) != 3 {
-		t.Fatalf("got %v, refused are %v; want three of them", err, set.Refused())
+	if err != nil || len(set.Refused()) != 2 || !set.RefusedUntil().IsZero() {
+		t.Fatalf("got %v, refused are %v; want two of them", err, set.Refused())
 	}
 	for n, want := range []result{
 		{discovery.Critical, "checks.networks"}, {discovery.Passing, "connected"}, {discovery.Critical, "method PUT"}, {discovery.Critical, "config file"},
@@ -300,4 +305,38 @@ func TestKeepRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stored check of an address that no interface has yet passes once one has it. Nothing is
+// resolved before it connects.
+func TestKeptUntilTheInterfaceIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduler(t, Options{})
+		s.targets = testTargets("host.example.com")
+		resolve := s.targets.resolve
+		s.targets.resolve = func(context.Context, string, string) ([]netip.Addr, error) {
+			return nil, errors.New("the resolver is not up")
+		}
+		spec := discovery.CheckSpec{ID: "vpn", Type: discovery.CheckTCP, Address: "192.0.2.7:80", Interval: minute, Timeout: minute}
+		r := discovery.Registration{Service: "web", ID: "web-1", Checks: []discovery.CheckSpec{spec}}
+		if _, err := s.NewSet(r, SetOptions{Restricted: true}); !errors.Is(err, discovery.ErrUnavailable) {
+			t.Errorf("registered while the advertised name is not known: %v", err)
+		}
+		set, err := s.NewSet(r, SetOptions{Restricted: true, KeepRefused: true})
+		if err != nil || len(set.Refused()) != 0 {
+			t.Fatalf("%v, refused are %v", err, set.Refused())
+		}
+		dialer := set.checks[0].prober.(*tcpProber).dialer
+		if err := dialer.ControlContext(t.Context(), "tcp", spec.Address, nil); err == nil || !containsAll(err.Error(), "the resolver is not up") {
+			t.Errorf("connected before the resolver is up: %v", err)
+		}
+		until := set.RefusedUntil()
+		if !until.After(time.Now().Add(2 * time.Minute)) {
+			t.Errorf("refused until %v, which is before the next run ends", until)
+		}
+		s.targets.resolve = resolve
+		if err := dialer.ControlContext(t.Context(), "tcp", spec.Address, nil); err != nil || set.RefusedUntil() != until {
+			t.Errorf("after the resolver is up: %v, refused until %v", err, set.RefusedUntil())
+		}
+	})
 }
