@@ -106,7 +106,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 		return nil, err
 	}
 	a.access.Set(policy)
-	if a.dir, err = openDataDir(cfg.DataDir, a.log); err != nil {
+	if a.dir, err = openDataDir(cfg.DataDir, cfg.AllowSharedDirs, a.log); err != nil {
 		return nil, err
 	}
 	if a.client, err = etcd.Dial(ctx, etcd.Config{Endpoints: cfg.Etcd.Endpoints, Timeout: cfg.Etcd.DialTimeout,
@@ -116,7 +116,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 	if err := a.buildComponents(); err != nil {
 		return nil, err
 	}
-	if a.listeners, err = listen(ctx, cfg.HTTP, a.log); err != nil {
+	if a.listeners, err = listen(ctx, cfg.HTTP, cfg.AllowSharedDirs, a.log); err != nil {
 		return nil, err
 	}
 	if cfg.DNS.Listen != "" {

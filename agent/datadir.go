@@ -44,18 +44,21 @@ var errNotWritable = errors.New("the data directory was not writable when the ag
 var errNoDirectory = fmt.Errorf("there is no data directory: %w", fs.ErrNotExist)
 
 // openDataDir makes and locks the directory. It fails when another agent has locked it, and when
-// another user could change the directory or one of its files.
-func openDataDir(path string, log *slog.Logger) (*dataDir, error) {
+// another user could change the directory or one of its files, unless shared says to accept that.
+func openDataDir(path string, shared bool, log *slog.Logger) (*dataDir, error) {
 	d := &dataDir{log: log}
-	if err := d.open(path); err != nil {
+	if err := d.open(path, shared); err != nil {
 		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *dataDir) open(path string) (err error) {
+func (d *dataDir) open(path string, shared bool) (err error) {
 	if d.dir, err = safefile.MakeDir(path); err == nil {
+		if shared {
+			d.dir.Tolerate(warnShared(d.log))
+		}
 		err = d.checkOwners()
 	}
 	if errors.Is(err, safefile.ErrUntrusted) {
@@ -65,6 +68,10 @@ func (d *dataDir) open(path string) (err error) {
 		d.log.Warn("cannot create or read the data directory; registrations are lost when this process ends", "error", err)
 		return nil
 	}
+	if shared {
+		d.dir.Tolerate(func(error) {}) // checkOwners has named them
+	}
+	d.checkAbove()
 	lock, err := d.dir.Open(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
 	if errors.Is(err, safefile.ErrUntrusted) {
 		return explainUntrusted(path, err)
@@ -90,7 +97,34 @@ func (d *dataDir) open(path string) (err error) {
 
 // explainUntrusted is the error of a start with a data directory that another user could change.
 func explainUntrusted(path string, err error) error {
-	return fmt.Errorf("data directory %s: %w (--data-dir)", path, err)
+	return fmt.Errorf("data directory %s: %w (--data-dir)", path, AdviseShared(err))
+}
+
+// AdviseShared adds to a [safefile.ErrShared] which setting accepts it.
+func AdviseShared(err error) error {
+	if !errors.Is(err, safefile.ErrShared) {
+		return err
+	}
+	return fmt.Errorf("%w; where neither is possible, allow_shared_dirs: true in the config file accepts it", err)
+}
+
+// warnShared returns a function that logs what allow_shared_dirs accepts.
+func warnShared(log *slog.Logger) func(error) {
+	return func(err error) {
+		log.Warn("others could change the agent's state or take the place of its socket; accepted, since allow_shared_dirs is set", "reason", err)
+	}
+}
+
+// checkAbove warns where another user could put another directory in the place of this one.
+func (d *dataDir) checkAbove() {
+	above, err := d.dir.Above()
+	if err != nil {
+		return // it cannot be looked at
+	}
+	defer above.Close()
+	if err := above.Stable(); errors.Is(err, safefile.ErrShared) {
+		d.log.Warn("others could put another directory in the place of the data directory before the next start; set the sticky bit of the directory above (chmod +t), or let only root or this user write to it", "reason", err)
+	}
 }
 
 // checkOwners returns a [safefile.ErrUntrusted] if another user could change the directory or a

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,7 +16,7 @@ import (
 
 func dir(t *testing.T, path string) *dataDir {
 	t.Helper()
-	d, err := openDataDir(path, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d, err := openDataDir(path, false, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,16 +135,56 @@ func TestADirectoryOfOthersIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, _ := os.ReadDir(path)
-			d, err := openDataDir(path, slog.New(slog.DiscardHandler))
+			d, err := openDataDir(path, false, slog.New(slog.DiscardHandler))
 			if err == nil {
 				d.close()
 				t.Fatal("the start is not refused")
 			}
-			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "data directory "+path) || !strings.Contains(err.Error(), "--data-dir") {
+			if !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "data directory "+path) || !strings.Contains(err.Error(), "--data-dir") ||
+				strings.Contains(err.Error(), "allow_shared_dirs: true") == strings.Contains(test.want, "symbolic link") {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 			if after, _ := os.ReadDir(path); len(after) != len(before) {
 				t.Errorf("files %v, were %v", after, before)
+			}
+			// The setting accepts all but links, and names each once.
+			log := &bytes.Buffer{}
+			d, err = openDataDir(path, true, slog.New(slog.NewTextHandler(log, nil)))
+			if strings.Contains(test.want, "symbolic link") {
+				if err == nil || strings.Contains(err.Error(), "allow_shared_dirs") {
+					t.Errorf("with allow_shared_dirs: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.close()
+			d.owner()
+			d.saveRegistrations(nil)
+			if !d.writable || strings.Count(log.String(), test.want) != 1 {
+				t.Errorf("the log has %s, want %q in it once", log, test.want)
+			}
+		})
+	}
+}
+
+// The agent warns where others can put another directory in the place of the data directory.
+func TestDirectoryAboveOfOthers(t *testing.T) {
+	for mode, warns := range map[fs.FileMode]bool{0o755: false, 0o777: true, 0o770: true, 0o777 | fs.ModeSticky: false} {
+		t.Run(mode.String(), func(t *testing.T) {
+			above := filepath.Join(t.TempDir(), "volume")
+			if err := errors.Join(os.Mkdir(above, 0o700), os.Chmod(above, mode)); err != nil {
+				t.Fatal(err)
+			}
+			log := &bytes.Buffer{}
+			d, err := openDataDir(filepath.Join(above, "data"), false, slog.New(slog.NewTextHandler(log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.close()
+			if strings.Contains(log.String(), "set the sticky bit") != warns {
+				t.Errorf("the log has %q", log)
 			}
 		})
 	}

@@ -18,8 +18,8 @@ import (
 )
 
 // listen opens the listeners of the HTTP API: a TCP address, a Unix socket, or both, in this
-// order.
-func listen(ctx context.Context, c config.HTTP, log *slog.Logger) (listeners []net.Listener, err error) {
+// order. With sharedDirs the directory of the socket may be one that others can change.
+func listen(ctx context.Context, c config.HTTP, sharedDirs bool, log *slog.Logger) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -44,7 +44,7 @@ func listen(ctx context.Context, c config.HTTP, log *slog.Logger) (listeners []n
 		listeners = append(listeners, l)
 	}
 	if c.Socket != "" {
-		l, err := listenSocket(ctx, c.Socket)
+		l, err := listenSocket(ctx, c.Socket, sharedDirs, log)
 		if err != nil {
 			return listeners, err
 		}

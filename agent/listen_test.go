@@ -50,7 +50,7 @@ func TestClientCertificatesAreVerified(t *testing.T) {
 	}
 	ca := filepath.Join(dir, "ca.pem")
 	write(t, ca, read(t, first.Cert))
-	listeners, err := listen(t.Context(), config.HTTP{Listen: "127.0.0.1:0", TLS: server, ClientCA: ca}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	listeners, err := listen(t.Context(), config.HTTP{Listen: "127.0.0.1:0", TLS: server, ClientCA: ca}, false, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestClientCertificatesAreVerified(t *testing.T) {
 			}
 		})
 	}
-	if _, err := listen(t.Context(), config.HTTP{Listen: "127.0.0.1:0", TLS: server, ClientCA: filepath.Join(dir, "none")}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "read http.tls.client_ca "+dir) {
+	if _, err := listen(t.Context(), config.HTTP{Listen: "127.0.0.1:0", TLS: server, ClientCA: filepath.Join(dir, "none")}, false, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "read http.tls.client_ca "+dir) {
 		t.Errorf("without the file: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ func (nothing) Retain(...discovery.Scope) func() { return func() {} }
 func alone(t *testing.T, path string) *registrar {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	dir, err := openDataDir(path, log)
+	dir, err := openDataDir(path, false, log)
 	if err != nil {
 		t.Fatal(err)
 	}

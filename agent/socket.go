@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -27,14 +28,16 @@ type socketListener struct {
 	made  fs.FileInfo // the socket
 	lock  *os.File
 	close func() error
+
+	opened func() // for tests: a lock file is open and not locked yet
 }
 
 // listenSocket listens on a Unix socket that its user and group may connect to (mode 0660). It
 // replaces a socket that nobody listens on any more, and nothing else: no other kind of file and
-// no socket of another user. Others must not be able to replace the socket. The file PATH.lock
-// keeps two agents from replacing each other's.
-func listenSocket(ctx context.Context, path string) (net.Listener, error) {
-	l, err := newSocketListener(ctx, path)
+// no socket of another user. Others must not be able to replace the socket, unless shared says to
+// accept that. The file PATH.lock keeps two agents from replacing each other's.
+func listenSocket(ctx context.Context, path string, shared bool, log *slog.Logger) (net.Listener, error) {
+	l, err := newSocketListener(ctx, path, shared, log)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, explainListen("http.socket", path, err)
 	}
@@ -44,7 +47,7 @@ func listenSocket(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-func newSocketListener(ctx context.Context, path string) (_ *socketListener, err error) {
+func newSocketListener(ctx context.Context, path string, shared bool, log *slog.Logger) (_ *socketListener, err error) {
 	l := &socketListener{}
 	l.close = sync.OnceValue(l.release)
 	defer func() {
@@ -55,8 +58,11 @@ func newSocketListener(ctx context.Context, path string) (_ *socketListener, err
 	if l.dir, l.name, err = safefile.Parent(path); err != nil {
 		return nil, err
 	}
+	if shared {
+		l.dir.Tolerate(warnShared(log))
+	}
 	if err := l.dir.Stable(); err != nil {
-		return nil, err
+		return nil, AdviseShared(err)
 	}
 	if err := l.takeLock(); err != nil {
 		return nil, err
@@ -76,25 +82,61 @@ func newSocketListener(ctx context.Context, path string) (_ *socketListener, err
 	}
 	l.UnixListener = opened.(*net.UnixListener)
 	l.SetUnlinkOnClose(false) // it would remove whatever lies there then
-	if l.made, err = l.dir.Lstat(l.name); err != nil {
+	made, err := l.dir.Lstat(l.name)
+	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, socketMode); err != nil {
+	if made.Mode().Type() != fs.ModeSocket { // where others may write to the directory
+		return nil, fmt.Errorf("another file took the place of the socket (%v)", made.Mode())
+	}
+	l.made = made
+	if err := l.dir.Chmod(l.name, l.made, socketMode); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
 // takeLock locks the file beside the socket. It is EADDRINUSE if another agent has the lock.
-func (l *socketListener) takeLock() (err error) {
-	if l.lock, err = l.dir.Open(l.name+".lock", os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return err
+func (l *socketListener) takeLock() error {
+	for {
+		lock, err := l.openLock()
+		if err != nil {
+			return err
+		}
+		if l.opened != nil {
+			l.opened()
+		}
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = syscall.EADDRINUSE
+		}
+		if err == nil && l.inPlace(lock) {
+			l.lock = lock
+			return nil
+		}
+		lock.Close()
+		if err != nil {
+			return err
+		}
 	}
-	err = unix.Flock(int(l.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return syscall.EADDRINUSE
+}
+
+func (l *socketListener) lockName() string { return l.name + ".lock" }
+
+func (l *socketListener) openLock() (*os.File, error) {
+	lock, err := l.dir.Open(l.lockName(), os.O_CREATE|os.O_RDWR, 0o600)
+	if errors.Is(err, safefile.ErrShared) || errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; if no agent of its owner runs, remove it", err)
 	}
-	return err
+	return lock, err
+}
+
+// inPlace reports whether a lock file is the one that others find. The agent that had the lock
+// removes the file, which may be after this one has opened it.
+func (l *socketListener) inPlace(lock *os.File) bool {
+	mine, err := lock.Stat()
+	there, err2 := l.dir.Lstat(l.lockName())
+	return err == nil && err2 == nil && os.SameFile(mine, there)
 }
 
 // removeStale removes a socket that nobody listens on. It is EADDRINUSE if somebody does.
@@ -139,6 +181,9 @@ func (l *socketListener) release() error {
 		}
 	}
 	if l.lock != nil {
+		if l.inPlace(l.lock) {
+			errs = append(errs, l.dir.Remove(l.lockName()))
+		}
 		errs = append(errs, l.lock.Close())
 	}
 	if l.dir != nil {

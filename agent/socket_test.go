@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"disc/config/safefile"
 	"disc/discovery/devetcd/etcdtest"
 )
 
@@ -54,7 +57,7 @@ func TestSocketReplacesAStaleOneOnly(t *testing.T) {
 			return err
 		}},
 		{"another agent listens", "is in use: stop the process", func(path string) error {
-			l, err := listenSocket(t.Context(), path)
+			l, err := listenSocket(t.Context(), path, false, slog.New(slog.DiscardHandler))
 			t.Cleanup(func() { l.Close() })
 			return err
 		}},
@@ -64,7 +67,7 @@ func TestSocketReplacesAStaleOneOnly(t *testing.T) {
 			t.Cleanup(func() { lock.Close() })
 			return errors.Join(err, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
 		}},
-		{"lock file of another user", "s.lock belongs to user id 65534", func(path string) error {
+		{"lock file of another user", "s.lock belongs to user id 65534 (mode 0644), and this process runs as user id 0: chown it to that user, or choose another path; if no agent of its owner runs, remove it", func(path string) error {
 			return errors.Join(os.WriteFile(path+".lock", nil, 0o666), os.Chown(path+".lock", stranger, stranger))
 		}},
 		{"stale socket of another user", "belongs to user id 65534", func(path string) error {
@@ -85,7 +88,7 @@ func TestSocketReplacesAStaleOneOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, beforeErr := os.Lstat(path)
-			l, err := listenSocket(t.Context(), path)
+			l, err := listenSocket(t.Context(), path, false, slog.New(slog.DiscardHandler))
 			if test.want == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -101,8 +104,8 @@ func TestSocketReplacesAStaleOneOnly(t *testing.T) {
 				if err := errors.Join(l.Close(), l.Close()); err != nil {
 					t.Error(err)
 				}
-				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-					t.Errorf("the socket is left: %v", err)
+				if left, _ := filepath.Glob(path + "*"); len(left) > 0 && !strings.HasSuffix(left[0], "-real") {
+					t.Errorf("left are %v", left)
 				}
 				return
 			}
@@ -119,7 +122,7 @@ func TestSocketReplacesAStaleOneOnly(t *testing.T) {
 // Whatever lies where the socket was stays when the agent ends.
 func TestSocketRemovesItselfOnly(t *testing.T) {
 	path := filepath.Join(socketDir(t), "s")
-	l := etcdtest.Must(listenSocket(t.Context(), path))
+	l := etcdtest.Must(listenSocket(t.Context(), path, false, slog.New(slog.DiscardHandler)))
 	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("precious"), 0o600), l.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -133,12 +136,63 @@ func TestSocketIsBornPrivate(t *testing.T) {
 	dir := socketDir(t)
 	umask := unix.Umask(0)
 	defer unix.Umask(umask)
-	l, err := newSocketListener(t.Context(), filepath.Join(dir, "s"))
+	l, err := newSocketListener(t.Context(), filepath.Join(dir, "s"), false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	if born := l.made.Mode().Perm(); born != 0o600 {
 		t.Errorf("the socket was made with mode %v", born)
+	}
+}
+
+// A lock file that was removed before it was locked keeps nobody out, so another is taken.
+func TestSocketLockIsTheOneInPlace(t *testing.T) {
+	path := filepath.Join(socketDir(t), "s")
+	l := etcdtest.Must(newSocketListener(t.Context(), path, false, slog.New(slog.DiscardHandler)))
+	dir, name, err := safefile.Parent(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	late := &socketListener{dir: dir, name: name}
+	late.opened = func() { // between its open(2) and flock(2) the other agent ends, and a third begins
+		late.opened = nil
+		if err := errors.Join(l.Close(), os.WriteFile(path+".lock", nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := late.takeLock(); err != nil {
+		t.Fatal(err)
+	}
+	defer late.lock.Close()
+	mine, there := etcdtest.Must(late.lock.Stat()), etcdtest.Must(os.Lstat(path+".lock"))
+	if !os.SameFile(mine, there) {
+		t.Error("the lock is that of a file that nobody finds any more")
+	}
+}
+
+// allow_shared_dirs accepts a directory that others may write to, and says so once.
+func TestSharedSocketDirectory(t *testing.T) {
+	for _, mode := range []fs.FileMode{0o777, 0o770 | fs.ModeSetgid} {
+		t.Run(mode.String(), func(t *testing.T) {
+			dir := socketDir(t)
+			if err := os.Chmod(dir, mode); err != nil {
+				t.Fatal(err)
+			}
+			log := &bytes.Buffer{}
+			path := filepath.Join(dir, "s")
+			l, err := listenSocket(t.Context(), path, true, slog.New(slog.NewTextHandler(log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if strings.Count(log.String(), dir+" (user id") != 1 {
+				t.Errorf("the log has %s, want the directory in it once", log)
+			}
+			if _, err := listenSocket(t.Context(), filepath.Join(dir, "t"), false, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "allow_shared_dirs: true") {
+				t.Errorf("without the setting: %v", err)
+			}
+		})
 	}
 }

@@ -104,7 +104,7 @@ func (a *app) persistentDir() string {
 // devDir returns the data directory. remove deletes it if it is temporary.
 func (a *app) devDir() (dir string, remove func(), err error) {
 	if dir = a.persistentDir(); dir != "" {
-		return dir, func() {}, checkDevDir(dir)
+		return dir, func() {}, a.checkDevDir(dir)
 	}
 	if dir, err = os.MkdirTemp("", "disc-dev-"); err != nil {
 		return "", nil, fmt.Errorf("make a temporary data directory: %w", err)
@@ -114,14 +114,19 @@ func (a *app) devDir() (dir string, remove func(), err error) {
 
 // checkDevDir makes the data directory, and refuses one that another user could change: etcd
 // follows whatever lies in it.
-func checkDevDir(path string) error {
+func (a *app) checkDevDir(path string) error {
 	dir, err := safefile.MakeDir(path)
 	if err == nil {
+		if a.config.AllowSharedDirs {
+			dir.Tolerate(func(err error) {
+				a.infof("warning: others could change the data of etcd; allow_shared_dirs accepts it: %v", err)
+			})
+		}
 		err = dir.Private()
 		dir.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("data directory %s: %w (--data-dir)", path, err)
+		return fmt.Errorf("data directory %s: %w (--data-dir)", path, agent.AdviseShared(err))
 	}
 	return nil
 }

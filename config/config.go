@@ -51,6 +51,10 @@ type Config struct {
 	Log         Log
 	CLI         CLI
 
+	// AllowSharedDirs accepts owners and modes of the data directory, of the files in it and of
+	// the directory of HTTP.Socket by which other users can change them. The agent warns then.
+	AllowSharedDirs bool
+
 	// Services are the services of the config file, which the agent registers, with all
 	// defaults filled in. An address is "" if the agent is to use the one that it
 	// advertises and that one is not configured.

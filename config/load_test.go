@@ -87,6 +87,7 @@ func TestPrecedence(t *testing.T) {
 			"zone": " · default", "session.ttl": "15s · default", "etcd.endpoints": "127.0.0.1:2379 · default",
 			"node": "host-1 · default", "dns.prefer_zone": "false · default", "log.level": "info · default",
 		}},
+		{name: "shared directories", content: "allow_shared_dirs: true\n", want: map[string]string{"allow_shared_dirs": "true · file config.yaml:1"}},
 		{name: "networks", content: "dns:\n  networks: [10.0.0.0/8, 192.0.2.1, \"2001:db8::/32\", \"::ffff:192.0.2.2\"]\n  rate_limit: 50\n", want: map[string]string{
 			"dns.networks": "10.0.0.0/8,192.0.2.1/32,2001:db8::/32,192.0.2.2/32 · file config.yaml:2", "dns.rate_limit": "50 · file config.yaml:3",
 		}},

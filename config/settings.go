@@ -108,6 +108,8 @@ func settings() []setting {
 		{key: "data_dir", flag: "data-dir", group: Agent,
 			doc:     "directory for data that outlives a restart (default $XDG_STATE_HOME/disc, for root /var/lib/disc)",
 			binding: scalar(func(c *Config) *string { return &c.DataDir }, nonEmpty)},
+		{key: "allow_shared_dirs", def: "false",
+			binding: boolean(func(c *Config) *bool { return &c.AllowSharedDirs })},
 		{key: "session.ttl", def: "15s",
 			binding: scalar(func(c *Config) *time.Duration { return &c.Session.TTL }, seconds(5*time.Second, time.Hour))},
 		{key: "catalog.watch", flag: "watch", group: Agent, def: WatchAuto,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 // Dir is an open directory. Names in it have no slash. It stays the same directory when
 // its path comes to lead elsewhere.
 type Dir struct {
-	file *os.File // opened by O_PATH
-	path string
+	file      *os.File // opened by O_PATH
+	path      string
+	tolerated func(error) // nil: nothing is
 }
 
 // MakeDir opens the directory at path. It makes what is missing of it, with mode 0700, but
@@ -37,7 +39,7 @@ func MakeDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{f, path}, nil
+	return &Dir{file: f, path: path}, nil
 }
 
 // Locate opens the directory that holds the file at path, and returns the file's name in
@@ -66,26 +68,46 @@ func Parent(path string) (dir *Dir, name string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return &Dir{f, strings.TrimSuffix(parent, "/")}, name, nil
+	return &Dir{file: f, path: strings.TrimSuffix(parent, "/")}, name, nil
 }
 
 // Close closes the directory.
 func (d *Dir) Close() error { return d.file.Close() }
 
-// Private returns an [ErrUntrusted] unless a trusted user owns the directory and nobody else
+// Tolerate makes the directory accept what is an [ErrShared] otherwise, its own owner and mode and
+// those of the files in it. It calls f with each instead. Symbolic links stay errors.
+func (d *Dir) Tolerate(f func(error)) { d.tolerated = f }
+
+// tolerate returns err, unless it is to be accepted.
+func (d *Dir) tolerate(err error) error {
+	if d.tolerated == nil || !errors.Is(err, ErrShared) {
+		return err
+	}
+	d.tolerated(err)
+	return nil
+}
+
+// Above opens the directory that this one lies in.
+func (d *Dir) Above() (*Dir, error) {
+	path := filepath.Join(d.path, "..")
+	f, err := openAt(int(d.file.Fd()), "..", path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{file: f, path: path}, nil
+}
+
+// Private returns an [ErrShared] unless a trusted user owns the directory and nobody else
 // may write to it.
 func (d *Dir) Private() error {
 	info, err := d.file.Stat()
 	if err != nil {
 		return err
 	}
-	if err := CheckOwner(d.path, info); err != nil {
-		return err
-	}
-	return wantUnwritable(d.path, info)
+	return d.tolerate(wantPrivate(d.path, info))
 }
 
-// Stable returns an [ErrUntrusted] unless a trusted user owns the directory and nobody else
+// Stable returns an [ErrShared] unless a trusted user owns the directory and nobody else
 // can remove or replace what this process puts into it: others must not write to it, or it
 // has the sticky bit, as /tmp has.
 func (d *Dir) Stable() error {
@@ -93,13 +115,10 @@ func (d *Dir) Stable() error {
 	if err != nil {
 		return err
 	}
-	if err := CheckOwner(d.path, info); err != nil {
-		return err
-	}
 	if info.Mode()&fs.ModeSticky != 0 {
-		return nil
+		return d.tolerate(CheckOwner(d.path, info))
 	}
-	return wantUnwritable(d.path, info)
+	return d.tolerate(wantPrivate(d.path, info))
 }
 
 // Shared reports whether others than the owner of the directory can make files in it.
@@ -109,7 +128,7 @@ func (d *Dir) Shared() (bool, error) {
 }
 
 // Open opens a file, as [os.OpenFile] does. A symbolic link is an error, and so is a file
-// that another user owns or may write to, which is an [ErrUntrusted].
+// that another user owns or may write to, which is an [ErrShared].
 func (d *Dir) Open(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := d.OpenAny(name, flag, perm)
 	if err != nil {
@@ -117,10 +136,7 @@ func (d *Dir) Open(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil {
-		err = CheckOwner(f.Name(), info)
-	}
-	if err == nil {
-		err = wantUnwritable(f.Name(), info)
+		err = d.tolerate(wantPrivate(f.Name(), info))
 	}
 	if err != nil {
 		f.Close()
@@ -163,6 +179,27 @@ func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
 	}
 	defer f.Close()
 	return f.Stat()
+}
+
+// Chmod changes the mode of what stands under a name, if it is still the same file.
+func (d *Dir) Chmod(name string, file fs.FileInfo, mode fs.FileMode) error {
+	f, err := d.openPath(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(file, info) {
+		return untrustedf("%s was replaced by another file (user id %d)", d.join(name), ownerOf(info))
+	}
+	err = unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), uint32(mode.Perm())) // fchmod(2) takes no O_PATH
+	if errors.Is(err, fs.ErrNotExist) {                                            // /proc is not mounted
+		err = unix.Fchmodat(int(f.Fd()), "", uint32(mode.Perm()), unix.AT_EMPTY_PATH) // since Linux 6.6
+	}
+	return d.pathError("chmod", name, err)
 }
 
 // Rename renames a file, over what has the new name.

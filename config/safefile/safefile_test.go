@@ -205,3 +205,23 @@ func expect(t *testing.T, err error, want string) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 }
+
+// Chmod changes the file that it is told about, and not one that took its place.
+func TestChmod(t *testing.T) {
+	dir := tree(t)
+	d := open(t, dir+"/private")
+	before, err := d.Lstat("file")
+	if err == nil {
+		err = d.Chmod("file", before, 0o640)
+	}
+	if after, _ := d.Lstat("file"); err != nil || after.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", after, err)
+	}
+	if err := os.Rename(dir+"/private/strangers", dir+"/private/file"); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, d.Chmod("file", before, 0o666), "private/file was replaced by another file (user id 65534)")
+	if after, err := d.Lstat("file"); err != nil || after.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", after, err)
+	}
+}

@@ -64,7 +64,7 @@ func (w *walker) begin(path string) error {
 		if err != nil {
 			return err
 		}
-		w.move(&Dir{f, start})
+		w.move(&Dir{file: f, path: start})
 	}
 	w.todo = append(strings.FieldsFunc(path, func(r rune) bool { return r == '/' }), w.todo...)
 	return nil
@@ -105,14 +105,17 @@ func (w *walker) step() (name string, done bool, err error) {
 		next.Close()
 		return "", false, &fs.PathError{Op: "open", Path: w.dir.join(name), Err: syscall.ENOTDIR}
 	}
-	w.move(&Dir{next, w.dir.join(name)})
+	w.move(&Dir{file: next, path: w.dir.join(name)})
 	return "", false, nil
 }
 
 // open opens a name in the present directory, a link as itself. It makes a missing
 // directory if it may; nil without an error is the missing last name.
 func (w *walker) open(name string, last bool) (*os.File, error) {
-	next, err := w.dir.openPath(name)
+	next, err := w.dir.openDirectory(name) // only as a directory does it mount itself (autofs)
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		next, err = w.dir.openPath(name)
+	}
 	switch {
 	case !errors.Is(err, fs.ErrNotExist):
 		return next, err
