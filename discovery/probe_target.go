@@ -21,6 +21,9 @@ var forbiddenTargets = []struct {
 	{netip.MustParsePrefix("fd20:ce::254/128"), "the metadata service of Google Cloud"},
 	{netip.MustParsePrefix("168.63.129.16/32"), "the platform service of Azure"},
 	{netip.MustParsePrefix("100.100.100.200/32"), "the metadata service of Alibaba Cloud"},
+	{netip.MustParsePrefix("192.0.0.192/32"), "the metadata service of Oracle Cloud"},
+	{netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), "the metadata service of Oracle Cloud"},
+	{netip.MustParsePrefix("fd00:42::42/128"), "the metadata service of Scaleway"},
 }
 
 // ForbiddenTarget says why a check from the HTTP API never probes an address, whatever the
