@@ -109,6 +109,8 @@ F:2: dns.listen: port "65536" is not a number from 0 to 65535`},
 F:1: http.listen: the agent would listen nowhere; give an address, or http.socket`},
 		{"gRPC for everybody", "grpc: {listen: \"0.0.0.0:18000\"}\n", `
 F:1: grpc.listen: 0.0.0.0:18000 is reachable from other hosts, and gRPC has neither TLS nor a token: give a loopback address, such as 127.0.0.1:18000`},
+		{"domain with two dots at its end", "dns: {domain: \"disc..\"}\n", `
+F:1: dns.domain: "disc.." is not a DNS domain; write it as disc. or sd.example.com`},
 		{"domain", "dns: {domain: \"a..b\"}\n", `
 F:1: dns.domain: "a..b" is not a DNS domain; write it as disc. or sd.example.com`},
 		{"allow_hosts", "http: {allow_hosts: [a.example:80, \"\", ok.example]}\n", `

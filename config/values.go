@@ -214,7 +214,7 @@ func probeNetwork(text string) (netip.Prefix, error) {
 // domain accepts a DNS name (RFC 1035) and returns it in lower case, with a dot at the end.
 func domain(text string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(text, "."))
-	if !discovery.IsHostName(name) {
+	if strings.HasSuffix(name, ".") || !discovery.IsHostName(name) {
 		return "", invalid("%q is not a DNS domain; write it as disc. or sd.example.com", text)
 	}
 	return name + ".", nil
