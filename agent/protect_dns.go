@@ -7,8 +7,10 @@ import (
 	"disc/config"
 )
 
-// dnsRateLimit is dns.rate_limit beyond loopback unless it is set: 200 answers of 1,232 bytes are
-// 2 Mbit a second. It is the default of NSD.
+// dnsRateLimit is dns.rate_limit beyond loopback unless it is set, for clients outside the private
+// networks: 200 answers of 1,232 bytes are 2 Mbit a second. It is the default of NSD. A private
+// network is not limited by default: all containers of a host, or all replicas of a resolver, ask
+// from one /24, and not all of them ask again over TCP.
 const dnsRateLimit = 200
 
 // protectDNS keeps a DNS server from answering the whole Internet, whose forged queries would make it
@@ -27,7 +29,7 @@ func protectDNS(s *dns.Server, c config.DNS, log *slog.Logger) {
 	if c.RateLimit == config.AutoRateLimit {
 		s.RateLimit = 0
 		if beyond {
-			s.RateLimit = dnsRateLimit
+			s.RateLimit, s.SparePrivate = dnsRateLimit, true
 		}
 	}
 }

@@ -27,6 +27,7 @@ func TestDNSProtection(t *testing.T) {
 		{"loopback with settings", "127.0.0.1:0", prefixes("240.0.0.0/24"), 7, 7, false, true, false},
 		{"all addresses", "0.0.0.0:0", nil, auto, dnsRateLimit, true, false, true},
 		{"all addresses with networks", "0.0.0.0:0", prefixes("240.0.0.0/24"), auto, dnsRateLimit, false, true, false},
+		{"all addresses with a limit", "0.0.0.0:0", nil, 7, 7, true, false, true},
 		{"all addresses as before", "0.0.0.0:0", prefixes("0.0.0.0/0", "::/0"), 0, 0, true, true, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -37,8 +38,8 @@ func TestDNSProtection(t *testing.T) {
 			}
 			defer s.Close()
 			protectDNS(s, config.DNS{Networks: test.networks, RateLimit: test.limit}, slog.New(slog.NewTextHandler(&log, nil)))
-			if s.RateLimit != test.wantLimit {
-				t.Errorf("the limit is %d, want %d", s.RateLimit, test.wantLimit)
+			if spared := test.limit == auto && test.wantLimit > 0; s.RateLimit != test.wantLimit || s.SparePrivate != spared {
+				t.Errorf("the limit is %d, private networks are spared: %v; want %d, %v", s.RateLimit, s.SparePrivate, test.wantLimit, spared)
 			}
 			for client, want := range map[string]bool{"127.0.0.1": true, "10.9.9.9": test.private, "240.0.0.1": test.internet} {
 				if got := s.Networks == nil || s.Networks.Contains(netip.MustParseAddr(client)); got != want {

@@ -150,7 +150,8 @@ type DNS struct {
 	RateLimit  int            // whole answers per second to a network of clients; 0: unlimited; AutoRateLimit
 }
 
-// AutoRateLimit is the [DNS.RateLimit] that leaves the limit to the agent: none on loopback.
+// AutoRateLimit is the [DNS.RateLimit] that leaves the limit to the agent: none on loopback and for
+// clients in private networks.
 const AutoRateLimit = -1
 
 // GRPC holds the settings of the agent's gRPC server, for Envoy.

@@ -26,6 +26,8 @@ func TestDNSBeyondLoopback(t *testing.T) {
 	}
 	one.find(t, "web", "web-1", "web-2", "web-3")
 	const question = "_web._tcp.svc.disc"
+	two := startSidecarThrough(t, host.prefix, "two", etcd.endpoint, "advertise: 10.77.0.1", "dns: {listen: 0.0.0.0:3454, networks: [198.51.100.7]}")
+	two.find(t, "web", "web-1", "web-2", "web-3")
 	dig := func(args ...string) string {
 		command := slices.Concat(other.prefix, []string{"dig", "-p", "3453", "@10.77.0.1", "+tries=1", "+noall", "+comments", "+answer"}, args)
 		out, _ := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput() // its exit code says that there was no answer
@@ -48,6 +50,9 @@ func TestDNSBeyondLoopback(t *testing.T) {
 	for _, transport := range []string{"+notcp", "+tcp"} {
 		if out := dig("-b", "198.51.100.7", transport, "+time=1", question, "SRV"); strings.Contains(out, "ANSWER") {
 			t.Errorf("a client of another network got, %s:\n%s", transport, out)
+		}
+		if out := dig("-p", "3454", "-b", "198.51.100.7", transport, "+time=60", question, "SRV"); !strings.Contains(out, "ANSWER: 3") {
+			t.Errorf("where its network is allowed, it got, %s:\n%s", transport, out)
 		}
 	}
 	if out := dig("+time=60", question, "SRV"); !strings.Contains(out, "ANSWER: 3") {

@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,15 @@ func TestRateLimiter(t *testing.T) {
 			}
 		})
 	}
+	for _, rate := range []int{7, 999, 60_000, 70_000, MaxRateLimit} { // exceeded by a tenth at most
+		l, got := newRateLimiter(rate), 0
+		for n := range 101 {
+			got += count(l, l.start.Add(time.Duration(n)*100*time.Millisecond), 0, rate/5+1, 0, "192.0.2.1")
+		}
+		if got < 10*rate || got > 11*rate*11/10 {
+			t.Errorf("%d answers in ten seconds at a rate of %d", got, rate)
+		}
+	}
 	for _, rate := range []int{1, 7, 1000, MaxRateLimit} {
 		l := newRateLimiter(rate)
 		if got := count(l, l.start, 0, rate+10, 0, "192.0.2.1"); got != rate {
@@ -104,7 +114,7 @@ func TestAmplification(t *testing.T) {
 	for name, q := range questions {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &Server{responder: responder(t, webCatalog(t, 100), Options{}), limiter: newRateLimiter(200)}
+				s := &Server{responder: responder(t, webCatalog(t, 100), Options{}), limiter: newRateLimiter(200), SparePrivate: true}
 				in, out := packet(t, q), make([]byte, 0, ednsSize)
 				bytesIn, bytesOut, longer := 0, 0, 0
 				for range perSecond * seconds {
@@ -154,6 +164,26 @@ func TestTruncatedAnswer(t *testing.T) {
 	var truncated dto.Metric
 	if err := r.metrics.truncated.Write(&truncated); err != nil || truncated.GetCounter().GetValue() < 3 {
 		t.Errorf("%v truncated answers are counted (%v)", truncated.GetCounter().GetValue(), err)
+	}
+}
+
+// Where private networks are spared, a client of one gets whole answers, and others do not.
+func TestSparedNetworks(t *testing.T) {
+	r := responder(t, webCatalog(t, 100), Options{})
+	in := packet(t, newQuery("web.disc.", dns.TypeSRV).SetEdns0(4096, true))
+	answer, rcode, _ := r.respond(nil, nil, in, 0)
+	for client, private := range map[string]bool{
+		"127.0.0.1": true, "172.17.0.2": true, "::ffff:10.0.0.1": true, "100.64.0.1": true, "fd00::1": true, "fe80::1%eth0": true,
+		"198.51.100.7": false, "2001:db8::1": false,
+	} {
+		for _, spare := range []bool{true, false} {
+			s := &Server{responder: r, limiter: newRateLimiter(1), SparePrivate: spare}
+			s.limiter.allow(netip.MustParseAddr(client), rcode, time.Now())
+			want := client == "127.0.0.1" || spare && private
+			if whole := len(s.limit(in, slices.Clone(answer), rcode, netip.MustParseAddr(client))) == len(answer); whole != want {
+				t.Errorf("%s has a whole answer: %v, want %v (SparePrivate %v)", client, whole, want, spare)
+			}
+		}
 	}
 }
 

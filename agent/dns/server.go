@@ -43,6 +43,10 @@ type Server struct {
 	// before Serve. Default: 0, no limit.
 	RateLimit int
 
+	// SparePrivate leaves clients in private networks (RFC 1918, RFC 6598, fc00::/7 and link-local
+	// ones) without a limit. Set it before Serve.
+	SparePrivate bool
+
 	responder      *Responder
 	log            *slog.Logger
 	udp            *net.UDPConn

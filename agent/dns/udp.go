@@ -61,11 +61,17 @@ func (s *Server) admits(client netip.Addr) bool {
 // limit returns the answer to send over UDP: a truncated one where the client's network has had
 // its share of answers that are longer than their query.
 func (s *Server) limit(in, answer []byte, rcode int, client netip.Addr) []byte {
-	if s.limiter == nil || len(answer) <= len(in) || client.Unmap().IsLoopback() || s.limiter.allow(client, rcode, time.Now()) {
+	if s.limiter == nil || len(answer) <= len(in) || s.spares(client) || s.limiter.allow(client, rcode, time.Now()) {
 		return answer
 	}
 	s.responder.metrics.truncated.Inc()
 	return s.responder.truncate(answer[:0], in)
+}
+
+// spares reports whether a client is never limited.
+func (s *Server) spares(client netip.Addr) bool {
+	client = client.Unmap().WithZone("")
+	return client.IsLoopback() || s.SparePrivate && contain(privateNetworks, client)
 }
 
 // answerLater answers a query that has to wait for etcd, in a goroutine of its own. It
