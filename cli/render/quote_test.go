@@ -229,9 +229,30 @@ func TestDocumentedQuoting(t *testing.T) {
 	source := endpoints{all: []discovery.Endpoint{{Meta: discovery.Meta{"team": `it's 5 "a"`}}}}
 	for _, row := range rows {
 		t.Run(row[1], func(t *testing.T) {
-			parsed, err := render.Parse("t.ctmpl", `{{ range service "web" }}`+row[2]+`{{ end }}`)
+			parsed, err := render.Parse("t.ctmpl", `{{ range service "web" }}`+strings.ReplaceAll(row[2], `\|`, "|")+`{{ end }}`)
 			if err != nil {
 				t.Fatal(err)
+			}
+			var all strings.Builder
+			registrable := 0
+			for _, text := range hostile {
+				r := discovery.Registration{Service: "web", ID: "web-1", Address: "10.0.0.1", Port: 80, Meta: discovery.Meta{"team": text}}
+				if r.WithDefaults("", "").Validate() != nil || strings.ToValidUTF8(text, "") != text { // JSON and YAML have none that is not UTF-8
+					continue
+				}
+				got, err := parsed.Execute(t.Context(), endpoints{all: []discovery.Endpoint{{Meta: r.Meta}}})
+				if err != nil {
+					t.Errorf("%.60q can be registered and not be quoted: %v", text, err)
+				}
+				registrable++
+				fmt.Fprintf(&all, "%s\n", got)
+			}
+			if registrable < len(hostile)/2 {
+				t.Errorf("only %d of %d texts can be registered", registrable, len(hostile))
+			}
+			if row[1] == "nginx" {
+				n := newNginx(t)
+				n.check(t, "server {\nlisten unix:"+n.dir+"/s;\n"+all.String()+"}\n")
 			}
 			if got, err := parsed.Execute(t.Context(), source); err != nil || string(got) != row[3] {
 				t.Errorf("got %s, %v; want %s", got, err, row[3])
