@@ -113,6 +113,13 @@ func (r tokenRemoval) release() (bool, error) {
 	return true, nil
 }
 
+// lostAtOnce ends the answer of a grant that is held, if there is one.
+func lostAtOnce() <-chan struct{} {
+	lost := make(chan struct{})
+	close(lost)
+	return lost
+}
+
 type waitingLocks struct {
 	absent
 	tokenRemoval
@@ -120,7 +127,7 @@ type waitingLocks struct {
 
 func (w waitingLocks) Lock(context.Context, string, api.LockOptions) (api.Lock, <-chan struct{}, error) {
 	w.remove()
-	return api.Lock{Name: "x", ID: "l1"}, make(chan struct{}), nil
+	return api.Lock{Name: "x", ID: "l1"}, lostAtOnce(), nil
 }
 
 func (w waitingLocks) Unlock(context.Context, string, string) (bool, error) { return w.release() }
@@ -132,7 +139,7 @@ type waitingClaims struct {
 
 func (w waitingClaims) Claim(context.Context, string, api.ClaimOptions) (api.Claim, <-chan struct{}, error) {
 	w.remove()
-	return api.Claim{ID: "c1"}, make(chan struct{}), nil
+	return api.Claim{ID: "c1"}, lostAtOnce(), nil
 }
 
 func (w waitingClaims) ReleaseClaim(context.Context, string) (bool, error) { return w.release() }
