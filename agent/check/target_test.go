@@ -338,7 +338,7 @@ func TestKeptUntilTheInterfaceIsUp(t *testing.T) {
 			t.Errorf("refused until %v, which is before the next run ends", until)
 		}
 		s.targets.resolve = resolve
-		if err := dialer.ControlContext(t.Context(), "tcp", spec.Address, nil); err != nil || set.RefusedUntil() != until {
+		if err := dialer.ControlContext(t.Context(), "tcp", spec.Address, nil); err != nil || !set.RefusedUntil().Equal(until) {
 			t.Errorf("after the resolver is up: %v, refused until %v", err, set.RefusedUntil())
 		}
 	})
