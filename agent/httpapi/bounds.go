@@ -48,7 +48,7 @@ func (a *API) admit(r request, b *streamBound) (end func(), err error) {
 	}
 	return func() {
 		if c != nil {
-			c.Touch(time.Now())
+			c.Touch(time.Now(), false)
 			c.held.Add(-1)
 		}
 		b.open.Add(-1)
@@ -95,6 +95,9 @@ func (a *API) startWork(r request) error {
 // sent, and not merely buffered, when it returns.
 func (a *API) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 	defer a.requests.Add(-1)
+	if c, _ := r.Context().Value(connectionKey{}).(*connection); c != nil {
+		c.Touch(time.Now(), false) // its state does not change while requests overlap
+	}
 	rc := http.NewResponseController(w)
 	if a.requests.Add(1) > maxRequests && !isHealth(r.URL.Path) {
 		_ = rc.SetWriteDeadline(time.Now().Add(refusedBodyTime)) // a caller that does not read must not keep this one

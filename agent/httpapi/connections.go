@@ -9,8 +9,12 @@ import (
 	"time"
 )
 
-// graceTime is how long each connection keeps its place, however many others come.
-const graceTime = time.Second
+// How long a connection keeps its place, however many others come: while it is new or busy with
+// a request, and between two requests.
+const (
+	busyGrace = time.Second
+	idleGrace = 50 * time.Millisecond
+)
 
 // started is what the times of connections count from, by a clock that is not set.
 var started = time.Now()
@@ -19,7 +23,7 @@ var started = time.Now()
 type connections struct {
 	net.Listener
 	limit int
-	grace time.Duration
+	grace time.Duration // of one that is busy
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
@@ -32,21 +36,22 @@ type connections struct {
 type connection struct {
 	net.Conn
 	of    *connections
-	since atomic.Int64 // of the last change between idle and active, in nanoseconds from started
+	since atomic.Int64 // of the last use, in nanoseconds from started
+	idle  atomic.Bool  // it is between two requests
 	held  atomic.Int32 // blocking queries, watches and holds on it: it keeps its place
 	once  sync.Once
 }
 
 // LimitListener limits a listener to a number of connections, at most [MaxConnections]. One
-// beyond that takes the place of the connection that has been idle or busy with a request for
-// the longest time, and at least for a second: until there is such a one, more wait to be
-// accepted. So a caller with a short request is answered however many connections are idle, slow
-// or unfinished. Connections with blocking queries, watches or held grants stay; the API bounds
+// beyond that takes the place of the connection that has been idle for the longest time above
+// 50 ms, or new or busy with a request for the longest time above a second. Until there is such a
+// one, more wait to be accepted. So a caller with a short request is answered however many
+// connections are idle, slow or unfinished, or have a short request now and then. Connections with blocking queries, watches or held grants stay; the API bounds
 // how many of these there are. TLS goes on top of it: the server speaks HTTP/2 only on
 // connections whose type is *tls.Conn.
 func LimitListener(l net.Listener, limit int) net.Listener {
 	return &connections{
-		Listener: l, limit: min(limit, MaxConnections), grace: graceTime,
+		Listener: l, limit: min(limit, MaxConnections), grace: busyGrace,
 		open: map[*connection]struct{}{}, freed: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 }
@@ -88,10 +93,11 @@ func (l *connections) add(c *connection) (wait time.Duration, added bool) {
 	now := time.Now()
 	var victim *connection
 	if len(l.open) >= l.limit {
-		victim = l.longest()
-		wait = l.grace
-		if victim != nil {
-			wait -= now.Sub(started) - time.Duration(victim.since.Load())
+		var until time.Duration
+		victim, until = l.longest()
+		wait = until - now.Sub(started)
+		if victim == nil {
+			wait = l.grace
 		}
 		if victim == nil || wait > 0 {
 			l.mu.Unlock()
@@ -99,7 +105,7 @@ func (l *connections) add(c *connection) (wait time.Duration, added bool) {
 		}
 		delete(l.open, victim)
 	}
-	c.Touch(now)
+	c.Touch(now, false)
 	l.open[c] = struct{}{}
 	l.mu.Unlock()
 	if victim != nil {
@@ -108,20 +114,28 @@ func (l *connections) add(c *connection) (wait time.Duration, added bool) {
 	return 0, true
 }
 
-// longest returns the connection that has been idle or active for the longest time and is not
-// held; nil if all are held. l.mu is locked.
-func (l *connections) longest() (found *connection) {
-	var since int64
+// longest returns the connection that has used up its time first and is not held, and until
+// when, from started, it keeps its place; nil if all are held. l.mu is locked.
+func (l *connections) longest() (found *connection, until time.Duration) {
 	for c := range l.open {
-		if s := c.since.Load(); c.held.Load() == 0 && (found == nil || s < since) {
-			found, since = c, s
+		grace := l.grace
+		if c.idle.Load() {
+			grace = min(grace, idleGrace)
+		}
+		if u := time.Duration(c.since.Load()) + grace; c.held.Load() == 0 && (found == nil || u < until) {
+			found, until = c, u
 		}
 	}
-	return found
+	return found, until
 }
 
-// Touch records that the connection is in use.
-func (c *connection) Touch(now time.Time) { c.since.Store(int64(now.Sub(started))) }
+// Touch records that the connection is in use, and whether it is idle from then on.
+func (c *connection) Touch(now time.Time, idle bool) {
+	c.since.Store(int64(now.Sub(started)))
+	if c.idle.Load() != idle {
+		c.idle.Store(idle)
+	}
+}
 
 // Close closes the connection and frees its place.
 func (c *connection) Close() error {
@@ -153,9 +167,9 @@ func connectionOf(conn net.Conn) *connection {
 }
 
 // noteState records when a connection of a server becomes active or idle.
-func noteState(conn net.Conn, _ http.ConnState) {
+func noteState(conn net.Conn, state http.ConnState) {
 	if c := connectionOf(conn); c != nil {
-		c.Touch(time.Now())
+		c.Touch(time.Now(), state == http.StateIdle)
 	}
 }
 

@@ -86,10 +86,16 @@ func serveListener(t testing.TB, a *API, l net.Listener, address string) *server
 // it.
 func servePipes(t *testing.T, a *API) (dial func() net.Conn) {
 	t.Helper()
+	return serveLimitedPipes(t, a, MaxConnections)
+}
+
+// serveLimitedPipes is servePipes with at most so many connections at once.
+func serveLimitedPipes(t *testing.T, a *API, limit int) (dial func() net.Conn) {
+	t.Helper()
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(ctx, l) }()
+	go func() { served <- a.Serve(ctx, LimitListener(l, limit)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

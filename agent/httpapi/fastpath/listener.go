@@ -33,6 +33,14 @@ type Listener struct {
 	closed  chan struct{}
 }
 
+// touchInterval is how often at most a connection is told that it is in use.
+const touchInterval = 25 * time.Millisecond
+
+// touched is a connection that wants to know when it is in use. Between two requests it is idle.
+type touched interface {
+	Touch(now time.Time, idle bool)
+}
+
 // accepted is a result of [Listener.Accept]: a connection, or an error.
 type accepted struct {
 	net.Conn
@@ -123,15 +131,11 @@ func (l *Listener) add(conn net.Conn) bool {
 	return true
 }
 
-// extend limits the time for the caller to read an answer and to send the next request. It
-// tells the connection, if that has a method Touch, that it is in use.
+// extend limits the time for the caller to read an answer and to send the next request.
 func (l *Listener) extend(conn net.Conn, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_ = conn.SetWriteDeadline(now.Add(l.timeouts.Write))
-	if c, ok := conn.(interface{ Touch(now time.Time) }); ok {
-		c.Touch(now)
-	}
 	if !l.isClosed() {
 		_ = conn.SetReadDeadline(now.Add(l.timeouts.Idle))
 	}
@@ -178,7 +182,8 @@ func (l *Listener) serve(conn net.Conn) {
 func (l *Listener) answer(conn net.Conn) (rest []byte, err error) {
 	r := NewResponder(l.answerer, conn.LocalAddr())
 	in := make([]byte, maxRequest)
-	var extended time.Time
+	inUse, _ := conn.(touched)
+	var extended, used time.Time
 	for {
 		n, err := conn.Read(in)
 		if err != nil {
@@ -193,6 +198,10 @@ func (l *Listener) answer(conn net.Conn) (rest []byte, err error) {
 			if now.Sub(extended) > l.timeouts.Write/2 { // not each time: setting a deadline costs as much as an answer
 				l.extend(conn, now)
 				extended = now
+			}
+			if inUse != nil && now.Sub(used) >= touchInterval {
+				inUse.Touch(now, true)
+				used = now
 			}
 			if _, err := conn.Write(out); err != nil {
 				return nil, err
