@@ -180,6 +180,64 @@ func TestUnwantedBodiesAreNotRead(t *testing.T) {
 	}
 }
 
+// The connection goes on after a small body that no route reads.
+func TestSmallBodiesKeepTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := servePipes(t, withWebs(1).api(t, Options{}))()
+		r := bufio.NewReader(conn)
+		for range 2 {
+			got := exchange(t, conn, r, "GET /v1/services HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+			if got.StatusCode != 200 || got.Close {
+				t.Fatalf("%s, closes %v", got.Status, got.Close)
+			}
+		}
+		began := time.Now()
+		got := exchange(t, conn, r, "GET /v1/services HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
+		if took := time.Since(began); !got.Close || took != refusedBodyTime {
+			t.Errorf("a body that does not come in: closes %v after %v", got.Close, took)
+		}
+	})
+}
+
+// Over HTTP/1 the server notices that the caller of a request is gone when it has read the body.
+func TestWaitsTakeNoBody(t *testing.T) {
+	s := serve(t, withWebs(1).api(t, Options{}))
+	for _, request := range []string{"GET /v1/lookup/web?index=1&wait=10m", "GET /v1/watch", "GET /v1/kv/?recurse&index=1&wait=1m"} {
+		s.want(request, "{}", 400, "takes no body")
+	}
+}
+
+// A lock or claim that is held or waited for keeps no room for its body.
+func TestHeldRequestsKeepNoRoom(t *testing.T) {
+	for _, path := range []string{"/v1/locks/l?hold", "/v1/claims/web?hold"} {
+		t.Run(path, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				used := int64(-1)
+				var a *API
+				g := &granter{granted: func() { used = a.openBodies.small.used.Load() + a.writeBodies.small.used.Load() }}
+				a = withWebs(1).api(t, Options{}, func(b *Backends) { b.Locks, b.Claims = g, g })
+				conn := servePipes(t, a)()
+				fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", path)
+				if got, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || got.StatusCode != 201 {
+					t.Fatal(got, err)
+				}
+				if used != 0 {
+					t.Errorf("%d bytes are in use", used)
+				}
+				conn.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// The errors of a body are told as they are.
+func TestLockTellsWhyABodyIsRefused(t *testing.T) {
+	s := serve(t, withWebs(1).api(t, Options{}))
+	s.want("POST /v1/locks/l", "{}", 400, "a lock takes no body")
+	s.want("POST /v1/locks/l", strings.Repeat("x", smallBody+1), 413, "larger than")
+}
+
 // Each route has a limit of its own, which is known before the body is read.
 func TestBodiesAreLimitedByRoute(t *testing.T) {
 	for request, limit := range map[string]int64{
@@ -226,10 +284,16 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 			fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dns-message\r\nContent-Length: %d\r\n\r\n", path, length)
 			return conn, bufio.NewReader(conn)
 		}
-		large := func() (net.Conn, *bufio.Reader) { return post("POST /dns-query", 60<<10) }
+		large := func() (net.Conn, *bufio.Reader) {
+			conn, r := post("POST /dns-query", 60<<10)
+			go io.WriteString(conn, strings.Repeat("x", 60<<10-1))
+			return conn, r
+		}
 		var unfinished []net.Conn
 		for range 3 {
 			conn, _ := large()
+			unfinished = append(unfinished, conn)
+			conn, _ = post("POST /dns-query", 60<<10) // takes little room before it comes in
 			unfinished = append(unfinished, conn)
 			synctest.Wait()
 		}
@@ -295,7 +359,7 @@ func TestAnswersInFlightAreBounded(t *testing.T) {
 func TestAnswersThatAreComputedAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := withWebs(1).api(t, Options{})
-		for range maxWorking {
+		for range cap(a.working) {
 			a.working <- struct{}{}
 		}
 		open := servePipes(t, a)
@@ -314,13 +378,18 @@ func TestAnswersThatAreComputedAreBounded(t *testing.T) {
 		if status, took := ask("/v1/services"); status != 503 || took != 0 {
 			t.Errorf("%d after %v, want 503 at once while too many wait", status, took)
 		}
+		time.AfterFunc(time.Minute, func() { <-a.working })
+		if status, took := ask("/v1/services?index=1&wait=1s"); status != 200 || took != time.Minute {
+			t.Errorf("a blocking query: %d after %v, want 200 after a minute", status, took)
+		}
+		a.working <- struct{}{}
 		a.queued.Add(-maxQueued)
 		time.AfterFunc(time.Second, func() { <-a.working })
 		if status, took := ask("/v1/services"); status != 200 || took != time.Second {
 			t.Errorf("%d after %v, want 200 after a second", status, took)
 		}
-		if n := len(a.working); n != maxWorking-1 {
-			t.Errorf("%d places are taken, want %d", n, maxWorking-1)
+		if n := len(a.working); n != cap(a.working)-1 {
+			t.Errorf("%d places are taken, want %d", n, cap(a.working)-1)
 		}
 	})
 }
@@ -376,5 +445,15 @@ func TestHTTP2IsBounded(t *testing.T) {
 			t.Errorf("%s: %s %s, want %d", path, got.Proto, got.Status, status)
 		}
 	}
+	a.extraHealth.Store(maxExtraHealth)
+	a.refused.Store(maxRefused)
+	for _, path := range []string{"/healthz", "/v1/lookup/web"} {
+		if got, err := client.Get(s.BaseURL + path); err == nil {
+			got.Body.Close()
+			t.Errorf("%s beyond all bounds: %s, want a reset", path, got.Status)
+		}
+	}
+	a.extraHealth.Store(0)
+	a.refused.Store(0)
 	a.requests.Store(0)
 }

@@ -88,7 +88,9 @@ func (a *API) writeProblem(w *statusRecorder, r *http.Request, err error) {
 	if err != nil {
 		panic(err) // the type holds nothing that json refuses
 	}
+	body = append(body, '\n')
 	h.Set("Content-Type", api.TypeProblem)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the caller may be gone
+	_, _ = w.Write(body) // the caller may be gone
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -78,6 +79,7 @@ type API struct {
 	working                 chan struct{} // has one element for each request that computes an answer
 	queued                  atomic.Int64  // requests that wait to compute one
 	requests                atomic.Int64  // over HTTP/2
+	extraHealth, refused    atomic.Int64  // of these, beyond the bound: for health, and others
 
 	streamsEnded chan struct{} // closed when waits and streams are to end
 	endStreams   sync.Once
@@ -108,7 +110,7 @@ func New(b Backends, o Options) (*API, error) {
 		openBodies:   newBodyBudget(maxOpenBodies),
 		writeBodies:  newBodyBudget(maxWriteBodies),
 		answers:      budget{size: maxAnswers},
-		working:      make(chan struct{}, maxWorking),
+		working:      make(chan struct{}, max(minWorking, 2*runtime.GOMAXPROCS(0))),
 		streamsEnded: make(chan struct{}),
 	}
 	a.reads, a.grants = newStreamBounds(cmp.Or(o.Connections, MaxConnections))
@@ -249,6 +251,8 @@ type statusRecorder struct {
 	started bool
 	attempt *attempt      // to log when the answer starts; nil: not to be logged
 	working chan struct{} // where it has a place, from [API.startWork]; nil: it has none
+
+	admitted bool // it may stay open for long; see [API.admit]
 }
 
 // endWork frees the place that [API.startWork] took.
@@ -277,6 +281,12 @@ func (r *statusRecorder) start() {
 		r.attempt.log(r.status)
 	}
 	r.started = true
+}
+
+// FlushError sends what was written, and the header if nothing was.
+func (r *statusRecorder) FlushError() error {
+	r.start()
+	return http.NewResponseController(r.ResponseWriter).Flush()
 }
 
 // Unwrap lets http.ResponseController reach the connection.

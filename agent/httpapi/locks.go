@@ -63,7 +63,11 @@ func (a *API) lock(w http.ResponseWriter, r request) error {
 }
 
 func (a *API) lockOptions(w http.ResponseWriter, r request) (o api.LockOptions, hold bool, err error) {
-	if b, err := readBody(w, r); err != nil || len(b) > 0 {
+	b, err := readBody(w, r)
+	if err != nil {
+		return o, false, err
+	}
+	if len(b) > 0 {
 		return o, false, invalid("a lock takes no body; give wait, ttl, shared and hold in the query")
 	}
 	if hold, err = r.query.flag("hold"); err != nil {

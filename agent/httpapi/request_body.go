@@ -10,19 +10,29 @@ import (
 	"strings"
 	"time"
 
+	"disc/agent/api"
 	"disc/discovery"
 )
 
-// bodyTime is the time for a body to come in.
-const bodyTime = 30 * time.Second
+// The time for a body to come in.
+const (
+	bodyTime      = 30 * time.Second
+	smallBodyTime = 5 * time.Second // up to smallBody
+)
+
+const (
+	firstRoom   = 512     // bytes that are reserved before a body comes in; then twice as many each time
+	drainedBody = 4 << 10 // bytes of a body that no route reads, and that the connection goes on after
+)
 
 // requestBody is the body of a request, and the room that it takes.
 type requestBody struct {
 	api   *API
 	limit int64       // the most bytes that the route takes
 	room  *bodyBudget // for its bytes
-	in    *budget     // the part of room that it is in
+	in    *budget     // the part of room that it is in; nil: it has no room
 	size  int64       // bytes taken from in
+	read  bool        // to its end
 }
 
 func (a *API) newBody(rt *route) *requestBody {
@@ -33,14 +43,16 @@ func (a *API) newBody(rt *route) *requestBody {
 	return b
 }
 
-// acquire takes room for n bytes in place of what was taken.
-func (b *requestBody) acquire(n int64) error {
-	b.release()
-	in, size := b.room.of(n), n+bodyOverhead
-	if !in.acquire(size) {
-		return overload("the bodies of requests that are under way have %d of at most %d bytes", in.used.Load(), in.size)
+// resize takes room for n bytes in place of what was taken.
+func (b *requestBody) resize(n int64) error {
+	more := n + bodyOverhead - b.size
+	switch {
+	case more < 0:
+		b.in.release(-more)
+	case !b.in.acquire(more):
+		return overload("the bodies of requests that are under way have %d of at most %d bytes", b.in.used.Load(), b.in.size)
 	}
-	b.in, b.size = in, size
+	b.size += more
 	return nil
 }
 
@@ -48,17 +60,46 @@ func (b *requestBody) acquire(n int64) error {
 func (b *requestBody) release() {
 	if b != nil && b.in != nil {
 		b.in.release(b.size)
-		b.in = nil
+		b.in, b.size = nil, 0
+	}
+}
+
+// readFrom reads the body from r. Room is taken as the bytes come in, whatever length the caller
+// announced. size is that length, or the most that there may be.
+func (b *requestBody) readFrom(r io.Reader, size int64) ([]byte, error) {
+	read := make([]byte, 0, min(size, firstRoom)+1) // one more to find the end in
+	if err := b.resize(int64(cap(read))); err != nil {
+		return nil, err
+	}
+	for {
+		n, err := r.Read(read[len(read):cap(read)])
+		read = read[:len(read)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return read, b.resize(int64(len(read)))
+		case err != nil:
+			return nil, err
+		case len(read) < cap(read):
+			continue
+		}
+		room := max(min(2*int64(cap(read)), size+1), int64(cap(read))+1)
+		if err := b.resize(room); err != nil {
+			return nil, err
+		}
+		read = append(make([]byte, 0, room), read...)
 	}
 }
 
 // leaveBody has the server not read a body: unless [readBody] does, the connection ends with
-// the answer, and the caller has a moment to read that before.
+// the answer, and the caller has a moment to read that before. The server reads a small one, for
+// as long as that moment, so that the connection goes on.
 func (a *API) leaveBody(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor >= 2 {
 		return // the server resets the stream
 	}
-	w.Header().Set("Connection", "close")
+	if r.ContentLength < 0 || r.ContentLength > drainedBody {
+		w.Header().Set("Connection", "close")
+	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedBodyTime)) // not every writer has a connection
 }
 
@@ -69,9 +110,10 @@ func closeBody(r *http.Request) {
 	}
 }
 
-// readBody reads the whole body, of at most so many bytes as the route takes, within bodyTime.
-// It refuses a body that is too large, or for which there is no room, before it reads it. There
-// is no time limit afterwards, since the answer may take longer.
+// readBody reads the whole body, of at most so many bytes as the route takes, within bodyTime, or
+// smallBodyTime if it is small. It refuses a body that is too large before it reads it, and one
+// for which there is no room as soon as that shows. There is no time limit afterwards, since the
+// answer may take longer.
 func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	b := r.body
 	if b == nil {
@@ -84,21 +126,28 @@ func readBody(w http.ResponseWriter, r request) ([]byte, error) {
 	if size < 0 {
 		size = b.limit // not known
 	}
-	if err := b.acquire(size); err != nil {
-		return nil, err
+	limit := b.api.timeouts.body
+	if size <= smallBody {
+		limit = min(limit, smallBodyTime)
 	}
 	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(b.api.timeouts.body)) // not every writer has a connection
-	read := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 0)+bytes.MinRead))
-	if _, err := read.ReadFrom(http.MaxBytesReader(w, r.Body, b.limit)); err != nil {
+	_ = rc.SetReadDeadline(time.Now().Add(limit)) // not every writer has a connection
+	b.in = b.room.of(size)
+	read, err := b.readFrom(http.MaxBytesReader(w, r.Body, b.limit), size)
+	if err != nil {
+		if _, noRoom := errors.AsType[*api.Problem](err); noRoom {
+			_ = rc.SetReadDeadline(time.Now().Add(refusedBodyTime))
+			return nil, err
+		}
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			return nil, err
 		}
 		return nil, invalid("the body cannot be read: %v", err)
 	}
+	b.read = true
 	_ = rc.SetReadDeadline(time.Time{})
 	w.Header().Del("Connection")
-	return read.Bytes(), nil
+	return read, nil
 }
 
 // decodeBody reads a body and decodes it by [decodeStrict].

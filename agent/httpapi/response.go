@@ -57,6 +57,9 @@ func (a *API) replyValue(w http.ResponseWriter, status int, value any) error {
 	defer release()
 	a.extend(w) // etcd may have taken its time
 	w.Header().Set("Content-Type", api.TypeJSON)
+	if rec, _ := w.(*statusRecorder); rec == nil || !rec.admitted {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body))) // nothing follows it
+	}
 	w.WriteHeader(status)
 	_, err = w.Write(body)
 	return err

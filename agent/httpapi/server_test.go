@@ -240,15 +240,22 @@ func TestServerHasLimits(t *testing.T) {
 // A body that never comes must not keep a connection open forever, whether the route reads
 // it or not.
 func TestSlowBodiesAreDropped(t *testing.T) {
-	for request, limit := range map[string]time.Duration{
-		"PUT /v1/services/web/instances/web-1": bodyTime,
-		"GET /healthz":                         refusedBodyTime, // it reads none
-		"GET /v1/lookup/web":                   refusedBodyTime,
+	for name, c := range map[string]struct {
+		request string
+		length  int
+		limit   time.Duration
+	}{
+		"large":           {"PUT /v1/services/web/instances/web-1", smallBody + 1, bodyTime},
+		"small":           {"PUT /v1/services/web/instances/web-1", 100, smallBodyTime},
+		"not read":        {"GET /healthz", 100, refusedBodyTime},
+		"of a lookup":     {"GET /v1/lookup/web", 100, refusedBodyTime},
+		"large, not read": {"GET /healthz", drainedBody + 1, refusedBodyTime},
 	} {
-		t.Run(request, func(t *testing.T) {
+		request, limit := c.request, c.limit
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conn := servePipes(t, newFleet().api(t, Options{}))()
-				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", request)
+				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n{", request, c.length)
 				began := time.Now()
 				if _, err := io.ReadAll(conn); err != nil {
 					t.Error(err)

@@ -47,6 +47,7 @@ func (a *API) services(w http.ResponseWriter, r request) error {
 
 // servicesByName lists the services whose names are in etcd.
 func (a *API) servicesByName(r request, s *view.Snapshot) ([]api.Service, error) {
+	r.answer.endWork() // while etcd is asked
 	names, err := a.backends.Catalog.ServiceNames(r.Context())
 	if err != nil {
 		return nil, err
