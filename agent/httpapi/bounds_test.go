@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -351,6 +352,57 @@ func TestAnswersInFlightAreBounded(t *testing.T) {
 		synctest.Wait()
 		if used := a.answers.used.Load(); used != 0 {
 			t.Errorf("%d bytes are in use at the end", used)
+		}
+	})
+}
+
+// A watch that has begun waits for room instead of ending.
+func TestRunningStreamsWaitForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := withWebs(200)
+		a := f.api(t, Options{})
+		conn := servePipes(t, a)()
+		fmt.Fprint(conn, "GET /v1/watch?service=web HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := make(chan string)
+		go func() {
+			defer close(lines)
+			s := bufio.NewScanner(got.Body)
+			s.Buffer(nil, 1<<20)
+			for s.Scan() {
+				select {
+				case lines <- s.Text():
+				case <-t.Context().Done():
+					return
+				}
+			}
+		}()
+		reset := func() {
+			for line := range lines {
+				if strings.HasPrefix(line, "data: {") {
+					return
+				}
+			}
+			t.Fatal("the stream ended before a reset")
+		}
+		reset()
+		synctest.Wait()
+		if !a.answers.acquire(maxAnswers) {
+			t.Fatal("the first reset keeps its room")
+		}
+		f.lock.Lock()
+		f.logFrom = math.MaxInt64 // so that the next event is a reset, too, and large
+		f.lock.Unlock()
+		f.put(web(1))
+		synctest.Wait()
+		time.AfterFunc(time.Hour, func() { a.answers.release(maxAnswers) })
+		began := time.Now()
+		reset()
+		if took := time.Since(began); took != time.Hour {
+			t.Errorf("the event came after %v, want an hour", took)
 		}
 	})
 }

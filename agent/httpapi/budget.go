@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"disc/agent/api"
 )
@@ -21,8 +23,9 @@ const (
 // budget bounds the bytes that are in use at once. One request that is larger than the whole
 // budget passes while nothing is in use.
 type budget struct {
-	size int64
-	used atomic.Int64
+	size  int64
+	used  atomic.Int64
+	freed chan struct{} // has an element when bytes were released; nil: nobody waits for that
 }
 
 // acquire takes n bytes and reports whether there is room for them. The caller releases them.
@@ -38,8 +41,31 @@ func (b *budget) acquire(n int64) bool {
 	}
 }
 
+// await is acquire that waits until there is room, or ctx ends.
+func (b *budget) await(ctx context.Context, n int64) error {
+	for !b.acquire(n) {
+		select {
+		case <-b.freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	b.wake() // there may be room for another one
+	return nil
+}
+
 // release gives back what acquire took.
-func (b *budget) release(n int64) { b.used.Add(-n) }
+func (b *budget) release(n int64) {
+	b.used.Add(-n)
+	b.wake()
+}
+
+func (b *budget) wake() {
+	select {
+	case b.freed <- struct{}{}:
+	default:
+	}
+}
 
 // bodyBudget bounds the bytes of the bodies of requests. Small ones have a part of their own, so
 // that large ones do not keep them out.
@@ -68,6 +94,45 @@ func (a *API) reserveAnswer(n int) (release func(), err error) {
 		return nil, overload("the answer has %d bytes, and the answers that callers have not read yet have %d of at most %d", n, a.answers.used.Load(), a.answers.size)
 	}
 	return func() { a.answers.release(size) }, nil
+}
+
+// writeEvent writes an event of a stream that encode makes. Where there is no room for it, a
+// stream that has not begun is refused, and one that has waits. It keeps nothing meanwhile, so
+// that encode is called again.
+func (a *API) writeEvent(w http.ResponseWriter, r request, encode func() ([]byte, error)) error {
+	if err := a.startWork(r); err != nil {
+		return err
+	}
+	event, err := encode()
+	if err != nil {
+		return err
+	}
+	release, err := a.reserveAnswer(len(event))
+	if err != nil {
+		if !r.answer.started {
+			return err
+		}
+		size := int64(len(event))
+		event = nil
+		r.answer.endWork()
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // over HTTP/2 it would end the wait
+		if err := a.answers.await(r.Context(), size); err != nil {
+			return err
+		}
+		release = func() { a.answers.release(size) }
+	}
+	defer release()
+	if event == nil {
+		if err := a.startWork(r); err != nil {
+			return err
+		}
+		if event, err = encode(); err != nil {
+			return err
+		}
+	}
+	a.extend(w)
+	_, err = w.Write(event)
+	return err
 }
 
 // overload returns the answer to a request that there is no room for now. It says which bound

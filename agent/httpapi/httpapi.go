@@ -109,7 +109,7 @@ func New(b Backends, o Options) (*API, error) {
 		writes:       newWrites(),
 		openBodies:   newBodyBudget(maxOpenBodies),
 		writeBodies:  newBodyBudget(maxWriteBodies),
-		answers:      budget{size: maxAnswers},
+		answers:      budget{size: maxAnswers, freed: make(chan struct{}, 1)},
 		working:      make(chan struct{}, max(minWorking, 2*runtime.GOMAXPROCS(0))),
 		streamsEnded: make(chan struct{}),
 	}

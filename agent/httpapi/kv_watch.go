@@ -96,23 +96,16 @@ func (t *kvEventWriter) changes(events []api.KVEvent) error {
 }
 
 func (t *kvEventWriter) write(e api.KVEvent, id discovery.Cursor) error {
-	if err := t.api.startWork(t.r); err != nil {
-		return err
-	}
-	data, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode the %s event of revision %d: %w", e.Type, e.Revision, err)
-	}
-	var b bytes.Buffer
-	if id.Epoch != "" {
-		fmt.Fprintf(&b, "id: %s\n", id)
-	}
-	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", e.Type, data)
-	release, err := t.api.reserveAnswer(b.Len())
-	if err != nil {
-		return err
-	}
-	defer release()
-	_, err = t.w.Write(b.Bytes())
-	return err
+	return t.api.writeEvent(t.w, t.r, func() ([]byte, error) {
+		data, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("encode the %s event of revision %d: %w", e.Type, e.Revision, err)
+		}
+		var b bytes.Buffer
+		if id.Epoch != "" {
+			fmt.Fprintf(&b, "id: %s\n", id)
+		}
+		fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", e.Type, data)
+		return b.Bytes(), nil
+	})
 }

@@ -142,26 +142,19 @@ func (t *eventWriter) changes(events []view.Event) error {
 
 // write writes one event, with its id if that differs from the last id.
 func (t *eventWriter) write(kind view.EventType, e api.Event, id discovery.Cursor) error {
-	if err := t.api.startWork(t.r); err != nil {
-		return err
-	}
-	data, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode the %s event of revision %d: %w", kind, e.Revision, err)
-	}
-	var b bytes.Buffer
-	if id != t.lastID {
-		fmt.Fprintf(&b, "id: %s\n", id)
-		t.lastID = id
-	}
-	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", kind, data)
-	release, err := t.api.reserveAnswer(b.Len())
-	if err != nil {
-		return err
-	}
-	defer release()
-	t.api.extend(t.w)
-	_, err = t.w.Write(b.Bytes())
+	err := t.api.writeEvent(t.w, t.r, func() ([]byte, error) {
+		data, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("encode the %s event of revision %d: %w", kind, e.Revision, err)
+		}
+		var b bytes.Buffer
+		if id != t.lastID {
+			fmt.Fprintf(&b, "id: %s\n", id)
+		}
+		fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", kind, data)
+		return b.Bytes(), nil
+	})
+	t.lastID = id
 	return err
 }
 
