@@ -138,9 +138,7 @@ func (a *API) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 	if w = (hurriedWriter{w}); health {
 		a.serveRequest(w, r)
 	} else {
-		a.serve("refused", func(http.ResponseWriter, *http.Request) error {
-			return overload("the agent has %d requests over HTTP/2, the most that it allows", maxRequests)
-		}).ServeHTTP(w, r)
+		a.refuse(w, r, "refused", overload("the agent has %d requests over HTTP/2, the most that it allows", maxRequests))
 	}
 	_ = rc.Flush() // the caller may be gone
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"disc/agent/answercache"
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/retry/retrytest"
@@ -353,6 +354,75 @@ func TestAnswersInFlightAreBounded(t *testing.T) {
 		if used := a.answers.used.Load(); used != 0 {
 			t.Errorf("%d bytes are in use at the end", used)
 		}
+	})
+}
+
+// Callers who read the same answer to a plain lookup take its room once.
+func TestPlainLookupsInFlightAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := withWebs(250)
+		a := f.api(t, Options{})
+		open := servePipes(t, a)
+		ask := func() *bufio.Reader {
+			conn := open()
+			fmt.Fprint(conn, plainRequest)
+			synctest.Wait()
+			return bufio.NewReader(conn)
+		}
+		a.answers.size = smallBody
+		var unread []*bufio.Reader
+		for range 3 * answercache.MaxOrders { // some of the same order
+			unread = append(unread, ask())
+		}
+		if used := a.answers.used.Load(); used < smallBody {
+			t.Fatalf("%d bytes are in use", used)
+		}
+		answered := 0
+		for _, r := range unread {
+			if got := read(t, r); got.StatusCode == 200 {
+				answered++
+			} else if got.StatusCode != 503 || !strings.Contains(got.body, "have not read yet") {
+				t.Errorf("%s: %s", got.Status, got.body)
+			}
+		}
+		if answered == 0 || answered == len(unread) {
+			t.Errorf("%d of %d are answered, want those of one order", answered, len(unread))
+		}
+		synctest.Wait()
+		if used := a.answers.used.Load(); used != 0 {
+			t.Errorf("%d bytes are in use at the end", used)
+		}
+	})
+}
+
+// A blocking query over HTTP/2 may outlast the write timeout of the server.
+func TestBlockingOverHTTP2OutlastsTheWriteTimeout(t *testing.T) {
+	example := httptest.NewUnstartedServer(nil) // for its certificate
+	example.EnableHTTP2 = true
+	example.StartTLS()
+	defer example.Close()
+	config := example.TLS.Clone()
+	synctest.Test(t, func(t *testing.T) {
+		open := serveLimitedPipes(t, withWebs(1).api(t, Options{}), MaxConnections, func(l net.Listener) net.Listener { return tls.NewListener(l, config) })
+		conn := tls.Client(open(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		client, err := (&http2.Transport{}).NewClientConn(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		request, err := http.NewRequestWithContext(t.Context(), "GET", "https://localhost/v1/lookup/web?index=1&wait=1m", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.RoundTrip(request)
+		if err != nil {
+			t.Fatalf("after %v: %v", time.Since(began), err)
+		}
+		got.Body.Close()
+		if took := time.Since(began); got.StatusCode != 200 || took != time.Minute {
+			t.Errorf("%s after %v, want 200 after a minute", got.Status, took)
+		}
+		client.Close()
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,35 @@ func (a *API) reserveAnswer(n int) (release func(), err error) {
 		return nil, overload("the answer has %d bytes, and the answers that callers have not read yet have %d of at most %d", n, a.answers.used.Load(), a.answers.size)
 	}
 	return func() { a.answers.release(size) }, nil
+}
+
+// sharedRoom is the room of a body that many callers read at once.
+type sharedRoom struct {
+	mu      sync.Mutex
+	readers int
+}
+
+// reserveShared is reserveAnswer for a body of n bytes that others may read as well. It is
+// counted once, until the last of them releases it.
+func (a *API) reserveShared(room *sharedRoom, n int) (release func(), err error) {
+	if room == nil || n <= smallBody {
+		return a.reserveAnswer(n)
+	}
+	room.mu.Lock()
+	defer room.mu.Unlock()
+	if room.readers == 0 {
+		if _, err := a.reserveAnswer(n); err != nil {
+			return nil, err
+		}
+	}
+	room.readers++
+	return func() {
+		room.mu.Lock()
+		defer room.mu.Unlock()
+		if room.readers--; room.readers == 0 {
+			a.answers.release(int64(n))
+		}
+	}, nil
 }
 
 // writeEvent writes an event of a stream that encode makes. Where there is no room for it, a

@@ -191,17 +191,22 @@ func (a *API) serveRequest(w http.ResponseWriter, r *http.Request) {
 		a.leaveBody(w, r)
 	}
 	if err := a.checkOrigin(r); err != nil {
-		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
+		a.refuse(w, r, "refused", err)
 		return
 	}
 	if a.servePlainLookup(w, r) {
 		return
 	}
 	if err := checkKeyPath(r.URL.Path); err != nil {
-		a.serve("refused", func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
+		a.refuse(w, r, "refused", err)
 		return
 	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// refuse answers a request with an error, outside of its route.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, route string, err error) {
+	a.serve(route, func(http.ResponseWriter, *http.Request) error { return err }).ServeHTTP(w, r)
 }
 
 func (a *API) handler(rt *route) http.Handler {

@@ -39,6 +39,11 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	if isPlain(r.query) {
 		var answer viewAnswer
 		if a.plainLookup(&answer, view, q.Name, text, r.Header["If-None-Match"]) {
+			release, err := a.reserveShared(answer.room, len(answer.body))
+			if err != nil {
+				return err
+			}
+			defer release()
 			a.extend(w) // the caller may have waited for long
 			return answer.write(w)
 		}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"disc/agent/access"
 	"disc/agent/answercache"
@@ -24,8 +26,11 @@ type lookupForm struct {
 	text        bool
 }
 
-// cachedLookup is the answer to the plain lookup of one revision of a service.
+// cachedLookup is the answer to the plain lookup of one revision of a service. One caller at a
+// time makes a part of it, for all; what is made is read without a lock.
 type cachedLookup struct {
+	making sync.Mutex
+	made   atomic.Bool // all but the bodies
 	etag   headerText
 	index  headerInt
 	bodies *answercache.Orders[content]
@@ -46,7 +51,10 @@ func (a *API) plainLookup(answer *viewAnswer, v view.View, name string, text boo
 	if text {
 		form = a.lookupForms[1]
 	}
-	cached := service.Memo(form, func() any { return a.newCachedLookup(v.Snapshot, service, form) }).(*cachedLookup)
+	cached := service.Memo(form, newCachedLookup).(*cachedLookup)
+	if !cached.made.Load() {
+		a.makeCachedLookup(v.Snapshot, service, form, cached)
+	}
 	a.describe(v, &answer.viewHeader)
 	answer.index, answer.etag, answer.varies = cached.index, cached.etag, true
 	answer.notModified = matches(ifNoneMatch, cached.etag.text)
@@ -71,24 +79,36 @@ func (a *API) servePlainLookup(w http.ResponseWriter, r *http.Request) bool {
 	if !a.plainLookup(&answer, view, name, acceptsText(r.Header["Accept"]), r.Header["If-None-Match"]) {
 		return false
 	}
+	release, err := a.reserveShared(answer.room, len(answer.body))
+	if err != nil {
+		a.refuse(w, r, lookupRoute, err)
+		return true
+	}
+	defer release()
 	a.metrics.lookups.count(answer.notModified)
 	_ = answer.write(w) // the caller may be gone
 	return true
 }
 
-// newCachedLookup makes all but the bodies. Each of them is made when it is first
-// picked.
-func (a *API) newCachedLookup(s *view.Snapshot, service *view.Service, form *lookupForm) *cachedLookup {
+func newCachedLookup() any { return &cachedLookup{} }
+
+// makeCachedLookup makes all but the bodies, unless another caller did. Each body is made when
+// it is first picked.
+func (a *API) makeCachedLookup(s *view.Snapshot, service *view.Service, form *lookupForm, cached *cachedLookup) {
+	cached.making.Lock()
+	defer cached.making.Unlock()
+	if cached.made.Load() {
+		return
+	}
 	answer := a.lookupAll(s, service)
 	size := len(must(encodeAnswer(answer, form.text)))
 	bodies := answercache.New[content](answercache.Count(len(answer.Endpoints), size, maxCacheBytes))
 	etag := must(etagOf(answer, form.text))
-	return &cachedLookup{
-		etag:   headerText{etag, []string{etag}},
-		index:  newHeaderInt(service.Index()),
-		bodies: bodies,
-		first:  firstEndpoints(answer.Endpoints, bodies.Len(), rand.Float64()),
-	}
+	cached.etag = headerText{etag, []string{etag}}
+	cached.index = newHeaderInt(service.Index())
+	cached.bodies = bodies
+	cached.first = firstEndpoints(answer.Endpoints, bodies.Len(), rand.Float64())
+	cached.made.Store(true)
 }
 
 // pickBody returns the body of a random order.
@@ -100,10 +120,15 @@ func (a *API) pickBody(s *view.Snapshot, service *view.Service, form *lookupForm
 	if c := cached.bodies.Load(uint32(n)); c != nil {
 		return c
 	}
+	cached.making.Lock()
+	defer cached.making.Unlock()
+	if c := cached.bodies.Load(uint32(n)); c != nil {
+		return c
+	}
 	answer := a.lookupAll(s, service)
 	moveToFront(answer.Endpoints, cached.first[n])
 	body := must(encodeAnswer(answer, form.text))
-	c := &content{body: body, contentType: form.contentType, length: newHeaderInt(int64(len(body))).value}
+	c := &content{body: body, contentType: form.contentType, length: newHeaderInt(int64(len(body))).value, room: &sharedRoom{}}
 	cached.bodies.Store(uint32(n), c)
 	return c
 }

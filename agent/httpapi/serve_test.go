@@ -89,13 +89,18 @@ func servePipes(t *testing.T, a *API) (dial func() net.Conn) {
 	return serveLimitedPipes(t, a, MaxConnections)
 }
 
-// serveLimitedPipes is servePipes with at most so many connections at once.
-func serveLimitedPipes(t *testing.T, a *API, limit int) (dial func() net.Conn) {
+// serveLimitedPipes is servePipes with at most so many connections at once, and with what layers
+// put on top.
+func serveLimitedPipes(t *testing.T, a *API, limit int, layers ...func(net.Listener) net.Listener) (dial func() net.Conn) {
 	t.Helper()
 	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(ctx, LimitListener(l, limit)) }()
+	limited := LimitListener(l, limit)
+	for _, layer := range layers {
+		limited = layer(limited)
+	}
+	go func() { served <- a.Serve(ctx, limited) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

@@ -31,7 +31,8 @@ type viewHeader struct {
 type content struct {
 	body        []byte
 	contentType []string
-	length      []string // nil: not formatted yet
+	length      []string    // nil: not formatted yet
+	room        *sharedRoom // nil: only one caller has this body
 }
 
 // headerInt is an integer that is sent in a header.
