@@ -296,9 +296,14 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		for range 3 {
 			conn, _ := large()
 			unfinished = append(unfinished, conn)
-			conn, _ = post("POST /dns-query", 60<<10) // takes little room before it comes in
-			unfinished = append(unfinished, conn)
 			synctest.Wait()
+		}
+		before := a.openBodies.large.used.Load()
+		conn, _ := post("POST /dns-query", 60<<10)
+		unfinished = append(unfinished, conn)
+		synctest.Wait()
+		if took := a.openBodies.large.used.Load() - before; took == 0 || took > 2<<10 {
+			t.Errorf("a body of which nothing came in takes %d bytes", took)
 		}
 		refused := func() bool {
 			_, r := large()
