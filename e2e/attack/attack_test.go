@@ -27,10 +27,6 @@ func maxMemory() float64 {
 	return 320
 }
 
-// raceDetector is set where the code of this test has the race detector, which needs up to ten
-// times the memory.
-var raceDetector bool
-
 // full reports whether to attack with as many connections as agents have in production.
 func full() bool { return etcdtest.Long() && !raceDetector }
 

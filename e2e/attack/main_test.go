@@ -23,8 +23,15 @@ import (
 
 var (
 	program  = flag.String("attack.program", "", "the disc `binary` to attack; default: the code of this test")
-	duration = flag.Duration("attack.duration", etcdtest.Length(150*time.Millisecond, 1500*time.Millisecond), "how long each attack lasts at least")
+	duration = flag.Duration("attack.duration", defaultDuration(), "how long each attack lasts at least")
 )
+
+func defaultDuration() time.Duration {
+	if full() {
+		return 1500 * time.Millisecond
+	}
+	return 150 * time.Millisecond
+}
 
 // asAgent is the environment variable that makes the test's binary run disc.
 const asAgent = "ATTACK_AGENT"

@@ -2,4 +2,6 @@
 
 package attack_test
 
-func init() { raceDetector = true }
+// raceDetector says whether the code of this test has the race detector, which needs up to ten
+// times the memory.
+const raceDetector = true
