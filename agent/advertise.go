@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"disc/discovery"
 )
 
 // advertiseAddress returns the address that instances get by default, and saves it. While
@@ -53,7 +55,7 @@ func advertised(ctx context.Context, configured string, endpoints []string) (str
 // reachable returns an error for a loopback address, which other hosts cannot reach, unless
 // etcd itself is on this host.
 func reachable(address string, endpoints []string) error {
-	if isLoopback(address) && !allLoopback(endpoints) {
+	if discovery.IsLoopback(address) && !allLoopback(endpoints) {
 		return fmt.Errorf("other hosts cannot reach the advertised address %s, and etcd at %s is on another host; set --advertise to an address of this host",
 			address, strings.Join(endpoints, ","))
 	}
@@ -98,16 +100,11 @@ func splitEndpoint(endpoint string) (host, port string, local bool) {
 	return host, port, false
 }
 
-func isLoopback(address string) bool {
-	ip, err := netip.ParseAddr(address)
-	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(address, "localhost")
-}
-
 // allLoopback reports whether every endpoint is on this host.
 func allLoopback(endpoints []string) bool {
 	for _, endpoint := range endpoints {
 		host, _, local := splitEndpoint(endpoint)
-		if local || isLoopback(host) {
+		if local || discovery.IsLoopback(host) {
 			continue
 		}
 		return false
