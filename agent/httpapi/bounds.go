@@ -84,31 +84,34 @@ func (a *API) startWork(r request) error {
 	select {
 	case a.working <- struct{}{}:
 	default:
-		if r.answer.admitted {
-			select {
-			case a.working <- struct{}{}:
-				r.answer.working = a.working
-				return nil
-			case <-r.Context().Done():
-				return r.Context().Err()
-			}
-		}
-		defer a.queued.Add(-1)
-		if a.queued.Add(1) > maxQueued {
-			return overload("the agent has %d answers to compute, the most that it allows", maxQueued+cap(a.working))
-		}
-		late := time.NewTimer(workTime)
-		defer late.Stop()
-		select {
-		case a.working <- struct{}{}:
-		case <-r.Context().Done():
-			return r.Context().Err()
-		case <-late.C:
-			return overload("the agent computes %d answers, the most that it allows at once, and others waited before this one for %v", cap(a.working), workTime)
+		if err := a.awaitWork(r); err != nil {
+			return err
 		}
 	}
 	r.answer.working = a.working
 	return nil
+}
+
+// awaitWork waits for a place of [API.startWork], and takes it.
+func (a *API) awaitWork(r request) error {
+	var late <-chan time.Time // nil: never
+	if !r.answer.admitted {
+		defer a.queued.Add(-1)
+		if a.queued.Add(1) > maxQueued {
+			return overload("the agent has %d answers to compute, the most that it allows", maxQueued+cap(a.working))
+		}
+		timer := time.NewTimer(workTime)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case a.working <- struct{}{}:
+		return nil
+	case <-r.Context().Done():
+		return r.Context().Err()
+	case <-late:
+		return overload("the agent computes %d answers, the most that it allows at once, and others waited before this one for %v", cap(a.working), workTime)
+	}
 }
 
 // serveHTTP2 answers a request over HTTP/2 unless there are too many of them. The answer is
