@@ -13,10 +13,6 @@ import (
 // maxLinks is the greatest number of symbolic links on one path, as in Linux.
 const maxLinks = 40
 
-// errDangling is the error for a symbolic link to nothing. Nothing is made in its place: the
-// file system that it points to may not be mounted yet.
-var errDangling = errors.New("the target of the symbolic link does not exist")
-
 // walker walks along a path. It holds one directory open, by O_PATH: to walk through a
 // directory takes the permission to search it, not the one to read it.
 type walker struct {
@@ -156,8 +152,9 @@ func (w *walker) followLink(link *os.File, info fs.FileInfo) error {
 	return w.begin(string(target[:n]))
 }
 
-// danglingError is errDangling, and an [fs.ErrNotExist].
+// danglingError is the error for a symbolic link to nothing, an [fs.ErrNotExist]. Nothing is made
+// in its place: the file system that it points to may not be mounted yet.
 type danglingError struct{}
 
-func (danglingError) Error() string        { return errDangling.Error() }
-func (danglingError) Is(target error) bool { return target == errDangling || target == fs.ErrNotExist }
+func (danglingError) Error() string        { return "the target of the symbolic link does not exist" }
+func (danglingError) Is(target error) bool { return target == fs.ErrNotExist }
