@@ -46,9 +46,10 @@ type connection struct {
 // beyond that takes the place of the connection that has been idle for the longest time above
 // 50 ms, or new or busy with a request for the longest time above a second. Until there is such a
 // one, more wait to be accepted. So a caller with a short request is answered however many
-// connections are idle, slow or unfinished, or have a short request now and then. Connections with blocking queries, watches or held grants stay; the API bounds
-// how many of these there are. TLS goes on top of it: the server speaks HTTP/2 only on
-// connections whose type is *tls.Conn.
+// connections are idle, slow or unfinished, or have a short request now and then. Connections
+// with blocking queries, watches or held grants stay; the API bounds how many of these there
+// are. TLS goes on top of it: the server speaks HTTP/2 only on connections whose type is
+// *tls.Conn.
 func LimitListener(l net.Listener, limit int) net.Listener {
 	return &connections{
 		Listener: l, limit: min(limit, MaxConnections), grace: busyGrace,

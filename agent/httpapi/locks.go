@@ -149,8 +149,8 @@ func (a *API) sendGranted(w http.ResponseWriter, r request, fence int64, grant a
 	return http.NewResponseController(w).Flush()
 }
 
-// breakLock takes a lock away from its holder. Where callers are not told apart, each may break the locks of
-// this agent alone, as with overrides: any process on the host can call.
+// breakLock takes a lock away from its holder. Where callers are not told apart, each may break
+// the locks of this agent alone, as with overrides: any process on the host can call.
 func (a *API) breakLock(w http.ResponseWriter, r request) error {
 	force, err := r.query.flag("force")
 	if err != nil {

@@ -24,8 +24,9 @@ func (a *API) quarantine(w http.ResponseWriter, r request) error {
 	return a.replyValue(w, http.StatusOK, q)
 }
 
-// setQuarantine sets the length of quarantines. It needs scope operate, as an override of an instance of
-// another agent does: the length is that of the whole namespace, and any process on the host can call.
+// setQuarantine sets the length of quarantines. It needs scope operate, as an override of an
+// instance of another agent does: the length is that of the whole namespace, and any process on
+// the host can call.
 func (a *API) setQuarantine(w http.ResponseWriter, r request) error {
 	length, err := time.ParseDuration(r.query.Get("length"))
 	switch {

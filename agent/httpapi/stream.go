@@ -47,8 +47,8 @@ func (a *API) streamUntil(w http.ResponseWriter, r request, lost <-chan struct{}
 }
 
 // stream keeps an answer open until the caller is gone or may no longer have it, or the API
-// ends. It calls beat at each keepalive, and flushes. wake, if not nil, is called first, and again each time the
-// channel that it returned is closed.
+// ends. It calls beat at each keepalive, and flushes. wake, if not nil, is called first, and again
+// each time the channel that it returned is closed.
 func (a *API) stream(w http.ResponseWriter, r request, wake func() (<-chan struct{}, error), beat func() error) error {
 	rc := http.NewResponseController(w)
 	ticker := time.NewTicker(a.timeouts.keepalive)
