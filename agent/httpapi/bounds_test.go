@@ -572,6 +572,10 @@ func TestHTTP2IsBounded(t *testing.T) {
 			t.Errorf("%s: %s %s, want %d", path, got.Proto, got.Status, status)
 		}
 	}
+	// The client may have an answer before its handler has ended.
+	retrytest.Eventually(t, "the requests have ended", func() bool {
+		return a.requests.Load() == maxRequests && a.extraHealth.Load() == 0 && a.refused.Load() == 0
+	})
 	a.extraHealth.Store(maxExtraHealth)
 	a.refused.Store(maxRefused)
 	for _, path := range []string{"/healthz", "/v1/lookup/web"} {
