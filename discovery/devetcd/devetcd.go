@@ -105,9 +105,35 @@ func (s *Server) watch() {
 	case err = <-s.embedded.Err():
 	case <-s.Etcd.StopNotify():
 	}
-	s.grpc.Stop()
+	s.disconnect()
 	s.failed <- cmp.Or(err, errStopped)
 }
+
+// disconnect ends the calls of clients and refuses new ones. Over TLS an HTTP server hands
+// the calls to gRPC, whose Stop ends those that there are and waits until none is left. It
+// would serve a call that came in meanwhile, and wait for it: without a limit for a watch,
+// which a client begins again as soon as it has ended. So disconnect stops gRPC again until
+// no call is left.
+func (s *Server) disconnect() {
+	stopped := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(stopped) })
+	var stops sync.WaitGroup
+	defer stops.Wait()
+	for {
+		stops.Go(func() {
+			s.grpc.Stop()
+			stop()
+		})
+		select {
+		case <-stopped:
+			return
+		case <-time.After(stopAgainAfter):
+		}
+	}
+}
+
+// stopAgainAfter is how long calls may take to end before those that are new are ended too.
+const stopAgainAfter = 10 * time.Millisecond
 
 // Endpoint returns the client address, host:port.
 func (s *Server) Endpoint() string { return s.embedded.Clients[0].Addr().String() }
@@ -137,7 +163,7 @@ func (s *Server) stop() {
 		return
 	}
 	if s.grpc != nil {
-		s.grpc.Stop()
+		s.disconnect()
 	}
 	s.embedded.Server.Stop()
 	s.watching.Wait()

@@ -16,12 +16,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
@@ -255,6 +259,38 @@ func TestClosesQuickly(t *testing.T) {
 		t.Cleanup(func() { client.Close() })
 		<-client.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
 	}
+	// Watches that begin again at once: some of them while etcd ends those that there are.
+	watches := func(t *testing.T, endpoint string) {
+		conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(credentials.NewTLS(trusted)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}
+		var loops, begun sync.WaitGroup
+		t.Cleanup(func() {
+			conn.Close()
+			loops.Wait()
+		})
+		for range 20 {
+			begun.Add(1)
+			first := sync.OnceFunc(begun.Done)
+			loops.Go(func() {
+				for {
+					stream, err := pb.NewWatchClient(conn).Watch(t.Context())
+					if err != nil {
+						return
+					}
+					for stream.Send(create) == nil {
+						if _, err := stream.Recv(); err != nil {
+							break
+						}
+						first()
+					}
+				}
+			})
+		}
+		begun.Wait()
+	}
 	for _, test := range []struct {
 		name, scheme string
 		tls          transport.TLSInfo
@@ -264,6 +300,7 @@ func TestClosesQuickly(t *testing.T) {
 	}{
 		{"a watch", "http://", transport.TLSInfo{}, watch, 20, time.Second},
 		{"a watch over TLS", "https://", files, watch, 1, time.Second},
+		{"new watches over TLS", "", files, watches, 1, time.Second},
 		{"a connection without a request", "", transport.TLSInfo{}, func(t *testing.T, endpoint string) {
 			conn, err := net.Dial("tcp", endpoint)
 			if err != nil {
