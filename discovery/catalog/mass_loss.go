@@ -19,10 +19,9 @@ const (
 	suspectTimeout    = 10 * time.Minute
 
 	// etcd revokes expired leases one by one, in rounds of half a second with at most 500
-	// each. A decision on vanished instances waits until no loss has come for longer than a
-	// round. The wait grows with the number of losses, up to maxBurst.
+	// each. A decision on vanished instances, be it a single one, waits until no loss has
+	// come for longer than a round. The wait grows with the number of losses, up to maxBurst.
 	burstPause   = time.Second
-	lonePause    = 250 * time.Millisecond // for a single instance
 	burstPerLoss = 100 * time.Millisecond
 	maxBurst     = 15 * time.Second
 )
@@ -45,7 +44,6 @@ type loss struct {
 // of its own: callers pass the time.
 type massLossDetector struct {
 	burstPause time.Duration             // without a loss; it ends a burst
-	lonePause  time.Duration             // the same, after a single loss
 	window     time.Duration             // losses within it count together
 	losses     map[instanceKey]loss      // within the window, whatever was decided
 	pending    map[instanceKey]bool      // vanished, and not decided yet
@@ -60,7 +58,7 @@ type massLossDetector struct {
 
 func newMassLossDetector(ttl, pause time.Duration) *massLossDetector {
 	return &massLossDetector{
-		burstPause: cmp.Or(pause, burstPause), lonePause: cmp.Or(pause, lonePause), window: max(ttl, minLossWindow),
+		burstPause: cmp.Or(pause, burstPause), window: max(ttl, minLossWindow),
 		losses: map[instanceKey]loss{}, pending: map[instanceKey]bool{}, suspects: map[instanceKey]time.Time{},
 	}
 }
@@ -91,11 +89,8 @@ func (d *massLossDetector) addPending(i instanceKey, now time.Time) {
 	}
 	d.pending[i] = true
 	d.losses[i] = loss{at: now}
-	pause, maxWait := d.burstPause, min(time.Duration(len(d.pending))*burstPerLoss, maxBurst)
-	if len(d.pending) == 1 {
-		pause = d.lonePause
-	}
-	d.decideAt = earlier(now.Add(pause), d.burstStart.Add(max(maxWait, pause)))
+	maxWait := min(time.Duration(len(d.pending))*burstPerLoss, maxBurst)
+	d.decideAt = earlier(now.Add(d.burstPause), d.burstStart.Add(max(maxWait, d.burstPause)))
 }
 
 // addSuspect makes an instance a suspect, whatever is decided on others.

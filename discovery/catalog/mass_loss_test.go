@@ -170,6 +170,12 @@ func TestMassLoss(t *testing.T) {
 				sim.wait(500 * time.Millisecond)
 			}
 		}, "900 900"},
+		"one in the first of etcd's rounds": {func(sim *simulation) {
+			sim.up("web", 0, 100)
+			sim.die("web", 0, 1)
+			sim.wait(500 * time.Millisecond)
+			sim.die("web", 1, 100)
+		}, "100 100"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
