@@ -15,6 +15,7 @@ import (
 
 	"disc/agent/api"
 	"disc/agent/httpapi"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // Lookups are measured in rounds, without slow clients and with them in turn.
@@ -27,6 +28,7 @@ const (
 // them the header and half the body. Other clients are answered as fast as before. The test is
 // not parallel, since it measures time.
 func TestFaultSlowClients(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "loads an agent")
 	const slow = 1000
 	etcd := startMember(t)
 	one := startSidecar(t, "one", etcd.endpoint)
@@ -130,6 +132,7 @@ func sendPartial(t *testing.T, address, request string) net.Conn {
 // TestFaultSlowClientsAreDropped checks that the agent drops clients that take too long to send a
 // request, and answers those that send too much.
 func TestFaultSlowClientsAreDropped(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "waits for time limits of half a minute")
 	t.Parallel()
 	etcd := startMember(t)
 	one := startSidecar(t, "one", etcd.endpoint)

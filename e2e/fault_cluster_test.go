@@ -55,6 +55,7 @@ func endpoints(etcd *etcdtest.Cluster) string { return strings.Join(etcd.Endpoin
 // answered as before, and say that they are stale. When the quorum is back and every lease has
 // expired, all instances are registered again, and meanwhile no answer shrinks.
 func TestFaultQuorumLost(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "runs a cluster of etcd")
 	t.Parallel()
 	etcd := etcdtest.StartCluster(t, 3)
 	client := etcd.Client()

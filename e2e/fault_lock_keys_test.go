@@ -87,6 +87,7 @@ func TestFaultLockAgentPaused(t *testing.T) {
 // go on without it. When it is back, with what it missed still to come, no agent takes that for
 // another life of etcd, and no grant is lost.
 func TestFaultLockMemberLags(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "runs a cluster of etcd")
 	t.Parallel()
 	etcd := etcdtest.StartClusterOf(t, "etcdserver", 3, "--unsafe-no-fsync", "--heartbeat-interval=50", "--election-timeout=500")
 	const session = "session: {ttl: 1m}" // of which a slow machine loses none

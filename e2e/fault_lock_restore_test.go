@@ -57,9 +57,9 @@ var (
 	replaced         = comeback{saveNothing, func(c *etcdtest.Cluster, _ string) { c.Replace() }, true}
 )
 
-// eachSize runs a test for etcds of several sizes, and at full length for one and three members.
-func eachSize(t *testing.T, sizes []int, test func(t *testing.T, size int)) {
-	for _, size := range etcdtest.Length(sizes, []int{1, 3}) {
+// eachSize runs a test for an etcd of one member and for one of three.
+func eachSize(t *testing.T, test func(t *testing.T, size int)) {
+	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprintf("of %d", size), func(t *testing.T) {
 			t.Parallel()
 			test(t, size)
@@ -71,25 +71,25 @@ func eachSize(t *testing.T, sizes []int, test func(t *testing.T, size int)) {
 // for it: etcd is restored from a backup from before the grant, or wiped. The holder is told, the
 // other gets the grant once everything that was promised to the first has ended, and fences rise.
 func TestFaultLockRestored(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "restores etcd nine times")
 	t.Parallel()
 	for name, f := range map[string]struct {
 		comeback
 		of    exclusive
-		sizes []int
 		early bool // the backup is from before the agents
 	}{
-		"a lock, the data directory is put back":             {dataPutBack, lockNamed("job"), []int{1, 3}, false},
-		"a claim, the data directory is put back":            {dataPutBack, slotOf("gpu"), []int{1}, false},
-		"the data directory from before the agents":          {dataPutBack, lockNamed("job"), []int{1}, true},
-		"a snapshot is restored":                             {snapshotRestored, lockNamed("job"), []int{3}, false},
-		"a snapshot is restored, and its revision is bumped": {snapshotBumped, lockNamed("job"), []int{3}, false},
-		"a lock, etcd is wiped":                              {wiped, lockNamed("job"), []int{1, 3}, false},
-		"a claim, etcd is wiped":                             {wiped, slotOf("gpu"), []int{1}, false},
-		"etcd is replaced by another":                        {replaced, lockNamed("job"), []int{1}, false},
+		"a lock, the data directory is put back":             {dataPutBack, lockNamed("job"), false},
+		"a claim, the data directory is put back":            {dataPutBack, slotOf("gpu"), false},
+		"the data directory from before the agents":          {dataPutBack, lockNamed("job"), true},
+		"a snapshot is restored":                             {snapshotRestored, lockNamed("job"), false},
+		"a snapshot is restored, and its revision is bumped": {snapshotBumped, lockNamed("job"), false},
+		"a lock, etcd is wiped":                              {wiped, lockNamed("job"), false},
+		"a claim, etcd is wiped":                             {wiped, slotOf("gpu"), false},
+		"etcd is replaced by another":                        {replaced, lockNamed("job"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachSize(t, f.sizes, func(t *testing.T, size int) {
+			eachSize(t, func(t *testing.T, size int) {
 				etcd := startStore(t, size, longQuarantine)
 				saved := ""
 				if f.early {
@@ -120,6 +120,7 @@ func TestFaultLockRestored(t *testing.T) {
 // is cut off, and cannot learn of it. The next gets the grant once everything that was promised to
 // the holder has ended.
 func TestFaultLockRestoredApart(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "restores a cluster of etcd")
 	t.Parallel()
 	etcd, job := startStore(t, 1, longQuarantine), lockNamed("job")
 	link := etcdtest.StartLink(t, endpoints(etcd))
@@ -139,6 +140,7 @@ func TestFaultLockRestoredApart(t *testing.T) {
 // TestFaultLockInBackup restores etcd from a backup that has a grant. Its holder keeps it, and the
 // next gets it only after the holder has released it.
 func TestFaultLockInBackup(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "restores etcd three times")
 	t.Parallel()
 	for name, f := range map[string]comeback{
 		"the data directory is put back":                     dataPutBack,
@@ -147,7 +149,7 @@ func TestFaultLockInBackup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachSize(t, []int{1}, func(t *testing.T, size int) {
+			eachSize(t, func(t *testing.T, size int) {
 				etcd, job := startStore(t, size, longQuarantine), lockNamed("job")
 				one, two := startSidecar(t, "one", endpoints(etcd), longSession), startSidecar(t, "two", endpoints(etcd), longSession)
 				holder := one.hold(t, job)
@@ -173,6 +175,7 @@ func TestFaultLockInBackup(t *testing.T) {
 // TestFaultLockReleasedBeforeRestore restores etcd from a backup that has a grant which was released
 // since. The grant does not keep the next client out for longer than the quarantine.
 func TestFaultLockReleasedBeforeRestore(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "restores etcd three times")
 	t.Parallel()
 	for name, f := range map[string]comeback{
 		"the data directory is put back":                     dataPutBack,

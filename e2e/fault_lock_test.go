@@ -99,6 +99,7 @@ func holdAndQueue(t *testing.T, etcd *member, g guardedFile, one, two *sidecar, 
 // it, for longer than its TTL. The holder's command ends, even one that ignores SIGTERM, before the
 // next begins. An agent that is back does not take the lock from its new holder.
 func TestFaultLockHolderStopped(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "waits until sessions end")
 	t.Parallel()
 	for name, fault := range map[string]struct {
 		script     string

@@ -160,6 +160,7 @@ func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 // TestFaultMassDeregistration deregisters ten thousand instances of a hundred agents at once. It
 // is not parallel, since it leaves little of the machine to others.
 func TestFaultMassDeregistration(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "registers ten thousand instances")
 	const agents, each = 100, 100
 	etcd := startMember(t)
 	peer := startSidecar(t, "peer", etcd.endpoint)
@@ -216,9 +217,10 @@ func TestFaultScaledToZero(t *testing.T) {
 }
 
 // TestFaultMassExpiry lets the leases of ten thousand agents expire at once, as a network
-// partition does. etcd expires a thousand leases a second, in two batches. Meanwhile no answer shrinks; then probes
-// find the dead instances. The test is not parallel, since it leaves little of the machine to others.
+// partition does. etcd expires a thousand leases a second, in two batches. Meanwhile no answer
+// shrinks; then probes find the dead instances. The test is not parallel, since it leaves little of the machine to others.
 func TestFaultMassExpiry(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "registers ten thousand agents")
 	const agents, workers = 10_000, 20
 	alive, dead := strconv.Itoa(livePort(t)), freePort(t)
 	etcd := startMember(t)

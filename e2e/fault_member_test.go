@@ -18,6 +18,7 @@ import (
 // slow, it is cut off from the other members, or its host loses every packet. The sessions and the
 // watches continue over another member.
 func TestFaultMember(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "runs three clusters of etcd")
 	t.Parallel()
 	for name, harm := range map[string]func(*etcdtest.Member){
 		"slow disk":              func(m *etcdtest.Member) { m.SlowDisk(30 * time.Second) },

@@ -22,6 +22,7 @@ import (
 // TestFaultSlowReader causes fifty thousand events while one watcher does not read. The agent does
 // not buffer them; the slow watcher gets a reset, and other watchers are not disturbed.
 func TestFaultSlowReader(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "loads an agent for long")
 	t.Parallel()
 	const instances, before, events = 200, 10_000, 50_000
 	etcd := startMember(t)

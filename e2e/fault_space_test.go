@@ -21,6 +21,7 @@ import (
 // sessions are renewed. After a deletion, a compaction and a defragmentation, keys are written
 // again.
 func TestFaultStoreFilled(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "fills the store of etcd")
 	t.Parallel()
 	etcd := startMember(t, "--quota-backend-bytes", fmt.Sprint(96<<20))
 	unbounded := "kv: {max_keys: 0, max_bytes: 0, max_writes_per_second: 0}"

@@ -31,6 +31,7 @@ func (m *member) wipe(t *testing.T) {
 // second for each 500 instances, at most 5 s. The test is not parallel, since it leaves little of
 // the machine to others.
 func TestFaultRegisteringAgain(t *testing.T) {
+	etcdtest.SkipUnlessLong(t, "registers three thousand instances twice")
 	const agents, each, jitter = 1000, 3, 5 * time.Second
 	// An even spread has 600 writes a second. Half of all within a second is no spread any more.
 	const most = agents * each / 2

@@ -10,10 +10,7 @@ import (
 
 func TestNeverAboveTheLimit(t *testing.T) {
 	t.Parallel()
-	histories, admitted, fullest := 300, 0, 0
-	if etcdtest.Long() {
-		histories = 2000
-	}
+	histories, admitted, fullest := etcdtest.Length(300, 2000), 0, 0
 	for seed := range histories {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
 		s := newSimulation(uint64(seed), 1+r.IntN(6), someLimit(r))
