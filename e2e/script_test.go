@@ -75,7 +75,7 @@ func setUp(env *testscript.Env) error {
 		"DISC_DNS":          "127.0.0.1:0",
 		"DISC_AGENT":        "http://127.0.0.1:1", // until an agent is started
 		"DISC_ENDPOINTS":    "127.0.0.1:1",        // until etcd is started
-		"LOAD_SECONDS":      etcdtest.Length("3", "20"),
+		"LOAD_SECONDS":      etcdtest.Length("1", "20"),
 		"GORACE":            "atexit_sleep_ms=0",
 	} {
 		env.Setenv(name, value)
