@@ -96,6 +96,9 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 	}
 	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), runID: strings.ToLower(rand.Text()), leaveTimeout: leaveTimeout}
 	a.current.Store(cfg)
+	if err := cfg.CheckValues(); err != nil {
+		a.log.Warn("the config file may be cut off; its keys without a value count as absent, and a reload refuses them", "error", err)
+	}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -294,14 +297,18 @@ func (a *Agent) Close() error {
 
 // Reload applies the services, tokens, clients and scopes of new settings. Other settings that
 // have changed need a restart, and a warning in the log names each. Reload fails, and changes
-// nothing, if the file of http.token_file cannot be read, or if the agent listens beyond
-// loopback and every host could write.
+// nothing, if the config file looks empty or cut off ([config.Config.CheckReload]), if the file of
+// http.token_file cannot be read, or if the agent listens beyond loopback and every host could
+// write.
 func (a *Agent) Reload(ctx context.Context, cfg *config.Config) error {
 	running := a.config.HTTP // until a restart
 	running.Tokens, running.Clients, running.TokenFile = cfg.HTTP.Tokens, cfg.HTTP.Clients, cfg.HTTP.TokenFile
 	running.Anonymous, running.AnonymousSet = cfg.HTTP.Anonymous, cfg.HTTP.AnonymousSet
 	if err := running.CheckListen(); err != nil {
 		return fmt.Errorf("reload: http.listen: %w", err)
+	}
+	if err := cfg.CheckReload(a.current.Load()); err != nil {
+		return fmt.Errorf("reload: %w", err)
 	}
 	policy, err := cfg.HTTP.Policy(ctx)
 	if err != nil {
@@ -325,19 +332,9 @@ func restartNeeded(before, after *config.Config) []string {
 	}
 	var keys []string
 	for _, s := range after.Settings() {
-		if v, ok := old[s.Key]; ok && v != s.Value && !reloads(s.Key) {
+		if v, ok := old[s.Key]; ok && v != s.Value && !config.Reloads(s.Key) {
 			keys = append(keys, s.Key)
 		}
 	}
 	return keys
-}
-
-// reloads reports whether a reload applies a setting.
-func reloads(key string) bool {
-	for _, list := range []string{"services[", "http.tokens[", "http.clients["} {
-		if strings.HasPrefix(key, list) {
-			return true
-		}
-	}
-	return key == "http.token_file" || key == "http.anonymous"
 }

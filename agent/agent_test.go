@@ -288,3 +288,25 @@ func TestReloadTakesOverServicesOnly(t *testing.T) {
 		t.Errorf("shows zone %v and service %v; want what is in force, a and api/api-1", shown["zone"], shown["services[0]"])
 	}
 }
+
+// What a full disk leaves of the config file changes nothing.
+func TestReloadOfAFileThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	a := start(t, settings(t, etcd.Endpoint(), "services: [{service: web, id: web-1, port: 80}]\n"))
+	a.answers(t, "web", 1)
+	for _, file := range []string{"", "# the services\n", "services:\n", "zone: a\n"} {
+		t.Run(file, func(t *testing.T) {
+			if err := a.Reload(t.Context(), settings(t, etcd.Endpoint(), file)); err == nil || !strings.Contains(err.Error(), "config.yaml") {
+				t.Errorf("reload: %v, want an error that names the file", err)
+			}
+			if _, ok := a.registrations(t)["web/web-1"]; !ok {
+				t.Error("web-1 is not registered any more")
+			}
+		})
+	}
+	if err := a.Reload(t.Context(), settings(t, etcd.Endpoint(), "services: []\n")); err != nil {
+		t.Fatal(err)
+	}
+	a.answers(t, "web", 0)
+}

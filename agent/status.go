@@ -37,7 +37,7 @@ func (a *Agent) settings() []api.Setting {
 	}
 	var all []api.Setting
 	for _, s := range a.current.Load().Settings() {
-		if first, ok := atStart[s.Key]; ok && !reloads(s.Key) {
+		if first, ok := atStart[s.Key]; ok && !config.Reloads(s.Key) {
 			s = first
 		}
 		all = append(all, api.Setting{Name: s.Key, Value: s.Value, Source: s.Origin})

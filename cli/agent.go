@@ -21,9 +21,10 @@ func (a *app) agentCommand() *cobra.Command {
 keeps their leases alive, checks their health, and answers lookups on this host from
 memory.
 
-SIGHUP reloads the services, tokens, clients and certificates of the config file; an
-invalid file changes nothing. At SIGTERM the agent deregisters its services, answers
-lookups for the drain delay, and stops. A second SIGTERM stops it at once.`,
+SIGHUP reloads the services, tokens, clients and certificates of the config file; a file
+that is invalid, empty or cut off changes nothing. At SIGTERM the agent deregisters its
+services, answers lookups for the drain delay, and stops. A second SIGTERM stops it at
+once.`,
 		Example: `  disc agent
   disc agent --endpoints 10.0.0.1:2379,10.0.0.2:2379 --zone a
   disc agent --config /etc/disc/config.yaml`,

@@ -21,6 +21,7 @@ type reader struct {
 	lines    map[string]int // line of each path that was read
 	visited  int            // nodes
 	problems []problem
+	nulls    []problem // the paths without a value, without a text
 }
 
 func (r *reader) bad(n *yaml.Node, path, format string, args ...any) {
@@ -40,7 +41,11 @@ func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool)
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	return n, n.ShortTag() != "!!null"
+	if n.ShortTag() == "!!null" {
+		r.nulls = append(r.nulls, problem{at: r.at(max(r.lines[path], 1)), key: path})
+		return n, false
+	}
+	return n, true
 }
 
 // pairs yields the keys and values of a mapping and records duplicate keys.
