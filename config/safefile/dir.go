@@ -71,6 +71,9 @@ func Parent(path string) (dir *Dir, name string, err error) {
 	return &Dir{file: f, path: strings.TrimSuffix(parent, "/")}, name, nil
 }
 
+// Path returns the path that the directory was opened at.
+func (d *Dir) Path() string { return d.path }
+
 // Close closes the directory.
 func (d *Dir) Close() error { return d.file.Close() }
 
@@ -228,9 +231,14 @@ func (d *Dir) Sync() error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+// ErrNotSynced is the error of [Dir.Replace] when the new file is in place, but a power cut could
+// still bring the old one back.
+var ErrNotSynced = errors.New("the directory cannot be synced")
+
 // Replace replaces a file atomically: it writes a temporary file beside it with mode 0600,
-// syncs it and renames it. The temporary name is always the same, so that the next process
-// removes what a killed one left.
+// syncs it, renames it and syncs the directory. The temporary name is always the same, so that
+// the next process removes what a killed one left. On an error the file is as it was, unless it
+// is [ErrNotSynced].
 func (d *Dir) Replace(name string, write func(io.Writer) error) (err error) {
 	temporary := name + ".new"
 	if err := d.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -248,13 +256,22 @@ func (d *Dir) Replace(name string, write func(io.Writer) error) (err error) {
 	if err = errors.Join(write(f), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return d.Rename(temporary, name)
+	if err = d.Rename(temporary, name); err != nil {
+		return err
+	}
+	if err = d.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotSynced, err)
+	}
+	return nil
 }
 
 func (d *Dir) mkdir(name string) error {
 	err := unix.Mkdirat(int(d.file.Fd()), name, 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another process was faster; the walk looks at what it made
+	}
+	if err == nil {
+		_ = d.Sync() // a directory that may be written and not read cannot be synced
 	}
 	return d.pathError("mkdir", name, err)
 }
