@@ -48,47 +48,31 @@ type registrar struct {
 
 	mu            sync.Mutex
 	registrations map[instanceKey]*registration
-	closed        bool // the agent stops: nothing new goes to the registry
+	changed       map[instanceKey]bool // registrations that Run has not looked at since they changed
+	closed        bool                 // the agent stops: nothing new goes to the registry
 }
 
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
 	return &registrar{
 		registry: r, scheduler: s, dir: dir, address: address, zone: zone, endpoints: endpoints, log: log,
-		wake: retry.NewSignal(), settle: settleTimeout, registrations: map[instanceKey]*registration{},
+		wake: retry.NewSignal(), settle: settleTimeout, registrations: map[instanceKey]*registration{}, changed: map[instanceKey]bool{},
 	}
 }
 
 // Run runs the checks of all registrations until ctx ends.
 func (g *registrar) Run(ctx context.Context) error {
-	type task struct {
-		cancel context.CancelFunc
-		done   chan struct{}
-	}
-	running := map[*registration]task{}
+	running := map[instanceKey]func(){} // ends the checks of an instance, and waits for their end
+	g.changeAll()
 	for ctx.Err() == nil {
 		g.heartbeat.Begin()
-		wanted := map[*registration]bool{}
-		for _, r := range g.list() {
-			wanted[r] = true
-		}
-		for r, t := range running {
-			if !wanted[r] {
-				t.cancel()
-				<-t.done
-				delete(running, r)
+		for i, r := range g.takeChanges() {
+			if stop, ok := running[i]; ok {
+				stop()
+				delete(running, i)
 			}
-		}
-		for r := range wanted {
-			if _, ok := running[r]; ok {
-				continue
+			if r != nil {
+				running[i] = g.runChecks(ctx, r)
 			}
-			ctx, cancel := context.WithCancel(ctx)
-			t := task{cancel, make(chan struct{})}
-			running[r] = t
-			go func() {
-				defer close(t.done)
-				r.run(ctx, func(reason string) bool { return g.removeExpired(ctx, r, reason) })
-			}()
 		}
 		g.heartbeat.End()
 		select {
@@ -96,11 +80,45 @@ func (g *registrar) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	for _, t := range running {
-		t.cancel()
-		<-t.done
+	for _, stop := range running {
+		stop()
 	}
 	return nil
+}
+
+// runChecks runs the checks of a registration until stop is called, which waits for their end.
+func (g *registrar) runChecks(ctx context.Context, r *registration) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.run(ctx, func(reason string) bool { return g.removeExpired(ctx, r, reason) })
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// changeAll has takeChanges return all registrations.
+func (g *registrar) changeAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.registrations {
+		g.changed[i] = true
+	}
+}
+
+// takeChanges returns the registrations that were put or removed (nil) since the last call.
+func (g *registrar) takeChanges() map[instanceKey]*registration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	changes := make(map[instanceKey]*registration, len(g.changed))
+	for i := range g.changed {
+		changes[i] = g.registrations[i]
+	}
+	clear(g.changed)
+	return changes
 }
 
 // list returns all registrations, sorted by service and id.
@@ -168,6 +186,7 @@ func (g *registrar) replace(i instanceKey, r *registration) {
 		g.registrations[i] = r
 		g.publish(r, r.checks.Current())
 	}
+	g.changed[i] = true
 	g.wake.Notify()
 }
 
