@@ -174,6 +174,9 @@ func (a *Agent) buildComponents() error {
 		return err
 	}
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
+	if err := a.registrar.saved.register(a.metrics); err != nil {
+		return err
+	}
 	a.registrar.load(c.Services)
 	if a.kv, err = kv.New(a.client, keys, kv.Options{MaxBytes: c.KV.MaxBytes, MaxKeys: c.KV.MaxKeys, Space: space, Rate: rate, StaleAfter: c.Catalog.StaleAfter, ProgressInterval: a.catalog.ProgressInterval, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
@@ -288,6 +291,9 @@ func (a *Agent) Close() error {
 	}
 	if a.client != nil {
 		errs = append(errs, a.client.Close())
+	}
+	if a.registrar != nil {
+		a.registrar.saved.close()
 	}
 	if a.dir != nil {
 		a.dir.close()

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +24,7 @@ const (
 	ownerFile         = "owner"
 	addressFile       = "address"
 	registrationsFile = "registrations.json"
+	journalFile       = "registrations.journal"
 	lastGoodFile      = "last-good"
 )
 
@@ -133,7 +133,7 @@ func (d *dataDir) checkOwners() error {
 	if err := d.dir.Private(); err != nil {
 		return err
 	}
-	for _, name := range []string{lockFile, ownerFile, addressFile, registrationsFile, lastGoodFile} {
+	for _, name := range []string{lockFile, ownerFile, addressFile, registrationsFile, journalFile, lastGoodFile} {
 		f, err := d.dir.Open(name, os.O_RDONLY, 0)
 		if err == nil {
 			f.Close()
@@ -188,36 +188,6 @@ func (d *dataDir) saveAddress(address string) {
 	if d.address() != address {
 		d.write(addressFile, []byte(address+"\n"))
 	}
-}
-
-// registrations returns the saved registrations, in their order. It renames a file that cannot
-// be read, and logs an error.
-func (d *dataDir) registrations() []discovery.Registration {
-	b, err := d.read(registrationsFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var saved []discovery.Registration
-	if err == nil {
-		err = json.Unmarshal(b, &saved)
-	}
-	if err != nil {
-		const renamed = registrationsFile + ".unreadable"
-		d.log.Error("cannot read the saved registrations; they are set aside, register the instances again", "file", renamed, "error", err,
-			"rename", d.dir.Rename(registrationsFile, renamed))
-		return nil
-	}
-	return saved
-}
-
-// saveRegistrations replaces the saved registrations.
-func (d *dataDir) saveRegistrations(all []discovery.Registration) {
-	b, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		d.log.Error("cannot encode the registrations", "error", err)
-		return
-	}
-	d.write(registrationsFile, b)
 }
 
 // Load implements catalog.Store.

@@ -10,11 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"disc/discovery"
 )
 
-func dir(t *testing.T, path string) *dataDir {
+func dir(t testing.TB, path string) *dataDir {
 	t.Helper()
 	d, err := openDataDir(path, false, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
@@ -59,20 +57,6 @@ func TestAKilledAgentLeavesNoLitter(t *testing.T) {
 	}
 }
 
-func TestUnreadableRegistrationsAreSetAside(t *testing.T) {
-	path := t.TempDir()
-	d := dir(t, path)
-	if err := os.WriteFile(filepath.Join(path, registrationsFile), []byte("[{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := d.registrations(); len(got) != 0 {
-		t.Errorf("read %v", got)
-	}
-	if b, err := os.ReadFile(filepath.Join(path, registrationsFile+".unreadable")); err != nil || string(b) != "[{" {
-		t.Errorf("set aside %q, %v", b, err)
-	}
-}
-
 func TestADirectoryThatCannotBeMadeIsNoRefusal(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -82,7 +66,6 @@ func TestADirectoryThatCannotBeMadeIsNoRefusal(t *testing.T) {
 	if d.owner() == "" {
 		t.Error("no owner")
 	}
-	d.saveRegistrations([]discovery.Registration{web()})
 	if d.Save(aView) == nil || d.Touch() == nil {
 		t.Error("the view is not saved, and there is no error")
 	}
@@ -161,7 +144,7 @@ func TestADirectoryOfOthersIsRefused(t *testing.T) {
 			}
 			defer d.close()
 			d.owner()
-			d.saveRegistrations(nil)
+			d.saveAddress("192.0.2.1")
 			if !d.writable || strings.Count(log.String(), test.want) != 1 {
 				t.Errorf("the log has %s, want %q in it once", log, test.want)
 			}

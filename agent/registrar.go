@@ -35,7 +35,7 @@ func (i instanceKey) String() string { return i.service + "/" + i.id }
 type registrar struct {
 	registry  *registry.Registry
 	scheduler *check.Scheduler
-	dir       *dataDir
+	saved     *registrationStore
 	address   string // advertised
 	zone      string
 	endpoints []string // of etcd
@@ -44,7 +44,6 @@ type registrar struct {
 	heartbeat heartbeat.Heartbeat
 	locks     keyedMutex    // serializes the changes of an instance; locked while etcd is awaited
 	settle    time.Duration // how long a caller waits for its registration to be in etcd
-	saving    sync.Mutex    // serializes save
 
 	mu            sync.Mutex
 	registrations map[instanceKey]*registration
@@ -54,7 +53,7 @@ type registrar struct {
 
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
 	return &registrar{
-		registry: r, scheduler: s, dir: dir, address: address, zone: zone, endpoints: endpoints, log: log,
+		registry: r, scheduler: s, saved: newRegistrationStore(dir, log), address: address, zone: zone, endpoints: endpoints, log: log,
 		wake: retry.NewSignal(), settle: settleTimeout, registrations: map[instanceKey]*registration{}, changed: map[instanceKey]bool{},
 	}
 }
@@ -223,12 +222,14 @@ func (g *registrar) stopping() bool {
 	return g.closed
 }
 
-// remove removes a registration, from the data directory too.
-func (g *registrar) remove(r *registration) {
+// remove removes a registration, from the data directory too. On an error it is not removed there
+// yet.
+func (g *registrar) remove(r *registration) error {
 	g.replace(keyOf(r.spec.Service, r.spec.ID), nil)
 	if r.source == api.FromAPI {
-		g.save()
+		return g.saved.remove(keyOf(r.spec.Service, r.spec.ID))
 	}
+	return nil
 }
 
 // removeExpired removes a registration whose deadline is over, and reports whether it is
@@ -247,16 +248,23 @@ func (g *registrar) removeExpired(ctx context.Context, r *registration, reason s
 		return false
 	}
 	g.log.Warn("instance is deregistered", "service", r.spec.Service, "instance", r.spec.ID, "reason", reason)
-	g.remove(r)
+	_ = g.remove(r) // the store logs an error, and retries
 	return true
 }
 
 // explain turns an error of etcd into one that an operator can act on.
 func (g *registrar) explain(err error) error { return etcd.Explain(g.endpoints, err) }
 
-// pending returns the reasons for which instances are not in etcd; nil: all are.
+// pending returns the reasons for which instances are not in etcd, or would not be after a restart;
+// nil: all are.
 func (g *registrar) pending() error {
 	var errs []error
+	if g.saved.dir.writable { // otherwise the log has said so at the start
+		errs = append(errs, g.saved.lostErr())
+	}
+	for _, text := range g.saved.unusable() {
+		errs = append(errs, fmt.Errorf("saved registration %s", text))
+	}
 	for _, r := range g.list() {
 		state, err := g.registry.State(r.spec.Service, r.spec.ID)
 		if err == nil && state.Phase != registry.PhaseWritten {

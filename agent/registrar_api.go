@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"disc/agent/api"
@@ -28,10 +29,16 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 	}
 	defer unlock()
 	done, err := g.registerAndWait(ctx, spec, api.FromAPI)
-	if err == nil {
-		g.save()
+	if err != nil {
+		return done, err
 	}
-	return done, err
+	if r, ok := g.get(spec.Service, spec.ID); ok {
+		if err := g.saved.put(keyOf(spec.Service, spec.ID), r.spec); err != nil {
+			warning := fmt.Sprintf("it is not saved, and is gone after a restart of the agent unless the agent can save it before: %v", err)
+			done.Warning = strings.TrimPrefix(done.Warning+"; "+warning, "; ")
+		}
+	}
+	return done, nil
 }
 
 // Hold implements httpapi.Registrar.
@@ -79,7 +86,7 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 		err = nil // the registry will write it
 	}
 	if err != nil {
-		g.rollBack(keyOf(spec.Service, spec.ID), before, source)
+		g.replace(keyOf(spec.Service, spec.ID), before)
 		return api.Registered{}, err
 	}
 	state.Instance.Status = cmp.Or(state.Instance.Status, discovery.Critical) // until the checks have a result
@@ -95,15 +102,6 @@ func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registra
 		done.Warning = fmt.Sprintf("remembered, and not in etcd yet: %v", cause)
 	}
 	return done, nil
-}
-
-// rollBack restores the registration that a failed one replaced. It saves, since a change
-// of another instance may have saved the failed one meanwhile.
-func (g *registrar) rollBack(i instanceKey, before *registration, source api.RegistrationSource) {
-	g.replace(i, before)
-	if source == api.FromAPI {
-		g.save()
-	}
 }
 
 // awaitSettled waits until an instance is settled in the registry, or g.settle is over.
@@ -126,17 +124,28 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 	defer unlock()
 	r, ok := g.get(service, id)
 	switch {
+	case !ok && g.saved.has(keyOf(service, id)): // it was of no use to this version
+		return api.Deregistered{Written: true, Warning: notRemoved(g.saved.remove(keyOf(service, id)))}, nil
 	case !ok:
 		return api.Deregistered{}, discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent; 'disc unset' removes static entries", service, id)
 	case r.source == api.FromConfig:
 		return api.Deregistered{}, fromConfig(service, id)
 	}
-	g.remove(r)
+	warning := notRemoved(g.remove(r))
 	left, err := g.awaitSettled(ctx, service, id)
 	if err != nil {
-		return api.Deregistered{}, nil // the registry deregisters it when etcd answers
+		return api.Deregistered{Warning: warning}, nil // the registry deregisters it when etcd answers
 	}
-	return api.Deregistered{Revision: left.Revision, Written: true}, nil
+	return api.Deregistered{Revision: left.Revision, Written: true, Warning: warning}, nil
+}
+
+// notRemoved returns the warning about an instance that could not be removed from the data
+// directory; "" if there is no error.
+func notRemoved(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("its registration is still saved, and it is back after a restart of the agent unless the agent can remove it before: %v", err)
 }
 
 // ReportLoad implements httpapi.Registrar.

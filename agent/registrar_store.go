@@ -7,36 +7,22 @@ import (
 	"disc/discovery"
 )
 
-// save writes the registrations of the API to the data directory.
-func (g *registrar) save() {
-	g.saving.Lock()
-	defer g.saving.Unlock()
-	kept := []discovery.Registration{}
-	for _, r := range g.list() {
-		if r.source == api.FromAPI {
-			kept = append(kept, r.spec)
-		}
-	}
-	g.dir.saveRegistrations(kept)
-}
-
 // load registers the instances of the config file, and those that the API registered in
 // earlier runs.
 func (g *registrar) load(configured []discovery.Registration) {
-	g.reload(configured)
-	shadowed := false
-	for _, spec := range g.dir.registrations() {
-		if g.Owns(spec.Service, spec.ID) {
-			g.log.Warn("instance is in the config file too; its registration by the API is dropped", "service", spec.Service, "instance", spec.ID)
-			shadowed = true
+	saved := g.saved.load()
+	g.reload(configured) // removes what is saved of the same instances, or it would be back one day
+	for _, r := range saved {
+		if g.Owns(r.spec.Service, r.spec.ID) {
+			g.log.Warn("instance is in the config file too; its registration by the API is dropped", "service", r.spec.Service, "instance", r.spec.ID)
 			continue
 		}
-		if _, err := g.put(spec, origin{source: api.FromAPI, stored: true}); err != nil {
-			g.log.Error("registration in the data directory is not valid any more; it is left out", "service", spec.Service, "instance", spec.ID, "error", err)
+		if _, err := g.put(r.spec, origin{source: api.FromAPI, stored: true}); err != nil {
+			g.saved.reject(r.key, err)
 		}
 	}
-	if shadowed {
-		g.save() // otherwise it would be back once it is removed from the config file
+	for _, text := range g.saved.unusable() {
+		g.log.Error("saved registration cannot be used by this version, or not all of it; it is kept for one that can: run that version, or register the instance anew", "registration", text)
 	}
 }
 
@@ -52,7 +38,7 @@ func (g *registrar) reload(configured []discovery.Registration) {
 	}
 	for _, r := range g.list() {
 		if r.source == api.FromConfig && !desired[keyOf(r.spec.Service, r.spec.ID)] {
-			g.remove(r) // without its lock: the API does not change instances of the config file
+			_ = g.remove(r) // without its lock: the API does not change instances of the config file
 		}
 	}
 }
@@ -64,9 +50,9 @@ func (g *registrar) putConfigured(spec discovery.Registration) error {
 		return err
 	}
 	defer unlock()
-	before, err := g.put(spec, origin{source: api.FromConfig})
-	if before != nil && before.source == api.FromAPI {
-		g.save()
+	_, err = g.put(spec, origin{source: api.FromConfig})
+	if err == nil {
+		_ = g.saved.remove(keyOf(spec.Service, spec.ID)) // the store logs an error, and retries
 	}
 	return err
 }

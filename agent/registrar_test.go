@@ -28,7 +28,7 @@ func (nothing) Changed(string) <-chan struct{}   { return nil }
 func (nothing) Retain(...discovery.Scope) func() { return func() {} }
 
 // alone returns a registrar whose registry does not run, as if etcd were away.
-func alone(t *testing.T, path string) *registrar {
+func alone(t testing.TB, path string) *registrar {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	dir, err := openDataDir(path, false, log)
@@ -168,13 +168,13 @@ func TestConfigFileTakesOverInstanceOfTheAPI(t *testing.T) {
 		if _, err := g.Register(t.Context(), web()); err != nil {
 			t.Fatal(err)
 		}
-		if kept := g.dir.registrations(); len(kept) != 1 {
+		if kept := g.kept(t); len(kept) != 1 {
 			t.Fatalf("kept %v, want web-1", kept)
 		}
 		g.reload([]discovery.Registration{web()})
 		g.reload(nil)
 		g.wantRegistered(t, false, "after the config file has it no longer")
-		if kept := g.dir.registrations(); len(kept) != 0 {
+		if kept := g.kept(t); len(kept) != 0 {
 			t.Errorf("kept %v: it would be back after a restart", kept)
 		}
 	})
@@ -182,9 +182,9 @@ func TestConfigFileTakesOverInstanceOfTheAPI(t *testing.T) {
 
 func TestWhatTheConfigFileHasAtTheStartIsForgotten(t *testing.T) {
 	g := alone(t, t.TempDir())
-	g.dir.saveRegistrations([]discovery.Registration{web()})
+	save(t, g, web())
 	g.load([]discovery.Registration{web()})
-	if kept := g.dir.registrations(); len(kept) != 0 {
+	if kept := g.kept(t); len(kept) != 0 {
 		t.Errorf("kept %v: it would be back once the config file has it no longer", kept)
 	}
 }
@@ -212,7 +212,7 @@ func TestDeregisterAfter(t *testing.T) {
 		g.wantRegistered(t, true, "critical anew, since 50 s")
 		time.Sleep(15 * time.Second)
 		g.wantRegistered(t, false, "critical for more than a minute")
-		if kept := g.dir.registrations(); len(kept) != 0 {
+		if kept := g.kept(t); len(kept) != 0 {
 			t.Errorf("kept %v", kept)
 		}
 	})
@@ -260,7 +260,7 @@ func TestNothingIsPutAfterTheTombstone(t *testing.T) {
 		if _, err := g.Register(t.Context(), web()); !errors.Is(err, discovery.ErrUnavailable) {
 			t.Errorf("register: %v, want unavailable", err)
 		}
-		if kept := g.dir.registrations(); len(kept) != 1 {
+		if kept := g.kept(t); len(kept) != 1 {
 			t.Errorf("kept %v: what was registered before is for the next start", kept)
 		}
 	})
@@ -282,7 +282,7 @@ func TestOneInstanceDoesNotWaitForAnother(t *testing.T) {
 		if took := time.Since(began); took > settleTimeout {
 			t.Errorf("took %v while etcd is away, want %v for all together", took, settleTimeout)
 		}
-		if kept := g.dir.registrations(); len(kept) != 5 {
+		if kept := g.kept(t); len(kept) != 5 {
 			t.Errorf("kept %v, want all five", kept)
 		}
 	})
@@ -304,7 +304,7 @@ func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
 			t.Errorf("register: %v, want it canceled", err)
 		}
 		g.wantRegistered(t, false, "after the caller has gone")
-		if kept := g.dir.registrations(); len(kept) != 0 {
+		if kept := g.kept(t); len(kept) != 0 {
 			t.Errorf("kept %v", kept)
 		}
 	})
@@ -325,7 +325,7 @@ func TestStoredRegistrationsAreKept(t *testing.T) {
 		}
 		odd := discovery.Registration{Service: "odd", ID: "odd-1", Address: "0x7f000001", Port: 80}
 		bridge := discovery.Registration{Service: "bridge", ID: "bridge-1", Address: "192.0.2.1", Port: 80, Checks: []discovery.CheckSpec{{Type: discovery.CheckTCP}}}
-		g.dir.saveRegistrations([]discovery.Registration{stored, odd, bridge})
+		save(t, g, stored, odd, bridge)
 		g.load(nil)
 		g.start(t)
 		time.Sleep(2 * DeregisterAfter)
@@ -349,8 +349,7 @@ func TestStoredRegistrationsAreKept(t *testing.T) {
 			}
 		}
 		g.wantRegistered(t, true, "after an attempt to register it anew")
-		g.save()
-		if kept := g.dir.registrations(); len(kept) != 3 {
+		if kept := g.kept(t); len(kept) != 3 {
 			t.Errorf("kept %v, want all three", kept)
 		}
 		now := web()

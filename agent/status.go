@@ -22,6 +22,10 @@ func (a *Agent) Status(ctx context.Context) api.Agent {
 		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
 		Certificates: a.certificates.status(ctx),
 	}
+	s.Unusable = a.registrar.saved.unusable()
+	if err := a.registrar.saved.lostErr(); err != nil {
+		s.Unsaved = err.Error()
+	}
 	if err := a.life.Blocked(); err != nil {
 		s.Ungranted = err.Error()
 	}

@@ -19,7 +19,7 @@ func (a *app) statusCommand() *cobra.Command {
 and the results of its checks.
 
 Exit code 1 if the agent cannot be reached, 3 if it is not ready: it has no view of etcd
-yet, or its registrations are not in etcd yet.`,
+yet, or registrations are not in etcd, not saved, or of no use to this version.`,
 		Example: `  disc status
   disc status -o json`,
 		Args: cobra.NoArgs,
@@ -78,10 +78,13 @@ func statusRows(s api.Agent) [][]string {
 		{"etcd", printable(strings.Join(s.Endpoints, ",")), "namespace " + printable(s.Namespace)},
 		session, view,
 	}
-	for _, problem := range []string{s.Session.Error, s.Catalog.Error, s.Ungranted} {
+	for _, problem := range []string{s.Session.Error, s.Catalog.Error, s.Ungranted, s.Unsaved} {
 		if problem != "" {
 			rows = append(rows, []string{"", "", printable(problem)})
 		}
+	}
+	for _, text := range s.Unusable {
+		rows = append(rows, []string{"", "", printable("saved registration " + text)})
 	}
 	for _, c := range s.Certificates {
 		if c.Soon {

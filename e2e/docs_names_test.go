@@ -92,7 +92,7 @@ func (n names) checkSpan(t *testing.T, page, span string) {
 func collect(t *testing.T) names {
 	t.Helper()
 	n := names{routes: map[string][]string{}, anchors: map[string][]string{}}
-	for _, pattern := range []string{"*_test.go", "attack/*_test.go", "chaos/*_test.go", "../discovery/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "attack/*_test.go", "chaos/*_test.go", "../agent/*_test.go", "../discovery/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -22,6 +22,8 @@ type Agent struct {
 	Catalog       Catalog        `json:"catalog"`
 	Ungranted     string         `json:"ungranted,omitempty"` // why no lock or claim is granted at present
 	Registrations []Registration `json:"registrations"`       // sorted by service and id
+	Unsaved       string         `json:"unsaved,omitempty"`   // why changes of registrations are lost if the agent ends now
+	Unusable      []string       `json:"unusable,omitempty"`  // saved registrations that this version cannot use, or not all of, and why
 	Certificates  []Certificate  `json:"certificates,omitempty"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"disc/discovery"
 	"disc/discovery/view"
@@ -19,8 +20,9 @@ type Registered struct {
 
 // Deregistered is the result of a deregistration.
 type Deregistered struct {
-	Revision int64 // etcd's, of the write; 0 if not written
-	Written  bool  // it is removed from etcd; if not, the agent will remove it
+	Revision int64  // etcd's, of the write; 0 if not written
+	Written  bool   // it is removed from etcd; if not, the agent will remove it
+	Warning  string // what the caller may not expect; empty: none
 }
 
 // Register registers an instance through the agent, which saves the registration and keeps it in
@@ -42,7 +44,7 @@ func registered(resp *http.Response, e view.Entry) Registered {
 		Entry:   e,
 		Created: resp.StatusCode == http.StatusCreated,
 		Written: resp.StatusCode != http.StatusAccepted,
-		Warning: resp.Header.Get(HeaderWarning),
+		Warning: warningOf(resp.Header),
 	}
 }
 
@@ -53,8 +55,15 @@ func (c *Client) Deregister(ctx context.Context, service, id string) (Deregister
 	if err != nil {
 		return Deregistered{}, err
 	}
-	return Deregistered{Revision: freshnessOf(resp.Header).Revision, Written: resp.StatusCode != http.StatusAccepted}, nil
+	return Deregistered{
+		Revision: freshnessOf(resp.Header).Revision,
+		Written:  resp.StatusCode != http.StatusAccepted,
+		Warning:  warningOf(resp.Header),
+	}, nil
 }
+
+// warningOf returns the warnings of a response as one text; "" if there is none.
+func warningOf(h http.Header) string { return strings.Join(h.Values(HeaderWarning), "; ") }
 
 // ReportCheck reports the result of a ttl check. ErrNotFound: the agent has no such instance, or
 // that no such check; ErrInvalid: the check is of another type, or the status is not valid.

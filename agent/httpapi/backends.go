@@ -157,7 +157,7 @@ type AgentStatus interface {
 	Status(ctx context.Context) api.Agent
 
 	// Ready returns why there is no view to answer from, and why registrations of the
-	// agent are missing in etcd; nil: there is one, and none is missing.
+	// agent are missing in etcd, or would be after a restart; nil: there is one, and none is.
 	Ready() (lookup, registered error)
 
 	// Alive returns an error that names the parts of the agent that are stuck, so that

@@ -65,7 +65,7 @@ func (a *API) readyz(lookup, registered bool) handler {
 
 var (
 	errNoView     = errors.New("not ready; the reason takes a token with scope read")
-	errNotWritten = errors.New("an instance is missing in etcd; which one and why takes a token with scope read")
+	errNotWritten = errors.New("an instance is missing in etcd or not saved; which one and why takes a token with scope read")
 )
 
 // shortened returns short in place of an error; nil: there is none.

@@ -106,6 +106,9 @@ func (a *API) deregister(w http.ResponseWriter, r request) error {
 	if err != nil {
 		return err
 	}
+	if done.Warning != "" {
+		w.Header().Set(api.HeaderWarning, done.Warning)
+	}
 	status := http.StatusOK
 	if !done.Written {
 		status = http.StatusAccepted
