@@ -36,6 +36,7 @@ type registrationStore struct {
 	mu       sync.Mutex
 	entries  map[instanceKey]savedEntry
 	nameless []savedEntry // without a service and an id: only an editor can remove them
+	aside    []string     // the files that load could not read, by the names that they have now
 	unsaved  map[instanceKey]bool
 	err      error // of the last write
 	lost     int   // the changes that it did not write
@@ -121,7 +122,7 @@ func (s *registrationStore) reject(key instanceKey, err error) {
 }
 
 // unusable names the saved registrations that this version cannot use, or not all of, each with
-// the reason, sorted.
+// the reason, sorted. Files that could not be read at this start follow, until they are removed.
 func (s *registrationStore) unusable() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,6 +135,11 @@ func (s *registrationStore) unusable() []string {
 	slices.Sort(all)
 	for _, e := range s.nameless {
 		all = append(all, fmt.Sprintf("%.60s: %v", e.raw, e.problem))
+	}
+	for _, name := range s.aside {
+		if _, removed := s.dir.dir.Lstat(name); removed == nil {
+			all = append(all, name+": the file cannot be read; register its instances again, and remove it from the data directory")
+		}
 	}
 	return all
 }
@@ -328,8 +334,12 @@ func (s *registrationStore) setAside(name string, err error) {
 	if _, missing := s.dir.dir.Lstat(name); missing != nil {
 		return
 	}
-	s.log.Error("cannot read the saved registrations; they are set aside, register the instances again", "file", renamed, "error", err,
-		"rename", s.dir.dir.Rename(name, renamed))
+	renameErr := s.dir.dir.Rename(name, renamed)
+	if renameErr != nil {
+		renamed = name
+	}
+	s.aside = append(s.aside, renamed)
+	s.log.Error("cannot read the saved registrations; they are set aside, register the instances again", "file", renamed, "error", err, "rename", renameErr)
 }
 
 // add adds a registration of the files, in place of an earlier one of the same instance.

@@ -202,11 +202,22 @@ func TestUnreadableFilesAreSetAside(t *testing.T) {
 				t.Errorf("read %v, want %d", all, tt.want)
 			} else {
 				s.change(t, []string{"b"}, nil)
+				wantNamed(t, s, tt.file+".unreadable: ")
 			}
 			if b, err := os.ReadFile(filepath.Join(path, tt.file+".unreadable")); err != nil || string(b) != tt.content.snapshot+tt.content.journal {
 				t.Errorf("set aside %q, %v", b, err)
 			}
+			if s, _ := storeIn(t, copyFiles(t, path)); len(s.unusable()) > 0 {
+				t.Errorf("after a restart: %q", s.unusable())
+			}
 		})
+	}
+}
+
+func wantNamed(t *testing.T, s *registrationStore, prefix string) {
+	t.Helper()
+	if !slices.ContainsFunc(s.unusable(), func(text string) bool { return strings.HasPrefix(text, prefix) }) {
+		t.Errorf("unusable are %q, want %s", s.unusable(), prefix)
 	}
 }
 
