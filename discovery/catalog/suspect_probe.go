@@ -29,7 +29,7 @@ const (
 type prober struct {
 	probe  func(context.Context, string) error
 	failed chan instanceKey
-	wake   retry.Signal // there are suspects
+	wake   retry.Signal // the view has suspects
 
 	mu        sync.Mutex
 	notBefore time.Time // nothing is probed before
@@ -37,11 +37,6 @@ type prober struct {
 
 func newProber(probe func(context.Context, string) error) *prober {
 	return &prober{probe: probe, failed: make(chan instanceKey), wake: retry.NewSignal()}
-}
-
-// start starts probing: there are suspects.
-func (p *prober) start() {
-	p.wake.Notify()
 }
 
 // postpone forbids probes before t.

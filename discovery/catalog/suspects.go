@@ -179,7 +179,9 @@ func (c *Catalog) dropUnresponsive(i instanceKey) {
 	}
 }
 
-// report updates the metrics, and logs when the first suspect appears and the last is gone.
+// report updates the metrics, and logs when the first suspect appears and the last is gone. It
+// wakes the prober whenever there are suspects: the prober may have seen none of them, or
+// belong to a later Run.
 func (t *suspectTracker) report(s *view.Snapshot) {
 	n := len(t.massLossDetector.suspects)
 	if t.timeouts > 0 {
@@ -191,9 +193,11 @@ func (t *suspectTracker) report(s *view.Snapshot) {
 	case n > 0 && !t.active:
 		_, instances, _ := s.Len()
 		t.log.Warn("many instances vanished at once, or etcd started over; showing them as suspects, after the others", "suspects", n, "instances", instances)
-		t.prober.start()
 	case n == 0 && t.active:
 		t.log.Warn("no suspects are left: each is registered again, or dropped")
 	}
 	t.active = n > 0
+	if t.active {
+		t.prober.wake.Notify()
+	}
 }

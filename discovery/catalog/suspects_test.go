@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -336,5 +337,63 @@ func TestProber(t *testing.T) {
 				t.Fatalf("20 probes within %v", d)
 			}
 		}
+	})
+}
+
+// A prober that saw no suspects probes those that come later, also when some were counted all
+// the time: the old ones returned while the new ones came.
+func TestProberSeesLaterSuspects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var current atomic.Pointer[view.Snapshot]
+		current.Store(view.EmptySnapshot())
+		var probes atomic.Int64
+		tracker := newSuspectTracker(MassLossGuard{Probe: func(context.Context, string) error {
+			probes.Add(1)
+			return nil
+		}}, slog.New(slog.DiscardHandler), etcdtest.Must(newMetrics(nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); tracker.prober.run(ctx, current.Load) }()
+		tracker.addSuspect(instanceKey{"web", "old"}, time.Now())
+		tracker.report(current.Load())
+		synctest.Wait() // the prober has looked, and sleeps
+
+		suspects := newSuspectsSnapshot(map[string]int{"web": 1})
+		current.Store(suspects)
+		must(suspects.Service("web")).Memo("key", func() any { return 1 })
+		tracker.returned(instanceKey{"web", "old"})
+		tracker.addSuspect(instanceKey{"web", "new"}, time.Now())
+		tracker.report(suspects)
+		time.Sleep(time.Second)
+		if n := probes.Load(); n != 1 {
+			t.Errorf("%d probes, want 1", n)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// A catalog that is run again, as the agent's watchdog does, goes on probing its suspects.
+func TestProbesGoOnWhenRunAgain(t *testing.T) {
+	t.Parallel()
+	var dead atomic.Bool
+	f := begin(t, Options{MassLoss: &MassLossGuard{burstPause: longBurstPause, Probe: func(context.Context, string) error {
+		if dead.Load() {
+			return errors.New("refused")
+		}
+		return nil
+	}}})
+	a := f.agents(10, "web")
+	a.die(1, 10)
+	f.suspectsAre(9)
+	f.stop()
+	dead.Store(true)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	retrytest.Eventually(t, "the dead ones are dropped", func() bool {
+		_, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"})
+		return err == nil && f.entries("web") == 1
 	})
 }
