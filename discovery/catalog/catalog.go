@@ -53,7 +53,9 @@ type Catalog struct {
 
 	state         atomic.Pointer[state] // nil until the first list is complete
 	subscriptions *subscriptions
-	names         nameCache
+	missing       *missing
+	serviceNames  names
+	nodeNames     names
 
 	// Only Run uses the fields below.
 	partialView     *view.Snapshot // the scopes listed so far, until the first view is complete
@@ -103,6 +105,13 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Catalog, err
 		unreadable:    unreadable{log: o.Logger, metrics: m, revisions: map[discovery.Key]int64{}},
 		emptyServices: emptyServices{remember: o.Remember, since: map[string]time.Time{}},
 		notifier:      notifier{services: map[string]chan struct{}{}},
+		missing:       newMissing(),
+	}
+	c.serviceNames.read = func(ctx context.Context) ([]string, error) {
+		return c.readNames(ctx, keys.Services(), discovery.ValidateService)
+	}
+	c.nodeNames.read = func(ctx context.Context) ([]string, error) {
+		return c.readNames(ctx, keys.Nodes(), discovery.ValidateNode)
 	}
 	if o.MassLoss != nil {
 		c.suspects = newSuspectTracker(*o.MassLoss, c.log, c.metrics)

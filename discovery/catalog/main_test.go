@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,24 @@ type fixture struct {
 	etcd *clientv3.Client
 	log  *logBuffer
 	stop func() // ends Run, and waits for it
+
+	reads atomic.Int64 // calls of the catalog that read from etcd
+}
+
+// countedReads counts the calls that read from etcd.
+type countedReads struct {
+	clientv3.KV
+	reads *atomic.Int64
+}
+
+func (c countedReads) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	c.reads.Add(1)
+	return c.KV.Get(ctx, key, opts...)
+}
+
+func (c countedReads) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
+	c.reads.Add(1)
+	return c.KV.GetStream(ctx, key, opts...)
 }
 
 // logBuffer collects the catalog's log.
@@ -68,6 +87,7 @@ func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &logBuffer{}}
 	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	client := etcdtest.Client(t, endpoint)
+	client.KV = countedReads{client.KV, &f.reads}
 	if o.Life != nil {
 		o.Life = life.New(client, keys, life.Options{})
 	}

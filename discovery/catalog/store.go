@@ -58,6 +58,7 @@ func (rs reflectorStore) Replace(l *reflector.Listing) error {
 	}
 	rs.publishScope(scope, next, l.Started, all || l.StartedOver)
 	rs.subscriptions.setWatched(scope)
+	rs.missing.remove(scope)
 	rs.renotify(scope)
 	return nil
 }

@@ -27,8 +27,6 @@ const (
 // Bounds of subscriptions.
 const (
 	idleTimeout   = 10 * time.Minute // after the last use, until a scope is not watched any more
-	missingTTL    = time.Second      // for which a scope counts as missing after a read
-	maxMissing    = 10_000           // scopes that are remembered as missing
 	ensureTimeout = 3 * time.Second  // of the first read of a scope
 	checkInterval = time.Minute      // between two checks for idle scopes and of the fleet's size
 
@@ -53,7 +51,6 @@ type subscriptions struct {
 	mu      sync.Mutex
 	byScope map[discovery.Scope]*subscription
 	sized   bool                          // with WatchAuto: the fleet was counted once
-	missing map[discovery.Scope]time.Time // scopes without keys, and until when that is assumed
 	wake    retry.Signal                  // a scope may be retained and not watched
 }
 
@@ -67,7 +64,7 @@ type subscription struct {
 }
 
 func newSubscriptions(o Options) *subscriptions {
-	subs := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, missing: map[discovery.Scope]time.Time{}, wake: retry.NewSignal()}
+	subs := &subscriptions{idleTimeout: idleTimeout, checkInterval: checkInterval, byScope: map[discovery.Scope]*subscription{}, wake: retry.NewSignal()}
 	if o.Watch == WatchAll {
 		subs.get(everything).pinned = true
 		return subs
@@ -122,7 +119,7 @@ func (c *Catalog) has(scope discovery.Scope) bool {
 		return true
 	}
 	// With WatchListed, no other scope can be watched.
-	return c.subscriptions.isKnown(scope) || c.options.Watch == WatchListed && !c.subscriptions.exists(scope)
+	return c.isKnown(scope) || c.options.Watch == WatchListed && !c.subscriptions.exists(scope)
 }
 
 // Ensure makes the view have the scopes, as far as they exist. It returns at once for those
@@ -169,17 +166,17 @@ func (subs *subscriptions) touchNode(scope discovery.Scope) {
 	subs.get(scope).lastUsed = time.Now()
 }
 
-// isKnown reports whether a scope is watched, or was missing a moment ago. It counts as a
-// use of the scope.
-func (subs *subscriptions) isKnown(scope discovery.Scope) bool {
+// isKnown reports whether a scope is watched by itself, or was missing a moment ago. It counts
+// as a use of the scope.
+func (c *Catalog) isKnown(scope discovery.Scope) bool {
+	subs := c.subscriptions
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
 	if sub, ok := subs.byScope[scope]; ok {
 		sub.lastUsed = time.Now()
 		return sub.watched
 	}
-	until, ok := subs.missing[scope]
-	return ok && time.Now().Before(until)
+	return c.missing.has(scope)
 }
 
 // exists reports whether there is a subscription of a scope.
@@ -228,7 +225,7 @@ func (c *Catalog) subscribe(ctx context.Context, scope discovery.Scope) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if c.subscriptions.isKnown(scope) {
+		if c.isKnown(scope) {
 			return nil
 		}
 	}
@@ -261,7 +258,11 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 	var err error
 	select {
 	case <-c.started:
-		keys, err = c.reflector.Load().Add(ctx, c.scopeRange(scope), expected)
+		if r := c.reflector.Load(); expected {
+			keys, err = r.Add(ctx, c.scopeRange(scope), true)
+		} else {
+			keys, err = c.addBounded(ctx, r, scope)
+		}
 	case <-ctx.Done():
 		err = errors.New("the catalog is not running")
 	}
@@ -273,17 +274,9 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 		delete(subs.byScope, scope)
 	}
 	if err == nil && keys == 0 && !expected {
-		subs.addMissing(scope)
+		c.missing.add(scope)
 	}
 	return err
-}
-
-// addMissing records for missingTTL that a scope has no keys. The caller holds mu.
-func (subs *subscriptions) addMissing(scope discovery.Scope) {
-	if len(subs.missing) >= maxMissing {
-		clear(subs.missing)
-	}
-	subs.missing[scope] = time.Now().Add(missingTTL)
 }
 
 // setWatched records that a scope is watched.
@@ -292,7 +285,6 @@ func (subs *subscriptions) setWatched(scope discovery.Scope) {
 	defer subs.mu.Unlock()
 	sub := subs.get(scope)
 	sub.watched = true
-	delete(subs.missing, scope)
 	if scope == everything {
 		subs.whole.Store(true)
 	}
