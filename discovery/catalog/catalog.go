@@ -77,6 +77,7 @@ type Catalog struct {
 // state is the view that readers load.
 type state struct {
 	snapshot  *view.Snapshot
+	whole     bool      // the snapshot has the whole namespace
 	confirmed time.Time // when etcd last was known to have nothing newer
 	restored  bool      // saved by an earlier run, and not confirmed in this one
 }
@@ -130,7 +131,7 @@ func (c *Catalog) View() (view.View, error) {
 		return view.View{}, c.unavailable()
 	}
 	age := time.Since(s.confirmed)
-	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.restored || age > c.options.StaleAfter, Partial: !c.subscriptions.whole.Load()}, nil
+	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.restored || age > c.options.StaleAfter, Partial: !s.whole}, nil
 }
 
 // Service returns a service from the newest snapshot, by name in any case. It does not
@@ -145,17 +146,21 @@ func (c *Catalog) View() (view.View, error) {
 // for a service that is not watched yet, it returns an [discovery.ErrUnavailable]; call
 // [Catalog.Ensure] first.
 func (c *Catalog) Service(name string) (*view.Service, error) {
-	s := c.state.Load()
-	if s == nil {
-		return nil, c.unavailable()
+	for {
+		s := c.state.Load()
+		if s == nil {
+			return nil, c.unavailable()
+		}
+		if service, ok := s.snapshot.Service(name); ok {
+			return service, nil
+		}
+		if scope := serviceScope(name); !c.has(scope) {
+			return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; call Ensure first", describeScope(scope))
+		}
+		if s == c.state.Load() { // has may be true of a later view only
+			return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known", name)
+		}
 	}
-	if service, ok := s.snapshot.Service(name); ok {
-		return service, nil
-	}
-	if scope := serviceScope(name); !c.has(scope) {
-		return nil, discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet; call Ensure first", describeScope(scope))
-	}
-	return nil, discovery.Errorf(discovery.ErrNotFound, "service %q is not known", name)
 }
 
 func (c *Catalog) unavailable() error {
@@ -176,6 +181,12 @@ func (c *Catalog) Changed(service string) <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.notifier.channel(discovery.FoldName(service), c.snapshot())
+}
+
+// isWhole reports whether the view has the whole namespace.
+func (c *Catalog) isWhole() bool {
+	s := c.state.Load()
+	return s != nil && s.whole
 }
 
 // snapshot returns the newest snapshot; nil: there is none.

@@ -69,7 +69,7 @@ func TestHistory(t *testing.T) {
 func TestHistoryStartsOver(t *testing.T) {
 	c := etcdtest.Must(New(nil, keys, Options{}))
 	c.publishScope(everything, mustApply(10), time.Now(), true)
-	c.publish(mustApply(20), time.Now(), nil, []view.Event{{Revision: 20}})
+	c.publish(state{snapshot: mustApply(20), confirmed: time.Now()}, nil, []view.Event{{Revision: 20}})
 	c.publishScope(everything, mustApply(15), time.Now(), true)
 	if _, ok := c.Events("", discovery.Cursor{Revision: 12}); ok {
 		t.Error("a reader from before etcd started over does not start over")

@@ -44,17 +44,16 @@ func (c *Catalog) restore() {
 	if now := time.Now(); confirmed.After(now) {
 		confirmed = now // the wall clock was set back; an age is never negative
 	}
-	c.subscriptions.whole.Store(!v.Partial)
 	c.lastGoodExpired = time.Since(confirmed) > c.options.Remember
 	next, _, _ := view.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.changes)
-	c.state.Store(&state{snapshot: next, confirmed: confirmed, restored: true})
+	c.state.Store(&state{snapshot: next, whole: !v.Partial, confirmed: confirmed, restored: true})
 	c.log.Info("answering from the last good view until etcd confirms it", "revision", v.Revision, "confirmed", confirmed.UTC().Format(time.RFC3339))
 }
 
 // saveLoop saves the view after changes, until ctx ends, then once more. The longer a save
 // takes, the rarer they are, down to one fiftieth of the time.
 func (c *Catalog) saveLoop(ctx context.Context) {
-	var saved *view.Snapshot
+	var saved *state
 	var failures retry.Backoff
 	wait := saveInterval
 	for ctx.Err() == nil {
@@ -77,19 +76,30 @@ func (c *Catalog) saveLoop(ctx context.Context) {
 }
 
 // saveIfChanged saves the view, unless it is saved already or is not confirmed. It returns
-// the saved snapshot.
-func (c *Catalog) saveIfChanged(saved *view.Snapshot) (*view.Snapshot, error) {
+// the saved one.
+func (c *Catalog) saveIfChanged(saved *state) (*state, error) {
 	s := c.state.Load()
 	if s == nil || s.restored || time.Since(s.confirmed) > c.options.StaleAfter {
 		return saved, nil
 	}
-	if saved != nil && s.snapshot.Cursor() == saved.Cursor() {
+	if saved != nil && s.hasContentOf(saved) {
 		return saved, c.options.LastGood.Touch()
 	}
-	return s.snapshot, c.save(s.snapshot)
+	return s, c.save(s)
 }
 
-func (c *Catalog) save(s *view.Snapshot) error {
-	head := lastGoodHeader{Prefix: c.keys.Prefix(), Revision: s.Revision(), Epoch: s.Epoch(), Partial: !c.subscriptions.whole.Load()}
-	return c.options.LastGood.Save(func(w io.Writer) error { return writeLastGood(w, head, c.keys, s) })
+// hasContentOf reports whether a view has the content of another: both are of one revision, and
+// no scope was added or dropped between them.
+func (s *state) hasContentOf(other *state) bool {
+	if s.whole != other.whole || s.snapshot.Cursor() != other.snapshot.Cursor() {
+		return false
+	}
+	services, instances, nodes := s.snapshot.Len()
+	otherServices, otherInstances, otherNodes := other.snapshot.Len()
+	return services == otherServices && instances == otherInstances && nodes == otherNodes
+}
+
+func (c *Catalog) save(s *state) error {
+	head := lastGoodHeader{Prefix: c.keys.Prefix(), Revision: s.snapshot.Revision(), Epoch: s.snapshot.Epoch(), Partial: !s.whole}
+	return c.options.LastGood.Save(func(w io.Writer) error { return writeLastGood(w, head, c.keys, s.snapshot) })
 }

@@ -138,7 +138,7 @@ func viewOf(s LastGoodStore, keys discovery.Keys) (view.View, error) {
 func TestLastGoodThatCannotBeSaved(t *testing.T) {
 	store := &memoryStore{content: []byte("the old one"), full: true}
 	c := etcdtest.Must(New(nil, discovery.NewKeys("default"), Options{LastGood: store}))
-	c.publishReset(view.EmptySnapshot(), time.Now())
+	c.publishReset(state{snapshot: view.EmptySnapshot(), confirmed: time.Now()})
 	if _, err := c.saveIfChanged(nil); err == nil || !strings.Contains(err.Error(), "no space") {
 		t.Errorf("got %v", err)
 	}
@@ -177,5 +177,84 @@ func TestRunsAgain(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// While the watched scopes change between one service and everything, each saved view says
+// whether it is partial, and so does each view that a reader gets.
+func TestSavedViewIsWholeOrSaysSo(t *testing.T) {
+	t.Parallel()
+	store := &memoryStore{}
+	f, _ := lazily(t, Options{Watch: WatchLazy, LastGood: store})
+	f.register("web", "a")
+	f.register("db", "a")
+	defer f.Retain(named("web"))()
+	retrytest.Eventually(t, "web", func() bool { return f.Has(named("web")) })
+	partial := f.state.Load()
+	saved := func(s *state) lastGoodView {
+		t.Helper()
+		if err := f.save(s); err != nil {
+			t.Fatal(err)
+		}
+		return etcdtest.Must(readLastGood(store.content, keys))
+	}
+	if err := f.Ensure(f.ctx(), everything); err != nil {
+		t.Fatal(err)
+	}
+	if v := saved(partial); !v.Partial {
+		t.Error("a partial view is saved as a whole one")
+	}
+	whole := f.state.Load()
+	if v := saved(whole); v.Partial {
+		t.Error("a whole view is saved as a partial one")
+	}
+	if whole.hasContentOf(partial) {
+		t.Error("a view that has become whole is not saved anew")
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for ctx.Err() == nil {
+			if v, err := f.View(); err != nil || !v.Partial && !v.Snapshot.Has(named("db")) {
+				t.Errorf("a view without db says that it is whole, or: %v", err)
+				return
+			}
+			if _, err := f.Service("db"); errors.Is(err, discovery.ErrNotFound) {
+				t.Errorf("db is answered as unknown: %v", err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		f.idle()
+		if err := f.Ensure(f.ctx(), everything); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	reading.Wait()
+}
+
+// An idle scope is not dropped from the view once everything is watched.
+func TestIdleScopeWhileEverythingIsWatched(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchLazy})
+	f.register("web", "a")
+	if _, err := f.lookup("web"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Ensure(f.ctx(), everything); err != nil { // after web was found to be idle
+		t.Fatal(err)
+	}
+	late := time.Now().Add(2 * idleTimeout)
+	if err := f.reflector.Load().Do(f.ctx(), func() {
+		f.dropScope(named("web"), late)
+		f.dropScope(named("web"), late.Add(2*idleTimeout)) // the first consumed the lookup
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := f.View(); err != nil || !v.Partial && !v.Snapshot.Has(named("web")) {
+		t.Errorf("the whole view lacks a service; %v", err)
 	}
 }

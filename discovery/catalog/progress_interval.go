@@ -25,8 +25,8 @@ func (c *Catalog) ProgressInterval() time.Duration {
 
 // agentCount returns the number of agents, as far as it is known.
 func (c *Catalog) agentCount() int {
-	if s := c.snapshot(); s != nil && c.subscriptions.whole.Load() {
-		return s.NodeCount()
+	if s := c.state.Load(); s != nil && s.whole {
+		return s.snapshot.NodeCount()
 	}
 	return int(c.subscriptions.nodeCount.Load())
 }

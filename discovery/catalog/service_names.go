@@ -88,7 +88,7 @@ func (n *names) finish(r *namesReading) {
 // etcd, in pages of keys without their values, skipping from name to name. It fails with an
 // ErrUnavailable if it cannot read all of them; the error says how many it has read.
 func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
-	if c.subscriptions.whole.Load() || c.options.Watch == WatchListed {
+	if c.isWhole() || c.options.Watch == WatchListed {
 		view, err := c.View()
 		if err != nil {
 			return nil, err

@@ -19,8 +19,7 @@ func newLoadedCatalog() *Catalog {
 	}
 	s, _, _ := view.EmptySnapshot().Apply(1, changes)
 	c := etcdtest.Must(New(nil, keys, Options{}))
-	c.state.Store(&state{snapshot: s, confirmed: time.Now()})
-	c.subscriptions.whole.Store(true)
+	c.state.Store(&state{snapshot: s, whole: true, confirmed: time.Now()})
 	return c
 }
 

@@ -92,7 +92,7 @@ func (rs reflectorStore) Apply(u reflector.Update) {
 	}
 	before := rs.current().WithEpoch(u.Epoch)
 	if rs.snapshot() == nil {
-		rs.publishReset(before, u.Confirmed)
+		rs.publishReset(state{snapshot: before, confirmed: u.Confirmed})
 		rs.partialView = nil
 	}
 	changes := make([]view.Change, len(u.Events))
@@ -135,55 +135,61 @@ func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []
 	if expired := c.emptyServices.expire(now); len(expired) > 0 {
 		next, changed = next.WithoutEmpty(expired...), append(changed, expired...)
 	}
-	c.publish(next, confirmed, changed, events)
+	c.publish(state{snapshot: next, whole: c.isWhole(), confirmed: confirmed}, changed, events)
 	c.resolveMissing()
 }
 
-// publish makes a snapshot the one that readers load, and wakes the waiters for the changed
+// publish makes a state the one that readers load, and wakes the waiters for the changed
 // services; "" stands for a node.
-func (c *Catalog) publish(next *view.Snapshot, confirmed time.Time, changed []string, events []view.Event) {
+func (c *Catalog) publish(next state, changed []string, events []view.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.snapshot()
-	c.history.add(next, events)
-	c.state.Store(&state{snapshot: next, confirmed: confirmed})
+	c.history.add(next.snapshot, events)
+	c.state.Store(&next)
 	c.notifier.notify(changed, before)
-	c.metrics.observe(next)
+	c.metrics.observe(next.snapshot)
 }
 
-// publishReset publishes a snapshot to which no earlier events lead, as after etcd started
+// publishReset publishes a state to which no earlier events lead, as after etcd started
 // over, and wakes all waiters.
-func (c *Catalog) publishReset(next *view.Snapshot, confirmed time.Time) {
+func (c *Catalog) publishReset(next state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.history.reset(next)
-	c.state.Store(&state{snapshot: next, confirmed: confirmed})
+	c.history.reset(next.snapshot)
+	c.state.Store(&next)
 	c.notifier.notifyAll()
-	c.metrics.observe(next)
+	c.metrics.observe(next.snapshot)
 }
 
 // publishScope publishes a view after one of its scopes was listed. reset is set if no
 // earlier events lead to it. Until every scope has been listed once, a first view is not
 // published, and a restored one is not confirmed.
-func (c *Catalog) publishScope(scope discovery.Scope, next *view.Snapshot, listed time.Time, reset bool) {
+func (c *Catalog) publishScope(scope discovery.Scope, snapshot *view.Snapshot, listed time.Time, reset bool) {
 	before := c.state.Load()
+	if before == nil && scope != everything {
+		c.partialView = snapshot
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.history.addScope(scope, snapshot)
+		return
+	}
+	next := state{snapshot: snapshot, whole: true, confirmed: listed}
 	switch {
-	case before == nil && scope != everything:
-		c.partialView = next
-	case reset:
-		c.publishReset(next, listed)
-	default:
-		c.publish(next, before.confirmed, []string{scope.Service}, nil)
+	case scope != everything:
+		next.whole, next.confirmed, next.restored = before.whole, before.confirmed, before.restored
+	case !reset:
+		next.confirmed = before.confirmed
+	}
+	if reset {
+		c.publishReset(next)
+	} else {
+		c.publish(next, []string{scope.Service}, nil)
 	}
 	c.mu.Lock()
-	c.history.addScope(scope, next)
-	if now := c.state.Load(); now != nil && before != nil && scope != everything {
-		c.state.Store(&state{snapshot: next, confirmed: before.confirmed, restored: before.restored})
-	}
+	c.history.addScope(scope, snapshot)
 	c.mu.Unlock()
-	if c.state.Load() != nil {
-		c.resolveMissing()
-	}
+	c.resolveMissing()
 }
 
 // publishNarrowed publishes a view that has only the scopes that are still watched.

@@ -45,8 +45,7 @@ var everything = discovery.Scope{}
 type subscriptions struct {
 	idleTimeout, checkInterval time.Duration // the constants, or shorter ones in tests
 
-	whole     atomic.Bool  // the whole namespace is watched
-	nodeCount atomic.Int64 // in the fleet, when they were last counted
+	nodeCount atomic.Int64 // agents in the fleet, when they were last counted
 
 	mu      sync.Mutex
 	byScope map[discovery.Scope]*subscription
@@ -111,10 +110,11 @@ func (c *Catalog) Has(scopes ...discovery.Scope) bool {
 }
 
 func (c *Catalog) has(scope discovery.Scope) bool {
-	if c.subscriptions.whole.Load() && scope != everything {
+	s := c.state.Load()
+	if s != nil && s.whole && scope != everything {
 		return true
 	}
-	if s := c.snapshot(); s != nil && scope != everything && s.Has(scope) {
+	if s != nil && scope != everything && s.snapshot.Has(scope) {
 		c.subscriptions.touchNode(scope)
 		return true
 	}
@@ -213,7 +213,7 @@ func (c *Catalog) Retain(scopes ...discovery.Scope) (release func()) {
 // calls share one attempt.
 func (c *Catalog) subscribe(ctx context.Context, scope discovery.Scope) error {
 	for {
-		sub, others, mine := c.subscriptions.start(scope)
+		sub, others, mine := c.start(scope)
 		if mine {
 			return c.startWatch(ctx, scope, sub)
 		}
@@ -233,11 +233,12 @@ func (c *Catalog) subscribe(ctx context.Context, scope discovery.Scope) error {
 
 // start reports whether the caller is to start the watch of a scope. If not, another caller
 // does, until the channel is closed; with a nil channel the scope is watched already.
-func (subs *subscriptions) start(scope discovery.Scope) (sub *subscription, others <-chan struct{}, mine bool) {
+func (c *Catalog) start(scope discovery.Scope) (sub *subscription, others <-chan struct{}, mine bool) {
+	subs := c.subscriptions
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
 	sub = subs.get(scope)
-	if sub.watched || subs.whole.Load() {
+	if sub.watched || c.isWhole() {
 		return sub, nil, false
 	}
 	if sub.starting != nil {
@@ -283,9 +284,5 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 func (subs *subscriptions) setWatched(scope discovery.Scope) {
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
-	sub := subs.get(scope)
-	sub.watched = true
-	if scope == everything {
-		subs.whole.Store(true)
-	}
+	subs.get(scope).watched = true
 }

@@ -65,15 +65,14 @@ func (c *Catalog) subscribeRestored(restored *view.Snapshot) {
 	defer subs.mu.Unlock()
 	switch {
 	case c.options.Watch == WatchListed:
-		subs.whole.Store(false)
 		next := restored.Without(everything)
 		for scope := range subs.byScope {
 			next = next.With(restored.Only(scope), false)
 		}
 		s := *c.state.Load()
-		s.snapshot = next
+		s.snapshot, s.whole = next, false
 		c.state.Store(&s)
-	case subs.whole.Load():
+	case c.isWhole():
 		subs.get(everything)
 	default:
 		for service := range restored.Services() {
@@ -90,7 +89,7 @@ func (c *Catalog) setSizeErr(err error) {
 
 // maintain subscribes retained scopes, drops idle ones and recounts agents until ctx ends.
 func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
-	if !c.subscriptions.whole.Load() && c.subscriptions.nodeCount.Load() == 0 {
+	if !c.isWhole() && c.subscriptions.nodeCount.Load() == 0 {
 		_ = c.updateFleetSize(ctx) // if it fails, the next check repeats it
 	}
 	check := time.NewTimer(c.subscriptions.checkInterval)
@@ -125,7 +124,7 @@ func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 // reports whether none failed.
 func (c *Catalog) subscribeRetained(ctx context.Context) bool {
 	complete := true
-	for _, scope := range c.subscriptions.unwatched() {
+	for _, scope := range c.unwatched() {
 		limited, cancel := context.WithTimeout(ctx, ensureTimeout)
 		err := c.subscribe(limited, scope)
 		cancel()
@@ -138,11 +137,12 @@ func (c *Catalog) subscribeRetained(ctx context.Context) bool {
 }
 
 // unwatched returns the retained and pinned scopes that are not watched.
-func (subs *subscriptions) unwatched() []discovery.Scope {
+func (c *Catalog) unwatched() []discovery.Scope {
+	subs := c.subscriptions
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
 	var scopes []discovery.Scope
-	if subs.whole.Load() {
+	if c.isWhole() {
 		return nil
 	}
 	for scope, sub := range subs.byScope {
@@ -198,8 +198,8 @@ func (subs *subscriptions) updatePinned(nodes int) bool {
 
 // countNodes returns the number of agents.
 func (c *Catalog) countNodes(ctx context.Context) (int, error) {
-	if s := c.snapshot(); s != nil && c.subscriptions.whole.Load() {
-		return s.NodeCount(), nil
+	if s := c.state.Load(); s != nil && s.whole {
+		return s.snapshot.NodeCount(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
 	defer cancel()
@@ -297,20 +297,20 @@ func (c *Catalog) narrowToUsed(now time.Time) []reflector.Range {
 		ranges, watched = append(ranges, c.scopeRange(scope)), append(watched, scope)
 		next = next.With(before.Only(scope), false)
 	}
-	subs.whole.Store(false)
 	c.publishNarrowed(next, watched)
 	return ranges
 }
 
 // dropScope drops a scope from the view and returns no range to watch or, if the scope was
-// used meanwhile, its own. It runs serialized with the changes of the view.
+// used meanwhile or everything is watched, its own. It runs serialized with the changes of the
+// view.
 func (c *Catalog) dropScope(scope discovery.Scope, now time.Time) []reflector.Range {
 	subs := c.subscriptions
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
 	subs.updateLastUsed(c.snapshot(), now)
 	sub, ok := subs.byScope[scope]
-	if !ok || !sub.watched || subs.inUse(sub, now) {
+	if !ok || !sub.watched || subs.inUse(sub, now) || c.isWhole() { // the watch of everything delivers it
 		return []reflector.Range{c.scopeRange(scope)}
 	}
 	delete(subs.byScope, scope)

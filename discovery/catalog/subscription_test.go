@@ -201,7 +201,7 @@ func TestAuto(t *testing.T) {
 	f.register("web", "a")
 	f.register("db", "a")
 	node := func(n int) string { return keys.Node(fmt.Sprint("n", n), "o") }
-	retrytest.Eventually(f.t, "everything", func() bool { return f.subscriptions.whole.Load() && f.snapshot().ServiceCount() == 2 })
+	retrytest.Eventually(f.t, "everything", func() bool { return f.isWhole() && f.snapshot().ServiceCount() == 2 })
 	if _, err := f.lookup("web"); err != nil {
 		t.Fatal(err)
 	}
@@ -217,14 +217,14 @@ func TestAuto(t *testing.T) {
 		f.dropIdle(f.ctx(), f.reflector.Load(), time.Now())
 	}
 	look()
-	if f.subscriptions.whole.Load() || f.snapshot().ServiceCount() != 1 || f.snapshot().NodeCount() > 0 {
-		t.Errorf("of %d nodes: everything %v, %d services, %d nodes", manyNodes+1, f.subscriptions.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
+	if f.isWhole() || f.snapshot().ServiceCount() != 1 || f.snapshot().NodeCount() > 0 {
+		t.Errorf("of %d nodes: everything %v, %d services, %d nodes", manyNodes+1, f.isWhole(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
 	}
 	for n := fewNodes; n <= manyNodes; n++ {
 		f.remove(node(n))
 		if n == fewNodes+10 {
 			look()
-			if f.subscriptions.whole.Load() {
+			if f.isWhole() {
 				t.Error("a fleet that is not small yet is watched as a whole")
 			}
 		}
@@ -232,8 +232,8 @@ func TestAuto(t *testing.T) {
 	f.remove(node(0))
 	look()
 	f.subscribeRetained(f.ctx())
-	if !f.subscriptions.whole.Load() || f.snapshot().ServiceCount() != 2 || f.snapshot().NodeCount() != fewNodes-1 {
-		t.Errorf("then everything %v, %d services, %d nodes", f.subscriptions.whole.Load(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
+	if !f.isWhole() || f.snapshot().ServiceCount() != 2 || f.snapshot().NodeCount() != fewNodes-1 {
+		t.Errorf("then everything %v, %d services, %d nodes", f.isWhole(), f.snapshot().ServiceCount(), f.snapshot().NodeCount())
 	}
 }
 
@@ -290,7 +290,7 @@ func TestGaplessSwitches(t *testing.T) {
 		}
 		web.read()
 		f.idle()
-		if f.subscriptions.whole.Load() {
+		if f.isWhole() {
 			t.Fatal("everything is still watched")
 		}
 		if _, err := f.lookup("cache"); err != nil && !errors.Is(err, discovery.ErrNotFound) {

@@ -146,7 +146,7 @@ func (c *Catalog) resolveMissing() {
 			changed[n] = discovery.FoldName(e.Service)
 			c.emptyServices.update(next, changed[n], now)
 		}
-		c.publish(next, s.confirmed, changed, events)
+		c.publish(state{snapshot: next, whole: s.whole, confirmed: s.confirmed, restored: s.restored}, changed, events)
 	}
 	if at := t.nextDecision(); at.IsZero() {
 		t.timer.Stop()
