@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,8 +67,8 @@ func (a *Agent) sessionStatus() api.Session {
 func (a *Agent) catalogStatus() api.Catalog {
 	health := a.catalog.Health()
 	s := api.Catalog{Synced: health.Synced, Broken: health.Broken, Suspects: health.Suspects, Resyncs: health.Resyncs}
-	if health.Err != nil {
-		s.Error = health.Err.Error()
+	if err := cmp.Or(health.Err, a.catalog.Forbidden()); err != nil {
+		s.Error = err.Error()
 	}
 	view, err := a.catalog.View()
 	if err != nil {

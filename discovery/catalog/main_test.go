@@ -84,9 +84,14 @@ var anyLife = &life.Life{}
 // start runs a catalog over one endpoint, while the test itself uses another.
 func start(t *testing.T, etcd, endpoint string, o Options) *fixture {
 	t.Helper()
-	f := &fixture{t: t, etcd: etcdtest.Client(t, etcd), log: &logBuffer{}}
+	return startAs(t, etcdtest.Client(t, etcd), etcdtest.Client(t, endpoint), o)
+}
+
+// startAs runs a catalog with one client, while the test itself uses another.
+func startAs(t *testing.T, etcd, client *clientv3.Client, o Options) *fixture {
+	t.Helper()
+	f := &fixture{t: t, etcd: etcd, log: &logBuffer{}}
 	o.Logger = slog.New(slog.NewTextHandler(f.log, nil))
-	client := etcdtest.Client(t, endpoint)
 	client.KV = countedReads{client.KV, &f.reads}
 	if o.Life != nil {
 		o.Life = life.New(client, keys, life.Options{})

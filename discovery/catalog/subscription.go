@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/reflector"
 	"disc/discovery/retry"
 )
@@ -55,11 +56,12 @@ type subscriptions struct {
 
 // subscription is one scope that is watched or is to be watched.
 type subscription struct {
-	pinned   bool // never dropped for being idle
-	retains  int  // calls of Retain that are not released
-	lastUsed time.Time
-	watched  bool          // by itself; every scope is while the whole namespace is
-	starting chan struct{} // closed when the current attempt to watch it ends; nil: there is none
+	pinned    bool // never dropped for being idle
+	retains   int  // calls of Retain that are not released
+	lastUsed  time.Time
+	watched   bool          // by itself; every scope is while the whole namespace is
+	forbidden error         // why etcd does not permit that; nil: it does, as far as is known
+	starting  chan struct{} // closed when the current attempt to watch it ends; nil: there is none
 }
 
 func newSubscriptions(o Options) *subscriptions {
@@ -133,7 +135,11 @@ func (c *Catalog) Ensure(ctx context.Context, scopes ...discovery.Scope) error {
 		if err := c.Health().Err; err != nil {
 			return discovery.Errorf(discovery.ErrUnavailable, "%s is not watched yet, and etcd does not answer: %v", describeScope(scope), err)
 		}
-		if err := c.ensure(ctx, scope); err != nil {
+		_, err := c.missing.has(scope)
+		if err == nil {
+			err = c.ensure(ctx, scope)
+		}
+		if err != nil {
 			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %v", describeScope(scope), err)
 		}
 	}
@@ -176,7 +182,8 @@ func (c *Catalog) isKnown(scope discovery.Scope) bool {
 		sub.lastUsed = time.Now()
 		return sub.watched
 	}
-	return c.missing.has(scope)
+	missing, forbidden := c.missing.has(scope)
+	return missing && forbidden == nil
 }
 
 // exists reports whether there is a subscription of a scope.
@@ -228,6 +235,9 @@ func (c *Catalog) subscribe(ctx context.Context, scope discovery.Scope) error {
 		if c.isKnown(scope) {
 			return nil
 		}
+		if _, forbidden := c.missing.has(scope); forbidden != nil {
+			return forbidden
+		}
 	}
 }
 
@@ -274,8 +284,13 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 	if !sub.watched && sub.retains == 0 && !sub.pinned {
 		delete(subs.byScope, scope)
 	}
-	if err == nil && keys == 0 && !expected {
-		c.missing.add(scope)
+	switch {
+	case etcd.Refused(err) == etcd.RefusedPermission:
+		err = c.forbiddenReason(scope)
+		sub.forbidden = err
+		c.missing.add(scope, err)
+	case err == nil && keys == 0 && !expected:
+		c.missing.add(scope, nil)
 	}
 	return err
 }
@@ -284,5 +299,6 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 func (subs *subscriptions) setWatched(scope discovery.Scope) {
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
-	subs.get(scope).watched = true
+	sub := subs.get(scope)
+	sub.watched, sub.forbidden = true, nil
 }

@@ -3,12 +3,14 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/reflector"
 	"disc/discovery/retry"
 	"disc/discovery/view"
@@ -154,8 +156,8 @@ func (c *Catalog) unwatched() []discovery.Scope {
 }
 
 // updateFleetSize counts the agents. With WatchAuto, it then decides whether the whole
-// namespace is watched, and returns an error if it cannot count. In other modes the count
-// is optional, since etcd may not permit it to the agent.
+// namespace is watched, and returns an error if it cannot count. Where etcd forbids to count,
+// single scopes are watched. In other modes the count is optional.
 func (c *Catalog) updateFleetSize(ctx context.Context) error {
 	if c.options.Watch == WatchAll {
 		return nil
@@ -165,6 +167,12 @@ func (c *Catalog) updateFleetSize(ctx context.Context) error {
 		c.subscriptions.nodeCount.Store(int64(nodes))
 	}
 	if c.options.Watch != WatchAuto {
+		return nil
+	}
+	if etcd.Refused(err) == etcd.RefusedPermission {
+		if c.subscriptions.updatePinned(math.MaxInt) {
+			c.log.Warn("etcd forbids to count the agents; watching only the services that are asked for", "error", err)
+		}
 		return nil
 	}
 	if err == nil && c.subscriptions.updatePinned(nodes) {

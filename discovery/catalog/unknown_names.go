@@ -24,46 +24,57 @@ const (
 	missBurst  = 100         // such reads at once
 )
 
-// missing are the scopes that have no keys in etcd, as far as was read a moment ago. It bounds
-// the reads that find nothing, so that lookups of ever new names cost etcd no more than that.
-// Reads that find something are not bounded.
+// missing are the scopes that have no keys in etcd, or that etcd forbids to read, as far as was
+// read a moment ago. It bounds the reads that find nothing, so that lookups of ever new names
+// cost etcd no more than that. Reads that find something are not bounded.
 type missing struct {
 	mu       sync.Mutex
-	until    map[discovery.Scope]time.Time // until when each is assumed to be missing
-	misses   *rate.Limiter                 // of reads that found nothing
-	inFlight int                           // reads that may find nothing
+	scopes   map[discovery.Scope]absence
+	misses   *rate.Limiter // of reads that found nothing
+	inFlight int           // reads that may find nothing
+}
+
+// absence is why a read of a scope found nothing.
+type absence struct {
+	forbidden error     // nil: it has no keys
+	until     time.Time // when that is not assumed any more
 }
 
 func newMissing() *missing {
-	return &missing{until: map[discovery.Scope]time.Time{}, misses: rate.NewLimiter(missRate, missBurst)}
+	return &missing{scopes: map[discovery.Scope]absence{}, misses: rate.NewLimiter(missRate, missBurst)}
 }
 
-// has reports whether a scope was missing a moment ago.
-func (m *missing) has(scope discovery.Scope) bool {
+// has reports whether a read of a scope found nothing a moment ago, and why if that was
+// forbidden.
+func (m *missing) has(scope discovery.Scope) (found bool, forbidden error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	until, ok := m.until[scope]
-	return ok && time.Now().Before(until)
+	a, ok := m.scopes[scope]
+	if !ok || !time.Now().Before(a.until) {
+		return false, nil
+	}
+	return true, a.forbidden
 }
 
-// add records for missingTTL that a scope has no keys, unless there are too many such scopes.
-func (m *missing) add(scope discovery.Scope) {
+// add records for missingTTL that a scope has no keys or, if forbidden is not nil, cannot be
+// read, unless there are too many such scopes.
+func (m *missing) add(scope discovery.Scope, forbidden error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if len(m.until) >= maxMissing {
-		maps.DeleteFunc(m.until, func(_ discovery.Scope, until time.Time) bool { return !now.Before(until) })
+	if len(m.scopes) >= maxMissing {
+		maps.DeleteFunc(m.scopes, func(_ discovery.Scope, a absence) bool { return !now.Before(a.until) })
 	}
-	if len(m.until) < maxMissing {
-		m.until[scope] = now.Add(missingTTL)
+	if len(m.scopes) < maxMissing {
+		m.scopes[scope] = absence{forbidden, now.Add(missingTTL)}
 	}
 }
 
-// remove records that a scope has keys, or is watched without any.
+// remove records that a scope is watched.
 func (m *missing) remove(scope discovery.Scope) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.until, scope)
+	delete(m.scopes, scope)
 }
 
 // begin reports whether a read may find nothing. The caller then calls end after it.

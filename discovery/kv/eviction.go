@@ -123,6 +123,19 @@ func (s *Store) evict(ctx context.Context, cr *cachedRange) error {
 	})
 }
 
+// dropForbidden drops a range that etcd forbids to list, so that the others are current without
+// it. The next read of it asks etcd. It implements [reflector.Options.Forbidden].
+func (s *Store) dropForbidden(r reflector.Range, err error) bool {
+	s.options.Logger.Warn("etcd forbids to read a directory; its copy is dropped, and the others go on",
+		"directory", s.displayName(r), "error", err)
+	for _, cr := range s.state.Load().ranges {
+		if r.Covers(cr.Range) {
+			s.removeRange(cr)
+		}
+	}
+	return true
+}
+
 // nested returns the widest of the cached ranges within another.
 func (s *Store) nested(cr *cachedRange) []reflector.Range {
 	var inner []reflector.Range

@@ -106,7 +106,8 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) (*Store, error
 	}
 	s.state.Store(newState(len(s.prefix)))
 	s.budget = newBudget(client, keys, s.prefixRange(""), o)
-	s.reflector = reflector.New(client, reflectorStore{s}, reflector.Options{Epoch: keys.Epoch(), Life: o.Life, ProgressInterval: o.ProgressInterval, Heartbeat: &s.heartbeat, Logger: o.Logger, Metrics: metrics})
+	s.reflector = reflector.New(client, reflectorStore{s}, reflector.Options{Epoch: keys.Epoch(), Life: o.Life, Forbidden: s.dropForbidden,
+		ProgressInterval: o.ProgressInterval, Heartbeat: &s.heartbeat, Logger: o.Logger, Metrics: metrics})
 	return s, nil
 }
 

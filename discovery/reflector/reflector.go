@@ -35,6 +35,11 @@ type Options struct {
 	// ProgressInterval returns the time until the next confirmation; default
 	// [DefaultProgressInterval].
 	ProgressInterval func() time.Duration
+	// Forbidden is called, serialized with the store's methods, when etcd forbids to list a range.
+	// If it returns true, it has dropped the range's keys from the store, and the reflector
+	// keeps the others current without that range; see [Reflector.Add] to have it again.
+	// Otherwise, and by default, no range is current until etcd permits all.
+	Forbidden func(rng Range, err error) bool
 	// OnHealth is called with the reason why the store is not confirmed; nil: it is again.
 	OnHealth  func(error)
 	Heartbeat *heartbeat.Heartbeat // shows whether Run is stuck; default: none

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery/etcd"
 	"disc/discovery/life"
 )
 
@@ -48,13 +49,14 @@ func (r *Reflector) resync(ctx context.Context) error {
 	}
 	r.dropNested()
 	changes, epochRevision := 0, now.Revision
-	for i, w := range r.ranges {
+	all := slices.Clone(r.ranges)
+	for i, w := range all {
 		confirmed := r.confirmed
-		if i == len(r.ranges)-1 {
+		if i == len(all)-1 {
 			confirmed = started // after the last one, all are current
 		}
 		n, err := r.resyncRange(ctx, w, now, reason != "", confirmed)
-		if err != nil {
+		if err != nil && !r.dropForbidden(w, err) {
 			return err
 		}
 		changes += n
@@ -67,6 +69,16 @@ func (r *Reflector) resync(ctx context.Context) error {
 	r.apply(nil)
 	r.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
+}
+
+// dropForbidden forgets a range that etcd forbids to list, so that it does not hold up the
+// others. It returns false if err is another error, or the store needs the range.
+func (r *Reflector) dropForbidden(w *watchedRange, err error) bool {
+	if etcd.Refused(err) != etcd.RefusedPermission || r.options.Forbidden == nil || !r.options.Forbidden(w.Range, err) {
+		return false
+	}
+	r.ranges = slices.DeleteFunc(r.ranges, func(other *watchedRange) bool { return other == w })
+	return true
 }
 
 // countSync records that the store is equal to etcd.

@@ -1,0 +1,175 @@
+package catalog
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"disc/discovery"
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lookup"
+	"disc/discovery/retry/retrytest"
+)
+
+// restricted is an etcd whose user agent may read some keys only.
+type restricted struct {
+	t    *testing.T
+	root *clientv3.Client
+	link *etcdtest.Link
+}
+
+// restrict starts an etcd with authentication. A user's password is its name.
+func restrict(t *testing.T) *restricted {
+	t.Helper()
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
+	r := &restricted{t: t, root: etcdtest.Client(t, s.Endpoint()), link: etcdtest.StartLink(t, s.Endpoint())}
+	for _, name := range []string{"root", "agent"} {
+		r.must(r.root.RoleAdd(t.Context(), name))
+		r.must(r.root.UserAdd(t.Context(), name, name))
+		r.must(r.root.UserGrantRole(t.Context(), name, name))
+	}
+	r.permit(keys.Epoch(), "")
+	r.must(r.root.AuthEnable(t.Context()))
+	r.root = user(t, s.Endpoint(), "root")
+	return r
+}
+
+func user(t *testing.T, endpoint, name string) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Username: name, Password: name, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (r *restricted) must(_ any, err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// permit lets the agent read a range; to is "" for one key.
+func (r *restricted) permit(from, to string) {
+	r.t.Helper()
+	r.must(r.root.RoleGrantPermission(r.t.Context(), "agent", from, to, clientv3.PermissionType(clientv3.PermRead)))
+}
+
+func (r *restricted) permitService(name string) {
+	r.t.Helper()
+	r.permit(keys.ScopeRange(named(name)))
+}
+
+func (r *restricted) forbidService(name string) {
+	r.t.Helper()
+	from, to := keys.ScopeRange(named(name))
+	r.must(r.root.RoleRevokePermission(r.t.Context(), "agent", from, to))
+}
+
+func (r *restricted) start(o Options) *fixture {
+	r.t.Helper()
+	return startAs(r.t, r.root, user(r.t, r.link.Endpoint(), "agent"), o)
+}
+
+// wantForbidden looks up a service until it is unavailable, and says why.
+func (f *fixture) wantForbidden(service string) {
+	f.t.Helper()
+	retrytest.Eventually(f.t, service+" is unavailable, and says why", func() bool {
+		_, err := f.lookup(service)
+		return errors.Is(err, discovery.ErrUnavailable) && strings.Contains(err.Error(), keys.Service(service))
+	})
+}
+
+// wantInstances looks up a service until it has n instances, and the view is confirmed.
+func (f *fixture) wantInstances(service string, n int) {
+	f.t.Helper()
+	retrytest.Eventually(f.t, service+" is current", func() bool {
+		if _, err := f.View(); err != nil || f.Health().Err != nil || !f.Health().Synced {
+			return false
+		}
+		got, err := f.lookup(service)
+		return err == nil && len(got.Endpoints) == n
+	})
+}
+
+// A service that etcd forbids to read is unavailable, with the reason. The others are confirmed,
+// also over a restart of the catalog, and it is watched again once etcd permits it.
+func TestForbiddenService(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]Options{
+		"listed": {Watch: WatchListed, Services: []string{"web", "db"}},
+		"lazy":   {Watch: WatchLazy},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := restrict(t)
+			r.permitService("web")
+			r.permitService("db")
+			o.LastGood = &memoryStore{}
+			f := r.start(o)
+			f.register("web", "a")
+			f.register("db", "a")
+			f.wantInstances("web", 1)
+			f.wantInstances("db", 1)
+
+			r.forbidService("db")
+			r.link.Cut()
+			r.link.Mend()
+			f.wantForbidden("db")
+			f.register("web", "b")
+			f.wantInstances("web", 2)
+			if err := f.Forbidden(); (err != nil) != (o.Watch == WatchListed) {
+				t.Errorf("the status says %v", err)
+			}
+
+			r.permitService("db")
+			f.wantInstances("db", 1)
+			if err := f.Forbidden(); err != nil {
+				t.Errorf("once it is permitted, the status says %v", err)
+			}
+			f.stop()
+			r.forbidService("db")
+			f = r.start(o)
+			f.wantInstances("web", 2)
+			f.wantForbidden("db")
+		})
+	}
+}
+
+// An agent that may not read the whole namespace answers what it may read, whatever it watched
+// before.
+func TestForbiddenNamespace(t *testing.T) {
+	t.Parallel()
+	r := restrict(t)
+	from, to := keys.CatalogRange()
+	r.permit(from, to)
+	store := &memoryStore{}
+	f := r.start(Options{Watch: WatchAuto, LastGood: store})
+	f.register("web", "a")
+	f.wantInstances("web", 1)
+	r.must(r.root.RoleRevokePermission(t.Context(), "agent", from, to))
+	r.permitService("web")
+	r.link.Cut()
+	r.link.Mend()
+	f.register("web", "b")
+	f.wantInstances("web", 2)
+	f.wantForbidden("db")
+	f.stop()
+	f = r.start(Options{Watch: WatchAuto, LastGood: store})
+	f.register("web", "c")
+	f.wantInstances("web", 3)
+	f.stop()
+	f = r.start(Options{Watch: WatchAuto})
+	f.wantInstances("web", 3)
+	f.wantForbidden("db")
+	if _, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"}); err != nil {
+		t.Error(err)
+	}
+}
