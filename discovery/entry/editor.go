@@ -1,7 +1,7 @@
 // Package entry edits static entries, and overrides of instances, in etcd.
 //
-// Each edit reads the instance's keys at one revision, and writes only if none of them
-// changed since, so that it never undoes another edit:
+// Each edit reads the instance's keys at one revision, and writes only if none that it depends on
+// has changed since, so that it never undoes another edit:
 //
 //	editor := entry.Editor{Client: client, Keys: keys}
 //	change, err := editor.Override(ctx, "web", "web-1", func(o discovery.Override) (discovery.Override, error) {
@@ -45,6 +45,9 @@ type Change struct {
 	Before, After *view.Entry // nil: none
 	Revision      int64       // etcd's, of the write; 0: nothing was written
 }
+
+// revokeTimeout bounds giving back a lease that no key uses.
+const revokeTimeout = 3 * time.Second
 
 // maxAttempts is how often an edit is tried while others change the same keys.
 const maxAttempts = 8
@@ -97,6 +100,12 @@ func (e Editor) Override(ctx context.Context, service, id string, edit func(disc
 		if err := v.ValidateStored(); err != nil {
 			return err
 		}
+		switch {
+		case draft.override.value != nil:
+			draft.agent.condition = anyState
+		case draft.static.value == nil:
+			draft.agent.condition = exists
+		}
 		if v.Empty() {
 			draft.override.next = nil
 			return nil
@@ -122,6 +131,7 @@ func (e Editor) Remove(ctx context.Context, service, id string, targets Targets,
 		if override {
 			draft.override.next = nil
 		}
+		draft.agent.condition = anyState
 		return nil
 	})
 }
@@ -137,8 +147,8 @@ func (e Editor) Patch(ctx context.Context, service, id string, patch []byte) (di
 	return patched, change.Revision, err
 }
 
-// edit reads the keys of an instance, calls edit, and writes what changed if no key was
-// changed by others since; otherwise it starts over.
+// edit reads the keys of an instance, calls edit, and writes what changed if the keys' conditions
+// hold; otherwise it starts over. With IfRevision, all keys must be unchanged.
 func (e Editor) edit(ctx context.Context, service, id string, o Options, edit func(*instanceDraft) error) (Change, error) {
 	if err := discovery.ValidateService(service); err != nil {
 		return Change{}, err
@@ -158,6 +168,9 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 		if err := edit(draft); err != nil {
 			return Change{}, err
 		}
+		if o.IfRevision != nil {
+			draft.agent.condition = unchanged
+		}
 		change, written, err := e.write(ctx, draft, o)
 		if err != nil || written {
 			return change, err
@@ -173,39 +186,39 @@ func (e Editor) edit(ctx context.Context, service, id string, o Options, edit fu
 // write commits the edits. written is false if another change came first.
 func (e Editor) write(ctx context.Context, draft *instanceDraft, o Options) (change Change, written bool, err error) {
 	change = Change{Before: draft.entry, After: draft.after()}
-	var compares []clientv3.Cmp
-	var ops []clientv3.Op
-	for _, k := range draft.keyEdits() {
-		compares = append(compares, clientv3.Compare(clientv3.ModRevision(k.key), "=", k.modified))
-		if !k.changed() {
-			continue
-		}
-		if k.next == nil {
-			ops = append(ops, clientv3.OpDelete(k.key))
-			continue
-		}
-		var lease clientv3.LeaseID
-		if k == &draft.static && o.TTL > 0 && !o.DryRun {
-			granted, err := e.Client.Grant(ctx, int64((o.TTL+time.Second-1)/time.Second))
-			if err != nil {
-				return Change{}, false, fmt.Errorf("write %s: %w", k.key, err)
-			}
-			lease = granted.ID
-		}
-		ops = append(ops, clientv3.OpPut(k.key, string(k.next), clientv3.WithLease(lease)))
-	}
-	if o.DryRun || len(ops) == 0 {
+	if o.DryRun || !draft.changed() {
 		return change, true, nil
 	}
-	txn, err := e.Client.Txn(ctx).If(compares...).Then(ops...).Commit()
+	var lease clientv3.LeaseID // of the static entry
+	if o.TTL > 0 && draft.static.next != nil && draft.static.changed() {
+		granted, err := e.Client.Grant(ctx, int64((o.TTL+time.Second-1)/time.Second))
+		if err != nil {
+			return Change{}, false, fmt.Errorf("write %s: %w", draft.static.key, err)
+		}
+		lease = granted.ID
+	}
+	txn, err := e.Client.Txn(ctx).If(draft.conditions()...).Then(draft.ops(lease)...).Commit()
 	if err != nil {
 		return Change{}, false, fmt.Errorf("write %s/%s: %w", draft.service, draft.id, err)
+	}
+	if !txn.Succeeded {
+		e.revoke(ctx, lease)
 	}
 	change.Revision = txn.Header.Revision
 	if change.After != nil {
 		change.After.Revision = txn.Header.Revision
 	}
 	return change, txn.Succeeded, nil
+}
+
+// revoke revokes a lease that no key uses. If that fails, the lease expires by itself.
+func (e Editor) revoke(ctx context.Context, lease clientv3.LeaseID) {
+	if lease == clientv3.NoLease {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout) // the caller may be gone
+	defer cancel()
+	_, _ = e.Client.Revoke(ctx, lease)
 }
 
 // read reads the three keys of an instance at one revision.

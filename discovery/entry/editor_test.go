@@ -208,3 +208,74 @@ func setMeta(t *testing.T, e entry.Editor, key string) {
 		}
 	}
 }
+
+// rival changes a key before each transaction of an editor, so that the editor's write comes
+// after its change.
+type rival struct {
+	clientv3.KV
+	change func()
+}
+
+func (r rival) Txn(ctx context.Context) clientv3.Txn {
+	r.change()
+	return r.KV.Txn(ctx)
+}
+
+// An override does not depend on the agent's record, which changes each time the instance's
+// checks do. It needs an instance that is there.
+func TestOverrideOfAFlappingInstance(t *testing.T) {
+	e, client := editor(t)
+	direct := client.KV
+	n := 0
+	client.KV = rival{direct, func() {
+		n++
+		i := discovery.Instance{Service: "web", ID: "web-1", Node: "host-7", Address: "10.0.0.1", Port: 80, Weight: n, Slots: 1,
+			Status: discovery.Passing, Owner: "o", Run: "r"}
+		if _, err := direct.Put(t.Context(), keys.Instance("web", "web-1"), string(i.Encode())); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{}); err != nil {
+		t.Errorf("a new override: %v", err)
+	}
+	if _, _, err := e.Patch(t.Context(), "web", "web-1", []byte(`{"weight":3}`)); err != nil {
+		t.Errorf("a changed override: %v", err)
+	}
+	if _, err := e.Remove(t.Context(), "web", "web-1", entry.Targets{Override: true}, entry.Options{}); err != nil {
+		t.Errorf("a removal: %v", err)
+	}
+	n = 0
+	client.KV = rival{direct, func() {
+		if n++; n == 2 { // between the editor's read and its write
+			if _, err := direct.Delete(t.Context(), keys.Instance("web", "web-1")); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	if _, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("of an instance that was deregistered meanwhile: %v, want not found", err)
+	}
+}
+
+// An edit with a TTL that others overtake leaves no lease behind.
+func TestOvertakenEditLeavesNoLease(t *testing.T) {
+	e, client := editor(t)
+	direct := client.KV
+	n := 0
+	client.KV = rival{direct, func() {
+		if n++; n > 6 { // three attempts
+			return
+		}
+		value := fmt.Sprintf(`{"service":"db","id":"a","address":"10.0.0.5","port":%d}`, n)
+		if _, err := direct.Put(t.Context(), keys.Static("db", "a"), value); err != nil {
+			t.Error(err)
+		}
+	}}
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{TTL: time.Hour}); err != nil {
+		t.Error(err)
+	}
+	left, err := client.Leases(t.Context())
+	if err != nil || len(left.Leases) != 1 {
+		t.Errorf("%d leases are left, want that of the entry; %v", len(left.Leases), err)
+	}
+}

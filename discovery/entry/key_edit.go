@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"disc/discovery"
 	"disc/discovery/view"
 )
@@ -28,7 +30,17 @@ type keyEdit struct {
 	created, modified int64
 	lease             int64
 	forced            bool // written even if the value is the same, for its lease
+	condition         condition
 }
+
+// condition is what a write requires of a key.
+type condition int
+
+const (
+	unchanged condition = iota // the key is as it was read
+	exists                     // the key exists, whatever its value
+	anyState                   // nothing
+)
 
 func (draft *instanceDraft) keyEdits() []*keyEdit {
 	return []*keyEdit{&draft.agent, &draft.static, &draft.override}
@@ -62,6 +74,42 @@ func (draft *instanceDraft) snapshot(value func(*keyEdit) []byte) *view.Service 
 		return service
 	}
 	return &view.Service{}
+}
+
+// changed reports whether any key is to be written.
+func (draft *instanceDraft) changed() bool {
+	return slices.ContainsFunc(draft.keyEdits(), (*keyEdit).changed)
+}
+
+// conditions returns what the write requires of the keys.
+func (draft *instanceDraft) conditions() []clientv3.Cmp {
+	var all []clientv3.Cmp
+	for _, k := range draft.keyEdits() {
+		switch k.condition {
+		case unchanged:
+			all = append(all, clientv3.Compare(clientv3.ModRevision(k.key), "=", k.modified))
+		case exists:
+			all = append(all, clientv3.Compare(clientv3.CreateRevision(k.key), ">", 0))
+		}
+	}
+	return all
+}
+
+// ops returns the writes of the keys that change. lease is that of the static entry.
+func (draft *instanceDraft) ops(lease clientv3.LeaseID) []clientv3.Op {
+	var all []clientv3.Op
+	for _, k := range draft.keyEdits() {
+		switch {
+		case !k.changed():
+		case k.next == nil:
+			all = append(all, clientv3.OpDelete(k.key))
+		case k == &draft.static:
+			all = append(all, clientv3.OpPut(k.key, string(k.next), clientv3.WithLease(lease)))
+		default:
+			all = append(all, clientv3.OpPut(k.key, string(k.next)))
+		}
+	}
+	return all
 }
 
 // revision returns the revision of the newest of the keys, 0 if there is none.
