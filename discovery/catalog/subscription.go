@@ -50,8 +50,8 @@ type subscriptions struct {
 
 	mu      sync.Mutex
 	byScope map[discovery.Scope]*subscription
-	sized   bool                          // with WatchAuto: the fleet was counted once
-	wake    retry.Signal                  // a scope may be retained and not watched
+	sized   bool         // with WatchAuto: the fleet was counted once
+	wake    retry.Signal // a scope may be retained and not watched
 }
 
 // subscription is one scope that is watched or is to be watched.

@@ -1,6 +1,7 @@
 package life
 
 import (
+	"context"
 	"strconv"
 	"testing"
 	"time"
@@ -162,5 +163,41 @@ func TestLearnTwice(t *testing.T) {
 	a.learn(found, asked, "the epoch has changed")
 	if a.Revision() != written || a.memory.own.revision != written {
 		t.Errorf("revision %d and an own record of %d are known, want %d", a.Revision(), a.memory.own.revision, written)
+	}
+}
+
+// overtaken is an etcd in which something else happens before the first write.
+type overtaken struct {
+	clientv3.KV
+	before func() // each transaction
+}
+
+func (o overtaken) Txn(ctx context.Context) clientv3.Txn {
+	o.before()
+	return o.KV.Txn(ctx)
+}
+
+// An agent that another is faster than to begin a new life leaves no lease of a quarantine behind.
+func TestOvertakenQuarantineLeavesNoLease(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	a, b := newLife(t, client), newLife(t, client)
+	a.check(t)
+	b.check(t)
+	a.aged(1000)
+	b.aged(1000)
+	n := 0
+	before := func() {
+		if n++; n == 2 { // the first transaction reads
+			b.check(t)
+		}
+	}
+	now, err := a.Check(etcdtest.Context(t), overtaken{client, before}, Identity{})
+	if err != nil || now.Epoch != b.Present().known.Epoch {
+		t.Errorf("the epoch is %s, want that of the first; %v", now.Epoch, err)
+	}
+	left, err := client.Leases(etcdtest.Context(t))
+	if err != nil || len(left.Leases) != 1 {
+		t.Errorf("%d leases, want that of the quarantine; %v", len(left.Leases), err)
 	}
 }

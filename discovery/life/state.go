@@ -122,7 +122,8 @@ func (l *Life) begin(ctx context.Context, kv clientv3.KV, found state, asked mem
 	}
 	epoch := clientv3.OpPut(l.keys.Epoch(), rand.Text())
 	if reason == "" { // the first life that anybody knows of
-		return l.commit(ctx, kv, unchanged, epoch)
+		_, err := l.commit(ctx, kv, unchanged, epoch)
+		return err
 	}
 	next := max(found.value, asked.highestFence()) + BaseStep
 	if next > MaxFence-BaseStep {
@@ -130,19 +131,26 @@ func (l *Life) begin(ctx context.Context, kv clientv3.KV, found state, asked mem
 	}
 	raised := clientv3.OpPut(l.keys.FenceBase(), strconv.FormatInt(next, 10))
 	if found.quarantined && found.epochRevision != 0 && found.Epoch != asked.Epoch {
-		return l.commit(ctx, kv, append(unchanged, clientv3.Compare(clientv3.CreateRevision(l.keys.Quarantine()), ">", 0)), raised)
+		_, err := l.commit(ctx, kv, append(unchanged, clientv3.Compare(clientv3.CreateRevision(l.keys.Quarantine()), ">", 0)), raised)
+		return err
 	}
 	granted, err := l.client.Grant(ctx, int64(math.Ceil(asked.quarantine.after(found.length, lease.Uptime()).length(lease.Uptime()).Seconds())))
 	if err != nil {
 		return fmt.Errorf("begin a quarantine: %w", err)
 	}
-	return l.commit(ctx, kv, unchanged, epoch, raised, clientv3.OpPut(l.keys.Quarantine(), reason, clientv3.WithLease(granted.ID)))
+	written, err := l.commit(ctx, kv, unchanged, epoch, raised, clientv3.OpPut(l.keys.Quarantine(), reason, clientv3.WithLease(granted.ID)))
+	if err == nil && !written {
+		_, _ = l.client.Revoke(ctx, granted.ID) // no key uses it; if that fails, it expires by itself
+	}
+	return err
 }
 
-// commit makes the changes if nothing has changed since the state was read.
-func (l *Life) commit(ctx context.Context, kv clientv3.KV, unchanged []clientv3.Cmp, changes ...clientv3.Op) error {
-	if _, err := kv.Txn(ctx).If(unchanged...).Then(changes...).Commit(); err != nil {
-		return fmt.Errorf("write epoch: %w", err)
+// commit makes the changes if nothing has changed since the state was read. It reports whether
+// it did.
+func (l *Life) commit(ctx context.Context, kv clientv3.KV, unchanged []clientv3.Cmp, changes ...clientv3.Op) (written bool, err error) {
+	txn, err := kv.Txn(ctx).If(unchanged...).Then(changes...).Commit()
+	if err != nil {
+		return false, fmt.Errorf("write epoch: %w", err)
 	}
-	return nil
+	return txn.Succeeded, nil
 }

@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,5 +230,59 @@ func TestLeave(t *testing.T) {
 	}
 	if err := a.DeregisterAll(t.Context()); err != nil {
 		t.Errorf("with nothing: %v", err)
+	}
+}
+
+// overtaken is an etcd in which something else happens before the first tombstone is written.
+type overtaken struct {
+	clientv3.KV
+	first func()
+}
+
+func (o overtaken) Txn(ctx context.Context) clientv3.Txn {
+	return overtakenTxn{o.KV.Txn(ctx), o.first}
+}
+
+// overtakenTxn is a transaction of an [overtaken] etcd.
+type overtakenTxn struct {
+	clientv3.Txn
+	first func()
+}
+
+func (o overtakenTxn) If(conditions ...clientv3.Cmp) clientv3.Txn {
+	return overtakenTxn{o.Txn.If(conditions...), o.first}
+}
+
+func (o overtakenTxn) Then(ops ...clientv3.Op) clientv3.Txn {
+	for _, op := range ops {
+		if bytes.Contains(op.ValueBytes(), []byte(`"leaving":true`)) {
+			o.first()
+		}
+	}
+	return o.Txn.Then(ops...)
+}
+
+// A deregistration that another change of the key overtakes leaves no lease behind.
+func TestOvertakenTombstoneLeavesNoLease(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t).Endpoint()
+	client := etcdtest.Client(t, etcd)
+	var a *agent
+	client.KV = overtaken{client.KV, sync.OnceFunc(func() {
+		kv, _ := a.kv("a")
+		if _, err := a.etcd.Put(bounded(t), string(kv.Key), string(kv.Value), clientv3.WithLease(clientv3.LeaseID(kv.Lease))); err != nil {
+			t.Error(err)
+		}
+	})}
+	a = start(t, etcd, settings{client: client})
+	a.putAndAwait("a")
+	a.Remove("web", "a")
+	if _, err := a.AwaitSettled(bounded(t), "web", "a"); err != nil {
+		t.Fatal(err)
+	}
+	wantTombstone(t, a, "a")
+	left, err := a.etcd.Leases(bounded(t))
+	if err != nil || len(left.Leases) != 2 {
+		t.Errorf("%d leases, want the agent's and the tombstone's; %v", len(left.Leases), err)
 	}
 }

@@ -91,12 +91,20 @@ func (r *Registry) writeTombstones(ctx context.Context, batch []*draft) error {
 	if err != nil {
 		return fmt.Errorf("deregister %s: grant lease: %w", describe(batch), err)
 	}
-	return r.compareAndSwap(ctx, batch, grant.ID, func(d *draft, revision int64) {
+	written := false
+	err = r.compareAndSwap(ctx, batch, grant.ID, func(d *draft, revision int64) {
+		written = true
 		d.modRevision, d.observedRevision, d.lease, d.writtenGeneration = revision, revision, grant.ID, 0
 		if d.leaving {
 			r.forget(d.desired, revision)
 		}
 	})
+	if !written && (err == nil || isRefusal(err)) {
+		revoking, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.callTimeout())
+		defer cancel()
+		_, _ = r.client.Revoke(revoking, grant.ID) // no key uses it; if that fails, it expires by itself
+	}
+	return err
 }
 
 // compareAndSwap puts the records of a batch under a lease, if no key has changed since it
