@@ -3,12 +3,14 @@ package dns
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"disc/discovery"
+	"disc/discovery/view"
 )
 
 // soa50 is the authority of negative answers at revision 50.
@@ -334,5 +336,27 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		if _, err := New(testCatalog(t), o); err == nil {
 			t.Errorf("%+v is accepted", o)
 		}
+	}
+}
+
+// growingCatalog is a catalog that gets what it is asked for, by itself, as soon as it is asked.
+type growingCatalog struct {
+	fakeCatalog
+	grow func()
+}
+
+func (g *growingCatalog) Has(...discovery.Scope) bool {
+	g.grow()
+	return true
+}
+
+// A service that comes into a partial view while a query is answered is not answered as one that
+// does not exist.
+func TestServiceComesIntoThePartialView(t *testing.T) {
+	g := &growingCatalog{fakeCatalog: fakeCatalog{view: view.View{Snapshot: view.EmptySnapshot(), Partial: true}}}
+	g.grow = sync.OnceFunc(func() { g.apply(t, 2, put("web/instances/web-1", "")) })
+	r := responder(t, g, Options{})
+	if m := exchange(t, r, newQuery("web.disc.", dns.TypeA), 0); m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
+		t.Errorf("answered with %s", show(m))
 	}
 }

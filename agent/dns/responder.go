@@ -114,11 +114,17 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 	if err != nil {
 		return failure(dns.RcodeFormatError), serial, 0
 	}
-	if !cacheable && view.Partial && r.mayLack(ask) {
-		if complete == nil {
+	if !cacheable && view.Partial {
+		switch {
+		case !r.mayLack(ask): // which may be true of a later view only
+			view, err = r.catalog.View()
+			s = view.Snapshot
+		case complete == nil:
 			return nil, serial, 0
+		default:
+			s, err = complete(&ask)
 		}
-		if s, err = complete(&ask); err != nil {
+		if err != nil {
 			return failure(dns.RcodeServerFailure), serial, notReady
 		}
 	}
