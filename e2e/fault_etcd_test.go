@@ -166,6 +166,58 @@ func TestFaultPasswordRotated(t *testing.T) {
 	w.check(t)
 }
 
+// TestFaultForbiddenRange takes the permission to read one service from the agents, and lets
+// them open their streams again. The others go on, also over a restart of an agent.
+func TestFaultForbiddenRange(t *testing.T) {
+	t.Parallel()
+	etcd := startMember(t, "--bcrypt-cost", "4")
+	client := etcdtest.Client(t, etcd.endpoint)
+	root := switchAuthOn(t, client)
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	user := fmt.Sprintf("etcd: {endpoints: [%s], user: disc, password_file: %s}", etcd.endpoint, file)
+	w := startUndisturbed(t, startSidecar(t, "one", etcd.endpoint, user), startSidecar(t, "peer", etcd.endpoint, user, "catalog: {watch: lazy}"))
+	keys := discovery.NewKeys("default")
+	ctx := root(t)
+	if _, err := client.Put(ctx, keys.Static("db", "db-1"), `{"service":"db","id":"db-1","address":"10.0.0.5","port":1}`); err != nil {
+		t.Fatal(err)
+	}
+	w.peer.find(t, "db", "db-1")
+
+	from, to := keys.ScopeRange(discovery.Scope{Service: "db"})
+	for _, err := range []error{
+		errorOf(client.RoleGrantPermission(ctx, "disc", "/disc/", from, clientv3.PermissionType(clientv3.PermReadWrite))),
+		errorOf(client.RoleGrantPermission(ctx, "disc", to, "/disc0", clientv3.PermissionType(clientv3.PermReadWrite))),
+		errorOf(client.RoleRevokePermission(ctx, "disc", "/disc/", "/disc0")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	etcd.signal(syscall.SIGKILL) // so that all streams are opened again
+	<-etcd.ended
+	etcd.start(t)
+	forbidden := func() error {
+		if err := w.peer.ask(t.Context(), "db").err; !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "grant the user's role read on prefix "+from) {
+			return fmt.Errorf("the lookup of db: %w", err)
+		}
+		return nil
+	}
+	within(t, time.Now(), 5*time.Second, "the forbidden service is unavailable", forbidden)
+	w.one.register(t, "cache", "cache-1")
+	w.peer.find(t, "cache", "cache-1")
+	w.check(t)
+
+	w.peer.signal(syscall.SIGKILL)
+	<-w.peer.ended
+	w.peer.start(t)
+	w.one.register(t, "cache", "cache-2")
+	w.peer.find(t, "cache", "cache-1", "cache-2")
+	within(t, time.Now(), 5*time.Second, "after a restart, the forbidden service is unavailable", forbidden)
+}
+
 // switchAuthOn makes the user disc with the password s3cret, who may use disc's keys,
 // and switches authentication on. It returns what makes a context of root's.
 func switchAuthOn(t *testing.T, client *clientv3.Client) (root func(*testing.T) context.Context) {
