@@ -49,7 +49,7 @@ type desired struct {
 	writtenGeneration int              // the generation that is in etcd; 0: none
 	created           bool             // the last write created the record
 	suspect           bool             // the observed state may be wrong: read the key before any write
-	refused           bool             // by etcd, in this reconciliation
+	attempt           attempt          // the next, of reading or writing the key
 	conflict          *discovery.ConflictError
 	err               error
 	rewrites          int // by another run of this owner; see countRewrite
@@ -63,7 +63,7 @@ type desired struct {
 func (d *desired) set(i discovery.Instance) {
 	before, left := d.instance, d.leaving
 	d.instance, d.leaving = i, false
-	d.conflict = nil // a caller that asks again wants a new answer
+	d.conflict, d.attempt = nil, attempt{} // a caller that asks again wants a new answer
 	d.adopt(before)
 	if left {
 		d.load.reportedAt, d.load.outcomeUnknown = time.Time{}, true // the tombstone's transaction may delete the report
@@ -109,6 +109,15 @@ func (d *desired) needsWrite(current clientv3.LeaseID) bool {
 		return false
 	}
 	return d.modRevision == 0 || d.writtenGeneration != d.generation || d.lease != current
+}
+
+// nextAttempt returns when the key must be read or written, or the load report, unless the
+// state changes before; zero: never.
+func (d *desired) nextAttempt(current clientv3.LeaseID, now time.Time) time.Time {
+	if d.needsRead() || d.needsWrite(current) || d.needsTombstone() {
+		return latest(now, d.attempt.at)
+	}
+	return d.nextLoadWrite(current, now)
 }
 
 // unreadIn reports whether a snapshot shows a record that this run has neither read nor

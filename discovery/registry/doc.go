@@ -11,6 +11,15 @@
 //	state, err := r.AwaitSettled(ctx, "web", "web-1") // written, or in conflict
 //	r.Remove("web", "web-1")                          // writes a tombstone
 //
+// # Refusals
+//
+// A record that etcd refuses, since a permission is missing or it is too large, holds up no
+// other: its batch is halved until it is alone. It then has a next attempt, up to 26 s later, by
+// a jittered backoff of its own. When several in a row are refused, the rest of their service,
+// or all the rest, wait for that attempt, too. So an agent without permission costs etcd a few
+// proposals an attempt, however many instances it has. A record that others change as fast as it
+// is written goes by the same times.
+//
 // # Tombstones
 //
 // The record of an instance that is removed becomes a tombstone: the same record, marked

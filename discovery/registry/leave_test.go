@@ -138,8 +138,7 @@ func stoppedWithDraft(t *testing.T) (*agent, []*draft) {
 	a.putAndAwait("first")
 	a.stop()
 	a.Put(instance("a"))
-	due := func(d *desired) bool { return d.needsWrite(a.lease()) }
-	batch, _ := a.nextBatch(a.selectKeys(nil, due), due)
+	batch, _ := a.nextBatch([]string{keys.Instance("web", "a")}, a.writeStep(nil), batchOps)
 	return a, batch
 }
 

@@ -21,6 +21,7 @@ type loadState struct {
 	lease          clientv3.LeaseID // of the report in etcd; 0: there is none
 	outcomeUnknown bool             // written and lease may be wrong
 	attemptedAt    time.Time        // when the last write or removal was attempted; zero: never
+	attempt        attempt          // the next, after a refusal
 }
 
 // nextWrite returns when the report must be written or removed while current is the
@@ -57,7 +58,7 @@ func (d *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Ti
 	if due.IsZero() || d.suspect || d.state(current).Phase != PhaseWritten {
 		return time.Time{}
 	}
-	return due
+	return latest(due, d.load.attempt.at)
 }
 
 // ReportLoad reports an instance's utilization, see [discovery.LoadReport]. The report is
@@ -81,24 +82,6 @@ func (r *Registry) ReportLoad(service, id string, utilization float64) error {
 		r.wake.Notify()
 	}
 	return nil
-}
-
-// nextLoadTimer returns a channel that fires when the next load report must be written or
-// removed; nil: none must.
-func (r *Registry) nextLoadTimer(current clientv3.LeaseID) <-chan time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	var next time.Time
-	for _, d := range r.desired {
-		if due := d.nextLoadWrite(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
-			next = due
-		}
-	}
-	if next.IsZero() {
-		return nil
-	}
-	return time.After(time.Until(next))
 }
 
 // writeLoads writes or removes the load reports of a batch.

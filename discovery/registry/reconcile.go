@@ -4,27 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
 	"disc/discovery/etcd"
 )
 
-// The bounds of one transaction. etcd's own are 128 operations and 1.5 MiB.
+// The bounds of one transaction. etcd's own are 128 operations and 1.5 MiB, unless it is set
+// otherwise; fewer operations are found out.
 const (
 	batchOps   = 100
 	batchBytes = 512 << 10
 )
-
-// errContended means that others change a record as fast as it is written.
-var errContended = errors.New("other writers change the record as fast as it is written")
-
-// maxRounds is how often one reconciliation writes a record that somebody else changes at
-// the same time.
-const maxRounds = 3
 
 // draft is a desired instance, and its state when it became part of a transaction.
 type draft struct {
@@ -33,146 +29,210 @@ type draft struct {
 	record     discovery.Instance
 	value      string
 	load       loadState
-	absent     bool // the key did not exist
+	compared   int64 // the key's revision, which must not have changed; 0: the key did not exist
+}
+
+// step is one kind of work of a reconciliation.
+type step struct {
+	needs   func(*desired) bool     // this work
+	pending func(*desired) bool     // it is not done yet, with what comes after it
+	attempt func(*desired) *attempt // when it may be done
+	act     func(context.Context, []*draft) error
 }
 
 // reconcile makes etcd equal to the desired set once: it reads suspect keys, writes due
 // records, then tombstones, then load reports. An instance that etcd refuses does not hold
-// up the others; the error names it.
+// up the others, and has a next attempt of its own. The error is one that concerns all.
 func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) error {
-	refused := []error{r.writeNode(ctx, current)}
-	if err := refused[0]; err != nil && !isRefusal(err) {
+	var refused refusals
+	defer r.reportRefusals(&refused)
+	if err := r.attemptNode(ctx, current, &refused); err != nil {
 		return err
 	}
-	for _, step := range []struct {
-		selects func(*desired) bool
-		act     func(context.Context, []*draft) error
-	}{
-		{(*desired).needsRead, r.read},
-		{func(d *desired) bool { return d.needsWrite(current) }, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
-		{(*desired).needsTombstone, r.writeTombstones},
-		{func(d *desired) bool { return d.needsLoadWrite(current, time.Now()) }, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
+	ofRecord := func(d *desired) *attempt { return &d.attempt }
+	unsettled := func(d *desired) bool { return d.needsRead() || d.needsWrite(current) || d.needsTombstone() }
+	ofLoad := func(d *desired) *attempt { return &d.load.attempt }
+	loadDue := func(d *desired) bool { return d.needsLoadWrite(current, time.Now()) }
+	for _, s := range []step{
+		{(*desired).needsRead, unsettled, ofRecord, r.read},
+		{func(d *desired) bool { return d.needsWrite(current) }, unsettled, ofRecord, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
+		{(*desired).needsTombstone, unsettled, ofRecord, r.writeTombstones},
+		{loadDue, loadDue, ofLoad, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
 	} {
-		err := r.forEachBatch(ctx, step.selects, step.act)
-		if err != nil && !isRefusal(err) {
+		if err := r.perform(ctx, s, &refused); err != nil {
 			return err
 		}
-		refused = append(refused, err)
 	}
-	return errors.Join(refused...)
+	return nil
 }
 
-// forEachBatch calls act with batches of the selected instances. A compare that
-// fails records the present state of the key. If the instance is still selected then, act is
-// called with it again, in up to maxRounds rounds.
-func (r *Registry) forEachBatch(ctx context.Context, selects func(*desired) bool, act func(context.Context, []*draft) error) error {
-	var refused []error
-	all := r.selectKeys(nil, selects)
-	if len(all) == 0 {
-		return nil
-	}
-	for range maxRounds {
-		for keys := r.selectKeys(all, selects); len(keys) > 0; {
-			var batch []*draft
-			batch, keys = r.nextBatch(keys, selects)
-			err := r.attempt(ctx, batch, act)
-			if err != nil && !isRefusal(err) {
-				return err
-			}
-			refused = append(refused, err)
-		}
-	}
-	if left := r.selectKeys(all, selects); len(left) > 0 {
-		refused = append(refused, fmt.Errorf("write %s: %w", left[0], errContended))
-	}
-	return errors.Join(refused...)
-}
-
-// attempt calls act with a batch. If etcd refuses the batch, it calls act with each draft
-// alone, so that the one that is refused does not hold up the others.
-func (r *Registry) attempt(ctx context.Context, batch []*draft, act func(context.Context, []*draft) error) error {
-	if len(batch) == 0 {
-		return nil
-	}
-	r.heartbeat.Begin()
-	err := act(ctx, batch)
-	if !isRefusal(err) || len(batch) == 1 {
-		r.recordError(batch, err)
+// perform does a step for all instances that need it and whose attempt is due: first for those
+// that have not had to wait, then for the others.
+func (r *Registry) perform(ctx context.Context, s step, refused *refusals) error {
+	fresh, failed := r.dueKeys(s)
+	if err := r.performBatches(ctx, s, fresh, batchOps, refused); err != nil {
 		return err
 	}
-	var refused []error
-	for n := range batch {
-		err := r.attempt(ctx, batch[n:n+1], act)
-		if err != nil && !isRefusal(err) {
-			return err
+	return r.performBatches(ctx, s, failed, 1, refused)
+}
+
+// performBatches does a step for keys, at first for up to most of them at once. A batch that
+// etcd refuses is halved until the instance to blame is alone; it must wait, and the batches
+// grow again with each success. When only refusals come, the rest waits, too.
+func (r *Registry) performBatches(ctx context.Context, s step, keys []string, most int, refused *refusals) error {
+	for len(keys) > 0 {
+		batch, rest := r.nextBatch(keys, s, most)
+		if len(batch) == 0 {
+			return nil
 		}
-		refused = append(refused, err)
+		r.heartbeat.Begin()
+		err := s.act(ctx, batch)
+		tooMany := errors.Is(err, rpctypes.ErrTooManyOps)
+		switch {
+		case err == nil:
+			r.batchDone(s, batch, refused)
+			keys, most = rest, min(2*most, batchOps)
+		case !isRefusal(err):
+			r.recordError(batch, err)
+			return err
+		case len(batch) == 1:
+			keys = r.refuse(s, batch[0], err, rest, refused)
+		case tooMany:
+			r.maxOps = max(1, countOps(batch)/2)
+		default:
+			most = len(batch) / 2
+		}
 	}
-	return errors.Join(refused...)
+	return nil
 }
 
 // isRefusal reports whether a transaction failed for what is in it, and not for how
 // etcd is.
-func isRefusal(err error) bool {
-	return etcd.Refused(err).Content() || errors.Is(err, errContended)
-}
+func isRefusal(err error) bool { return etcd.Refused(err).Content() }
 
-// recordError records a batch's error, or nil, with its instances, for [State].
-func (r *Registry) recordError(batch []*draft, err error) {
+// batchDone ends the attempt of each instance of a batch that etcd accepted. Where another
+// writer's change came first, the instance has failed; others of its batch are retried at once.
+func (r *Registry) batchDone(s step, batch []*draft, refused *refusals) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	refused.succeeded()
+	now := time.Now()
 	for _, d := range batch {
-		d.err, d.refused = err, isRefusal(err)
+		a := s.attempt(d.desired)
+		d.err = nil
+		switch {
+		case r.desired[d.key] != d.desired || !s.pending(d.desired):
+			*a = attempt{}
+		case s.needs(d.desired) && d.desired.generation == d.generation && (d.desired.modRevision != d.compared || len(batch) == 1):
+			if r.retries.contended(a, now); a.failures > 1 {
+				d.err = contentionError(d)
+				refused.add(d.err, *a)
+			}
+		}
 	}
 	r.notifyWaiters()
 }
 
-// selectKeys returns the keys whose instances are selected and not refused, of the given
-// keys or, if keys is nil, of all, sorted.
-func (r *Registry) selectKeys(keys []string, selects func(*desired) bool) []string {
+// refuse makes an instance wait that etcd refuses alone, and with it, when only refusals come,
+// the rest of the keys. It returns the keys to go on with.
+func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *refusals) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var selected []string
-	if keys == nil {
-		for key, d := range r.desired {
-			if !d.refused && selects(d) {
-				selected = append(selected, key)
-			}
-		}
-		slices.Sort(selected)
-		return selected
+	d.err = err
+	a := s.attempt(d.desired)
+	r.retries.failed(a, time.Now())
+	refused.add(err, *a)
+	defer r.notifyWaiters()
+	if etcd.Refused(err) != etcd.RefusedPermission {
+		return rest
 	}
-	for _, key := range keys {
-		if d, ok := r.desired[key]; ok && !d.refused && selects(d) {
-			selected = append(selected, key)
-		}
+	ofService, all := refused.denied(d.record.Service)
+	if !ofService && !all {
+		return rest
 	}
-	return selected
+	return slices.DeleteFunc(rest, func(key string) bool {
+		other, ok := r.desired[key]
+		if !ok || !all && other.instance.Service != d.record.Service {
+			return !ok
+		}
+		s.attempt(other).wait(*a)
+		other.err = err
+		refused.waiting++
+		return true
+	})
 }
 
-// nextBatch makes a batch of as many of the keys as fit into a transaction, and returns the
-// rest.
-func (r *Registry) nextBatch(keys []string, selects func(*desired) bool) (batch []*draft, rest []string) {
+// recordError records a batch's error with its instances, for [State].
+func (r *Registry) recordError(batch []*draft, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range batch {
+		d.err = err
+	}
+	r.notifyWaiters()
+}
+
+// dueKeys returns the keys of the instances that need a step and whose attempt is due: those
+// that have not had to wait, and the others. Both are sorted. The others begin at a random
+// one, so that no service always comes after those that are refused.
+func (r *Registry) dueKeys(s step) (fresh, failed []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for key, d := range r.desired {
+		switch a := s.attempt(d); {
+		case !s.needs(d) || !a.due(now):
+		case a.at.IsZero():
+			fresh = append(fresh, key)
+		default:
+			failed = append(failed, key)
+		}
+	}
+	slices.Sort(fresh)
+	slices.Sort(failed)
+	if len(failed) > 1 {
+		at := rand.N(len(failed))
+		failed = slices.Concat(failed[at:], failed[:at])
+	}
+	return fresh, failed
+}
+
+// nextBatch makes a batch of the first keys, up to most of them and as many as fit into a
+// transaction, and returns the rest.
+func (r *Registry) nextBatch(keys []string, s step, most int) (batch []*draft, rest []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, size, ops := time.Now(), 0, 0
 	for n, key := range keys {
 		want, ok := r.desired[key]
-		if !ok || want.refused || !selects(want) {
+		if !ok || !s.needs(want) {
 			continue
 		}
-		d := &draft{desired: want, generation: want.generation, record: want.newRecord(now), load: want.load, absent: want.modRevision == 0}
+		d := &draft{desired: want, generation: want.generation, record: want.newRecord(now), load: want.load, compared: want.modRevision}
 		d.value = string(d.record.Encode())
-		ops++
-		if d.deletesLoad() {
-			ops++
-		}
-		if size += len(d.value); ops > batchOps || len(batch) > 0 && size > batchBytes {
+		ops += d.ops()
+		size += len(d.value)
+		if len(batch) == most || len(batch) > 0 && (ops > r.maxOps || size > batchBytes) {
 			return batch, keys[n:]
 		}
 		batch = append(batch, d)
 	}
 	return batch, nil
+}
+
+// ops returns the number of the draft's operations in a transaction.
+func (d *draft) ops() int {
+	if d.deletesLoad() {
+		return 2
+	}
+	return 1
+}
+
+func countOps(batch []*draft) (n int) {
+	for _, d := range batch {
+		n += d.ops()
+	}
+	return n
 }
 
 // deletesLoad reports whether the draft's transaction must delete a load report: with a

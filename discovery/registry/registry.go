@@ -58,7 +58,9 @@ type Registry struct {
 	wake           retry.Signal // the desired set changed
 	resync         retry.Signal // read all records
 	heartbeat      heartbeat.Heartbeat
-	backoff        retry.Backoff // of Run
+	backoff        retry.Backoff // of Run, when etcd as a whole fails
+	retries        retryGrid     // of what etcd refuses in particular
+	maxOps         int           // of one transaction, as far as is known
 
 	mu              sync.Mutex
 	desired         map[string]*desired // by key
@@ -67,6 +69,7 @@ type Registry struct {
 	viewRevision    int64               // likewise
 	nodeLease       clientv3.LeaseID    // under which the agent's own record was written; 0: write it
 	nodeRevision    int64               // of that write
+	nodeAttempt     attempt             // the next
 	removedRevision int64               // etcd's revision by which the last removed instance had left
 	stateChanged    chan struct{}       // closed and replaced when an instance's state may have changed
 }
@@ -88,6 +91,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 		client: client, keys: keys, session: session, view: view, identity: identity,
 		resyncInterval: o.ResyncInterval, life: o.Life, log: o.Logger, metrics: m,
 		wake: retry.NewSignal(), resync: retry.NewSignal(),
+		retries: newRetryGrid(), maxOps: batchOps,
 		desired: map[string]*desired{}, stateChanged: make(chan struct{}),
 	}, nil
 }
@@ -127,7 +131,7 @@ func (r *Registry) Remove(service, id string) {
 // record in etcd. r.mu is held.
 func (r *Registry) startLeaving(d *desired) {
 	d.generation++
-	d.leaving = true
+	d.leaving, d.attempt = true, attempt{}
 	if !d.mayExistInEtcd() {
 		r.forget(d, r.removedRevision)
 	}

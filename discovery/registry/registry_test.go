@@ -267,24 +267,3 @@ func TestReadBeforeTheFirstWrite(t *testing.T) {
 		t.Error("the record would be written before it is read")
 	}
 }
-
-// A writer that changes a record all the time costs one reconciliation a bounded number of
-// writes, and other instances nothing.
-func TestContention(t *testing.T) {
-	t.Parallel()
-	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
-	a.putAndAwait("a")
-	a.stop()
-	a.mu.Lock()
-	a.desired[keys.Instance("web", "a")].writtenGeneration = 0
-	a.mu.Unlock()
-	tries := 0
-	err := a.forEachBatch(t.Context(), func(d *desired) bool { return d.needsWrite(a.lease()) }, func(ctx context.Context, batch []*draft) error {
-		tries++
-		a.put("a", "junk")
-		return a.write(ctx, batch, a.lease())
-	})
-	if !errors.Is(err, errContended) || tries != maxRounds {
-		t.Errorf("%d tries, %v", tries, err)
-	}
-}

@@ -39,10 +39,10 @@ func (r *Registry) Run(ctx context.Context) error {
 		} else if current.ID != 0 {
 			if err := r.reconcile(ctx, current.ID); err != nil && ctx.Err() == nil {
 				r.reconcileFailed(current.ID, err)
-				again = time.After(r.backoff.Next())
+				again, changed = time.After(r.backoff.Next()), nil // the view is looked at then
 			} else {
 				r.backoff.Reset()
-				again = r.nextLoadTimer(current.ID)
+				again = r.nextAttempt(current.ID)
 			}
 		}
 		r.updateMetrics()
@@ -62,6 +62,27 @@ func (r *Registry) Run(ctx context.Context) error {
 			resync.Reset(r.nextResync())
 		}
 	}
+}
+
+// nextAttempt returns a channel that fires when something must be read or written next, unless
+// the state changes before; nil: nothing must.
+func (r *Registry) nextAttempt(current clientv3.LeaseID) <-chan time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	var next time.Time
+	if r.nodeLease != current {
+		next = latest(now, r.nodeAttempt.at)
+	}
+	for _, d := range r.desired {
+		if due := d.nextAttempt(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
+			next = due
+		}
+	}
+	if next.IsZero() {
+		return nil
+	}
+	return time.After(next.Sub(now))
 }
 
 // Heartbeat shows whether Run is stuck.
@@ -117,9 +138,6 @@ func (r *Registry) compareWithView(current lease.Lease) {
 		r.notifyWaiters() // nothing is written under the new lease yet
 	}
 	r.currentLease = current
-	for _, d := range r.desired {
-		d.refused = false
-	}
 	if err != nil {
 		return // there is no view yet
 	}

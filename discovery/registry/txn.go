@@ -25,14 +25,29 @@ func (r *Registry) callTimeout() time.Duration {
 // can still tell a departure from a death.
 const tombstoneTTL = 60
 
-// writeNode writes the agent's own record, unless it was written under the lease.
-func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) error {
+// attemptNode writes the agent's own record, unless it was written under the lease, or etcd has
+// refused it and its next attempt is not due.
+func (r *Registry) attemptNode(ctx context.Context, current clientv3.LeaseID, refused *refusals) error {
 	r.mu.Lock()
-	written := r.nodeLease == current
+	waits := r.nodeLease == current || !r.nodeAttempt.due(time.Now())
 	r.mu.Unlock()
-	if written {
+	if waits {
 		return nil
 	}
+	err := r.writeNode(ctx, current)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !isRefusal(err) {
+		r.nodeAttempt = attempt{}
+		return err
+	}
+	r.retries.failed(&r.nodeAttempt, time.Now())
+	refused.add(err, r.nodeAttempt)
+	return nil
+}
+
+// writeNode writes the agent's own record under the lease.
+func (r *Registry) writeNode(ctx context.Context, current clientv3.LeaseID) error {
 	value, err := json.Marshal(r.identity.Node)
 	if err != nil {
 		return fmt.Errorf("encode node %s: %w", r.identity.Node.Node, err)
@@ -75,7 +90,7 @@ func (r *Registry) read(ctx context.Context, batch []*draft) error {
 func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.LeaseID) error {
 	return r.compareAndSwap(ctx, batch, under, func(d *draft, revision int64) {
 		d.modRevision, d.observedRevision, d.lease, d.observed = revision, revision, under, true
-		d.writtenGeneration, d.created = d.generation, d.absent
+		d.writtenGeneration, d.created = d.generation, d.compared == 0
 		if d.desired.generation == d.generation {
 			d.instance = d.record
 		}

@@ -1,0 +1,208 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
+)
+
+// The attempts become rarer, and writes that failed equally often are due at the same time.
+func TestNextAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		grid := newRetryGrid()
+		var one, other attempt
+		for n, bound := 1, firstRetry; n < 12; n, bound = n+1, min(2*bound, maxRetry) {
+			grid.failed(&one, time.Now())
+			time.Sleep(time.Until(one.at) / 2)
+			other.failures = one.failures - 1
+			grid.failed(&other, time.Now())
+			wait := time.Until(one.at)
+			if wait <= 0 || wait > bound || !one.at.Equal(other.at) || one.due(time.Now()) {
+				t.Errorf("after %d failures: in %v, and another in %v; want both at most in %v", n, wait, time.Until(other.at), bound)
+			}
+			time.Sleep(wait)
+			if !one.due(time.Now()) {
+				t.Error("it is not due at its time")
+			}
+		}
+		contended := attempt{}
+		if grid.contended(&contended, time.Now()); !contended.due(time.Now()) {
+			t.Error("the first time that another writer comes first is not retried at once")
+		}
+		if grid.contended(&contended, time.Now()); contended.due(time.Now()) {
+			t.Error("the second time is")
+		}
+	})
+}
+
+// restricted runs an agent whose role may write its node's key and the services.
+func restricted(t *testing.T, services ...string) (a *agent, root *clientv3.Client) {
+	t.Helper()
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
+	prefixes := []string{keys.Nodes()}
+	for _, service := range services {
+		prefixes = append(prefixes, keys.Service(service))
+	}
+	restrict(t, etcdtest.Client(t, s.Endpoint()), prefixes...)
+	a = start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: emptyView{}})
+	a.etcd = user(t, s.Endpoint(), "root")
+	return a, a.etcd
+}
+
+// raftIndex returns how many proposals etcd has had.
+func (a *agent) raftIndex() uint64 {
+	a.t.Helper()
+	s, err := a.etcd.Status(bounded(a.t), a.etcd.Endpoints()[0])
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return s.RaftIndex
+}
+
+// failedPasses returns how often the agent has failed to make etcd equal to its desired set.
+func (a *agent) failedPasses() uint64 {
+	a.t.Helper()
+	var m dto.Metric
+	if err := a.metrics.failures.Write(&m); err != nil {
+		a.t.Fatal(err)
+	}
+	return uint64(m.GetCounter().GetValue())
+}
+
+// An agent whose role may not write costs etcd a few proposals each time that it tries, however
+// many instances it has. It tries more and more rarely, and has success once it may write.
+func TestRefusalStorm(t *testing.T) {
+	t.Parallel()
+	const n, perAttempt = 1000, 20
+	for name, service := range map[string]func(i int) string{
+		"one service":   func(int) string { return "web" },
+		"many services": func(i int) string { return fmt.Sprint("s", i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, root := restricted(t)
+			retrytest.Eventually(t, "a lease", func() bool { return a.lease() != 0 })
+			before := a.raftIndex()
+			for i := range n {
+				one := instance(fmt.Sprintf("%04d", i))
+				one.Service = service(i)
+				a.Put(one)
+			}
+			retrytest.Eventually(t, "five attempts", func() bool { return a.failedPasses() >= 5 })
+			attempts := a.failedPasses() + 1
+			if rise := a.raftIndex() - before; rise > attempts*perAttempt {
+				t.Errorf("%d attempts made %d proposals", attempts, rise)
+			}
+			for i := range n {
+				if s, err := a.State(service(i), fmt.Sprintf("%04d", i)); err != nil || !errors.Is(s.Err, rpctypes.ErrPermissionDenied) {
+					t.Fatalf("%d is %+v, %v", i, s, err)
+				}
+			}
+			all := keys.Services()
+			if _, err := root.RoleGrantPermission(bounded(t), "agent", all, clientv3.GetPrefixRangeEnd(all), clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				if s, err := a.AwaitSettled(bounded(t), service(i), fmt.Sprintf("%04d", i)); err != nil || s.Phase != PhaseWritten {
+					t.Fatalf("with permission %d is %+v, %v", i, s, err)
+				}
+			}
+		})
+	}
+}
+
+// The instances of services that an agent may not write hold up no others.
+func TestRefusedServices(t *testing.T) {
+	t.Parallel()
+	a, _ := restricted(t, "web")
+	for i := range 400 {
+		one := instance(fmt.Sprintf("%04d", i))
+		one.Service = []string{"a", "b", "c", "web"}[i%4]
+		a.Put(one)
+	}
+	for i := 3; i < 400; i += 4 {
+		if s := a.awaitSettled(fmt.Sprintf("%04d", i)); s.Phase != PhaseWritten {
+			t.Fatalf("%d is %+v", i, s)
+		}
+	}
+}
+
+// An etcd that takes fewer operations in a transaction gets smaller ones.
+func TestMaxTxnOps(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.MaxTxnOps = 7 }})
+	a := start(t, s.Endpoint(), settings{})
+	putMany(a, 300)
+	for i := range 300 {
+		a.report(fmt.Sprintf("%04d", i), 0.5)
+	}
+	revisions := map[int64]bool{}
+	for i := range 300 {
+		revisions[a.awaitSettled(fmt.Sprintf("%04d", i)).Revision] = true
+	}
+	if len(revisions) > 300/3 {
+		t.Errorf("300 records took %d transactions", len(revisions))
+	}
+	if err := a.DeregisterAll(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantTombstone(t, a, "0299")
+}
+
+// writeStep returns the step that writes records, in which before is called first; nil: nothing.
+func (a *agent) writeStep(before func()) step {
+	needs := func(d *desired) bool { return d.needsWrite(a.lease()) }
+	return step{needs, needs, func(d *desired) *attempt { return &d.attempt }, func(ctx context.Context, batch []*draft) error {
+		if before != nil {
+			before()
+		}
+		return a.write(ctx, batch, a.lease())
+	}}
+}
+
+// A writer that changes a record all the time makes the agent try more and more rarely, and
+// holds up no instance whose record was in the same transaction.
+func TestContention(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("a")
+	a.stop()
+	contended := a.desired[keys.Instance("web", "a")]
+	contended.writtenGeneration = 0
+	a.Put(instance("b"))
+	tries := 0
+	perform := func() {
+		t.Helper()
+		var refused refusals
+		if err := a.perform(t.Context(), a.writeStep(func() { tries++; a.put("a", "junk") }), &refused); err != nil {
+			t.Fatal(err)
+		}
+	}
+	perform() // both
+	if tries != 1 || contended.attempt.failures != 1 || !contended.attempt.at.IsZero() {
+		t.Errorf("after %d tries the next attempt is %+v", tries, contended.attempt)
+	}
+	perform()
+	if tries != 2 || contended.attempt.failures != 2 || contended.attempt.at.IsZero() || !errors.Is(contended.err, errContended) {
+		t.Errorf("after %d tries the next attempt is %+v: %v", tries, contended.attempt, contended.err)
+	}
+	contended.attempt.at = time.Now().Add(time.Hour)
+	if perform(); tries != 3 || !a.ownsRecord("b") {
+		t.Errorf("after %d tries the other instance is written: %v", tries, a.ownsRecord("b"))
+	}
+	if perform(); tries != 3 {
+		t.Error("an attempt was made before its time")
+	}
+}
