@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,40 @@ type tokenAuth struct {
 
 	fetching chan struct{}          // size one: the semaphore of the fetching call
 	current  atomic.Pointer[string] // nil: to be fetched; empty: etcd's authentication is off
+	rejected rejection              // for the fetching call
+}
+
+// rejection remembers a user and password that etcd refused. Each attempt costs etcd a bcrypt,
+// and a fleet whose password was changed makes attempts for each of its calls.
+type rejection struct {
+	user, password string
+	err            error     // nil: nothing is refused
+	until          time.Time // when etcd is asked again
+	wait           time.Duration
+}
+
+// The time for which a refused password is remembered doubles with each refusal, and is
+// shortened by up to a half at random.
+const (
+	firstRejection = time.Second
+	maxRejection   = 16 * time.Second
+)
+
+// of returns the error of a user and password that were refused; nil: ask etcd.
+func (r *rejection) of(user, password string) error {
+	if r.err == nil || user != r.user || password != r.password || !time.Now().Before(r.until) {
+		return nil
+	}
+	return r.err
+}
+
+// remember remembers that etcd refused a user and password.
+func (r *rejection) remember(user, password string, err error) {
+	wait := firstRejection
+	if r.err != nil && user == r.user && password == r.password {
+		wait = min(2*r.wait, maxRejection)
+	}
+	*r = rejection{user, password, err, time.Now().Add(wait - rand.N(wait/2)), wait}
 }
 
 // connectionKey is the context key of a call's connection. The call authenticates over the
@@ -72,7 +107,8 @@ func (t *tokenAuth) get(ctx context.Context, conn *grpc.ClientConn) (string, err
 
 // fetch exchanges user and password for a token. Its errors are gRPC's, with codes that
 // gRPC allows here: Unauthenticated if the credentials cannot be read, PermissionDenied if
-// etcd refuses the user.
+// etcd refuses the user. A refusal is remembered for some seconds, or until the credentials
+// change.
 func (t *tokenAuth) fetch(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 	user, password, err := t.credentials(ctx)
 	if ctx.Err() != nil {
@@ -81,17 +117,22 @@ func (t *tokenAuth) fetch(ctx context.Context, conn *grpc.ClientConn) (string, e
 	if err != nil {
 		return "", status.Errorf(codes.Unauthenticated, "user and password for etcd: %v", err)
 	}
+	if err := t.rejected.of(user, password); err != nil {
+		return "", err
+	}
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, connectionKey{}, nil), t.timeout)
 	defer cancel()
 	r, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: password})
 	switch {
 	case err == nil:
+		t.rejected = rejection{}
 		return r.Token, nil
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled):
 		return "", nil
 	case status.Code(err) == codes.InvalidArgument:
-		return "", status.Errorf(codes.PermissionDenied, "etcd at %s refuses user %q: %s; check the name and the password",
+		err = status.Errorf(codes.PermissionDenied, "etcd at %s refuses user %q: %s; check the name and the password",
 			strings.Join(t.endpoints, ","), user, strings.TrimPrefix(status.Convert(err).Message(), "etcdserver: "))
+		t.rejected.remember(user, password, err)
 	}
 	return "", err
 }
