@@ -96,8 +96,10 @@ func (rs reflectorStore) Apply(u reflector.Update) {
 		rs.partialView = nil
 	}
 	changes := make([]view.Change, len(u.Events))
+	apart := !rs.isWhole()
 	for n, e := range u.Events {
 		changes[n] = rs.changeOf(e)
+		changes[n].Apart = apart
 		changes[n].Late = e.Kv.ModRevision <= before.Revision()
 	}
 	rs.applyChanges(before, max(u.Revision, before.Revision()), changes, u.Confirmed)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +21,7 @@ import (
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lookup"
+	"disc/discovery/reflector"
 	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
@@ -63,6 +66,12 @@ func (a *agents) each(from, to int, do func(ctx context.Context, n int) error) {
 // register registers some of the agents, each under a new lease.
 func (a *agents) register(from, to int) {
 	a.t.Helper()
+	a.registerOnly(from, to, func(string) bool { return true })
+}
+
+// registerOnly registers what is wanted of some of the agents, by key, under new leases.
+func (a *agents) registerOnly(from, to int, wanted func(key string) bool) {
+	a.t.Helper()
 	a.each(from, to, func(ctx context.Context, n int) error {
 		lease, err := a.etcd.Grant(ctx, 3600)
 		if err != nil {
@@ -76,6 +85,7 @@ func (a *agents) register(from, to int) {
 			value := fmt.Sprintf(`{"service":%q,"id":%q,"node":%q,"owner":%q,"address":"10.0.0.5","port":%d}`, service, id, node, owner, n+1)
 			puts = append(puts, clientv3.OpPut(keys.Instance(service, id), value, clientv3.WithLease(lease.ID)))
 		}
+		puts = slices.DeleteFunc(puts, func(op clientv3.Op) bool { return !wanted(string(op.KeyBytes())) })
 		_, err = a.etcd.Txn(ctx).Then(puts...).Commit()
 		return err
 	})
@@ -146,6 +156,74 @@ func TestLeasesExpireAtOnce(t *testing.T) {
 		t.Errorf("the log says %q, %q", began, ended)
 	}
 	f.settled()
+}
+
+// Half of the agents lose their leases while a catalog is cut off, and are not back altogether
+// when it compares with etcd: what is missing of them has expired, in whichever order they write.
+func TestAgentsBackInPart(t *testing.T) {
+	t.Parallel()
+	const n, lost = 10, 5
+	for name, test := range map[string]struct {
+		back     func(key string) bool
+		suspects int
+	}{
+		"own record first": {func(key string) bool { return strings.HasPrefix(key, keys.Nodes()) }, 2 * lost},
+		"own record last":  {func(key string) bool { return strings.HasPrefix(key, keys.Service("web")) }, lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, link := linked(t, Options{MassLoss: &MassLossGuard{burstPause: longBurstPause}})
+			a := f.agents(n, "web", "db")
+			known := len(f.changes())
+			link.Freeze()
+			a.die(0, lost)
+			a.registerOnly(0, lost, test.back)
+			link.Cut()
+			link.Mend()
+			retrytest.Eventually(t, "a comparison with etcd", func() bool { return len(f.changes()) > known })
+			f.suspectsAre(test.suspects)
+			if web, db := f.entries("web"), f.entries("db"); web != n || db != n {
+				t.Errorf("%d instances of web and %d of db are shown, want %d", web, db, n)
+			}
+		})
+	}
+}
+
+// Where the agents' own records are watched apart from the instances, the deletions of an expired
+// lease may come in any order.
+func TestInstancesExpireBeforeTheirAgents(t *testing.T) {
+	t.Parallel()
+	const n, lost = 10, 5
+	c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, MassLoss: &MassLossGuard{burstPause: longBurstPause}}))
+	c.state.Store(&state{snapshot: view.EmptySnapshot(), confirmed: time.Now()})
+	apply := func(revision int64, events ...*clientv3.Event) {
+		for _, e := range events {
+			e.Kv.ModRevision = revision
+		}
+		reflectorStore{c}.Apply(reflector.Update{Events: events, Revision: revision, Confirmed: time.Now()})
+	}
+	var puts, instances, nodes []*clientv3.Event
+	for i := range n {
+		id := fmt.Sprint(i)
+		put := func(key, value string) *clientv3.Event {
+			return &clientv3.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: 1, Version: 1, Lease: int64(i + 1)}}
+		}
+		gone := func(key string) *clientv3.Event {
+			return &clientv3.Event{Type: clientv3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte(key)}}
+		}
+		node, instance := keys.Node("n"+id, "o"), keys.Instance("web", id)
+		puts = append(puts, put(node, fmt.Sprintf(`{"node":"n%s","agent":"o"}`, id)), put(instance, fmt.Sprintf(`{"service":"web","id":%q,"address":"10.0.0.5","port":80,"node":"n%s","owner":"o"}`, id, id)))
+		if i < lost {
+			instances, nodes = append(instances, gone(instance)), append(nodes, gone(node))
+		}
+	}
+	apply(1, puts...)
+	apply(2, instances...)
+	apply(2, nodes...)
+	web := mustService(t, c.snapshot(), "web")
+	if shown, suspects := len(web.Entries()), len(web.Suspects()); shown != n || suspects != lost {
+		t.Errorf("%d instances are shown and %d of them suspects, want %d and %d", shown, suspects, n, lost)
+	}
 }
 
 func TestOneOfTenDies(t *testing.T) {

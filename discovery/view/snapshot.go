@@ -20,10 +20,10 @@ type Snapshot struct {
 	servicesStep                    int64 // of the last change of a service, at servicesRevision
 }
 
-// node is an agent's record and etcd's revision of it.
+// node is an agent's record, etcd's revision of it, and its lease.
 type node struct {
 	discovery.Node
-	modified int64
+	modified, lease int64
 }
 
 // nodeKey sorts the spellings of a node that differ only in case next to each other.

@@ -23,6 +23,9 @@ type Change struct {
 	// Late marks a change that arrived after the snapshot had passed its revision, which
 	// happens because scopes that are watched apart are not ordered.
 	Late bool `json:"-"`
+	// Apart marks a change of a scope that is watched apart from the agents' own records, which
+	// may then be older or newer than the change.
+	Apart bool `json:"-"`
 	// Suspect marks the record of a suspect, which is no longer in etcd.
 	Suspect bool `json:",omitempty"`
 }
@@ -45,11 +48,11 @@ func (s *Snapshot) Apply(revision int64, changes []Change) (next *Snapshot, even
 		return next, nil, nil
 	}
 	a := applier{
-		revision:   revision,
-		before:     s,
-		services:   s.services,
-		nodes:      s.nodes,
-		deadAgents: findDeadAgents(changes),
+		revision:    revision,
+		before:      s,
+		services:    s.services,
+		nodes:       s.nodes,
+		agentLeases: findAgentLeases(changes),
 	}
 	for _, c := range changes {
 		if err := a.applyChange(c); err != nil {
@@ -80,30 +83,42 @@ func (s *Snapshot) WithoutEmpty(names ...string) *Snapshot {
 
 // applier collects the changes of one Apply, or of another method that derives a snapshot.
 type applier struct {
-	revision   int64
-	before     *Snapshot
-	services   *persistentMap[*Service]
-	nodes      *persistentMap[*node]
-	writing    []*Service      // the services that are writable copies
-	deadAgents map[string]bool // agents whose own record is deleted by these changes
-	events     []Event
+	revision    int64
+	before      *Snapshot
+	services    *persistentMap[*Service]
+	nodes       *persistentMap[*node]
+	writing     []*Service       // the services that are writable copies
+	agentLeases map[string]int64 // of the agents' own records that change, by nodeKey, in the end
+	events      []Event
 
 	servicesRevision, nodesRevision int64 // the highest among the changes; 0: none
 }
 
-// findDeadAgents returns the agents whose node record the changes delete: the records that
-// they own are deleted because their lease ended.
-func findDeadAgents(changes []Change) map[string]bool {
-	var died map[string]bool
+// findAgentLeases returns the leases of the agents' own records among the changes, as they are
+// in the end; 0: the record is deleted.
+func findAgentLeases(changes []Change) map[string]int64 {
+	var leases map[string]int64
 	for _, c := range changes {
-		if c.Key.Kind == discovery.KeyNode && c.Value == nil {
-			if died == nil {
-				died = map[string]bool{}
+		if c.Key.Kind == discovery.KeyNode {
+			if leases == nil {
+				leases = map[string]int64{}
 			}
-			died[c.Key.ID] = true
+			leases[nodeKey(c.Key.Node, c.Key.ID)] = c.Lease
 		}
 	}
-	return died
+	return leases
+}
+
+// agentLease returns the lease of an agent's own record after the changes; 0: there is none.
+func (a *applier) agentLease(node, agent string) int64 {
+	key := nodeKey(node, agent)
+	if lease, changed := a.agentLeases[key]; changed {
+		return lease
+	}
+	if n, ok := a.nodes.get(key); ok {
+		return n.lease
+	}
+	return 0
 }
 
 func (a *applier) applyChange(c Change) error {
@@ -148,7 +163,7 @@ func (a *applier) applyNode(c Change) error {
 		return err
 	}
 	n.Node, n.Agent = c.Key.Node, c.Key.ID // the key decides: a deletion has no more than that
-	a.nodes = a.nodes.with(key, &node{n, c.Modified})
+	a.nodes = a.nodes.with(key, &node{n, c.Modified, c.Lease})
 	return nil
 }
 
@@ -184,7 +199,7 @@ func (a *applier) applyEntry(c Change) error {
 // hold retains the record before a deletion if it expired, and reports whether it did. It
 // does not where a static entry takes the record's place.
 func (a *applier) hold(c Change, before, after *mergedInstance) bool {
-	if c.Value != nil || before == nil || before.entry == nil || after.entry != nil || a.reason(before, after) != ReasonExpired {
+	if c.Value != nil || before == nil || before.entry == nil || after.entry != nil || a.reason(c, before, after) != ReasonExpired {
 		return false
 	}
 	after.agent, after.entry = before.agent, before.entry
@@ -242,16 +257,18 @@ func (a *applier) addEvent(c Change, before, after *mergedInstance) {
 		}
 		e.Type, e.Entry, e.Service = EventPut, after.entry, after.entry.Service
 	case was != nil:
-		e.Type, e.Service, e.Reason = EventDelete, was.Service, a.reason(before, after)
+		e.Type, e.Service, e.Reason = EventDelete, was.Service, a.reason(c, before, after)
 	default:
 		return
 	}
 	a.events = append(a.events, e)
 }
 
-// reason returns why an instance is gone. An agent writes its own record first under each lease:
-// while it is there, and older than the instance's record, the lease of both has not ended.
-func (a *applier) reason(before, after *mergedInstance) Reason {
+// reason returns why an instance is gone. While the agent's own record is there under the lease
+// that the instance's record had, that lease has not ended, and somebody deleted the record. An
+// agent that is back has written its own record under another lease, before or after those of
+// its instances: it tells nothing about those that are missing yet.
+func (a *applier) reason(c Change, before, after *mergedInstance) Reason {
 	was := before.entry
 	switch {
 	case was.Source == SourceStatic && before.static.Lease != 0:
@@ -260,11 +277,8 @@ func (a *applier) reason(before, after *mergedInstance) Reason {
 		return ReasonRemoved
 	case after.agent.Instance != nil && after.agent.Leaving:
 		return ReasonLeft
-	case a.deadAgents[was.Owner]:
+	case c.Apart || before.agent.Lease == 0 || before.agent.Lease != a.agentLease(was.Node, was.Owner):
 		return ReasonExpired
 	}
-	if n, alive := a.nodes.get(nodeKey(was.Node, was.Owner)); alive && n.modified <= before.agent.Modified {
-		return ReasonRemoved
-	}
-	return ReasonExpired
+	return ReasonRemoved
 }

@@ -127,8 +127,11 @@ func TestApply(t *testing.T) {
 }
 
 func TestApplyReasons(t *testing.T) {
-	node := viewtest.Put(1, "nodes/host-1/o1", ``)
-	record := viewtest.Put(2, "web/instances/a", `"node":"host-1","owner":"o1"`)
+	node := viewtest.WithLease(viewtest.Put(1, "nodes/host-1/o1", ``))
+	record := viewtest.WithLease(viewtest.Put(2, "web/instances/a", `"node":"host-1","owner":"o1"`))
+	later := viewtest.WithLease(viewtest.Put(2, "nodes/host-1/o1", ``)) // after the instance, or again
+	apart := viewtest.Delete(3, "web/instances/a")
+	apart.Apart = true
 	tests := []struct {
 		name   string
 		before []view.Change
@@ -137,12 +140,18 @@ func TestApplyReasons(t *testing.T) {
 	}{
 		{"its agent says goodbye", []view.Change{node, record}, []view.Change{viewtest.Put(3, "web/instances/a", `"node":"host-1","owner":"o1","leaving":true`)}, view.ReasonLeft},
 		{"its agent lives", []view.Change{node, record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonRemoved},
+		{"its agent lives, which wrote its own record last", []view.Change{record, later}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonRemoved},
+		{"its agent's record was older when it was watched apart", []view.Change{node, record}, []view.Change{apart}, view.ReasonExpired},
 		{"its agent goes before it in the batch", []view.Change{node, record}, []view.Change{viewtest.Delete(3, "nodes/host-1/o1"), viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"its agent goes after it in the batch", []view.Change{node, record}, []view.Change{viewtest.Delete(3, "web/instances/a"), viewtest.Delete(3, "nodes/host-1/o1")}, view.ReasonExpired},
 		{"its agent goes and comes back in the batch", []view.Change{node, record},
 			[]view.Change{viewtest.Delete(3, "web/instances/a"), viewtest.Delete(3, "nodes/host-1/o1"), viewtest.Put(4, "nodes/host-1/o1", ``)}, view.ReasonExpired},
 		{"its agent has a new lease, and has not written it yet", []view.Change{node, record},
 			[]view.Change{viewtest.Put(3, "nodes/host-1/o1", ``), viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
+		{"its agent has a new lease, under which it has written others", []view.Change{node, record},
+			[]view.Change{viewtest.Delete(3, "web/instances/a"), viewtest.Put(3, "nodes/host-1/o1", ``)}, view.ReasonExpired},
+		{"its agent is under its old lease, and it was under the new one", []view.Change{viewtest.Put(1, "nodes/host-1/o1", ``), record},
+			[]view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"its agent is unknown", []view.Change{record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"another agent on its node lives", []view.Change{viewtest.Put(1, "nodes/host-1/o2", ``), record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"its record becomes unreadable", []view.Change{node, record}, []view.Change{viewtest.WithValue(viewtest.Delete(3, "web/instances/a"), "{")}, view.ReasonRemoved},

@@ -52,7 +52,7 @@ func (s *Snapshot) Changes() iter.Seq[Change] {
 			}
 		}
 		for n := range s.nodes.values() {
-			if !yield(Change{Key: discovery.Key{Kind: discovery.KeyNode, Node: n.Node.Node, ID: n.Agent}, Value: n.Encode(), Modified: n.modified}) {
+			if !yield(Change{Key: discovery.Key{Kind: discovery.KeyNode, Node: n.Node.Node, ID: n.Agent}, Value: n.Encode(), Modified: n.modified, Lease: n.lease}) {
 				return
 			}
 		}
