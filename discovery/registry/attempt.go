@@ -63,8 +63,9 @@ type refusals struct {
 	first          error  // the first of the errors
 	log            bool   // one of them failed for the 1st, 2nd, 4th, 8th time and so on
 	inRow          int    // permissions refused since the last success
-	service        string // of the last of these
-	inService      int    // how many of them are of that service
+	again          bool   // a write lost to another writer's for the first time
+	service        string // of the last refused permission
+	inService      int    // how many of inRow are of that service, at the end
 }
 
 // add counts the failure of one write.

@@ -41,26 +41,44 @@ type step struct {
 }
 
 // reconcile makes etcd equal to the desired set once: it reads suspect keys, writes due
-// records, then tombstones, then load reports. An instance that etcd refuses does not hold
-// up the others, and has a next attempt of its own. The error is one that concerns all.
+// records, then tombstones, then load reports. The agent's own record comes last, so that no
+// reader that sees it takes instances that are not back yet for removed. An instance that etcd
+// refuses does not hold up the others, and has a next attempt of its own. The error is one that
+// concerns all.
 func (r *Registry) reconcile(ctx context.Context, current clientv3.LeaseID) error {
 	var refused refusals
 	defer r.reportRefusals(&refused)
+	if err := r.reconcileRecords(ctx, current, &refused); err != nil {
+		return err
+	}
 	if err := r.attemptNode(ctx, current, &refused); err != nil {
 		return err
 	}
-	ofRecord := func(d *desired) *attempt { return &d.attempt }
+	due := func(d *desired) bool { return d.needsLoadWrite(current, time.Now()) }
+	return r.perform(ctx, step{due, due, func(d *desired) *attempt { return &d.load.attempt }, func(ctx context.Context, batch []*draft) error {
+		return r.writeLoads(ctx, batch, current)
+	}}, &refused)
+}
+
+// reconcileRecords reads and writes the records and tombstones. It does so again if writes have
+// lost to another change for the first time: under a new lease all do, since their keys went
+// with the old one.
+func (r *Registry) reconcileRecords(ctx context.Context, current clientv3.LeaseID, refused *refusals) error {
 	unsettled := func(d *desired) bool { return d.needsRead() || d.needsWrite(current) || d.needsTombstone() }
-	ofLoad := func(d *desired) *attempt { return &d.load.attempt }
-	loadDue := func(d *desired) bool { return d.needsLoadWrite(current, time.Now()) }
-	for _, s := range []step{
-		{(*desired).needsRead, unsettled, ofRecord, r.read},
-		{func(d *desired) bool { return d.needsWrite(current) }, unsettled, ofRecord, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
-		{(*desired).needsTombstone, unsettled, ofRecord, r.writeTombstones},
-		{loadDue, loadDue, ofLoad, func(ctx context.Context, batch []*draft) error { return r.writeLoads(ctx, batch, current) }},
-	} {
-		if err := r.perform(ctx, s, &refused); err != nil {
-			return err
+	next := func(d *desired) *attempt { return &d.attempt }
+	for range 2 {
+		refused.again = false
+		for _, s := range []step{
+			{(*desired).needsRead, unsettled, next, r.read},
+			{func(d *desired) bool { return d.needsWrite(current) }, unsettled, next, func(ctx context.Context, batch []*draft) error { return r.write(ctx, batch, current) }},
+			{(*desired).needsTombstone, unsettled, next, r.writeTombstones},
+		} {
+			if err := r.perform(ctx, s, refused); err != nil {
+				return err
+			}
+		}
+		if !refused.again {
+			return nil
 		}
 	}
 	return nil
@@ -128,6 +146,7 @@ func (r *Registry) batchDone(s step, batch []*draft, refused *refusals) {
 				d.err = contentionError(d)
 				refused.add(d.err, *a)
 			}
+			refused.again = refused.again || a.failures == 1
 		}
 	}
 	r.notifyWaiters()

@@ -115,6 +115,38 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
+// Under a new lease the agent's own record comes back after its instances, so that no reader can
+// conclude from it that those which are missing yet were removed.
+func TestNodeComesBackLast(t *testing.T) {
+	t.Parallel()
+	const n = 250
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	putMany(a, n)
+	for i := range n {
+		a.awaitSettled(fmt.Sprintf("%04d", i))
+	}
+	old := a.revokeLease()
+	var node *clientv3.GetResponse
+	retrytest.Eventually(t, "the node under a new lease", func() bool {
+		var err error
+		node, err = a.etcd.Get(bounded(t), keys.Node("here", "owner"))
+		return err == nil && len(node.Kvs) == 1 && clientv3.LeaseID(node.Kvs[0].Lease) != old
+	})
+	instances, err := a.etcd.Get(bounded(t), keys.Service("web"), clientv3.WithPrefix(), clientv3.WithRev(node.Kvs[0].ModRevision))
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := 0
+	for _, kv := range instances.Kvs {
+		if kv.Lease == node.Kvs[0].Lease {
+			back++
+		}
+	}
+	if back != n {
+		t.Errorf("when the node was written, %d of %d instances were back", back, n)
+	}
+}
+
 // An etcd without data replaces the one at the same address.
 func TestWipedEtcd(t *testing.T) {
 	t.Parallel()
