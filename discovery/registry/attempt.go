@@ -16,7 +16,8 @@ const (
 
 // attempt says when a write may be attempted next. The zero value is: at once.
 type attempt struct {
-	failures int       // since the last success
+	failures int       // since the last success, of this write or of one that it waits with
+	refused  int       // how many of them were refusals of this write alone
 	at       time.Time // zero: at once
 }
 
@@ -54,8 +55,11 @@ func (a *attempt) wait(other attempt) {
 var errContended = errors.New("other writers change the record as fast as it is written")
 
 // maxRefused is how many instances of one service may be refused in a row, each alone, before
-// the rest of the service waits. After twice as many, of several services, all the rest waits.
-const maxRefused = 3
+// the rest of the service waits. After maxRefusedInAll, of several services, all the rest waits.
+const (
+	maxRefused      = 3
+	maxRefusedInAll = 4 * maxRefused
+)
 
 // refusals are what etcd refused in one reconciliation.
 type refusals struct {
@@ -84,7 +88,7 @@ func (f *refusals) denied(service string) (ofService, all bool) {
 		f.service, f.inService = service, 0
 	}
 	f.inService++
-	return f.inService >= maxRefused, f.inRow >= 2*maxRefused
+	return f.inService >= maxRefused, f.inRow >= maxRefusedInAll
 }
 
 // succeeded notes that etcd accepts some writes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,7 +86,7 @@ func (a *agent) failedPasses() uint64 {
 // many instances it has. It tries more and more rarely, and has success once it may write.
 func TestRefusalStorm(t *testing.T) {
 	t.Parallel()
-	const n, perAttempt = 1000, 20
+	const n, perAttempt = 1000, 25
 	for name, service := range map[string]func(i int) string{
 		"one service":   func(int) string { return "web" },
 		"many services": func(i int) string { return fmt.Sprint("s", i) },
@@ -126,13 +127,15 @@ func TestRefusalStorm(t *testing.T) {
 // The instances of services that an agent may not write hold up no others.
 func TestRefusedServices(t *testing.T) {
 	t.Parallel()
+	services := strings.Fields("a b c d e f g h i j k web")
 	a, _ := restricted(t, "web")
-	for i := range 400 {
+	n := 100 * len(services)
+	for i := range n {
 		one := instance(fmt.Sprintf("%04d", i))
-		one.Service = []string{"a", "b", "c", "web"}[i%4]
+		one.Service = services[i%len(services)]
 		a.Put(one)
 	}
-	for i := 3; i < 400; i += 4 {
+	for i := len(services) - 1; i < n; i += len(services) {
 		if s := a.awaitSettled(fmt.Sprintf("%04d", i)); s.Phase != PhaseWritten {
 			t.Fatalf("%d is %+v", i, s)
 		}

@@ -16,9 +16,9 @@
 // A record that etcd refuses, since a permission is missing or it is too large, holds up no
 // other: its batch is halved until it is alone. It then has a next attempt, up to 26 s later, by
 // a jittered backoff of its own. When several in a row are refused, the rest of their service,
-// or all the rest, wait for that attempt, too. So an agent without permission costs etcd a few
-// proposals an attempt, however many instances it has. A record that others change as fast as it
-// is written goes by the same times.
+// or all the rest, wait for that attempt, too. What was refused least comes first then. So an
+// agent without permission costs etcd a few proposals an attempt, however many instances it has.
+// A record that others change as fast as it is written goes by the same times.
 //
 // # Tombstones
 //

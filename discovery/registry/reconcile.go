@@ -1,10 +1,10 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -160,6 +160,7 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	d.err = err
 	a := s.attempt(d.desired)
 	r.retries.failed(a, time.Now())
+	a.refused++
 	refused.add(err, *a)
 	defer r.notifyWaiters()
 	if etcd.Refused(err) != etcd.RefusedPermission {
@@ -192,14 +193,19 @@ func (r *Registry) recordError(batch []*draft, err error) {
 }
 
 // dueKeys returns the keys of the instances that need a step and whose attempt is due: those
-// that have not had to wait, and the others. Both are sorted. The others begin at a random
-// one, so that no service always comes after those that are refused.
+// that have not had to wait, and the others. Both are sorted by service, and begin with the
+// services and instances that were refused least, so that nothing comes after others for ever.
 func (r *Registry) dueKeys(s step) (fresh, failed []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
+	refused := map[string]int{} // by service
 	for key, d := range r.desired {
-		switch a := s.attempt(d); {
+		a := s.attempt(d)
+		if a.refused > 0 {
+			refused[d.instance.Service] += a.refused
+		}
+		switch {
 		case !s.needs(d) || !a.due(now):
 		case a.at.IsZero():
 			fresh = append(fresh, key)
@@ -207,12 +213,13 @@ func (r *Registry) dueKeys(s step) (fresh, failed []string) {
 			failed = append(failed, key)
 		}
 	}
-	slices.Sort(fresh)
-	slices.Sort(failed)
-	if len(failed) > 1 {
-		at := rand.N(len(failed))
-		failed = slices.Concat(failed[at:], failed[:at])
+	compare := func(one, other string) int {
+		a, b := r.desired[one], r.desired[other]
+		return cmp.Or(cmp.Compare(refused[a.instance.Service], refused[b.instance.Service]), cmp.Compare(a.instance.Service, b.instance.Service),
+			cmp.Compare(s.attempt(a).refused, s.attempt(b).refused), cmp.Compare(one, other))
 	}
+	slices.SortFunc(fresh, compare)
+	slices.SortFunc(failed, compare)
 	return fresh, failed
 }
 
