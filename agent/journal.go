@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,8 +12,8 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
-	"syscall"
 
 	"disc/config/safefile"
 )
@@ -30,11 +31,13 @@ const journalHeaderSize = int64(len(`{"snapshot":""}`) + 2*sha256.Size + 1)
 //	registrations.journal  the changes since, one a line
 //
 // The first line of the journal has the SHA-256 of the snapshot that it continues. A journal of
-// another snapshot is ignored: the agent was killed between the two files of a new snapshot,
-// which has the journal's changes, or an earlier version has written registrations.json since.
+// another snapshot is not applied: the agent was killed between the two files of a new snapshot,
+// which has the journal's changes, or somebody else has written registrations.json since.
 type journal struct {
 	dir   *safefile.Dir
+	log   *slog.Logger
 	base  fs.FileInfo // of the snapshot
+	info  fs.FileInfo // of file
 	file  *os.File    // open to append; nil: the next write is a snapshot
 	size  int64       // of file, up to the end of the last change on disk
 	limit int64       // the size from which on a snapshot is due
@@ -57,18 +60,20 @@ type savedName struct {
 	ID      string `json:"id"`
 }
 
+func (n savedName) key() instanceKey { return keyOf(n.Service, n.ID) }
+
 // errTorn is the error of a journal whose last line is cut off, as by a power cut: nobody was
 // told that this change is saved.
 var errTorn = errors.New("the last line is cut off")
 
-// ready reports whether a change can be appended. It cannot when somebody has deleted the journal,
-// or deleted or changed the snapshot.
+// ready reports whether a change can be appended. It cannot when somebody has deleted or renamed the
+// journal, or deleted or changed the snapshot.
 func (j *journal) ready() bool {
 	if j.file == nil {
 		return false
 	}
-	info, err := j.file.Stat()
-	if err == nil && info.Sys().(*syscall.Stat_t).Nlink > 0 {
+	file, err := j.dir.Lstat(journalFile)
+	if err == nil && os.SameFile(file, j.info) {
 		base, err := j.dir.Lstat(registrationsFile)
 		if err == nil && os.SameFile(base, j.base) && base.ModTime().Equal(j.base.ModTime()) {
 			return true
@@ -112,9 +117,24 @@ func (j *journal) snapshot(all []json.RawMessage) error {
 		return err
 	}
 	j.close()
-	if j.begin(sum, size) != nil {
+	if err := j.begin(sum, size); err != nil {
 		j.close() // the snapshot has all, and the next write is one again
+		return j.discard(err)
 	}
+	return nil
+}
+
+// discard removes the journal of an earlier snapshot, after no new one could begin. It would count
+// again as soon as a later snapshot has the content of that one.
+func (j *journal) discard(cause error) error {
+	err := j.dir.Remove(journalFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err = cmp.Or(err, j.dir.Sync()); err != nil {
+		return fmt.Errorf("begin a new journal: %w; remove the old one: %w", cause, err)
+	}
+	j.log.Warn("cannot begin a journal of the registrations; each change writes all anew until one can begin", "error", cause)
 	return nil
 }
 
@@ -140,7 +160,10 @@ func (j *journal) resume(size, snapshot int64) (err error) {
 		return err
 	}
 	j.size, j.limit = size, max(minJournal, snapshot)
-	if err = j.file.Truncate(size); err != nil {
+	if j.info, err = j.file.Stat(); err == nil {
+		err = j.file.Truncate(size)
+	}
+	if err != nil {
 		j.close()
 	}
 	return err
@@ -173,38 +196,45 @@ func writeSnapshot(w io.Writer, sum hash.Hash, all []json.RawMessage) (int64, er
 	return int64(size), out.Flush()
 }
 
-// readJournal calls apply for each change since the snapshot with this content. It returns the
-// size of the journal up to its last whole change, 0 if it does not continue this snapshot. The
-// error is errTorn, or names the first line that cannot be read; no change after it is applied.
-func readJournal(dir *safefile.Dir, snapshot []byte, apply func(journalChange)) (size int64, err error) {
-	b, err := dir.ReadFile(journalFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
+// parsedJournal is the content of a journal.
+type parsedJournal struct {
+	snapshot string // the SHA-256 of the snapshot that it continues, hexadecimal
+	changes  []journalChange
+	size     int64 // up to the end of the last change, in bytes
+}
+
+// continues reports whether the journal continues the snapshot with this content.
+func (p parsedJournal) continues(snapshot []byte) bool {
 	sum := sha256.Sum256(snapshot)
-	line, rest, whole := bytes.Cut(b, []byte("\n"))
-	var header journalHeader
-	if !whole || json.Unmarshal(line, &header) != nil || header.Snapshot != hex.EncodeToString(sum[:]) {
-		return 0, nil
+	return p.snapshot == hex.EncodeToString(sum[:])
+}
+
+// parseJournal parses a journal up to the first line that it cannot read. The error is errTorn, or
+// names that line. An empty journal has no changes.
+func parseJournal(content []byte) (p parsedJournal, err error) {
+	for n, rest := 1, content; len(rest) > 0; n++ {
+		line, after, whole := bytes.Cut(rest, []byte("\n"))
+		if !whole {
+			return p, errTorn
+		}
+		if n == 1 {
+			var header journalHeader
+			if err := json.Unmarshal(line, &header); err != nil {
+				return p, fmt.Errorf("line 1: %w", err)
+			}
+			p.snapshot = header.Snapshot
+		} else {
+			var c journalChange
+			if err := json.Unmarshal(line, &c); err != nil {
+				return p, fmt.Errorf("line %d: %w", n, err)
+			}
+			if (c.Put == nil) == (c.Delete == nil) {
+				return p, fmt.Errorf("line %d is no change that this version knows", n)
+			}
+			p.changes = append(p.changes, c)
+		}
+		rest = after
+		p.size = int64(len(content) - len(rest))
 	}
-	for n := 2; ; n++ {
-		size = int64(len(b) - len(rest))
-		if len(rest) == 0 {
-			return size, nil
-		}
-		if line, rest, whole = bytes.Cut(rest, []byte("\n")); !whole {
-			return size, errTorn
-		}
-		var c journalChange
-		if err := json.Unmarshal(line, &c); err != nil {
-			return size, fmt.Errorf("line %d: %w", n, err)
-		}
-		if (c.Put == nil) == (c.Delete == nil) {
-			return size, fmt.Errorf("line %d is no change that this version knows", n)
-		}
-		apply(c)
-	}
+	return p, nil
 }

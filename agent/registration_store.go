@@ -1,13 +1,10 @@
 package agent
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -36,7 +33,9 @@ type registrationStore struct {
 	mu       sync.Mutex
 	entries  map[instanceKey]savedEntry
 	nameless []savedEntry // without a service and an id: only an editor can remove them
-	aside    []string     // the files that load could not read, by the names that they have now
+	aside    []asideFile
+	refused  error // why nothing can be written until a restart; nil: it can
+	unread   error // why the files could not be read; nil: they could
 	unsaved  map[instanceKey]bool
 	err      error // of the last write
 	lost     int   // the changes that it did not write
@@ -55,8 +54,12 @@ type savedRegistration struct {
 }
 
 func newRegistrationStore(dir *dataDir, log *slog.Logger) *registrationStore {
-	return &registrationStore{dir: dir, log: log, failed: retry.NewSignal(), journal: journal{dir: dir.dir},
+	s := &registrationStore{dir: dir, log: log, failed: retry.NewSignal(), journal: journal{dir: dir.dir, log: log},
 		entries: map[instanceKey]savedEntry{}, unsaved: map[instanceKey]bool{}}
+	if !dir.writable {
+		s.refused = errNotWritable
+	}
+	return s
 }
 
 // register registers the metrics of the store.
@@ -127,6 +130,9 @@ func (s *registrationStore) unusable() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []string
+	if s.unread != nil {
+		all = append(all, s.unread.Error())
+	}
 	for key, e := range s.entries {
 		if e.problem != nil {
 			all = append(all, fmt.Sprintf("%s: %v", key, e.problem))
@@ -136,9 +142,9 @@ func (s *registrationStore) unusable() []string {
 	for _, e := range s.nameless {
 		all = append(all, fmt.Sprintf("%.60s: %v", e.raw, e.problem))
 	}
-	for _, name := range s.aside {
-		if _, removed := s.dir.dir.Lstat(name); removed == nil {
-			all = append(all, name+": the file cannot be read; register its instances again, and remove it from the data directory")
+	for _, f := range s.aside {
+		if _, removed := s.dir.dir.Lstat(f.name); removed == nil {
+			all = append(all, f.String())
 		}
 	}
 	return all
@@ -181,12 +187,14 @@ func (s *registrationStore) flush() error {
 		return err
 	}
 	switch {
-	case s.closed || !s.dir.writable:
+	case s.closed:
 		err = errNotWritable
+	case s.refused != nil:
+		err = s.refused
 	case s.journal.ready():
 		err = s.journal.append(lines)
 	default:
-		err = s.journal.snapshot(s.all())
+		err = s.snapshot()
 	}
 	s.record(changed, err)
 	if s.journal.due() {
@@ -231,7 +239,7 @@ func (s *registrationStore) record(changed map[instanceKey]bool, err error) {
 	if before == nil {
 		s.log.Error("cannot save registrations; their changes do not survive a restart of the agent until they are", "error", err)
 	}
-	if s.dir.writable && !s.closed {
+	if s.refused == nil && !s.closed {
 		s.failed.Notify()
 	}
 }
@@ -254,9 +262,18 @@ func (i instanceKey) compare(j instanceKey) int {
 	return cmp.Or(strings.Compare(i.service, j.service), strings.Compare(i.id, j.id))
 }
 
+// snapshot writes all registrations anew, once a copy of what is set aside is on the disk.
+// s.writing is held.
+func (s *registrationStore) snapshot() error {
+	if err := s.preserve(); err != nil {
+		return err
+	}
+	return s.journal.snapshot(s.all())
+}
+
 // compact replaces the journal with a snapshot. s.writing is held.
 func (s *registrationStore) compact() {
-	if err := s.journal.snapshot(s.all()); err != nil {
+	if err := s.snapshot(); err != nil {
 		s.journal.limit = 2 * s.journal.size
 		s.log.Warn("cannot write all registrations anew; the next change tries again", "error", err)
 	}
@@ -273,108 +290,4 @@ func (s *registrationStore) close() {
 	}
 	s.journal.close()
 	s.closed = true
-}
-
-// load reads the files, and returns the registrations that this version can read, sorted.
-func (s *registrationStore) load() []savedRegistration {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	snapshot, err := s.dir.read(registrationsFile)
-	var entries []json.RawMessage
-	if err == nil {
-		err = json.Unmarshal(snapshot, &entries)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.setAside(registrationsFile, err)
-		s.setAside(journalFile, err)
-	}
-	fresh := err != nil
-	for _, raw := range entries {
-		s.add(raw)
-	}
-	changes := 0
-	if s.dir.dir != nil && !fresh {
-		changes = s.replay(snapshot)
-	}
-	if s.dir.writable && (fresh || changes > 0 || s.journal.file == nil) {
-		s.compact()
-	}
-	return s.readable()
-}
-
-// replay applies the journal of a snapshot, opens it to append, and returns the number of its
-// changes.
-func (s *registrationStore) replay(snapshot []byte) (changes int) {
-	size, err := readJournal(s.dir.dir, snapshot, func(c journalChange) {
-		changes++
-		if c.Delete != nil {
-			delete(s.entries, keyOf(c.Delete.Service, c.Delete.ID))
-			return
-		}
-		s.add(c.Put)
-	})
-	switch {
-	case errors.Is(err, errTorn):
-		changes++ // the snapshot removes it
-	case err != nil:
-		s.setAside(journalFile, err)
-		return changes + 1
-	}
-	if size > 0 && s.dir.writable {
-		if err := s.journal.resume(size, int64(len(snapshot))); err != nil {
-			s.log.Warn("cannot open the journal of the registrations; a snapshot replaces it", "error", err)
-		}
-	}
-	return changes
-}
-
-// setAside renames a file that cannot be read, and logs an error.
-func (s *registrationStore) setAside(name string, err error) {
-	renamed := name + ".unreadable"
-	if _, missing := s.dir.dir.Lstat(name); missing != nil {
-		return
-	}
-	renameErr := s.dir.dir.Rename(name, renamed)
-	if renameErr != nil {
-		renamed = name
-	}
-	s.aside = append(s.aside, renamed)
-	s.log.Error("cannot read the saved registrations; they are set aside, register the instances again", "file", renamed, "error", err, "rename", renameErr)
-}
-
-// add adds a registration of the files, in place of an earlier one of the same instance.
-func (s *registrationStore) add(raw json.RawMessage) {
-	var compact bytes.Buffer
-	if json.Compact(&compact, raw) == nil {
-		raw = compact.Bytes()
-	}
-	raw = bytes.Clone(raw) // the file's content must not stay in memory
-	var name savedName
-	if err := json.Unmarshal(raw, &name); err != nil || name.Service == "" || name.ID == "" {
-		err = cmp.Or(err, errors.New("service or id is missing"))
-		s.nameless = append(s.nameless, savedEntry{raw, fmt.Errorf("it is no registration (%w); stop the agent and remove it from %s", err, registrationsFile)})
-		return
-	}
-	s.entries[keyOf(name.Service, name.ID)] = savedEntry{raw: raw}
-}
-
-// readable returns the registrations that this version can read, sorted. It records why it cannot
-// read the others, and which fields it does not know.
-func (s *registrationStore) readable() []savedRegistration {
-	var all []savedRegistration
-	for _, key := range slices.SortedFunc(maps.Keys(s.entries), instanceKey.compare) {
-		raw := s.entries[key].raw
-		r := savedRegistration{key: key}
-		if err := json.Unmarshal(raw, &r.spec); err != nil {
-			s.reject(key, fmt.Errorf("it cannot be read: %w", err))
-			continue
-		}
-		strict := json.NewDecoder(bytes.NewReader(raw))
-		strict.DisallowUnknownFields()
-		if err := strict.Decode(&discovery.Registration{}); err != nil {
-			s.reject(key, fmt.Errorf("a part has no effect in this version: %w", err))
-		}
-		all = append(all, r)
-	}
-	return all
 }
