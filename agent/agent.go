@@ -292,10 +292,8 @@ func (a *Agent) Close() error {
 	if a.client != nil {
 		errs = append(errs, a.client.Close())
 	}
-	if a.registrar != nil {
-		a.registrar.saved.close()
-	}
-	if a.dir != nil {
+	ended := a.registrar == nil || a.registrar.saved.close()
+	if a.dir != nil && ended { // or the lock keeps others out while the disk hangs
 		a.dir.close()
 	}
 	return errors.Join(errs...)

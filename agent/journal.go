@@ -21,9 +21,6 @@ import (
 // minJournal is the size below which a journal is not folded into a snapshot, in bytes.
 const minJournal = 1 << 20
 
-// journalHeaderSize is the size of a journal without changes, in bytes.
-const journalHeaderSize = int64(len(`{"snapshot":""}`) + 2*sha256.Size + 1)
-
 // journal writes the saved registrations to two files of the data directory, so that a change
 // costs one line and one sync.
 //
@@ -41,6 +38,8 @@ type journal struct {
 	file  *os.File    // open to append; nil: the next write is a snapshot
 	size  int64       // of file, up to the end of the last change on disk
 	limit int64       // the size from which on a snapshot is due
+
+	changes int // in file
 }
 
 // journalHeader is the first line of a journal.
@@ -66,6 +65,9 @@ func (n savedName) key() instanceKey { return keyOf(n.Service, n.ID) }
 // told that this change is saved.
 var errTorn = errors.New("the last line is cut off")
 
+// errOutcomeUnknown is the error of a write of which all or a part may be on the disk.
+var errOutcomeUnknown = errors.New("nobody knows what of it is on the disk")
+
 // ready reports whether a change can be appended. It cannot when somebody has deleted or renamed the
 // journal, or deleted or changed the snapshot.
 func (j *journal) ready() bool {
@@ -89,16 +91,18 @@ func (j *journal) due() bool { return j.file != nil && j.size >= j.limit }
 // append writes changes, whole lines, to the disk. On an error none of them counts.
 func (j *journal) append(lines []byte) error {
 	if _, err := j.file.Write(lines); err != nil {
-		if j.file.Truncate(j.size) != nil {
-			j.close()
+		if j.file.Truncate(j.size) == nil {
+			return err
 		}
-		return err
+		j.close()
+		return fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 	}
 	if err := j.file.Sync(); err != nil {
-		j.close() // nobody knows what is on the disk
-		return err
+		j.close()
+		return fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 	}
 	j.size += int64(len(lines))
+	j.changes += bytes.Count(lines, []byte("\n"))
 	return nil
 }
 
@@ -113,6 +117,7 @@ func (j *journal) snapshot(all []json.RawMessage) error {
 	if err != nil {
 		if errors.Is(err, safefile.ErrNotSynced) {
 			j.close() // the file may be the new one, which the journal does not continue
+			err = fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 		}
 		return err
 	}
@@ -132,7 +137,7 @@ func (j *journal) discard(cause error) error {
 		err = nil
 	}
 	if err = cmp.Or(err, j.dir.Sync()); err != nil {
-		return fmt.Errorf("begin a new journal: %w; remove the old one: %w", cause, err)
+		return fmt.Errorf("%w: begin a new journal: %w; remove the old one: %w", errOutcomeUnknown, cause, err)
 	}
 	j.log.Warn("cannot begin a journal of the registrations; each change writes all anew until one can begin", "error", cause)
 	return nil
@@ -148,18 +153,19 @@ func (j *journal) begin(sum hash.Hash, size int64) error {
 	if err := j.dir.Replace(journalFile, func(w io.Writer) error { _, err := w.Write(header); return err }); err != nil {
 		return err
 	}
-	return j.resume(int64(len(header)), size)
+	return j.resume(int64(len(header)), size, 0)
 }
 
-// resume opens the journal to append at size, given the size of its snapshot, both in bytes.
-func (j *journal) resume(size, snapshot int64) (err error) {
+// resume opens the journal to append at size, given the size of its snapshot, both in bytes, and the
+// number of its changes.
+func (j *journal) resume(size, snapshot int64, changes int) (err error) {
 	if j.base, err = j.dir.Lstat(registrationsFile); err != nil {
 		return err
 	}
 	if j.file, err = j.dir.Open(journalFile, os.O_WRONLY|os.O_APPEND, 0); err != nil {
 		return err
 	}
-	j.size, j.limit = size, max(minJournal, snapshot)
+	j.size, j.limit, j.changes = size, max(minJournal, snapshot), changes
 	if j.info, err = j.file.Stat(); err == nil {
 		err = j.file.Truncate(size)
 	}

@@ -224,10 +224,10 @@ func (g *registrar) stopping() bool {
 
 // remove removes a registration, from the data directory too. On an error it is not removed there
 // yet.
-func (g *registrar) remove(r *registration) error {
+func (g *registrar) remove(ctx context.Context, r *registration) error {
 	g.replace(keyOf(r.spec.Service, r.spec.ID), nil)
 	if r.source == api.FromAPI {
-		return g.saved.remove(keyOf(r.spec.Service, r.spec.ID))
+		return g.saved.remove(ctx, keyOf(r.spec.Service, r.spec.ID))
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func (g *registrar) removeExpired(ctx context.Context, r *registration, reason s
 		return false
 	}
 	g.log.Warn("instance is deregistered", "service", r.spec.Service, "instance", r.spec.ID, "reason", reason)
-	_ = g.remove(r) // the store logs an error, and retries
+	_ = g.remove(ctx, r) // the store logs an error, and retries
 	return true
 }
 

@@ -33,7 +33,7 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 		return done, err
 	}
 	if r, ok := g.get(spec.Service, spec.ID); ok {
-		if err := g.saved.put(keyOf(spec.Service, spec.ID), r.spec); err != nil {
+		if err := g.saved.put(ctx, keyOf(spec.Service, spec.ID), r.spec); err != nil {
 			warning := fmt.Sprintf("it is not saved, and is gone after a restart of the agent unless the agent can save it before: %v", err)
 			done.Warning = strings.TrimPrefix(done.Warning+"; "+warning, "; ")
 		}
@@ -125,13 +125,13 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 	r, ok := g.get(service, id)
 	switch {
 	case !ok && g.saved.has(keyOf(service, id)): // it was of no use to this version
-		return api.Deregistered{Written: true, Warning: notRemoved(g.saved.remove(keyOf(service, id)))}, nil
+		return api.Deregistered{Written: true, Warning: notRemoved(g.saved.remove(ctx, keyOf(service, id)))}, nil
 	case !ok:
 		return api.Deregistered{}, discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent; 'disc unset' removes static entries", service, id)
 	case r.source == api.FromConfig:
 		return api.Deregistered{}, fromConfig(service, id)
 	}
-	warning := notRemoved(g.remove(r))
+	warning := notRemoved(g.remove(ctx, r))
 	left, err := g.awaitSettled(ctx, service, id)
 	if err != nil {
 		return api.Deregistered{Warning: warning}, nil // the registry deregisters it when etcd answers

@@ -38,7 +38,7 @@ func (g *registrar) reload(configured []discovery.Registration) {
 	}
 	for _, r := range g.list() {
 		if r.source == api.FromConfig && !desired[keyOf(r.spec.Service, r.spec.ID)] {
-			_ = g.remove(r) // without its lock: the API does not change instances of the config file
+			_ = g.remove(context.Background(), r) // without its lock: the API does not change instances of the config file
 		}
 	}
 }
@@ -52,7 +52,7 @@ func (g *registrar) putConfigured(spec discovery.Registration) error {
 	defer unlock()
 	_, err = g.put(spec, origin{source: api.FromConfig})
 	if err == nil {
-		_ = g.saved.remove(keyOf(spec.Service, spec.ID)) // the store logs an error, and retries
+		_ = g.saved.remove(context.Background(), keyOf(spec.Service, spec.ID)) // the store logs an error, and retries
 	}
 	return err
 }

@@ -42,7 +42,7 @@ func (s *registrationStore) load() []savedRegistration {
 		return nil
 	}
 	if s.refused == nil && (rewrite || s.journal.file == nil) {
-		s.compact()
+		_ = s.compact() // logged, and retried by Run
 	}
 	return s.readable()
 }
@@ -105,7 +105,7 @@ func (s *registrationStore) replay(snapshot, content []byte) (rewrite bool) {
 		s.setAside(journalFile, err)
 		rewrite = true
 	case s.refused == nil:
-		if openErr := s.journal.resume(parsed.size, int64(len(snapshot))); openErr != nil {
+		if openErr := s.journal.resume(parsed.size, int64(len(snapshot)), len(parsed.changes)); openErr != nil {
 			s.log.Warn("cannot open the journal of the registrations; a snapshot replaces it", "error", openErr)
 		}
 	}

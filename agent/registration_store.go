@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,27 +20,47 @@ import (
 	"disc/discovery/telemetry"
 )
 
+// saveTimeout is how long a caller waits for the disk by default. After that the answer is a warning
+// that the change is not saved yet.
+const saveTimeout = 5 * time.Second
+
+var (
+	errSlowDisk    = errors.New("the disk has not taken it in time")
+	errStoreClosed = errors.New("this agent has stopped, and saves nothing any more")
+)
+
 // registrationStore has the registrations of the API in the data directory. A registration that
 // this version cannot use stays in the files as it is, for the version that can. What cannot be
 // written is retried until it is.
 type registrationStore struct {
-	dir    *dataDir
-	log    *slog.Logger
-	failed retry.Signal // a write has failed
+	dir     *dataDir
+	log     *slog.Logger
+	failed  retry.Signal  // a write has failed
+	timeout time.Duration // how long a caller waits for the disk
 
-	writing sync.Mutex // serializes writes: who waits for it is covered by the next
-	journal journal    // guarded by writing
-	closed  bool       // guarded by writing
+	writing    sync.Mutex // held while the disk works, which may hang: no caller waits for it
+	journal    journal    // guarded by writing
+	compactErr error      // guarded by writing; why no snapshot replaced the journal when one was due
 
 	mu       sync.Mutex
 	entries  map[instanceKey]savedEntry
 	nameless []savedEntry // without a service and an id: only an editor can remove them
 	aside    []asideFile
-	refused  error // why nothing can be written until a restart; nil: it can
-	unread   error // why the files could not be read; nil: they could
-	unsaved  map[instanceKey]bool
-	err      error // of the last write
-	lost     int   // the changes that it did not write
+	unread   error                // why the files could not be read; nil: they could
+	refused  error                // why nothing is saved any more; nil: it is
+	unsaved  map[instanceKey]bool // changes of no write yet; true: the files have, or may have, the instance
+	inFlight map[instanceKey]bool // those of the write that goes on, likewise
+	began    time.Time            // when that began; zero: there is none
+	next     *batch               // of the unsaved changes; nil: nobody has asked for one
+	err      error                // of the last write
+	closed   bool
+}
+
+// batch is a write to the disk that all share who wait for it.
+type batch struct {
+	retry bool          // a snapshot that failed is due again, too
+	done  chan struct{} // closed when err is set
+	err   error
 }
 
 // savedEntry is a registration in the data directory.
@@ -54,7 +76,7 @@ type savedRegistration struct {
 }
 
 func newRegistrationStore(dir *dataDir, log *slog.Logger) *registrationStore {
-	s := &registrationStore{dir: dir, log: log, failed: retry.NewSignal(), journal: journal{dir: dir.dir, log: log},
+	s := &registrationStore{dir: dir, log: log, failed: retry.NewSignal(), timeout: saveTimeout, journal: journal{dir: dir.dir, log: log},
 		entries: map[instanceKey]savedEntry{}, unsaved: map[instanceKey]bool{}}
 	if !dir.writable {
 		s.refused = errNotWritable
@@ -70,40 +92,61 @@ func (s *registrationStore) register(r prometheus.Registerer) error {
 			func() float64 {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				return float64(s.lost)
+				if s.failing() == nil {
+					return 0
+				}
+				return float64(s.pending())
 			}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "disc_registrations_unusable", Help: "Registrations in the data directory that this version of the agent cannot use, or not all of."},
 			func() float64 { return float64(len(s.unusable())) }))
 }
 
-// put saves a registration. On an error it is not on disk yet: it is retried.
-func (s *registrationStore) put(key instanceKey, spec discovery.Registration) error {
+// put saves a registration. On an error it is not on disk yet: unless the store refuses all, it is
+// retried.
+func (s *registrationStore) put(ctx context.Context, key instanceKey, spec discovery.Registration) error {
 	raw, err := json.Marshal(spec)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
+	e, saved := s.entries[key]
+	if s.refused != nil {
+		defer s.mu.Unlock()
+		if saved {
+			s.entries[key] = savedEntry{raw: e.raw} // the instance is registered again
+		}
+		return s.refused
+	}
 	s.entries[key] = savedEntry{raw: raw}
-	s.unsaved[key] = true
+	if _, known := s.unsaved[key]; !known {
+		_, writing := s.inFlight[key]
+		s.unsaved[key] = saved || writing
+	}
 	s.mu.Unlock()
-	return s.flush()
+	return s.save(ctx)
 }
 
 // remove removes a saved registration, usable or not, if there is one. On an error it is still on
-// disk: its removal is retried.
-func (s *registrationStore) remove(key instanceKey) error {
+// disk: unless the store refuses all, its removal is retried.
+func (s *registrationStore) remove(ctx context.Context, key instanceKey) error {
 	s.mu.Lock()
 	_, saved := s.entries[key]
 	delete(s.entries, key)
-	if saved {
+	onDisk, known := s.unsaved[key]
+	switch {
+	case known && !onDisk:
+		delete(s.unsaved, key)
+		saved = false
+	case saved && s.refused == nil:
 		s.unsaved[key] = true
 	}
+	refused := s.refused
 	s.mu.Unlock()
 	if !saved {
 		return nil
 	}
-	return s.flush()
+	return cmp.Or(refused, s.save(ctx))
 }
 
 // has reports whether a registration is saved.
@@ -128,11 +171,7 @@ func (s *registrationStore) reject(key instanceKey, err error) {
 // the reason, sorted. Files that could not be read at this start follow, until they are removed.
 func (s *registrationStore) unusable() []string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []string
-	if s.unread != nil {
-		all = append(all, s.unread.Error())
-	}
 	for key, e := range s.entries {
 		if e.problem != nil {
 			all = append(all, fmt.Sprintf("%s: %v", key, e.problem))
@@ -142,7 +181,12 @@ func (s *registrationStore) unusable() []string {
 	for _, e := range s.nameless {
 		all = append(all, fmt.Sprintf("%.60s: %v", e.raw, e.problem))
 	}
-	for _, f := range s.aside {
+	if s.unread != nil {
+		all = append(all, s.unread.Error())
+	}
+	aside := slices.Clone(s.aside)
+	s.mu.Unlock()
+	for _, f := range aside { // unlocked, since the disk may hang
 		if _, removed := s.dir.dir.Lstat(f.name); removed == nil {
 			all = append(all, f.String())
 		}
@@ -154,94 +198,30 @@ func (s *registrationStore) unusable() []string {
 func (s *registrationStore) lostErr() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil {
+	err, lost := s.failing(), s.pending()
+	if err == nil || lost == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d changes of registrations are not saved and do not survive a restart of the agent: %w", s.lost, s.err)
+	return fmt.Errorf("%d changes of registrations are not saved and do not survive a restart of the agent: %w", lost, err)
 }
 
-// Run retries failed writes until ctx ends.
-func (s *registrationStore) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-s.failed:
-		case <-ctx.Done():
-			return nil
-		}
-		var b retry.Backoff
-		for s.flush() != nil {
-			b.Failed()
-			if b.Wait(ctx) != nil {
-				return nil
-			}
-		}
+// failing returns the error of the last write, or that the disk hangs; nil: neither. s.mu is held.
+func (s *registrationStore) failing() error {
+	if s.err == nil && !s.began.IsZero() && time.Since(s.began) > s.timeout {
+		return errSlowDisk
 	}
+	return s.err
 }
 
-// flush writes all that is unsaved. Changes that others make meanwhile share the next write.
-func (s *registrationStore) flush() error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	changed, lines, err := s.take()
-	if err != nil || len(changed) == 0 {
-		return err
-	}
-	switch {
-	case s.closed:
-		err = errNotWritable
-	case s.refused != nil:
-		err = s.refused
-	case s.journal.ready():
-		err = s.journal.append(lines)
-	default:
-		err = s.snapshot()
-	}
-	s.record(changed, err)
-	if s.journal.due() {
-		s.compact()
-	}
-	return err
-}
-
-// take returns the unsaved changes, and as lines of the journal.
-func (s *registrationStore) take() (changed map[instanceKey]bool, lines []byte, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key := range s.unsaved {
-		c := journalChange{Delete: &savedName{key.service, key.id}}
-		if e, ok := s.entries[key]; ok {
-			c = journalChange{Put: e.raw}
+// pending returns the number of changes that are not on disk yet. s.mu is held.
+func (s *registrationStore) pending() int {
+	n := len(s.unsaved)
+	for key := range s.inFlight {
+		if _, again := s.unsaved[key]; !again {
+			n++
 		}
-		line, err := json.Marshal(c)
-		if err != nil {
-			return nil, nil, err
-		}
-		lines = append(append(lines, line...), '\n')
 	}
-	changed, s.unsaved = s.unsaved, map[instanceKey]bool{}
-	return changed, lines, nil
-}
-
-// record records the result of the write of changes, and has failed ones retried.
-func (s *registrationStore) record(changed map[instanceKey]bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.err
-	s.err, s.lost = err, 0
-	if err == nil {
-		if before != nil {
-			s.log.Info("registrations are saved again")
-		}
-		return
-	}
-	maps.Copy(s.unsaved, changed)
-	s.lost = len(s.unsaved)
-	if before == nil {
-		s.log.Error("cannot save registrations; their changes do not survive a restart of the agent until they are", "error", err)
-	}
-	if s.refused == nil && !s.closed {
-		s.failed.Notify()
-	}
+	return n
 }
 
 // all returns all registrations as a snapshot has them, sorted.
@@ -260,34 +240,4 @@ func (s *registrationStore) all() []json.RawMessage {
 
 func (i instanceKey) compare(j instanceKey) int {
 	return cmp.Or(strings.Compare(i.service, j.service), strings.Compare(i.id, j.id))
-}
-
-// snapshot writes all registrations anew, once a copy of what is set aside is on the disk.
-// s.writing is held.
-func (s *registrationStore) snapshot() error {
-	if err := s.preserve(); err != nil {
-		return err
-	}
-	return s.journal.snapshot(s.all())
-}
-
-// compact replaces the journal with a snapshot. s.writing is held.
-func (s *registrationStore) compact() {
-	if err := s.snapshot(); err != nil {
-		s.journal.limit = 2 * s.journal.size
-		s.log.Warn("cannot write all registrations anew; the next change tries again", "error", err)
-	}
-}
-
-// close writes what is unsaved, and a snapshot for versions that know no journal. Nothing can be
-// written after it.
-func (s *registrationStore) close() {
-	_ = s.flush() // logged
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if s.journal.ready() && s.journal.size > journalHeaderSize {
-		s.compact()
-	}
-	s.journal.close()
-	s.closed = true
 }

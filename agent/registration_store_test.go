@@ -54,7 +54,7 @@ func copyFiles(t *testing.T, from string) (path string) {
 func storeIn(t *testing.T, path string) (*registrationStore, []savedRegistration) {
 	t.Helper()
 	s := newRegistrationStore(dir(t, path), slog.New(slog.NewTextHandler(t.Output(), nil)))
-	t.Cleanup(s.close)
+	t.Cleanup(func() { s.close() })
 	return s, s.load()
 }
 
@@ -93,10 +93,10 @@ func (s *registrationStore) change(t *testing.T, puts, removals []string) {
 	t.Helper()
 	var errs []error
 	for _, id := range puts {
-		errs = append(errs, s.put(keyOf("web", id), instance(id)))
+		errs = append(errs, s.put(t.Context(), keyOf("web", id), instance(id)))
 	}
 	for _, id := range removals {
-		errs = append(errs, s.remove(keyOf("web", id)))
+		errs = append(errs, s.remove(t.Context(), keyOf("web", id)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 			end := obstruct(t, path, name)
 			next, _ := storeIn(t, path)
 			wantNamed(t, next, "the saved registrations cannot be read: ")
-			if err := next.put(keyOf("web", "b"), instance("b")); err == nil {
+			if err := next.put(t.Context(), keyOf("web", "b"), instance("b")); err == nil {
 				t.Error("a registration is saved over what could not be read")
 			}
 			next.close()
@@ -272,10 +272,10 @@ func TestJournalThatCannotBeReplaced(t *testing.T) {
 	path := t.TempDir()
 	s, _ := storeIn(t, path)
 	s.change(t, []string{"a"}, nil)
-	s.compact()
+	_ = s.compact()
 	s.change(t, []string{"b"}, nil)
 	obstruct(t, path, journalFile+".new")
-	s.compact()
+	_ = s.compact()
 	s.change(t, nil, []string{"b"})
 	wantKept(t, path, "a")
 }
