@@ -262,8 +262,12 @@ func (g *registrar) pending() error {
 	if g.saved.dir.writable { // otherwise the log has said so at the start
 		errs = append(errs, g.saved.lostErr())
 	}
-	for _, text := range g.saved.unusable() {
+	unregistered := g.saved.unregistered()
+	for _, text := range unregistered[:min(len(unregistered), maxNamed)] {
 		errs = append(errs, fmt.Errorf("saved registration %s", text))
+	}
+	if more := len(unregistered) - maxNamed; more > 0 {
+		errs = append(errs, fmt.Errorf("%d more saved registrations are not registered; 'disc status' names them", more))
 	}
 	for _, r := range g.list() {
 		state, err := g.registry.State(r.spec.Service, r.spec.ID)

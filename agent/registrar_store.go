@@ -7,6 +7,9 @@ import (
 	"disc/discovery"
 )
 
+// maxNamed bounds how many saved registrations the log and /readyz name.
+const maxNamed = 10
+
 // load registers the instances of the config file, and those that the API registered in
 // earlier runs.
 func (g *registrar) load(configured []discovery.Registration) {
@@ -18,11 +21,15 @@ func (g *registrar) load(configured []discovery.Registration) {
 			continue
 		}
 		if _, err := g.put(r.spec, origin{source: api.FromAPI, stored: true}); err != nil {
-			g.saved.reject(r.key, err)
+			g.saved.reject(r.key, err, false)
 		}
 	}
-	for _, text := range g.saved.unusable() {
+	unusable := g.saved.unusable()
+	for _, text := range unusable[:min(len(unusable), maxNamed)] {
 		g.log.Error("saved registration cannot be used by this version, or not all of it; it is kept for one that can: run that version, or register the instance anew", "registration", text)
+	}
+	if more := len(unusable) - maxNamed; more > 0 {
+		g.log.Error("further saved registrations cannot be used by this version, or not all of them; 'disc status' names them", "registrations", more)
 	}
 }
 

@@ -41,7 +41,7 @@ func (s *registrationStore) load() []savedRegistration {
 		s.block(err)
 		return nil
 	}
-	if s.refused == nil && (rewrite || s.journal.file == nil) {
+	if s.refused == nil && (rewrite || s.journal.file == nil || len(s.nameless) > 0) { // which end a snapshot
 		_ = s.compact() // logged, and retried by Run
 	}
 	return s.readable()
@@ -49,7 +49,7 @@ func (s *registrationStore) load() []savedRegistration {
 
 // block keeps the files as they are until a restart.
 func (s *registrationStore) block(err error) {
-	err = fmt.Errorf("the saved registrations cannot be read: %w; repair the data directory and restart the agent", err)
+	err = fmt.Errorf("files cannot be read: %w; repair the data directory and restart the agent", err)
 	s.log.Error("saved instances are not registered, and new ones are not saved", "error", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ func (s *registrationStore) add(raw json.RawMessage) {
 	var name savedName
 	if err := json.Unmarshal(raw, &name); err != nil || name.Service == "" || name.ID == "" {
 		err = cmp.Or(err, errors.New("service or id is missing"))
-		s.nameless = append(s.nameless, savedEntry{raw, fmt.Errorf("it is no registration (%w); stop the agent with SIGTERM, which folds the changes since into that file, and then remove it from %s", err, registrationsFile)})
+		s.nameless = append(s.nameless, savedEntry{raw: raw, problem: fmt.Errorf("it is no registration (%w); stop the agent with SIGTERM, which has it write that file, and then remove it", err)})
 		return
 	}
 	s.entries[keyOf(name.Service, name.ID)] = savedEntry{raw: raw}
@@ -204,13 +204,13 @@ func (s *registrationStore) readable() []savedRegistration {
 		raw := s.entries[key].raw
 		r := savedRegistration{key: key}
 		if err := json.Unmarshal(raw, &r.spec); err != nil {
-			s.reject(key, fmt.Errorf("it cannot be read: %w", err))
+			s.reject(key, fmt.Errorf("it cannot be read: %w", err), false)
 			continue
 		}
 		strict := json.NewDecoder(bytes.NewReader(raw))
 		strict.DisallowUnknownFields()
 		if err := strict.Decode(&discovery.Registration{}); err != nil {
-			s.reject(key, fmt.Errorf("a part has no effect in this version: %w", err))
+			s.reject(key, fmt.Errorf("a part has no effect in this version: %w", err), true)
 		}
 		all = append(all, r)
 	}

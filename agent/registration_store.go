@@ -67,6 +67,7 @@ type batch struct {
 type savedEntry struct {
 	raw     json.RawMessage // as it was written; compact
 	problem error           // what of it this version cannot use; nil: it can
+	partly  bool            // the rest is registered
 }
 
 // savedRegistration is a saved registration as this version reads it.
@@ -114,7 +115,7 @@ func (s *registrationStore) put(ctx context.Context, key instanceKey, spec disco
 	if s.refused != nil {
 		defer s.mu.Unlock()
 		if saved {
-			s.entries[key] = savedEntry{raw: e.raw} // the instance is registered again
+			s.entries[key] = savedEntry{raw: e.raw} // its instance is registered again
 		}
 		return s.refused
 	}
@@ -157,39 +158,52 @@ func (s *registrationStore) has(key instanceKey) bool {
 	return ok
 }
 
-// reject records that this version cannot use a saved registration.
-func (s *registrationStore) reject(key instanceKey, err error) {
+// reject records why this version cannot use a saved registration, or not all of it: the rest is
+// registered.
+func (s *registrationStore) reject(key instanceKey, err error, partly bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e, ok := s.entries[key]; ok {
-		e.problem = err
+		e.problem, e.partly = err, partly
 		s.entries[key] = e
 	}
 }
 
 // unusable names the saved registrations that this version cannot use, or not all of, each with
-// the reason, sorted. Files that could not be read at this start follow, until they are removed.
+// the reason, sorted. Files that could not be used at this start follow, until they are removed.
 func (s *registrationStore) unusable() []string {
+	all := s.problems(true)
 	s.mu.Lock()
-	var all []string
-	for key, e := range s.entries {
-		if e.problem != nil {
-			all = append(all, fmt.Sprintf("%s: %v", key, e.problem))
-		}
-	}
-	slices.Sort(all)
-	for _, e := range s.nameless {
-		all = append(all, fmt.Sprintf("%.60s: %v", e.raw, e.problem))
-	}
-	if s.unread != nil {
-		all = append(all, s.unread.Error())
-	}
 	aside := slices.Clone(s.aside)
 	s.mu.Unlock()
 	for _, f := range aside { // unlocked, since the disk may hang
 		if _, removed := s.dir.dir.Lstat(f.name); removed == nil {
 			all = append(all, f.String())
 		}
+	}
+	return all
+}
+
+// unregistered names the saved registrations of which nothing is registered, as unusable does.
+func (s *registrationStore) unregistered() []string { return s.problems(false) }
+
+// problems names the saved registrations that have a problem, those that are registered in part only
+// if asked for.
+func (s *registrationStore) problems(partly bool) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	for key, e := range s.entries {
+		if e.problem != nil && (partly || !e.partly) {
+			all = append(all, fmt.Sprintf("%s: %v", key, e.problem))
+		}
+	}
+	slices.Sort(all)
+	for i, e := range s.nameless { // without its text, which may have secrets
+		all = append(all, fmt.Sprintf("entry %d from the end of %s (%d bytes): %v", len(s.nameless)-i, registrationsFile, len(e.raw), e.problem))
+	}
+	if s.unread != nil {
+		all = append(all, s.unread.Error())
 	}
 	return all
 }

@@ -252,7 +252,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 			}
 			end := obstruct(t, path, name)
 			next, _ := storeIn(t, path)
-			wantNamed(t, next, "the saved registrations cannot be read: ")
+			wantNamed(t, next, "files cannot be read: ")
 			if err := next.put(t.Context(), keyOf("web", "b"), instance("b")); err == nil {
 				t.Error("a registration is saved over what could not be read")
 			}
@@ -352,14 +352,14 @@ func TestUnusableRegistrationsAreKept(t *testing.T) {
 		typed   = `{"service":"web","id":"typed","port":{"from":80,"to":90}}`
 		invalid = `{"service":"Web","id":"invalid","port":70000}`
 		partly  = `{"service":"web","id":"partly","port":80,"priority":{"of":[1,2]}}`
-		foreign = `{"group":"web"}`
+		foreign = `{"group":"web","checks":[{"header":{"Authorization":"secret"}}]}`
 		text    = `"web"`
 	)
 	files{snapshot: "[" + strings.Join([]string{later, typed, invalid, partly, foreign, text}, ",\n ") + "]"}.write(t, path)
 	g := alone(t, path)
 	g.settle = 0
 	g.load(nil)
-	named := []string{"web/later: ", "web/typed: ", "web/invalid: ", "web/partly: ", `{"group":"web"}: `, `"web": `}
+	named := []string{"web/later: ", "web/typed: ", "web/invalid: ", "web/partly: ", "entry 2 from the end of registrations.json (64 bytes): ", "entry 1 from the end of registrations.json (5 bytes): "}
 	wantNamed := func(when string, named ...string) {
 		t.Helper()
 		got, ready := g.saved.unusable(), fmt.Sprint(g.pending())
@@ -367,9 +367,13 @@ func TestUnusableRegistrationsAreKept(t *testing.T) {
 			t.Errorf("%s: %q, want %d", when, got, len(named))
 		}
 		for _, name := range named {
-			if !slices.ContainsFunc(got, func(text string) bool { return strings.HasPrefix(text, name) }) || !strings.Contains(ready, name) {
+			unready := name != "web/partly: " // the rest of it is registered
+			if !slices.ContainsFunc(got, func(text string) bool { return strings.HasPrefix(text, name) }) || strings.Contains(ready, "saved registration "+name) != unready {
 				t.Errorf("%s: %q (%s), want %s", when, got, ready, name)
 			}
+		}
+		if strings.Contains(fmt.Sprint(got, ready), "secret") {
+			t.Errorf("%s: a secret shows in %q (%s)", when, got, ready)
 		}
 	}
 	wantNamed("at the start", named...)
@@ -403,5 +407,26 @@ func TestUnusableRegistrationsAreKept(t *testing.T) {
 	wantNamed("after one is registered anew, one removed and one in the config file", named[3:]...)
 	if got := g.kept(t); !slices.Equal(got, []string{"later", "other", "partly"}) {
 		t.Errorf("kept %v", got)
+	}
+}
+
+// However many registrations cannot be used, /readyz stays readable. A file that is set aside takes
+// no agent out.
+func TestReadinessIsBounded(t *testing.T) {
+	path := t.TempDir()
+	all := slices.Repeat([]string{`"web"`}, 1000)
+	files{snapshot: "[" + strings.Join(all, ",") + "]"}.write(t, path)
+	g := alone(t, path)
+	g.load(nil)
+	if ready := fmt.Sprint(g.pending()); strings.Count(ready, "\n") != maxNamed || !strings.HasSuffix(ready, "990 more saved registrations are not registered; 'disc status' names them") {
+		t.Errorf("ready: %s", ready)
+	}
+	path = t.TempDir()
+	files{snapshot: "[{"}.write(t, path)
+	g = alone(t, path)
+	g.load(nil)
+	wantNamed(t, g.saved, "registrations.json.unreadable: ")
+	if err := g.pending(); err != nil {
+		t.Errorf("ready: %v", err)
 	}
 }
