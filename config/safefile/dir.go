@@ -222,13 +222,21 @@ func (d *Dir) Touch(name string, at time.Time) error {
 	return d.pathError("touch", name, unix.UtimesNanoAt(int(d.file.Fd()), name, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW))
 }
 
-// Sync makes renames durable.
+// Sync makes renames durable, as far as it can: it does nothing where the file system syncs no
+// directories, such as CIFS or 9P, and where this process may not read the directory.
 func (d *Dir) Sync() error {
 	f, err := openAt(int(d.file.Fd()), ".", d.path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, unix.EACCES) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	err = f.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 // ErrNotSynced is the error of [Dir.Replace] when the new file is in place, but a power cut could
@@ -271,7 +279,7 @@ func (d *Dir) mkdir(name string) error {
 		return nil // another process was faster; the walk looks at what it made
 	}
 	if err == nil {
-		_ = d.Sync() // a directory that may be written and not read cannot be synced
+		_ = d.Sync() // the new directory can be used all the same
 	}
 	return d.pathError("mkdir", name, err)
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -224,4 +225,41 @@ func TestChmod(t *testing.T) {
 	if after, err := d.Lstat("file"); err != nil || after.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", after, err)
 	}
+}
+
+// A directory that cannot be synced keeps nothing from being saved in it.
+func TestSyncWhereItCannotBe(t *testing.T) {
+	t.Run("file system without it", func(t *testing.T) {
+		dir, _, err := safefile.Locate("/proc/version")
+		if err != nil {
+			t.Skip(err)
+		}
+		defer dir.Close()
+		if err := dir.Sync(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("unreadable directory", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			t.Skip("only root can act as another user")
+		}
+		path := filepath.Join(t.TempDir(), "unreadable")
+		if err := errors.Join(os.Mkdir(path, 0o700), os.Chown(path, stranger, stranger), os.Chmod(path, 0o300)); err != nil {
+			t.Fatal(err)
+		}
+		dir, _, err := safefile.Parent(path + "/file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := unix.Setfsuid(stranger); err != nil {
+			t.Fatal(err)
+		}
+		err = dir.Sync()
+		if err := errors.Join(err, unix.Setfsuid(0)); err != nil {
+			t.Error(err)
+		}
+	})
 }
