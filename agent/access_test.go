@@ -57,7 +57,7 @@ func TestReloadOfTokens(t *testing.T) {
 	if at := slices.IndexFunc(status.Settings, func(s api.Setting) bool { return s.Name == "http.tokens[0]" }); at < 0 || status.Settings[at].Value != "ci: register,status" {
 		t.Errorf("the token is not among the settings, or shown otherwise: %v", status.Settings)
 	}
-	reload("http: {anonymous: none}\n")
+	reload("http: {tokens: [], anonymous: none}\n")
 	a.api.Token = ""
 	if _, _, err := a.api.Services(t.Context(), api.Wait{}); !errors.Is(err, discovery.ErrForbidden) {
 		t.Errorf("everybody may read: %v", err)
@@ -67,7 +67,7 @@ func TestReloadOfTokens(t *testing.T) {
 	} else {
 		resp.Body.Close()
 	}
-	reload("services: []\n")
+	reload("http: {anonymous: auto}\n")
 	if !can("", "web") {
 		t.Error("without tokens again, a caller may not write")
 	}
@@ -91,7 +91,7 @@ func TestReloadThatOpensWrites(t *testing.T) {
 	if _, err := a.api.Register(t.Context(), discovery.Registration{Service: "web", ID: "web-1"}); !errors.Is(err, discovery.ErrForbidden) {
 		t.Errorf("after the refused reload: %v", err)
 	}
-	if err := a.Reload(t.Context(), settings(t, etcd.Endpoint(), "http: {anonymous: [read]}\n")); err != nil {
+	if err := a.Reload(t.Context(), settings(t, etcd.Endpoint(), "http: {token_file: \"\", anonymous: [read]}\n")); err != nil {
 		t.Errorf("reload to reads for everybody: %v", err)
 	}
 }

@@ -61,9 +61,9 @@ type Config struct {
 	Services []discovery.Registration
 
 	origins        map[string]origin
-	nulls          []problem // the keys of the file without a value, without a text
-	emptyFile      bool      // it has no keys
-	servicesLine   int       // of the key services in the file; 0: it is missing
+	nulls          []problem       // the keys of the file without a value, without a text
+	emptyFile      bool            // it has no keys
+	lists          map[string]bool // which of listKeys the file has
 	serviceOrigins []origin
 	tokenOrigins   []origin
 	clientOrigins  []origin

@@ -63,7 +63,10 @@ func (l loader) build(name string, data []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{origins: map[string]origin{}, nulls: f.nulls, servicesLine: f.lines["services"], emptyFile: len(f.lines) == 0}
+	c := &Config{origins: map[string]origin{}, nulls: f.nulls, lists: map[string]bool{}, emptyFile: len(f.lines) == 0}
+	for _, key := range listKeys {
+		c.lists[key] = f.lines[key] > 0
+	}
 	check := checker{c, f, slices.Clone(f.problems)}
 	for _, s := range settings() {
 		c.origins[s.key] = values[s.key].origin

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -16,16 +18,16 @@ func Reloads(key string) bool {
 }
 
 // CheckValues returns an error, an [*Error], that names each key of the file which has no value
-// and which a reload applies, or which is a section of such keys. A file that is cut off ends in
-// such a key. [Load] takes it for absent.
+// although it holds, or is part of, what a reload applies. A file that is cut off ends in such a
+// key. [Load] takes it for absent.
 func (c *Config) CheckValues() error {
 	return joined(c.valueless())
 }
 
 // CheckReload returns an error, an [*Error], if the file looks empty or cut off, as a full disk
 // or an editor in the middle of its work leaves it: it would take away what before, the settings
-// in force, have. Such a file is gone, is empty, has no services any more, or has a key that
-// [Config.CheckValues] names.
+// in force, have. Such a file is gone, is empty, lacks something that a reload applies and that
+// the file before had, or has a key that [Config.CheckValues] names.
 func (c *Config) CheckReload(before *Config) error {
 	whole := func(name, text string) error {
 		return joined([]problem{{at: origin{source: fromFile, name: name}, text: text}})
@@ -35,17 +37,50 @@ func (c *Config) CheckReload(before *Config) error {
 		return whole(before.File, "the config file is gone; put it back, or restart the agent without it")
 	case c.emptyFile && !before.emptyFile:
 		return whole(c.File, "the config file is empty; write it again, with services: [] if it is to have none")
-	case c.servicesLine == 0 && len(before.Services) > 0:
-		return whole(c.File, fmt.Sprintf("services is missing, and the file before had %d; write services: [] for none", len(before.Services)))
 	}
-	return c.CheckValues()
+	return joined(append(c.missing(before), c.valueless()...))
 }
 
-// valueless returns the problems of [Config.CheckValues].
+// missing returns a problem for each key that a reload applies, that gave before more than its
+// default, and that the file lacks.
+func (c *Config) missing(before *Config) []problem {
+	var all []problem
+	add := func(key, had, none string) {
+		if slices.ContainsFunc(c.nulls, func(n problem) bool { return n.key == key }) {
+			return // valueless has it
+		}
+		write := key + ": " + none
+		if section, name, ok := strings.Cut(key, "."); ok {
+			write = fmt.Sprintf("%s: {%s: %s}", section, name, none)
+		}
+		all = append(all, problem{at: origin{source: fromFile, name: c.File}, text: fmt.Sprintf("%s is missing, and the file before had %s; write %s for none", key, had, write)})
+	}
+	for _, key := range listKeys {
+		if n := before.listLen(key); n > 0 && !c.lists[key] {
+			add(key, strconv.Itoa(n), "[]")
+		}
+	}
+	for _, s := range settings() {
+		if !slices.Contains(reloadedKeys, s.key) || before.origins[s.key].source != fromFile || c.origins[s.key].source != fromDefault || s.show(before) == s.show(c) {
+			continue
+		}
+		add(s.key, s.show(before), cmp.Or(s.def, `""`))
+	}
+	return all
+}
+
+// listLen returns the length of a list of listKeys.
+func (c *Config) listLen(key string) int {
+	return map[string]int{"services": len(c.Services), "http.tokens": len(c.HTTP.Tokens), "http.clients": len(c.HTTP.Clients)}[key]
+}
+
+// valueless returns the problems of [Config.CheckValues]. A section without keys, and a setting
+// that a flag or a variable gives, take nothing away.
 func (c *Config) valueless() []problem {
 	var all []problem
 	for _, n := range c.nulls {
-		if !slices.ContainsFunc(reloadedKeys, func(key string) bool { return concerns(n.key, key) }) {
+		o, isSetting := c.origins[n.key]
+		if isSetting && o.source != fromDefault || !Reloads(n.key) {
 			continue
 		}
 		n.text = "has no value, as where a file is cut off; give one, or remove the key"
@@ -55,9 +90,4 @@ func (c *Config) valueless() []problem {
 		all = append(all, n)
 	}
 	return all
-}
-
-// concerns reports whether path is a key, a part of its value, or a section that it is in.
-func concerns(path, key string) bool {
-	return path == key || strings.HasPrefix(path, key+"[") || strings.HasPrefix(path, key+".") || strings.HasPrefix(key, path+".")
 }

@@ -98,8 +98,9 @@ func (r *reader) decode(n *yaml.Node, path string, v reflect.Value) {
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		for key, value := range r.pairs(n, path) {
-			element := reflect.New(v.Type().Elem()).Elem()
+			element, nulls := reflect.New(v.Type().Elem()).Elem(), len(r.nulls)
 			r.decode(value, join(path, key.Value), element)
+			r.nulls = r.nulls[:nulls] // an element of a map may be empty
 			v.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), element)
 		}
 	case reflect.Slice:
