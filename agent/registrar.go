@@ -258,10 +258,7 @@ func (g *registrar) explain(err error) error { return etcd.Explain(g.endpoints, 
 // pending returns the reasons for which instances are not in etcd, or would not be after a restart;
 // nil: all are.
 func (g *registrar) pending() error {
-	var errs []error
-	if g.saved.dir.writable { // otherwise the log has said so at the start
-		errs = append(errs, g.saved.lostErr())
-	}
+	errs := []error{g.saved.lostErr()}
 	unregistered := g.saved.unregistered()
 	for _, text := range unregistered[:min(len(unregistered), maxNamed)] {
 		errs = append(errs, fmt.Errorf("saved registration %s", text))
