@@ -153,6 +153,9 @@ func (s *registrationStore) record(err error) {
 		if before != nil {
 			s.log.Info("registrations are saved again")
 		}
+		if len(s.unsaved) > 0 { // their callers may have been told that writes fail, and wait for none
+			s.request()
+		}
 		return
 	}
 	for key, onDisk := range written {

@@ -152,3 +152,27 @@ func TestHungDisk(t *testing.T) {
 	})
 	wantKept(t, path, "b", "c")
 }
+
+// A change that came while writes failed, and too late for the retry that succeeds, is written too.
+func TestChangeDuringARetry(t *testing.T) {
+	path := t.TempDir()
+	s, _ := storeIn(t, path)
+	s.mu.Lock()
+	s.err = errSlowDisk
+	s.mu.Unlock()
+	if err := s.put(t.Context(), keyOf("web", "late"), instance("late")); !errors.Is(err, errSlowDisk) {
+		t.Fatal(err)
+	}
+	s.writing.Lock()
+	s.record(nil) // the retry ends, which has begun before
+	s.writing.Unlock()
+	retrytest.Succeeds(t, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := s.pending(); n > 0 {
+			return fmt.Errorf("%d changes are not saved", n)
+		}
+		return nil
+	})
+	wantKept(t, path, "late")
+}
