@@ -68,8 +68,8 @@ var errTorn = errors.New("the last line is cut off")
 // errOutcomeUnknown is the error of a write of which all or a part may be on the disk.
 var errOutcomeUnknown = errors.New("nobody knows what of it is on the disk")
 
-// ready reports whether a change can be appended. It cannot when somebody has deleted or renamed the
-// journal, or deleted or changed the snapshot.
+// ready reports whether a change can be appended. It cannot when somebody has deleted or renamed
+// the journal, or deleted or changed the snapshot.
 func (j *journal) ready() bool {
 	if j.file == nil {
 		return false
@@ -156,8 +156,8 @@ func (j *journal) begin(sum hash.Hash, size int64) error {
 	return j.resume(int64(len(header)), size, 0)
 }
 
-// resume opens the journal to append at size, given the size of its snapshot, both in bytes, and the
-// number of its changes.
+// resume opens the journal to append at size, given the size of its snapshot, both in bytes, and
+// the number of its changes.
 func (j *journal) resume(size, snapshot int64, changes int) (err error) {
 	if j.base, err = j.dir.Lstat(registrationsFile); err != nil {
 		return err

@@ -20,8 +20,8 @@ import (
 	"disc/discovery/telemetry"
 )
 
-// saveTimeout is how long a caller waits for the disk by default. After that the answer is a warning
-// that the change is not saved yet.
+// saveTimeout is how long a caller waits for the disk by default. After that the answer is a
+// warning that the change is not saved yet.
 const saveTimeout = 5 * time.Second
 
 var (
@@ -187,8 +187,8 @@ func (s *registrationStore) unusable() []string {
 // unregistered names the saved registrations of which nothing is registered, as unusable does.
 func (s *registrationStore) unregistered() []string { return s.problems(false) }
 
-// problems names the saved registrations that have a problem, those that are registered in part only
-// if asked for.
+// problems names the saved registrations that have a problem. It names those that are registered in
+// part only if asked for.
 func (s *registrationStore) problems(partly bool) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -199,8 +199,8 @@ func (s *registrationStore) compact() error {
 	return err
 }
 
-// close writes what is unsaved, and a snapshot for versions that know no journal. Nothing is written
-// after it, unless the disk hangs: then close returns false, and the write may still go on.
+// close writes what is unsaved, and a snapshot for versions that know no journal. Nothing is
+// written after it, unless the disk hangs: then close returns false, and the write may still go on.
 func (s *registrationStore) close() (ended bool) {
 	s.mu.Lock()
 	before := s.closed
