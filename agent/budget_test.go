@@ -14,6 +14,7 @@ import (
 	"disc/agent/httpapi"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // checked makes an agent's client check each answer against the description of the API.
@@ -107,7 +108,8 @@ func TestTooManyWrites(t *testing.T) {
 			} else {
 				_, err = a.api.Lock(ctx, "l", api.LockOptions{})
 			}
-			if err != nil && !errors.Is(err, discovery.ErrConflict) {
+			// A slow machine answers some of them too late: etcd is then unavailable.
+			if err != nil && !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrUnavailable) {
 				busy <- err
 			}
 		})
@@ -122,7 +124,8 @@ func TestTooManyWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if done, err := a.api.Register(ctx, discovery.Registration{Service: "web", ID: "web-1", Address: "127.0.0.1", Port: 1}); err != nil || !done.Written {
-		t.Errorf("%+v, %v", done, err)
-	}
+	retrytest.Eventually(t, "a registration", func() bool {
+		done, err := a.api.Register(ctx, discovery.Registration{Service: "web", ID: "web-1", Address: "127.0.0.1", Port: 1})
+		return err == nil && done.Written
+	})
 }
