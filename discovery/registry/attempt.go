@@ -35,8 +35,7 @@ func newRetryGrid() retryGrid { return retryGrid{time.Now().Add(-rand.N(maxRetry
 // failed counts a failure and sets the time of the next attempt.
 func (g retryGrid) failed(a *attempt, now time.Time) {
 	a.failures++
-	bound := min(firstRetry<<min(a.failures-1, 10), maxRetry)
-	a.at = now.Add(bound - now.Sub(g.origin)%bound)
+	a.at = g.next(min(firstRetry<<min(a.failures-1, 10), maxRetry), now)
 }
 
 // contended counts a failure by another writer's change. The first is retried at once.
@@ -46,10 +45,19 @@ func (g retryGrid) contended(a *attempt, now time.Time) {
 	}
 }
 
+// next returns the next of the times that a bound gives.
+func (g retryGrid) next(bound time.Duration, now time.Time) time.Time {
+	return now.Add(bound - now.Sub(g.origin)%bound)
+}
+
 // wait makes a write wait until another is attempted again.
 func (a *attempt) wait(other attempt) {
 	a.failures, a.at = max(a.failures, other.failures), latest(a.at, other.at)
 }
+
+// restart makes a write be attempted at once. It keeps how often the write was refused, which
+// gives the order of the attempts.
+func (a *attempt) restart() { *a = attempt{refused: a.refused} }
 
 // errContended means that others change a record as fast as it is written.
 var errContended = errors.New("other writers change the record as fast as it is written")

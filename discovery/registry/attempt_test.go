@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,15 +47,11 @@ func TestNextAttempt(t *testing.T) {
 	})
 }
 
-// restricted runs an agent whose role may write its node's key and the services.
-func restricted(t *testing.T, services ...string) (a *agent, root *clientv3.Client) {
+// restricted runs an agent whose role may write its node's key and those under the prefixes.
+func restricted(t *testing.T, prefixes ...string) (a *agent, root *clientv3.Client) {
 	t.Helper()
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
-	prefixes := []string{keys.Nodes()}
-	for _, service := range services {
-		prefixes = append(prefixes, keys.Service(service))
-	}
-	restrict(t, etcdtest.Client(t, s.Endpoint()), prefixes...)
+	restrict(t, etcdtest.Client(t, s.Endpoint()), append(prefixes, keys.Nodes())...)
 	a = start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: emptyView{}})
 	a.etcd = user(t, s.Endpoint(), "root")
 	return a, a.etcd
@@ -101,7 +96,8 @@ func TestRefusalStorm(t *testing.T) {
 				one.Service = service(i)
 				a.Put(one)
 			}
-			retrytest.Eventually(t, "five attempts", func() bool { return a.failedPasses() >= 5 })
+			put := a.failedPasses()
+			retrytest.Eventually(t, "five attempts", func() bool { return a.failedPasses() >= put+5 })
 			attempts := a.failedPasses() + 1
 			if rise := a.raftIndex() - before; rise > attempts*perAttempt {
 				t.Errorf("%d attempts made %d proposals", attempts, rise)
@@ -124,21 +120,72 @@ func TestRefusalStorm(t *testing.T) {
 	}
 }
 
-// The instances of services that an agent may not write hold up no others.
+// The instances of services that an agent may not write hold up others for a moment only, even
+// if there are many such services and all are tried first.
 func TestRefusedServices(t *testing.T) {
 	t.Parallel()
-	services := strings.Fields("a b c d e f g h i j k web")
-	a, _ := restricted(t, "web")
-	n := 100 * len(services)
-	for i := range n {
-		one := instance(fmt.Sprintf("%04d", i))
-		one.Service = services[i%len(services)]
+	const forbidden, instances = 60, 10
+	a, _ := restricted(t, keys.Service("web"))
+	for n := range forbidden * instances {
+		one := instance(fmt.Sprintf("%04d", n))
+		one.Service = fmt.Sprintf("s%02d", n%forbidden)
 		a.Put(one)
 	}
-	for i := len(services) - 1; i < n; i += len(services) {
-		if s := a.awaitSettled(fmt.Sprintf("%04d", i)); s.Phase != PhaseWritten {
-			t.Fatalf("%d is %+v", i, s)
+	putMany(a, instances)
+	for n := range instances {
+		if s := a.awaitSettled(fmt.Sprintf("%04d", n)); s.Phase != PhaseWritten {
+			t.Fatalf("%d is %+v", n, s)
 		}
+	}
+}
+
+// An agent that stops writes first the tombstones that etcd has not refused the records of.
+func TestRefusedTombstones(t *testing.T) {
+	t.Parallel()
+	a, root := restricted(t, keys.Services())
+	for n := range 40 {
+		one := instance("a")
+		one.Service = fmt.Sprintf("s%02d", n)
+		a.Put(one)
+		if s, err := a.AwaitSettled(bounded(t), one.Service, "a"); err != nil || s.Phase != PhaseWritten {
+			t.Fatalf("%s is %+v, %v", one.Service, s, err)
+		}
+	}
+	a.putAndAwait("a")
+	narrow(t, root, keys.Services(), keys.Service("web"))
+	for n := range 40 {
+		one := instance("a")
+		one.Service, one.Port = fmt.Sprintf("s%02d", n), 81
+		a.Put(one)
+	}
+	retrytest.Eventually(t, "a refusal of each", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, d := range a.desired {
+			if d.instance.Service != "web" && d.attempt.refused == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	a.stop()
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = a.DeregisterAll(stopped)
+	if err := a.reconcile(t.Context(), a.lease()); err != nil {
+		t.Fatal(err)
+	}
+	wantTombstone(t, a, "a")
+}
+
+// narrow gives the agents permission for one prefix instead of another.
+func narrow(t *testing.T, root *clientv3.Client, from, to string) {
+	t.Helper()
+	if _, err := root.RoleGrantPermission(bounded(t), "agent", to, clientv3.GetPrefixRangeEnd(to), clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.RoleRevokePermission(bounded(t), "agent", from, clientv3.GetPrefixRangeEnd(from)); err != nil {
+		t.Fatal(err)
 	}
 }
 

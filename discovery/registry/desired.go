@@ -63,7 +63,8 @@ type desired struct {
 func (d *desired) set(i discovery.Instance) {
 	before, left := d.instance, d.leaving
 	d.instance, d.leaving = i, false
-	d.conflict, d.attempt = nil, attempt{} // a caller that asks again wants a new answer
+	d.conflict = nil
+	d.attempt.restart() // a caller that asks again wants a new answer
 	d.adopt(before)
 	if left {
 		d.load.reportedAt, d.load.outcomeUnknown = time.Time{}, true // the tombstone's transaction may delete the report

@@ -14,10 +14,12 @@
 // # Refusals
 //
 // A record that etcd refuses, since a permission is missing or it is too large, holds up no
-// other: its batch is halved until it is alone. It then has a next attempt, up to 26 s later, by
-// a jittered backoff of its own. When several in a row are refused, the rest of their service,
-// or all the rest, wait for that attempt, too. What was refused least comes first then. So an
-// agent without permission costs etcd a few proposals an attempt, however many instances it has.
+// allowed one for long: its batch is halved until it is alone. It then has a next attempt, up to 26 s later, by
+// a jittered backoff of its own. When several in a row are refused, the rest of their service
+// waits for that attempt, too, and so do other services of which records were refused before. A
+// service without a refusal waits at most 0.2 s, so that each is tried soon. What was refused
+// least comes first. So an agent without permission costs etcd a few proposals an attempt,
+// however many instances it has.
 // A record that others change as fast as it is written goes by the same times.
 //
 // # Tombstones

@@ -158,8 +158,8 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.err = err
-	a := s.attempt(d.desired)
-	r.retries.failed(a, time.Now())
+	a, now := s.attempt(d.desired), time.Now()
+	r.retries.failed(a, now)
 	a.refused++
 	refused.add(err, *a)
 	defer r.notifyWaiters()
@@ -170,12 +170,18 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	if !ofService && !all {
 		return rest
 	}
+	untried := attempt{at: r.retries.next(firstRetry, now)} // of services that may well be allowed
+	refusedOf := r.refusedByService(s)
 	return slices.DeleteFunc(rest, func(key string) bool {
 		other, ok := r.desired[key]
 		if !ok || !all && other.instance.Service != d.record.Service {
 			return !ok
 		}
-		s.attempt(other).wait(*a)
+		if refusedOf[other.instance.Service] == 0 {
+			s.attempt(other).wait(untried)
+		} else {
+			s.attempt(other).wait(*a)
+		}
 		other.err = err
 		refused.waiting++
 		return true
@@ -198,13 +204,9 @@ func (r *Registry) recordError(batch []*draft, err error) {
 func (r *Registry) dueKeys(s step) (fresh, failed []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	refused := map[string]int{} // by service
+	now, refused := time.Now(), r.refusedByService(s)
 	for key, d := range r.desired {
 		a := s.attempt(d)
-		if a.refused > 0 {
-			refused[d.instance.Service] += a.refused
-		}
 		switch {
 		case !s.needs(d) || !a.due(now):
 		case a.at.IsZero():
@@ -221,6 +223,18 @@ func (r *Registry) dueKeys(s step) (fresh, failed []string) {
 	slices.SortFunc(fresh, compare)
 	slices.SortFunc(failed, compare)
 	return fresh, failed
+}
+
+// refusedByService returns how often etcd has refused a step for the instances of each service,
+// if it has. r.mu is held.
+func (r *Registry) refusedByService(s step) map[string]int {
+	refused := map[string]int{}
+	for _, d := range r.desired {
+		if n := s.attempt(d).refused; n > 0 {
+			refused[d.instance.Service] += n
+		}
+	}
+	return refused
 }
 
 // nextBatch makes a batch of the first keys, up to most of them and as many as fit into a

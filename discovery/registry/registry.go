@@ -131,7 +131,8 @@ func (r *Registry) Remove(service, id string) {
 // record in etcd. r.mu is held.
 func (r *Registry) startLeaving(d *desired) {
 	d.generation++
-	d.leaving, d.attempt = true, attempt{}
+	d.leaving = true
+	d.attempt.restart()
 	if !d.mayExistInEtcd() {
 		r.forget(d, r.removedRevision)
 	}
