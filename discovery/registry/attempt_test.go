@@ -15,6 +15,7 @@ import (
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/lease"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -176,6 +177,26 @@ func TestRefusedTombstones(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTombstone(t, a, "a")
+}
+
+// A new lease makes the agent attempt at once what etcd refused under the old one. The order of
+// the attempts stays.
+func TestRefusedUnderLease(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("a")
+	a.stop()
+	d := a.desired[keys.Instance("web", "a")]
+	late := attempt{failures: 9, refused: 3, at: time.Now().Add(time.Hour)}
+	d.attempt, d.load.attempt, a.nodeAttempt = late, late, late
+	a.compareWithView(lease.Lease{ID: a.lease(), TTL: sessionTTL})
+	if d.attempt != late || d.load.attempt != late || a.nodeAttempt != late {
+		t.Error("the old lease changed the attempts")
+	}
+	a.compareWithView(lease.Lease{ID: a.lease() + 1, TTL: sessionTTL})
+	if want := (attempt{refused: 3}); d.attempt != want || d.load.attempt != want || a.nodeAttempt != want {
+		t.Errorf("the next attempts are %+v, %+v and %+v", d.attempt, d.load.attempt, a.nodeAttempt)
+	}
 }
 
 // narrow gives the agents permission for one prefix instead of another.

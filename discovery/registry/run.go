@@ -136,6 +136,7 @@ func (r *Registry) compareWithView(current lease.Lease) {
 	defer r.mu.Unlock()
 	if r.currentLease.ID != current.ID {
 		r.notifyWaiters() // nothing is written under the new lease yet
+		r.restartAttempts()
 	}
 	r.currentLease = current
 	if err != nil {
@@ -151,6 +152,16 @@ func (r *Registry) compareWithView(current lease.Lease) {
 	}
 	if r.nodeRevision != 0 && (otherEtcd || s.Revision() >= r.nodeRevision) && !s.HasAgent(r.identity.Node.Node, r.identity.Owner) {
 		r.nodeLease = 0
+	}
+}
+
+// restartAttempts makes everything be attempted at once, under a new lease: etcd refuses all
+// writes under a lease that has one forbidden key. r.mu is held.
+func (r *Registry) restartAttempts() {
+	r.nodeAttempt.restart()
+	for _, d := range r.desired {
+		d.attempt.restart()
+		d.load.attempt.restart()
 	}
 }
 
