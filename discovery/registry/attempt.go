@@ -17,7 +17,8 @@ const (
 // attempt says when a write may be attempted next. The zero value is: at once.
 type attempt struct {
 	failures int       // since the last success, of this write or of one that it waits with
-	refused  int       // how many of them were refusals of this write alone
+	refused  int       // how often etcd refused this write alone, since the last success
+	lost     bool      // the last failure was another writer's change, and no refusal
 	at       time.Time // zero: at once
 }
 
@@ -38,11 +39,21 @@ func (g retryGrid) failed(a *attempt, now time.Time) {
 	a.at = g.next(min(firstRetry<<min(a.failures-1, 10), maxRetry), now)
 }
 
-// contended counts a failure by another writer's change. The first is retried at once.
+// refused counts a refusal of this write alone.
+func (g retryGrid) refused(a *attempt, now time.Time) {
+	g.failed(a, now)
+	a.refused++
+	a.lost = false
+}
+
+// contended counts a failure by another writer's change, which etcd finds out only of a write
+// that it does not refuse. The first is no failure: the write is retried at once.
 func (g retryGrid) contended(a *attempt, now time.Time) {
-	if g.failed(a, now); a.failures == 1 {
-		a.at = time.Time{}
+	if !a.lost {
+		*a = attempt{lost: true}
+		return
 	}
+	g.failed(a, now)
 }
 
 // next returns the next of the times that a bound gives.
@@ -52,7 +63,7 @@ func (g retryGrid) next(bound time.Duration, now time.Time) time.Time {
 
 // wait makes a write wait until another is attempted again.
 func (a *attempt) wait(other attempt) {
-	a.failures, a.at = max(a.failures, other.failures), latest(a.at, other.at)
+	a.failures, a.at, a.lost = max(a.failures, other.failures), latest(a.at, other.at), false
 }
 
 // restart makes a write be attempted at once. It keeps how often the write was refused, which
@@ -75,7 +86,7 @@ type refusals struct {
 	first          error  // the first of the errors
 	log            bool   // one of them failed for the 1st, 2nd, 4th, 8th time and so on
 	inRow          int    // permissions refused since the last success
-	again          bool   // a write lost to another writer's for the first time
+	again          bool   // another writer came first, and some writes can be retried at once
 	service        string // of the last refused permission
 	inService      int    // how many of inRow are of that service, at the end
 }

@@ -38,12 +38,14 @@ func TestNextAttempt(t *testing.T) {
 				t.Error("it is not due at its time")
 			}
 		}
-		contended := attempt{}
-		if grid.contended(&contended, time.Now()); !contended.due(time.Now()) {
-			t.Error("the first time that another writer comes first is not retried at once")
-		}
-		if grid.contended(&contended, time.Now()); contended.due(time.Now()) {
-			t.Error("the second time is")
+		// The first time that another writer comes first is retried at once, also after refusals.
+		for _, contended := range []*attempt{{}, &one} {
+			if grid.contended(contended, time.Now()); !contended.due(time.Now()) {
+				t.Errorf("after another writer came first: in %v", time.Until(contended.at))
+			}
+			if grid.contended(contended, time.Now()); contended.due(time.Now()) || time.Until(contended.at) > firstRetry {
+				t.Errorf("after it came first again: in %v", time.Until(contended.at))
+			}
 		}
 	})
 }
@@ -262,11 +264,11 @@ func TestContention(t *testing.T) {
 		}
 	}
 	perform() // both
-	if tries != 1 || contended.attempt.failures != 1 || !contended.attempt.at.IsZero() {
+	if tries != 1 || contended.attempt.failures != 0 || !contended.attempt.at.IsZero() {
 		t.Errorf("after %d tries the next attempt is %+v", tries, contended.attempt)
 	}
 	perform()
-	if tries != 2 || contended.attempt.failures != 2 || contended.attempt.at.IsZero() || !errors.Is(contended.err, errContended) {
+	if tries != 2 || contended.attempt.failures != 1 || contended.attempt.at.IsZero() || !errors.Is(contended.err, errContended) {
 		t.Errorf("after %d tries the next attempt is %+v: %v", tries, contended.attempt, contended.err)
 	}
 	contended.attempt.at = time.Now().Add(time.Hour)

@@ -142,11 +142,11 @@ func (r *Registry) batchDone(s step, batch []*draft, refused *refusals) {
 		case r.desired[d.key] != d.desired || !s.pending(d.desired):
 			*a = attempt{}
 		case s.needs(d.desired) && d.desired.generation == d.generation && (d.desired.modRevision != d.compared || len(batch) == 1):
-			if r.retries.contended(a, now); a.failures > 1 {
+			if r.retries.contended(a, now); a.failures > 0 {
 				d.err = contentionError(d)
 				refused.add(d.err, *a)
 			}
-			refused.again = refused.again || a.failures == 1
+			refused.again = refused.again || a.failures == 0
 		}
 	}
 	r.notifyWaiters()
@@ -159,8 +159,7 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	defer r.mu.Unlock()
 	d.err = err
 	a, now := s.attempt(d.desired), time.Now()
-	r.retries.failed(a, now)
-	a.refused++
+	r.retries.refused(a, now)
 	refused.add(err, *a)
 	defer r.notifyWaiters()
 	if etcd.Refused(err) != etcd.RefusedPermission {

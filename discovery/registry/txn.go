@@ -41,7 +41,7 @@ func (r *Registry) attemptNode(ctx context.Context, current clientv3.LeaseID, re
 		r.nodeAttempt = attempt{}
 		return err
 	}
-	r.retries.failed(&r.nodeAttempt, time.Now())
+	r.retries.refused(&r.nodeAttempt, time.Now())
 	refused.add(err, r.nodeAttempt)
 	return nil
 }
