@@ -141,15 +141,22 @@ func (r *Registry) batchDone(s step, batch []*draft, refused *refusals) {
 		switch {
 		case r.desired[d.key] != d.desired || !s.pending(d.desired):
 			*a = attempt{}
-		case s.needs(d.desired) && d.desired.generation == d.generation && (d.desired.modRevision != d.compared || len(batch) == 1):
-			if r.retries.contended(a, now); a.failures > 0 {
-				d.err = contentionError(d)
-				refused.add(d.err, *a)
+		case s.needs(d.desired) && d.desired.generation == d.generation:
+			if d.desired.modRevision != d.compared || len(batch) == 1 {
+				r.countContention(a, d, now, refused)
 			}
-			refused.again = refused.again || a.failures == 0
+			refused.again = refused.again || a.due(now)
 		}
 	}
 	r.notifyWaiters()
+}
+
+// countContention counts that another writer came before a write.
+func (r *Registry) countContention(a *attempt, d *draft, now time.Time, refused *refusals) {
+	if r.retries.contended(a, now); a.failures > 0 {
+		d.err = contentionError(d)
+		refused.add(d.err, *a)
+	}
 }
 
 // refuse makes an instance wait that etcd refuses alone, and with it, when only refusals come,

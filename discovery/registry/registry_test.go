@@ -147,6 +147,30 @@ func TestNodeComesBackLast(t *testing.T) {
 	}
 }
 
+// The agent's own record comes after its instances, also where one of them is in conflict and
+// makes the write of its whole batch fail.
+func TestNodeComesAfterConflict(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{view: emptyView{}})
+	a.putAndAwait("first")
+	a.stop()
+	a.put("0005", foreign("0005", "other", "r", ""))
+	putMany(a, 10)
+	a.nodeLease = 0
+	if err := a.reconcile(t.Context(), a.lease()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		id := fmt.Sprintf("%04d", i)
+		if s, err := a.State("web", id); err != nil || i != 5 && (s.Phase != PhaseWritten || s.Revision > a.nodeRevision) {
+			t.Errorf("%s is %+v, %v; the node is of revision %d", id, s, err, a.nodeRevision)
+		}
+	}
+	if s, err := a.State("web", "0005"); err != nil || s.Phase != PhaseConflict {
+		t.Errorf("0005 is %+v, %v", s, err)
+	}
+}
+
 // An etcd without data replaces the one at the same address.
 func TestWipedEtcd(t *testing.T) {
 	t.Parallel()
