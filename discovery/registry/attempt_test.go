@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +181,40 @@ func TestRefusedTombstones(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTombstone(t, a, "a")
+}
+
+// What a caller changes or removes while it is refused is attempted by the next pass. The others
+// wait, and say why.
+func TestChangeDuringRefusal(t *testing.T) {
+	t.Parallel()
+	a, _ := restricted(t)
+	putMany(a, 8)
+	retrytest.Eventually(t, "a refusal of all", func() bool { s, err := a.State("web", "0007"); return err == nil && s.Err != nil })
+	a.stop()
+	want := map[string]bool{"0000": true, "0005": true, "0006": true} // to be attempted at once
+	for _, d := range a.desired {
+		d.attempt = attempt{failures: 9, refused: 1, at: time.Now()}
+	}
+	change := sync.OnceFunc(func() {
+		for _, id := range []string{"0000", "0005"} {
+			one := instance(id)
+			one.Port = 81
+			a.Put(one)
+		}
+		a.Remove("web", "0006")
+	})
+	if err := a.perform(t.Context(), a.writeStep(change), &refusals{}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		id := fmt.Sprintf("%04d", i)
+		if d := a.desired[keys.Instance("web", id)]; d.attempt.at.IsZero() != want[id] {
+			t.Errorf("the next attempt of %s is %+v", id, d.attempt)
+		}
+	}
+	if s, err := a.State("web", "0007"); err != nil || !strings.HasPrefix(fmt.Sprint(s.Err), "waits, because etcd refuses other records: write web/0003: ") {
+		t.Errorf("0007 is %+v, %v", s, err)
+	}
 }
 
 // A new lease makes the agent attempt at once what etcd refused under the old one. The order of

@@ -160,15 +160,20 @@ func (r *Registry) countContention(a *attempt, d *draft, now time.Time, refused 
 }
 
 // refuse makes an instance wait that etcd refuses alone, and with it, when only refusals come,
-// the rest of the keys. It returns the keys to go on with.
+// the rest of the keys. It returns the keys to go on with. What a caller has changed meanwhile is
+// attempted by the next pass.
 func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *refusals) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.notifyWaiters()
+	if d.desired.generation != d.generation {
+		return rest
+	}
 	d.err = err
 	a, now := s.attempt(d.desired), time.Now()
+	fresh := a.at.IsZero()
 	r.retries.refused(a, now)
 	refused.add(err, *a)
-	defer r.notifyWaiters()
 	if etcd.Refused(err) != etcd.RefusedPermission {
 		return rest
 	}
@@ -178,17 +183,20 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	}
 	untried := attempt{at: r.retries.next(firstRetry, now)} // of services that may well be allowed
 	refusedOf := r.refusedByService(s)
+	waits := fmt.Errorf("waits, because etcd refuses other records: %w", err)
 	return slices.DeleteFunc(rest, func(key string) bool {
 		other, ok := r.desired[key]
-		if !ok || !all && other.instance.Service != d.record.Service {
-			return !ok
-		}
-		if refusedOf[other.instance.Service] == 0 {
+		switch {
+		case !ok || !s.needs(other) || !fresh && s.attempt(other).at.IsZero():
+			return true // it was changed meanwhile
+		case !all && other.instance.Service != d.record.Service:
+			return false
+		case refusedOf[other.instance.Service] == 0:
 			s.attempt(other).wait(untried)
-		} else {
+		default:
 			s.attempt(other).wait(*a)
 		}
-		other.err = err
+		other.err = waits
 		refused.waiting++
 		return true
 	})
