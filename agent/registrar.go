@@ -183,7 +183,7 @@ func (g *registrar) replace(i instanceKey, r *registration) {
 		g.registry.Remove(i.service, i.id)
 	} else {
 		g.registrations[i] = r
-		g.publish(r, r.checks.Current())
+		g.publish(r, r.checks.Current(), g.registry.Put)
 	}
 	g.changed[i] = true
 	g.wake.Notify()
@@ -195,15 +195,15 @@ func (g *registrar) publishReport(r *registration, report check.Report) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.registrations[keyOf(r.spec.Service, r.spec.ID)] == r {
-		g.publish(r, report)
+		g.publish(r, report, g.registry.PutStatus)
 	}
 }
 
-// publish puts an instance into the registry, unless the agent stops: an instance that is
+// publish puts an instance into the registry by one of its methods, unless the agent stops: an instance that is
 // put after its tombstone would be back in etcd. g.mu is held.
-func (g *registrar) publish(r *registration, report check.Report) {
+func (g *registrar) publish(r *registration, report check.Report, put func(discovery.Instance)) {
 	if !g.closed {
-		g.registry.Put(r.instance(report))
+		put(r.instance(report))
 	}
 }
 

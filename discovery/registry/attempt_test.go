@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
+	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
@@ -214,6 +215,46 @@ func TestChangeDuringRefusal(t *testing.T) {
 	}
 	if s, err := a.State("web", "0007"); err != nil || !strings.HasPrefix(fmt.Sprint(s.Err), "waits, because etcd refuses other records: write web/0003: ") {
 		t.Errorf("0007 is %+v, %v", s, err)
+	}
+}
+
+// Checks whose results change all the time cost etcd nothing more for records that it refuses or
+// that are in conflict. The results are written once the record may be.
+func TestRefusedFlapping(t *testing.T) {
+	t.Parallel()
+	a, root := restricted(t, keys.Service("taken"))
+	other := instance("b")
+	other.Service = "taken"
+	if _, err := root.Put(bounded(t), keys.Instance("taken", "b"), strings.ReplaceAll(foreign("b", "other", "r", ""), `"web"`, `"taken"`)); err != nil {
+		t.Fatal(err)
+	}
+	a.Put(instance("a"))
+	a.Put(other)
+	retrytest.Eventually(t, "a refusal and a conflict", func() bool {
+		refused, err := a.State("web", "a")
+		conflict, otherErr := a.State(other.Service, other.ID)
+		return err == nil && otherErr == nil && refused.Err != nil && conflict.Phase == PhaseConflict
+	})
+	a.stop()
+	d, inConflict := a.desired[keys.Instance("web", "a")], a.desired[keys.Instance(other.Service, other.ID)]
+	d.attempt.at = time.Now().Add(time.Hour)
+	before := d.attempt
+	for _, status := range []discovery.Status{discovery.Critical, discovery.Passing, discovery.Critical} {
+		one := instance("a")
+		one.Status, other.Status = status, status
+		a.PutStatus(one)
+		a.PutStatus(other)
+	}
+	if d.attempt != before || inConflict.conflict == nil {
+		t.Errorf("the next attempt is %+v, the conflict %v", d.attempt, inConflict.conflict)
+	}
+	if d.instance.Status != discovery.Critical || d.writtenGeneration == d.generation {
+		t.Errorf("the last result is not to be written: %+v", d)
+	}
+	a.Put(instance("a"))
+	a.Put(other)
+	if !d.attempt.at.IsZero() || inConflict.conflict != nil {
+		t.Errorf("asked again, the next attempt is %+v, the conflict %v", d.attempt, inConflict.conflict)
 	}
 }
 

@@ -59,12 +59,15 @@ type desired struct {
 }
 
 // set sets the desired state. It keeps the status and the registration time observed
-// before, unless i gives others.
-func (d *desired) set(i discovery.Instance) {
+// before, unless i gives others. With asked it forgets a conflict and the backoff: a caller that
+// asks again wants a new answer.
+func (d *desired) set(i discovery.Instance, asked bool) {
 	before, left := d.instance, d.leaving
 	d.instance, d.leaving = i, false
-	d.conflict = nil
-	d.attempt.restart() // a caller that asks again wants a new answer
+	if asked || left {
+		d.conflict = nil
+		d.attempt.restart()
+	}
 	d.adopt(before)
 	if left {
 		d.load.reportedAt, d.load.outcomeUnknown = time.Time{}, true // the tombstone's transaction may delete the report

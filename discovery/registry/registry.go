@@ -98,8 +98,15 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 
 // Put sets the desired state of an instance, replacing any earlier one. An empty status is
 // not known yet: the registry takes over the status of an existing record, or writes
-// critical. The instance must be valid.
-func (r *Registry) Put(i discovery.Instance) {
+// critical. The instance must be valid. A record that etcd refused, or that is in conflict, is
+// attempted again at once.
+func (r *Registry) Put(i discovery.Instance) { r.set(i, true) }
+
+// PutStatus is Put for new results of checks, of which there may be many: a record that etcd
+// refused waits on, and one that is in conflict stays so.
+func (r *Registry) PutStatus(i discovery.Instance) { r.set(i, false) }
+
+func (r *Registry) set(i discovery.Instance, asked bool) {
 	i.Owner, i.Run, i.Node = r.identity.Owner, r.identity.RunID, r.identity.Node.Node
 	key := r.keys.Instance(i.Service, i.ID)
 	r.mu.Lock()
@@ -109,7 +116,7 @@ func (r *Registry) Put(i discovery.Instance) {
 		d = &desired{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
 		r.desired[key] = d
 	}
-	d.set(i)
+	d.set(i, asked)
 	r.wake.Notify()
 }
 
