@@ -289,7 +289,8 @@ func narrow(t *testing.T, root *clientv3.Client, from, to string) {
 	}
 }
 
-// An etcd that takes fewer operations in a transaction gets smaller ones.
+// An etcd that takes fewer operations in a transaction gets smaller ones, until a resync finds
+// out anew.
 func TestMaxTxnOps(t *testing.T) {
 	t.Parallel()
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.MaxTxnOps = 7 }})
@@ -309,6 +310,11 @@ func TestMaxTxnOps(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTombstone(t, a, "0299")
+	a.stop()
+	learned := a.maxOps
+	if a.suspectAll(); learned > 7 || a.maxOps != batchOps {
+		t.Errorf("after batches of %d operations, a resync begins with %d", learned, a.maxOps)
+	}
 }
 
 // writeStep returns the step that writes records, in which before is called first; nil: nothing.

@@ -117,11 +117,12 @@ func (r *Registry) reregisterJitter(l lease.Lease) time.Duration {
 // nextResync returns the time to the next periodic resync.
 func (r *Registry) nextResync() time.Duration { return r.resyncInterval/2 + rand.N(r.resyncInterval) }
 
-// suspectAll makes the next reconciliation read every record.
+// suspectAll makes the next reconciliation read every record, and try whole batches again: an
+// etcd that took only small ones may have been set otherwise.
 func (r *Registry) suspectAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.nodeLease = 0
+	r.nodeLease, r.maxOps = 0, batchOps
 	for _, d := range r.desired {
 		d.suspect = true
 	}
