@@ -62,7 +62,7 @@ func (sim *simulation) change(service string, n int, value string) view.Change {
 	id := fmt.Sprintf("i%03d", n)
 	c := view.Change{Key: discovery.Key{Kind: discovery.KeyInstance, Service: service, ID: id}, Modified: sim.revision}
 	if value != "" {
-		c.Created, c.Value = sim.revision, []byte(strings.Replace(record(service, id), "{", "{"+value, 1))
+		c.Created, c.Lease, c.Value = sim.revision, 7, []byte(strings.Replace(record(service, id), "{", "{"+value, 1))
 	}
 	return c
 }

@@ -15,7 +15,7 @@ func vanished(t *testing.T, more ...view.Change) *view.Snapshot {
 	t.Helper()
 	var changes []view.Change
 	for n, id := range []string{"a", "b", "c", "d", "e"} {
-		changes = append(changes, viewtest.Put(int64(n+1), "web/instances/"+id, `"weight":1`))
+		changes = append(changes, viewtest.WithLease(viewtest.Put(int64(n+1), "web/instances/"+id, `"weight":1`)))
 	}
 	s, _, _ := view.EmptySnapshot().WithEpoch("x").Apply(10, append(changes, more...))
 	s, events, _ := s.Apply(11, []view.Change{hold(viewtest.Delete(11, "web/instances/c"))})
@@ -103,7 +103,7 @@ func TestVanished(t *testing.T) {
 // In this case nothing is held, since a static entry takes the record's place.
 func vanished2(t *testing.T, static view.Change) *view.Snapshot {
 	t.Helper()
-	s, _, _ := vanished(t).Apply(12, []view.Change{viewtest.Put(12, "web/instances/c", ``), static})
+	s, _, _ := vanished(t).Apply(12, []view.Change{viewtest.WithLease(viewtest.Put(12, "web/instances/c", ``)), static})
 	s, events, _ := s.Apply(13, []view.Change{hold(viewtest.Delete(13, "web/instances/c"))})
 	if len(events) != 1 || events[0].Type != view.EventPut {
 		t.Errorf("events are %+v", events)

@@ -277,7 +277,9 @@ func (a *applier) reason(c Change, before, after *mergedInstance) Reason {
 		return ReasonRemoved
 	case after.agent.Instance != nil && after.agent.Leaving:
 		return ReasonLeft
-	case c.Apart || before.agent.Lease == 0 || before.agent.Lease != a.agentLease(was.Node, was.Owner):
+	case before.agent.Lease == 0:
+		return ReasonRemoved // it cannot expire
+	case c.Apart || before.agent.Lease != a.agentLease(was.Node, was.Owner):
 		return ReasonExpired
 	}
 	return ReasonRemoved

@@ -154,6 +154,8 @@ func TestApplyReasons(t *testing.T) {
 			[]view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"its agent is unknown", []view.Change{record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
 		{"another agent on its node lives", []view.Change{viewtest.Put(1, "nodes/host-1/o2", ``), record}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonExpired},
+		{"its record had no lease", []view.Change{viewtest.Put(2, "web/instances/a", ``)}, []view.Change{viewtest.Delete(3, "web/instances/a")}, view.ReasonRemoved},
+		{"its record had no lease, and was watched apart", []view.Change{viewtest.Put(2, "web/instances/a", ``)}, []view.Change{apart}, view.ReasonRemoved},
 		{"its record becomes unreadable", []view.Change{node, record}, []view.Change{viewtest.WithValue(viewtest.Delete(3, "web/instances/a"), "{")}, view.ReasonRemoved},
 		{"a static entry is unset", []view.Change{viewtest.Put(2, "web/static/a", ``)}, []view.Change{viewtest.Delete(3, "web/static/a")}, view.ReasonRemoved},
 		{"a static entry's TTL ends", []view.Change{viewtest.WithLease(viewtest.Put(2, "web/static/a", ``))}, []view.Change{viewtest.Delete(3, "web/static/a")}, view.ReasonExpired},
