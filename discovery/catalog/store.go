@@ -96,7 +96,7 @@ func (rs reflectorStore) Apply(u reflector.Update) {
 		rs.partialView = nil
 	}
 	changes := make([]view.Change, len(u.Events))
-	apart := !rs.isWhole()
+	apart := u.Apart || !rs.isWhole()
 	for n, e := range u.Events {
 		changes[n] = rs.changeOf(e)
 		changes[n].Apart = apart

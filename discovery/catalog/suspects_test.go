@@ -190,17 +190,24 @@ func TestAgentsBackInPart(t *testing.T) {
 }
 
 // Where the agents' own records are watched apart from the instances, the deletions of an expired
-// lease may come in any order.
+// lease may come in any order. So may they while a watch of everything has not yet taken the place
+// of others.
 func TestInstancesExpireBeforeTheirAgents(t *testing.T) {
 	t.Parallel()
+	for name, whole := range map[string]bool{"single services": false, "everything soon": true} {
+		t.Run(name, func(t *testing.T) { expireBeforeTheirAgents(t, whole) })
+	}
+}
+
+func expireBeforeTheirAgents(t *testing.T, whole bool) {
 	const n, lost = 10, 5
 	c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, MassLoss: &MassLossGuard{burstPause: longBurstPause}}))
-	c.state.Store(&state{snapshot: view.EmptySnapshot(), confirmed: time.Now()})
+	c.state.Store(&state{snapshot: view.EmptySnapshot(), whole: whole, confirmed: time.Now()})
 	apply := func(revision int64, events ...*clientv3.Event) {
 		for _, e := range events {
 			e.Kv.ModRevision = revision
 		}
-		reflectorStore{c}.Apply(reflector.Update{Events: events, Revision: revision, Confirmed: time.Now()})
+		reflectorStore{c}.Apply(reflector.Update{Events: events, Apart: whole, Revision: revision, Confirmed: time.Now()})
 	}
 	var puts, instances, nodes []*clientv3.Event
 	for i := range n {

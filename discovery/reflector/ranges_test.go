@@ -140,6 +140,32 @@ func awaitOneWatch(t *testing.T, r *Reflector) {
 	})
 }
 
+// Updates say whether events of another range may come later, until one watch has taken over.
+func TestApart(t *testing.T) {
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	m := newRecordingStore()
+	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{Prefix("/s/a/"), Prefix("/s/b/")}})
+	retrytest.Eventually(t, "the first list", func() bool { return r.Health().Synced })
+	written := func(key string) (apart bool) {
+		t.Helper()
+		put(t, client, key, "one")
+		retrytest.Eventually(t, key, func() bool { return m.holds()[key] == "one" })
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.last.Apart
+	}
+	if !written("/s/a/1") {
+		t.Error("two ranges are not apart")
+	}
+	if _, err := r.Add(t.Context(), Prefix("/s/"), true); err != nil {
+		t.Fatal(err)
+	}
+	awaitOneWatch(t, r)
+	if written("/s/c/1") {
+		t.Error("one range is apart")
+	}
+}
+
 // A range without keys is watched only if empty is set.
 func TestEmptyRange(t *testing.T) {
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())

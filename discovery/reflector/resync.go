@@ -66,7 +66,7 @@ func (r *Reflector) resync(ctx context.Context) error {
 	}
 	r.identity, r.epochRevision, r.confirmed, r.laggingSince = now, epochRevision, started, time.Time{}
 	r.countSync()
-	r.apply(nil)
+	r.apply(nil, len(r.ranges) > 1)
 	r.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
 }
@@ -141,7 +141,7 @@ func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now life.Ident
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
 	w.revision = at.Revision
-	r.store.Apply(Update{Events: events, Revision: at.Revision, Confirmed: confirmed, Epoch: now.Epoch, Resynced: true})
+	r.store.Apply(Update{Events: events, Apart: len(r.ranges) > 1, Revision: at.Revision, Confirmed: confirmed, Epoch: now.Epoch, Resynced: true})
 	return len(events), at, nil
 }
 

@@ -41,6 +41,9 @@ type Update struct {
 	// Events are in the order of their revisions, each delivered once. A deletion that was
 	// found after a gap has the revision of the list that lacks the key.
 	Events []*clientv3.Event
+	// Apart reports that several ranges are watched, so that the events of another range may
+	// come later although they are older.
+	Apart bool
 	// Revision is etcd's newest that an event or a list has shown. A single range may lag
 	// behind it; see [Reflector.DeliveredRevision].
 	Revision int64

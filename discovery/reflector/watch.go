@@ -85,7 +85,8 @@ func (r *Reflector) consume(s *etcd.WatchStream, healthy, checkOrder func()) err
 // handle applies the new events of responses, and confirms the store if it has everything.
 func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 	var events []*clientv3.Event
-	var reached int64 // revision that all watches have reached
+	var reached int64          // revision that all watches have reached
+	apart := len(r.ranges) > 1 // also where one watch now takes the place of the others
 	for _, resp := range responses {
 		if r.isStopped(resp.WatchId) {
 			continue
@@ -114,13 +115,13 @@ func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 		reached = max(reached, events[len(events)-1].Kv.ModRevision)
 	}
 	if confirmed := r.confirm(reached); confirmed || len(events) > 0 {
-		r.apply(events)
+		r.apply(events, apart)
 	}
 	return nil
 }
 
 // apply applies events to the store, in the order of their revisions.
-func (r *Reflector) apply(events []*clientv3.Event) {
+func (r *Reflector) apply(events []*clientv3.Event, apart bool) {
 	slices.SortStableFunc(events, func(a, b *clientv3.Event) int { return cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision) })
 	if len(events) > 0 {
 		// Do not use the revision of a response without events: etcd before 3.4.25 could
@@ -128,7 +129,7 @@ func (r *Reflector) apply(events []*clientv3.Event) {
 		r.identity.Revision = max(r.identity.Revision, events[len(events)-1].Kv.ModRevision)
 	}
 	progress, behind := r.takeProgress()
-	r.store.Apply(Update{Events: events, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch, Progress: progress, Behind: behind})
+	r.store.Apply(Update{Events: events, Apart: apart, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch, Progress: progress, Behind: behind})
 }
 
 // appendNew appends the events of a response that the store does not have. The first

@@ -23,8 +23,8 @@ type Change struct {
 	// Late marks a change that arrived after the snapshot had passed its revision, which
 	// happens because scopes that are watched apart are not ordered.
 	Late bool `json:"-"`
-	// Apart marks a change of a scope that is watched apart from the agents' own records, which
-	// may then be older or newer than the change.
+	// Apart marks a change that may be of a scope that is watched apart from the agents' own
+	// records, which may then be older or newer than the change.
 	Apart bool `json:"-"`
 	// Suspect marks the record of a suspect, which is no longer in etcd.
 	Suspect bool `json:",omitempty"`
