@@ -17,8 +17,8 @@
 // allowed one for long: its batch is halved until it is alone. It then has a next attempt, up to 26 s later, by
 // a jittered backoff of its own. When several in a row are refused, the rest of their service
 // waits for that attempt, too, and so do other services of which records were refused before. A
-// service without a refusal waits at most 0.2 s, so that each is tried soon. What was refused
-// least comes first. So an agent without permission costs etcd a few proposals an attempt,
+// service without a refusal waits 0.2 s at a time, for the 4 to 12 services that are tried before
+// it. What was refused least comes first. So an agent without permission costs etcd a few proposals an attempt,
 // however many instances it has.
 // A record that others change as fast as it is written goes by the same times.
 //
