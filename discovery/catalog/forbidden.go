@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"disc/discovery"
 	"disc/discovery/reflector"
@@ -21,7 +22,7 @@ func (c *Catalog) forbid(rng reflector.Range, _ error) bool {
 	reason := c.forbiddenReason(scope)
 	c.log.Warn("etcd forbids to read a part of the namespace; it is unavailable, and the rest goes on",
 		"scope", describeScope(scope), "error", reason)
-	c.missing.add(scope, reason)
+	c.missing.add(scope, reason, time.Now())
 	watched := c.subscriptions.forbid(scope, reason)
 	if s := c.state.Load(); s != nil {
 		c.publishNarrowed(s.snapshot.Without(scope), watched)

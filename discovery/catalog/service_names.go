@@ -20,67 +20,56 @@ const (
 )
 
 // names are the names of all services, or of all nodes, in etcd, as they were last read.
-// Concurrent callers share one reading.
+// Concurrent callers share one reading, which goes on when they give up.
 type names struct {
 	read func(context.Context) ([]string, error)
 
-	mu       sync.Mutex
-	last     namesReading
-	inFlight *namesReading // nil: none
+	mu   sync.Mutex
+	last *namesReading // in flight, or complete; nil: none yet
 }
 
 // namesReading is one reading of names.
 type namesReading struct {
-	done    chan struct{} // closed when the fields below are set
 	started time.Time
-	all     []string // sorted
+	done    chan struct{} // closed when the fields below are set
+	all     []string      // sorted
 	err     error
-	dropped bool // the caller that read gave up, so that the error says nothing of etcd
 }
 
-// list returns the names of a moment ago. If ctx ends first, it returns the cause.
-func (n *names) list(ctx context.Context) ([]string, error) {
-	for {
-		r, mine := n.join()
-		if mine {
-			r.all, r.err = n.read(ctx)
-			r.dropped = ctx.Err() != nil
-			n.finish(r)
-		}
+// list returns the names of a moment ago, or why they could not be read then. If ctx ends first,
+// it returns the cause.
+func (n *names) list(ctx context.Context) (*namesReading, error) {
+	r := n.reading(ctx)
+	select {
+	case <-r.done:
+		return r, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// reading returns the reading in flight, or the last one if that began a moment ago, or a new
+// one.
+func (n *names) reading(ctx context.Context) *namesReading {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.last != nil {
 		select {
-		case <-r.done:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		case <-n.last.done:
+			if time.Since(n.last.started) < namesTTL {
+				return n.last
+			}
+		default:
+			return n.last
 		}
-		if mine || !r.dropped {
-			return r.all, r.err
-		}
 	}
-}
-
-// join returns the reading to wait for, and whether the caller is to read.
-func (n *names) join() (r *namesReading, mine bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case n.inFlight != nil:
-		return n.inFlight, false
-	case n.last.done != nil && time.Since(n.last.started) < namesTTL:
-		return &n.last, false
-	}
-	n.inFlight = &namesReading{done: make(chan struct{}), started: time.Now()}
-	return n.inFlight, true
-}
-
-// finish ends a reading. Only a successful one is reused.
-func (n *names) finish(r *namesReading) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.inFlight = nil
-	if r.err == nil {
-		n.last = *r
-	}
-	close(r.done)
+	r := &namesReading{started: time.Now(), done: make(chan struct{})}
+	n.last = r
+	go func() {
+		defer close(r.done)
+		r.all, r.err = n.read(context.WithoutCancel(ctx))
+	}()
+	return r
 }
 
 // ServiceNames returns the folded names of all services that have anything in etcd, sorted; with
@@ -102,14 +91,14 @@ func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
 		return all, nil
 	}
 	err := c.Health().Err
-	var all []string
+	var names *namesReading
 	if err == nil {
-		all, err = c.serviceNames.list(ctx)
+		names, err = c.serviceNames.list(ctx)
 	}
 	if err != nil {
 		return nil, discovery.Errorf(discovery.ErrUnavailable, "the names of services cannot be read: %v", err)
 	}
-	return all, nil
+	return names.all, nil
 }
 
 // readNames returns the names below a prefix that valid accepts.

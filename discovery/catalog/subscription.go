@@ -265,14 +265,13 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 	subs.mu.Lock()
 	expected := sub.retains > 0 || sub.pinned || scope == everything
 	subs.mu.Unlock()
-	var keys int
 	var err error
 	select {
 	case <-c.started:
 		if r := c.reflector.Load(); expected {
-			keys, err = r.Add(ctx, c.scopeRange(scope), true)
+			_, err = r.Add(ctx, c.scopeRange(scope), true)
 		} else {
-			keys, err = c.addBounded(ctx, r, scope)
+			err = c.addBounded(ctx, r, scope)
 		}
 	case <-ctx.Done():
 		err = errors.New("the catalog is not running")
@@ -284,13 +283,10 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 	if !sub.watched && sub.retains == 0 && !sub.pinned {
 		delete(subs.byScope, scope)
 	}
-	switch {
-	case etcd.Refused(err) == etcd.RefusedPermission:
+	if etcd.Refused(err) == etcd.RefusedPermission {
 		err = c.forbiddenReason(scope)
 		sub.forbidden = err
-		c.missing.add(scope, err)
-	case err == nil && keys == 0 && !expected:
-		c.missing.add(scope, nil)
+		c.missing.add(scope, err, time.Now())
 	}
 	return err
 }
