@@ -25,6 +25,7 @@ type nothing struct{}
 
 func (nothing) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
 func (nothing) Changed(string) <-chan struct{}   { return nil }
+func (nothing) Has(...discovery.Scope) bool      { return false }
 func (nothing) Retain(...discovery.Scope) func() { return func() {} }
 
 // alone returns a registrar whose registry does not run, as if etcd were away.

@@ -155,6 +155,7 @@ type emptyView struct{}
 
 func (emptyView) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
 func (emptyView) Changed(string) <-chan struct{}   { return nil }
+func (emptyView) Has(...discovery.Scope) bool      { return false }
 func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
 // TestFaultMassDeregistration deregisters ten thousand instances of a hundred agents at once. It

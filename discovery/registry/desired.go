@@ -140,12 +140,20 @@ func (d *desired) recordIn(s *view.Snapshot) *view.Record {
 	return record
 }
 
-// contradictedBy reports whether a snapshot shows another record than was last observed.
-func (d *desired) contradictedBy(s *view.Snapshot) bool {
+func serviceScope(service string) discovery.Scope {
+	return discovery.Scope{Service: discovery.FoldName(service)}
+}
+
+// contradictedBy reports whether the snapshot of a view shows another record than was last
+// observed, or none although it has the service.
+func (d *desired) contradictedBy(s *view.Snapshot, of View) bool {
 	if d.observedRevision == 0 || s.Revision() < d.observedRevision {
 		return false
 	}
 	record := d.recordIn(s)
+	if record == nil && !of.Has(serviceScope(d.instance.Service)) {
+		return false
+	}
 	if d.conflict != nil {
 		return record == nil || record.Leaving || record.Owner != d.conflict.Owner
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type emptyView struct{}
 
 func (emptyView) View() (view.View, error)         { return view.View{}, discovery.ErrUnavailable }
 func (emptyView) Changed(string) <-chan struct{}   { return nil }
+func (emptyView) Has(...discovery.Scope) bool      { return false }
 func (emptyView) Retain(...discovery.Scope) func() { return func() {} }
 
 // fakeView is a view that shows the changes that it is given.
@@ -36,6 +38,7 @@ type fakeView struct {
 	mu       sync.Mutex
 	snapshot *view.Snapshot
 	changed  chan struct{}
+	without  []discovery.Scope // that etcd forbids to read
 }
 
 func (s *fakeView) View() (view.View, error) {
@@ -51,6 +54,12 @@ func (s *fakeView) now() *view.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.snapshot
+}
+
+func (s *fakeView) Has(scopes ...discovery.Scope) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(scopes, func(scope discovery.Scope) bool { return slices.Contains(s.without, scope) })
 }
 
 func (s *fakeView) Retain(...discovery.Scope) func() { return func() {} }
@@ -73,6 +82,9 @@ func (s *fakeView) show(revision int64, changes ...view.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snapshot, _, _ = s.snapshot.Apply(revision, changes)
+	for _, scope := range s.without {
+		s.snapshot = s.snapshot.Without(scope)
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

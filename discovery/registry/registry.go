@@ -25,6 +25,9 @@ type View interface {
 	// Changed returns a channel that is closed at the next change of a service; "": of
 	// anything.
 	Changed(service string) <-chan struct{}
+	// Has reports whether the view has the scopes, as far as they exist; false where etcd forbids
+	// to read one.
+	Has(scopes ...discovery.Scope) bool
 	// Retain adds scopes to the view and keeps them there until release is called.
 	Retain(scopes ...discovery.Scope) (release func())
 }
@@ -113,7 +116,7 @@ func (r *Registry) set(i discovery.Instance, asked bool) {
 	defer r.mu.Unlock()
 	d, ok := r.desired[key]
 	if !ok {
-		d = &desired{key: key, release: r.view.Retain(discovery.Scope{Service: discovery.FoldName(i.Service)})}
+		d = &desired{key: key, release: r.view.Retain(serviceScope(i.Service))}
 		r.desired[key] = d
 	}
 	d.set(i, asked)

@@ -130,7 +130,7 @@ func (r *Registry) suspectAll() {
 
 // compareWithView begins a reconciliation: it compares the observed state with the view,
 // and marks as suspect each record that others have changed. After etcd was wiped or
-// restored that is every record.
+// restored that is every record. What is absent from a view without its scope may be in etcd.
 func (r *Registry) compareWithView(current lease.Lease) {
 	view, err := r.view.View()
 	r.mu.Lock()
@@ -147,11 +147,12 @@ func (r *Registry) compareWithView(current lease.Lease) {
 	otherEtcd := r.epoch != s.Epoch() || s.Revision() < r.viewRevision
 	r.epoch, r.viewRevision = s.Epoch(), s.Revision()
 	for _, d := range r.desired {
-		if (d.conflict != nil || d.lease == current.ID) && (otherEtcd || d.contradictedBy(s)) || d.unreadIn(s) {
+		if (d.conflict != nil || d.lease == current.ID) && (otherEtcd || d.contradictedBy(s, r.view)) || d.unreadIn(s) {
 			d.suspect = true
 		}
 	}
-	if r.nodeRevision != 0 && (otherEtcd || s.Revision() >= r.nodeRevision) && !s.HasAgent(r.identity.Node.Node, r.identity.Owner) {
+	node := r.identity.Node.Node
+	if r.nodeRevision != 0 && (otherEtcd || s.Revision() >= r.nodeRevision && r.view.Has(discovery.Scope{Node: node})) && !s.HasAgent(node, r.identity.Owner) {
 		r.nodeLease = 0
 	}
 }
