@@ -56,6 +56,13 @@ func (a *API) awaitView(r request, about subject, scopes ...discovery.Scope) (vi
 			return view.View{}, 0, err
 		}
 		if service, index = about(current.Snapshot); index != known || over {
+			// What was dropped from the view, as etcd forbids to read it, is not absent.
+			if current, err = a.ensuredView(r, scopes...); err != nil {
+				return view.View{}, 0, err
+			}
+			service, index = about(current.Snapshot)
+		}
+		if index != known || over {
 			if err := a.recheck(r); err != nil {
 				return view.View{}, 0, err
 			}

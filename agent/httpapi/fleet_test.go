@@ -21,6 +21,7 @@ type fleet struct {
 	keys     discovery.Keys
 	view     view.View
 	err      error // of View
+	denied   error // of Ensure
 	log      []view.Event
 	logFrom  int64 // the oldest revision in log
 	waiters  []chan struct{}
@@ -150,8 +151,20 @@ func (f *fleet) Events(_ string, after discovery.Cursor) ([]view.Event, bool) {
 	return slices.Clone(f.log[n:]), true
 }
 
-// Ensure does nothing: everything is in the view.
-func (f *fleet) Ensure(context.Context, ...discovery.Scope) error { return nil }
+// Ensure reads nothing: everything that is not denied is in the view.
+func (f *fleet) Ensure(context.Context, ...discovery.Scope) error {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	return f.denied
+}
+
+// deny drops a service from the view, as where etcd forbids to read it.
+func (f *fleet) deny(service string) {
+	f.update(func() {
+		f.view.Snapshot = f.view.Snapshot.Without(scopeOf(service))
+		f.denied = discovery.Errorf(discovery.ErrUnavailable, "etcd denies permission")
+	})
+}
 
 func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 

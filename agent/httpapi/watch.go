@@ -77,9 +77,10 @@ func (t *eventWriter) resume(lastEventID string, v view.View) {
 	t.cursor, t.lastID = at, at
 }
 
-// advance writes the events after the cursor, or a reset when those are not known.
+// advance writes the events after the cursor, or a reset when those are not known. It fails where
+// etcd forbids to read the service, or not any more: the reader learns why when it comes back.
 func (t *eventWriter) advance() error {
-	current, err := t.catalog.View()
+	current, err := t.api.ensuredView(t.r, scopeOf(t.service))
 	if err != nil {
 		return err
 	}
