@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -172,4 +173,26 @@ func TestForbiddenNamespace(t *testing.T) {
 	if _, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"}); err != nil {
 		t.Error(err)
 	}
+}
+
+// A scope that etcd refused is not tried again at each call of Retain.
+func TestRetainBesideForbidden(t *testing.T) {
+	t.Parallel()
+	r := restrict(t)
+	r.permitService("web")
+	f := r.start(Options{Watch: WatchListed, Services: []string{"web", "db"}})
+	f.register("web", "a")
+	f.wantInstances("web", 1)
+	f.wantForbidden("db")
+	before, began := f.reads.Load(), time.Now()
+	for range 300 {
+		f.Retain(named("web"))()
+		time.Sleep(time.Millisecond)
+	}
+	if n, most := f.reads.Load()-before, 3*(2+int64(time.Since(began)/missingTTL)); n > most {
+		t.Errorf("%d reads in %v, want at most %d", n, time.Since(began), most)
+	}
+	r.permitService("db")
+	f.register("db", "a")
+	f.wantInstances("db", 1)
 }

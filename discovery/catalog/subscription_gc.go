@@ -104,6 +104,7 @@ func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 			return
 		case <-c.subscriptions.wake:
 		case <-again:
+			again = nil
 		case <-check.C:
 			if c.updateFleetSize(ctx) == nil {
 				c.dropIdle(ctx, r, time.Now())
@@ -113,29 +114,36 @@ func (c *Catalog) maintain(ctx context.Context, r *reflector.Reflector) {
 			interval := c.subscriptions.checkInterval * time.Duration(max(1, c.agentCount()/nodesPerInterval))
 			check.Reset(interval/2 + rand.N(interval))
 		}
-		if again = nil; c.subscribeRetained(ctx) {
-			backoff.Reset()
-		} else {
+		switch failed, refused := c.subscribeRetained(ctx); {
+		case failed:
 			backoff.Failed()
 			again = time.After(backoff.Next())
+		case !refused:
+			backoff.Reset()
+			again = nil
+		case again == nil:
+			again = time.After(missingTTL)
 		}
 	}
 }
 
-// subscribeRetained subscribes the retained and pinned scopes that are not watched. It
-// reports whether none failed.
-func (c *Catalog) subscribeRetained(ctx context.Context) bool {
-	complete := true
+// subscribeRetained subscribes the retained and pinned scopes that are not watched, except those
+// that etcd refused a moment ago. It reports whether one failed, and whether one was refused.
+func (c *Catalog) subscribeRetained(ctx context.Context) (failed, refused bool) {
 	for _, scope := range c.unwatched() {
+		if _, forbidden := c.missing.has(scope); forbidden != nil {
+			refused = true
+			continue
+		}
 		limited, cancel := context.WithTimeout(ctx, ensureTimeout)
 		err := c.subscribe(limited, scope)
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			c.log.Debug("cannot watch a scope; retrying", "scope", describeScope(scope), "error", err)
-			complete = false
+			failed = true
 		}
 	}
-	return complete
+	return failed, refused
 }
 
 // unwatched returns the retained and pinned scopes that are not watched.
