@@ -196,3 +196,22 @@ func TestRetainBesideForbidden(t *testing.T) {
 	f.register("db", "a")
 	f.wantInstances("db", 1)
 }
+
+// A forbidden service that is served by the watch of the whole namespace, once that is permitted,
+// is not reported any more.
+func TestForbiddenThenWhole(t *testing.T) {
+	t.Parallel()
+	r := restrict(t)
+	f := r.start(Options{Watch: WatchAuto, Services: []string{"db"}})
+	f.register("db", "a")
+	retrytest.Eventually(t, "the status says that db is forbidden", func() bool { return f.Forbidden() != nil })
+	f.missing.add(named("db"), f.Forbidden(), time.Now().Add(time.Hour)) // it is not tried by itself
+	r.permit(keys.CatalogRange())
+	retrytest.Eventually(t, "the watch of the whole namespace", func() bool {
+		return f.updateFleetSize(f.ctx()) == nil && f.Ensure(f.ctx(), everything) == nil && f.isWhole()
+	})
+	f.wantInstances("db", 1)
+	if err := f.Forbidden(); err != nil {
+		t.Errorf("the status says %v", err)
+	}
+}

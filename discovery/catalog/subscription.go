@@ -291,10 +291,15 @@ func (c *Catalog) startWatch(ctx context.Context, scope discovery.Scope, sub *su
 	return err
 }
 
-// setWatched records that a scope is watched.
+// setWatched records that a scope is watched, and that etcd permits it and what is in it.
 func (subs *subscriptions) setWatched(scope discovery.Scope) {
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
 	sub := subs.get(scope)
 	sub.watched, sub.forbidden = true, nil
+	if scope == everything {
+		for _, other := range subs.byScope {
+			other.forbidden = nil
+		}
+	}
 }
