@@ -26,6 +26,9 @@ func (c *Catalog) forbid(rng reflector.Range, _ error) bool {
 	watched := c.subscriptions.forbid(scope, reason)
 	if s := c.state.Load(); s != nil {
 		c.publishNarrowed(s.snapshot.Without(scope), watched)
+	} else if c.partialView != nil { // an earlier attempt may have listed it
+		c.partialView = c.partialView.Without(scope)
+		c.unreadable.retain(func(key discovery.Key) bool { return !rng.Contains(nameOf(c.keys, key)) })
 	}
 	return true
 }

@@ -14,7 +14,9 @@ import (
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lookup"
+	"disc/discovery/reflector"
 	"disc/discovery/retry/retrytest"
+	"disc/discovery/view"
 )
 
 // restricted is an etcd whose user agent may read some keys only.
@@ -213,5 +215,23 @@ func TestForbiddenThenWhole(t *testing.T) {
 	f.wantInstances("db", 1)
 	if err := f.Forbidden(); err != nil {
 		t.Errorf("the status says %v", err)
+	}
+}
+
+// A scope that a failed first attempt listed, and that etcd forbids in the next, is not in the
+// first view.
+func TestForbiddenAfterAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Must(New(nil, keys, Options{Watch: WatchListed, Services: []string{"web", "db"}}))
+	c.partialView, _, _ = view.EmptySnapshot().Apply(1, []view.Change{
+		{Key: keys.Parse(keys.Instance("web", "a")), Value: []byte(record("web", "a"))},
+		{Key: keys.Parse(keys.Instance("db", "a")), Value: []byte(record("db", "a"))},
+	})
+	if !c.forbid(c.scopeRange(named("web")), nil) {
+		t.Fatal("the others do not go on")
+	}
+	reflectorStore{c}.Apply(reflector.Update{Revision: 2, Confirmed: time.Now()})
+	if s := c.snapshot(); s.Has(named("web")) || !s.Has(named("db")) || c.Has(named("web")) {
+		t.Error("the view has what is forbidden, or lacks what is not")
 	}
 }
