@@ -257,6 +257,34 @@ func TestOverrideOfAFlappingInstance(t *testing.T) {
 	}
 }
 
+// An instance that is deregistered between an edit's read and its write gets no override: its
+// tombstone is no instance.
+func TestOverrideOfADeregisteredInstance(t *testing.T) {
+	e, client := editor(t)
+	direct := client.KV
+	put := func(leaving bool) {
+		i := discovery.Instance{Service: "web", ID: "web-1", Node: "host-7", Address: "10.0.0.1", Port: 80, Weight: 1, Slots: 1,
+			Status: discovery.Passing, Owner: "o", Run: "r", Leaving: leaving}
+		lease := etcdtest.Must(client.Grant(t.Context(), 60))
+		if _, err := direct.Put(t.Context(), keys.Instance("web", "web-1"), string(i.Encode()), clientv3.WithLease(lease.ID)); err != nil {
+			t.Error(err)
+		}
+	}
+	put(false)
+	n := 0
+	client.KV = rival{direct, func() {
+		if n++; n == 2 {
+			put(true)
+		}
+	}}
+	if _, err := e.Override(t.Context(), "web", "web-1", drain, entry.Options{}); !errors.Is(err, discovery.ErrNotFound) {
+		t.Errorf("%v, want not found", err)
+	}
+	if got, _ := value(t, client, keys.Override("web", "web-1")); got != "" {
+		t.Errorf("an override was written: %s", got)
+	}
+}
+
 // An edit with a TTL that others overtake leaves no lease behind.
 func TestOvertakenEditLeavesNoLease(t *testing.T) {
 	e, client := editor(t)

@@ -38,7 +38,7 @@ type condition int
 
 const (
 	unchanged condition = iota // the key is as it was read
-	exists                     // the key exists, whatever its value
+	exists                     // the key exists under the same lease, whatever its value
 	anyState                   // nothing
 )
 
@@ -89,7 +89,9 @@ func (draft *instanceDraft) conditions() []clientv3.Cmp {
 		case unchanged:
 			all = append(all, clientv3.Compare(clientv3.ModRevision(k.key), "=", k.modified))
 		case exists:
-			all = append(all, clientv3.Compare(clientv3.CreateRevision(k.key), ">", 0))
+			// A deregistration overwrites the record with a tombstone, which has its own lease.
+			all = append(all, clientv3.Compare(clientv3.CreateRevision(k.key), ">", 0),
+				clientv3.Compare(clientv3.LeaseValue(k.key), "=", k.lease))
 		}
 	}
 	return all
