@@ -195,15 +195,19 @@ func (subs *subscriptions) exists(scope discovery.Scope) bool {
 }
 
 // Retain has the scopes watched, also those that do not exist yet, until release is called.
-// It does not wait.
+// It does not wait. With WatchListed, the whole namespace is what is listed.
 func (c *Catalog) Retain(scopes ...discovery.Scope) (release func()) {
 	subs := c.subscriptions
 	subs.mu.Lock()
 	defer subs.mu.Unlock()
-	retained := make([]*subscription, len(scopes))
-	for n, scope := range scopes {
-		retained[n] = subs.get(scope)
-		retained[n].retains++
+	var retained []*subscription
+	for _, scope := range scopes {
+		if scope == everything && c.options.Watch == WatchListed {
+			continue
+		}
+		sub := subs.get(scope)
+		sub.retains++
+		retained = append(retained, sub)
 	}
 	subs.wake.Notify()
 	return sync.OnceFunc(func() {

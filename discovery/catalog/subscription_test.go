@@ -366,3 +366,14 @@ func (r *reader) check(last int64) {
 		}
 	}
 }
+
+// With WatchListed, those that wait for any change do not have the whole namespace watched.
+func TestListedRetainsNoMore(t *testing.T) {
+	t.Parallel()
+	f, _ := lazily(t, Options{Watch: WatchListed, Services: []string{"web"}})
+	retrytest.Eventually(t, "the watch of web", func() bool { return len(f.unwatched()) == 0 })
+	defer f.Retain(everything)()
+	if got := f.unwatched(); len(got) > 0 || f.isWhole() || !f.Has(everything) {
+		t.Errorf("to be watched: %v; the view is whole: %v", got, f.isWhole())
+	}
+}
