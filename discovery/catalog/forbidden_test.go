@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,9 @@ func TestForbiddenService(t *testing.T) {
 			f.wantInstances("web", 2)
 			if err := f.Forbidden(); (err != nil) != (o.Watch == WatchListed) {
 				t.Errorf("the status says %v", err)
+			}
+			if names, err := f.ServiceNames(t.Context()); o.Watch == WatchListed && !slices.Equal(names, []string{"db", "web"}) {
+				t.Errorf("the names are %v, %v", names, err)
 			}
 
 			r.permitService("db")

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/etcd"
 	"disc/discovery/retry"
+	"disc/discovery/view"
 )
 
 // Bounds of reading names.
@@ -73,7 +75,7 @@ func (n *names) reading(ctx context.Context) *namesReading {
 }
 
 // ServiceNames returns the folded names of all services that have anything in etcd, sorted; with
-// WatchListed, of the listed services. Unless the view has them all, it reads them from
+// WatchListed, of the listed services, and of those that cannot be read. Unless the view has them all, it reads them from
 // etcd, in pages of keys without their values, skipping from name to name. It fails with an
 // ErrUnavailable if it cannot read all of them; the error says how many it has read.
 func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
@@ -88,6 +90,8 @@ func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
 				all = append(all, discovery.FoldName(service.Name))
 			}
 		}
+		all = append(all, c.subscriptions.unread(view.Snapshot)...)
+		slices.Sort(all)
 		return all, nil
 	}
 	err := c.Health().Err
@@ -99,6 +103,23 @@ func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
 		return nil, discovery.Errorf(discovery.ErrUnavailable, "the names of services cannot be read: %v", err)
 	}
 	return names.all, nil
+}
+
+// unread returns the names of the services that are always watched, and of which a snapshot has
+// nothing as they are not watched yet, or not any more.
+func (subs *subscriptions) unread(s *view.Snapshot) []string {
+	subs.mu.Lock()
+	defer subs.mu.Unlock()
+	var names []string
+	if all, ok := subs.byScope[everything]; ok && all.watched {
+		return nil
+	}
+	for scope, sub := range subs.byScope {
+		if sub.pinned && !sub.watched && scope.Service != "" && !s.Has(scope) {
+			names = append(names, scope.Service)
+		}
+	}
+	return names
 }
 
 // readNames returns the names below a prefix that valid accepts.
