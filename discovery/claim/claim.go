@@ -49,7 +49,7 @@ type View interface {
 type Options struct {
 	Node             string               // the agent's node, stored with each claim for operators
 	ProgressInterval func() time.Duration // see [reflector.Options]
-	Logger           *slog.Logger         // of the reflector; default: discard
+	Logger           *slog.Logger         // default: discard
 }
 
 // Claims grants slots of instances. It is safe for concurrent use.
@@ -60,6 +60,7 @@ type Claims struct {
 	view      View
 	node      string
 	slots     *slotStore
+	log       *slog.Logger
 	reflector *reflector.Reflector // copies the claims of subscribed services into slots
 	heartbeat heartbeat.Heartbeat  // of the reflector
 
@@ -72,12 +73,15 @@ type Claims struct {
 
 // New returns claims of the instances in view, granted under the session of locks.
 func New(client *clientv3.Client, keys discovery.Keys, locks *lock.Manager, view View, o Options) *Claims {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	c := &Claims{
-		client: client, keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node,
+		client: client, keys: keys, issuer: locks.NewIssuer("claim", keys.Claims()), view: view, node: o.Node, log: o.Logger,
 		slots: newSlotStore(keys), started: make(chan struct{}), attempts: make(chan struct{}, maxConcurrent),
 		usages: map[string]*usage{},
 	}
-	c.reflector = reflector.New(client, c.slots, reflector.Options{Epoch: keys.Epoch(), Life: locks.Life(), ProgressInterval: o.ProgressInterval, Heartbeat: &c.heartbeat, Logger: o.Logger})
+	c.reflector = reflector.New(client, c.slots, reflector.Options{Epoch: keys.Epoch(), Life: locks.Life(), Forbidden: c.dropForbidden, ProgressInterval: o.ProgressInterval, Heartbeat: &c.heartbeat, Logger: o.Logger})
 	c.start = sync.OnceFunc(func() { close(c.started) })
 	return c
 }

@@ -100,6 +100,12 @@ func (o *occupancy) wake() {
 	}
 }
 
+// forget discards what etcd has shown, and wakes the caller that has waited longest.
+func (o *occupancy) forget() {
+	o.keys, o.count, o.released = map[string]int64{}, map[string]int{}, map[string]int64{}
+	o.wake()
+}
+
 // service returns the occupancy of a service. s.mu is held.
 func (s *slotStore) service(service string) *occupancy {
 	name := discovery.FoldName(service)
@@ -139,8 +145,7 @@ func (s *slotStore) Replace(l *reflector.Listing) error {
 		if prefix := s.keys.ClaimsOf(name); prefix < l.From || prefix >= l.To {
 			continue
 		}
-		o.keys, o.count, o.released = map[string]int64{}, map[string]int{}, map[string]int64{}
-		o.wake()
+		o.forget()
 	}
 	for key, revision := range found {
 		if service, id, ok := s.keys.ParseClaim(key); ok {

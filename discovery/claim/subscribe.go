@@ -55,6 +55,24 @@ func (c *Claims) unsubscribeIdle(ctx context.Context) {
 	}
 }
 
+// dropForbidden drops the services whose claims etcd forbids to list, so that the others are
+// current without them. The next claim reads them again, and says what etcd answers. It
+// implements [reflector.Options.Forbidden].
+func (c *Claims) dropForbidden(r reflector.Range, err error) bool {
+	c.slots.mu.Lock()
+	defer c.slots.mu.Unlock()
+	for service, use := range c.usages {
+		if !r.Covers(reflector.Prefix(c.keys.ClaimsOf(service))) {
+			continue
+		}
+		c.log.Warn("etcd forbids to read the claims of a service; the others go on", "service", service, "error", err)
+		use.release()
+		delete(c.usages, service)
+		c.slots.service(service).forget()
+	}
+	return true
+}
+
 // idleServices removes from c.usages, and returns, the services without grants or waiters
 // that were last claimed before t.
 func (c *Claims) idleServices(t time.Time) []string {
