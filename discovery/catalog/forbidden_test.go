@@ -175,6 +175,10 @@ func TestForbiddenNamespace(t *testing.T) {
 	f.stop()
 	f = r.start(Options{Watch: WatchAuto})
 	f.wantInstances("web", 3)
+	f.updateFleetSize(f.ctx())
+	if got := f.log.lines("etcd forbids to count the agents"); len(got) != 1 {
+		t.Errorf("the log says %d times why single services are watched", len(got))
+	}
 	f.wantForbidden("db")
 	if _, err := lookup.Lookup(f.snapshot(), lookup.Query{Name: "web"}); err != nil {
 		t.Error(err)

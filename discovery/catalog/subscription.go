@@ -46,7 +46,8 @@ var everything = discovery.Scope{}
 type subscriptions struct {
 	idleTimeout, checkInterval time.Duration // the constants, or shorter ones in tests
 
-	nodeCount atomic.Int64 // agents in the fleet, when they were last counted
+	nodeCount      atomic.Int64 // agents in the fleet, when they were last counted
+	countForbidden atomic.Bool  // etcd forbids to count them, and the log says so
 
 	mu      sync.Mutex
 	byScope map[discovery.Scope]*subscription

@@ -178,10 +178,14 @@ func (c *Catalog) updateFleetSize(ctx context.Context) error {
 		return nil
 	}
 	if etcd.Refused(err) == etcd.RefusedPermission {
-		if c.subscriptions.updatePinned(math.MaxInt) {
+		c.subscriptions.updatePinned(math.MaxInt)
+		if !c.subscriptions.countForbidden.Swap(true) {
 			c.log.Warn("etcd forbids to count the agents; watching only the services that are asked for", "error", err)
 		}
 		return nil
+	}
+	if err == nil {
+		c.subscriptions.countForbidden.Store(false)
 	}
 	if err == nil && c.subscriptions.updatePinned(nodes) {
 		c.log.Info("the size of the fleet changes what is watched", "nodes", nodes, "whole_namespace", nodes <= manyNodes)
