@@ -18,6 +18,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/retry"
 	"disc/discovery/view"
 )
@@ -199,6 +200,9 @@ func (e Editor) write(ctx context.Context, draft *instanceDraft, o Options) (cha
 	}
 	txn, err := e.Client.Txn(ctx).If(draft.conditions()...).Then(draft.ops(lease)...).Commit()
 	if err != nil {
+		if etcd.Refused(err).Final() {
+			e.revoke(ctx, lease)
+		}
 		return Change{}, false, fmt.Errorf("write %s/%s: %w", draft.service, draft.id, err)
 	}
 	if !txn.Succeeded {

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/entry"
+	"disc/discovery/etcd"
 )
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
@@ -305,5 +307,30 @@ func TestOvertakenEditLeavesNoLease(t *testing.T) {
 	left, err := client.Leases(t.Context())
 	if err != nil || len(left.Leases) != 1 {
 		t.Errorf("%d leases are left, want that of the entry; %v", len(left.Leases), err)
+	}
+}
+
+// An edit with a TTL that etcd refuses leaves no lease behind.
+func TestRefusedEditLeavesNoLease(t *testing.T) {
+	e, root := editor(t)
+	for _, name := range []string{"root", "reader"} {
+		etcdtest.Must(root.RoleAdd(t.Context(), name))
+		etcdtest.Must(root.UserAdd(t.Context(), name, name))
+		etcdtest.Must(root.UserGrantRole(t.Context(), name, name))
+	}
+	etcdtest.Must(root.RoleGrantPermission(t.Context(), "reader", keys.Prefix(), clientv3.GetPrefixRangeEnd(keys.Prefix()), clientv3.PermissionType(clientv3.PermRead)))
+	etcdtest.Must(root.AuthEnable(t.Context()))
+	as := func(name string) *clientv3.Client {
+		c := etcdtest.Must(clientv3.New(clientv3.Config{Endpoints: root.Endpoints(), Username: name, Password: name, Logger: zap.NewNop()}))
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	e.Client = as("reader")
+	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{TTL: time.Hour}); etcd.Refused(err) != etcd.RefusedPermission {
+		t.Errorf("%v, want that it is refused", err)
+	}
+	left, err := as("root").Leases(t.Context())
+	if err != nil || len(left.Leases) > 0 {
+		t.Errorf("%d leases are left; %v", len(left.Leases), err)
 	}
 }
