@@ -7,8 +7,10 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/etcd"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -199,5 +201,35 @@ func TestOvertakenQuarantineLeavesNoLease(t *testing.T) {
 	left, err := client.Leases(etcdtest.Context(t))
 	if err != nil || len(left.Leases) != 1 {
 		t.Errorf("%d leases, want that of the quarantine; %v", len(left.Leases), err)
+	}
+}
+
+// An agent that may not write a new life leaves no lease of a quarantine behind.
+func TestRefusedQuarantineLeavesNoLease(t *testing.T) {
+	t.Parallel()
+	root := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	for _, name := range []string{"root", "reader"} {
+		etcdtest.Must(root.RoleAdd(t.Context(), name))
+		etcdtest.Must(root.UserAdd(t.Context(), name, name))
+		etcdtest.Must(root.UserGrantRole(t.Context(), name, name))
+	}
+	from := keys.Prefix()
+	etcdtest.Must(root.RoleGrantPermission(t.Context(), "reader", from, clientv3.GetPrefixRangeEnd(from), clientv3.PermissionType(clientv3.PermRead)))
+	etcdtest.Must(root.AuthEnable(t.Context()))
+	as := func(name string) *clientv3.Client {
+		c := etcdtest.Must(clientv3.New(clientv3.Config{Endpoints: root.Endpoints(), Username: name, Password: name, Logger: zap.NewNop()}))
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	writer, reader := as("root"), as("reader")
+	a := newLife(t, writer)
+	a.check(t)
+	a.aged(1000)
+	if _, err := a.Check(etcdtest.Context(t), reader.KV, Identity{}); etcd.Refused(err) != etcd.RefusedPermission {
+		t.Errorf("%v, want that it is refused", err)
+	}
+	left, err := writer.Leases(etcdtest.Context(t))
+	if err != nil || len(left.Leases) > 0 {
+		t.Errorf("%d leases are left; %v", len(left.Leases), err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/lease"
 )
 
@@ -139,7 +140,7 @@ func (l *Life) begin(ctx context.Context, kv clientv3.KV, found state, asked mem
 		return fmt.Errorf("begin a quarantine: %w", err)
 	}
 	written, err := l.commit(ctx, kv, unchanged, epoch, raised, clientv3.OpPut(l.keys.Quarantine(), reason, clientv3.WithLease(granted.ID)))
-	if err == nil && !written {
+	if err == nil && !written || etcd.Refused(err).Final() {
 		_, _ = l.client.Revoke(ctx, granted.ID) // no key uses it; if that fails, it expires by itself
 	}
 	return err
