@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -117,7 +116,7 @@ func (c *Catalog) addBounded(ctx context.Context, r *reflector.Reflector, scope 
 			c.missing.add(scope, nil, asOf)
 			return nil
 		case retry.Sleep(ctx, time.Second/missRate) != nil: // the list's refusal is none of the scope
-			return fmt.Errorf("too many unknown names are looked up, and the list of all names cannot be read: %v; try again", err)
+			return discovery.Errorf(discovery.ErrUnavailable, "too many unknown names are looked up, and the list of all names cannot be read: %v; try again", err)
 		}
 	}
 	began := time.Now()
