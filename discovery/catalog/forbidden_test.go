@@ -9,7 +9,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"disc/discovery"
 	"disc/discovery/devetcd"
@@ -27,43 +26,19 @@ type restricted struct {
 	link *etcdtest.Link
 }
 
-// restrict starts an etcd with authentication. A user's password is its name.
+// restrict starts an etcd with authentication.
 func restrict(t *testing.T) *restricted {
 	t.Helper()
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
-	r := &restricted{t: t, root: etcdtest.Client(t, s.Endpoint()), link: etcdtest.StartLink(t, s.Endpoint())}
-	for _, name := range []string{"root", "agent"} {
-		r.must(r.root.RoleAdd(t.Context(), name))
-		r.must(r.root.UserAdd(t.Context(), name, name))
-		r.must(r.root.UserGrantRole(t.Context(), name, name))
-	}
+	r := &restricted{t: t, root: etcdtest.EnableAuth(t, s.Endpoint()), link: etcdtest.StartLink(t, s.Endpoint())}
 	r.permit(keys.Epoch(), "")
-	r.must(r.root.AuthEnable(t.Context()))
-	r.root = user(t, s.Endpoint(), "root")
 	return r
-}
-
-func user(t *testing.T, endpoint, name string) *clientv3.Client {
-	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Username: name, Password: name, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
-func (r *restricted) must(_ any, err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
 }
 
 // permit lets the agent read a range; to is "" for one key.
 func (r *restricted) permit(from, to string) {
 	r.t.Helper()
-	r.must(r.root.RoleGrantPermission(r.t.Context(), "agent", from, to, clientv3.PermissionType(clientv3.PermRead)))
+	etcdtest.Permit(r.t, r.root, clientv3.PermissionType(clientv3.PermRead), from, to)
 }
 
 func (r *restricted) permitService(name string) {
@@ -74,12 +49,12 @@ func (r *restricted) permitService(name string) {
 func (r *restricted) forbidService(name string) {
 	r.t.Helper()
 	from, to := keys.ScopeRange(named(name))
-	r.must(r.root.RoleRevokePermission(r.t.Context(), "agent", from, to))
+	etcdtest.Must(r.root.RoleRevokePermission(r.t.Context(), "agent", from, to))
 }
 
 func (r *restricted) start(o Options) *fixture {
 	r.t.Helper()
-	return startAs(r.t, r.root, user(r.t, r.link.Endpoint(), "agent"), o)
+	return startAs(r.t, r.root, etcdtest.User(r.t, r.link.Endpoint(), "agent"), o)
 }
 
 // wantForbidden looks up a service until it is unavailable, and says why.
@@ -161,7 +136,7 @@ func TestForbiddenNamespace(t *testing.T) {
 	f := r.start(Options{Watch: WatchAuto, LastGood: store})
 	f.register("web", "a")
 	f.wantInstances("web", 1)
-	r.must(r.root.RoleRevokePermission(t.Context(), "agent", from, to))
+	etcdtest.Must(r.root.RoleRevokePermission(t.Context(), "agent", from, to))
 	r.permitService("web")
 	r.link.Cut()
 	r.link.Mend()

@@ -75,9 +75,10 @@ func (n *names) reading(ctx context.Context) *namesReading {
 }
 
 // ServiceNames returns the folded names of all services that have anything in etcd, sorted; with
-// WatchListed, of the listed services, and of those that cannot be read. Unless the view has them all, it reads them from
-// etcd, in pages of keys without their values, skipping from name to name. It fails with an
-// ErrUnavailable if it cannot read all of them; the error says how many it has read.
+// WatchListed, of the listed services, and of those that cannot be read. Unless the view has them
+// all, it reads them from etcd, in pages of keys without their values, skipping from name to name.
+// It fails with an ErrUnavailable if it cannot read all of them; the error says how many it has
+// read.
 func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
 	if c.isWhole() || c.options.Watch == WatchListed {
 		view, err := c.View()

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
@@ -312,24 +311,15 @@ func TestOvertakenEditLeavesNoLease(t *testing.T) {
 
 // An edit with a TTL that etcd refuses leaves no lease behind.
 func TestRefusedEditLeavesNoLease(t *testing.T) {
-	e, root := editor(t)
-	for _, name := range []string{"root", "reader"} {
-		etcdtest.Must(root.RoleAdd(t.Context(), name))
-		etcdtest.Must(root.UserAdd(t.Context(), name, name))
-		etcdtest.Must(root.UserGrantRole(t.Context(), name, name))
-	}
-	etcdtest.Must(root.RoleGrantPermission(t.Context(), "reader", keys.Prefix(), clientv3.GetPrefixRangeEnd(keys.Prefix()), clientv3.PermissionType(clientv3.PermRead)))
-	etcdtest.Must(root.AuthEnable(t.Context()))
-	as := func(name string) *clientv3.Client {
-		c := etcdtest.Must(clientv3.New(clientv3.Config{Endpoints: root.Endpoints(), Username: name, Password: name, Logger: zap.NewNop()}))
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	e.Client = as("reader")
+	e, open := editor(t)
+	endpoint := open.Endpoints()[0]
+	root := etcdtest.EnableAuth(t, endpoint)
+	etcdtest.PermitPrefix(t, root, clientv3.PermissionType(clientv3.PermRead), keys.Prefix())
+	e.Client = etcdtest.User(t, endpoint, "agent")
 	if _, err := e.PutStatic(t.Context(), "db", "a", at("10.0.0.6"), entry.Options{TTL: time.Hour}); etcd.Refused(err) != etcd.RefusedPermission {
 		t.Errorf("%v, want that it is refused", err)
 	}
-	left, err := as("root").Leases(t.Context())
+	left, err := root.Leases(t.Context())
 	if err != nil || len(left.Leases) > 0 {
 		t.Errorf("%d leases are left; %v", len(left.Leases), err)
 	}

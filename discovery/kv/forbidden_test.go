@@ -7,7 +7,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"disc/discovery"
 	"disc/discovery/devetcd"
@@ -22,33 +21,14 @@ func TestForbiddenDirectory(t *testing.T) {
 	keys := discovery.NewKeys("test")
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
 	link := etcdtest.StartLink(t, s.Endpoint())
-	root := etcdtest.Client(t, s.Endpoint())
-	must := func(_ any, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	root, client := etcdtest.EnableAuth(t, s.Endpoint()), etcdtest.User(t, link.Endpoint(), "agent")
 	permit := func(prefix string) {
 		t.Helper()
-		must(root.RoleGrantPermission(t.Context(), "agent", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermRead)))
-	}
-	as := func(name, endpoint string) *clientv3.Client {
-		return etcdtest.Must(clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Username: name, Password: name, Logger: zap.NewNop()}))
-	}
-	for _, name := range []string{"root", "agent"} {
-		must(root.RoleAdd(t.Context(), name))
-		must(root.UserAdd(t.Context(), name, name))
-		must(root.UserGrantRole(t.Context(), name, name))
+		etcdtest.PermitPrefix(t, root, clientv3.PermissionType(clientv3.PermRead), prefix)
 	}
 	permit(keys.Epoch())
 	permit(keys.KV() + "a/")
 	permit(keys.KV() + "b/")
-	must(root.AuthEnable(t.Context()))
-	root = as("root", s.Endpoint())
-	defer root.Close()
-	client := as("agent", link.Endpoint())
-	defer client.Close()
 
 	f := &fixture{t: t, etcd: root, Store: etcdtest.Must(New(client, keys, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -65,7 +45,7 @@ func TestForbiddenDirectory(t *testing.T) {
 	f.get("b/x", Read{})
 
 	prefix := keys.KV() + "b/"
-	must(root.RoleRevokePermission(t.Context(), "agent", prefix, clientv3.GetPrefixRangeEnd(prefix)))
+	etcdtest.Must(root.RoleRevokePermission(t.Context(), "agent", prefix, clientv3.GetPrefixRangeEnd(prefix)))
 	link.Cut()
 	link.Mend()
 	retrytest.Eventually(t, "the copy of b/ to go", func() bool {

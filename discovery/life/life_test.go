@@ -7,7 +7,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/etcd"
@@ -207,21 +206,9 @@ func TestOvertakenQuarantineLeavesNoLease(t *testing.T) {
 // An agent that may not write a new life leaves no lease of a quarantine behind.
 func TestRefusedQuarantineLeavesNoLease(t *testing.T) {
 	t.Parallel()
-	root := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
-	for _, name := range []string{"root", "reader"} {
-		etcdtest.Must(root.RoleAdd(t.Context(), name))
-		etcdtest.Must(root.UserAdd(t.Context(), name, name))
-		etcdtest.Must(root.UserGrantRole(t.Context(), name, name))
-	}
-	from := keys.Prefix()
-	etcdtest.Must(root.RoleGrantPermission(t.Context(), "reader", from, clientv3.GetPrefixRangeEnd(from), clientv3.PermissionType(clientv3.PermRead)))
-	etcdtest.Must(root.AuthEnable(t.Context()))
-	as := func(name string) *clientv3.Client {
-		c := etcdtest.Must(clientv3.New(clientv3.Config{Endpoints: root.Endpoints(), Username: name, Password: name, Logger: zap.NewNop()}))
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	writer, reader := as("root"), as("reader")
+	endpoint := etcdtest.Start(t).Endpoint()
+	writer, reader := etcdtest.EnableAuth(t, endpoint), etcdtest.User(t, endpoint, "agent")
+	etcdtest.PermitPrefix(t, writer, clientv3.PermissionType(clientv3.PermRead), keys.Prefix())
 	a := newLife(t, writer)
 	a.check(t)
 	a.aged(1000)

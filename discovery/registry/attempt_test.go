@@ -57,10 +57,10 @@ func TestNextAttempt(t *testing.T) {
 func restricted(t *testing.T, prefixes ...string) (a *agent, root *clientv3.Client) {
 	t.Helper()
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
-	restrict(t, etcdtest.Client(t, s.Endpoint()), append(prefixes, keys.Nodes())...)
-	a = start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: emptyView{}})
-	a.etcd = user(t, s.Endpoint(), "root")
-	return a, a.etcd
+	root = restrict(t, s.Endpoint(), append(prefixes, keys.Nodes())...)
+	a = start(t, s.Endpoint(), settings{client: etcdtest.User(t, s.Endpoint(), "agent"), view: emptyView{}})
+	a.etcd = root
+	return a, root
 }
 
 // raftIndex returns how many proposals etcd has had.

@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
@@ -59,9 +58,9 @@ func TestRefusedInstances(t *testing.T) {
 	if _, err := root.Put(t.Context(), keys.Instance("web", "0150"), foreign("0150", "other", "r", "")); err != nil {
 		t.Fatal(err)
 	}
-	restrict(t, root, keys.Nodes(), keys.Service("web"))
-	a := start(t, s.Endpoint(), settings{client: user(t, s.Endpoint(), "agent"), view: emptyView{}})
-	a.etcd = user(t, s.Endpoint(), "root")
+	root = restrict(t, s.Endpoint(), keys.Nodes(), keys.Service("web"))
+	a := start(t, s.Endpoint(), settings{client: etcdtest.User(t, s.Endpoint(), "agent"), view: emptyView{}})
+	a.etcd = root
 
 	large := instance("0250")
 	large.Meta = map[string]string{}
@@ -97,35 +96,12 @@ func TestRefusedInstances(t *testing.T) {
 	wantTombstone(t, a, "0000")
 }
 
-// restrict enables authentication: root may do everything, and agent may read and write the
-// keys under the prefixes. A user's password is its name.
-func restrict(t *testing.T, root *clientv3.Client, prefixes ...string) {
+// restrict enables authentication: the user agent may read and write the keys under the prefixes.
+func restrict(t *testing.T, endpoint string, prefixes ...string) (root *clientv3.Client) {
 	t.Helper()
-	ctx := t.Context()
-	must := func(_ any, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"root", "agent"} {
-		must(root.RoleAdd(ctx, name))
-		must(root.UserAdd(ctx, name, name))
-		must(root.UserGrantRole(ctx, name, name))
-	}
+	root = etcdtest.EnableAuth(t, endpoint)
 	for _, prefix := range prefixes {
-		must(root.RoleGrantPermission(ctx, "agent", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
+		etcdtest.PermitPrefix(t, root, clientv3.PermissionType(clientv3.PermReadWrite), prefix)
 	}
-	must(root.AuthEnable(ctx))
-}
-
-// user returns a client that authenticates as a user.
-func user(t *testing.T, endpoint, name string) *clientv3.Client {
-	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Username: name, Password: name, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return root
 }

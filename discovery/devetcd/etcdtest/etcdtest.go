@@ -42,14 +42,17 @@ func StartWith(t testing.TB, o devetcd.Options) *devetcd.Server {
 // ends.
 func Client(t testing.TB, endpoints ...string) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints,
-		Logger:    zap.NewNop(),
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.2, MaxDelay: 200 * time.Millisecond},
-			MinConnectTimeout: time.Second,
-		})},
-	})
+	return connect(t, clientv3.Config{Endpoints: endpoints})
+}
+
+func connect(t testing.TB, config clientv3.Config) *clientv3.Client {
+	t.Helper()
+	config.Logger = zap.NewNop()
+	config.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.2, MaxDelay: 200 * time.Millisecond},
+		MinConnectTimeout: time.Second,
+	})}
+	c, err := clientv3.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
