@@ -71,7 +71,7 @@ func eachSize(t *testing.T, test func(t *testing.T, size int)) {
 // for it: etcd is restored from a backup from before the grant, or wiped. The holder is told, the
 // other gets the grant once everything that was promised to the first has ended, and fences rise.
 func TestFaultLockRestored(t *testing.T) {
-	etcdtest.SkipUnlessLong(t, "restores etcd nine times")
+	etcdtest.SkipUnlessLong(t, "restores etcd in many ways")
 	t.Parallel()
 	for name, f := range map[string]struct {
 		comeback
