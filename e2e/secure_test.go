@@ -12,7 +12,9 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,13 +92,22 @@ func (a *authority) serverTLS() transport.TLSInfo {
 	return transport.TLSInfo{CertFile: a.path("server.pem"), KeyFile: a.path("server-key.pem"), TrustedCAFile: a.path("ca.pem"), ClientCertAuth: true}
 }
 
-// program runs disc inside the test's process, with its own environment.
+// program runs disc with its own environment: inside the test's process, which is quick, but as a process
+// of its own where it has a command to run, since it then reaps all children of its process.
 type program struct {
 	env map[string]string
 }
 
 func (p program) run(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errors bytes.Buffer
+	if slices.Contains(args, "--") {
+		command := exec.CommandContext(ctx, "disc", args...)
+		command.Env, command.Stdout, command.Stderr = os.Environ(), &out, &errors
+		for name, value := range p.env {
+			command.Env = append(command.Env, name+"="+value)
+		}
+		return shellCode(command.Run(), command), out.String(), errors.String()
+	}
 	code = cli.Main(ctx, args, &cli.IO{In: strings.NewReader(""), Out: &out, Err: &errors, Host: config.Host{Hostname: "n1", EUID: 1,
 		Env: func(name string) (string, bool) { v, ok := p.env[name]; return v, ok }}})
 	return code, out.String(), errors.String()

@@ -139,7 +139,12 @@ func environ(ts *testscript.TestScript) []string {
 	return all
 }
 
+// shellCode returns the exit code of a command as a shell reports it, and -1 where Wait or Run failed with
+// err for a reason of its own.
 func shellCode(err error, c *exec.Cmd) int {
+	if c.ProcessState == nil {
+		return -1
+	}
 	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
 	}
