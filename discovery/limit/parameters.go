@@ -10,6 +10,7 @@ import (
 const (
 	shortestHorizon = 25 * time.Millisecond // long enough for etcd to answer a purchase
 	usualHorizon    = 250 * time.Millisecond
+	slowHorizon     = 500 * time.Millisecond // half of maxWait: the last token of a burst is sold a horizon after the others
 	longestHorizon  = time.Second
 )
 
@@ -25,11 +26,13 @@ type parameters struct {
 // parametersOf splits a limit's burst between the tokens that may be sold at once and those
 // that are sold and not used yet. A longer horizon leaves less to be sold while tokens are
 // in use; a shorter one means more and smaller purchases. Above 250 tokens a second the
-// horizon grows with the rate, which keeps purchases to a few dozen a second. Where the
-// burst is too small to split, the horizon is a tenth of the time of a token.
+// horizon grows with the rate, which keeps purchases to a few dozen a second. Below a token
+// in 2.5 s it is a tenth of the time of a token, up to slowHorizon, for an etcd that answers
+// slowly. Where the burst is too small to split, it is a tenth of the time of a token.
 func parametersOf(l discovery.Limit) parameters {
 	rate, burst := l.PerSecond(), float64(l.Burst)
-	horizon := min(clamp(rate/1000, usualHorizon, longestHorizon), seconds(burst/rate/2))
+	horizon := max(clamp(rate/1000, usualHorizon, longestHorizon), min(seconds(0.1/rate), slowHorizon))
+	horizon = min(horizon, seconds(burst/rate/2))
 	if burst < 1+rate*horizon.Seconds() {
 		horizon = clamp(0.1/rate, shortestHorizon, longestHorizon)
 	}
