@@ -64,8 +64,9 @@ type account struct {
 	purchaseCount int64         // purchases ever started
 	satisfied     bool          // there was nothing to buy at the last check
 	purchasing    bool
-	pending       purchase      // while purchasing
-	credited      bool          // the tokens of pending were added
+	pending       purchase      // the last one
+	credited      bool          // pending was dealt with by credit; true at first
+	answerTime    time.Duration // of the last purchase whose tokens were void when etcd's answer came
 	failure       error         // why the outcome of the last purchase is not known; nil: it is
 	failedAt      time.Duration // when that was found
 	lostPurchase  purchase      // the last that lost its compare; not repeated while the view is the same
@@ -74,7 +75,7 @@ type account struct {
 
 // newAccount returns the account of an agent that has seen nothing yet.
 func newAccount(purchaserID string) account {
-	return account{purchaserID: purchaserID, draw: rand.N[time.Duration], lifeBegan: unknownRevision, stale: true}
+	return account{purchaserID: purchaserID, draw: rand.N[time.Duration], lifeBegan: unknownRevision, stale: true, credited: true}
 }
 
 // remembered returns what an account that was not used for long knows, for its next use.

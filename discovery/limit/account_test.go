@@ -184,9 +184,11 @@ func TestHorizonCountsFromTheSending(t *testing.T) {
 	answered := sent + 100*time.Millisecond
 	written := storedLedger{ledger: p.nextLedger, value: "x", createRevision: 2, modRevision: 2}
 	a.purchaseCommitted(answered, p, written)
-	until, ok := a.tokens.take(answered, 1)
-	if !ok || until != sent+a.horizon {
-		t.Errorf("token good until %v after the sending (%v), want %v", until-sent, ok, a.horizon)
+	if r := a.take(sent+a.horizon-1, 1); r.outcome != granted || r.sentAt != sent {
+		t.Errorf("a take just before the horizon: %v of a purchase sent at %v, want it granted of one at %v", r.outcome, r.sentAt, sent)
+	}
+	if r := a.take(sent+a.horizon, 1); r.outcome == granted {
+		t.Error("a take at the horizon is granted")
 	}
 }
 
@@ -224,7 +226,7 @@ func TestLostPurchaseIsRepeated(t *testing.T) {
 	const now = time.Hour
 	a := restedAccount(now)
 	a.take(now, 1)
-	a.enqueue(&waiter{1, make(chan takeResult, 1)})
+	a.enqueue(newWaiter(1))
 	a.purchaseLost(now, a.startPurchase(now, 1, time.Time{}))
 	later := now + time.Second
 	if n, again := a.nextPurchase(later); n != 0 || again != never {
@@ -256,8 +258,8 @@ func TestFailureIsForgotten(t *testing.T) {
 func TestAbandonedTakeServesTheNext(t *testing.T) {
 	const now = time.Hour
 	a := restedAccount(now)
-	a.tokens.add(3, now+time.Hour)
-	first, second := &waiter{5, make(chan takeResult, 1)}, &waiter{2, make(chan takeResult, 1)}
+	a.tokens.add(3, now)
+	first, second := newWaiter(5), newWaiter(2)
 	a.enqueue(first)
 	a.enqueue(second)
 	a.abandon(now, first)

@@ -32,8 +32,10 @@ const (
 // Sale k is of n_k tokens, bought by a transaction that etcd commits at the real time c_k.
 // The transaction compares ledger and policy with what the purchaser has seen. So the
 // sales are a sequence, c_1 < c_2 < …, and the purchaser of each has seen every sale
-// before it, and the policy in force. S(i,m) is the number of tokens in the sales i to m.
-// A purchaser with the debt D buys n tokens only if n ≤ b and D + n ≤ C.
+// before it, and the policy in force. A purchaser with the debt D buys n tokens only if
+// n ≤ b and D + n ≤ C. An agent gives back tokens of its own sales that are void and were
+// not admitted, each once. S(i,m) is the number of tokens in the sales i to m, without
+// those that any agent has given back so far; so it falls with time.
 //
 // Lemma 1: if the sales i to m are of one policy, S(i,m) ≤ C + σ(c_m − c_i) for i < m, and
 // S(m,m) ≤ b.
@@ -44,7 +46,8 @@ const (
 //
 //	S(i,j) ≤ D + σ(t − c_i) for all i ≤ j.    (*)
 //
-// Draining keeps (*), also below 0. Four other events change a debt, at a time s:
+// Draining keeps (*), also below 0, and so does what others give back. Five other events
+// change a debt, at a time s:
 //
 //   - The agent sees n tokens in the sales j+1 to k, one by one or, after its watch broke,
 //     by the ledger's count of all tokens. It sets D to max(D, 0) + n. S and D grow by the
@@ -60,6 +63,11 @@ const (
 //   - The limit is slower than [slowRate], and the ledger gives with D_j the wall clock's
 //     time of t_j. If by this host's wall clock that is x ago, it is x − 30 s ago at least,
 //     and the agent takes over D_j − ρ(x − 30 s).
+//   - The agent gives back k tokens, the first of which are of sale l ≤ j. Let x be the time
+//     by its clock from when it sent sale l until it saw sale j, or 0 if l = j. It sets D to
+//     D − max(0, k − rx). Then S(i,j) falls by k for i ≤ l. For i > l, S(i,j) is now at most
+//     what S(l,j) was, less k: at most D − k + σ(s − c_l) = D − k + σ(c_i − c_l) + σ(s − c_i).
+//     And σ(c_i − c_l) ≤ σ(c_j − c_l) ≤ rx.
 //
 // A purchase with an unknown outcome is a sale like any other, which is seen, or was not
 // made. The transaction compares the ledger's whole value, in which each sale has an id of
@@ -70,16 +78,17 @@ const (
 // admitted.
 //
 // A token is admitted after its sale is committed, and no later than h' after it was sent.
-// So the tokens admitted in the window were sold between a − h' and a + W. If that is one
-// sale, it has at most b tokens. If it is several, they have by lemma 1 at most
-// C + σ(W + h') < b − rh + rW + rh = b + rW.
+// So the tokens admitted in the window were sold between a − h' and a + W, and are never
+// given back. If that is one sale, it has at most b tokens. If it is several, they have by
+// lemma 1 at most C + σ(W + h') < b − rh + rW + rh = b + rW.
 //
 // # Changes of policy
 //
-// Let A(a,t) be the number of tokens that were sold by t, under any policy, and can be
-// admitted at a or later. Besides D, an agent has an uncapped debt U, which is charged and
-// drained as D is. Under a policy with r, h, b and C, any agent that has seen all sales has
-// for each a ≤ t, unless A(a,t) is 0,
+// Let A(a,t) be the number of tokens that were sold by t, under any policy, were not given
+// back by then, and can be admitted at a or later. Besides D, an agent has an uncapped debt
+// U, which is charged, drained and lowered for what is given back as D is. Under a policy
+// with r, h, b and C, any agent that has seen all sales has for each a ≤ t, unless A(a,t)
+// is 0,
 //
 //	A(a,t) ≤ U + rh + ∫r,                   (1)
 //	A(a,t) ≤ B − C + min(D, C) + ∫r.        (2)
@@ -100,13 +109,14 @@ const (
 //	X = max(U, 0) + r1(s − c) + r1 h1,   U' = X + rv,   D' = min(X, b) + rv.
 //
 // By (1), A(a,s) ≤ X + ∫r for a ≤ s: the second term gives back what may have drained too
-// fast. Let the agent see S tokens sold under the new policy by t. Then
-// U'(t) ≥ X + rv + S − r(t − s). For a ≤ s this is (1). For a up to s + v, what counts is
-// no more than for s, so A(a,t) ≤ X + S ≤ U'(t) + r(t − s − v), which is (1) too. For a
-// later a only tokens of the new policy count, and (1) is (*). If X ≤ b then U' = D' at
-// first, and (2) follows as (1) does, or from (2) before where D' > C, since then nothing is
-// sold. If X > b, the new policy sells at most D'(t) − b − rv + r(t − s) tokens by t, on top
-// of what (2) allowed before.
+// fast. Tokens of the earlier policies are not given back from now on. Let the agent see S
+// tokens sold under the new policy by t, and not given back. Then
+// U'(t) ≥ X + rv + S − r(t − s): k tokens that are given back lower S by k, and U' by no
+// more. For a ≤ s this is (1). For a up to s + v, what counts is no more than for s, so
+// A(a,t) ≤ X + S ≤ U'(t) + r(t − s − v), which is (1) too. For a later a only tokens of the
+// new policy count, and (1) is (*). If X ≤ b then U' = D' at first, and (2) follows as (1)
+// does, or from (2) before where D' > C, since then nothing is sold. If X > b, likewise
+// S ≤ D'(t) − b − rv + r(t − s), on top of what (2) allowed before.
 //
 // An agent that was started, or has missed a policy and does not know U, has U' = ∞ and
 // D' = b + rH, where H is the longest horizon that any policy has. That is the case X > b.
@@ -122,6 +132,10 @@ const (
 // the earliest time at which there is room, plus up to a tenth of a token's time at random.
 // TestEverybodyGetsAToken simulates it.
 //
+// Tokens whose purchase etcd answers after h are void at once. They are given back, and
+// bought again while the take waits. Where etcd always takes longer than h, nobody gets a
+// token, and takes say so.
+//
 // # What the proof rests on
 //
 //   - etcd is linearizable. A restore takes longer than a token is good.
@@ -136,8 +150,10 @@ const (
 //   - Of limits slower than [slowRate]: wall clocks are right to 30 s.
 type bucket struct {
 	parameters
-	owed     debt // D
-	uncapped debt // U; its tokens may be infinite
+	owed        debt          // D
+	uncapped    debt          // U; its tokens may be infinite
+	coveredFrom time.Duration // the debts may lack sales that were sent before; or those are of another policy
+	chargedAt   time.Duration // when the last sale was seen
 }
 
 // debt is a number of tokens that drains.
@@ -155,7 +171,7 @@ func (d debt) after(now time.Duration, rate float64) float64 {
 // tokens of an earlier policy may still be good.
 func openBucket(now time.Duration, p parameters, extra time.Duration) bucket {
 	full := debt{p.burst + p.rate*extra.Seconds(), now}
-	return bucket{p, full, full}
+	return bucket{parameters: p, owed: full, uncapped: full, coveredFrom: now}
 }
 
 // charge adds the sales of n tokens that are seen now.
@@ -163,12 +179,29 @@ func (b *bucket) charge(now time.Duration, n int64) {
 	for _, d := range []*debt{&b.owed, &b.uncapped} {
 		*d = debt{max(0, d.after(now, b.rate)) + float64(n), now}
 	}
+	b.chargedAt = now
+}
+
+// giveBack lowers the debts for n tokens of this agent that are void and were not admitted.
+// The first of their sales was sent at a time; isLast says that it is the last sale that was
+// seen. It does nothing if the debts may lack a sale.
+func (b *bucket) giveBack(n int64, sentAt time.Duration, isLast bool) {
+	if sentAt < b.coveredFrom || sentAt >= b.chargedAt {
+		return
+	}
+	tokens := float64(n)
+	if !isLast {
+		tokens = max(0, tokens-b.rate*(b.chargedAt-sentAt).Seconds())
+	}
+	b.owed.tokens -= tokens
+	b.uncapped.tokens -= tokens
 }
 
 // fill raises the debt to at least the burst, since there may be sales that were not seen.
 // void is the time until the tokens of earlier policies are void.
 func (b *bucket) fill(now, void time.Duration) {
 	b.owed = debt{max(b.burst+b.rate*void.Seconds(), b.debt(now)), now}
+	b.coveredFrom = now
 	b.forgetEarlier(now)
 }
 
@@ -185,7 +218,7 @@ func (b *bucket) capDebt(now time.Duration, tokens float64) {
 func (b *bucket) change(now time.Duration, to parameters, lag, void time.Duration) {
 	owed := max(0, b.uncapped.after(now, b.rate)) + b.rate*(lag+b.horizon).Seconds()
 	extra := to.rate * void.Seconds()
-	*b = bucket{to, debt{min(owed, to.burst) + extra, now}, debt{owed + extra, now}}
+	*b = bucket{parameters: to, owed: debt{min(owed, to.burst) + extra, now}, uncapped: debt{owed + extra, now}, coveredFrom: now}
 }
 
 // debt returns the debt now, in tokens.

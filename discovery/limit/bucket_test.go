@@ -8,7 +8,7 @@ import (
 
 // bucketOf1000 has no debt at now.
 func bucketOf1000(now time.Duration) bucket {
-	return bucket{parameters{burst: 1000, capacity: 975, rate: 100, horizon: usualHorizon}, debt{at: now}, debt{at: now}}
+	return bucket{parameters{burst: 1000, capacity: 975, rate: 100, horizon: usualHorizon}, debt{at: now}, debt{at: now}, now, now}
 }
 
 func TestDebtDrainsSlowerThanTheRate(t *testing.T) {

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,13 +12,16 @@ import (
 type waiter struct {
 	n      int64
 	result chan takeResult // size one
+	late   bool            // meanwhile etcd answered a purchase so late that the tokens were void
 }
 
-// takeResult is the outcome of a take and, if it was granted, until when its tokens are
-// good.
+func newWaiter(n int64) *waiter { return &waiter{n: n, result: make(chan takeResult, 1)} }
+
+// takeResult is the outcome of a take and, if it was granted, when the purchase of its
+// oldest token was sent.
 type takeResult struct {
 	outcome
-	until time.Duration
+	sentAt time.Duration
 }
 
 // outcome says how a take was decided.
@@ -27,6 +31,7 @@ const (
 	granted outcome = iota
 	denied
 	unavailable // etcd is away, or the policy cannot be read
+	late        // etcd answers purchases when their tokens are void
 	noLimit     // there is no such limit
 	queued      // not decided until a purchase was made
 )
@@ -38,10 +43,11 @@ func (a *account) take(now time.Duration, n int64) takeResult {
 		return takeResult{outcome: a.outcomeWithoutLimit()}
 	}
 	a.demand.add(now, n)
+	a.expireTokens(now)
 	if len(a.queue) == 0 {
-		if until, ok := a.tokens.take(now, n); ok {
+		if sentAt, ok := a.tokens.take(n); ok {
 			a.deniedSince = 0
-			return takeResult{granted, until}
+			return takeResult{granted, sentAt}
 		}
 	}
 	a.deniedSince++
@@ -80,9 +86,9 @@ func (a *account) outcomeWithoutLimit() outcome {
 }
 
 // abandon removes a waiter that has waited for too long from the queue, and returns its
-// result: unavailable if etcd does not answer the pending purchase, otherwise denied,
-// since other agents were faster all the time. It returns false if the waiter is not
-// queued any more; then its channel holds the result.
+// result: unavailable if etcd does not answer the pending purchase, late if it answered one
+// too late, otherwise denied, since other agents were faster all the time. It returns false
+// if the waiter is not queued any more; then its channel holds the result.
 func (a *account) abandon(now time.Duration, w *waiter) (takeResult, bool) {
 	at := slices.Index(a.queue, w)
 	if at < 0 {
@@ -91,7 +97,10 @@ func (a *account) abandon(now time.Duration, w *waiter) (takeResult, bool) {
 	a.queue = slices.Delete(a.queue, at, at+1)
 	a.queued -= w.n
 	a.settle(now) // those behind may have enough now
-	if a.purchasing && now > a.pending.sentAt+a.horizon {
+	switch {
+	case w.late:
+		return takeResult{outcome: late}, true
+	case a.purchasing && now > a.pending.sentAt+a.horizon:
 		return takeResult{outcome: unavailable}, true
 	}
 	return takeResult{outcome: denied}, true
@@ -108,7 +117,7 @@ func (a *account) settle(now time.Duration) {
 	if len(a.queue) == 0 {
 		return
 	}
-	a.tokens.expire(now)
+	a.expireTokens(now)
 	a.queued = 0
 	still, left := a.queue[:0], a.tokens.total
 	if !a.stale && a.exists() {
@@ -118,7 +127,7 @@ func (a *account) settle(now time.Duration) {
 		left += a.pending.n // they may have been bought; the answer says so
 	}
 	for _, w := range a.queue {
-		r := a.resolve(now, w, len(still) == 0, left)
+		r := a.resolve(w, len(still) == 0, left)
 		if r.outcome == queued || r.outcome == granted {
 			left -= w.n
 		}
@@ -133,17 +142,17 @@ func (a *account) settle(now time.Duration) {
 	a.queue = still
 }
 
-// resolve decides the take of a waiter. Only the first of the queue may take bought
-// tokens. left is how many tokens are bought or available and not due to waiters before
+// resolve decides the take of a waiter, after void tokens were dropped. Only the first of
+// the queue may take bought tokens. left is how many tokens are bought or available and not due to waiters before
 // this one.
-func (a *account) resolve(now time.Duration, w *waiter, first bool, left int64) takeResult {
+func (a *account) resolve(w *waiter, first bool, left int64) takeResult {
 	if !a.exists() {
 		return takeResult{outcome: a.outcomeWithoutLimit()}
 	}
 	if first {
-		if until, ok := a.tokens.take(now, w.n); ok {
+		if sentAt, ok := a.tokens.take(w.n); ok {
 			a.deniedSince = 0
-			return takeResult{granted, until}
+			return takeResult{granted, sentAt}
 		}
 	}
 	switch {
@@ -157,7 +166,7 @@ func (a *account) resolve(now time.Duration, w *waiter, first bool, left int64) 
 
 // decision returns the answer to a take of n tokens, with the limit's present state.
 func (a *account) decision(now time.Duration, o outcome, n int64) discovery.Decision {
-	d := discovery.Decision{Limit: a.policy.Limit, Granted: o == granted, Unavailable: o == unavailable}
+	d := discovery.Decision{Limit: a.policy.Limit, Granted: o == granted, Unavailable: o == unavailable || o == late}
 	if a.exists() {
 		d.Remaining = max(0, a.tokens.total+a.available(now+a.lookahead())-a.queued)
 		d.Full = max(0, a.availableIn(now, int64(a.burst)))
@@ -169,9 +178,11 @@ func (a *account) decision(now time.Duration, o outcome, n int64) discovery.Deci
 		spread := min(seconds(0.1/a.rate), max(time.Second, seconds(0.01/a.rate)))
 		d.RetryAfter = max(time.Millisecond, a.availableIn(now, min(n, int64(a.burst)))) + a.draw(spread+1)
 		d.Contended = a.deniedSince > 1 || a.contenders.count() > 1
-	case unavailable:
+	case unavailable, late:
 		d.Granted, d.RetryAfter = a.policy.Limit.OnUnavailable == discovery.AllowUnavailable, time.Second
-		d.Cause = a.unavailableCause()
+		if d.Cause = a.unavailableCause(); o == late {
+			d.Cause = fmt.Errorf("etcd took %v to answer a purchase of tokens, which are good for %v", a.answerTime.Round(time.Millisecond), a.horizon)
+		}
 	}
 	return d
 }

@@ -8,10 +8,11 @@
 // In etcd a limit has a policy and a ledger. The ledger is one key that counts the tokens
 // ever sold. An agent buys a batch of tokens with a transaction that compares ledger and
 // policy with what the agent has seen. The tokens are good for a horizon, which begins
-// when the purchase is sent; then they are void. Each agent watches the ledger, replays
-// every sale into a token bucket of its own, and buys only what the bucket allows. So no
-// agent can sell the fleet more than the limit, and an agent that dies takes no more with
-// it than what it had bought. The proof that this keeps the limit stands beside bucket.
+// when the purchase is sent; then they are void, and the agent gives them back. Each agent
+// watches the ledger, replays every sale into a token bucket of its own, and buys only what
+// the bucket allows. So no agent can sell the fleet more than the limit, and an agent that
+// dies takes no more with it than what it had bought. The proof that this keeps the limit
+// stands beside bucket.
 //
 // An agent decides a take from memory: it grants the take from tokens that it has bought,
 // or denies it when the bucket has no room. Purchases follow the demand. A fleet makes a

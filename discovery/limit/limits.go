@@ -212,7 +212,7 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 	var decisions []discovery.Decision
 	var undo []func()
 	for _, t := range takes {
-		d, until, err := l.take(ctx, t.Limit, t.N)
+		d, sentAt, err := l.take(ctx, t.Limit, t.N)
 		if err == nil {
 			l.metrics.countTake(d.Granted, d.Unavailable)
 			decisions = append(decisions, d)
@@ -223,7 +223,7 @@ func (l *Limits) TakeAll(ctx context.Context, takes []discovery.Take) ([]discove
 			}
 			return decisions, err
 		}
-		undo = append(undo, func() { l.refund(t, until) })
+		undo = append(undo, func() { l.refund(t, sentAt) })
 	}
 	return decisions, nil
 }
@@ -242,14 +242,14 @@ func (l *Limits) Exists(ctx context.Context, name string) (bool, error) {
 }
 
 // refund gives back the tokens of a take.
-func (l *Limits) refund(t discovery.Take, until time.Duration) {
+func (l *Limits) refund(t discovery.Take, sentAt time.Duration) {
 	if p := (*l.purchasers.Load())[t.Limit]; p != nil {
-		p.refund(t.N, until)
+		p.refund(t.N, sentAt)
 	}
 }
 
-// take is [Limits.Take] without its metrics. It also returns until when the tokens are
-// good.
+// take is [Limits.Take] without its metrics. It also returns when the purchase of the oldest
+// of its tokens was sent.
 func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Decision, time.Duration, error) {
 	if n < 1 {
 		return discovery.Decision{}, 0, discovery.Errorf(discovery.ErrInvalid, "limit %s: %d tokens cannot be taken; take 1 or more", name, n)
@@ -259,9 +259,9 @@ func (l *Limits) take(ctx context.Context, name string, n int64) (discovery.Deci
 		if err != nil {
 			return discovery.Decision{}, 0, err
 		}
-		d, until, err := p.take(ctx, n)
+		d, sentAt, err := p.take(ctx, n)
 		if err != errRemoved { //nolint:errorlint // it is not wrapped, and this is the fast path
-			return d, until, err
+			return d, sentAt, err
 		}
 		runtime.Gosched() // until it is gone from the map
 	}

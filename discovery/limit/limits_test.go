@@ -233,8 +233,7 @@ func TestNewLimitGivesItsBurst(t *testing.T) {
 	server := etcdtest.Start(t)
 	l, other := start(t, etcdtest.Client(t, server.Endpoint())), start(t, etcdtest.Client(t, server.Endpoint()))
 	attempt := 0
-	// Tokens whose purchase etcd confirms after their horizon are lost, so a slow machine may
-	// need another limit.
+	// A take waits for a second only, so a slow machine may need another limit.
 	retrytest.Succeeds(t, func() error {
 		attempt++
 		name := fmt.Sprint("api-", attempt)
@@ -268,8 +267,7 @@ func TestBlipForgetsNothing(t *testing.T) {
 		disturb()
 		mustTake(t, l, "api", 1)
 	}
-	// A purchase whose answer was cut off counts, too, and so does one that came too late on a
-	// slow machine. Who forgets owes the whole burst.
+	// A purchase whose answer was cut off may count, too. Who forgets owes the whole burst.
 	if d, err := l.Take(t.Context(), "api", 41); err != nil || d.Granted || d.Remaining < 1 || d.Remaining > 38 {
 		t.Errorf("after 12 of 50 were taken: %+v, %v", d, err)
 	}

@@ -146,7 +146,7 @@ func (s *simulation) awaitTokens(askers []*asker) (first, last time.Duration) {
 // disturbAskers disturbs the fleet for a while, or lets it be idle, and says how.
 func (s *simulation) disturbAskers(r *rand.Rand, askers []*asker) string {
 	perToken := askers[0].timeOfToken()
-	switch r.IntN(9) {
+	switch r.IntN(10) {
 	case 0:
 		idle := s.upTo(3*perToken + time.Hour)
 		for _, k := range askers {
@@ -196,7 +196,12 @@ func (s *simulation) disturbAskers(r *rand.Rand, askers []*asker) string {
 		return "a deletion"
 	}
 	a := s.agents[r.IntN(len(s.agents))]
-	a.stoppedUntil = s.now + s.upTo(time.Minute)
-	s.run(a.stoppedUntil, forever)
-	return "a stop"
+	until, what := s.now+s.upTo(time.Minute), "a stop"
+	if r.IntN(2) == 0 {
+		a.slowUntil, a.slow, what = until, s.upTo(time.Second), "late answers"
+	} else {
+		a.stoppedUntil = until
+	}
+	s.run(until, forever)
+	return what
 }

@@ -19,7 +19,7 @@ type purchase struct {
 // lack and, ahead, those that the demand will use within a horizon. need is the least
 // number that is worth a purchase; 0: there is nothing to buy.
 func (a *account) purchaseSize(now time.Duration) (need, want int64) {
-	a.tokens.expire(now)
+	a.expireTokens(now)
 	if len(a.queue) > 0 {
 		need = a.queue[0].n - a.tokens.total
 		want = a.queued - a.tokens.total
@@ -88,24 +88,66 @@ func (a *account) startPurchase(now time.Duration, n int64, wall time.Time) purc
 	return a.pending
 }
 
-// credit adds the tokens of the pending purchase, once, unless they are void or the
-// policy has changed.
+// credit adds the tokens of the last purchase, which etcd has committed, once, unless the
+// policy has changed. It gives them back if they are void already; so the sale must have
+// been charged before, if it was seen.
 func (a *account) credit(now time.Duration) {
-	if until := a.pending.sentAt + a.horizon; !a.credited && a.policy.Revision == a.pending.policyRevision && now < until {
-		a.tokens.add(a.pending.n, until)
+	p := a.pending
+	if !a.credited && a.chargedAt <= p.sentAt {
+		a.coveredFrom = now // the sale will be seen when the watch is back
+	}
+	switch {
+	case a.credited || a.policy.Revision != p.policyRevision:
+	case now < p.sentAt+a.horizon:
+		a.tokens.add(p.n, p.sentAt)
+	default:
+		a.giveBackVoid(p.n, p.sentAt)
+		a.answerTime = now - p.sentAt
+		for _, w := range a.queue {
+			w.late = true
+		}
 	}
 	a.credited = true
 }
 
+// expireTokens drops the tokens that are void, and gives them back.
+func (a *account) expireTokens(now time.Duration) {
+	for {
+		void, ok := a.tokens.dropSentBy(now - a.horizon)
+		if !ok {
+			return
+		}
+		a.giveBackVoid(void.n, void.sentAt)
+	}
+}
+
+// giveBackVoid gives back n tokens that are void and were not admitted, the first of which
+// are of a purchase that was sent at a time.
+func (a *account) giveBackVoid(n int64, sentAt time.Duration) {
+	a.giveBack(n, sentAt, sentAt == a.pending.sentAt && a.ledger.Sale == a.pending.nextLedger.Sale)
+}
+
+// refund takes back n tokens that were taken and not used. The purchase of the oldest was
+// sent at sentAt. They can be taken again or, once they are void, are given back; not if the
+// policy has changed since then.
+func (a *account) refund(now time.Duration, n int64, sentAt time.Duration) {
+	if sentAt < a.coveredFrom {
+		return
+	}
+	a.tokens.add(n, sentAt)
+	a.expireTokens(now)
+	a.settle(now)
+}
+
 // purchaseCommitted records that etcd committed a purchase, and the ledger since then.
 func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedger) {
-	a.credit(now)
 	a.observeLatency(now - p.sentAt)
-	a.purchasing, a.failure = false, nil
-	a.backoff.Reset()
 	if a.ledger == p.seenLedger && a.epoch == p.epoch && !a.stale {
 		a.setLedger(now, v)
 	}
+	a.credit(now)
+	a.purchasing, a.failure = false, nil
+	a.backoff.Reset()
 	a.settle(now)
 }
 
@@ -120,8 +162,7 @@ func (a *account) purchaseLost(now time.Duration, p purchase) {
 }
 
 // purchaseFailed records that the outcome of the pending purchase is not known. If etcd
-// committed it, the watch shows it as it shows others' sales. log reports whether this
-// failure is one to log.
+// committed it, the watch shows it. log reports whether this failure is one to log.
 func (a *account) purchaseFailed(now time.Duration, err error) (log bool) {
 	a.purchasing, a.failure, a.failedAt = false, err, now
 	a.notBefore = now + a.draw(a.backoff.Bound())

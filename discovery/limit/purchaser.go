@@ -142,8 +142,8 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 	return true, written, nil
 }
 
-// take decides a take of n tokens. If it is granted, the duration is until when the tokens
-// are good. The error is errRemoved if the purchaser was removed meanwhile.
+// take decides a take of n tokens. If it is granted, the duration is when the purchase of
+// the oldest of its tokens was sent. The error is errRemoved if the purchaser was removed meanwhile.
 func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
 	now := lease.Uptime()
 	p.mu.Lock()
@@ -160,7 +160,7 @@ func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time
 	r := p.account.take(now, n)
 	var w *waiter
 	if r.outcome == queued {
-		w = &waiter{n, make(chan takeResult, 1)}
+		w = newWaiter(n)
 		p.account.enqueue(w)
 	}
 	buy := p.account.demandAppeared(now)
@@ -175,7 +175,7 @@ func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time
 		d, policyErr = p.account.decision(lease.Uptime(), r.outcome, n), p.account.policy.err
 		p.mu.Unlock()
 	}
-	return d, r.until, p.explain(r.outcome, policyErr)
+	return d, r.sentAt, p.explain(r.outcome, policyErr)
 }
 
 // await returns the result of a waiter, which it abandons after maxWait or when ctx ends.
@@ -211,12 +211,7 @@ func noSuchLimit(name string) error {
 	return discovery.Errorf(discovery.ErrNotFound, "there is no limit %s; make it with 'disc limit set %s RATE' or PUT /v1/limits/%s", name, name, name)
 }
 
-// refund gives back n tokens that were taken and not used, unless they are void.
-func (p *purchaser) refund(n int64, until time.Duration) {
-	p.update(func(now time.Duration) {
-		if until > now {
-			p.account.tokens.add(n, until)
-			p.account.settle(now)
-		}
-	})
+// refund takes back n tokens that were taken and not used.
+func (p *purchaser) refund(n int64, sentAt time.Duration) {
+	p.update(func(now time.Duration) { p.account.refund(now, n, sentAt) })
 }

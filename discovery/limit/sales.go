@@ -110,8 +110,8 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 		a.contenders.observe(now, v.purchaserID())
 	}
 	a.lastSaleAt, a.jitter = now, a.drawJitter()
-	if a.purchasing && v.Sale == a.pending.nextLedger.Sale {
-		a.credit(now) // the watch was faster than the answer
+	if v.Sale == a.pending.nextLedger.Sale {
+		a.credit(now) // the watch was faster than the answer, or there was none
 	}
 	a.settle(now)
 }

@@ -16,6 +16,8 @@ func (s *simulation) disturb(rate, changes float64) {
 	switch x := s.Float64(); {
 	case s.Float64() < changes:
 		s.changePolicy()
+	case x < 0.1:
+		a.slowUntil, a.slow = s.now+s.upTo(3*time.Second), s.upTo(600*time.Millisecond)
 	case x < 0.3:
 		a.stoppedUntil = s.now + s.upTo(3*time.Second)
 	case x < 0.55:

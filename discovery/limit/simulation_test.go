@@ -3,6 +3,7 @@ package limit
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"disc/discovery"
@@ -19,6 +20,10 @@ type simulation struct {
 	limits   map[int64][]era // by the Created of their policies
 	admitted []admission
 	loss     float64 // the part of purchases that are lost or answered late
+	returned float64 // the part of granted takes whose tokens are returned a while later
+
+	hoardsFrom      time.Duration // when hoarders buy next
+	late, givenBack int           // purchases that were answered too late, and how often a debt was lowered for void tokens
 }
 
 // agent is an agent in a simulation.
@@ -33,6 +38,9 @@ type agent struct {
 	wall         time.Duration // by which its wall clock is wrong
 	cutUntil     time.Duration // from etcd
 	stoppedUntil time.Duration
+	slowUntil    time.Duration    // etcd's answers and events take long
+	slow         time.Duration    // how long
+	prompt       float64          // the part of them that does not
 	beats        int              // how often its heartbeats were started
 	connections  int              // how often its watch was started
 	lanes        [2]time.Duration // when the last event of the policy's and of the ledger's watch arrives
@@ -40,6 +48,8 @@ type agent struct {
 	watching     bool
 	poked        time.Duration // when it is asked next whether to buy; 0: not at all
 	hoards       bool          // buys as much as it may, and uses it at the last moment
+	divides      float64       // the part of its purchases that are not of all available tokens
+	wastes       float64       // the part of its purchases of which a hoarder uses nothing
 	waiters      []waiting
 	got          int64 // tokens that it ever got
 }
@@ -117,12 +127,33 @@ func (a *agent) receive(delay time.Duration, handle func(now time.Duration)) {
 		case a.now < a.stoppedUntil:
 			a.after(a.stoppedUntil-a.now, arrive)
 		default:
-			handle(a.clock())
+			a.handle(handle)
 			a.collectResults()
 			a.poke()
 		}
 	}
 	a.after(delay, arrive)
+}
+
+// handle lets the agent handle something, and counts what that does with void tokens.
+func (a *agent) handle(handle func(now time.Duration)) {
+	now := a.clock()
+	debt, ledger, policy, credited := a.account.debt(now), a.account.ledger, a.account.policy.Revision, a.account.credited
+	handle(now)
+	if a.account.debt(now) < debt-1e-6 && a.account.ledger == ledger && a.account.policy.Revision == policy {
+		a.givenBack++
+	}
+	if !credited && a.account.credited && now >= a.account.pending.sentAt+a.account.horizon {
+		a.late++
+	}
+}
+
+// lag returns how much longer an answer or event of etcd takes now.
+func (a *agent) lag() time.Duration {
+	if a.now >= a.slowUntil || a.Float64() < a.prompt {
+		return 0
+	}
+	return a.slow - a.upTo(a.slow/5)
 }
 
 // heartbeat looks from time to time whether the watch is to be broken, started or confirmed.
@@ -199,7 +230,7 @@ func (s *simulation) publish() {
 			if c.isLedger {
 				lane = &a.lanes[1]
 			}
-			*lane = max(*lane, a.now) + a.upTo(5*time.Millisecond) + 1
+			*lane = max(*lane, a.now+a.lag()) + a.upTo(5*time.Millisecond) + 1
 			connection := a.connections
 			a.receive(*lane-a.now, func(now time.Duration) {
 				switch {
@@ -257,7 +288,7 @@ func (a *agent) send(p purchase) {
 				a.publish()
 			}
 		}
-		a.receive(a.upTo(10*time.Millisecond), func(now time.Duration) {
+		a.receive(a.lag()+a.upTo(10*time.Millisecond), func(now time.Duration) {
 			switch {
 			case a.starts != starts:
 			case lost || failed:
@@ -283,7 +314,7 @@ func (a *agent) take(n int64, decided func(takeResult)) {
 		a.decided(n, r, decided)
 		return
 	}
-	w := waiting{&waiter{n, make(chan takeResult, 1)}, decided}
+	w := waiting{newWaiter(n), decided}
 	a.account.enqueue(w.waiter)
 	a.waiters = append(a.waiters, w)
 	a.poke()
@@ -295,7 +326,10 @@ func (a *agent) take(n int64, decided func(takeResult)) {
 }
 
 func (a *agent) decided(n int64, r takeResult, decided func(takeResult)) {
-	if r.outcome == granted {
+	switch {
+	case r.outcome == granted && a.Float64() < a.returned:
+		a.receive(a.upTo(400*time.Millisecond), func(now time.Duration) { a.account.refund(now, n, r.sentAt) })
+	case r.outcome == granted:
 		a.admit(n)
 	}
 	decided(r)
@@ -338,23 +372,67 @@ func (a *agent) takeRandomly(want float64) {
 	a.after(time.Duration(a.ExpFloat64()/want*float64(time.Second)), func() { a.takeRandomly(want) })
 }
 
-// hoard does the worst that an agent may: it buys all tokens that are available, and uses
-// them when they are nearly void.
+// hoard does the worst that an agent may: it buys all tokens that are available, or a part
+// of them, and uses them when they are nearly void. It lets those of some purchases become
+// void; often nobody buys before that is near.
 func (a *agent) hoard() {
 	c, now := &a.account, a.clock()
 	if a.now < a.stoppedUntil || !c.exists() || c.purchasing || c.stale || now < c.notBefore {
 		return
 	}
+	a.handle(c.expireTokens)
 	n := c.available(now)
-	if n == 0 {
+	if n == 0 || a.now < a.hoardsFrom {
 		return
 	}
-	a.send(c.startPurchase(now, n, a.wallClock()))
-	a.receive(c.horizon-time.Duration(2e6*a.Float64()), func(now time.Duration) {
-		for c.tokens.expire(now); len(c.tokens.batches) > 0; {
-			n := c.tokens.batches[0].n
-			c.tokens.take(now, n)
+	if a.Float64() < a.divides {
+		n = 1 + a.Int64N(n)
+	}
+	p := c.startPurchase(now, n, a.wallClock())
+	a.send(p)
+	switch {
+	case a.Float64() >= a.wastes:
+		a.useLate(p.sentAt)
+	case a.Float64() < 0.5:
+		a.returnLate(p.sentAt)
+	}
+	if a.Float64() < 0.5*a.wastes {
+		a.hoardsFrom = a.now + c.horizon - a.upTo(c.horizon/4)
+	}
+}
+
+// useLate uses the tokens of the purchase that was sent at a time when they are nearly void.
+func (a *agent) useLate(sentAt time.Duration) {
+	a.receive(sentAt+a.account.horizon-a.clock()-time.Duration(2e6*a.Float64()), func(now time.Duration) {
+		a.account.expireTokens(now)
+		if n := a.account.tokens.remove(sentAt); n > 0 {
 			a.admit(n)
 		}
 	})
+}
+
+// returnLate takes the tokens of the purchase that was sent at a time, and returns them, often
+// too late to be used.
+func (a *agent) returnLate(sentAt time.Duration) {
+	a.receive(a.upTo(a.account.horizon), func(now time.Duration) {
+		a.account.expireTokens(now)
+		if n := a.account.tokens.remove(sentAt); n > 0 {
+			a.receive(a.upTo(a.account.horizon), func(now time.Duration) {
+				a.account.refund(now, n, sentAt)
+				a.useLate(sentAt)
+			})
+		}
+	})
+}
+
+// remove removes the tokens of the purchase that was sent at a time, and returns how many.
+func (t *tokens) remove(sentAt time.Duration) (n int64) {
+	t.batches = slices.DeleteFunc(t.batches, func(b batch) bool {
+		if b.sentAt == sentAt {
+			n += b.n
+		}
+		return b.sentAt == sentAt
+	})
+	t.total -= n
+	return n
 }

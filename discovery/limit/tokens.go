@@ -1,34 +1,40 @@
 package limit
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
 
-// tokens are those that an agent has bought and not used, until they are void.
+// tokens are those that an agent has bought under the present policy and not used.
 type tokens struct {
-	batches []batch // by expiry
+	batches []batch // the oldest first
 	total   int64
 }
 
-// batch is n tokens that are good until the same time.
+// batch is n tokens of a purchase that was sent at a time. They are good for the policy's
+// horizon from then on.
 type batch struct {
-	n     int64
-	until time.Duration
+	n      int64
+	sentAt time.Duration
 }
 
-// add adds n tokens that are good until a time.
-func (t *tokens) add(n int64, until time.Duration) {
-	at, _ := slices.BinarySearchFunc(t.batches, until, func(b batch, u time.Duration) int { return int(b.until - u) })
-	t.batches = slices.Insert(t.batches, at, batch{n, until})
+// add adds n tokens of a purchase that was sent at a time.
+func (t *tokens) add(n int64, sentAt time.Duration) {
+	at, _ := slices.BinarySearchFunc(t.batches, sentAt, func(b batch, s time.Duration) int { return cmp.Compare(b.sentAt, s) })
+	t.batches = slices.Insert(t.batches, at, batch{n, sentAt})
 	t.total += n
 }
 
-// expire drops the tokens that are void.
-func (t *tokens) expire(now time.Duration) {
-	for len(t.batches) > 0 && t.batches[0].until <= now {
-		t.dropOldest()
+// dropSentBy drops the oldest batch and returns it, if its purchase was sent at a time or
+// before.
+func (t *tokens) dropSentBy(at time.Duration) (b batch, ok bool) {
+	if len(t.batches) == 0 || t.batches[0].sentAt > at {
+		return batch{}, false
 	}
+	b = t.batches[0]
+	t.dropOldest()
+	return b, true
 }
 
 func (t *tokens) dropOldest() {
@@ -36,24 +42,23 @@ func (t *tokens) dropOldest() {
 	t.batches = t.batches[1:]
 }
 
-// take takes n tokens, the oldest first, or none if there are fewer. until is when the
-// first of them is void; a refund must not be good for longer.
-func (t *tokens) take(now time.Duration, n int64) (until time.Duration, ok bool) {
-	t.expire(now)
+// take takes n tokens, the oldest first, or none if there are fewer. sentAt is when the
+// purchase of the first of them was sent.
+func (t *tokens) take(n int64) (sentAt time.Duration, ok bool) {
 	if t.total < n {
 		return 0, false
 	}
-	until = t.batches[0].until
+	sentAt = t.batches[0].sentAt
 	for n >= t.batches[0].n {
 		n -= t.batches[0].n
 		t.dropOldest()
 		if n == 0 {
-			return until, true
+			return sentAt, true
 		}
 	}
 	t.batches[0].n -= n
 	t.total -= n
-	return until, true
+	return sentAt, true
 }
 
 // clear drops all tokens.
