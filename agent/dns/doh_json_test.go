@@ -22,7 +22,7 @@ func TestJSON(t *testing.T) {
 		{"wEb-1.web.inst.disc", "", question + `1}],"Answer":[{"name":"wEb-1.web.inst.disc.","type":1,"TTL":3,"data":"10.0.0.5"}]}`, 3 * time.Second},
 		{"wEb-1.web.inst.disc.", "a", question + `1}],"Answer":[{"name":"wEb-1.web.inst.disc.","type":1,"TTL":3,"data":"10.0.0.5"}]}`, 3 * time.Second},
 		{"wEb-1.web.inst.disc.", "16", question + `16}],"Answer":[{"name":"wEb-1.web.inst.disc.","type":16,"TTL":3,"data":"\"a=1\" \"b=2\""}]}`, 3 * time.Second},
-		{"wEb-1.web.inst.disc.", "SRV", question + `33}],"Answer":[{"name":"wEb-1.web.inst.disc.","type":33,"TTL":3,"data":"0 7 80 web-1.web.inst.disc."}],` +
+		{"wEb-1.web.inst.disc.", "SRV", question + `33}],"Answer":[{"name":"wEb-1.web.inst.disc.","type":33,"TTL":3,"data":"0 65535 80 web-1.web.inst.disc."}],` +
 			`"Additional":[{"name":"wEb-1.web.inst.disc.","type":1,"TTL":3,"data":"10.0.0.5"}]}`, 3 * time.Second},
 		{"no.disc", "AAAA", `{"Status":3,"TC":false,"RD":true,"RA":false,"AD":false,"CD":false,"Question":[{"name":"no.disc.","type":28}],` +
 			`"Authority":[{"name":"disc.","type":6,"TTL":3,"data":"7f000001.addr.disc. hostmaster.disc. 50 3600 600 86400 3"}]}`, 3 * time.Second},

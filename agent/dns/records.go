@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -26,26 +25,23 @@ func (z *zone) addressRecord(owner string, ip netip.Addr) dns.RR {
 }
 
 // addressRecords answers A, AAAA and CNAME, with each address once (RFC 2181, section 5).
-// Where no endpoint has an IP address, the answer to all three is a CNAME to the first
-// host name.
-func (z *zone) addressRecords(q question, endpoints []discovery.Endpoint) response {
-	r := response{anySubset: true}
-	seen := make(map[netip.Addr]bool, len(endpoints))
-	host := ""
-	for _, e := range endpoints {
-		ip, ok := parseIP(e.Address)
-		switch {
-		case !ok:
-			host = cmp.Or(host, hostName(e.Address))
-		case !seen[ip]:
+// Where no endpoint has an address, in itself or by a name in the domain, the answer to all three
+// is a CNAME to the first host name.
+func (z *zone) addressRecords(s *view.Snapshot, q question, endpoints []discovery.Endpoint) response {
+	a := aliases{zone: z, snapshot: s}
+	addresses := a.addresses(make([]netip.Addr, 0, len(endpoints)), endpoints)
+	r := response{anySubset: true, followed: a.scopes}
+	seen := make(map[netip.Addr]bool, len(addresses))
+	for _, ip := range addresses {
+		if !seen[ip] {
 			seen[ip] = true
 			if rr := z.addressRecord(q.name, ip); rr.Header().Rrtype == q.qtype {
 				r.answer = append(r.answer, rr)
 			}
 		}
 	}
-	if len(seen) == 0 && host != "" {
-		r.answer = []dns.RR{&dns.CNAME{Hdr: z.header(q.name, dns.TypeCNAME), Target: host}}
+	if len(seen) == 0 && a.unknown != "" {
+		r.answer = []dns.RR{&dns.CNAME{Hdr: z.header(q.name, dns.TypeCNAME), Target: a.unknown}}
 	}
 	return r
 }
@@ -59,14 +55,19 @@ func (z *zone) addressNameRecords(q question, ip netip.Addr) []dns.RR {
 }
 
 // srvRecords answers SRV (RFC 2782) for the endpoints that have a port. The addresses of
-// the targets are additional records.
+// the targets are additional records. The weights are scaled so that the largest is 65535: some
+// clients, such as HAProxy, use only the upper 8 of the 16 bits.
 func (z *zone) srvRecords(q question, service *view.Service, endpoints []discovery.Endpoint) response {
 	var r response
 	known := map[dns.SRV]bool{}
 	glued := map[string]bool{}
+	largest := 1
+	for _, e := range endpoints {
+		largest = max(largest, e.Weight)
+	}
 	for _, e := range endpoints {
 		target, ip := z.target(service, e.ID, e.Address)
-		srv := dns.SRV{Hdr: z.header(q.name, dns.TypeSRV), Priority: z.priority(e), Weight: uint16(e.Weight), Port: uint16(e.Port), Target: target}
+		srv := dns.SRV{Hdr: z.header(q.name, dns.TypeSRV), Priority: z.priority(e), Weight: uint16(e.Weight * discovery.MaxWeight / largest), Port: uint16(e.Port), Target: target}
 		if e.Port == 0 || target == "" || known[srv] {
 			continue
 		}

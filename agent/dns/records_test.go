@@ -62,10 +62,10 @@ func TestNamesThatAreTooLong(t *testing.T) {
 		qtype uint16
 		want  string
 	}{
-		{"web.", dns.TypeSRV, "NOERROR | web. SRV 0 1 1 0a000005.addr., web. SRV 0 1 2 w2.web.inst. |  | 0a000005.addr. A 10.0.0.5, w2.web.inst. A 10.0.0.5"},
-		{"_web._tcp.svc.", dns.TypePTR, `NOERROR | _web._tcp.svc. PTR w2._web._tcp.svc. |  | w2._web._tcp.svc. SRV 0 1 2 w2.web.inst., w2._web._tcp.svc. TXT "", w2.web.inst. A 10.0.0.5`},
+		{"web.", dns.TypeSRV, "NOERROR | web. SRV 0 65535 1 0a000005.addr., web. SRV 0 65535 2 w2.web.inst. |  | 0a000005.addr. A 10.0.0.5, w2.web.inst. A 10.0.0.5"},
+		{"_web._tcp.svc.", dns.TypePTR, `NOERROR | _web._tcp.svc. PTR w2._web._tcp.svc. |  | w2._web._tcp.svc. SRV 0 65535 2 w2.web.inst., w2._web._tcp.svc. TXT "", w2.web.inst. A 10.0.0.5`},
 		{"_services._dns-sd._udp.svc.", dns.TypePTR, "NOERROR | _services._dns-sd._udp.svc. PTR _host._tcp.svc., _services._dns-sd._udp.svc. PTR _web._tcp.svc."},
-		{x + ".", dns.TypeSRV, "NOERROR | " + x + ". SRV 0 1 3 a." + x + ".inst. |  | a." + x + ".inst. A 10.0.0.5"}, // 255 bytes
+		{x + ".", dns.TypeSRV, "NOERROR | " + x + ". SRV 0 65535 3 a." + x + ".inst. |  | a." + x + ".inst. A 10.0.0.5"}, // 255 bytes
 		{"host.", dns.TypeA, "NOERROR |  |  SOA 7f000001.addr. hostmaster. 1 3600 600 86400 1"},
 		{"host.", dns.TypeSRV, "NOERROR |  |  SOA 7f000001.addr. hostmaster. 1 3600 600 86400 1"},
 	}
@@ -88,9 +88,9 @@ func TestOncePerRecord(t *testing.T) {
 	r := responder(t, f, Options{})
 	for question, want := range map[string]string{
 		"web.disc. A": "NOERROR | web.disc. A 10.0.0.5",
-		"web.disc. SRV": "NOERROR | web.disc. SRV 0 1 1 a.web.inst.disc., web.disc. SRV 0 1 2 0a000005.addr.disc., web.disc. SRV 0 1 2 b.web.inst.disc. |  | " +
+		"web.disc. SRV": "NOERROR | web.disc. SRV 0 65535 1 a.web.inst.disc., web.disc. SRV 0 65535 2 0a000005.addr.disc., web.disc. SRV 0 65535 2 b.web.inst.disc. |  | " +
 			"0a000005.addr.disc. A 10.0.0.5, a.web.inst.disc. A 10.0.0.5, b.web.inst.disc. A 10.0.0.5",
-		"db.disc. SRV":  "NOERROR | db.disc. SRV 0 1 5 db.example.com.",
+		"db.disc. SRV":  "NOERROR | db.disc. SRV 0 65535 5 db.example.com.",
 		"db.disc. AAAA": "NOERROR | db.disc. CNAME db.example.com.",
 		"5.0.0.10.in-addr.arpa. PTR": "NOERROR | 5.0.0.10.in-addr.arpa. PTR 0a000005.addr.disc., 5.0.0.10.in-addr.arpa. PTR a.web.inst.disc., " +
 			"5.0.0.10.in-addr.arpa. PTR b.web.inst.disc.",

@@ -17,6 +17,9 @@ type response struct {
 	authority     string // owner of the SOA record of an empty answer; empty: there is none
 	anySubset     bool   // any subset of the answer will do
 
+	// followed are the scopes of other names that the answer depends on.
+	followed []discovery.Scope
+
 	// service is set if the response depends on this service alone. Then the service can
 	// cache it.
 	service *view.Service
@@ -65,24 +68,29 @@ func (z *zone) resolveInDomain(s *view.Snapshot, q question) (response, bool) {
 
 // resolveLookup answers for a name that a lookup accepts.
 func (z *zone) resolveLookup(s *view.Snapshot, q question, m parsedName) (response, bool) {
-	found, err := lookup.Lookup(s, lookup.Query{
-		Name: m.lookup, StrictName: true, Selector: lookup.Selector{Port: m.port}, PreferZone: z.preferZone, PanicThreshold: z.panic,
-	})
+	found, err := lookup.Lookup(s, z.query(m))
 	if errors.Is(err, discovery.ErrNotFound) || errors.Is(err, discovery.ErrInvalid) {
 		return response{}, false
 	}
 	if m.name.Kind == discovery.NameNode {
-		return z.resolveNode(q, found.Endpoints), true
+		return z.resolveNode(s, q, found.Endpoints), true
 	}
 	service, ok := s.Service(m.name.Service)
 	if !ok || len(found.Endpoints) == 0 && !hasTagAndPort(service, m.name) {
 		return response{}, false
 	}
-	r := z.resolveService(q, m, service, found.Endpoints)
-	if m.name.Kind == discovery.NameService {
+	r := z.resolveService(s, q, m, service, found.Endpoints)
+	if m.name.Kind == discovery.NameService && len(r.followed) == 0 {
 		r.service = service
 	}
 	return r, true
+}
+
+// query returns the lookup of a name.
+func (z *zone) query(m parsedName) lookup.Query {
+	return lookup.Query{
+		Name: m.lookup, StrictName: true, Selector: lookup.Selector{Port: m.port}, PreferZone: z.preferZone, PanicThreshold: z.panic,
+	}
 }
 
 // hasTagAndPort reports whether an instance of the service, healthy or not, has the tag
@@ -103,10 +111,10 @@ func hasTagAndPort(service *view.Service, name discovery.Name) bool {
 	return false
 }
 
-func (z *zone) resolveService(q question, m parsedName, service *view.Service, endpoints []discovery.Endpoint) response {
+func (z *zone) resolveService(s *view.Snapshot, q question, m parsedName, service *view.Service, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
-		return z.addressRecords(q, endpoints)
+		return z.addressRecords(s, q, endpoints)
 	case dns.TypeSRV:
 		return z.srvRecords(q, service, endpoints)
 	case dns.TypeTXT:
@@ -123,10 +131,10 @@ func (z *zone) resolveService(q question, m parsedName, service *view.Service, e
 	return response{}
 }
 
-func (z *zone) resolveNode(q question, endpoints []discovery.Endpoint) response {
+func (z *zone) resolveNode(s *view.Snapshot, q question, endpoints []discovery.Endpoint) response {
 	switch q.qtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME:
-		return z.addressRecords(q, endpoints)
+		return z.addressRecords(s, q, endpoints)
 	case dns.TypeANY:
 		return response{answer: []dns.RR{z.hinfo(q)}}
 	}

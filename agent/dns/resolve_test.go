@@ -35,11 +35,11 @@ func TestAnswers(t *testing.T) {
 		{"v9.web.svc.disc. A", none},
 		{"x.v2.web.disc. A", none},
 		{"_web._tcp.svc.disc. A", "NOERROR | _web._tcp.svc.disc. A 10.0.0.5, _web._tcp.svc.disc. A 10.0.0.6"},
-		{"web.svc.disc. SRV", "NOERROR | web.svc.disc. SRV 0 1 81 web-2.web.inst.disc., web.svc.disc. SRV 0 1 82 web-3.web.inst.disc., " +
-			"web.svc.disc. SRV 0 7 80 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5, web-2.web.inst.disc. A 10.0.0.6, web-3.web.inst.disc. AAAA 2001:db8::7"},
-		{"_web._udp.svc.disc. SRV", "NOERROR | _web._udp.svc.disc. SRV 0 1 81 web-2.web.inst.disc., _web._udp.svc.disc. SRV 0 1 82 web-3.web.inst.disc., " +
-			"_web._udp.svc.disc. SRV 0 7 80 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5, web-2.web.inst.disc. A 10.0.0.6, web-3.web.inst.disc. AAAA 2001:db8::7"},
-		{"_grpc._tcp.web.svc.disc. SRV", "NOERROR | _grpc._tcp.web.svc.disc. SRV 0 7 90 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5"},
+		{"web.svc.disc. SRV", "NOERROR | web.svc.disc. SRV 0 65535 80 web-1.web.inst.disc., web.svc.disc. SRV 0 9362 81 web-2.web.inst.disc., " +
+			"web.svc.disc. SRV 0 9362 82 web-3.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5, web-2.web.inst.disc. A 10.0.0.6, web-3.web.inst.disc. AAAA 2001:db8::7"},
+		{"_web._udp.svc.disc. SRV", "NOERROR | _web._udp.svc.disc. SRV 0 65535 80 web-1.web.inst.disc., _web._udp.svc.disc. SRV 0 9362 81 web-2.web.inst.disc., " +
+			"_web._udp.svc.disc. SRV 0 9362 82 web-3.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5, web-2.web.inst.disc. A 10.0.0.6, web-3.web.inst.disc. AAAA 2001:db8::7"},
+		{"_grpc._tcp.web.svc.disc. SRV", "NOERROR | _grpc._tcp.web.svc.disc. SRV 0 65535 90 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5"},
 		{"_http._tcp.web.svc.disc. SRV", none},
 		{"web.disc. TXT", `NOERROR | web.disc. TXT "a=1" "b=2"`},
 		{"db.disc. TXT", noData},
@@ -72,16 +72,16 @@ func TestAnswers(t *testing.T) {
 		{"main.db.inst.disc. AAAA", "NOERROR | main.db.inst.disc. CNAME db.example.com."},
 		{"db.disc. CNAME", "NOERROR | db.disc. CNAME db.example.com."},
 		{"mixed.disc. CNAME", noData},
-		{"db.disc. SRV", "NOERROR | db.disc. SRV 0 1 5432 db.example.com."},
+		{"db.disc. SRV", "NOERROR | db.disc. SRV 0 65535 5432 db.example.com."},
 		{"mixed.disc. A", "NOERROR | mixed.disc. A 10.0.0.5"},
 		{"mixed.disc. AAAA", noData},
-		{"mixed.disc. SRV", "NOERROR | mixed.disc. SRV 0 1 1 h.example.com., mixed.disc. SRV 0 1 2 ip.mixed.inst.disc. |  | ip.mixed.inst.disc. A 10.0.0.5"},
+		{"mixed.disc. SRV", "NOERROR | mixed.disc. SRV 0 65535 1 h.example.com., mixed.disc. SRV 0 65535 2 ip.mixed.inst.disc. |  | ip.mixed.inst.disc. A 10.0.0.5"},
 
 		// Instances.
 		{"web-1.web.inst.disc. A", "NOERROR | web-1.web.inst.disc. A 10.0.0.5"},
 		{"web-1.web.inst.disc. AAAA", noData},
 		{"web-3.web.inst.disc. AAAA", "NOERROR | web-3.web.inst.disc. AAAA 2001:db8::7"},
-		{"web-1.web.inst.disc. SRV", "NOERROR | web-1.web.inst.disc. SRV 0 7 80 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5"},
+		{"web-1.web.inst.disc. SRV", "NOERROR | web-1.web.inst.disc. SRV 0 65535 80 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5"},
 		{"web-1.web.inst.disc. TXT", `NOERROR | web-1.web.inst.disc. TXT "a=1" "b=2"`},
 		{"web-2.web.inst.disc. TXT", noData},
 		{"sick.web.inst.disc. A", noData},
@@ -91,11 +91,11 @@ func TestAnswers(t *testing.T) {
 		{"c:d.odd.inst.disc. A", "NOERROR | c:d.odd.inst.disc. A 10.0.1.2"},
 		{"one.odd.inst.disc. A", "NOERROR | one.odd.inst.disc. A 10.0.1.3"},
 		{"TWO.odd.inst.disc. A", "NOERROR | TWO.odd.inst.disc. A 10.0.1.5"},
-		{"odd.disc. SRV", "NOERROR | odd.disc. SRV 0 1 1 0a000005.addr.disc., odd.disc. SRV 0 1 2 0a000102.addr.disc., odd.disc. SRV 0 1 3 One.odd.inst.disc., " +
-			"odd.disc. SRV 0 1 4 0a000104.addr.disc., odd.disc. SRV 0 1 5 0a000105.addr.disc., odd.disc. SRV 0 1 7 0a000107.addr.disc. |  | " +
+		{"odd.disc. SRV", "NOERROR | odd.disc. SRV 0 65535 1 0a000005.addr.disc., odd.disc. SRV 0 65535 2 0a000102.addr.disc., odd.disc. SRV 0 65535 3 One.odd.inst.disc., " +
+			"odd.disc. SRV 0 65535 4 0a000104.addr.disc., odd.disc. SRV 0 65535 5 0a000105.addr.disc., odd.disc. SRV 0 65535 7 0a000107.addr.disc. |  | " +
 			"0a000005.addr.disc. A 10.0.0.5, 0a000102.addr.disc. A 10.0.1.2, 0a000104.addr.disc. A 10.0.1.4, 0a000105.addr.disc. A 10.0.1.5, " +
 			"0a000107.addr.disc. A 10.0.1.7, One.odd.inst.disc. A 10.0.1.3"},
-		{"un_der.disc. SRV", "NOERROR | un_der.disc. SRV 0 1 1 0a000005.addr.disc. |  | 0a000005.addr.disc. A 10.0.0.5"},
+		{"un_der.disc. SRV", "NOERROR | un_der.disc. SRV 0 65535 1 0a000005.addr.disc. |  | 0a000005.addr.disc. A 10.0.0.5"},
 
 		// Addresses.
 		{"0a000005.addr.disc. A", "NOERROR | 0a000005.addr.disc. A 10.0.0.5"},
@@ -143,19 +143,19 @@ func TestAnswers(t *testing.T) {
 		{"_services._dns-sd._udp.svc.disc. SRV", noData},
 		{"_services._dns-sd._udp.svc.disc. ANY", `NOERROR | _services._dns-sd._udp.svc.disc. HINFO "RFC8482" ""`},
 		{"_db._tcp.svc.disc. PTR", `NOERROR | _db._tcp.svc.disc. PTR main._db._tcp.svc.disc. |  | ` +
-			`main._db._tcp.svc.disc. SRV 0 1 5432 db.example.com., main._db._tcp.svc.disc. TXT ""`},
+			`main._db._tcp.svc.disc. SRV 0 65535 5432 db.example.com., main._db._tcp.svc.disc. TXT ""`},
 		{"_grpc._tcp.web.svc.disc. PTR", `NOERROR | _grpc._tcp.web.svc.disc. PTR web-1._grpc._tcp.web.svc.disc. |  | ` +
-			`web-1._grpc._tcp.web.svc.disc. SRV 0 7 90 web-1.web.inst.disc., web-1._grpc._tcp.web.svc.disc. TXT "a=1" "b=2", web-1.web.inst.disc. A 10.0.0.5`},
+			`web-1._grpc._tcp.web.svc.disc. SRV 0 65535 90 web-1.web.inst.disc., web-1._grpc._tcp.web.svc.disc. TXT "a=1" "b=2", web-1.web.inst.disc. A 10.0.0.5`},
 		{"_odd._tcp.svc.disc. PTR", `NOERROR | _odd._tcp.svc.disc. PTR One._odd._tcp.svc.disc., _odd._tcp.svc.disc. PTR a\.b._odd._tcp.svc.disc., ` +
 			`_odd._tcp.svc.disc. PTR c:d._odd._tcp.svc.disc. |  | 0a000005.addr.disc. A 10.0.0.5, 0a000102.addr.disc. A 10.0.1.2, ` +
-			`One._odd._tcp.svc.disc. SRV 0 1 3 One.odd.inst.disc., One._odd._tcp.svc.disc. TXT "", One.odd.inst.disc. A 10.0.1.3, ` +
-			`a\.b._odd._tcp.svc.disc. SRV 0 1 1 0a000005.addr.disc., a\.b._odd._tcp.svc.disc. TXT "", ` +
-			`c:d._odd._tcp.svc.disc. SRV 0 1 2 0a000102.addr.disc., c:d._odd._tcp.svc.disc. TXT ""`},
-		{`a\.b._odd._tcp.svc.disc. SRV`, `NOERROR | a\.b._odd._tcp.svc.disc. SRV 0 1 1 0a000005.addr.disc. |  | 0a000005.addr.disc. A 10.0.0.5`},
+			`One._odd._tcp.svc.disc. SRV 0 65535 3 One.odd.inst.disc., One._odd._tcp.svc.disc. TXT "", One.odd.inst.disc. A 10.0.1.3, ` +
+			`a\.b._odd._tcp.svc.disc. SRV 0 65535 1 0a000005.addr.disc., a\.b._odd._tcp.svc.disc. TXT "", ` +
+			`c:d._odd._tcp.svc.disc. SRV 0 65535 2 0a000102.addr.disc., c:d._odd._tcp.svc.disc. TXT ""`},
+		{`a\.b._odd._tcp.svc.disc. SRV`, `NOERROR | a\.b._odd._tcp.svc.disc. SRV 0 65535 1 0a000005.addr.disc. |  | 0a000005.addr.disc. A 10.0.0.5`},
 		{"a.b._odd._tcp.svc.disc. SRV", none},
 		{"web-1._web._tcp.svc.disc. TXT", `NOERROR | web-1._web._tcp.svc.disc. TXT "a=1" "b=2"`},
 		{"web-2._web._tcp.svc.disc. TXT", `NOERROR | web-2._web._tcp.svc.disc. TXT ""`},
-		{"web-1._grpc._tcp.web.svc.disc. SRV", "NOERROR | web-1._grpc._tcp.web.svc.disc. SRV 0 7 90 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5"},
+		{"web-1._grpc._tcp.web.svc.disc. SRV", "NOERROR | web-1._grpc._tcp.web.svc.disc. SRV 0 65535 90 web-1.web.inst.disc. |  | web-1.web.inst.disc. A 10.0.0.5"},
 		{"web-9._web._tcp.svc.disc. SRV", none},
 		{"web-1._web._tcp.svc.disc. PTR", noData},
 		{"sick._web._tcp.svc.disc. SRV", noData},
@@ -270,7 +270,7 @@ func TestPreference(t *testing.T) {
 	for _, rr := range m.Answer {
 		order = append(order, strings.TrimPrefix(rr.String(), rr.Header().String()))
 	}
-	const want = "0 7 80 web-1.web.inst.disc.; 1 1 81 web-2.web.inst.disc.; 1 1 82 web-3.web.inst.disc."
+	const want = "0 65535 80 web-1.web.inst.disc.; 1 9362 81 web-2.web.inst.disc.; 1 9362 82 web-3.web.inst.disc."
 	if got := strings.Join(order, "; "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -278,7 +278,7 @@ func TestPreference(t *testing.T) {
 
 func TestPanicThreshold(t *testing.T) {
 	r := responder(t, testCatalog(t), Options{Panic: 0.5})
-	want := "NOERROR | ill.disc. SRV 0 1 1 i1.ill.inst.disc. |  | i1.ill.inst.disc. A 10.0.0.5"
+	want := "NOERROR | ill.disc. SRV 0 65535 1 i1.ill.inst.disc. |  | i1.ill.inst.disc. A 10.0.0.5"
 	if got := show(exchange(t, r, newQuery("ill.disc.", dns.TypeSRV), wholeSize)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

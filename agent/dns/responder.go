@@ -122,22 +122,35 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 		case complete == nil:
 			return nil, serial, 0
 		default:
-			s, err = complete(&ask)
+			s, err = complete(&ask, nil)
 		}
 		if err != nil {
 			return failure(dns.RcodeServerFailure), serial, notReady
 		}
 	}
 	answer := r.zone.resolve(s, ask)
+	for range maxAliases {
+		if !view.Partial || len(answer.followed) == 0 || r.catalog.Has(answer.followed...) {
+			break
+		}
+		if complete == nil {
+			return nil, serial, 0
+		}
+		if s, err = complete(&ask, answer.followed); err != nil {
+			return failure(dns.RcodeServerFailure), serial, notReady
+		}
+		answer = r.zone.resolve(s, ask)
+	}
 	if cacheable && answer.service == cache.service {
 		return cache.add(r.zone, s, q, ask, answer, room), serial, why
 	}
 	return r.zone.pack(s, ask, answer, room), serial, why
 }
 
-// completion reads from etcd what the view lacks for a question, and returns the snapshot
-// that has it. Names of services that the snapshot does not have it puts into the question.
-type completion func(*question) (*view.Snapshot, error)
+// completion reads from etcd what the view lacks for a question, or the scopes of the names that its
+// answer follows, and returns the snapshot that has it. Names of services that the snapshot does not
+// have it puts into the question.
+type completion func(ask *question, followed []discovery.Scope) (*view.Snapshot, error)
 
 // mayLack reports whether a partial view may lack what a question is about.
 func (r *Responder) mayLack(ask question) bool {
@@ -150,11 +163,14 @@ func (r *Responder) mayLack(ask question) bool {
 
 // completer returns a completion that ends with ctx.
 func (r *Responder) completer(ctx context.Context) completion {
-	return func(ask *question) (*view.Snapshot, error) {
+	return func(ask *question, followed []discovery.Scope) (*view.Snapshot, error) {
 		var err error
-		if m, _ := parseName(ask.labels); m.name.Kind == discovery.NameBrowse {
+		switch m, _ := parseName(ask.labels); {
+		case len(followed) > 0:
+			err = r.catalog.Ensure(ctx, followed...)
+		case m.name.Kind == discovery.NameBrowse:
 			ask.services, err = r.catalog.ServiceNames(ctx)
-		} else {
+		default:
 			err = r.catalog.Ensure(ctx, discovery.ScopesOf(m.lookup, "", false)...)
 		}
 		if err != nil {

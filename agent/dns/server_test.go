@@ -255,7 +255,7 @@ func TestTools(t *testing.T) {
 		{"+short +edns=0 web.disc A", 70, "10.1.0."},
 		{"+short +noedns web.disc A", 29, "10.1.0."},
 		{"+short +tcp web.disc A", 200, "10.1.0.199"},
-		{"+short _web._tcp.svc.disc SRV", 200, "0 1 8080 web-199.web.inst.disc."}, // TC, and again over TCP
+		{"+short _web._tcp.svc.disc SRV", 200, "0 65535 8080 web-199.web.inst.disc."}, // TC, and again over TCP
 		{"+short +ignore _web._tcp.svc.disc SRV", 1, ""},
 		{"+short web-7.web.inst.disc TXT", 1, `"n=7"`},
 		{"+short -x 10.1.0.7", 1, "web-7.web.inst.disc."},
