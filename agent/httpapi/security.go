@@ -27,10 +27,10 @@ func (a *API) checkOrigin(r *http.Request) error {
 
 // hostAllowed reports whether a Host header names this agent. local is the address at
 // which the request came in. Over the Unix socket each host is allowed: a web page cannot
-// open it.
+// open it. Requests of HTTP/1.0 may have none (RFC 9112, section 3.2); those of browsers have one.
 func (a *API) hostAllowed(host string, local net.Addr) bool {
 	name := strings.TrimSuffix(hostname(host), ".")
-	if name == "127.0.0.1" || name == "localhost" {
+	if host == "" || name == "127.0.0.1" || name == "localhost" {
 		return true
 	}
 	if local != nil && local.Network() == "unix" {
@@ -67,7 +67,7 @@ func hostname(hostport string) string {
 // the agent pass.
 func isCrossOrigin(r *http.Request) bool {
 	if origin, ok := r.Header["Origin"]; ok {
-		if u, err := url.Parse(origin[0]); err != nil || u.Host != r.Host || len(origin) > 1 {
+		if u, err := url.Parse(origin[0]); err != nil || u.Host == "" || u.Host != r.Host || len(origin) > 1 {
 			return true
 		}
 	}

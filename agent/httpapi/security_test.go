@@ -16,7 +16,8 @@ func TestHosts(t *testing.T) {
 		"agent.example": true, "Agent.Example:80": true, "10.9.9.9": true, "[2001:db8::9]:1": true,
 		"192.0.2.1:3472": true, // the address that the request came in on
 		"192.0.2.2:3472": false, "evil.example": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false,
-		"": false, ":3472": false, "0x7f.1": false, "[": false,
+		"":      true, // of HTTP/1.0; a browser sends one
+		":3472": false, "0x7f.1": false, "[": false,
 	} {
 		t.Run(host, func(t *testing.T) {
 			if got := a.hostAllowed(host, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3472}); got != want {
@@ -31,10 +32,27 @@ func TestForeignHostsAreMisdirected(t *testing.T) {
 	for _, path := range []string{"/v1/lookup/web", "/v1/services", "/healthz", "/"} {
 		s.do("GET "+path, "", "Host: evil.example").want(t, 421, "http.allow_hosts", "evil.example")
 	}
-	conn := dial(t, s)
-	fmt.Fprint(conn, "GET /v1/lookup/web HTTP/1.0\r\n\r\n")
-	if b, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(b), "HTTP/1.0 421") {
-		t.Errorf("without a host: %q, %v", b, err)
+}
+
+// TestRequestsWithoutHost are those of HTTP/1.0, as of load balancers and check_http.
+func TestRequestsWithoutHost(t *testing.T) {
+	s := serve(t, withWebs(1).api(t, Options{}))
+	ask := func(request string) string {
+		conn := dial(t, s)
+		fmt.Fprint(conn, request)
+		b, err := io.ReadAll(conn)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(b)
+	}
+	for _, path := range []string{"/v1/lookup/web", "/v1/services", "/healthz", "/metrics"} {
+		if got := ask("GET " + path + " HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 200") {
+			t.Errorf("%s: %.300q", path, got)
+		}
+	}
+	if got := ask("GET /v1/services HTTP/1.0\r\nOrigin: null\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 403") {
+		t.Errorf("with an origin: %.300q", got)
 	}
 }
 
