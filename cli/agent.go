@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"disc/agent"
+	"disc/agent/reaper"
 	"disc/config"
 )
 
@@ -41,6 +42,7 @@ once.`,
 type loadFunc func(context.Context) (*config.Config, error)
 
 func (a *app) runAgent(ctx context.Context, load loadFunc) error {
+	reapOrphans(ctx)
 	log := a.logger(a.config.Log.Level)
 	sidecar, err := agent.New(ctx, a.config, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
@@ -49,6 +51,13 @@ func (a *app) runAgent(ctx context.Context, load loadFunc) error {
 	stop := reloadOnHangup(ctx, log, sidecar, load)
 	defer stop()
 	return sidecar.Run(ctx)
+}
+
+// reapOrphans reaps the orphans that come to this process as the first of a container, until ctx ends.
+func reapOrphans(ctx context.Context) {
+	if os.Getpid() == 1 {
+		go reaper.Run(ctx)
+	}
 }
 
 // logger returns the log of the agent, which goes to stderr.

@@ -84,6 +84,7 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 		return err
 	}
 	log := a.logger(a.devLogLevel())
+	reapOrphans(ctx)
 	sidecar, err := agent.New(ctx, cfg, agent.Options{Logger: log, Version: programVersion().Version})
 	if err != nil {
 		return err

@@ -17,6 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"disc/discovery"
+
+	"disc/agent/reaper"
 )
 
 // demoCommand is the name of the hidden command that is a demo service.
@@ -90,7 +92,7 @@ func (s *demoService) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.process.Start(); err != nil {
+	if err := reaper.Start(s.process); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -109,7 +111,7 @@ func stopDemo(services []*demoService) {
 		s.stdin.Close()
 	}
 	for _, s := range services {
-		s.process.Wait() // the user may have killed it, so its exit code does not matter
+		_ = reaper.Wait(s.process) // the user may have killed it, so its exit code does not matter
 	}
 }
 

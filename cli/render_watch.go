@@ -37,6 +37,7 @@ func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 	if err != nil {
 		return err
 	}
+	reapOrphans(ctx)
 	changed := retry.NewSignal()
 	group, ctx := errgroup.WithContext(ctx)
 	written, allWritten := context.WithCancel(context.WithoutCancel(ctx))

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"disc/agent/reaper"
 	"disc/discovery"
 )
 
@@ -77,11 +78,11 @@ func (p *execProber) run(ctx context.Context) result {
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = killTimeout // a descendant outside the group may hold the output open
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := reaper.Start(cmd); err != nil {
 		return result{discovery.Critical, fmt.Sprintf("start %s: %v", p.command[0], err)}
 	}
 	timedOut := p.awaitExit(ctx, cmd.Process.Pid)
-	err := cmd.Wait()
+	err := reaper.Wait(cmd)
 	if timedOut {
 		return result{discovery.Critical, fmt.Sprintf("%s: killed after %v\n%s", p.command[0], p.timeout, output.buf)}
 	}

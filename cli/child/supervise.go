@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"disc/agent/reaper"
 )
 
 // Process is a command that was started.
@@ -58,7 +60,7 @@ func (p *Process) fork(path string, c Command) error {
 	if err := setSubreaper(1); err != nil {
 		return fmt.Errorf("become the reaper of its descendants: %w", err)
 	}
-	for _, pid := range children(os.Getpid()) {
+	for _, pid := range reaper.Children(os.Getpid()) {
 		p.inherited[pid] = true
 	}
 	pid, err := syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
@@ -132,7 +134,7 @@ func (p *Process) commandEnded(how syscall.WaitStatus) {
 // call after each reaping misses none.
 func (p *Process) signalDescendants() bool {
 	remaining := false
-	for _, pid := range children(os.Getpid()) {
+	for _, pid := range reaper.Children(os.Getpid()) {
 		if p.inherited[pid] {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"disc/agent/reaper"
 	"disc/discovery/retry"
 )
 
@@ -63,7 +64,10 @@ func Shell(ctx context.Context, line string, out io.Writer, limit time.Duration)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to stop the descendants too
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
 	c.WaitDelay = commandGrace
-	err := c.Run()
+	err := reaper.Start(c)
+	if err == nil {
+		err = reaper.Wait(c)
+	}
 	if ctx.Err() != nil && c.Process != nil {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // mostly nothing is left
 	}
