@@ -32,8 +32,9 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 	if err != nil {
 		return done, err
 	}
-	if r, ok := g.get(spec.Service, spec.ID); ok {
-		if err := g.saved.put(ctx, keyOf(spec.Service, spec.ID), r.spec); err != nil {
+	if g.Owns(spec.Service, spec.ID) {
+		// Its defaults are filled in at each start: the host may have another address then.
+		if err := g.saved.put(ctx, keyOf(spec.Service, spec.ID), spec); err != nil {
 			warning := fmt.Sprintf("it is not saved, and is gone after a restart of the agent unless the agent can save it before: %v", err)
 			done.Warning = strings.TrimPrefix(done.Warning+"; "+warning, "; ")
 		}

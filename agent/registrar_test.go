@@ -311,13 +311,57 @@ func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
 	})
 }
 
+// TestCriticalForEver has an instance without deregister_after.
+func TestCriticalForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := alone(t, t.TempDir())
+		g.start(t)
+		spec := web()
+		spec.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(10 * time.Second)}}
+		if _, err := g.Register(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(365 * 24 * time.Hour)
+		g.wantRegistered(t, true, "critical for a year")
+	})
+}
+
+// TestHostHasAnotherAddress restarts an agent under another address and zone. What a registration does
+// not say goes by the host as it is now.
+func TestHostHasAnotherAddress(t *testing.T) {
+	dir := t.TempDir()
+	before := alone(t, dir)
+	own := web()
+	own.ID, own.Address, own.Zone = "web-2", "192.0.2.1", "b"
+	for _, spec := range []discovery.Registration{web(), own} {
+		before.settle = 0
+		if _, err := before.Register(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before.saved.dir.close()
+	after := alone(t, dir)
+	after.address, after.zone = "10.9.9.9", "c"
+	after.load(nil)
+	for id, want := range map[string]string{"web-1": "10.9.9.9 c", "web-2": "192.0.2.1 b"} {
+		r, ok := after.get("web", id)
+		if !ok {
+			t.Fatalf("%s is not registered", id)
+		}
+		if got := r.spec.Address + " " + r.spec.Zone; got != want {
+			t.Errorf("%s is at %s, want %s", id, got, want)
+		}
+	}
+}
+
 // What an earlier version accepted and this one does not is kept over a restart: the checks that
 // may not run any more are critical, with the reason, and the instance is not deregistered for
 // it.
 func TestStoredRegistrationsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
-		stored := web()
+		stored, after := web(), discovery.Duration(time.Hour)
+		stored.DeregisterAfter = &after
 		stored.Address, stored.Meta = "192.0.2.1", discovery.Meta{"note": "a\nb"}
 		stored.Checks = []discovery.CheckSpec{
 			{ID: "own", Type: discovery.CheckTCP},
@@ -329,7 +373,7 @@ func TestStoredRegistrationsAreKept(t *testing.T) {
 		save(t, g, stored, odd, bridge)
 		g.load(nil)
 		g.start(t)
-		time.Sleep(2 * DeregisterAfter)
+		time.Sleep(2 * time.Hour)
 		g.wantRegistered(t, true, "two hours after the start")
 		r, _ := g.get("web", "web-1")
 		reasons := map[string]string{"own": "checks.networks", "put": "method PUT", "metadata": "Metadata-Flavor"}
@@ -354,11 +398,12 @@ func TestStoredRegistrationsAreKept(t *testing.T) {
 			t.Errorf("kept %v, want all three", kept)
 		}
 		now := web()
+		now.DeregisterAfter = &after
 		now.Checks = []discovery.CheckSpec{{Type: discovery.CheckTTL, TTL: discovery.Duration(time.Minute)}}
 		if _, err := g.Register(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * DeregisterAfter)
+		time.Sleep(2 * time.Hour)
 		g.wantRegistered(t, false, "critical for two hours, with a check that may run")
 	})
 }

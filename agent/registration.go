@@ -12,10 +12,6 @@ import (
 	"disc/discovery/retry"
 )
 
-// DeregisterAfter is how long an instance from the API may be critical before the agent
-// deregisters it, unless its registration says otherwise.
-const DeregisterAfter = time.Hour
-
 // HoldGrace is how long a held instance stays registered after its connection is lost.
 const HoldGrace = 10 * time.Second
 
@@ -106,12 +102,8 @@ func (r *registration) deadline() (time.Time, string) {
 	if !r.released.IsZero() {
 		return r.released.Add(HoldGrace), "the connection that held it is lost"
 	}
-	if r.source == api.FromAPI && !r.critical.IsZero() && len(r.checks.Refused()) == 0 {
-		after := DeregisterAfter
-		if d := r.spec.DeregisterAfter; d != nil {
-			after = time.Duration(*d)
-		}
-		since := r.critical
+	if r.source == api.FromAPI && r.spec.DeregisterAfter != nil && !r.critical.IsZero() && len(r.checks.Refused()) == 0 {
+		after, since := time.Duration(*r.spec.DeregisterAfter), r.critical
 		if refused := r.checks.RefusedUntil(); refused.After(since) {
 			since = refused
 		}

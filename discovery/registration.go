@@ -22,7 +22,7 @@ type Registration struct {
 	Tags            Tags        `json:"tags,omitempty" yaml:"tags"`
 	Meta            Meta        `json:"meta,omitempty" yaml:"meta"`
 	Checks          []CheckSpec `json:"checks,omitempty" yaml:"checks"`
-	DeregisterAfter *Duration   `json:"deregister_after,omitempty" yaml:"deregister_after"` // API only; default 1h
+	DeregisterAfter *Duration   `json:"deregister_after,omitempty" yaml:"deregister_after"` // API only; how long it may be critical; default: for ever
 }
 
 // WithDefaults returns the registration with its absent fields filled in: the host's
