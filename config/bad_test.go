@@ -13,6 +13,10 @@ import (
 // TestBadFile compares the exact error about a bad file. F is the file's path.
 func TestBadFile(t *testing.T) {
 	for _, tt := range []struct{ name, content, want string }{
+		{"merges that are none", "http: {<<: 7}\netcd: {<<: [{dial_timeout: 1s}, 8]}\ndns: {<<: {frob: 1}}\n", `
+F:1: http.<<: "7" is given where keys and values are expected
+F:2: etcd.<<: "8" is given where keys and values are expected
+F:3: dns.frob: unknown key`},
 		{"unknown keys", "zone: a\netcd:\n  dial_timout: 5s\ndata-dir: /x\nNamespace: x\ngrpc: {port: 1}\nfrobnicate: 1\ncli: {no_color: true}\n", `
 F:3: etcd.dial_timout: unknown key; did you mean dial_timeout?
 F:4: data-dir: unknown key; did you mean data_dir?

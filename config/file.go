@@ -81,6 +81,7 @@ func (f *file) section(n *yaml.Node, path string, table []setting) {
 		at := join(path, key.Value)
 		row := slices.IndexFunc(table, func(s setting) bool { return s.key == at })
 		switch {
+		case isExtension(key.Value):
 		case !slices.Contains(known, key.Value):
 			f.unknown(key, path, known)
 		case slices.Contains(listKeys, at):

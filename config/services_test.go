@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,33 @@ services:
 	}
 	if diff := cmp.Diff(want, c.Services); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestMergeKeys has what services share in one place.
+func TestMergeKeys(t *testing.T) {
+	c := load(t, `
+x-common: &common {tags: [shared], meta: {team: core}, port: 80}
+x-zone: &zone {zone: b, port: 81, x-note: {any: thing}}
+http: {x-note: 1, <<: {listen: "127.0.0.1:9"}}
+services:
+  - {<<: *common, service: web, meta: {team: web}}
+  - {service: api, <<: [*zone, *common]}
+  - <<: *common
+    <<: *zone
+    service: db
+    port: 5432
+`, nil, "--advertise", "10.0.0.5")
+	var got []string
+	for _, s := range c.Services {
+		got = append(got, fmt.Sprint(s.Service, s.Port, s.Zone, s.Tags, s.Meta))
+	}
+	want := []string{"web80[shared] map[team:web]", "api81b[shared] map[team:core]", "db5432b[shared] map[team:core]"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := c.HTTP.Listen; got != "127.0.0.1:9" {
+		t.Errorf("http.listen is %s", got)
 	}
 }
 

@@ -48,7 +48,8 @@ func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool)
 	return n, true
 }
 
-// pairs yields the keys and values of a mapping and records duplicate keys.
+// pairs yields the keys and values of a mapping and records duplicate keys. Those that a merge key
+// ("<<") brings come last.
 func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.Node] {
 	return func(yield func(*yaml.Node, *yaml.Node) bool) {
 		if n.Kind != yaml.MappingNode {
@@ -56,16 +57,63 @@ func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.No
 			return
 		}
 		first := map[string]int{}
+		var merged []*yaml.Node
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
 			switch line, twice := first[key.Value]; {
 			case key.Kind != yaml.ScalarNode:
 				r.bad(key, path, "%s where a key is expected", describe(key))
+			case key.ShortTag() == mergeTag:
+				merged = append(merged, value)
 			case twice:
 				r.bad(key, join(path, key.Value), "given twice; the first is in line %d", line)
 			default:
 				first[key.Value] = key.Line
 				r.lines[join(path, key.Value)] = key.Line
+				if !yield(key, value) {
+					return
+				}
+			}
+		}
+		for _, from := range merged {
+			for key, value := range r.mergedPairs(from, join(path, mergeKey)) {
+				if _, own := first[key.Value]; own {
+					continue
+				}
+				first[key.Value] = key.Line
+				r.lines[join(path, key.Value)] = key.Line
+				if !yield(key, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// The key that merges other mappings into its own (https://yaml.org/type/merge.html), and its tag.
+const (
+	mergeKey = "<<"
+	mergeTag = "!!merge"
+)
+
+// mergedPairs yields the keys and values of a mapping, or of a list of mappings, that is merged into
+// another. The first of a list to have a key gives its value.
+func (r *reader) mergedPairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.Node] {
+	return func(yield func(*yaml.Node, *yaml.Node) bool) {
+		n, ok := r.resolve(n, path)
+		if !ok {
+			return
+		}
+		if n.Kind != yaml.SequenceNode {
+			r.pairs(n, path)(yield)
+			return
+		}
+		for _, element := range n.Content {
+			element, ok := r.resolve(element, path)
+			if !ok {
+				return
+			}
+			for key, value := range r.pairs(element, path) {
 				if !yield(key, value) {
 					return
 				}
@@ -119,14 +167,19 @@ func (r *reader) fields(n *yaml.Node, path string, v reflect.Value) {
 		names = append(names, v.Type().Field(i).Tag.Get("yaml"))
 	}
 	for key, value := range r.pairs(n, path) {
-		i := slices.Index(names, key.Value)
-		if i < 0 {
+		switch i := slices.Index(names, key.Value); {
+		case isExtension(key.Value):
+		case i < 0:
 			r.unknown(key, path, names)
-			continue
+		default:
+			r.decode(value, join(path, key.Value), v.Field(i))
 		}
-		r.decode(value, join(path, key.Value), v.Field(i))
 	}
 }
+
+// isExtension reports whether a key is left to the user, for anchors and other programs, as in the files
+// of Compose.
+func isExtension(key string) bool { return strings.HasPrefix(key, "x-") }
 
 func (r *reader) elements(n *yaml.Node, path string, v reflect.Value) {
 	if n.Kind != yaml.SequenceNode {
