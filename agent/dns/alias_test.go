@@ -124,4 +124,14 @@ func TestNamesThatAreNotInTheView(t *testing.T) {
 	if _, _, ok := r.respond(nil, nil, packet(t, newQuery("one.disc.", dns.TypeA)), wholeSize); ok {
 		t.Error("an answer was made at once of a service that is not watched")
 	}
+	// Names with nothing but names below them exist, too (RFC 8020).
+	for _, name := range []string{"three.inst.disc.", "_tcp.three.svc.disc.", "_udp.three.disc."} {
+		clear(l.has)
+		l.view.Snapshot = view.EmptySnapshot()
+		b, _, err := r.Exchange(packet(t, newQuery(name, dns.TypeA)), wholeSize)
+		m := new(dns.Msg)
+		if err != nil || m.Unpack(b) != nil || m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 {
+			t.Errorf("%s: %s, %v", name, show(m), err)
+		}
+	}
 }

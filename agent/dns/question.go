@@ -81,6 +81,26 @@ func parseInstanceName(id string, serviceType []string) (parsedName, bool) {
 	return m, true
 }
 
+// scopes returns what the answer to a question in the domain may need, besides the names of all
+// services. That includes whether a name exists because there are names below it, such as web.inst.
+func (q question) scopes() []discovery.Scope {
+	if m, ok := parseName(q.labels); ok {
+		return discovery.ScopesOf(m.lookup, "", false)
+	}
+	labels := q.labels
+	if last := len(labels) - 1; last > 0 && labels[last] == "svc" {
+		labels = labels[:last]
+	}
+	if len(labels) == 2 && (labels[1] == "inst" || labels[0] == "_tcp" || labels[0] == "_udp") {
+		service := labels[0]
+		if labels[1] != "inst" {
+			service = labels[1]
+		}
+		return discovery.ScopesOf(service+".svc", "", false)
+	}
+	return nil
+}
+
 // isServiceType reports whether labels begin as RFC 2782 has it: _web._tcp.
 func isServiceType(labels []string) bool {
 	return len(labels) > 1 && strings.HasPrefix(labels[0], "_") && (labels[1] == "_tcp" || labels[1] == "_udp")

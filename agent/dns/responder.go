@@ -158,7 +158,7 @@ func (r *Responder) mayLack(ask question) bool {
 		return false // reverse names are answered from what the view has
 	}
 	m, ok := parseName(ask.labels)
-	return ok && (m.name.Kind == discovery.NameBrowse || !r.catalog.Has(discovery.ScopesOf(m.lookup, "", false)...))
+	return ok && m.name.Kind == discovery.NameBrowse || !r.catalog.Has(ask.scopes()...)
 }
 
 // completer returns a completion that ends with ctx.
@@ -171,7 +171,7 @@ func (r *Responder) completer(ctx context.Context) completion {
 		case m.name.Kind == discovery.NameBrowse:
 			ask.services, err = r.catalog.ServiceNames(ctx)
 		default:
-			err = r.catalog.Ensure(ctx, discovery.ScopesOf(m.lookup, "", false)...)
+			err = r.catalog.Ensure(ctx, ask.scopes()...)
 		}
 		if err != nil {
 			return nil, err
