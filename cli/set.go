@@ -219,15 +219,20 @@ func (o *setOptions) staticEdit(ctx context.Context, in io.Reader) (func(discove
 	}, nil
 }
 
+// setAddress sets the address, and the port if one is given.
 func setAddress(i *discovery.Instance, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		i.Address, i.Port = discovery.CanonicalAddress(strings.Trim(address, "[]")), 0
+		i.Address = discovery.CanonicalAddress(strings.Trim(address, "[]"))
 		return nil
 	}
 	i.Address = discovery.CanonicalAddress(host)
-	if i.Port, err = strconv.Atoi(port); err != nil {
+	i.Port, err = strconv.Atoi(port)
+	switch {
+	case err != nil:
 		return discovery.Errorf(discovery.ErrInvalid, "address %q: port %q is not a number", address, port)
+	case i.Port == 0:
+		return discovery.Errorf(discovery.ErrInvalid, "address %q: port 0 is none; give 1 to 65535, or leave it out to keep the present one", address)
 	}
 	return nil
 }
