@@ -15,7 +15,7 @@ import (
 // an entry to 33 to 50; btree lists twice as fast. And its Clone writes to the receiver,
 // which snapshots that are shared must not. Package kv, which loads and lists whole
 // directories under a lock, uses btree for these reasons.
-type persistentMap[T any] struct {
+type persistentMap[T comparable] struct {
 	key         string
 	value       T
 	left, right *persistentMap[T]

@@ -1,6 +1,7 @@
 package view_test
 
 import (
+	"encoding/json"
 	"maps"
 	"math/rand/v2"
 	"reflect"
@@ -46,6 +47,7 @@ func TestApplyRandom(t *testing.T) {
 				told[e.Service+"/"+e.ID] = e.Entry
 			}
 			compareEvents(t, told, next)
+			compareChanged(t, s, next, batch)
 			s = next
 		}
 	}
@@ -82,6 +84,49 @@ func compareEvents(t *testing.T, told map[string]*view.Entry, s *view.Snapshot) 
 	if !reflect.DeepEqual(told, shown) {
 		t.Fatalf("events had %v, shown are %v", told, shown)
 	}
+}
+
+// compareChanged checks that of two snapshots the instances that differ, and no others than those
+// of the batch between them, have changed.
+func compareChanged(t *testing.T, before, after *view.Snapshot, batch []view.Change) {
+	t.Helper()
+	type name struct{ service, id string }
+	changed := map[name]bool{}
+	for service, id := range after.ChangedSince(before) {
+		changed[name{service, id}] = true
+	}
+	back := map[name]bool{}
+	for service, id := range before.ChangedSince(after) {
+		back[name{service, id}] = true
+	}
+	if !maps.Equal(changed, back) {
+		t.Fatalf("%v have changed, and backwards %v", changed, back)
+	}
+	batched := map[name]bool{}
+	for _, c := range batch {
+		n := name{c.Key.Service, c.Key.ID}
+		batched[n] = true
+		if !changed[n] && stateOf(before, c.Key) != stateOf(after, c.Key) {
+			t.Fatalf("%v has changed from %s to %s", n, stateOf(before, c.Key), stateOf(after, c.Key))
+		}
+	}
+	for n := range changed {
+		if !batched[n] {
+			t.Fatalf("%v has not changed", n)
+		}
+	}
+}
+
+// stateOf describes an instance in a snapshot.
+func stateOf(s *view.Snapshot, key discovery.Key) string {
+	service, ok := s.Service(key.Service)
+	if !ok {
+		service = new(view.Service)
+	}
+	record, _ := service.Record(key.ID)
+	entry, _ := service.Entry(key.ID)
+	text, _ := json.Marshal([]any{record, entry})
+	return string(text)
 }
 
 // unloaded returns an entry without its utilization.
