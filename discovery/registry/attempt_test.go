@@ -195,6 +195,7 @@ func TestChangeDuringRefusal(t *testing.T) {
 	want := map[string]bool{"0000": true, "0005": true, "0006": true} // to be attempted at once
 	for _, d := range a.desired {
 		d.attempt = attempt{failures: 9, refused: 1, at: time.Now()}
+		a.update(d)
 	}
 	change := sync.OnceFunc(func() {
 		for _, id := range []string{"0000", "0005"} {
@@ -337,6 +338,7 @@ func TestContention(t *testing.T) {
 	a.stop()
 	contended := a.desired[keys.Instance("web", "a")]
 	contended.writtenGeneration = 0
+	a.update(contended)
 	a.Put(instance("b"))
 	tries := 0
 	perform := func() {

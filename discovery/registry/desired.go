@@ -56,6 +56,10 @@ type desired struct {
 	lastRewrite       time.Time
 
 	load loadState
+
+	due     time.Time // when it needs work; zero: it does not. Set by [workQueue.set]
+	queued  int       // its place in the queue, from 1 on; 0: it is not in it
+	counted Phase     // in the metrics; "": not yet
 }
 
 // set sets the desired state. It keeps the status and the registration time observed
@@ -79,16 +83,27 @@ func (d *desired) set(i discovery.Instance, asked bool) {
 
 // state returns the instance's state while current is the session's lease.
 func (d *desired) state(current clientv3.LeaseID) State {
-	s := State{Phase: PhasePending, Instance: d.instance, Revision: d.modRevision, Created: d.created, Err: d.err}
-	switch {
-	case d.leaving:
-		s.Phase = PhaseLeaving
-	case d.conflict != nil:
-		s.Phase, s.Err = PhaseConflict, d.conflict
-	case d.writtenGeneration == d.generation && d.modRevision != 0 && d.lease == current:
-		s.Phase, s.Err = PhaseWritten, nil
+	s := State{Phase: d.phase(current), Instance: d.instance, Revision: d.modRevision, Created: d.created, Err: d.err}
+	switch s.Phase {
+	case PhaseConflict:
+		s.Err = d.conflict
+	case PhaseWritten:
+		s.Err = nil
 	}
 	return s
+}
+
+// phase returns the instance's phase while current is the session's lease.
+func (d *desired) phase(current clientv3.LeaseID) Phase {
+	switch {
+	case d.leaving:
+		return PhaseLeaving
+	case d.conflict != nil:
+		return PhaseConflict
+	case d.writtenGeneration == d.generation && d.modRevision != 0 && d.lease == current:
+		return PhaseWritten
+	}
+	return PhasePending
 }
 
 // mayExistInEtcd reports whether a record of this agent may be in etcd, now or soon. An
@@ -124,12 +139,6 @@ func (d *desired) nextAttempt(current clientv3.LeaseID, now time.Time) time.Time
 	return d.nextLoadWrite(current, now)
 }
 
-// unreadIn reports whether a snapshot shows a record that this run has neither read nor
-// written. Reading it first is cheaper for etcd than a write whose compare fails.
-func (d *desired) unreadIn(s *view.Snapshot) bool {
-	return d.observedRevision == 0 && d.recordIn(s) != nil
-}
-
 // recordIn returns the instance's record in a snapshot; nil: there is none.
 func (d *desired) recordIn(s *view.Snapshot) *view.Record {
 	service, ok := s.Service(d.instance.Service)
@@ -144,20 +153,25 @@ func serviceScope(service string) discovery.Scope {
 	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 
-// contradictedBy reports whether the snapshot of a view shows another record than was last
-// observed, or none although it has the service.
-func (d *desired) contradictedBy(s *view.Snapshot, of View) bool {
-	if d.observedRevision == 0 || s.Revision() < d.observedRevision {
-		return false
-	}
+// compareWith reports whether the observed state is suspect: the snapshot of a view shows another
+// record, or none although it has the service. A record of an earlier lease is never suspect, since it
+// is written anew anyway. final is false where a later snapshot may tell more although it shows the
+// same: this one is older than the observation, or does not have the service.
+func (d *desired) compareWith(s *view.Snapshot, of View, current clientv3.LeaseID, otherEtcd bool) (suspect, final bool) {
 	record := d.recordIn(s)
-	if record == nil && !of.Has(serviceScope(d.instance.Service)) {
-		return false
+	switch {
+	case d.observedRevision == 0: // reading a record first is cheaper for etcd than a write whose compare fails
+		return record != nil, true
+	case d.conflict == nil && d.lease != current:
+		return false, true
+	case otherEtcd:
+		return true, true
+	case s.Revision() < d.observedRevision, record == nil && !of.Has(serviceScope(d.instance.Service)):
+		return false, false
+	case d.conflict != nil:
+		return record == nil || record.Leaving || record.Owner != d.conflict.Owner, true
 	}
-	if d.conflict != nil {
-		return record == nil || record.Leaving || record.Owner != d.conflict.Owner
-	}
-	return d.modRevision != 0 && (record == nil || record.Modified != d.modRevision)
+	return d.modRevision != 0 && (record == nil || record.Modified != d.modRevision), true
 }
 
 // newRecord returns the record to write, in which an unknown status is critical.

@@ -5,11 +5,15 @@
 // somebody removed or altered a record, and at a slow, periodic resync. It retries for
 // ever.
 //
-//	r, err := registry.New(client, keys, session, catalog, registry.Identity{Owner: owner, Run: run}, registry.Options{})
+//	r, err := registry.New(client, keys, session, catalog, registry.Identity{Owner: owner, RunID: run}, registry.Options{})
 //	go r.Run(ctx)
 //	r.Put(instance)
 //	state, err := r.AwaitSettled(ctx, "web", "web-1") // written, or in conflict
 //	r.Remove("web", "web-1")                          // writes a tombstone
+//
+// A reconciliation looks at the instances that need something by now, and compares those with the
+// catalog that have changed there or here. So the changes of a busy fleet cost an agent what they
+// touch, however many instances it registers.
 //
 // # Refusals
 //

@@ -52,7 +52,7 @@ func TestViewWithoutItsOwnScopes(t *testing.T) {
 		retrytest.Eventually(t, "a comparison with the view", func() bool {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			return a.viewRevision >= got.Revision
+			return a.compared.Revision() >= got.Revision
 		})
 	}
 	if n := txns.Load() - before; n > changes {

@@ -55,7 +55,7 @@ func (d *desired) needsLoadWrite(current clientv3.LeaseID, now time.Time) bool {
 // changes before; zero: never. A report is written only beside a written record.
 func (d *desired) nextLoadWrite(current clientv3.LeaseID, now time.Time) time.Time {
 	due := d.load.nextWrite(current, now)
-	if due.IsZero() || d.suspect || d.state(current).Phase != PhaseWritten {
+	if due.IsZero() || d.suspect || d.phase(current) != PhaseWritten {
 		return time.Time{}
 	}
 	return latest(due, d.load.attempt.at)
@@ -75,10 +75,10 @@ func (r *Registry) ReportLoad(service, id string, utilization float64) error {
 	case d.conflict != nil:
 		return d.conflict
 	}
-	now := time.Now()
-	before := d.load.nextWrite(r.currentLease.ID, now)
-	d.load.utilization, d.load.reportedAt = utilization, now
-	if due := d.load.nextWrite(r.currentLease.ID, now); before.IsZero() || due.Before(before) {
+	before := d.due
+	d.load.utilization, d.load.reportedAt = utilization, time.Now()
+	r.update(d)
+	if !d.due.IsZero() && (before.IsZero() || d.due.Before(before)) {
 		r.wake.Notify()
 	}
 	return nil

@@ -105,8 +105,9 @@ func (a *agent) report(id string, utilization float64) {
 func (a *agent) shift(id string, heard, tried time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l := &a.desired[keys.Instance("web", id)].load
-	l.reportedAt, l.attemptedAt = l.reportedAt.Add(-heard), l.attemptedAt.Add(-tried)
+	d := a.desired[keys.Instance("web", id)]
+	d.load.reportedAt, d.load.attemptedAt = d.load.reportedAt.Add(-heard), d.load.attemptedAt.Add(-tried)
+	a.update(d)
 	a.wake.Notify()
 }
 

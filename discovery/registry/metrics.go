@@ -35,5 +35,22 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if err := telemetry.Register(r, m.instances, m.writes, m.loads, m.repairs, m.conflicts, m.failures); err != nil {
 		return nil, fmt.Errorf("register metrics of the registry: %w", err)
 	}
+	for _, p := range []Phase{PhasePending, PhaseWritten, PhaseConflict, PhaseLeaving} {
+		m.instances.WithLabelValues(string(p)) // 0, and not absent
+	}
 	return m, nil
+}
+
+// count counts an instance in its phase, and no more in the one before; "": in none.
+func (m *metrics) count(d *desired, now Phase) {
+	if d.counted == now {
+		return
+	}
+	if d.counted != "" {
+		m.instances.WithLabelValues(string(d.counted)).Dec()
+	}
+	if now != "" {
+		m.instances.WithLabelValues(string(now)).Inc()
+	}
+	d.counted = now
 }

@@ -147,6 +147,7 @@ func (r *Registry) batchDone(s step, batch []*draft, refused *refusals) {
 			}
 			refused.again = refused.again || a.due(now)
 		}
+		r.update(d.desired)
 	}
 	r.notifyWaiters()
 }
@@ -173,6 +174,7 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	a, now := s.attempt(d.desired), time.Now()
 	fresh := a.at.IsZero()
 	r.retries.refused(a, now)
+	r.update(d.desired)
 	refused.add(err, *a)
 	if etcd.Refused(err) != etcd.RefusedPermission {
 		return rest
@@ -196,6 +198,7 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 		default:
 			s.attempt(other).wait(*a)
 		}
+		r.update(other)
 		other.err = waits
 		refused.waiting++
 		return true
@@ -208,6 +211,7 @@ func (r *Registry) recordError(batch []*draft, err error) {
 	defer r.mu.Unlock()
 	for _, d := range batch {
 		d.err = err
+		r.update(d.desired)
 	}
 	r.notifyWaiters()
 }
@@ -218,17 +222,21 @@ func (r *Registry) recordError(batch []*draft, err error) {
 func (r *Registry) dueKeys(s step) (fresh, failed []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, refused := time.Now(), r.refusedByService(s)
-	for key, d := range r.desired {
+	now := time.Now()
+	for d := range r.queue.dueBy(now) {
 		a := s.attempt(d)
 		switch {
 		case !s.needs(d) || !a.due(now):
 		case a.at.IsZero():
-			fresh = append(fresh, key)
+			fresh = append(fresh, d.key)
 		default:
-			failed = append(failed, key)
+			failed = append(failed, d.key)
 		}
 	}
+	if len(fresh)+len(failed) == 0 {
+		return nil, nil
+	}
+	refused := r.refusedByService(s)
 	compare := func(one, other string) int {
 		a, b := r.desired[one], r.desired[other]
 		return cmp.Or(cmp.Compare(refused[a.instance.Service], refused[b.instance.Service]), cmp.Compare(a.instance.Service, b.instance.Service),
@@ -243,7 +251,7 @@ func (r *Registry) dueKeys(s step) (fresh, failed []string) {
 // if it has. r.mu is held.
 func (r *Registry) refusedByService(s step) map[string]int {
 	refused := map[string]int{}
-	for _, d := range r.desired {
+	for d := range r.refused {
 		if n := s.attempt(d).refused; n > 0 {
 			refused[d.instance.Service] += n
 		}

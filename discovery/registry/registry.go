@@ -67,9 +67,11 @@ type Registry struct {
 
 	mu              sync.Mutex
 	desired         map[string]*desired // by key
+	queue           workQueue           // those that need work
+	unconfirmed     map[*desired]bool   // those to compare with the view
+	refused         map[*desired]bool   // those that etcd has refused since their last success
 	currentLease    lease.Lease         // as of the last reconciliation
-	epoch           string              // of the view, as of the last reconciliation
-	viewRevision    int64               // likewise
+	compared        *view.Snapshot      // of the view, as of the last reconciliation
 	nodeLease       clientv3.LeaseID    // under which the agent's own record was written; 0: write it
 	nodeRevision    int64               // of that write
 	nodeAttempt     attempt             // the next
@@ -79,7 +81,7 @@ type Registry struct {
 
 // New returns a registry, which does nothing until Run. It fails if the metrics cannot be
 // registered.
-func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, view View, identity Identity, o Options) (*Registry, error) {
+func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, catalog View, identity Identity, o Options) (*Registry, error) {
 	if o.ResyncInterval <= 0 {
 		o.ResyncInterval = 20 * time.Minute
 	}
@@ -91,11 +93,12 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, v
 		return nil, err
 	}
 	return &Registry{
-		client: client, keys: keys, session: session, view: view, identity: identity,
+		client: client, keys: keys, session: session, view: catalog, identity: identity,
 		resyncInterval: o.ResyncInterval, life: o.Life, log: o.Logger, metrics: m,
 		wake: retry.NewSignal(), resync: retry.NewSignal(),
 		retries: newRetryGrid(), maxOps: batchOps,
-		desired: map[string]*desired{}, stateChanged: make(chan struct{}),
+		desired: map[string]*desired{}, unconfirmed: map[*desired]bool{}, refused: map[*desired]bool{},
+		compared: view.EmptySnapshot(), stateChanged: make(chan struct{}),
 	}, nil
 }
 
@@ -120,6 +123,7 @@ func (r *Registry) set(i discovery.Instance, asked bool) {
 		r.desired[key] = d
 	}
 	d.set(i, asked)
+	r.update(d)
 	r.wake.Notify()
 }
 
@@ -145,6 +149,31 @@ func (r *Registry) startLeaving(d *desired) {
 	d.attempt.restart()
 	if !d.mayExistInEtcd() {
 		r.forget(d, r.removedRevision)
+	}
+	r.update(d)
+}
+
+// update derives from an instance's state what it needs next and when, and its phase. It is called
+// after each change of the state; a load report's expiry is the one change that time makes. r.mu is
+// held.
+func (r *Registry) update(d *desired) {
+	if r.desired[d.key] != d {
+		return // it has left
+	}
+	r.queue.set(d, d.nextAttempt(r.currentLease.ID, time.Now()))
+	r.unconfirmed[d] = true
+	if d.attempt.refused > 0 || d.load.attempt.refused > 0 {
+		r.refused[d] = true
+	} else {
+		delete(r.refused, d)
+	}
+	r.metrics.count(d, d.phase(r.currentLease.ID))
+}
+
+// updateAll updates all instances, after a change of what concerns them all. r.mu is held.
+func (r *Registry) updateAll() {
+	for _, d := range r.desired {
+		r.update(d)
 	}
 }
 
@@ -218,6 +247,10 @@ func (r *Registry) DeregisterAll(ctx context.Context) error {
 // forget deletes an instance that has left by a revision of etcd. r.mu is held.
 func (r *Registry) forget(d *desired, at int64) {
 	delete(r.desired, d.key)
+	delete(r.unconfirmed, d)
+	delete(r.refused, d)
+	r.queue.set(d, time.Time{})
+	r.metrics.count(d, "")
 	d.release()
 	r.removedRevision = at
 	r.notifyWaiters()
@@ -227,17 +260,4 @@ func (r *Registry) forget(d *desired, at int64) {
 func (r *Registry) notifyWaiters() {
 	close(r.stateChanged)
 	r.stateChanged = make(chan struct{})
-}
-
-// updateMetrics counts the desired set by phase.
-func (r *Registry) updateMetrics() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	phases := map[Phase]float64{}
-	for _, d := range r.desired {
-		phases[d.state(r.currentLease.ID).Phase]++
-	}
-	for _, p := range []Phase{PhasePending, PhaseWritten, PhaseConflict, PhaseLeaving} {
-		r.metrics.instances.WithLabelValues(string(p)).Set(phases[p])
-	}
 }

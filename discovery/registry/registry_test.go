@@ -289,7 +289,7 @@ func TestRestoredView(t *testing.T) {
 			retrytest.Eventually(t, "a comparison with the view", func() bool {
 				a.mu.Lock()
 				defer a.mu.Unlock()
-				return a.viewRevision == 1000
+				return a.compared.Revision() == 1000
 			})
 			a.delete("a")
 			view.begin(1, epoch)

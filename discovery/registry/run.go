@@ -13,6 +13,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/heartbeat"
 	"disc/discovery/lease"
+	"disc/discovery/view"
 )
 
 // viewDebounce is how long changes of the view are gathered before the next reconciliation.
@@ -45,7 +46,6 @@ func (r *Registry) Run(ctx context.Context) error {
 				again = r.nextAttempt(current.ID)
 			}
 		}
-		r.updateMetrics()
 		r.heartbeat.End()
 		select {
 		case <-ctx.Done():
@@ -74,15 +74,25 @@ func (r *Registry) nextAttempt(current clientv3.LeaseID) <-chan time.Time {
 	if r.nodeLease != current {
 		next = latest(now, r.nodeAttempt.at)
 	}
-	for _, d := range r.desired {
-		if due := d.nextAttempt(current, now); !due.IsZero() && (next.IsZero() || due.Before(next)) {
-			next = due
-		}
+	r.dropExpired(now)
+	if d := r.queue.first(); d != nil && (next.IsZero() || d.due.Before(next)) {
+		next = d.due
 	}
 	if next.IsZero() {
 		return nil
 	}
 	return time.After(next.Sub(now))
+}
+
+// dropExpired updates the first instances of the queue that need nothing by now, until one does: a
+// load report has expired that was not in etcd. r.mu is held.
+func (r *Registry) dropExpired(now time.Time) {
+	for d := r.queue.first(); d != nil && !d.due.After(now); d = r.queue.first() {
+		if due := d.nextAttempt(r.currentLease.ID, now); !due.IsZero() && !due.After(now) {
+			return
+		}
+		r.update(d)
+	}
 }
 
 // Heartbeat shows whether Run is stuck.
@@ -126,34 +136,58 @@ func (r *Registry) suspectAll() {
 	for _, d := range r.desired {
 		d.suspect = true
 	}
+	r.updateAll()
 }
 
 // compareWithView begins a reconciliation: it compares the observed state with the view,
 // and marks as suspect each record that others have changed. After etcd was wiped or
-// restored that is every record. What is absent from a view without its scope may be in etcd.
+// restored that is every record. It looks only at instances that have changed in the view since the
+// last comparison, and at those that the view has not confirmed since they changed here.
 func (r *Registry) compareWithView(current lease.Lease) {
 	view, err := r.view.View()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.currentLease.ID != current.ID {
+	before := r.currentLease.ID
+	if r.currentLease = current; before != current.ID {
 		r.notifyWaiters() // nothing is written under the new lease yet
 		r.restartAttempts()
 	}
-	r.currentLease = current
 	if err != nil {
 		return // there is no view yet
 	}
 	s := view.Snapshot
-	otherEtcd := r.epoch != s.Epoch() || s.Revision() < r.viewRevision
-	r.epoch, r.viewRevision = s.Epoch(), s.Revision()
-	for _, d := range r.desired {
-		if (d.conflict != nil || d.lease == current.ID) && (otherEtcd || d.contradictedBy(s, r.view)) || d.unreadIn(s) {
+	otherEtcd := r.compared.Epoch() != s.Epoch() || s.Revision() < r.compared.Revision()
+	r.findUnconfirmed(s, otherEtcd)
+	r.compared = s
+	for d := range r.unconfirmed {
+		suspect, final := d.compareWith(s, r.view, current.ID, otherEtcd)
+		if suspect && !d.suspect {
 			d.suspect = true
+			r.update(d)
+		}
+		if final {
+			delete(r.unconfirmed, d)
 		}
 	}
 	node := r.identity.Node.Node
 	if r.nodeRevision != 0 && (otherEtcd || s.Revision() >= r.nodeRevision && r.view.Has(discovery.Scope{Node: node})) && !s.HasAgent(node, r.identity.Owner) {
 		r.nodeLease = 0
+	}
+}
+
+// findUnconfirmed adds the instances to r.unconfirmed that have changed in the view since the last
+// comparison; all where this is another etcd. r.mu is held.
+func (r *Registry) findUnconfirmed(s *view.Snapshot, otherEtcd bool) {
+	if otherEtcd {
+		for _, d := range r.desired {
+			r.unconfirmed[d] = true
+		}
+		return
+	}
+	for service, id := range s.ChangedSince(r.compared) {
+		if d, ok := r.desired[r.keys.Instance(service, id)]; ok {
+			r.unconfirmed[d] = true
+		}
 	}
 }
 
@@ -165,6 +199,7 @@ func (r *Registry) restartAttempts() {
 		d.attempt.restart()
 		d.load.attempt.restart()
 	}
+	r.updateAll()
 }
 
 // reconcileFailed counts and logs the error of a reconciliation. If etcd did not know the
