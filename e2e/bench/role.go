@@ -20,7 +20,7 @@ type role func(ctx context.Context, args []string, in io.Reader, out io.Writer) 
 
 var roles = map[string]role{
 	"etcd": runEtcd, "http": runBareHTTP, "dns": runBareDNS, "catalog": runCatalog, "map": runMap, "wait": runBareWait,
-	"fleet": runFleet, "watch": runWatch, "renew": runRenew,
+	"fleet": runFleet, "register": runBareRegister, "watch": runWatch, "renew": runRenew,
 }
 
 // runRole runs the role called name, and returns the exit code.

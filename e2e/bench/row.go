@@ -79,7 +79,7 @@ func (r *row) missingProgram() string {
 
 // rows returns all rows in the order of the table.
 func rows() []row {
-	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), interestRows(), unitRows(), fleetRows(), limitRows(), claimRows(), renewRows(), kvRows(), startRows(), memoryRows())
+	return slices.Concat(httpRows(), blockingRows(), inProcessRows(), dnsRows(), changeRows(), syncRows(), applyRows(), interestRows(), unitRows(), fleetRows(), registerRows(), limitRows(), claimRows(), renewRows(), kvRows(), startRows(), memoryRows())
 }
 
 // measureAll measures the rows that -run chooses, one after the other. It stops early when
