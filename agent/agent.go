@@ -34,6 +34,7 @@ import (
 	"disc/discovery/etcd"
 	"disc/discovery/kv"
 	"disc/discovery/lease"
+	"disc/discovery/level"
 	"disc/discovery/life"
 	"disc/discovery/limit"
 	"disc/discovery/lock"
@@ -62,6 +63,7 @@ type Agent struct {
 	client    *clientv3.Client
 	session   *lease.Session
 	life      *life.Life
+	level     *level.Level
 	catalog   *catalog.Catalog
 	registry  *registry.Registry
 	limits    limits
@@ -144,12 +146,13 @@ func (a *Agent) buildComponents() error {
 	if err != nil {
 		return err
 	}
-	a.node = discovery.Node{Node: c.Node, Agent: a.dir.owner(), Version: a.options.Version, Address: address, Zone: c.Zone, Started: time.Now().UTC()}
+	a.node = discovery.Node{Node: c.Node, Agent: a.dir.owner(), Version: a.options.Version, Address: address, Zone: c.Zone, Started: time.Now().UTC(), Level: discovery.OwnLevel}
 	keys := discovery.NewKeys(c.Namespace)
 	if a.session, err = lease.New(a.client, c.Session.TTL, lease.Options{Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
-	a.life = life.New(a.client, keys, life.Options{Session: a.session, Logger: a.log})
+	a.life = life.New(a.client, keys, life.Options{Session: a.session, Logger: a.log, First: level.First(keys, discovery.OwnLevel)})
+	a.level = level.New(a.client, keys, level.Options{Changed: a.life.Count, Logger: a.log})
 	if a.catalog, err = catalog.New(a.client, keys, catalog.Options{
 		Watch: catalog.WatchMode(c.Catalog.Watch), Services: c.Catalog.Services, Node: c.Node,
 		StaleAfter: c.Catalog.StaleAfter, Life: a.life, LastGood: a.dir, Logger: a.log,
@@ -174,6 +177,7 @@ func (a *Agent) buildComponents() error {
 		return err
 	}
 	a.registrar = newRegistrar(a.registry, scheduler, a.dir, address, c.Zone, c.Etcd.Endpoints, a.log)
+	a.registrar.saved.journals = func() bool { return a.level.Allows(discovery.LevelJournal) }
 	if err := a.registrar.saved.register(a.metrics); err != nil {
 		return err
 	}

@@ -38,6 +38,10 @@ type registrationStore struct {
 	failed  retry.Signal  // a write has failed
 	timeout time.Duration // how long a caller waits for the disk
 
+	// journals reports whether changes may go to the journal. Else each write is a snapshot, for an
+	// earlier version, which reads no journal: it may follow although this agent is killed.
+	journals func() bool
+
 	writing    sync.Mutex // held while the disk works, which may hang: no caller waits for it
 	journal    journal    // guarded by writing
 	compactErr error      // guarded by writing; why no snapshot replaced the journal when one was due
@@ -77,7 +81,8 @@ type savedRegistration struct {
 }
 
 func newRegistrationStore(dir *dataDir, log *slog.Logger) *registrationStore {
-	s := &registrationStore{dir: dir, log: log, failed: retry.NewSignal(), timeout: saveTimeout, journal: journal{dir: dir.dir, log: log},
+	s := &registrationStore{dir: dir, log: log, failed: retry.NewSignal(), timeout: saveTimeout,
+		journals: func() bool { return true }, journal: journal{dir: dir.dir, log: log},
 		entries: map[instanceKey]savedEntry{}, unsaved: map[instanceKey]bool{}}
 	if !dir.writable {
 		s.refused = errNotWritable

@@ -126,6 +126,42 @@ func TestStoreSurvivesAKill(t *testing.T) {
 	})
 }
 
+// While an agent of an earlier version may follow, each change is in the file that it reads, whatever
+// becomes of this agent.
+func TestStoreForAnEarlierVersion(t *testing.T) {
+	path := t.TempDir()
+	s, _ := storeIn(t, path)
+	allowed := false
+	s.journals = func() bool { return allowed }
+	snapshot := func(want ...string) {
+		t.Helper()
+		var all []discovery.Registration
+		b, err := os.ReadFile(filepath.Join(path, registrationsFile))
+		if err = errors.Join(err, json.Unmarshal(b, &all)); err != nil {
+			t.Fatal(err)
+		}
+		ids := []string{}
+		for _, r := range all {
+			ids = append(ids, r.ID)
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("registrations.json has %v, want %v", ids, want)
+		}
+	}
+	s.change(t, []string{"a", "b"}, nil)
+	snapshot("a", "b")
+	s.change(t, []string{"c"}, []string{"a"})
+	snapshot("b", "c")
+	wantKept(t, path, "b", "c")
+	allowed = true
+	s.change(t, []string{"d"}, nil)
+	snapshot("b", "c")
+	wantKept(t, path, "b", "c", "d")
+	allowed = false // the next agent does not know the level yet
+	s.change(t, []string{"e"}, nil)
+	snapshot("b", "c", "d", "e")
+}
+
 // A power cut leaves any number of bytes of the last change, which nobody was told is saved.
 func TestTornJournal(t *testing.T) {
 	path := t.TempDir()

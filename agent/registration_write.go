@@ -101,7 +101,7 @@ func (s *registrationStore) takeBatch() *batch {
 func (s *registrationStore) flush() (err error) {
 	switch changed := s.takeUnsaved(); {
 	case !changed:
-	case s.journal.ready():
+	case s.journals() && s.journal.ready():
 		var lines []byte
 		if lines, err = s.lines(); err == nil {
 			err = s.journal.append(lines)

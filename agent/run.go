@@ -35,6 +35,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { return a.watchdog.supervise(running, c) })
 	}
 	group.Go(func() error { return a.life.Run(running) })
+	group.Go(func() error { return a.level.Run(running) })
 	group.Go(func() error { return a.registrar.saved.Run(running) })
 	group.Go(func() error { return a.locks.Run(running) })
 	group.Go(func() error { return a.certificates.run(running) })

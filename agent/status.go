@@ -20,7 +20,7 @@ func (a *Agent) Status(ctx context.Context) api.Agent {
 		Namespace: a.config.Namespace, Advertise: a.node.Address,
 		Owner: a.node.Agent, Run: a.runID, Started: a.node.Started,
 		Endpoints: a.config.Etcd.Endpoints, Settings: a.settings(),
-		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Registrations: a.registrar.status(),
+		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Level: a.levelStatus(), Registrations: a.registrar.status(),
 		Certificates: a.certificates.status(ctx),
 	}
 	s.Unusable = a.registrar.saved.unusable()
@@ -77,6 +77,15 @@ func (a *Agent) catalogStatus() api.Catalog {
 	s.Revision, s.Epoch = view.Snapshot.Revision(), view.Snapshot.Epoch()
 	s.Age, s.Stale = discovery.Duration(view.Age.Round(time.Millisecond)), view.Stale
 	s.Services, s.Instances, s.Nodes = view.Snapshot.Len()
+	return s
+}
+
+func (a *Agent) levelStatus() api.Level {
+	l := a.level.State()
+	s := api.Level{Own: l.Own, Namespace: l.Record.Level, Target: l.Record.Target, RaisedWithin: discovery.Duration(l.Within), Behind: l.Record.Behind, More: l.Record.More}
+	if l.Err != nil {
+		s.Error = a.explain(l.Err).Error()
+	}
 	return s
 }
 

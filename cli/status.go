@@ -1,14 +1,18 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"disc/agent/api"
+	"disc/discovery"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -76,13 +80,14 @@ func statusRows(s api.Agent) [][]string {
 	rows := [][]string{
 		{"agent", cell(s.Node), printable(fmt.Sprintf("version %s, up %v, owner %s", s.Version, time.Since(s.Started).Round(time.Second), s.Owner))},
 		{"etcd", printable(strings.Join(s.Endpoints, ",")), "namespace " + printable(s.Namespace)},
-		session, view,
+		session, view, levelRow(s.Level),
 	}
-	for _, problem := range []string{s.Session.Error, s.Catalog.Error, s.Ungranted, s.Unsaved} {
+	for _, problem := range []string{s.Session.Error, s.Catalog.Error, s.Level.Error, s.Ungranted, s.Unsaved} {
 		if problem != "" {
 			rows = append(rows, []string{"", "", printable(problem)})
 		}
 	}
+	rows = append(rows, behindRows(s.Level)...)
 	for _, text := range s.Unusable {
 		rows = append(rows, []string{"", "", printable("saved registration " + text)})
 	}
@@ -96,6 +101,37 @@ func statusRows(s api.Agent) [][]string {
 	}
 	if s.Catalog.Broken > 0 {
 		rows = append(rows, []string{"", "", fmt.Sprintf("%d records cannot be read; the agent's log names them", s.Catalog.Broken)})
+	}
+	return rows
+}
+
+// levelRow shows the feature level of the namespace.
+func levelRow(l api.Level) []string {
+	text := fmt.Sprintf("this agent reads %d", l.Own)
+	switch {
+	case l.Own == 0: // an agent of version 0.1.0
+		return []string{"level", "1", "this agent does not say which level it reads: it is of version 0.1.0"}
+	case l.Namespace == 0:
+		return []string{"level", "unknown", text}
+	case l.Namespace > l.Own:
+		text += "; upgrade it: it can misread what others write"
+	case l.Target > l.Namespace && slices.ContainsFunc(l.Behind, func(b discovery.BehindAgent) bool { return b.Level < l.Target }):
+		text += fmt.Sprintf("; the namespace rises to %d a day after the last older agent was seen", l.Target)
+	case l.RaisedWithin > 0:
+		text += fmt.Sprintf("; the namespace rises within %v if no older agent is seen", l.RaisedWithin)
+	}
+	return []string{"level", strconv.Itoa(l.Namespace), text}
+}
+
+// behindRows names the agents that hold the level back, or misread what it allows.
+func behindRows(l api.Level) [][]string {
+	var rows [][]string
+	for _, b := range l.Behind {
+		rows = append(rows, []string{"", "", printable(fmt.Sprintf("agent %s on node %s, version %s, reads level %d; last seen %s",
+			b.Agent, b.Node, cmp.Or(b.Version, "unknown"), b.Level, b.Seen.Format(time.RFC3339)))})
+	}
+	if l.More > 0 {
+		rows = append(rows, []string{"", "", fmt.Sprintf("and %d more agents", l.More)})
 	}
 	return rows
 }

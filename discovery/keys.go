@@ -59,6 +59,13 @@ func (k Keys) KVUsage() string { return k.prefix + "usage/kv" }
 // users' own keys.
 func (k Keys) KVCounted() string { return k.prefix + "usage/counted" }
 
+// Level returns the key of the feature level of the namespace, a [LevelRecord].
+func (k Keys) Level() string { return k.prefix + "level/state" }
+
+// LevelChecked returns the key that exists, on a lease, for as long as no agent is to check again
+// whether the feature level can rise.
+func (k Keys) LevelChecked() string { return k.prefix + "level/checked" }
+
 // Epoch returns the key of a random id that is lost when etcd's data is, so that another
 // id means that revisions start again.
 func (k Keys) Epoch() string { return k.prefix + "epoch" }

@@ -15,7 +15,11 @@ type Node struct {
 	Address string    `json:"address,omitempty"` // the advertised address
 	Zone    string    `json:"zone,omitempty"`
 	Started time.Time `json:"started,omitzero"`
+	Level   int       `json:"level,omitempty"` // the feature level that the agent can read; absent: [LevelFirst]
 }
+
+// ReadableLevel returns the feature level that the agent can read, at least [LevelFirst].
+func (n Node) ReadableLevel() int { return max(n.Level, LevelFirst) }
 
 // DecodeNode decodes the record of an agent on a node, ignoring unknown fields. The
 // address gets its canonical form. A record that is not valid is an [ErrInvalid].

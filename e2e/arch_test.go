@@ -51,6 +51,8 @@ var layers = []layer{
 		"it asks etcd for its size, and knows nothing of what is written"},
 	{"discovery/life", []string{"discovery", "discovery/etcd", "discovery/lease", "discovery/retry"},
 		"it knows the epoch, and nothing of what lives in it; of etcd it has what a refusal means, and of lease the clock that goes on during suspend"},
+	{"discovery/level", []string{"discovery", "discovery/etcd", "discovery/retry"},
+		"it knows what agents can read, and nothing of what they write; of etcd it has what a refusal means"},
 	{"discovery/reflector", []string{"discovery", "discovery/etcd", "discovery/life", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"},
 		"it copies ranges of keys, and knows nothing of what is kept in them"},
 	{"discovery/lease", []string{"discovery", "discovery/telemetry", "discovery/retry", "discovery/heartbeat"},

@@ -20,6 +20,7 @@ type Agent struct {
 	Settings      []Setting      `json:"settings"`  // without secrets; sorted by name
 	Session       Session        `json:"session"`
 	Catalog       Catalog        `json:"catalog"`
+	Level         Level          `json:"level"`
 	Ungranted     string         `json:"ungranted,omitempty"` // why no lock or claim is granted at present
 	Registrations []Registration `json:"registrations"`       // sorted by service and id
 	Unsaved       string         `json:"unsaved,omitempty"`   // why changes of registrations are lost if the agent ends now
@@ -75,6 +76,17 @@ type Catalog struct {
 	Broken    int                `json:"broken"`          // records that cannot be read
 	Resyncs   int                `json:"resyncs"`         // full reads of etcd after the first
 	Error     string             `json:"error,omitempty"` // why the view is not fresh
+}
+
+// Level is the feature level of the namespace, as the agent knows it: what all its agents can read.
+type Level struct {
+	Own          int                     `json:"own"`                     // that this agent can read
+	Namespace    int                     `json:"namespace"`               // 0: not known yet
+	Target       int                     `json:"target,omitempty"`        // to which the namespace is to rise
+	RaisedWithin discovery.Duration      `json:"raised_within,omitempty"` // about the longest time until then, if no agent below it is seen
+	Behind       []discovery.BehindAgent `json:"behind,omitempty"`        // agents below the newest level that were seen in the last day, at most 20
+	More         int                     `json:"more,omitempty"`          // further ones
+	Error        string                  `json:"error,omitempty"`         // why it cannot be read or raised
 }
 
 // RegistrationSource is where a registration comes from.

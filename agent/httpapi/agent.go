@@ -35,6 +35,7 @@ func withoutDetails(s api.Agent) api.Agent {
 	}
 	hide(&s.Session.Error)
 	hide(&s.Catalog.Error)
+	hide(&s.Level.Error)
 	for n := range s.Certificates {
 		s.Certificates[n].File = ""
 	}

@@ -310,7 +310,8 @@ func (f *fleet) entry(service, id string) (*view.Entry, error) {
 
 func (f *fleet) Status(context.Context) api.Agent {
 	return api.Agent{
-		Version: "1", Node: "host-1", Namespace: "default", Owner: "o1", Run: "r1", Started: time.Unix(1, 0),
+		Version: "1", Node: "host-1", Namespace: "default", Owner: "o1", Run: "r1", Started: time.Unix(1, 0), Level: api.Level{Own: 2, Namespace: 1, Target: 2, RaisedWithin: discovery.Duration(time.Hour),
+			Behind: []discovery.BehindAgent{{Node: "host-2", Agent: "o2", Level: 1, Seen: time.Unix(1, 0)}}, More: 1},
 		Session: api.Session{State: api.SessionAlive, TTL: discovery.Duration(15 * time.Second)},
 		Catalog: api.Catalog{Synced: true, Age: discovery.Duration(time.Second)},
 		Registrations: []api.Registration{

@@ -81,7 +81,7 @@ func (e Editor) PutStatic(ctx context.Context, service, id string, edit func(dis
 }
 
 // Override edits the override of an instance, and removes an override that is empty
-// afterwards. What the caller adds, it has validated by [discovery.Override.Validate]. It returns a [discovery.ErrNotFound] if there is no such instance.
+// afterwards, unless it has fields that this version does not know. What the caller adds, it has validated by [discovery.Override.Validate]. It returns a [discovery.ErrNotFound] if there is no such instance.
 func (e Editor) Override(ctx context.Context, service, id string, edit func(discovery.Override) (discovery.Override, error), o Options) (Change, error) {
 	return e.edit(ctx, service, id, o, func(draft *instanceDraft) error {
 		if draft.entry == nil && draft.override.value == nil {
@@ -107,11 +107,13 @@ func (e Editor) Override(ctx context.Context, service, id string, edit func(disc
 		case draft.static.value == nil:
 			draft.agent.condition = exists
 		}
-		if v.Empty() {
-			draft.override.next = nil
-			return nil
+		if err := draft.override.set(v, false); err != nil {
+			return err
 		}
-		return draft.override.set(v, false)
+		if v.Empty() && !draft.override.unknown {
+			draft.override.next = nil
+		}
+		return nil
 	})
 }
 

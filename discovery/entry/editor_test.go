@@ -155,6 +155,28 @@ func TestUnknownFieldsStay(t *testing.T) {
 	}
 }
 
+// An override that is empty for this version stays while it has what a later version wrote.
+func TestUnknownFieldsOutlastTheKnown(t *testing.T) {
+	e, client := editor(t)
+	record(t, client, false)
+	if _, err := client.Put(t.Context(), keys.Override("web", "web-1"), `{"state":"drain","of_a_later_version":1}`); err != nil {
+		t.Fatal(err)
+	}
+	undrain := func(o discovery.Override) (discovery.Override, error) { o.State = ""; return o, nil }
+	if _, err := e.Override(t.Context(), "web", "web-1", undrain, entry.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := value(t, client, keys.Override("web", "web-1")); v != `{"of_a_later_version":1}` {
+		t.Errorf("the override is %q", v)
+	}
+	if _, err := e.Remove(t.Context(), "web", "web-1", entry.Targets{Override: true}, entry.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := value(t, client, keys.Override("web", "web-1")); v != "" {
+		t.Errorf("the override is %q after it was removed", v)
+	}
+}
+
 func TestIfRevisionAndDryRun(t *testing.T) {
 	e, client := editor(t)
 	absent, wrong := int64(0), int64(1)

@@ -30,6 +30,7 @@ type keyEdit struct {
 	created, modified int64
 	lease             int64
 	forced            bool // written even if the value is the same, for its lease
+	unknown           bool // next has fields that this version does not know
 	condition         condition
 }
 
@@ -126,7 +127,7 @@ func (k *keyEdit) set(v any, forced bool) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", k.key, err)
 	}
-	k.next, k.forced = known, forced || k.lease != 0
+	k.next, k.forced, k.unknown = known, forced || k.lease != 0, false
 	if k.value == nil {
 		return nil
 	}
@@ -139,6 +140,7 @@ func (k *keyEdit) set(v any, forced bool) error {
 		return fmt.Errorf("encode %s: %w", k.key, err)
 	}
 	maps.Copy(all, unknown)
+	k.unknown = true
 	k.next, err = json.Marshal(all)
 	return err
 }

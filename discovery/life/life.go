@@ -30,6 +30,10 @@ const (
 type Options struct {
 	Session Session      // tells when contact with etcd breaks; nil: nothing is granted, and Run must not be called
 	Logger  *slog.Logger // default: discard
+
+	// First is written with the first epoch of an etcd, so that what it writes tells a new namespace
+	// from one that has been in use. It is left out where etcd does not permit it.
+	First []clientv3.Op
 }
 
 // Session is the part of a [lease.Session] that a life uses.
@@ -45,6 +49,7 @@ type Life struct {
 	client  *clientv3.Client
 	keys    discovery.Keys
 	session Session
+	first   []clientv3.Op
 	log     *slog.Logger
 	doubted retry.Signal // Run is to ask
 
@@ -87,7 +92,7 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Life {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Life{client: client, keys: keys, session: o.Session, log: o.Logger, doubted: retry.NewSignal(), changed: make(chan struct{})}
+	return &Life{client: client, keys: keys, session: o.Session, first: o.First, log: o.Logger, doubted: retry.NewSignal(), changed: make(chan struct{})}
 }
 
 // Wrote tells that the agent has written its own record in a life. Etcd has started over once it has

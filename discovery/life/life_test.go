@@ -220,3 +220,35 @@ func TestRefusedQuarantineLeavesNoLease(t *testing.T) {
 		t.Errorf("%d leases are left; %v", len(left.Leases), err)
 	}
 }
+
+// What is given for the first epoch is written with it, once, and left out where etcd does not permit it.
+func TestFirstWrites(t *testing.T) {
+	t.Parallel()
+	const key = "/first"
+	write := []clientv3.Op{clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(key, "1")}, nil)}
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	a := New(client, keys, Options{First: write})
+	a.check(t)
+	first := etcdtest.Must(client.Get(etcdtest.Context(t), key))
+	epoch := etcdtest.Must(client.Get(etcdtest.Context(t), keys.Epoch()))
+	if len(first.Kvs) != 1 || first.Kvs[0].CreateRevision != epoch.Kvs[0].CreateRevision {
+		t.Errorf("written: %v, with the epoch of revision %d", first.Kvs, epoch.Kvs[0].CreateRevision)
+	}
+	short(t, client)
+	a.aged(1000)
+	a.check(t) // another life
+	if again := etcdtest.Must(client.Get(etcdtest.Context(t), key)); again.Kvs[0].Version != 1 {
+		t.Error("it is written again with a later epoch")
+	}
+
+	endpoint := etcdtest.Start(t).Endpoint()
+	root, user := etcdtest.EnableAuth(t, endpoint), etcdtest.User(t, endpoint, "agent")
+	etcdtest.PermitPrefix(t, root, clientv3.PermissionType(clientv3.PermReadWrite), keys.Prefix())
+	b := New(user, keys, Options{First: write})
+	if now := b.check(t); now.Epoch == "" {
+		t.Error("there is no epoch")
+	}
+	if value, _ := get(t, root, key); value != "" {
+		t.Errorf("%s is %q", key, value)
+	}
+}

@@ -123,7 +123,11 @@ func (l *Life) begin(ctx context.Context, kv clientv3.KV, found state, asked mem
 	}
 	epoch := clientv3.OpPut(l.keys.Epoch(), rand.Text())
 	if reason == "" { // the first life that anybody knows of
-		_, err := l.commit(ctx, kv, unchanged, epoch)
+		_, err := l.commit(ctx, kv, unchanged, append([]clientv3.Op{epoch}, l.first...)...)
+		if len(l.first) > 0 && etcd.Refused(err) == etcd.RefusedPermission {
+			l.log.Warn("etcd does not permit all that the first agent of a namespace writes; the epoch is written alone", "error", err)
+			_, err = l.commit(ctx, kv, unchanged, epoch)
+		}
 		return err
 	}
 	next := max(found.value, asked.highestFence()) + BaseStep

@@ -51,11 +51,12 @@ type Breakage struct {
 // Break takes a lock away from its holder. It marks the holder's key: the holder's agent then
 // tells its holder that the lock is lost, and removes the key when the holder does not rely on it
 // any more. If that agent does not, this manager and all that wait for the lock remove the key
-// once they have known the mark for longer than any agent promises a lock. Agents of versions
-// that do not know the mark do not tell their holders.
+// once they have known the mark for longer than any agent promises a lock. No mark is written while
+// the namespace is below [discovery.LevelLockBreaks].
 //
 // ErrInvalid: the lock has several holders, and r.Holder does not name one; ErrNotFound: nobody
-// holds the lock, or not that holder; ErrForbidden: see r.OwnOnly.
+// holds the lock, or not that holder; ErrForbidden: see r.OwnOnly; ErrConflict: the feature level
+// does not allow the mark, or the holder's key keeps changing.
 func (m *Manager) Break(ctx context.Context, name string, r BreakRequest) (Breakage, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -102,6 +103,11 @@ func Break(ctx context.Context, client *clientv3.Client, keys discovery.Keys, na
 	if err != nil {
 		return Breakage{}, fmt.Errorf("break lock %q: %w", name, err)
 	}
+	if !r.Now {
+		if err := marksAllowed(ctx, client, keys, name); err != nil {
+			return Breakage{}, err
+		}
+	}
 	for range breakTries {
 		q, err := ReadQueue(ctx, client, keys, name)
 		if err != nil {
@@ -117,6 +123,26 @@ func Break(ctx context.Context, client *clientv3.Client, keys discovery.Keys, na
 		}
 	}
 	return Breakage{}, discovery.Errorf(discovery.ErrConflict, "break lock %q: its holder's key keeps changing; try again", name)
+}
+
+// marksAllowed returns an error if an agent of the namespace may not know marks of broken locks.
+func marksAllowed(ctx context.Context, client *clientv3.Client, keys discovery.Keys, name string) error {
+	r, err := client.Get(ctx, keys.Level())
+	if err != nil {
+		return fmt.Errorf("break lock %q: read the feature level: %w", name, err)
+	}
+	level := discovery.LevelRecord{Level: discovery.LevelFirst}
+	for _, kv := range r.Kvs {
+		if level, err = discovery.DecodeLevel(kv.Value); err != nil {
+			return fmt.Errorf("break lock %q: %s: %w", name, keys.Level(), err)
+		}
+	}
+	if level.Level < discovery.LevelLockBreaks {
+		return discovery.Errorf(discovery.ErrConflict, "lock %q stays as it is: the feature level of the namespace is %d, and breaks need %d, "+
+			"since an agent of an earlier version does not tell its holder; 'disc status' names the agents to upgrade. Or stop the holder, and break the lock with --now (?now)",
+			name, level.Level, discovery.LevelLockBreaks)
+	}
+	return nil
 }
 
 // breakHolder marks or removes the key of a holder, which goes within a time. It returns false if the key has changed.

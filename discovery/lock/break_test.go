@@ -73,6 +73,33 @@ func TestBreakOwn(t *testing.T) {
 	}
 }
 
+// While an agent of the fleet may not know marks, only a break that says that two may hold the lock
+// is made.
+func TestBreakBelowTheLevel(t *testing.T) {
+	t.Parallel()
+	a, b := startAgents(t)
+	for name, value := range map[string]string{"an older agent": `{"level":1,"target":2}`, "no level": "", "junk": "{"} {
+		t.Run(name, func(t *testing.T) {
+			_, err := a.Client.Put(etcdtest.Context(t), locktest.Keys().Level(), value)
+			if value == "" {
+				_, err = a.Client.Delete(etcdtest.Context(t), locktest.Keys().Level())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := a.MustLock("x", lock.Request{})
+			if _, err := b.Break(etcdtest.Context(t), "x", lock.BreakRequest{By: "ada"}); !errors.Is(err, discovery.ErrConflict) && !errors.Is(err, discovery.ErrInvalid) {
+				t.Errorf("got %v", err)
+			}
+			if value, _ := valueOf(t, a, g); value["broken"] != nil {
+				t.Errorf("the key is %v", value)
+			}
+			mustBreak(t, b, "x", lock.BreakRequest{By: "ada", Now: true})
+			locktest.AwaitLost(t, g)
+		})
+	}
+}
+
 // A mark keeps the lease and the value of the holder's key, and is not moved by another break.
 func TestBreakMarks(t *testing.T) {
 	t.Parallel()

@@ -65,7 +65,8 @@ func startEarly(t testing.TB, ttl time.Duration, o lock.Options, endpoints ...st
 	client := etcdtest.Client(t, endpoints...)
 	session := etcdtest.Must(lease.New(client, ttl, lease.Options{}))
 	metrics := prometheus.NewRegistry()
-	present := life.New(client, Keys(), life.Options{Session: session, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	present := life.New(client, Keys(), life.Options{Session: session, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		First: []clientv3.Op{clientv3.OpPut(Keys().Level(), string(discovery.LevelRecord{Level: discovery.OwnLevel}.Encode()))}})
 	o.Registerer = metrics
 	manager := etcdtest.Must(lock.New(client, Keys(), session, present, o))
 	Run(t, session.Run, present.Run, manager.Run)
