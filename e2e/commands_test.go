@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -9,7 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -20,6 +23,7 @@ import (
 
 	"disc/agent/api/apitest"
 	"disc/agent/httpapi"
+	"disc/e2e/lastrelease"
 )
 
 // etcd [start|stop|wipe] starts an etcd at a port that stays the same, stops it, or restarts
@@ -57,7 +61,14 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 var listening = regexp.MustCompile(`"msg":"agent is running","http":"([^"]+)","dns":"([^"]+)"`)
 
-// agent NAME [ARG...] starts an agent with its own data directory and port. If the script's etcd
+// lastrelease builds the last release, as program disc-last.
+func lastReleaseCommand(ts *testscript.TestScript, _ bool, _ []string) {
+	program, err := lastrelease.Build()
+	ts.Check(err)
+	ts.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+ts.Getenv("PATH"))
+}
+
+// agent NAME [ARG...] starts an agent, of the program $AGENT_PROGRAM or disc, with its own data directory and port. If the script's etcd
 // runs, it waits until the agent can answer lookups. Its URL is $NAME, and its DNS port
 // $NAME_dns. The URL of the first agent is also $DISC_AGENT.
 func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -65,7 +76,7 @@ func agentCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: agent NAME [ARG...]")
 	}
 	name := args[0]
-	p := stageOf(ts).start(ts, name, "disc", append([]string{"agent", "--http", "127.0.0.1:0", "--data-dir", ts.MkAbs(name + ".data")}, args[1:]...)...)
+	p := stageOf(ts).start(ts, name, cmp.Or(ts.Getenv("AGENT_PROGRAM"), "disc"), append([]string{"agent", "--http", "127.0.0.1:0", "--data-dir", ts.MkAbs(name + ".data")}, args[1:]...)...)
 	var at []string
 	up := await(func() bool {
 		at = listening.FindStringSubmatch(p.output.String())

@@ -11,6 +11,7 @@ import (
 
 	"disc/agent"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/e2e/lastrelease"
 )
 
 func TestScripts(t *testing.T) {
@@ -38,17 +39,22 @@ func TestScripts(t *testing.T) {
 			"certificate": certificateCommand,
 			"row":         rowCommand,
 			"rows":        rowsCommand,
+			"lastrelease": lastReleaseCommand,
 		},
 	})
 }
 
-// condition evaluates [namespaces]: whether a test may create network and mount namespaces.
+// condition evaluates [namespaces]: whether a test may create network and mount namespaces; [http2]:
+// whether the agent offers HTTP/2; and [lastrelease]: whether the last release is to be built.
 func condition(name string) (bool, error) {
 	if name == "namespaces" {
 		return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
 	}
 	if name == "http2" {
 		return agent.OffersHTTP2(), nil
+	}
+	if name == "lastrelease" {
+		return etcdtest.Long() && lastrelease.Check() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }

@@ -194,7 +194,15 @@ func (c *Client) call(ctx context.Context, r request, answer any) (*http.Respons
 	return resp, nil
 }
 
-// problem reads the error of a response.
+// lacks reports whether a problem says that the agent does not have the path, as every version words
+// it, or not for this method.
+func lacks(p *Problem, resp *http.Response) bool {
+	return p.Status == http.StatusNotFound && strings.Contains(p.Detail, "see /openapi.json for ") ||
+		p.Status == http.StatusMethodNotAllowed && resp.Header.Get("Allow") != ""
+}
+
+// problem reads the error of a response. A path or a method that the agent does not have is no
+// [Problem] of status 404, which would say that a service or a lock is unknown, but of 501.
 func (c *Client) problem(resp *http.Response) error {
 	p := NewProblem(resp.StatusCode, "")
 	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
@@ -202,6 +210,10 @@ func (c *Client) problem(resp *http.Response) error {
 		p.Detail = fmt.Sprintf("agent at %s answered %s, without a reason", c.address(), resp.Status)
 	}
 	p.Status = resp.StatusCode
+	if lacks(p, resp) {
+		return NewProblem(http.StatusNotImplemented, fmt.Sprintf("agent at %s does not know %s %s, as an agent of an earlier version; upgrade it, and see 'disc status' for its version",
+			c.address(), resp.Request.Method, resp.Request.URL.Path))
+	}
 	return p
 }
 

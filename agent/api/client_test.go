@@ -204,6 +204,28 @@ func TestProblemsBecomeErrors(t *testing.T) {
 	}
 }
 
+// A path that an agent of another version does not have says nothing of the thing that was asked for.
+func TestPathsOfAnotherVersion(t *testing.T) {
+	for detail, status := range map[string]int{
+		"there is no /v1/agent here; see /openapi.json for what there is":    404, // 0.1.0
+		"path /v1/agent does not exist; see /openapi.json for those that do": 404,
+		"/v1/agent does not take GET; use PUT":                               405,
+	} {
+		t.Run(detail, func(t *testing.T) {
+			c := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+				if status == http.StatusMethodNotAllowed {
+					w.Header().Set("Allow", "PUT")
+				}
+				w.WriteHeader(status)
+				fmt.Fprintf(w, `{"type":"about:blank","status":%d,"detail":%q}`, status, detail)
+			})
+			if _, err := c.Agent(t.Context()); errors.Is(err, discovery.ErrNotFound) || err == nil || !strings.Contains(err.Error(), "earlier version") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestAnswersThatAreNoProblem(t *testing.T) {
 	c := answering(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) })
 	if _, err := c.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "answered 502 Bad Gateway, without a reason") {

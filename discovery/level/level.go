@@ -20,6 +20,9 @@ import (
 const (
 	// pollInterval is the time between two reads of the level by an agent.
 	pollInterval = 5 * time.Minute
+	// soonInterval is the time from the first read, of a level that is to rise, to the second, which
+	// checks the fleet: who has upgraded an agent sees then what holds the level back.
+	soonInterval = 10 * time.Second
 	// checkInterval is the least time between two checks of the fleet while the level is to rise.
 	checkInterval = 10 * time.Minute
 	// idleInterval is that time while all agents that were seen can read the newest level.
@@ -125,7 +128,11 @@ func (l *Level) Run(ctx context.Context) error {
 		n, changed := l.restarted()
 		err := l.refresh(ctx, first)
 		l.report(ctx, err)
-		wait := l.poll - rand.N(l.poll/5+1)
+		wait := l.poll
+		if first && !l.Allows(l.own) {
+			wait = min(wait, soonInterval)
+		}
+		wait -= rand.N(wait/5 + 1)
 		switch {
 		case err == nil:
 			first = false

@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,20 +25,21 @@ type agent struct {
 	t       *testing.T
 	name    string
 	dir     string
+	program string // of the last release; "": the test's binary runs disc
 	links   []*etcdtest.Link
 	command *exec.Cmd
 	killed  *atomic.Bool
 	ended   chan struct{}
 }
 
-func startAgent(t *testing.T, name string, etcd *etcdtest.Cluster) *agent {
+func startAgent(t *testing.T, name, program string, etcd *etcdtest.Cluster) *agent {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "chaos-") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	a := &agent{t: t, name: name, dir: dir}
+	a := &agent{t: t, name: name, program: program, dir: dir}
 	var endpoints []string
 	for _, endpoint := range etcd.Endpoints() {
 		l := etcdtest.StartLink(t, endpoint)
@@ -76,7 +78,7 @@ func (a *agent) start() {
 		a.t.Fatal(err)
 	}
 	defer log.Close()
-	command := exec.Command(os.Args[0], "agent", "--config", filepath.Join(a.dir, "config.yaml"))
+	command := exec.Command(cmp.Or(a.program, os.Args[0]), "agent", "--config", filepath.Join(a.dir, "config.yaml"))
 	command.Env = append(os.Environ(), asAgent+"=1", "GORACE=atexit_sleep_ms=0")
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {

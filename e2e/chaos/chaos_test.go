@@ -18,6 +18,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/view"
+	"disc/e2e/lastrelease"
 )
 
 // waitTimeout bounds the time from the last fault until every check passes.
@@ -32,8 +33,13 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d; to repeat: go test ./e2e/chaos -v -chaos.seed=%d -chaos.duration=%v", *seed, *seed, *duration)
 	etcd := etcdtest.StartCluster(t, 3)
 	var agents []*agent
+	last := lastRelease(t)
 	for n := range 4 {
-		agents = append(agents, startAgent(t, fmt.Sprintf("a%d", n), etcd))
+		program := ""
+		if n%2 == 1 {
+			program = last
+		}
+		agents = append(agents, startAgent(t, fmt.Sprintf("a%d", n), program, etcd))
 	}
 	client, f := etcd.Client(), newFleet(t, agents)
 
@@ -70,6 +76,24 @@ func TestChaos(t *testing.T) {
 	stopReading()
 	readers.Wait()
 	t.Logf("%d lookups were answered", answers.Load())
+}
+
+// lastRelease returns the program of the last release in long runs, where git has its commit. Half of
+// the agents run it.
+func lastRelease(t *testing.T) string {
+	t.Helper()
+	if !etcdtest.Long() {
+		return ""
+	}
+	if err := lastrelease.Check(); err != nil {
+		t.Log(err)
+		return ""
+	}
+	program, err := lastrelease.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
 }
 
 // eventually polls check until it passes, and logs how long that took since a moment and the

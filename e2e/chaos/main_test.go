@@ -1,7 +1,7 @@
 // Package chaos runs agents and an etcd of three members, each as a process, under faults that
 // a seed chooses. It checks what disc promises whatever happens: no registration is forgotten,
 // no deregistered instance is answered for long, and after the faults every agent's catalog
-// equals etcd.
+// equals etcd. In long runs half of the agents are of the last release.
 package chaos_test
 
 import (
