@@ -18,7 +18,7 @@
 //
 // # What it costs
 //
-// Each agent reads two small keys in five minutes, at random times: of 10,000 agents that makes 33
+// Each agent reads two small keys every four to five minutes: of 10,000 agents that makes some 40
 // reads a second. One of them reads all records of agents every ten minutes while the level is to
 // rise, else every hour, and writes one key where something has changed.
 package level
