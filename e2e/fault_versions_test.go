@@ -1,7 +1,7 @@
 package e2e_test
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,12 +28,14 @@ func TestFaultRolling(t *testing.T) {
 	client := etcdtest.Client(t, etcd.endpoint)
 	var fleet []*sidecar
 	var ids []string
+	var registered [][]string // by agent
 	for n := range 3 {
 		s := newSidecar(t, nil, fmt.Sprintf("n%d", n), etcd.endpoint, "on_stop: keep", "session: {ttl: 1m}")
 		s.argv[0] = last
 		s.start(t)
 		ids = append(ids, fmt.Sprintf("web-%d", n))
 		s.register(t, "web", ids[n])
+		registered = append(registered, []string{ids[n]})
 		fleet = append(fleet, s)
 	}
 	for _, s := range fleet {
@@ -53,8 +55,8 @@ func TestFaultRolling(t *testing.T) {
 			s.start(t)
 			s.find(t, "web", ids...)
 			within(t, time.Now(), waitTimeout, "all is registered", func() error { return s.Ready(t.Context()) })
-			if err := s.saved(ids[n]); err != nil {
-				t.Error(err)
+			if err := s.registers(t.Context(), registered[n]...); err != nil {
+				t.Errorf("n%d after it was restarted with %s: %v", n, program, err)
 			}
 			for _, stop := range stops {
 				stop()
@@ -64,8 +66,10 @@ func TestFaultRolling(t *testing.T) {
 	roll("disc", syscall.SIGTERM)
 	one := fleet[0]
 	one.register(t, "mail", "mail-1") // while an agent of the last release may follow
+	registered[0] = append(registered[0], "mail-1")
 	roll(last, syscall.SIGKILL)
-	within(t, time.Now(), waitTimeout, "what the new version saved is registered by the old one", func() error { return one.answers(t.Context(), "mail", "mail-1") })
+	one.register(t, "mail", "mail-2")
+	registered[0] = append(registered[0], "mail-2")
 	roll("disc", syscall.SIGKILL)
 
 	mustStayAt(t, client, 1)
@@ -115,18 +119,20 @@ func TestFaultLastGoodOfVersions(t *testing.T) {
 	}
 }
 
-// saved returns an error unless the agent has an instance in the file that all versions read.
-func (s *sidecar) saved(id string) error {
-	content, err := os.ReadFile(filepath.Join(s.dir, "data", "registrations.json"))
+// registers returns an error unless the agent has read instances from its data directory.
+func (s *sidecar) registers(ctx context.Context, ids ...string) error {
+	status, err := s.Agent(ctx)
 	if err != nil {
 		return err
 	}
-	var all []discovery.Registration
-	if err := json.Unmarshal(content, &all); err != nil {
-		return err
+	found := []string{}
+	for _, r := range status.Registrations {
+		found = append(found, r.ID)
 	}
-	if !slices.ContainsFunc(all, func(r discovery.Registration) bool { return r.ID == id }) {
-		return fmt.Errorf("registrations.json lacks %s: %s", id, content)
+	slices.Sort(found)
+	slices.Sort(ids)
+	if !slices.Equal(found, ids) {
+		return fmt.Errorf("it registers %v, want %v", found, ids)
 	}
 	return nil
 }

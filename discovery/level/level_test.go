@@ -207,6 +207,18 @@ func TestLevelNeverFalls(t *testing.T) {
 	}
 }
 
+// What is read late does not lower the level.
+func TestLateRecord(t *testing.T) {
+	t.Parallel()
+	l := newLevel(t, nil, 3)
+	for _, level := range []int{3, 1} {
+		l.adopt(discovery.LevelRecord{Level: level})
+	}
+	if s := l.State(); !l.Allows(3) || s.Record.Level != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A value that cannot be read is left, and the error says what to do.
 func TestUnreadableLevel(t *testing.T) {
 	t.Parallel()
@@ -322,6 +334,11 @@ func TestRefused(t *testing.T) {
 	}
 	if s := l.State(); s.Err == nil || s.Record.Level != 1 {
 		t.Errorf("%+v", s)
+	}
+	etcdtest.Must(root.UserAdd(t.Context(), "stranger", "stranger"))
+	stranger := New(etcdtest.User(t, endpoint, "stranger"), keys, Options{Own: 2})
+	if err := stranger.refresh(etcdtest.Context(t), true); etcd.Refused(err) != etcd.RefusedPermission || stranger.Allows(1) {
+		t.Errorf("who may not read it has level %d, %v", stranger.level.Load(), err)
 	}
 	put(t, root, keys.Level(), `{"level":2}`)
 	if err := l.refresh(etcdtest.Context(t), true); err != nil || !l.Allows(2) {
