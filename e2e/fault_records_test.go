@@ -177,7 +177,11 @@ func testRecordsWritten(t *testing.T) {
 	newProgram(t, etcd.endpoint).ready(t).expect(t, 0, "made", "set", "v1/b", "db.example.com:5432", "--tag", "primary", "--zone", "b")
 	written := func(file, key string, varies ...string) {
 		t.Helper()
-		golden(t, "testdata/records/v1/"+file, redact(json.RawMessage(get(t, client, key)), varies...))
+		value := get(t, client, key)
+		for _, ignored := range []string{fmt.Sprintf(`,"level":%d`, discovery.OwnLevel)} { // by version 1
+			value = strings.Replace(value, ignored, "", 1)
+		}
+		golden(t, "testdata/records/v1/"+file, redact(json.RawMessage(value), varies...))
 	}
 	written("instance.json", fleetKeys.Instance("v1", "a"), "owner", "run", "registered_at")
 	written("override.json", fleetKeys.Override("v1", "a"))

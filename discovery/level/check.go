@@ -37,9 +37,12 @@ func (l *Level) checkFleet(ctx context.Context, s stored) error {
 
 // after returns the record after a check that found these agents.
 func (l *Level) after(r discovery.LevelRecord, agents []discovery.Node, now time.Time) discovery.LevelRecord {
-	lowest := l.own
+	lowest, highest := l.own, l.own
 	for _, a := range agents {
-		lowest = min(lowest, a.ReadableLevel())
+		lowest, highest = min(lowest, a.ReadableLevel()), max(highest, a.ReadableLevel())
+	}
+	if r.Level == l.own && highest > l.own {
+		return r // the newer agents know who is behind them
 	}
 	r.Behind, r.More = l.behind(r.Behind, agents, now)
 	switch {

@@ -61,7 +61,10 @@ type Level struct {
 
 	poll, check, idle time.Duration
 	clean             int
-	skip              int // reads until the next check, after etcd refused one; only Run uses it
+
+	// Only Run uses these.
+	skip    int   // reads before the next check, after etcd refused one
+	refused error // why
 
 	level atomic.Int64 // of the namespace, as far as it is known; 0: not yet
 
@@ -129,7 +132,7 @@ func (l *Level) Run(ctx context.Context) error {
 		err := l.refresh(ctx, first)
 		l.report(ctx, err)
 		wait := l.poll
-		if first && !l.Allows(l.own) {
+		if first && err == nil && !l.Allows(l.own) {
 			wait = min(wait, soonInterval)
 		}
 		wait -= rand.N(wait/5 + 1)
@@ -227,11 +230,14 @@ func (l *Level) refresh(ctx context.Context, first bool) error {
 	if first || s.turn || s.Level > l.own {
 		return nil
 	}
-	if l.skip--; l.skip >= 0 {
-		return l.State().Err
+	if l.skip > 0 {
+		l.skip--
+		err = l.refused
+	} else if err = l.checkFleet(ctx, s); l.lasting(err) {
+		l.skip, l.refused = refusedReads, err
 	}
-	if err = l.checkFleet(ctx, s); l.lasting(err) {
-		l.skip = refusedReads
+	if s.Level == l.own && l.lasting(err) {
+		return nil // it is not to rise for this agent, and others may check
 	}
 	return err
 }
@@ -265,8 +271,7 @@ func (l *Level) write(ctx context.Context, s *stored) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := l.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(l.keys.Level()), "=", s.revision)).
-		Then(clientv3.OpPut(l.keys.Level(), string(s.Encode()))).
-		Else(clientv3.OpGet(l.keys.Level())).Commit()
+		Then(clientv3.OpPut(l.keys.Level(), string(s.Encode()))).Commit()
 	switch {
 	case err != nil:
 		return fmt.Errorf("write the feature level: %w", err)
