@@ -238,7 +238,7 @@ func dnsOptions(c *config.Config, advertised string, metrics prometheus.Register
 }
 
 // registerMetrics registers the metrics that belong to no component: those of the process,
-// the age of the view, and the build.
+// the age of the view, the feature level, and the build.
 func (a *Agent) registerMetrics() error {
 	return telemetry.Register(a.metrics,
 		collectors.NewGoCollector(),
@@ -251,6 +251,18 @@ func (a *Agent) registerMetrics() error {
 					return -1
 				}
 				return view.Age.Seconds()
+			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_feature_level", Help: "The feature level of the namespace; 0 while it is not known."},
+			func() float64 { return float64(a.level.State().Record.Level) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_feature_level_own", Help: "The feature level that this agent can read; below that of the namespace it is to be upgraded."},
+			func() float64 { return float64(a.level.State().Own) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_feature_level_behind", Help: "Agents that cannot read the newest feature level and were seen in the last day."},
+			func() float64 {
+				r := a.level.State().Record
+				return float64(len(r.Behind) + r.More)
 			}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "disc_build_info", Help: "1, with the version of the agent.",
