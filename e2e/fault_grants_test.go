@@ -263,7 +263,7 @@ func (c *contender) keyOf(t *testing.T, etcd *clientv3.Client) string {
 // startStore starts an etcd whose data a test can put back. Quarantines have a length.
 func startStore(t *testing.T, size int, quarantine time.Duration) *etcdtest.Cluster {
 	t.Helper()
-	etcd := etcdtest.StartClusterOf(t, "etcdserver", size, "--unsafe-no-fsync", "--heartbeat-interval=50", "--election-timeout=500")
+	etcd := etcdtest.StartClusterOf(t, etcdtest.Bundled, size, "--unsafe-no-fsync", "--heartbeat-interval=50", "--election-timeout=500")
 	setQuarantine(t, etcd.Client(), quarantine)
 	return etcd
 }

@@ -89,7 +89,7 @@ func TestFaultLockAgentPaused(t *testing.T) {
 func TestFaultLockMemberLags(t *testing.T) {
 	etcdtest.SkipUnlessLong(t, "runs a cluster of etcd")
 	t.Parallel()
-	etcd := etcdtest.StartClusterOf(t, "etcdserver", 3, "--unsafe-no-fsync", "--heartbeat-interval=50", "--election-timeout=500")
+	etcd := etcdtest.StartClusterOf(t, etcdtest.Bundled, 3, "--unsafe-no-fsync", "--heartbeat-interval=50", "--election-timeout=500")
 	const session = "session: {ttl: 1m}" // of which a slow machine loses none
 	client, job := etcd.Client(), lockNamed("job")
 	one := startSidecar(t, "one", endpoints(etcd), session)

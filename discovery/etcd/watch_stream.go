@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -21,6 +23,10 @@ import (
 // WatchTimeout is how long etcd may take to open a watch, and to answer it.
 const WatchTimeout = 5 * time.Second
 
+// idOffset is added to the ids of watches on their way to etcd, so that they differ from those that
+// etcd's grpc-proxy gives: it ignores the ids of the requests and counts from 0.
+const idOffset = 1 << 20
+
 // WatchStream carries any number of watches. clientv3's watcher would reopen the stream by itself,
 // from the revision that it had reached: on an etcd that was wiped or restored meanwhile it then
 // waits for ever, or misses earlier changes.
@@ -30,10 +36,15 @@ type WatchStream struct {
 	responses chan *pb.WatchResponse
 	err       error // why responses was closed
 	running   sync.WaitGroup
+	proxied   atomic.Bool // a grpc-proxy answers
+	refused   string      // why a watch was refused that has no id; "": none was
 
 	wake    retry.Signal // there are pending requests
 	mu      sync.Mutex
 	pending []*pb.WatchRequest
+	known   bool               // whether a grpc-proxy answers: a watch was made
+	held    []*pb.WatchRequest // until that is known
+	ids     []int64            // of the watches, in the order of the requests; nil where etcd itself answers
 }
 
 // OpenWatch opens a stream without watches, within [WatchTimeout]. It ends with ctx. Close it.
@@ -60,7 +71,7 @@ func (s *WatchStream) Responses() <-chan *pb.WatchResponse { return s.responses 
 // key. It begins with the changes at revision. Give one that is there already: started from the next
 // one, etcd 3.5 and newer would not report progress before that exists.
 func (s *WatchStream) Watch(id int64, from, to string, revision int64) {
-	create := &pb.WatchCreateRequest{WatchId: id, Key: []byte(from), StartRevision: revision, ProgressNotify: true, Fragment: true}
+	create := &pb.WatchCreateRequest{WatchId: id + idOffset, Key: []byte(from), StartRevision: revision, ProgressNotify: true, Fragment: true}
 	if to != "" {
 		create.RangeEnd = []byte(to)
 	}
@@ -69,21 +80,51 @@ func (s *WatchStream) Watch(id int64, from, to string, revision int64) {
 
 // Cancel ends a watch. Responses of it may still arrive.
 func (s *WatchStream) Cancel(id int64) {
-	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id + idOffset}}})
 }
 
-// AskProgress asks etcd for the revision that all watches have reached.
+// AskProgress asks etcd for the revision that all watches have reached. A grpc-proxy cannot tell.
 func (s *WatchStream) AskProgress() {
 	s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 }
+
+// Proxied reports whether etcd's grpc-proxy answers. It is known, at the latest, when a response is
+// received from Responses. Such a proxy gives a watch to several clients: its responses may come
+// without the ids of cluster and member, it reports no progress, and a watch may miss changes without
+// an error.
+func (s *WatchStream) Proxied() bool { return s.proxied.Load() }
 
 // send queues a request. It does not block: etcd reads requests only while its responses
 // are read, and the caller reads those.
 func (s *WatchStream) send(req *pb.WatchRequest) {
 	s.mu.Lock()
-	s.pending = append(s.pending, req)
+	create := req.GetCreateRequest()
+	switch {
+	case create != nil:
+		if !s.known || s.proxied.Load() {
+			s.ids = append(s.ids, create.WatchId)
+		}
+		s.pending = append(s.pending, req)
+	case !s.known:
+		s.held = append(s.held, req)
+	default:
+		s.queue(req)
+	}
 	s.mu.Unlock()
 	s.wake.Notify()
+}
+
+// queue queues a request to cancel a watch or for progress as what answers understands it. s.mu is
+// held.
+func (s *WatchStream) queue(req *pb.WatchRequest) {
+	if s.proxied.Load() {
+		if req.GetProgressRequest() != nil {
+			return // the proxy would ignore it, and log an error
+		}
+		cancel := req.GetCancelRequest()
+		cancel.WatchId = int64(slices.Index(s.ids, cancel.WatchId))
+	}
+	s.pending = append(s.pending, req)
 }
 
 // transmit sends the pending requests until ctx or the stream ends.
@@ -112,6 +153,9 @@ func (s *WatchStream) receive() {
 	parts := map[int64][]*mvccpb.Event{} // by watch
 	for {
 		resp, err := s.stream.Recv()
+		if err == nil {
+			err = s.identify(resp)
+		}
 		if err != nil {
 			s.err = err
 			return
@@ -126,6 +170,49 @@ func (s *WatchStream) receive() {
 		}
 		s.responses <- resp
 	}
+}
+
+// identify learns from the first watch that is made what answers, and gives a response the id that
+// its watch was requested with.
+func (s *WatchStream) identify(resp *pb.WatchResponse) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case resp.WatchId < 0:
+		if resp.Created && resp.Canceled {
+			s.refused = resp.CancelReason
+		}
+	case !s.known:
+		s.know(resp.WatchId < idOffset)
+	}
+	if !s.proxied.Load() {
+		if resp.WatchId >= 0 {
+			resp.WatchId -= idOffset
+		}
+		return nil
+	}
+	if s.refused != "" { // it has no id, so it is not known which one that was
+		return fmt.Errorf("etcd's grpc-proxy refuses a watch: %s", s.refused)
+	}
+	if resp.WatchId < 0 || resp.WatchId >= int64(len(s.ids)) {
+		return fmt.Errorf("etcd's grpc-proxy answers for a watch, %d, that was not requested", resp.WatchId)
+	}
+	resp.WatchId = s.ids[resp.WatchId] - idOffset
+	return nil
+}
+
+// know records what answers, and queues what was held until then. s.mu is held.
+func (s *WatchStream) know(proxied bool) {
+	s.known = true
+	s.proxied.Store(proxied)
+	for _, req := range s.held {
+		s.queue(req)
+	}
+	s.held = nil
+	if !proxied {
+		s.ids = nil
+	}
+	s.wake.Notify()
 }
 
 // Drain returns a response and those queued behind it, so that a burst is applied as one

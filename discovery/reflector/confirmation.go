@@ -22,8 +22,9 @@ type confirmation struct {
 }
 
 // confirmLoop periodically confirms, by a linearizable read, that the watch is current. It
-// returns nil when ctx ends, otherwise the reason to abandon the stream.
-func (r *Reflector) confirmLoop(ctx context.Context) error {
+// returns nil when ctx ends, otherwise the reason to abandon the stream. It calls healthy when a
+// watch behind a proxy has shown that it works.
+func (r *Reflector) confirmLoop(ctx context.Context, healthy func()) error {
 	asked := time.Now()
 	interval := r.options.ProgressInterval()
 	timer := time.NewTimer(min(interval, DefaultProgressInterval))
@@ -34,15 +35,27 @@ func (r *Reflector) confirmLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		var answered bool
+		var answered, proxied bool
 		var before life.Identity
-		if err := r.Do(ctx, func() { answered, before = r.answered, r.identity }); err != nil {
+		if err := r.Do(ctx, func() {
+			answered, proxied, before = r.answered, r.proxied(), r.identity
+			if proxied {
+				answered, interval = len(r.proofs) == 0, r.proofInterval(interval)
+				before.Revision = max(before.Revision, r.lastConfirmation.identity.Revision)
+			}
+		}); err != nil {
 			return err
 		}
 		switch rest := interval - time.Since(asked); {
 		case answered && rest > 0:
 			timer.Reset(rest)
 			continue
+		case answered && proxied:
+			fresh, err := r.confirmProxied(ctx, before, healthy)
+			if err != nil {
+				return err
+			}
+			asked, interval = fresh.at, r.options.ProgressInterval()
 		case answered:
 			fresh, err := r.readConfirmation(ctx, before)
 			if err != nil {
@@ -53,6 +66,9 @@ func (r *Reflector) confirmLoop(ctx context.Context) error {
 			}
 			asked, interval = fresh.at, r.options.ProgressInterval()
 		case time.Since(asked) >= WatchTimeout:
+			if proxied {
+				return errMissed
+			}
 			return errWatchTimeout
 		}
 		if err := r.Do(ctx, r.askProgress); err != nil {

@@ -2,12 +2,14 @@ package reflector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -15,6 +17,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
@@ -103,6 +106,23 @@ func (m *recordingStore) holds() map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.values)
+}
+
+// awaitConfirmed waits until the store has exactly these values, and is confirmed to have had all of
+// etcd at a time.
+func (m *recordingStore) awaitConfirmed(t *testing.T, since time.Time, want map[string]string) {
+	t.Helper()
+	retrytest.Succeeds(t, func() error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		switch {
+		case !maps.Equal(m.values, want):
+			return fmt.Errorf("the store has %v, want %v", m.values, want)
+		case m.last.Confirmed.Before(since):
+			return errors.New("the store is not confirmed")
+		}
+		return nil
+	})
 }
 
 // run runs a reflector until the test ends.

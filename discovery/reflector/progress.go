@@ -40,6 +40,7 @@ func (r *Reflector) RequestProgress() { r.progressWanted.Notify() }
 // demandProgress handles a call of RequestProgress. The first one on a stream calls checkOrder.
 func (r *Reflector) demandProgress(checkOrder func()) {
 	switch {
+	case r.proxied(): // there is none, as with an old etcd
 	case r.progress.order == orderUnknown:
 		checkOrder()
 	case r.progress.order == ordered && !r.progress.isAnswerDue():
@@ -81,8 +82,11 @@ func ordersProgress(version string) bool {
 	return slices.Compare(v[:], least) >= 0
 }
 
-// askProgress sends a request for progress.
+// askProgress sends a request for progress, unless a proxy would ignore it.
 func (r *Reflector) askProgress() {
+	if r.proxied() {
+		return
+	}
 	r.progress.prune()
 	r.progress.asked = append(r.progress.asked, time.Now())
 	r.stream.AskProgress()

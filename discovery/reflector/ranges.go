@@ -22,6 +22,7 @@ type watchedRange struct {
 	Range
 	id       int64 // of its watch on the current stream
 	revision int64 // 0: it was never listed
+	keys     int64 // how many etcd has at that revision
 
 	createdAt    int64 // revision of etcd when it had made the watch; 0: it has not said so yet
 	olderAnswers int   // how many answers to progress requests that are older than the watch may still come
@@ -116,7 +117,7 @@ func (r *Reflector) awaitReader(ctx context.Context) (*clientv3.KV, error) {
 // addListed replaces a range in the store by its listing and starts a watch from there.
 // Ranges within it that are watched stay as they are.
 func (r *Reflector) addListed(rng Range, listed []*mvccpb.KeyValue, at life.Header, started time.Time) error {
-	w := &watchedRange{Range: rng, revision: at.Revision, listedAt: at.Revision}
+	w := &watchedRange{Range: rng, revision: at.Revision, keys: int64(len(listed)), listedAt: at.Revision}
 	for _, other := range r.ranges {
 		if other.Covers(rng) {
 			return nil
@@ -234,6 +235,9 @@ func (r *Reflector) narrowTo(w *watchedRange, to []Range) {
 			if d.Range == rng {
 				inner.revision = max(inner.revision, d.revision)
 			}
+		}
+		for range r.store.Known(rng) {
+			inner.keys++
 		}
 		r.ranges = append(r.ranges, inner)
 		r.startWatch(inner)

@@ -77,6 +77,7 @@ type Reflector struct {
 	answered         bool                    // the stream has had a response since then
 	laggingSince     time.Time               // since when the watched member is behind the store; zero: it is not
 	progress         streamProgress          // of the current stream
+	proofs           []rangeProof            // behind a proxy: what the watches are still to deliver
 
 	mu     sync.Mutex
 	health Health

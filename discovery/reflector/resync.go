@@ -101,7 +101,7 @@ func (r *Reflector) resyncRange(ctx context.Context, w *watchedRange, now life.I
 	var err error
 	if startedOver || w.revision == 0 || confirmed.IsZero() { // zero: not every range was listed yet, so the store cannot apply changes
 		w.revision = 0 // also if this fails: the range's content cannot be trusted
-		changes, at, err = r.relist(ctx, w.Range, now, startedOver)
+		changes, at, err = r.relist(ctx, w, now, startedOver)
 	} else {
 		changes, at, err = r.catchUp(ctx, w, now, confirmed)
 	}
@@ -112,13 +112,14 @@ func (r *Reflector) resyncRange(ctx context.Context, w *watchedRange, now life.I
 }
 
 // relist replaces a range in the store by a new listing.
-func (r *Reflector) relist(ctx context.Context, rng Range, now life.Identity, startedOver bool) (int, life.Header, error) {
-	l := &Listing{Range: rng, Epoch: now.Epoch, StartedOver: startedOver, Started: time.Now()}
+func (r *Reflector) relist(ctx context.Context, w *watchedRange, now life.Identity, startedOver bool) (int, life.Header, error) {
+	l := &Listing{Range: w.Range, Epoch: now.Epoch, StartedOver: startedOver, Started: time.Now()}
 	l.read = func(each func([]*mvccpb.KeyValue)) (life.Header, error) {
-		at, err := r.list(ctx, rng, each)
+		at, err := r.list(ctx, w.Range, each)
 		return at, cmp.Or(err, verify(at, now))
 	}
 	err := r.store.Replace(l)
+	w.keys = int64(l.size)
 	return l.size, l.at, err
 }
 
@@ -126,7 +127,7 @@ func (r *Reflector) relist(ctx context.Context, rng Range, now life.Identity, st
 // there equal revisions mean equal values.
 func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now life.Identity, confirmed time.Time) (int, life.Header, error) {
 	known := maps.Collect(r.store.Known(w.Range))
-	changed, at, err := r.listChanged(ctx, w.Range, known)
+	changed, keys, at, err := r.listChanged(ctx, w.Range, known)
 	if err = cmp.Or(err, verify(at, now)); err != nil {
 		return 0, at, err
 	}
@@ -140,16 +141,16 @@ func (r *Reflector) catchUp(ctx context.Context, w *watchedRange, now life.Ident
 	slices.SortFunc(events, func(a, b *clientv3.Event) int {
 		return cmp.Or(cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision), slices.Compare(a.Kv.Key, b.Kv.Key))
 	})
-	w.revision = at.Revision
+	w.revision, w.keys = at.Revision, keys
 	r.store.Apply(Update{Events: events, Apart: len(r.ranges) > 1, Revision: at.Revision, Confirmed: confirmed, Epoch: now.Epoch, Resynced: true})
 	return len(events), at, nil
 }
 
 // listChanged lists the keys without their values, removes them from known, and returns
-// those whose revision differs from the known one.
-func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string]int64) ([]string, life.Header, error) {
-	var changed []string
-	at, err := r.list(ctx, rng, func(page []*mvccpb.KeyValue) {
+// those whose revision differs from the known one, and how many there are in all.
+func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string]int64) (changed []string, keys int64, at life.Header, err error) {
+	at, err = r.list(ctx, rng, func(page []*mvccpb.KeyValue) {
+		keys += int64(len(page))
 		for _, kv := range page {
 			if known[string(kv.Key)] != kv.ModRevision {
 				changed = append(changed, string(kv.Key))
@@ -157,7 +158,7 @@ func (r *Reflector) listChanged(ctx context.Context, rng Range, known map[string
 			delete(known, string(kv.Key))
 		}
 	}, clientv3.WithKeysOnly())
-	return changed, at, err
+	return changed, keys, at, err
 }
 
 // list lists a range, with a heartbeat for each page.

@@ -40,7 +40,7 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	defer s.Close()
 	r.startWatches(s)
 	r.lastConfirmation, r.answered = confirmation{at: r.confirmed, identity: r.identity}, false
-	background.Go(func() { cancel(r.confirmLoop(ctx)) })
+	background.Go(func() { cancel(r.confirmLoop(ctx, healthy)) })
 	checkOrder := sync.OnceFunc(func() { background.Go(func() { r.checkOrder(ctx) }) })
 	return retry.CauseOf(ctx, r.consume(s, healthy, checkOrder))
 }
@@ -48,7 +48,7 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 // startWatches starts the watches of all ranges. The epoch's watch reports progress even
 // when there is no range.
 func (r *Reflector) startWatches(s *etcd.WatchStream) {
-	r.stream, r.watches, r.lastID, r.progress = s, map[int64]*watchedRange{}, epochWatch, streamProgress{}
+	r.stream, r.watches, r.lastID, r.progress, r.proofs = s, map[int64]*watchedRange{}, epochWatch, streamProgress{}, nil
 	s.Watch(epochWatch, r.options.Epoch, "", r.epochRevision)
 	for _, w := range r.ranges {
 		r.startWatch(w)
@@ -114,8 +114,14 @@ func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 	if len(events) > 0 && len(r.ranges) == 1 { // no other range can lag behind
 		reached = max(reached, events[len(events)-1].Kv.ModRevision)
 	}
+	if r.proxied() { // what the watches have reached is known without progress
+		reached = r.lastConfirmation.identity.Revision
+	}
 	if confirmed := r.confirm(reached); confirmed || len(events) > 0 {
 		r.apply(events, apart)
+	}
+	if len(r.proofs) > 0 {
+		r.settle()
 	}
 	return nil
 }
@@ -142,8 +148,11 @@ func (r *Reflector) appendNew(events []*clientv3.Event, resp *pb.WatchResponse) 
 			r.identity.Epoch = string(e.Kv.Value) // another process has made the first epoch
 		case w == nil && string(e.Kv.Value) != r.identity.Epoch:
 			return nil, errors.New("watch: the epoch of etcd has changed")
-		case w != nil && e.Kv.ModRevision > w.revision && !w.alreadyDelivered(e.Kv) && !w.inNested(e.Kv.Key):
-			events = append(events, e)
+		case w != nil && e.Kv.ModRevision > w.revision:
+			w.count(e)
+			if !w.alreadyDelivered(e.Kv) && !w.inNested(e.Kv.Key) {
+				events = append(events, e)
+			}
 		}
 	}
 	if w != nil && len(resp.Events) > 0 {
@@ -171,9 +180,11 @@ func (r *Reflector) checkResponse(resp *pb.WatchResponse) error {
 		return fmt.Errorf("watch: revision %d is compacted", reached+1)
 	case resp.Canceled:
 		return fmt.Errorf("watch: canceled by etcd: %s", resp.CancelReason)
+	case r.proxied() && resp.Header.GetClusterId() == 0:
+		return nil // of a watch that others have already
 	case resp.Header.GetClusterId() != r.identity.Cluster:
 		return fmt.Errorf("watch: the cluster id was %x and is %x: another etcd answers", r.identity.Cluster, resp.Header.GetClusterId())
-	case at >= reached:
+	case at >= reached || r.proxied(): // a proxy's header may be older than what the ranges have shown
 		r.laggingSince = time.Time{}
 	case r.laggingSince.IsZero():
 		r.laggingSince = time.Now()

@@ -42,7 +42,7 @@ func StartCluster(t testing.TB, size int, flags ...string) *Cluster {
 	return StartClusterOf(t, "etcd", size, flags...)
 }
 
-// StartClusterOf is StartCluster with another program than the etcd in the PATH.
+// StartClusterOf is StartCluster with another program than the etcd in the PATH, as [Bundled].
 func StartClusterOf(t testing.TB, program string, size int, flags ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, program: program, token: "etcd-cluster", flags: flags}
@@ -89,7 +89,7 @@ func (c *Cluster) Kill() {
 func (c *Cluster) Leader() *Member {
 	c.t.Helper()
 	var leader *Member
-	c.await("a leader", func(ctx context.Context) error {
+	await(c.t, "a leader", func(ctx context.Context) error {
 		counted := map[uint64]int{}
 		ids := map[uint64]*Member{}
 		for _, m := range c.Members {
@@ -119,8 +119,8 @@ func (c *Cluster) Follower() *Member {
 }
 
 // await waits until check passes.
-func (c *Cluster) await(what string, check func(context.Context) error) {
-	c.t.Helper()
+func await(t testing.TB, what string, check func(context.Context) error) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		err := check(ctx)
@@ -129,7 +129,7 @@ func (c *Cluster) await(what string, check func(context.Context) error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("waited %v for %s: %v", patience, what, err)
+			t.Fatalf("waited %v for %s: %v", patience, what, err)
 		}
 	}
 }

@@ -7,11 +7,17 @@ import (
 	"strconv"
 	"testing"
 
+	"go.etcd.io/etcd/server/v3/etcdmain"
 	"go.uber.org/goleak"
 )
 
-// Main runs a package's tests as [Parallel] says, and fails when a goroutine is left.
+// Main runs a package's tests as [Parallel] says, and fails when a goroutine is left. In a process
+// that was started under the name [Bundled] it is etcd.
 func Main(m *testing.M, leaks ...goleak.Option) {
+	if os.Args[0] == Bundled {
+		etcdmain.Main(os.Args)
+		return
+	}
 	Parallel()
 	goleak.VerifyTestMain(m, leaks...)
 }

@@ -22,19 +22,18 @@ import (
 type Member struct {
 	Name string
 
+	process
 	cluster      *Cluster
 	client, peer string // the addresses that the process listens on
 	clients      *Link
 	peers        *peerLink
 	dir          string
 	direct       *clientv3.Client // bypasses the link
-	command      *exec.Cmd        // nil unless the process runs
-	output       *bytes.Buffer
-	id           string // etcd's id of the member, in hexadecimal
+	id           string           // etcd's id of the member, in hexadecimal
 }
 
 func newMember(c *Cluster, name string) *Member {
-	m := &Member{Name: name, cluster: c, client: Address(c.t), peer: Address(c.t), dir: filepath.Join(c.t.TempDir(), name)}
+	m := &Member{Name: name, process: process{t: c.t, name: "etcd's member " + name}, cluster: c, client: Address(c.t), peer: Address(c.t), dir: filepath.Join(c.t.TempDir(), name)}
 	m.clients, m.peers, m.direct = StartLink(c.t, m.client), startPeerLink(c.t, m.peer), Client(c.t, m.client)
 	return m
 }
@@ -45,28 +44,17 @@ func (m *Member) Endpoint() string { return m.clients.Endpoint() }
 // Start starts the process on the member's data, unless it runs. It does not wait until
 // the member serves, see Await.
 func (m *Member) Start() {
-	m.cluster.t.Helper()
-	if m.command != nil {
-		return
-	}
-	m.output = &bytes.Buffer{}
-	command := exec.Command(m.cluster.program, slices.Concat([]string{"--name", m.Name, "--data-dir", m.dir, "--log-level", "error",
+	m.t.Helper()
+	m.start(m.cluster.program, slices.Concat([]string{"--name", m.Name, "--data-dir", m.dir, "--log-level", "error",
 		"--listen-client-urls", "http://" + m.client, "--advertise-client-urls", "http://" + m.Endpoint(),
 		"--listen-peer-urls", "http://" + m.peer, "--initial-advertise-peer-urls", "http://" + m.peers.Endpoint(),
 		"--initial-cluster", m.cluster.initial, "--initial-cluster-token", m.cluster.token}, m.cluster.flags)...)
-	command.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=arm64")
-	command.Stdout, command.Stderr = m.output, m.output
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
-	if err := command.Start(); err != nil {
-		m.cluster.t.Fatal(err)
-	}
-	m.command = command
 }
 
 // Await waits until the member serves and knows a leader.
 func (m *Member) Await() {
-	m.cluster.t.Helper()
-	m.cluster.await("etcd's member "+m.Name, func(ctx context.Context) error {
+	m.t.Helper()
+	await(m.t, m.name, func(ctx context.Context) error {
 		s, err := m.status(ctx)
 		if err != nil {
 			return err
@@ -86,38 +74,10 @@ func (m *Member) status(ctx context.Context) (*clientv3.StatusResponse, error) {
 	return m.direct.Status(ctx, m.client)
 }
 
-// Runs reports whether the member has been started and not killed since.
-func (m *Member) Runs() bool { return m.command != nil }
-
-// Kill kills the process, if it runs.
-func (m *Member) Kill() {
-	if m.command == nil {
-		return
-	}
-	m.signal(syscall.SIGKILL)
-	m.command.Wait() // its error says that the process was killed
-	m.command = nil
-	if m.cluster.t.Failed() {
-		m.cluster.t.Logf("etcd's member %s:\n%s", m.Name, m.output)
-	}
-}
-
-// Pause suspends the process until Continue, like a host that hangs.
-func (m *Member) Pause() { m.signal(syscall.SIGSTOP) }
-
-// Continue resumes a paused process.
-func (m *Member) Continue() { m.signal(syscall.SIGCONT) }
-
-func (m *Member) signal(s syscall.Signal) {
-	if err := m.command.Process.Signal(s); err != nil {
-		m.cluster.t.Errorf("etcd's member %s: %v", m.Name, err)
-	}
-}
-
 // Wipe removes the member's data. The member must be killed before.
 func (m *Member) Wipe() {
 	if err := os.RemoveAll(m.dir); err != nil {
-		m.cluster.t.Fatal(err)
+		m.t.Fatal(err)
 	}
 }
 
@@ -158,10 +118,10 @@ func (m *Member) Join() {
 // SlowDisk delays each sync of the member's disk until mend is called or the test ends.
 // It skips the test if strace is missing or cannot attach to the member.
 func (m *Member) SlowDisk(delay time.Duration) (mend func()) {
-	t := m.cluster.t
+	t := m.t
 	t.Helper()
 	trace := exec.Command("strace", "-f", "-q", "-e", "trace=fdatasync", "-o", filepath.Join(t.TempDir(), "strace"),
-		"-e", fmt.Sprintf("inject=fdatasync:delay_enter=%d", delay.Microseconds()), "-p", fmt.Sprint(m.command.Process.Pid))
+		"-e", fmt.Sprintf("inject=fdatasync:delay_enter=%d", delay.Microseconds()), "-p", fmt.Sprint(m.Pid()))
 	var output bytes.Buffer
 	trace.Stderr = &output
 	if err := trace.Start(); err != nil {
@@ -177,7 +137,7 @@ func (m *Member) SlowDisk(delay time.Duration) (mend func()) {
 		<-ended
 	}
 	t.Cleanup(mend)
-	awaitTracer(t, m.command.Process.Pid, ended, &output)
+	awaitTracer(t, m.Pid(), ended, &output)
 	return mend
 }
 

@@ -1,0 +1,152 @@
+package reflector
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/life"
+	"disc/discovery/retry"
+)
+
+// Behind etcd's grpc-proxy a watch reports no progress, and it may miss changes without an error. So
+// the reflector reads, of each range, how many keys it has and the newest revision of one, at a
+// revision of etcd. A watch that has delivered these has delivered all up to that revision, but for
+// keys that were created and deleted meanwhile.
+
+// errMissed is the reason to abandon a watch that has not delivered what etcd has.
+var errMissed = fmt.Errorf("etcd's grpc-proxy has not delivered a change for %v", WatchTimeout)
+
+// Bounds of the cost of reading ranges: etcd looks at each key of them.
+const (
+	keysPerSecond    = 1000             // of an agent's ranges that etcd looks at, on average
+	maxProofInterval = 10 * time.Second // for ranges that are larger
+	rangesPerRead    = 100              // of one transaction; etcd accepts at most 128
+)
+
+// rangeProof is what etcd has of a range at a revision.
+type rangeProof struct {
+	w        *watchedRange
+	revision int64
+	keys     int64
+	newest   int64 // the newest revision of a key; 0: there is none
+}
+
+// delivered reports whether the range's watch has delivered all up to the proof's revision.
+func (p rangeProof) delivered() bool {
+	return p.w.reached() >= p.revision || p.w.revision >= p.newest && p.w.keys == p.keys
+}
+
+// proxied reports whether etcd's grpc-proxy answers.
+func (r *Reflector) proxied() bool { return r.stream != nil && r.stream.Proxied() }
+
+// proofInterval returns the time until the ranges are read again, for an interval between two
+// confirmations.
+func (r *Reflector) proofInterval(interval time.Duration) time.Duration {
+	var keys int64
+	for _, w := range r.ranges {
+		keys += w.keys
+	}
+	return max(interval, min(time.Duration(keys)*time.Second/keysPerSecond, maxProofInterval))
+}
+
+// readProofs reads the ranges that are not known to have reached a revision, by linearizable reads.
+func (r *Reflector) readProofs(ctx context.Context, revision int64) ([]rangeProof, error) {
+	var proofs []rangeProof
+	if err := r.Do(ctx, func() {
+		for _, w := range r.ranges {
+			if w.reached() < revision {
+				proofs = append(proofs, rangeProof{w: w})
+			}
+		}
+	}); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, WatchTimeout, errWatchTimeout)
+	defer cancel()
+	for batch := range slices.Chunk(proofs, rangesPerRead) {
+		if err := r.readProof(ctx, batch); err != nil {
+			return nil, retry.CauseOf(ctx, err)
+		}
+	}
+	return proofs, nil
+}
+
+// readProof reads the ranges of proofs. The requests are always the same, because the proxy keeps
+// each different one.
+func (r *Reflector) readProof(ctx context.Context, proofs []rangeProof) error {
+	ops := make([]clientv3.Op, len(proofs))
+	for n, p := range proofs {
+		ops[n] = clientv3.OpGet(p.w.From, clientv3.WithRange(p.w.To), clientv3.WithKeysOnly(),
+			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(1))
+	}
+	txn, err := r.kv.Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return fmt.Errorf("read the newest of %d ranges: %w", len(proofs), err)
+	}
+	for n := range proofs {
+		found := txn.Responses[n].GetResponseRange()
+		proofs[n].revision, proofs[n].keys = txn.Header.Revision, found.Count
+		for _, kv := range found.Kvs {
+			proofs[n].newest = kv.ModRevision
+		}
+	}
+	return nil
+}
+
+// confirmProxied does what confirmLoop does, behind a proxy: it reads the ranges, and hands what they have to
+// settle.
+func (r *Reflector) confirmProxied(ctx context.Context, before life.Identity, healthy func()) (fresh confirmation, err error) {
+	before.Term = 0 // each answer is another member's
+	if fresh, err = r.readConfirmation(ctx, before); err != nil {
+		return confirmation{}, err
+	}
+	proofs, err := r.readProofs(ctx, fresh.identity.Revision)
+	if err != nil {
+		return confirmation{}, err
+	}
+	return fresh, r.Do(ctx, func() {
+		r.lastConfirmation, r.proofs = fresh, proofs
+		if r.settle() {
+			r.setError(nil)
+			healthy()
+		}
+	})
+}
+
+// settle confirms the store once all watches have delivered what the proofs have, and reports whether
+// they had.
+func (r *Reflector) settle() bool {
+	r.proofs = slices.DeleteFunc(r.proofs, func(p rangeProof) bool { return !slices.Contains(r.ranges, p.w) })
+	if slices.ContainsFunc(r.proofs, func(p rangeProof) bool { return !p.delivered() }) {
+		return false
+	}
+	for _, p := range r.proofs {
+		if p.w.revision < p.revision {
+			p.w.revision, p.w.keys = p.revision, p.keys
+			p.w.pruneDelivered()
+		}
+	}
+	r.proofs = nil
+	reached := r.lastConfirmation.identity.Revision
+	r.progress.revision = max(r.progress.revision, reached)
+	r.replaceNested(reached)
+	if r.confirm(reached) {
+		r.apply(nil, len(r.ranges) > 1)
+	}
+	return true
+}
+
+// count counts a write that a range's own watch delivers.
+func (w *watchedRange) count(e *mvccpb.Event) {
+	switch {
+	case e.Type == mvccpb.DELETE:
+		w.keys--
+	case e.Kv.Version == 1:
+		w.keys++
+	}
+}
