@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -139,6 +140,28 @@ func (r *Reflector) settle() bool {
 		r.apply(nil, len(r.ranges) > 1)
 	}
 	return true
+}
+
+// spellings is how many ways there are to request a range.
+const spellings = 8
+
+// spelled returns the n-th way to request a watch of the range. Each is another range to etcd, with
+// the same keys: those without a long row of bytes 0xff. A proxy whose own watch of a range has ended,
+// as when etcd has compacted what it missed, goes on to give it to all who request that range.
+func (r Range) spelled(n int) (from, to string) {
+	last := len(r.To) - 1
+	switch n %= spellings; {
+	case n == 0 || last < 0:
+		return r.From, r.To
+	case r.To == r.From+"\x00": // a single key
+		if n%2 == 1 {
+			return r.From, ""
+		}
+		return r.From, r.To
+	case r.To[last] == 0:
+		return r.From, r.To
+	}
+	return r.From, r.To[:last] + string([]byte{r.To[last] - 1}) + strings.Repeat("\xff", 8+n)
 }
 
 // count counts a write that a range's own watch delivers.

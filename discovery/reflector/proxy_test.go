@@ -2,52 +2,225 @@ package reflector
 
 import (
 	"fmt"
-	"maps"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/etcd"
+	"disc/discovery/life"
 	"disc/discovery/retry/retrytest"
 )
+
+// watchers are reflectors of the same ranges, each with a store.
+type watchers struct {
+	t          *testing.T
+	reflectors []*Reflector
+	stores     []*recordingStore
+	want       map[string]string // what etcd has in the ranges
+	round      int
+}
+
+// watchThrough runs n reflectors at endpoints, each from when the one before has listed.
+func watchThrough(t *testing.T, n int, endpoints ...string) *watchers {
+	t.Helper()
+	w := &watchers{t: t, want: map[string]string{}}
+	for range n {
+		m := newRecordingStore()
+		client := etcdtest.Client(t, endpoints...)
+		r := runOn(t, client, m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}, Epoch: testKeys.Epoch(),
+			Life: life.New(client, testKeys, life.Options{}), ProgressInterval: func() time.Duration { return 10 * time.Millisecond }})
+		w.stores, w.reflectors = append(w.stores, m), append(w.reflectors, r)
+		retrytest.Eventually(t, "the first list", func() bool { return r.Health().Synced })
+	}
+	return w
+}
+
+// change makes changes of all kinds, in the ranges and elsewhere.
+func (w *watchers) change(client *clientv3.Client) {
+	w.t.Helper()
+	w.round++
+	for _, key := range []string{"/a/x", "/b/y", fmt.Sprintf("/a/%d", w.round)} {
+		w.want[key] = fmt.Sprint(w.round)
+		put(w.t, client, key, w.want[key])
+	}
+	if w.round%2 == 1 {
+		for _, key := range []string{"/a/x", "/b/y"} {
+			if _, err := client.Delete(w.t.Context(), key); err != nil {
+				w.t.Fatal(err)
+			}
+			delete(w.want, key)
+		}
+	}
+	put(w.t, client, "/elsewhere", "nobody watches it")
+}
+
+// awaitConfirmed waits until all stores have what etcd has, and are confirmed to.
+func (w *watchers) awaitConfirmed() {
+	w.t.Helper()
+	since := time.Now()
+	for _, m := range w.stores {
+		m.awaitConfirmed(w.t, since, w.want)
+	}
+}
+
+// resyncs returns how often the reflectors have compared with etcd.
+func (w *watchers) resyncs() (n int) {
+	for _, r := range w.reflectors {
+		n += r.Health().Resyncs
+	}
+	return n
+}
+
+// changeWithoutResync makes many changes, which the watches alone must deliver.
+func (w *watchers) changeWithoutResync(client *clientv3.Client) {
+	w.t.Helper()
+	before := w.resyncs()
+	for range 10 {
+		w.change(client)
+		w.awaitConfirmed()
+	}
+	if after := w.resyncs(); after > before {
+		w.t.Errorf("the reflectors have compared with etcd %d times", after-before)
+	}
+	for n, r := range w.reflectors {
+		if err := r.Health().Err; err != nil {
+			w.t.Errorf("reflector %d: %v", n, err)
+		}
+	}
+}
 
 // Reflectors behind etcd's grpc-proxy, which gives the second one the watches of the first, deliver
 // every change, are confirmed, and do not compare with etcd again.
 func TestBehindProxy(t *testing.T) {
 	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
 		etcd := etcdtest.Start(t)
-		client := etcdtest.Client(t, etcd.Endpoint())
 		proxy := etcdtest.StartProxy(t, program, etcd.Endpoint())
-		put(t, client, "/epoch", "one")
-		put(t, client, "/a/x", "before")
-		var stores []*recordingStore
-		var reflectors []*Reflector
-		for range 3 {
-			m := newRecordingStore()
-			stores = append(stores, m)
-			reflectors = append(reflectors, run(t, proxy.Endpoint(), m, Options{Ranges: []Range{Prefix("/a/"), Prefix("/b/")}, ProgressInterval: func() time.Duration { return 10 * time.Millisecond }}))
-			retrytest.Eventually(t, "the first list", func() bool { return maps.Equal(m.holds(), map[string]string{"/a/x": "before"}) })
-		}
-		want := map[string]string{"/a/x": "before"}
-		for round := range 10 {
-			for _, key := range []string{"/a/x", "/b/y", fmt.Sprintf("/a/%d", round)} {
-				want[key] = fmt.Sprint(round)
-				put(t, client, key, want[key])
-			}
-			if round%2 == 1 {
-				if _, err := client.Delete(t.Context(), "/b/y"); err != nil {
-					t.Fatal(err)
-				}
-				delete(want, "/b/y")
-			}
-			put(t, client, "/elsewhere", "nobody watches it")
-			for _, m := range stores {
-				m.awaitConfirmed(t, time.Now(), want)
-			}
-		}
-		for n, r := range reflectors {
-			if h := r.Health(); h.Err != nil || h.Resyncs > 0 {
-				t.Errorf("reflector %d: %+v", n, h)
-			}
-		}
+		w := watchThrough(t, 3, proxy.Endpoint())
+		w.changeWithoutResync(etcdtest.Client(t, etcd.Endpoint()))
 	})
+}
+
+// A wiped etcd behind a proxy, which the proxy's own watches do not notice, is found.
+func TestWipedBehindProxy(t *testing.T) {
+	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
+		etcd := etcdtest.Start(t)
+		proxy := etcdtest.StartProxy(t, program, etcd.Endpoint())
+		w := watchThrough(t, 3, proxy.Endpoint())
+		w.change(etcdtest.Client(t, etcd.Endpoint()))
+		w.awaitConfirmed()
+		if err := etcd.Close(); err != nil {
+			t.Fatal(err)
+		}
+		etcd = etcdtest.StartWith(t, devetcd.Options{Listen: etcd.Endpoint()})
+		w.want = map[string]string{}
+		client := etcdtest.Client(t, etcd.Endpoint())
+		w.change(client)
+		w.awaitConfirmed()
+		w.changeWithoutResync(client)
+	})
+}
+
+// What the proxy's own watches miss, because etcd has compacted it, is found. The proxy then goes on
+// to give out these watches although they have ended.
+func TestCompactedBehindProxy(t *testing.T) {
+	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
+		server := etcdtest.Start(t)
+		link := etcdtest.StartLink(t, server.Endpoint())
+		proxy := etcdtest.StartProxy(t, program, link.Endpoint())
+		w := watchThrough(t, 3, proxy.Endpoint())
+		client := etcdtest.Client(t, server.Endpoint())
+		w.changeWithoutResync(client)
+		// A client that keeps its stream after a watch on it was canceled keeps the ended watch in the
+		// proxy.
+		other, err := etcd.OpenWatch(t.Context(), etcdtest.Client(t, proxy.Endpoint()).ActiveConnection())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		for n, rng := range []Range{Prefix("/a/"), Prefix("/b/")} {
+			other.Watch(int64(n), rng.From, rng.To, 1)
+			<-other.Responses()
+		}
+		link.Freeze()
+		w.change(client)
+		if _, err := client.Compact(t.Context(), put(t, client, "/elsewhere", "")); err != nil {
+			t.Fatal(err)
+		}
+		link.Cut()
+		link.Mend()
+		w.awaitConfirmed()
+		w.changeWithoutResync(client)
+
+		put(t, client, "/elsewhere", "")
+		late := watchThrough(t, 3, proxy.Endpoint()) // their watches begin after the ended ones
+		late.want, late.round = w.want, w.round
+		late.change(client)
+		late.awaitConfirmed()
+		late.changeWithoutResync(client)
+	})
+}
+
+// A reflector leaves a proxy that dies or hangs for the next endpoint, be that a proxy or etcd.
+func TestProxyFails(t *testing.T) {
+	for name, fail := range map[string]func(*etcdtest.Proxy){
+		"killed":    (*etcdtest.Proxy).Kill,
+		"suspended": (*etcdtest.Proxy).Pause,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			etcd := etcdtest.Start(t)
+			client := etcdtest.Client(t, etcd.Endpoint())
+			one, two := etcdtest.StartProxy(t, etcdtest.Bundled, etcd.Endpoint()), etcdtest.StartProxy(t, etcdtest.Bundled, etcd.Endpoint())
+			w := watchThrough(t, 3, one.Endpoint(), two.Endpoint(), etcd.Endpoint())
+			w.change(client)
+			w.awaitConfirmed()
+			for _, p := range []*etcdtest.Proxy{one, two} {
+				fail(p)
+				w.change(client)
+				w.awaitConfirmed()
+			}
+			w.changeWithoutResync(client)
+		})
+	}
+}
+
+// All ways to request a range cover its keys and no others, and differ where they can.
+func TestSpelled(t *testing.T) {
+	for _, test := range []struct {
+		Range
+		want    int // ways
+		in, out []string
+	}{
+		{Prefix("/a/"), spellings, []string{"/a/1", "/a/ÿ", "/a/\xff\xff"}, []string{"/a", "/a0"}},
+		{Range{"/a/b", "/a/b\x00"}, 2, []string{"/a/b"}, []string{"/a/", "/a/b1"}},
+		{Range{"/a", "/c"}, spellings, []string{"/a", "/b/c", "/b\xff"}, []string{"/", "/c"}},
+	} {
+		t.Run(test.From, func(t *testing.T) {
+			ways := map[Range]bool{}
+			for n := range 2 * spellings {
+				from, to := test.spelled(n)
+				r := Range{from, to}
+				ways[r] = true
+				if to == "" {
+					r.To = from + "\x00"
+				}
+				for _, key := range test.in {
+					if !r.Contains(key) {
+						t.Errorf("way %d, %q, lacks %q", n, r, key)
+					}
+				}
+				for _, key := range test.out {
+					if r.Contains(key) {
+						t.Errorf("way %d, %q, has %q", n, r, key)
+					}
+				}
+			}
+			if len(ways) != test.want {
+				t.Errorf("%d ways, want %d", len(ways), test.want)
+			}
+		})
+	}
 }

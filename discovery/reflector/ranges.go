@@ -262,7 +262,8 @@ func (r *Reflector) startWatch(w *watchedRange) {
 	r.progress.prune()
 	w.createdAt, w.olderAnswers, w.progress = 0, len(r.progress.asked), 0
 	r.watches[w.id] = w
-	r.stream.Watch(w.id, w.From, w.To, w.revision)
+	from, to := w.spelled(r.spelling)
+	r.stream.Watch(w.id, from, to, w.revision)
 }
 
 // stopWatch stops the watch of a range. Responses of it that still arrive are ignored.

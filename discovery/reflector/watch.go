@@ -42,7 +42,11 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	r.lastConfirmation, r.answered = confirmation{at: r.confirmed, identity: r.identity}, false
 	background.Go(func() { cancel(r.confirmLoop(ctx, healthy)) })
 	checkOrder := sync.OnceFunc(func() { background.Go(func() { r.checkOrder(ctx) }) })
-	return retry.CauseOf(ctx, r.consume(s, healthy, checkOrder))
+	err = retry.CauseOf(ctx, r.consume(s, healthy, checkOrder))
+	if errors.Is(err, errMissed) {
+		r.spelling++
+	}
+	return err
 }
 
 // startWatches starts the watches of all ranges. The epoch's watch reports progress even
@@ -174,6 +178,9 @@ func (r *Reflector) checkResponse(resp *pb.WatchResponse) error {
 	reached := r.identity.Revision
 	if w, ok := r.watches[resp.WatchId]; ok {
 		reached = w.revision
+	}
+	if resp.Canceled && r.proxied() {
+		r.spelling++ // the proxy may go on to give out the watch that has ended
 	}
 	switch at := resp.Header.GetRevision(); {
 	case resp.Canceled && resp.CompactRevision != 0:
