@@ -44,18 +44,30 @@ func (s *Session) keepAlive(ctx context.Context, l Lease) (lost, acrossBreak boo
 // without the lease. It returns false when ctx ends.
 func (s *Session) awaitRenewal(ctx context.Context, k *keepalive, interval time.Duration) bool {
 	s.heartbeat.End()
-	select {
-	case <-time.After(interval - rand.N(interval/10+1)):
-	case <-s.verify:
-	case <-k.responses:
-		k.closeStream()
-		s.breakContact()
-		s.recordFailure("renew", errors.New("the connection to etcd was lost"))
-		// The streams of many agents end together with a member: spread their renewals.
-		return s.awaitRenewal(ctx, k, rand.N(min(interval/2, time.Second)+1))
-	case <-ctx.Done():
+	due := time.After(interval - rand.N(interval/10+1))
+	for {
+		select {
+		case <-due:
+		case <-s.verify:
+		case a := <-k.responses:
+			if a.err == nil && k.proxied {
+				continue // to an earlier renewal
+			}
+			return s.awaitNextStream(ctx, k, interval)
+		case <-ctx.Done():
+		}
+		return ctx.Err() == nil
 	}
-	return ctx.Err() == nil
+}
+
+// awaitNextStream closes the stream, which has ended, and waits until the renewal is due that opens
+// the next one.
+func (s *Session) awaitNextStream(ctx context.Context, k *keepalive, interval time.Duration) bool {
+	k.closeStream()
+	s.breakContact()
+	s.recordFailure("renew", errors.New("the connection to etcd was lost"))
+	// The streams of many agents end together with a member: spread their renewals.
+	return s.awaitRenewal(ctx, k, rand.N(min(interval/2, time.Second)+1))
 }
 
 // renew renews the lease, trying one endpoint after the other, until etcd answers. The
@@ -64,7 +76,6 @@ func (s *Session) awaitRenewal(ctx context.Context, k *keepalive, interval time.
 func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
 	for backoff := (retry.Backoff{}); ; {
 		s.heartbeat.Begin()
-		sent := Uptime()
 		opening := k.stream == nil
 		answer, err := k.renew(ctx, s.callTimeout(backoff.Failures()))
 		if err == nil {
@@ -75,7 +86,7 @@ func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
 				s.breakContact()
 			}
 			contact, _ := s.Contact()
-			return Lease{ID: k.id, TTL: answer.ttl, Contact: contact, Revision: answer.revision, sent: sent}, nil
+			return Lease{ID: k.id, TTL: max(answer.ttl, 0), Contact: contact, Revision: answer.revision, sent: answer.sent}, nil
 		}
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()

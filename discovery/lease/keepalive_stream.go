@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -29,12 +30,15 @@ type keepalive struct {
 	stream        pb.Lease_LeaseKeepAliveClient
 	cancelStream  context.CancelFunc // ends the stream
 	responses     chan response      // from the stream; nil while there is no stream
+	proxied       bool               // etcd's grpc-proxy answers the stream
 	reader        sync.WaitGroup     // the goroutine that receives from the stream
 }
 
 // response is one message of a stream. A response with an error is the last.
 type response struct {
-	ttl      time.Duration // 0: etcd does not know the lease
+	id       clientv3.LeaseID
+	ttl      time.Duration // 0: etcd does not know the lease, negative: a grpc-proxy says so
+	sent     time.Duration // Uptime at which the renewal was sent that the ttl counts from
 	revision int64         // of the member
 	err      error
 }
@@ -57,23 +61,87 @@ func (k *keepalive) renew(ctx context.Context, timeout time.Duration) (response,
 
 // exchange sends one renewal and receives its answer, over a new stream if there is none.
 func (k *keepalive) exchange(ctx context.Context) (response, error) {
+	sent := Uptime()
+	a, err := k.send(ctx)
+	a.sent = sent
+	if err == nil && k.proxied {
+		a, err = k.timeToLive(ctx)
+	}
+	if err == nil && a.ttl > 0 {
+		err = k.confirmQuorum(ctx)
+	}
+	return a, err
+}
+
+// send sends one renewal and receives its answer, but not from a grpc-proxy: it renews the lease on
+// its own, and answers with what etcd said to an earlier renewal of its own, when it next makes one.
+func (k *keepalive) send(ctx context.Context) (response, error) {
 	if k.stream == nil {
-		if err := k.openStream(ctx); err != nil {
+		return k.sendFirst(ctx)
+	}
+	if err := k.sendRenewal(k.id); err != nil {
+		return response{}, err
+	}
+	if k.proxied {
+		return response{}, nil
+	}
+	return k.receive(ctx)
+}
+
+// sendFirst opens the stream, sends the first renewal, and receives its answer. In front of that it
+// sends the renewal of a lease that does not exist, which shows what answers: etcd first answers this
+// one, with a TTL of 0. A grpc-proxy says -1, or answers the other one first.
+func (k *keepalive) sendFirst(ctx context.Context) (response, error) {
+	if err := k.openStream(ctx); err != nil {
+		return response{}, err
+	}
+	nobody := clientv3.LeaseID(rand.Int64())
+	for _, id := range []clientv3.LeaseID{nobody, k.id} {
+		if err := k.sendRenewal(id); err != nil {
 			return response{}, err
 		}
 	}
-	if err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(k.id)}); err != nil && !errors.Is(err, io.EOF) {
-		return response{}, err // after io.EOF, the response carries the error
+	a, err := k.receive(ctx)
+	if err != nil {
+		return response{}, err
 	}
+	k.proxied = a.id != nobody || a.ttl < 0
+	if a.id == k.id {
+		return a, nil
+	}
+	return k.receive(ctx)
+}
+
+func (k *keepalive) sendRenewal(id clientv3.LeaseID) error {
+	if err := k.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)}); err != nil && !errors.Is(err, io.EOF) {
+		return err // after io.EOF, the response carries the error
+	}
+	return nil
+}
+
+// receive returns the next response of the stream.
+func (k *keepalive) receive(ctx context.Context) (response, error) {
 	select {
 	case a := <-k.responses:
-		if a.err == nil && a.ttl > 0 {
-			a.err = k.confirmQuorum(ctx)
-		}
 		return a, a.err
 	case <-ctx.Done():
 		return response{}, ctx.Err()
 	}
+}
+
+// timeToLive asks etcd how long it keeps the lease that a grpc-proxy renews, and fails if the proxy
+// seems to have ceased to. A proxy renews it three times in a TTL.
+func (k *keepalive) timeToLive(ctx context.Context) (response, error) {
+	asked := Uptime()
+	r, err := pb.NewLeaseClient(k.conn).LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: int64(k.id)})
+	if err != nil {
+		return response{}, err
+	}
+	left, granted := time.Duration(r.TTL)*time.Second, time.Duration(r.GrantedTTL)*time.Second
+	if granted > 0 && left < granted/4 { // 0: etcd does not know it
+		return response{}, fmt.Errorf("etcd's grpc-proxy does not renew it: it expires in %v", left)
+	}
+	return response{id: k.id, ttl: granted, sent: asked - (granted - left), revision: r.GetHeader().GetRevision()}, nil
 }
 
 // confirmQuorum makes a linearizable read over the endpoint, if there is another endpoint to
@@ -111,7 +179,7 @@ func (k *keepalive) openStream(ctx context.Context) error {
 		cancel()
 		return err
 	}
-	k.stream, k.cancelStream, k.responses = stream, cancel, make(chan response)
+	k.stream, k.cancelStream, k.responses, k.proxied = stream, cancel, make(chan response), false
 	k.reader.Go(func() { receive(streaming, stream, k.responses) })
 	return nil
 }
@@ -122,7 +190,7 @@ func receive(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, response
 	for {
 		r, err := stream.Recv()
 		select {
-		case responses <- response{ttl: time.Duration(max(r.GetTTL(), 0)) * time.Second, revision: r.GetHeader().GetRevision(), err: err}:
+		case responses <- response{id: clientv3.LeaseID(r.GetID()), ttl: time.Duration(r.GetTTL()) * time.Second, revision: r.GetHeader().GetRevision(), err: err}:
 		case <-ctx.Done():
 			return
 		}
