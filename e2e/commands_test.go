@@ -37,7 +37,7 @@ func etcdCommand(ts *testscript.TestScript, _ bool, args []string) {
 	switch verb {
 	case "start":
 		ts.Check(s.startEtcd())
-		ts.Setenv("DISC_ENDPOINTS", s.endpoint)
+		ts.Setenv("DISC_ENDPOINTS", s.startProxy(ts))
 	case "stop":
 		ts.Check(s.etcd.Close())
 		s.etcd = nil

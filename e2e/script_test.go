@@ -16,7 +16,12 @@ import (
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
+	testscript.Run(t, scripts())
+}
+
+// scripts returns how scripts are run.
+func scripts() testscript.Params {
+	return testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -41,7 +46,7 @@ func TestScripts(t *testing.T) {
 			"rows":        rowsCommand,
 			"lastrelease": lastReleaseCommand,
 		},
-	})
+	}
 }
 
 // condition evaluates [namespaces]: whether a test may create network and mount namespaces; [http2]:

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // waitTimeout bounds every wait for a condition. Only a failing test reaches it.
@@ -26,6 +27,8 @@ type stage struct {
 	env       *testscript.Env
 	etcd      *devetcd.Server
 	endpoint  string // of etcd, the same after a restart
+	proxy     string // the program of the grpc-proxy in front of etcd; "": there is none
+	proxyAt   string // its endpoint; "": it was not started yet
 	processes map[string]*process
 	rows      []string // the rows of the table in docs/asking.md that the script has used
 }
@@ -58,6 +61,24 @@ func (s *stage) startEtcd() error {
 	}
 	s.etcd, s.endpoint = etcd, etcd.Endpoint()
 	return nil
+}
+
+// startProxy starts the grpc-proxy in front of etcd, unless it runs or there is none, and returns the
+// endpoint for clients.
+func (s *stage) startProxy(ts *testscript.TestScript) string {
+	if s.proxy == "" {
+		return s.endpoint
+	}
+	if s.proxyAt == "" {
+		port, err := pickPort()
+		ts.Check(err)
+		s.proxyAt = "127.0.0.1:" + port
+		s.start(ts, "grpc-proxy", s.proxy, "grpc-proxy", "start", "--endpoints", s.endpoint, "--listen-addr", s.proxyAt, "--data-dir", ts.MkAbs(".proxy"))
+		if !await(func() bool { return !etcdtest.IsFree(s.proxyAt) }) {
+			ts.Fatalf("the grpc-proxy does not listen:\n%s", s.processes["grpc-proxy"].output.String())
+		}
+	}
+	return s.proxyAt
 }
 
 // process is a program that runs in the background.

@@ -26,25 +26,42 @@ func interestRows() []row {
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s", bound: atLeast(0.5)}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
-			return startInterest(ctx, s, s.size(10_000, 20), servicesOf)
+			return startInterest(ctx, s, s.size(10_000, 20), servicesOf, 0)
 		},
-	}, {
+	}, proxyRow(1000), proxyRow(10_000), {
 		name:    "all-200",
 		about:   "the same beside 200 agents, each with a connection and a watch on the whole namespace",
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s"}, {name: "etcd CPU a put, delivered", unit: "µs"}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
-			return startInterest(ctx, s, s.size(200, 20), wholeNamespace)
+			return startInterest(ctx, s, s.size(200, 20), wholeNamespace, 0)
 		},
 	}}
+}
+
+// proxies is the number of grpc-proxies between etcd and the agents of proxyRow.
+const proxies = 2
+
+// proxyRow is lazy-10000 with another number of agents, half of them behind each of two proxies.
+func proxyRow(agents int) row {
+	return row{
+		name:    fmt.Sprintf("proxy-%d", agents),
+		about:   fmt.Sprintf("puts a second beside %d agents with watches on %d of %d services, behind %d of etcd's grpc-proxies", agents, servicesPerAgent, interestServices, proxies),
+		against: "etcd without watches",
+		figures: []figure{{name: "puts", unit: "/s"}, {name: "etcd CPU a put, delivered", unit: "µs", bound: atMost(1.5)}},
+		start: func(ctx context.Context, s *stage) (pair, error) {
+			return startInterest(ctx, s, s.size(agents, 200), servicesOf, proxies)
+		},
+	}
 }
 
 // watchers are agents that only watch, and count the events.
 type watchers struct{ events atomic.Int64 }
 
 // watch starts agents that watch their ranges until the row ends, with a stream each, on so
-// many connections to an etcd. It returns when etcd has created all watches.
-func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections, agents int, ranges func(int) []string) (*watchers, error) {
+// many connections to the endpoints of an etcd. It returns when etcd has created all watches. They
+// begin at a revision; 0: at the newest.
+func (s *stage) watch(ctx context.Context, endpoints []string, revision int64, connections, agents int, ranges func(int) []string) (*watchers, error) {
 	w := &watchers{}
 	var taken atomic.Int64
 	asked := int64(0)
@@ -61,8 +78,8 @@ func (s *stage) watch(ctx context.Context, client *clientv3.Client, connections,
 		of[n%connections] = append(of[n%connections], ranges(n))
 		asked += int64(len(ranges(n)))
 	}
-	for _, on := range of {
-		r, err := dialReceiver(ctx, client.Endpoints()[0], on)
+	for n, on := range of {
+		r, err := dialReceiver(ctx, endpoints[n%len(endpoints)], on, revision)
 		if err != nil {
 			return nil, err
 		}
@@ -103,8 +120,8 @@ func (w *watchers) awaitEvents(ctx context.Context, events int64) error {
 	})
 }
 
-// startInterest starts two etcds, and agents that watch one of them.
-func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) []string) (pair, error) {
+// startInterest starts two etcds, and agents that watch one of them, through so many proxies.
+func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) []string, proxies int) (pair, error) {
 	quietEtcd, quiet, err := s.etcd()
 	if err != nil {
 		return pair{}, err
@@ -113,7 +130,11 @@ func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) [
 	if err != nil {
 		return pair{}, err
 	}
-	w, err := s.watch(ctx, busy, agents, agents, ranges)
+	endpoints, revision, err := s.proxies(ctx, busy, proxies)
+	if err != nil {
+		return pair{}, err
+	}
+	w, err := s.watch(ctx, endpoints, revision, agents, agents, ranges)
 	if err != nil {
 		return pair{}, err
 	}
@@ -126,6 +147,27 @@ func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) [
 		disc:  func(ctx context.Context) ([]float64, error) { return s.putRate(ctx, busyEtcd, busy, w, each) },
 		other: func(ctx context.Context) ([]float64, error) { return s.putRate(ctx, quietEtcd, quiet, nobody, 0) },
 	}, nil
+}
+
+// proxies starts grpc-proxies in front of an etcd, and returns their endpoints, and the revision from
+// which to watch, as an agent does after a list: a proxy gives one watch to those who begin so. For
+// none they are etcd's own, and 0.
+func (s *stage) proxies(ctx context.Context, client *clientv3.Client, n int) (endpoints []string, revision int64, err error) {
+	if n == 0 {
+		return client.Endpoints()[:1], 0, nil
+	}
+	for range n {
+		_, endpoint, err := s.start("grpcproxy", nil, client.Endpoints()[0])
+		if err != nil {
+			return nil, 0, err
+		}
+		endpoints = append(endpoints, endpoint)
+	}
+	r, err := client.Get(ctx, "now")
+	if err != nil {
+		return nil, 0, err
+	}
+	return endpoints, r.Header.Revision, nil
 }
 
 // putRate returns the puts a second that etcd applies while so many agents watch each service,

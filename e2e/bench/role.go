@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
 
 	"disc/discovery/devetcd"
 )
@@ -20,7 +23,7 @@ type role func(ctx context.Context, args []string, in io.Reader, out io.Writer) 
 
 var roles = map[string]role{
 	"etcd": runEtcd, "http": runBareHTTP, "dns": runBareDNS, "catalog": runCatalog, "map": runMap, "wait": runBareWait,
-	"fleet": runFleet, "register": runBareRegister, "watch": runWatch, "renew": runRenew,
+	"fleet": runFleet, "register": runBareRegister, "watch": runWatch, "renew": runRenew, "grpcproxy": runGRPCProxy,
 }
 
 // runRole runs the role called name, and returns the exit code.
@@ -77,5 +80,28 @@ func runEtcd(ctx context.Context, _ []string, _ io.Reader, out io.Writer) error 
 	defer etcd.Close()
 	fmt.Fprintln(out, ready+etcd.Endpoint())
 	<-ctx.Done()
+	return nil
+}
+
+// runGRPCProxy runs etcd's grpc-proxy in front of the etcd of its argument. It ends with the process.
+func runGRPCProxy(ctx context.Context, args []string, _ io.Reader, out io.Writer) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	address := l.Addr().String()
+	l.Close()
+	go func() {
+		_ = await(ctx, func() error { // a proxy that does not start ends the process
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(out, ready+address)
+			return conn.Close()
+		})
+	}()
+	os.Args = []string{"etcd", "grpc-proxy", "start", "--endpoints", args[0], "--listen-addr", address, "--data-dir", os.TempDir()}
+	etcdmain.Main(os.Args)
 	return nil
 }

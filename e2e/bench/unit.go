@@ -139,7 +139,7 @@ func startUnitEvent(ctx context.Context, s *stage) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	if _, err := s.watch(ctx, busy, watchers, watchers, wholeNamespace); err != nil {
+	if _, err := s.watch(ctx, busy.Endpoints(), 0, watchers, watchers, wholeNamespace); err != nil {
 		return pair{}, err
 	}
 	put := func(ctx context.Context) (time.Duration, error) { return s.unitCost(ctx, quietEtcd, putLoop(quiet)) }
@@ -173,7 +173,7 @@ func startUnitWatch(ctx context.Context, s *stage) (pair, error) {
 			if err != nil {
 				return nil, err
 			}
-			if _, err := s.watch(ctx, client, connections, agents, ranges); err != nil {
+			if _, err := s.watch(ctx, client.Endpoints(), 0, connections, agents, ranges); err != nil {
 				return nil, err
 			}
 			after, err := memory(etcd.pid(), resident)

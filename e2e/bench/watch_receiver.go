@@ -31,8 +31,8 @@ type receiver struct {
 const unlimited = 1 << 30
 
 // dialReceiver connects to etcd. For each agent it opens a watch stream, with a watch for each
-// of the agent's prefixes.
-func dialReceiver(ctx context.Context, address string, agents [][]string) (*receiver, error) {
+// of the agent's prefixes, from a revision; 0: from now on.
+func dialReceiver(ctx context.Context, address string, agents [][]string, revision int64) (*receiver, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -40,26 +40,26 @@ func dialReceiver(ctx context.Context, address string, agents [][]string) (*rece
 	r := &receiver{conn: conn, out: bufio.NewWriter(conn), partial: map[uint32][]byte{}}
 	r.framer = http2.NewFramer(r.out, bufio.NewReaderSize(conn, 2048))
 	r.framer.SetReuseFrames()
-	if err := r.handshake(address, agents); err != nil {
+	if err := r.handshake(address, agents, revision); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("watch %s: %w", address, err)
 	}
 	return r, nil
 }
 
-func (r *receiver) handshake(address string, agents [][]string) error {
+func (r *receiver) handshake(address string, agents [][]string, revision int64) error {
 	_, err := r.out.WriteString(http2.ClientPreface)
 	err = errors.Join(err,
 		r.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: unlimited}),
 		r.framer.WriteWindowUpdate(0, unlimited))
 	for n, prefixes := range agents {
-		err = errors.Join(err, r.open(uint32(2*n+1), address, prefixes))
+		err = errors.Join(err, r.open(uint32(2*n+1), address, prefixes, revision))
 	}
 	return errors.Join(err, r.out.Flush())
 }
 
 // open opens a stream and requests its watches, as clientv3 does with a leader required.
-func (r *receiver) open(stream uint32, address string, prefixes []string) error {
+func (r *receiver) open(stream uint32, address string, prefixes []string, revision int64) error {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, h := range [][2]string{
@@ -74,7 +74,7 @@ func (r *receiver) open(stream uint32, address string, prefixes []string) error 
 		return err
 	}
 	for _, prefix := range prefixes {
-		create := &pb.WatchCreateRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))}
+		create := &pb.WatchCreateRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), StartRevision: revision}
 		message, err := proto.Marshal(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 		if err != nil {
 			return err
