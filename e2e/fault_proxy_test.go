@@ -180,7 +180,7 @@ func TestScriptsBehindProxy(t *testing.T) {
 		}
 		p := scripts()
 		p.Dir, p.Files = "", nil
-		for _, name := range []string{"register", "set", "death", "outage", "restart", "stop", "run", "wait", "follow", "blocking", "lazy", "kv", "kv-http", "lock", "claim", "limit"} {
+		for _, name := range []string{"register", "set", "death", "outage", "restart", "stop", "run", "wait", "follow", "blocking", "lazy", "kv-http", "lock", "claim", "limit"} {
 			p.Files = append(p.Files, filepath.Join("testdata", "script", name+".txtar"))
 		}
 		p.Setup = func(env *testscript.Env) error {

@@ -76,5 +76,9 @@ func unwrap(err error) (codes.Code, error) {
 	if err == nil {
 		return codes.OK, nil
 	}
-	return status.Code(err), err
+	code := status.Code(err)
+	if code == codes.Unknown && status.Convert(err).Message() == context.DeadlineExceeded.Error() {
+		code = codes.DeadlineExceeded // of a grpc-proxy of etcd 3.4 whose own request had no answer
+	}
+	return code, err
 }

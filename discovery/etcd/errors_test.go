@@ -31,6 +31,8 @@ func TestExplain(t *testing.T) {
 		{fmt.Errorf("list: %w", context.DeadlineExceeded), discovery.ErrUnavailable, "did not answer in time", false},
 		{status.Error(codes.DeadlineExceeded, "x"), discovery.ErrUnavailable, "did not answer in time", false},
 		{status.Error(codes.Unavailable, "connection refused"), discovery.ErrUnavailable, "cannot be reached: connection refused; is it running", false},
+		{status.Error(codes.Unknown, "context deadline exceeded"), discovery.ErrUnavailable, "did not answer in time", false},
+		{status.Error(codes.Unknown, "etcdserver: permission denied"), discovery.ErrForbidden, "permission denied; grant", true},
 		{rpctypes.ErrNoLeader, discovery.ErrUnavailable, "has no quorum (etcdserver: no leader)", false},
 		{rpctypes.ErrGRPCNoLeader, discovery.ErrUnavailable, "has no quorum (etcdserver: no leader)", false},
 		{rpctypes.ErrTimeout, discovery.ErrUnavailable, "has no quorum", false},

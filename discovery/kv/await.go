@@ -13,6 +13,10 @@ import (
 // watched.
 const watchRetry = time.Second
 
+// proxiedRead is the time after which AwaitChange has its caller read again behind a grpc-proxy,
+// whose watch may miss changes without an error.
+const proxiedRead = 10 * time.Second
+
 // AwaitChange returns nil when a key, or something below a prefix, may have changed since a read
 // with a freshness: the caller reads again. It returns the cause of the end of ctx. What is
 // cached is watched already; for the rest AwaitChange watches etcd.
@@ -63,8 +67,11 @@ func (s *Store) awaitChangeInEtcd(ctx context.Context, r reflector.Range, revisi
 	}
 	defer stream.Close()
 	stream.Watch(1, r.From, r.To, revision)
+	var again <-chan time.Time
 	for {
 		select {
+		case <-again:
+			return nil
 		case resp, ok := <-stream.Responses():
 			if !ok || resp.Canceled {
 				return retry.Sleep(ctx, watchRetry)
@@ -73,6 +80,9 @@ func (s *Store) awaitChangeInEtcd(ctx context.Context, r reflector.Range, revisi
 				if e.Kv.ModRevision > revision {
 					return nil
 				}
+			}
+			if again == nil && stream.Proxied() {
+				again = time.After(proxiedRead)
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -108,7 +109,7 @@ func (r *receiver) run(created, events func(int)) error {
 			}
 		case *http2.HeadersFrame:
 			if f.StreamEnded() {
-				err = errors.New("etcd ended the watch")
+				err = fmt.Errorf("etcd ended the watch: %s", grpcStatus(f))
 			}
 		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
 			err = fmt.Errorf("etcd ended the watch: %v", f.Header())
@@ -117,6 +118,16 @@ func (r *receiver) run(created, events func(int)) error {
 			return err
 		}
 	}
+}
+
+// grpcStatus returns the status in a stream's last headers, in the words of gRPC.
+func grpcStatus(f *http2.HeadersFrame) string {
+	var text []string
+	decoder := hpack.NewDecoder(4096, func(h hpack.HeaderField) { text = append(text, h.Name+": "+h.Value) })
+	if _, err := decoder.Write(f.HeaderBlockFragment()); err != nil {
+		text = append(text, err.Error())
+	}
+	return strings.Join(text, ", ")
 }
 
 // consume counts the messages that the frame completes, and stores an incomplete rest.
