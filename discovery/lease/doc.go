@@ -20,4 +20,7 @@
 // lease: without a leader no lease expires, and a new leader gives each lease its full TTL
 // again. Users that must be safe meanwhile (locks, claims) check [Lease.Remaining], which
 // counts from when the last answered renewal was sent.
+//
+// etcd's grpc-proxy renews leases by itself, and its answers may be older than the renewals that they
+// answer. Behind one the session asks etcd for the lease's remaining time, and counts from there.
 package lease
