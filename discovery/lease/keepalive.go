@@ -24,7 +24,7 @@ func (s *Session) callTimeout(failures int) time.Duration {
 func (s *Session) keepAlive(ctx context.Context, l Lease) (lost, acrossBreak bool) {
 	k := keepalive{client: s.client, id: l.ID, endpointIndex: rand.IntN(len(s.client.Endpoints()))}
 	defer k.close()
-	for interval := min(l.TTL/3, time.Second); s.awaitRenewal(ctx, &k, interval); interval = l.TTL/3 - min(l.SinceRenewal(), l.TTL/6) {
+	for interval := min(l.TTL/3, time.Second); s.awaitRenewal(ctx, &k, interval); interval = k.untilNext(l) {
 		renewed, err := s.renew(ctx, &k)
 		switch {
 		case err != nil:
@@ -37,6 +37,19 @@ func (s *Session) keepAlive(ctx context.Context, l Lease) (lost, acrossBreak boo
 		s.publish(l)
 	}
 	return false, false
+}
+
+// proxyDelay is how long a grpc-proxy may take to notice that a renewal of its own is due, which it
+// makes at each third of the TTL.
+const proxyDelay = 500 * time.Millisecond
+
+// untilNext returns the time until the next renewal of a lease is due. Behind a grpc-proxy it is the
+// time until the proxy has made its own, or is late with it.
+func (k *keepalive) untilNext(l Lease) time.Duration {
+	if k.proxied {
+		return max(l.TTL/3+proxyDelay-l.SinceRenewal(), l.TTL/12)
+	}
+	return l.TTL/3 - min(l.SinceRenewal(), l.TTL/6)
 }
 
 // awaitRenewal waits until the next renewal is due: after interval, less up to a tenth of

@@ -31,6 +31,7 @@ type keepalive struct {
 	cancelStream  context.CancelFunc // ends the stream
 	responses     chan response      // from the stream; nil while there is no stream
 	proxied       bool               // etcd's grpc-proxy answers the stream
+	renewed       time.Duration      // Uptime since which a grpc-proxy is known to have renewed the lease
 	reader        sync.WaitGroup     // the goroutine that receives from the stream
 }
 
@@ -141,7 +142,8 @@ func (k *keepalive) timeToLive(ctx context.Context) (response, error) {
 	if granted > 0 && left < granted/4 { // 0: etcd does not know it
 		return response{}, fmt.Errorf("etcd's grpc-proxy does not renew it: it expires in %v", left)
 	}
-	return response{id: k.id, ttl: granted, sent: asked - (granted - left), revision: r.GetHeader().GetRevision()}, nil
+	k.renewed = max(k.renewed, asked-(granted-left)) // renewals only prolong it, and etcd tells whole seconds
+	return response{id: k.id, ttl: granted, sent: k.renewed, revision: r.GetHeader().GetRevision()}, nil
 }
 
 // confirmQuorum makes a linearizable read over the endpoint, if there is another endpoint to
