@@ -29,7 +29,7 @@ func TestBehindProxy(t *testing.T) {
 			}
 			waited := make(chan error, 1)
 			go func() { waited <- f.AwaitChange(t.Context(), "a/k", fresh) }()
-			last = f.put("a/k", value)
+			f.put("a/k", value)
 			if err := <-waited; err != nil {
 				t.Fatal(err)
 			}

@@ -49,9 +49,9 @@ func TestBehindProxy(t *testing.T) {
 		t.Parallel()
 		server := etcdtest.Start(t)
 		direct := etcdtest.Client(t, server.Endpoint())
-		f := start(t, 5*time.Second, etcdtest.StartProxy(t, program, server.Endpoint()).Endpoint())
+		f := start(t, DefaultTTL, etcdtest.StartProxy(t, program, server.Endpoint()).Endpoint())
 		first := f.granted(Lease{})
-		for until := Uptime() + etcdtest.Length[time.Duration](2, 6)*first.TTL; Uptime() < until; time.Sleep(10 * time.Millisecond) {
+		for until := Uptime() + etcdtest.Length(10*time.Second, 30*time.Second); Uptime() < until; time.Sleep(10 * time.Millisecond) {
 			f.shorterThanInEtcd(direct)
 		}
 		if l := f.askedAnew(direct); l.ID != first.ID || l.TTL != first.TTL || f.failures("renew") > 0 {

@@ -11,4 +11,7 @@
 // an etcd that was wiped or restored), the reflector compares etcd with the store, key by
 // key and revision by revision, applies the difference and watches again. Until then the
 // store is unchanged: an error never removes anything from it. Retries never end.
+//
+// etcd itself may be asked how far a watch has got. Behind etcd's grpc-proxy the reflector compares
+// the number of keys and the newest revision of each range instead.
 package reflector

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -40,18 +39,16 @@ func interestRows() []row {
 	}}
 }
 
-// Behind grpc-proxies: their number, and how many puts are made before the agents must have their events.
-// Proxies on etcd's own cores fall behind otherwise, and etcd then looks for what they miss.
-const (
-	proxies    = 2
-	proxyBatch = interestServices
-)
+// proxies is the number of grpc-proxies between etcd and the agents of proxyRow.
+const proxies = 2
 
-// proxyRow is lazy-10000 with a number of agents, half of them behind each of two proxies.
+// proxyRow is lazy-10000 with a number of agents, half of them behind each of two proxies. Each service
+// is put once, and then the agents must have all events: proxies on etcd's own cores fall behind otherwise,
+// and etcd looks for what they miss.
 func proxyRow(agents int) row {
 	return row{
 		name:    fmt.Sprintf("proxy-%d", agents),
-		about:   fmt.Sprintf("puts a second, delivered %d at a time to %d agents with watches on %d of %d services, behind %d of etcd's grpc-proxies", proxyBatch, agents, servicesPerAgent, interestServices, proxies),
+		about:   fmt.Sprintf("puts a second, each delivered to %d agents with watches on %d of %d services, behind %d of etcd's grpc-proxies", agents, servicesPerAgent, interestServices, proxies),
 		against: "etcd without watches",
 		figures: []figure{{name: "puts", unit: "/s"}, {name: "etcd CPU a put, delivered", unit: "µs", bound: atMost(1.5)}},
 		start: func(ctx context.Context, s *stage) (pair, error) {
@@ -129,9 +126,8 @@ func wholeNamespace(int) []string {
 // awaitEvents waits for the events of puts, each to so many watchers, since there were before. Agents
 // that are lost receive none: in as many puts as there are services, each misses one of its own.
 func (w *watchers) awaitEvents(ctx context.Context, before int64, puts, each int) error {
-	passes := (puts + interestServices - 1) / interestServices
 	return await(ctx, func() error {
-		least := int64(puts*each) - w.lost.Load()*int64(passes*servicesPerAgent)
+		least := int64(puts*each) - w.lost.Load()*int64(puts/interestServices*servicesPerAgent)
 		if got := w.events.Load() - before; got < least {
 			return fmt.Errorf("received %d of %d events within %v", got, least, waitTimeout)
 		}
@@ -161,15 +157,13 @@ func startInterest(ctx context.Context, s *stage, agents int, ranges func(int) [
 	if len(ranges(0)) > 1 {
 		each = agents * servicesPerAgent / interestServices
 	}
-	batch := 0
-	if proxies > 0 {
-		batch = proxyBatch
-	}
 	nobody := &watchers{}
 	return pair{
-		disc: func(ctx context.Context) ([]float64, error) { return s.putRate(ctx, busyEtcd, busy, w, each, batch) },
+		disc: func(ctx context.Context) ([]float64, error) {
+			return s.putRate(ctx, busyEtcd, busy, w, each, proxies > 0)
+		},
 		other: func(ctx context.Context) ([]float64, error) {
-			return s.putRate(ctx, quietEtcd, quiet, nobody, 0, batch)
+			return s.putRate(ctx, quietEtcd, quiet, nobody, 0, false)
 		},
 	}, nil
 }
@@ -196,19 +190,19 @@ func (s *stage) proxies(ctx context.Context, client *clientv3.Client, n int) (en
 }
 
 // putRate returns the puts a second that etcd applies while so many agents watch each service,
-// and etcd's CPU time for a put and the delivery of its events, in microseconds. After each batch it
-// waits for the events; 0: only at the end.
-func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Client, w *watchers, each, batch int) ([]float64, error) {
+// and etcd's CPU time for a put and the delivery of its events, in microseconds. It puts an instance of
+// every service, again and again, at least once, and with paced waits for the events each time.
+func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Client, w *watchers, each int, paced bool) ([]float64, error) {
 	return measureCPU(etcd.pid(), func() (load, error) {
 		puts, before, start := 0, w.events.Load(), time.Now()
 		for puts == 0 || time.Since(start) < s.window {
-			first, size, sent := puts, cmp.Or(batch, interestServices), w.events.Load()
-			if err := putAll(ctx, client, first, size); err != nil {
+			sent := w.events.Load()
+			if err := putAll(ctx, client); err != nil {
 				return load{}, err
 			}
-			puts += size
-			if batch > 0 {
-				if err := w.awaitEvents(ctx, sent, size, each); err != nil {
+			puts += interestServices
+			if paced {
+				if err := w.awaitEvents(ctx, sent, interestServices, each); err != nil {
 					return load{}, err
 				}
 			}
@@ -218,15 +212,14 @@ func (s *stage) putRate(ctx context.Context, etcd *process, client *clientv3.Cli
 	})
 }
 
-// putAll puts an instance of each of so many services, from the first on.
-func putAll(ctx context.Context, client *clientv3.Client, first, size int) error {
+// putAll puts an instance of every service.
+func putAll(ctx context.Context, client *clientv3.Client) error {
 	keys := discovery.NewKeys("default")
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(writers)
-	for n := range size {
+	for n := range interestServices {
 		group.Go(func() error {
-			service := (first + n) % interestServices
-			i := instance(serviceName(service), service)
+			i := instance(serviceName(n), n)
 			_, err := client.Put(ctx, keys.Instance(i.Service, i.ID), string(i.Encode()))
 			return err
 		})
