@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -124,7 +125,7 @@ func TestFaultProxyWiped(t *testing.T) {
 		within(t, back, 10*time.Second, "it is registered again", func() error {
 			r, err := etcd.Client().Get(t.Context(), layout.Instance("web", "web-1"))
 			if err == nil && r.Count == 0 {
-				err = fmt.Errorf("etcd does not have it")
+				err = errors.New("etcd does not have it")
 			}
 			return err
 		})
@@ -145,23 +146,25 @@ func TestFaultProxyWiped(t *testing.T) {
 func TestFaultProxyLock(t *testing.T) {
 	etcdtest.SkipUnlessLong(t, "waits until sessions end")
 	t.Parallel()
+	const session = 15 * time.Second // see docs/large-fleets.md
+	setting := "session: {ttl: " + session.String() + "}"
 	for name, fault := range map[string]struct {
 		harm  func(*sidecar, *etcdtest.Proxy)
 		bound time.Duration
 	}{
-		"its agent is suspended":    {func(s *sidecar, _ *etcdtest.Proxy) { s.suspend(nil, nil) }, 2*ttl + 2*time.Second},
-		"its agent is killed":       {func(s *sidecar, _ *etcdtest.Proxy) { s.crash(nil, nil) }, ttl + 2*time.Second},
-		"the proxy is suspended":    {func(_ *sidecar, p *etcdtest.Proxy) { p.Pause() }, ttl + 2*time.Second},
-		"the proxy is killed":       {func(_ *sidecar, p *etcdtest.Proxy) { p.Kill() }, ttl + 2*time.Second},
-		"the proxy is late":         {func(_ *sidecar, p *etcdtest.Proxy) { p.Pause(); time.AfterFunc(ttl+time.Second, p.Continue) }, ttl + 2*time.Second},
-		"a session behind it hangs": {func(s *sidecar, p *etcdtest.Proxy) { s.suspend(nil, nil); p.Kill() }, ttl + 2*time.Second},
+		"its agent is suspended":    {func(s *sidecar, _ *etcdtest.Proxy) { s.suspend(nil, nil) }, 2*session + 2*time.Second},
+		"its agent is killed":       {func(s *sidecar, _ *etcdtest.Proxy) { s.crash(nil, nil) }, session + 2*time.Second},
+		"the proxy is suspended":    {func(_ *sidecar, p *etcdtest.Proxy) { p.Pause() }, session + 2*time.Second},
+		"the proxy is killed":       {func(_ *sidecar, p *etcdtest.Proxy) { p.Kill() }, session + 2*time.Second},
+		"the proxy is late":         {func(_ *sidecar, p *etcdtest.Proxy) { p.Pause(); time.AfterFunc(session+time.Second, p.Continue) }, session + 2*time.Second},
+		"a session behind it hangs": {func(s *sidecar, p *etcdtest.Proxy) { s.suspend(nil, nil); p.Kill() }, session + 2*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			etcd := startMember(t)
 			setQuarantine(t, etcdtest.Client(t, etcd.endpoint), ttl)
 			of, other := etcdtest.StartProxy(t, etcdtest.Bundled, etcd.endpoint), etcdtest.StartProxy(t, etcdtest.Bundled, etcd.endpoint)
-			one, two := startSidecar(t, "one", of.Endpoint()), startSidecar(t, "two", other.Endpoint())
+			one, two := startSidecar(t, "one", of.Endpoint(), setting), startSidecar(t, "two", other.Endpoint(), setting)
 			g := newGuardedFile(t, "job")
 			_, waiter := holdAndQueue(t, etcd, g, one, two, writeFence)
 			harmed := time.Now()
