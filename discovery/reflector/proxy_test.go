@@ -230,3 +230,38 @@ func TestSpelled(t *testing.T) {
 		})
 	}
 }
+
+// Behind a proxy, too, a wider range takes the place of those in it, single ranges take its place
+// again, and one that is removed is not watched any more.
+func TestRangesBehindProxy(t *testing.T) {
+	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
+		server := etcdtest.Start(t)
+		w := watchThrough(t, 1, etcdtest.StartProxy(t, program, server.Endpoint()).Endpoint())
+		client, r := etcdtest.Client(t, server.Endpoint()), w.reflectors[0]
+		wide := Range{"/a/", "/d"}
+		if _, err := r.Add(t.Context(), wide, true); err != nil {
+			t.Fatal(err)
+		}
+		w.want["/c/1"] = "one"
+		put(t, client, "/c/1", "one")
+		w.changeWithoutResync(client)
+		retrytest.Eventually(t, "the wide range to take the place of the others", func() (alone bool) {
+			return r.Do(t.Context(), func() { alone = len(r.ranges) == 1 && len(r.ranges[0].nested) == 0 }) == nil && alone
+		})
+		single := []Range{Prefix("/a/"), Prefix("/b/")}
+		if err := r.Narrow(t.Context(), wide, func() []Range { w.stores[0].drop(single...); return single }); err != nil {
+			t.Fatal(err)
+		}
+		delete(w.want, "/c/1")
+		put(t, client, "/c/1", "two")
+		w.changeWithoutResync(client)
+		if err := r.Remove(t.Context(), single[1], func() { w.stores[0].drop(single[0]) }); err != nil {
+			t.Fatal(err)
+		}
+		delete(w.want, "/b/y")
+		put(t, client, "/b/y", "it is not watched")
+		w.want["/a/x"] = "last"
+		put(t, client, "/a/x", "last")
+		w.awaitConfirmed()
+	})
+}
