@@ -145,12 +145,12 @@ func (p *purchaser) commit(ctx context.Context, next purchase) (committed bool, 
 // take decides a take of n tokens. If it is granted, the duration is when the purchase of
 // the oldest of its tokens was sent. The error is errRemoved if the purchaser was removed meanwhile.
 func (p *purchaser) take(ctx context.Context, n int64) (discovery.Decision, time.Duration, error) {
-	now := lease.Uptime()
 	p.mu.Lock()
 	if p.removed {
 		p.mu.Unlock()
 		return discovery.Decision{}, 0, errRemoved
 	}
+	now := lease.Uptime() // with the lock: tokens may be void when it is had
 	p.lastUsed = now
 	if most := int64(p.account.burst); p.account.exists() && n > most {
 		p.mu.Unlock()

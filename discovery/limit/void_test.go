@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
 	"disc/discovery/retry/retrytest"
@@ -236,5 +237,31 @@ func awaitVoidPurchase(ctx context.Context, p *purchaser) {
 	}
 	for !void() && ctx.Err() == nil {
 		<-time.After(time.Millisecond)
+	}
+}
+
+// TestTakeWaitsForTheLock takes tokens that are void when the take can look at them, as after a pause of the
+// process.
+func TestTakeWaitsForTheLock(t *testing.T) {
+	t.Parallel()
+	l := startAlone(t)
+	putSlow(t, l, "slow")
+	p := (*l.purchasers.Load())["slow"]
+	p.mu.Lock()
+	sentAt := lease.Uptime()
+	p.account.tokens.clear()
+	p.account.tokens.add(1, sentAt)
+	taken := make(chan discovery.Decision, 1)
+	go func() {
+		d, _, err := p.take(t.Context(), 1)
+		if err != nil {
+			t.Error(err)
+		}
+		taken <- d
+	}()
+	time.Sleep(p.account.horizon + 10*time.Millisecond)
+	p.mu.Unlock()
+	if d := <-taken; d.Granted {
+		t.Errorf("a token that was void is granted: %+v", d)
 	}
 }
