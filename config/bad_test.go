@@ -13,6 +13,12 @@ import (
 // TestBadFile compares the exact error about a bad file. F is the file's path.
 func TestBadFile(t *testing.T) {
 	for _, tt := range []struct{ name, content, want string }{
+		{"merges of themselves", "x-m: &a\n  <<: *a\nhttp: {<<: *a}\netcd: &b {<<: [*b]}\ndns: {<<: [{ttl: 1s}, ~]}\n", `
+F:2: http.<<: it merges itself
+F:4: etcd.<<: it merges itself
+F:5: dns.<<: no value is given where keys and values are expected`},
+		{"a list that merges itself", "services: &s\n- {service: web, port: 1}\n- {<<: *s, id: two}\n", `
+F:3: services[1].<<: it merges itself`},
 		{"merges that are none", "http: {<<: 7}\netcd: {<<: [{dial_timeout: 1s}, 8]}\ndns: {<<: {frob: 1}}\n", `
 F:1: http.<<: "7" is given where keys and values are expected
 F:2: etcd.<<: "8" is given where keys and values are expected

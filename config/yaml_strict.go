@@ -20,6 +20,7 @@ type reader struct {
 	name     string         // of the file
 	lines    map[string]int // line of each path that was read
 	visited  int            // nodes
+	merging  []*yaml.Node   // the mappings and lists that are being merged into one another
 	problems []problem
 	nulls    []problem // the paths without a value, without a text
 }
@@ -32,10 +33,7 @@ func (r *reader) at(line int) origin { return origin{fromFile, r.name, line} }
 
 // resolve follows aliases. It returns false if the node is null or exceeds [maxNodes].
 func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool) {
-	if r.visited++; r.visited >= maxNodes {
-		if r.visited == maxNodes {
-			r.bad(n, path, "the file is too large with its aliases expanded")
-		}
+	if !r.visit(n, path) {
 		return n, false
 	}
 	for n.Kind == yaml.AliasNode {
@@ -46,6 +44,14 @@ func (r *reader) resolve(n *yaml.Node, path string) (target *yaml.Node, ok bool)
 		return n, false
 	}
 	return n, true
+}
+
+// visit counts a node. It returns false if the node exceeds [maxNodes].
+func (r *reader) visit(n *yaml.Node, path string) bool {
+	if r.visited++; r.visited == maxNodes {
+		r.bad(n, path, "the file is too large with its aliases expanded")
+	}
+	return r.visited < maxNodes
 }
 
 // pairs yields the keys and values of a mapping and records duplicate keys. Those that a merge key
@@ -76,8 +82,12 @@ func (r *reader) pairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.No
 			}
 		}
 		for _, from := range merged {
-			for key, value := range r.mergedPairs(from, join(path, mergeKey)) {
-				if _, own := first[key.Value]; own {
+			at := path
+			if !strings.HasSuffix(at, mergeKey) {
+				at = join(at, mergeKey)
+			}
+			for key, value := range r.mergedPairs(from, at) {
+				if _, own := first[key.Value]; own || !r.visit(key, path) {
 					continue
 				}
 				first[key.Value] = key.Line
@@ -96,24 +106,35 @@ const (
 	mergeTag = "!!merge"
 )
 
+// maxMergeDepth limits the mappings and lists that are merged into one another.
+const maxMergeDepth = 32
+
 // mergedPairs yields the keys and values of a mapping, or of a list of mappings, that is merged into
 // another. The first of a list to have a key gives its value.
 func (r *reader) mergedPairs(n *yaml.Node, path string) iter.Seq2[*yaml.Node, *yaml.Node] {
 	return func(yield func(*yaml.Node, *yaml.Node) bool) {
-		n, ok := r.resolve(n, path)
-		if !ok {
-			return
-		}
-		if n.Kind != yaml.SequenceNode {
-			r.pairs(n, path)(yield)
-			return
-		}
-		for _, element := range n.Content {
-			element, ok := r.resolve(element, path)
-			if !ok {
-				return
+		from, ok := r.resolve(n, path)
+		switch {
+		case !ok:
+			if r.visited < maxNodes {
+				r.bad(n, path, "no value is given where keys and values are expected")
 			}
-			for key, value := range r.pairs(element, path) {
+			return
+		case slices.Contains(r.merging, from):
+			r.bad(n, path, "it merges itself")
+			return
+		case len(r.merging) == maxMergeDepth:
+			r.bad(n, path, "merges are nested more than %d deep", maxMergeDepth)
+			return
+		}
+		r.merging = append(r.merging, from)
+		defer func() { r.merging = r.merging[:len(r.merging)-1] }()
+		if from.Kind != yaml.SequenceNode {
+			r.pairs(from, path)(yield)
+			return
+		}
+		for _, element := range from.Content {
+			for key, value := range r.mergedPairs(element, path) {
 				if !yield(key, value) {
 					return
 				}
