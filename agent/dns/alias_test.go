@@ -33,6 +33,11 @@ func TestNamesInTheDomain(t *testing.T) {
 	for n := range 40 { // a chain
 		changes = append(changes, alias(fmt.Sprintf("chain-%d", n), fmt.Sprintf("chain-%d.disc", n+1)))
 	}
+	for n := range 100 { // a name that exists among many that do not; many names
+		changes = append(changes, put(fmt.Sprintf("dead/static/a%d", n), fmt.Sprintf(`"address":"a%d.disc"`, n)),
+			put(fmt.Sprintf("many/static/a%d", n), fmt.Sprintf(`"address":"0a00%04x.addr.disc"`, n)))
+	}
+	changes = append(changes, put("dead/static/live", `"address":"web.disc"`))
 	f.apply(t, 1, append(changes, put("chain-40/instances/a", ""))...)
 	r := responder(t, f, Options{})
 	for question, want := range map[string]string{
@@ -53,6 +58,8 @@ func TestNamesInTheDomain(t *testing.T) {
 		"ping.disc. A":             "NOERROR | ping.disc. CNAME pong.disc.",
 		"gone.disc. A":             "NOERROR | gone.disc. CNAME none.disc.",
 		"apex.disc. A":             "NOERROR | apex.disc. CNAME disc.",
+		"dead.disc. A":             "NOERROR | dead.disc. A 10.0.0.5",
+		"many.disc. CNAME":         noData,
 		"chain-0.disc. A":          "NOERROR | chain-0.disc. CNAME chain-17.disc.",
 		"chain-30.disc. A":         "NOERROR | chain-30.disc. A 10.0.0.5",
 		"_name._tcp.svc.disc. SRV": "NOERROR | _name._tcp.svc.disc. SRV 0 65535 1 WEB.disc.",
@@ -134,4 +141,43 @@ func TestNamesThatAreNotInTheView(t *testing.T) {
 			t.Errorf("%s: %s, %v", name, show(m), err)
 		}
 	}
+	// A name of a node may have nodes below it that the agent does not watch.
+	b, _, err := r.Exchange(packet(t, newQuery("example.com.node.disc.", dns.TypeA)), wholeSize)
+	m := new(dns.Msg)
+	if err != nil || m.Unpack(b) != nil || m.Rcode != dns.RcodeSuccess {
+		t.Errorf("the end of a node's name: %s, %v", show(m), err)
+	}
 }
+
+// TestNamesThatCannotBeRead has an instance with an address beside one whose name etcd does not tell of.
+func TestNamesThatCannotBeRead(t *testing.T) {
+	f := &fakeCatalog{view: view.View{Snapshot: view.EmptySnapshot(), Partial: true}}
+	f.apply(t, 1, put("mixed/static/a", `"address":"gone.disc"`), put("mixed/static/b", ""), put("foreign/static/a", `"address":"gone.disc"`),
+		put("foreign/static/b", `"address":"db.example.com"`), put("alone/static/a", `"address":"gone.disc"`))
+	r := responder(t, forbidden{f}, Options{})
+	for question, want := range map[string]string{
+		"mixed.disc.": "NOERROR | mixed.disc. A 10.0.0.5", "foreign.disc.": "NOERROR | foreign.disc. CNAME db.example.com.", "alone.disc.": "SERVFAIL",
+	} {
+		t.Run(question, func(t *testing.T) {
+			b, _, err := r.Exchange(packet(t, newQuery(question, dns.TypeA)), wholeSize)
+			m := new(dns.Msg)
+			if err != nil || m.Unpack(b) != nil || !strings.HasPrefix(show(m), want) {
+				t.Errorf("got %s, want %s; %v", show(m), want, err)
+			}
+		})
+	}
+}
+
+// forbidden is a catalog that cannot read what it lacks.
+type forbidden struct{ *fakeCatalog }
+
+func (forbidden) Has(scopes ...discovery.Scope) bool {
+	for _, s := range scopes {
+		if s.Service == "gone" {
+			return false
+		}
+	}
+	return true
+}
+
+func (forbidden) Ensure(context.Context, ...discovery.Scope) error { return discovery.ErrUnavailable }

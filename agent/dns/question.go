@@ -101,6 +101,11 @@ func (q question) scopes() []discovery.Scope {
 	return nil
 }
 
+// isBelowNode reports whether the name is one below which nodes may be, such as example.com.node.
+func (q question) isBelowNode() bool {
+	return q.inside && len(q.labels) > 1 && q.labels[len(q.labels)-1] == "node"
+}
+
 // isServiceType reports whether labels begin as RFC 2782 has it: _web._tcp.
 func isServiceType(labels []string) bool {
 	return len(labels) > 1 && strings.HasPrefix(labels[0], "_") && (labels[1] == "_tcp" || labels[1] == "_udp")

@@ -136,10 +136,18 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 		if complete == nil {
 			return nil, serial, 0
 		}
-		if s, err = complete(&ask, answer.followed); err != nil {
+		completed, err := complete(&ask, answer.followed)
+		if err != nil && len(answer.answer) > 0 && !r.zone.isAlias(answer.answer[0]) {
+			break // it is what is known: the other names may be forbidden, or etcd away
+		}
+		if err != nil {
 			return failure(dns.RcodeServerFailure), serial, notReady
 		}
+		s = completed
 		answer = r.zone.resolve(s, ask)
+	}
+	if view.Partial && answer.rcode == dns.RcodeNameError && ask.isBelowNode() {
+		answer.rcode = dns.RcodeSuccess // there may be nodes below it that the view lacks (RFC 8020)
 	}
 	if cacheable && answer.service == cache.service {
 		return cache.add(r.zone, s, q, ask, answer, room), serial, why
