@@ -57,6 +57,9 @@ func changeOf(service string, revision int64) view.Change {
 	return view.Change{Key: keys.Parse(key), Value: []byte(value), Created: 3, Modified: revision, Lease: 9}
 }
 
+// stateOf returns an instance's desired and observed state.
+func stateOf(r *Registry, id string) *desired { return r.desired[keys.Instance("web", id)] }
+
 // A change makes the registry look at the instances that it touches, and at no others.
 func TestWorkOfAChange(t *testing.T) {
 	t.Parallel()

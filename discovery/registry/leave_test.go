@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/retry/retrytest"
 )
@@ -284,4 +286,42 @@ func TestOvertakenTombstoneLeavesNoLease(t *testing.T) {
 	if err != nil || len(left.Leases) != 2 {
 		t.Errorf("%d leases, want the agent's and the tombstone's; %v", len(left.Leases), err)
 	}
+}
+
+// An instance in conflict is removed and put again while its key is read. The answer concerns the
+// removed one, and neither the new one nor what it needs.
+func TestAnswerForAnInstanceThatWasPutAgain(t *testing.T) {
+	t.Parallel()
+	r, _ := atRest(t, 1)
+	r.mu.Lock()
+	old := stateOf(r, "0000")
+	old.yieldTo(discovery.Instance{Service: "web", ID: "0000", Owner: "other"}, false)
+	old.suspect = true
+	r.update(old)
+	r.mu.Unlock()
+	read := step{(*desired).needsRead, (*desired).needsRead, func(d *desired) *attempt { return &d.attempt }, nil}
+	batch, _ := r.nextBatch([]string{old.key}, read, batchOps)
+	r.Remove("web", "0000")
+	r.Put(instance("0000"))
+	successor := stateOf(r, "0000")
+	if len(batch) != 1 || successor == nil || successor == old {
+		t.Fatalf("a batch of %d, and %p after %p", len(batch), successor, old)
+	}
+	before := *successor
+	answer := &clientv3.TxnResponse{Header: &etcdserverpb.ResponseHeader{Revision: 5}, Responses: []*etcdserverpb.ResponseOp{{}}}
+	r.mu.Lock()
+	r.observe(batch, answer)
+	r.mu.Unlock()
+	r.batchDone(read, batch, &refusals{})
+	r.recordError(batch, errContended)
+	r.mu.Lock()
+	r.forget(old, 5)
+	r.mu.Unlock()
+	if got := stateOf(r, "0000"); got != successor || !got.due.Equal(before.due) || got.queued != before.queued || got.err != nil || !r.unconfirmed[got] {
+		t.Errorf("the answer for an earlier instance made %+v of %+v", got, before)
+	}
+	if old.observedRevision == 5 || old.err != nil {
+		t.Errorf("the answer changed the instance that has left: %+v", old)
+	}
+	checkInvariants(t, r)
 }

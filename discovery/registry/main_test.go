@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -39,6 +40,7 @@ type fakeView struct {
 	snapshot *view.Snapshot
 	changed  chan struct{}
 	without  []discovery.Scope // that etcd forbids to read
+	asked    int               // how often whether it has some scopes
 }
 
 func (s *fakeView) View() (view.View, error) {
@@ -59,6 +61,7 @@ func (s *fakeView) now() *view.Snapshot {
 func (s *fakeView) Has(scopes ...discovery.Scope) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked++
 	return !slices.ContainsFunc(scopes, func(scope discovery.Scope) bool { return slices.Contains(s.without, scope) })
 }
 
@@ -135,6 +138,7 @@ type settings struct {
 	endpoint       string           // that the agent uses; default: etcd's own
 	client         *clientv3.Client // the agent's; default: one of endpoint
 	view           View             // default: one that shows etcd
+	log            io.Writer        // default: the test's
 	resyncInterval time.Duration
 }
 
@@ -154,10 +158,13 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	if s.client == nil {
 		s.client = etcdtest.Client(t, s.endpoint)
 	}
+	if s.log == nil {
+		s.log = t.Output()
+	}
 	a.session = etcdtest.Must(lease.New(s.client, sessionTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
 	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", RunID: s.run, Node: node},
-		Options{ResyncInterval: s.resyncInterval, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
+		Options{ResyncInterval: s.resyncInterval, Logger: slog.New(slog.NewTextHandler(s.log, nil))}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.session.Run(ctx) })
@@ -166,7 +173,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 			t.Errorf("run: %v", err)
 		}
 	})
-	a.stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	a.stop = sync.OnceFunc(func() { cancel(); running.Wait(); checkInvariants(t, a.Registry) })
 	t.Cleanup(a.stop)
 	return a
 }

@@ -136,10 +136,13 @@ func (r *Registry) batchDone(s step, batch []*draft, refused *refusals) {
 	refused.succeeded()
 	now := time.Now()
 	for _, d := range batch {
+		if !r.has(d.desired) {
+			continue // it has left
+		}
 		a := s.attempt(d.desired)
 		d.err = nil
 		switch {
-		case r.desired[d.key] != d.desired || !s.pending(d.desired):
+		case !s.pending(d.desired):
 			*a = attempt{}
 		case s.needs(d.desired) && d.desired.generation == d.generation:
 			if d.desired.modRevision != d.compared || len(batch) == 1 {
@@ -167,7 +170,7 @@ func (r *Registry) refuse(s step, d *draft, err error, rest []string, refused *r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.notifyWaiters()
-	if d.desired.generation != d.generation {
+	if !r.has(d.desired) || d.desired.generation != d.generation {
 		return rest
 	}
 	d.err = err
@@ -210,8 +213,10 @@ func (r *Registry) recordError(batch []*draft, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range batch {
-		d.err = err
-		r.update(d.desired)
+		if r.has(d.desired) {
+			d.err = err
+			r.update(d.desired)
+		}
 	}
 	r.notifyWaiters()
 }

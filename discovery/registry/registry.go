@@ -154,11 +154,12 @@ func (r *Registry) startLeaving(d *desired) {
 }
 
 // update derives from an instance's state what it needs next and when, and its phase. It is called
-// after each change of the state; a load report's expiry is the one change that time makes. r.mu is
-// held.
+// after each change of the state; after those that an answer of etcd makes, at the latest when its
+// batch is done, refused or failed. A load report's expiry is the one change that time makes, see
+// dropExpired. r.mu is held.
 func (r *Registry) update(d *desired) {
-	if r.desired[d.key] != d {
-		return // it has left
+	if !r.has(d) {
+		return
 	}
 	r.queue.set(d, d.nextAttempt(r.currentLease.ID, time.Now()))
 	r.unconfirmed[d] = true
@@ -169,6 +170,10 @@ func (r *Registry) update(d *desired) {
 	}
 	r.metrics.count(d, d.phase(r.currentLease.ID))
 }
+
+// has reports whether an instance is in the desired set. One that has left is not, also where another
+// was put under its key since. r.mu is held.
+func (r *Registry) has(d *desired) bool { return r.desired[d.key] == d }
 
 // updateAll updates all instances, after a change of what concerns them all. r.mu is held.
 func (r *Registry) updateAll() {
@@ -244,8 +249,12 @@ func (r *Registry) DeregisterAll(ctx context.Context) error {
 	}
 }
 
-// forget deletes an instance that has left by a revision of etcd. r.mu is held.
+// forget deletes an instance that has left by a revision of etcd, unless it was deleted before. r.mu is
+// held.
 func (r *Registry) forget(d *desired, at int64) {
+	if !r.has(d) {
+		return
+	}
 	delete(r.desired, d.key)
 	delete(r.unconfirmed, d)
 	delete(r.refused, d)

@@ -142,6 +142,9 @@ func (r *Registry) compareAndSwap(ctx context.Context, batch []*draft, under cli
 		r.observe(batch, resp)
 	}
 	for n, d := range batch {
+		if !r.has(d.desired) {
+			continue
+		}
 		if resp.Succeeded {
 			d.outcomeUnknown = false // an earlier write that arrives now fails its compare
 			done(d, resp.Header.Revision)
@@ -195,6 +198,9 @@ func kvOf(resp *clientv3.TxnResponse, n int) *mvccpb.KeyValue {
 func (r *Registry) observe(batch []*draft, resp *clientv3.TxnResponse) {
 	var altered []*draft
 	for n, d := range batch {
+		if !r.has(d.desired) {
+			continue // it left while the answer was on its way
+		}
 		wasWritten, wasInConflict := d.writtenGeneration != 0 && d.lease == r.currentLease.ID, d.conflict != nil
 		d.desired.observe(kvOf(resp, n), resp.Header.Revision, r.identity, time.Now(), r.currentLease.TTL)
 		switch {
