@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -56,9 +57,15 @@ func TestNextAttempt(t *testing.T) {
 // restricted runs an agent whose role may write its node's key and those under the prefixes.
 func restricted(t *testing.T, prefixes ...string) (a *agent, root *clientv3.Client) {
 	t.Helper()
+	return restrictedLogging(t, nil, prefixes...)
+}
+
+// restrictedLogging is restricted with a log; nil: the test's.
+func restrictedLogging(t *testing.T, log io.Writer, prefixes ...string) (a *agent, root *clientv3.Client) {
+	t.Helper()
 	s := etcdtest.StartWith(t, devetcd.Options{Configure: func(c *embed.Config) { c.BcryptCost = 4 }})
 	root = restrict(t, s.Endpoint(), append(prefixes, keys.Nodes())...)
-	a = start(t, s.Endpoint(), settings{client: etcdtest.User(t, s.Endpoint(), "agent"), view: emptyView{}})
+	a = start(t, s.Endpoint(), settings{client: etcdtest.User(t, s.Endpoint(), "agent"), view: emptyView{}, log: log})
 	a.etcd = root
 	return a, root
 }

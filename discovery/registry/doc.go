@@ -37,7 +37,8 @@
 // A load report of [Registry.ReportLoad] is written beside the instance's record, under the
 // same lease: when it differs by 10 points or more from the one in etcd, and at most once
 // in 5 s. It is removed when it was not repeated for 30 s, so that readers need no clock to
-// tell whether a report is current.
+// tell whether a report is current. A report that etcd refuses holds up no other, and its instance
+// leaves as any other.
 //
 // # Ownership
 //

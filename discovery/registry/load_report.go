@@ -20,7 +20,8 @@ type loadState struct {
 	written        float64          // the utilization in etcd
 	lease          clientv3.LeaseID // of the report in etcd; 0: there is none
 	outcomeUnknown bool             // written and lease may be wrong
-	attemptedAt    time.Time        // when the last write or removal was attempted; zero: never
+	attemptedAt    time.Time        // when the last write or removal was attempted that etcd did not refuse; zero: never
+	sent           bool             // a report may have reached etcd, now or before
 	attempt        attempt          // the next, after a refusal
 }
 
@@ -97,11 +98,14 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 			ops[n] = clientv3.OpPut(key, string(value), clientv3.WithLease(under))
 		}
 	}
-	r.markLoadsSent(batch, under, now)
+	r.markLoadsSent(batch, under, now, isPut)
 	ctx, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
 	resp, err := r.client.Txn(ctx).If(r.compares(batch)...).Then(ops...).Commit()
 	if err != nil {
+		if isRefusal(err) {
+			r.unmarkLoadsSent(batch)
+		}
 		return fmt.Errorf("write load of %s: %w", describe(batch), err)
 	}
 	if !resp.Succeeded {
@@ -119,11 +123,27 @@ func (r *Registry) writeLoads(ctx context.Context, batch []*draft, under clientv
 	return nil
 }
 
-// markLoadsSent records that the load reports of a batch may arrive at etcd.
-func (r *Registry) markLoadsSent(batch []*draft, under clientv3.LeaseID, now time.Time) {
+// markLoadsSent records that the load reports of a batch may arrive at etcd, or their removals.
+func (r *Registry) markLoadsSent(batch []*draft, under clientv3.LeaseID, now time.Time, isPut []bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n, d := range batch {
+		l := &d.desired.load
+		l.attemptedAt, l.lease, l.outcomeUnknown, l.sent = now, under, true, l.sent || isPut[n]
+		r.update(d.desired)
+	}
+}
+
+// unmarkLoadsSent undoes markLoadsSent, since etcd has refused the transaction: it changed nothing, and
+// the reports need their writes as before. A caller may have removed and put an instance meanwhile, so
+// that its report is in doubt.
+func (r *Registry) unmarkLoadsSent(batch []*draft) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range batch {
-		d.desired.load.attemptedAt, d.desired.load.lease, d.desired.load.outcomeUnknown = now, under, true
+		l := &d.desired.load
+		l.attemptedAt, l.lease, l.sent = d.load.attemptedAt, d.load.lease, d.load.sent
+		l.outcomeUnknown = d.load.outcomeUnknown || d.desired.generation != d.generation
+		r.update(d.desired)
 	}
 }

@@ -304,7 +304,7 @@ func countOps(batch []*draft) (n int) {
 
 // deletesLoad reports whether the draft's transaction must delete a load report: with a
 // tombstone, if a report may be in etcd.
-func (d *draft) deletesLoad() bool { return d.record.Leaving && !d.load.attemptedAt.IsZero() }
+func (d *draft) deletesLoad() bool { return d.record.Leaving && d.load.sent }
 
 // describe names a batch in an error.
 func describe(batch []*draft) string {

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery/etcd"
 	"disc/discovery/life"
 )
 
@@ -98,7 +99,8 @@ func (r *Registry) write(ctx context.Context, batch []*draft, under clientv3.Lea
 	})
 }
 
-// writeTombstones marks the records of a batch as leaving, under a lease that expires.
+// writeTombstones marks the records of a batch as leaving, under a lease that expires. Where etcd does
+// not permit to delete the load report of one, the report stays until its lease ends.
 func (r *Registry) writeTombstones(ctx context.Context, batch []*draft) error {
 	granting, cancel := context.WithTimeout(ctx, r.callTimeout())
 	defer cancel()
@@ -107,13 +109,18 @@ func (r *Registry) writeTombstones(ctx context.Context, batch []*draft) error {
 		return fmt.Errorf("deregister %s: grant lease: %w", describe(batch), err)
 	}
 	written := false
-	err = r.compareAndSwap(ctx, batch, grant.ID, func(d *draft, revision int64) {
+	done := func(d *draft, revision int64) {
 		written = true
 		d.modRevision, d.observedRevision, d.lease, d.writtenGeneration = revision, revision, grant.ID, 0
 		if d.leaving {
 			r.forget(d.desired, revision)
 		}
-	})
+	}
+	err = r.compareAndSwap(ctx, batch, grant.ID, done)
+	if len(batch) == 1 && batch[0].deletesLoad() && etcd.Refused(err) == etcd.RefusedPermission {
+		batch[0].load.sent = false // of the draft
+		err = r.compareAndSwap(ctx, batch, grant.ID, done)
+	}
 	if !written && (err == nil || isRefusal(err)) {
 		revoking, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.callTimeout())
 		defer cancel()
