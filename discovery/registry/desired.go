@@ -153,25 +153,43 @@ func serviceScope(service string) discovery.Scope {
 	return discovery.Scope{Service: discovery.FoldName(service)}
 }
 
-// compareWith reports whether the observed state is suspect: the snapshot of a view shows another
-// record, or none although it has the service. A record of an earlier lease is never suspect, since it
-// is written anew anyway. final is false where a later snapshot may tell more although it shows the
-// same: this one is older than the observation, or does not have the service.
-func (d *desired) compareWith(s *view.Snapshot, of View, current clientv3.LeaseID, otherEtcd bool) (suspect, final bool) {
+// comparison is what comparing an instance with a snapshot of the view has shown.
+type comparison int
+
+const (
+	comparedEqual     comparison = iota // the observed state agrees with the snapshot, or does not matter
+	comparedDifferent                   // it does not: read the key
+	comparedEarly                       // the snapshot is older than the observed state: a later one tells
+	comparedHidden                      // the view does not have the service: it tells once it has
+)
+
+func comparedDifferentIf(different bool) comparison {
+	if different {
+		return comparedDifferent
+	}
+	return comparedEqual
+}
+
+// compareWith compares the observed state with a snapshot of a view, which may show another record, or
+// none although it has the service. A record of an earlier lease does not matter, since it is written
+// anew anyway.
+func (d *desired) compareWith(s *view.Snapshot, of View, current clientv3.LeaseID, otherEtcd bool) comparison {
 	record := d.recordIn(s)
 	switch {
 	case d.observedRevision == 0: // reading a record first is cheaper for etcd than a write whose compare fails
-		return record != nil, true
+		return comparedDifferentIf(record != nil)
 	case d.conflict == nil && d.lease != current:
-		return false, true
+		return comparedEqual
 	case otherEtcd:
-		return true, true
-	case s.Revision() < d.observedRevision, record == nil && !of.Has(serviceScope(d.instance.Service)):
-		return false, false
+		return comparedDifferent
+	case s.Revision() < d.observedRevision:
+		return comparedEarly
+	case record == nil && !of.Has(serviceScope(d.instance.Service)):
+		return comparedHidden
 	case d.conflict != nil:
-		return record == nil || record.Leaving || record.Owner != d.conflict.Owner, true
+		return comparedDifferentIf(record == nil || record.Leaving || record.Owner != d.conflict.Owner)
 	}
-	return d.modRevision != 0 && (record == nil || record.Modified != d.modRevision), true
+	return comparedDifferentIf(d.modRevision != 0 && (record == nil || record.Modified != d.modRevision))
 }
 
 // newRecord returns the record to write, in which an unknown status is critical.

@@ -12,8 +12,9 @@
 //	r.Remove("web", "web-1")                          // writes a tombstone
 //
 // A reconciliation looks at the instances that need something by now, and compares those with the
-// catalog that have changed there or here. So the changes of a busy fleet cost an agent what they
-// touch, however many instances it registers.
+// catalog that have changed there or here. So a change in a service of which the agent registers no
+// instance costs the same however many it registers. To find what has changed in a service of its own,
+// it walks over that service's instances in the catalog, but compares only the changed ones.
 //
 // # Refusals
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -58,4 +59,55 @@ func TestViewWithoutItsOwnScopes(t *testing.T) {
 	if n := txns.Load() - before; n > changes {
 		t.Errorf("%d transactions, want one for each change of the agent's own", n)
 	}
+}
+
+// The instances of a service that the view does not have cost a change of another nothing: the view is
+// asked once for the service.
+func TestWorkOfAChangeBesideAHiddenService(t *testing.T) {
+	t.Parallel()
+	const n = 1000
+	r, s := atRest(t, n)
+	s.mu.Lock()
+	s.without = []discovery.Scope{serviceScope("web")}
+	s.mu.Unlock()
+	s.show(3) // without the service
+	pass(t, r)
+	want := func(what string, unconfirmed, asked int) {
+		t.Helper()
+		before := s.asked
+		r.findUnconfirmed(s.now(), false)
+		if got := len(r.unconfirmed); got != unconfirmed {
+			t.Errorf("%s %d instances are compared with the view, want %d", what, got, unconfirmed)
+		}
+		pass(t, r)
+		if got := s.asked - before - 1; got > asked {
+			t.Errorf("%s the view is asked %d times, want at most %d", what, got, asked)
+		}
+	}
+	for revision := int64(4); revision < 7; revision++ {
+		s.show(revision, changeOf("other", revision))
+		want("after a change of another service", 0, 2)
+	}
+	if err := r.ReportLoad("web", "0004", 0.5); err != nil {
+		t.Fatal(err)
+	}
+	r.desired[keys.Instance("web", "0004")].load.attemptedAt = time.Now().Add(time.Hour) // not to be written now
+	r.update(stateOf(r, "0004"))
+	want("after a change here", 1, 3)
+	r.forget(stateOf(r, "0005"), 7)
+	s.mu.Lock()
+	s.without = nil
+	s.mu.Unlock()
+	s.show(8, changeOf("other", 8))
+	r.findUnconfirmed(s.now(), false)
+	if len(r.unconfirmed) != n-1 || len(r.hidden) != 0 {
+		t.Errorf("once the view has the service %d instances are compared with it and %d services wait, want %d and none", len(r.unconfirmed), len(r.hidden), n-1)
+	}
+	r.compareWithView(session)
+	for _, d := range r.desired {
+		if !d.suspect {
+			t.Fatalf("%s is not suspect, although the view has its service and no record", d.key)
+		}
+	}
+	checkInvariants(t, r)
 }

@@ -46,6 +46,11 @@ func checkInvariants(t testing.TB, r *Registry) {
 	for d := range r.refused {
 		live(d, "among the refused")
 	}
+	for _, waiting := range r.hidden {
+		for d := range waiting {
+			live(d, "hidden")
+		}
+	}
 }
 
 // dueAsDerived reports whether the time from which an instance needs work is what its state says: the

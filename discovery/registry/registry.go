@@ -65,18 +65,24 @@ type Registry struct {
 	retries        retryGrid     // of what etcd refuses in particular
 	maxOps         int           // of one transaction, as far as is known
 
-	mu              sync.Mutex
-	desired         map[string]*desired // by key
-	queue           workQueue           // those that need work
-	unconfirmed     map[*desired]bool   // those to compare with the view
-	refused         map[*desired]bool   // those that etcd has refused since their last success
-	currentLease    lease.Lease         // as of the last reconciliation
-	compared        *view.Snapshot      // of the view, as of the last reconciliation
-	nodeLease       clientv3.LeaseID    // under which the agent's own record was written; 0: write it
-	nodeRevision    int64               // of that write
-	nodeAttempt     attempt             // the next
-	removedRevision int64               // etcd's revision by which the last removed instance had left
-	stateChanged    chan struct{}       // closed and replaced when an instance's state may have changed
+	mu      sync.Mutex
+	desired map[string]*desired // by key
+	queue   workQueue           // those that need work
+	refused map[*desired]bool   // those that etcd has refused since their last success
+	// Those to compare with the view. After each change of its state an instance is among them, also
+	// when only its load was reported: to look at it once costs no more than to tell the changes apart.
+	unconfirmed map[*desired]bool
+	hidden      map[discovery.Scope]map[*desired]bool // those to compare with the view once it has their service
+
+	currentLease lease.Lease // as of the last reconciliation
+	// Of the view, as of the last reconciliation. Load reports alone begin none, so this may keep one
+	// older version of the services in which only they change.
+	compared        *view.Snapshot
+	nodeLease       clientv3.LeaseID // under which the agent's own record was written; 0: write it
+	nodeRevision    int64            // of that write
+	nodeAttempt     attempt          // the next
+	removedRevision int64            // etcd's revision by which the last removed instance had left
+	stateChanged    chan struct{}    // closed and replaced when an instance's state may have changed
 }
 
 // New returns a registry, which does nothing until Run. It fails if the metrics cannot be
@@ -97,7 +103,8 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, c
 		resyncInterval: o.ResyncInterval, life: o.Life, log: o.Logger, metrics: m,
 		wake: retry.NewSignal(), resync: retry.NewSignal(),
 		retries: newRetryGrid(), maxOps: batchOps,
-		desired: map[string]*desired{}, unconfirmed: map[*desired]bool{}, refused: map[*desired]bool{},
+		desired: map[string]*desired{}, refused: map[*desired]bool{},
+		unconfirmed: map[*desired]bool{}, hidden: map[discovery.Scope]map[*desired]bool{},
 		compared: view.EmptySnapshot(), stateChanged: make(chan struct{}),
 	}, nil
 }
@@ -257,6 +264,7 @@ func (r *Registry) forget(d *desired, at int64) {
 	}
 	delete(r.desired, d.key)
 	delete(r.unconfirmed, d)
+	r.unhide(d)
 	delete(r.refused, d)
 	r.queue.set(d, time.Time{})
 	r.metrics.count(d, "")

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -84,8 +85,8 @@ func (r *Registry) nextAttempt(current clientv3.LeaseID) <-chan time.Time {
 	return time.After(next.Sub(now))
 }
 
-// dropExpired updates the first instances of the queue that need nothing by now, until one does: a
-// load report has expired that was not in etcd. r.mu is held.
+// dropExpired updates the first instances of the queue that are due but need nothing, until one does
+// need something. They are those whose load report has expired before it was in etcd. r.mu is held.
 func (r *Registry) dropExpired(now time.Time) {
 	for d := r.queue.first(); d != nil && !d.due.After(now); d = r.queue.first() {
 		if due := d.nextAttempt(r.currentLease.ID, now); !due.IsZero() && !due.After(now) {
@@ -142,7 +143,7 @@ func (r *Registry) suspectAll() {
 // compareWithView begins a reconciliation: it compares the observed state with the view,
 // and marks as suspect each record that others have changed. After etcd was wiped or
 // restored that is every record. It looks only at instances that have changed in the view since the
-// last comparison, and at those that the view has not confirmed since they changed here.
+// last comparison, and at those that it could not compare yet since they changed here.
 func (r *Registry) compareWithView(current lease.Lease) {
 	view, err := r.view.View()
 	r.mu.Lock()
@@ -160,13 +161,18 @@ func (r *Registry) compareWithView(current lease.Lease) {
 	r.findUnconfirmed(s, otherEtcd)
 	r.compared = s
 	for d := range r.unconfirmed {
-		suspect, final := d.compareWith(s, r.view, current.ID, otherEtcd)
-		if suspect && !d.suspect {
+		result := d.compareWith(s, r.view, current.ID, otherEtcd)
+		if result == comparedDifferent && !d.suspect {
 			d.suspect = true
 			r.update(d)
 		}
-		if final {
+		if result != comparedEarly {
 			delete(r.unconfirmed, d)
+		}
+		if result == comparedHidden {
+			r.hide(d)
+		} else {
+			r.unhide(d)
 		}
 	}
 	node := r.identity.Node.Node
@@ -175,8 +181,25 @@ func (r *Registry) compareWithView(current lease.Lease) {
 	}
 }
 
+// hide makes an instance wait until the view has its service. r.mu is held.
+func (r *Registry) hide(d *desired) {
+	scope := serviceScope(d.instance.Service)
+	if r.hidden[scope] == nil {
+		r.hidden[scope] = map[*desired]bool{}
+	}
+	r.hidden[scope][d] = true
+}
+
+// unhide ends the wait of an instance. r.mu is held.
+func (r *Registry) unhide(d *desired) {
+	scope := serviceScope(d.instance.Service)
+	if delete(r.hidden[scope], d); len(r.hidden[scope]) == 0 {
+		delete(r.hidden, scope)
+	}
+}
+
 // findUnconfirmed adds the instances to r.unconfirmed that have changed in the view since the last
-// comparison; all where this is another etcd. r.mu is held.
+// comparison, and those whose service the view has now; all where this is another etcd. r.mu is held.
 func (r *Registry) findUnconfirmed(s *view.Snapshot, otherEtcd bool) {
 	if otherEtcd {
 		for _, d := range r.desired {
@@ -187,6 +210,12 @@ func (r *Registry) findUnconfirmed(s *view.Snapshot, otherEtcd bool) {
 	for service, id := range s.ChangedSince(r.compared) {
 		if d, ok := r.desired[r.keys.Instance(service, id)]; ok {
 			r.unconfirmed[d] = true
+		}
+	}
+	for scope, waiting := range r.hidden {
+		if r.view.Has(scope) {
+			maps.Copy(r.unconfirmed, waiting)
+			delete(r.hidden, scope)
 		}
 	}
 }
