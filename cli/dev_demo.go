@@ -16,9 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"disc/discovery"
-
 	"disc/agent/reaper"
+	"disc/discovery"
 )
 
 // demoCommand is the name of the hidden command that is a demo service.
