@@ -159,6 +159,9 @@ func (a *Agent) buildComponents() error {
 		MassLoss: &catalog.MassLossGuard{TTL: c.Session.TTL, Probe: probe}, Registerer: a.metrics}); err != nil {
 		return err
 	}
+	if last, err := a.catalog.View(); err == nil && last.Snapshot.Epoch() != "" { // the last good one
+		a.life.NotFirst()
+	}
 	if a.registry, err = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, RunID: a.runID, Node: a.node},
 		registry.Options{Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {

@@ -2,7 +2,9 @@ package discovery
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -24,6 +26,12 @@ const (
 // MaxBehind is the greatest number of agents that a [LevelRecord] names.
 const MaxBehind = 20
 
+// MaxLevelRecord is the greatest size in bytes of a [LevelRecord] in etcd.
+const MaxLevelRecord = 64 << 10
+
+// maxCount bounds the counts of a [LevelRecord], so that sums of them do not overflow.
+const maxCount = 1 << 20
+
 // LevelRecord is the value of [Keys.Level].
 type LevelRecord struct {
 	Level  int           `json:"level"`            // of the namespace
@@ -44,10 +52,19 @@ type BehindAgent struct {
 	Seen    time.Time `json:"seen"` // at the last check that found it, by the checker's clock
 }
 
+// validate checks the texts, by the rules of a [Node].
+func (b BehindAgent) validate() error {
+	return errors.Join(ValidateNode(b.Node), validateText("agent", b.Agent), validateText("version", b.Version))
+}
+
 // DecodeLevel decodes the value of [Keys.Level], and remembers fields that this version does not
-// know. A value that is not valid is an [ErrInvalid].
+// know. Entries of Behind that are not valid are left out. A value that is not valid, or has more than
+// [MaxLevelRecord] bytes, is an [ErrInvalid].
 func DecodeLevel(value []byte) (LevelRecord, error) {
 	var r LevelRecord
+	if len(value) > MaxLevelRecord {
+		return LevelRecord{}, Errorf(ErrInvalid, "decode feature level: it has %d bytes; at most %d are allowed", len(value), MaxLevelRecord)
+	}
 	if err := json.Unmarshal(value, &r); err != nil {
 		return LevelRecord{}, Errorf(ErrInvalid, "decode feature level: %v", err)
 	}
@@ -60,6 +77,8 @@ func DecodeLevel(value []byte) (LevelRecord, error) {
 	for _, known := range []string{"level", "target", "clean", "behind", "more"} {
 		delete(r.unknown, known)
 	}
+	r.Clean, r.More = min(r.Clean, maxCount), min(r.More, maxCount)
+	r.Behind = slices.DeleteFunc(r.Behind, func(b BehindAgent) bool { return b.validate() != nil })
 	r.Behind = r.Behind[:min(len(r.Behind), MaxBehind)]
 	return r, nil
 }

@@ -16,7 +16,7 @@ func TestLevelRecord(t *testing.T) {
 		t.Errorf("encoded as %s", got)
 	}
 	for name, value := range map[string]string{
-		"empty": "", "no object": "2", "no level": "{}", "level 0": `{"level":0}`, "negative": `{"level":2,"clean":-1}`, "a text": `{"level":"2"}`, "null": "null",
+		"empty": "", "no object": "2", "no level": "{}", "level 0": `{"level":0}`, "negative": `{"level":2,"clean":-1}`, "a text": `{"level":"2"}`, "null": "null", "too long": `{"level":2,"a":"` + strings.Repeat("a", MaxLevelRecord) + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if r, err := DecodeLevel([]byte(value)); !errors.Is(err, ErrInvalid) {
@@ -27,6 +27,11 @@ func TestLevelRecord(t *testing.T) {
 	long := `{"level":1,"behind":[` + strings.Repeat(`{"node":"n"},`, 99) + `{"node":"n"}]}`
 	if r, err := DecodeLevel([]byte(long)); err != nil || len(r.Behind) != MaxBehind {
 		t.Errorf("%d agents, %v", len(r.Behind), err)
+	}
+	hostile := `{"level":1,"clean":9223372036854775807,"more":9223372036854775807,"behind":[{"node":"bad name"},{"node":"n","agent":"\u001b[2J"},{"node":"n","version":"` + strings.Repeat("v", 300) + `"},{"node":"good"}]}`
+	r, err = DecodeLevel([]byte(hostile))
+	if err != nil || r.Clean+1 < r.Clean || r.More+MaxBehind < r.More || len(r.Behind) != 1 || r.Behind[0].Node != "good" {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

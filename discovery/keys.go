@@ -63,8 +63,13 @@ func (k Keys) KVCounted() string { return k.prefix + "usage/counted" }
 func (k Keys) Level() string { return k.prefix + "level/state" }
 
 // LevelChecked returns the key that exists, on a lease, for as long as no agent is to check again
-// whether the feature level can rise.
+// whether the feature level can rise. Its value is the level that the checker can read: agents that
+// can read a higher one may check.
 func (k Keys) LevelChecked() string { return k.prefix + "level/checked" }
+
+// LevelCounting returns the key that exists, on a lease, for as long as the next check goes on with the
+// count of clean ones. Its value is the epoch.
+func (k Keys) LevelCounting() string { return k.prefix + "level/counting" }
 
 // Epoch returns the key of a random id that is lost when etcd's data is, so that another
 // id means that revisions start again.

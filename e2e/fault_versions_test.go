@@ -158,6 +158,11 @@ func mustStayAt(t *testing.T, client *clientv3.Client, level int) {
 func raiseSoon(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	put(t, client, layout.Level(), `{"level":1,"target":2,"clean":143}`)
+	epoch := etcdtest.Must(client.Get(t.Context(), layout.Epoch())).Kvs[0].Value
+	lease := etcdtest.Must(client.Grant(t.Context(), 1800)).ID
+	if _, err := client.Put(t.Context(), layout.LevelCounting(), string(epoch), clientv3.WithLease(lease)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := client.Delete(t.Context(), layout.LevelChecked()); err != nil {
 		t.Fatal(err)
 	}

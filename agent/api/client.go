@@ -194,10 +194,13 @@ func (c *Client) call(ctx context.Context, r request, answer any) (*http.Respons
 	return resp, nil
 }
 
-// lacks reports whether a problem says that the agent does not have the path, as every version words
-// it, or not for this method.
+// lacks reports whether a problem says that the agent does not have the path, or not for this method.
 func lacks(p *Problem, resp *http.Response) bool {
-	return p.Status == http.StatusNotFound && strings.Contains(p.Detail, "see /openapi.json for ") ||
+	worded := func(before, after string) bool {
+		return strings.HasPrefix(p.Detail, before) && strings.HasSuffix(p.Detail, after)
+	}
+	return p.Status == http.StatusNotFound && (worded("path /", " does not exist; see /openapi.json for those that do") ||
+		worded("there is no /", " here; see /openapi.json for what there is")) || // version 0.1.0
 		p.Status == http.StatusMethodNotAllowed && resp.Header.Get("Allow") != ""
 }
 

@@ -226,6 +226,19 @@ func TestPathsOfAnotherVersion(t *testing.T) {
 	}
 }
 
+// What is not found may have any name.
+func TestNotFoundWithSuchAName(t *testing.T) {
+	for _, detail := range []string{`key "a; see /openapi.json for those that do" does not exist`, `there is no key "/v1 here; see /openapi.json for what there is"`} {
+		c := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprintf(w, `{"type":"about:blank","status":404,"detail":%q}`, detail)
+		})
+		if _, err := c.Agent(t.Context()); !errors.Is(err, discovery.ErrNotFound) {
+			t.Errorf("%s: %v", detail, err)
+		}
+	}
+}
+
 func TestAnswersThatAreNoProblem(t *testing.T) {
 	c := answering(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) })
 	if _, err := c.Agent(t.Context()); err == nil || !strings.Contains(err.Error(), "answered 502 Bad Gateway, without a reason") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -14,24 +15,57 @@ import (
 // checkFleet takes the turn to check, if nobody else has it, reads the records of all agents, and
 // writes what has changed.
 func (l *Level) checkFleet(ctx context.Context, s stored) error {
-	turn, err := l.takeTurn(ctx, s.LevelRecord)
+	turn, err := l.takeTurn(ctx, s)
 	if err != nil || turn == clientv3.NoLease {
 		return err
 	}
-	agents, err := l.readAgents(ctx)
+	agents, revision, err := l.readAgents(ctx)
 	if err == nil {
-		before := s.Encode()
-		s.LevelRecord = l.after(s.LevelRecord, agents, time.Now().UTC())
-		if slices.Equal(before, s.Encode()) {
-			return nil
-		}
-		err = l.write(ctx, &s)
+		err = l.writeCheck(ctx, s, agents, revision)
 	}
 	if err != nil {
-		l.giveTurnBack(ctx, turn)
+		l.revoke(ctx, turn)
+	}
+	return err
+}
+
+// writeCheck writes what has changed by a check that found these agents at a revision.
+func (l *Level) writeCheck(ctx context.Context, s stored, agents []discovery.Node, revision int64) error {
+	before := s.LevelRecord
+	counted := before
+	if !s.counting { // nobody has checked for a while, or it was in another life of etcd
+		counted.Clean = 0
+	}
+	s.LevelRecord = l.after(counted, agents, time.Now().UTC())
+	if slices.Equal(before.Encode(), s.Encode()) {
+		return nil
+	}
+	var unchanged []clientv3.Cmp
+	var more []clientv3.Op
+	counting := clientv3.LeaseID(clientv3.NoLease)
+	switch {
+	case s.Level > before.Level:
+		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(l.keys.Nodes()), "<", revision+1).WithPrefix())
+	case s.Clean > 0:
+		lease, err := l.client.Grant(ctx, int64(countingFor/time.Second)) // that of the check before ends by itself
+		if err != nil {
+			return fmt.Errorf("count a check of the feature level: %w", err)
+		}
+		counting = lease.ID
+		more = append(more, clientv3.OpPut(l.keys.LevelCounting(), s.epoch, clientv3.WithLease(counting)))
+	}
+	if err := l.write(ctx, &s, unchanged, more...); err != nil {
+		if counting != clientv3.NoLease {
+			l.revoke(ctx, counting)
+		}
 		return err
 	}
 	l.adopt(s.LevelRecord)
+	if len(s.Behind) > 0 && len(before.Behind) == 0 {
+		b := s.Behind[0]
+		l.log.Warn("an agent is behind the newest feature level; upgrade it, see 'disc status'",
+			"feature_level", s.Level, "node", b.Node, "agent", b.Agent, "version", b.Version, "agents", len(s.Behind)+s.More)
+	}
 	return nil
 }
 
@@ -41,10 +75,13 @@ func (l *Level) after(r discovery.LevelRecord, agents []discovery.Node, now time
 	for _, a := range agents {
 		lowest, highest = min(lowest, a.ReadableLevel()), max(highest, a.ReadableLevel())
 	}
-	if r.Level == l.own && highest > l.own {
-		return r // the newer agents know who is behind them
+	newer := r.Level == l.own && highest > l.own
+	behind, more := l.behind(r.Behind, agents, now, newer)
+	r.Behind = behind
+	if newer {
+		return r // the newer agents know the rest
 	}
-	r.Behind, r.More = l.behind(r.Behind, agents, now)
+	r.More = more
 	switch {
 	case lowest <= r.Level:
 		r.Target, r.Clean = 0, 0
@@ -63,8 +100,8 @@ func (l *Level) after(r discovery.LevelRecord, agents []discovery.Node, now time
 
 // behind returns the agents below this agent's level: those that are there, and those that were
 // there in the last day and are not there with a higher level. more is the number of those that are
-// there and left out.
-func (l *Level) behind(before []discovery.BehindAgent, agents []discovery.Node, now time.Time) (all []discovery.BehindAgent, more int) {
+// there and left out. Where newer agents check too, those that only they know of stay for a day.
+func (l *Level) behind(before []discovery.BehindAgent, agents []discovery.Node, now time.Time, newer bool) (all []discovery.BehindAgent, more int) {
 	type name struct{ node, agent string }
 	present := make(map[name]bool, len(agents))
 	for _, a := range agents {
@@ -79,21 +116,31 @@ func (l *Level) behind(before []discovery.BehindAgent, agents []discovery.Node, 
 		all = append(all, discovery.BehindAgent{Node: a.Node, Agent: a.Agent, Version: a.Version, Level: a.ReadableLevel(), Seen: now})
 	}
 	for _, b := range before {
-		if len(all) < discovery.MaxBehind && b.Level < l.own && !present[name{b.Node, b.Agent}] && now.Sub(b.Seen) < rememberedFor {
+		if b.Seen.After(now) {
+			b.Seen = now // a clock was ahead
+		}
+		keep := !present[name{b.Node, b.Agent}]
+		if b.Level >= l.own {
+			keep = newer
+		}
+		if keep && len(all) < discovery.MaxBehind && now.Sub(b.Seen) < rememberedFor {
 			all = append(all, b)
 		}
 	}
 	return all, more
 }
 
-// readAgents returns the records of all agents. One that cannot be read counts as of the first level.
-func (l *Level) readAgents(ctx context.Context) ([]discovery.Node, error) {
-	var all []discovery.Node
+// readAgents returns the records of all agents, and the revision of etcd at which it began to read
+// them. One that cannot be read counts as of the first level.
+func (l *Level) readAgents(ctx context.Context) (all []discovery.Node, revision int64, err error) {
 	from, to := l.keys.Nodes(), clientv3.GetPrefixRangeEnd(l.keys.Nodes())
 	for {
 		page, err := l.readPage(ctx, from, to)
 		if err != nil {
-			return nil, fmt.Errorf("read the records of the agents: %w", err)
+			return nil, 0, fmt.Errorf("read the records of the agents: %w", err)
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
 		}
 		for _, kv := range page.Kvs {
 			key := l.keys.Parse(string(kv.Key))
@@ -108,7 +155,7 @@ func (l *Level) readAgents(ctx context.Context) ([]discovery.Node, error) {
 			all = append(all, n)
 		}
 		if !page.More {
-			return all, nil
+			return all, revision, nil
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
@@ -121,10 +168,10 @@ func (l *Level) readPage(ctx context.Context, from, to string) (*clientv3.GetRes
 }
 
 // takeTurn returns the lease of this agent's turn to check; none: another agent has it. Nobody else
-// checks until the lease ends, unless the turn is given back.
-func (l *Level) takeTurn(ctx context.Context, r discovery.LevelRecord) (clientv3.LeaseID, error) {
+// of this level or a lower one checks until the lease ends, unless the turn is given back.
+func (l *Level) takeTurn(ctx context.Context, s stored) (clientv3.LeaseID, error) {
 	interval := l.check
-	if r.Level >= l.own {
+	if s.Level >= l.own {
 		interval = l.idle
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -133,22 +180,22 @@ func (l *Level) takeTurn(ctx context.Context, r discovery.LevelRecord) (clientv3
 	if err != nil {
 		return clientv3.NoLease, fmt.Errorf("take the turn to check the feature level: %w", err)
 	}
-	t, err := l.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(l.keys.LevelChecked()), "=", 0)).
-		Then(clientv3.OpPut(l.keys.LevelChecked(), "", clientv3.WithLease(lease.ID))).Commit()
+	t, err := l.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(l.keys.LevelChecked()), "=", s.turnRevision)).
+		Then(clientv3.OpPut(l.keys.LevelChecked(), strconv.Itoa(l.own), clientv3.WithLease(lease.ID))).Commit()
 	if err != nil {
-		l.giveTurnBack(ctx, lease.ID)
+		l.revoke(ctx, lease.ID)
 		return clientv3.NoLease, fmt.Errorf("take the turn to check the feature level: %w", err)
 	}
 	if !t.Succeeded {
-		l.giveTurnBack(ctx, lease.ID)
+		l.revoke(ctx, lease.ID)
 		return clientv3.NoLease, nil
 	}
 	return lease.ID, nil
 }
 
-// giveTurnBack lets another agent check, since this one could not.
-func (l *Level) giveTurnBack(ctx context.Context, turn clientv3.LeaseID) {
+// revoke ends a lease: that of a turn, so that another agent checks, or one that no key uses.
+func (l *Level) revoke(ctx context.Context, lease clientv3.LeaseID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	_, _ = l.client.Revoke(ctx, turn) // if that fails, it ends by itself
+	_, _ = l.client.Revoke(ctx, lease) // if that fails, it ends by itself
 }

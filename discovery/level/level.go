@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
@@ -30,6 +32,12 @@ const (
 	// cleanChecks is the number of clean checks in a row after which the level rises: a day, or
 	// half a day more, since the next check waits for an agent's next read.
 	cleanChecks = int(24 * time.Hour / checkInterval)
+	// countingFor is the time after a check in which the next must come: else the count of clean ones
+	// begins again. It is longer than checkInterval and pollInterval together, so that one may fail.
+	countingFor = 30 * time.Minute
+	// settleTime is the least time from a new life of etcd to the next read: all agents see it in
+	// one moment. The longest is six times that.
+	settleTime = 5 * time.Second
 	// rememberedFor is how long an agent is named that is below the newest level and has gone.
 	rememberedFor = 24 * time.Hour
 	// refusedReads is the number of reads, an hour, after which an agent tries again what etcd refused:
@@ -59,8 +67,8 @@ type Level struct {
 
 	restarted func() (n int, changed <-chan struct{})
 
-	poll, check, idle time.Duration
-	clean             int
+	poll, check, idle, settle time.Duration
+	clean                     int
 
 	// Only Run uses these.
 	skip    int   // reads before the next check, after etcd refused one
@@ -94,16 +102,18 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Level {
 	}
 	return &Level{
 		client: client, keys: keys, own: o.Own, log: o.Logger, restarted: o.Changed,
-		poll: pollInterval, check: checkInterval, idle: idleInterval, clean: cleanChecks,
+		poll: pollInterval, check: checkInterval, idle: idleInterval, settle: settleTime, clean: cleanChecks,
 	}
 }
 
 // First returns what the first agent of a namespace writes together with the epoch: a level, unless
-// there is one.
+// there is one, or the record of an agent, which may be an older one.
 func First(keys discovery.Keys, own int) []clientv3.Op {
 	value := string(discovery.LevelRecord{Level: own}.Encode())
-	return []clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(keys.Level()), "=", 0)},
-		[]clientv3.Op{clientv3.OpPut(keys.Level(), value)}, nil)}
+	return []clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{
+		clientv3.Compare(clientv3.CreateRevision(keys.Level()), "=", 0),
+		clientv3.Compare(clientv3.CreateRevision(keys.Nodes()), "=", 0).WithPrefix(), // true of no keys
+	}, []clientv3.Op{clientv3.OpPut(keys.Level(), value)}, nil)}
 }
 
 // Allows reports whether all agents of the namespace can read a level, as far as is known. It
@@ -127,30 +137,20 @@ func (l *Level) State() State {
 // Run reads the level, and raises it when that is due, until ctx ends. It then returns nil.
 func (l *Level) Run(ctx context.Context) error {
 	var backoff retry.Backoff
+	n, changed := l.restarted()
 	for first := true; ; {
-		n, changed := l.restarted()
 		err := l.refresh(ctx, first)
 		l.report(ctx, err)
-		wait := l.poll
-		if first && err == nil && !l.Allows(l.own) {
-			wait = min(wait, soonInterval)
-		}
-		wait -= rand.N(wait/5 + 1)
-		switch {
-		case err == nil:
-			first = false
-			backoff.Reset()
-		case !l.lasting(err):
-			backoff.Failed()
-			wait = min(wait, backoff.Next())
-		}
-		again := time.NewTimer(wait)
+		again := time.NewTimer(l.wait(first, err, &backoff))
+		first = first && err != nil
 		for waiting := true; waiting; {
 			select {
 			case <-changed:
-				var now int
-				now, changed = l.restarted()
-				waiting = now == n
+				before := n
+				if n, changed = l.restarted(); n != before {
+					first = true
+					again.Reset(l.settle + rand.N(5*l.settle+1))
+				}
 			case <-again.C:
 				waiting = false
 			case <-ctx.Done():
@@ -158,8 +158,23 @@ func (l *Level) Run(ctx context.Context) error {
 				return nil
 			}
 		}
-		again.Stop()
 	}
+}
+
+// wait returns the time from a refresh, which had an error, to the next.
+func (l *Level) wait(first bool, err error, backoff *retry.Backoff) time.Duration {
+	wait := l.poll
+	if first && err == nil && !l.Allows(l.own) {
+		wait = min(wait, soonInterval)
+	}
+	wait -= rand.N(wait/5 + 1)
+	if err == nil {
+		backoff.Reset()
+	} else if l.level.Load() == 0 && !l.lasting(err) { // it costs a read, and a level is wanted
+		backoff.Failed()
+		wait = min(wait, backoff.Next())
+	}
+	return wait
 }
 
 // lasting reports whether an error stays until an operator mends its cause.
@@ -200,18 +215,17 @@ func (l *Level) adopt(r discovery.LevelRecord) {
 		l.log.Warn("other agents write what this version of the agent can misread: it is behind the feature level of the namespace; upgrade it",
 			"feature_level", r.Level, "own", l.own)
 	}
-	if len(r.Behind) > 0 && len(before.Behind) == 0 {
-		b := r.Behind[0]
-		l.log.Warn("an agent is behind the newest feature level; upgrade it, see 'disc status'",
-			"feature_level", r.Level, "node", b.Node, "agent", b.Agent, "version", b.Version, "agents", len(r.Behind)+r.More)
-	}
 }
 
 // stored is the record as etcd has it.
 type stored struct {
 	discovery.LevelRecord
-	revision int64 // 0: there is none
-	turn     bool  // somebody has checked lately
+	revision int64  // 0: there is none
+	epoch    string // of etcd
+	counting bool   // there was a check in the last countingFor, in this life of etcd
+
+	turn         int   // the level of the agent that has checked lately; 0: none has
+	turnRevision int64 // of the turn's key; 0: there is none
 }
 
 // refresh reads the record and, unless it is the first time, checks the fleet if that is due.
@@ -222,12 +236,12 @@ func (l *Level) refresh(ctx context.Context, first bool) error {
 	}
 	if known := int(l.level.Load()); s.Level < known { // etcd was wiped or restored
 		s.LevelRecord = discovery.LevelRecord{Level: known}
-		if err := l.write(ctx, &s); err != nil {
+		if err := l.write(ctx, &s, nil); err != nil {
 			return err
 		}
 	}
 	l.adopt(s.LevelRecord)
-	if first || s.turn || s.Level > l.own {
+	if first || s.turn >= l.own || s.Level > l.own {
 		return nil
 	}
 	if l.skip > 0 {
@@ -245,16 +259,17 @@ func (l *Level) refresh(ctx context.Context, first bool) error {
 func (l *Level) read(ctx context.Context) (stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	r, err := l.client.Txn(ctx).Then(clientv3.OpGet(l.keys.Level()),
-		clientv3.OpGet(l.keys.LevelChecked(), clientv3.WithCountOnly()), clientv3.OpGet(l.keys.Epoch(), clientv3.WithCountOnly())).Commit()
+	r, err := l.client.Txn(ctx).Then(clientv3.OpGet(l.keys.Level()), clientv3.OpGet(l.keys.Epoch()),
+		clientv3.OpGet(l.keys.LevelChecked()), clientv3.OpGet(l.keys.LevelCounting())).Commit()
 	if err != nil {
 		return stored{}, fmt.Errorf("read the feature level: %w", err)
 	}
-	if r.Responses[2].GetResponseRange().GetCount() == 0 {
+	found := func(n int) []*mvccpb.KeyValue { return r.Responses[n].GetResponseRange().GetKvs() }
+	if len(found(1)) == 0 {
 		return stored{}, discovery.Errorf(discovery.ErrUnavailable, "there is no epoch yet; the level is read again soon")
 	}
-	s := stored{LevelRecord: discovery.LevelRecord{Level: discovery.LevelFirst}, turn: r.Responses[1].GetResponseRange().GetCount() > 0}
-	for _, kv := range r.Responses[0].GetResponseRange().GetKvs() {
+	s := stored{LevelRecord: discovery.LevelRecord{Level: discovery.LevelFirst}, epoch: string(found(1)[0].Value)}
+	for _, kv := range found(0) {
 		s.revision = kv.ModRevision
 		record, err := discovery.DecodeLevel(kv.Value)
 		if err != nil {
@@ -262,21 +277,35 @@ func (l *Level) read(ctx context.Context) (stored, error) {
 		}
 		s.LevelRecord = record
 	}
+	// A copy of a key has no lease, and would stay.
+	for _, kv := range found(2) {
+		s.turnRevision = kv.ModRevision
+		if level, err := strconv.Atoi(string(kv.Value)); err == nil && kv.Lease != 0 {
+			s.turn = level
+		}
+	}
+	for _, kv := range found(3) {
+		s.counting = kv.Lease != 0 && string(kv.Value) == s.epoch
+	}
 	return s, nil
 }
 
-// write writes the record if nobody has changed it since it was read. If somebody has, the next
-// read shows it.
-func (l *Level) write(ctx context.Context, s *stored) error {
+// write writes the record, and more, if nobody has changed it since it was read, and what else is to
+// be unchanged is. If somebody has, the next read shows it.
+func (l *Level) write(ctx context.Context, s *stored, unchanged []clientv3.Cmp, more ...clientv3.Op) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	r, err := l.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(l.keys.Level()), "=", s.revision)).
-		Then(clientv3.OpPut(l.keys.Level(), string(s.Encode()))).Commit()
+	value := s.Encode()
+	if len(value) > discovery.MaxLevelRecord {
+		return discovery.Errorf(discovery.ErrInvalid, "write the feature level: %s would have %d bytes; at most %d are allowed; delete the key, and the agents write the level that they know", l.keys.Level(), len(value), discovery.MaxLevelRecord)
+	}
+	unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(l.keys.Level()), "=", s.revision))
+	r, err := l.client.Txn(ctx).If(unchanged...).Then(append(more, clientv3.OpPut(l.keys.Level(), string(value)))...).Commit()
 	switch {
 	case err != nil:
 		return fmt.Errorf("write the feature level: %w", err)
 	case !r.Succeeded:
-		return discovery.Errorf(discovery.ErrConflict, "another agent has written the feature level in this moment")
+		return discovery.Errorf(discovery.ErrConflict, "another agent has written the feature level, or an agent its own record, in this moment; the fleet is checked again in some minutes")
 	}
 	s.revision = r.Header.Revision
 	return nil

@@ -2,8 +2,10 @@ package level
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/etcd"
+	"disc/discovery/retry"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -161,7 +164,8 @@ func TestThreeVersions(t *testing.T) {
 	}
 }
 
-// Agents at the level of the namespace leave the record to newer ones, for as long as there are any.
+// Agents at the level of the namespace leave the record to newer ones, for as long as there are any, but for
+// what they know of agents below themselves: a record of a level that no agent has does not hide those.
 func TestNewerAgentsCheck(t *testing.T) {
 	t.Parallel()
 	client := start(t)
@@ -173,9 +177,103 @@ func TestNewerAgentsCheck(t *testing.T) {
 	if r := two.checkNow(t); r.Target != 3 || len(r.Behind) != 1 || r.Behind[0].Node != "two" {
 		t.Errorf("%+v", r)
 	}
+	node(t, client, "one", 1)
+	if r := two.checkNow(t); r.Target != 3 || len(r.Behind) != 2 || r.Behind[0].Node != "one" || r.Behind[1].Node != "two" {
+		t.Errorf("with an older one: %+v", r)
+	}
+	remove(t, client, keys.Node("one", "agent"))
+	put(t, client, keys.Level(), `{"level":2,"target":3}`)
 	remove(t, client, keys.Node("three", "agent"))
 	if r := two.checkNow(t); r.Target != 0 || len(r.Behind) != 0 {
 		t.Errorf("after the newer one has gone: %+v", r)
+	}
+}
+
+// An agent takes the turn from those that can read less, and from a key that does not end.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	client := start(t)
+	put(t, client, keys.Level(), `{"level":2}`)
+	two, three := newLevel(t, client, 2), newLevel(t, client, 3)
+	node(t, client, "two", 2)
+	node(t, client, "three", 3)
+	for n, step := range []struct {
+		level *Level
+		want  string
+	}{{two, "2"}, {three, "3"}, {two, "3"}, {three, "3"}} {
+		before := stateOf(t, client)
+		if err := step.level.refresh(etcdtest.Context(t), false); err != nil {
+			t.Fatal(err)
+		}
+		turn := etcdtest.Must(client.Get(etcdtest.Context(t), keys.LevelChecked())).Kvs
+		if len(turn) != 1 || string(turn[0].Value) != step.want || turn[0].Lease == 0 {
+			t.Errorf("step %d: the turn is %v", n, turn)
+		}
+		if after := stateOf(t, client); n > 1 && !slices.Equal(after.Encode(), before.Encode()) {
+			t.Errorf("step %d: checked in the turn of another", n)
+		}
+	}
+	if r := stateOf(t, client); r.Target != 3 || len(r.Behind) != 1 {
+		t.Errorf("the newer agent has not checked: %+v", r)
+	}
+	put(t, client, keys.LevelChecked(), "9") // a copy
+	node(t, client, "two", 3)
+	if err := three.refresh(etcdtest.Context(t), false); err != nil {
+		t.Fatal(err)
+	}
+	if r := stateOf(t, client); r.Clean != 1 {
+		t.Errorf("a turn without a lease keeps others from checking: %+v", r)
+	}
+}
+
+// The count of clean checks goes on only while they follow each other, in one life of etcd.
+func TestCount(t *testing.T) {
+	t.Parallel()
+	client := start(t)
+	lease := clientv3.WithLease(etcdtest.Must(client.Grant(etcdtest.Context(t), 3600)).ID)
+	for name, c := range map[string]struct {
+		counting []clientv3.Op
+		level    int
+		clean    int
+	}{
+		"after a pause":           {nil, 1, 1},
+		"with a copied key":       {[]clientv3.Op{clientv3.OpPut(keys.LevelCounting(), "e")}, 1, 1},
+		"in another life of etcd": {[]clientv3.Op{clientv3.OpPut(keys.LevelCounting(), "earlier", lease)}, 1, 1},
+		"without a pause":         {[]clientv3.Op{clientv3.OpPut(keys.LevelCounting(), "e", lease)}, 2, 0},
+	} {
+		remove(t, client, keys.LevelCounting())
+		put(t, client, keys.Level(), `{"level":1,"target":2,"clean":2}`)
+		if _, err := client.Txn(etcdtest.Context(t)).Then(c.counting...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if r := newLevel(t, client, 2).checkNow(t); r.Level != c.level || r.Clean != c.clean {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// The level does not rise past an agent that has come while the records were read.
+func TestAgentComesDuringTheCheck(t *testing.T) {
+	t.Parallel()
+	client := start(t)
+	l := newLevel(t, client, 2)
+	l.checkNow(t)
+	l.checkNow(t)
+	s := etcdtest.Must(l.read(etcdtest.Context(t)))
+	agents, revision, err := l.readAgents(etcdtest.Context(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node(t, client, "old", 1)
+	if err := l.writeCheck(etcdtest.Context(t), s, agents, revision); !errors.Is(err, discovery.ErrConflict) {
+		t.Errorf("%v", err)
+	}
+	if r := stateOf(t, client); r.Level != 1 || l.Allows(2) {
+		t.Errorf("%+v", r)
+	}
+	remove(t, client, keys.Node("old", "agent"))
+	if r := l.checkNow(t); r.Level != 2 {
+		t.Errorf("after it has gone: %+v", r)
 	}
 }
 
@@ -200,13 +298,14 @@ func TestOneAgentChecks(t *testing.T) {
 			t.Errorf("step %d: %d clean checks, want %d", n, got, step.want)
 		}
 	}
-	leases := etcdtest.Must(client.Leases(etcdtest.Context(t))).Leases
-	if len(leases) != 1 {
-		t.Errorf("%d leases, want that of the turn", len(leases))
+	if leases := etcdtest.Must(client.Leases(etcdtest.Context(t))).Leases; len(leases) != 2 {
+		t.Errorf("%d leases, want those of the turn and of the count", len(leases))
 	}
-	left := etcdtest.Must(client.TimeToLive(etcdtest.Context(t), leases[0].ID))
-	if left.GrantedTTL != int64(checkInterval/time.Second) {
-		t.Errorf("the turn lasts %d s", left.GrantedTTL)
+	for key, want := range map[string]time.Duration{keys.LevelChecked(): checkInterval, keys.LevelCounting(): countingFor} {
+		lease := clientv3.LeaseID(etcdtest.Must(client.Get(etcdtest.Context(t), key)).Kvs[0].Lease)
+		if left := etcdtest.Must(client.TimeToLive(etcdtest.Context(t), lease)); left.GrantedTTL != int64(want/time.Second) {
+			t.Errorf("%s lasts %d s", key, left.GrantedTTL)
+		}
 	}
 }
 
@@ -312,6 +411,67 @@ func TestBehindIsForgotten(t *testing.T) {
 	}
 }
 
+// A time of a clock that was ahead does not keep an agent named.
+func TestSeenInTheFuture(t *testing.T) {
+	t.Parallel()
+	l := New(nil, keys, Options{Own: 2})
+	now := time.Now()
+	r := discovery.LevelRecord{Level: 1, Behind: []discovery.BehindAgent{{Node: "old", Agent: "a", Level: 1, Seen: now.Add(1000 * time.Hour)}}}
+	r = l.after(r, nil, now)
+	if len(r.Behind) != 1 || !r.Behind[0].Seen.Equal(now) {
+		t.Fatalf("%+v", r)
+	}
+	if r = l.after(r, nil, now.Add(rememberedFor)); len(r.Behind) != 0 {
+		t.Errorf("a day later: %+v", r)
+	}
+}
+
+// Only the agent that checks logs that another is behind.
+func TestOneAgentLogs(t *testing.T) {
+	t.Parallel()
+	client := start(t)
+	node(t, client, "old", 1)
+	var said [2]logs
+	for n := range said {
+		l := New(client, keys, Options{Own: 2, Logger: slog.New(slog.NewTextHandler(&said[n], nil))})
+		for range 2 {
+			if err := l.refresh(etcdtest.Context(t), false); err != nil || len(l.State().Record.Behind) != 1 {
+				t.Fatalf("%+v, %v", l.State(), err)
+			}
+		}
+		if got := strings.Count(said[n].String(), "an agent is behind"); got != 1-n {
+			t.Errorf("agent %d logs it %d times", n, got)
+		}
+	}
+}
+
+// An agent asks again soon only while it does not know the level: a check costs a lease.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	away := discovery.Errorf(discovery.ErrUnavailable, "away")
+	for name, c := range map[string]struct {
+		known     int
+		first     bool
+		err       error
+		low, high time.Duration
+	}{
+		"nothing is known":        {0, true, away, 0, retry.MaxDelay},
+		"a check failed":          {1, false, away, pollInterval * 4 / 5, pollInterval},
+		"the first read, behind":  {1, true, nil, soonInterval * 4 / 5, soonInterval},
+		"the first read, level 2": {2, true, nil, pollInterval * 4 / 5, pollInterval},
+		"etcd refuses it":         {0, true, discovery.Errorf(discovery.ErrInvalid, "bad"), pollInterval * 4 / 5, pollInterval},
+	} {
+		l := New(nil, keys, Options{Own: 2})
+		l.level.Store(int64(c.known))
+		var backoff retry.Backoff
+		for range 20 {
+			if got := l.wait(c.first, c.err, &backoff); got < c.low || got > c.high {
+				t.Errorf("%s: %v", name, got)
+			}
+		}
+	}
+}
+
 // logs collects what is logged.
 type logs struct {
 	mu   sync.Mutex
@@ -372,47 +532,75 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Run raises the level, by checks that leases space, and reads it again when etcd has started over.
+// runs runs what an agent knows until the test ends.
+func (l *Level) runs(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Run raises the level, by checks that leases space.
 func TestRun(t *testing.T) {
 	t.Parallel()
+	l := New(start(t), keys, Options{Own: 2})
+	l.poll, l.check, l.idle, l.clean = 50*time.Millisecond, 2*time.Second, 2*time.Second, 2
+	l.runs(t)
+	retrytest.Eventually(t, "the raise", func() bool { return l.Allows(2) })
+}
+
+// lives counts the lives of an etcd.
+type lives struct {
+	mu      sync.Mutex
+	n       int
+	changed chan struct{}
+}
+
+func (c *lives) count() (int, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n, c.changed
+}
+
+func (c *lives) change(by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += by
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// An agent reads the level again when etcd has started over, not at once, and checks nothing then.
+func TestEtcdStartsOver(t *testing.T) {
+	t.Parallel()
 	client := start(t)
-	var mu sync.Mutex
-	n, changed := 0, make(chan struct{})
-	restart := func(over bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if over {
-			n++
-		}
-		close(changed)
-		changed = make(chan struct{})
+	put(t, client, keys.Level(), `{"level":2}`)
+	etcd := &lives{changed: make(chan struct{})}
+	var l [2]*Level
+	for n, settle := range []time.Duration{10 * time.Millisecond, time.Hour} {
+		l[n] = New(client, keys, Options{Own: 2, Changed: etcd.count})
+		l[n].poll, l[n].settle = time.Hour, settle
+		l[n].runs(t)
+		retrytest.Eventually(t, "the first read", func() bool { return l[n].Allows(2) })
 	}
-	run := func(poll time.Duration, o Options) *Level {
-		l := New(client, keys, o)
-		l.poll, l.check, l.idle, l.clean = poll, 2*time.Second, 2*time.Second, 2
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error)
-		go func() { done <- l.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		})
-		return l
+	named := func(n int) int { return len(l[n].State().Record.Behind) }
+	for n, value := range []string{`{"level":2,"behind":[{"node":"a"}]}`, `{"level":2,"behind":[{"node":"a"},{"node":"b"}]}`} {
+		put(t, client, keys.Level(), value)
+		etcd.change(0)
+		etcd.change(1)
+		retrytest.Eventually(t, "the read after etcd started over", func() bool { return named(0) == n+1 })
 	}
-	a := run(50*time.Millisecond, Options{Own: 2})
-	retrytest.Eventually(t, "the raise", func() bool { return a.Allows(2) })
-	b := run(time.Hour, Options{Own: 2, Changed: func() (int, <-chan struct{}) {
-		mu.Lock()
-		defer mu.Unlock()
-		return n, changed
-	}})
-	retrytest.Eventually(t, "the first read", func() bool { return b.Allows(2) })
-	put(t, client, keys.Level(), `{"level":3}`)
-	restart(false)
-	restart(true)
-	retrytest.Eventually(t, "the read after etcd started over", func() bool { return b.Allows(3) })
+	if named(1) != 0 {
+		t.Error("an agent reads at once")
+	}
+	if turn := etcdtest.Must(client.Get(etcdtest.Context(t), keys.LevelChecked())).Kvs; len(turn) != 0 {
+		t.Error("an agent checks at once")
+	}
 }
 
 // An agent reads again soon while the namespace has no epoch: a level may come with it.
@@ -436,6 +624,19 @@ func TestBeforeTheEpoch(t *testing.T) {
 		put(t, client, keys.Level(), `{"level":3}`)
 	}
 	if r := stateOf(t, client); r.Level != 3 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A namespace in which an agent is there already, perhaps an older one, does not begin with a level.
+func TestFirstAfterAnAgent(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	node(t, client, "old", 1)
+	if _, err := client.Txn(etcdtest.Context(t)).Then(append(First(keys, 2), clientv3.OpPut(keys.Epoch(), "e"))...).Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if r := stateOf(t, client); r.Level != 0 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -32,7 +32,8 @@ type Options struct {
 	Logger  *slog.Logger // default: discard
 
 	// First is written with the first epoch of an etcd, so that what it writes tells a new namespace
-	// from one that has been in use. It is left out where etcd does not permit it.
+	// from one that has been in use. It is left out where etcd does not permit it, and after
+	// [Life.NotFirst].
 	First []clientv3.Op
 }
 
@@ -93,6 +94,17 @@ func New(client *clientv3.Client, keys discovery.Keys, o Options) *Life {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Life{client: client, keys: keys, session: o.Session, first: o.First, log: o.Logger, doubted: retry.NewSignal(), changed: make(chan struct{})}
+}
+
+// NotFirst tells that the agent knows of an earlier run that the namespace has been in use, so that
+// it is not new where etcd has no epoch. Call it before Run and Check.
+func (l *Life) NotFirst() { l.first = nil }
+
+// Known reports whether an epoch of etcd is known.
+func (l *Life) Known() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.memory.Epoch != ""
 }
 
 // Wrote tells that the agent has written its own record in a life. Etcd has started over once it has

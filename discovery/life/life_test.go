@@ -241,6 +241,16 @@ func TestFirstWrites(t *testing.T) {
 		t.Error("it is written again with a later epoch")
 	}
 
+	client = etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	late := New(client, keys, Options{First: write})
+	late.NotFirst()
+	if late.Known() || late.check(t).Epoch == "" || !late.Known() {
+		t.Error("there is no epoch")
+	}
+	if value, _ := get(t, client, key); value != "" {
+		t.Error("it is written by an agent that knows that it is not the first")
+	}
+
 	endpoint := etcdtest.Start(t).Endpoint()
 	root, user := etcdtest.EnableAuth(t, endpoint), etcdtest.User(t, endpoint, "agent")
 	etcdtest.PermitPrefix(t, root, clientv3.PermissionType(clientv3.PermReadWrite), keys.Prefix())

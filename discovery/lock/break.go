@@ -134,7 +134,7 @@ func marksAllowed(ctx context.Context, client *clientv3.Client, keys discovery.K
 	level := discovery.LevelRecord{Level: discovery.LevelFirst}
 	for _, kv := range r.Kvs {
 		if level, err = discovery.DecodeLevel(kv.Value); err != nil {
-			return fmt.Errorf("break lock %q: %s: %w", name, keys.Level(), err)
+			return fmt.Errorf("break lock %q: %s: %w; delete the key, and the agents write the level that they know", name, keys.Level(), err)
 		}
 	}
 	if level.Level < discovery.LevelLockBreaks {

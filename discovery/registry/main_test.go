@@ -16,6 +16,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/lease"
+	"disc/discovery/life"
 	"disc/discovery/view"
 )
 
@@ -140,6 +141,7 @@ type settings struct {
 	view           View             // default: one that shows etcd
 	log            io.Writer        // default: the test's
 	resyncInterval time.Duration
+	life           *life.Life // default: none
 }
 
 // start runs an agent on an etcd.
@@ -164,7 +166,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	a.session = etcdtest.Must(lease.New(s.client, sessionTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
 	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", RunID: s.run, Node: node},
-		Options{ResyncInterval: s.resyncInterval, Logger: slog.New(slog.NewTextHandler(s.log, nil))}))
+		Options{ResyncInterval: s.resyncInterval, Life: s.life, Logger: slog.New(slog.NewTextHandler(s.log, nil))}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.session.Run(ctx) })

@@ -13,6 +13,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/life"
 	"disc/discovery/retry/retrytest"
 )
 
@@ -322,4 +323,25 @@ func TestReadBeforeTheFirstWrite(t *testing.T) {
 	if !d.needsRead() || d.needsWrite(a.lease()) {
 		t.Error("the record would be written before it is read")
 	}
+}
+
+// The agent's own record waits for the epoch, and nothing else does.
+func TestOwnRecordWaitsForTheEpoch(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t).Endpoint()
+	client := etcdtest.Client(t, etcd)
+	known := life.New(client, keys, life.Options{})
+	a := start(t, etcd, settings{life: known})
+	a.putAndAwait("web-1")
+	own := func() bool {
+		return len(etcdtest.Must(client.Get(bounded(t), keys.Node("here", "owner"))).Kvs) > 0
+	}
+	a.putAndAwait("web-2") // after another pass
+	if own() {
+		t.Error("it is written before the epoch")
+	}
+	if _, err := known.Check(bounded(t), client, life.Identity{}); err != nil {
+		t.Fatal(err)
+	}
+	retrytest.Eventually(t, "the agent's own record", own)
 }

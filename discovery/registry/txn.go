@@ -26,11 +26,18 @@ func (r *Registry) callTimeout() time.Duration {
 // can still tell a departure from a death.
 const tombstoneTTL = 60
 
+// epochPoll is the time until the agent's own record is attempted again that waits for the epoch.
+const epochPoll = 100 * time.Millisecond
+
 // attemptNode writes the agent's own record, unless it was written under the lease, or etcd has
-// refused it and its next attempt is not due.
+// refused it and its next attempt is not due. It waits for the epoch: who writes the first one takes an
+// agent that is there already for one of an earlier version.
 func (r *Registry) attemptNode(ctx context.Context, current clientv3.LeaseID, refused *refusals) error {
 	r.mu.Lock()
 	waits := r.nodeLease == current || !r.nodeAttempt.due(time.Now())
+	if !waits && r.life != nil && !r.life.Known() {
+		r.nodeAttempt.at, waits = time.Now().Add(epochPoll), true
+	}
 	r.mu.Unlock()
 	if waits {
 		return nil
