@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/agent"
 	"disc/agent/api"
@@ -309,4 +310,26 @@ func TestReloadOfAFileThatIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.answers(t, "web", 0)
+}
+
+// An agent that has a last good view does not take an etcd without an epoch for a new namespace.
+func TestKnownNamespaceIsNotNew(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t).Endpoint()
+	client, keys := etcdtest.Client(t, etcd), discovery.NewKeys("default")
+	cfg := settings(t, etcd, "")
+	count := func(prefix string) int64 {
+		return etcdtest.Must(client.Get(etcdtest.Context(t), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())).Count
+	}
+	first := start(t, cfg)
+	retrytest.Eventually(t, "the level of a new namespace", func() bool { return count(keys.Level()) == 1 && first.api.Ready(t.Context()) == nil })
+	first.stop()
+	if _, err := client.Delete(etcdtest.Context(t), keys.Prefix(), clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	again := etcdtest.Must(agent.New(t.Context(), cfg, agent.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}))
+	defer again.Close()
+	if err := again.AskLife(etcdtest.Context(t)); err != nil || count(keys.Epoch()) != 1 || count(keys.Level()) != 0 {
+		t.Errorf("%d epochs and %d levels, %v", count(keys.Epoch()), count(keys.Level()), err)
+	}
 }

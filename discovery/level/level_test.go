@@ -640,3 +640,22 @@ func TestFirstAfterAnAgent(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// A record that no agent could read again is not written.
+func TestRecordTooLong(t *testing.T) {
+	t.Parallel()
+	client := start(t)
+	value := `{"level":1,"a":"` + strings.Repeat("a", discovery.MaxLevelRecord-20) + `"}`
+	put(t, client, keys.Level(), value)
+	remove(t, client, keys.LevelChecked())
+	l := newLevel(t, client, 2)
+	if err := l.refresh(etcdtest.Context(t), false); !l.lasting(err) || !strings.Contains(err.Error(), keys.Level()+" would have") {
+		t.Errorf("%v", err)
+	}
+	if got := etcdtest.Must(client.Get(etcdtest.Context(t), keys.Level())).Kvs[0].Value; string(got) != value {
+		t.Errorf("%d bytes are written", len(got))
+	}
+	if leases := etcdtest.Must(client.Leases(etcdtest.Context(t))).Leases; len(leases) != 0 {
+		t.Errorf("%d leases are left", len(leases))
+	}
+}
