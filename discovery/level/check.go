@@ -42,7 +42,7 @@ func (l *Level) writeCheck(ctx context.Context, s stored, agents []discovery.Nod
 	}
 	var unchanged []clientv3.Cmp
 	var more []clientv3.Op
-	counting := clientv3.LeaseID(clientv3.NoLease)
+	var counting clientv3.LeaseID
 	switch {
 	case s.Level > before.Level:
 		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(l.keys.Nodes()), "<", revision+1).WithPrefix())
