@@ -80,12 +80,14 @@ func TestStartsOver(t *testing.T) {
 			if base := a.Present().Base(); base != highest+BaseStep {
 				t.Errorf("the base is %d, want %d", base, highest+BaseStep)
 			}
-			if a.grants(t) || b.grants(t) {
-				t.Error("something is granted during the quarantine")
-			}
+			granted := a.grants(t) || b.grants(t)
 			_, lease := get(t, client, keys.Quarantine())
-			if left, err := client.TimeToLive(etcdtest.Context(t), lease); err != nil || left.GrantedTTL != 2 {
+			left, err := client.TimeToLive(etcdtest.Context(t), lease)
+			switch over := lease == 0 || err == nil && left.TTL <= 0; { // already, on a slow machine
+			case err != nil || !over && left.GrantedTTL != 2:
 				t.Errorf("the quarantine's lease: %+v, %v", left, err)
+			case granted && !over:
+				t.Error("something is granted during the quarantine")
 			}
 			retrytest.Eventually(t, "the end of the quarantine", func() bool { return a.grants(t) })
 			if b.grants(t) {
