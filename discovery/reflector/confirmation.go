@@ -40,7 +40,7 @@ func (r *Reflector) confirmLoop(ctx context.Context, healthy func()) error {
 		if err := r.Do(ctx, func() {
 			answered, proxied, before = r.answered, r.proxied(), r.identity
 			if proxied {
-				answered, interval = len(r.proofs) == 0, r.proofInterval(interval)
+				answered, interval = len(r.proofs) == 0 || r.isUncertain(), r.proofInterval(interval)
 				before.Revision = max(before.Revision, r.lastConfirmation.identity.Revision)
 			}
 		}); err != nil {

@@ -1,8 +1,10 @@
 package reflector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,10 @@ const (
 	keysPerSecond    = 1000             // of an agent's ranges that etcd looks at, on average
 	maxProofInterval = 10 * time.Second // for ranges that are larger
 	rangesPerRead    = 100              // of one transaction; etcd accepts at most 128
+
+	// compareInterval is the average time until the keys of all ranges are compared with etcd, in case
+	// that the proxy has left out changes in a way that nothing shows.
+	compareInterval = 10 * time.Minute
 )
 
 // rangeProof is what etcd has of a range at a revision.
@@ -103,6 +109,9 @@ func (r *Reflector) readProof(ctx context.Context, proofs []rangeProof) error {
 // settle.
 func (r *Reflector) confirmProxied(ctx context.Context, before life.Identity, healthy func()) (fresh confirmation, err error) {
 	before.Term = 0 // each answer is another member's
+	if err := r.compareUncertain(ctx); err != nil {
+		return confirmation{}, err
+	}
 	if fresh, err = r.readConfirmation(ctx, before); err != nil {
 		return confirmation{}, err
 	}
@@ -119,11 +128,71 @@ func (r *Reflector) confirmProxied(ctx context.Context, before life.Identity, he
 	})
 }
 
+// noteHeader notes whether events, of which last is the newest, are older than the header of the
+// response that they came in. Where etcd has sent all, it is their own.
+func (w *watchedRange) noteHeader(header, last int64) { w.uncertain = w.uncertain || header > last }
+
+// isUncertain reports whether a range is to be compared with etcd before the store is confirmed.
+func (r *Reflector) isUncertain() bool {
+	return slices.ContainsFunc(r.ranges, func(w *watchedRange) bool { return w.uncertain })
+}
+
+// nextComparison returns when the keys of all ranges are next to be compared with etcd, spread so that
+// the agents of a fleet do not do that together.
+func nextComparison() time.Time {
+	return time.Now().Add(compareInterval/2 + rand.N(compareInterval))
+}
+
+// compareUncertain compares the ranges with etcd, key by key, whose watches may have left out changes;
+// those of all ranges if that is due.
+func (r *Reflector) compareUncertain(ctx context.Context) error {
+	var failed error
+	err := r.Do(ctx, func() {
+		if time.Now().After(r.compareAt) {
+			r.compareAt = nextComparison()
+			for _, w := range r.ranges {
+				w.uncertain = true
+			}
+		}
+		for _, w := range slices.Clone(r.ranges) {
+			if w.uncertain {
+				if failed = r.compare(ctx, w); failed != nil {
+					return
+				}
+			}
+		}
+	})
+	return cmp.Or(err, failed)
+}
+
+// compare makes a range in the store equal to etcd while it is watched. The watch need not deliver
+// anymore what the comparison has shown, nor need those of the ranges within it.
+func (r *Reflector) compare(ctx context.Context, w *watchedRange) error {
+	changes, at, err := r.catchUp(ctx, w, r.identity, r.confirmed)
+	if err != nil {
+		return err
+	}
+	r.identity.Revision = max(r.identity.Revision, at.Revision)
+	w.uncertain = false
+	w.pruneDelivered()
+	for _, other := range w.nested {
+		other.revision, other.keys, other.uncertain = at.Revision, 0, false
+		for range r.store.Known(other.Range) {
+			other.keys++
+		}
+		other.pruneDelivered()
+	}
+	if changes > 0 {
+		r.log.Info("compared a range with etcd, because etcd's grpc-proxy may have left out changes", "range", w.From, "changes", changes)
+	}
+	return nil
+}
+
 // settle confirms the store once all watches have delivered what the proofs have, and reports whether
 // they had.
 func (r *Reflector) settle() bool {
 	r.proofs = slices.DeleteFunc(r.proofs, func(p rangeProof) bool { return !slices.Contains(r.ranges, p.w) })
-	if slices.ContainsFunc(r.proofs, func(p rangeProof) bool { return !p.delivered() }) {
+	if r.isUncertain() || slices.ContainsFunc(r.proofs, func(p rangeProof) bool { return !p.delivered() }) {
 		return false
 	}
 	for _, p := range r.proofs {

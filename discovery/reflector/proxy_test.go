@@ -2,6 +2,8 @@ package reflector
 
 import (
 	"fmt"
+	"maps"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,6 +193,114 @@ func TestProxyFails(t *testing.T) {
 			w.changeWithoutResync(client)
 		})
 	}
+}
+
+// laggingStore is a store during whose first replacement changes are made.
+type laggingStore struct {
+	*recordingStore
+	change func()
+}
+
+func (s laggingStore) Replace(l *Listing) error {
+	err := s.recordingStore.Replace(l)
+	s.change()
+	return err
+}
+
+// What the proxy leaves out, where etcd sends a watch that lags far behind its events in several
+// responses, is found before the store is confirmed.
+func TestLagsBehindProxy(t *testing.T) {
+	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
+		server := etcdtest.Start(t)
+		proxy, client := etcdtest.StartProxy(t, program, server.Endpoint()), etcdtest.Client(t, server.Endpoint())
+		one := watchThrough(t, 1, proxy.Endpoint())
+		const keys, writes = 50, 60
+		write := sync.OnceFunc(func() {
+			var writing sync.WaitGroup
+			for n := range keys {
+				key := fmt.Sprintf("/a/%d", n)
+				one.want[key] = fmt.Sprint(writes - 1)
+				writing.Go(func() {
+					for m := range writes {
+						if _, err := client.Put(t.Context(), key, fmt.Sprint(m)); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			writing.Wait()
+		})
+		late := newRecordingStore()
+		runOn(t, etcdtest.Client(t, proxy.Endpoint()), laggingStore{late, write}, Options{Ranges: []Range{Prefix("/a/")},
+			Epoch: testKeys.Epoch(), ProgressInterval: func() time.Duration { return 10 * time.Millisecond }})
+		retrytest.Eventually(t, "the first events", func() bool { return len(late.holds()) == keys })
+		one.want["/a/0"] = "last"
+		put(t, client, "/a/0", "last")
+		since := time.Now()
+		retrytest.Eventually(t, "a confirmation", func() bool {
+			late.mu.Lock()
+			defer late.mu.Unlock()
+			return late.last.Confirmed.After(since) && late.values["/a/0"] == "last"
+		})
+		if got := late.holds(); !maps.Equal(got, one.want) {
+			t.Errorf("a confirmed store has %v, want %v", got, one.want)
+		}
+	})
+}
+
+// Behind a proxy all ranges are compared with etcd from time to time, in case that changes were left
+// out without a sign.
+func TestComparedBehindProxy(t *testing.T) {
+	server := etcdtest.Start(t)
+	w := watchThrough(t, 1, etcdtest.StartProxy(t, etcdtest.Bundled, server.Endpoint()).Endpoint())
+	w.changeWithoutResync(etcdtest.Client(t, server.Endpoint()))
+	r, m := w.reflectors[0], w.stores[0]
+	before := r.Health().Resyncs
+	if err := r.Do(t.Context(), func() {
+		m.mu.Lock()
+		delete(m.values, "/a/2")
+		m.revisions["/a/2"]--
+		m.values["/b/gone"], m.revisions["/b/gone"] = "1", 1
+		m.mu.Unlock()
+		r.compareAt = time.Now()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitConfirmed()
+	if n := r.Health().Resyncs - before; n > 0 {
+		t.Errorf("it has watched anew %d times", n)
+	}
+}
+
+// A wide range is compared with etcd together with the ranges in it that have watches of their own,
+// and single ranges are when they have taken its place.
+func TestComparedNested(t *testing.T) {
+	server := etcdtest.Start(t)
+	w := watchThrough(t, 1, etcdtest.StartProxy(t, etcdtest.Bundled, server.Endpoint()).Endpoint())
+	client, r := etcdtest.Client(t, server.Endpoint()), w.reflectors[0]
+	wide := Range{"/a/", "/d"}
+	if _, err := r.Add(t.Context(), wide, true); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := r.Do(t.Context(), func() {
+			for _, w := range r.ranges {
+				w.uncertain = true
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.change(client)
+		w.awaitConfirmed()
+	}
+	single := []Range{Prefix("/a/"), Prefix("/b/")}
+	if err := r.Narrow(t.Context(), wide, func() []Range {
+		w.stores[0].drop(single...)
+		return single
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.changeWithoutResync(client)
 }
 
 // All ways to request a range cover its keys and no others, and differ where they can.

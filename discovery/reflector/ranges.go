@@ -27,6 +27,7 @@ type watchedRange struct {
 	createdAt    int64 // revision of etcd when it had made the watch; 0: it has not said so yet
 	olderAnswers int   // how many answers to progress requests that are older than the watch may still come
 	progress     int64 // newest revision that an answer shows to be reached
+	uncertain    bool  // behind a proxy: it may have left out changes; compare it with etcd
 
 	// A range that covers others replaces their watches. Until these reach the revision
 	// at which it was listed, they alone deliver the keys of theirs; after that its own
@@ -236,11 +237,9 @@ func (r *Reflector) narrowTo(w *watchedRange, to []Range) {
 				inner.revision = max(inner.revision, d.revision)
 			}
 		}
-		for range r.store.Known(rng) {
-			inner.keys++
-		}
 		r.ranges = append(r.ranges, inner)
 		r.startWatch(inner)
+		inner.uncertain = r.proxied() // how many keys it had at that revision is not known
 	}
 }
 
@@ -260,7 +259,7 @@ func (r *Reflector) startWatch(w *watchedRange) {
 	r.lastID++
 	w.id = r.lastID
 	r.progress.prune()
-	w.createdAt, w.olderAnswers, w.progress = 0, len(r.progress.asked), 0
+	w.createdAt, w.olderAnswers, w.progress, w.uncertain = 0, len(r.progress.asked), 0, false
 	r.watches[w.id] = w
 	from, to := w.spelled(r.spelling)
 	r.stream.Watch(w.id, from, to, w.revision)

@@ -79,7 +79,8 @@ type Reflector struct {
 	progress         streamProgress          // of the current stream
 	proofs           []rangeProof            // behind a proxy: what the watches are still to deliver
 
-	spelling int // how the ranges are requested; see Range.spelled
+	compareAt time.Time // behind a proxy: when the keys of all ranges are next compared with etcd
+	spelling  int       // how the ranges are requested; see Range.spelled
 
 	mu     sync.Mutex
 	health Health

@@ -53,6 +53,7 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 // when there is no range.
 func (r *Reflector) startWatches(s *etcd.WatchStream) {
 	r.stream, r.watches, r.lastID, r.progress, r.proofs = s, map[int64]*watchedRange{}, epochWatch, streamProgress{}, nil
+	r.compareAt = nextComparison()
 	s.Watch(epochWatch, r.options.Epoch, "", r.epochRevision)
 	for _, w := range r.ranges {
 		r.startWatch(w)
@@ -160,7 +161,11 @@ func (r *Reflector) appendNew(events []*clientv3.Event, resp *pb.WatchResponse) 
 		}
 	}
 	if w != nil && len(resp.Events) > 0 {
-		w.revision = max(w.revision, resp.Events[len(resp.Events)-1].Kv.ModRevision)
+		last := resp.Events[len(resp.Events)-1].Kv.ModRevision
+		if r.proxied() {
+			w.noteHeader(resp.Header.GetRevision(), last)
+		}
+		w.revision = max(w.revision, last)
 		w.pruneDelivered()
 	}
 	return events, nil
