@@ -68,7 +68,7 @@ func (k *keepalive) exchange(ctx context.Context) (response, error) {
 	if err == nil && k.proxied {
 		a, err = k.timeToLive(ctx)
 	}
-	if err == nil && a.ttl > 0 {
+	if err == nil && a.ttl > 0 && !k.proxied { // a proxy sends each call to another member
 		err = k.confirmQuorum(ctx)
 	}
 	return a, err
@@ -107,8 +107,8 @@ func (k *keepalive) sendFirst(ctx context.Context) (response, error) {
 		return response{}, err
 	}
 	k.proxied = a.id != nobody || a.ttl < 0
-	if a.id == k.id {
-		return a, nil
+	if k.proxied { // see send; the other answer is dropped when it comes
+		return response{}, nil
 	}
 	return k.receive(ctx)
 }
@@ -142,8 +142,16 @@ func (k *keepalive) timeToLive(ctx context.Context) (response, error) {
 	if granted > 0 && left < granted/4 { // 0: etcd does not know it
 		return response{}, fmt.Errorf("etcd's grpc-proxy does not renew it: it expires in %v", left)
 	}
-	k.renewed = max(k.renewed, asked-(granted-left)) // renewals only prolong it, and etcd tells whole seconds
+	k.renewed = max(k.renewed, renewedBefore(asked, granted, left)) // renewals only prolong it, and etcd tells whole seconds
 	return response{id: k.id, ttl: granted, sent: k.renewed, revision: r.GetHeader().GetRevision()}, nil
+}
+
+// renewedBefore returns an Uptime at which a lease was renewed at the latest, if etcd, asked at an
+// Uptime, keeps it for left. That may be longer than etcd granted: a new leader of etcd prolongs all
+// leases, but when it is replaced in its turn, the next one need not. A follower that led before
+// may even answer that a lease never expires.
+func renewedBefore(asked, granted, left time.Duration) time.Duration {
+	return asked - (granted - min(left, granted))
 }
 
 // confirmQuorum makes a linearizable read over the endpoint, if there is another endpoint to

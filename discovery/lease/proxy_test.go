@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -115,5 +116,37 @@ func TestProxyFails(t *testing.T) {
 	one.Kill()
 	if l := f.askedAnew(direct); l.ID != old.ID {
 		t.Errorf("lease %x after %x", l.ID, old.ID)
+	}
+}
+
+// A second stream for a lease behind a proxy need not wait until the proxy renews it again.
+func TestSecondStreamThroughProxy(t *testing.T) {
+	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
+		t.Parallel()
+		client := etcdtest.Client(t, etcdtest.StartProxy(t, program, etcdtest.Start(t).Endpoint()).Endpoint())
+		const ttl = time.Hour
+		granted := etcdtest.Must(client.Grant(t.Context(), int64(ttl.Seconds())))
+		for range 2 {
+			k := keepalive{client: client, id: granted.ID}
+			defer k.close()
+			if a, err := k.renew(t.Context(), time.Minute); err != nil || a.ttl != ttl || !k.proxied {
+				t.Errorf("TTL %v, proxied %v, error %v", a.ttl, k.proxied, err)
+			}
+		}
+	})
+}
+
+// What a session takes for the last renewal never lies behind the question, however long etcd says
+// that it keeps the lease.
+func TestRenewedBefore(t *testing.T) {
+	for left, want := range map[time.Duration]time.Duration{
+		15 * time.Second: 100 * time.Second,
+		6 * time.Second:  91 * time.Second,
+		19 * time.Second: 100 * time.Second, // after a change of leader
+		math.MaxInt64 / time.Second * time.Second: 100 * time.Second, // by one that was leader
+	} {
+		if got := renewedBefore(100*time.Second, 15*time.Second, left); got != want {
+			t.Errorf("left %v: renewed at %v, want %v", left, got, want)
+		}
 	}
 }
