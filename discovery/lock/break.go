@@ -19,6 +19,9 @@ import (
 // breakTries is how often a break is tried while the holder's key changes.
 const breakTries = 5
 
+// awaitInterval is how often [Breakage.Await] reads the key.
+const awaitInterval = 5 * time.Second
+
 // Broken marks a lock as broken. It is part of the value of its holder's key.
 type Broken struct {
 	By string    `json:"by"` // who broke it
@@ -249,20 +252,40 @@ func (b Breakage) Remove(ctx context.Context, client *clientv3.Client) (gone boo
 	return !r.Succeeded, nil
 }
 
-// Await waits until the marked key is gone or ctx ends.
+// Await waits until the marked key is gone or ctx ends. It also reads the key from time to time: etcd's
+// grpc-proxy may miss that it goes.
 func (b Breakage) Await(ctx context.Context, client *clientv3.Client) error {
 	if b.Within == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	for r := range client.Watch(ctx, b.key, clientv3.WithRev(b.modRevision+1), clientv3.WithFilterPut()) {
-		if err := r.Err(); err != nil {
-			return fmt.Errorf("watch %s: %w", b.key, err)
-		}
-		if len(r.Events) > 0 {
-			return nil
+	tick := time.NewTicker(awaitInterval)
+	defer tick.Stop()
+	watch := client.Watch(ctx, b.key, clientv3.WithRev(b.modRevision+1), clientv3.WithFilterPut())
+	for {
+		select {
+		case r, ok := <-watch:
+			switch {
+			case !ok:
+				return ctx.Err()
+			case r.Err() != nil:
+				return fmt.Errorf("watch %s: %w", b.key, r.Err())
+			case len(r.Events) > 0:
+				return nil
+			}
+		case <-tick.C:
+			if b.isGone(ctx, client) {
+				return nil
+			}
 		}
 	}
-	return ctx.Err()
+}
+
+// isGone reports whether etcd says that the marked key is gone.
+func (b Breakage) isGone(ctx context.Context, client *clientv3.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := client.Get(ctx, b.key, clientv3.WithKeysOnly())
+	return err == nil && (len(r.Kvs) == 0 || r.Kvs[0].CreateRevision > b.modRevision)
 }

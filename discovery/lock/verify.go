@@ -20,6 +20,8 @@ const (
 	// verifyInterval bounds the time until a new life of etcd behind a proxy is noticed. The keys of
 	// all grants are read more often, five times in a promise.
 	verifyInterval = 50 * time.Second
+	// proxiedInterval is the same where etcd's grpc-proxy answers, whose watches may miss changes.
+	proxiedInterval = 10 * time.Second
 	// watchDelay is how long a grant lasts before its key is watched: most are released earlier.
 	watchDelay = 250 * time.Millisecond
 	// keyBatch is the number of keys of one transaction; etcd accepts at most 128.
@@ -120,7 +122,7 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 	broken := v.verified != contact
 	v.mu.Unlock()
 	again := broken || lives != v.lives
-	if !again && now < v.readAt+min(verifyInterval, v.life.MaxPromise()/5) {
+	if !again && now < v.readAt+v.interval() {
 		return nil
 	}
 	if again && v.hasGranted() { // keys that were deleted may be back
@@ -140,6 +142,15 @@ func (v *verifier) verifyAll(ctx context.Context, lives int, now time.Duration) 
 		v.verifiedAgain = make(chan struct{})
 	}
 	return nil
+}
+
+// interval returns the time until the keys of all grants are read again.
+func (v *verifier) interval() time.Duration {
+	longest := verifyInterval
+	if v.stream != nil && v.stream.Proxied() {
+		longest = proxiedInterval
+	}
+	return min(longest, v.life.MaxPromise()/5)
 }
 
 // hasGranted reports whether anything was ever requested of this manager.
