@@ -17,6 +17,7 @@ import (
 // off from the others.
 type endpointConn struct {
 	next      int              // number of the next endpoint, modulo their count; 0: not chosen yet
+	endpoint  string           // that conn is to
 	dedicated *grpc.ClientConn // nil: conn is the client's
 	conn      *grpc.ClientConn // carries all calls
 	kv        clientv3.KV
@@ -27,7 +28,7 @@ type endpointConn struct {
 func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) error {
 	endpoints := client.Endpoints()
 	if len(endpoints) == 1 {
-		m.conn, m.kv = client.ActiveConnection(), client
+		m.endpoint, m.conn, m.kv = endpoints[0], client.ActiveConnection(), client
 		return nil
 	}
 	if m.next == 0 {
@@ -39,7 +40,7 @@ func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) err
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", endpoint, err)
 	}
-	m.dedicated, m.conn, m.kv = own, own, clientv3.NewKVFromKVClient(pb.NewKVClient(own), client)
+	m.endpoint, m.dedicated, m.conn, m.kv = endpoint, own, own, clientv3.NewKVFromKVClient(pb.NewKVClient(own), client)
 	return awaitReady(ctx, own, endpoint)
 }
 

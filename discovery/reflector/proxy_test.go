@@ -303,6 +303,25 @@ func TestComparedNested(t *testing.T) {
 	w.changeWithoutResync(client)
 }
 
+// A range is requested in another way only from the endpoint that does not deliver it.
+func TestSpellingOfEndpoint(t *testing.T) {
+	server := etcdtest.Start(t)
+	client := etcdtest.Client(t, etcdtest.StartProxy(t, etcdtest.Bundled, server.Endpoint()).Endpoint(), server.Endpoint())
+	r := New(client, newRecordingStore(), Options{})
+	for _, want := range []int{0, 0, 1, 0} {
+		if err := r.connect(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.spellings[r.endpoint]; got != want {
+			t.Errorf("%d at %s, want %d", got, r.endpoint, want)
+		}
+		if len(r.spellings) == 0 {
+			r.spellings[r.endpoint]++
+		}
+		r.disconnect()
+	}
+}
+
 // All ways to request a range cover its keys and no others, and differ where they can.
 func TestSpelled(t *testing.T) {
 	for _, test := range []struct {

@@ -261,7 +261,7 @@ func (r *Reflector) startWatch(w *watchedRange) {
 	r.progress.prune()
 	w.createdAt, w.olderAnswers, w.progress, w.uncertain = 0, len(r.progress.asked), 0, false
 	r.watches[w.id] = w
-	from, to := w.spelled(r.spelling)
+	from, to := w.spelled(r.spellings[r.endpoint])
 	r.stream.Watch(w.id, from, to, w.revision)
 }
 

@@ -79,8 +79,8 @@ type Reflector struct {
 	progress         streamProgress          // of the current stream
 	proofs           []rangeProof            // behind a proxy: what the watches are still to deliver
 
-	compareAt time.Time // behind a proxy: when the keys of all ranges are next compared with etcd
-	spelling  int       // how the ranges are requested; see Range.spelled
+	compareAt time.Time      // behind a proxy: when the keys of all ranges are next compared with etcd
+	spellings map[string]int // by endpoint: how the ranges are requested; see Range.spelled
 
 	mu     sync.Mutex
 	health Health
@@ -101,7 +101,7 @@ func New(client *clientv3.Client, store Store, o Options) *Reflector {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Reflector{client: client, store: store, options: o, log: o.Logger, calls: make(chan func()), progressWanted: retry.NewSignal()}
+	r := &Reflector{client: client, store: store, options: o, log: o.Logger, calls: make(chan func()), spellings: map[string]int{}, progressWanted: retry.NewSignal()}
 	r.options.Heartbeat = cmp.Or(o.Heartbeat, new(heartbeat.Heartbeat))
 	r.identity = life.Identity{Header: life.Header{Revision: o.Resume.Revision}, Epoch: o.Resume.Epoch}
 	for _, rng := range o.Ranges {

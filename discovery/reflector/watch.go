@@ -44,7 +44,7 @@ func (r *Reflector) watch(ctx context.Context, healthy func()) error {
 	checkOrder := sync.OnceFunc(func() { background.Go(func() { r.checkOrder(ctx) }) })
 	err = retry.CauseOf(ctx, r.consume(s, healthy, checkOrder))
 	if errors.Is(err, errMissed) {
-		r.spelling++
+		r.spellings[r.endpoint]++
 	}
 	return err
 }
@@ -185,7 +185,7 @@ func (r *Reflector) checkResponse(resp *pb.WatchResponse) error {
 		reached = w.revision
 	}
 	if resp.Canceled && r.proxied() {
-		r.spelling++ // the proxy may go on to give out the watch that has ended
+		r.spellings[r.endpoint]++ // the proxy may go on to give out the watch that has ended
 	}
 	switch at := resp.Header.GetRevision(); {
 	case resp.Canceled && resp.CompactRevision != 0:
