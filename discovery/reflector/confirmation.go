@@ -40,7 +40,10 @@ func (r *Reflector) confirmLoop(ctx context.Context, healthy func()) error {
 		if err := r.Do(ctx, func() {
 			answered, proxied, before = r.answered, r.proxied(), r.identity
 			if proxied {
-				answered, interval = len(r.proofs) == 0 || r.isUncertain(), r.proofInterval(interval)
+				answered, interval = len(r.proofs) == 0, r.proofInterval(interval)
+				if !answered && r.isUncertain() { // the watches alone will not settle them
+					answered, interval = true, min(interval, DefaultProgressInterval)
+				}
 				before.Revision = max(before.Revision, r.lastConfirmation.identity.Revision)
 			}
 		}); err != nil {
