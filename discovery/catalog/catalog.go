@@ -258,7 +258,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 func (c *Catalog) newReflector(ctx context.Context) (*reflector.Reflector, error) {
 	o := reflector.Options{
 		Epoch: c.keys.Epoch(), Life: c.options.Life,
-		Forbidden: c.forbid, ProgressInterval: c.ProgressInterval, Heartbeat: &c.heartbeat, Logger: c.log, Metrics: c.metrics.reflector,
+		Forbidden: c.forbid, ProgressInterval: c.ProgressInterval, ProofInterval: c.ProofInterval, Heartbeat: &c.heartbeat, Logger: c.log, Metrics: c.metrics.reflector,
 	}
 	if s := c.snapshot(); s != nil {
 		o.Resume = reflector.Checkpoint{Epoch: s.Epoch(), Revision: s.Revision()}

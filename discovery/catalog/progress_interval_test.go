@@ -40,6 +40,30 @@ func TestProgressInterval(t *testing.T) {
 	}
 }
 
+// Behind a proxy the interval also grows with the number of keys in view, within the same bounds.
+func TestProofInterval(t *testing.T) {
+	for _, test := range []struct {
+		agents, keys int64
+		stale        time.Duration
+		want         time.Duration
+	}{
+		{0, 100_000, DefaultStaleAfter, 2 * time.Second},
+		{10, 10_000, DefaultStaleAfter, 2 * time.Second},
+		{100, 10_000, DefaultStaleAfter, 5 * time.Second},
+		{1000, 10_000, DefaultStaleAfter, 10 * time.Second},
+		{1000, 10_000, time.Minute, 50 * time.Second},
+		{100_000, 10_000_000, time.Minute, 55 * time.Second},
+	} {
+		t.Run(fmt.Sprintf("%d agents, %d keys, stale after %v", test.agents, test.keys, test.stale), func(t *testing.T) {
+			c := etcdtest.Must(New(nil, keys, Options{Watch: WatchLazy, StaleAfter: test.stale}))
+			c.subscriptions.nodeCount.Store(test.agents)
+			if d := c.ProofInterval(test.keys); d > test.want || d < test.want*4/5 {
+				t.Errorf("%v, want up to a fifth less than %v", d, test.want)
+			}
+		})
+	}
+}
+
 // An agent that watches single services also knows the number of agents.
 func TestFleetIsCounted(t *testing.T) {
 	t.Parallel()

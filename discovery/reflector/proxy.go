@@ -58,7 +58,11 @@ func (r *Reflector) proofInterval(interval time.Duration) time.Duration {
 	for _, w := range r.ranges {
 		keys += w.keys
 	}
-	return max(interval, min(time.Duration(keys)*time.Second/keysPerSecond, maxProofInterval))
+	return max(interval, r.options.ProofInterval(keys))
+}
+
+func defaultProofInterval(keys int64) time.Duration {
+	return min(time.Duration(keys)*time.Second/keysPerSecond, maxProofInterval)
 }
 
 // readProofs reads the ranges that are not known to have reached a revision, by linearizable reads.

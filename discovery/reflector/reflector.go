@@ -35,6 +35,9 @@ type Options struct {
 	// ProgressInterval returns the time until the next confirmation; default
 	// [DefaultProgressInterval].
 	ProgressInterval func() time.Duration
+	// ProofInterval returns the least time, behind etcd's grpc-proxy, between two reads of ranges with
+	// so many keys in all, each of which etcd looks at; default: 1 s for 1000 keys, at most 10 s.
+	ProofInterval func(keys int64) time.Duration
 	// Forbidden is called, serialized with the store's methods, when etcd forbids to list a range.
 	// If it returns true, it has dropped the range's keys from the store, and the reflector
 	// keeps the others current without that range; see [Reflector.Add] to have it again.
@@ -97,6 +100,9 @@ type Health struct {
 func New(client *clientv3.Client, store Store, o Options) *Reflector {
 	if o.ProgressInterval == nil {
 		o.ProgressInterval = func() time.Duration { return DefaultProgressInterval }
+	}
+	if o.ProofInterval == nil {
+		o.ProofInterval = defaultProofInterval
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
