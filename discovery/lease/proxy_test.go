@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"math"
 	"testing"
 	"time"
 
@@ -140,10 +139,10 @@ func TestSecondStreamThroughProxy(t *testing.T) {
 // that it keeps the lease.
 func TestRenewedBefore(t *testing.T) {
 	for left, want := range map[time.Duration]time.Duration{
-		15 * time.Second: 100 * time.Second,
-		6 * time.Second:  91 * time.Second,
-		19 * time.Second: 100 * time.Second, // after a change of leader
-		math.MaxInt64 / time.Second * time.Second: 100 * time.Second, // by one that was leader
+		15 * time.Second:         100 * time.Second,
+		6 * time.Second:          91 * time.Second,
+		19 * time.Second:         100 * time.Second, // after a change of leader
+		9223372036 * time.Second: 100 * time.Second, // by one that was leader
 	} {
 		if got := renewedBefore(100*time.Second, 15*time.Second, left); got != want {
 			t.Errorf("left %v: renewed at %v, want %v", left, got, want)
