@@ -186,11 +186,18 @@ func testRecordsWritten(t *testing.T) {
 	written("instance.json", fleetKeys.Instance("v1", "a"), "owner", "run", "registered_at")
 	written("override.json", fleetKeys.Override("v1", "a"))
 	written("static.json", fleetKeys.Static("v1", "b"))
-	node, err := client.Get(t.Context(), fleetKeys.Nodes(), clientv3.WithPrefix())
-	if err != nil || len(node.Kvs) != 1 {
-		t.Fatal(node, err)
-	}
-	written("node.json", string(node.Kvs[0].Key), "agent", "started", "version")
+	var node string
+	within(t, time.Now(), waitTimeout, "the agent's own record is written", func() error { // after the instances
+		found, err := client.Get(t.Context(), fleetKeys.Nodes(), clientv3.WithPrefix())
+		if err == nil && len(found.Kvs) != 1 {
+			err = fmt.Errorf("there are %d", len(found.Kvs))
+		}
+		if err == nil {
+			node = string(found.Kvs[0].Key)
+		}
+		return err
+	})
+	written("node.json", node, "agent", "started", "version")
 }
 
 // redact encodes a value as JSON, and replaces the values of the named fields, which vary, by fixed

@@ -68,13 +68,13 @@ func (r Release) build() (string, error) {
 	}
 	archive := exec.Command("git", "-C", r.root, "archive", "--format", "tar", r.Commit)
 	unpack := exec.Command("tar", "-x", "-C", dir)
-	var complaints bytes.Buffer
-	archive.Stderr, unpack.Stderr = &complaints, &complaints
+	var ofArchive, ofUnpack bytes.Buffer
+	archive.Stderr, unpack.Stderr = &ofArchive, &ofUnpack
 	if unpack.Stdin, err = archive.StdoutPipe(); err != nil {
 		return "", err
 	}
 	if err := errors.Join(unpack.Start(), archive.Run(), unpack.Wait()); err != nil {
-		return "", fmt.Errorf("unpack commit %s: %w: %s", r.Commit, err, complaints.Bytes())
+		return "", fmt.Errorf("unpack commit %s: %w: %s%s", r.Commit, err, ofArchive.Bytes(), ofUnpack.Bytes())
 	}
 	program := filepath.Join(dir, "bin", "disc-last")
 	build := exec.Command("go", "build", "-mod=mod", "-o", program, "./cmd/disc")
