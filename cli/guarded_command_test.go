@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -59,9 +61,19 @@ func TestLossIsNamed(t *testing.T) {
 	}
 }
 
-// A command that ends by itself, after its grant was lost, fails with the reason.
+// A command that ends by itself, after its grant was lost, fails with the reason. The test runs in a process of
+// its own, since a process with a guarded command reaps all its children.
 func TestLossIsSeenAtRelease(t *testing.T) {
 	t.Parallel()
+	const alone = "DISC_TEST_ALONE"
+	if os.Getenv(alone) == "" {
+		c := exec.Command(os.Args[0], "-test.run=^TestLossIsSeenAtRelease$")
+		c.Env = append(os.Environ(), alone+"=1")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	gone := discovery.Errorf(discovery.ErrLost, "lock %q is lost: it was broken", "x")
 	for name, c := range map[string]struct {
 		release error
