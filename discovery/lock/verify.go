@@ -198,7 +198,7 @@ func (v *verifier) held() []*Grant {
 
 // read reads the keys of grants, and loses those whose keys are not as they were written. It returns
 // the revision at which each batch of keyBatch was read. A key that is gone may mean that etcd was
-// restored from a backup, if contact has broken since it was last seen.
+// restored from a backup, if contact has broken since it was last seen, and etcd's history lacks it.
 func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revisions []int64, err error) {
 	for batch := range slices.Chunk(grants, keyBatch) {
 		known := v.life.Present()
@@ -222,13 +222,26 @@ func (v *verifier) read(ctx context.Context, grants []*Grant, broken bool) (revi
 				found = kvs[0]
 			}
 			gone := v.compare(g, found, sent)
-			if gone && (broken || g.seen) {
+			if gone && (broken || g.seen) && !v.wasWritten(ctx, g) {
 				v.life.Block()
 			}
 		}
 		revisions = append(revisions, r.Header.Revision)
 	}
 	return revisions, nil
+}
+
+// wasWritten reports whether etcd has the key of a grant at the revision at which it was created. Then
+// somebody has deleted it since, and etcd was not restored from a backup that is older than the grant.
+func (v *verifier) wasWritten(ctx context.Context, g *Grant) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := v.client.Get(ctx, g.key, clientv3.WithRev(g.created))
+	if err != nil || len(r.Kvs) == 0 { // compacted, or a revision to come: it is not known
+		return false
+	}
+	var owner KeyOwner
+	return r.Kvs[0].CreateRevision == g.created && json.Unmarshal(r.Kvs[0].Value, &owner) == nil && owner.ID == g.id
 }
 
 // compare loses a grant whose key is not as it was written, and reports whether the key is gone. kv
