@@ -129,22 +129,13 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 		}
 	}
 	answer := r.zone.resolve(s, ask)
-	for range maxAliases {
-		if !view.Partial || len(answer.followed) == 0 || r.catalog.Has(answer.followed...) {
-			break
-		}
-		if complete == nil {
-			return nil, serial, 0
-		}
-		completed, err := complete(&ask, answer.followed)
-		if err != nil && len(answer.answer) > 0 && !r.zone.isAlias(answer.answer[0]) {
-			break // it is what is known: the other names may be forbidden, or etcd away
-		}
-		if err != nil {
+	if view.Partial {
+		if s, answer, err = r.followAliases(complete, s, ask, answer); err != nil {
 			return failure(dns.RcodeServerFailure), serial, notReady
 		}
-		s = completed
-		answer = r.zone.resolve(s, ask)
+		if s == nil {
+			return nil, serial, 0
+		}
 	}
 	if view.Partial && answer.rcode == dns.RcodeNameError && ask.isBelowNode() {
 		answer.rcode = dns.RcodeSuccess // there may be nodes below it that the view lacks (RFC 8020)
@@ -153,6 +144,30 @@ func (r *Responder) answer(complete completion, q *query, room int) (*packed, ui
 		return cache.add(r.zone, s, q, ask, answer, room), serial, why
 	}
 	return r.zone.pack(s, ask, answer, room), serial, why
+}
+
+// followAliases reads from etcd what a partial view lacks of the names that an answer follows, and
+// returns the answer with them, and the snapshot that it is of. That is nil where complete is nil and
+// the view lacks one.
+func (r *Responder) followAliases(complete completion, s *view.Snapshot, ask question, answer response) (*view.Snapshot, response, error) {
+	for range maxAliases {
+		if len(answer.followed) == 0 || r.catalog.Has(answer.followed...) {
+			break
+		}
+		if complete == nil {
+			return nil, answer, nil
+		}
+		completed, err := complete(&ask, answer.followed)
+		if err != nil && len(answer.answer) > 0 && !r.zone.isAlias(answer.answer[0]) {
+			break // it is what is known: the other names may be forbidden, or etcd away
+		}
+		if err != nil {
+			return s, answer, err
+		}
+		s = completed
+		answer = r.zone.resolve(s, ask)
+	}
+	return s, answer, nil
 }
 
 // completion reads from etcd what the view lacks for a question, or the scopes of the names that its

@@ -4,7 +4,7 @@
 // whose own parent has ended. One that does not reap them collects zombies until no process can be
 // started any more. exec checks and the commands of 'docker exec' leave orphans.
 //
-//	go reaper.Run(ctx)      // where os.Getpid() is 1
+//	go reaper.Run(ctx)       // where os.Getpid() is 1
 //	err := reaper.Start(cmd) // instead of cmd.Start
 //	err = reaper.Wait(cmd)   // instead of cmd.Wait
 package reaper
