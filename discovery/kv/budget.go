@@ -198,13 +198,13 @@ func (b *budget) readOrCount(ctx context.Context) error {
 	if r.Responses[1].GetResponseRange().GetCount() > 0 {
 		return nil
 	}
-	turn, err := b.takeTurn(ctx, max(countInterval, countShare*time.Duration(last.Took)))
+	turn, err := etcd.TakeTurn(ctx, b.client, b.turn, "", 0, max(countInterval, countShare*time.Duration(last.Took)))
 	if err != nil || turn == clientv3.NoLease {
 		return err
 	}
 	now, err := b.count(ctx)
 	if err != nil {
-		b.giveTurnBack(ctx, turn)
+		etcd.RevokeUnused(ctx, b.client, turn)
 		return err
 	}
 	value, err := json.Marshal(now)
@@ -227,29 +227,6 @@ func (b *budget) adopt(count usage, revision int64) {
 	if b.revision != revision {
 		b.used, b.revision = count, revision
 	}
-}
-
-// takeTurn returns the lease of this agent's turn to count; none: it is another's. Nobody else
-// counts for a time then, unless the turn is given back.
-func (b *budget) takeTurn(ctx context.Context, interval time.Duration) (turn clientv3.LeaseID, err error) {
-	lease, err := b.client.Grant(ctx, int64(interval/time.Second))
-	if err != nil {
-		return clientv3.NoLease, err
-	}
-	r, err := b.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(b.turn), "=", 0)).
-		Then(clientv3.OpPut(b.turn, "", clientv3.WithLease(lease.ID))).Commit()
-	if err != nil || !r.Succeeded {
-		b.giveTurnBack(ctx, lease.ID)
-		return clientv3.NoLease, err
-	}
-	return lease.ID, nil
-}
-
-// giveTurnBack lets another agent count, since this one could not.
-func (b *budget) giveTurnBack(ctx context.Context, turn clientv3.LeaseID) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-	defer cancel()
-	_, _ = b.client.Revoke(ctx, turn) // if that fails, it ends by itself
 }
 
 // count counts the keys and, if they are bounded, their bytes. etcd knows the number of keys

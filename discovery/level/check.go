@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/etcd"
 )
 
 // checkFleet takes the turn to check, if nobody else has it, reads the records of all agents, and
@@ -24,7 +25,7 @@ func (l *Level) checkFleet(ctx context.Context, s stored) error {
 		err = l.writeCheck(ctx, s, agents, revision)
 	}
 	if err != nil {
-		l.revoke(ctx, turn)
+		etcd.RevokeUnused(ctx, l.client, turn)
 	}
 	return err
 }
@@ -56,7 +57,7 @@ func (l *Level) writeCheck(ctx context.Context, s stored, agents []discovery.Nod
 	}
 	if err := l.write(ctx, &s, unchanged, more...); err != nil {
 		if counting != clientv3.NoLease {
-			l.revoke(ctx, counting)
+			etcd.RevokeUnused(ctx, l.client, counting)
 		}
 		return err
 	}
@@ -176,26 +177,9 @@ func (l *Level) takeTurn(ctx context.Context, s stored) (clientv3.LeaseID, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	lease, err := l.client.Grant(ctx, int64(interval/time.Second))
+	turn, err := etcd.TakeTurn(ctx, l.client, l.keys.LevelChecked(), strconv.Itoa(l.own), s.turnRevision, interval)
 	if err != nil {
 		return clientv3.NoLease, fmt.Errorf("take the turn to check the feature level: %w", err)
 	}
-	t, err := l.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(l.keys.LevelChecked()), "=", s.turnRevision)).
-		Then(clientv3.OpPut(l.keys.LevelChecked(), strconv.Itoa(l.own), clientv3.WithLease(lease.ID))).Commit()
-	if err != nil {
-		l.revoke(ctx, lease.ID)
-		return clientv3.NoLease, fmt.Errorf("take the turn to check the feature level: %w", err)
-	}
-	if !t.Succeeded {
-		l.revoke(ctx, lease.ID)
-		return clientv3.NoLease, nil
-	}
-	return lease.ID, nil
-}
-
-// revoke ends a lease: that of a turn, so that another agent checks, or one that no key uses.
-func (l *Level) revoke(ctx context.Context, lease clientv3.LeaseID) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-	defer cancel()
-	_, _ = l.client.Revoke(ctx, lease) // if that fails, it ends by itself
+	return turn, nil
 }
