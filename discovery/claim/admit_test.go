@@ -9,6 +9,7 @@ import (
 	"disc/discovery"
 	"disc/discovery/catalog"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/life"
 	"disc/discovery/lock"
 	"disc/discovery/lock/locktest"
 	"disc/discovery/quota"
@@ -29,5 +30,16 @@ func TestNoSpaceForClaims(t *testing.T) {
 	}
 	if n := agent.Transactions("claim"); n != 0 {
 		t.Errorf("%v transactions were sent for it", n)
+	}
+}
+
+// A caller that waits while nothing is granted is told so at the end of its wait, and not that no
+// slot is free.
+func TestWaitWhileNothingIsGranted(t *testing.T) {
+	t.Parallel()
+	a, _ := startPair(t)
+	a.agent.Life().Block()
+	if _, err := a.Claim(etcdtest.Context(t), "gpu", Request{Wait: uncertainTime + 200*time.Millisecond}); !life.Uncertain(err) {
+		t.Errorf("got %v", err)
 	}
 }

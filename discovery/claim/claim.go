@@ -128,7 +128,7 @@ func (c *Claims) Claim(ctx context.Context, service string, r Request) (*Grant, 
 	if r.Wait > 0 && retryable(err) && ctx.Err() == nil {
 		waiting, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
-		g, err = c.waitForSlot(waiting, service, r)
+		g, err = c.waitForSlot(waiting, service, r, err)
 	}
 	if err == nil && ctx.Err() != nil { // the caller has gone in the moment of the grant
 		_, _ = c.Release(ctx, g.ID()) // on an error it is removed as an orphan

@@ -82,6 +82,7 @@ func TestForbiddenClaims(t *testing.T) {
 		return etcd.Refused(err) == etcd.RefusedPermission
 	})
 	retrytest.Eventually(t, "the others are current", func() bool { return c.reflector.Health().Err == nil })
+	etcdtest.Must(a.Life().AwaitGuard(etcdtest.Context(t))) // the break may have been an outage on a busy machine
 	c.claim("cpu", Request{})
 
 	reads.forbidden.Store(false)

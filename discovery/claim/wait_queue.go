@@ -7,27 +7,32 @@ import (
 	"slices"
 	"time"
 
+	"disc/discovery/life"
 	"disc/discovery/retry"
 )
 
 // waitForSlot claims a slot once one is free and no caller of this agent has waited longer,
-// until ctx ends.
-func (c *Claims) waitForSlot(ctx context.Context, service string, r Request) (*Grant, error) {
+// until ctx ends. It then returns why it got none: why is the reason until the first attempt, and an
+// attempt that the end of ctx cuts off has none of its own.
+func (c *Claims) waitForSlot(ctx context.Context, service string, r Request, why error) (*Grant, error) {
 	defer c.issuer.CountWaiting()()
 	me := retry.NewSignal()
 	c.enqueue(service, me)
 	defer c.dequeue(service, me)
 	var backoff retry.Backoff
 	for {
-		if err := c.awaitTurn(ctx, service, me); err != nil {
+		if err := c.awaitTurn(ctx, service, me, why); err != nil {
 			return nil, err
 		}
 		g, err := c.claimNow(ctx, service, r)
+		if ctx.Err() == nil || life.Uncertain(err) {
+			why = err
+		}
 		switch {
 		case err == nil:
 			return g, nil
 		case ctx.Err() != nil:
-			return nil, errFull
+			return nil, why
 		case errors.Is(err, errFull):
 			backoff.Reset()
 		case !retryable(err):
@@ -35,7 +40,7 @@ func (c *Claims) waitForSlot(ctx context.Context, service string, r Request) (*G
 		default:
 			backoff.Failed()
 			if backoff.Wait(ctx) != nil {
-				return nil, err
+				return nil, why
 			}
 		}
 	}
@@ -60,8 +65,9 @@ func (c *Claims) dequeue(service string, me retry.Signal) {
 }
 
 // awaitTurn waits until the caller is the first in the queue and a slot is free, and then
-// for up to wakeJitter, so that agents do not all ask at once.
-func (c *Claims) awaitTurn(ctx context.Context, service string, me retry.Signal) error {
+// for up to wakeJitter, so that agents do not all ask at once. When ctx ends it returns errFull, or
+// why the caller got no slot that was free.
+func (c *Claims) awaitTurn(ctx context.Context, service string, me retry.Signal, why error) error {
 	for {
 		changed := c.view.Changed(service)
 		first, free := c.queuePosition(service, me)
@@ -70,7 +76,7 @@ func (c *Claims) awaitTurn(ctx context.Context, service string, me retry.Signal)
 			case <-time.After(rand.N(wakeJitter)):
 				return nil
 			case <-ctx.Done():
-				return errFull
+				return why
 			}
 		}
 		if !first {

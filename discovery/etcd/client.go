@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -18,19 +19,21 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // Config has the settings of the connection to etcd.
 type Config struct {
 	Endpoints []string // with or without a scheme
 	// TLS returns the TLS settings. It is called at the start and for each handshake, so
-	// that renewed certificates are used. nil: TLS with the system's roots for endpoints
-	// that begin with https.
+	// that renewed certificates are used. nil: TLS with the system's roots if the first
+	// endpoint begins with https.
 	TLS     func(context.Context) (*tls.Config, error)
 	Timeout time.Duration // of one attempt to connect, or to authenticate; default 5 s
 	// Credentials returns user and password. It is called each time that a token is needed,
 	// so that a rotated password is used. nil: no authentication by password.
 	Credentials func(context.Context) (user, password string, err error)
+	Logger      *slog.Logger // has why there is no connection, for each endpoint; default: discard
 }
 
 // The keepalive of connections. etcd refuses pings more often than every 5 s, and gRPC
@@ -55,6 +58,7 @@ func Dial(ctx context.Context, c Config) (*clientv3.Client, error) {
 	if timeout <= 0 {
 		timeout = 5 * time.Second
 	}
+	connections := newConnections(c.Endpoints, timeout, c.Logger)
 	options := []grpc.DialOption{
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 2 * time.Second},
@@ -62,7 +66,11 @@ func Dial(ctx context.Context, c Config) (*clientv3.Client, error) {
 		}),
 		grpc.WithStaticStreamWindowSize(windowSize),
 		grpc.WithStaticConnWindowSize(windowSize),
-		grpc.WithChainUnaryInterceptor(denyUnary),
+		grpc.WithChainUnaryInterceptor(connections.unary, denyUnary),
+		grpc.WithChainStreamInterceptor(connections.stream),
+	}
+	if connections.proxy == "" {
+		options = append(options, grpc.WithContextDialer(connections.dial))
 	}
 	if c.Credentials != nil {
 		t := &tokenAuth{credentials: c.Credentials, endpoints: c.Endpoints, timeout: timeout, fetching: make(chan struct{}, 1)}
@@ -71,24 +79,37 @@ func Dial(ctx context.Context, c Config) (*clientv3.Client, error) {
 			grpc.WithChainUnaryInterceptor(t.unary),
 			grpc.WithChainStreamInterceptor(t.stream))
 	}
-	var secure *tls.Config
-	if c.TLS != nil {
-		var err error
-		if secure, err = c.TLS(ctx); err != nil {
-			return nil, err
-		}
-		options = append(options, grpc.WithTransportCredentials(reloadingTLS{credentials.NewTLS(secure), c.TLS}))
+	transport, err := c.transport(ctx)
+	if err != nil {
+		return nil, err
 	}
+	options = append(options, grpc.WithTransportCredentials(recordingCredentials{transport, connections}))
 	client, err := clientv3.New(clientv3.Config{
+		Context:              connections.clientContext(),
 		Endpoints:            c.Endpoints,
-		TLS:                  secure,
 		Logger:               zap.NewNop(),
 		DialKeepAliveTime:    pingAfter,
 		DialKeepAliveTimeout: pingTimeout,
 		DialOptions:          options,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("etcd at %s: %w", strings.Join(c.Endpoints, ","), err)
+		return nil, fmt.Errorf("%s: %w", connections.name(), err)
 	}
+	client.KV, client.Lease = explainedKV{client.KV, connections}, explainedLease{client.Lease, connections}
 	return client, nil
+}
+
+// transport returns the credentials of the connections, before they are recorded.
+func (c Config) transport(ctx context.Context) (credentials.TransportCredentials, error) {
+	switch {
+	case c.TLS != nil:
+		first, err := c.TLS(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return reloadingTLS{credentials.NewTLS(first), c.TLS}, nil
+	case len(c.Endpoints) > 0 && (strings.HasPrefix(c.Endpoints[0], "https:") || strings.HasPrefix(c.Endpoints[0], "unixs:")):
+		return credentials.NewTLS(nil), nil
+	}
+	return insecure.NewCredentials(), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -18,7 +17,10 @@ import (
 // [discovery.ErrStorageFull] or a [discovery.ErrUnavailable]. Explain returns other errors,
 // and nil, unchanged.
 func Explain(endpoints []string, err error) error {
-	at := "etcd at " + strings.Join(endpoints, ",")
+	at := named(endpoints)
+	if e, ok := errors.AsType[*callError](err); ok && e.unavailable {
+		return discovery.Errorf(discovery.ErrUnavailable, "%s", e.text)
+	}
 	code, cause := unwrap(err)
 	switch {
 	case err == nil:
@@ -36,10 +38,9 @@ func Explain(endpoints []string, err error) error {
 	case lacksQuorum(cause):
 		return discovery.Errorf(discovery.ErrUnavailable, "%s has no quorum (%s); are most of its members running and connected?", at, cause)
 	case errors.Is(err, context.DeadlineExceeded), code == codes.DeadlineExceeded:
-		return discovery.Errorf(discovery.ErrUnavailable, "%s did not answer in time; is it running, and are --endpoints and the TLS settings right?", at)
+		return discovery.Errorf(discovery.ErrUnavailable, "%s did not answer in time; %s", at, askAll)
 	case code == codes.Unavailable:
-		return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be reached: %s; is it running, and are --endpoints and the TLS settings right?",
-			at, status.Convert(cause).Message())
+		return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be reached: %s; %s", at, status.Convert(cause).Message(), askAll)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -16,13 +17,14 @@ type reloadingTLS struct {
 	load                             func(context.Context) (*tls.Config, error)
 }
 
-// ClientHandshake implements credentials.TransportCredentials.
+// ClientHandshake implements credentials.TransportCredentials. gRPC compares the certificate
+// with the name that it is given, and ignores that of the configuration.
 func (r reloadingTLS) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c, err := r.load(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	return credentials.NewTLS(c).ClientHandshake(ctx, authority, conn)
+	return credentials.NewTLS(c).ClientHandshake(ctx, cmp.Or(c.ServerName, authority), conn)
 }
 
 // Clone implements credentials.TransportCredentials.

@@ -49,8 +49,9 @@ type WatchStream struct {
 
 // OpenWatch opens a stream without watches, within [WatchTimeout]. It ends with ctx. Close it.
 func OpenWatch(ctx context.Context, conn *grpc.ClientConn) (*WatchStream, error) {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	timer := time.AfterFunc(WatchTimeout, cancel)
+	ctx, end := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+	cancel := func() { end(nil) }
+	timer := time.AfterFunc(WatchTimeout, func() { end(context.DeadlineExceeded) })
 	defer timer.Stop()
 	stream, err := pb.NewWatchClient(conn).Watch(ctx, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {

@@ -165,12 +165,19 @@ func TestEmptyDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	handOver := f.wait("awaited/a") // until AwaitChange waits, however late that is
 	_, seen, err := f.Get(t.Context(), "awaited/a", Read{})
 	if !errors.Is(err, discovery.ErrNotFound) {
 		t.Fatal(err)
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- f.AwaitChange(t.Context(), "awaited/a", seen) }()
+	retrytest.Eventually(t, "AwaitChange waits", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.interestIn("awaited/a").waiters == 2
+	})
+	handOver()
 	retrytest.Eventually(t, "the others are dropped", func() bool {
 		now := f.state.Load()
 		return len(now.ranges) == 3 && now.find(f.prefixRange("full/")) != nil && now.find(f.prefixRange("watched/")) != nil && now.find(f.prefixRange("awaited/")) != nil

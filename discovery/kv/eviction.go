@@ -37,10 +37,10 @@ func (s *Store) maintain(ctx context.Context) error {
 // evictIdle evicts the ranges that were not read for IdleTimeout, or are empty and were not read
 // for emptyTimeout.
 func (s *Store) evictIdle(ctx context.Context) {
-	s.touchAwaited()
+	asOf := s.touchAwaited()
 	now := s.state.Load()
 	for _, cr := range now.ranges {
-		idle := cr.idle()
+		idle := cr.idle(asOf)
 		if idle > s.options.IdleTimeout || idle > s.bounds.emptyTimeout && now.isEmpty(cr.Range) {
 			if s.evict(ctx, cr) != nil {
 				break // etcd is away; try again at the next tick
@@ -73,7 +73,7 @@ func (s *Store) shrink(ctx context.Context) {
 // makeRoom reports whether a further range, which is in s.loading, may be cached. If there are
 // as many as allowed, it evicts those that were not read for longest, unless they are in use.
 func (s *Store) makeRoom(ctx context.Context) bool {
-	s.touchAwaited()
+	asOf := s.touchAwaited()
 	for {
 		s.mu.Lock()
 		now := s.state.Load()
@@ -84,7 +84,7 @@ func (s *Store) makeRoom(ctx context.Context) bool {
 		}
 		away := s.reflector.Health().Err != nil // so that evict would wait in vain
 		cr := now.leastRecentlyUsed()
-		if away || cr == nil || cr.idle() <= s.bounds.inUse || s.evict(ctx, cr) != nil {
+		if away || cr == nil || cr.idle(asOf) <= s.bounds.inUse || s.evict(ctx, cr) != nil {
 			return false
 		}
 	}
@@ -98,8 +98,10 @@ func (s *state) leastRecentlyUsed() *cachedRange {
 	return slices.MinFunc(s.ranges, func(a, b *cachedRange) int { return int(a.used.Load() - b.used.Load()) })
 }
 
-// touchAwaited records a read of the ranges whose changes somebody waits for.
-func (s *Store) touchAwaited() {
+// touchAwaited records a read of the ranges whose changes somebody waits for. It returns the time
+// before that: as of then these are not idle, however long the evictions take that follow.
+func (s *Store) touchAwaited() (asOf time.Time) {
+	asOf = time.Now()
 	s.mu.Lock()
 	awaited := s.eventLog.awaited()
 	s.mu.Unlock()
@@ -109,6 +111,7 @@ func (s *Store) touchAwaited() {
 			cr.touch()
 		}
 	}
+	return asOf
 }
 
 // evict drops a range from the cache. The ranges nested in it, whose watches it had
@@ -152,5 +155,7 @@ func (s *Store) nested(cr *cachedRange) []reflector.Range {
 // touch records a read.
 func (cr *cachedRange) touch() { cr.used.Store(time.Now().UnixNano()) }
 
-// idle returns the time since the last read.
-func (cr *cachedRange) idle() time.Duration { return time.Since(time.Unix(0, cr.used.Load())) }
+// idle returns the time from the last read to a time.
+func (cr *cachedRange) idle(asOf time.Time) time.Duration {
+	return asOf.Sub(time.Unix(0, cr.used.Load()))
+}

@@ -75,8 +75,9 @@ type Store struct {
 	activated chan struct{} // closed at the first read; nothing is watched before
 	activate  sync.Once
 	state     atomic.Pointer[state]
-	overfull  retry.Signal // the cache may be larger than MaxCachedBytes
-	lists     sharedBytes  // bytes of the lists that are read from etcd
+	answered  atomic.Pointer[etcdAnswer] // the newest of etcd itself; nil: none
+	overfull  retry.Signal               // the cache may be larger than MaxCachedBytes
+	lists     sharedBytes                // bytes of the lists that are read from etcd
 
 	mu        sync.Mutex
 	loading   map[reflector.Range]chan struct{} // closed when the attempt to cache the range ends

@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"disc/discovery"
@@ -77,7 +78,7 @@ func (s *Store) GetCached(key string) (Item, Freshness, bool) {
 	}
 	found, ok := now.items.Get(Item{Key: only.From})
 	upTo := now.upTo(cr)
-	if !ok || found.Revision > upTo || ValidateKey(key) != nil { // another program has written an invalid key, which Get refuses
+	if !ok || found.Revision > upTo || upTo < s.answeredUpTo(now) || ValidateKey(key) != nil { // another program has written an invalid key, which Get refuses
 		return Item{}, Freshness{}, false
 	}
 	cr.touch()
@@ -156,17 +157,24 @@ func (s *Store) read(ctx context.Context, targets []target, r Read) (iter.Seq[It
 	if err != nil {
 		return nil, Freshness{}, err
 	}
-	if !cached {
-		return s.readEtcd(ctx, ranges, r)
-	}
 	now := s.state.Load()
+	switch {
+	case !cached && slices.ContainsFunc(ranges, func(rng reflector.Range) bool { return !now.knows(rng) }):
+		return s.readEtcd(ctx, ranges, r)
+	case !cached:
+		return s.readBeside(ctx, ranges, r)
+	}
 	at, ok := now.cut(ranges...)
 	if err := s.reflector.Health().Err; !ok && err != nil {
 		return nil, Freshness{}, discovery.Errorf(discovery.ErrUnavailable,
 			"the copies of these keys are not of one revision, and etcd does not answer (%v); read them one by one, or try again", err)
 	}
-	if !ok || r.MinRevision > 0 && !s.hasRevision(at, r.MinRevision) {
-		if later, laterAt, reached := s.awaitCut(ctx, r.MinRevision, catchUpTimeout, ranges...); reached {
+	least := r.MinRevision
+	if answered := s.answeredUpTo(now); at.revision < answered && s.reflector.Health().Err == nil {
+		least = max(least, answered)
+	}
+	if !ok || least > 0 && !s.hasRevision(at, least) {
+		if later, laterAt, reached := s.awaitCut(ctx, least, catchUpTimeout, ranges...); reached {
 			now, at = later, laterAt
 		} else if items, fresh, err := s.verifyInEtcd(ctx, ranges, ok && at.revision >= r.MinRevision, r); err == nil || fresh.Revision > 0 || !ok || at.revision < r.MinRevision {
 			return items, fresh, err
@@ -275,5 +283,40 @@ func (s *Store) verifyInEtcd(ctx context.Context, ranges []reflector.Range, cach
 		ctx, cancel = context.WithTimeout(ctx, verifyTimeout)
 		defer cancel()
 	}
-	return s.readEtcd(ctx, ranges, r)
+	return s.readBeside(ctx, ranges, r)
+}
+
+// readBeside reads from etcd what is cached, but cannot be answered from the cache at the moment.
+func (s *Store) readBeside(ctx context.Context, ranges []reflector.Range, r Read) (iter.Seq[Item], Freshness, error) {
+	epoch := s.state.Load().epoch
+	items, fresh, err := s.readEtcd(ctx, ranges, r)
+	if err == nil {
+		s.noteAnswer(etcdAnswer{epoch, fresh.Revision})
+	}
+	return items, fresh, err
+}
+
+// etcdAnswer is a revision of which etcd has answered what is cached, in one of its lives.
+type etcdAnswer struct {
+	epoch    string
+	revision int64
+}
+
+// noteAnswer remembers an answer of etcd, so that the cache gives none from before it.
+func (s *Store) noteAnswer(a etcdAnswer) {
+	for {
+		last := s.answered.Load()
+		if last != nil && last.epoch == a.epoch && last.revision >= a.revision || s.answered.CompareAndSwap(last, &a) {
+			return
+		}
+	}
+}
+
+// answeredUpTo returns the revision that the cache is to reach before it answers, while etcd is not
+// away: that of the last answer that etcd gave beside it.
+func (s *Store) answeredUpTo(now *state) int64 {
+	if last := s.answered.Load(); last != nil && last.epoch == now.epoch {
+		return last.revision
+	}
+	return 0
 }

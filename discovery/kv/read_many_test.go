@@ -115,6 +115,42 @@ func TestReadsManyKeys(t *testing.T) {
 	}
 }
 
+// Once etcd itself has answered, because the cache lagged or was too old, the cache answers nothing from
+// before that, but for when etcd is away.
+func TestAnswersDoNotGoBack(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, s.Endpoint())
+	f := start(t, s.Endpoint(), link.Endpoint(), Options{ProgressInterval: func() time.Duration { return time.Hour }})
+	writer := etcdtest.Must(New(f.etcd, discovery.NewKeys("test"), Options{}))
+	f.put("quiet/a", "1")
+	f.get("quiet/a", Read{})
+	for name, read := range map[string]func() (Freshness, error){
+		"one": func() (Freshness, error) { _, fresh, err := f.Get(t.Context(), "quiet/a", Read{}); return fresh, err },
+		"several": func() (Freshness, error) {
+			_, fresh, err := f.GetMany(t.Context(), []string{"quiet/a", "quiet/b"}, Read{})
+			return fresh, err
+		},
+		"all": func() (Freshness, error) { _, fresh, err := f.List(t.Context(), "quiet/", Read{}); return fresh, err },
+	} {
+		revision := etcdtest.Must(writer.Write(t.Context(), Op{Key: "busy/a", Value: []byte(name)}))
+		if _, _, err := f.Get(t.Context(), "quiet/a", Read{MaxAge: time.Nanosecond}); err != nil {
+			t.Fatal(err)
+		}
+		if fresh, err := read(); err != nil || fresh.Revision < revision {
+			t.Errorf("%s: revision %d, %v; want at least %d", name, fresh.Revision, err, revision)
+		}
+	}
+	before := f.state.Load().progress
+	link.Freeze()
+	link.Cut()
+	retrytest.Eventually(t, "the break", func() bool { return f.reflector.Health().Err != nil })
+	f.noteAnswer(etcdAnswer{f.state.Load().epoch, before + 1000})
+	if _, fresh, err := f.Get(t.Context(), "quiet/a", Read{}); err != nil || fresh.Revision < before {
+		t.Errorf("while etcd is away: revision %d, %v; want %d", fresh.Revision, err, before)
+	}
+}
+
 // A read with the revision of a write to another directory is answered from memory while nothing
 // changes in its own.
 func TestRevisionOfAnotherDirectory(t *testing.T) {

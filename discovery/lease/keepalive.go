@@ -99,7 +99,8 @@ func (s *Session) renew(ctx context.Context, k *keepalive) (Lease, error) {
 				s.breakContact()
 			}
 			contact, _ := s.Contact()
-			return Lease{ID: k.id, TTL: max(answer.ttl, 0), Contact: contact, Revision: answer.revision, sent: answer.sent}, nil
+			return Lease{ID: k.id, TTL: max(answer.ttl, 0), Contact: contact, Revision: answer.revision,
+				Endpoint: k.endpoint(), Member: answer.member, sent: answer.sent}, nil
 		}
 		if ctx.Err() != nil {
 			return Lease{}, ctx.Err()

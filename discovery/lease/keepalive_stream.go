@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"disc/discovery/etcd"
 )
 
 // keepalive renews one lease over one stream, on its own connection to one endpoint at a
@@ -41,21 +43,25 @@ type response struct {
 	ttl      time.Duration // 0: etcd does not know the lease, negative: a grpc-proxy says so
 	sent     time.Duration // Uptime at which the renewal was sent that the ttl counts from
 	revision int64         // of the member
+	member   uint64        // its id; 0: not told
 	err      error
 }
 
 // renew sends one renewal and returns the answer. It fails when there is no answer within timeout. For an expired lease etcd does
 // not answer until it has removed the lease; that is an error here like any other silence.
 func (k *keepalive) renew(ctx context.Context, timeout time.Duration) (response, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
 	defer cancel()
-	answer, err := k.exchange(ctx)
+	answer, err := k.exchange(limited)
 	if err == nil {
 		return answer, nil
 	}
 	k.closeStream()
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if limited.Err() != nil {
+		err = context.Cause(limited)
+		if why := etcd.Unreachable(k.client, k.endpoint()); why != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
 	}
 	return response{}, fmt.Errorf("renew lease %s over %s: %w", hex(k.id), k.endpoint(), rpctypes.Error(err))
 }
@@ -200,7 +206,7 @@ func receive(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient, response
 	for {
 		r, err := stream.Recv()
 		select {
-		case responses <- response{id: clientv3.LeaseID(r.GetID()), ttl: time.Duration(r.GetTTL()) * time.Second, revision: r.GetHeader().GetRevision(), err: err}:
+		case responses <- response{id: clientv3.LeaseID(r.GetID()), ttl: time.Duration(r.GetTTL()) * time.Second, revision: r.GetHeader().GetRevision(), member: r.GetHeader().GetMemberId(), err: err}:
 		case <-ctx.Done():
 			return
 		}

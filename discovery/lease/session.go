@@ -41,6 +41,10 @@ type Lease struct {
 	Contact int
 	// Revision is that of the member that answered the last renewal. It may lag behind the others'.
 	Revision int64
+	// Endpoint is where the last renewal was answered, and Member the id of who answered it; "" and 0: it was
+	// not renewed yet, or, of the id, a grpc-proxy does not tell it.
+	Endpoint string
+	Member   uint64
 
 	sent time.Duration // Uptime at which the last answered renewal was sent
 }
@@ -49,6 +53,10 @@ type Lease struct {
 // from when the last answered renewal was sent. It is negative when the lease may have
 // expired. Time during which the host was suspended counts.
 func (l Lease) Remaining() time.Duration { return l.TTL - l.SinceRenewal() }
+
+// Reliable returns the time for which the lease can be relied on: until a fifth of the TTL before
+// etcd may expire it, so that there is time to stop. It is not positive when nothing can.
+func (l Lease) Reliable() time.Duration { return l.Remaining() - l.TTL/5 }
 
 // SinceRenewal returns the time since the last answered renewal was sent.
 func (l Lease) SinceRenewal() time.Duration { return Uptime() - l.sent }

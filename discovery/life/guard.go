@@ -56,7 +56,7 @@ func (l *Life) Guard() (Guard, error) {
 	case l.session == nil || l.proven != contact+1:
 		return Guard{}, l.brokenError()
 	case now < l.blockedUntil:
-		return Guard{}, uncertain("etcd may have been restored from a backup; locks and claims are granted again in %v", (l.blockedUntil - now).Round(time.Millisecond))
+		return Guard{}, uncertain("etcd may have been restored from a backup: %s; locks and claims are granted again in %v", l.blockedWhy, (l.blockedUntil - now).Round(time.Millisecond))
 	}
 	return Guard{l, contact, l.memory}, nil
 }
@@ -124,11 +124,17 @@ func (l *Life) blockedFor() time.Duration {
 // Block keeps the agent from granting anything for the length of a quarantine. Its own keys are gone:
 // perhaps etcd was restored in a break of contact, and until then others have made promises.
 func (l *Life) Block() {
-	now := lease.Uptime()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.blockedUntil = max(l.blockedUntil, now+l.memory.quarantine.length(now))
+	l.block(l.memory.quarantine.length(lease.Uptime()), "a key or the lease of this agent was gone after a break of contact")
 	l.notify()
+}
+
+// block keeps the agent from granting anything for a while. l.mu is held.
+func (l *Life) block(d time.Duration, why string) {
+	if until := lease.Uptime() + d; until > l.blockedUntil {
+		l.blockedUntil, l.blockedWhy = until, why
+	}
 }
 
 // Disprove tells that a key is there in an older state than it was written, so that etcd must have

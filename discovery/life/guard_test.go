@@ -38,6 +38,11 @@ func TestContactBreaks(t *testing.T) {
 		t.Errorf("while etcd does not answer: %v", err)
 	}
 	retrytest.Eventually(t, "a failed probe", func() bool { return !l.probe(etcdtest.Context(t)) })
+	retrytest.Eventually(t, "a failed question after the probe of Run", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.lastErr != nil
+	})
 	link.Mend()
 	retrytest.Eventually(t, "an answer", func() bool { return l.Proven() == 2 })
 	if d := l.blockedFor(); d > outageWait {

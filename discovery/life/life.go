@@ -60,6 +60,7 @@ type Life struct {
 	lastErr      error         // why etcd could not be asked; nil: it was
 	proven       int           // the contact in which etcd was seen to go on, plus 1; 0: none
 	blockedUntil time.Duration // uptime until which nothing is granted
+	blockedWhy   string        // what was seen that does not rule out a restore
 	quarantined  quarantined   // the quarantine that was seen last
 	changed      chan struct{} // closed when one of the above has changed
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"disc/discovery/lease"
 	"disc/discovery/retry"
 )
 
@@ -73,11 +72,11 @@ func (l *Life) recordFailure(err error) {
 	l.lastErr = err
 }
 
-// probe reports whether any member answers at once, even one that has lost the others. It tries as
-// often as there are endpoints: a call may meet the member whose connection has just broken.
+// probe reports whether any member answers at once, even one that has lost the others. It tries once
+// more than there are endpoints: a call may meet the connection that has just broken.
 func (l *Life) probe(ctx context.Context) bool {
 	kv := pb.NewKVClient(l.client.ActiveConnection()) // without the client's retries
-	for range l.client.Endpoints() {
+	for range len(l.client.Endpoints()) + 1 {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 		_, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte(l.keys.Epoch()), Serializable: true, KeysOnly: true})
 		cancel()
@@ -90,8 +89,11 @@ func (l *Life) probe(ctx context.Context) bool {
 
 // answered reports whether the error of a call is an answer of a member.
 func answered(err error) bool {
-	if err == nil || errors.As(rpctypes.Error(err), new(rpctypes.EtcdError)) {
+	switch {
+	case err == nil || errors.As(rpctypes.Error(err), new(rpctypes.EtcdError)):
 		return true
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled): // clientv3's, of a call that hung
+		return false
 	}
 	code := status.Code(err)
 	return code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.Canceled
@@ -103,7 +105,7 @@ func (l *Life) resume(contact int, outage bool) {
 	defer l.mu.Unlock()
 	l.proven, l.lastErr = contact+1, nil
 	if outage {
-		l.blockedUntil = max(l.blockedUntil, lease.Uptime()+outageWait)
+		l.block(outageWait, "no member had answered for a while")
 	}
 	l.notify()
 }

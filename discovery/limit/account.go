@@ -25,6 +25,9 @@ const (
 	// failureTTL is how long takes are not counted after a purchase whose outcome is not known.
 	failureTTL = 5 * time.Second
 
+	// maxUnanswered is the number of purchases without an answer that are remembered.
+	maxUnanswered = 16
+
 	// never is the time of what does not happen, and unknownRevision is above all of etcd's.
 	never           = time.Duration(math.MaxInt64)
 	unknownRevision = math.MaxInt64
@@ -65,7 +68,8 @@ type account struct {
 	satisfied     bool          // there was nothing to buy at the last check
 	purchasing    bool
 	pending       purchase      // the last one
-	credited      bool          // pending was dealt with by credit; true at first
+	unanswered    []purchase    // earlier ones whose outcome is not known, of the ledger as it was seen last
+	ledgerSentAt  time.Duration // when this agent sent the sale of the ledger; 0: it did not
 	answerTime    time.Duration // of the last purchase whose tokens were void when etcd's answer came
 	failure       error         // why the outcome of the last purchase is not known; nil: it is
 	failedAt      time.Duration // when that was found
@@ -75,7 +79,7 @@ type account struct {
 
 // newAccount returns the account of an agent that has seen nothing yet.
 func newAccount(purchaserID string) account {
-	return account{purchaserID: purchaserID, draw: rand.N[time.Duration], lifeBegan: unknownRevision, stale: true, credited: true}
+	return account{purchaserID: purchaserID, draw: rand.N[time.Duration], lifeBegan: unknownRevision, stale: true, pending: purchase{credited: true}}
 }
 
 // remembered returns what an account that was not used for long knows, for its next use.

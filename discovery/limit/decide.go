@@ -123,7 +123,7 @@ func (a *account) settle(now time.Duration) {
 	if !a.stale && a.exists() {
 		left += a.available(now + a.lookahead())
 	}
-	if a.purchasing && !a.credited && a.ledger != a.pending.seenLedger {
+	if a.purchasing && !a.pending.credited && a.ledger != a.pending.seenLedger {
 		left += a.pending.n // they may have been bought; the answer says so
 	}
 	for _, w := range a.queue {

@@ -114,7 +114,7 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 	l := startAlone(t)
 	putSlow(t, l, "api")
 	stockTokens(t, l, "api", 5000)
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := retrytest.Allocations(1000, func() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || !d.Granted {
 			t.Fatal(d, err)
 		}
@@ -126,7 +126,7 @@ func TestGrantedTakeAllocatesNothing(t *testing.T) {
 func TestDeniedTakeAllocatesNothing(t *testing.T) {
 	l := startAlone(t)
 	putSlow(t, l, "api")
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := retrytest.Allocations(1000, func() {
 		if d, err := l.Take(context.Background(), "api", 1); err != nil || d.Granted {
 			t.Fatal(d, err)
 		}

@@ -13,6 +13,8 @@ type purchase struct {
 	seenLedger     storedLedger // that it compares
 	nextLedger     ledger       // that it writes
 	sentAt         time.Duration
+	failed         bool // its outcome is not known
+	credited       bool // it was dealt with by credit
 }
 
 // purchaseSize returns how many tokens to buy if all were available: those that waiters
@@ -83,21 +85,44 @@ func (a *account) startPurchase(now time.Duration, n int64, wall time.Time) purc
 	if a.rate < slowRate {
 		next.At = wall.Unix() + 1 // rounded up
 	}
+	if a.pending.failed && !a.pending.credited && a.pending.seenLedger == a.ledger {
+		a.unanswered = append(a.unanswered[max(0, len(a.unanswered)-maxUnanswered+1):], a.pending)
+	}
 	a.pending = purchase{n: n, epoch: a.epoch, policyRevision: a.policy.Revision, seenLedger: a.ledger, nextLedger: next, sentAt: now}
-	a.credited = false
 	return a.pending
 }
 
-// credit adds the tokens of the last purchase, which etcd has committed, once, unless the
-// policy has changed. It gives them back if they are void already; so the sale must have
-// been charged before, if it was seen.
-func (a *account) credit(now time.Duration) {
-	p := a.pending
-	if !a.credited && a.chargedAt <= p.sentAt {
+// creditSale credits the purchase whose sale the ledger has now, if it is one of this agent. Of the
+// others without an answer none can be committed any more: they compare an earlier ledger.
+func (a *account) creditSale(now time.Duration, sale string) {
+	a.ledgerSentAt = 0
+	unanswered := a.unanswered
+	a.unanswered = nil
+	for n := range unanswered {
+		if unanswered[n].nextLedger.Sale == sale {
+			a.ledgerSentAt = unanswered[n].sentAt
+			a.credit(now, &unanswered[n])
+		}
+	}
+	if a.pending.nextLedger.Sale == sale {
+		a.ledgerSentAt = a.pending.sentAt
+		a.credit(now, &a.pending)
+	}
+}
+
+// credit adds the tokens of a purchase, which etcd has committed, once, unless the policy has
+// changed. It gives them back if they are void already; so the sale must have been charged
+// before, if it was seen.
+func (a *account) credit(now time.Duration, p *purchase) {
+	if p.credited {
+		return
+	}
+	p.credited = true
+	if a.chargedAt <= p.sentAt {
 		a.coveredFrom = now // the sale will be seen when the watch is back
 	}
 	switch {
-	case a.credited || a.policy.Revision != p.policyRevision:
+	case a.policy.Revision != p.policyRevision:
 	case now < p.sentAt+a.horizon:
 		a.tokens.add(p.n, p.sentAt)
 	default:
@@ -107,7 +132,6 @@ func (a *account) credit(now time.Duration) {
 			w.late = true
 		}
 	}
-	a.credited = true
 }
 
 // expireTokens drops the tokens that are void, and gives them back.
@@ -124,7 +148,7 @@ func (a *account) expireTokens(now time.Duration) {
 // giveBackVoid gives back n tokens that are void and were not admitted, the first of which
 // are of a purchase that was sent at a time.
 func (a *account) giveBackVoid(n int64, sentAt time.Duration) {
-	a.giveBack(n, sentAt, sentAt == a.pending.sentAt && a.ledger.Sale == a.pending.nextLedger.Sale)
+	a.giveBack(n, sentAt, sentAt == a.ledgerSentAt)
 }
 
 // refund takes back n tokens that were taken and not used. The purchase of the oldest was
@@ -145,7 +169,7 @@ func (a *account) purchaseCommitted(now time.Duration, p purchase, v storedLedge
 	if a.ledger == p.seenLedger && a.epoch == p.epoch && !a.stale {
 		a.setLedger(now, v)
 	}
-	a.credit(now)
+	a.credit(now, &a.pending)
 	a.purchasing, a.failure = false, nil
 	a.backoff.Reset()
 	a.settle(now)
@@ -164,7 +188,7 @@ func (a *account) purchaseLost(now time.Duration, p purchase) {
 // purchaseFailed records that the outcome of the pending purchase is not known. If etcd
 // committed it, the watch shows it. log reports whether this failure is one to log.
 func (a *account) purchaseFailed(now time.Duration, err error) (log bool) {
-	a.purchasing, a.failure, a.failedAt = false, err, now
+	a.purchasing, a.pending.failed, a.failure, a.failedAt = false, true, err, now
 	a.notBefore = now + a.draw(a.backoff.Bound())
 	log = a.backoff.Failed()
 	for _, w := range a.queue {

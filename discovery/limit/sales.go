@@ -110,9 +110,7 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 		a.contenders.observe(now, v.purchaserID())
 	}
 	a.lastSaleAt, a.jitter = now, a.drawJitter()
-	if v.Sale == a.pending.nextLedger.Sale {
-		a.credit(now) // the watch was faster than the answer, or there was none
-	}
+	a.creditSale(now, v.Sale) // the watch was faster than the answer, or there was none
 	a.settle(now)
 }
 
@@ -120,7 +118,7 @@ func (a *account) setLedger(now time.Duration, v storedLedger) {
 // startedOver reports that etcd was wiped, restored or replaced since the last list.
 func (a *account) replaceLedger(now time.Duration, epoch string, startedOver bool, v storedLedger) {
 	if startedOver || a.epoch != "" && a.epoch != epoch {
-		a.ledger, a.listed, a.trusted, a.lifeBegan = storedLedger{}, false, false, unknownRevision
+		a.ledger, a.listed, a.trusted, a.lifeBegan, a.unanswered = storedLedger{}, false, false, unknownRevision, nil
 	}
 	a.epoch = epoch
 	a.setLedger(now, v)

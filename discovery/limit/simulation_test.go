@@ -138,12 +138,12 @@ func (a *agent) receive(delay time.Duration, handle func(now time.Duration)) {
 // handle lets the agent handle something, and counts what that does with void tokens.
 func (a *agent) handle(handle func(now time.Duration)) {
 	now := a.clock()
-	debt, ledger, policy, credited := a.account.debt(now), a.account.ledger, a.account.policy.Revision, a.account.credited
+	debt, ledger, policy, credited := a.account.debt(now), a.account.ledger, a.account.policy.Revision, a.account.pending.credited
 	handle(now)
 	if a.account.debt(now) < debt-1e-6 && a.account.ledger == ledger && a.account.policy.Revision == policy {
 		a.givenBack++
 	}
-	if !credited && a.account.credited && now >= a.account.pending.sentAt+a.account.horizon {
+	if !credited && a.account.pending.credited && now >= a.account.pending.sentAt+a.account.horizon {
 		a.late++
 	}
 }

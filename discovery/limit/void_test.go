@@ -42,6 +42,34 @@ func TestVoidTokensAreGivenBack(t *testing.T) {
 			a.purchaseFailed(answered, errNoAnswer)
 			a.setLedger(late, written(p))
 		}, late, n},
+		"not answered, seen when another was sent": {func(a *account, p purchase) {
+			a.purchaseFailed(answered, errNoAnswer)
+			a.startPurchase(answered+1, 2, time.Time{})
+			a.setLedger(late, written(p))
+		}, late, n},
+		"not answered, seen when another was lost": {func(a *account, p purchase) {
+			a.purchaseFailed(answered, errNoAnswer)
+			second := a.startPurchase(answered+1, 2, time.Time{})
+			a.purchaseLost(answered+2, second)
+			a.setLedger(late, written(p))
+		}, late, n},
+		"not answered, seen when two more were not answered": {func(a *account, p purchase) {
+			a.purchaseFailed(answered, errNoAnswer)
+			for range 2 {
+				a.startPurchase(answered+1, 2, time.Time{})
+				a.purchaseFailed(answered+2, errNoAnswer)
+			}
+			a.setLedger(late, written(p))
+			a.setLedger(late, written(p))
+		}, late, n},
+		"not answered, another was made": {func(a *account, p purchase) {
+			a.purchaseFailed(answered, errNoAnswer)
+			second := a.startPurchase(answered+1, n, time.Time{})
+			a.purchaseCommitted(late, second, written(second))
+			if len(a.unanswered) > 0 {
+				panic("a purchase that lost its compare is still awaited")
+			}
+		}, late, n},
 		"not used": {func(a *account, p purchase) {
 			inTime(a, p)
 			a.take(late, 1)
@@ -225,6 +253,36 @@ func TestLateAnswerOfEtcd(t *testing.T) {
 			return fmt.Errorf("etcd answered the purchases of %s in time", name)
 		}
 		return nil
+	})
+}
+
+// Tokens are not lost whose purchase etcd made without an answer in time, although more purchases
+// were sent before it is seen.
+func TestUnansweredPurchasesLoseNoTokens(t *testing.T) {
+	t.Parallel()
+	server := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, server.Endpoint())
+	direct, l := start(t, etcdtest.Client(t, server.Endpoint())), start(t, etcdtest.Client(t, link.Endpoint()))
+	mustPut(t, direct, "api", policy(0.001, 2))
+	mustTake(t, l, "api", 1)
+	p := (*l.purchasers.Load())["api"]
+	sent := func() int64 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.account.purchaseCount
+	}
+	before := sent()
+	link.HoldAnswers()
+	retrytest.Eventually(t, "a second purchase is sent while the first is not answered", func() bool {
+		if d, err := l.Take(t.Context(), "api", 1); err != nil || d.Granted {
+			t.Fatalf("a take while etcd does not answer: %+v, %v", d, err)
+		}
+		return sent() >= before+2
+	})
+	link.Mend()
+	retrytest.Eventually(t, "the token of the first is taken", func() bool {
+		d, err := l.Take(t.Context(), "api", 1)
+		return err == nil && d.Granted
 	})
 }
 

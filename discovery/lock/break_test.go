@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/life"
@@ -103,13 +101,16 @@ func TestBreakBelowTheLevel(t *testing.T) {
 // A mark keeps the lease and the value of the holder's key, and is not moved by another break.
 func TestBreakMarks(t *testing.T) {
 	t.Parallel()
-	a, b := startAgents(t)
+	etcd := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, etcd.Endpoint())
+	a, b := locktest.Start(t, "a", locktest.LongTTL, link.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
 	g := a.MustLock("x", lock.Request{})
-	before, _ := valueOf(t, a, g)
+	link.Freeze() // or a sees the mark, and removes the key
+	before, _ := valueOf(t, b, g)
 	for _, by := range []string{"ada", "bob"} {
 		mustBreak(t, b, "x", lock.BreakRequest{By: by})
 	}
-	after, lease := valueOf(t, a, g)
+	after, lease := valueOf(t, b, g)
 	current, _ := a.Session.Lease()
 	mark, _ := after["broken"].(map[string]any)
 	if mark["by"] != "ada" || lease != int64(current.ID) || after["id"] != before["id"] || after["asked"] != before["asked"] || after["node"] != "a" {
@@ -119,8 +120,9 @@ func TestBreakMarks(t *testing.T) {
 	if err != nil || q.Holders[0].Broken == nil || q.Holders[0].Broken.By != "ada" {
 		t.Errorf("got %+v, %v", q, err)
 	}
+	link.Mend()
 	lock.MarkedBroken(a.Manager, g, lock.Broken{By: "ada"}) // nothing was promised
-	locktest.AwaitKeys(t, a.Client, locktest.Keys().Lock("x"), 0)
+	locktest.AwaitKeys(t, b.Client, locktest.Keys().Lock("x"), 0)
 }
 
 // When the holder's agent does not see the mark, the key goes by who broke the lock, or by who
@@ -184,14 +186,14 @@ func TestNoBreakWithoutMark(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	quarantine(t, etcd.Endpoint(), life.MinQuarantine)
-	a, b := locktest.Start(t, "a", locktest.LongTTL, etcd.Endpoint()), locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
-	g := a.MustLock("x", lock.Request{})
-	key := locktest.Keys().Lock("x") + g.ID()
-	if _, err := a.Client.Put(etcdtest.Context(t), key, `{"id":"`+g.ID()+`","shared":1}`, clientv3.WithIgnoreLease()); err != nil {
-		t.Fatal(err)
+	b := locktest.Start(t, "b", locktest.LongTTL, etcd.Endpoint())
+	for range 2 { // of no agent here, which might lose it within the short promises
+		if _, err := b.Client.Put(etcdtest.Context(t), locktest.Keys().Lock("x")+"1-other", `{"id":"1-other","shared":1}`); err != nil {
+			t.Fatal(err)
+		}
 	}
 	b.MustFail("x", lock.Request{Wait: life.MinQuarantine + time.Second}, discovery.ErrConflict)
-	a.MustRelease(g)
+	locktest.AwaitKeys(t, b.Client, locktest.Keys().Lock("x"), 1)
 }
 
 // A break that does not wait gives the lock to the next at once; the release tells the holder.
@@ -247,6 +249,7 @@ func TestBreakage(t *testing.T) {
 	ctx := etcdtest.Context(t)
 	breakX := func() (lock.Breakage, *lock.Grant) {
 		g := a.MustLock("x", lock.Request{})
+		g.ValidFor() // the agent may see the mark at any time, and is to keep the key then
 		return etcdtest.Must(lock.Break(ctx, a.Client, locktest.Keys(), "x", lock.BreakRequest{By: "ada"})), g
 	}
 	b, g := breakX()

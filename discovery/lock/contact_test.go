@@ -66,7 +66,7 @@ func TestLeaseLostAcrossBreak(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = p.Transact(etcdtest.Context(t), func(int64) clientv3.Op { return clientv3.OpTxn(nil, nil, nil) })
-	if !life.Uncertain(err) || !strings.Contains(err.Error(), "may have been restored") {
+	if !life.Uncertain(err) || !strings.Contains(err.Error(), "was gone after a break") {
 		t.Errorf("granted: %v", err)
 	}
 }
@@ -109,5 +109,37 @@ func TestBreakWhileWatchHangs(t *testing.T) {
 	b.MustLock("x", lock.Request{Wait: time.Minute})
 	if left := g.ValidFor(); left > 0 {
 		t.Errorf("its holder may rely on the lock for %v more while another has it", left)
+	}
+}
+
+// A key that somebody deletes while contact with etcd is broken is no sign of a restore: etcd's history has
+// the grant. At most the wait that follows each outage is kept.
+func TestKeyDeletedAcrossBreak(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, etcd.Endpoint())
+	client := etcdtest.Client(t, link.Endpoint())
+	session := etcdtest.Must(lease.New(client, locktest.LongTTL, lease.Options{}))
+	l := life.New(client, locktest.Keys(), life.Options{Session: session})
+	a := etcdtest.Must(lock.New(client, locktest.Keys(), session, l, lock.Options{}))
+	locktest.Run(t, session.Run, l.Run, a.Run)
+	retrytest.Eventually(t, "a stream of renewals", func() bool {
+		contact, _ := session.Contact()
+		return contact > 0 && l.Proven() == contact
+	})
+	g := etcdtest.Must(a.Lock(etcdtest.Context(t), "x", lock.Request{}))
+	<-time.After(2 * lock.WatchDelay)
+	link.Cut()
+	if _, err := etcdtest.Client(t, etcd.Endpoint()).Delete(etcdtest.Context(t), locktest.Keys().Lock("x"), clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	link.Mend()
+	retrytest.Eventually(t, "the loss", func() bool { return g.ValidFor() <= 0 })
+	retrytest.Eventually(t, "contact", func() bool {
+		contact, _ := session.Contact()
+		return l.Proven() == contact
+	})
+	if _, err := l.Guard(); err != nil && !strings.Contains(err.Error(), "no member had answered") {
+		t.Error(err)
 	}
 }

@@ -142,7 +142,7 @@ func (m *Manager) reliable() reliable {
 	if m.relied.ID == current.ID {
 		current = m.relied
 	}
-	session := current.Remaining() - current.TTL/5
+	session := current.Reliable()
 	promise := atMost * 4 / 5
 	return reliable{current.ID, session, min(session, promise-(now-m.provenAt)), promise}
 }

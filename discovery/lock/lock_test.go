@@ -113,6 +113,25 @@ func TestLockWaiterGivesUp(t *testing.T) {
 	a.MustRelease(<-got)
 }
 
+// A caller that goes at the very moment at which etcd has its key has given up: its time is not over.
+func TestCallerGoesAsItJoins(t *testing.T) {
+	t.Parallel()
+	a := locktest.Start(t, "a", locktest.LongTTL, etcdtest.Start(t).Endpoint())
+	a.MustLock("x", lock.Request{})
+	joined := a.Client.Watch(etcdtest.Context(t), locktest.Keys().Lock("x"), clientv3.WithPrefix(), clientv3.WithFilterDelete(), clientv3.WithCreatedNotify())
+	<-joined
+	for range 50 {
+		ctx, hangUp := context.WithCancel(t.Context())
+		go func() {
+			<-joined
+			hangUp()
+		}()
+		if _, err := a.Lock(ctx, "x", lock.Request{Wait: time.Minute}); !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
+	}
+}
+
 func TestSharedLock(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)

@@ -66,7 +66,7 @@ func (w *waiter) acquireOnce(ctx context.Context, deadline time.Time) error {
 	case err != nil:
 		return err
 	case !acquired && waiting.Err() != nil:
-		return errWaitOver
+		return context.Cause(waiting)
 	case !acquired:
 		return w.await(waiting)
 	}
@@ -115,10 +115,15 @@ func (w *waiter) join(ctx context.Context) (acquired bool, err error) {
 }
 
 // callUntilAnswered repeats a call until etcd answers it and goes on, the session is lost or ctx
-// ends.
+// ends. It then returns why nothing could be granted so far, which the last attempt does not know if
+// ctx has ended in it.
 func (w *waiter) callUntilAnswered(ctx context.Context, call func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
+	var why error
 	for backoff := (retry.Backoff{}); ; {
 		r, err := call()
+		if ctx.Err() == nil || why == nil || life.Uncertain(err) {
+			why = err
+		}
 		switch {
 		case err == nil:
 			return r, nil
@@ -135,7 +140,7 @@ func (w *waiter) callUntilAnswered(ctx context.Context, call func() (*clientv3.T
 		default:
 		}
 		if backoff.Wait(ctx) != nil {
-			return nil, fmt.Errorf("lock %q: %w", w.name, err)
+			return nil, fmt.Errorf("lock %q: %w", w.name, why)
 		}
 	}
 }

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
+
+	"disc/discovery/etcd"
 )
 
 // endpointConn connects a reflector to one member of etcd, over a connection of its own.
@@ -40,19 +41,19 @@ func (m *endpointConn) connect(ctx context.Context, client *clientv3.Client) err
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", endpoint, err)
 	}
-	m.endpoint, m.dedicated, m.conn, m.kv = endpoint, own, own, clientv3.NewKVFromKVClient(pb.NewKVClient(own), client)
-	return awaitReady(ctx, own, endpoint)
+	m.endpoint, m.dedicated, m.conn, m.kv = endpoint, own, own, etcd.NewKV(own, client)
+	return awaitReady(ctx, client, own, endpoint)
 }
 
 // awaitReady waits until a connection is ready. It returns an error as soon as connecting
 // fails, and after identityTimeout.
-func awaitReady(ctx context.Context, conn *grpc.ClientConn, endpoint string) error {
+func awaitReady(ctx context.Context, client *clientv3.Client, conn *grpc.ClientConn, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 		if state == connectivity.TransientFailure || !conn.WaitForStateChange(ctx, state) {
-			return fmt.Errorf("%s cannot be reached", endpoint)
+			return etcd.NoConnection(client, endpoint)
 		}
 	}
 	return nil

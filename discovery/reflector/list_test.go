@@ -12,6 +12,7 @@ import (
 
 // A list ends where its reader does not want the rest.
 func TestListEndsEarly(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	fill(t, client, "/a/", 3*pageSize)
 	enough := errors.New("enough")
@@ -36,6 +37,7 @@ func TestListEndsEarly(t *testing.T) {
 
 // Pages grow where the keys are small, up to pageSize.
 func TestNextPage(t *testing.T) {
+	t.Parallel()
 	for size, want := range map[int]int{10: pageSize, 10 << 10: 400, 512 << 10: firstPage} {
 		page := slices.Repeat([]*mvccpb.KeyValue{{Value: make([]byte, size)}}, firstPage)
 		if got := nextPage(page); got != want {

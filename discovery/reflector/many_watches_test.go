@@ -11,6 +11,7 @@ import (
 // However many watches are started at once, the responses to the first do not block the
 // last.
 func TestManyWatchesAtOnce(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	whole := Prefix("/s/")
 	m := newRecordingStore()

@@ -13,6 +13,7 @@ import (
 )
 
 func TestOrdersProgress(t *testing.T) {
+	t.Parallel()
 	for version, want := range map[string]bool{
 		"3.4.24": false, "3.4.25": true, "3.5.0": false, "3.5.7": false, "3.5.8": true, "3.5.33": true, "3.6.0": true, "3.7.3": true, "3.7.0-rc.1": true, "4.0.0": true, "": false, "x": false,
 	} {
@@ -24,6 +25,7 @@ func TestOrdersProgress(t *testing.T) {
 
 // An answer to a progress request counts for a watch only if etcd had the watch when it answered.
 func TestProgressOfAWatch(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		asked   int   // requests without an answer when the watch was started
 		created int64 // revision of the watch's first response; 0: it comes last
@@ -68,6 +70,7 @@ func TestProgressOfAWatch(t *testing.T) {
 
 // On demand, the store learns that nothing is missing although nothing has changed.
 func TestRequestProgress(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	put(t, client, "/a/1", "")
 	m := newRecordingStore()

@@ -210,7 +210,7 @@ func (r *Reflector) settle() bool {
 	r.progress.revision = max(r.progress.revision, reached)
 	r.replaceNested(reached)
 	if r.confirm(reached) {
-		r.apply(nil, len(r.ranges) > 1)
+		r.apply(nil, len(r.ranges) > 1, true)
 	}
 	return true
 }

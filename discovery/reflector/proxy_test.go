@@ -103,6 +103,7 @@ func (w *watchers) changeWithoutResync(client *clientv3.Client) {
 // Reflectors behind etcd's grpc-proxy, which gives the second one the watches of the first, deliver
 // every change, are confirmed, and do not compare with etcd again.
 func TestBehindProxy(t *testing.T) {
+	t.Parallel()
 	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
 		etcd := etcdtest.Start(t)
 		proxy := etcdtest.StartProxy(t, program, etcd.Endpoint())
@@ -113,6 +114,7 @@ func TestBehindProxy(t *testing.T) {
 
 // A wiped etcd behind a proxy, which the proxy's own watches do not notice, is found.
 func TestWipedBehindProxy(t *testing.T) {
+	t.Parallel()
 	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
 		etcd := etcdtest.Start(t)
 		proxy := etcdtest.StartProxy(t, program, etcd.Endpoint())
@@ -134,6 +136,7 @@ func TestWipedBehindProxy(t *testing.T) {
 // What the proxy's own watches miss, because etcd has compacted it, is found. The proxy then goes on
 // to give out these watches although they have ended.
 func TestCompactedBehindProxy(t *testing.T) {
+	t.Parallel()
 	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
 		server := etcdtest.Start(t)
 		link := etcdtest.StartLink(t, server.Endpoint())
@@ -173,6 +176,7 @@ func TestCompactedBehindProxy(t *testing.T) {
 
 // A reflector leaves a proxy that dies or hangs for the next endpoint, be that a proxy or etcd.
 func TestProxyFails(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(*etcdtest.Proxy){
 		"killed":    (*etcdtest.Proxy).Kill,
 		"suspended": (*etcdtest.Proxy).Pause,
@@ -210,6 +214,7 @@ func (s laggingStore) Replace(l *Listing) error {
 // What the proxy leaves out, where etcd sends a watch that lags far behind its events in several
 // responses, is found before the store is confirmed.
 func TestLagsBehindProxy(t *testing.T) {
+	t.Parallel()
 	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
 		server := etcdtest.Start(t)
 		proxy, client := etcdtest.StartProxy(t, program, server.Endpoint()), etcdtest.Client(t, server.Endpoint())
@@ -251,6 +256,7 @@ func TestLagsBehindProxy(t *testing.T) {
 // Behind a proxy all ranges are compared with etcd from time to time, in case that changes were left
 // out without a sign.
 func TestComparedBehindProxy(t *testing.T) {
+	t.Parallel()
 	server := etcdtest.Start(t)
 	w := watchThrough(t, 1, etcdtest.StartProxy(t, etcdtest.Bundled, server.Endpoint()).Endpoint())
 	w.changeWithoutResync(etcdtest.Client(t, server.Endpoint()))
@@ -275,6 +281,7 @@ func TestComparedBehindProxy(t *testing.T) {
 // A wide range is compared with etcd together with the ranges in it that have watches of their own,
 // and single ranges are when they have taken its place.
 func TestComparedNested(t *testing.T) {
+	t.Parallel()
 	server := etcdtest.Start(t)
 	w := watchThrough(t, 1, etcdtest.StartProxy(t, etcdtest.Bundled, server.Endpoint()).Endpoint())
 	client, r := etcdtest.Client(t, server.Endpoint()), w.reflectors[0]
@@ -305,6 +312,7 @@ func TestComparedNested(t *testing.T) {
 
 // A range is requested in another way only from the endpoint that does not deliver it.
 func TestSpellingOfEndpoint(t *testing.T) {
+	t.Parallel()
 	server := etcdtest.Start(t)
 	client := etcdtest.Client(t, etcdtest.StartProxy(t, etcdtest.Bundled, server.Endpoint()).Endpoint(), server.Endpoint())
 	r := New(client, newRecordingStore(), Options{})
@@ -324,6 +332,7 @@ func TestSpellingOfEndpoint(t *testing.T) {
 
 // All ways to request a range cover its keys and no others, and differ where they can.
 func TestSpelled(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		Range
 		want    int // ways
@@ -363,6 +372,7 @@ func TestSpelled(t *testing.T) {
 // Behind a proxy, too, a wider range takes the place of those in it, single ranges take its place
 // again, and one that is removed is not watched any more.
 func TestRangesBehindProxy(t *testing.T) {
+	t.Parallel()
 	etcdtest.ForEachProxy(t, func(t *testing.T, program string) {
 		server := etcdtest.Start(t)
 		w := watchThrough(t, 1, etcdtest.StartProxy(t, program, server.Endpoint()).Endpoint())

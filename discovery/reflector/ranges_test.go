@@ -51,6 +51,7 @@ func describe(events []*clientv3.Event, prefix string, from int64) []string {
 // While the watched ranges grow and shrink under a busy writer, no event of a range that
 // is watched all along is lost or delivered twice, and the other ranges are right at the end.
 func TestRangesChange(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	put(t, client, "/s/a/0", "first")
 	whole, a, b, c := Prefix("/s/"), Prefix("/s/a/"), Prefix("/s/b/"), Prefix("/s/c/")
@@ -142,6 +143,7 @@ func awaitOneWatch(t *testing.T, r *Reflector) {
 
 // Updates say whether events of another range may come later, until one watch has taken over.
 func TestApart(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	m := newRecordingStore()
 	r := run(t, client.Endpoints()[0], m, Options{Ranges: []Range{Prefix("/s/a/"), Prefix("/s/b/")}})
@@ -168,6 +170,7 @@ func TestApart(t *testing.T) {
 
 // A range without keys is watched only if empty is set.
 func TestEmptyRange(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	m := newRecordingStore()
 	r := run(t, client.Endpoints()[0], m, Options{})
@@ -190,6 +193,7 @@ func TestEmptyRange(t *testing.T) {
 
 // Add, called while the reflector is between two members of etcd, waits for the next.
 func TestAddWaitsForTheNextMember(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	put(t, etcdtest.Client(t, s.Endpoint()), "/s/a/0", "1")
 	links := []*etcdtest.Link{etcdtest.StartLink(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())}
@@ -217,6 +221,7 @@ func TestAddWaitsForTheNextMember(t *testing.T) {
 // A range that is dropped while a wider one is about to replace its watch is delivered by the
 // wider one without a gap.
 func TestNarrowWhileReplaced(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	put(t, client, "/s/a/1", "0")
 	inner, whole := Prefix("/s/a/"), Prefix("/s/")
@@ -244,6 +249,7 @@ func TestNarrowWhileReplaced(t *testing.T) {
 // A watch that still delivers the keys of a range stays while a wider one that is to replace it
 // takes the place of a yet wider one.
 func TestNarrowKeepsPendingWatches(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	put(t, client, "/s/a/b/1", "0")
 	inner, middle, whole := Prefix("/s/a/b/"), Prefix("/s/a/"), Prefix("/s/")

@@ -94,6 +94,11 @@ type Health struct {
 	Synced  bool  // the store was equal to etcd once
 	Resyncs int   // comparisons with etcd after the first list
 	Err     error // why the store is not confirmed; nil: it is
+
+	// Endpoint and Member are where etcd is watched, and the id of who answers there; "" and 0: nowhere at
+	// present, or, of the id, a grpc-proxy does not tell it.
+	Endpoint string
+	Member   uint64
 }
 
 // New returns a reflector. It does nothing until Run.
@@ -143,6 +148,7 @@ func (r *Reflector) Run(ctx context.Context) error {
 		r.options.Heartbeat.Begin()
 		err := r.syncAndWatch(ctx, backoff.Reset)
 		r.reader.Store(nil)
+		r.setWatched("", 0)
 		r.disconnect()
 		r.options.Heartbeat.End()
 		if ctx.Err() != nil {
@@ -160,6 +166,13 @@ func (r *Reflector) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// setWatched notes where etcd is watched, and who answers there.
+func (r *Reflector) setWatched(endpoint string, member uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.health.Endpoint, r.health.Member = endpoint, member
 }
 
 func (r *Reflector) setError(err error) {

@@ -19,6 +19,7 @@ import (
 
 // All pages of a list are of one revision, also from servers that cannot stream.
 func TestPagesAreOfOneRevision(t *testing.T) {
+	t.Parallel()
 	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
 	const n = 2*pageSize + 500
 	fill(t, client, "/a/", n)
@@ -59,6 +60,7 @@ func TestPagesAreOfOneRevision(t *testing.T) {
 // Several ranges are watched at once, before and after a gap, and the keys between them are
 // not.
 func TestRanges(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, link := etcdtest.Client(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
 	put(t, client, "/a/1", "one")
@@ -103,6 +105,7 @@ func TestRanges(t *testing.T) {
 
 // The store is confirmed periodically while nothing changes, even without any range.
 func TestConfirmed(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	m := newRecordingStore()
 	r := run(t, s.Endpoint(), m, Options{ProgressInterval: func() time.Duration { return 10 * time.Millisecond }})
@@ -126,6 +129,7 @@ func TestConfirmed(t *testing.T) {
 
 // The first responses of a member may be older than the list, for up to WatchTimeout.
 func TestLaggingMember(t *testing.T) {
+	t.Parallel()
 	r := New(nil, newRecordingStore(), Options{})
 	r.identity = life.Identity{Header: life.Header{Cluster: 1, Revision: 100}}
 	r.lastConfirmation = confirmation{at: time.Now(), identity: r.identity}
@@ -151,7 +155,9 @@ func TestLaggingMember(t *testing.T) {
 // An event that arrives late confirms nothing by itself. The time of a confirmation is the
 // time at which etcd had nothing newer.
 func TestConfirmedByFreshness(t *testing.T) {
-	r := New(nil, newRecordingStore(), Options{Ranges: []Range{Prefix("/a/")}})
+	t.Parallel()
+	store := newRecordingStore()
+	r := New(nil, store, Options{Ranges: []Range{Prefix("/a/")}})
 	r.identity = life.Identity{Header: life.Header{Cluster: 1, Revision: 100}}
 	r.watches = map[int64]*watchedRange{epochWatch + 1: r.ranges[0]}
 	first := time.Now().Add(-time.Minute)
@@ -164,19 +170,28 @@ func TestConfirmedByFreshness(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	reached := func(want int64) {
+		t.Helper()
+		if got := store.last.ConfirmedRevision; got != want {
+			t.Errorf("confirmed up to revision %d, want %d", got, want)
+		}
+	}
 	put(101)
+	reached(100)
 	if !r.confirmed.Equal(first) {
 		t.Errorf("confirmed %v, want the time of the linearizable read, %v", r.confirmed, first)
 	}
 	second := first.Add(time.Second)
 	r.lastConfirmation = confirmation{at: second, identity: life.Identity{Header: life.Header{Cluster: 1, Revision: 105}}}
 	put(104)
+	reached(0)
 	if !r.confirmed.Equal(first) {
 		t.Error("confirmed by an event before the revision of the linearizable read")
 	}
 	if put(105); !r.confirmed.Equal(second) {
 		t.Errorf("confirmed %v, want %v", r.confirmed, second)
 	}
+	reached(105)
 }
 
 // failingStore fails the first Replace of the range /b/.
@@ -203,6 +218,7 @@ func (m *failingStore) Apply(u Update) {
 
 // A store gets changes and confirmations only after all of its ranges were listed.
 func TestFirstListFailsMidway(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	put(t, etcdtest.Client(t, s.Endpoint()), "/b/1", "one")
 	m := &failingStore{recordingStore: newRecordingStore()}
@@ -231,6 +247,7 @@ func (m observedStore) Apply(u Update) {
 
 // After a gap nothing is confirmed before all ranges are caught up.
 func TestConfirmedWhenAllIsCaughtUp(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	client, link := etcdtest.Client(t, s.Endpoint()), etcdtest.StartLink(t, s.Endpoint())
 	put(t, client, "/a/1", "before")

@@ -66,7 +66,7 @@ func (r *Reflector) resync(ctx context.Context) error {
 	}
 	r.identity, r.epochRevision, r.confirmed, r.laggingSince = now, epochRevision, started, time.Time{}
 	r.countSync()
-	r.apply(nil, len(r.ranges) > 1)
+	r.apply(nil, len(r.ranges) > 1, false)
 	r.log.Info("in sync with etcd", "revision", now.Revision, "changes", changes, "took", time.Since(started).Round(time.Millisecond))
 	return nil
 }

@@ -49,6 +49,9 @@ type Update struct {
 	Revision int64
 	// Confirmed is a time at which etcd had nothing newer.
 	Confirmed time.Time
+	// ConfirmedRevision is etcd's revision at a time not before Confirmed, which the watches of
+	// all ranges have reached; 0: not known anew. It moves on also where nothing changes.
+	ConfirmedRevision int64
 	// Progress is a revision that the watches of all ranges have reached, but for those of
 	// Behind and of the ranges added later; 0: not known anew. It moves on also where nothing
 	// changes, after [Reflector.RequestProgress] was called once.

@@ -101,6 +101,7 @@ func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 		}
 		if w, ok := r.watches[resp.WatchId]; ok && resp.Created {
 			w.createdAt = resp.Header.Revision
+			r.setWatched(r.endpoint, resp.Header.MemberId)
 		}
 		var err error
 		if events, err = r.appendNew(events, resp); err != nil {
@@ -123,7 +124,7 @@ func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 		reached = r.lastConfirmation.identity.Revision
 	}
 	if confirmed := r.confirm(reached); confirmed || len(events) > 0 {
-		r.apply(events, apart)
+		r.apply(events, apart, confirmed)
 	}
 	if len(r.proofs) > 0 {
 		r.settle()
@@ -131,16 +132,21 @@ func (r *Reflector) handle(responses []*pb.WatchResponse) error {
 	return nil
 }
 
-// apply applies events to the store, in the order of their revisions.
-func (r *Reflector) apply(events []*clientv3.Event, apart bool) {
+// apply applies events to the store, in the order of their revisions. confirmed reports that
+// the store then has all that the last confirmation showed.
+func (r *Reflector) apply(events []*clientv3.Event, apart, confirmed bool) {
 	slices.SortStableFunc(events, func(a, b *clientv3.Event) int { return cmp.Compare(a.Kv.ModRevision, b.Kv.ModRevision) })
 	if len(events) > 0 {
 		// Do not use the revision of a response without events: etcd before 3.4.25 could
 		// send one ahead of events (etcd-io/etcd#15220).
 		r.identity.Revision = max(r.identity.Revision, events[len(events)-1].Kv.ModRevision)
 	}
-	progress, behind := r.takeProgress()
-	r.store.Apply(Update{Events: events, Apart: apart, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch, Progress: progress, Behind: behind})
+	u := Update{Events: events, Apart: apart, Revision: r.identity.Revision, Confirmed: r.confirmed, Epoch: r.identity.Epoch}
+	u.Progress, u.Behind = r.takeProgress()
+	if confirmed {
+		u.ConfirmedRevision = r.lastConfirmation.identity.Revision
+	}
+	r.store.Apply(u)
 }
 
 // appendNew appends the events of a response that the store does not have. The first

@@ -38,7 +38,7 @@ func (p *process) start(program string, args ...string) {
 	p.output = &bytes.Buffer{}
 	command.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=arm64")
 	command.Stdout, command.Stderr = p.output, p.output
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	command.SysProcAttr = dyingWithParent()
 	if err := command.Start(); err != nil {
 		p.t.Fatal(err)
 	}

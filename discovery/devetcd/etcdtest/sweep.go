@@ -15,7 +15,7 @@ import (
 const sweeper = "ETCDTEST_SWEEP"
 
 // Sweep gives the tests a temporary directory of their own. When they end in any way, killed ones
-// too, a process of its own kills all processes that they have left, and removes the
+// too, a process of its own kills all processes that they have left, on Linux, and removes the
 // directory. It is called at the beginning of TestMain.
 func Sweep() {
 	if dir := os.Getenv(sweeper); dir != "" {
@@ -42,7 +42,7 @@ func startSweeper() error {
 	// The other end of its input stays open until this process ends. An os.File would be
 	// closed when it is collected.
 	var pipe [2]int
-	if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
+	if err := closedOnExec(&pipe); err != nil {
 		return err
 	}
 	input := os.NewFile(uintptr(pipe[0]), "pipe")
@@ -63,7 +63,7 @@ func sweep(dir string) {
 }
 
 // Processes returns the ids of the other processes that work in a directory, or have its path in
-// their environment or command line. Zombies do not count.
+// their environment or command line. Zombies do not count. Without /proc, as on macOS, it finds none.
 func Processes(dir string) (all []int) {
 	entries, _ := filepath.Glob("/proc/[0-9]*") // the pattern is valid
 	for _, entry := range entries {

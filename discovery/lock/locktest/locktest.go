@@ -94,13 +94,17 @@ func Run(t testing.TB, run ...func(context.Context) error) (stop func()) {
 	return stop
 }
 
-// MustLock acquires a lock, which must succeed.
+// MustLock acquires a lock, which must succeed. It asks again if a slow machine has not let etcd
+// confirm the session in time, so that the lock was lost in the moment of the grant.
 func (a *Agent) MustLock(name string, r lock.Request) *lock.Grant {
 	a.t.Helper()
-	g, err := a.Lock(etcdtest.Context(a.t), name, r)
-	if err != nil {
-		a.t.Fatalf("lock %s: %v", name, err)
-	}
+	var g *lock.Grant
+	retrytest.Succeeds(a.t, func() (err error) {
+		if g, err = a.Lock(etcdtest.Context(a.t), name, r); err != nil && !errors.Is(err, discovery.ErrLost) {
+			a.t.Fatalf("lock %s: %v", name, err)
+		}
+		return err
+	})
 	return g
 }
 
