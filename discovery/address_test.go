@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"disc/discovery/retry/retrytest"
 )
 
 func TestValidateAddress(t *testing.T) {
@@ -51,7 +53,7 @@ func TestCanonicalAddress(t *testing.T) {
 func TestCanonicalAddressAllocates(t *testing.T) {
 	for _, address := range []string{"10.1.1.1", "2001:db8:1111:2222:3333:4444:5555:6666", "db.example.com"} {
 		t.Run(address, func(t *testing.T) {
-			if n := testing.AllocsPerRun(100, func() { CanonicalAddress(address) }); n != 0 {
+			if n := retrytest.Allocations(100, func() { CanonicalAddress(address) }); n != 0 {
 				t.Errorf("%v allocations", n)
 			}
 		})

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,14 +40,17 @@ type CheckSpec struct {
 	ID               string            `json:"id,omitempty" yaml:"id"`
 	Name             string            `json:"name,omitempty" yaml:"name"`
 	Type             CheckType         `json:"type" yaml:"type"`
-	URL              string            `json:"url,omitempty" yaml:"url"`         // http
-	Method           string            `json:"method,omitempty" yaml:"method"`   // http; default GET
-	Headers          map[string]string `json:"headers,omitempty" yaml:"headers"` // http
-	Address          string            `json:"address,omitempty" yaml:"address"` // tcp, grpc: host:port; default the instance's
-	Service          string            `json:"service,omitempty" yaml:"service"` // grpc: the service name of the request
-	TLS              bool              `json:"tls,omitempty" yaml:"tls"`         // grpc
-	Command          []string          `json:"command,omitempty" yaml:"command"` // exec
-	TTL              Duration          `json:"ttl,omitempty" yaml:"ttl"`         // ttl
+	URL              string            `json:"url,omitempty" yaml:"url"`                 // http
+	Method           string            `json:"method,omitempty" yaml:"method"`           // http; default GET
+	Headers          map[string]string `json:"headers,omitempty" yaml:"headers"`         // http
+	Address          string            `json:"address,omitempty" yaml:"address"`         // tcp, grpc: host:port; default the instance's
+	Service          string            `json:"service,omitempty" yaml:"service"`         // grpc: the service name of the request
+	TLS              bool              `json:"tls,omitempty" yaml:"tls"`                 // grpc
+	CA               string            `json:"ca,omitempty" yaml:"ca"`                   // https, grpc: see [CheckSpec.CAFile]; default the system's
+	ServerName       string            `json:"server_name,omitempty" yaml:"server_name"` // https, grpc: the name in the certificate; default the host that is asked
+	SkipVerify       bool              `json:"skip_verify,omitempty" yaml:"skip_verify"` // https, grpc: any certificate will do
+	Command          []string          `json:"command,omitempty" yaml:"command"`         // exec
+	TTL              Duration          `json:"ttl,omitempty" yaml:"ttl"`                 // ttl
 	Interval         Duration          `json:"interval,omitempty" yaml:"interval"`
 	Timeout          Duration          `json:"timeout,omitempty" yaml:"timeout"`
 	SuccessThreshold int               `json:"success_threshold,omitempty" yaml:"success_threshold"`
@@ -71,8 +75,8 @@ func (c CheckSpec) WithDefaults() CheckSpec {
 	if c.FailureThreshold == 0 {
 		c.FailureThreshold = DefaultFailures
 	}
-	if c.Type == CheckHTTP && c.Method == "" {
-		c.Method = "GET"
+	if c.Type == CheckHTTP {
+		c.Method = strings.ToUpper(cmp.Or(c.Method, "GET"))
 	}
 	return c
 }
@@ -84,7 +88,7 @@ func (c CheckSpec) Validate() error {
 	if !known {
 		return Errorf(ErrInvalid, "type %q is unknown; use http, tcp, grpc, exec or ttl", string(c.Type))
 	}
-	errs := []error{c.validateTarget(), validateText("name", c.Name)}
+	errs := []error{c.validateTarget(), c.validateTLS(), validateText("name", c.Name)}
 	if c.ID != "" {
 		errs = append(errs, validate("check id", c.ID, "-_.:", MaxID))
 	}
@@ -115,6 +119,9 @@ func (c CheckSpec) validateWritten() error {
 		validateNoControl("url", c.URL),
 		validateNoControl("address", c.Address),
 		validateNoControl("service", c.Service),
+	}
+	if file := c.CAFile(); file != "" {
+		errs = append(errs, validateNoControl("ca", file))
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
 		errs = append(errs, validateNoControl(fmt.Sprintf("header %.40q", name), c.Headers[name]))
@@ -182,9 +189,9 @@ func validateHostPort(s string) error {
 // checkSettings lists the settings that each type of check has, besides id, name and
 // type.
 var checkSettings = map[CheckType][]string{
-	CheckHTTP: {"url", "method", "headers", "interval", "timeout", "success_threshold", "failure_threshold"},
+	CheckHTTP: {"url", "method", "headers", "ca", "server_name", "skip_verify", "interval", "timeout", "success_threshold", "failure_threshold"},
 	CheckTCP:  {"address", "interval", "timeout", "success_threshold", "failure_threshold"},
-	CheckGRPC: {"address", "service", "tls", "interval", "timeout", "success_threshold", "failure_threshold"},
+	CheckGRPC: {"address", "service", "tls", "ca", "server_name", "skip_verify", "interval", "timeout", "success_threshold", "failure_threshold"},
 	CheckExec: {"command", "interval", "timeout", "success_threshold", "failure_threshold"},
 	CheckTTL:  {"ttl"},
 }
@@ -202,6 +209,9 @@ func (c CheckSpec) settings() []string {
 		{"address", c.Address != ""},
 		{"service", c.Service != ""},
 		{"tls", c.TLS},
+		{"ca", c.CA != ""},
+		{"server_name", c.ServerName != ""},
+		{"skip_verify", c.SkipVerify},
 		{"command", len(c.Command) > 0},
 		{"ttl", c.TTL != 0},
 		{"interval", c.Interval != 0},

@@ -19,6 +19,9 @@ const (
 	// LevelJournal adds the journal of saved registrations in an agent's data directory. An agent
 	// below it does not read the journal.
 	LevelJournal = 2
+	// LevelSuspectOrders adds the orders on suspects. An agent below it counts their keys as records
+	// that cannot be read.
+	LevelSuspectOrders = 2
 	// OwnLevel is the level that agents of this version can read.
 	OwnLevel = 2
 )

@@ -66,7 +66,7 @@ const (
 	MaxSlots  = 4096     // claims on an instance at the same time
 	MaxTags   = 64       // tags of an instance
 	MaxMeta   = 64       // meta keys of an instance
-	MaxRecord = 64 << 10 // bytes of a record in etcd
+	MaxRecord = 64 << 10 // bytes of a record in etcd, without the outputs of its checks
 
 	maxDecodedRecord = 1 << 20 // bytes of a record that is decoded: far above MaxRecord, for other writers
 )
@@ -104,13 +104,17 @@ func (m Meta) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string(m))
 }
 
-// CheckStatus is the state of one check in a record. The check's output stays with the
-// agent.
+// CheckStatus is the state of one check in a record.
 type CheckStatus struct {
 	ID     string    `json:"id"`
 	Name   string    `json:"name,omitempty"`
 	Type   CheckType `json:"type"`
 	Status Status    `json:"status"`
+
+	// Output is the begin of what the check said when it got this status, see [CheckOutput]; "" while
+	// it passes. It is for people, and does not change as long as the status stays, the check is as it
+	// is and its agent runs. That agent has its newest output, in full.
+	Output string `json:"output,omitempty"`
 }
 
 // Instance is one running copy of a service. It is the record that an agent writes to
@@ -133,6 +137,10 @@ type Instance struct {
 	Run          string        `json:"run,omitempty"`   // id of that agent's run
 	RegisteredAt time.Time     `json:"registered_at,omitzero"`
 	Leaving      bool          `json:"leaving,omitempty"` // a tombstone: its agent deregistered it
+
+	// DeregisterAfter is how long the instance may be critical until its agent deregisters it; 0: for
+	// ever. It is for people.
+	DeregisterAfter Duration `json:"deregister_after,omitempty"`
 }
 
 // DecodeInstance decodes a record. Absent fields get their defaults: weight and slots 1,
@@ -169,8 +177,23 @@ func readInstance(record []byte, to, like *Instance) error {
 		return err
 	}
 	to.Address = CanonicalAddress(to.Address)
+	to.cutOutputs()
 	to.dropEmpty()
 	return nil
+}
+
+// cutOutputs cuts the outputs of checks to what an agent writes: another writer's may fill the record,
+// and would be held, answered and adopted in full.
+func (i *Instance) cutOutputs() {
+	for n := range i.Checks {
+		c := &i.Checks[n]
+		if c.Output == "" { // nearly all
+			continue
+		}
+		if cut := CheckOutput(c.Output); cut != c.Output { // so it is not shared with another instance
+			c.Output = cut
+		}
+	}
 }
 
 // dropEmpty sets empty lists and maps to nil, so that they take no memory and equal
@@ -318,9 +341,11 @@ type StatusFilter string
 
 // The status filters.
 const (
-	StatusHealthy StatusFilter = ""        // not critical, state up
-	StatusPassing StatusFilter = "passing" // passing, state up
-	StatusAny     StatusFilter = "any"     // any status, state up or drain
+	StatusHealthy  StatusFilter = ""         // not critical, state up
+	StatusPassing  StatusFilter = "passing"  // passing, state up
+	StatusWarning  StatusFilter = "warning"  // warning, state up
+	StatusCritical StatusFilter = "critical" // critical, state up
+	StatusAny      StatusFilter = "any"      // any status, state up or drain
 )
 
 func encode(v any) []byte {

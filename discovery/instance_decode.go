@@ -2,11 +2,12 @@ package discovery
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 )
 
 // decodeCanonical decodes a record in the form that [Instance.Encode] returns: no spaces,
-// fields in order, strings of ASCII without escapes. Nearly all records have it, and it
+// fields in order, strings of ASCII without escapes but in outputs of checks. Nearly all records have it, and it
 // decodes several times faster than encoding/json. decodeCanonical returns false for any
 // other form, which the caller leaves to encoding/json.
 //
@@ -54,6 +55,10 @@ var instanceFields = []field[Instance]{
 		return ok && to.RegisteredAt.UnmarshalText(text) == nil
 	}},
 	{"leaving", func(s *scanner, to, _ *Instance) bool { to.Leaving = true; return s.literal("true") }},
+	{"deregister_after", func(s *scanner, to, _ *Instance) bool {
+		text, ok := s.quoted()
+		return ok && to.DeregisterAfter.UnmarshalText(text) == nil
+	}},
 }
 
 var checkFields = []field[CheckStatus]{
@@ -63,6 +68,7 @@ var checkFields = []field[CheckStatus]{
 		return s.string((*string)(&to.Type), string(like.Type))
 	}},
 	{"status", func(s *scanner, to, _ *CheckStatus) bool { return s.status(&to.Status) }},
+	{"output", func(s *scanner, to, like *CheckStatus) bool { return s.anyString(&to.Output, like.Output) }},
 }
 
 // readFields reads an object whose fields are in the given order, each at most once.
@@ -143,6 +149,33 @@ func (s *scanner) string(to *string, like string) bool {
 		*to = string(text)
 	}
 	return ok
+}
+
+// anyString reads a string that may have escapes and characters beyond ASCII, as outputs of checks do.
+func (s *scanner) anyString(to *string, like string) bool {
+	begin := s.at
+	if s.string(to, like) {
+		return true
+	}
+	if s.at = begin; !s.accept('"') {
+		return false
+	}
+	for ; s.at < len(s.text); s.at++ {
+		switch s.text[s.at] {
+		case '\\':
+			s.at++
+		case '"':
+			s.at++
+			if json.Unmarshal(s.text[begin:s.at], to) != nil {
+				return false
+			}
+			if *to == like {
+				*to = like
+			}
+			return true
+		}
+	}
+	return false
 }
 
 func (s *scanner) status(to *Status) bool {

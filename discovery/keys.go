@@ -26,8 +26,8 @@ func (k Keys) Prefix() string { return k.prefix }
 // Services returns the prefix of all services.
 func (k Keys) Services() string { return k.prefix + "services/" }
 
-// Service returns the prefix of one service: its records, static entries, overrides and
-// load reports.
+// Service returns the prefix of one service: its records, static entries, overrides,
+// load reports and orders on suspects.
 func (k Keys) Service(service string) string { return k.Services() + FoldName(service) + "/" }
 
 // Instance returns the key of a record. The agent that owns it writes it.
@@ -42,6 +42,10 @@ func (k Keys) Override(service, id string) string { return k.Service(service) + 
 // Load returns the key of an instance's load report. The agent that owns the record writes
 // it.
 func (k Keys) Load(service, id string) string { return k.Service(service) + "load/" + id }
+
+// SuspectOrder returns the key of an operator's order on an instance that vanished together with
+// many others, a [SuspectOrder]. It is on a lease.
+func (k Keys) SuspectOrder(service, id string) string { return k.Service(service) + "suspects/" + id }
 
 // Nodes returns the prefix of all agents.
 func (k Keys) Nodes() string { return k.prefix + "nodes/" }
@@ -142,11 +146,12 @@ const (
 	KeyOverride
 	KeyLoad
 	KeyNode
+	KeySuspectOrder
 	KeyQuarantine // between the nodes and the services, and part of neither
 )
 
 func (k KeyKind) String() string {
-	return [...]string{"key", "record", "static entry", "override", "load report", "node", "quarantine"}[k]
+	return [...]string{"key", "record", "static entry", "override", "load report", "node", "order on a suspect", "quarantine"}[k]
 }
 
 // Key is a parsed key of the catalog.
@@ -196,6 +201,8 @@ func (k Keys) Name(key Key) string {
 		return k.Override(key.Service, key.ID)
 	case KeyLoad:
 		return k.Load(key.Service, key.ID)
+	case KeySuspectOrder:
+		return k.SuspectOrder(key.Service, key.ID)
 	case KeyNode:
 		return k.Node(key.Node, key.ID)
 	}
@@ -223,6 +230,8 @@ func parseEntryKey(service, part, id string) Key {
 		k.Kind = KeyOverride
 	case "load":
 		k.Kind = KeyLoad
+	case "suspects":
+		k.Kind = KeySuspectOrder
 	default:
 		return Key{}
 	}

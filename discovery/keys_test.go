@@ -41,6 +41,7 @@ func TestKeysParse(t *testing.T) {
 		{k.Instance("Web", "Web-1"), Key{Kind: KeyInstance, Service: "web", ID: "Web-1"}},
 		{k.Static("my.db", "10.0.0.5:5432"), Key{Kind: KeyStatic, Service: "my.db", ID: "10.0.0.5:5432"}},
 		{k.Load("WEB", "web-1"), Key{Kind: KeyLoad, Service: "web", ID: "web-1"}},
+		{k.SuspectOrder("WEB", "web-1"), Key{Kind: KeySuspectOrder, Service: "web", ID: "web-1"}},
 		{k.Override("web", "web-1"), Key{Kind: KeyOverride, Service: "web", ID: "web-1"}},
 		{k.Node("Host-1", "a1b2"), Key{Kind: KeyNode, Node: "Host-1", ID: "a1b2"}},
 	}
@@ -126,6 +127,8 @@ func FuzzParseKey(f *testing.F) {
 			again = k.Override(got.Service, got.ID)
 		case KeyLoad:
 			again = k.Load(got.Service, got.ID)
+		case KeySuspectOrder:
+			again = k.SuspectOrder(got.Service, got.ID)
 		case KeyNode:
 			again = k.Node(got.Node, got.ID)
 		}

@@ -86,6 +86,9 @@ func TestCheckValidate(t *testing.T) {
 		message string // empty: valid
 	}{
 		{CheckSpec{Type: CheckHTTP, URL: "https://a:8080/health?x=1", Method: "HEAD", Headers: map[string]string{"X-Probe": "disc é"}}, ""},
+		{CheckSpec{Type: CheckHTTP, URL: "https://a", CA: "/etc/ca.pem", ServerName: "web.internal"}, ""},
+		{CheckSpec{Type: CheckHTTP, URL: "https://a", ServerName: "::1", SkipVerify: true}, ""},
+		{CheckSpec{Type: CheckGRPC, TLS: true, CA: "/etc/ca.pem"}, ""},
 		{CheckSpec{Type: CheckTCP}, ""},
 		{CheckSpec{Type: CheckTCP, Address: "[::1]:80"}, ""},
 		{CheckSpec{Type: CheckGRPC, Address: "127.0.0.1:80", Service: "a.B", TLS: true}, ""},
@@ -101,6 +104,12 @@ func TestCheckValidate(t *testing.T) {
 		{CheckSpec{Type: CheckHTTP, URL: "http://a", Method: "GE T"}, `method "GE T" is not an HTTP method`},
 		{CheckSpec{Type: CheckHTTP, URL: "http://a", Headers: map[string]string{"A B": "", "a": "x\r\ny", "ok": "x"}},
 			`header "A B" has a name or a value that HTTP does not allow` + "\n" + `header "a" has a name or a value that HTTP does not allow`},
+		{CheckSpec{Type: CheckHTTP, URL: "http://a", SkipVerify: true}, "ca, server_name and skip_verify have no effect without TLS; use an https url"},
+		{CheckSpec{Type: CheckGRPC, CA: "/etc/ca.pem"}, "ca, server_name and skip_verify have no effect without TLS; add tls: true"},
+		{CheckSpec{Type: CheckHTTP, URL: "https://a", CA: "/etc/ca.pem", SkipVerify: true}, "ca has no effect with skip_verify; leave one of them out"},
+		{CheckSpec{Type: CheckHTTP, URL: "https://a", CA: "-----BEGIN CERTIFICATE-----"}, "ca has no certificate in PEM form, from -----BEGIN CERTIFICATE----- on"},
+		{CheckSpec{Type: CheckHTTP, URL: "https://a", CA: strings.Repeat("x", MaxCheckCA+1)}, "ca has 65537 bytes; give at most 65536"},
+		{CheckSpec{Type: CheckHTTP, URL: "https://a", ServerName: "a b"}, `server_name "a b" is neither a host name nor an IP address`},
 		{CheckSpec{Type: CheckTCP, Address: "10.0.0.5"}, `address "10.0.0.5" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
 		{CheckSpec{Type: CheckGRPC, Address: ":80"}, `address ":80" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
 		{CheckSpec{Type: CheckTCP, Address: "a:http"}, `address "a:http" is not host:port, such as 127.0.0.1:8080 or [::1]:8080`},
@@ -131,11 +140,19 @@ func TestCheckValidate(t *testing.T) {
 	}
 }
 
+// TestCheckMethodInCapitals expects the method as servers know it, which tell get from GET.
+func TestCheckMethodInCapitals(t *testing.T) {
+	if got := (CheckSpec{Type: CheckHTTP, Method: "head"}).WithDefaults().Method; got != "HEAD" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // TestCheckUnusedSettings sets every setting for every type of check. The error names those
 // that the type does not have.
 func TestCheckUnusedSettings(t *testing.T) {
 	all := CheckSpec{
-		ID: "x", Name: "x", URL: "http://a", Method: "GET", Headers: map[string]string{"a": "b"}, Address: "a:80", Service: "s", TLS: true,
+		ID: "x", Name: "x", URL: "https://a", Method: "GET", Headers: map[string]string{"a": "b"}, Address: "a:80", Service: "s", TLS: true,
+		ServerName: "a", SkipVerify: true,
 		Command: []string{"true"}, TTL: second, Interval: second, Timeout: second, SuccessThreshold: 1, FailureThreshold: 1,
 	}
 	tests := []struct {
@@ -143,10 +160,10 @@ func TestCheckUnusedSettings(t *testing.T) {
 		refused string
 	}{
 		{CheckHTTP, "address service tls command ttl"},
-		{CheckTCP, "url method headers service tls command ttl"},
+		{CheckTCP, "url method headers service tls server_name skip_verify command ttl"},
 		{CheckGRPC, "url method headers command ttl"},
-		{CheckExec, "url method headers address service tls ttl"},
-		{CheckTTL, "url method headers address service tls command interval timeout success_threshold failure_threshold"},
+		{CheckExec, "url method headers address service tls server_name skip_verify ttl"},
+		{CheckTTL, "url method headers address service tls server_name skip_verify command interval timeout success_threshold failure_threshold"},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.check), func(t *testing.T) {

@@ -3,7 +3,38 @@ package discovery
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
+
+// MaxCheckOutput is the most bytes of a check's output in a record.
+const MaxCheckOutput = 256
+
+// CheckOutput returns the begin of a check's output as a record has it: one line of at most
+// [MaxCheckOutput] bytes of UTF-8, without control characters (see [IsControl]). White space is one
+// space, so that the words of two lines stay apart.
+func CheckOutput(output string) string {
+	line := make([]byte, 0, min(len(output), MaxCheckOutput+utf8.UTFMax))
+	gap := false
+	for _, r := range output { // what is not UTF-8 is U+FFFD here
+		if unicode.IsSpace(r) {
+			gap = len(line) > 0
+			continue
+		}
+		if IsControl(r) {
+			continue
+		}
+		end := len(line)
+		if gap {
+			line = append(line, ' ')
+		}
+		if line = utf8.AppendRune(line, r); len(line) > MaxCheckOutput {
+			line = line[:end]
+			break
+		}
+		gap = false
+	}
+	return string(line)
+}
 
 // IsControl reports whether a character acts on the text around it instead of being shown: a
 // control character (C0, DEL, C1), a line or paragraph separator (U+2028, U+2029), or one of

@@ -13,6 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/changelog"
+	"disc/discovery/etcd"
 	"disc/discovery/heartbeat"
 	"disc/discovery/life"
 	"disc/discovery/reflector"
@@ -39,6 +41,7 @@ type Options struct {
 	Life       *life.Life            // begins a new life of etcd where it has started over; for agents. nil: none
 	MassLoss   *MassLossGuard        // retains instances that vanish together; default: all are dropped
 	LastGood   LastGoodStore         // saves the view for the next start; default: it is not saved
+	Changes    *changelog.Log        // gets the changes that readers see; nil: they are not kept
 	Logger     *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // collects the metrics; nil: they are not registered
 }
@@ -61,8 +64,10 @@ type Catalog struct {
 	partialView     *view.Snapshot // the scopes listed so far, until the first view is complete
 	unreadable      unreadable
 	emptyServices   emptyServices
-	suspects        *suspectTracker // nil: without the mass-loss guard
-	lastGoodExpired bool            // the last good view is too old to compare instances with
+	suspects        *suspectTracker      // nil: without the mass-loss guard
+	lastGoodExpired bool                 // the last good view is too old to compare instances with
+	lastGap         time.Time            // since when the changes of the newest gap may be missing
+	lastBreak       discovery.ChangeKind // what was recorded for lastGap
 
 	reflector atomic.Pointer[reflector.Reflector] // nil until Run
 	started   chan struct{}                       // closed when reflector is set
@@ -80,6 +85,8 @@ type state struct {
 	whole     bool      // the snapshot has the whole namespace
 	confirmed time.Time // when etcd last was known to have nothing newer
 	restored  bool      // saved by an earlier run, and not confirmed in this one
+	complete  int64     // etcd's revision that all scopes had reached while the view was whole; 0: not known
+	first     int64     // revision of the first view in etcd's present life
 }
 
 // New returns a catalog. It has the last good view, and speaks to etcd in Run alone. It fails if
@@ -131,7 +138,9 @@ func (c *Catalog) View() (view.View, error) {
 		return view.View{}, c.unavailable()
 	}
 	age := time.Since(s.confirmed)
-	return view.View{Snapshot: s.snapshot, Age: age, Stale: s.restored || age > c.options.StaleAfter, Partial: !s.whole}, nil
+	return view.View{
+		Snapshot: s.snapshot, Age: age, Stale: s.restored || age > c.options.StaleAfter, Partial: !s.whole, Restored: s.restored, Confirmed: s.complete, First: s.first,
+	}, nil
 }
 
 // Service returns a service from the newest snapshot, by name in any case. It does not
@@ -171,7 +180,16 @@ func (c *Catalog) unavailableReason() error {
 	if err := c.Health().Err; err != nil {
 		return err
 	}
-	return errors.New("the first list from etcd is in progress")
+	return cmp.Or(etcd.Unreachable(c.client), errors.New("the first list from etcd is in progress"))
+}
+
+// RequestProgress asks etcd, in the background, up to which revision the view is complete, so
+// that [view.View.Revision] moves on soon where nothing of the namespace changes. Where etcd
+// does not tell, it moves on with the next confirmation.
+func (c *Catalog) RequestProgress() {
+	if r := c.reflector.Load(); r != nil {
+		r.RequestProgress()
+	}
 }
 
 // Changed returns a channel that is closed at the next change of a service, known or not,
@@ -215,6 +233,9 @@ type Health struct {
 	Resyncs  int   // comparisons with etcd after the first list
 	Suspects int   // instances that vanished and are still shown
 	Err      error // why the view is not confirmed; nil: it is
+
+	Endpoint string // of etcd, which is watched; "": none at present
+	Member   uint64 // of etcd, which answers there; 0: not known
 }
 
 // Health returns the catalog's current health.
@@ -227,7 +248,8 @@ func (c *Catalog) Health() Health {
 		h = r.Health()
 	}
 	s := c.state.Load()
-	return Health{Synced: s != nil && !s.restored, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs, Err: cmp.Or(h.Err, trouble)}
+	return Health{Synced: s != nil && !s.restored, Broken: int(c.metrics.brokenNow.Load()), Suspects: int(c.metrics.suspectsNow.Load()), Resyncs: h.Resyncs,
+		Err: cmp.Or(h.Err, trouble), Endpoint: h.Endpoint, Member: h.Member}
 }
 
 // Heartbeat shows whether Run is stuck.

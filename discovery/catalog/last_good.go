@@ -46,7 +46,8 @@ func (c *Catalog) restore() {
 	}
 	c.lastGoodExpired = time.Since(confirmed) > c.options.Remember
 	next, _, _ := view.EmptySnapshot().WithEpoch(v.Epoch).Apply(v.Revision, v.changes)
-	c.state.Store(&state{snapshot: next, whole: !v.Partial, confirmed: confirmed, restored: true})
+	c.state.Store(&state{snapshot: next, whole: !v.Partial, confirmed: confirmed, restored: true, first: v.Revision})
+	c.recordRestored(c.state.Load())
 	c.log.Info("answering from the last good view until etcd confirms it", "revision", v.Revision, "confirmed", confirmed.UTC().Format(time.RFC3339))
 }
 

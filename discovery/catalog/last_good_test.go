@@ -97,7 +97,7 @@ func TestLastGood(t *testing.T) {
 
 	view := restored(t, keys, store)
 	service, ok := view.Snapshot.Service("web")
-	if !ok || len(service.Entries()) != 2 || !view.Stale {
+	if !ok || len(service.Entries()) != 2 || !view.Stale || !view.Restored {
 		t.Fatalf("restored %+v, stale %v", service, view.Stale)
 	}
 	if e, _ := service.Entry("web-2"); e.Weight != 7 || e.Meta["Team"] != "core" || e.Override == nil {

@@ -48,6 +48,7 @@ type massLossDetector struct {
 	losses     map[instanceKey]loss      // within the window, whatever was decided
 	pending    map[instanceKey]bool      // vanished, and not decided yet
 	suspects   map[instanceKey]time.Time // with the time at which each expires
+	kept       map[instanceKey]bool      // missing, and kept by order of an operator; nil: none
 	burstStart time.Time                 // when the first of pending vanished
 	decideAt   time.Time                 // when those of pending are dropped
 	expireAt   time.Time                 // the earliest time at which a suspect may expire
@@ -106,11 +107,42 @@ func (d *massLossDetector) addSuspect(i instanceKey, now time.Time) {
 // failProbe makes a suspect expire at the next resolve. It returns false if the instance is
 // no suspect.
 func (d *massLossDetector) failProbe(i instanceKey) bool {
-	if _, ok := d.suspects[i]; !ok {
+	if _, ok := d.suspects[i]; !ok || d.kept[i] {
 		return false
 	}
 	d.suspects[i], d.expireAt = time.Time{}, time.Time{}
 	return true
+}
+
+// drop makes a missing instance, whether it is decided yet or not, expire at the next resolve. It
+// returns false if the instance is not missing.
+func (d *massLossDetector) drop(i instanceKey) bool {
+	if !d.isMissing(i) {
+		return false
+	}
+	delete(d.pending, i)
+	d.suspects[i], d.expireAt = time.Time{}, time.Time{}
+	return true
+}
+
+// isMissing reports whether an instance is missing, whether it is decided yet or not.
+func (d *massLossDetector) isMissing(i instanceKey) bool {
+	_, suspect := d.suspects[i]
+	return suspect || d.pending[i]
+}
+
+// setKept keeps a missing instance as a suspect until it is called with false. Then the time at which
+// the suspect expires counts again.
+func (d *massLossDetector) setKept(i instanceKey, kept bool) {
+	if !kept {
+		delete(d.kept, i)
+		d.expireAt = time.Time{}
+		return
+	}
+	if d.kept == nil {
+		d.kept = map[instanceKey]bool{}
+	}
+	d.kept[i] = true
 }
 
 // returned records that an instance's record was written again. It reports whether the
@@ -150,7 +182,7 @@ func (d *massLossDetector) resolve(s *view.Snapshot, now time.Time) []view.Decis
 		mass := d.massLoss(s, now)
 		for i := range d.pending {
 			switch {
-			case now.Before(d.reregisterUntil) || mass(i.service):
+			case now.Before(d.reregisterUntil) || d.kept[i] || mass(i.service):
 				d.addSuspect(i, now)
 				decide(i, true)
 			case !now.Before(d.decideAt):
@@ -174,6 +206,9 @@ func (d *massLossDetector) takeExpired(now time.Time) map[instanceKey]bool {
 	expired := map[instanceKey]bool{}
 	d.expireAt = now.Add(suspectTimeout)
 	for i, until := range d.suspects {
+		if d.kept[i] {
+			continue
+		}
 		if until.After(now) {
 			d.expireAt = earlier(d.expireAt, until)
 			continue

@@ -22,6 +22,8 @@ type simulation struct {
 	view     *view.Snapshot
 	revision int64
 	events   []view.Event
+
+	lastOrder view.Change // see order
 }
 
 func newSimulation() *simulation {
@@ -35,7 +37,7 @@ func newSimulation() *simulation {
 func (sim *simulation) apply(changes ...view.Change) {
 	sim.markDeletions(changes)
 	next, events, _ := sim.view.Apply(sim.revision, changes)
-	sim.view, sim.events = next, append(sim.events, sim.track(next, changes, events, time.Now())...)
+	sim.view, sim.events = next, append(sim.events, sim.track(next, changes, events, false, time.Now())...)
 	sim.resolveAll()
 }
 
@@ -96,10 +98,7 @@ func (sim *simulation) shown(service string) string {
 }
 
 func TestMassLoss(t *testing.T) {
-	for name, test := range map[string]struct {
-		do   func(sim *simulation)
-		want string // of web: shown, and suspects among them
-	}{
+	simulate(t, map[string]simulated{
 		"one of ten":               {func(sim *simulation) { sim.up("web", 0, 10); sim.die("web", 0, 1) }, "9 0"},
 		"one of one":               {func(sim *simulation) { sim.up("web", 0, 1); sim.die("web", 0, 1) }, "0 0"},
 		"the whole of a small one": {func(sim *simulation) { sim.up("web", 0, 2); sim.up("db", 0, 50); sim.die("web", 0, 2) }, "0 0"},
@@ -176,7 +175,18 @@ func TestMassLoss(t *testing.T) {
 			sim.wait(500 * time.Millisecond)
 			sim.die("web", 1, 100)
 		}, "100 100"},
-	} {
+	})
+}
+
+// simulated is a course of events and its outcome.
+type simulated struct {
+	do   func(sim *simulation)
+	want string // of web: shown, and suspects among them
+}
+
+func simulate(t *testing.T, tests map[string]simulated) {
+	t.Helper()
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sim := newSimulation()

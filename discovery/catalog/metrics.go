@@ -8,7 +8,6 @@ import (
 
 	"disc/discovery/reflector"
 	"disc/discovery/telemetry"
-	"disc/discovery/view"
 )
 
 // metrics are a catalog's collectors.
@@ -38,7 +37,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		broken:   gauge("broken_records", "Records under the prefix that cannot be read."),
 		suspects: gauge("suspects", "Instances that vanished with many others and are still shown."),
 		suspectsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "disc_catalog_suspects_ended_total", Help: "Instances that stopped being suspects, by reason: returned, left, probe or timeout."}, []string{"by"}),
+			Name: "disc_catalog_suspects_ended_total", Help: "Instances that stopped being suspects, by reason: returned, left, probe, operator or timeout."}, []string{"by"}),
 		services: gauge("services", "Services known."),
 		nodes:    gauge("nodes", "Agents known."),
 		lastGood: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -62,8 +61,8 @@ func (m *metrics) setSuspects(n int) {
 	m.suspects.Set(float64(n))
 }
 
-func (m *metrics) observe(s *view.Snapshot) {
-	m.revision.Set(float64(s.Revision()))
-	m.services.Set(float64(s.ServiceCount()))
-	m.nodes.Set(float64(s.NodeCount()))
+func (m *metrics) observe(s *state) {
+	m.revision.Set(float64(max(s.complete, s.snapshot.Revision())))
+	m.services.Set(float64(s.snapshot.ServiceCount()))
+	m.nodes.Set(float64(s.snapshot.NodeCount()))
 }

@@ -40,6 +40,7 @@ type builder struct {
 	keys     discovery.Keys
 	snapshot *view.Snapshot
 	broken   []discovery.BrokenRecord
+	orders   []view.Change // on suspects
 }
 
 // add adds a page of the list.
@@ -48,6 +49,7 @@ func (b *builder) add(page []*mvccpb.KeyValue) {
 	for n, kv := range page {
 		changes[n] = changeFrom(parse(b.keys, kv.Key), kv)
 	}
+	b.orders = append(b.orders, suspectOrders(changes)...)
 	known, alien := splitAlien(changes)
 	next, _, broken := b.snapshot.Apply(unknownRevision, known)
 	b.snapshot, b.broken = next, append(append(b.broken, broken...), alien...)

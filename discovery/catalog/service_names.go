@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,9 +102,17 @@ func (c *Catalog) ServiceNames(ctx context.Context) ([]string, error) {
 		names, err = c.serviceNames.list(ctx)
 	}
 	if err != nil {
-		return nil, discovery.Errorf(discovery.ErrUnavailable, "the names of services cannot be read: %v", err)
+		return nil, discovery.Errorf(discovery.ErrUnavailable, "the names of services cannot be read: %s", retry.PlainText(err))
 	}
 	return names.all, nil
+}
+
+// NamesMissing returns why ServiceNames may lack services that are in etcd; nil: it has all.
+func (c *Catalog) NamesMissing() error {
+	if c.options.Watch == WatchListed {
+		return errors.New("only the services that catalog.watch lists are watched")
+	}
+	return nil
 }
 
 // unread returns the names of the services that are always watched, and of which a snapshot has

@@ -7,6 +7,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -61,7 +62,7 @@ func TestServiceByInterest(t *testing.T) {
 
 func TestServiceAllocatesNothing(t *testing.T) {
 	c := newLoadedCatalog()
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := retrytest.Allocations(1000, func() {
 		if web, err := c.Service("web"); err != nil || len(web.Eligible()) != 3 {
 			t.Error(err)
 		}

@@ -30,6 +30,11 @@ func (rs reflectorStore) Known(r reflector.Range) iter.Seq2[string, int64] {
 				return
 			}
 		}
+		for key, revision := range rs.suspects.orderRevisions() {
+			if name := rs.keys.Name(key); r.Contains(name) && !yield(name, revision) {
+				return
+			}
+		}
 	}
 }
 
@@ -51,11 +56,13 @@ func (rs reflectorStore) Replace(l *reflector.Listing) error {
 	rs.unreadable.replace(b.broken, func(key discovery.Key) bool { return l.Contains(nameOf(rs.keys, key)) })
 	next := b.finish(revision).RetainServices(inScope)
 	next = rs.retainMissing(next, inScope, scope, l.StartedOver)
+	rs.suspects.replaceOrders(b.orders, func(key discovery.Key) bool { return l.Contains(rs.keys.Name(key)) }, l.StartedOver)
 	rs.emptyServices.updateAll(next, l.Started)
 	all := len(l.Except) == 0 && scope == everything
 	if !all {
 		next = rest.With(next, l.StartedOver)
 	}
+	rs.recordListing(scope, inScope, next, l.StartedOver)
 	rs.publishScope(scope, next, l.Started, all || l.StartedOver)
 	rs.subscriptions.setWatched(scope)
 	rs.missing.remove(scope)
@@ -89,6 +96,7 @@ func (rs reflectorStore) Apply(u reflector.Update) {
 	rs.metrics.events.Add(float64(len(u.Events)))
 	if u.Resynced {
 		rs.noteResync()
+		rs.recordGap(u.Revision)
 	}
 	before := rs.current().WithEpoch(u.Epoch)
 	if rs.snapshot() == nil {
@@ -102,8 +110,21 @@ func (rs reflectorStore) Apply(u reflector.Update) {
 		changes[n].Apart = apart
 		changes[n].Late = e.Kv.ModRevision <= before.Revision()
 	}
-	rs.applyChanges(before, max(u.Revision, before.Revision()), changes, u.Confirmed)
+	rs.applyChanges(before, max(u.Revision, before.Revision()), changes, u.Resynced, rs.confirmedBy(u))
 	rs.lastGoodExpired = false
+}
+
+// confirmedBy returns the published state with what an update confirms of it.
+func (c *Catalog) confirmedBy(u reflector.Update) state {
+	s := *c.state.Load()
+	s.confirmed, s.restored = u.Confirmed, false
+	if s.whole {
+		s.complete = max(s.complete, u.ConfirmedRevision)
+		if len(u.Behind) == 0 {
+			s.complete = max(s.complete, u.Progress)
+		}
+	}
+	return s
 }
 
 // changeOf returns the change that an event of the watch stands for.
@@ -115,9 +136,8 @@ func (c *Catalog) changeOf(e *clientv3.Event) view.Change {
 	return changeFrom(key, e.Kv)
 }
 
-// applyChanges applies changes to a snapshot and publishes the result. confirmed is a time
-// at which etcd had nothing newer.
-func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []view.Change, confirmed time.Time) {
+// applyChanges applies changes to a snapshot and publishes the result as that of a state.
+func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []view.Change, listed bool, in state) {
 	known, alien := splitAlien(changes)
 	c.suspects.markDeletions(known)
 	next, events, broken := before.Apply(revision, known)
@@ -126,7 +146,8 @@ func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []
 	}
 	changed := make([]string, 0, len(known))
 	now := time.Now()
-	events = c.suspects.track(next, known, events, now)
+	events = c.suspects.track(next, known, events, listed, now)
+	c.suspects.applyOrders(suspectOrders(changes))
 	for _, change := range known {
 		if change.Key.Kind == discovery.KeyLoad {
 			continue // load reports wake nobody
@@ -137,7 +158,9 @@ func (c *Catalog) applyChanges(before *view.Snapshot, revision int64, changes []
 	if expired := c.emptyServices.expire(now); len(expired) > 0 {
 		next, changed = next.WithoutEmpty(expired...), append(changed, expired...)
 	}
-	c.publish(state{snapshot: next, whole: c.isWhole(), confirmed: confirmed}, changed, events)
+	in.snapshot = next
+	c.recordEvents(before, events, broken, listed)
+	c.publish(in, changed, events)
 	c.resolveMissing()
 }
 
@@ -150,18 +173,19 @@ func (c *Catalog) publish(next state, changed []string, events []view.Event) {
 	c.history.add(next.snapshot, events)
 	c.state.Store(&next)
 	c.notifier.notify(changed, before)
-	c.metrics.observe(next.snapshot)
+	c.metrics.observe(&next)
 }
 
 // publishReset publishes a state to which no earlier events lead, as after etcd started
 // over, and wakes all waiters.
 func (c *Catalog) publishReset(next state) {
+	next.first = next.snapshot.Revision()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.history.reset(next.snapshot)
 	c.state.Store(&next)
 	c.notifier.notifyAll()
-	c.metrics.observe(next.snapshot)
+	c.metrics.observe(&next)
 }
 
 // publishScope publishes a view after one of its scopes was listed. reset is set if no
@@ -179,9 +203,13 @@ func (c *Catalog) publishScope(scope discovery.Scope, snapshot *view.Snapshot, l
 	next := state{snapshot: snapshot, whole: true, confirmed: listed}
 	switch {
 	case scope != everything:
-		next.whole, next.confirmed, next.restored = before.whole, before.confirmed, before.restored
+		next = *before
+		next.snapshot = snapshot
+		if reset {
+			next.complete = 0 // it was of another life
+		}
 	case !reset:
-		next.confirmed = before.confirmed
+		next.confirmed, next.first = before.confirmed, before.first
 	}
 	if reset {
 		c.publishReset(next)
@@ -196,18 +224,22 @@ func (c *Catalog) publishScope(scope discovery.Scope, snapshot *view.Snapshot, l
 
 // publishNarrowed publishes a view that has only the scopes that are still watched.
 func (c *Catalog) publishNarrowed(next *view.Snapshot, watched []discovery.Scope) {
+	c.recordNarrowed(next, watched)
 	c.unreadable.retain(func(key discovery.Key) bool { return c.inScopes(watched, key) })
 	c.emptyServices.retainKnown(next)
 	if c.suspects != nil {
-		c.suspects.forget(func(service string) bool { return !slices.Contains(watched, serviceScope(service)) })
+		unwatched := func(service string) bool { return !slices.Contains(watched, serviceScope(service)) }
+		c.suspects.forget(unwatched)
+		c.suspects.replaceOrders(nil, func(key discovery.Key) bool { return unwatched(key.Service) }, false)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.state.Load()
+	narrowed := *c.state.Load()
+	narrowed.snapshot, narrowed.whole = next, false
 	c.history.retainScopes(watched, next)
-	c.state.Store(&state{snapshot: next, confirmed: before.confirmed, restored: before.restored})
+	c.state.Store(&narrowed)
 	c.notifier.notifyAll()
-	c.metrics.observe(next)
+	c.metrics.observe(&narrowed)
 }
 
 // inScopes reports whether a key lies in one of the scopes.

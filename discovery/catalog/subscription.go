@@ -141,7 +141,7 @@ func (c *Catalog) Ensure(ctx context.Context, scopes ...discovery.Scope) error {
 			err = c.ensure(ctx, scope)
 		}
 		if err != nil {
-			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %v", describeScope(scope), err)
+			return discovery.Errorf(discovery.ErrUnavailable, "%s cannot be read: %s", describeScope(scope), retry.PlainText(err))
 		}
 	}
 	return nil

@@ -50,6 +50,9 @@ func (c *Catalog) awaitFleetSize(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if backoff.Failed() {
 			c.log.Warn("cannot count the agents, which decides what to watch; retrying", "failures", backoff.Failures(), "error", err)
 		}

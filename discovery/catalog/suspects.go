@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,6 +32,8 @@ const defaultTTL = 15 * time.Second
 // for its prober, it is used by the catalog's Run alone.
 type suspectTracker struct {
 	*massLossDetector
+	orders  orders               // of operators
+	listed  map[instanceKey]bool // missing, undecided, and found by comparing with etcd
 	ttl     time.Duration
 	timer   *time.Timer // fires when the next decision is due
 	prober  *prober
@@ -45,7 +48,7 @@ func newSuspectTracker(o MassLossGuard, log *slog.Logger, metrics *metrics) *sus
 	}
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
-	return &suspectTracker{massLossDetector: newMassLossDetector(o.TTL, o.burstPause), ttl: o.TTL, timer: timer, prober: newProber(o.Probe), log: log, metrics: metrics}
+	return &suspectTracker{massLossDetector: newMassLossDetector(o.TTL, o.burstPause), ttl: o.TTL, timer: timer, listed: map[instanceKey]bool{}, prober: newProber(o.Probe), log: log, metrics: metrics}
 }
 
 // markDeletions marks the deletions of instances, so that the view retains those without a
@@ -61,27 +64,29 @@ func (t *suspectTracker) markDeletions(changes []view.Change) {
 
 // track records the effect of changes on instances. It returns the events that are for
 // readers.
-func (t *suspectTracker) track(next *view.Snapshot, changes []view.Change, events []view.Event, now time.Time) []view.Event {
+func (t *suspectTracker) track(next *view.Snapshot, changes []view.Change, events []view.Event, listed bool, now time.Time) []view.Event {
 	if t == nil {
 		return events
 	}
 	for _, c := range changes {
 		if c.Key.Kind == discovery.KeyInstance || c.Key.Kind == discovery.KeyStatic {
-			t.trackInstance(next, instanceKey{c.Key.Service, c.Key.ID}, now)
+			t.trackInstance(next, instanceKey{c.Key.Service, c.Key.ID}, listed, now)
 		}
 	}
 	return slices.DeleteFunc(events, func(e view.Event) bool { return e.Type == view.EventHeld })
 }
 
 // trackInstance records whether an instance is missing, present or gone after a change.
-func (t *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, now time.Time) {
+func (t *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, listed bool, now time.Time) {
 	missing, ok := s.Missing(i.service, i.id)
 	if ok {
 		if !missing.Suspect {
-			t.addPending(i, now)
+			t.addMissing(i, listed, now)
 		}
 		return
 	}
+	delete(t.listed, i)
+	t.endOrder(i)
 	var present bool
 	if service, ok := s.Service(i.service); ok {
 		present = service.HasLiveRecord(i.id)
@@ -93,6 +98,24 @@ func (t *suspectTracker) trackInstance(s *view.Snapshot, i instanceKey, now time
 		t.metrics.suspectsEnded.WithLabelValues("left").Inc()
 	}
 }
+
+// addMissing records that an instance has vanished. listed: a listing of etcd lacks it, so that how
+// it went is not known.
+func (t *suspectTracker) addMissing(i instanceKey, listed bool, now time.Time) {
+	t.addPending(i, now)
+	if listed {
+		t.listed[i] = true
+	}
+}
+
+// forget drops the state of the services that match reports.
+func (t *suspectTracker) forget(match func(service string) bool) {
+	t.massLossDetector.forget(match)
+	maps.DeleteFunc(t.listed, func(i instanceKey, _ bool) bool { return match(i.service) })
+}
+
+// isListed reports whether a listing of etcd lacks an instance, on which no decision was made yet.
+func (t *suspectTracker) isListed(i instanceKey) bool { return t != nil && t.listed[i] }
 
 // noteResync records that the catalog follows etcd again. If etcd was away for longer than the
 // TTL, all leases may have expired. What is listed now are the agents that are back already, and
@@ -123,9 +146,10 @@ func (c *Catalog) retainMissing(next, before *view.Snapshot, scope discovery.Sco
 		if m.Suspect {
 			t.addSuspect(i, now)
 		} else {
-			t.addPending(i, now)
+			t.addMissing(i, true, now)
 		}
 	}
+	t.endOrders(scope)
 	if startedOver {
 		t.prober.postpone(now.Add(t.ttl + discovery.MaxReregisterJitter))
 	}
@@ -146,7 +170,13 @@ func (c *Catalog) resolveMissing() {
 			changed[n] = discovery.FoldName(e.Service)
 			c.emptyServices.update(next, changed[n], now)
 		}
-		c.publish(state{snapshot: next, whole: s.whole, confirmed: s.confirmed, restored: s.restored}, changed, events)
+		resolved := *s
+		resolved.snapshot = next
+		c.recordEvents(s.snapshot, events, nil, false)
+		for _, e := range events {
+			delete(t.listed, instanceKey{discovery.FoldName(e.Service), e.ID})
+		}
+		c.publish(resolved, changed, events)
 	}
 	if at := t.nextDecision(); at.IsZero() {
 		t.timer.Stop()

@@ -314,7 +314,9 @@ func TestWipedEtcdLosesNobody(t *testing.T) {
 	f.put(keys.Static("web", "static"), `{"service":"web","id":"static","address":"10.0.0.5","port":80}`)
 	before := f.settled()
 	shut(link, s)
-	etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()})
+	restored := etcdtest.Client(t, etcdtest.StartWith(t, devetcd.Options{Listen: s.Endpoint()}).Endpoint())
+	lease := etcdtest.Must(restored.Grant(t.Context(), 3600))
+	etcdtest.Must(restored.Put(t.Context(), keys.SuspectOrder("web", "i0000"), `{"order":"drop"}`, clientv3.WithLease(lease.ID))) // of a backup
 	link.Mend()
 	retrytest.Eventually(f.t, "the new epoch", func() bool { return f.snapshot().Epoch() != before.Epoch() })
 	f.suspectsAre(4)

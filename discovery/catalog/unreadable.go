@@ -29,17 +29,18 @@ func nameOf(keys discovery.Keys, key discovery.Key) string {
 }
 
 // splitAlien separates the changes of a view from alien keys, which it returns as records
-// that cannot be read. It drops the key of a quarantine, which is no part of the catalog.
+// that cannot be read. It drops the key of a quarantine and orders on suspects, which are no part
+// of the catalog.
 func splitAlien(changes []view.Change) (known []view.Change, alien []discovery.BrokenRecord) {
 	if !slices.ContainsFunc(changes, func(c view.Change) bool {
-		return c.Key.Kind == discovery.KeyOther || c.Key.Kind == discovery.KeyQuarantine
+		return c.Key.Kind == discovery.KeyOther || c.Key.Kind == discovery.KeyQuarantine || c.Key.Kind == discovery.KeySuspectOrder
 	}) {
 		return changes, nil
 	}
 	known = make([]view.Change, 0, len(changes))
 	for _, change := range changes {
 		switch {
-		case change.Key.Kind == discovery.KeyQuarantine:
+		case change.Key.Kind == discovery.KeyQuarantine, change.Key.Kind == discovery.KeySuspectOrder:
 		case change.Key.Kind != discovery.KeyOther:
 			known = append(known, change)
 		case change.Key.ID != "" && change.Value != nil:

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"disc/discovery"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 	"disc/discovery/view/viewtest"
 )
@@ -100,7 +101,7 @@ func TestEligibleAllocatesNothing(t *testing.T) {
 	s := viewtest.SnapshotOf(slices.Concat(viewtest.Fleet("web", 0, 10), viewtest.Fleet(long, 0, 10)))
 	for _, name := range []string{"web", long} {
 		t.Run(name, func(t *testing.T) {
-			if n := testing.AllocsPerRun(1000, func() {
+			if n := retrytest.Allocations(1000, func() {
 				if service, ok := s.Service(name); !ok || len(service.Eligible()) != 10 {
 					t.Errorf("%s is not eligible", name)
 				}

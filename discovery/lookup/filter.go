@@ -47,10 +47,10 @@ func ParseFilter(expression string) (Filter, error) {
 	if err != nil && strings.Contains(err.Error(), "max number of expressions") {
 		return Filter{}, discovery.Errorf(discovery.ErrInvalid, "filter %q is nested too deeply; use fewer parentheses", expression)
 	}
-	if err == nil {
-		err = checkFilter(tree, filterFields)
-	}
 	if err != nil {
+		return Filter{}, discovery.Errorf(discovery.ErrInvalid, "filter %q %s", expression, explainSyntax(expression, err))
+	}
+	if err := checkFilter(tree, filterFields); err != nil {
 		return Filter{}, discovery.Errorf(discovery.ErrInvalid, "filter %q: %v", expression, err)
 	}
 	evaluator, err := bexpr.CreateEvaluator(expression, bexpr.WithMaxExpressions(maxFilterSteps))

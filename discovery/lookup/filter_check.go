@@ -62,11 +62,15 @@ func checkMatch(m *grammar.MatchExpression, fields map[string]fieldType) error {
 	switch m.Operator {
 	case grammar.MatchEqual, grammar.MatchNotEqual:
 		if field == numberField {
-			_, err = bexpr.CoerceInt64(m.Value.Raw)
+			if _, err := bexpr.CoerceInt64(m.Value.Raw); err != nil {
+				return fmt.Errorf("%s is a number, and %q is none", m.Selector, m.Value.Raw)
+			}
 		}
 		fits = !collection
 	case grammar.MatchMatches, grammar.MatchNotMatches:
-		_, err = regexp.Compile(m.Value.Raw)
+		if _, err := regexp.Compile(m.Value.Raw); err != nil {
+			return fmt.Errorf("%q is not a regular expression: %s", m.Value.Raw, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		}
 		fits = field == textField
 	case grammar.MatchIsNil, grammar.MatchIsNotNil:
 		fits = collection
@@ -75,9 +79,6 @@ func checkMatch(m *grammar.MatchExpression, fields map[string]fieldType) error {
 	}
 	if !fits {
 		return fmt.Errorf("%s is %s, which %q does not apply to", m.Selector, field, strings.ToLower(m.Operator.String()))
-	}
-	if err != nil {
-		return fmt.Errorf("%s is %s: %w", m.Selector, field, err)
 	}
 	return nil
 }

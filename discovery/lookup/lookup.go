@@ -33,9 +33,9 @@ type Query struct {
 // Validate returns an [discovery.ErrInvalid] that names the first option that is wrong.
 func (q *Query) Validate() error {
 	switch q.Status {
-	case discovery.StatusHealthy, discovery.StatusPassing, discovery.StatusAny:
+	case discovery.StatusHealthy, discovery.StatusPassing, discovery.StatusWarning, discovery.StatusCritical, discovery.StatusAny:
 	default:
-		return discovery.Errorf(discovery.ErrInvalid, "status %q is unknown; use passing or any, or leave it out for all that are not critical", string(q.Status))
+		return discovery.Errorf(discovery.ErrInvalid, "status %q is unknown; use passing, warning, critical or any, or leave it out for all that are not critical", string(q.Status))
 	}
 	if q.Pick < 0 || q.Pick > 1<<16 {
 		return discovery.Errorf(discovery.ErrInvalid, "pick %d is out of range; use 1 to 65536", q.Pick)
@@ -56,6 +56,7 @@ type Answer struct {
 	Index     int64                `json:"-"`                  // differs after each change of the service, or of any node; for ?index=
 	Panic     bool                 `json:"panic,omitempty"`    // too few were healthy: all that are up are answered
 	Explain   []Explanation        `json:"explain,omitempty"`
+	Answered  *Answered            `json:"answered,omitempty"` // by whoever looked up in a view, with Explain
 }
 
 // Lookup answers a query from a snapshot. It returns an [discovery.ErrNotFound] for an

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"disc/discovery"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 	"disc/discovery/view/viewtest"
 )
@@ -82,6 +83,8 @@ func TestLookup(t *testing.T) {
 		{Query{Name: "wEb.SvC.dIsC.", Domain: "disc."}, "pass-a pass-b warn-a", rest(nil)},
 		{Query{Name: "_web._tcp.svc"}, "pass-a pass-b warn-a", rest(nil)},
 		{Query{Name: "web", Status: discovery.StatusPassing}, "pass-a pass-b", rest(out{"warning": 1})},
+		{Query{Name: "web", Status: discovery.StatusWarning}, "warn-a", out{"critical": 1, "drain": 1, "down": 1, "leaving": 1, "passing": 3}},
+		{Query{Name: "web", Status: discovery.StatusCritical, PanicThreshold: 1}, "crit", out{"warning": 1, "drain": 1, "down": 1, "leaving": 1, "passing": 3}},
 		{Query{Name: "web", Status: discovery.StatusAny}, "crit drain pass-a pass-b warn-a zero", out{"down": 1, "leaving": 1}},
 
 		{Query{Name: "web", Selector: Selector{Tags: []string{"v2"}}}, "pass-b warn-a", out{"critical": 1, "leaving": 1, "tag": 4}},
@@ -241,7 +244,7 @@ func TestLookupErrors(t *testing.T) {
 		{Query{Name: ""}, discovery.ErrInvalid, `lookup name "": service name is empty; give 1 to 63 letters, digits or - _ .`},
 		{Query{Name: "_services._dns-sd._udp.svc"}, discovery.ErrInvalid,
 			`lookup name "_services._dns-sd._udp.svc" lists services and has no endpoints; ask /v1/services, or DNS for its PTR records`},
-		{Query{Name: "web", Status: "fine"}, discovery.ErrInvalid, `status "fine" is unknown; use passing or any, or leave it out for all that are not critical`},
+		{Query{Name: "web", Status: "fine"}, discovery.ErrInvalid, `status "fine" is unknown; use passing, warning, critical or any, or leave it out for all that are not critical`},
 		{Query{Name: "web", Pick: -1}, discovery.ErrInvalid, `pick -1 is out of range; use 1 to 65536`},
 		{Query{Name: "web", PanicThreshold: 1.5}, discovery.ErrInvalid, `panic 1.5 is out of range; use 0 to 1`},
 	}
@@ -305,6 +308,48 @@ func TestLookupExplain(t *testing.T) {
 	}
 }
 
+// The reason names the check that gives the status, with what it said, and the override or the static
+// entry that matters.
+func TestLookupExplainsStatus(t *testing.T) {
+	s := viewtest.SnapshotOf([]view.Change{
+		viewtest.Put(1, "web/instances/a", `"status":"critical","checks":[{"id":"one","status":"critical"},{"id":"two","name":"disk","status":"critical","output":"98 % full"}]`),
+		viewtest.Put(2, "web/instances/b", `"status":"critical","checks":[{"id":"ok","status":"passing"},{"id":"one","status":"critical"}]`),
+		viewtest.Put(3, "web/instances/c", `"status":"warning","checks":[{"id":"one","status":"warning","output":"slow"}]`),
+		viewtest.Put(4, "web/instances/d", `"status":"critical","checks":[{"id":"a\u001b[31m\u202e","status":"critical","output":"x\n\u009b<b>y`+strings.Repeat("z", 300)+`"}]`),
+		viewtest.Put(5, "web/instances/e", `"status":"critical"`), viewtest.Put(6, "web/static/e", ``),
+		viewtest.Put(7, "web/instances/f", ``), viewtest.Put(8, "web/overrides/f", `"weight":0`),
+		viewtest.Put(9, "web/instances/g", `"tags":["v2"]`), viewtest.Put(10, "web/overrides/g", `"tags":["v1"]`),
+	})
+	for _, tt := range []struct {
+		query Query
+		id    string
+		want  string
+	}{
+		{Query{Name: "web"}, "a", `its status is critical; check "disk": 98 % full`},
+		{Query{Name: "web"}, "b", `its status is critical; check "one" gives no reason`},
+		{Query{Name: "web"}, "c", `its status is warning; check "one": slow`},
+		{Query{Name: "web"}, "d", `its status is critical; check "a[31m": x <b>y` + strings.Repeat("z", 250)},
+		{Query{Name: "web"}, "e", `its status is critical, and its record hides a static entry that is passing`},
+		{Query{Name: "web"}, "f", `its weight is 0, by an override, and others are there`},
+		{Query{Name: "web"}, "g", `its status is passing`},
+		{Query{Name: "v2.web"}, "g", `its tag, by an override, does not match`},
+		{Query{Name: "v2.web"}, "f", `its tag does not match`},
+		{Query{Name: "web", PanicThreshold: 1}, "a", `its status is critical, and too few others are healthy; check "disk": 98 % full`},
+	} {
+		t.Run(tt.query.Name+" "+tt.id, func(t *testing.T) {
+			tt.query.Explain = true
+			a, err := Lookup(s, tt.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := slices.IndexFunc(a.Explain, func(e Explanation) bool { return e.ID == tt.id })
+			if n < 0 || a.Explain[n].Why != tt.want {
+				t.Errorf("%+v, want %s: %s", a.Explain, tt.id, tt.want)
+			}
+		})
+	}
+}
+
 // TestLookupLeavesQuery checks that a lookup does not write to its caller's slices.
 func TestLookupLeavesQuery(t *testing.T) {
 	tags := make([]string, 1, 8)
@@ -327,7 +372,7 @@ func TestLookupLeavesQuery(t *testing.T) {
 
 func TestLookupAllocations(t *testing.T) {
 	s := viewtest.SnapshotOf(viewtest.Fleet("web", 0, 10))
-	allocs := testing.AllocsPerRun(100, func() {
+	allocs := retrytest.Allocations(100, func() {
 		if _, err := Lookup(s, Query{Name: "web"}); err != nil {
 			t.Error(err)
 		}

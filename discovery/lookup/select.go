@@ -40,8 +40,14 @@ func (l *lookup) selectCandidates(service *view.Service) []candidate {
 		}
 		selected = append(selected, candidate{Entry: e})
 	}
-	l.answer.Panic = float64(healthy) < l.query.PanicThreshold*float64(up)
+	l.answer.Panic = !l.asksForUnhealthy() && float64(healthy) < l.query.PanicThreshold*float64(up)
 	return l.dropZeroWeights(l.dropUnhealthy(selected))
+}
+
+// asksForUnhealthy reports whether the query is for instances that are not to be used, of which
+// a service should have few.
+func (l *lookup) asksForUnhealthy() bool {
+	return l.query.Status == discovery.StatusWarning || l.query.Status == discovery.StatusCritical
 }
 
 func (l *lookup) excludeLeaving(service *view.Service) {
@@ -94,7 +100,7 @@ func (l *lookup) exclude(e *view.Entry, why string) {
 		l.answer.LeftOut[why]++
 	}
 	if l.query.Explain {
-		l.answer.Explain = append(l.answer.Explain, Explanation{e.ID, false, explainExcluded(why)})
+		l.answer.Explain = append(l.answer.Explain, Explanation{e.ID, false, explainExcluded(e, why)})
 	}
 }
 

@@ -44,6 +44,27 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// A conflict is likely where the view shows the record of another, or does not tell.
+func TestMayConflict(t *testing.T) {
+	t.Parallel()
+	a := start(t, etcdtest.Start(t).Endpoint(), settings{resyncInterval: time.Hour})
+	a.put("foreign", foreign("foreign", "other", "r", ""))
+	a.put("leaving", foreign("leaving", "other", "r", `,"leaving":true`))
+	a.putAndAwait("own")
+	service := instance("own").Service
+	for _, id := range []string{"foreign", "leaving", "own"} {
+		retrytest.Eventually(t, "the view to show "+id, func() bool { return recordOf(a.view.(*fakeView).now(), service, id) != nil })
+	}
+	for id, want := range map[string]bool{"foreign": true, "leaving": false, "own": false, "new": false} {
+		if got := a.MayConflict(service, id); got != want {
+			t.Errorf("%s: %t, want %t", id, got, want)
+		}
+	}
+	if !(&Registry{view: emptyView{}}).MayConflict(service, "new") {
+		t.Error("without a view: false, want true")
+	}
+}
+
 // A tombstone is no conflict, and removing an instance in conflict leaves the holder's
 // record alone.
 func TestConflictEnds(t *testing.T) {

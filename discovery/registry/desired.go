@@ -37,6 +37,7 @@ type State struct {
 type desired struct {
 	key        string
 	release    func()             // ends the retention of its service in the view
+	hideOutput bool               // the record lacks the outputs of checks
 	instance   discovery.Instance // an empty status is not known yet
 	generation int                // counts the changes of the desired state
 	leaving    bool               // removed; its record is to become a tombstone
@@ -76,6 +77,7 @@ func (d *desired) set(i discovery.Instance, asked bool) {
 	if left {
 		d.load.reportedAt, d.load.outcomeUnknown = time.Time{}, true // the tombstone's transaction may delete the report
 	}
+	d.dropHiddenOutputs()
 	if d.generation == 0 || left || !reflect.DeepEqual(d.instance, before) {
 		d.generation++
 	}
@@ -141,11 +143,16 @@ func (d *desired) nextAttempt(current clientv3.LeaseID, now time.Time) time.Time
 
 // recordIn returns the instance's record in a snapshot; nil: there is none.
 func (d *desired) recordIn(s *view.Snapshot) *view.Record {
-	service, ok := s.Service(d.instance.Service)
+	return recordOf(s, d.instance.Service, d.instance.ID)
+}
+
+// recordOf returns an instance's record in a snapshot; nil: there is none.
+func recordOf(s *view.Snapshot, service, id string) *view.Record {
+	found, ok := s.Service(service)
 	if !ok {
 		return nil
 	}
-	record, _ := service.Record(d.instance.ID)
+	record, _ := found.Record(id)
 	return record
 }
 
@@ -261,7 +268,7 @@ func (d *desired) countRewrite(now time.Time, ttl time.Duration) bool {
 }
 
 // adopt takes over the registration time of an earlier record, of this run or another, and
-// its status as long as the checks have no result.
+// its status, with the outputs, as long as the checks have no result.
 func (d *desired) adopt(earlier discovery.Instance) {
 	if d.instance.RegisteredAt.IsZero() || !earlier.RegisteredAt.IsZero() {
 		d.instance.RegisteredAt = earlier.RegisteredAt
@@ -269,16 +276,25 @@ func (d *desired) adopt(earlier discovery.Instance) {
 	if d.instance.Status != "" || earlier.Status == "" {
 		return
 	}
-	statuses := map[string]discovery.Status{}
-	for _, c := range earlier.Checks {
-		statuses[c.ID] = c.Status
-	}
-	checks := make([]discovery.CheckStatus, len(d.instance.Checks))
-	for n, c := range d.instance.Checks {
-		if s, ok := statuses[c.ID]; ok && c.Status == "" {
-			c.Status = s
+	d.instance.Checks = slices.Clone(d.instance.Checks)
+	for n := range d.instance.Checks {
+		c := &d.instance.Checks[n]
+		at := slices.IndexFunc(earlier.Checks, func(e discovery.CheckStatus) bool { return e.ID == c.ID })
+		if at >= 0 && c.Status == "" {
+			c.Status, c.Output = earlier.Checks[at].Status, earlier.Checks[at].Output
 		}
-		checks[n] = c
 	}
-	d.instance.Checks, d.instance.Status = checks, earlier.Status
+	d.instance.Status = earlier.Status
+	d.dropHiddenOutputs()
+}
+
+// dropHiddenOutputs drops the outputs of the checks if the record is to lack them.
+func (d *desired) dropHiddenOutputs() {
+	if !d.hideOutput {
+		return
+	}
+	d.instance.Checks = slices.Clone(d.instance.Checks)
+	for n := range d.instance.Checks {
+		d.instance.Checks[n].Output = ""
+	}
 }

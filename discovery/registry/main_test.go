@@ -141,6 +141,7 @@ type settings struct {
 	view           View             // default: one that shows etcd
 	log            io.Writer        // default: the test's
 	resyncInterval time.Duration
+	hideOutput     bool
 	life           *life.Life // default: none
 }
 
@@ -166,7 +167,7 @@ func start(t *testing.T, etcd string, s settings) *agent {
 	a.session = etcdtest.Must(lease.New(s.client, sessionTTL, lease.Options{}))
 	node := discovery.Node{Node: "here", Agent: "owner"}
 	a.Registry = etcdtest.Must(New(s.client, keys, a.session, s.view, Identity{Owner: "owner", RunID: s.run, Node: node},
-		Options{ResyncInterval: s.resyncInterval, Life: s.life, Logger: slog.New(slog.NewTextHandler(s.log, nil))}))
+		Options{ResyncInterval: s.resyncInterval, HideOutput: s.hideOutput, Life: s.life, Logger: slog.New(slog.NewTextHandler(s.log, nil))}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { a.session.Run(ctx) })

@@ -42,6 +42,7 @@ type Identity struct {
 // Options are a registry's optional settings. The zero value is useful.
 type Options struct {
 	ResyncInterval time.Duration         // between two reads of all records, ±50 %; default 20 min
+	HideOutput     bool                  // write records without the outputs of checks
 	Life           *life.Life            // learns of the agent's own record; nil: none
 	Logger         *slog.Logger          // default: discard
 	Registerer     prometheus.Registerer // of the metrics; default: none
@@ -55,6 +56,7 @@ type Registry struct {
 	view           View
 	identity       Identity
 	resyncInterval time.Duration
+	hideOutput     bool
 	life           *life.Life // nil: none
 	log            *slog.Logger
 	metrics        *metrics
@@ -100,7 +102,7 @@ func New(client *clientv3.Client, keys discovery.Keys, session *lease.Session, c
 	}
 	return &Registry{
 		client: client, keys: keys, session: session, view: catalog, identity: identity,
-		resyncInterval: o.ResyncInterval, life: o.Life, log: o.Logger, metrics: m,
+		resyncInterval: o.ResyncInterval, hideOutput: o.HideOutput, life: o.Life, log: o.Logger, metrics: m,
 		wake: retry.NewSignal(), resync: retry.NewSignal(),
 		retries: newRetryGrid(), maxOps: batchOps,
 		desired: map[string]*desired{}, refused: map[*desired]bool{},
@@ -126,7 +128,7 @@ func (r *Registry) set(i discovery.Instance, asked bool) {
 	defer r.mu.Unlock()
 	d, ok := r.desired[key]
 	if !ok {
-		d = &desired{key: key, release: r.view.Retain(serviceScope(i.Service))}
+		d = &desired{key: key, hideOutput: r.hideOutput, release: r.view.Retain(serviceScope(i.Service))}
 		r.desired[key] = d
 	}
 	d.set(i, asked)
@@ -202,6 +204,17 @@ func (r *Registry) State(service, id string) (State, error) {
 		return State{}, discovery.Errorf(discovery.ErrNotFound, "instance %s/%s is not registered here", service, id)
 	}
 	return d.state(r.currentLease.ID), nil
+}
+
+// MayConflict reports whether another agent may have registered an instance, as far as the view knows: a
+// conflict is found only when the record is written.
+func (r *Registry) MayConflict(service, id string) bool {
+	current, err := r.view.View()
+	if err != nil || !r.view.Has(serviceScope(service)) {
+		return true
+	}
+	record := recordOf(current.Snapshot, service, id)
+	return record != nil && record.Owner != r.identity.Owner && !record.Leaving
 }
 
 // AwaitSettled waits until an instance is in etcd as it was last put, is in conflict or,

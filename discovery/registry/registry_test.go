@@ -81,7 +81,7 @@ func TestTakeover(t *testing.T) {
 			if after.Run != "second" || after.Status != discovery.Warning || !after.RegisteredAt.Equal(before.RegisteredAt) {
 				t.Errorf("after %+v, before %+v", after, before)
 			}
-			if got := fmt.Sprint(after.Checks); got != "[{two   passing} {new   critical} {one   warning}]" {
+			if got := fmt.Sprint(after.Checks); got != "[{two   passing } {new   critical } {one   warning }]" {
 				t.Errorf("checks %s", got)
 			}
 			if s := second.awaitSettled("b"); !s.Created || second.record("b").Status != discovery.Critical {

@@ -55,10 +55,10 @@ func (e *Entry) ExcludedBy(filter discovery.StatusFilter) string {
 		return ""
 	case e.State != discovery.Up:
 		return string(e.State)
-	case e.Status == discovery.Critical, e.Status == discovery.Warning && filter == discovery.StatusPassing:
-		return string(e.Status)
+	case filter == discovery.StatusHealthy && e.Status != discovery.Critical, string(e.Status) == string(filter):
+		return ""
 	}
-	return ""
+	return string(e.Status)
 }
 
 // EndpointAt returns the entry as an endpoint at its named port; at its main port if port

@@ -208,6 +208,9 @@ func (s *Service) seal() {
 // stepBits is the number of bits below the step in an index: more than revisions have.
 const stepBits = 40
 
+// MaxRevision is the highest revision of etcd that an index can have.
+const MaxRevision = 1<<stepBits - 1
+
 // index returns one number for each pair of revision and step: the revision itself at step
 // 0.
 func index(revision, step int64) int64 { return revision + step<<stepBits }

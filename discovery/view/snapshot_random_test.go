@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"disc/discovery"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 	"disc/discovery/view/viewtest"
 )
@@ -142,7 +143,7 @@ func TestApplyCost(t *testing.T) {
 	change := viewtest.Fleet("service-0", 3, 1)
 	allocs := func(services int) float64 {
 		s := viewtest.Services(services)
-		return testing.AllocsPerRun(100, func() { s.Apply(1, change) })
+		return retrytest.Allocations(100, func() { s.Apply(1, change) })
 	}
 	one, many := allocs(1), allocs(20_000)
 	if many > one+20 {
