@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -67,17 +69,19 @@ F:1: kv.max_bytes: "256MB" is not a number of bytes; write it as 256MiB, 2GiB or
 F:1: kv.max_keys: "-1" is not a whole number from 0 to 1099511627776
 F:1: kv.max_writes_per_second: "1.5" is not a whole number from 0 to 1000000
 F:2: etcd.quota: "much" is not a number of bytes; write it as 256MiB, 2GiB or 65536`},
+		{"history", "catalog: {history_bytes: 1KiB}\n", `
+F:1: catalog.history_bytes: 1KiB is out of range; use 0, or 64KiB to 1GiB`},
 		{"networks", "dns: {networks: [10.0.0.0/33, private, \"::ffff:10.0.0.0/104\"], rate_limit: 1000000}\n", `
 F:1: dns.networks: "10.0.0.0/33" is not a network; write it as 172.17.0.0/16, fd00:1::/64 or 192.0.2.1
 F:1: dns.networks: "private" is not a network; write it as 172.17.0.0/16, fd00:1::/64 or 192.0.2.1
 F:1: dns.networks: ::ffff:10.0.0.0/104 is an IPv4 network in IPv6 form; write it as IPv4, such as 172.17.0.0/16
 F:1: dns.rate_limit: "1000000" is not a whole number from 0 to 100000; or write auto`},
-		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost:3472\n", `
+		{"words", "on_stop: stay\nlog: {level: loud, format: xml}\ncli:\n  output: csv\n  agent: localhost\n", `
 F:1: on_stop: "stay" is unknown; use leave or keep
 F:2: log.level: "loud" is unknown; use debug, info, warn or error
 F:2: log.format: "xml" is unknown; use auto, text or json
 F:4: cli.output: "csv" is unknown; use table, wide, json, jsonl, yaml, name, addr, file_sd or template=TEMPLATE
-F:5: cli.agent: "localhost:3472" is not the address of an agent; write http://127.0.0.1:3472, https://host:port or unix:///path`},
+F:5: cli.agent: "localhost" is not the address of an agent; write host:port, https://host:port or unix:///path`},
 		{"names", "namespace: a/b\nnode: \"\"\nzone: \"a\\tb\"\nadvertise: 10.0.0.5:80\ndata_dir: \"\"\n", `
 F:1: namespace: namespace "a/b" has '/'; use letters, digits and - _ .
 F:2: node: node name is empty; give 1 to 253 letters, digits or - _ . :
@@ -321,20 +325,22 @@ func TestGoodFlags(t *testing.T) {
 }
 
 func TestBadFlags(t *testing.T) {
-	long := "/" + strings.Repeat("s", 107)
+	maxSocket := map[string]int{"linux": 107, "darwin": 103}[runtime.GOOS]
+	long := "/" + strings.Repeat("s", maxSocket)
 	for _, tt := range []struct {
 		name string
 		args []string
 		env  map[string]string
 		want string
 	}{
-		{name: "unix without an absolute path", args: []string{"--agent", "unix://run/disc.sock"}, want: `flag --agent: cli.agent: "unix://run/disc.sock" is not the address of an agent; write http://127.0.0.1:3472, https://host:port or unix:///path`},
+		{name: "unix without an absolute path", args: []string{"--agent", "unix://run/disc.sock"}, want: `flag --agent: cli.agent: "unix://run/disc.sock" is not the address of an agent; write host:port, https://host:port or unix:///path`},
+		{name: "port of an agent that is no port", args: []string{"--agent", "localhost:http"}, want: `flag --agent: cli.agent: "localhost:http" is not the address of an agent; write host:port, https://host:port or unix:///path`},
 		{name: "agent with a user", args: []string{"--agent", "http://me:hunter2@a"}, want: `flag --agent: cli.agent: the URL contains a user, which an agent does not support`},
 		{name: "empty template", args: []string{"-o", "template="}, want: `flag --output: cli.output: the template is empty; write template='{{.id}}'`},
 		{name: "empty password", args: []string{"--user", "root:"}, want: `flag --user: etcd.user: the password is empty after "root:"; write name:password, or give only the name and a password file`},
 		{name: "host", args: []string{"--http", "a b:80"}, want: `flag --http: http.listen: "a b" is neither an IP address nor a host name`},
 		{name: "empty list", args: []string{"--endpoints", ""}, want: `flag --endpoints: etcd.endpoints: the list is empty; give at least one endpoint`},
-		{name: "socket", env: map[string]string{"DISC_HTTP_SOCKET": long}, want: `env DISC_HTTP_SOCKET: http.socket: the path has 108 bytes; a Unix socket's may have 107`},
+		{name: "socket", env: map[string]string{"DISC_HTTP_SOCKET": long}, want: fmt.Sprintf("env DISC_HTTP_SOCKET: http.socket: the path has %d bytes; a Unix socket's may have %d", maxSocket+1, maxSocket)},
 		{name: "token", args: []string{"--token", "hunter2\n"}, want: `flag --token: cli.token: has a blank, or a character that is not ASCII; give the token alone`},
 		{name: "half of a client certificate", args: []string{"--agent-cert", "/dev/null"}, want: `flag --agent-cert: cli.cert: set cli.key too`},
 		{name: "scope", env: map[string]string{"DISC_HTTP_ANONYMOUS": "read,kv:app/*"}, want: `env DISC_HTTP_ANONYMOUS: http.anonymous: scope "kv:app/*": a directory of keys ends in "/"; write app/ for all keys below app; write auto, none or a list of scopes`},

@@ -67,6 +67,7 @@ type Config struct {
 	serviceOrigins []origin
 	tokenOrigins   []origin
 	clientOrigins  []origin
+	caOrigins      map[string]origin // of the files that checks of Services name, by path in the file
 }
 
 // Session holds the settings of the agent's etcd lease.
@@ -88,6 +89,8 @@ type Catalog struct {
 	Services   []string      // the services to watch, with WatchListed only
 	StaleAfter time.Duration // age at which a view counts as stale; above 0
 	Panic      float64       // healthy fraction, 0 to 1, below which answers contain all; 0: never
+
+	HistoryBytes discovery.Bytes // most bytes of the changes that are kept; 0: none are
 }
 
 // KV holds the bounds of the namespace's shared state; 0: there is none.
@@ -102,6 +105,9 @@ type Checks struct {
 	// Networks are the networks that a check which came over the HTTP API may probe beside
 	// this host's own addresses, such as those of container bridges.
 	Networks []netip.Prefix
+
+	// PublishOutput writes the begin of a failing check's output to etcd, for all to read.
+	PublishOutput bool
 }
 
 // HTTP holds the settings of the agent's HTTP API.
@@ -189,7 +195,7 @@ const (
 
 // CLI holds the settings of the command line.
 type CLI struct {
-	Agent   string // URL of this host's agent: http, https or unix:///path
+	Agent   string // address of this host's agent: http, https or unix:///path
 	CACert  string // PEM file of the CAs that verify the agent's certificate; "": the system's
 	Cert    string // PEM file of the client certificate; "": none
 	Key     string // PEM file of its key; both or neither are set
@@ -206,7 +212,10 @@ type CLI struct {
 type Setting struct {
 	Key    string `json:"key" yaml:"key"`
 	Value  string `json:"value" yaml:"value"`
-	Origin string `json:"origin" yaml:"origin"` // default, file PATH:LINE, env NAME or flag --NAME
+	Origin string `json:"origin" yaml:"origin"` // default, file PATH:LINE, env NAME, flag --NAME or a command
+
+	Variable string `json:"variable,omitempty" yaml:"variable,omitempty"` // "": none
+	Meaning  string `json:"meaning" yaml:"meaning"`
 }
 
 // Explicit reports whether a flag or variable gives the setting.
@@ -215,21 +224,34 @@ func (c *Config) Explicit(key string) bool {
 	return source == fromFlag || source == fromEnv
 }
 
+// FromFlag reports whether a setting comes from the command line.
+func (c *Config) FromFlag(key string) bool { return c.origins[key].source == fromFlag }
+
+// IsDefault reports whether a setting has its default.
+func (c *Config) IsDefault(key string) bool { return c.origins[key].source == fromDefault }
+
+// SetOrigin names the command that has set settings, in place of where they came from.
+func (c *Config) SetOrigin(command string, keys ...string) {
+	for _, key := range keys {
+		c.origins[key] = origin{source: fromCommand, name: command}
+	}
+}
+
 // Settings lists every setting with its origin, in the order of the table, followed by the
 // tokens, clients and services of the file.
 func (c *Config) Settings() []Setting {
 	var all []Setting
 	for _, s := range settings() {
-		all = append(all, Setting{s.key, s.show(c), c.origins[s.key].String()})
+		all = append(all, Setting{s.key, s.show(c), c.origins[s.key].String(), s.env(), s.doc})
 	}
 	for n, t := range c.HTTP.Tokens {
-		all = append(all, Setting{fmt.Sprintf("http.tokens[%d]", n), t.Name + ": " + showScopes(t.Scopes), c.tokenOrigins[n].String()})
+		all = append(all, Setting{fmt.Sprintf("http.tokens[%d]", n), t.Name + ": " + showScopes(t.Scopes), c.tokenOrigins[n].String(), "", listMeanings["http.tokens"]})
 	}
 	for n, k := range c.HTTP.Clients {
-		all = append(all, Setting{fmt.Sprintf("http.clients[%d]", n), k.Name + ": " + showScopes(k.Scopes), c.clientOrigins[n].String()})
+		all = append(all, Setting{fmt.Sprintf("http.clients[%d]", n), k.Name + ": " + showScopes(k.Scopes), c.clientOrigins[n].String(), "", listMeanings["http.clients"]})
 	}
 	for n, r := range c.Services {
-		all = append(all, Setting{fmt.Sprintf("services[%d]", n), r.Service + "/" + r.ID, c.serviceOrigins[n].String()})
+		all = append(all, Setting{fmt.Sprintf("services[%d]", n), r.Service + "/" + r.ID, c.serviceOrigins[n].String(), "", listMeanings["services"]})
 	}
 	return all
 }

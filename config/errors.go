@@ -17,6 +17,7 @@ const (
 	fromFile source = iota
 	fromEnv
 	fromFlag
+	fromCommand
 	fromDefault
 )
 
@@ -118,17 +119,33 @@ func flatten(err error) (texts []string) {
 
 // suggest returns "; did you mean X?" if one of known resembles word, otherwise "".
 func suggest(word string, known []string) string {
+	if best := nearest(word, known); best != "" {
+		return "; did you mean " + best + "?"
+	}
+	return ""
+}
+
+// nearest returns the one of known that resembles word most, "" if none does. Of two, it is the one
+// that begins like word for longer.
+func nearest(word string, known []string) string {
 	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
-	best, least := "", 2+min(len(word)/4, 2)
+	best, least := "", 1+min(len(word)/4, 2)
 	for _, k := range known {
-		if d := distance(word, k, least); d < least {
+		d := distance(word, k, least+1)
+		if d < least || d == least && (best == "" || commonPrefix(word, k) > commonPrefix(word, best)) {
 			best, least = k, d
 		}
 	}
-	if best == "" {
-		return ""
+	return best
+}
+
+// commonPrefix returns how many bytes a and b begin with alike.
+func commonPrefix(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
 	}
-	return "; did you mean " + best + "?"
+	return n
 }
 
 // distance returns the Levenshtein distance of a and b in bytes, or limit if that is lower.

@@ -62,5 +62,5 @@ func (s setting) env() string {
 	if name == "" {
 		name = s.key
 	}
-	return "DISC_" + strings.ToUpper(strings.ReplaceAll(strings.ReplaceAll(name, "-", "_"), ".", "_"))
+	return variables + strings.ToUpper(strings.ReplaceAll(strings.ReplaceAll(name, "-", "_"), ".", "_"))
 }

@@ -8,8 +8,11 @@ import (
 	"strings"
 )
 
+// guardedKeys are the keys that a reload applies and that a file which is cut off must not take away.
+var guardedKeys = append(slices.Clone(listKeys), "http.token_file", "http.anonymous")
+
 // reloadedKeys are the keys that a reload applies. Other settings need a restart.
-var reloadedKeys = append(slices.Clone(listKeys), "http.token_file", "http.anonymous")
+var reloadedKeys = append(slices.Clone(guardedKeys), "log.level")
 
 // Reloads reports whether a reload applies a setting, given its key as [Config.Settings] has it.
 func Reloads(key string) bool {
@@ -41,7 +44,7 @@ func (c *Config) CheckReload(before *Config) error {
 	return joined(append(c.missing(before), c.valueless()...))
 }
 
-// missing returns a problem for each key that a reload applies, that gave before more than its
+// missing returns a problem for each of guardedKeys that gave before more than its
 // default, and that the file lacks.
 func (c *Config) missing(before *Config) []problem {
 	var all []problem
@@ -61,7 +64,7 @@ func (c *Config) missing(before *Config) []problem {
 		}
 	}
 	for _, s := range settings() {
-		if !slices.Contains(reloadedKeys, s.key) || before.origins[s.key].source != fromFile || c.origins[s.key].source != fromDefault || s.show(before) == s.show(c) {
+		if !slices.Contains(guardedKeys, s.key) || before.origins[s.key].source != fromFile || c.origins[s.key].source != fromDefault || s.show(before) == s.show(c) {
 			continue
 		}
 		add(s.key, s.show(before), cmp.Or(s.def, `""`))

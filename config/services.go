@@ -40,10 +40,26 @@ func (c *checker) services() {
 		} else {
 			first[key] = line
 		}
+		c.caFiles(path, r)
 		c.Services = append(c.Services, r)
 		c.serviceOrigins = append(c.serviceOrigins, c.at(line))
 	}
 }
+
+// caFiles records where the checks of a service name files of CA certificates.
+func (c *checker) caFiles(service string, r discovery.Registration) {
+	for n, check := range r.Checks {
+		if path := caPath(service, n); check.CAFile() != "" {
+			if c.caOrigins == nil {
+				c.caOrigins = map[string]origin{}
+			}
+			c.caOrigins[path] = c.at(c.lines[path])
+		}
+	}
+}
+
+// caPath returns the path of the field ca of a check, given that of its service.
+func caPath(service string, check int) string { return fmt.Sprintf("%s.checks[%d].ca", service, check) }
 
 // locate returns the path of the field in service that an error text refers to, and the text
 // without it. The text may begin with "checks[0]: ", and then with a field, as in "port

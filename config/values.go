@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"disc/discovery"
@@ -18,8 +19,9 @@ import (
 // unlimited is the upper bound of durations that have none.
 const unlimited = time.Duration(math.MaxInt64)
 
-// maxSocket is the maximum length of a Unix socket's path on Linux, in bytes (unix(7)).
-const maxSocket = 107
+// maxSocket is the maximum length of a Unix socket's path in bytes, without the 0 at its end: 107 on
+// Linux (unix(7)), 103 on macOS.
+const maxSocket = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 func anyText(text string) (string, error) { return text, nil }
 
@@ -113,6 +115,15 @@ func count[T int | int64](most T) func(string) (T, error) {
 		}
 		return T(n), nil
 	}
+}
+
+// historyBytes parses the bytes of a history: none, or enough for some changes.
+func historyBytes(text string) (discovery.Bytes, error) {
+	n, err := discovery.ParseBytes(text)
+	if err == nil && n != 0 && (n < 64<<10 || n > 1<<30) {
+		return 0, invalid("%v is out of range; use 0, or 64KiB to 1GiB", n)
+	}
+	return n, err
 }
 
 func logLevel(texts []string) (l slog.Level, err error) {
@@ -221,8 +232,11 @@ func domain(text string) (string, error) {
 }
 
 // agentURL accepts the URL of an agent and returns it without a slash at the end: http or
-// https with a host, or unix with an absolute path.
+// https with a host, or unix with an absolute path. It accepts host:port for http.
 func agentURL(text string) (string, error) {
+	if isHostPort(text) {
+		text = "http://" + text
+	}
 	u, err := url.Parse(text)
 	switch {
 	case strings.Contains(text, "@"):
@@ -233,7 +247,17 @@ func agentURL(text string) (string, error) {
 	case (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Hostname()):
 		return strings.TrimSuffix(text, "/"), nil
 	}
-	return "", invalid("%q is not the address of an agent; write http://127.0.0.1:3472, https://host:port or unix:///path", text)
+	return "", invalid("%q is not the address of an agent; write host:port, https://host:port or unix:///path", text)
+}
+
+// isHostPort reports whether a text is a host, or an IPv6 address in brackets, with a port.
+func isHostPort(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || !isHost(host) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 func isHost(text string) bool {

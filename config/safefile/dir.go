@@ -16,7 +16,7 @@ import (
 // Dir is an open directory. Names in it have no slash. It stays the same directory when
 // its path comes to lead elsewhere.
 type Dir struct {
-	file      *os.File // opened by O_PATH
+	file      *os.File // opened with searchOnly
 	path      string
 	tolerated func(error) // nil: nothing is
 }
@@ -93,7 +93,7 @@ func (d *Dir) tolerate(err error) error {
 // Above opens the directory that this one lies in.
 func (d *Dir) Above() (*Dir, error) {
 	path := filepath.Join(d.path, "..")
-	f, err := openAt(int(d.file.Fd()), "..", path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	f, err := openAt(int(d.file.Fd()), "..", path, searchOnly|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +164,31 @@ func (d *Dir) OpenAny(name string, flag int, perm fs.FileMode) (*os.File, error)
 	return f, nil
 }
 
+// OpenStream opens a character device or a named pipe for writing, whoever owns it. found is what
+// stood there before: another file is an [ErrUntrusted]. A pipe that nobody reads is an error.
+func (d *Dir) OpenStream(name string, found fs.FileInfo) (*os.File, error) {
+	f, err := openAt(int(d.file.Fd()), name, d.join(name), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, unix.ENXIO) {
+		return nil, fmt.Errorf("%s has no reader: %w", d.join(name), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.Mode()&(fs.ModeCharDevice|fs.ModeNamedPipe) == 0:
+		err = fmt.Errorf("%s is neither a character device nor a named pipe", d.join(name))
+	default:
+		err = d.wantSame(name, found, info)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // ReadFile returns the content of a file that [Dir.Open] opens.
 func (d *Dir) ReadFile(name string) ([]byte, error) {
 	f, err := d.Open(name, os.O_RDONLY, 0)
@@ -174,35 +199,17 @@ func (d *Dir) ReadFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Lstat returns what stands under a name, a symbolic link as itself.
-func (d *Dir) Lstat(name string) (fs.FileInfo, error) {
-	f, err := d.openPath(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Stat()
-}
-
 // Chmod changes the mode of what stands under a name, if it is still the same file.
 func (d *Dir) Chmod(name string, file fs.FileInfo, mode fs.FileMode) error {
-	f, err := d.openPath(name)
-	if err != nil {
-		return err
+	return d.pathError("chmod", name, d.chmod(name, file, mode))
+}
+
+// wantSame returns an [ErrUntrusted] if another file took the place of one.
+func (d *Dir) wantSame(name string, file, now fs.FileInfo) error {
+	if !SameFile(file, now) {
+		return untrustedf("%s was replaced by another file (user id %d)", d.join(name), ownerOf(now))
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !os.SameFile(file, info) {
-		return untrustedf("%s was replaced by another file (user id %d)", d.join(name), ownerOf(info))
-	}
-	err = unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), uint32(mode.Perm())) // fchmod(2) takes no O_PATH
-	if errors.Is(err, fs.ErrNotExist) {                                            // /proc is not mounted
-		err = unix.Fchmodat(int(f.Fd()), "", uint32(mode.Perm()), unix.AT_EMPTY_PATH) // since Linux 6.6
-	}
-	return d.pathError("chmod", name, err)
+	return nil
 }
 
 // Rename renames a file, over what has the new name.
@@ -284,13 +291,8 @@ func (d *Dir) mkdir(name string) error {
 	return d.pathError("mkdir", name, err)
 }
 
-// openPath opens a name without reading it, a symbolic link as itself.
-func (d *Dir) openPath(name string) (*os.File, error) {
-	return openAt(int(d.file.Fd()), name, d.join(name), unix.O_PATH|unix.O_NOFOLLOW, 0)
-}
-
 func (d *Dir) openDirectory(name string) (*os.File, error) {
-	return openAt(int(d.file.Fd()), name, d.join(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	return openAt(int(d.file.Fd()), name, d.join(name), searchOnly|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
 }
 
 // join returns the path of a name in the directory, for errors.
@@ -305,8 +307,8 @@ func (d *Dir) join(name string) string {
 }
 
 func (d *Dir) pathError(op, name string, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrUntrusted) || errors.As(err, new(*fs.PathError)) {
+		return err
 	}
 	return &fs.PathError{Op: op, Path: d.join(name), Err: err}
 }

@@ -76,4 +76,6 @@ func wantPrivate(path string, info fs.FileInfo) error {
 }
 
 // mode returns the permissions as chmod takes them, the sticky bit among them.
-func mode(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Mode & 0o7777 }
+func mode(info fs.FileInfo) uint32 {
+	return uint32(info.Sys().(*syscall.Stat_t).Mode) & 0o7777 //nolint:unconvert // it has 16 bits on macOS
+}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -227,39 +226,33 @@ func TestChmod(t *testing.T) {
 	}
 }
 
-// A directory that cannot be synced keeps nothing from being saved in it.
-func TestSyncWhereItCannotBe(t *testing.T) {
-	t.Run("file system without it", func(t *testing.T) {
-		dir, _, err := safefile.Locate("/proc/version")
+// TestOpenStreamWantsTheSame expects that the stream which was looked at is opened, and no other.
+func TestOpenStreamWantsTheSame(t *testing.T) {
+	parent := t.TempDir()
+	for _, name := range []string{"pipe", "other"} {
+		if err := unix.Mkfifo(filepath.Join(parent, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader, err := os.OpenFile(filepath.Join(parent, "pipe"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	dir, base, err := safefile.Locate(filepath.Join(parent, "pipe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for name, same := range map[string]bool{"pipe": true, "other": false} {
+		found, err := dir.Lstat(name)
 		if err != nil {
-			t.Skip(err)
-		}
-		defer dir.Close()
-		if err := dir.Sync(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("unreadable directory", func(t *testing.T) {
-		if os.Geteuid() != 0 {
-			t.Skip("only root can act as another user")
-		}
-		path := filepath.Join(t.TempDir(), "unreadable")
-		if err := errors.Join(os.Mkdir(path, 0o700), os.Chown(path, stranger, stranger), os.Chmod(path, 0o300)); err != nil {
 			t.Fatal(err)
 		}
-		dir, _, err := safefile.Parent(path + "/file")
-		if err != nil {
-			t.Fatal(err)
+		f, err := dir.OpenStream(base, found)
+		if same != (err == nil) || !same && !errors.Is(err, safefile.ErrUntrusted) {
+			t.Errorf("%s: %v", name, err)
 		}
-		defer dir.Close()
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := unix.Setfsuid(stranger); err != nil {
-			t.Fatal(err)
-		}
-		err = dir.Sync()
-		if err := errors.Join(err, unix.Setfsuid(0)); err != nil {
-			t.Error(err)
-		}
-	})
+		f.Close()
+	}
 }

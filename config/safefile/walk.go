@@ -13,8 +13,7 @@ import (
 // maxLinks is the greatest number of symbolic links on one path, as in Linux.
 const maxLinks = 40
 
-// walker walks along a path. It holds one directory open, by O_PATH: to walk through a
-// directory takes the permission to search it, not the one to read it.
+// walker walks along a path. It holds one directory open, with searchOnly.
 type walker struct {
 	path  string // as it was asked for, for errors
 	dir   *Dir
@@ -56,7 +55,7 @@ func (w *walker) begin(path string) error {
 		start = "."
 	}
 	if start != "" {
-		f, err := openAt(unix.AT_FDCWD, start, start, unix.O_PATH|unix.O_DIRECTORY, 0)
+		f, err := openAt(unix.AT_FDCWD, start, start, searchOnly|unix.O_DIRECTORY, 0)
 		if err != nil {
 			return err
 		}
@@ -84,34 +83,37 @@ func (w *walker) step() (name string, done bool, err error) {
 	}
 	last := len(w.todo) == 0
 	next, err := w.open(name, last)
-	if next == nil {
+	switch {
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return w.stepOther(name, last)
+	case next == nil:
 		return name, last, err
-	}
-	info, err := next.Stat()
-	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		err = w.followLink(next, info)
+	case last:
 		next.Close()
-		return "", false, err
-	}
-	if err != nil || last {
-		next.Close()
-		return name, last, err
-	}
-	if !info.IsDir() {
-		next.Close()
-		return "", false, &fs.PathError{Op: "open", Path: w.dir.join(name), Err: syscall.ENOTDIR}
+		return name, true, nil
 	}
 	w.move(&Dir{file: next, path: w.dir.join(name)})
 	return "", false, nil
 }
 
-// open opens a name in the present directory, a link as itself. It makes a missing
-// directory if it may; nil without an error is the missing last name.
-func (w *walker) open(name string, last bool) (*os.File, error) {
-	next, err := w.dir.openDirectory(name) // only as a directory does it mount itself (autofs)
-	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
-		next, err = w.dir.openPath(name)
+// stepOther takes a name that is no directory: it follows a link.
+func (w *walker) stepOther(name string, last bool) (string, bool, error) {
+	info, err := w.dir.Lstat(name)
+	switch {
+	case err != nil:
+		return "", false, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return "", false, w.followLink(name, info)
+	case last:
+		return name, true, nil
 	}
+	return "", false, &fs.PathError{Op: "open", Path: w.dir.join(name), Err: syscall.ENOTDIR}
+}
+
+// open opens a name in the present directory as a directory: only so does it mount itself
+// (autofs). It makes a missing directory if it may; nil without an error is the missing last name.
+func (w *walker) open(name string, last bool) (*os.File, error) {
+	next, err := w.dir.openDirectory(name)
 	switch {
 	case !errors.Is(err, fs.ErrNotExist):
 		return next, err
@@ -125,12 +127,13 @@ func (w *walker) open(name string, last bool) (*os.File, error) {
 	if err := w.dir.mkdir(name); err != nil {
 		return nil, err
 	}
-	return w.dir.openPath(name)
+	return w.dir.openDirectory(name)
 }
 
-// followLink continues with the target of a symbolic link that is open as link.
-func (w *walker) followLink(link *os.File, info fs.FileInfo) error {
-	path := link.Name()
+// followLink continues with the target of a symbolic link. Who owns it was read before: in a
+// stable directory nobody else can have put another link in its place since then.
+func (w *walker) followLink(name string, info fs.FileInfo) error {
+	path := w.dir.join(name)
 	if w.links++; w.links > maxLinks {
 		return &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 	}
@@ -145,7 +148,7 @@ func (w *walker) followLink(link *os.File, info fs.FileInfo) error {
 		w.after = len(w.todo) // else the link is on the way to another's target
 	}
 	target := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(int(link.Fd()), "", target)
+	n, err := unix.Readlinkat(int(w.dir.file.Fd()), name, target)
 	if err != nil {
 		return &fs.PathError{Op: "readlink", Path: path, Err: err}
 	}
