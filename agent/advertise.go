@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"disc/discovery"
+	"disc/discovery/connect"
 )
 
 // advertiseAddress returns the address that instances get by default, and saves it. While
@@ -43,7 +44,7 @@ func advertised(ctx context.Context, configured string, endpoints []string) (str
 	if address == "" {
 		var err error
 		if address, err = sourceAddress(ctx, endpoints); err != nil {
-			return "", fmt.Errorf("%w: %w; set --advertise", errNoRoute, err)
+			return "", fmt.Errorf("%w: %w; or set --advertise", errNoRoute, err)
 		}
 	}
 	if err := reachable(address, endpoints); err != nil {
@@ -75,7 +76,7 @@ func sourceAddress(ctx context.Context, endpoints []string) (string, error) {
 		}
 		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(host, port))
 		if err != nil {
-			last = err
+			last = fmt.Errorf("no route to etcd at %s: %s; check --endpoints", endpoint, connect.FailureOf(err).Reason)
 			continue
 		}
 		defer conn.Close()

@@ -6,6 +6,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,9 +27,11 @@ import (
 	"disc/agent/dns"
 	"disc/agent/envoy"
 	"disc/agent/httpapi"
+	"disc/agent/ui"
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/catalog"
+	"disc/discovery/changelog"
 	"disc/discovery/claim"
 	"disc/discovery/entry"
 	"disc/discovery/etcd"
@@ -47,6 +50,9 @@ import (
 type Options struct {
 	Logger  *slog.Logger // default: discards
 	Version string       // of the program; default: "dev"
+
+	// Level is that of Logger, which a reload sets to log.level; nil: it stays as it is.
+	Level *slog.LevelVar
 }
 
 // Agent is an agent. Make it with [New] and run it once.
@@ -65,6 +71,7 @@ type Agent struct {
 	life      *life.Life
 	level     *level.Level
 	catalog   *catalog.Catalog
+	changes   *changelog.Log // nil: none are kept
 	registry  *registry.Registry
 	limits    limits
 	registrar *registrar
@@ -98,6 +105,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 	}
 	a := &Agent{config: cfg, options: o, log: o.Logger, metrics: prometheus.NewRegistry(), runID: strings.ToLower(rand.Text()), leaveTimeout: leaveTimeout}
 	a.current.Store(cfg)
+	a.log.Info("agent is starting", "version", o.Version, "config", cfg.File)
 	if err := cfg.CheckValues(); err != nil {
 		a.log.Warn("the config file may be cut off; its keys without a value count as absent, and a reload refuses them", "error", err)
 	}
@@ -115,26 +123,14 @@ func New(ctx context.Context, cfg *config.Config, o Options) (_ *Agent, err erro
 		return nil, err
 	}
 	if a.client, err = etcd.Dial(ctx, etcd.Config{Endpoints: cfg.Etcd.Endpoints, Timeout: cfg.Etcd.DialTimeout,
-		TLS: cfg.Etcd.TLSSource(), Credentials: cfg.Etcd.CredentialSource()}); err != nil {
+		TLS: cfg.Etcd.TLSSource(), Credentials: cfg.Etcd.CredentialSource(), Logger: a.log}); err != nil {
 		return nil, err
 	}
 	if err := a.buildComponents(); err != nil {
 		return nil, err
 	}
-	if a.listeners, err = listen(ctx, cfg.HTTP, cfg.AllowSharedDirs, a.log); err != nil {
+	if err := a.openListeners(ctx); err != nil {
 		return nil, err
-	}
-	if cfg.DNS.Listen != "" {
-		if a.dnsServer, err = dns.Listen(cfg.DNS.Listen, a.dns, a.log); err != nil {
-			return nil, explainListen("dns.listen", cfg.DNS.Listen, err)
-		}
-		a.dnsServer.Connections = connectionLimit(dns.MaxConnections, 8)
-		protectDNS(a.dnsServer, cfg.DNS, a.log)
-	}
-	if cfg.GRPC.Listen != "" {
-		if a.grpc, err = net.Listen("tcp", cfg.GRPC.Listen); err != nil {
-			return nil, explainListen("grpc.listen", cfg.GRPC.Listen, err)
-		}
 	}
 	return a, nil
 }
@@ -153,9 +149,10 @@ func (a *Agent) buildComponents() error {
 	}
 	a.life = life.New(a.client, keys, life.Options{Session: a.session, Logger: a.log, First: level.First(keys, discovery.OwnLevel)})
 	a.level = level.New(a.client, keys, level.Options{Changed: a.life.Count, Logger: a.log})
+	a.changes = changelog.New(int64(c.Catalog.HistoryBytes))
 	if a.catalog, err = catalog.New(a.client, keys, catalog.Options{
 		Watch: catalog.WatchMode(c.Catalog.Watch), Services: c.Catalog.Services, Node: c.Node,
-		StaleAfter: c.Catalog.StaleAfter, Life: a.life, LastGood: a.dir, Logger: a.log,
+		StaleAfter: c.Catalog.StaleAfter, Life: a.life, LastGood: a.dir, Changes: a.changes, Logger: a.log,
 		MassLoss: &catalog.MassLossGuard{TTL: c.Session.TTL, Probe: probe}, Registerer: a.metrics}); err != nil {
 		return err
 	}
@@ -164,7 +161,7 @@ func (a *Agent) buildComponents() error {
 	}
 	if a.registry, err = registry.New(a.client, keys, a.session, a.catalog,
 		registry.Identity{Owner: a.node.Agent, RunID: a.runID, Node: a.node},
-		registry.Options{Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
+		registry.Options{HideOutput: !c.Checks.PublishOutput, Life: a.life, Logger: a.log, Registerer: a.metrics}); err != nil {
 		return err
 	}
 	space, rate := quota.NewSpace(a.client, c.Etcd.Quota), quota.NewRate(c.KV.MaxWritesPerSecond)
@@ -203,6 +200,7 @@ func (a *Agent) buildComponents() error {
 // buildServers makes what answers DNS, Envoy and HTTP from the components.
 func (a *Agent) buildServers() (err error) {
 	c := a.config
+	editor := entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}
 	if a.dns, err = dns.New(a.catalog, dnsOptions(c, a.node.Address, a.metrics)); err != nil {
 		return err
 	}
@@ -212,12 +210,13 @@ func (a *Agent) buildServers() (err error) {
 		return err
 	}
 	a.api, err = httpapi.New(httpapi.Backends{
-		Catalog: a.catalog, Registrar: a.registrar, Overrides: overrides{entry.Editor{Client: a.client, Keys: discovery.NewKeys(c.Namespace)}}, Agent: a,
+		Catalog: a.catalog, Registrar: a.registrar, Overrides: overrides{editor}, Agent: a,
 		DNS: a.dns, Envoy: a.envoy, KV: kvBackend{a.kv}, Limits: a.limits, Locks: locks{a.locks}, Claims: claims{a.claims, c.Zone}, Quarantines: quarantines{a.life},
+		Suspects: suspects{a.catalog, editor}, History: history{a.changes},
 	}, httpapi.Options{
 		Domain: c.DNS.Domain, Zone: c.Zone, Panic: c.Catalog.Panic, AllowHosts: c.HTTP.AllowHosts, Access: &a.access, Explain: a.explain,
-		Connections: connectionLimit(httpapi.MaxConnections, 4),
-		Registerer:  a.metrics, Gatherer: a.metrics, Logger: a.log,
+		Connections: connectionLimit(httpapi.MaxConnections, 4), Page: ui.New(),
+		Registerer: a.metrics, Gatherer: a.metrics, Logger: a.log,
 	})
 	return err
 }
@@ -254,6 +253,18 @@ func (a *Agent) registerMetrics() error {
 					return -1
 				}
 				return view.Age.Seconds()
+			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_history_bytes", Help: "Bytes that the changes of the history take."},
+			func() float64 {
+				bytes, _ := a.changes.Size()
+				return float64(bytes)
+			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "disc_history_changes", Help: "Changes in the history."},
+			func() float64 {
+				_, entries := a.changes.Size()
+				return float64(entries)
 			}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "disc_feature_level", Help: "The feature level of the namespace; 0 while it is not known."},
@@ -295,6 +306,18 @@ func (a *Agent) GRPCAddr() string {
 	return a.grpc.Addr().String()
 }
 
+// addresses returns the addresses that the agent listens on, for the log: none for what is off.
+func (a *Agent) addresses() []any {
+	all := []any{"http", a.Addr().String()}
+	if a.dnsServer != nil {
+		all = append(all, "dns", a.DNSAddr().String())
+	}
+	if a.grpc != nil {
+		all = append(all, "grpc", a.GRPCAddr())
+	}
+	return all
+}
+
 // Close closes the listeners, the data directory and the client of etcd. Run does so at its
 // end.
 func (a *Agent) Close() error {
@@ -318,8 +341,8 @@ func (a *Agent) Close() error {
 	return errors.Join(errs...)
 }
 
-// Reload applies the services, tokens, clients and scopes of new settings. Other settings that
-// have changed need a restart, and a warning in the log names each. Reload fails, and changes
+// Reload applies the services, tokens, clients, scopes and log level of new settings. Other settings
+// that have changed need a restart, and a warning in the log names each. Reload fails, and changes
 // nothing, if the config file looks empty or cut off ([config.Config.CheckReload]), if the file of
 // http.token_file cannot be read, or if the agent listens beyond loopback and every host could
 // write.
@@ -338,12 +361,15 @@ func (a *Agent) Reload(ctx context.Context, cfg *config.Config) error {
 		return fmt.Errorf("reload: %w", err)
 	}
 	a.access.Set(policy)
+	level := cmp.Or(a.options.Level, &slog.LevelVar{})
+	level.Set(min(level.Level(), cfg.Log.Level)) // a quieter one must not hide what follows
 	for _, key := range restartNeeded(a.current.Load(), cfg) {
 		a.log.Warn("setting has changed; restart the agent to apply it", "setting", key)
 	}
-	a.current.Store(cfg)
 	a.registrar.reload(cfg.Services)
 	a.log.Info("settings reloaded", "services", len(cfg.Services))
+	level.Set(cfg.Log.Level)
+	a.current.Store(cfg)
 	return nil
 }
 

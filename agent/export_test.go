@@ -4,8 +4,13 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"disc/discovery/life"
 )
+
+// Metrics returns the registry of the agent's metrics.
+func (a *Agent) Metrics() *prometheus.Registry { return a.metrics }
 
 // SetTimeouts sets how long the agent waits for etcd: with a caller for its registration, and
 // when it stops. Call it before Run.

@@ -74,12 +74,9 @@ func (j *journal) ready() bool {
 	if j.file == nil {
 		return false
 	}
-	file, err := j.dir.Lstat(journalFile)
-	if err == nil && os.SameFile(file, j.info) {
-		base, err := j.dir.Lstat(registrationsFile)
-		if err == nil && os.SameFile(base, j.base) && base.ModTime().Equal(j.base.ModTime()) {
-			return true
-		}
+	_, same := j.dir.Same(journalFile, j.info)
+	if modified, sameBase := j.dir.Same(registrationsFile, j.base); same && sameBase && modified.Equal(j.base.ModTime()) {
+		return true
 	}
 	j.close()
 	return false

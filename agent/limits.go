@@ -12,14 +12,24 @@ import (
 type limits struct{ *limit.Limits }
 
 // List implements httpapi.Limits.
-func (l limits) List(ctx context.Context) ([]api.Limit, error) {
+func (l limits) List(ctx context.Context, usage bool) ([]api.Limit, error) {
 	policies, _, err := l.Limits.List(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var used map[string]limit.Usage
+	if usage {
+		if used, err = l.Usage(ctx); err != nil {
+			return nil, err
+		}
+	}
 	list := make([]api.Limit, len(policies))
 	for n, p := range policies {
 		list[n] = api.Limit{Name: p.Name, Limit: p.Limit}
+		if usage {
+			u := api.LimitUsage(used[p.Name])
+			list[n].Usage = &u
+		}
 	}
 	return list, nil
 }

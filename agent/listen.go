@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"runtime"
@@ -13,9 +14,58 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"disc/agent/dns"
 	"disc/agent/httpapi"
 	"disc/config"
 )
+
+// openListeners opens all listeners. Its error names each that cannot be opened.
+func (a *Agent) openListeners(ctx context.Context) error {
+	c, errs := a.config, make([]error, 3)
+	a.listeners, errs[0] = listen(ctx, c.HTTP, c.AllowSharedDirs, a.log)
+	if c.DNS.Listen != "" {
+		server, err := dns.Listen(c.DNS.Listen, a.dns, a.log)
+		if err != nil {
+			errs[1] = explainListen("dns.listen", c.DNS.Listen, err)
+		} else {
+			a.dnsServer = server
+			a.dnsServer.Connections = connectionLimit(dns.MaxConnections, 8)
+			protectDNS(a.dnsServer, c.DNS, a.log)
+		}
+	}
+	if c.GRPC.Listen != "" {
+		listener, err := net.Listen("tcp", c.GRPC.Listen)
+		if err != nil {
+			errs[2] = explainListen("grpc.listen", c.GRPC.Listen, err)
+		} else {
+			a.grpc = listener
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckListen returns an error that names each address of the settings on which an agent cannot
+// listen over TCP or UDP.
+func CheckListen(c *config.Config) error {
+	var errs []error
+	check := func(setting, address string, listen func() (io.Closer, error)) {
+		if address == "" {
+			return
+		}
+		l, err := listen()
+		if err != nil {
+			errs = append(errs, explainListen(setting, address, err))
+			return
+		}
+		l.Close()
+	}
+	check("http.listen", c.HTTP.Listen, func() (io.Closer, error) { return net.Listen("tcp", c.HTTP.Listen) })
+	check("dns.listen", c.DNS.Listen, func() (io.Closer, error) {
+		return dns.Listen(c.DNS.Listen, nil, slog.New(slog.DiscardHandler))
+	})
+	check("grpc.listen", c.GRPC.Listen, func() (io.Closer, error) { return net.Listen("tcp", c.GRPC.Listen) })
+	return errors.Join(errs...)
+}
 
 // listen opens the listeners of the HTTP API: a TCP address, a Unix socket, or both, in this
 // order. With sharedDirs the directory of the socket may be one that others can change.
@@ -103,10 +153,15 @@ func connectionLimit(limit int, divisor uint64) int {
 	return int(min(uint64(limit), max(files.Cur/divisor, 1)))
 }
 
+// listenFlags tell which flag has the address of a setting.
+var listenFlags = map[string]string{
+	"http.listen": " with --http", "dns.listen": " with --dns", "grpc.listen": " with --grpc",
+}
+
 // explainListen names the setting of a listener that could not be opened.
 func explainListen(setting, address string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%s %s is in use: stop the process that listens there, or choose another address", setting, address)
+		return fmt.Errorf("%s %s is in use: stop the process that listens there, or choose another address%s", setting, address, listenFlags[setting])
 	}
 	return fmt.Errorf("%s: %w", setting, err)
 }

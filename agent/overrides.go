@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
+	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/entry"
 )
@@ -27,4 +30,24 @@ func (o overrides) Delete(ctx context.Context, service, id string) (int64, error
 	defer cancel()
 	change, err := o.editor.Remove(ctx, service, id, entry.Targets{Override: true}, entry.Options{})
 	return change.Revision, err
+}
+
+// Stored implements httpapi.Overrides.
+func (o overrides) Stored(ctx context.Context, service, id string) (api.WhyEtcd, error) {
+	s, err := o.editor.Stored(ctx, service, id)
+	if err != nil {
+		return api.WhyEtcd{}, err
+	}
+	stored := api.WhyEtcd{Record: s.Record, Leaving: s.Leaving, Override: s.Override, Static: s.Static, TTL: discovery.Duration(s.TTL)}
+	if s.Unreadable != nil {
+		stored.Unreadable, stored.Key = strings.ReplaceAll(s.Unreadable.Error(), "\n", "; "), s.Key // in one line
+	}
+	if s.Lease != 0 {
+		stored.Lease = fmt.Sprintf("%x", int64(s.Lease))
+	}
+	if s.TTL > 0 {
+		heard := discovery.Duration(s.TTL - s.Remaining)
+		stored.Heard = &heard
+	}
+	return stored, s.LeaseErr
 }

@@ -49,6 +49,7 @@ type registrar struct {
 	registrations map[instanceKey]*registration
 	changed       map[instanceKey]bool // registrations that Run has not looked at since they changed
 	closed        bool                 // the agent stops: nothing new goes to the registry
+	forced        []forcedEnd          // the ends of holds by force, of the last minute
 }
 
 func newRegistrar(r *registry.Registry, s *check.Scheduler, dir *dataDir, address, zone string, endpoints []string, log *slog.Logger) *registrar {
@@ -69,7 +70,7 @@ func (g *registrar) Run(ctx context.Context) error {
 				stop()
 				delete(running, i)
 			}
-			if r != nil {
+			if r != nil && !r.inert() {
 				running[i] = g.runChecks(ctx, r)
 			}
 		}
@@ -163,6 +164,10 @@ func (g *registrar) put(spec discovery.Registration, from origin) (before *regis
 		g.log.Error("check of a saved registration is refused; the instance is critical until it is registered anew or put into the config file",
 			"service", spec.Service, "instance", spec.ID, "reason", reason)
 	}
+	if after := now.deregisterAfter(); after > 0 && (before == nil || before.deregisterAfter() != after) {
+		g.log.Info("instance is to be deregistered, and forgotten, once it has been critical for long (deregister_after)",
+			"service", spec.Service, "instance", spec.ID, "deregister_after", after.String())
+	}
 	if before != nil && from.source == api.FromHold {
 		now.inherit(before)
 	}
@@ -176,7 +181,7 @@ func (g *registrar) replace(i instanceKey, r *registration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if before, ok := g.registrations[i]; ok {
-		before.endHold()
+		before.endHold("")
 	}
 	if r == nil {
 		delete(g.registrations, i)
@@ -222,14 +227,13 @@ func (g *registrar) stopping() bool {
 	return g.closed
 }
 
-// remove removes a registration, from the data directory too. On an error it is not removed there
-// yet.
-func (g *registrar) remove(ctx context.Context, r *registration) error {
+// remove removes a registration, and begins to remove it from the data directory.
+func (g *registrar) remove(r *registration) savedChange {
 	g.replace(keyOf(r.spec.Service, r.spec.ID), nil)
 	if r.source == api.FromAPI {
-		return g.saved.remove(ctx, keyOf(r.spec.Service, r.spec.ID))
+		return g.saved.remove(keyOf(r.spec.Service, r.spec.ID))
 	}
-	return nil
+	return savedChange{}
 }
 
 // removeExpired removes a registration whose deadline is over, and reports whether it is
@@ -247,8 +251,8 @@ func (g *registrar) removeExpired(ctx context.Context, r *registration, reason s
 	if deadline, _ := r.deadline(); deadline.IsZero() || time.Now().Before(deadline) {
 		return false
 	}
-	g.log.Warn("instance is deregistered", "service", r.spec.Service, "instance", r.spec.ID, "reason", reason)
-	_ = g.remove(ctx, r) // the store logs an error, and retries
+	g.log.Warn("instance is deregistered, and stays so until it is registered anew", "service", r.spec.Service, "instance", r.spec.ID, "reason", reason)
+	_ = g.remove(r).wait(ctx) // the store logs an error, and retries
 	return true
 }
 

@@ -28,54 +28,91 @@ func (g *registrar) Register(ctx context.Context, spec discovery.Registration) (
 		return api.Registered{}, err
 	}
 	defer unlock()
-	done, err := g.registerAndWait(ctx, spec, api.FromAPI)
+	before, err := g.accept(spec, api.FromAPI)
 	if err != nil {
-		return done, err
+		return api.Registered{}, err
 	}
-	if g.Owns(spec.Service, spec.ID) {
-		// Its defaults are filled in at each start: the host may have another address then.
-		if err := g.saved.put(ctx, keyOf(spec.Service, spec.ID), spec); err != nil {
-			warning := fmt.Sprintf("it is not saved, and is gone after a restart of the agent unless the agent can save it before: %v", err)
-			done.Warning = strings.TrimPrefix(done.Warning+"; "+warning, "; ")
+	// The disk works while etcd does, unless a conflict is likely: an agent that is killed before the change is
+	// taken back registers it at its next start. The defaults are not saved: they are filled in at each start,
+	// and the host may have another address then.
+	early, saved := !g.registry.MayConflict(spec.Service, spec.ID), savedChange{}
+	if early {
+		saved = g.saved.put(keyOf(spec.Service, spec.ID), spec)
+	}
+	done, err := g.awaitRegistered(ctx, spec, before)
+	if err != nil {
+		if early {
+			err = takeBack(ctx, saved, err)
 		}
+		return api.Registered{}, err
+	}
+	if !early {
+		saved = g.saved.put(keyOf(spec.Service, spec.ID), spec)
+	}
+	if err := saved.wait(ctx); err != nil {
+		warning := fmt.Sprintf("it is not saved, and is gone after a restart of the agent unless the agent can save it before: %v", err)
+		done.Warning = strings.TrimPrefix(done.Warning+"; "+warning, "; ")
 	}
 	return done, nil
 }
 
+// takeBack takes back what was saved of a registration that has failed for a reason, which it returns.
+func takeBack(ctx context.Context, saved savedChange, reason error) error {
+	if undone := saved.undo().wait(context.WithoutCancel(ctx)); undone != nil && saved.err == nil {
+		return fmt.Errorf("%w; what was saved of it is not taken back yet, and is registered after a restart of the agent unless the agent can do that before: %w", reason, undone)
+	}
+	return reason
+}
+
 // Hold implements httpapi.Registrar.
-func (g *registrar) Hold(ctx context.Context, spec discovery.Registration) (api.Registered, httpapi.Hold, error) {
+func (g *registrar) Hold(ctx context.Context, spec discovery.Registration, by httpapi.Holder) (api.Registered, httpapi.Hold, error) {
 	unlock, err := g.locks.Lock(ctx, keyOf(spec.Service, spec.ID))
 	if err != nil {
 		return api.Registered{}, httpapi.Hold{}, err
 	}
 	defer unlock()
-	if r, ok := g.get(spec.Service, spec.ID); ok && r.held() {
-		return api.Registered{}, httpapi.Hold{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is held by another open request to this agent; choose another id or end that one", spec.Service, spec.ID)
+	if r, ok := g.get(spec.Service, spec.ID); ok {
+		if holder, since, held := r.held(); held {
+			return api.Registered{}, httpapi.Hold{}, discovery.Errorf(discovery.ErrConflict, "%s; choose another id or end that one", isHeld(spec.Service, spec.ID, holder, since))
+		}
 	}
-	done, err := g.registerAndWait(ctx, spec, api.FromHold)
+	if err := g.forcedOut(spec, by); err != nil {
+		return api.Registered{}, httpapi.Hold{}, err
+	}
+	before, err := g.accept(spec, api.FromHold)
+	if err != nil {
+		return api.Registered{}, httpapi.Hold{}, err
+	}
+	done, err := g.awaitRegistered(ctx, spec, before)
 	if err != nil {
 		return api.Registered{}, httpapi.Hold{}, err
 	}
 	r, _ := g.get(spec.Service, spec.ID)
-	return done, r.hold(), nil
+	return done, r.hold(by), nil
 }
 
-// registerAndWait registers an instance for a caller, and waits until it is in etcd or
-// g.settle is over. On an error, such as a conflict, everything is as it was before.
-func (g *registrar) registerAndWait(ctx context.Context, spec discovery.Registration, source api.RegistrationSource) (api.Registered, error) {
+// isHeld says who holds an instance.
+func isHeld(service, id string, holder httpapi.Holder, since time.Time) string {
+	return fmt.Sprintf("%s/%s is held by another open request to this agent, of %v, since %s", service, id, holder, since.UTC().Format(time.RFC3339))
+}
+
+// accept begins to register an instance for a caller. It returns the registration that it replaces, if any.
+func (g *registrar) accept(spec discovery.Registration, source api.RegistrationSource) (before *registration, err error) {
 	if g.stopping() {
-		return api.Registered{}, errStopping
+		return nil, errStopping
 	}
 	if r, ok := g.get(spec.Service, spec.ID); ok && r.source != source {
 		if r.source == api.FromConfig {
-			return api.Registered{}, fromConfig(spec.Service, spec.ID)
+			return nil, fromConfig(spec.Service, spec.ID)
 		}
-		return api.Registered{}, discovery.Errorf(discovery.ErrConflict, "%s/%s is registered on this agent already, as %s; deregister it first", spec.Service, spec.ID, r.source)
+		return nil, discovery.Errorf(discovery.ErrConflict, "%s/%s is registered on this agent already, as %s; deregister it first", spec.Service, spec.ID, r.source)
 	}
-	before, err := g.put(spec, origin{source: source})
-	if err != nil {
-		return api.Registered{}, err
-	}
+	return g.put(spec, origin{source: source})
+}
+
+// awaitRegistered waits until an accepted instance is in etcd or g.settle is over. On an error, such as
+// a conflict, it puts back the registration before.
+func (g *registrar) awaitRegistered(ctx context.Context, spec discovery.Registration, before *registration) (api.Registered, error) {
 	state, err := g.awaitSettled(ctx, spec.Service, spec.ID)
 	switch {
 	case state.Phase == registry.PhaseConflict:
@@ -117,7 +154,7 @@ func fromConfig(service, id string) error {
 }
 
 // Deregister implements httpapi.Registrar.
-func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Deregistered, error) {
+func (g *registrar) Deregister(ctx context.Context, service, id string, by httpapi.Holder, force bool) (api.Deregistered, error) {
 	unlock, err := g.locks.Lock(ctx, keyOf(service, id))
 	if err != nil {
 		return api.Deregistered{}, err
@@ -126,18 +163,46 @@ func (g *registrar) Deregister(ctx context.Context, service, id string) (api.Der
 	r, ok := g.get(service, id)
 	switch {
 	case !ok && g.saved.has(keyOf(service, id)): // it was of no use to this version
-		return api.Deregistered{Written: true, Warning: notRemoved(g.saved.remove(ctx, keyOf(service, id)))}, nil
+		return api.Deregistered{Written: true, Warning: notRemoved(g.saved.remove(keyOf(service, id)).wait(ctx))}, nil
 	case !ok:
 		return api.Deregistered{}, discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent; 'disc unset' removes static entries", service, id)
 	case r.source == api.FromConfig:
 		return api.Deregistered{}, fromConfig(service, id)
 	}
-	warning := notRemoved(g.remove(ctx, r))
+	if err := g.endHold(r, by, force); err != nil {
+		return api.Deregistered{}, err
+	}
+	removed := g.remove(r) // the disk works while etcd does
 	left, err := g.awaitSettled(ctx, service, id)
+	warning := notRemoved(removed.wait(ctx))
 	if err != nil {
 		return api.Deregistered{Warning: warning}, nil // the registry deregisters it when etcd answers
 	}
 	return api.Deregistered{Revision: left.Revision, Written: true, Warning: warning}, nil
+}
+
+// endHold ends the hold of an instance that a caller deregisters. ErrConflict: another caller holds it,
+// and nothing is forced. Force counts also against a holder whose connection was just lost, since it
+// may come back.
+func (g *registrar) endHold(r *registration, by httpapi.Holder, force bool) error {
+	service, id := r.spec.Service, r.spec.ID
+	switch holder, since, held := r.held(); {
+	case r.source != api.FromHold || !held && !force:
+		return nil
+	case holder.Owns(by) && !(force && holder.Unnamed): // of an unnamed one it may be another
+		if held && holder.Unnamed {
+			g.log.Info("a held instance is deregistered by a caller without a name, of the host of its holder: the holder itself, or another Go program there",
+				"service", service, "instance", id, "holder", holder.String(), "by", by.String())
+		}
+		return nil
+	case !force:
+		return discovery.Errorf(discovery.ErrConflict, "%s; end that one, or deregister it by force: ?force, or 'disc unset %s/%s --registration --force'", isHeld(service, id, holder, since), service, id)
+	default:
+		g.log.Warn("a held instance is deregistered by force", "service", service, "instance", id, "holder", holder.String(), "by", by.String())
+		g.rememberForced(r.spec, holder, by)
+		r.endHold(by.String())
+		return nil
+	}
 }
 
 // notRemoved returns the warning about an instance that could not be removed from the data

@@ -45,7 +45,7 @@ func (g *registrar) reload(configured []discovery.Registration) {
 	}
 	for _, r := range g.list() {
 		if r.source == api.FromConfig && !desired[keyOf(r.spec.Service, r.spec.ID)] {
-			_ = g.remove(context.Background(), r) // without its lock: the API does not change instances of the config file
+			_ = g.remove(r).wait(context.Background()) // without its lock: the API does not change instances of the config file
 		}
 	}
 }
@@ -59,7 +59,7 @@ func (g *registrar) putConfigured(spec discovery.Registration) error {
 	defer unlock()
 	_, err = g.put(spec, origin{source: api.FromConfig})
 	if err == nil {
-		_ = g.saved.remove(context.Background(), keyOf(spec.Service, spec.ID)) // the store logs an error, and retries
+		_ = g.saved.remove(keyOf(spec.Service, spec.ID)).wait(context.Background()) // the store logs an error, and retries
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,8 +29,19 @@ func (nothing) Changed(string) <-chan struct{}   { return nil }
 func (nothing) Has(...discovery.Scope) bool      { return false }
 func (nothing) Retain(...discovery.Scope) func() { return func() {} }
 
+// noInstances is a view that has all, of a fleet without instances.
+type noInstances struct{ nothing }
+
+func (noInstances) View() (view.View, error)    { return view.View{Snapshot: view.EmptySnapshot()}, nil }
+func (noInstances) Has(...discovery.Scope) bool { return true }
+
 // alone returns a registrar whose registry does not run, as if etcd were away.
 func alone(t testing.TB, path string) *registrar {
+	t.Helper()
+	return aloneWith(t, path, nothing{})
+}
+
+func aloneWith(t testing.TB, path string, seen registry.View) *registrar {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	dir, err := openDataDir(path, false, log)
@@ -38,7 +50,7 @@ func alone(t testing.TB, path string) *registrar {
 	}
 	t.Cleanup(dir.close)
 	session := etcdtest.Must(lease.New(nil, lease.DefaultTTL, lease.Options{}))
-	r := etcdtest.Must(registry.New(nil, discovery.NewKeys("default"), session, nothing{}, registry.Identity{Owner: "o", RunID: "r"}, registry.Options{}))
+	r := etcdtest.Must(registry.New(nil, discovery.NewKeys("default"), session, seen, registry.Identity{Owner: "o", RunID: "r"}, registry.Options{}))
 	return newRegistrar(r, etcdtest.Must(check.NewScheduler(check.Options{Logger: log})), dir, "127.0.0.1", "", nil, log)
 }
 
@@ -74,11 +86,11 @@ func TestHoldReleaseRegain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
 		g.start(t)
-		_, first, err := g.Hold(t.Context(), web())
+		_, first, err := g.Hold(t.Context(), web(), httpapi.Holder{ID: "one"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := g.Hold(t.Context(), web()); !errors.Is(err, discovery.ErrConflict) {
+		if _, _, err := g.Hold(t.Context(), web(), httpapi.Holder{ID: "one"}); !errors.Is(err, discovery.ErrConflict) {
 			t.Errorf("held twice: %v, want a conflict", err)
 		}
 		if _, err := g.Register(t.Context(), web()); !errors.Is(err, discovery.ErrConflict) {
@@ -89,7 +101,7 @@ func TestHoldReleaseRegain(t *testing.T) {
 		first.Release()
 		time.Sleep(HoldGrace - 3*time.Second)
 		g.wantRegistered(t, true, "within the grace")
-		_, second, err := g.Hold(t.Context(), web())
+		_, second, err := g.Hold(t.Context(), web(), httpapi.Holder{ID: "one"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,15 +121,18 @@ func TestDeregisterEndsTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
 		g.start(t)
-		_, first, err := g.Hold(t.Context(), web())
+		_, first, err := g.Hold(t.Context(), web(), httpapi.Holder{ID: "one"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := g.Deregister(t.Context(), "web", "web-1"); err != nil {
+		if _, err := g.Deregister(t.Context(), "web", "web-1", httpapi.Holder{ID: "one"}, false); err != nil {
 			t.Fatal(err)
 		}
 		wantLost(t, first, true)
-		_, second, err := g.Hold(t.Context(), web())
+		if who := first.ForcedBy(); who != "" {
+			t.Errorf("forced by %q, want that the holder did it", who)
+		}
+		_, second, err := g.Hold(t.Context(), web(), httpapi.Holder{ID: "one"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +163,7 @@ func TestConfigFileTakesOverHeldInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := alone(t, t.TempDir())
 		g.start(t)
-		_, hold, err := g.Hold(t.Context(), web())
+		_, hold, err := g.Hold(t.Context(), web(), httpapi.Holder{ID: "one"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +171,7 @@ func TestConfigFileTakesOverHeldInstance(t *testing.T) {
 		g.reload([]discovery.Registration{web()})
 		time.Sleep(2 * HoldGrace)
 		g.wantRegistered(t, true, "from the config file")
-		if _, err := g.Deregister(t.Context(), "web", "web-1"); !errors.Is(err, discovery.ErrForbidden) {
+		if _, err := g.Deregister(t.Context(), "web", "web-1", httpapi.Holder{}, false); !errors.Is(err, discovery.ErrForbidden) {
 			t.Errorf("deregister: %v, want it forbidden", err)
 		}
 	})
@@ -311,6 +326,43 @@ func TestACallerWhoIsGoneHasRegisteredNothing(t *testing.T) {
 	})
 }
 
+// The disk works while etcd does. What was saved is taken back for a caller who is gone.
+func TestSavedWhileEtcdIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := aloneWith(t, t.TempDir(), noInstances{})
+		ports := func() (all []int) {
+			_, saved := storeIn(t, copyFiles(t, g.saved.dir.dir.Path()))
+			for _, r := range saved {
+				all = append(all, r.spec.Port)
+			}
+			return all
+		}
+		first := web()
+		if _, err := g.Register(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		asking, hangUp := context.WithCancel(t.Context())
+		gone := make(chan error, 1)
+		second := first
+		second.Port++
+		go func() {
+			_, err := g.Register(asking, second)
+			gone <- err
+		}()
+		<-time.After(settleTimeout / 2)
+		if got := ports(); !slices.Equal(got, []int{second.Port}) {
+			t.Errorf("saved are ports %v while etcd is asked, want %d", got, second.Port)
+		}
+		hangUp()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("register: %v, want it canceled", err)
+		}
+		if got := ports(); !slices.Equal(got, []int{first.Port}) {
+			t.Errorf("saved are ports %v after the caller has gone, want %d as before", got, first.Port)
+		}
+	})
+}
+
 // TestCriticalForEver has an instance without deregister_after.
 func TestCriticalForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -321,8 +373,8 @@ func TestCriticalForEver(t *testing.T) {
 		if _, err := g.Register(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(365 * 24 * time.Hour)
-		g.wantRegistered(t, true, "critical for a year")
+		time.Sleep(30 * 24 * time.Hour)
+		g.wantRegistered(t, true, "critical for a month")
 	})
 }
 

@@ -24,10 +24,18 @@ type registration struct {
 	wake   retry.Signal // the deadline may have changed
 
 	mu       sync.Mutex
-	critical time.Time     // since when it is; zero: it is not
-	released time.Time     // when the last holder released it; zero: it is held, or was never
-	holds    int           // number of holds so far: tells the release of an earlier hold from the last
-	lost     chan struct{} // closed when another caller ends the last hold; nil: there was none
+	critical time.Time // since when it is; zero: it is not
+	released time.Time // when the last holder released it; zero: it is held, or was never
+	holds    int       // number of holds so far: tells the release of an earlier hold from the last
+	holder   httpapi.Holder
+	since    time.Time // when the last hold began
+	lost     *lostHold // of the last hold; nil: there was none, or it was lost
+}
+
+// lostHold tells a holder that its registration was removed or replaced.
+type lostHold struct {
+	done     chan struct{}
+	forcedBy string // valid once done is closed
 }
 
 // origin is where a registration comes from.
@@ -61,8 +69,13 @@ func (r *registration) instance(report check.Report) discovery.Instance {
 	if len(r.spec.Checks) > 0 {
 		i.Status, i.Checks = report.Status, report.Checks
 	}
+	i.DeregisterAfter = discovery.Duration(r.deregisterAfter())
 	return i
 }
+
+// inert reports whether nothing ever changes by itself: no check has results, and nobody holds the
+// instance. There is nothing to run then.
+func (r *registration) inert() bool { return len(r.spec.Checks) == 0 && r.source != api.FromHold }
 
 // run runs the checks until ctx ends. At the deadline, when nobody has held the instance or it
 // has been critical for too long, it calls forget, which reports whether the instance is
@@ -102,14 +115,22 @@ func (r *registration) deadline() (time.Time, string) {
 	if !r.released.IsZero() {
 		return r.released.Add(HoldGrace), "the connection that held it is lost"
 	}
-	if r.source == api.FromAPI && r.spec.DeregisterAfter != nil && !r.critical.IsZero() && len(r.checks.Refused()) == 0 {
-		after, since := time.Duration(*r.spec.DeregisterAfter), r.critical
+	if after := r.deregisterAfter(); after > 0 && !r.critical.IsZero() && len(r.checks.Refused()) == 0 {
+		since := r.critical
 		if refused := r.checks.RefusedUntil(); refused.After(since) {
 			since = refused
 		}
 		return since.Add(after), "it has been critical for " + after.String()
 	}
 	return time.Time{}, ""
+}
+
+// deregisterAfter returns how long the instance may be critical until it is deregistered; 0: for ever.
+func (r *registration) deregisterAfter() time.Duration {
+	if r.source != api.FromAPI || r.spec.DeregisterAfter == nil {
+		return 0
+	}
+	return time.Duration(*r.spec.DeregisterAfter)
 }
 
 // recordStatus records since when the instance is critical.
@@ -125,31 +146,44 @@ func (r *registration) recordStatus(s discovery.Status) {
 	r.recheckDeadline()
 }
 
-// held reports whether a caller holds the instance.
-func (r *registration) held() bool {
+// held returns the caller that holds the instance, and since when; false if nobody does.
+func (r *registration) held() (by httpapi.Holder, since time.Time, held bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.holds > 0 && r.released.IsZero()
+	return r.holder, r.since, r.holds > 0 && r.released.IsZero()
 }
 
 // hold binds the instance to a caller, who calls Release.
-func (r *registration) hold() httpapi.Hold {
+func (r *registration) hold(by httpapi.Holder) httpapi.Hold {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.holds++
-	r.released = time.Time{}
-	r.lost = make(chan struct{})
+	r.holder, r.since, r.released = by, time.Now(), time.Time{}
+	lost := &lostHold{done: make(chan struct{})}
+	r.lost = lost
 	hold := r.holds
 	r.recheckDeadline()
-	return httpapi.Hold{Lost: r.lost, Release: func() { r.release(hold) }}
+	return httpapi.Hold{Lost: lost.done, ForcedBy: lost.by, Release: func() { r.release(hold) }}
 }
 
-// endHold tells the holder, if any, that this registration has been removed or replaced.
-func (r *registration) endHold() {
+// by returns who removed the registration by force; "" if it is not lost, or was not forced.
+func (l *lostHold) by() string {
+	select {
+	case <-l.done:
+		return l.forcedBy
+	default:
+		return ""
+	}
+}
+
+// endHold tells the holder, if any, that this registration has been removed or replaced, and by
+// whom if that was forced.
+func (r *registration) endHold(forcedBy string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lost != nil {
-		close(r.lost)
+		r.lost.forcedBy = forcedBy
+		close(r.lost.done)
 		r.lost = nil
 	}
 }
@@ -158,7 +192,7 @@ func (r *registration) endHold() {
 func (r *registration) inherit(before *registration) {
 	before.mu.Lock()
 	defer before.mu.Unlock()
-	r.holds, r.released = before.holds, before.released
+	r.holds, r.holder, r.since, r.released = before.holds, before.holder, before.since, before.released
 }
 
 // release ends a hold, unless a later one has replaced it.

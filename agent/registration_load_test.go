@@ -113,7 +113,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 			end := obstruct(t, path, name)
 			next, _ := storeIn(t, path)
 			wantNamed(t, next, "files cannot be read: ")
-			if err := next.put(t.Context(), keyOf("web", "b"), instance("b")); err == nil {
+			if err := next.put(keyOf("web", "b"), instance("b")).wait(t.Context()); err == nil {
 				t.Error("a registration is saved over what could not be read")
 			}
 			next.close()

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,51 +107,51 @@ func (s *registrationStore) register(r prometheus.Registerer) error {
 			func() float64 { return float64(len(s.unusable())) }))
 }
 
-// put saves a registration. On an error it is not on disk yet: unless the store refuses all, it is
-// retried.
-func (s *registrationStore) put(ctx context.Context, key instanceKey, spec discovery.Registration) error {
+// put begins to save a registration. An error of the change means that it is not on disk yet:
+// unless the store refuses all, it is retried.
+func (s *registrationStore) put(key instanceKey, spec discovery.Registration) savedChange {
 	raw, err := json.Marshal(spec)
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
-	e, saved := s.entries[key]
-	if s.refused != nil {
-		defer s.mu.Unlock()
-		if saved {
-			s.entries[key] = savedEntry{raw: e.raw} // its instance is registered again
-		}
-		return s.refused
-	}
-	s.entries[key] = savedEntry{raw: raw}
-	if _, known := s.unsaved[key]; !known {
+	defer s.mu.Unlock()
+	before, saved := s.entries[key]
+	c := savedChange{store: s, key: key, before: before, existed: saved, err: cmp.Or(err, s.refused)}
+	switch {
+	case c.err == nil:
+		s.entries[key] = savedEntry{raw: raw}
 		_, writing := s.inFlight[key]
-		s.unsaved[key] = saved || writing
+		s.changed(key, saved || writing)
+		c.batch, c.err = s.save()
+	case saved:
+		s.entries[key] = savedEntry{raw: before.raw} // its instance is registered again
 	}
-	s.mu.Unlock()
-	return s.save(ctx)
+	return c
 }
 
-// remove removes a saved registration, usable or not, if there is one. On an error it is still on
-// disk: unless the store refuses all, its removal is retried.
-func (s *registrationStore) remove(ctx context.Context, key instanceKey) error {
+// remove begins to remove a saved registration, usable or not, if there is one. An error of the
+// change means that it is still on disk: unless the store refuses all, its removal is retried.
+func (s *registrationStore) remove(key instanceKey) savedChange {
 	s.mu.Lock()
-	_, saved := s.entries[key]
+	defer s.mu.Unlock()
+	before, saved := s.entries[key]
+	c := savedChange{store: s, key: key, before: before, existed: saved}
 	delete(s.entries, key)
-	onDisk, known := s.unsaved[key]
-	switch {
-	case known && !onDisk:
+	if onDisk, known := s.unsaved[key]; known && !onDisk {
 		delete(s.unsaved, key)
-		saved = false
-	case saved && s.refused == nil:
-		s.unsaved[key] = true
+	} else if saved {
+		if c.err = s.refused; c.err == nil {
+			s.changed(key, true)
+			c.batch, c.err = s.save()
+		}
 	}
-	refused := s.refused
-	s.mu.Unlock()
-	if !saved {
-		return nil
+	return c
+}
+
+// changed notes that an entry is to be written. onDisk says whether the files have, or may have, an
+// earlier one. s.mu is held.
+func (s *registrationStore) changed(key instanceKey, onDisk bool) {
+	if _, known := s.unsaved[key]; !known {
+		s.unsaved[key] = onDisk
 	}
-	return cmp.Or(refused, s.save(ctx))
 }
 
 // has reports whether a registration is saved.

@@ -40,7 +40,7 @@ func TestWrittenForEachRegistration(t *testing.T) {
 	s, _ := storeIn(t, memory(t))
 	began := written(t)
 	for n := range registered {
-		if err := s.put(t.Context(), keyOf("web", many(n).ID), many(n)); err != nil {
+		if err := s.put(keyOf("web", many(n).ID), many(n)).wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

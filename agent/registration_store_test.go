@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"disc/agent/httpapi"
 	"disc/discovery"
 )
 
@@ -92,10 +93,10 @@ func (s *registrationStore) change(t *testing.T, puts, removals []string) {
 	t.Helper()
 	var errs []error
 	for _, id := range puts {
-		errs = append(errs, s.put(t.Context(), keyOf("web", id), instance(id)))
+		errs = append(errs, s.put(keyOf("web", id), instance(id)).wait(t.Context()))
 	}
 	for _, id := range removals {
-		errs = append(errs, s.remove(t.Context(), keyOf("web", id)))
+		errs = append(errs, s.remove(keyOf("web", id)).wait(t.Context()))
 	}
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
@@ -270,7 +271,7 @@ func TestUnusableRegistrationsAreKept(t *testing.T) {
 	if _, err := g.Register(t.Context(), instance("later")); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := g.Deregister(t.Context(), "web", "invalid"); err != nil || !done.Written || done.Warning != "" {
+	if done, err := g.Deregister(t.Context(), "web", "invalid", httpapi.Holder{}, false); err != nil || !done.Written || done.Warning != "" {
 		t.Errorf("deregister: %+v, %v", done, err)
 	}
 	wantNamed("after one is registered anew, one removed and one in the config file", named[3:]...)

@@ -36,19 +36,50 @@ func (s *registrationStore) retry(ctx context.Context) error {
 	return b.wait(ctx)
 }
 
-// save writes all that is unsaved, and waits for it. Changes that others make meanwhile share the
-// next write. While writes fail it returns why at once, and leaves the next attempt to Run.
-func (s *registrationStore) save(ctx context.Context) error {
-	s.mu.Lock()
-	if err := s.failing(); err != nil {
-		s.mu.Unlock()
-		return err
+// savedChange is a change of a saved registration on its way to the disk.
+type savedChange struct {
+	store   *registrationStore
+	key     instanceKey
+	before  savedEntry // what it replaces
+	existed bool       // something is replaced
+	batch   *batch     // that writes it; nil: none
+	err     error      // why it is not written
+}
+
+// wait waits until the change is on disk, for as long as a caller may wait.
+func (c savedChange) wait(ctx context.Context) error {
+	if c.batch == nil {
+		return c.err
 	}
-	b := s.request()
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, errSlowDisk)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.store.timeout, errSlowDisk)
 	defer cancel()
-	return b.wait(ctx)
+	return c.batch.wait(ctx)
+}
+
+// undo begins to take the change of a put back, while nobody else has changed that registration since.
+func (c savedChange) undo() savedChange {
+	if !c.existed {
+		return c.store.remove(c.key)
+	}
+	s := c.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries[c.key] = c.before
+	back := savedChange{store: s, key: c.key, err: s.refused}
+	if back.err == nil {
+		s.changed(c.key, true)
+		back.batch, back.err = s.save()
+	}
+	return back
+}
+
+// save returns the batch that writes all that is unsaved. Changes that others make meanwhile share the
+// next one. While writes fail it returns why, and leaves the next attempt to Run. s.mu is held.
+func (s *registrationStore) save() (*batch, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
+	}
+	return s.request(), nil
 }
 
 // request returns the next batch, which a goroutine writes. s.mu is held.

@@ -33,10 +33,10 @@ func TestStoreWithoutADirectory(t *testing.T) {
 	s, _ := storeIn(t, "/dev/null/data")
 	for n := range 10 {
 		key := keyOf("web", fmt.Sprint(n))
-		if err := s.put(t.Context(), key, instance(key.id)); !errors.Is(err, errNotWritable) {
+		if err := s.put(key, instance(key.id)).wait(t.Context()); !errors.Is(err, errNotWritable) {
 			t.Fatalf("put: %v", err)
 		}
-		if err := s.remove(t.Context(), key); n%2 == 0 && err != nil {
+		if err := s.remove(key).wait(t.Context()); n%2 == 0 && err != nil {
 			t.Fatalf("remove: %v", err)
 		}
 	}
@@ -54,20 +54,20 @@ func TestChangesWhileWritesFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	end := obstruct(t, path, registrationsFile+".new")
-	if err := s.put(t.Context(), keyOf("web", "new"), instance("new")); err == nil {
+	if err := s.put(keyOf("web", "new"), instance("new")).wait(t.Context()); err == nil {
 		t.Fatal("put succeeds")
 	}
 	end()
 	for n := range 100 {
 		key := keyOf("web", fmt.Sprint(n))
-		if err := s.put(t.Context(), key, instance(key.id)); err == nil {
+		if err := s.put(key, instance(key.id)).wait(t.Context()); err == nil {
 			t.Fatal("a caller tries again")
 		}
-		if err := s.remove(t.Context(), key); err != nil {
+		if err := s.remove(key).wait(t.Context()); err != nil {
 			t.Fatalf("remove of what was never saved: %v", err)
 		}
 	}
-	if err := s.remove(t.Context(), keyOf("web", "gone")); err == nil {
+	if err := s.remove(keyOf("web", "gone")).wait(t.Context()); err == nil {
 		t.Fatal("a caller tries again")
 	}
 	if err := s.lostErr(); err == nil || !strings.HasPrefix(err.Error(), "2 changes") {
@@ -121,12 +121,12 @@ func TestHungDisk(t *testing.T) {
 	t.Run("caller that hangs up", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := s.remove(ctx, keyOf("web", "a")); !errors.Is(err, context.Canceled) {
+		if err := s.remove(keyOf("web", "a")).wait(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
 	s.timeout = time.Millisecond
-	if err := s.put(t.Context(), keyOf("web", "c"), instance("c")); !errors.Is(err, errSlowDisk) {
+	if err := s.put(keyOf("web", "c"), instance("c")).wait(t.Context()); !errors.Is(err, errSlowDisk) {
 		t.Errorf("got %v", err)
 	}
 	retrytest.Succeeds(t, func() error {
@@ -160,7 +160,7 @@ func TestChangeDuringARetry(t *testing.T) {
 	s.mu.Lock()
 	s.err = errSlowDisk
 	s.mu.Unlock()
-	if err := s.put(t.Context(), keyOf("web", "late"), instance("late")); !errors.Is(err, errSlowDisk) {
+	if err := s.put(keyOf("web", "late"), instance("late")).wait(t.Context()); !errors.Is(err, errSlowDisk) {
 		t.Fatal(err)
 	}
 	s.writing.Lock()

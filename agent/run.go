@@ -22,6 +22,12 @@ var errStopped = errors.New("stopped")
 // deregisters its instances (unless on_stop is keep), answers for the drain delay, and stops.
 // Run returns nil after that, and otherwise the error of the component that failed.
 func (a *Agent) Run(ctx context.Context) error {
+	stopped := false
+	defer func() {
+		if stopped {
+			a.log.Info("agent has stopped", "uptime", time.Since(a.node.Started).Round(time.Second))
+		}
+	}()
 	defer a.Close()
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	for _, c := range []component{
@@ -66,8 +72,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	a.log.Info("agent is running", "http", a.Addr().String(), "dns", a.DNSAddr().String(), "grpc", a.GRPCAddr(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
-		"node", a.node.Node, "advertise", a.node.Address, "owner", a.node.Agent)
+	a.log.Info("agent is running", append(a.addresses(), "etcd", a.config.Etcd.Endpoints, "namespace", a.config.Namespace,
+		"node", a.node.Node, "advertise", a.node.Address, "owner", a.node.Agent, "version", a.options.Version)...)
 	a.notifySystemd(daemon.SdNotifyReady)
 	if err := group.Wait(); !errors.Is(err, errStopped) {
 		return err
@@ -75,6 +81,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.config.OnStop == config.Leave && released {
 		a.revokeLease(context.WithoutCancel(ctx))
 	}
+	stopped = true
 	return nil
 }
 

@@ -70,13 +70,7 @@ func newSocketListener(ctx context.Context, path string, shared bool, log *slog.
 	if err := l.removeStale(path); err != nil {
 		return nil, err
 	}
-	// The mode of a socket's own inode, less the umask, becomes that of the file (bind(2) on
-	// Linux). So nobody can connect before the mode is set.
-	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var chmod error
-		return errors.Join(c.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) }), chmod)
-	}}
-	opened, err := private.Listen(ctx, "unix", path)
+	opened, err := listenPrivately(ctx, path) // so that nobody can connect before the mode is set
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +130,7 @@ func (l *socketListener) openLock() (*os.File, error) {
 func (l *socketListener) inPlace(lock *os.File) bool {
 	mine, err := lock.Stat()
 	there, err2 := l.dir.Lstat(l.lockName())
-	return err == nil && err2 == nil && os.SameFile(mine, there)
+	return err == nil && err2 == nil && safefile.SameFile(mine, there)
 }
 
 // removeStale removes a socket that nobody listens on. It is EADDRINUSE if somebody does.
@@ -176,7 +170,7 @@ func (l *socketListener) release() error {
 		errs = append(errs, l.UnixListener.Close())
 	}
 	if l.made != nil {
-		if now, err := l.dir.Lstat(l.name); err == nil && os.SameFile(l.made, now) {
+		if now, err := l.dir.Lstat(l.name); err == nil && safefile.SameFile(l.made, now) {
 			errs = append(errs, l.dir.Remove(l.name))
 		}
 	}

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"disc/agent/api"
 	"disc/config"
 	"disc/discovery"
+	"disc/discovery/etcd"
 	"disc/discovery/registry"
 )
 
@@ -17,7 +19,7 @@ import (
 func (a *Agent) Status(ctx context.Context) api.Agent {
 	s := api.Agent{
 		Version: a.options.Version, Node: a.node.Node, Zone: a.node.Zone,
-		Namespace: a.config.Namespace, Advertise: a.node.Address,
+		Namespace: a.config.Namespace, Domain: a.config.DNS.Domain, Advertise: a.node.Address,
 		Owner: a.node.Agent, Run: a.runID, Started: a.node.Started,
 		Endpoints: a.config.Etcd.Endpoints, Settings: a.settings(),
 		Session: a.sessionStatus(), Catalog: a.catalogStatus(), Level: a.levelStatus(), Registrations: a.registrar.status(),
@@ -55,29 +57,50 @@ func (a *Agent) sessionStatus() api.Session {
 	health := a.session.Health()
 	s := api.Session{State: api.SessionConnecting, TTL: discovery.Duration(a.config.Session.TTL), Since: health.Since}
 	if lease.ID != 0 {
-		s.State, s.Lease, s.TTL = api.SessionAlive, fmt.Sprintf("%x", int64(lease.ID)), discovery.Duration(lease.TTL)
+		if lease.Reliable() > 0 {
+			s.State = api.SessionAlive
+		}
+		s.Lease, s.TTL = fmt.Sprintf("%x", int64(lease.ID)), discovery.Duration(lease.TTL)
 		s.LastKeepalive = discovery.Duration(lease.SinceRenewal().Round(time.Millisecond))
+		s.Endpoint, s.Member = lease.Endpoint, memberID(lease.Member)
 	}
-	if health.Err != nil {
-		s.Error = a.explain(health.Err).Error()
+	err := a.explain(health.Err)
+	if err == nil && lease.ID == 0 {
+		err = etcd.Unreachable(a.client) // known before the session's first call has failed
+	}
+	if err != nil {
+		s.Error = err.Error()
 	}
 	return s
 }
 
 func (a *Agent) catalogStatus() api.Catalog {
 	health := a.catalog.Health()
-	s := api.Catalog{Synced: health.Synced, Broken: health.Broken, Suspects: health.Suspects, Resyncs: health.Resyncs}
-	if err := cmp.Or(health.Err, a.catalog.Forbidden()); err != nil {
+	s := api.Catalog{Synced: health.Synced, Broken: health.Broken, Suspects: health.Suspects, Resyncs: health.Resyncs,
+		Endpoint: health.Endpoint, Member: memberID(health.Member)}
+	view, noView := a.catalog.View()
+	err := cmp.Or(health.Err, a.catalog.Forbidden())
+	if err == nil && noView != nil {
+		err = etcd.Unreachable(a.client)
+	}
+	if err != nil {
 		s.Error = err.Error()
 	}
-	view, err := a.catalog.View()
-	if err != nil {
+	if noView != nil {
 		return s
 	}
-	s.Revision, s.Epoch = view.Snapshot.Revision(), view.Snapshot.Epoch()
+	s.Revision, s.Epoch = view.Revision(), view.Snapshot.Epoch()
 	s.Age, s.Stale = discovery.Duration(view.Age.Round(time.Millisecond)), view.Stale
 	s.Services, s.Instances, s.Nodes = view.Snapshot.Len()
 	return s
+}
+
+// memberID returns the id of a member of etcd as etcdctl shows it; "" of 0.
+func memberID(id uint64) string {
+	if id == 0 {
+		return ""
+	}
+	return strconv.FormatUint(id, 16)
 }
 
 func (a *Agent) levelStatus() api.Level {
@@ -94,6 +117,8 @@ func (g *registrar) status() []api.Registration {
 	all := []api.Registration{}
 	for _, r := range g.list() {
 		s := api.Registration{Service: r.spec.Service, ID: r.spec.ID, Source: r.source, State: api.RegistrationPending, Checks: r.checkStatus()}
+		s.DeregisterAfter = discovery.Duration(r.deregisterAfter())
+		s.DeregisterAt, _ = r.deadline()
 		state, err := g.registry.State(r.spec.Service, r.spec.ID)
 		if err == nil {
 			s.State, s.Revision, s.Status = registrationStates[state.Phase], state.Revision, state.Instance.Status

@@ -18,7 +18,7 @@ const (
 	Read                       // the catalog, in each protocol over HTTP; who holds locks and claims; limits; metrics
 	Status                     // the agent's settings, and the outputs of its checks
 	Register                   // instances of a service: register, deregister, report checks and load
-	Operate                    // overrides, limits, breaking locks, quarantines, profiles
+	Operate                    // overrides, limits, breaking locks, quarantines, orders on suspects, profiles
 	KVRead                     // keys and their values
 	KV                         // keys and their values: write, and read
 	Lock                       // locks: take, renew, release

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 	"disc/discovery/view/viewtest"
 )
@@ -87,7 +88,7 @@ func TestReadsAllocateNothing(t *testing.T) {
 	var cache Cache[int]
 	question, answer := []byte("web A"), 7
 	cache.Of(web).GetOrAdd(question, 2).Store(0, &answer)
-	if n := testing.AllocsPerRun(100, func() {
+	if n := retrytest.Allocations(100, func() {
 		if *cache.Of(web).Get(question).Load(2) != answer {
 			t.Fatal("another answer")
 		}

@@ -12,6 +12,7 @@ type Agent struct {
 	Node          string         `json:"node"`
 	Zone          string         `json:"zone,omitempty"`
 	Namespace     string         `json:"namespace"`
+	Domain        string         `json:"domain,omitempty"`    // of its names in DNS, with the last dot
 	Advertise     string         `json:"advertise,omitempty"` // the address that instances get by default
 	Owner         string         `json:"owner"`               // random; persists in the data directory
 	Run           string         `json:"run"`                 // random, made at each start
@@ -49,7 +50,7 @@ type SessionState string
 // The states of a session.
 const (
 	SessionAlive      SessionState = "alive"      // the lease is granted and kept alive
-	SessionConnecting SessionState = "connecting" // there is no lease; the agent retries for ever
+	SessionConnecting SessionState = "connecting" // there is no lease to rely on: none, or one that may expire; the agent retries for ever
 )
 
 // Session is the agent's lease in etcd.
@@ -57,9 +58,11 @@ type Session struct {
 	State         SessionState       `json:"state"`
 	Lease         string             `json:"lease,omitempty"` // hexadecimal, as etcdctl shows it
 	TTL           discovery.Duration `json:"ttl"`
-	Since         time.Time          `json:"since,omitzero"`           // when the state began
+	Since         time.Time          `json:"since,omitzero"`           // when the lease was granted or lost; zero: none was granted yet
 	LastKeepalive discovery.Duration `json:"last_keepalive,omitempty"` // time since the last answered keepalive
-	Error         string             `json:"error,omitempty"`          // why there is no lease
+	Endpoint      string             `json:"endpoint,omitempty"`       // of etcd, where the last keepalive was answered
+	Member        string             `json:"member,omitempty"`         // of etcd, which answered it: hexadecimal, as etcdctl shows it
+	Error         string             `json:"error,omitempty"`          // why there is no lease, or it is not renewed
 }
 
 // Catalog is the state of the agent's local view.
@@ -72,10 +75,12 @@ type Catalog struct {
 	Services  int                `json:"services"`
 	Instances int                `json:"instances"`
 	Nodes     int                `json:"nodes"`
-	Suspects  int                `json:"suspects"`        // instances that vanished together with many others and stay in the view
-	Broken    int                `json:"broken"`          // records that cannot be read
-	Resyncs   int                `json:"resyncs"`         // full reads of etcd after the first
-	Error     string             `json:"error,omitempty"` // why the view is not fresh
+	Suspects  int                `json:"suspects"`           // instances that vanished together with many others and stay in the view
+	Broken    int                `json:"broken"`             // records that cannot be read
+	Resyncs   int                `json:"resyncs"`            // full reads of etcd after the first
+	Endpoint  string             `json:"endpoint,omitempty"` // of etcd, which is watched; absent: none is at present
+	Member    string             `json:"member,omitempty"`   // of etcd, which answers there: hexadecimal, as etcdctl shows it
+	Error     string             `json:"error,omitempty"`    // why the view is not fresh
 }
 
 // Level is the feature level of the namespace, as the agent knows it: what all its agents can read.
@@ -120,6 +125,9 @@ type Registration struct {
 	Error    string             `json:"error,omitempty"`    // why it is not in etcd
 	Status   discovery.Status   `json:"status"`
 	Checks   []Check            `json:"checks"` // in the order of the registration
+
+	DeregisterAfter discovery.Duration `json:"deregister_after,omitempty"` // how long it may be critical until it is deregistered; 0: for ever
+	DeregisterAt    time.Time          `json:"deregister_at,omitzero"`     // when it is deregistered, if nothing changes
 }
 
 // Check is a check of a registration, with the details that only its own agent knows.

@@ -38,6 +38,8 @@ const (
 	HeaderStale    = "Disc-Stale"    // "true", or absent
 	HeaderFence    = "Disc-Fence"    // fencing token of a lock or a claim
 	HeaderWarning  = "Disc-Warning"  // what the caller of a successful request may not expect
+	HeaderHolder   = "Disc-Holder"   // of a request: names its caller, who may hold instances
+	HeaderLost     = "Disc-Lost"     // trailer of an open request: why its registration is lost
 )
 
 // Limits of blocking queries.

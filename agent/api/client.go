@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"disc/discovery"
 )
@@ -39,6 +38,9 @@ type Client struct {
 
 	shown   string                 // the address in errors; default BaseURL
 	renewed atomic.Pointer[string] // from ReadToken; nil: Token is the one to send
+
+	holderOnce sync.Once
+	holder     string // see holderHeader
 }
 
 // NewClient returns a client of the agent at an address: a URL such as
@@ -125,6 +127,9 @@ func (c *Client) token() string {
 }
 
 func (c *Client) sendWith(ctx context.Context, r request, token string) (*http.Response, error) {
+	if err := checkPath(r.path); err != nil {
+		return nil, err
+	}
 	target := c.base() + r.path
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
@@ -161,6 +166,21 @@ func (c *Client) sendWith(ctx context.Context, r request, token string) (*http.R
 	return nil, c.problem(resp)
 }
 
+// checkPath returns an ErrInvalid for the path of a name that is empty, "." or "..". A server
+// would take it for another path. The keys of a prefix end in a slash.
+func checkPath(path string) error {
+	keys := strings.HasPrefix(path, "/v1/kv/")
+	for n, segment := range strings.Split(strings.TrimPrefix(path, "/"), "/") {
+		switch {
+		case segment == "." || segment == "..":
+			return discovery.Errorf(discovery.ErrInvalid, "the name %q cannot be asked for: give 1 or more letters or digits", segment)
+		case segment == "" && n > 0 && !keys:
+			return discovery.Errorf(discovery.ErrInvalid, "a name is empty in %s: give 1 or more letters or digits", path)
+		}
+	}
+	return nil
+}
+
 // encode returns the request's body; nil if it has none.
 func (r *request) encode() (io.Reader, error) {
 	switch body := r.body.(type) {
@@ -189,7 +209,7 @@ func (c *Client) call(ctx context.Context, r request, answer any) (*http.Respons
 		err = json.NewDecoder(resp.Body).Decode(answer)
 	}
 	if err != nil {
-		return nil, c.unreachable(ctx, fmt.Errorf("read the answer to %s %s: %w", r.method, r.path, err))
+		return nil, c.unreadable(ctx, fmt.Sprintf("the answer to %s %s", r.method, r.path), err)
 	}
 	return resp, nil
 }
@@ -210,9 +230,12 @@ func (c *Client) problem(resp *http.Response) error {
 	p := NewProblem(resp.StatusCode, "")
 	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
 	if err != nil || json.Unmarshal(b, p) != nil || p.Detail == "" {
+		if err := c.foreign(resp, b); err != nil {
+			return err
+		}
 		p.Detail = fmt.Sprintf("agent at %s answered %s, without a reason", c.address(), resp.Status)
 	}
-	p.Status = resp.StatusCode
+	p.Status, p.lost = resp.StatusCode, resp.Header.Get(HeaderLost)
 	if lacks(p, resp) {
 		return NewProblem(http.StatusNotImplemented, fmt.Sprintf("agent at %s does not know %s %s, as an agent of an earlier version; upgrade it, and see 'disc status' for its version",
 			c.address(), resp.Request.Method, resp.Request.URL.Path))
@@ -221,37 +244,3 @@ func (c *Client) problem(resp *http.Response) error {
 }
 
 func (c *Client) address() string { return cmp.Or(c.shown, c.base()) }
-
-// unreachable returns an error that names the agent. It wraps the context's cause if ctx has
-// ended, and is an ErrUnavailable otherwise.
-func (c *Client) unreachable(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("ask agent at %s: %w", c.address(), context.Cause(ctx))
-	}
-	return &unreachableError{c.address(), err}
-}
-
-// unreachableError is an ErrUnavailable that keeps its cause.
-type unreachableError struct {
-	address string
-	cause   error
-}
-
-func (e *unreachableError) Error() string {
-	reason := e.cause.Error()
-	var errno syscall.Errno
-	var wrapped *url.Error
-	switch {
-	case errors.As(e.cause, &errno):
-		reason = errno.Error()
-	case errors.As(e.cause, &wrapped):
-		reason = wrapped.Err.Error()
-	}
-	if unknown := new(x509.UnknownAuthorityError); errors.As(e.cause, unknown) {
-		return fmt.Sprintf("ask agent at %s: %s; name the file of its CA certificates with --agent-cacert", e.address, reason)
-	}
-	return fmt.Sprintf("ask agent at %s: %s; is 'disc agent' running? (set --agent)", e.address, reason)
-}
-
-func (e *unreachableError) Unwrap() error        { return e.cause }
-func (e *unreachableError) Is(target error) bool { return target == discovery.ErrUnavailable }

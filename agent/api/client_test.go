@@ -245,7 +245,7 @@ func TestAnswersThatAreNoProblem(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	c = answering(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") })
-	if _, err := c.Agent(t.Context()); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "read the answer to GET /v1/agent") {
+	if _, err := c.Agent(t.Context()); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "the answer to GET /v1/agent is not JSON") {
 		t.Errorf("%v", err)
 	}
 }
@@ -332,5 +332,27 @@ func TestHoldIsLostWithItsConnection(t *testing.T) {
 	defer held.Close()
 	if err := held.Wait(); !errors.Is(err, discovery.ErrUnavailable) || !strings.Contains(err.Error(), "the agent closed the connection") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A name that a server would take for another path is refused before a request is sent.
+func TestNamesThatArePaths(t *testing.T) {
+	client, err := NewClient("127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", ".", ".."} {
+		for what, ask := range map[string]func() error{
+			"lookup":   func() error { _, _, err := client.Lookup(t.Context(), name, LookupOptions{}); return err },
+			"service":  func() error { _, _, err := client.Instances(t.Context(), name, ListOptions{}); return err },
+			"instance": func() error { _, _, err := client.Instance(t.Context(), name, "x", Wait{}); return err },
+			"limit":    func() error { _, err := client.Limit(t.Context(), name); return err },
+			"lock":     func() error { _, err := client.LockQueue(t.Context(), name); return err },
+			"release":  func() error { return client.ReleaseClaim(t.Context(), name) },
+		} {
+			if err := ask(); !errors.Is(err, discovery.ErrInvalid) {
+				t.Errorf("%s of %q: got %v, want an ErrInvalid", what, name, err)
+			}
+		}
 	}
 }

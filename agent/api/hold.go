@@ -2,12 +2,16 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"disc/discovery"
@@ -26,7 +30,8 @@ type HeldRequest struct {
 	client *Client
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
-	cause  func() error // returns why this side ended the request; nil: it did not
+	cause  func() error   // returns why this side ended the request; nil: it did not
+	resp   *http.Response // its trailer says why the agent ended the request
 }
 
 var (
@@ -37,16 +42,35 @@ var (
 // Hold registers an instance for as long as the request is open: until Close, or until ctx ends.
 // After a lost connection the instance stays registered for 10 s, in which it can be held
 // again. The caller runs [HeldRequest.Wait], and closes the registration. ErrConflict: another
-// open request or another owner has it.
+// open request or another owner has it. ErrLost: another caller has deregistered by force what this
+// client held until a short while ago.
 func (c *Client) Hold(ctx context.Context, r discovery.Registration) (*HeldRegistration, error) {
 	var e view.Entry
 	open, resp, err := c.open(ctx, request{
-		method: "PUT", path: instancePath(r.Service, r.ID), query: url.Values{"hold": {""}}, body: r,
+		method: "PUT", path: instancePath(r.Service, r.ID), query: url.Values{"hold": {""}}, header: c.holderHeader(), body: r,
 	}, &e)
+	if p, ok := errors.AsType[*Problem](err); ok && p.lost != "" {
+		return nil, discovery.Errorf(discovery.ErrLost, "%s", p.lost)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &HeldRegistration{registered(resp, e), open}, nil
+}
+
+// holderHeader names this client, so that the agent knows who holds an instance, and that a
+// request to deregister it is the holder's own. The name has the program and its process id.
+func (c *Client) holderHeader() http.Header {
+	c.holderOnce.Do(func() {
+		program := strings.Map(func(r rune) rune {
+			if r <= ' ' || r > '~' {
+				return '_'
+			}
+			return r
+		}, filepath.Base(os.Args[0]))
+		c.holder = fmt.Sprintf("%.32s:%d:%.8s", program, os.Getpid(), rand.Text())
+	})
+	return http.Header{HeaderHolder: {c.holder}}
 }
 
 // open sends a request that stays open, and decodes the first JSON value of its response.
@@ -57,9 +81,9 @@ func (c *Client) open(ctx context.Context, r request, answer any) (*HeldRequest,
 		cancel(nil)
 		return nil, nil, err
 	}
-	o := &HeldRequest{client: c, body: resp.Body, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
+	o := &HeldRequest{client: c, body: resp.Body, resp: resp, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
 	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-		err = c.unreachable(ctx, fmt.Errorf("read the answer to %s %s: %w", r.method, r.path, err))
+		err = c.unreadable(ctx, fmt.Sprintf("the answer to %s %s", r.method, r.path), err)
 		o.Close()
 		return nil, nil, err
 	}
@@ -67,8 +91,9 @@ func (c *Client) open(ctx context.Context, r request, answer any) (*HeldRequest,
 }
 
 // Wait blocks until the request ends. It returns nil after Close, the cause of the request's
-// context after that has ended, and otherwise an ErrUnavailable that says how the connection to
-// the agent was lost. An agent that is silent for three times [StreamKeepalive] counts as lost.
+// context after that has ended, an ErrLost that says who did so after another caller has
+// deregistered the instance by force, and otherwise an ErrUnavailable that says how the connection
+// to the agent was lost. An agent that is silent for three times [StreamKeepalive] counts as lost.
 func (o *HeldRequest) Wait() error {
 	silence := time.AfterFunc(3*StreamKeepalive, func() { o.cancel(errSilent) })
 	defer silence.Stop()
@@ -91,10 +116,10 @@ func (o *HeldRequest) lost(err error) error {
 		err = errSilent
 	case cause != nil:
 		return cause
-	case errors.Is(err, io.EOF):
-		err = errors.New("the agent closed the connection")
+	case errors.Is(err, io.EOF) && o.resp.Trailer.Get(HeaderLost) != "":
+		return discovery.Errorf(discovery.ErrLost, "%s", o.resp.Trailer.Get(HeaderLost))
 	}
-	return &unreachableError{o.client.address(), err}
+	return o.client.lost(err)
 }
 
 // Close ends the request: the agent releases a lock or claim at once, and deregisters an

@@ -26,6 +26,13 @@ const (
 type Limit struct {
 	Name string `json:"name"`
 	discovery.Limit
+	Usage *LimitUsage `json:"usage,omitempty"` // nil: it was not asked for
+}
+
+// LimitUsage is how much of a limit is used.
+type LimitUsage struct {
+	Bought  int64 `json:"bought"`  // tokens that all agents have bought since the limit was made; they let through no more
+	Waiting int   `json:"waiting"` // takes that wait for tokens at the agent that answers
 }
 
 // Taken is the result of a take.

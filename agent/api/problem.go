@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"disc/discovery"
+	"disc/discovery/lookup"
 )
 
 // Problem is the API's error response (RFC 9457). Its type is "about:blank", except for a
@@ -20,6 +21,13 @@ type Problem struct {
 	ViolatedPolicies []string `json:"violated-policies,omitempty"`
 	// Of status 429: the time until a retry can succeed.
 	RetryAfter discovery.Duration `json:"retry_after,omitzero"`
+
+	// Of a lookup with [LookupOptions.Explain] whose name is not known.
+	Nearest      []string         `json:"nearest,omitempty"`       // the names that were meant, perhaps: the nearest first, at most [lookup.MaxNearest]
+	NamesMissing string           `json:"names_missing,omitempty"` // why the agent may lack names that are in etcd; "": it has all
+	Answered     *lookup.Answered `json:"answered,omitempty"`      // what answered, and how old that is
+
+	lost string // why the caller has lost what it asks for anew (Disc-Lost); "": it has not
 }
 
 // NewProblem returns the problem of an HTTP status.

@@ -49,9 +49,19 @@ func registered(resp *http.Response, e view.Entry) Registered {
 }
 
 // Deregister deregisters an instance through the agent that registered it. ErrNotFound: the agent
-// has no such instance; ErrForbidden: it is in the agent's config file.
+// has no such instance; ErrForbidden: it is in the agent's config file; ErrConflict: another client
+// holds it. The client that holds it may.
 func (c *Client) Deregister(ctx context.Context, service, id string) (Deregistered, error) {
-	resp, err := c.call(ctx, request{method: "DELETE", path: instancePath(service, id)}, nil)
+	return c.deregister(ctx, service, id, nil)
+}
+
+// DeregisterHeld is Deregister, also for an instance that another client holds, which is told.
+func (c *Client) DeregisterHeld(ctx context.Context, service, id string) (Deregistered, error) {
+	return c.deregister(ctx, service, id, url.Values{"force": {""}})
+}
+
+func (c *Client) deregister(ctx context.Context, service, id string, query url.Values) (Deregistered, error) {
+	resp, err := c.call(ctx, request{method: "DELETE", path: instancePath(service, id), query: query, header: c.holderHeader()}, nil)
 	if err != nil {
 		return Deregistered{}, err
 	}

@@ -27,7 +27,7 @@ const maxEvent = 256 << 20
 //
 // After a lost connection, Watch yields the error (an ErrUnavailable) with an empty event. If
 // the consumer continues, it waits (full jitter, 100 ms to 5 s) and resumes after the last
-// event. It ends with ctx, and after any other error.
+// event. It ends with ctx, after any other error, and if what answers is no agent.
 func (c *Client) Watch(ctx context.Context, service, cursor string) iter.Seq2[Event, error] {
 	q := url.Values{}
 	if service != "" {
@@ -63,7 +63,7 @@ func watch[E any](ctx context.Context, c *Client, r request, cursor string, newE
 				return
 			}
 			var none E
-			if !yield(none, err) || !errors.Is(err, discovery.ErrUnavailable) {
+			if !yield(none, err) || !errors.Is(err, discovery.ErrUnavailable) || NoAgent(err) {
 				return
 			}
 			backoff.Failed()
@@ -90,6 +90,9 @@ func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string,
 		return err
 	}
 	defer resp.Body.Close()
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), TypeEvents) {
+		return c.notAnAgent(fmt.Sprintf("the answer to GET %s is no stream of events", r.path))
+	}
 	silence := time.AfterFunc(3*StreamKeepalive, func() { cancel(errSilent) })
 	defer silence.Stop()
 	alive := func() { silence.Reset(3 * StreamKeepalive) }
@@ -102,11 +105,11 @@ func watchOnce[E any](ctx context.Context, c *Client, r request, cursor *string,
 	case errors.Is(err, errStopped):
 		return err
 	case errors.Is(context.Cause(ctx), errSilent):
-		err = errSilent
+		return c.lost(errSilent)
 	case err == nil:
-		err = errors.New("the agent closed the connection")
+		err = io.ErrUnexpectedEOF // the stream has no end of its own
 	}
-	return &unreachableError{c.address(), err}
+	return c.unreadable(ctx, "an event", err)
 }
 
 // readEvents reads a stream of server-sent events (WHATWG HTML, section 9.2). It calls alive for

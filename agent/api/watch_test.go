@@ -40,6 +40,7 @@ func TestWatchComesBackWithItsCursor(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
+		w.Header().Set("Content-Type", TypeEvents)
 		_, _ = fmt.Fprintf(w, "id: %d-e\nevent: put\ndata: {\"revision\":%d}\n\n", n, n)
 	})
 	var got []string
@@ -70,6 +71,31 @@ func TestWatchEndsWithWhatWouldComeAgain(t *testing.T) {
 	}
 	if len(errs) != 1 || !errors.Is(errs[0], discovery.ErrInvalid) {
 		t.Errorf("errors %v", errs)
+	}
+}
+
+// A server that is no agent does not become one.
+func TestWatchEndsWithAnotherServer(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"not found": http.NotFound,
+		"a page":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
+		"no JSON": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", TypeEvents)
+			_, _ = io.WriteString(w, "event: put\ndata: <html>\n\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errs []error
+			for _, err := range answering(t, answer).Watch(t.Context(), "", "") {
+				errs = append(errs, err)
+				if len(errs) > 1 {
+					break
+				}
+			}
+			if len(errs) != 1 || !NoAgent(errs[0]) || !errors.Is(errs[0], discovery.ErrUnavailable) {
+				t.Errorf("errors %v", errs)
+			}
+		})
 	}
 }
 

@@ -89,10 +89,15 @@ type Report struct {
 	// none is critical.
 	Status discovery.Status
 	// Checks are in the order of the registration. A check without a result has the
-	// status "".
+	// status "". The output is that with which a failing check got its status.
 	Checks []discovery.CheckStatus
 }
 
+// equal reports whether two reports say the same but for the outputs, which alone are no reason to
+// write.
 func (r Report) equal(other Report) bool {
-	return r.Status == other.Status && slices.Equal(r.Checks, other.Checks)
+	return r.Status == other.Status && slices.EqualFunc(r.Checks, other.Checks, func(a, b discovery.CheckStatus) bool {
+		a.Output = b.Output
+		return a == b
+	})
 }

@@ -63,6 +63,22 @@ func TestDamperBackWhereItWas(t *testing.T) {
 	})
 }
 
+func TestDamperHoldsBackANewOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		offer, written := damp(t)
+		for n := range 3 {
+			r := report(discovery.Critical, discovery.Critical)
+			r.Checks[0].Output = fmt.Sprint("attempt ", n)
+			offer(r)
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		if got, want := written(), []string{"0s critical"}; !slices.Equal(got, want) {
+			t.Errorf("written: %q, want %q", got, want)
+		}
+	})
+}
+
 func TestDamperHoldsBackWhatSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		offer, written := damp(t)

@@ -18,6 +18,6 @@
 //
 // A check from the HTTP API is restricted ([SetOptions.Restricted]): it connects only to loopback,
 // to the addresses of this host and to [Options.Networks], and its requests only ask. NewSet
-// refuses another check, and each connection is judged by its address, as a name may resolve to
+// refuses another check, and one that names a CA file, which the agent would read; and each connection is judged by its address, as a name may resolve to
 // anything.
 package check

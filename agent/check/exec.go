@@ -2,14 +2,11 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"runtime"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"disc/agent/reaper"
 	"disc/discovery"
@@ -67,9 +64,8 @@ func (p *execProber) probe(ctx context.Context) result {
 }
 
 func (p *execProber) run(ctx context.Context) result {
-	// Pdeathsig kills the command when the agent dies. To the kernel, the parent is the
-	// thread that forked: the thread must outlive the command, so this goroutine is locked
-	// to it.
+	// The kernel kills the command when the agent dies. To it, the parent is the thread that
+	// forked: the thread must outlive the command, so this goroutine is locked to it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -77,7 +73,8 @@ func (p *execProber) run(ctx context.Context) result {
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = killTimeout // a descendant outside the group may hold the output open
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	reaper.DieWithParent(cmd.SysProcAttr)
 	if err := reaper.Start(cmd); err != nil {
 		return result{discovery.Critical, fmt.Sprintf("start %s: %v", p.command[0], err)}
 	}
@@ -95,12 +92,7 @@ func (p *execProber) awaitExit(ctx context.Context, pid int) (timedOut bool) {
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		for {
-			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if !errors.Is(err, syscall.EINTR) {
-				return
-			}
-		}
+		reaper.AwaitExit(pid)
 	}()
 	select {
 	case <-exited:

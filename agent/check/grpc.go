@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,7 +29,8 @@ type grpcProber struct {
 func newGRPCProber(spec discovery.CheckSpec, via network) *grpcProber {
 	security := insecure.NewCredentials()
 	if spec.TLS {
-		security = credentials.NewTLS(&tls.Config{RootCAs: via.roots, MinVersion: tls.VersionTLS12})
+		host, _, _ := net.SplitHostPort(spec.Address) // it is valid
+		security = credentials.NewTLS(newTLSConfig(spec, host, via))
 	}
 	return &grpcProber{
 		address: spec.Address,

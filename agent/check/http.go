@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,7 +34,8 @@ type httpProber struct {
 }
 
 func newHTTPProber(spec discovery.CheckSpec, via network) (*httpProber, error) {
-	if _, err := splitHost(spec); err != nil {
+	host, err := splitHost(spec)
+	if err != nil {
 		return nil, err
 	}
 	request, err := http.NewRequest(spec.Method, spec.URL, nil)
@@ -42,7 +44,7 @@ func newHTTPProber(spec discovery.CheckSpec, via network) (*httpProber, error) {
 	}
 	p := &httpProber{
 		request: request,
-		client:  newHTTPClient(via),
+		client:  newHTTPClient(via.dialer, newTLSConfig(spec, host, via)),
 		target:  request.Method + " " + redactURL(request.URL),
 		timeout: time.Duration(spec.Timeout),
 	}
@@ -72,13 +74,13 @@ func (p *httpProber) setHeaders(spec discovery.CheckSpec) error {
 // newHTTPClient returns a client that uses no proxy and follows redirects only on the same host
 // and port. It connects anew for each request: a connection that is open already hides that
 // nothing listens any more.
-func newHTTPClient(via network) *http.Client {
+func newHTTPClient(dialer *net.Dialer, security *tls.Config) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:            via.dialer.DialContext,
+			DialContext:            dialer.DialContext,
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: maxBody,
-			TLSClientConfig:        &tls.Config{RootCAs: via.roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        security,
 		},
 		CheckRedirect: func(next *http.Request, via []*http.Request) error {
 			if hostPort(next.URL) != hostPort(via[0].URL) {

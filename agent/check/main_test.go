@@ -111,3 +111,7 @@ func probeSet(t *testing.T, set *Set) result {
 	r.output = sanitize(r.output)
 	return r
 }
+
+func shell(script string, timeout time.Duration) discovery.CheckSpec {
+	return discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"/bin/sh", "-c", script}, Timeout: discovery.Duration(timeout)}
+}

@@ -26,8 +26,9 @@ type prober interface {
 
 // network is how probes connect.
 type network struct {
-	dialer *net.Dialer    // refuses what restricted checks may not reach
-	roots  *x509.CertPool // CAs for TLS; nil: the system's
+	dialer     *net.Dialer    // refuses what restricted checks may not reach
+	roots      *x509.CertPool // CAs for TLS; nil: the system's
+	restricted bool           // see [SetOptions.Restricted]
 }
 
 // newProber returns the prober of a check whose defaults are filled in, of any type but ttl.

@@ -51,6 +51,9 @@ func validateSpec(spec discovery.CheckSpec) (ip netip.Addr, err error) {
 			return ip, err
 		}
 	}
+	if err := validateVerification(spec); err != nil {
+		return ip, err
+	}
 	host, err := splitHost(spec)
 	if err != nil {
 		return ip, err
@@ -94,6 +97,18 @@ func validateRequest(spec discovery.CheckSpec) error {
 		if reason, ok := forbiddenHeaders[strings.ReplaceAll(strings.ToLower(name), "_", "-")]; ok {
 			return discovery.Errorf(discovery.ErrForbidden, "check %s: header %s is not allowed to a check from the API: %s; put the check into the agent's config file", checkName(spec), name, reason)
 		}
+	}
+	return nil
+}
+
+// validateVerification refuses what a check may not ask of TLS. The agent reads a file with its own
+// rights, and the output says whether it is there. A server_name is not sent, see [newTLSConfig].
+func validateVerification(spec discovery.CheckSpec) error {
+	switch {
+	case spec.CAFile() != "":
+		return discovery.Errorf(discovery.ErrForbidden, "check %s: ca %.60q is a file, which a check from the API may not name; give the certificates themselves, as PEM text, or put the check into the agent's config file", checkName(spec), spec.CA)
+	case spec.ServerName != "" && spec.SkipVerify:
+		return discovery.Errorf(discovery.ErrForbidden, "check %s: a check from the API verifies server_name and does not send it, so it has no effect with skip_verify; leave one of them out, or put the check into the agent's config file", checkName(spec))
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type check struct {
 type checkState struct {
 	threshold    threshold
 	result       result
+	cause        string    // the begin of the output by which the status left passing or changed since; "": it passes
 	lastRun      time.Time // when the last run began; of ttl, when the last report came
 	duration     time.Duration
 	loggedStatus discovery.Status
@@ -46,8 +47,9 @@ func newCheck(spec discovery.CheckSpec) *check {
 	return &check{spec: spec, state: checkState{threshold: newThreshold(spec), logRate: rateLimiter{period: logPeriod}}}
 }
 
-func (c *check) status(s discovery.Status) discovery.CheckStatus {
-	return discovery.CheckStatus{ID: c.spec.ID, Name: c.spec.Name, Type: c.spec.Type, Status: s}
+// status returns the check's part of a report with the status s.
+func (c *check) status(s discovery.Status, cause string) discovery.CheckStatus {
+	return discovery.CheckStatus{ID: c.spec.ID, Name: c.spec.Name, Type: c.spec.Type, Status: s, Output: cause}
 }
 
 func (c *check) snapshot() State {
@@ -160,9 +162,16 @@ func (s *Set) recordReport(c *check, r result) {
 
 // record records a result, derives the status and wakes notify. The caller holds the mutex.
 func (s *Set) record(c *check, r result) {
+	before, output := c.state.threshold.status, r.output
 	r.output = sanitize(r.output)
 	c.state.result = r
 	c.state.threshold.observe(r.status)
+	switch now := c.state.threshold.status; {
+	case now == discovery.Passing:
+		c.state.cause = ""
+	case now != before:
+		c.state.cause = discovery.CheckOutput(output)
+	}
 	s.scheduler.metrics.runs.WithLabelValues(string(c.spec.Type), string(r.status)).Inc()
 	s.logChange(c)
 	s.wake.Notify()

@@ -73,7 +73,7 @@ func (s *Scheduler) NewSet(r discovery.Registration, o SetOptions) (*Set, error)
 
 // proberOf returns the prober of a check; nil for ttl.
 func (s *Set) proberOf(spec discovery.CheckSpec, o SetOptions) (prober, error) {
-	via := network{&net.Dialer{}, s.scheduler.roots}
+	via := network{&net.Dialer{}, s.scheduler.roots, o.Restricted}
 	if o.Restricted {
 		via.dialer = s.scheduler.targets.dialer()
 		if !o.KeepRefused {
@@ -165,7 +165,7 @@ func (s *Set) Run(ctx context.Context) {
 func (s *Set) notify(ctx context.Context) {
 	last := Report{}
 	for _, c := range s.checks {
-		last.Checks = append(last.Checks, c.status(""))
+		last.Checks = append(last.Checks, c.status("", ""))
 	}
 	for {
 		if next := s.Current(); !next.equal(last) {
@@ -187,7 +187,7 @@ func (s *Set) Current() Report {
 	var r Report
 	var statuses []discovery.Status
 	for _, c := range s.checks {
-		r.Checks = append(r.Checks, c.status(c.state.threshold.status))
+		r.Checks = append(r.Checks, c.status(c.state.threshold.status, c.state.cause))
 		if status := c.state.threshold.status; status != "" {
 			statuses = append(statuses, status)
 		}

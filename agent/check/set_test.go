@@ -71,6 +71,32 @@ func TestReports(t *testing.T) {
 	})
 }
 
+// A report has the output with which a failing check got its status. A new output makes no report.
+func TestReportedOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		r := registration()
+		r.Checks = []discovery.CheckSpec{{ID: "beat", Type: discovery.CheckTTL, TTL: discovery.Duration(time.Hour)}}
+		set := newSet(t, newScheduler(t, Options{}), r, SetOptions{Changed: func(r Report) {
+			got = append(got, fmt.Sprintf("%s %q", r.Status, r.Checks[0].Output))
+		}})
+		defer start(t, set.Run)()
+		for _, said := range []result{
+			{discovery.Passing, "fine"}, {discovery.Warning, "slow"}, {discovery.Warning, "slower"}, {discovery.Critical, "one\n\x1b[31mtwo"},
+			{discovery.Critical, "three"}, {discovery.Passing, "fine"}, {discovery.Critical, strings.Repeat("x", 300)},
+		} {
+			if err := set.Report("beat", said.status, said.output); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		want := []string{`passing ""`, `warning "slow"`, `critical "one [31mtwo"`, `passing ""`, fmt.Sprintf("critical %q", strings.Repeat("x", 256))}
+		if !slices.Equal(got, want) {
+			t.Errorf("reports: %q, want %q", got, want)
+		}
+	})
+}
+
 func TestOneCriticalCheckDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string

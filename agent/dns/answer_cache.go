@@ -25,10 +25,13 @@ const (
 type variant byte
 
 const (
-	whole  variant = iota // for each query that has room for it
-	plain                 // cut for UDP without EDNS
-	large                 // cut for UDP with EDNS, of the size that most senders allow
-	single                // cut for one query, and not cached
+	whole    variant = iota // for each query that has room for it
+	plain                   // cut for UDP without EDNS
+	edns1232                // cut for UDP with EDNS, of the size that most senders allow
+	edns4096                // cut for a client on loopback, of sizes that are widespread there
+	edns8192
+	largest // cut for a client on loopback that offers what this host can send, or more
+	single  // cut for one query, and not cached
 )
 
 func variantOf(room int) variant {
@@ -36,7 +39,13 @@ func variantOf(room int) variant {
 	case plainSize:
 		return plain
 	case ednsSize - optRoom:
-		return large
+		return edns1232
+	case 4096 - optRoom:
+		return edns4096
+	case 8192 - optRoom:
+		return edns8192
+	case localSize - optRoom:
+		return largest
 	}
 	return single
 }

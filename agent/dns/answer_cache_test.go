@@ -3,6 +3,7 @@ package dns
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"disc/agent/answercache"
+	"disc/discovery/retry/retrytest"
 	"disc/discovery/view"
 )
 
@@ -64,11 +66,63 @@ func TestWhatFitsOverUDP(t *testing.T) {
 					q.SetEdns0(tt.size, false)
 					limit = min(max(int(tt.size), plainSize), ednsSize)
 				}
-				b, _, _ := r.respond(nil, nil, packet(t, q), 0)
+				b, _, _ := r.respond(nil, nil, packet(t, q), udpLimit)
 				m := new(dns.Msg)
 				if err := m.Unpack(b); err != nil || len(b) > limit || m.Truncated != tt.tc || len(m.Answer) < tt.least {
 					t.Fatalf("%s in %d: %d bytes, %d records, TC %t, %v", dns.TypeToString[tt.qtype], tt.size, len(b), len(m.Answer), m.Truncated, err)
 				}
+			}
+		})
+	}
+}
+
+// TestLoopbackGetsWhatItOffers expects that a client on this host gets answers of the size that it
+// offers, and that another does not.
+func TestLoopbackGetsWhatItOffers(t *testing.T) {
+	r := responder(t, webCatalog(t, 200), Options{})
+	for _, tt := range []struct {
+		client string
+		size   uint16 // of EDNS; 0: none
+		tc     bool
+		least  int
+	}{
+		{"127.0.0.1", 0, true, 11}, {"127.0.0.1", 1232, true, 28}, {"127.0.0.1", 4096, true, 90},
+		{"127.0.0.2", 8192, false, 200}, {"::1", 8192, false, 200}, {"::ffff:127.0.0.1", 65535, false, 200},
+		{"10.0.0.1", 8192, true, 28},
+	} {
+		t.Run(fmt.Sprintf("%s offers %d", tt.client, tt.size), func(t *testing.T) {
+			for range 2 * answercache.MaxOrders { // from the cache, too
+				q := newQuery("web.disc.", dns.TypeSRV)
+				if tt.size > 0 {
+					q.SetEdns0(tt.size, false)
+				}
+				m := exchange(t, r, q, limitOf(netip.MustParseAddr(tt.client)))
+				if m.Truncated != tt.tc || len(m.Answer) < tt.least {
+					t.Fatalf("%d answers, want %d; TC %t", len(m.Answer), tt.least, m.Truncated)
+				}
+			}
+		})
+	}
+}
+
+// TestCutAnswersAreCached expects that what is cut to a widespread size is cached, beside the whole.
+func TestCutAnswersAreCached(t *testing.T) {
+	for size, limit := range map[uint16]int{0: udpLimit, 1232: udpLimit, 4096: localUDPLimit, 8192: localUDPLimit, localSize: localUDPLimit, 65535: localUDPLimit} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			f := webCatalog(t, 2000)
+			q := newQuery("web.disc.", dns.TypeSRV)
+			if size > 0 {
+				q.SetEdns0(size, false)
+			}
+			web, _ := f.view.Snapshot.Service("web")
+			cached := 0
+			for range 20 { // in some orders the whole, which TCP bounds, fits into the largest size
+				r := responder(t, f, Options{})
+				exchange(t, r, q, limit)
+				cached = max(cached, r.cache.Of(web).Len())
+			}
+			if cached != 2 {
+				t.Errorf("%d answers are cached", cached)
 			}
 		})
 	}
@@ -213,11 +267,11 @@ func TestCachedAnswersAllocateNothing(t *testing.T) {
 	for _, name := range []string{"web.disc.", "web.svc.disc.", "_web._tcp.svc.disc."} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
 			q := packet(t, newQuery(strings.ToUpper(name), qtype).SetEdns0(1232, false))
-			respond := func() { _, _, _ = r.respond(nil, out, q, 0) }
+			respond := func() { _, _, _ = r.respond(nil, out, q, udpLimit) }
 			for range answercache.MaxOrders * answercache.MaxOrders { // until all orders are made
 				respond()
 			}
-			if n := testing.AllocsPerRun(2000, respond); n > 0 {
+			if n := retrytest.Allocations(2000, respond); n > 0 {
 				t.Errorf("%s %s: %v allocations", name, dns.TypeToString[qtype], n)
 			}
 		}

@@ -96,7 +96,7 @@ func BenchmarkRespond(b *testing.B) {
 		b.Run(dns.TypeToString[qtype], func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _, _ = r.respond(nil, out, q, 0)
+				_, _, _ = r.respond(nil, out, q, udpLimit)
 			}
 		})
 	}
@@ -117,7 +117,7 @@ func BenchmarkLimit(b *testing.B) {
 				if name == "truncated" {
 					client = netip.AddrFrom4([4]byte{10, 0, 0, 1})
 				}
-				answer, rcode, _ := r.respond(nil, out, q, 0)
+				answer, rcode, _ := r.respond(nil, out, q, udpLimit)
 				s.limit(q, answer, rcode, client)
 			}
 		})
@@ -131,7 +131,7 @@ func BenchmarkParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		out := make([]byte, 0, ednsSize)
 		for pb.Next() {
-			_, _, _ = r.respond(nil, out, q, 0)
+			_, _, _ = r.respond(nil, out, q, udpLimit)
 		}
 	})
 }

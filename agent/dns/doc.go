@@ -49,8 +49,8 @@
 //
 // # Size
 //
-// Over UDP an answer has up to 512 bytes or, with EDNS (RFC 6891), what the query allows
-// up to 1232. An answer of A or AAAA that is too long has a random part of the instances:
+// Over UDP an answer has up to 512 bytes or, with EDNS (RFC 6891), what the query allows,
+// up to 1232 bytes; a client on loopback gets up to 65494. An answer of A or AAAA that is too long has a random part of the instances:
 // any of them will do, and to repeat the query over TCP would cost more. Of other types
 // the additional records are left out first; when that is not enough, the answer is
 // marked as truncated.

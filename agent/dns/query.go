@@ -19,6 +19,12 @@ const (
 	optRoom = optSize + 6 // with an extended error, RFC 8914
 )
 
+// Limits of an answer over UDP: the size that the query offers, up to a bound.
+const (
+	udpLimit      = 0  // up to ednsSize
+	localUDPLimit = -1 // up to localSize, since nothing is lost to fragments on loopback
+)
+
 // The bits of a header's flags.
 const (
 	flagResponse = 1 << 15
@@ -216,13 +222,15 @@ func (q *query) label(n int) []byte {
 }
 
 // room returns the greatest size of an answer without its OPT record, in bytes. limit is
-// that of the transport; 0: UDP, where the query sets it.
+// that of the transport: a size, or udpLimit or localUDPLimit.
 func (q *query) room(limit int) int {
 	switch {
-	case limit == 0 && !q.edns:
+	case limit <= 0 && !q.edns:
 		return plainSize
-	case limit == 0:
+	case limit == udpLimit:
 		limit = min(max(q.size, plainSize), ednsSize)
+	case limit == localUDPLimit:
+		limit = min(max(q.size, plainSize), localSize)
 	}
 	if q.edns {
 		limit -= optRoom

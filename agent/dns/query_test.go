@@ -70,7 +70,7 @@ func TestForms(t *testing.T) {
 	r := responder(t, testCatalog(t), Options{})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b, _, ok := r.respond(nil, nil, tt.packet, 0)
+			b, _, ok := r.respond(nil, nil, tt.packet, udpLimit)
 			if !ok {
 				if tt.want != "" || len(b) > 0 {
 					t.Errorf("%s: no answer, want %s", tt.name, tt.want)

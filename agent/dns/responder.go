@@ -52,7 +52,7 @@ func (r *Responder) Exchange(packet []byte, limit int) (answer []byte, ttl time.
 const rcodePending = -1
 
 // respond appends the answer to the query in a packet to b. The answer has at most limit
-// bytes; 0: what the query allows over UDP. ok is false for a packet that gets no answer,
+// bytes, which [query.room] explains. ok is false for a packet that gets no answer,
 // and, with the rcode rcodePending, where the view lacks what the question is about and
 // complete is nil.
 func (r *Responder) respond(complete completion, b, packet []byte, limit int) (answer []byte, rcode int, ok bool) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/miekg/dns"
 	dto "github.com/prometheus/client_model/go"
+
+	"disc/discovery/retry/retrytest"
 )
 
 // count returns how many answers a limiter allows to clients, each asked once per step.
@@ -91,7 +93,7 @@ func TestRateLimiterOfManyNetworks(t *testing.T) {
 	if got := count(l, l.start.Add(2*time.Second), 0, 20, 0, "192.0.2.1"); got != 10 {
 		t.Errorf("%d answers after the flood, want 10", got)
 	}
-	if allocated := testing.AllocsPerRun(1000, func() { l.allow(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 0, l.start) }); allocated != 0 {
+	if allocated := retrytest.Allocations(1000, func() { l.allow(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 0, l.start) }); allocated != 0 {
 		t.Errorf("%v allocations for an answer", allocated)
 	}
 }
@@ -118,7 +120,7 @@ func TestAmplification(t *testing.T) {
 				in, out := packet(t, q), make([]byte, 0, ednsSize)
 				bytesIn, bytesOut, longer := 0, 0, 0
 				for range perSecond * seconds {
-					answer, rcode, ok := s.responder.respond(nil, out, in, 0)
+					answer, rcode, ok := s.responder.respond(nil, out, in, udpLimit)
 					if !ok {
 						t.Fatal("no answer")
 					}
@@ -144,7 +146,7 @@ func TestTruncatedAnswer(t *testing.T) {
 	for _, q := range []*dns.Msg{newQuery("Web.disc.", dns.TypeA), newQuery("web.disc.", dns.TypeSRV).SetEdns0(4096, true), newQuery("no.disc.", dns.TypeA)} {
 		in := packet(t, q)
 		for range 2 {
-			answer, rcode, _ := r.respond(nil, nil, in, 0)
+			answer, rcode, _ := r.respond(nil, nil, in, udpLimit)
 			answer = s.limit(in, answer, rcode, netip.MustParseAddr("192.0.2.1"))
 			var m dns.Msg
 			if err := m.Unpack(answer); err != nil {
@@ -157,7 +159,7 @@ func TestTruncatedAnswer(t *testing.T) {
 				t.Errorf("%d bytes for %d:\n%v", len(answer), len(in), &m)
 			}
 		}
-		if answer, rcode, _ := r.respond(nil, nil, in, 0); len(s.limit(in, answer, rcode, netip.MustParseAddr("127.0.0.1"))) != len(answer) {
+		if answer, rcode, _ := r.respond(nil, nil, in, udpLimit); len(s.limit(in, answer, rcode, netip.MustParseAddr("127.0.0.1"))) != len(answer) {
 			t.Error("loopback is limited")
 		}
 	}
@@ -171,7 +173,7 @@ func TestTruncatedAnswer(t *testing.T) {
 func TestSparedNetworks(t *testing.T) {
 	r := responder(t, webCatalog(t, 100), Options{})
 	in := packet(t, newQuery("web.disc.", dns.TypeSRV).SetEdns0(4096, true))
-	answer, rcode, _ := r.respond(nil, nil, in, 0)
+	answer, rcode, _ := r.respond(nil, nil, in, udpLimit)
 	for client, private := range map[string]bool{
 		"127.0.0.1": true, "172.17.0.2": true, "::ffff:10.0.0.1": true, "100.64.0.1": true, "fd00::1": true, "fe80::1%eth0": true,
 		"198.51.100.7": false, "2001:db8::1": false,

@@ -39,13 +39,23 @@ func (s *Server) answerUDP(ctx context.Context, in, out []byte, to netip.AddrPor
 	if !s.admits(to.Addr()) {
 		return
 	}
-	answer, rcode, ok := s.responder.respond(nil, out, in, 0)
+	answer, rcode, ok := s.responder.respond(nil, out, in, limitOf(to.Addr()))
 	if ok {
 		answer = s.limit(in, answer, rcode, to.Addr())
 		_, _ = s.udp.WriteToUDPAddrPort(answer, to) // a caller without an answer repeats the query
 	} else if rcode == rcodePending {
 		s.answerLater(ctx, in, to.Addr(), func(answer []byte) { _, _ = s.udp.WriteToUDPAddrPort(answer, to) })
 	}
+}
+
+// limitOf returns the limit of an answer to a client over UDP. Over loopback no answer loses fragments,
+// and nobody can forge an address. A forwarder on this host asks over loopback too, for clients whose
+// addresses may be forged: it must bound the size that it offers, as the files in the folder deploy do.
+func limitOf(client netip.Addr) int {
+	if client.Unmap().IsLoopback() {
+		return localUDPLimit
+	}
+	return udpLimit
 }
 
 // admits reports whether a client is answered. The query of another is dropped without an answer,
@@ -85,7 +95,7 @@ func (s *Server) answerLater(ctx context.Context, in []byte, client netip.Addr, 
 	in = slices.Clone(in)
 	s.pendingAnswers.Go(func() {
 		defer func() { <-s.pending }()
-		if answer, rcode, ok := s.responder.respond(s.responder.completer(ctx), nil, in, 0); ok {
+		if answer, rcode, ok := s.responder.respond(s.responder.completer(ctx), nil, in, limitOf(client)); ok {
 			send(s.limit(in, answer, rcode, client))
 		}
 	})
@@ -107,7 +117,7 @@ func (s *Server) serveWildcard(ctx context.Context) error {
 		if !s.admits(client) {
 			continue
 		}
-		answer, rcode, ok := s.responder.respond(nil, out, in[:n], 0)
+		answer, rcode, ok := s.responder.respond(nil, out, in[:n], limitOf(client))
 		if ok {
 			_, _ = dns.WriteToSessionUDP(s.udp, s.limit(in[:n], answer, rcode, client), session) // see answerUDP
 		} else if rcode == rcodePending {

@@ -1,6 +1,10 @@
 package envoy
 
-import "testing"
+import (
+	"testing"
+
+	"disc/discovery/retry/retrytest"
+)
 
 func TestSubscriptionAdvances(t *testing.T) {
 	f := pair(t)
@@ -47,7 +51,7 @@ func TestAnotherServiceCostsNothing(t *testing.T) {
 	s.set([]string{"web", "db"})
 	snapshot := f.snapshot()
 	s.advance(snapshot)
-	if n := testing.AllocsPerRun(100, func() {
+	if n := retrytest.Allocations(100, func() {
 		if !s.complete() || s.advance(snapshot) {
 			t.Error("a change is reported")
 		}

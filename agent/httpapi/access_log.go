@@ -20,6 +20,8 @@ type attempt struct {
 	caller  access.Caller
 	err     error  // why it is refused or fails; nil: it does not
 	subject string // what it is for, where the path does not say it
+
+	uncounted bool // there is no policy, so that nothing takes a scope
 }
 
 // maxLogged is the most bytes of a path or subject in the log.
@@ -36,7 +38,9 @@ func logSubject(w http.ResponseWriter, keys []string) {
 // of many. It has no token, and of the path only ASCII.
 func (t *attempt) log(status int) {
 	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
-	t.api.metrics.countCaller(t.caller, t.route.scope, !refused)
+	if !t.uncounted {
+		t.api.metrics.countCaller(t.caller, t.route.scope, !refused)
+	}
 	switch {
 	case refused:
 		if suppressed, ok := t.api.refusals.next(); ok {

@@ -95,3 +95,38 @@ func TestWhoDidWhat(t *testing.T) {
 		})
 	}
 }
+
+// TestEditsAreLogged expects a line for each registration and edit of an agent without tokens, and
+// none for what programs do many times.
+func TestEditsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	metrics := prometheus.NewRegistry()
+	a := withWebs(1).api(t, Options{Registerer: metrics, Gatherer: metrics, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for request, want := range map[string]string{
+		"PUT /v1/services/web/instances/w":            "level=INFO msg=write caller=anonymous by=\"\" scope=register method=PUT",
+		"DELETE /v1/services/web/instances/none":      "status=404",
+		"PATCH /v1/services/web/instances/w/override": "method=PATCH",
+		"PUT /v1/kv/a":                          "",
+		"GET /v1/lookup/web":                    "",
+		"PUT /v1/services/web/instances/w/load": "",
+		"PUT /v1/services/web/instances/w%0Ab":  "path=/v1/services/web/instances/w%0Ab",
+	} {
+		t.Run(request, func(t *testing.T) {
+			log.Reset()
+			method, path, _ := strings.Cut(request, " ")
+			ask(a, method, path, "", []byte("{}"))
+			if got := log.String(); !strings.Contains(got, want) || strings.Count(got, "\n") > 1 || (got == "") != (want == "") {
+				t.Errorf("the log has %q, want %q", got, want)
+			}
+		})
+	}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "disc_http_access_total" {
+			t.Errorf("requests that took no scope are counted: %v", f)
+		}
+	}
+}

@@ -330,7 +330,7 @@ func TestDetailsOfTheAgent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := ask(newFleet().api(t, Options{Access: c.access}, detailed), "GET", "/v1/agent", c.token, nil)
-			for _, text := range []string{"the password is", "/etc/disc/secret", "etcd-1.example.org", "/etc/disc/agent.pem", "no lease", "no view", "not written"} {
+			for _, text := range []string{"the password is", "/etc/disc/secret", "etcd-1.example.org", "etcd-2.example.org", "etcd-3.example.org", "/etc/disc/agent.pem", "no lease", "no view", "not written"} {
 				if w.Code != 200 || strings.Contains(w.Body.String(), text) != c.want {
 					t.Errorf("%q: %d %s", text, w.Code, w.Body)
 				}
@@ -382,6 +382,7 @@ func (d detailedAgent) Status(ctx context.Context) api.Agent {
 	s.Settings = []api.Setting{{Name: "http.token_file", Value: "/etc/disc/secret"}}
 	s.Registrations[0].Checks = []api.Check{{ID: "service", Type: discovery.CheckHTTP, Status: discovery.Passing, Output: "the password is swordfish"}}
 	s.Endpoints = []string{"https://etcd-1.example.org:2379"}
+	s.Session.Endpoint, s.Catalog.Endpoint = "etcd-2.example.org:2379", "etcd-3.example.org:2379"
 	s.Certificates = []api.Certificate{{Setting: "etcd.cert", File: "/etc/disc/agent.pem"}}
 	s.Session.Error, s.Catalog.Error, s.Registrations[0].Error = "no lease", "no view", "not written"
 	return s

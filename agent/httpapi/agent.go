@@ -28,6 +28,7 @@ const hiddenReason = "the reason takes a token with scope status"
 // is that of [withoutNulls], and is changed.
 func withoutDetails(s api.Agent) api.Agent {
 	s.Settings, s.Endpoints = []api.Setting{}, []string{}
+	s.Session.Endpoint, s.Catalog.Endpoint = "", ""
 	hide := func(reason *string) {
 		if *reason != "" {
 			*reason = hiddenReason

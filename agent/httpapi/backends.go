@@ -24,6 +24,8 @@ type Backends struct {
 	Claims      Claims
 	Limits      Limits
 	Quarantines Quarantines
+	Suspects    Suspects
+	History     History
 }
 
 // validate returns an error that names the first backend that is missing.
@@ -35,6 +37,7 @@ func (b *Backends) validate() error {
 		{"Catalog", b.Catalog == nil}, {"Registrar", b.Registrar == nil}, {"Overrides", b.Overrides == nil},
 		{"Agent", b.Agent == nil}, {"DNS", b.DNS == nil}, {"Envoy", b.Envoy == nil}, {"KV", b.KV == nil},
 		{"Locks", b.Locks == nil}, {"Claims", b.Claims == nil}, {"Limits", b.Limits == nil}, {"Quarantines", b.Quarantines == nil},
+		{"Suspects", b.Suspects == nil}, {"History", b.History == nil},
 	} {
 		if backend.missing {
 			return fmt.Errorf("backend %s is missing", backend.name)
@@ -49,6 +52,10 @@ type Catalog interface {
 	// View returns the newest snapshot and its age; until there is one, an
 	// ErrUnavailable that says why.
 	View() (view.View, error)
+
+	// RequestProgress has etcd tell up to which revision the view is complete, so that
+	// [view.View.Revision] moves on soon where nothing changes. It does not wait.
+	RequestProgress()
 
 	// Changed returns a channel that is closed at the next change of a service, whether
 	// the view knows it or not; "": of any service or node. The case of the name does not
@@ -75,6 +82,28 @@ type Catalog interface {
 	// ServiceNames returns the folded names of all services that have a key in etcd, sorted. The
 	// error is an ErrUnavailable.
 	ServiceNames(ctx context.Context) ([]string, error)
+
+	// NamesMissing returns why ServiceNames may lack services that are in etcd; nil: it has all.
+	NamesMissing() error
+}
+
+// History has the changes that the agent saw. Its methods do not block.
+type History interface {
+	// Read returns the changes that a query selects: the newest or, after a cursor, the oldest.
+	// ErrNotFound: the agent keeps none; ErrInvalid: a cursor is not of this run of the agent.
+	Read(q HistoryQuery) (api.History, error)
+
+	// Changed returns a channel that is closed at the next change.
+	Changed() <-chan struct{}
+}
+
+// HistoryQuery selects changes; see [api.HistoryQuery].
+type HistoryQuery struct {
+	Service, ID   string
+	Since, Until  time.Time // zero: no bound
+	Before, After string
+	Limit         int
+	Follow        bool // with After: the reader knows where the changes begin, unless some were skipped
 }
 
 // Registrar registers instances through this agent. A registration that it is given has
@@ -87,12 +116,15 @@ type Registrar interface {
 	Register(ctx context.Context, r discovery.Registration) (api.Registered, error)
 
 	// Hold is Register for an instance that lives as long as its caller; it is not stored.
-	// On an error the hold is the zero value.
-	Hold(ctx context.Context, r discovery.Registration) (api.Registered, Hold, error)
+	// On an error the hold is the zero value. *ForcedOutError: the instance was taken from this
+	// holder by force.
+	Hold(ctx context.Context, r discovery.Registration, by Holder) (api.Registered, Hold, error)
 
 	// Deregister removes a registration, and waits for etcd as Register does. ErrNotFound:
-	// this agent has no such instance; ErrForbidden: it comes from the config file.
-	Deregister(ctx context.Context, service, id string) (api.Deregistered, error)
+	// this agent has no such instance; ErrForbidden: it comes from the config file;
+	// ErrConflict: another holder has it, and force is not set. A holder whose instance is
+	// removed by force is told.
+	Deregister(ctx context.Context, service, id string, by Holder, force bool) (api.Deregistered, error)
 
 	// Report sets the result of a ttl check. ErrNotFound: this agent has no such instance,
 	// or the instance no such check; ErrInvalid: the check is not of type ttl.
@@ -108,14 +140,37 @@ type Registrar interface {
 
 // Hold binds an instance to the caller that registered it.
 type Hold struct {
-	// Lost is closed when the registration is removed or replaced for another caller.
+	// Lost is closed when the registration is removed or replaced.
 	Lost <-chan struct{}
+
+	// ForcedBy returns who removed the registration by force; "" if nobody did.
+	ForcedBy func() string
 
 	// Release ends the hold: the instance is deregistered after 10 s, unless it is held
 	// again by then. It is called once and does not block. It has no effect on a later Hold
 	// of the same instance.
 	Release func()
 }
+
+// ForcedOutError refuses to a holder, for a while, what was taken from it by force: many clients
+// see only that their request has ended, and hold the instance again at once. It is an
+// ErrConflict.
+type ForcedOutError struct {
+	Service, ID string
+	By          string // who forced it
+	Until       time.Time
+}
+
+func (e *ForcedOutError) Error() string {
+	return fmt.Sprintf("%s/%s was %s; a caller with another %s may hold it now, and this holder after %s",
+		e.Service, e.ID, forcedOut(e.By), api.HeaderHolder, e.Until.UTC().Format(time.RFC3339))
+}
+
+// Is reports that a ForcedOutError is a [discovery.ErrConflict].
+func (e *ForcedOutError) Is(target error) bool { return target == discovery.ErrConflict }
+
+// forcedOut says why a registration is lost, as the Disc-Lost of an answer.
+func forcedOut(by string) string { return "deregistered by force, by " + by }
 
 // Overrides edits overrides in etcd by compare-and-swap.
 type Overrides interface {
@@ -128,6 +183,9 @@ type Overrides interface {
 	// Delete deletes the override of an instance and returns etcd's revision.
 	// ErrNotFound: it has none.
 	Delete(ctx context.Context, service, id string) (int64, error)
+
+	// Stored reads what etcd has of an instance.
+	Stored(ctx context.Context, service, id string) (api.WhyEtcd, error)
 }
 
 // Limits are the fleet-wide rate limits.
@@ -137,8 +195,8 @@ type Limits interface {
 	// read from etcd.
 	Take(ctx context.Context, name string, n int64) (discovery.Decision, error)
 
-	// List returns all limits, sorted by name.
-	List(ctx context.Context) ([]api.Limit, error)
+	// List returns all limits, sorted by name, and how much of each is used where usage is true.
+	List(ctx context.Context, usage bool) ([]api.Limit, error)
 
 	// Get returns a limit. ErrNotFound: it does not exist.
 	Get(ctx context.Context, name string) (discovery.Limit, error)
@@ -305,4 +363,16 @@ type Claims interface {
 
 	// Held reads the claims on a service, or on all services if it is "", from etcd.
 	Held(ctx context.Context, service string) (api.ClaimList, error)
+}
+
+// Suspects are the orders of operators on instances that vanished together with many others.
+type Suspects interface {
+	// Order returns the order on an instance, as far as this agent knows; the zero value: there is
+	// none. It does not block.
+	Order(service, id string) discovery.SuspectOrder
+
+	// Give writes an order for all agents, and returns it with its times; keep is the time of an
+	// order to keep. ErrInvalid: it is out of range; ErrConflict: the instance is registered
+	// again, or the feature level does not allow orders.
+	Give(ctx context.Context, service, id string, order discovery.SuspectOrder, keep time.Duration) (discovery.SuspectOrder, error)
 }

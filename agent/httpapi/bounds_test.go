@@ -50,7 +50,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	if _, err := s.Hold(t.Context(), discovery.Registration{Service: "held", ID: "h-3"}); !errors.Is(err, discovery.ErrUnavailable) {
 		t.Errorf("a third open registration: %v", err)
 	}
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/lookup/web", "/v1/lookup/web?zone=a", "/v1/lookup/web?index=7&wait=10m"} {
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/lookup/web", "/v1/lookup/web?zone=a", "/v1/lookup/web?index=0&wait=10m"} {
 		s.want("GET "+path, "", 200)
 	}
 	s.api.EndStreams()

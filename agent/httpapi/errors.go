@@ -12,6 +12,7 @@ import (
 	"disc/agent/access"
 	"disc/agent/api"
 	"disc/discovery"
+	"disc/discovery/retry"
 )
 
 // statuses maps the kinds of errors to the status of HTTP. [api.Problem.Is] maps them
@@ -57,7 +58,7 @@ func (a *API) problemOf(err error) (p *api.Problem, internal bool) {
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.kind) {
-			return api.NewProblem(s.status, err.Error()), false
+			return api.NewProblem(s.status, retry.PlainText(err)), false
 		}
 	}
 	return api.NewProblem(http.StatusInternalServerError, "the agent failed at this request; its log has the error"), true

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -31,6 +33,7 @@ func TestErrorsAreExplained(t *testing.T) {
 		"full":    {discovery.Errorf(discovery.ErrStorageFull, "etcd is nearly full"), http.StatusInsufficientStorage, "etcd is nearly full"},
 		"busy": {&discovery.BusyError{PerSecond: 5, RetryAfter: 1500 * time.Millisecond}, http.StatusTooManyRequests,
 			"this agent makes 5 writes of shared state a second at most (kv.max_writes_per_second), and more are waiting than it makes in a second; try again in 1.5s"},
+		"context": {fmt.Errorf("read key %q: %w", "a", context.Canceled), http.StatusServiceUnavailable, `read key "a": interrupted`},
 		"another": {discovery.Errorf(discovery.ErrNotFound, "no such key"), http.StatusNotFound, "no such key"},
 	} {
 		t.Run(name, func(t *testing.T) {

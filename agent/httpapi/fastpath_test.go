@@ -16,6 +16,7 @@ import (
 
 	"disc/agent/api"
 	"disc/agent/httpapi/fastpath"
+	"disc/discovery/retry/retrytest"
 )
 
 const wholeRequest = "GET /v1/lookup/web HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -82,6 +83,9 @@ func TestFastPathAnswersAsNetHTTPDoes(t *testing.T) {
 				want := exchange(t, standard, fromStandard, line+headers+"X-Other: makes it net/http's\r\n\r\n")
 				got.Header.Del("Date")
 				want.Header.Del("Date")
+				if nosniff := got.Header.Get("X-Content-Type-Options") == "nosniff"; nosniff != strings.HasPrefix(path, "/v1/kv/") {
+					t.Errorf("a browser may take %s for what it is not: %v", path, !nosniff)
+				}
 				if got.Status != want.Status || got.body != want.body || !maps.EqualFunc(got.Header, want.Header, slices.Equal) {
 					t.Errorf("%s, stale %v, %q: %s %v %s; of net/http %s %v %s", path, stale, headers, got.Status, got.Header, got.body, want.Status, want.Header, want.body)
 				}
@@ -170,7 +174,7 @@ func TestFastPathAnswerAllocatesNothing(t *testing.T) {
 	for range 1000 { // until all orders are cached
 		answer()
 	}
-	if allocations := testing.AllocsPerRun(1000, answer); allocations > 0 {
+	if allocations := retrytest.Allocations(1000, answer); allocations > 0 {
 		t.Errorf("%v allocations a lookup", allocations)
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,22 +18,30 @@ import (
 // fleet is a catalog, a registrar, overrides and an agent in memory. Snapshot.Apply takes
 // the place of etcd and of the other parts of the agent.
 type fleet struct {
-	lock     sync.Mutex
-	keys     discovery.Keys
-	view     view.View
-	err      error // of View
-	denied   error // of Ensure
-	log      []view.Event
-	logFrom  int64 // the oldest revision in log
-	waiters  []chan struct{}
-	mine     map[string]bool // registered through this agent
-	config   map[string]bool // from the config file
-	away     bool            // etcd does not answer
-	reports  []string
-	released chan string
-	lost     chan struct{} // ends holds
-	notReady [2]error
-	stuck    error
+	lock         sync.Mutex
+	keys         discovery.Keys
+	view         view.View
+	err          error // of View
+	denied       error // of Ensure
+	log          []view.Event
+	logFrom      int64 // the oldest revision in log
+	waiters      []chan struct{}
+	mine         map[string]bool // registered through this agent
+	config       map[string]bool // from the config file
+	away         bool            // etcd does not answer
+	progress     func()          // what etcd answers to a request for progress; nil: nothing
+	reports      []string
+	released     chan string
+	lost         chan struct{} // ends holds
+	forcedBy     string        // who ends them
+	holders      map[string]Holder
+	stored       func(context.Context) (api.WhyEtcd, error) // nil: etcd is away
+	forced       error                                      // of Hold
+	notReady     [2]error
+	namesMissing error    // why ServiceNames may lack some
+	namesErr     error    // of ServiceNames
+	emptyNames   []string // of services of which etcd has nothing that the view shows
+	stuck        error
 }
 
 func newFleet() *fleet {
@@ -43,6 +52,7 @@ func newFleet() *fleet {
 		config:   map[string]bool{},
 		released: make(chan string, 16),
 		lost:     make(chan struct{}),
+		holders:  map[string]Holder{},
 	}
 }
 
@@ -94,7 +104,7 @@ func (f *fleet) change(key string, value []byte) view.Change {
 func (f *fleet) apply(changes ...view.Change) int64 {
 	f.lock.Lock()
 	defer f.lock.Unlock()
-	revision := f.view.Snapshot.Revision() + 1
+	revision := f.view.Revision() + 1
 	for n := range changes {
 		changes[n].Created, changes[n].Modified = revision, revision
 	}
@@ -127,6 +137,15 @@ func (f *fleet) View() (view.View, error) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.view, f.err
+}
+
+// RequestProgress wakes nobody, as the progress of other services does not.
+func (f *fleet) RequestProgress() {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	if f.progress != nil {
+		f.progress()
+	}
 }
 
 // Changed wakes its readers at every change, which is more often than necessary.
@@ -168,12 +187,14 @@ func (f *fleet) deny(service string) {
 
 func (f *fleet) Retain(...discovery.Scope) func() { return func() {} }
 
+func (f *fleet) NamesMissing() error { return f.namesMissing }
+
 func (f *fleet) ServiceNames(context.Context) ([]string, error) {
 	view, err := f.View()
-	if err != nil {
+	if err = cmp.Or(err, f.namesErr); err != nil {
 		return nil, err
 	}
-	var all []string
+	all := slices.Clone(f.emptyNames)
 	for s := range view.Snapshot.Services() {
 		if !s.Empty() {
 			all = append(all, discovery.FoldName(s.Name))
@@ -210,44 +231,6 @@ func (f *fleet) Register(_ context.Context, r discovery.Registration) (api.Regis
 	return api.Registered{Entry: e, Created: created, Written: !away}, nil
 }
 
-func (f *fleet) Hold(ctx context.Context, r discovery.Registration) (api.Registered, Hold, error) {
-	done, err := f.Register(ctx, r)
-	if err != nil {
-		return api.Registered{}, Hold{}, err
-	}
-	return done, Hold{Lost: f.lost, Release: func() {
-		select {
-		case f.released <- r.Service + "/" + r.ID:
-		default: // no test reads it
-		}
-	}}, nil
-}
-
-func (f *fleet) Deregister(_ context.Context, service, id string) (api.Deregistered, error) {
-	f.lock.Lock()
-	name := service + "/" + id
-	mine, config, away := f.mine[name], f.config[name], f.away
-	delete(f.mine, name)
-	f.lock.Unlock()
-	switch {
-	case config:
-		return api.Deregistered{}, discovery.Errorf(discovery.ErrForbidden, "%s comes from the config file; remove it there and reload", name)
-	case !mine:
-		return api.Deregistered{}, discovery.Errorf(discovery.ErrNotFound, "%s is not registered through this agent", name)
-	case away:
-		return api.Deregistered{}, nil
-	}
-	return api.Deregistered{Revision: f.delete(service, id), Written: true}, nil
-}
-
-func (f *fleet) ReportLoad(_ context.Context, service, id string, load discovery.LoadReport) error {
-	if !f.Owns(service, id) {
-		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent", service, id)
-	}
-	f.update(func() { f.reports = append(f.reports, fmt.Sprintf("%s/%s %v", service, id, *load.Utilization)) })
-	return nil
-}
-
 func (f *fleet) Report(_ context.Context, service, id, check string, report api.CheckReport) error {
 	if !f.Owns(service, id) {
 		return discovery.Errorf(discovery.ErrNotFound, "%s/%s is not registered through this agent", service, id)
@@ -262,6 +245,13 @@ func (f *fleet) Owns(service, id string) bool {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	return f.mine[service+"/"+id]
+}
+
+func (f *fleet) Stored(ctx context.Context, _, _ string) (api.WhyEtcd, error) {
+	if f.stored != nil {
+		return f.stored(ctx)
+	}
+	return api.WhyEtcd{}, discovery.ErrUnavailable
 }
 
 func (f *fleet) Patch(_ context.Context, service, id string, patch []byte) (discovery.Override, int64, error) {
@@ -379,7 +369,7 @@ func (absent) ReleaseClaim(context.Context, string) (bool, error) { return false
 func (f *fleet) backends() Backends {
 	return Backends{
 		Catalog: f, Registrar: f, Overrides: f, Agent: f, DNS: absent{}, Envoy: envoy{}, KV: emptyKV{},
-		Locks: absent{}, Claims: absent{}, Limits: newCounters(), Quarantines: &quarantines{},
+		Locks: absent{}, Claims: absent{}, Limits: newCounters(), Quarantines: &quarantines{}, Suspects: &suspectOrders{}, History: noHistory{},
 	}
 }
 
@@ -396,3 +386,12 @@ func (f *fleet) api(t testing.TB, o Options, replace ...func(*Backends)) *API {
 	}
 	return a
 }
+
+// noHistory is the history of an agent that keeps none.
+type noHistory struct{}
+
+func (noHistory) Read(HistoryQuery) (api.History, error) {
+	return api.History{}, discovery.ErrNotFound
+}
+
+func (noHistory) Changed() <-chan struct{} { return nil }

@@ -32,6 +32,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("PATCH", "/v1/services/web/instances/web-1/override", "application/json", `{"tags":null,"meta":{"a":"b"}}`)
 	f.Add("GET", "/v1/services/web?filter=meta.a==1&status=any", "*/*", "")
 	f.Add("DELETE", "/v1/services/web/instances/web-1", "", "")
+	f.Add("GeT", "/v1/lookup/web", "", "")
 	fl := withWebs(2)
 	fl.mine["web/web-1"] = true
 	a := fl.api(f, Options{})

@@ -48,6 +48,8 @@ type Options struct {
 	// [LimitListener]. It bounds how many requests may stay open. Default: MaxConnections.
 	Connections int
 
+	Page Page // for people, at "/"; nil: there is none
+
 	Registerer prometheus.Registerer // gets the API's own metrics; default: a registry of its own
 	Gatherer   prometheus.Gatherer   // answers /metrics; default: Registerer, if it is one
 	Logger     *slog.Logger          // default: discards
@@ -77,6 +79,7 @@ type API struct {
 	openBodies, writeBodies *bodyBudget   // of requests
 	answers                 budget        // bytes of large answers that are being written
 	working                 chan struct{} // has one element for each request that computes an answer
+	asking                  chan struct{} // has one element for each explanation that asks etcd
 	queued                  atomic.Int64  // requests that wait to compute one
 	requests                atomic.Int64  // over HTTP/2
 	extraHealth, refused    atomic.Int64  // of these, beyond the bound: for health, and others
@@ -104,13 +107,14 @@ func New(b Backends, o Options) (*API, error) {
 		hosts:        map[string]bool{},
 		crossOrigin:  http.NewCrossOriginProtection(),
 		lookupForms:  [2]*lookupForm{{contentType: jsonType}, {contentType: textType, text: true}},
-		timeouts:     timeouts{keepalive: api.StreamKeepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime},
+		timeouts:     timeouts{keepalive: api.StreamKeepalive, body: bodyTime, write: writeTime, ownWrite: ownWriteTime, lag: lagTime},
 		refusals:     newRefusals(),
 		writes:       newWrites(),
 		openBodies:   newBodyBudget(maxOpenBodies),
 		writeBodies:  newBodyBudget(maxWriteBodies),
 		answers:      budget{size: maxAnswers, freed: make(chan struct{}, 1)},
 		working:      make(chan struct{}, max(minWorking, 2*runtime.GOMAXPROCS(0))),
+		asking:       make(chan struct{}, whyAsking),
 		streamsEnded: make(chan struct{}),
 	}
 	a.reads, a.grants = newStreamBounds(cmp.Or(o.Connections, MaxConnections))
@@ -130,6 +134,7 @@ type timeouts struct {
 	body      time.Duration // for a body to come in
 	write     time.Duration // for the caller to read what is written at once
 	ownWrite  time.Duration // for the view to get a write of the caller
+	lag       time.Duration // for the view to get to where the caller is
 }
 
 // EndStreams makes blocking queries answer, and ends watches and held registrations,
@@ -165,14 +170,15 @@ type handler func(w http.ResponseWriter, r request) error
 
 func (a *API) addRoutes() {
 	a.routes = slices.Concat(
-		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.checkRoutes(), a.loadRoutes(), a.overrideRoutes(),
-		a.watchRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
-		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.quarantineRoutes(), a.profileRoutes(), a.openAPIRoutes(),
+		a.lookupRoutes(), a.serviceRoutes(), a.instanceRoutes(), a.whyRoutes(), a.checkRoutes(), a.loadRoutes(), a.overrideRoutes(),
+		a.watchRoutes(), a.historyRoutes(), a.nodeRoutes(), a.agentRoutes(), a.healthRoutes(), a.dohRoutes(), a.prometheusRoutes(),
+		a.envoyRoutes(), a.kvRoutes(), a.lockRoutes(), a.claimRoutes(), a.limitRoutes(), a.quarantineRoutes(), a.suspectRoutes(), a.profileRoutes(), a.openAPIRoutes(),
 	)
 	for n := range a.routes {
 		rt := &a.routes[n]
 		a.mux.Handle(rt.method+" "+rt.path, a.handler(rt))
 	}
+	a.addPage()
 	a.mux.Handle("/", a.serve("none", a.notFound))
 }
 
@@ -303,13 +309,17 @@ func (a *API) notFound(w http.ResponseWriter, r *http.Request) error {
 	var allow []string
 	for _, method := range []string{"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"} {
 		asked := &http.Request{Method: method, Host: r.Host, URL: r.URL}
-		if _, pattern := a.mux.Handler(asked); pattern != "/" {
+		if _, pattern := a.mux.Handler(asked); pattern != "/" && r.URL.Path != "/" {
 			allow = append(allow, method)
 		}
 	}
 	if len(allow) == 0 {
-		return api.NewProblem(http.StatusNotFound, fmt.Sprintf("path %s does not exist; see /openapi.json for those that do", r.URL.Path))
+		return unknownPath(r)
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
 	return api.NewProblem(http.StatusMethodNotAllowed, fmt.Sprintf("%s does not accept %s; use %s", r.URL.Path, r.Method, strings.Join(allow, ", ")))
+}
+
+func unknownPath(r *http.Request) error {
+	return api.NewProblem(http.StatusNotFound, fmt.Sprintf("path %s does not exist; see /openapi.json for those that do", r.URL.Path))
 }

@@ -17,7 +17,7 @@ func (a *API) instanceRoutes() []route {
 	return []route{
 		{method: "GET", path: instancePath, params: slices.Clone(waitParams), scope: access.Read, handle: a.instance},
 		{method: "PUT", path: instancePath, params: []string{"hold"}, scope: access.Register, subject: "service", body: api.MaxBody, handle: a.register},
-		{method: "DELETE", path: instancePath, scope: access.Register, subject: "service", handle: a.deregister},
+		{method: "DELETE", path: instancePath, params: []string{"force"}, scope: access.Register, subject: "service", handle: a.deregister},
 	}
 }
 
@@ -102,7 +102,15 @@ func decodeRegistration(b []byte, service, id string) (discovery.Registration, e
 }
 
 func (a *API) deregister(w http.ResponseWriter, r request) error {
-	done, err := a.backends.Registrar.Deregister(r.Context(), r.PathValue("service"), r.PathValue("id"))
+	force, err := r.query.flag("force")
+	if err != nil {
+		return err
+	}
+	by, err := holderOf(r)
+	if err != nil {
+		return err
+	}
+	done, err := a.backends.Registrar.Deregister(r.Context(), r.PathValue("service"), r.PathValue("id"), by, force)
 	if err != nil {
 		return err
 	}

@@ -336,11 +336,6 @@ func TestOverrideRefuses(t *testing.T) {
 			s.want(path, body, 400, detail)
 		})
 	}
-	got := s.do(path, `{}`, "Content-Type: text/plain")
-	got.want(t, 415, api.TypeMergePatch)
-	if got.Header.Get("Accept-Patch") != api.TypeMergePatch {
-		t.Errorf("Accept-Patch %q", got.Header.Get("Accept-Patch"))
-	}
 	s.want("PATCH /v1/services/web/instances/a%20b/override", `{}`, 400, "instance id")
 }
 

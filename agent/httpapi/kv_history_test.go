@@ -45,7 +45,8 @@ func TestEarlierValues(t *testing.T) {
 	s := serve(t, newFleet().api(t, Options{}, func(b *Backends) { b.KV = k }))
 	s.want("GET /v1/kv/app/a", "", 200, "new")
 	got := s.want("GET /v1/kv/app/a?rev=5", "", 200, "old")
-	if h := got.Header; h.Get("Etag") != `"4"` || h.Get(api.HeaderIndex) != "4" || h.Get(api.HeaderRevision) != "9" {
+	// A value must not become a script of the page, which is of the same origin.
+	if h := got.Header; h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Etag") != `"4"` || h.Get(api.HeaderIndex) != "4" || h.Get(api.HeaderRevision) != "9" {
 		t.Errorf("%v", h)
 	}
 	s.do("GET /v1/kv/app/a?rev=5", "", `If-None-Match: "4"`).want(t, 304)

@@ -17,7 +17,7 @@ const limitPath = "/v1/limits/{name}"
 
 func (a *API) limitRoutes() []route {
 	return []route{
-		{method: "GET", path: "/v1/limits", scope: access.Read, handle: a.limits},
+		{method: "GET", path: "/v1/limits", params: []string{"usage"}, scope: access.Read, handle: a.limits},
 		{method: "GET", path: limitPath, scope: access.Read, handle: a.limit},
 		{method: "PUT", path: limitPath, scope: access.Operate, body: smallBody, handle: a.putLimit},
 		{method: "DELETE", path: limitPath, scope: access.Operate, handle: a.deleteLimit},
@@ -26,7 +26,11 @@ func (a *API) limitRoutes() []route {
 }
 
 func (a *API) limits(w http.ResponseWriter, r request) error {
-	limits, err := a.backends.Limits.List(r.Context())
+	usage, err := r.query.flag("usage")
+	if err != nil {
+		return err
+	}
+	limits, err := a.backends.Limits.List(r.Context(), usage)
 	if err != nil {
 		return err
 	}

@@ -41,10 +41,14 @@ func (c *counters) Take(_ context.Context, name string, n int64) (discovery.Deci
 	return d, nil
 }
 
-func (c *counters) List(context.Context) ([]api.Limit, error) {
+func (c *counters) List(_ context.Context, usage bool) ([]api.Limit, error) {
 	list := []api.Limit{}
 	for name, l := range c.limits {
-		list = append(list, api.Limit{Name: name, Limit: l})
+		limit := api.Limit{Name: name, Limit: l}
+		if usage {
+			limit.Usage = &api.LimitUsage{Bought: c.left[name], Waiting: 1}
+		}
+		list = append(list, limit)
 	}
 	slices.SortFunc(list, func(a, b api.Limit) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
@@ -80,7 +84,9 @@ func TestLimits(t *testing.T) {
 	s.want("PUT /v1/limits/sms", `{"rate":50}`, 201, `{"name":"sms","rate":50,"per":"1s","burst":50,"on_unavailable":"deny"}`)
 	s.want("PUT /v1/limits/sms", `{"rate":5,"per":"1m","burst":2}`, 200, `"per":"1m"`)
 	s.want("GET /v1/limits/sms", "", 200, `"rate":5`)
-	s.want("GET /v1/limits", "", 200, `[{"name":"sms","rate":5`)
+	s.want("GET /v1/limits", "", 200, `[{"name":"sms","rate":5,"per":"1m","burst":2,"on_unavailable":"deny"}]`)
+	s.want("GET /v1/limits?usage", "", 200, `"on_unavailable":"deny","usage":{"bought":0,"waiting":1}}]`)
+	s.want("GET /v1/limits?usage=maybe", "", 400, "usage")
 	for body, text := range map[string]string{
 		`{"rate":0}`:                         "rate 0 is out of range",
 		`{"rate":-1}`:                        "rate -1 is out of range",

@@ -50,8 +50,13 @@ func (a *API) lookup(w http.ResponseWriter, r request) error {
 	}
 	q.NoLoad = view.Age > discovery.LoadReportTTL
 	answer, err := lookup.Lookup(view.Snapshot, q)
-	if err != nil {
+	switch {
+	case err != nil && q.Explain:
+		return a.explainUnknown(r, view, q.Name, err)
+	case err != nil:
 		return err
+	case q.Explain:
+		answer.Answered = lookup.AnsweredFrom(view, isPrepared(r.query, view.Snapshot, q.Name))
 	}
 	header := a.headerOf(view, index)
 	header.varies = true
@@ -134,9 +139,9 @@ func encodeAnswer(answer lookup.Answer, text bool) ([]byte, error) {
 
 // etagOf returns the entity tag of an answer. It is made of the content, so that it is
 // the same for all agents and after a restart. It covers neither the order of the
-// endpoints nor the revision, so it is a weak one.
+// endpoints nor the revision nor what answered, so it is a weak one.
 func etagOf(answer lookup.Answer, text bool) (string, error) {
-	answer.Revision = 0
+	answer.Revision, answer.Answered = 0, nil
 	answer.Endpoints = slices.SortedFunc(slices.Values(answer.Endpoints), func(a, b discovery.Endpoint) int {
 		return strings.Compare(a.ID, b.ID)
 	})

@@ -13,6 +13,7 @@ import (
 	"disc/agent/answercache"
 	"disc/discovery"
 	"disc/discovery/lookup"
+	"disc/discovery/retry/retrytest"
 )
 
 // sink is a ResponseWriter that keeps the last answer and allocates nothing.
@@ -47,7 +48,7 @@ func TestPlainLookupAllocatesNextToNothing(t *testing.T) {
 		a.ServeHTTP(w, r)
 	}
 	// The age is a new string each time; everything else is cached.
-	if allocations := testing.AllocsPerRun(1000, func() { a.ServeHTTP(w, r) }); allocations > 3 {
+	if allocations := retrytest.Allocations(1000, func() { a.ServeHTTP(w, r) }); allocations > 3 {
 		t.Errorf("%v allocations a lookup", allocations)
 	}
 	if w.body == nil || !bytes.HasPrefix(w.body, []byte(`{"name":"web"`)) {

@@ -11,6 +11,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/lookup"
+	"disc/discovery/view"
 )
 
 func TestLookupAnswersWithTheEndpoints(t *testing.T) {
@@ -230,6 +231,70 @@ func TestBlockingLookupAnswersAtTheNextChange(t *testing.T) {
 	f.putNode(discovery.Node{Node: "host-1", Agent: "o1", Address: "10.0.0.1"})
 	if r := <-results; r.err != nil || r.view.Index != 5 || len(r.answer.Endpoints) != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A caller may give the revision up to which it has seen everything, such as a Disc-Revision.
+func TestBlockingLookupTakesTheRevisionOfAView(t *testing.T) {
+	f := withWebs(1)
+	other := func(i *discovery.Instance) { i.Service = "other" }
+	f.put(web(1, other))
+	f.put(web(2, other))
+	a := f.api(t, Options{})
+	a.timeouts.lag = time.Hour
+	s := serve(t, a)
+	indexes := make(chan int64, 1)
+	ask := func(index int64) {
+		go func() {
+			_, v, err := s.Lookup(context.WithoutCancel(t.Context()), "web", api.LookupOptions{Wait: api.Wait{Index: index, For: api.MaxWait}})
+			if err != nil {
+				t.Error(err)
+			}
+			indexes <- v.Index
+		}()
+	}
+	ask(3) // web changed last at 1
+	waits(t, s, 1)
+	f.put(web(3, other))
+	f.put(web(2))
+	if index := <-indexes; index != 5 {
+		t.Errorf("index %d, want that of the change, 5", index)
+	}
+	ask(8) // the view is at 5: what comes until 8 is nothing new to the caller
+	waits(t, s, 1)
+	f.put(web(4, other))
+	f.put(web(3))
+	f.put(web(5, other))
+	f.put(web(4))
+	if index := <-indexes; index != 9 {
+		t.Errorf("index %d, want that of the change, 9", index)
+	}
+	a.timeouts.lag = time.Millisecond
+	ask(100) // no view ever gets there, as after etcd was restored
+	if index := <-indexes; index != 9 {
+		t.Errorf("index %d, want the present one, 9", index)
+	}
+}
+
+func TestSeen(t *testing.T) {
+	for name, tt := range map[string]struct {
+		known, before, after int64
+		want                 bool // the caller has seen it
+	}{
+		"no change":                     {7, 5, 5, true},
+		"a change that it has seen":     {7, 5, 6, true},
+		"a change":                      {7, 5, 8, false},
+		"a change of the view itself":   {7, 5, 7 + view.MaxRevision + 1, false},
+		"an index that goes back":       {7, 5, 4, false},
+		"the subject vanishes":          {7, 5, 0, false},
+		"a change after that of a view": {7 + view.MaxRevision + 1, 7 + view.MaxRevision + 1, 8, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := seen{known: tt.known, index: tt.before}
+			if got := s.covers(tt.after, view.View{Snapshot: view.EmptySnapshot()}); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
-	"mime"
 	"net/http"
 
 	"disc/agent/access"
@@ -20,14 +18,6 @@ func (a *API) overrideRoutes() []route {
 }
 
 func (a *API) patchOverride(w http.ResponseWriter, r request) error {
-	if media := r.Header.Get("Content-Type"); media != "" {
-		media, _, err := mime.ParseMediaType(media)
-		if err != nil || media != api.TypeMergePatch && media != api.TypeJSON {
-			w.Header().Set("Accept-Patch", api.TypeMergePatch)
-			return api.NewProblem(http.StatusUnsupportedMediaType, fmt.Sprintf(
-				"an override cannot be sent as %s; send a merge patch as %s", r.Header.Get("Content-Type"), api.TypeMergePatch))
-		}
-	}
 	service, id, err := a.overridable(r)
 	if err != nil {
 		return err

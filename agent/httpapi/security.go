@@ -26,14 +26,16 @@ func (a *API) checkOrigin(r *http.Request) error {
 }
 
 // hostAllowed reports whether a Host header names this agent. local is the address at
-// which the request came in. Over the Unix socket each host is allowed: a web page cannot
-// open it. Requests of HTTP/1.0 may have none (RFC 9112, section 3.2); those of browsers have one.
+// which the request came in. Requests of HTTP/1.0 may have none (RFC 9112, section 3.2); those of
+// browsers have one. Over the Unix socket, for which programs make up a host, each is allowed but a
+// domain: a reader may have forwarded a port to the socket, and a web page whose domain leads to
+// that port would be of the same origin as the agent's (DNS rebinding).
 func (a *API) hostAllowed(host string, local net.Addr) bool {
 	name := strings.TrimSuffix(hostname(host), ".")
 	if host == "" || name == "127.0.0.1" || name == "localhost" {
 		return true
 	}
-	if local != nil && local.Network() == "unix" {
+	if local != nil && local.Network() == "unix" && !isDomain(name) {
 		return true
 	}
 	if a.hosts[strings.ToLower(name)] || strings.EqualFold(name, "localhost") {
@@ -48,6 +50,15 @@ func (a *API) hostAllowed(host string, local net.Addr) bool {
 	}
 	at, ok := local.(*net.TCPAddr)
 	return ok && at.AddrPort().Addr().Unmap() == ip.Unmap()
+}
+
+// isDomain reports whether a name may be that of a public site: it has a dot, no character that
+// browsers leave out of names, and is no address.
+func isDomain(name string) bool {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return false
+	}
+	return strings.Contains(name, ".") && !strings.ContainsAny(name, "/%\\")
 }
 
 // hostname returns a host without its port and brackets.

@@ -27,6 +27,25 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// Programs make up a host for the Unix socket. A page whose domain leads to a port that is forwarded
+// to the socket must not be of the same origin as the agent.
+func TestHostsOverTheSocket(t *testing.T) {
+	a := withWebs(1).api(t, Options{AllowHosts: []string{"agent.example"}})
+	for host, want := range map[string]bool{
+		"": true, "localhost": true, "disc": true, "unix": true, "_": true, "localhost:3472": true, "127.0.0.1:40001": true,
+		"192.0.2.2:40001": true, "[2001:db8::1]:40001": true, // an address leads to no other
+		"run%2Fdisc%2Fdisc.sock": true, "/run/disc/disc.sock": true, // gRPC's
+		"agent.example:40001": true,
+		"evil.example":        false, "evil.example:40001": false, "EVIL.example.:40001": false, "127.0.0.1.evil.example": false, "localhost.evil.example:1": false,
+	} {
+		t.Run(host, func(t *testing.T) {
+			if got := a.hostAllowed(host, &net.UnixAddr{Name: "s", Net: "unix"}); got != want {
+				t.Errorf("host %q: %v", host, got)
+			}
+		})
+	}
+}
+
 func TestForeignHostsAreMisdirected(t *testing.T) {
 	s := serve(t, withWebs(1).api(t, Options{}))
 	for _, path := range []string{"/v1/lookup/web", "/v1/services", "/healthz", "/"} {

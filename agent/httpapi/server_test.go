@@ -150,7 +150,8 @@ func TestUnixSocket(t *testing.T) {
 	if _, _, err := s.Lookup(t.Context(), "web", api.LookupOptions{}); err != nil {
 		t.Error(err)
 	}
-	s.do("GET /v1/lookup/web", "", "Host: whatever.example").want(t, 200)
+	s.do("GET /v1/lookup/web", "", "Host: whatever").want(t, 200)
+	s.do("GET /v1/lookup/web", "", "Host: evil.example:3472").want(t, 421, "http.allow_hosts")
 }
 
 func TestTLS(t *testing.T) {

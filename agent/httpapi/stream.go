@@ -1,31 +1,52 @@
 package httpapi
 
 import (
+	"crypto/rand"
+	"errors"
 	"net/http"
 	"time"
 
+	"disc/agent/api"
 	"disc/discovery"
 )
 
 // registerHeld registers an instance for as long as the request is open. The answer is the
 // record, then newlines as keepalives; all together it is one JSON text.
 func (a *API) registerHeld(w http.ResponseWriter, r request, reg discovery.Registration) error {
+	by, err := holderOf(r)
+	if err != nil {
+		return err
+	}
+	if by.ID == "" && !by.Unnamed {
+		by.ID = rand.Text()
+	}
 	end, err := a.admit(r, a.grants)
 	if err != nil {
 		return err
 	}
 	defer end()
 	r.body.release() // what it had is decoded
-	done, hold, err := a.backends.Registrar.Hold(r.Context(), reg)
+	done, hold, err := a.backends.Registrar.Hold(r.Context(), reg, by)
 	if err != nil {
+		if forced, ok := errors.AsType[*ForcedOutError](err); ok {
+			w.Header().Set(api.HeaderLost, forcedOut(forced.By))
+		}
 		return err
 	}
 	defer hold.Release()
 	defer a.metrics.streaming("hold")()
+	if by.ID != "" {
+		w.Header().Set(api.HeaderHolder, by.ID)
+	}
+	w.Header().Set("Trailer", api.HeaderLost)
 	if err := a.replyRegistered(w, r, done); err != nil {
 		return err
 	}
-	return a.streamUntil(w, r, hold.Lost, errRegistrationLost)
+	err = a.streamUntil(w, r, hold.Lost, errRegistrationLost)
+	if who := hold.ForcedBy(); who != "" {
+		w.Header().Set(api.HeaderLost, forcedOut(who))
+	}
+	return err
 }
 
 var errRegistrationLost = discovery.Errorf(discovery.ErrLost, "the instance was deregistered by another caller")

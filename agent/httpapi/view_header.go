@@ -25,6 +25,7 @@ type viewHeader struct {
 	stale           bool
 	etag            headerText // empty: none
 	varies          bool       // with Accept
+	nosniff         bool       // anybody may have written the body: a browser must not take it for a script of the page
 }
 
 // content is the body of an answer, and the header values that describe it.
@@ -53,6 +54,7 @@ func newHeaderInt(n int64) headerInt { return headerInt{n, []string{strconv.Form
 var (
 	trueValue   = []string{"true"}
 	acceptValue = []string{"Accept"}
+	nosniff     = []string{"nosniff"}
 	jsonType    = []string{api.TypeJSON}
 	textType    = []string{api.TypeText}
 	binaryType  = []string{"application/octet-stream"}
@@ -68,7 +70,7 @@ func (a *API) headerOf(v view.View, index int64) (h viewHeader) {
 // describe sets the values of a view in h, except the index.
 func (a *API) describe(v view.View, h *viewHeader) {
 	revision := a.revision.Load()
-	if n := v.Snapshot.Revision(); revision == nil || revision.n != n {
+	if n := v.Revision(); revision == nil || revision.n != n {
 		formatted := newHeaderInt(n)
 		revision = &formatted
 		a.revision.Store(revision)
@@ -79,7 +81,7 @@ func (a *API) describe(v view.View, h *viewHeader) {
 // kvHeaderOf returns the header of an answer from the key/value state, without an
 // entity tag.
 func kvHeaderOf(v KVFreshness) viewHeader {
-	return viewHeader{revision: headerInt{n: v.Revision}, index: headerInt{n: v.Index}, age: v.Age, stale: v.Stale}
+	return viewHeader{revision: headerInt{n: v.Revision}, index: headerInt{n: v.Index}, age: v.Age, stale: v.Stale, nosniff: true}
 }
 
 // set sets the headers of an answer over net/http. It writes into the map directly:
@@ -98,6 +100,9 @@ func (v *viewHeader) set(h http.Header) {
 	if v.varies {
 		h["Vary"] = acceptValue
 	}
+	if v.nosniff {
+		h["X-Content-Type-Options"] = nosniff
+	}
 }
 
 // appendTo appends the lines of the same headers, sorted by name.
@@ -113,6 +118,9 @@ func (v *viewHeader) appendTo(b []byte) []byte {
 	}
 	if v.varies {
 		b = append(append(append(b, "Vary: "...), acceptValue[0]...), "\r\n"...)
+	}
+	if v.nosniff {
+		b = append(append(append(b, "X-Content-Type-Options: "...), nosniff[0]...), "\r\n"...)
 	}
 	return b
 }

@@ -40,7 +40,7 @@ func (a *API) watch(w http.ResponseWriter, r request) error {
 	h := w.Header()
 	h.Set("Content-Type", api.TypeEvents)
 	h.Set("Cache-Control", "no-store")
-	h.Set(api.HeaderRevision, strconv.FormatInt(view.Snapshot.Revision(), 10))
+	h.Set(api.HeaderRevision, strconv.FormatInt(view.Revision(), 10))
 	if r.Method == http.MethodHead {
 		return nil
 	}

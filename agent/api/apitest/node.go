@@ -27,6 +27,28 @@ func (n node) keys() []string {
 	return slices.Sorted(maps.Keys(object))
 }
 
+// items returns the elements of an array.
+func (n node) items() []node {
+	list, _ := n.value.([]any)
+	all := make([]node, len(list))
+	for i := range list {
+		all[i] = n.get(strconv.Itoa(i))
+	}
+	return all
+}
+
+// text returns the string at a path, or "".
+func (n node) text(path ...string) string {
+	s, _ := n.get(path...).value.(string)
+	return s
+}
+
+// flag returns the boolean at a path, or false.
+func (n node) flag(path ...string) bool {
+	b, _ := n.get(path...).value.(bool)
+	return b
+}
+
 // get returns the node at a path of members and indices, and resolves references on the way.
 func (n node) get(path ...string) node {
 	for _, name := range path {

@@ -84,11 +84,9 @@ func (v *Validator) Scopes(operation string) []string {
 func (v *Validator) Parameters(operation string) []string {
 	method, path, _ := strings.Cut(operation, " ")
 	var names []string
-	list := v.root("paths", path, strings.ToLower(method), "parameters")
-	items, _ := list.value.([]any)
-	for n := range items {
-		if p := list.get(strconv.Itoa(n)); p.get("in").value == "query" {
-			names = append(names, p.get("name").value.(string))
+	for _, p := range v.root("paths", path, strings.ToLower(method), "parameters").items() {
+		if p.get("in").value == "query" {
+			names = append(names, p.text("name"))
 		}
 	}
 	slices.Sort(names)
@@ -100,16 +98,21 @@ func (v *Validator) Value(schema string, b []byte) error {
 	return v.validate(v.root("components", "schemas", schema), b)
 }
 
+// failed is the component that describes the response to a request that no operation matches.
+const failed = "Failed"
+
 // Response checks that the status, the headers, the media type and, for JSON, the body of a
-// response are described for its request. It does not check a nil body.
+// response are described for its request. A default describes only the failures of the server.
+// It does not check a nil body.
 func (v *Validator) Response(req *http.Request, resp *http.Response, body []byte) error {
 	op, what := v.operation(req), fmt.Sprintf("%s %s: %d", req.Method, req.URL.Path, resp.StatusCode)
 	described := op.get("responses", strconv.Itoa(resp.StatusCode))
-	if !described.exists() && resp.StatusCode >= 400 {
+	switch {
+	case described.exists():
+	case !op.exists() && resp.StatusCode >= 400:
+		described = v.root("components", "responses", failed)
+	case resp.StatusCode >= 500:
 		described = op.get("responses", "default")
-		if !op.exists() {
-			described = v.root("components", "responses", "Problem")
-		}
 	}
 	if !described.exists() {
 		return fmt.Errorf("%s: the description does not have that", what)
@@ -123,16 +126,29 @@ func (v *Validator) Response(req *http.Request, resp *http.Response, body []byte
 	return nil
 }
 
+// fields has the fields of a path item of OpenAPI 3.1 by their method. A method's case counts, RFC
+// 9110, section 9.1; who answers GET answers HEAD.
+var fields = map[string]string{
+	http.MethodGet:     "get",
+	http.MethodHead:    "get",
+	http.MethodPut:     "put",
+	http.MethodPost:    "post",
+	http.MethodDelete:  "delete",
+	http.MethodOptions: "options",
+	http.MethodPatch:   "patch",
+	http.MethodTrace:   "trace",
+}
+
 // operation returns the description of a request's route; not every request has one.
 func (v *Validator) operation(req *http.Request) node {
-	method := strings.ToLower(req.Method)
-	if method == "head" {
-		method = "get"
+	method, ok := fields[req.Method]
+	if !ok {
+		return node{}
 	}
 	asked := strings.Split(req.URL.EscapedPath(), "/")
 	for _, path := range v.root("paths").keys() {
 		parts, of := strings.Split(path, "/"), asked
-		if last := len(parts); strings.HasSuffix(path, "...}") && len(asked) > last {
+		if last := len(parts); len(asked) > last && v.TakesSlashes(path) {
 			of = append(slices.Clone(asked[:last-1]), strings.Join(asked[last-1:], "/")) // as one
 		}
 		same := slices.EqualFunc(parts, of, func(pattern, part string) bool {
@@ -145,12 +161,29 @@ func (v *Validator) operation(req *http.Request) node {
 	return node{}
 }
 
+// TakesSlashes reports whether a path ends in a parameter that may have slashes, which OpenAPI has
+// no word for: x-slashes.
+func (v *Validator) TakesSlashes(path string) bool {
+	if !strings.HasSuffix(path, "}") {
+		return false
+	}
+	item := v.root("paths", path)
+	for _, method := range item.keys() {
+		for _, p := range item.get(method, "parameters").items() {
+			if p.flag("x-slashes") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (v *Validator) headers(described node, h http.Header) error {
 	for _, name := range described.keys() {
 		d := described.get(name)
 		got := h.Values(name)
 		if len(got) == 0 {
-			if required, _ := d.get("required").value.(bool); required {
+			if d.flag("required") {
 				return fmt.Errorf("header %s is missing", name)
 			}
 			continue

@@ -28,15 +28,22 @@ const description = `{
             }
           },
           "204": {"description": "Nothing."},
-          "default": {"$ref": "#/components/responses/Problem"}
+          "404": {"$ref": "#/components/responses/Failed"},
+          "default": {"$ref": "#/components/responses/Failed"}
         }
+      }
+    },
+    "/v1/keys/{key}": {
+      "get": {
+        "parameters": [{"name": "key", "in": "path", "x-slashes": true}],
+        "responses": {"204": {"description": "Nothing."}}
       }
     }
   },
   "components": {
     "parameters": {"index": {"name": "index", "in": "query"}},
     "headers": {"Revision": {"required": true, "schema": {"type": "integer"}}},
-    "responses": {"Problem": {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}},
+    "responses": {"Failed": {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}},
     "schemas": {
       "Thing": {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"], "additionalProperties": false},
       "Problem": {"type": "object", "required": ["status"]}
@@ -71,9 +78,15 @@ func TestResponse(t *testing.T) {
 		{"HEAD /v1/things/a", 200, json, "7", ``, ""},
 		{thing, 200, "text/plain; charset=utf-8", "7", "a", ""},
 		{thing, 204, "", "", ``, ""},
+		{"GET /v1/keys/a/b", 204, "", "", ``, ""},
+		{"GET /v1/keys/a%2Fb/c", 204, "", "", ``, ""},
+		{"GET /v1/things/a/b", 204, "", "", ``, "does not have that"},
 		{thing, 404, problem, "", `{"status":404}`, ""},
+		{thing, 503, problem, "", `{"status":503}`, ""},
+		{thing, 409, problem, "", `{"status":409}`, "does not have that"},
 		{"GET /nosuch", 404, problem, "", `{"status":404}`, ""},
 		{"POST /v1/things/a", 405, problem, "", `{"status":405}`, ""},
+		{"get /v1/things/a", 405, problem, "", `{"status":405}`, ""},
 		{thing, 200, json, "7", `{"id":"a","size":1}`, "size"},
 		{thing, 200, json, "7", `{}`, "id"},
 		{thing, 200, json, "7", `{"id":"a"`, "no JSON"},
@@ -107,10 +120,10 @@ func TestResponse(t *testing.T) {
 func TestOperationsAndParameters(t *testing.T) {
 	v := validator(t)
 	operations := v.Operations()
-	if !slices.Equal(operations, []string{"GET /v1/things/{thing}"}) {
+	if !slices.Equal(operations, []string{"GET /v1/keys/{key}", "GET /v1/things/{thing}"}) {
 		t.Fatalf("operations %v", operations)
 	}
-	if got := v.Parameters(operations[0]); !slices.Equal(got, []string{"all", "index"}) {
+	if got := v.Parameters(operations[1]); !slices.Equal(got, []string{"all", "index"}) {
 		t.Errorf("parameters %v", got)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"disc/discovery/retry/retrytest"
 )
 
 // fixedAnswerer answers each request with one body.
@@ -130,7 +132,7 @@ func TestCloseEndsConnections(t *testing.T) {
 
 func TestRespondAllocatesNothing(t *testing.T) {
 	r, request := NewResponder(fixedAnswerer{[]byte("hello")}, nil), []byte(wholeRequest)
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := retrytest.Allocations(1000, func() {
 		if _, n := r.Respond(request, time.Now()); n != len(request) {
 			t.Fatal("not answered")
 		}

@@ -54,10 +54,10 @@ func fillDisk(t *testing.T, path string) {
 	}
 	large := instance("large")
 	large.Meta = discovery.Meta{"note": strings.Repeat("x", 10_000)}
-	if err := s.put(t.Context(), keyOf("web", "large"), large); !errors.Is(err, unix.ENOSPC) {
+	if err := s.put(keyOf("web", "large"), large).wait(t.Context()); !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("put on a full disk: %v", err)
 	}
-	if err := s.remove(t.Context(), keyOf("web", "a")); !errors.Is(err, unix.ENOSPC) { // large goes with it
+	if err := s.remove(keyOf("web", "a")).wait(t.Context()); !errors.Is(err, unix.ENOSPC) { // large goes with it
 		t.Fatalf("remove on a full disk: %v", err)
 	}
 	wantKept(t, path, "a", "b")

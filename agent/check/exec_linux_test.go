@@ -17,10 +17,6 @@ import (
 	"disc/discovery"
 )
 
-func shell(script string, timeout time.Duration) discovery.CheckSpec {
-	return discovery.CheckSpec{Type: discovery.CheckExec, Command: []string{"/bin/sh", "-c", script}, Timeout: discovery.Duration(timeout)}
-}
-
 // fifo makes a named pipe: a read waits until something is written.
 func fifo(t *testing.T) (path string) {
 	t.Helper()
