@@ -16,20 +16,22 @@ import (
 
 func (a *app) agentCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "agent",
-		Short: "Run the sidecar",
+		Use:        "agent",
+		SuggestFor: []string{"server", "serve", "start", "daemon", "sidecar"},
+		Short:      "Run the sidecar",
 		Long: `Run the sidecar agent. It registers the services of the config file and of the HTTP API,
 keeps their leases alive, checks their health, and answers lookups on this host from
 memory.
 
-SIGHUP reloads the services, tokens, clients and certificates of the config file; a file
-that is invalid, empty or cut off changes nothing. At SIGTERM the agent deregisters its
-services, answers lookups for the drain delay, and stops. A second SIGTERM stops it at
-once.`,
+SIGHUP reloads the services, tokens, clients, certificates and log.level of the config
+file; a file that is invalid, empty or cut off changes nothing. At SIGTERM the agent
+deregisters its services, answers lookups for the drain delay, and stops. A second SIGTERM
+stops it at once.`,
 		Example: `  disc agent
   disc agent --endpoints 10.0.0.1:2379,10.0.0.2:2379 --zone a
   disc agent --config /etc/disc/config.yaml`,
-		Args: cobra.NoArgs,
+		Args:        cobra.NoArgs,
+		Annotations: map[string]string{logsVariables: "true"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.runAgent(cmd.Context(), func(ctx context.Context) (*config.Config, error) { return config.Load(ctx, cmd.Flags(), a.io.Host) })
 		},
@@ -43,8 +45,13 @@ type loadFunc func(context.Context) (*config.Config, error)
 
 func (a *app) runAgent(ctx context.Context, load loadFunc) error {
 	reapOrphans(ctx)
-	log := a.logger(a.config.Log.Level)
-	sidecar, err := agent.New(ctx, a.config, agent.Options{Logger: log, Version: programVersion().Version})
+	level := &slog.LevelVar{}
+	level.Set(a.config.Log.Level)
+	log := a.logger(ctx, level)
+	for _, v := range a.io.Host.UnknownVariables(otherVariables...) {
+		log.Warn("variable is unknown and has no effect", "variable", v.Name, "nearest", v.Nearest)
+	}
+	sidecar, err := agent.New(ctx, a.config, agent.Options{Logger: log, Version: programVersion().Version, Level: level})
 	if err != nil {
 		return err
 	}
@@ -60,13 +67,29 @@ func reapOrphans(ctx context.Context) {
 	}
 }
 
-// logger returns the log of the agent, which goes to stderr.
-func (a *app) logger(level slog.Level) *slog.Logger {
+// logger returns the log of an agent that runs until ctx ends. It goes to stderr. A warning that
+// repeats is said once a minute.
+func (a *app) logger(ctx context.Context, level slog.Leveler) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: durationAsText}
 	if f := a.config.Log.Format; f == config.LogText || f == config.LogAuto && a.io.Terminal {
-		return slog.New(slog.NewTextHandler(a.io.Err, o))
+		return a.holdingBack(ctx.Done(), slog.NewTextHandler(a.io.Err, o))
 	}
-	return slog.New(slog.NewJSONHandler(a.io.Err, o))
+	return a.holdingBack(ctx.Done(), slog.NewJSONHandler(a.io.Err, o))
+}
+
+// holdingBack returns a log that holds back warnings that repeat, until stopped is closed or
+// [app.sayHeldBack] is called.
+func (a *app) holdingBack(stopped <-chan struct{}, h slog.Handler) *slog.Logger {
+	handler := newRepeatHandler(stopped, h)
+	a.said = append(a.said, handler.said)
+	return slog.New(handler)
+}
+
+// sayHeldBack says the warnings that are held back. Those that come afterwards are said at once.
+func (a *app) sayHeldBack() {
+	for _, said := range a.said {
+		said.close()
+	}
 }
 
 // durationAsText writes durations as "5s", in JSON logs too.
@@ -83,7 +106,7 @@ func (a *app) warnings() *slog.Logger {
 	if a.config.CLI.Verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(a.io.Err, &slog.HandlerOptions{Level: level}))
+	return a.holdingBack(nil, slog.NewTextHandler(a.io.Err, &slog.HandlerOptions{Level: level}))
 }
 
 // reloadOnHangup reloads the settings at each SIGHUP, until stop is called. A reload that is

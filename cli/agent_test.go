@@ -25,7 +25,7 @@ func TestLogFormats(t *testing.T) {
 		t.Run(fmt.Sprintf("%s, terminal %v", test.format, test.terminal), func(t *testing.T) {
 			var b bytes.Buffer
 			a := app{io: &IO{Err: &b, Terminal: test.terminal}, config: &config.Config{Log: config.Log{Format: test.format}}}
-			log := a.logger(slog.LevelInfo)
+			log := a.logger(t.Context(), slog.LevelInfo)
 			log.Debug("not shown")
 			log.Info("stopping", "delay", 5*time.Second)
 			if got := b.String(); !strings.Contains(got, test.want) || strings.Contains(got, "not shown") {

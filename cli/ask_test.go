@@ -20,17 +20,21 @@ func TestLookup(t *testing.T) {
 	term.await(`"drain": 1`, "lookup", "web", "-o", "json")
 	golden(t, "lookup.txt", term.ok("lookup", "web"))
 	golden(t, "lookup-wide.txt", term.ok("lookup", "v2.web", "-o", "wide"))
-	golden(t, "lookup-explain.txt", term.ok("lookup", "web", "--explain"))
+	answered := regexp.MustCompile(`(namespace +)\d+ +\d+s +`)
+	golden(t, "lookup-explain.txt", answered.ReplaceAllString(term.ok("lookup", "web", "--explain"), "${1}6         0s   "))
 	// The revision depends on what the agent has written before.
 	revision := regexp.MustCompile(`"revision": \d+`)
 	golden(t, "lookup.json", revision.ReplaceAllString(term.ok("lookup", "one.web.inst", "-o", "json"), `"revision": 6`))
 	if got := term.ok("lookup", "web", "--status", "any", "-o", "addr", "--zone", "a"); got != "10.0.0.1:1\n" {
 		t.Errorf("got %q", got)
 	}
-	term.fails(exitNotFound, "no endpoints for web: left out 2 tag", "lookup", "web", "--tag", "v3")
+	term.fails(exitNotFound, "no endpoints for web: left out 2 by tag", "lookup", "web", "--tag", "v3")
 	term.fails(exitNotFound, `service "none" is not known`, "lookup", "none")
+	term.fails(exitNotFound, "answers from its watch of the whole namespace, of revision ", "lookup", "wbe", "--explain")
+	term.fails(exitNotFound, `service "wbe" is not known; did you mean "web"?`, "lookup", "wbe", "--explain")
+	term.fails(exitNotFound, `instance "oen" of service "web" is not known; did you mean "one.web.inst"?`, "lookup", "oen.web.inst", "--explain")
 	term.fails(exitUsage, "of no known form", "lookup", "a.b.c.d")
-	term.fails(exitUsage, `status "fine" is unknown`, "lookup", "web", "--status", "fine")
+	term.fails(exitNotFound, "no endpoints for web: left out 1 draining, 1 passing", "lookup", "web", "--status", "critical")
 }
 
 func TestWait(t *testing.T) {
@@ -49,8 +53,13 @@ func TestWait(t *testing.T) {
 	}
 	term.ok("drain", "web/two")
 	term.await(`"drain": 1`, "lookup", "web", "-o", "json")
-	term.timesOut("web has 1 of 2 endpoints; left out 1 drain", "wait", "web", "--min", "2")
+	term.timesOut("web has 1 of 2 endpoints; left out 1 draining", "wait", "web", "--min", "2")
+	term.ok("undrain", "web/two")
+	term.await("10.0.0.2:1", "lookup", "web")
+	term.timesOut("web has 2 of 3 endpoints; it has no other instances", "wait", "web", "--min", "3")
+	term.watched = true
 	interrupted := term.start("wait", "web", "--min", "9")
+	interrupted.says("disc: waiting: web has 2 of 9 endpoints; it has no other instances")
 	interrupted.interrupt()
 	if code := interrupted.ends(); code != exitInterrupted {
 		t.Errorf("after an interrupt: got exit code %d", code)
@@ -78,6 +87,7 @@ func TestStatus(t *testing.T) {
 		}
 		return nil
 	})
+	term.env["DISC_AGENT"] = strings.TrimPrefix(term.env["DISC_AGENT"], "http://")
 	if got := term.ok("status", "-o", "template={{.node}} {{.namespace}}"); got != "n1 default\n" {
 		t.Errorf("got %q", got)
 	}
@@ -122,6 +132,10 @@ func TestCompletion(t *testing.T) {
 		term.completes(line, want)
 	}
 	term.await("10.0.0.1:2", "lookup", "web")
+	term.ok("set", "web/one", "--tag", "v2", "--tag", "eu")
+	term.ok("set", "web/two", "10.0.0.1:2", "--zone", "b")
+	term.await("v2,eu", "lookup", "web")
+	term.await(" b ", "lookup", "web", "-o", "wide")
 	check := func() {
 		t.Helper()
 		for line, want := range map[string]string{
@@ -133,17 +147,32 @@ func TestCompletion(t *testing.T) {
 			"get web/t":    "web/one\nweb/two\n",
 			"unset x/":     "",
 			"list web -o ": "table\nwide\njson\njsonl\nyaml\nname\naddr\ntemplate=\n",
+			"export -o ":   "file_sd\n",
 			"list web ":    "",
+
+			"list --status ":              "passing\nwarning\ncritical\nany\n",
+			"lookup web --status ":        "passing\nwarning\ncritical\nany\n",
+			"set web/one --state ":        "up\ndrain\ndown\n",
+			"list --zone ":                "b\n",
+			"list web --tag ":             "eu\nv2\n",
+			"lookup web -l ":              "eu\nv2\n",
+			"list nothing --node ":        "",
+			"run --service web --zone ":   "b\n",
+			"lookup nothing --zone ":      "b\n",
+			"set web/one 10.0.0.1:1 --zo": "--zone\tzone of a static entry\n",
 		} {
 			term.completes(line, want)
 		}
 	}
 	check()
-	agent := term.env["DISC_AGENT"]
+	agent, endpoints := term.env["DISC_AGENT"], term.env["DISC_ENDPOINTS"]
 	term.env["DISC_AGENT"] = "http://127.0.0.1:1"
 	check() // from etcd
 	term.env["DISC_AGENT"], term.env["DISC_ENDPOINTS"] = agent, "127.0.0.1:1"
 	check()
+	term.env["DISC_ENDPOINTS"] = endpoints
+	term.ok("set", "web/one", "10.0.0.1:1", "-n", "blue")
+	term.completes("list -n ", "blue\ndefault\n")
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if out := term.ok("completion", shell); !strings.Contains(out, "__complete") {
 			t.Errorf("the script for %s does not complete", shell)

@@ -9,6 +9,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/catalog"
+	"disc/discovery/retry"
 	"disc/discovery/view"
 )
 
@@ -27,14 +28,32 @@ func etcdOrAgentStream[T any](ctx context.Context, a *app, fromEtcd func(yield f
 			yield(none, err)
 			return
 		}
-		for e, err := range fromAgent(agent) {
-			if errors.Is(err, discovery.ErrUnavailable) {
-				a.infof("%v; trying again", err)
-			} else if !yield(e, err) {
-				return
+		passOn(a, fromAgent(agent), yield)
+	}
+}
+
+// passOn yields what a stream of an agent yields. Of an agent that is away it says so, less and
+// less often.
+func passOn[T any](a *app, stream iter.Seq2[T, error], yield func(T, error) bool) {
+	var away retry.Backoff
+	for e, err := range stream {
+		if worthRetrying(err) {
+			if away.Failed() {
+				a.infof("%v; trying again (failure %d)", err, away.Failures())
 			}
+			continue
+		}
+		away.Reset()
+		if !yield(e, err) {
+			return
 		}
 	}
+}
+
+// worthRetrying reports whether the agent that a request failed at may answer it later: it is
+// unavailable. What is no agent at all does not become one.
+func worthRetrying(err error) bool {
+	return errors.Is(err, discovery.ErrUnavailable) && !api.NoAgent(err)
 }
 
 // runInBackground calls run in a goroutine. stop ends its context and waits for it.
@@ -53,7 +72,19 @@ func runInBackground(ctx context.Context, run func(context.Context) error) (stop
 func (a *app) changeStream(ctx context.Context, service string) iter.Seq2[api.Event, error] {
 	return etcdOrAgentStream(ctx, a,
 		func(yield func(api.Event, error) bool) error { return a.etcdChanges(ctx, service, yield) },
-		func(agent *api.Client) iter.Seq2[api.Event, error] { return agent.Watch(ctx, service, "") })
+		func(agent *api.Client) iter.Seq2[api.Event, error] {
+			a.warnStaleAgent(ctx, agent)
+			return agent.Watch(ctx, service, "")
+		})
+}
+
+// warnStaleAgent says how old an agent's view is, which a stream does not tell.
+func (a *app) warnStaleAgent(ctx context.Context, agent *api.Client) {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	if its, err := agent.Agent(ctx); err == nil {
+		a.warnStale(api.Freshness{Stale: its.Catalog.Stale, Age: time.Duration(its.Catalog.Age)})
+	}
 }
 
 // etcdChanges yields the changes of a catalog that it runs. It returns an error only if

@@ -90,9 +90,11 @@ func (a *app) printClaim(ctx context.Context, service string, o claimOptions) er
 		return err
 	}
 	defer client.CloseIdle()
+	stop := a.sayWaiting(service, o)
 	claim, err := client.Claim(ctx, service, o.ClaimOptions)
+	stop()
 	if err != nil {
-		return o.waitError(err)
+		return o.waitError(ctx, service, err)
 	}
 	return show(a, listing[api.Claim]{items: []api.Claim{claim}, single: true, columns: []column[api.Claim]{
 		{header: "CLAIM", value: func(c api.Claim) string { return c.ID }},
@@ -107,8 +109,20 @@ func (a *app) printClaim(ctx context.Context, service string, o claimOptions) er
 	})
 }
 
-// waitError returns err as a timeout if the agent has waited and no slot became free.
-func (o *claimOptions) waitError(err error) error {
+// sayWaiting says on a terminal that a claim is waited for, until stop is called.
+func (a *app) sayWaiting(service string, o claimOptions) (stop func()) {
+	if o.Wait == 0 {
+		return func() {}
+	}
+	return a.progressLater("waiting for a claim of %q", service)
+}
+
+// waitError returns err as a timeout if the agent has waited and no slot became free, and as
+// the end of the wait if a signal ended it.
+func (o *claimOptions) waitError(ctx context.Context, service string, err error) error {
+	if ctx.Err() != nil {
+		return stoppedWhile(ctx, err, "waiting for a claim of %q", service)
+	}
 	if problem := (*api.Problem)(nil); o.Wait > 0 && errors.As(err, &problem) && errors.Is(err, discovery.ErrUnavailable) {
 		return fmt.Errorf("%w after %v: %w", errTimedOut, o.Wait, err)
 	}
@@ -123,11 +137,13 @@ func (a *app) claim(ctx context.Context, service string, command []string, o cla
 	}
 	defer client.CloseIdle()
 	o.TTL = 0
+	stop := a.sayWaiting(service, o)
 	claim, err := openGrant(ctx, func(ctx context.Context) (*api.HeldClaim, error) {
 		return client.HoldClaim(ctx, service, o.ClaimOptions)
 	})
+	stop()
 	if err != nil {
-		return o.waitError(err)
+		return o.waitError(ctx, service, err)
 	}
 	defer claim.Close()
 	id := claim.Claim.ID

@@ -24,9 +24,9 @@ etcd, and who holds them. HOLDER is the beginning of the claim's id.`,
 			if cmd.ArgsLenAtDash() >= 0 {
 				return usage(errors.New("to claim of a service named list, write 'disc claim -- list [-- COMMAND...]'"))
 			}
-			service := ""
-			if len(args) == 1 {
-				service = args[0]
+			service, err := optionalService(args)
+			if err != nil {
+				return err
 			}
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				list, err := client.Claims(ctx, service)
@@ -35,6 +35,9 @@ etcd, and who holds them. HOLDER is the beginning of the claim's id.`,
 				}
 				if list.Truncated {
 					a.infof("there are too many; some are left out")
+				}
+				if len(list.Claims) == 0 {
+					a.infof("nobody holds a claim")
 				}
 				return show(a, claimListing(list.Claims))
 			})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,23 +17,42 @@ import (
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/etcd"
+	"disc/discovery/retry"
 )
 
 // Main runs the command that args give, without the program's name, and returns its exit
-// code. It ends early when ctx does.
+// code. It ends early when ctx does. A command whose output could not be written has failed.
 func Main(ctx context.Context, args []string, io *IO) int {
-	a := &app{io: io}
+	checked := *io
+	out := &checkedOutput{to: io.Out}
+	checked.Out = out
+	a := &app{io: &checked}
+	code := a.execute(ctx, args)
+	if err := out.failure(); err != nil && code == exitDone {
+		a.report(err)
+		return exitFailed
+	}
+	return code
+}
+
+// execute runs a command, reports its error, and returns its exit code.
+func (a *app) execute(ctx context.Context, args []string) int {
 	root := a.rootCommand()
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		a.completeFlags(root) // of all commands: an agent would keep some 200 KiB for it
+	}
 	root.SetArgs(append([]string{}, args...)) // cobra would replace nil by os.Args
-	root.SetIn(io.In)
-	root.SetOut(io.Out)
-	root.SetErr(io.Err)
+	root.SetIn(a.io.In)
+	root.SetOut(a.io.Out)
+	root.SetErr(a.io.Err)
 	cmd, err := root.ExecuteContextC(ctx)
+	a.sayHeldBack()
 	if err == nil {
 		return exitDone
 	}
-	if !a.parsed && exitCode(err) == exitFailed {
-		err = usage(err)
+	err = explainStop(ctx, err)
+	if _, unwritten := errors.AsType[*outputError](err); !unwritten && !a.parsed && exitCode(err) == exitFailed {
+		err = usage(explainArgs(cmd, err))
 	}
 	a.report(err)
 	if e := (*usageError)(nil); errors.As(err, &e) {
@@ -44,8 +64,9 @@ func Main(ctx context.Context, args []string, io *IO) int {
 // app is one run of the program.
 type app struct {
 	io     *IO
-	config *config.Config // nil for commands about the program itself
-	parsed bool           // the command line was parsed
+	config *config.Config  // nil for commands about the program itself
+	parsed bool            // the command line was parsed
+	said   []*saidWarnings // of its logs
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -58,14 +79,18 @@ command line.
 To try it, 'disc dev --demo' runs everything on this machine.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed out,
-5 conflict. 'run', 'lock' and 'claim' return the exit code of their command.`,
+5 conflict, 130 and 143 stopped by SIGINT and SIGTERM. What runs until it is stopped,
+such as 'agent' and 'watch', ends with 0 then. 'run', 'lock' and 'claim' return the exit
+code of their command.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
+		Version:           currentVersion,
 		Args:              rejectUnknownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	config.AddFlags(root.PersistentFlags(), config.Global)
+	root.SetFlagErrorFunc(explainFlag)
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "entries", Title: "Entries in etcd:"},
@@ -73,27 +98,15 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found or nothing healthy, 4 timed o
 		&cobra.Group{ID: "program", Title: "The program:"},
 	)
 	addToGroup(root, "run", a.agentCommand(), a.devCommand(), a.runCommand(), a.lockCommand(), a.claimCommand())
-	addToGroup(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand(), a.kvCommand())
-	addToGroup(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.limitCommand(), a.statusCommand())
+	addToGroup(root, "entries", a.listCommand(), a.getCommand(), a.setCommand(), a.unsetCommand(), a.drainCommand(), a.undrainCommand(), a.watchCommand(), a.exportCommand(), a.kvCommand(), a.suspectsCommand(), a.nodeCommand(), a.gcCommand())
+	addToGroup(root, "ask", a.lookupCommand(), a.waitCommand(), a.renderCommand(), a.historyCommand(), a.limitCommand(), a.statusCommand(), a.whyCommand())
 	addToGroup(root, "program", a.configCommand(), a.tokenCommand(), a.versionCommand())
 	root.AddCommand(a.demoServiceCommand())
+	addHelp(root)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetHelpCommandGroupID("program")
 	root.SetCompletionCommandGroupID("program")
-	a.completeFlags(root)
 	return root
-}
-
-// rejectUnknownCommand refuses arguments of a command group and suggests a command.
-func rejectUnknownCommand(parent *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	text := fmt.Sprintf("unknown command %q for %q", args[0], parent.CommandPath())
-	parent.SuggestionsMinimumDistance = 2
-	if near := parent.SuggestionsFor(args[0]); len(near) > 0 {
-		text += "; did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return errors.New(text)
 }
 
 func addToGroup(root *cobra.Command, group string, commands ...*cobra.Command) {
@@ -126,6 +139,9 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	a.config = cfg
+	if cmd.Annotations[logsVariables] == "" {
+		a.warnOfVariables()
+	}
 	if cfg.CLI.NoColor {
 		a.io.Color = false
 	}
@@ -152,6 +168,17 @@ func (a *app) agent(ctx context.Context) (*api.Client, error) {
 		return nil, err
 	}
 	return client, nil
+}
+
+// namespaceAgent returns a client of this host's agent, and the agent's status. It fails as
+// sameNamespace does.
+func (a *app) namespaceAgent(ctx context.Context) (*api.Client, api.Agent, error) {
+	client, err := a.anyAgent(ctx)
+	if err != nil {
+		return nil, api.Agent{}, err
+	}
+	its, err := a.agentOfNamespace(ctx, client)
+	return client, its, err
 }
 
 // anyAgent returns a client of this host's agent, whatever namespace the agent serves.
@@ -191,12 +218,25 @@ func (a *app) infof(format string, args ...any) {
 	fmt.Fprintln(a.io.Err, "disc: "+printable(fmt.Sprintf(format, args...)))
 }
 
+// progressf prints a message on a terminal, for somebody who waits there.
+func (a *app) progressf(format string, args ...any) {
+	if a.io.Terminal {
+		a.infof(format, args...)
+	}
+}
+
+// progressLater prints a message on a terminal unless stop is called within a second.
+func (a *app) progressLater(format string, args ...any) (stop func()) {
+	timer := time.AfterFunc(time.Second, func() { a.progressf(format, args...) })
+	return func() { timer.Stop() }
+}
+
 // report prints an error on stderr, unless it is a [silentError].
 func (a *app) report(err error) {
 	if e := (*silentError)(nil); errors.As(err, &e) {
 		return
 	}
-	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	lines := strings.Split(strings.TrimSpace(retry.PlainText(err)), "\n")
 	for n, line := range lines {
 		lines[n] = printable(line)
 	}

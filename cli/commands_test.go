@@ -106,25 +106,47 @@ func TestUsage(t *testing.T) {
 		line, want string
 	}{
 		{"nonsense", `unknown command "nonsense" for "disc"`},
-		{"lst", "did you mean list"},
-		{"config vew", "did you mean view?"},
-		{"list --nonsense", "unknown flag: --nonsense"},
+		{"lst", "did you mean 'disc list'?"},
+		{"gte", "did you mean 'disc get'?"},
+		{"wach", "did you mean 'disc watch'?"},
+		{"config vew", "did you mean 'disc config view'?"},
+		{"put", "did you mean 'disc set' or 'disc kv set'?"},
+		{"put web/x 10.0.0.1:1 --tag v2", "did you mean 'disc set' or"},
+		{"register", "did you mean 'disc run' or 'disc set'?"},
+		{"deregister", "did you mean 'disc unset'?"},
+		{"delete", "did you mean 'disc unset', 'disc kv del' or 'disc limit del'?"},
+		{"rm -r web", "did you mean 'disc unset', "},
+		{"services", "did you mean 'disc list'?"},
+		{"members", "did you mean 'disc list' or 'disc status'?"},
+		{"ps", "did you mean 'disc list' or 'disc status'?"},
+		{"kv put", "did you mean 'disc kv set'?"},
+		{"kv rm", "did you mean 'disc kv del'?"},
+		{"list --nonsense", "unknown flag: --nonsense\n"},
+		{"list --stauts critical", "unknown flag: --stauts; did you mean '--status'?"},
+		{"list --endpoint 10.0.0.1:2379", "did you mean '--endpoints'?"},
+		{"lookup web --json", "did you mean '-o json'?"},
+		{"status --addr 127.0.0.1:3472", "did you mean '--agent'?"},
 		{"list --nonsense", "see 'disc list --help'"},
-		{"list a b", "accepts at most 1 arg(s)"},
-		{"list web --status fine", `status "fine" is unknown`},
-		{"list --tag v2", "give the SERVICE"},
+		{"set web/x --port 80", "did you mean 'HOST:PORT'?"},
+		{"help nosuch", `unknown command "nosuch" for "disc"`},
+		{"help lst", "did you mean 'disc list'?"},
+		{"help kv nosuch", `unknown command "nosuch" for "disc kv"`},
+		{"list a b", "2 arguments are given; write 'disc list [SERVICE]'"},
+		{"list web --status fine", `--status "fine" is unknown; use passing, warning, critical or any`},
+		{"lookup web --status fine", `--status "fine" is unknown; use passing, warning, critical or any`},
+		{"list -A --tag v2", "-A lists the services of all namespaces"},
 		{"list web --filter x==", "filter"},
 		{"list web -A", "-A lists the services of all namespaces"},
 		{"list -w -o yaml", "-o yaml does not support changes"},
 		{"list web/", "service name"},
 		{"list -o xml", `"xml" is unknown`},
 		{"list --endpoints :::", "is not an etcd endpoint"},
-		{"get", "accepts 1 arg(s)"},
+		{"get", "an argument is missing; write"},
 		{"get web/", "instance id is empty"},
 		{"set web", "is not an instance; write SERVICE/ID"},
 		{"set web/x", "nothing to set"},
 		{"set web/x --weight -1", "--weight -1 is out of range; use 0 to 65535"},
-		{"set web/x --weight many", "invalid argument"},
+		{"set web/x --weight many", `flag --weight: "many" is not a whole number`},
 		{"set web/x --state off", `state "off" is unknown`},
 		{"set web/x --meta novalue", `--meta "novalue" is neither key=value nor key-`},
 		{"set web/x --tag a/b", `tag "a/b"`},
@@ -137,10 +159,45 @@ func TestUsage(t *testing.T) {
 		{"drain web", "is not an instance"},
 		{"watch a/b", "service name"},
 		{"wait web --min 0", "--min must be at least 1"},
-		{"lookup", "accepts 1 arg(s)"},
+		{"lookup", "an argument is missing; write"},
+		{"lookup ''", `lookup name "" is empty`},
+		{"lookup ..", `lookup name ".." is empty`},
+		{"wait ''", `lookup name "" is empty`},
+		{"list ''", "service name is empty"},
+		{"list ..", "begin with a letter or digit"},
+		{"list '' -w", "service name is empty"},
+		{"get ''", "service name is empty"},
+		{"get ..", "begin with a letter or digit"},
+		{"watch ''", "service name is empty"},
+		{"export -o file_sd ''", "service name is empty"},
+		{"set '' 10.0.0.1:1", "is not an instance"},
+		{"set /x 10.0.0.1:1", "service name is empty"},
+		{"drain ''", "is not an instance"},
+		{"unset ''", "is not an instance"},
+		{"run --service '' -- true", "--service is missing"},
+		{"lock '' -- true", "lock name is empty"},
+		{"lock .. -- true", "begin with a letter or digit"},
+		{"lock list ''", "lock name is empty"},
+		{"lock break ''", "lock name is empty"},
+		{"claim ''", "service name is empty"},
+		{"claim list ''", "service name is empty"},
+		{"limit get ''", "limit name is empty"},
+		{"limit get ..", "begin with a letter or digit"},
+		{"limit set '' 5/s", "limit name is empty"},
+		{"limit del ''", "limit name is empty"},
+		{"limit take ''", "limit name is empty"},
+		{"kv get ''", "key is empty"},
+		{"kv set '' x", "key is empty"},
+		{"kv del ''", "key is empty"},
+		{"kv del -r ''", "the prefix is empty"},
+		{"kv list ''", "the prefix is empty"},
+		{"kv watch ''", "the prefix is empty"},
+		{"kv history ''", "key is empty"},
+		{"list --namespace ''", "namespace is empty"},
+		{"status --agent ''", "is not the address of an agent"},
 	} {
 		t.Run(tt.line, func(t *testing.T) {
-			r := term.disc(strings.Fields(tt.line)...)
+			r := term.disc(words(tt.line)...)
 			if r.code != exitUsage || !strings.Contains(r.stderr, tt.want) || r.out != "" {
 				t.Errorf("got exit code %d, stdout %q, stderr:\n%swant 2 and %q", r.code, r.out, r.stderr, tt.want)
 			}
@@ -152,9 +209,18 @@ func TestHelp(t *testing.T) {
 	term := newTerminal(t)
 	golden(t, "help.txt", term.ok())
 	golden(t, "help-set.txt", term.ok("set", "--help"))
+	golden(t, "help-flags.txt", term.ok("help", "flags"))
+	for line := range strings.Lines(term.ok("help", "flags")) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "--"); ok && strings.Contains(term.ok("set", "--help"), "--"+strings.Fields(name)[0]+" ") {
+			t.Errorf("the help of a command describes the global flag %s", line)
+		}
+	}
 }
 
 func TestVersion(t *testing.T) {
+	if got := newTerminal(t).ok("--version"); got != "disc "+currentVersion+"\n" {
+		t.Errorf("got %q", got)
+	}
 	out := newTerminal(t).ok("version", "-o", "json")
 	for _, want := range []string{`"version": "`, `"go": "go1.`} {
 		if !strings.Contains(out, want) {

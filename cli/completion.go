@@ -11,6 +11,7 @@ import (
 
 	"disc/agent/api"
 	"disc/config"
+	"disc/discovery/view"
 )
 
 // completionTimeout bounds a completion, for which somebody waits at the keyboard.
@@ -84,19 +85,44 @@ func (a *app) completePrefix(cmd *cobra.Command, args []string, typed string) ([
 func isPrefix(name string) bool { return strings.HasSuffix(name, "/") }
 
 // knownServices returns the names of services from this host's agent, or else from etcd.
-func (a *app) knownServices(ctx context.Context) (names []string) {
-	if agent, err := a.agent(ctx); err == nil {
-		if services, _, err := agent.Services(ctx, api.Wait{}); err == nil {
-			for _, s := range services {
-				names = append(names, s.Service)
-			}
-			return names
-		}
+func (a *app) knownServices(ctx context.Context) []string {
+	if names := a.namesAtAgent(ctx); names != nil {
+		return names
 	}
+	return a.namesInEtcd(ctx)
+}
+
+// namesAtAgent returns the names of the services that this host's agent knows; nil if it does
+// not say.
+func (a *app) namesAtAgent(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	agent, err := a.agent(ctx)
+	if err != nil {
+		return nil
+	}
+	services, _, err := agent.Services(ctx, api.Wait{})
+	if err != nil {
+		return nil
+	}
+	names := make([]string, len(services))
+	for n, s := range services {
+		names[n] = s.Service
+	}
+	return names
+}
+
+// namesInEtcd returns the names of the services of which etcd has something.
+func (a *app) namesInEtcd(ctx context.Context) (names []string) {
 	if snapshot, err := a.readSnapshot(ctx, ""); err == nil {
-		for s := range snapshot.Services() {
-			names = append(names, s.Name)
-		}
+		names = serviceNames(snapshot)
+	}
+	return names
+}
+
+func serviceNames(snapshot *view.Snapshot) (names []string) {
+	for s := range snapshot.Services() {
+		names = append(names, s.Name)
 	}
 	return names
 }
@@ -120,12 +146,4 @@ func (a *app) knownInstances(ctx context.Context, service string) (ids []string)
 		}
 	}
 	return ids
-}
-
-// completeFlags completes the values of global flags.
-func (a *app) completeFlags(root *cobra.Command) {
-	formats := cobra.FixedCompletions([]string{"table", "wide", "json", "jsonl", "yaml", "name", "addr", "template="}, cobra.ShellCompDirectiveNoFileComp)
-	if err := root.RegisterFlagCompletionFunc("output", formats); err != nil {
-		panic(err) // the flag is defined above
-	}
 }

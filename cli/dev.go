@@ -30,8 +30,10 @@ func (a *app) devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run etcd and the sidecar in one process, to try disc",
 		Long: `Run an embedded etcd and the sidecar in one process, to try disc or to develop with it.
-It needs no setup. Its data is temporary unless --data-dir is given. --endpoints is
-ignored.`,
+It needs no setup. Settings are those of 'disc agent', with these exceptions: the data is
+temporary unless --data-dir is given, drain_delay is 0s and log.level is warn unless they
+are set, and etcd is the embedded one, whatever --endpoints and the other settings of etcd
+say.`,
 		Example: `  disc dev
   disc dev --demo
   disc dev --data-dir ./data --etcd-listen 127.0.0.1:12379`,
@@ -39,6 +41,7 @@ ignored.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), cmd, o) },
 	}
 	config.AddFlags(c.Flags(), config.Agent)
+	c.Flags().Lookup("data-dir").Usage = "directory for data that outlives a restart (default a temporary one) [DISC_DATA_DIR]"
 	c.Flags().StringVar(&o.etcdListen, "etcd-listen", "127.0.0.1:2379", "address of the embedded etcd [DISC_ETCD_LISTEN]")
 	c.Flags().BoolVar(&o.demo, "demo", false, "run and register three small services [DISC_DEMO]")
 	return c
@@ -73,7 +76,7 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 	defer remove()
 	etcd, err := devetcd.Start(ctx, devetcd.Options{Listen: o.etcdListen, Dir: a.persistentDir()})
 	if err != nil {
-		return fmt.Errorf("%w (--etcd-listen)", err)
+		return errors.Join(fmt.Errorf("%w (--etcd-listen)", err), agent.CheckListen(a.config))
 	}
 	defer etcd.Close()
 	load := func(ctx context.Context) (*config.Config, error) {
@@ -83,9 +86,11 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 	if err != nil {
 		return err
 	}
-	log := a.logger(a.devLogLevel())
+	level := &slog.LevelVar{}
+	level.Set(cfg.Log.Level)
+	log := a.logger(ctx, level)
 	reapOrphans(ctx)
-	sidecar, err := agent.New(ctx, cfg, agent.Options{Logger: log, Version: programVersion().Version})
+	sidecar, err := agent.New(ctx, cfg, agent.Options{Logger: log, Version: programVersion().Version, Level: level})
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,7 @@ func (a *app) dev(ctx context.Context, cmd *cobra.Command, o devOptions) error {
 
 // persistentDir returns the configured data directory, or "" if it is the default.
 func (a *app) persistentDir() string {
-	if a.isDefault("data_dir") {
+	if a.config.IsDefault("data_dir") {
 		return ""
 	}
 	return a.config.DataDir
@@ -140,28 +145,30 @@ func (a *app) devSettings(ctx context.Context, flags *pflag.FlagSet, endpoint, d
 	}
 	cfg.Etcd = config.Etcd{Endpoints: []string{endpoint}, DialTimeout: cfg.Etcd.DialTimeout}
 	cfg.DataDir = filepath.Join(dir, "agent")
-	if a.isDefault("drain_delay") {
+	changed := []string{"data_dir"}
+	if cfg.IsDefault("drain_delay") {
 		cfg.DrainDelay = 0 // there are no callers to drain, and somebody waits at the terminal
+		changed = append(changed, "drain_delay")
 	}
+	if cfg.IsDefault("log.level") {
+		cfg.Log.Level = devLogLevel(cfg)
+		changed = append(changed, "log.level")
+	}
+	for _, s := range cfg.Settings() {
+		if strings.HasPrefix(s.Key, "etcd.") && s.Key != "etcd.dial_timeout" {
+			changed = append(changed, s.Key)
+		}
+	}
+	cfg.SetOrigin("disc dev", changed...)
 	return cfg, nil
 }
 
 // devLogLevel returns the log level; the default is warn, since more would hide the banner.
-func (a *app) devLogLevel() slog.Level {
-	if a.config.CLI.Verbose || !a.isDefault("log.level") {
-		return a.config.Log.Level
+func devLogLevel(cfg *config.Config) slog.Level {
+	if cfg.CLI.Verbose || !cfg.IsDefault("log.level") {
+		return cfg.Log.Level
 	}
 	return slog.LevelWarn
-}
-
-// isDefault reports whether a setting has its default value.
-func (a *app) isDefault(key string) bool {
-	for _, s := range a.config.Settings() {
-		if s.Key == key {
-			return s.Origin == "default"
-		}
-	}
-	return true
 }
 
 // runDev runs the sidecar and, once it answers, the demo and the banner.
@@ -181,7 +188,7 @@ func (a *app) runDev(ctx context.Context, o devOptions, sidecar *agent.Agent, et
 			return nil
 		}
 	})
-	group.Go(func() error { return a.announce(ctx, o, sidecar.Addr(), etcd.Endpoint()) })
+	group.Go(func() error { return a.announce(ctx, o, sidecar.Addr(), sidecar.DNSAddr(), etcd.Endpoint()) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // announce runs the demo's services, and prints the banner once they are registered.
-func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint string) error {
+func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, dns netip.AddrPort, endpoint string) error {
 	url := a.agentURL(at)
 	client, err := a.agentAt(ctx, url)
 	if err != nil {
@@ -46,7 +46,7 @@ func (a *app) announce(ctx context.Context, o devOptions, at net.Addr, endpoint 
 		if !awaitReady(ctx, client, registered) {
 			return nil
 		}
-		_, err := fmt.Fprint(a.io.Out, banner(programName(), url, endpoint, services))
+		_, err := fmt.Fprint(a.io.Out, banner(programName(), url, endpoint, dns, services))
 		return err
 	})
 	return group.Wait()
@@ -122,7 +122,7 @@ func sameFile(a, b string) bool {
 }
 
 // banner returns commands to try next, ready to be copied.
-func banner(program, url, endpoint string, services []*demoService) string {
+func banner(program, url, endpoint string, dns netip.AddrPort, services []*demoService) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	etcdFlag, agentFlag := "", ""
@@ -132,7 +132,11 @@ func banner(program, url, endpoint string, services []*demoService) string {
 	if url != "http://"+api.DefaultAddress {
 		agentFlag = " --agent " + url
 	}
-	line("disc is running: agent at %s, etcd at %s. Ctrl-C ends it.", url, endpoint)
+	listening := fmt.Sprintf("agent at %s, etcd at %s", url, endpoint)
+	if dns.IsValid() {
+		listening += fmt.Sprintf(", DNS at %v", dns)
+	}
+	line("disc is running: %s. Ctrl-C ends it.", listening)
 	line("\nTry, in another terminal:")
 	if len(services) == 0 {
 		line("  %s set web/web-1 127.0.0.1:8080%s", program, etcdFlag)

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -17,7 +19,7 @@ func startDev(t *testing.T, term *terminal, args ...string) *background {
 	t.Helper()
 	dev := term.start(append([]string{"dev", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0"}, args...)...)
 	dev.prints("disc is running")
-	found := regexp.MustCompile(`agent at (\S+), etcd at (\S+)\. `).FindStringSubmatch(dev.out.String())
+	found := regexp.MustCompile(`agent at (\S+), etcd at (\S+), DNS at (\S+)\. `).FindStringSubmatch(dev.out.String())
 	if found == nil {
 		t.Fatalf("got\n%s", dev.out)
 	}
@@ -29,9 +31,9 @@ func TestDevKeepsItsDataWhenAsked(t *testing.T) {
 	t.Parallel()
 	term := newTerminal(t)
 	dir := t.TempDir()
-	for _, want := range []string{"", "web/one\n"} {
+	for _, want := range []string{"", "web\n"} {
 		dev := startDev(t, term, "--data-dir", dir)
-		if got := term.ok("list", "web", "-o", "name"); got != want {
+		if got := term.ok("list", "-o", "name"); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		term.ok("set", "web/one", "10.0.0.1:1")
@@ -92,13 +94,28 @@ func TestDevRefuses(t *testing.T) {
 	term := newTerminal(t)
 	term.fails(exitFailed, at+": bind: address already in use", "dev", "--etcd-listen", at, "--http", "127.0.0.1:0")
 	term.fails(exitFailed, "http.listen "+at+" is in use", "dev", "--etcd-listen", "127.0.0.1:0", "--http", at)
+	t.Run("every port that is in use is named, with its flag", func(t *testing.T) {
+		others := newTerminal(t)
+		for _, etcd := range []string{at, "127.0.0.1:0"} {
+			r := others.disc("dev", "--etcd-listen", etcd, "--http", at, "--dns", at, "--grpc", at)
+			for setting, flag := range map[string]string{"http.listen": "--http", "dns.listen": "--dns", "grpc.listen": "--grpc"} {
+				want := fmt.Sprintf("%s %s is in use: stop the process that listens there, or choose another address with %s\n", setting, at, flag)
+				if r.code != exitFailed || !strings.Contains(r.stderr, want) {
+					t.Errorf("got exit code %d, stderr\n%swant %q", r.code, r.stderr, want)
+				}
+			}
+			if named := strings.Contains(r.stderr, "(--etcd-listen)"); named != (etcd == at) {
+				t.Errorf("got on stderr\n%s", r.stderr)
+			}
+		}
+	})
 	term.env["DISC_DEMO"] = "perhaps"
 	term.fails(exitUsage, "env DISC_DEMO", "dev")
 }
 
 func TestBanner(t *testing.T) {
-	golden(t, "banner.txt", banner("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", nil))
-	golden(t, "banner-socket.txt", banner("disc", "unix:///run/disc.sock", "127.0.0.1:2379", nil))
+	golden(t, "banner.txt", banner("disc", "http://127.0.0.1:3472", "127.0.0.1:2379", netip.MustParseAddrPort("127.0.0.1:3453"), nil))
+	golden(t, "banner-socket.txt", banner("disc", "unix:///run/disc.sock", "127.0.0.1:2379", netip.AddrPort{}, nil))
 }
 
 func TestDialable(t *testing.T) {

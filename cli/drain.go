@@ -7,20 +7,21 @@ import (
 )
 
 func (a *app) drainCommand() *cobra.Command {
-	return a.stateCommand("drain", discovery.Drain, "Leave an instance out of lookups",
+	return a.stateCommand("drain", discovery.Drain, []string{"cordon", "maint", "disable"}, "Leave an instance out of lookups",
 		`Leave an instance out of lookups until 'disc undrain'. It does the same as
 'disc set SERVICE/ID --state drain'.`)
 }
 
 func (a *app) undrainCommand() *cobra.Command {
-	return a.stateCommand("undrain", discovery.Up, "Put an instance back into lookups",
+	return a.stateCommand("undrain", discovery.Up, []string{"uncordon", "enable"}, "Put an instance back into lookups",
 		`Put an instance back into lookups. It does the same as
 'disc set SERVICE/ID --state up'.`)
 }
 
-func (a *app) stateCommand(name string, state discovery.State, short, long string) *cobra.Command {
+func (a *app) stateCommand(name string, state discovery.State, suggestFor []string, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use:               name + " SERVICE/ID",
+		SuggestFor:        suggestFor,
 		Short:             short,
 		Long:              long,
 		Example:           "  disc " + name + " web/web-1",

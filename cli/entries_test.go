@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -82,22 +83,87 @@ func TestNothingThere(t *testing.T) {
 	for _, tt := range []struct{ line, out, stderr string }{
 		{"list", "", `no services in namespace "default"`},
 		{"list -o json", "[]\n", ""},
-		{"list none", "", `no such instances of service "none" in namespace "default"`},
-		{"list none -o json", "[]\n", ""},
-		{"list none -n other", "", `in namespace "other"`},
-		{"list -A", "", ""},
+		{"list --status critical", "", `no such instances in namespace "default"`},
+		{"list --zone a -o json", "[]\n", ""},
+		{"list -A", "", "no services in any namespace"},
 	} {
 		r := term.disc(strings.Fields(tt.line)...)
 		if r.code != exitDone || r.out != tt.out || !strings.Contains(r.stderr, tt.stderr) {
 			t.Errorf("disc %s: got exit code %d, stdout %q, stderr %q", tt.line, r.code, r.out, r.stderr)
 		}
 	}
-	term.fails(exitNotFound, `service "none" is not known`, "get", "none")
-	term.fails(exitNotFound, `service "none" is not known`, "get", "none/x")
 	term.fails(exitNotFound, "there is no instance none/x", "set", "none/x", "--weight", "1")
 	term.fails(exitNotFound, "there is no instance none/x", "drain", "none/x")
 	term.fails(exitNotFound, "nothing of the kind to remove", "unset", "none/x")
 	term.fails(exitUsage, "has no address", "list", "-o", "addr")
+}
+
+// A service of which nothing is known ends every command that reads it alike, and names the
+// nearest.
+func TestUnknownService(t *testing.T) {
+	t.Parallel()
+	term := atAgent(t)
+	term.ok("set", "web/one", "10.0.0.1:1")
+	term.ok("set", "webapp/one", "10.0.0.1:1")
+	term.ok("set", "billing/one", "10.0.0.1:1")
+	for _, service := range []string{"web", "webapp", "billing"} {
+		term.await("10.0.0.1:1", "lookup", service)
+	}
+	for _, command := range []string{"list", "list -w", "list -w -o jsonl", "list --status critical", "get", "lookup", "watch", "watch -o jsonl", "watch --exec false", "export", "export web"} {
+		for name, hint := range map[string]string{"wbe": `did you mean "web"?`, "we": `did you mean "web" or "webapp"?`, "biling": `did you mean "billing"?`, "none": "see 'disc list'"} {
+			t.Run(command+" "+name, func(t *testing.T) {
+				r := term.disc(append(strings.Fields(command), name)...)
+				namespace := ` in namespace "default"`
+				if command == "lookup" { // in that of the agent
+					namespace = ""
+				}
+				if want := fmt.Sprintf("disc: service %q is not known%s; %s\n", name, namespace, hint); r.code != exitNotFound || r.stderr != want || r.out != "" {
+					t.Errorf("got exit code %d, stdout %q, stderr %q; want 3 and %q", r.code, r.out, r.stderr, want)
+				}
+			})
+		}
+	}
+	term.fails(exitNotFound, `instance "oen" of service "web" is not known; did you mean "one"?`, "get", "web/oen")
+	term.fails(exitNotFound, `instance "x" of service "web" is not known; see 'disc list web'`, "get", "web/x")
+}
+
+// A service whose instances are gone is not listed, and explained to who asks for it.
+func TestServiceWithoutInstances(t *testing.T) {
+	t.Parallel()
+	term := atEtcd(t)
+	populate(term)
+	term.ok("unset", "db/replica", "--static")
+	term.ok("unset", "db/primary")
+	if got := term.ok("list", "-o", "name"); got != "Cache\n" {
+		t.Errorf("got %q", got)
+	}
+	for _, command := range []string{"list", "get"} {
+		if r := term.disc(command, "db"); r.code != exitDone || !strings.Contains(r.stderr, `service "db" has no instances now: `) {
+			t.Errorf("disc %s db: got exit code %d, stderr %q", command, r.code, r.stderr)
+		}
+	}
+}
+
+// What selects instances works across all services.
+func TestListOfAllServices(t *testing.T) {
+	t.Parallel()
+	term := atEtcd(t)
+	populate(term)
+	for _, tt := range []struct{ args, want string }{
+		{"-l v14", "db/primary\n"},
+		{"--zone a", "db/primary\n"},
+		{"--filter weight!=1", "db/replica\n"},
+		{"--status passing", "Cache/c:1\ndb/primary\ndb/replica\n"},
+		{"--status any --meta Team=core", "db/primary\n"},
+		{"--node n1", ""},
+	} {
+		if got := term.ok(append([]string{"list", "-o", "name"}, strings.Fields(tt.args)...)...); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.args, got, tt.want)
+		}
+	}
+	if got := term.ok("list", "--zone", "a"); !strings.HasPrefix(got, "INSTANCE    ADDRESS") || !strings.Contains(got, "\ndb/primary  10.0.0.5:5432  passing") {
+		t.Errorf("got\n%s", got)
+	}
 }
 
 // TestEdits runs a session of edits, each on the result of the one before.

@@ -48,6 +48,9 @@ func exitCode(err error) int {
 	if e := (*child.StartError)(nil); errors.As(err, &e) {
 		return e.Code()
 	}
+	if e := (*stoppedError)(nil); errors.As(err, &e) {
+		return 128 + int(e.signal)
+	}
 	for _, row := range exitCodes {
 		if errors.Is(err, row.err) {
 			return row.code

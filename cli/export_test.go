@@ -19,11 +19,20 @@ func TestExport(t *testing.T) {
 	if err := json.Unmarshal([]byte(fromEtcd), &groups); err != nil || len(groups) != 3 {
 		t.Errorf("got %d groups (%v), want 3", len(groups), err)
 	}
-	if got := term.ok("export", "-o", "file_sd", "none"); got != "[]\n" {
-		t.Errorf("got %q for an unknown service", got)
+	term.ok("set", "portless/one", "10.0.0.4")
+	if got := term.ok("export", "portless"); got != "[]\n" {
+		t.Errorf("got %q for a service without ports", got)
 	}
-	term.fails(exitDone, "nothing to scrape", "export", "-o", "file_sd", "none")
-	term.fails(exitUsage, `export does not support -o table; use -o file_sd`, "export")
+	term.fails(exitDone, "nothing to scrape", "export", "-o", "file_sd", "portless")
+	term.env["DISC_OUTPUT"] = "json"
+	if got := term.ok("export"); got != fromEtcd {
+		t.Errorf("with another format in the environment: got\n%swant\n%s", got, fromEtcd)
+	}
+	delete(term.env, "DISC_OUTPUT")
+	if got := term.ok("export"); got != fromEtcd {
+		t.Errorf("without -o: got\n%swant\n%s", got, fromEtcd)
+	}
+	term.fails(exitUsage, `export does not support -o wide; use -o file_sd`, "export", "-o", "wide")
 	term.fails(exitUsage, `export does not support -o json; use -o file_sd`, "export", "-o", "json", "web")
 	term.fails(exitUsage, "service name", "export", "-o", "file_sd", "a/b")
 	term.fails(exitUsage, "-o file_sd is for 'disc export'", "list", "-o", "file_sd")

@@ -13,8 +13,9 @@ import (
 
 func (a *app) getCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "get SERVICE[/ID]",
-		Short: "Show instances with all fields",
+		Use:        "get SERVICE[/ID]",
+		SuggestFor: []string{"describe", "inspect", "show"},
+		Short:      "Show instances with all fields",
 		Long: `Show the instances of a service in etcd, or one instance, with all fields: the record or
 static entry, merged with the override. The default format is YAML.`,
 		Example: `  disc get web
@@ -32,9 +33,15 @@ func (a *app) get(ctx context.Context, target string) error {
 		a.config.CLI.Output = "yaml"
 	}
 	if !strings.Contains(target, "/") {
+		if err := discovery.ValidateService(target); err != nil {
+			return usage(err)
+		}
 		entries, err := a.instances(ctx, target)
 		if err != nil {
 			return err
+		}
+		if len(entries) == 0 {
+			a.explainEmpty(target)
 		}
 		return show(a, entryListing(entries))
 	}
@@ -48,7 +55,7 @@ func (a *app) get(ctx context.Context, target string) error {
 	}
 	n := slices.IndexFunc(entries, func(e view.Entry) bool { return e.ID == id })
 	if n < 0 {
-		return discovery.Errorf(discovery.ErrNotFound, "instance %q of service %q is not known; see 'disc list %s'", id, service, service)
+		return unknownInstance(service, id, entries)
 	}
 	l := entryListing(entries[n : n+1])
 	l.single = true

@@ -89,8 +89,8 @@ func TestSignalEndsRead(t *testing.T) {
 			p := startDiscWith(t, "http://127.0.0.1:1", env, stdin, args...)
 			p.warns(programRuns)
 			p.send(tt.sig)
-			if code := p.code(); code != exitInterrupted {
-				t.Errorf("ends with %d, want %d", code, exitInterrupted)
+			if code, want := p.code(), 128+int(tt.sig); code != want {
+				t.Errorf("ends with %d, want %d", code, want)
 			}
 		})
 	}
@@ -110,8 +110,8 @@ func TestSignalEndsReadOfSilentWriter(t *testing.T) {
 			p := startDisc(t, "http://127.0.0.1:1", strings.Fields(strings.ReplaceAll(args, "FIFO", file))...)
 			opened(t, file)
 			p.send(syscall.SIGTERM)
-			if code := p.code(); code != exitInterrupted {
-				t.Errorf("ends with %d, want %d", code, exitInterrupted)
+			if code, want := p.code(), 128+int(syscall.SIGTERM); code != want {
+				t.Errorf("ends with %d, want %d", code, want)
 			}
 		})
 	}
@@ -201,6 +201,8 @@ func TestFileTooLarge(t *testing.T) {
 		"status --agent-cacert LARGE":       "1048576",
 		"DISC_HTTP_TOKEN_FILE=LARGE status": "65536",
 		"DISC_HTTP_TOKEN_FILE=LARGE agent":  "65536",
+
+		"run --service a --check https://a --check-ca LARGE -- true": "65536",
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()

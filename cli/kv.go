@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -78,7 +79,10 @@ func (a *app) kvListCommand() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completePrefix,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			prefix := strings.Join(args, "")
+			prefix, err := optionalPrefix(args)
+			if err != nil {
+				return err
+			}
 			items, err := a.kvItems(cmd.Context(), prefix)
 			if err != nil {
 				return err
@@ -91,6 +95,14 @@ func (a *app) kvListCommand() *cobra.Command {
 			return show(a, kvListing(items))
 		},
 	}
+}
+
+// optionalPrefix returns the key or prefix that is given, "" if none is.
+func optionalPrefix(args []string) (string, error) {
+	if len(args) == 1 && args[0] == "" {
+		return "", usage(errors.New("the prefix is empty; leave it out for all keys"))
+	}
+	return strings.Join(args, ""), nil
 }
 
 // kvShowValue writes the value unchanged. It refuses to write control characters to a

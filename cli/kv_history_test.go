@@ -135,7 +135,7 @@ func TestRollbackOfKey(t *testing.T) {
 	term.fails(exitUsage, "--rev is missing", "kv", "rollback", "app/a")
 	term.fails(exitUsage, "not a revision", "kv", "rollback", "app/a", "--rev", "0")
 	term.fails(exitUsage, "ttl 1ms", "kv", "rollback", "app/a", "--rev", rev(second), "--ttl", "1ms")
-	term.fails(exitUsage, "did you mean rollback?", "kv", "revert", "app/a")
+	term.fails(exitUsage, "did you mean 'disc kv rollback'?", "kv", "revert", "app/a")
 	if got, want := term.ok("kv", "rollback", "app/a", "--rev", rev(second)), "app/a: rolled back to revision "+rev(second)+", after its deletion (revision "+rev(gone+1)+")\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -42,7 +42,7 @@ func TestWatchOfKeysFromTheAgent(t *testing.T) {
 	for _, w := range []*background{lines, events} {
 		w.says("asking this host's agent instead")
 	}
-	lines.says("1 keys exist")
+	lines.says(", with 1 key\n")
 	events.prints(`"event":"reset"`)
 	term.env["DISC_ENDPOINTS"] = etcd
 	term.ok("kv", "set", "app/a", "2")
@@ -77,7 +77,7 @@ func TestDeleteKeysBelow(t *testing.T) {
 	term.fails(exitUsage, "does not end in", "kv", "del", "-r", "apple")
 	term.fails(exitUsage, "is a prefix", "kv", "del", "app/")
 	term.fails(exitUsage, "if-revision", "kv", "del", "-r", "app/", "--if-revision", "3")
-	term.fails(exitUsage, "did you mean del?", "kv", "rm", "apple")
+	term.fails(exitUsage, "did you mean 'disc kv del'?", "kv", "rm", "apple")
 	if r := term.disc("kv", "list", "app/"); r.code != exitDone || !strings.Contains(r.stderr, `no keys below "app/"`) {
 		t.Errorf("%+v", r)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -27,7 +26,11 @@ of the HTTP API, with the value in base64.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.kvWatch(cmd.Context(), strings.Join(args, ""))
+			prefix, err := optionalPrefix(args)
+			if err != nil {
+				return err
+			}
+			return a.kvWatch(cmd.Context(), prefix)
 		},
 	}
 }
@@ -48,7 +51,7 @@ func (a *app) kvWatch(ctx context.Context, keys string) error {
 		case asJSON:
 			err = a.kvShowEvent(e)
 		case e.Type == api.EventReset && first:
-			a.infof("watching from revision %d; %d keys exist", e.Revision, len(e.Items))
+			a.infof("watching from revision %d, with %s", e.Revision, countOf(len(e.Items), "key"))
 		default:
 			_, err = fmt.Fprintln(a.io.Out, kvChangeLine(e))
 		}
@@ -163,7 +166,7 @@ func kvChangeLine(e api.KVEvent) string {
 	line := fmt.Sprintf("%d  %-6s  ", e.Revision, e.Type)
 	switch {
 	case e.Type == api.EventReset:
-		return line + fmt.Sprintf("%d keys", len(e.Items))
+		return line + countOf(len(e.Items), "key")
 	case e.Item == nil:
 		return line + printable(e.Key)
 	}

@@ -23,7 +23,7 @@ func (a *app) kvSetCommand() *cobra.Command {
 	var ifRevision func() *int64
 	c := &cobra.Command{
 		Use:        "set KEY [VALUE]",
-		SuggestFor: []string{"put"},
+		SuggestFor: []string{"put", "write"},
 		Short:      "Write a value",
 		Long: `Write a value: the argument, with - all of stdin, or with -f the content of a file. More
 than 512 KiB are refused. A write without --ttl removes the expiry that the key had.
@@ -88,6 +88,8 @@ Exit code 3 if there is nothing to delete, 5 if the key is not at --if-revision.
 				return usage(errors.New("--recursive does not go with --if-revision, which is about one key"))
 			case !recursive && isPrefix(args[0]):
 				return usage(fmt.Errorf("%q is a prefix; to delete all below it, use 'disc kv del -r %[1]s'", args[0]))
+			case recursive && args[0] == "":
+				return usage(errors.New(`the prefix is empty; give one that ends in "/"`))
 			case recursive:
 				return a.kvDeleteBelow(cmd.Context(), args[0])
 			}
@@ -165,7 +167,7 @@ func (a *app) kvShowWriteResult(w kvWriteResult, deleted bool) error {
 		done = "deleted"
 	}
 	if w.Keys > 0 {
-		done = fmt.Sprintf("%d keys deleted", w.Keys)
+		done = countOf(int(w.Keys), "key") + " deleted"
 	}
 	return show(a, listing[kvWriteResult]{
 		items: []kvWriteResult{w}, single: true, name: func(w kvWriteResult) string { return w.Key },

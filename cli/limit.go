@@ -37,6 +37,9 @@ func (a *app) limitListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if len(list) == 0 {
+					a.infof("no limits; 'disc limit set NAME RATE' makes one")
+				}
 				return show(a, limitListing(list))
 			})
 		},
@@ -52,6 +55,9 @@ func (a *app) limitGetCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLimit,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := discovery.ValidateLimit(args[0]); err != nil {
+				return usage(err)
+			}
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				limit, err := client.Limit(ctx, args[0])
 				if err != nil {
@@ -77,6 +83,9 @@ no more than its new burst. To begin anew, remove the limit and set it again.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeLimit,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := discovery.ValidateLimit(args[0]); err != nil {
+				return usage(err)
+			}
 			if limit.Rate, limit.Per, err = discovery.ParseRate(args[1]); err != nil {
 				return usage(err)
 			}
@@ -115,6 +124,9 @@ for a limit that never existed. Exit code 3 if there is none.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLimit,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := discovery.ValidateLimit(args[0]); err != nil {
+				return usage(err)
+			}
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				revision, err := client.DeleteLimit(ctx, args[0])
 				if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"disc/agent/api"
+	"disc/discovery"
 )
 
 func (a *app) limitTakeCommand() *cobra.Command {
@@ -23,6 +24,9 @@ denied, 4 if they are still denied after --wait.`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: a.completeLimit,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := discovery.ValidateLimit(args[0]); err != nil {
+				return usage(err)
+			}
 			n := int64(1)
 			if len(args) == 2 {
 				var err error
@@ -43,9 +47,15 @@ denied, 4 if they are still denied after --wait.`,
 
 // takeWithRetry takes n tokens. If they are denied, it retries for the time of wait.
 func (a *app) takeWithRetry(ctx context.Context, client *api.Client, name string, n int64, wait time.Duration) error {
+	if wait > 0 {
+		defer a.progressLater("waiting for %s of limit %q", countOf(int(n), "token"), name)()
+	}
 	for until := time.Now().Add(wait); ; {
 		t, err := takeOnce(ctx, client, name, n)
-		if err != nil {
+		switch {
+		case err != nil && wait > 0 && ctx.Err() != nil:
+			return stoppedWhile(ctx, err, "waiting for limit %q", name)
+		case err != nil:
 			return err
 		}
 		if t.Taken > 0 {
@@ -61,7 +71,7 @@ func (a *app) takeWithRetry(ctx context.Context, client *api.Client, name string
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
-			return ctx.Err()
+			return stoppedWhile(ctx, nil, "waiting for limit %q: %s", name, t.Reason)
 		}
 	}
 }

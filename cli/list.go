@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/etcd"
 	"disc/discovery/lookup"
@@ -35,23 +34,35 @@ type listOptions struct {
 func (a *app) listCommand() *cobra.Command {
 	var o listOptions
 	c := &cobra.Command{
-		Use:     "list [SERVICE]",
-		Aliases: []string{"ls"},
-		Short:   "List services, or the instances of one",
-		Long: `List the services in etcd, or the instances of a service. If etcd cannot be reached, this
+		Use:        "list [SERVICE]",
+		Aliases:    []string{"ls"},
+		SuggestFor: []string{"services", "members", "ps", "instances", "nodes", "catalog"},
+		Short:      "List services, or the instances of one",
+		Long: `List the services in etcd, or the instances of a service. With an option that selects
+instances and without SERVICE, list those of all services. If etcd cannot be reached, this
 host's agent is asked instead, and stderr says so.
 
-An empty list is not a failure: the exit code is 0.`,
+With -w, a row for each change follows the list, until interrupted.
+
+REVISION of a service is etcd's, up to which the list is complete: ?index= with it waits
+for the next change, unless the agent watches on demand. In JSON, revision is that of the
+service's last change, as far as etcd shows it: of its newest key. REVISION of an instance
+(-o wide) is that of its newest key, as for --if-revision.
+
+An empty list is not a failure: the exit code is 0. Exit code 3 if nothing is known of
+SERVICE.`,
 		Example: `  disc list
+  disc list --status critical
   disc list web -o wide
-  disc list web -l v2 --status critical
+  disc list web -l v2 --zone a
   disc list web --filter 'meta.Team == "core" and zone != "b"'
   disc list web -w`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.service = args[0]
+			var err error
+			if o.service, err = optionalService(args); err != nil {
+				return err
 			}
 			return a.list(cmd.Context(), o)
 		},
@@ -61,7 +72,7 @@ An empty list is not a failure: the exit code is 0.`,
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "list the services of all namespaces")
 	f.StringSliceVarP(&o.tags, "tag", "l", nil, "only instances with all of these tags")
 	f.StringVar(&o.filter, "filter", "", "only instances that match this expression")
-	f.StringVar(&o.status, "status", "", "only instances with this status: passing, warning or critical")
+	f.StringVar(&o.status, "status", "", "only instances with this status: passing, warning, critical or any")
 	f.StringVar(&o.zone, "zone", "", "only instances in this zone")
 	f.StringVar(&o.node, "node", "", "only instances on this node")
 	f.StringToStringVar(&o.meta, "meta", nil, "only instances with this meta, key=value")
@@ -75,14 +86,13 @@ func (o *listOptions) selector() (func(*view.Entry) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.status != "" {
-		if err := discovery.Status(o.status).Validate(); err != nil {
-			return nil, usage(err)
-		}
+	status, err := parseStatus(o.status)
+	if err != nil {
+		return nil, err
 	}
 	s := lookup.Selector{Tags: o.tags, Zone: o.zone, Node: o.node, Meta: o.meta, Filter: filter}
 	return func(e *view.Entry) bool {
-		return s.Match(e) == "" && (o.status == "" || e.Status == discovery.Status(o.status))
+		return s.Match(e) == "" && (status == "" || status == discovery.StatusAny || string(e.Status) == string(status))
 	}, nil
 }
 
@@ -91,54 +101,126 @@ func (o *listOptions) selectsInstances() bool {
 	return len(o.tags) > 0 || o.filter != "" || o.status != "" || o.zone != "" || o.node != "" || len(o.meta) > 0
 }
 
+// statusValues are the values of --status, the same for every command.
+var statusValues = []string{"passing", "warning", "critical", "any"}
+
+// parseStatus validates --status; "" is its absence.
+func parseStatus(text string) (discovery.StatusFilter, error) {
+	if text == "" || slices.Contains(statusValues, text) {
+		return discovery.StatusFilter(text), nil
+	}
+	return "", usage(fmt.Errorf("--status %q is unknown; use passing, warning, critical or any", text))
+}
+
+// optionalService returns the SERVICE that is given, "" if none is.
+func optionalService(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	if err := discovery.ValidateService(args[0]); err != nil {
+		return "", usage(err)
+	}
+	return args[0], nil
+}
+
 func (a *app) list(ctx context.Context, o listOptions) error {
 	selects, err := o.selector()
 	switch {
 	case err != nil:
 		return err
-	case o.service != "" && discovery.ValidateService(o.service) != nil:
-		return usage(discovery.ValidateService(o.service))
-	case o.allNamespaces && (o.service != "" || o.watch):
-		return usage(errors.New("-A lists the services of all namespaces; it goes with neither SERVICE nor -w"))
-	case o.service == "" && o.selectsInstances():
-		return usage(errors.New("give the SERVICE whose instances to select"))
+	case o.allNamespaces && (o.service != "" || o.watch || o.selectsInstances()):
+		return usage(errors.New("-A lists the services of all namespaces; it goes neither with SERVICE or -w nor with what selects instances"))
 	case o.watch:
-		return a.listAndWatch(ctx, o.service, selects)
+		return a.listAndWatch(ctx, o, selects)
 	case o.allNamespaces:
 		return a.listNamespaces(ctx)
-	case o.service == "":
-		services, err := a.services(ctx)
-		if err != nil {
-			return err
-		}
-		if len(services) == 0 {
-			a.infof("no services in namespace %q", a.config.Namespace)
-		}
-		return show(a, serviceListing(services))
+	case o.service == "" && !o.selectsInstances():
+		return a.listServices(ctx)
 	}
-	entries, err := a.instances(ctx, o.service)
-	if err != nil && !errors.Is(err, discovery.ErrNotFound) { // etcd has nothing about a service without instances
-		return err
-	}
-	entries = slices.DeleteFunc(entries, func(e view.Entry) bool { return !selects(&e) })
-	if len(entries) == 0 {
-		a.infof("no such instances of service %q in namespace %q", o.service, a.config.Namespace)
-	}
-	return show(a, entryListing(entries))
+	return a.listInstances(ctx, o, selects)
 }
 
-func serviceListing(services []api.Service) listing[api.Service] {
-	return listing[api.Service]{
-		items: services,
-		columns: []column[api.Service]{
-			{header: "SERVICE", value: func(s api.Service) string { return s.Service }},
-			{header: "HEALTHY", value: func(s api.Service) string { return strconv.Itoa(s.Healthy) }},
-			{header: "TOTAL", value: func(s api.Service) string { return strconv.Itoa(s.Total) }},
-			{header: "TAGS", value: func(s api.Service) string { return strings.Join(s.Tags, ",") }},
-			{header: "REVISION", value: func(s api.Service) string { return strconv.FormatInt(s.Revision, 10) }},
-		},
-		name: func(s api.Service) string { return s.Service },
+func (a *app) listServices(ctx context.Context) error {
+	services, err := a.services(ctx)
+	if err != nil {
+		return err
 	}
+	if len(services) == 0 {
+		a.sayNoServices()
+	}
+	return show(a, serviceListing(services))
+}
+
+// listInstances lists the instances of a service, or of all services, that are selected.
+func (a *app) listInstances(ctx context.Context, o listOptions, selects func(*view.Entry) bool) error {
+	entries, err := a.instancesOf(ctx, o.service)
+	if err != nil {
+		return err
+	}
+	known := len(entries)
+	entries = slices.DeleteFunc(entries, func(e view.Entry) bool { return !selects(&e) })
+	if len(entries) == 0 {
+		a.sayNoInstances(o.service, known)
+	}
+	return show(a, entriesOf(o.service, entries))
+}
+
+func (a *app) sayNoServices() { a.infof("no services in namespace %q", a.config.Namespace) }
+
+// sayNoInstances says why a list of instances is empty, although so many are known.
+func (a *app) sayNoInstances(service string, known int) {
+	switch {
+	case service == "":
+		a.infof("no such instances in namespace %q", a.config.Namespace)
+	case known > 0:
+		a.infof("no such instances of service %q in namespace %q", service, a.config.Namespace)
+	default:
+		a.explainEmpty(service)
+	}
+}
+
+// explainEmpty says why a service is known that has no instances.
+func (a *app) explainEmpty(service string) {
+	a.infof("service %q has no instances now: they have left, or etcd has only overrides of them, which 'disc unset %s/ID' removes", service, service)
+}
+
+// instancesOf returns the instances of a service or, with "", of all services.
+func (a *app) instancesOf(ctx context.Context, service string) ([]view.Entry, error) {
+	if service == "" {
+		return a.allInstances(ctx)
+	}
+	return a.instances(ctx, service)
+}
+
+// entriesOf returns the listing of a service's instances or, with "", of those of all services.
+func entriesOf(service string, entries []view.Entry) listing[view.Entry] {
+	l := entryListing(entries)
+	if service == "" {
+		l.columns[0] = column[view.Entry]{header: "INSTANCE", value: instanceName}
+	}
+	return l
+}
+
+func serviceListing(services []listedService) listing[listedService] {
+	return listing[listedService]{
+		items: services,
+		columns: []column[listedService]{
+			{header: "SERVICE", value: func(s listedService) string { return s.Service.Service }},
+			{header: "HEALTHY", value: func(s listedService) string { return strconv.Itoa(s.Healthy) }},
+			{header: "TOTAL", value: func(s listedService) string { return strconv.Itoa(s.Total) }},
+			{header: "TAGS", value: func(s listedService) string { return strings.Join(s.Tags, ",") }},
+			{header: "REVISION", value: func(s listedService) string { return s.upTo() }},
+		},
+		name: func(s listedService) string { return s.Service.Service },
+	}
+}
+
+// upTo returns the revision up to which the list is complete, or "" if it is not known.
+func (s listedService) upTo() string {
+	if s.complete == 0 {
+		return ""
+	}
+	return strconv.FormatInt(s.complete, 10)
 }
 
 func entryListing(entries []view.Entry) listing[view.Entry] {
@@ -216,7 +298,7 @@ func joinMap(m map[string]string) string {
 // namespaced is a service with its namespace.
 type namespaced struct {
 	Namespace string `json:"namespace"`
-	api.Service
+	listedService
 }
 
 func (a *app) listNamespaces(ctx context.Context) error {
@@ -235,13 +317,16 @@ func (a *app) listNamespaces(ctx context.Context) error {
 			all = append(all, namespaced{name, s})
 		}
 	}
+	if len(all) == 0 {
+		a.infof("no services in any namespace")
+	}
 	l := listing[namespaced]{
 		items:   all,
 		columns: []column[namespaced]{{header: "NAMESPACE", value: func(s namespaced) string { return s.Namespace }}},
 		name:    func(s namespaced) string { return s.Namespace + "/" + s.Service.Service },
 	}
 	for _, c := range serviceListing(nil).columns {
-		l.columns = append(l.columns, column[namespaced]{c.header, c.wide, func(s namespaced) string { return c.value(s.Service) }})
+		l.columns = append(l.columns, column[namespaced]{c.header, c.wide, func(s namespaced) string { return c.value(s.listedService) }})
 	}
 	return show(a, l)
 }

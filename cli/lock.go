@@ -129,6 +129,9 @@ func (a *app) lock(ctx context.Context, name string, command []string, o lockOpt
 // acquireLock waits for the lock. If the agent becomes unavailable meanwhile, it is asked
 // again later; the place in the queue is then lost.
 func (a *app) acquireLock(ctx context.Context, client *api.Client, name string, o lockOptions) (*api.HeldLock, error) {
+	if !o.try {
+		defer a.progressLater("waiting for lock %q", name)()
+	}
 	start := time.Now()
 	for backoff := (retry.Backoff{}); ; {
 		wait := api.MaxLockWait
@@ -142,10 +145,14 @@ func (a *app) acquireLock(ctx context.Context, client *api.Client, name string, 
 			return client.HoldLock(ctx, name, api.LockOptions{Wait: wait, Shared: o.shared})
 		})
 		waited := errors.Is(err, discovery.ErrConflict) && time.Since(asked) >= wait
-		unavailable := errors.Is(err, discovery.ErrUnavailable)
+		unavailable := worthRetrying(err)
 		switch {
-		case err == nil, o.try, ctx.Err() != nil, !waited && !unavailable:
-			return lock, err
+		case err == nil:
+			return lock, nil
+		case ctx.Err() != nil:
+			return nil, stoppedWhile(ctx, err, "waiting for lock %q", name)
+		case o.try, !waited && !unavailable:
+			return nil, err
 		case o.wait > 0 && time.Since(start) >= o.wait:
 			return nil, fmt.Errorf("%w after %v: %w", errTimedOut, o.wait, err)
 		}
@@ -153,7 +160,7 @@ func (a *app) acquireLock(ctx context.Context, client *api.Client, name string, 
 			a.infof("request lock %q: %v; trying again", name, err)
 		}
 		if err := backoff.Wait(ctx); err != nil {
-			return nil, err
+			return nil, stoppedWhile(ctx, err, "waiting for lock %q", name)
 		}
 	}
 }

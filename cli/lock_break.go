@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/discovery"
 	"disc/discovery/lock"
 )
 
@@ -44,6 +45,9 @@ The command speaks to etcd. Exit code 3 if nobody holds the lock.`,
 				return usage(errors.New("to take a lock named break, write 'disc lock -- break -- COMMAND...'"))
 			case o.now && o.noWait:
 				return usage(errors.New("--now does not wait; leave out --no-wait"))
+			}
+			if err := discovery.ValidateLock(args[0]); err != nil {
+				return usage(err)
 			}
 			return a.breakLock(cmd.Context(), args[0], o)
 		},

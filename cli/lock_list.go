@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"disc/agent/api"
+	"disc/discovery"
 )
 
 func (a *app) lockListCommand() *cobra.Command {
@@ -27,6 +28,11 @@ HOLDER is the beginning of the holder's id, which names it to 'disc lock break'.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() >= 0 {
 				return usage(errors.New("to take a lock named list, write 'disc lock -- list -- COMMAND...'"))
+			}
+			if len(args) == 1 {
+				if err := discovery.ValidateLock(args[0]); err != nil {
+					return usage(err)
+				}
 			}
 			return a.withAgent(cmd.Context(), func(ctx context.Context, client *api.Client) error {
 				return a.listLocks(ctx, client, args)
@@ -50,6 +56,9 @@ func (a *app) listLocks(ctx context.Context, client *api.Client, names []string)
 	}
 	if list.Truncated {
 		a.infof("there are too many; some are left out")
+	}
+	if len(list.Locks) == 0 {
+		a.infof("nobody holds a lock")
 	}
 	return show(a, lockListing(list.Locks))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -168,25 +169,31 @@ func (l listing[T]) template(w io.Writer, text string) error {
 }
 
 func (l listing[T]) table(out *IO, wide bool) error {
-	rows := [][]string{{}}
-	var shown []column[T]
+	rows := make([][]string, len(l.items))
+	for n, item := range l.items {
+		rows[n] = l.row(item, wide)
+	}
+	return (&tableWriter{out: out}).write(l.header(wide), rows)
+}
+
+// header returns the first row of a table.
+func (l listing[T]) header(wide bool) (row []string) {
 	for _, c := range l.columns {
 		if !c.wide || wide {
-			shown = append(shown, c)
-			rows[0] = append(rows[0], c.header)
+			row = append(row, c.header)
 		}
 	}
-	if len(l.items) == 0 {
-		return nil
-	}
-	for _, item := range l.items {
-		row := make([]string, len(shown))
-		for n, c := range shown {
-			row[n] = cell(c.value(item))
+	return row
+}
+
+// row returns the row of an item in a table.
+func (l listing[T]) row(item T, wide bool) (row []string) {
+	for _, c := range l.columns {
+		if !c.wide || wide {
+			row = append(row, cell(c.value(item)))
 		}
-		rows = append(rows, row)
 	}
-	return writeRows(out, rows)
+	return row
 }
 
 // cell formats a value for a table.
@@ -199,27 +206,56 @@ func cell(s string) string {
 
 // writeRows aligns rows in columns, two spaces apart. It adds colours, which do not count
 // for the width.
-func writeRows(out *IO, rows [][]string) error {
-	var width []int
+func writeRows(out *IO, rows [][]string) error { return (&tableWriter{out: out}).align(rows) }
+
+// tableWriter writes the rows of a table that goes on.
+type tableWriter struct {
+	out   *IO
+	wide  bool  // with -o wide
+	width []int // of the columns so far
+	begun bool  // the header is written
+}
+
+// write writes rows in the columns of those before them, and the header before the first.
+func (t *tableWriter) write(header []string, rows [][]string) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if !t.begun {
+		rows = slices.Insert(rows, 0, header)
+	}
+	t.begun = true
+	return t.align(rows)
+}
+
+func (t *tableWriter) align(rows [][]string) error {
 	for _, row := range rows {
 		for n, text := range row {
-			if n == len(width) {
-				width = append(width, 0)
+			if n == len(t.width) {
+				t.width = append(t.width, 0)
 			}
-			width[n] = max(width[n], displayWidth(text))
+			t.width[n] = max(t.width[n], displayWidth(text))
 		}
 	}
 	var b strings.Builder
 	for _, row := range rows {
 		var line strings.Builder
 		for n, text := range row {
-			line.WriteString(out.paint(text))
+			line.WriteString(t.out.paint(text))
 			if n < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", width[n]-displayWidth(text)+2))
+				line.WriteString(strings.Repeat(" ", t.width[n]-displayWidth(text)+2))
 			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
-	_, err := io.WriteString(out.Out, b.String())
+	_, err := io.WriteString(t.out.Out, b.String())
 	return err
+}
+
+// countOf returns a number with its noun, in the singular or plural.
+func countOf(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 
 	"disc/agent"
 	"disc/agent/api"
+	"disc/agent/reaper"
 	"disc/config"
 	"disc/discovery"
 	"disc/discovery/lookup"
@@ -73,8 +73,7 @@ func TestProgram(t *testing.T) {
 	if os.Getenv(asProgram) == "" {
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx := NotifyContext(context.Background())
 	if os.Getenv(announced) != "" {
 		fmt.Fprintln(os.Stderr, programRuns)
 	}
@@ -91,12 +90,14 @@ func startDisc(t *testing.T, agent string, args ...string) *program {
 func startDiscWith(t *testing.T, agent string, env map[string]string, stdin io.Reader, args ...string) *program {
 	t.Helper()
 	p := &program{Cmd: exec.Command(os.Args[0], append([]string{"-test.run=^TestProgram$", "--"}, args...)...), t: t, ended: make(chan struct{})}
-	p.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "DISC_AGENT="+agent, "DISC_NODE=n1", "DISC_DRAIN_DELAY=0s")
+	p.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "DISC_AGENT="+agent, "DISC_NODE=n1", "DISC_DRAIN_DELAY=0s",
+		"DISC_DATA_DIR="+t.TempDir(), "DISC_ENDPOINTS=127.0.0.1:1") // nothing that this machine has
 	for name, value := range env {
 		p.Env = append(p.Env, name+"="+value)
 	}
 	p.Stdin, p.Stdout, p.Stderr = stdin, &p.stdout, &p.stderr
-	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
+	p.SysProcAttr = &syscall.SysProcAttr{}
+	reaper.DieWithParent(p.SysProcAttr) // if the tests are killed
 	p.WaitDelay = patience
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"disc/agent/api"
@@ -27,6 +28,7 @@ type registrationHolder struct {
 	infof        func(format string, args ...any) // prints a message for the user
 	registered   chan struct{}                    // closed when the instance is first registered
 	mine         bool                             // the agent may have the registration
+	taken        atomic.Bool                      // somebody has deregistered the instance by force
 }
 
 func newRegistrationHolder(client *api.Client, r discovery.Registration, infof func(string, ...any)) *registrationHolder {
@@ -36,8 +38,10 @@ func newRegistrationHolder(client *api.Client, r discovery.Registration, infof f
 func (h *registrationHolder) name() string { return h.registration.Service + "/" + h.registration.ID }
 
 // run registers the instance, and again whenever the connection is lost, until ctx ends. It
-// never gives up: an agent may come back, and a holder of the same id may leave. Then it
-// deregisters the instance, and returns when etcd has the change or releaseTimeout is over.
+// does not give up: an agent may come back, and a holder of the same id may leave. Then it
+// deregisters the instance, and returns when etcd has the change or releaseTimeout is over. After
+// somebody has deregistered the instance by force, it says so and returns: it learns that from the
+// end of the connection, or where that was broken, from the refusal to register the instance again.
 func (h *registrationHolder) run(ctx context.Context) {
 	// Requests outlive ctx by releaseTimeout.
 	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -50,6 +54,11 @@ func (h *registrationHolder) run(ctx context.Context) {
 		lasted, err := h.registerAndWait(ctx, requests)
 		if ctx.Err() != nil {
 			break
+		}
+		if errors.Is(err, discovery.ErrLost) {
+			h.taken.Store(true)
+			h.infof("%s is not registered any more: %s; it stays so until it is run anew", h.name(), printable(err.Error()))
+			return
 		}
 		if lasted > retry.MaxDelay {
 			backoff.Reset()

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -128,4 +129,38 @@ func TestHolderTakesTheTokenThatReplacesItsOwn(t *testing.T) {
 	}
 	stop()
 	<-ran
+}
+
+// A holder whose connection broke as its instance was deregistered by force learns that when it
+// registers the instance again, and does not try on.
+func TestHolderIsRefusedAfterForce(t *testing.T) {
+	var asked atomic.Int32
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			if err := json.NewEncoder(w).Encode(view.Entry{Instance: discovery.Instance{Service: "web", ID: "web-1"}}); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		w.Header().Set(api.HeaderLost, "deregistered by force, by two at 10.0.0.2:1")
+		w.Header().Set("Content-Type", api.TypeProblem)
+		w.WriteHeader(http.StatusConflict)
+		if err := json.NewEncoder(w).Encode(api.NewProblem(http.StatusConflict, "web/web-1 was taken")); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer agent.Close()
+	client, err := api.NewClient(agent.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdle()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	var said string
+	h := newRegistrationHolder(client, discovery.Registration{Service: "web", ID: "web-1"}, func(format string, args ...any) { said = fmt.Sprintf(format, args...) })
+	h.run(ctx)
+	if want := "web/web-1 is not registered any more: deregistered by force, by two at 10.0.0.2:1; it stays so until it is run anew"; said != want || !h.taken.Load() || asked.Load() != 2 {
+		t.Errorf("says %q after %d requests, want %q", said, asked.Load(), want)
+	}
 }

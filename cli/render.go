@@ -12,7 +12,6 @@ import (
 	"disc/agent/api"
 	"disc/cli/render"
 	"disc/config/input"
-	"disc/discovery"
 	"disc/discovery/retry"
 )
 
@@ -30,8 +29,10 @@ func (a *app) renderCommand() *cobra.Command {
 		Long: `Render a template to stdout, from the answers of this host's agent. With -w, keep files
 current: a file is replaced as a whole when its content changes, and then sh runs its
 command. Changes that follow each other are handled together (--wait). A command that is
-still running is started again when it has ended. While the agent is unavailable or a
-template fails, the files stay as they are.
+still running is started again when it has ended. One that fails is run again until it
+succeeds, and so is one that an earlier 'disc render' did not come to run, which the file
+.FILE-pending notes. While the agent is unavailable or a template fails, the files stay as
+they are. A terminal or a pipe, such as /dev/stdout, is written to at each change.
 
 Templates are Go's (text/template), with
   service NAME        the healthy endpoints of a lookup name (web, v2.web), sorted by id:
@@ -94,12 +95,12 @@ func (a *app) renderOnce(ctx context.Context, file string, timeout time.Duration
 }
 
 // firstRendering retries until the agent has answered all requests of the template. It
-// returns the last error when ctx ends, and other errors than ErrUnavailable at once.
+// returns the last error when ctx ends, and an error that would come again at once.
 func (a *app) firstRendering(ctx context.Context, t *render.Template, agent *api.Client) ([]byte, error) {
 	var backoff retry.Backoff
 	for {
 		content, err := t.Execute(ctx, newAgentSource(agent))
-		if err == nil || !errors.Is(err, discovery.ErrUnavailable) {
+		if err == nil || !worthRetrying(err) {
 			return content, err
 		}
 		if backoff.Failed() {

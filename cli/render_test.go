@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,7 +139,7 @@ func TestRenderWatch(t *testing.T) {
 	if _, err := os.Stat(in("broken")); err == nil {
 		t.Error("a failing template wrote a file")
 	}
-	if left, _ := filepath.Glob(in(".*")); len(left) > 0 {
+	if left, _ := filepath.Glob(in(".*")); !slices.Equal(left, []string{in(".c-pending")}) { // its command always fails
 		t.Errorf("left behind: %v", left)
 	}
 }

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -12,16 +14,14 @@ import (
 	"disc/discovery/retry"
 )
 
-// renderCommandTimeout bounds the command of a file. A command that hangs would prevent all
-// later runs.
-const renderCommandTimeout = 30 * time.Second
-
 // renderJob keeps one file current.
 type renderJob struct {
 	template *render.Template
 	file     string
 	command  string // "": none
 	reported string // the last error that was printed
+	rendered bool   // content is what was last written
+	content  []byte
 }
 
 func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
@@ -41,9 +41,9 @@ func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 	changed := retry.NewSignal()
 	group, ctx := errgroup.WithContext(ctx)
 	written, allWritten := context.WithCancel(context.WithoutCancel(ctx))
-	commands := a.renderCommands(jobs)
-	for _, runner := range commands {
-		group.Go(func() error { return runner.Run(written) })
+	commands := a.fileCommands(jobs)
+	for _, c := range commands {
+		group.Go(func() error { return c.runner.Run(written) })
 	}
 	group.Go(func() error { return signalChanges(ctx, agent, changed) })
 	group.Go(func() error { return signalNodes(ctx, agent, changed) })
@@ -52,23 +52,6 @@ func (a *app) renderWatch(ctx context.Context, o renderOptions) error {
 		return a.renderOnChanges(ctx, fileRenderer{agent, jobs, commands, q, changed})
 	})
 	return group.Wait()
-}
-
-// renderCommands returns a runner for each command. Jobs with the same command share a
-// runner, so that one change does not run the command twice.
-func (a *app) renderCommands(jobs []*renderJob) map[string]*render.Runner {
-	runners := map[string]*render.Runner{}
-	for _, job := range jobs {
-		if job.command == "" || runners[job.command] != nil {
-			continue
-		}
-		runners[job.command] = render.NewRunner(func(ctx context.Context) {
-			if err := render.Shell(ctx, job.command, a.io.Err, renderCommandTimeout); err != nil {
-				a.infof("%v; it runs again after the next change", err)
-			}
-		})
-	}
-	return runners
 }
 
 // signalChanges sends on changed when an instance changes, or the agent becomes
@@ -125,7 +108,7 @@ func nodesView(ctx context.Context, agent *api.Client, wait api.Wait) (api.Fresh
 type fileRenderer struct {
 	agent      *api.Client
 	jobs       []*renderJob
-	commands   map[string]*render.Runner
+	commands   map[string]*fileCommand
 	quiescence render.Quiescence
 	changed    <-chan struct{}
 }
@@ -134,13 +117,16 @@ type fileRenderer struct {
 // a failure.
 func (a *app) renderOnChanges(ctx context.Context, f fileRenderer) error {
 	var backoff retry.Backoff
-	for {
+	for first := true; ; first = false {
 		var retryDue <-chan time.Time
 		if a.renderFiles(ctx, f) {
 			backoff.Reset()
 		} else {
 			backoff.Failed()
 			retryDue = time.After(backoff.Next())
+		}
+		if first {
+			a.resumeCommands(f)
 		}
 		select {
 		case <-ctx.Done():
@@ -159,10 +145,10 @@ func (a *app) renderOnChanges(ctx context.Context, f fileRenderer) error {
 // reports whether all jobs succeeded, and prints each error once.
 func (a *app) renderFiles(ctx context.Context, f fileRenderer) (ok bool) {
 	ok = true
-	var due []*render.Runner
+	var due []*fileCommand
 	source := newAgentSource(f.agent) // shared, so that all files agree about a service
 	for _, job := range f.jobs {
-		written, err := job.render(ctx, source)
+		written, err := a.renderFile(ctx, job, f.commands[job.command], source)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
@@ -174,21 +160,52 @@ func (a *app) renderFiles(ctx context.Context, f fileRenderer) (ok bool) {
 		ok = ok && err == nil
 		if written {
 			a.infof("%s is written", job.file)
-			if runner := f.commands[job.command]; runner != nil && !slices.Contains(due, runner) {
-				due = append(due, runner)
+			if c := f.commands[job.command]; c != nil && !slices.Contains(due, c) {
+				due = append(due, c)
 			}
 		}
 	}
-	for _, runner := range due {
-		runner.Request()
+	for _, c := range due {
+		c.runner.Request()
 	}
 	return ok
 }
 
-func (j *renderJob) render(ctx context.Context, s render.Source) (written bool, err error) {
-	content, err := j.template.Execute(ctx, s)
+// renderFile renders a job. It reports whether the file has changed, or, for a stream, whether the
+// content has. command is nil if there is none.
+func (a *app) renderFile(ctx context.Context, job *renderJob, command *fileCommand, s render.Source) (written bool, err error) {
+	content, err := job.template.Execute(ctx, s)
 	if err != nil {
 		return false, err
 	}
-	return render.Write(j.file, content)
+	if job.rendered && bytes.Equal(content, job.content) && a.isStream(job.file) {
+		return false, nil
+	}
+	switch to := a.standardStream(job.file); {
+	case to != nil:
+		_, err = to.Write(content)
+		written = err == nil
+	case command != nil:
+		written, err = command.write(job.file, content)
+	default:
+		written, err = render.Write(job.file, content)
+	}
+	job.rendered, job.content = err == nil, content
+	return written, err
+}
+
+// standardStream returns the stream of this process that a file names; nil: none.
+func (a *app) standardStream(file string) io.Writer {
+	switch file {
+	case "/dev/stdout":
+		return a.io.Out
+	case "/dev/stderr":
+		return a.io.Err
+	}
+	return nil
+}
+
+// isStream reports whether a file cannot be compared with what was written to it.
+func (a *app) isStream(file string) bool {
+	return a.standardStream(file) != nil || render.IsStream(file)
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"disc/config/input"
 	"disc/discovery"
 )
 
@@ -24,16 +26,22 @@ type runOptions struct {
 	checks        []string
 	interval      time.Duration
 	timeout       time.Duration
-	drainDelay    time.Duration
-	killTimeout   time.Duration
-	command       []string
+
+	checkCA         string // the file, and then its content
+	checkName       string // the name in the certificate
+	checkSkipVerify bool
+
+	drainDelay  time.Duration
+	killTimeout time.Duration
+	command     []string
 }
 
 func (a *app) runCommand() *cobra.Command {
 	var o runOptions
 	c := &cobra.Command{
-		Use:   "run --service SERVICE [flags] -- COMMAND...",
-		Short: "Run a service, registered while it runs",
+		Use:        "run --service SERVICE [flags] -- COMMAND...",
+		SuggestFor: []string{"register", "exec"},
+		Short:      "Run a service, registered while it runs",
 		Long: `Run a command as an instance of a service. This host's agent registers and checks the
 instance while 'disc run' lives, and does not remember it afterwards. The command runs
 even if the agent is unavailable; it is registered when the agent is back.
@@ -55,18 +63,25 @@ A check is one of
   tcp, tcp://HOST:PORT             connects; default: to the instance's address and port
   http, /PATH, http://HOST:PORT/…  2xx is passing; the first two request --port of
                                    --address, by default of loopback
-  grpc, grpc://HOST:PORT[/NAME]    asks grpc.health.v1 about the service NAME
+  grpc, grpc://HOST:PORT[/NAME]    asks grpc.health.v1 about service NAME; grpcs: over TLS
   ttl:DURATION                     the command itself reports to the agent
-It probes this host, or a network that the agent's setting checks.networks names.
+It probes this host, or a network that the agent's setting checks.networks names. The
+flags --check-ca, --check-server-name and --check-skip-verify are for https and grpcs.
+
+When somebody deregisters the instance by force, 'disc run' says so and does not register
+it again. The command goes on.
 
 Exit code: the command's, 128 plus the number of the signal that killed it, 126 or 127
-if it cannot be started.`,
+if it cannot be started, 5 instead of 0 if the instance was deregistered by force.`,
 		Example: `  disc run --service web --port 8080 --check tcp -- ./server
   disc run --service web --id web-1 --port 8080 --check /healthz --interval 2s -- python3 -m http.server 8080
   disc run --service api --port 8080 --ports grpc=9090 --check grpc://127.0.0.1:9090 --tag v2 -- ./api`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.command = args
+			if err := o.readCheckCA(cmd.Context()); err != nil {
+				return err
+			}
 			if err := o.buildRegistration(cmd.Flags().Changed, a.config.Node); err != nil {
 				return usage(err)
 			}
@@ -102,6 +117,9 @@ func (o *runOptions) addFlags(c *cobra.Command) {
 	f.StringArrayVar(&o.checks, "check", nil, "health check, see above; without one the instance passes at once")
 	f.DurationVar(&o.interval, "interval", 0, "time between two runs of a check (default 10s)")
 	f.DurationVar(&o.timeout, "timeout", 0, "time limit of a check (default the lower of 5s and the interval)")
+	f.StringVar(&o.checkCA, "check-ca", "", "file of the CA certificates of checked servers, read once (default the system's)")
+	f.StringVar(&o.checkName, "check-server-name", "", "name in the certificate of checked servers (default the host)")
+	f.BoolVar(&o.checkSkipVerify, "check-skip-verify", false, "accept any certificate of checked servers")
 	f.DurationVar(&o.drainDelay, "drain-delay", 0, "time between deregistration and SIGTERM (default the setting drain_delay)")
 	f.DurationVar(&o.killTimeout, "kill-timeout", 0, "time between SIGTERM and SIGKILL (default the setting kill_timeout)")
 }
@@ -134,8 +152,29 @@ func (o *runOptions) buildRegistration(changed func(flag string) bool, node stri
 		}
 		o.Checks = append(o.Checks, c)
 	}
+	if err := o.setVerification(); err != nil {
+		return err
+	}
 	// The agent fills in its own address; here a placeholder takes its place.
 	return o.Registration.WithDefaults("127.0.0.1", "").Validate()
+}
+
+// readCheckCA replaces the file of --check-ca by its content: the agent reads no file that a
+// registration names.
+func (o *runOptions) readCheckCA(ctx context.Context) error {
+	if o.checkCA == "" {
+		return nil
+	}
+	file := o.checkCA
+	text, err := input.ReadFile(ctx, file, discovery.MaxCheckCA)
+	if err != nil {
+		return fmt.Errorf("read --check-ca: %w", err)
+	}
+	o.checkCA = string(text)
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return usage(fmt.Errorf("--check-ca: %s contains no certificate in PEM form", file))
+	}
+	return nil
 }
 
 // defaultID returns an id that is the same at each start if there is a port, so that
@@ -153,14 +192,16 @@ func (o *runOptions) parseCheck(text string) (discovery.CheckSpec, error) {
 	switch {
 	case text == "tcp", text == "grpc":
 		c.Type = discovery.CheckType(text)
+	case text == "grpcs":
+		c.Type, c.TLS = discovery.CheckGRPC, true
 	case text == "http", strings.HasPrefix(text, "/"):
 		return o.ownHTTPCheck(c, text)
 	case scheme != text && (scheme == "http" || scheme == "https"):
 		c.Type, c.URL = discovery.CheckHTTP, text
 	case scheme == "tcp" && rest != "":
 		c.Type, c.Address = discovery.CheckTCP, rest
-	case scheme == "grpc" && rest != "":
-		c.Type = discovery.CheckGRPC
+	case (scheme == "grpc" || scheme == "grpcs") && rest != "":
+		c.Type, c.TLS = discovery.CheckGRPC, scheme == "grpcs"
 		c.Address, c.Service, _ = strings.Cut(rest, "/")
 	case strings.HasPrefix(text, "ttl:"):
 		var ttl discovery.Duration
@@ -170,6 +211,24 @@ func (o *runOptions) parseCheck(text string) (discovery.CheckSpec, error) {
 		return c, errors.New("use tcp, grpc, http, an http or https URL, a /PATH or ttl:DURATION")
 	}
 	return c, nil
+}
+
+// setVerification gives the checks over TLS what the flags say about certificates.
+func (o *runOptions) setVerification() error {
+	if o.checkCA == "" && o.checkName == "" && !o.checkSkipVerify {
+		return nil
+	}
+	found := false
+	for n := range o.Checks {
+		if c := &o.Checks[n]; c.UsesTLS() {
+			found = true
+			c.CA, c.ServerName, c.SkipVerify = o.checkCA, o.checkName, o.checkSkipVerify
+		}
+	}
+	if !found {
+		return errors.New("--check-ca, --check-server-name and --check-skip-verify are for checks over TLS; give a --check of https or grpcs")
+	}
+	return nil
 }
 
 // ownHTTPCheck returns a check of the instance's own port. Without --address it asks
@@ -202,11 +261,14 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	s := supervisor{
 		holder:     newRegistrationHolder(client, o.Registration, a.infof),
 		drainDelay: o.drainDelay, killTimeout: o.killTimeout,
-		interactive: isTerminal(a.io.In),
+		interactive: isTerminal(a.io.In), progressf: a.progressf,
 	}
 	status, err := s.run(ctx, o.command, o.environment())
 	if err != nil {
 		return err
+	}
+	if status.Code == 0 && s.holder.taken.Load() {
+		return exitWith(exitConflict) // the holder has said why
 	}
 	return exitWith(status.Code)
 }

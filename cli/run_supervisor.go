@@ -13,7 +13,8 @@ type supervisor struct {
 	holder      *registrationHolder // of the command's instance
 	drainDelay  time.Duration
 	killTimeout time.Duration
-	interactive bool // the standard input is a terminal
+	interactive bool                             // the standard input is a terminal
+	progressf   func(format string, args ...any) // prints a message for somebody at a terminal
 }
 
 // run runs a command, registered, until the command and its descendants have ended. When
@@ -62,8 +63,11 @@ func (s *supervisor) drain(command *child.Process, deregistered, stopNow <-chan 
 	case <-command.Exited():
 		return
 	}
-	if !s.holder.everRegistered() {
+	if !s.holder.everRegistered() || s.holder.taken.Load() {
 		return // there are no callers
+	}
+	if s.drainDelay > 0 {
+		s.progressf("%s is deregistered; the command is stopped in %v, after callers have noticed; a second Ctrl-C stops it now", s.holder.name(), s.drainDelay)
 	}
 	delay := time.NewTimer(s.drainDelay)
 	defer delay.Stop()

@@ -47,6 +47,8 @@ func TestRunOptions(t *testing.T) {
 			`{"service":"web","id":"w1","address":"::1","port":80,"checks":[{"type":"http","url":"http://[::1]:80/"}]}`},
 		{"--service web --id w1 --port 80 --check grpc --check grpc://127.0.0.1:81/web.Health",
 			`{"service":"web","id":"w1","port":80,"checks":[{"type":"grpc"},{"type":"grpc","address":"127.0.0.1:81","service":"web.Health"}]}`},
+		{"--service web --id w1 --port 80 --check grpcs --check https://localhost/ --check /x --check-server-name web.internal --check-skip-verify",
+			`{"service":"web","id":"w1","port":80,"checks":[{"type":"grpc","tls":true,"server_name":"web.internal","skip_verify":true},{"type":"http","url":"https://localhost/","server_name":"web.internal","skip_verify":true},{"type":"http","url":"http://127.0.0.1:80/x"}]}`},
 		{"--service web --id w1 --check ttl:30s", `{"service":"web","id":"w1","checks":[{"type":"ttl","ttl":"30s"}]}`},
 		{"--service web --id w1 --port 80 --check tcp --interval 2s --timeout 500ms",
 			`{"service":"web","id":"w1","port":80,"checks":[{"type":"tcp","interval":"2s","timeout":"500ms"}]}`},
@@ -90,6 +92,7 @@ func TestRunOptionsRefused(t *testing.T) {
 		{"--service web --port 80 --check ttl:soon", `"soon" is not a duration`},
 		{"--service web --port 80 --check tcp --interval 1s --timeout 2s", "at most the interval"},
 		{"--service web --interval 1s", "give a --check"},
+		{"--service web --port 80 --check /x --check-skip-verify", "give a --check of https or grpcs"},
 		{"--service web --drain-delay -1s", "must not be negative"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -247,4 +250,17 @@ func TestRunIsKilled(t *testing.T) {
 		stat, err := os.ReadFile("/proc/" + text + "/stat")
 		return err != nil || strings.Contains(string(stat), ") Z ") // a zombie, if nothing reaps orphans
 	})
+}
+
+// Somebody at a terminal learns why the command goes on for a while.
+func TestRunSaysThatItDrains(t *testing.T) {
+	term := atAgent(t)
+	term.watched = true
+	running := term.start("run", "--service", "web", "--id", "one", "--port", "80", "--drain-delay", "100ms", "--", "sleep", "1000")
+	term.await("web/one", "list", "web", "-o", "name")
+	running.interrupt()
+	running.ends()
+	if got, want := running.err.String(), "web/one is deregistered; the command is stopped in 100ms"; !strings.Contains(got, want) {
+		t.Errorf("got on stderr %q, want %q", got, want)
+	}
 }

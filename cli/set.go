@@ -41,8 +41,9 @@ func (a *app) setCommand() *cobra.Command {
 	var zone string
 	var ifRevision func() *int64
 	c := &cobra.Command{
-		Use:   "set SERVICE/ID [HOST:PORT]",
-		Short: "Create a static entry, or override an instance",
+		Use:        "set SERVICE/ID [HOST:PORT]",
+		SuggestFor: []string{"put", "register", "add", "create", "edit", "apply", "update", "override"},
+		Short:      "Create a static entry, or override an instance",
 		Long: `With an address, create or change a static entry: an instance without an agent, which
 lasts until it is removed or its --ttl ends. Without an address, override an instance:
 its state, weight, tags and meta, on top of the record of its agent.

@@ -17,8 +17,9 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Show the status of this host's agent",
+		Use:        "status",
+		SuggestFor: []string{"members", "ps", "info", "health", "nodes"},
+		Short:      "Show the status of this host's agent",
 		Long: `Show the status of this host's agent: its session and view of etcd, its registrations,
 and the results of its checks.
 
@@ -32,7 +33,7 @@ yet, or registrations are not in etcd, not saved, or of no use to this version.`
 }
 
 func (a *app) status(ctx context.Context) error {
-	client, err := a.anyAgent(ctx)
+	client, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,23 +65,9 @@ func (a *app) showStatus(agent api.Agent) error {
 }
 
 func statusRows(s api.Agent) [][]string {
-	session := []string{"session", string(s.Session.State)}
-	if s.Session.Lease != "" {
-		session = append(session, fmt.Sprintf("lease %s, ttl %v, renewed %v ago", s.Session.Lease, s.Session.TTL, s.Session.LastKeepalive))
-	}
-	view := []string{"catalog", "current"}
-	switch {
-	case s.Catalog.Revision == 0 && !s.Catalog.Synced:
-		view[1] = "unavailable"
-	case s.Catalog.Stale:
-		view[1] = "stale"
-	}
-	view = append(view, fmt.Sprintf("revision %d, %v old; %d services, %d instances, %d nodes",
-		s.Catalog.Revision, s.Catalog.Age, s.Catalog.Services, s.Catalog.Instances, s.Catalog.Nodes))
 	rows := [][]string{
 		{"agent", cell(s.Node), printable(fmt.Sprintf("version %s, up %v, owner %s", s.Version, time.Since(s.Started).Round(time.Second), s.Owner))},
-		{"etcd", printable(strings.Join(s.Endpoints, ",")), "namespace " + printable(s.Namespace)},
-		session, view, levelRow(s.Level),
+		etcdRow(s), sessionRow(s.Session), catalogRow(s.Catalog), levelRow(s.Level),
 	}
 	for _, problem := range []string{s.Session.Error, s.Catalog.Error, s.Level.Error, s.Ungranted, s.Unsaved} {
 		if problem != "" {
@@ -97,12 +84,60 @@ func statusRows(s api.Agent) [][]string {
 		}
 	}
 	if s.Catalog.Suspects > 0 {
-		rows = append(rows, []string{"", "", fmt.Sprintf("%d instances vanished with many others; they are kept as suspects, after the others", s.Catalog.Suspects)})
+		rows = append(rows, []string{"", "", countOf(s.Catalog.Suspects, "instance") + " vanished with many others: kept as suspects, after the others; see 'disc suspects list'"})
 	}
 	if s.Catalog.Broken > 0 {
-		rows = append(rows, []string{"", "", fmt.Sprintf("%d records cannot be read; the agent's log names them", s.Catalog.Broken)})
+		rows = append(rows, []string{"", "", countOf(s.Catalog.Broken, "record") + " cannot be read; the agent's log says which"})
 	}
 	return rows
+}
+
+// etcdRow says where etcd is, and who of it answers.
+func etcdRow(s api.Agent) []string {
+	text := "namespace " + s.Namespace
+	if at := memberAt(s.Catalog.Endpoint, s.Catalog.Member); at != "" {
+		text += "; watched at " + at
+	}
+	if at := memberAt(s.Session.Endpoint, s.Session.Member); at != "" {
+		text += "; lease renewed at " + at
+	}
+	return []string{"etcd", printable(strings.Join(s.Endpoints, ",")), printable(text)}
+}
+
+// memberAt names a member of etcd by what is known of it; "" if that is nothing.
+func memberAt(endpoint, id string) string {
+	switch {
+	case id == "":
+		return endpoint
+	case endpoint == "":
+		return "member " + id
+	}
+	return fmt.Sprintf("%s (member %s)", endpoint, id)
+}
+
+func sessionRow(s api.Session) []string {
+	row := []string{"session", string(s.State)}
+	switch {
+	case s.Lease == "":
+		return row
+	case s.LastKeepalive >= s.TTL:
+		return append(row, fmt.Sprintf("lease %s may have expired: ttl %v, not renewed for %v", s.Lease, s.TTL, s.LastKeepalive))
+	case s.State != api.SessionAlive:
+		return append(row, fmt.Sprintf("lease %s expires soon: ttl %v, not renewed for %v; no lock or claim relies on it", s.Lease, s.TTL, s.LastKeepalive))
+	}
+	return append(row, fmt.Sprintf("lease %s, ttl %v, renewed %v ago", s.Lease, s.TTL, s.LastKeepalive))
+}
+
+func catalogRow(c api.Catalog) []string {
+	row := []string{"catalog", "current"}
+	switch {
+	case c.Revision == 0 && !c.Synced:
+		return []string{"catalog", "unavailable", "etcd has not been read yet, and there is no saved view"}
+	case c.Stale:
+		row[1] = "stale"
+	}
+	return append(row, fmt.Sprintf("revision %d, %v old; %s, %s, %s", c.Revision, c.Age,
+		countOf(c.Services, "service"), countOf(c.Instances, "instance"), countOf(c.Nodes, "node")))
 }
 
 // levelRow shows the feature level of the namespace.
@@ -131,15 +166,26 @@ func behindRows(l api.Level) [][]string {
 			b.Agent, b.Node, cmp.Or(b.Version, "unknown"), b.Level, b.Seen.Format(time.RFC3339)))})
 	}
 	if l.More > 0 {
-		rows = append(rows, []string{"", "", fmt.Sprintf("and %d more agents", l.More)})
+		rows = append(rows, []string{"", "", "and " + countOf(l.More, "more agent")})
 	}
 	return rows
+}
+
+// deregistration says when an instance is to be deregistered; "" if it is not.
+func deregistration(r api.Registration) string {
+	switch {
+	case !r.DeregisterAt.IsZero():
+		return "is deregistered at " + r.DeregisterAt.Format(time.RFC3339)
+	case r.DeregisterAfter > 0:
+		return fmt.Sprintf("is deregistered once it has been critical for %v", r.DeregisterAfter)
+	}
+	return ""
 }
 
 func registrationRows(all []api.Registration) [][]string {
 	rows := [][]string{{"INSTANCE", "SOURCE", "STATE", "STATUS", "CHECK", "OUTPUT"}}
 	for _, r := range all {
-		row := []string{cell(r.Service + "/" + r.ID), string(r.Source), string(r.State), string(r.Status), "", printable(r.Error)}
+		row := []string{cell(r.Service + "/" + r.ID), string(r.Source), string(r.State), string(r.Status), "", printable(cmp.Or(r.Error, deregistration(r)))}
 		rows = append(rows, row)
 		for _, c := range r.Checks {
 			output, _, _ := strings.Cut(c.Output, "\n")

@@ -40,3 +40,29 @@ func TestLevelRows(t *testing.T) {
 		})
 	}
 }
+
+// The status says what is so during an outage.
+func TestSessionAndCatalogRows(t *testing.T) {
+	t.Parallel()
+	const ttl = discovery.Duration(15 * time.Second)
+	for want, got := range map[string][]string{
+		"etcd|a:2379,b:2379|namespace default": etcdRow(api.Agent{Endpoints: []string{"a:2379", "b:2379"}, Namespace: "default"}),
+		"etcd|a:2379,b:2379|namespace default; watched at a:2379 (member 8e9e05c52164694d); lease renewed at b:2379": etcdRow(api.Agent{
+			Endpoints: []string{"a:2379", "b:2379"}, Namespace: "default", Session: api.Session{Endpoint: "b:2379"}, Catalog: api.Catalog{Endpoint: "a:2379", Member: "8e9e05c52164694d"}}),
+		"etcd||namespace default; watched at member 1f": etcdRow(api.Agent{Namespace: "default", Catalog: api.Catalog{Member: "1f"}}),
+		"session|connecting":                            sessionRow(api.Session{State: api.SessionConnecting, TTL: ttl}),
+		"session|alive|lease 1f, ttl 15s, renewed 3s ago": sessionRow(
+			api.Session{State: api.SessionAlive, Lease: "1f", TTL: ttl, LastKeepalive: discovery.Duration(3 * time.Second)}),
+		"session|connecting|lease 1f expires soon: ttl 15s, not renewed for 13s; no lock or claim relies on it": sessionRow(
+			api.Session{State: api.SessionConnecting, Lease: "1f", TTL: ttl, LastKeepalive: discovery.Duration(13 * time.Second)}),
+		"session|connecting|lease 1f may have expired: ttl 15s, not renewed for 22s": sessionRow(
+			api.Session{State: api.SessionConnecting, Lease: "1f", TTL: ttl, LastKeepalive: discovery.Duration(22 * time.Second)}),
+		"catalog|unavailable|etcd has not been read yet, and there is no saved view": catalogRow(api.Catalog{}),
+		"catalog|stale|revision 7, 30s old; 1 service, 2 instances, 3 nodes": catalogRow(
+			api.Catalog{Synced: true, Stale: true, Revision: 7, Age: discovery.Duration(30 * time.Second), Services: 1, Instances: 2, Nodes: 3}),
+	} {
+		if strings.Join(got, "|") != want {
+			t.Errorf("got %q, want %q", strings.Join(got, "|"), want)
+		}
+	}
+}

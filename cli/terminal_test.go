@@ -25,8 +25,8 @@ type terminal struct {
 	env   map[string]string
 	stdin string
 	color bool
-	// screen makes stdout a terminal.
-	screen bool
+	// screen makes stdout a terminal, watched makes stderr one.
+	screen, watched bool
 }
 
 // newTerminal returns a terminal without etcd and agent.
@@ -61,7 +61,7 @@ func atAgent(t *testing.T) *terminal {
 func (term *terminal) io(out, err *buffer) *IO {
 	env := maps.Clone(term.env)
 	return &IO{
-		In: strings.NewReader(term.stdin), Out: out, Err: err, Color: term.color, Screen: term.screen,
+		In: strings.NewReader(term.stdin), Out: out, Err: err, Color: term.color, Screen: term.screen, Terminal: term.watched,
 		Host: config.Host{Hostname: "n1", EUID: 1, Env: func(name string) (string, bool) {
 			v, ok := env[name]
 			return v, ok
@@ -135,27 +135,30 @@ func (term *terminal) timesOut(why string, args ...string) {
 
 // background is a running command.
 type background struct {
-	t         *testing.T
-	interrupt context.CancelFunc
-	out, err  *buffer
-	code      chan int
+	t        *testing.T
+	end      context.CancelCauseFunc // ends the command's context
+	out, err *buffer
+	code     chan int
 }
 
 // start runs a command until it is interrupted or the test ends.
 func (term *terminal) start(args ...string) *background {
-	ctx, cancel := context.WithCancel(context.Background())
-	b := &background{t: term.t, interrupt: cancel, out: &buffer{}, err: &buffer{}, code: make(chan int, 1)}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	b := &background{t: term.t, end: cancel, out: &buffer{}, err: &buffer{}, code: make(chan int, 1)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		b.code <- Main(ctx, args, term.io(b.out, b.err))
 	}()
 	term.t.Cleanup(func() {
-		cancel()
+		cancel(nil)
 		<-done
 	})
 	return b
 }
+
+// interrupt ends the command's context, not by a signal.
+func (b *background) interrupt() { b.end(nil) }
 
 // prints waits until the command has printed a text.
 func (b *background) prints(text string) {

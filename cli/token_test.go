@@ -67,8 +67,8 @@ func TestTokenUsage(t *testing.T) {
 		"ci --scope write":      `scope "write" is unknown`,
 		"anonymous --scope all": "means callers without a token",
 		"ci --scope kv:app/*":   "write app/",
-		"":                      "accepts 1 arg",
-		"ci more --scope read":  "accepts 1 arg",
+		"":                      "an argument is missing",
+		"ci more --scope read":  "2 arguments are given",
 	} {
 		t.Run(args, func(t *testing.T) {
 			if code, out, errs := runs(term, append([]string{"token"}, strings.Fields(args)...)...); code != exitUsage || out != "" || !strings.Contains(errs, want) {
@@ -129,7 +129,7 @@ func TestTokenIsSent(t *testing.T) {
 			}
 		})
 	}
-	if r := newTerminal(t).disc("status", "--help"); !strings.Contains(r.out, "others see it in the list of processes") {
+	if r := newTerminal(t).disc("help", "flags"); !strings.Contains(r.out, "others see it in the list of processes") {
 		t.Errorf("the help does not say that others see the flag: %s", r.out)
 	}
 }

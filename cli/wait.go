@@ -43,13 +43,16 @@ func (a *app) wait(ctx context.Context, name string, o waitOptions) error {
 	if o.least < 1 || o.timeout < 0 {
 		return usage(errors.New("--min must be at least 1 and --timeout must not be negative"))
 	}
+	if err := checkLookupName(name); err != nil {
+		return err
+	}
 	agent, err := a.agent(ctx)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := withTimeout(ctx, o.timeout)
 	defer cancel()
-	err = awaitEndpoints(ctx, agent, name, o.least)
+	err = a.awaitEndpoints(ctx, agent, name, o.least)
 	if e := (*tooFewError)(nil); errors.As(err, &e) {
 		return fmt.Errorf("%w after %v: %w", errTimedOut, o.timeout, e)
 	}
@@ -70,11 +73,17 @@ type tooFewError struct{ text string }
 func (e *tooFewError) Error() string { return e.text }
 
 // awaitEndpoints waits until a name has enough endpoints. It returns a [tooFewError] at the
-// deadline of ctx, and a permanent error at once.
-func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least int) error {
+// deadline of ctx, and a permanent error at once. On a terminal it says what it waits for.
+func (a *app) awaitEndpoints(ctx context.Context, agent *api.Client, name string, least int) error {
 	var backoff retry.Backoff
 	var o api.LookupOptions
-	missing := "the agent has not answered"
+	missing, said := "the agent has not answered", ""
+	say := func() {
+		if missing != said {
+			a.progressf("waiting: %s", missing)
+			said = missing
+		}
+	}
 	for {
 		answer, view, err := agent.Lookup(ctx, name, o)
 		switch {
@@ -83,17 +92,19 @@ func awaitEndpoints(ctx context.Context, agent *api.Client, name string, least i
 		case err == nil && len(answer.Endpoints) >= least:
 			return nil
 		case err == nil:
-			missing = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), least, describeLeftOut(answer))
+			missing = fmt.Sprintf("%s has %d of %d endpoints; %s", name, len(answer.Endpoints), least, describeMissing(answer))
 			o.Wait = api.Wait{Index: view.Index, For: api.DefaultWait}
 			backoff.Reset()
+			say()
 			continue
 		case errors.Is(err, discovery.ErrNotFound):
 			missing, o.Wait = err.Error(), api.Wait{For: api.DefaultWait}
-		case errors.Is(err, discovery.ErrUnavailable):
+		case worthRetrying(err):
 			missing, o.Wait = err.Error(), api.Wait{}
 		default:
 			return err
 		}
+		say()
 		backoff.Failed()
 		if backoff.Wait(ctx) != nil {
 			return waitEnded(ctx, missing)
@@ -107,5 +118,5 @@ func waitEnded(ctx context.Context, missing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &tooFewError{missing}
 	}
-	return ctx.Err()
+	return stoppedWhile(ctx, nil, "waiting: %s", missing)
 }

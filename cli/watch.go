@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,41 +13,58 @@ import (
 )
 
 func (a *app) watchCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "watch [SERVICE]",
-		Short: "Show changes as they happen",
+	var command string
+	c := &cobra.Command{
+		Use:        "watch [SERVICE]",
+		SuggestFor: []string{"monitor", "events", "follow", "tail"},
+		Short:      "Show changes as they happen",
 		Long: `Show changes of all instances, or of the instances of a service, as they happen, until
 interrupted. A line has etcd's revision, the event, and the instance after it. With -o
-json or jsonl, each line is an event in the form of /v1/watch of the HTTP API.`,
+json or jsonl, each line is an event in the form of /v1/watch of the HTTP API.
+
+With --exec, sh runs a command now and after each change instead. It gets all instances
+on its standard input, as 'disc list SERVICE -o json' shows them; -o jsonl, yaml, name,
+addr and template= are there too. One command runs at a time: after changes during a run
+it runs once more, with the newest answer. One that fails is run again until it succeeds.
+
+Exit code 3 if nothing is known of the service; 'disc wait' waits for one.`,
 		Example: `  disc watch
-  disc watch web -o jsonl`,
+  disc watch web -o jsonl
+  disc watch web -o addr --exec 'cat >web.addresses && kill -HUP $(cat web.pid)'`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeService,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.watch(cmd.Context(), strings.Join(args, ""))
+			service, err := optionalService(args)
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("exec") {
+				return a.watchAndRun(cmd.Context(), service, command)
+			}
+			return a.watch(cmd.Context(), service)
 		},
 	}
+	c.Flags().StringVar(&command, "exec", "", "command to run at each change, with the instances on its standard input")
+	return c
 }
 
 func (a *app) watch(ctx context.Context, service string) error {
-	if service != "" {
-		if err := discovery.ValidateService(service); err != nil {
-			return usage(err)
-		}
-	}
 	asJSON, err := a.changesAsJSON()
 	if err != nil {
 		return err
 	}
 	first, known := true, lastSeen{}
 	for e, err := range a.changeStream(ctx, service) {
+		if err == nil && first {
+			err = a.requireService(ctx, service, e)
+		}
 		switch {
 		case err != nil:
 			return err
 		case asJSON:
 			err = a.showEvent(e)
 		case e.Type == api.EventReset && first:
-			a.infof("watching from revision %d; %d instances exist", e.Revision, len(e.Instances))
+			a.infof("watching from revision %d, with %s", e.Revision, countOf(len(e.Instances), "instance"))
 		default:
 			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.get(e)))
 		}
@@ -71,49 +87,6 @@ func (a *app) changesAsJSON() (bool, error) {
 		return true, nil
 	}
 	return false, usage(fmt.Errorf("-o %s does not support changes; use table, wide or jsonl", a.config.CLI.Output))
-}
-
-// listAndWatch prints the present instances and then each change on a line. It prints an
-// instance once more when it stops being selected.
-func (a *app) listAndWatch(ctx context.Context, service string, selects func(*view.Entry) bool) error {
-	asJSON, err := a.changesAsJSON()
-	if err != nil {
-		return err
-	}
-	shown, known := lastSeen{}, lastSeen{}
-	for e, err := range a.changeStream(ctx, service) {
-		if err != nil {
-			return err
-		}
-		e, ok := selected(e, selects, shown)
-		switch {
-		case !ok:
-		case asJSON:
-			err = a.showEvent(e)
-		case e.Type == api.EventReset:
-			err = a.showReset(e)
-		default:
-			_, err = fmt.Fprintln(a.io.Out, changeLine(e, known.get(e)))
-		}
-		if err != nil {
-			return err
-		}
-		known.update(e)
-	}
-	return nil
-}
-
-// selected narrows an event to the instances that are selected, or were when they were
-// last shown. It updates shown. ok is false for an event about other instances.
-func selected(e api.Event, selects func(*view.Entry) bool, shown lastSeen) (_ api.Event, ok bool) {
-	was := shown.get(e) != nil
-	e.Instances = slices.DeleteFunc(slices.Clone(e.Instances), func(i *view.Entry) bool { return !selects(i) })
-	now := e
-	if e.Instance != nil && !selects(e.Instance) {
-		now.Instance = nil
-	}
-	shown.update(now)
-	return e, e.Type == api.EventReset || was || now.Instance != nil
 }
 
 // lastSeen holds the last known entry of each instance.
@@ -140,16 +113,6 @@ func (m lastSeen) update(e api.Event) {
 // instanceKey returns the key of an instance, which ignores the case of the service.
 func instanceKey(service, id string) string { return discovery.FoldName(service) + "/" + id }
 
-// showReset prints all instances of a reset.
-func (a *app) showReset(e api.Event) error {
-	l := entryListing(nil)
-	for _, i := range e.Instances {
-		l.items = append(l.items, *i)
-	}
-	l.columns[0] = column[view.Entry]{header: "INSTANCE", value: instanceName}
-	return show(a, l)
-}
-
 // showEvent prints an event as JSON, with its type.
 func (a *app) showEvent(e api.Event) error {
 	return writeJSON(a.io.Out, struct {
@@ -163,7 +126,7 @@ func changeLine(e api.Event, before *view.Entry) string {
 	name := printable(e.Service + "/" + e.ID)
 	switch {
 	case e.Type == api.EventReset:
-		return fmt.Sprintf("%d  reset   %d instances", e.Revision, len(e.Instances))
+		return fmt.Sprintf("%d  reset   %s", e.Revision, countOf(len(e.Instances), "instance"))
 	case e.Instance == nil:
 		return fmt.Sprintf("%d  %-6s  %s  %s", e.Revision, e.Type, name, e.Reason)
 	}

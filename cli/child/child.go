@@ -31,6 +31,11 @@
 // The command stays in the process group of this process, so that it may read the terminal
 // and is suspended and resumed with this process. Signals from the terminal to the group
 // (INT, QUIT, WINCH, and HUP when the terminal is closed) reach the command directly.
+//
+// # On macOS
+//
+// macOS has neither of these prctl(2): the descendants of a command that has ended are left to
+// launchd, and a command outlives this process when that is killed.
 package child
 
 import (

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"disc/agent/reaper"
 	"disc/cli/child"
 )
 
@@ -111,7 +112,8 @@ func startWith(t *testing.T, prepare func(*exec.Cmd), grace time.Duration, args 
 	s := &supervised{Cmd: exec.Command(os.Args[0], args...), t: t, stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
 	s.Env = append(withProgram("supervise"), "GRACE="+grace.String())
 	s.Stdout, s.Stderr = s.stdout, s.stderr
-	s.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // if the tests are killed
+	s.SysProcAttr = &syscall.SysProcAttr{}
+	reaper.DieWithParent(s.SysProcAttr) // if the tests are killed
 	s.WaitDelay = patience
 	if prepare != nil {
 		prepare(s.Cmd)

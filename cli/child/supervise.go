@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"disc/agent/reaper"
 )
 
@@ -46,52 +44,40 @@ func (p *Process) supervise(path string, c Command, started chan<- error) {
 		return
 	}
 	for p.reap() {
-		awaitChild()
+		p.awaitChild()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.finished = true
 	p.timer.Stop()
-	_ = setSubreaper(0) // cannot fail, since setting it succeeded
+	_ = adopt(false) // cannot fail, since setting it succeeded
 	close(p.done)
 }
 
 func (p *Process) fork(path string, c Command) error {
-	if err := setSubreaper(1); err != nil {
+	if err := adopt(true); err != nil {
 		return fmt.Errorf("become the reaper of its descendants: %w", err)
 	}
 	for _, pid := range reaper.Children(os.Getpid()) {
 		p.inherited[pid] = true
 	}
+	attributes := &syscall.SysProcAttr{}
+	reaper.DieWithParent(attributes)
 	pid, err := syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
 		Env:   lastValues(c.Env),
 		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+		Sys:   attributes,
 	})
 	if err != nil {
-		_ = setSubreaper(0)
+		_ = adopt(false)
 		return err
 	}
 	p.pid = pid
 	return nil
 }
 
-func setSubreaper(on uintptr) error {
-	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, on, 0, 0, 0)
-}
-
 // unknownStatus is the status, exit code 255, of a command that something else has reaped.
 const unknownStatus = syscall.WaitStatus(255 << 8)
-
-// awaitChild waits until a child has ended, and does not reap it.
-func awaitChild() {
-	for {
-		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, syscall.EINTR) {
-			return
-		}
-	}
-}
 
 // reap reaps all children that have ended. It reports whether the command or a descendant
 // is left.

@@ -2,7 +2,8 @@ package render_test
 
 import (
 	"context"
-	"io"
+	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,13 +20,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestRunnerRunsOnceForABurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, overlaps, runs atomic.Int32
-		runner := render.NewRunner(func(context.Context) {
+		runner := render.NewRunner(func(context.Context, int) error {
 			runs.Add(1)
 			if running.Add(1) > 1 {
 				overlaps.Add(1)
 			}
 			time.Sleep(time.Minute) // of the bubble's clock
 			running.Add(-1)
+			return nil
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -51,10 +53,38 @@ func TestRunnerRunsOnceForABurst(t *testing.T) {
 	})
 }
 
-func TestShell(t *testing.T) {
+// TestRunnerRepeatsAFailedRun expects that a run is repeated until it succeeds, and that a request
+// begins anew.
+func TestRunnerRepeatsAFailedRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failures []int
+		wrong := errors.New("wrong")
+		runner := render.NewRunner(func(_ context.Context, n int) error {
+			failures = append(failures, n)
+			if len(failures) == 4 || len(failures) > 5 {
+				return nil
+			}
+			return wrong
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- runner.Run(ctx) }()
+		runner.Request()
+		time.Sleep(time.Hour) // of the bubble's clock
+		runner.Request()
+		time.Sleep(time.Hour)
+		cancel()
+		if err := <-ended; err != nil || !slices.Equal(failures, []int{0, 1, 2, 3, 0, 1}) {
+			t.Errorf("got %v (%v)", failures, err)
+		}
+	})
+}
+
+func TestCommand(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	if err := render.Shell(t.Context(), "echo one; echo two >&2", &out, time.Minute); err != nil || out.String() != "one\ntwo\n" {
+	c := render.Command{Line: "cat; echo two >&2", Stdin: strings.NewReader("one\n"), Stdout: &out, Stderr: &out}
+	if err := c.Run(t.Context()); err != nil || out.String() != "one\ntwo\n" {
 		t.Errorf("got %q (%v)", out.String(), err)
 	}
 	for line, want := range map[string]string{
@@ -69,7 +99,7 @@ func TestShell(t *testing.T) {
 			if strings.Contains(line, "sleep") {
 				limit = 50 * time.Millisecond
 			}
-			if err := render.Shell(t.Context(), line, io.Discard, limit); err == nil || !strings.Contains(err.Error(), want) {
+			if err := (render.Command{Line: line, Limit: limit}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: got %v, want %q", line, err, want)
 			}
 		})

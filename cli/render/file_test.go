@@ -2,12 +2,15 @@ package render_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"disc/cli/render"
@@ -91,13 +94,16 @@ func TestWriteRefuses(t *testing.T) {
 			}
 		}
 	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "unread"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{
 		filepath.Join(dir, "planted"):        "planted is a symbolic link of user id 65534",
 		filepath.Join(dir, "tmp", "link"):    "link is a symbolic link of user id 65534",
 		filepath.Join(dir, "tmp", "planted"): "planted belongs to user id 65534",
 
 		dir:                                 "not a regular file",
-		"/dev/null":                         "not a regular file",
+		filepath.Join(dir, "unread"):        "unread has no reader",
 		filepath.Join(dir, "dangling"):      "the target of the symbolic link does not exist",
 		filepath.Join(dir, "missing", "in"): "no such file or directory",
 	} {
@@ -113,6 +119,112 @@ func TestWriteRefuses(t *testing.T) {
 	nothingLeft(t, dir)
 	if got, err := os.ReadFile(filepath.Join(dir, "victim")); err != nil || string(got) != "old" {
 		t.Errorf("the target of a planted link has %q (%v)", got, err)
+	}
+}
+
+// TestWriteStreams expects that devices, named pipes and descriptors are written to, and stay.
+func TestWriteStreams(t *testing.T) {
+	dir := t.TempDir()
+	pipe, link := filepath.Join(dir, "pipe"), filepath.Join(dir, "link")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink("pipe", link)); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	open := fmt.Sprintf("/dev/fd/%d", reader.Fd())
+	for _, name := range []string{pipe, link, open} {
+		for range 2 { // the same content, too
+			if changed, err := render.WriteMarked(name, []byte("hello")); err != nil || !changed || !render.IsStream(name) {
+				t.Fatalf("%s: %v (%v)", name, changed, err)
+			}
+			got := make([]byte, 5)
+			if _, err := io.ReadFull(reader, got); err != nil || string(got) != "hello" {
+				t.Errorf("%s: got %q (%v)", name, got, err)
+			}
+		}
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		t.Errorf("the pipe is %v (%v)", info, err)
+	}
+	nothingLeft(t, dir)
+	if changed, err := render.Write("/dev/null", []byte("x")); err != nil || !changed || !render.IsStream("/dev/null") {
+		t.Errorf("/dev/null: %v (%v)", changed, err)
+	}
+	if render.IsStream(dir) || render.IsStream(filepath.Join(dir, "missing")) {
+		t.Error("a directory, or what is not there, is a stream")
+	}
+}
+
+// TestWriteDescriptorWithoutReader expects an error at once.
+func TestWriteDescriptorWithoutReader(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	reader.Close()
+	if changed, err := render.Write(fmt.Sprintf("/dev/fd/%d", writer.Fd()), []byte("x")); err == nil {
+		t.Errorf("nobody reads the pipe: %v", changed)
+	}
+}
+
+// TestWriteRefusesBlockDevices expects that no disk is overwritten.
+func TestWriteRefusesBlockDevices(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	const none = 255 << 8 // a number that no driver has
+	if err := syscall.Mknod(disk, syscall.S_IFBLK|0o600, none); err != nil {
+		t.Skip("this user cannot make a device: ", err)
+	}
+	if changed, err := render.Write(disk, []byte("x")); changed || err == nil || !strings.Contains(err.Error(), "not a regular file, a character device") || render.IsStream(disk) {
+		t.Errorf("%v (%v)", changed, err)
+	}
+}
+
+// TestMark expects that a file is marked before it changes, until it is unmarked.
+func TestMark(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	for range 2 {
+		if changed, err := render.WriteMarked(name, []byte("a")); err != nil || !changed && !render.Marked(name) {
+			t.Fatalf("%v (%v), marked %v", changed, err, render.Marked(name))
+		}
+	}
+	for range 2 {
+		if err := render.Unmark(name); err != nil || render.Marked(name) {
+			t.Fatalf("marked %v (%v)", render.Marked(name), err)
+		}
+	}
+	if changed, err := render.WriteMarked(name, []byte("a")); err != nil || changed || render.Marked(name) {
+		t.Errorf("the same content: %v (%v), marked %v", changed, err, render.Marked(name))
+	}
+	nothingLeft(t, dir)
+}
+
+// TestMarkGoesWhereTheFileStays expects that a file which cannot be replaced has no mark, unless it had
+// one before.
+func TestMarkGoesWhereTheFileStays(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, strings.Repeat("n", 245)) // that of the temporary file is too long
+	if changed, err := render.WriteMarked(name, []byte("a")); changed || !errors.Is(err, syscall.ENAMETOOLONG) || render.Marked(name) {
+		t.Errorf("%v (%v), marked %v", changed, err, render.Marked(name))
+	}
+	nothingLeft(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "."+filepath.Base(name)+"-pending"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := render.WriteMarked(name, []byte("a")); changed || err == nil || !render.Marked(name) {
+		t.Errorf("%v (%v), marked %v", changed, err, render.Marked(name))
 	}
 }
 
