@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"disc/agent/reaper"
 )
 
 // step is one command of a console block, with its output.
@@ -117,7 +119,7 @@ func requireProgram(t *testing.T, program string) {
 }
 
 // readOnlyCommand matches the commands that change nothing.
-var readOnlyCommand = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|kv (get|list|history)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
+var readOnlyCommand = regexp.MustCompile(`^(disc (list|lookup|get|status|wait|history|why|kv (get|list|history)|limit (get|list))\b|curl -sS (--fail-with-body )?"?[0-9]|dig |etcdctl get )`)
 
 // expect runs a command and compares its output with the page. It repeats a read-only command
 // until they match.
@@ -171,7 +173,8 @@ func (c *console) background(command, want string) {
 	c.t.Helper()
 	cmd := exec.Command("bash", "-c", "exec "+command)
 	cmd.Dir, cmd.Env = c.dir, c.env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	reaper.DieWithParent(cmd.SysProcAttr)
 	var out buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second

@@ -2,9 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -48,6 +46,7 @@ type names struct {
 	tests    []byte              // the source code of the tests
 	settings []byte              // as 'disc config view' prints them
 	routes   map[string][]string // the methods of each path
+	slashes  map[string]bool     // by path: its last parameter may have slashes
 	anchors  map[string][]string // by page: the sections
 }
 
@@ -91,7 +90,7 @@ func (n names) checkSpan(t *testing.T, page, span string) {
 // collect reads the names that exist.
 func collect(t *testing.T) names {
 	t.Helper()
-	n := names{routes: map[string][]string{}, anchors: map[string][]string{}}
+	n := names{routes: map[string][]string{}, slashes: map[string]bool{}, anchors: map[string][]string{}}
 	for _, pattern := range []string{"*_test.go", "attack/*_test.go", "chaos/*_test.go", "../agent/*_test.go", "../discovery/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
@@ -101,14 +100,14 @@ func collect(t *testing.T) names {
 			n.tests = append(n.tests, read(t, file)...)
 		}
 	}
-	var openAPI struct {
-		Paths map[string]map[string]any `json:"paths"`
-	}
-	if err := json.Unmarshal(read(t, "../agent/httpapi/openapi.json"), &openAPI); err != nil {
+	v, err := validator()
+	if err != nil {
 		t.Fatal(err)
 	}
-	for path, methods := range openAPI.Paths {
-		n.routes[path] = slices.Collect(maps.Keys(methods))
+	for _, operation := range v.Operations() {
+		method, path, _ := strings.Cut(operation, " ")
+		n.routes[path] = append(n.routes[path], method)
+		n.slashes[path] = v.TakesSlashes(path)
 	}
 	for _, p := range pages(t) {
 		n.anchors[p.name] = p.anchors()
@@ -117,7 +116,6 @@ func collect(t *testing.T) names {
 	if err := os.WriteFile(none, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var err error
 	if n.settings, err = exec.Command("disc", "config", "view", "--config", none).Output(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,24 +206,25 @@ func (n names) checkRoute(t *testing.T, span string) {
 	}
 	route := routeSpan.FindStringSubmatch(span)[1]
 	for path, methods := range n.routes {
-		pattern := regexp.MustCompile(`\\\{\w+(\\\.)*\\\}`).ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`)
-		if strings.HasSuffix(path, "...}") {
+		pattern := regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`)
+		if n.slashes[path] {
 			pattern += ".*"
 		}
-		if regexp.MustCompile("^"+pattern+"$").MatchString(route) && (method == "" || slices.Contains(methods, strings.ToLower(method))) {
+		if regexp.MustCompile("^"+pattern+"$").MatchString(route) && (method == "" || slices.Contains(methods, method)) {
 			return
 		}
 	}
 	t.Errorf("the API has no route %s", span)
 }
 
-// checkCommand checks that disc has a command, and that its help has the flags.
+// checkCommand checks that disc has a command, and that its help or that of the global flags has
+// the flags.
 func (n names) checkCommand(t *testing.T, span string) {
 	t.Helper()
 	args, _, _ := strings.Cut(regexp.MustCompile(`'[^']*'`).ReplaceAllString(span, ""), " -- ")
 	words := strings.Fields(args)[1:]
 	command := words[:1]
-	if len(words) > 1 && slices.Contains([]string{"kv", "limit", "config", "completion"}, words[0]) {
+	if len(words) > 1 && slices.Contains([]string{"kv", "limit", "config", "completion", "suspects", "node"}, words[0]) {
 		command = words[:2]
 	}
 	help, err := exec.Command("disc", append(slices.Clone(command), "--help")...).CombinedOutput()
@@ -233,6 +232,11 @@ func (n names) checkCommand(t *testing.T, span string) {
 		t.Errorf("%s: there is no such command: %v", span, err)
 		return
 	}
+	global, err := exec.Command("disc", "help", "flags").CombinedOutput()
+	if err != nil {
+		t.Errorf("disc help flags: %v", err)
+	}
+	help = append(help, global...)
 	for _, flag := range regexp.MustCompile(`(?:^|\s)(-\w|--[a-z-]+)\b`).FindAllStringSubmatch(args, -1) {
 		if !regexp.MustCompile(`(?m)^ +(-\w, )?` + flag[1] + `\b`).Match(help) {
 			t.Errorf("%s: the command has no flag %s", span, flag[1])

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	edsv3 "github.com/envoyproxy/go-control-plane/envoy/service/endpoint/v3"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -22,15 +25,26 @@ import (
 
 const endpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
-// runEnvoyClient runs 'envoyclient ADDRESS CLUSTER', which subscribes to the endpoints of a
-// cluster as Envoy does. It acknowledges each version and writes its endpoints.
+// runEnvoyClient runs 'envoyclient ADDRESS CLUSTER' or 'envoyclient FILE', which subscribes to the
+// endpoints of a cluster as Envoy does, with Envoy's configuration if there is a file. It
+// acknowledges each version and writes its endpoints.
 func runEnvoyClient() {
-	err := subscribe(os.Args[1], os.Args[2])
+	node := &corev3.Node{Id: "envoy-1", Cluster: "edge"}
+	var address, cluster string
+	var err error
+	if len(os.Args) > 2 {
+		address, cluster = os.Args[1], os.Args[2]
+	} else {
+		node, address, cluster, err = readEnvoyConfig(os.Args[1])
+	}
+	if err == nil {
+		err = subscribe(node, address, cluster)
+	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
 
-func subscribe(address, cluster string) error {
+func subscribe(node *corev3.Node, address, cluster string) error {
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -41,7 +55,7 @@ func subscribe(address, cluster string) error {
 		return err
 	}
 	request := &discoveryv3.DiscoveryRequest{
-		Node: &corev3.Node{Id: "envoy-1", Cluster: "edge"}, TypeUrl: endpointType, ResourceNames: []string{cluster},
+		Node: node, TypeUrl: endpointType, ResourceNames: []string{cluster},
 	}
 	for {
 		if err := stream.Send(request); err != nil {
@@ -77,7 +91,24 @@ func endpointTexts(a *endpointv3.ClusterLoadAssignment) []string {
 // TestDeployEnvoy decodes the parts of deploy/envoy.yaml that concern the agent into Envoy's own
 // types, which reject unknown fields.
 func TestDeployEnvoy(t *testing.T) {
+	node, address, cluster, err := readEnvoyConfig("../deploy/envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node.Id == "" || address != "127.0.0.1:18000" || cluster != "web" {
+		t.Errorf("node %v gets the endpoints of %s from %s, want web from 127.0.0.1:18000", node, cluster, address)
+	}
+}
+
+// readEnvoyConfig reads a file of Envoy's configuration whose first cluster gets its endpoints from
+// the second one, the agent. It returns the agent's address, and what Envoy tells and asks there.
+func readEnvoyConfig(file string) (node *corev3.Node, address, cluster string, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, "", "", err
+	}
 	var bootstrap struct {
+		Node   any
 		Static struct {
 			Clusters []struct {
 				Name string
@@ -88,21 +119,21 @@ func TestDeployEnvoy(t *testing.T) {
 			}
 		} `yaml:"static_resources"`
 	}
-	if err := yamlDocuments(t, "../deploy/envoy.yaml")[0].Decode(&bootstrap); err != nil {
-		t.Fatal(err)
+	if err := yaml.Unmarshal(text, &bootstrap); err != nil {
+		return nil, "", "", err
 	}
 	web, disc := bootstrap.Static.Clusters[0], bootstrap.Static.Clusters[1]
+	node = &corev3.Node{}
 	var source corev3.ConfigSource
 	var agent endpointv3.ClusterLoadAssignment
-	if err := errors.Join(decode(web.EDS.Config, &source), decode(disc.Assignment, &agent)); err != nil {
-		t.Fatal(err)
+	if err := errors.Join(decode(bootstrap.Node, node), decode(web.EDS.Config, &source), decode(disc.Assignment, &agent)); err != nil {
+		return nil, "", "", err
 	}
 	if by := source.GetApiConfigSource().GrpcServices[0].GetEnvoyGrpc().ClusterName; by != disc.Name || agent.ClusterName != by {
-		t.Errorf("the cluster web gets its endpoints from the cluster %q, want %q", by, disc.Name)
+		return nil, "", "", fmt.Errorf("the cluster %s gets its endpoints from the cluster %q, want %q", web.Name, by, disc.Name)
 	}
-	if got := endpointTexts(&agent); !slices.Equal(got, []string{"127.0.0.1:18000 UNKNOWN "}) {
-		t.Errorf("the agent's cluster has the endpoints %q", got)
-	}
+	at := agent.Endpoints[0].LbEndpoints[0].GetEndpoint().GetAddress().GetSocketAddress()
+	return node, net.JoinHostPort(at.GetAddress(), strconv.Itoa(int(at.GetPortValue()))), web.Name, nil
 }
 
 // decode converts decoded YAML to a message, and validates it.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -25,9 +24,11 @@ import (
 
 // example is an application with two workers on each of two hosts, in one language.
 type example struct {
-	t     *testing.T
-	hosts []string // base URLs
-	http  http.Client
+	t         *testing.T
+	agents    []string // URLs, one for each host
+	hosts     []string // base URLs
+	processes []*exampleProcess
+	http      http.Client
 }
 
 // reply has the fields of all answers of the application.
@@ -41,12 +42,11 @@ type reply struct {
 }
 
 func TestExamplePython(t *testing.T) {
-	python := "/usr/bin/python3"
-	if err := exec.Command(python, "-c", "import fastapi, uvicorn").Run(); err != nil {
-		t.Skip("needs FastAPI and uvicorn of Debian's Python (apt-get install python3-fastapi python3-uvicorn): ", err)
-	}
-	runExample(t, 2, func(port string) []*exec.Cmd {
-		return []*exec.Cmd{exec.Command(python, "-m", "uvicorn", "app:app", "--workers", "2", "--port", port, "--log-level", "warning")}
+	python := pythonWithFastAPI(t)
+	runExample(t, 2, func(port string) *exec.Cmd {
+		c := exec.Command(python, "app.py")
+		c.Env = []string{"WORKERS=2", "PORT=" + port}
+		return c
 	})
 }
 
@@ -55,18 +55,18 @@ func TestExampleNode(t *testing.T) {
 	if err != nil {
 		t.Skip("needs Node.js (apt-get install nodejs): ", err)
 	}
-	runExample(t, 2, func(port string) []*exec.Cmd {
+	runExample(t, 2, func(port string) *exec.Cmd {
 		c := exec.Command(node, "app.mjs")
 		c.Env = []string{"WORKERS=2", "PORT=" + port}
-		return []*exec.Cmd{c}
+		return c
 	})
 }
 
 func TestExampleGo(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "app")
 	inExample(t, "go", "build", "-o", binary, "./app")
-	runExample(t, 1, func(port string) []*exec.Cmd {
-		return []*exec.Cmd{exec.Command(binary, "-listen", "127.0.0.1:"+port)}
+	runExample(t, 1, func(port string) *exec.Cmd {
+		return exec.Command(binary, "-listen", "127.0.0.1:"+port)
 	})
 }
 
@@ -173,50 +173,32 @@ func inExample(t *testing.T, name string, args ...string) {
 
 // runExample starts an etcd, two agents, and the application beside each agent, and uses the
 // application as its users do.
-func runExample(t *testing.T, workers int, command func(port string) []*exec.Cmd) {
+func runExample(t *testing.T, workers int, command func(port string) *exec.Cmd) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	x := &example{t: t, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}}
-	var agents []string
 	for n := range 2 {
 		p := newProgram(t, etcd.Endpoint()).ready(t)
 		p.env["DISC_NODE"] = fmt.Sprintf("host-%d", n+1)
 		p.agent(t)
-		agents = append(agents, p.env["DISC_AGENT"])
+		x.agents = append(x.agents, p.env["DISC_AGENT"])
 		p.expect(t, 0, "", "status")
-		port, err := pickPort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range command(port) {
-			x.start(c, p.env["DISC_AGENT"])
-		}
+		port := freePort(t)
+		x.processes = append(x.processes, x.start(command(port), p.env["DISC_AGENT"]))
 		x.hosts = append(x.hosts, "http://127.0.0.1:"+port)
 	}
-	x.prepare(agents[0])
+	x.missesLimit()
+	x.prepare(x.agents[0])
 	x.sharesValue(workers)
 	x.sharesLimit()
 	x.claimsWorkers()
-}
-
-// start runs a process of the application, in its own process group, until the test ends.
-func (x *example) start(c *exec.Cmd, agent string) {
-	x.t.Helper()
-	c.Dir = "example"
-	c.Env = append(append(os.Environ(), c.Env...), "DISC_AGENT="+agent, "PYTHONDONTWRITEBYTECODE=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	var output buffer
-	c.Stdout, c.Stderr = &output, &output
-	if err := c.Start(); err != nil {
-		x.t.Fatal(err)
-	}
-	x.t.Cleanup(func() {
-		syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
-		c.Wait()
-		if x.t.Failed() {
-			x.t.Logf("%s:\n%s", c, output.String())
-		}
-	})
+	x.renewsClaim()
+	x.losesClaim()
+	x.usesFence()
+	x.registersItself()
+	x.endsCleanly()
+	x.isDeregistered()
+	x.answersWithoutEtcd(etcd)
 }
 
 // prepare creates the limit and registers the GPUs.
@@ -250,7 +232,7 @@ func (x *example) ask(method, url, body string) (int, reply, error) {
 		return 0, reply{}, err
 	}
 	var r reply
-	if answer.StatusCode/100 == 2 {
+	if answer.StatusCode/100 == 2 && b.Len() > 0 {
 		err = json.Unmarshal(b.Bytes(), &r)
 	}
 	return answer.StatusCode, r, err

@@ -1,11 +1,15 @@
 package e2e_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -264,6 +268,14 @@ func TestFaultMassExpiry(t *testing.T) {
 	}
 	within(t, asked, 5*time.Second, "probes have found the dead instances", func() error { return peer.count(t.Context(), "worker", workers/2) })
 	stop()
+
+	// An operator knows that none of them lives.
+	drop := exec.CommandContext(t.Context(), "disc", "suspects", "drop", "web", "--yes", "-o", "name")
+	drop.Env = append(os.Environ(), "DISC_ENDPOINTS="+etcd.endpoint, "DISC_AGENT=unix://"+filepath.Join(peer.dir, "disc.sock"))
+	if out, err := drop.Output(); err != nil || bytes.Count(out, []byte("\n")) != agents-workers {
+		t.Errorf("%d are dropped: %v", bytes.Count(out, []byte("\n")), err)
+	}
+	within(t, time.Now(), waitTimeout, "the agent has dropped all that it was ordered to", func() error { return peer.count(t.Context(), "web", 0) })
 }
 
 // livePort returns a port of 127.0.0.1 that accepts connections until the test ends, so that

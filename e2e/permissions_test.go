@@ -48,6 +48,10 @@ var permissions = []permission{
 	{"take from limits", []string{"ledger/"}, func(a *guardedAgent) bool { return a.commands("limit take shared") }},
 	{"set limits", []string{"limits/", "ledger/"}, func(a *guardedAgent) bool { return a.commands("limit set api 5/1s", "limit del api") }},
 	{"raise the feature level", []string{"level/"}, func(a *guardedAgent) bool { return a.commands("status") && a.exists("level/state") }},
+	{"judge its suspects", []string{"services/<service>/suspects/"}, func(a *guardedAgent) bool {
+		_, err := a.root.Put(a.t.Context(), a.prefix+"level/state", `{"level":2}`) // it needs all agents to know orders
+		return err == nil && a.commands("status", "suspects keep web/two --agent http://127.0.0.1:1")
+	}},
 	{"set the length of quarantines", []string{"settings/quarantine"}, func(a *guardedAgent) bool { return a.put("/v1/quarantine?length=30s", "") }},
 }
 

@@ -24,14 +24,18 @@ import (
 	"disc/discovery/resolver"
 )
 
-// runServer runs 'server PORT [NAME]', a service that answers HTTP with its name until it is
+// runServer runs 'server [HOST:]PORT [NAME]', a service that answers HTTP with its name until it is
 // killed. It answers 503 while its directory has a file "sick".
 func runServer() {
 	name := "well"
 	if len(os.Args) > 2 {
 		name = os.Args[2]
 	}
-	err := http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	address := os.Args[1]
+	if !strings.Contains(address, ":") {
+		address = "127.0.0.1:" + address
+	}
+	err := http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := os.Stat("sick"); err == nil {
 			http.Error(w, "sick", http.StatusServiceUnavailable)
 			return

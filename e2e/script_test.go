@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,6 +19,25 @@ import (
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, scripts())
+}
+
+// TestAgentsHaveOwnData checks that no agent of a script or a page has the data directory of this
+// machine's agent. That of 'disc dev' is temporary.
+func TestAgentsHaveOwnData(t *testing.T) {
+	agents := regexp.MustCompile(`(?m)^(?:\$|start|code|exec|! exec) .*\bdisc(?:-last)? agent .*$`)
+	for _, pattern := range []string{"testdata/script/*.txtar", "../docs/*.md", "../README.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files (%v)", pattern, err)
+		}
+		for _, file := range files {
+			for _, line := range agents.FindAllString(string(read(t, file)), -1) {
+				if !strings.Contains(line, "--data-dir ") {
+					t.Errorf("%s: %s: give it a --data-dir", file, line)
+				}
+			}
+		}
+	}
 }
 
 // scripts returns how scripts are run.
@@ -41,6 +62,7 @@ func scripts() testscript.Params {
 			"same":        sameCommand,
 			"expand":      expandCommand,
 			"shipped":     shippedCommand,
+			"pod":         podCommand,
 			"certificate": certificateCommand,
 			"row":         rowCommand,
 			"rows":        rowsCommand,
@@ -49,11 +71,15 @@ func scripts() testscript.Params {
 	}
 }
 
-// condition evaluates [namespaces]: whether a test may create network and mount namespaces; [http2]:
-// whether the agent offers HTTP/2; and [lastrelease]: whether the last release is to be built.
+// condition evaluates [namespaces]: whether a test may create network and mount namespaces; [docker]:
+// whether Docker can run in them; [http2]: whether the agent offers HTTP/2; and [lastrelease]: whether
+// the last release is to be built.
 func condition(name string) (bool, error) {
 	if name == "namespaces" {
 		return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
+	}
+	if name == "docker" {
+		return runsDocker(), nil
 	}
 	if name == "http2" {
 		return agent.OffersHTTP2(), nil
@@ -81,6 +107,8 @@ func setUp(env *testscript.Env) error {
 		"DISC_DRAIN_DELAY":  "0s",
 		"DISC_KILL_TIMEOUT": "5s",
 		"DISC_LOG_FORMAT":   "json",
+		"HTTPS_PROXY":       "",
+		"NO_PROXY":          "",
 		"DISC_ON_STOP":      "", // empty counts as absent; environ passes on only variables that are set here
 		"DISC_NODE":         "n1",
 		"DISC_DNS":          "127.0.0.1:0",

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"disc/agent/reaper"
 	"disc/discovery/devetcd"
 	"disc/discovery/devetcd/etcdtest"
 )
@@ -40,6 +41,7 @@ func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*s
 func (s *stage) close() {
 	for _, p := range s.processes {
 		p.kill()
+		removeControlGroups(p.command.Process.Pid)
 	}
 	if s.etcd != nil {
 		s.etcd.Close()
@@ -111,7 +113,8 @@ func (s *stage) start(ts *testscript.TestScript, name, program string, args ...s
 func launch(command *exec.Cmd) (*process, error) {
 	p := &process{command: command, ended: make(chan struct{})}
 	command.Stdout, command.Stderr = &p.output, &p.output
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	reaper.DieWithParent(command.SysProcAttr)
 	command.WaitDelay = time.Second // a grandchild may hold the output open
 	if err := command.Start(); err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ import (
 	"github.com/miekg/dns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"disc/agent/reaper"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/retry/retrytest"
@@ -109,7 +110,8 @@ func (a *agent) start(t *testing.T, dir string) {
 	a.command = exec.Command("sh", "-c", limit+`exec "$0" agent --config "$1"`, path, filepath.Join(dir, "config.yaml"))
 	a.command.Env = append(os.Environ(), asAgent+"=1", "HOME="+dir, "XDG_STATE_HOME="+dir)
 	a.command.Stdout, a.command.Stderr = log, log
-	a.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	a.command.SysProcAttr = &syscall.SysProcAttr{}
+	reaper.DieWithParent(a.command.SysProcAttr)
 	if err := a.command.Start(); err != nil {
 		t.Fatal(err)
 	}

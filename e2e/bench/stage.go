@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"disc/agent/reaper"
 )
 
 // waitTimeout bounds every wait for a condition.
@@ -93,7 +95,8 @@ func (s *stage) run(c *exec.Cmd, input io.Reader) (*process, error) {
 	defer in.Close()
 	c.Stdin, c.Stdout, c.Stderr = input, in, in
 	c.Env = append(c.Environ(), "TMPDIR="+s.dir) // a killed program leaves its temporary files
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.SysProcAttr = &syscall.SysProcAttr{}
+	reaper.DieWithParent(c.SysProcAttr)
 	if err := c.Start(); err != nil {
 		out.Close()
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)

@@ -3,123 +3,135 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log"
+	"math"
+	"net"
 	"net/http"
-	"net/url"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
+
+	"disc/agent/api"
+	"disc/discovery"
 )
 
-// app is a worker that uses the agent at a URL.
-type app struct{ agent string }
+// app is a worker that uses the agent on its host.
+type app struct{ agent *api.Client }
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:8000", "address to serve")
 	flag.Parse()
-	a := app{agent: "http://127.0.0.1:3472"}
-	if url := os.Getenv("DISC_AGENT"); url != "" {
-		a.agent = url
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *listen); err != nil {
+		log.Fatal(err)
 	}
+}
+
+func run(ctx context.Context, listen string) error {
+	url := "http://127.0.0.1:3472"
+	if given := os.Getenv("DISC_AGENT"); given != "" {
+		url = given
+	}
+	agent, err := api.NewClient(url)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	a := app{agent}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]any{}) })
 	mux.HandleFunc("PUT /greeting", a.setGreeting)
 	mux.HandleFunc("GET /greeting", a.greeting)
 	mux.HandleFunc("POST /send", a.send)
 	mux.HandleFunc("POST /work", a.work)
-	log.Fatal(http.ListenAndServe(*listen, mux))
+	working, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	server := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return working }}
+	ended := make(chan error, 1)
+	go func() {
+		a.register(ctx, listener.Addr().(*net.TCPAddr).Port) // it deregisters while this still serves
+		stopWork()                                           // which releases the claims
+		ended <- shutdown(server)
+	}()
+	err = server.Serve(listener)
+	if ctx.Err() != nil {
+		return <-ended
+	}
+	return err
 }
 
-func (a app) disc(r *http.Request, method, path string, body io.Reader) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(r.Context(), method, a.agent+"/v1"+path, body)
-	if err != nil {
-		return nil, err
-	}
-	return http.DefaultClient.Do(request)
+// endLimit is the time that the requests have to end.
+const endLimit = 10 * time.Second
+
+func shutdown(server *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	return errors.Join(server.Shutdown(ctx), server.Close())
 }
 
 // setGreeting writes the greeting, which every worker reads.
 func (a app) setGreeting(w http.ResponseWriter, r *http.Request) {
-	answer, err := a.disc(r, "PUT", "/kv/app/greeting", r.Body)
+	value, err := io.ReadAll(r.Body)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	defer answer.Body.Close()
-	revision, err := strconv.Atoi(answer.Header.Get("Disc-Revision"))
+	revision, err := a.agent.KVPut(r.Context(), "app/greeting", value, 0, nil)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	reply(w, answer.StatusCode, map[string]any{"revision": revision})
+	reply(w, map[string]any{"revision": revision})
 }
 
 func (a app) greeting(w http.ResponseWriter, r *http.Request) {
-	answer, err := a.disc(r, "GET", "/kv/app/greeting?min_rev="+url.QueryEscape(r.FormValue("min_rev")), nil)
+	least, _ := strconv.ParseInt(r.FormValue("min_rev"), 10, 64) // 0 without a value
+	item, _, err := a.agent.KVGet(r.Context(), "app/greeting", api.KVRead{MinRevision: least})
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	defer answer.Body.Close()
-	value, err := io.ReadAll(answer.Body)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	reply(w, answer.StatusCode, map[string]any{"value": string(value)})
+	reply(w, map[string]any{"value": string(item.Value)})
 }
 
 // send sends a message. The limit applies to all workers together.
 func (a app) send(w http.ResponseWriter, r *http.Request) {
-	answer, err := a.disc(r, "POST", "/limits/sms/take", nil)
+	taken, err := a.agent.Take(r.Context(), "sms", 1)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	defer answer.Body.Close()
-	reply(w, answer.StatusCode, map[string]any{})
+	if taken.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(time.Duration(taken.RetryAfter).Seconds()))))
+		http.Error(w, taken.Reason, http.StatusTooManyRequests)
+		return
+	}
+	reply(w, map[string]any{})
 }
 
-// work claims an idle GPU, which no other worker uses until it is released.
-func (a app) work(w http.ResponseWriter, r *http.Request) {
-	answer, err := a.disc(r, "POST", "/claims/gpu?wait=30s", nil)
-	if err != nil {
-		fail(w, err)
-		return
+// fail answers that a claim is lost. Whatever else the agent refuses is no fault of the caller.
+func fail(w http.ResponseWriter, err error) {
+	status := http.StatusServiceUnavailable
+	if errors.Is(err, discovery.ErrLost) {
+		status = http.StatusConflict
 	}
-	defer answer.Body.Close()
-	var claim struct {
-		Claim    string
-		Fence    int64
-		Endpoint struct{ ID string }
-	}
-	if err := json.NewDecoder(answer.Body).Decode(&claim); err != nil || answer.StatusCode != http.StatusCreated {
-		fail(w, fmt.Errorf("claim a GPU: %s: %w", answer.Status, err))
-		return
-	}
-	begin := time.Now()
-	seconds, _ := strconv.ParseFloat(r.FormValue("seconds"), 64) // 0 without a value
-	time.Sleep(time.Duration(seconds * float64(time.Second)))
-	end := time.Now()
-	released, err := a.disc(r, "DELETE", "/claims/"+claim.Claim, nil)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	released.Body.Close()
-	reply(w, http.StatusOK, map[string]any{"gpu": claim.Endpoint.ID, "fence": claim.Fence,
-		"begin": float64(begin.UnixNano()) / 1e9, "end": float64(end.UnixNano()) / 1e9})
+	http.Error(w, err.Error(), status)
 }
 
-func fail(w http.ResponseWriter, err error) { http.Error(w, err.Error(), http.StatusBadGateway) }
-
-func reply(w http.ResponseWriter, status int, body map[string]any) {
+func reply(w http.ResponseWriter, body map[string]any) {
 	body["worker"] = os.Getpid()
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		log.Print(err)
 	}

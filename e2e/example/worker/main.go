@@ -114,8 +114,8 @@ func (w *worker) register(ctx context.Context, r discovery.Registration) error {
 		switch {
 		case ctx.Err() != nil && errors.Is(err, context.Canceled):
 			return nil
-		case ctx.Err() != nil, errors.Is(err, discovery.ErrInvalid), errors.Is(err, discovery.ErrConflict):
-			return err // the same registration would be refused again
+		case ctx.Err() != nil, errors.Is(err, discovery.ErrInvalid), errors.Is(err, discovery.ErrConflict), errors.Is(err, discovery.ErrLost):
+			return err // the same registration would be refused again, or somebody does not want it
 		}
 		log.Println("register again in a second:", err)
 		select {
