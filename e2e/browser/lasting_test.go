@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"disc/agent/api"
+	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/retry/retrytest"
 )
@@ -198,20 +200,26 @@ func TestAgentIsStuck(t *testing.T) {
 func TestNodesAfterARestart(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a := startAgent(t, etcd.Endpoint())
+	retrytest.Eventually(t, "the agent knows its own record", func() bool {
+		nodes, _, err := a.Nodes(t.Context(), api.Wait{})
+		return err == nil && len(nodes) == 1
+	})
 	b := openTab(t)
 	b.expect("net::ERR_|status of 503")
 	b.before(`{
 		const real = setTimeout
 		window.setTimeout = (f, ms, ...more) => real(f, ms >= 10_000 && ms <= 30_000 ? 1e9 : ms, ...more) // their next turn does not come
 	}`)
-	b.open(a.url(""))
-	b.sees(".totals", "1 node")
+	b.open(a.url("?view=nodes"))
+	b.sees(rows, "host-1")
 	a.stop()
 	b.sees(freshness, "away")
-	startNode(t, "host-2", etcd.Endpoint(), "")
+	// The record is in etcd before the agent reads. A second agent would write it some time after it answers.
+	_, err := etcdtest.Client(t, etcd.Endpoint()).Put(t.Context(), discovery.NewKeys("default").Node("host-2", "owner"), `{"node":"host-2","agent":"owner"}`)
+	b.must(err)
 	a.start()
 	b.sees(freshness, "live")
-	b.sees(".totals", "2 nodes")
+	b.sees(rows, "host-2")
 }
 
 // An agent that comes back with another namespace shows that one alone, and the page says so.
