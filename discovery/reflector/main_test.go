@@ -32,6 +32,7 @@ type recordingStore struct {
 	revisions map[string]int64
 	replaced  int
 	last      Update
+	reached   int64 // the newest Progress of an update without ranges that are behind
 	events    []*clientv3.Event
 }
 
@@ -87,6 +88,9 @@ func (m *recordingStore) Apply(u Update) {
 	}
 	m.events = append(m.events, u.Events...)
 	m.last = u
+	if len(u.Behind) == 0 {
+		m.reached = max(m.reached, u.Progress)
+	}
 }
 
 // drop removes the keys outside the given ranges.

@@ -82,7 +82,7 @@ func TestRequestProgress(t *testing.T) {
 			r.RequestProgress()
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			return m.last.Progress >= last && len(m.last.Behind) == 0
+			return m.reached >= last
 		})
 	}
 }
