@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -48,6 +49,17 @@ type names struct {
 	routes   map[string][]string // the methods of each path
 	slashes  map[string]bool     // by path: its last parameter may have slashes
 	anchors  map[string][]string // by page: the sections
+	outputs  *outputs
+}
+
+// outputs are the outputs of commands of disc, each of which runs once: the pages name the same ones many
+// times, and each is a process.
+type outputs struct{ of sync.Map }
+
+// get returns what disc prints with arguments.
+func (o *outputs) get(args ...string) ([]byte, error) {
+	run, _ := o.of.LoadOrStore(strings.Join(args, " "), sync.OnceValues(exec.Command("disc", args...).CombinedOutput))
+	return run.(func() ([]byte, error))()
 }
 
 var (
@@ -90,7 +102,7 @@ func (n names) checkSpan(t *testing.T, page, span string) {
 // collect reads the names that exist.
 func collect(t *testing.T) names {
 	t.Helper()
-	n := names{routes: map[string][]string{}, slashes: map[string]bool{}, anchors: map[string][]string{}}
+	n := names{routes: map[string][]string{}, slashes: map[string]bool{}, anchors: map[string][]string{}, outputs: new(outputs)}
 	for _, pattern := range []string{"*_test.go", "attack/*_test.go", "chaos/*_test.go", "../agent/*_test.go", "../discovery/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
@@ -227,16 +239,16 @@ func (n names) checkCommand(t *testing.T, span string) {
 	if len(words) > 1 && slices.Contains([]string{"kv", "limit", "config", "completion", "suspects", "node"}, words[0]) {
 		command = words[:2]
 	}
-	help, err := exec.Command("disc", append(slices.Clone(command), "--help")...).CombinedOutput()
+	help, err := n.outputs.get(append(slices.Clone(command), "--help")...)
 	if err != nil || !regexp.MustCompile(`(?m)^  disc `+strings.Join(command, " ")+`\b`).Match(help) {
 		t.Errorf("%s: there is no such command: %v", span, err)
 		return
 	}
-	global, err := exec.Command("disc", "help", "flags").CombinedOutput()
+	global, err := n.outputs.get("help", "flags")
 	if err != nil {
 		t.Errorf("disc help flags: %v", err)
 	}
-	help = append(help, global...)
+	help = slices.Concat(help, global)
 	for _, flag := range regexp.MustCompile(`(?:^|\s)(-\w|--[a-z-]+)\b`).FindAllStringSubmatch(args, -1) {
 		if !regexp.MustCompile(`(?m)^ +(-\w, )?` + flag[1] + `\b`).Match(help) {
 			t.Errorf("%s: the command has no flag %s", span, flag[1])
