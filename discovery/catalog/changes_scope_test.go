@@ -57,8 +57,13 @@ func TestChangeOfOneThatDies(t *testing.T) {
 	from := f.changesAfter("").End
 	a.die(4, 5)
 	retrytest.Eventually(t, "the dead one is gone", func() bool { return f.entries("web") == 9 })
-	if got := f.kinds(from); !slices.Equal(got, []string{"web/i0004 gone expired"}) {
-		t.Errorf("%q", got)
+	want := []string{"web/i0004 gone expired"}
+	got := f.kinds(from)
+	if gapped(f.changesAfter(from).Changes) && slices.Equal(got, []string{"web/i0004 gone not_in_list"}) {
+		want = got // etcd did not answer the watch in time
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -93,19 +98,19 @@ func TestChangesOverAWipe(t *testing.T) {
 func TestChangesOfLazyScopes(t *testing.T) {
 	t.Parallel()
 	f, _ := lazily(t, Options{Watch: WatchLazy, Changes: changelog.New(1 << 20)})
+	lookup := func() error { _, err := f.lookup("web"); return err }
 	f.register("web", "a")
-	if _, err := f.lookup("web"); err != nil {
-		t.Fatal(err)
-	}
+	retrytest.Succeeds(t, lookup)
 	f.reached(f.register("web", "b"))
-	f.idle()
+	retrytest.Eventually(t, "web is not watched any more", func() bool { f.idle(); return len(f.watched()) == 0 })
 	f.register("web", "unseen")
-	if _, err := f.lookup("web"); err != nil {
-		t.Fatal(err)
-	}
+	retrytest.Succeeds(t, lookup)
 	f.reached(f.remove(keys.Instance("web", "a")))
 	var got []string
 	for _, c := range f.changesAfter("").Changes {
+		if c.Change == discovery.ChangeGap {
+			continue // etcd did not answer the watch in time
+		}
 		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s", c.ID, c.Change)))
 	}
 	if want := []string{"watched", "b added", "unwatched", "watched", "a gone"}; !slices.Equal(got, want) {
@@ -134,7 +139,10 @@ func TestChangesOverARestart(t *testing.T) {
 		t.Errorf("it begins at %+v, not at %d", p.Begins, saved)
 	}
 	var got []string
-	for _, c := range p.Changes {
+	for n, c := range p.Changes {
+		if c.Change == discovery.ChangeGap && n > 1 {
+			continue // a later one: etcd did not answer the watch in time
+		}
 		got = append(got, fmt.Sprintf("%s %s %v", c.ID, c.Change, c.Listed))
 	}
 	if want := []string{" watched false", " gap false", "b added true"}; !slices.Equal(got, want) {
