@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -13,16 +14,26 @@ import (
 	"disc/discovery/retry/retrytest"
 )
 
-// why waits until the agent explains an instance with a reason, and returns the explanation.
+// why waits until the agent explains an instance with a reason, has asked etcd in time and has a view
+// that is current, and returns the explanation.
 func (r *running) why(t *testing.T, id string, state api.WhyState, reason string) api.Why {
+	t.Helper()
+	return r.whyWith(t, id, state, reason, current)
+}
+
+// current reports whether etcd was asked in time, and the view is current.
+func current(w api.Why) bool { return w.Etcd != nil && w.Etcd.Error == "" && !w.Stale }
+
+// whyWith waits until the agent explains an instance with a reason, and in another way as it should.
+func (r *running) whyWith(t *testing.T, id string, state api.WhyState, reason string, also func(api.Why) bool) api.Why {
 	t.Helper()
 	var w api.Why
 	retrytest.Succeeds(t, func() (err error) {
 		if w, err = r.api.Why(t.Context(), "web", id); err != nil {
 			return err
 		}
-		if w.State != state || !strings.Contains(w.Reason, reason) {
-			return errors.New(string(w.State) + ": " + w.Reason)
+		if w.State != state || !strings.Contains(w.Reason, reason) || !also(w) {
+			return fmt.Errorf("%s: %s; etcd %+v, stale %v", w.State, w.Reason, w.Etcd, w.Stale)
 		}
 		return nil
 	})
@@ -45,8 +56,10 @@ func TestWhy(t *testing.T) {
 	}
 
 	a.register(t, "mine")
-	w := a.why(t, "mine", api.WhyAnswered, "its status is passing")
-	if w.Owner == nil || !w.Owner.Here || w.Owner.Session != api.WhySessionAlive || w.Registration == nil || w.Etcd.Heard == nil || len(w.Next) > 0 {
+	w := a.whyWith(t, "mine", api.WhyAnswered, "its status is passing", func(w api.Why) bool {
+		return current(w) && len(w.Next) == 0 // a session that is not renewed in time is told
+	})
+	if w.Owner == nil || !w.Owner.Here || w.Owner.Session != api.WhySessionAlive || w.Registration == nil || w.Etcd.Heard == nil {
 		t.Errorf("%+v", w)
 	}
 
@@ -193,8 +206,8 @@ func TestWhyWithoutEtcd(t *testing.T) {
 	link.Freeze()
 	link.Cut()
 	t.Cleanup(link.Mend)
-	w := a.why(t, "web-1", api.WhyAnswered, "passing")
-	if w.Etcd == nil || w.Etcd.Error == "" || !w.Stale || !next(w, "disc status") {
+	w := a.whyWith(t, "web-1", api.WhyAnswered, "passing", func(w api.Why) bool { return w.Stale }) // a view is not at once
+	if w.Etcd == nil || w.Etcd.Error == "" || !next(w, "disc status") {
 		t.Errorf("%+v", w)
 	}
 	if _, err := a.api.Why(t.Context(), "web", "web-2"); !errors.Is(err, discovery.ErrNotFound) || !strings.Contains(err.Error(), "etcd, which may have it, could not be asked") {
