@@ -303,6 +303,9 @@ func (s *exampleSender) sameObject(operation string, want, got map[string]any) e
 }
 
 func (s *exampleSender) sameArray(operation, name string, want, got []any) error {
+	if name == "changes" { // where etcd does not answer the watch in time, there is a gap as well
+		got = slices.DeleteFunc(slices.Clone(got), func(c any) bool { return c.(map[string]any)["change"] == string(discovery.ChangeGap) })
+	}
 	if len(want) != len(got) && !abridged[operation] {
 		return fmt.Errorf("%s has %d elements, want %d", name, len(got), len(want))
 	}
