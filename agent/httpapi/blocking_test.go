@@ -23,7 +23,8 @@ func TestBlockingLookupWaitsForAViewThatCatchesUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := withWebs(1)
-			f.progress = func() { catchUp(f) }
+			caughtUp := make(chan struct{})
+			f.progress = func() { catchUp(f); close(caughtUp) }
 			a := f.api(t, Options{})
 			a.timeouts.lag = time.Millisecond
 			s := serve(t, a)
@@ -35,6 +36,11 @@ func TestBlockingLookupWaitsForAViewThatCatchesUp(t *testing.T) {
 				}
 				indexes <- v.Index
 			}()
+			select { // the change comes later
+			case index := <-indexes:
+				t.Fatalf("index %d without a change", index)
+			case <-caughtUp:
+			}
 			select {
 			case index := <-indexes:
 				t.Fatalf("index %d without a change", index)
