@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"disc/agent/api"
 )
@@ -14,8 +13,14 @@ import (
 // However many ask for explanations, few of them ask etcd at once, and all are answered.
 func TestWhyAsksEtcdInBounds(t *testing.T) {
 	t.Parallel()
-	var asking, most, busy atomic.Int64
-	told := make(chan struct{}) // closed once all that do not ask are told so
+	const all = 3 * whyAsking
+	var asking, most, busy, settled atomic.Int64
+	told := make(chan struct{}) // closed once each asks or is told that it does not
+	settle := func() {
+		if settled.Add(1) == all {
+			close(told)
+		}
+	}
 	f := withWebs(1)
 	f.stored = func(context.Context) (api.WhyEtcd, error) {
 		for n := asking.Add(1); ; {
@@ -24,23 +29,21 @@ func TestWhyAsksEtcdInBounds(t *testing.T) {
 			}
 		}
 		defer asking.Add(-1)
-		select { // etcd hangs
-		case <-told:
-		case <-time.After(20 * time.Second):
-		}
+		settle()
+		<-told // etcd hangs
 		return api.WhyEtcd{}, context.DeadlineExceeded
 	}
 	s := serve(t, f.api(t, Options{}))
 	var callers sync.WaitGroup
-	for range 3 * whyAsking {
+	for range all {
 		callers.Go(func() {
 			w, err := s.Why(t.Context(), "web", "web-1")
 			if err != nil || w.Instance == nil || w.Etcd.Error == "" {
 				t.Errorf("%+v, %v", w, err)
+				settle()
 			} else if strings.Contains(w.Etcd.Error, "other explanations ask it") {
-				if busy.Add(1) == 2*whyAsking {
-					close(told)
-				}
+				busy.Add(1)
+				settle()
 			}
 		})
 	}
