@@ -27,12 +27,10 @@ import (
 	"disc/discovery"
 )
 
-// privateServers starts an HTTPS and a gRPC server with a certificate for web.internal alone. It
-// returns their addresses, and the certificate of the authority that only they have. name gets the
-// name that a client sends.
-func privateServers(t *testing.T) (https, rpc, ca string, name func() string) {
+// privateServers starts an HTTPS and a gRPC server with a certificate. It returns their addresses.
+// name gets the name that a client sends.
+func privateServers(t *testing.T, pair tls.Certificate) (https, rpc string, name func() string) {
 	t.Helper()
-	pair, pemText := issue(t, "web.internal")
 	sent := make(chan string, 100)
 	config := &tls.Config{
 		Certificates: []tls.Certificate{pair},
@@ -54,7 +52,7 @@ func privateServers(t *testing.T) (https, rpc, ca string, name func() string) {
 	done := make(chan struct{})
 	go func() { defer close(done); g.Serve(l) }()
 	t.Cleanup(func() { g.Stop(); <-done })
-	return s.URL, l.Addr().String(), pemText, func() string { return <-sent }
+	return s.URL, l.Addr().String(), func() string { return <-sent }
 }
 
 // issue makes an authority, and a certificate of it for a name. It returns the authority's
@@ -94,7 +92,7 @@ func issue(t *testing.T, name string) (tls.Certificate, string) {
 // TestPrivateAuthority covers https and grpc checks of servers whose certificate is of a private
 // authority and for another name than the address that is asked.
 func TestPrivateAuthority(t *testing.T) {
-	https, rpc, ca, name := privateServers(t)
+	pair, ca := issue(t, "web.internal")
 	_, otherCA := issue(t, "other")
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, []byte(ca), 0o600); err != nil {
@@ -124,8 +122,13 @@ func TestPrivateAuthority(t *testing.T) {
 		{"from the API: a name of the system's authorities", verification{name: "web.internal"}, true, discovery.Critical, "unknown authority", ""},
 		{"from the API: not verified", verification{skip: true}, true, discovery.Passing, "", ""},
 	} {
-		for _, spec := range []discovery.CheckSpec{{Type: discovery.CheckHTTP, URL: https}, {Type: discovery.CheckGRPC, Address: rpc, TLS: true}} {
-			t.Run(tt.about+" "+string(spec.Type), func(t *testing.T) {
+		for _, kind := range []discovery.CheckType{discovery.CheckHTTP, discovery.CheckGRPC} {
+			t.Run(tt.about+" "+string(kind), func(t *testing.T) {
+				https, rpc, name := privateServers(t, pair) // of its own: gRPC may connect once more after a failure
+				spec := discovery.CheckSpec{Type: discovery.CheckHTTP, URL: https}
+				if kind == discovery.CheckGRPC {
+					spec = discovery.CheckSpec{Type: kind, Address: rpc, TLS: true}
+				}
 				spec.CA, spec.ServerName, spec.SkipVerify = tt.v.ca, tt.v.name, tt.v.skip
 				spec.Interval, spec.Timeout = minute, minute
 				r := discovery.Registration{Service: "web", ID: "web-1", Port: 1, Checks: []discovery.CheckSpec{spec}}.WithDefaults("127.0.0.1", "")
