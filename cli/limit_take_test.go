@@ -11,8 +11,8 @@ func TestLimitTakeSaysThatItWaits(t *testing.T) {
 	term := atAgent(t)
 	term.ok("limit", "set", "sms", "1/h")
 	term.await("sms", "limit", "list")
+	term.await("1 taken", "limit", "take", "sms") // the agent may have to buy it first
 	term.watched = true
-	term.ok("limit", "take", "sms")
 	waiting := term.start("limit", "take", "sms", "--wait", "3h")
 	waiting.says(`disc: waiting for 1 token of limit "sms"`)
 	waiting.end(signalError{syscall.SIGTERM})
