@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -256,11 +257,17 @@ func TestRunIsKilled(t *testing.T) {
 func TestRunSaysThatItDrains(t *testing.T) {
 	term := atAgent(t)
 	term.watched = true
-	running := term.start("run", "--service", "web", "--id", "one", "--port", "80", "--drain-delay", "100ms", "--", "sleep", "1000")
-	term.await("web/one", "list", "web", "-o", "name")
-	running.interrupt()
-	running.ends()
-	if got, want := running.err.String(), "web/one is deregistered; the command is stopped in 100ms"; !strings.Contains(got, want) {
-		t.Errorf("got on stderr %q, want %q", got, want)
-	}
+	n := 0
+	retrytest.Succeeds(t, func() error { // an instance may be in etcd before the command hears of it, and then nothing drains
+		n++
+		id := strconv.Itoa(n)
+		running := term.start("run", "--service", "web", "--id", id, "--port", "80", "--drain-delay", "100ms", "--", "sleep", "1000")
+		term.await("web/"+id+"\n", "list", "web", "-o", "name")
+		running.interrupt()
+		running.ends()
+		if got, want := running.err.String(), "web/"+id+" is deregistered; the command is stopped in 100ms"; !strings.Contains(got, want) {
+			return fmt.Errorf("got on stderr %q, want %q", got, want)
+		}
+		return nil
+	})
 }
