@@ -86,6 +86,7 @@ func (x *example) endsCleanly() {
 		x.t.Fatalf("nobody works, and the claims are still %v", x.claims())
 	}
 	_, _, _, answer := x.starts(x.hosts[1])
+	began := time.Now()
 	if status := x.deregisters(1, ""); status != http.StatusConflict {
 		x.t.Errorf("another caller deregisters the application: %d", status)
 	}
@@ -107,7 +108,9 @@ func (x *example) endsCleanly() {
 	if left := x.claims(); len(left) > 0 {
 		x.t.Errorf("the application has ended, and the claims are still %v", left)
 	}
-	if status := <-answer; status != http.StatusServiceUnavailable {
+	// On a slow machine the claim may be lost before the application ends.
+	slow := time.Since(began) > exampleTTL/3
+	if status := <-answer; status != http.StatusServiceUnavailable && !(slow && status == http.StatusConflict) {
 		x.t.Errorf("the application ends, and its caller gets %d", status)
 	}
 }
