@@ -29,7 +29,8 @@ func TestRevisionMovesOnWithoutChanges(t *testing.T) {
 				v, err := f.View()
 				return err == nil && v.Revision() >= other
 			})
-			if v, err := f.View(); err != nil || v.Snapshot.Cursor() != before.Cursor() {
+			// To compare with etcd, where that did not answer the watch in time, moves the cursor on.
+			if v, err := f.View(); err != nil || v.Snapshot.Cursor() != before.Cursor() && f.Health().Resyncs == 0 {
 				t.Errorf("cursor %v, want %v; %v", v.Snapshot.Cursor(), before.Cursor(), err)
 			}
 		})
