@@ -94,11 +94,13 @@ func (p *prober) probeAll(ctx context.Context, view func() *view.Snapshot) {
 }
 
 // probeOne probes one suspect and reports a failure. If nobody receives that within
-// probeTimeout, because etcd is away, it is discarded.
+// probeTimeout, because etcd is away, it is discarded. A probe that takes much longer than it may
+// proves nothing: this host was paused, or too busy to see the answer in time.
 func (p *prober) probeOne(ctx context.Context, t target) {
 	limited, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if err := p.probe(limited, t.address); err == nil || ctx.Err() != nil {
+	began := time.Now()
+	if err := p.probe(limited, t.address); err == nil || ctx.Err() != nil || time.Since(began) > 2*probeTimeout {
 		return
 	}
 	select {
