@@ -58,11 +58,12 @@ func startAgent(t *testing.T, etcd string, http ...string) *agent {
 }
 
 // startNode starts an agent on a node, with more settings, in YAML; by default its view is stale after 2 s.
+// Its lease outlives all that may hold it up, and the agent, when that is killed; see expire.
 func startNode(t *testing.T, node, etcd, settings string, http ...string) *agent {
 	t.Helper()
 	a := &agent{t: t, address: etcdtest.Address(t), dir: t.TempDir()}
 	config := fmt.Sprintf("node: %s\nzone: a\nadvertise: 127.0.0.1\netcd: {endpoints: [%q]}\ndata_dir: %s\ndrain_delay: 0s\ndns: {listen: ''}\nlog: {format: json}\n"+
-		"session: {ttl: 5s}\nhttp:\n  listen: %s\n", node, etcd, filepath.Join(a.dir, "data"), a.address)
+		"session: {ttl: 60s}\nhttp:\n  listen: %s\n", node, etcd, filepath.Join(a.dir, "data"), a.address)
 	for _, line := range http {
 		config += "  " + line + "\n"
 	}
@@ -105,13 +106,19 @@ func (a *agent) start() {
 		defer close(a.ended)
 		_ = a.command.Wait() // it is killed
 	}()
-	retrytest.Eventually(a.t, "the agent answers", func() bool {
+	a.is("/readyz/lookup")
+}
+
+// is waits until the process is ready, as a path tells.
+func (a *agent) is(path string) {
+	a.t.Helper()
+	retrytest.Eventually(a.t, "the agent answers "+path, func() bool {
 		select {
 		case <-a.ended:
 			a.t.Fatalf("the agent does not run:\n%s", a.output.String())
 		default:
 		}
-		answer, err := http.Get("http://" + a.address + "/readyz/lookup")
+		answer, err := http.Get("http://" + a.address + path)
 		if err != nil {
 			return false
 		}
@@ -120,10 +127,34 @@ func (a *agent) start() {
 	})
 }
 
+// knowsItself waits until the agent knows its own record, which it writes after those of its instances.
+func (a *agent) knowsItself() {
+	a.t.Helper()
+	retrytest.Eventually(a.t, "the agent knows its own record", func() bool {
+		nodes, _, err := a.Nodes(a.t.Context(), api.Wait{})
+		return err == nil && len(nodes) == 1
+	})
+}
+
 // stop kills the process.
 func (a *agent) stop() {
 	_ = a.command.Process.Kill()
 	<-a.ended
+}
+
+// expire ends the lease of a killed agent that an instance is of, as etcd does after its TTL.
+func (a *agent) expire(client *clientv3.Client, service, id string) {
+	a.t.Helper()
+	record, err := client.Get(a.t.Context(), discovery.NewKeys("default").Instance(service, id))
+	if err == nil && len(record.Kvs) != 1 {
+		err = fmt.Errorf("etcd has %d records of %s/%s", len(record.Kvs), service, id)
+	}
+	if err == nil {
+		_, err = client.Revoke(a.t.Context(), clientv3.LeaseID(record.Kvs[0].Lease))
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
 }
 
 // url returns the address of a view.

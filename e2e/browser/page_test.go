@@ -94,6 +94,7 @@ func TestProblems(t *testing.T) {
 	b.sees(".troubles", "1 record in etcd cannot be read")
 
 	one.stop()
+	one.expire(client, "web", "web-1")
 	b.sees(".troubles", "web 5 suspects, which vanished with many others")
 	b.sees(".troubles", "host-1 its agent has not been heard of")
 	b.sees(rows, "web 5 of 5")
