@@ -78,6 +78,24 @@ func TestChangesOfNoKind(t *testing.T) {
 	}
 }
 
+// The name of a service that is being typed stays while changes come.
+func TestChangesFilterStays(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := startAgent(t, etcd.Endpoint())
+	a.register("web", "web-1")
+	b := openTab(t)
+	b.open(a.url("?view=changes"))
+	b.sees(rows, "web/web-1 ● added")
+	b.replace(".filter input", "we")
+	a.register("db", "db-1")
+	b.sees(rows, "db/db-1 ● added")
+	b.keys("b\r")
+	b.sees("h1", "Changes of web")
+	if name := evaluate[string](b, "document.querySelector('.filter input').value"); name != "web" {
+		t.Errorf("the filter has %q", name)
+	}
+}
+
 // Where the agent is away before it has said anything of the changes, the page does not say that there are none.
 func TestChangesNotReadYet(t *testing.T) {
 	etcd := etcdtest.Start(t)

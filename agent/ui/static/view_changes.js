@@ -92,7 +92,7 @@ function ServiceFilter({ service }) {
   }
   return html`
     <div class="filter">
-      <input type="text" list="service-names" aria-label="Service" placeholder="All services" value=${service} autocomplete="off" spellcheck=${false}
+      <input type="text" list="service-names" aria-label="Service" placeholder="All services" defaultValue=${service} autocomplete="off" spellcheck=${false}
         onFocus=${() => (here.value = true)} onBlur=${() => (here.value = false)} onChange=${(/** @type {any} */ e) => choose(e.target.value.trim())} />
       <datalist id="service-names">${here.value && fleet.summaries.value.map((s) => html`<option value=${s.name} key=${s.key} />`)}</datalist>
       ${service && html`<a href=${href({ view: 'changes' })}>All services</a>`}
