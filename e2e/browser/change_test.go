@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -101,6 +102,37 @@ func TestTokenToRead(t *testing.T) {
 	b.click("dialog button", "Drain web/web-1")
 	b.sees("dialog [role=alert]", "operate")
 	a.answered("web", 1)
+}
+
+// A token that is given while requests without it are under way is used, though these are refused after it.
+func TestTokenGivenWhileAsked(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := startAgent(t, etcd.Endpoint(), withTokens(), "anonymous: none")
+	a.register("web", "web-1")
+	l := newLine(t, a)
+	holds := func(path string) {
+		hold := func(r *http.Request) bool { return r.URL.Path == path && r.Header.Get("Authorization") == "" }
+		l.hold.Store(&hold)
+	}
+	b := openTab(t)
+	b.expect(`status of 401`)
+	b.waitsOn()
+	holds("/v1/history")
+	b.open(l.url + "?view=changes")
+	b.sees(banners, "The agent refuses to show the fleet")
+	changes := <-l.held
+	holds("/v1/watch")
+	retrytest.Eventually(t, "the fleet is asked for again", func() bool {
+		evaluate[chromedp.Void](b, "dispatchEvent(new Event('online')), undefined")
+		return len(l.held) > 0
+	})
+	b.click("button", "Token")
+	b.replace("dialog input[name=token]", readerToken)
+	b.click("dialog button", "Use the token")
+	close(<-l.held)
+	b.sees(freshness, "live")
+	close(changes)
+	b.sees(rows, "web/web-1 ● added")
 }
 
 // All can be done without a mouse.

@@ -55,6 +55,12 @@ func newLine(t *testing.T, a *agent) *line {
 	return l
 }
 
+// waitsOn has the page wait for the answers that a line holds for as long as it holds them.
+func (b *tab) waitsOn() {
+	b.t.Helper()
+	b.before("AbortSignal.timeout = () => new AbortController().signal")
+}
+
 // isChange reports whether a request changes a key.
 func isChange(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/v1/kv/") && r.Method != http.MethodGet

@@ -1,6 +1,6 @@
 // The changes that the agent saw, as a view follows them: the newest, those that come, and older
 // ones on demand. When the agent goes away, or begins anew, what the page has stays.
-import { askJSON, asProblem, Problem, retryTime } from './api.js'
+import { askJSON, asProblem, Problem, retryTime, token } from './api.js'
 import { events } from './events.js'
 import { batch, effect, signal, useEffect, useRef } from './html.js'
 import { link } from './live.js'
@@ -73,6 +73,7 @@ export class Feed {
     for (let failures = 0; !stopped.aborted; ) {
       const quiet = new AbortController()
       const unwatch = stopWhenHidden(quiet)
+      const asked = token.peek()
       const signal = AbortSignal.any([stopped, quiet.signal])
       try {
         if (!this.#last) await this.#read(signal)
@@ -87,7 +88,7 @@ export class Feed {
         if (quiet.signal.aborted) await seen(stopped)
         else {
           this.#failed(error)
-          await this.#pause(retryTime(failures++))
+          if (token.peek() === asked) await this.#pause(retryTime(failures++))
         }
       } finally {
         unwatch()

@@ -87,6 +87,7 @@ async function follow() {
   for (;;) {
     const stop = new AbortController()
     const unwatch = stopWhenHidden(stop)
+    const asked = token.peek()
     try {
       for await (const event of events('/v1/watch', lastID, stop.signal)) {
         failures = 0
@@ -102,7 +103,9 @@ async function follow() {
       unwatch()
     }
     if (stop.signal.aborted && isUnseen()) await pause(1e9) // until somebody looks
-    else if (link.peek().state === 'refused') await pause(1e9) // until there is a token
+    else if (link.peek().state === 'refused') {
+      if (token.peek() === asked) await pause(1e9) // until there is a token
+    }
     else if (link.peek().state === 'away') await pause(link.peek().retryAt - Date.now())
   }
 }
