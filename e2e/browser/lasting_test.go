@@ -9,11 +9,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,6 +79,40 @@ func TestExplanationIsAskedForAgain(t *testing.T) {
 	})()`)
 	b.click(".table a", "web")
 	b.sees(rows, "web-1 ● passing in")
+}
+
+// An answer that breaks off is asked for again, as one that fails.
+func TestAnswersBreakOff(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := startAgent(t, etcd.Endpoint())
+	a.register("web", "web-1")
+	var breaks sync.Map
+	for _, path := range []string{"/v1/nodes", "/v1/history", "/v1/services/web", "/v1/kv"} {
+		breaks.Store(path, true)
+	}
+	at := proxyTo(t, a, func(w http.ResponseWriter, r *http.Request) bool {
+		if _, now := breaks.LoadAndDelete(r.URL.Path); !now {
+			return false
+		}
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "[")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	b := openTab(t)
+	b.expect("net::ERR_")
+	b.open(at)
+	b.sees(rows, "web 1 of 1")
+	b.sees(".totals", "1 node")
+	b.click(".table a", "web")
+	b.sees(rows, "web-1 ● passing in")
+	b.click("nav a", "Shared state")
+	b.sees("main", "No key is written.")
+	retrytest.Eventually(t, "each has broken off", func() bool {
+		n := 0
+		breaks.Range(func(any, any) bool { n++; return true })
+		return n == 0
+	})
 }
 
 // A key of the search that is held down makes more addresses than a browser takes.

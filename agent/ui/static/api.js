@@ -105,12 +105,36 @@ export async function ask(path, options, limit) {
  * @returns {Promise<any>}
  */
 export async function askJSON(path, options) {
-  const answer = await ask(path, options)
+  return jsonOf(await ask(path, options), options?.signal)
+}
+
+/**
+ * What an answer has as JSON. It throws a Problem where the answer breaks off.
+ * @param {Response} answer
+ * @param {AbortSignal | null} [signal]  of the request
+ * @returns {Promise<any>}
+ */
+export const jsonOf = (answer, signal) => whole(answer, () => answer.json(), signal)
+
+/**
+ * What an answer has as text. It throws a Problem where the answer breaks off.
+ * @param {Response} answer
+ * @param {AbortSignal | null} [signal]  of the request
+ */
+export const bodyOf = (answer, signal) => whole(answer, () => answer.text(), signal)
+
+/**
+ * @template T
+ * @param {Response} answer
+ * @param {() => Promise<T>} read
+ * @param {AbortSignal | null} [signal]
+ */
+async function whole(answer, read, signal) {
   try {
-    return await answer.json()
+    return await read()
   } catch (error) {
-    if (options?.signal?.aborted) throw error
-    throw new Problem(0, `The answer of the agent at ${location.host} to ${path} broke off.`)
+    if (signal?.aborted) throw error
+    throw new Problem(0, `The answer of the agent at ${location.host} to ${new URL(answer.url).pathname} broke off.`)
   }
 }
 

@@ -1,6 +1,6 @@
 // Keeps the page up to date: a stream of changes, and the state of the agent. When the agent goes
 // away, what is on the page stays, and the page tries again.
-import { ask, askJSON, asProblem, Problem, retryTime, token } from './api.js'
+import { ask, askJSON, asProblem, jsonOf, Problem, retryTime, token } from './api.js'
 import { events } from './events.js'
 import { fleet } from './fleet.js'
 import { effect, signal } from './html.js'
@@ -196,7 +196,7 @@ async function pollNodes() {
   const headers = nodesTag ? { 'If-None-Match': nodesTag } : {}
   const answer = await ask('/v1/nodes', { headers })
   if (answer.status === 304) return
-  nodes.value = await answer.json()
+  nodes.value = await jsonOf(answer)
   nodesTag = answer.headers.get('ETag') ?? ''
 }
 

@@ -1,5 +1,5 @@
 // How busy the instances of a service are. A report makes no event, so that it is asked for.
-import { ask, Problem } from './api.js'
+import { ask, jsonOf, Problem } from './api.js'
 import { fleet } from './fleet.js'
 import { useEffect } from './html.js'
 
@@ -24,7 +24,7 @@ export function useLoads(service) {
       try {
         const answer = await ask(`/v1/services/${encodeURIComponent(service)}`, { headers: tag ? { 'If-None-Match': tag } : {}, signal: stop.signal })
         if (answer.status === 304) return
-        const entries = /** @type {Entry[]} */ (await answer.json())
+        const entries = /** @type {Entry[]} */ (await jsonOf(answer, stop.signal))
         tag = answer.headers.get('ETag') ?? ''
         fleet.setLoads(service, new Map(entries.map((e) => [e.id, e.utilization])))
       } catch (error) {

@@ -1,6 +1,6 @@
 // What the views of shared state show: answers that are kept up to date while the reader looks. On an
 // error what was answered last stays.
-import { ask, asProblem, Problem, retryTime, token } from './api.js'
+import { ask, asProblem, bodyOf, Problem, retryTime, token } from './api.js'
 import { events } from './events.js'
 import { batch, useEffect, useRef, useSignal } from './html.js'
 import { seen, stopWhenHidden } from './seen.js'
@@ -39,7 +39,7 @@ export function useAnswer(path, { every, waits = false }) {
       const began = Date.now()
       const url = index ? `${path}${path.includes('?') ? '&' : '?'}index=${index}&wait=${waitTime}ms` : path
       const answer = await ask(url, { signal: stop, headers: { Accept: 'application/json' } })
-      const next = await answer.text()
+      const next = await bodyOf(answer, stop)
       if (!index) cost = Date.now() - began
       if (waits) index = answer.headers.get('Disc-Index') ?? ''
       const { value } = state.peek()

@@ -1,5 +1,5 @@
 // A strip for each service: how many of its instances were healthy in the last minutes.
-import { ask, Problem } from './api.js'
+import { ask, jsonOf, Problem } from './api.js'
 import { fleet } from './fleet.js'
 import { seconds } from './format.js'
 import { computed, effect, html, useComputed } from './html.js'
@@ -63,7 +63,7 @@ async function load() {
   if (!keepsHistory()) return
   try {
     const answer = await ask(`/v1/history?since=${minutes}m&limit=${most}`, { signal: AbortSignal.timeout(timeout) })
-    const history = await answer.json()
+    const history = await jsonOf(answer)
     if (!trusted.peek()) return
     // The clock of the agent, to the second.
     const date = Date.parse(answer.headers.get('Date') ?? '')
