@@ -115,6 +115,37 @@ func TestAnswersBreakOff(t *testing.T) {
 	})
 }
 
+// However long an answer takes, the page asks again within half a minute.
+func TestAsksAgainAfterASlowAnswer(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := startAgent(t, etcd.Endpoint())
+	a.register("web", "web-1")
+	b := openTab(t)
+	b.before(`{
+		const [now, ask, timer] = [Date.now, fetch, setTimeout]
+		let late = 0
+		Date.now = () => now() + late
+		window.fetch = async (path, options) => {
+			const answer = await ask(path, options)
+			if (/\/why$|format=text/.test(path)) late += 60_000
+			return answer
+		}
+		window.waits = []
+		window.setTimeout = (f, ms, ...more) => {
+			waits.push(ms)
+			return timer(f, ms, ...more)
+		}
+	}`)
+	for query, shows := range map[string]string{"?service=web&instance=web-1": "answered: its status is passing", "?view=try&name=web": "Answered in 7 of 7 forms."} {
+		b.open(a.url(query))
+		b.sees("main", shows)
+		retrytest.Eventually(t, "the page waits before it asks again", func() bool { return evaluate[bool](b, "waits.some((ms) => ms > 20_000 && ms <= 30_000)") })
+		if longest := evaluate[float64](b, "Math.max(...waits.filter((ms) => ms > 0))"); longest > 40_000 { // for a sign of life
+			t.Errorf("%s: the page waits for %.0f s", query, longest/1000)
+		}
+	}
+}
+
 // A key of the search that is held down makes more addresses than a browser takes.
 func TestHeldKey(t *testing.T) {
 	etcd := etcdtest.Start(t)

@@ -25,7 +25,7 @@ const mostDumped = 4096
 /** The least time between two rounds; more where the answers take long. */
 const least = 500
 
-/** The most between two rounds while a form fails. */
+/** The most between two rounds. */
 const longest = 30_000
 
 /** How often the reader has asked. */
@@ -156,7 +156,7 @@ function useOutcomes(forms, version) {
       busy.value = false
       failures = link.peek().state === 'live' && wanted.current.forms.some((f) => mayPass(outcomes.peek().get(f.key))) ? failures + 1 : 0
       await new Promise((resolve) => {
-        const soon = Date.now() + Math.max(least, 5 * (Date.now() - began))
+        const soon = Date.now() + Math.min(longest, Math.max(least, 5 * (Date.now() - began)))
         wake.current = () => resolve(undefined)
         hasten.current = () => setTimeout(resolve, soon - Date.now())
         if (failures && asked === wanted.current.version) setTimeout(resolve, Math.max(soon - Date.now(), Math.min(longest, 2 ** failures * least)))

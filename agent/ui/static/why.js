@@ -8,8 +8,9 @@ import { link } from './live.js'
 
 /** What is known; problem: why the agent says nothing; at: when it was asked. @typedef {{why: Why | null, problem: string, at: number}} Answer */
 
-/** The least time between two questions, each of which asks etcd, and the most. */
+/** The least time between two questions, each of which asks etcd; the most after one that took long; and how long it is waited for a change. */
 const least = 500
+const most = 30_000
 const firstPause = 4000
 const lastPause = 60_000
 const timeout = 10_000
@@ -58,7 +59,7 @@ export function useWhy(service, id) {
             answer.value = { ...answer.peek(), ...(status === 404 && { why: null }), problem: message }
           }
         }
-        await rest(Math.max(least, 5 * (Date.now() - began)))
+        await rest(Math.min(most, Math.max(least, 5 * (Date.now() - began))))
         if (!changed) await rest(pause, true)
         pause = Math.min(lastPause, 1.5 * pause)
       }
