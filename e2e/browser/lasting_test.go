@@ -253,9 +253,12 @@ func TestAgentIsStuck(t *testing.T) {
 	b.sees(rows, "web 2 of 2")
 	b.must(a.command.Process.Signal(syscall.SIGSTOP))
 	stopped := evaluate[float64](b, "Date.now()")
-	b.sees(banners, "What you see is as of")
+	var at string
+	retrytest.Eventually(t, "the page says as of when it shows the fleet", func() bool {
+		at = evaluate[string](b, `document.querySelector('[aria-label=Connection]').innerText.match(/What you see is as of ([0-9:]+)/)?.[1] ?? ''`)
+		return at != ""
+	})
 	b.sees(rows, "web 2 of 2")
-	at := evaluate[string](b, `document.querySelector('[aria-label=Connection]').innerText.match(/as of ([0-9:]+)/)[1]`)
 	if latest := evaluate[string](b, fmt.Sprintf("new Date(%f + 1000).toLocaleTimeString('en-GB')", stopped)); at > latest && latest > "00:01" {
 		t.Errorf("the page says that it shows the fleet as of %s, and the agent was stopped before %s", at, latest)
 	}

@@ -182,9 +182,10 @@ async function read(f) {
 }
 
 async function pollAgent() {
+  const asked = Date.now()
   const status = await askJSON('/v1/agent')
   agent.value = { status, at: Date.now() }
-  heard = Date.now()
+  heard = Math.max(heard, asked) // the answer may have been under way for long
   if (!namespace.peek()) namespace.value = status.namespace
   if (link.peek().state === 'away') retryNow() // it is back
 }
