@@ -24,7 +24,6 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
-	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
 	"disc/discovery/retry/retrytest"
@@ -49,8 +48,13 @@ func TestOpenedBehind(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a := startAgent(t, etcd.Endpoint())
 	a.register("web", "web-1")
+	a.knowsItself()
 	b := openTab(t)
-	b.before("Object.defineProperty(Document.prototype, 'hidden', {get: () => true})")
+	b.before(`{
+		Object.defineProperty(Document.prototype, 'hidden', {get: () => true})
+		const real = setTimeout
+		window.setTimeout = (f, ms, ...more) => real(f, ms === 30_000 ? 1e9 : ms, ...more) // it follows the changes until they have come
+	}`)
 	b.open(a.url(""))
 	b.sees(rows, "web 1 of 1")
 	b.sees(freshness, "host-1")
@@ -271,10 +275,7 @@ func TestAgentIsStuck(t *testing.T) {
 func TestNodesAfterARestart(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a := startAgent(t, etcd.Endpoint())
-	retrytest.Eventually(t, "the agent knows its own record", func() bool {
-		nodes, _, err := a.Nodes(t.Context(), api.Wait{})
-		return err == nil && len(nodes) == 1
-	})
+	a.knowsItself()
 	b := openTab(t)
 	b.expect("net::ERR_|status of 503")
 	b.before(`{

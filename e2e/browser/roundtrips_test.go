@@ -25,6 +25,7 @@ func TestFirstViewTakesTwoRoundTrips(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	a := startAgent(t, etcd.Endpoint())
 	a.register("web", "web-1")
+	a.knowsItself() // the nodes are read once
 	line := newSlowLine(t, a)
 	b := openTab(t)
 	go func() { _ = chromedp.Do(b.ctx, chromedp.Navigate(line.url)) }() // it waits for what is not answered
