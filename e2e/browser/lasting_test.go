@@ -307,6 +307,7 @@ func TestNamespaceChanges(t *testing.T) {
 	b.expect("net::ERR_|status of 503")
 	b.open(a.url(""))
 	b.sees(rows, "web 1 of 1")
+	b.sees(freshness, "host-1") // it has heard of the agent's namespace
 	a.stop()
 	b.sees(freshness, "away")
 	file := filepath.Join(a.dir, "config.yaml")
