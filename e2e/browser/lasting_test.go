@@ -206,9 +206,12 @@ func TestCertificateExpiresSoon(t *testing.T) {
 	b := openTab(t)
 	b.open(a.url(""))
 	b.sees(".troubles", "agent host-1 the certificate of etcd.cacert expires in 2 d 11 h")
-	if kinds := evaluate[string](b, "[...document.querySelectorAll('.troubles li')].map((e) => e.className).join()"); kinds != "warning" {
-		t.Errorf("the problems are %q", kinds)
-	}
+	retrytest.Succeeds(t, func() error { // an agent that has just begun has no session
+		if kinds := evaluate[string](b, "[...document.querySelectorAll('.troubles li')].map((e) => e.className).join()"); kinds != "warning" {
+			return fmt.Errorf("the problems are %q", kinds)
+		}
+		return nil
+	})
 }
 
 // withTLS serves an etcd over TLS, with a certificate that is its own CA. It returns the address, and the
