@@ -167,7 +167,14 @@ func evaluate[T any](b *tab, expression string) T {
 // text returns what the page shows, in one line; of a place that a selector names.
 func (b *tab) text(selector string) string {
 	b.t.Helper()
-	return evaluate[string](b, fmt.Sprintf(`(document.querySelector(%s)?.innerText ?? '').replace(/\s+/g, ' ')`, quote(selector)))
+	text, err := b.read(selector)
+	b.must(err)
+	return text
+}
+
+// read is text. It fails where the page is left meanwhile for another, as after a click.
+func (b *tab) read(selector string) (string, error) {
+	return chromedp.Run(b.ctx, chromedp.Evaluate[string](fmt.Sprintf(`(document.querySelector(%s)?.innerText ?? '').replace(/\s+/g, ' ')`, quote(selector))))
 }
 
 func quote(s string) string {
@@ -182,10 +189,11 @@ func quote(s string) string {
 func (b *tab) sees(selector, text string) {
 	b.t.Helper()
 	retrytest.Succeeds(b.t, func() error {
-		if got := b.text(selector); !strings.Contains(got, text) {
-			return fmt.Errorf("%s lacks %q:\n%s", selector, text, got)
+		got, err := b.read(selector)
+		if err == nil && !strings.Contains(got, text) {
+			err = fmt.Errorf("%s lacks %q:\n%s", selector, text, got)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -193,10 +201,11 @@ func (b *tab) sees(selector, text string) {
 func (b *tab) seesNot(selector, text string) {
 	b.t.Helper()
 	retrytest.Succeeds(b.t, func() error {
-		if got := b.text(selector); strings.Contains(got, text) {
-			return fmt.Errorf("%s still has %q:\n%s", selector, text, got)
+		got, err := b.read(selector)
+		if err == nil && strings.Contains(got, text) {
+			err = fmt.Errorf("%s still has %q:\n%s", selector, text, got)
 		}
-		return nil
+		return err
 	})
 }
 
