@@ -166,6 +166,7 @@ func TestKeyboard(t *testing.T) {
 	b.focused("Drain web/web-1")
 	b.keys(kb.Enter)
 	b.sees(rows, "drain, passing out")
+	b.sees(".notices", "state up → drain") // the dialog, which keeps the focus, is closed
 	b.tabTo("Undo")
 	b.keys(kb.Enter)
 	b.sees(rows, "web-1 ● passing in")

@@ -16,6 +16,7 @@ import (
 	"disc/agent/api"
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // The views of shared state: no view is wider than its screen, axe-core finds nothing in it where
@@ -120,8 +121,9 @@ func TestStateKeyboard(t *testing.T) {
 	b.sees(freshness, "live")
 	b.tabTo("Shared state")
 	b.keys(kb.Enter)
-	b.focused("Shared state") // the heading, once the view has come
 	b.sees(rows, "flag")
+	retrytest.Eventually(t, "the heading has the focus", func() bool { return evaluate[bool](b, "document.activeElement?.tagName === 'H1'") })
+	b.focused("Shared state")
 	b.keys("/", kb.ArrowDown)
 	b.focused("app/")
 	b.keys(kb.ArrowRight)
@@ -150,6 +152,7 @@ func TestStateKeyboard(t *testing.T) {
 	b.tabTo("Change app/greeting")
 	b.keys(kb.Enter)
 	b.sees("main pre", "hello!")
+	b.sees(".notices", "changed at revision") // the dialog, which keeps the focus, is closed
 	b.tabTo("Undo")
 	b.keys(kb.Enter)
 	b.keeps(a, "app/greeting", "hello")
