@@ -222,8 +222,9 @@ func TestOverSocket(t *testing.T) {
 	a := startAgent(t, etcd.Endpoint(), "socket: "+socket)
 	a.register("web", "web-1")
 	a.register("web", "web-2")
+	at := forward(t, socket) // for as long as the browser asks
 	b := openTab(t)
-	b.open("http://" + forward(t, socket) + "/?service=web")
+	b.open("http://" + at + "/?service=web")
 	b.sees(rows, "web-2 ● passing in")
 	b.click("button", "Drain web-2")
 	b.click("dialog button", "Drain web/web-2")
