@@ -48,6 +48,7 @@ func TestStateEdit(t *testing.T) {
 	b.keeps(a, "app/greeting", "hello there\nworld\n")
 	b.click("button", "Undo")
 	b.sees("main pre", "mine world")
+	b.sees(".notices", "undone")
 	b.keeps(a, "app/greeting", "mine\nworld\n")
 
 	b.click("main button", "Delete")
@@ -57,6 +58,7 @@ func TestStateEdit(t *testing.T) {
 	b.keeps(a, "app/greeting", "")
 	b.click("button", "Undo")
 	b.seesNot("main", "It was deleted")
+	b.sees(".notices", "undone")
 	b.keeps(a, "app/greeting", "mine\nworld\n")
 
 	// An undo does not overwrite what somebody else has written since.
@@ -126,7 +128,7 @@ func TestStateHistory(t *testing.T) {
 	b.sees(".versions", fmt.Sprintf("%d created, 3 bytes red", first))
 	b.sees(".versions", "as it is now blue-11") // the later ones stay
 	b.sees("main", "Nothing earlier was found.")
-	b.click("summary", fmt.Sprint(first))
+	b.click("summary", fmt.Sprintf("%d created", first))
 	b.click("details[open] button", "Write it again")
 	b.sees("dialog", "- blue-11 + red")
 	b.click("dialog button", "Change color")
