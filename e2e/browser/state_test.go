@@ -18,13 +18,13 @@ import (
 	"disc/discovery/retry/retrytest"
 )
 
-// write writes a key.
-func (a *agent) write(key, value string) int64 {
+// write writes a key, once etcd answers the agent.
+func (a *agent) write(key, value string) (revision int64) {
 	a.t.Helper()
-	revision, err := a.KVPut(a.t.Context(), key, []byte(value), 0, nil)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	retrytest.Succeeds(a.t, func() (err error) {
+		revision, err = a.KVPut(a.t.Context(), key, []byte(value), 0, nil)
+		return err
+	})
 	return revision
 }
 
@@ -74,7 +74,9 @@ func TestStateHeld(t *testing.T) {
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
-		_, _ = a.Lock(waiting, "migration", api.LockOptions{Wait: time.Hour}) // it is given up
+		for waiting.Err() == nil { // etcd may be too slow for a request
+			_, _ = a.Lock(waiting, "migration", api.LockOptions{Wait: time.Hour}) // it is given up
+		}
 	}()
 	claim, err := a.Claim(t.Context(), "gpu", api.ClaimOptions{TTL: time.Hour})
 	if err != nil {
@@ -278,8 +280,11 @@ func TestStateAway(t *testing.T) {
 	b.sees("pre", "again")
 	b.seesNot("main", "tries again")
 
-	lock, err := a.Lock(t.Context(), "migration", api.LockOptions{TTL: time.Hour})
-	b.must(err)
+	var lock api.Lock
+	retrytest.Succeeds(t, func() (err error) { // an agent that has just begun has no session
+		lock, err = a.Lock(t.Context(), "migration", api.LockOptions{TTL: time.Hour})
+		return err
+	})
 	b.open(a.url("?view=state&tab=locks"))
 	b.sees(rows, "migration ● holds")
 	link.Freeze()
