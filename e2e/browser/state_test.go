@@ -102,7 +102,7 @@ func TestStateHeld(t *testing.T) {
 	b.must(a.ReleaseClaim(t.Context(), claim.ID))
 	b.sees("main", "Nothing is claimed.")
 	b.click("main nav a", "Limits")
-	used := regexp.MustCompile(`^sms (0\.[1-9]|[1-9][\d.]*) each 1s 50 each 1s 60 tokens [1-9]\d* nobody denied`)
+	used := regexp.MustCompile(`^sms (0\.[1-9]|[1-9][\d.]*) each 1s 50 each 1s 60 tokens [1-9][\d,]* nobody denied`)
 	retrytest.Succeeds(t, func() error {
 		if _, err := a.Take(t.Context(), "sms", 2); err != nil { // a denied one is none
 			return err
