@@ -118,6 +118,7 @@ func TestStateTypesOn(t *testing.T) {
 	l := newLine(t, a)
 	b := openTab(t)
 	b.expect(`status of 412`)
+	b.waitsOn()
 	b.open(l.url + "?view=state&key=greeting")
 	b.sees("main pre", "hello")
 	hold := isChange
@@ -165,6 +166,7 @@ func TestStateHistoryOfBusyKey(t *testing.T) {
 	}
 	l := newLine(t, a)
 	b := openTab(t)
+	b.waitsOn()
 	b.open(l.url + "?view=state&only=history&key=color")
 	b.sees(".versions", "as it is now blue-11")
 	b.click("button", "Earlier ones")
