@@ -12,6 +12,7 @@ import (
 
 	"disc/discovery"
 	"disc/discovery/devetcd/etcdtest"
+	"disc/discovery/retry/retrytest"
 )
 
 // A page that is left open for hours has no more elements and listeners than before, however many
@@ -38,7 +39,8 @@ func TestNothingGrows(t *testing.T) {
 			{"a[href='/?service=churn']", "churn"}, {"a[href^='/?service=churn&instance=']", fmt.Sprint(n, "-")},
 			{"a[href='/?view=nodes']", "Nodes"}, {"a[href^='/?view=nodes&node=']", "host-"}, {"nav a.brand", "Now"},
 		} {
-			evaluate[chromedp.Void](b, fmt.Sprintf("document.querySelector(%s).click()", quote(view.link)))
+			click := fmt.Sprintf("(() => { const e = document.querySelector(%s); e?.click(); return !!e })()", quote(view.link))
+			retrytest.Eventually(t, view.link, func() bool { return evaluate[bool](b, click) })
 			b.sees("h1", view.shows)
 		}
 		for k := range passing {
