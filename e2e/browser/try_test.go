@@ -343,7 +343,7 @@ func TestTryIsLoadedLater(t *testing.T) {
 	a := startAgent(t, etcd.Endpoint())
 	a.register("web", "web-1")
 	b := openTab(t)
-	b.expect("net::ERR_|Failed to fetch")
+	b.expect("net::ERR_|Failed to fetch|status of 503")
 	b.open(a.url(""))
 	b.sees(rows, "web 1 of 1")
 	const loaded = `performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/view_try.js')).length`
