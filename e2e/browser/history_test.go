@@ -146,6 +146,7 @@ func TestGaps(t *testing.T) {
 	b.sees(rows, "gap the agent has been started since, and its history begins anew")
 	b.sees(rows, "web/web-1 ● added")
 	b.seesNot("main", "The changes below stay")
+	a.is("/readyz/registered") // it has registered web-1 again
 	a.register("web", "web-2")
 	b.sees(`[data-row="0"]`, "web/web-2 ● added")
 	b.click("button", "Gaps")
