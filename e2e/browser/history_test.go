@@ -231,6 +231,7 @@ func TestStrips(t *testing.T) {
 		retrytest.Eventually(t, "the history", func() bool {
 			return evaluate[bool](b, "performance.getEntriesByType('resource').some((e) => e.name.includes('/v1/history?since') && e.responseEnd > 0)")
 		})
+		evaluate[bool](b, "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
 		return strings.Contains(says("web"), " healthy, up to 1 not; ")
 	})
 	if got := says("db"); !strings.HasPrefix(got, "In the last 10 min: 1 healthy; ") || !strings.HasSuffix(got, " of it not known") {
