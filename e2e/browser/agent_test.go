@@ -162,17 +162,25 @@ func (a *agent) url(query string) string { return "http://" + a.address + "/" + 
 
 func (a *agent) register(service, id string, checks ...discovery.CheckSpec) {
 	a.t.Helper()
-	retrytest.Succeeds(a.t, func() error {
-		_, err := a.Register(a.t.Context(), discovery.Registration{Service: service, ID: id, Address: "10.0.0.1", Port: 8080, Zone: "a", Tags: discovery.Tags{"v2"}, Checks: checks})
-		return err
-	})
+	a.registers(discovery.Registration{Service: service, ID: id, Address: "10.0.0.1", Port: 8080, Zone: "a", Tags: discovery.Tags{"v2"}, Checks: checks})
 }
 
 // registerAt registers an instance where something listens.
 func (a *agent) registerAt(service, id string, at net.Addr) {
 	a.t.Helper()
+	a.registers(discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: at.(*net.TCPAddr).Port})
+}
+
+// registers registers an instance, and waits until the agent's view has it, for which a registration waits
+// for 2 s at most.
+func (a *agent) registers(r discovery.Registration) {
+	a.t.Helper()
 	retrytest.Succeeds(a.t, func() error {
-		_, err := a.Register(a.t.Context(), discovery.Registration{Service: service, ID: id, Address: "127.0.0.1", Port: at.(*net.TCPAddr).Port})
+		_, err := a.Register(a.t.Context(), r)
+		return err
+	})
+	retrytest.Succeeds(a.t, func() error {
+		_, _, err := a.Instance(a.t.Context(), r.Service, r.ID, api.Wait{})
 		return err
 	})
 }
