@@ -185,6 +185,15 @@ func (a *agent) registers(r discovery.Registration) {
 	})
 }
 
+// override changes the override of an instance, once etcd answers the agent.
+func (a *agent) override(service, id, patch string) {
+	a.t.Helper()
+	retrytest.Succeeds(a.t, func() error {
+		_, _, err := a.PatchOverride(a.t.Context(), service, id, []byte(patch))
+		return err
+	})
+}
+
 // answered waits until a lookup has a number of endpoints.
 func (a *agent) answered(service string, n int) {
 	a.t.Helper()

@@ -27,9 +27,7 @@ func TestChanges(t *testing.T) {
 	b.sees("main", ", when it began to watch.")
 	b.sees(rows, "~")
 
-	if _, _, err := a.PatchOverride(t.Context(), "web", "web-1", []byte(`{"state":"drain"}`)); err != nil {
-		t.Fatal(err)
-	}
+	a.override("web", "web-1", `{"state":"drain"}`)
 	b.sees(rows, "web/web-1 changed state up → drain an operator set state=drain")
 	_, err := a.Deregister(t.Context(), "api", "api-1")
 	b.must(err)
@@ -217,9 +215,7 @@ func TestStrips(t *testing.T) {
 	}
 	override := func(id, state string, answered int) {
 		t.Helper()
-		if _, _, err := a.PatchOverride(t.Context(), "web", id, []byte(`{"state":"`+state+`"}`)); err != nil {
-			t.Fatal(err)
-		}
+		a.override("web", id, `{"state":"`+state+`"}`)
 		a.answered("web", answered)
 	}
 	// Where the history begins in the midst of a slot, that slot is not known; a later one is.

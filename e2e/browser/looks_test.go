@@ -40,9 +40,7 @@ func troubledFleet(t *testing.T) *agent {
 	a.register("jobs", "jobs-1", discovery.CheckSpec{ID: "ttl", Type: discovery.CheckTTL, TTL: discovery.Duration(3600e9)})
 	a.answered("web", 2)
 	a.answered("payroll", 0)
-	if _, _, err := a.PatchOverride(t.Context(), "cart", "cart-1", []byte(`{"state":"drain","weight":3}`)); err != nil {
-		t.Fatal(err)
-	}
+	a.override("cart", "cart-1", `{"state":"drain","weight":3}`)
 	return a
 }
 

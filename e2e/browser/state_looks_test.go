@@ -34,9 +34,7 @@ func TestStateLooks(t *testing.T) {
 	a.register("gpu", "gpu-1")
 	a.answered("gpu", 1)
 	for _, name := range []string{"migration", "nightly-report"} {
-		if _, err := a.Lock(t.Context(), name, api.LockOptions{TTL: time.Hour}); err != nil {
-			t.Fatal(err)
-		}
+		a.lock(name)
 	}
 	waiting, leave := context.WithCancel(t.Context())
 	left := make(chan struct{})
@@ -50,13 +48,9 @@ func TestStateLooks(t *testing.T) {
 		leave()
 		<-left
 	}()
-	if _, err := a.Claim(t.Context(), "gpu", api.ClaimOptions{TTL: time.Hour}); err != nil {
-		t.Fatal(err)
-	}
+	a.claim("gpu")
 	for name, limit := range map[string]discovery.Limit{"sms": {Rate: 50}, "mail": {Rate: 100, Per: discovery.Duration(time.Minute), Burst: 10, OnUnavailable: discovery.AllowUnavailable}} {
-		if _, _, _, err := a.PutLimit(t.Context(), name, limit); err != nil {
-			t.Fatal(err)
-		}
+		a.limit(name, limit)
 	}
 	axe := ""
 	if path := os.Getenv("AXE_CORE"); path != "" {

@@ -28,6 +28,35 @@ func (a *agent) write(key, value string) (revision int64) {
 	return revision
 }
 
+// lock acquires a lock, once etcd answers the agent, which has no session when it has just begun.
+func (a *agent) lock(name string) (lock api.Lock) {
+	a.t.Helper()
+	retrytest.Succeeds(a.t, func() (err error) {
+		lock, err = a.Lock(a.t.Context(), name, api.LockOptions{TTL: time.Hour})
+		return err
+	})
+	return lock
+}
+
+// claim claims an instance of a service, as lock does.
+func (a *agent) claim(service string) (claim api.Claim) {
+	a.t.Helper()
+	retrytest.Succeeds(a.t, func() (err error) {
+		claim, err = a.Claim(a.t.Context(), service, api.ClaimOptions{TTL: time.Hour})
+		return err
+	})
+	return claim
+}
+
+// limit sets a limit, once etcd answers the agent.
+func (a *agent) limit(name string, limit discovery.Limit) {
+	a.t.Helper()
+	retrytest.Succeeds(a.t, func() error {
+		_, _, _, err := a.PutLimit(a.t.Context(), name, limit)
+		return err
+	})
+}
+
 // isAt waits until the address has a query.
 func (b *tab) isAt(query string) {
 	b.t.Helper()
@@ -66,10 +95,7 @@ func TestStateHeld(t *testing.T) {
 	a := startAgent(t, etcd.Endpoint())
 	a.register("gpu", "gpu-1")
 	a.answered("gpu", 1)
-	lock, err := a.Lock(t.Context(), "migration", api.LockOptions{TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
+	lock := a.lock("migration")
 	waiting, leave := context.WithCancel(t.Context())
 	left := make(chan struct{})
 	go func() {
@@ -78,13 +104,8 @@ func TestStateHeld(t *testing.T) {
 			_, _ = a.Lock(waiting, "migration", api.LockOptions{Wait: time.Hour}) // it is given up
 		}
 	}()
-	claim, err := a.Claim(t.Context(), "gpu", api.ClaimOptions{TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, _, err := a.PutLimit(t.Context(), "sms", discovery.Limit{Rate: 50, Burst: 60}); err != nil {
-		t.Fatal(err)
-	}
+	claim := a.claim("gpu")
+	a.limit("sms", discovery.Limit{Rate: 50, Burst: 60})
 	b := openTab(t)
 	b.open(a.url("?view=state"))
 	b.sees("main", "No key is written.")
@@ -280,11 +301,7 @@ func TestStateAway(t *testing.T) {
 	b.sees("pre", "again")
 	b.seesNot("main", "tries again")
 
-	var lock api.Lock
-	retrytest.Succeeds(t, func() (err error) { // an agent that has just begun has no session
-		lock, err = a.Lock(t.Context(), "migration", api.LockOptions{TTL: time.Hour})
-		return err
-	})
+	lock := a.lock("migration")
 	b.open(a.url("?view=state&tab=locks"))
 	b.sees(rows, "migration ● holds")
 	link.Freeze()
