@@ -155,6 +155,39 @@ func TestStateTypesOn(t *testing.T) {
 	retrytest.Eventually(t, "nothing is held", func() bool { return len(l.held) == 0 })
 }
 
+// An undo that is answered late leaves the way back from a later change.
+func TestStateUndoIsLate(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	a := startAgent(t, etcd.Endpoint())
+	a.write("greeting", "hello")
+	l := newLine(t, a)
+	b := openTab(t)
+	b.expect(`status of 412`)
+	b.waitsOn()
+	b.open(l.url + "?view=state&key=greeting")
+	change := func(from, to string) {
+		t.Helper()
+		b.sees("main pre", from)
+		b.click("button", "Edit")
+		b.replace("dialog textarea", to)
+		b.click("dialog button", "Change greeting")
+		b.sees("main pre", to)
+		b.sees(".notices", "changed at revision")
+	}
+	change("hello", "bye")
+	hold := isChange
+	l.hold.Store(&hold)
+	b.click("button", "Undo")
+	pass := <-l.held
+	l.hold.Store(nil)
+	change("bye", "later")
+	close(pass)
+	b.sees(".notices", "the change was not undone: somebody else has changed the key since.")
+	b.click("button", "Undo")
+	b.sees("main pre", "bye")
+	b.keeps(a, "greeting", "bye")
+}
+
 // The history of a key that changes often is asked for once at a time, and what the reader has read of
 // it stays.
 func TestStateHistoryOfBusyKey(t *testing.T) {

@@ -5,7 +5,7 @@ import { Dialog } from './dialog.js'
 import { fleet, isHealthy } from './fleet.js'
 import { count, number, shown } from './format.js'
 import { html, signal } from './html.js'
-import { notify } from './notices.js'
+import { newest, notify } from './notices.js'
 import { TokenForm } from './token.js'
 
 /** @typedef {import('./api.js').Problem} Problem */
@@ -134,6 +134,7 @@ function consequences(d) {
 async function apply() {
   const d = draft.value
   if (!d) return
+  const began = newest()
   const { e } = targetOf(d)
   const before = e.override ?? {}
   const patch = d.remove ? Object.fromEntries(Object.keys(before).map((field) => [field, null])) : patchOf(d)
@@ -142,7 +143,7 @@ async function apply() {
     const revision = await send(e, patch)
     draft.value = null
     const name = `${shown(e.service)}/${shown(e.id)}`
-    notify({ about: name, text: `${name}: ${done(d, e, patch)} at revision ${number(revision)}.`, undo: () => undo(e, patch, before) })
+    notify({ about: name, text: `${name}: ${done(d, e, patch)} at revision ${number(revision)}.`, undo: () => undo(e, patch, before) }, began)
   } catch (error) {
     edit({ busy: false, problem: asProblem(error) })
   }
@@ -180,12 +181,13 @@ async function send(e, patch) {
  * @param {Override} before
  */
 async function undo(e, patch, before) {
+  const began = newest()
   const back = Object.fromEntries(Object.keys(patch).map((field) => [field, before[/** @type {keyof Override} */ (field)] ?? null]))
   const name = `${shown(e.service)}/${shown(e.id)}`
   try {
-    notify({ about: name, text: `${name}: the change was undone at revision ${number(await send(e, back))}.` })
+    notify({ about: name, text: `${name}: the change was undone at revision ${number(await send(e, back))}.` }, began)
   } catch (error) {
     const why = asProblem(error).message
-    notify({ about: name, text: `${name}: the change was not undone: ${shown(why)}`, failed: true, undo: () => undo(e, patch, before) })
+    notify({ about: name, text: `${name}: the change was not undone: ${shown(why)}`, failed: true, undo: () => undo(e, patch, before) }, began)
   }
 }

@@ -10,12 +10,17 @@ export const notices = signal(/** @type {Notice[]} */ ([]))
 
 let last = 0
 
+/** The newest notice that was shown so far, for notify. */
+export const newest = () => last
+
 /**
- * Shows a notice, in place of an earlier one about the same.
+ * Shows a notice, in place of those about the same that were shown when what it tells of began: a later
+ * one may be the only way back from something else.
  * @param {Omit<Notice, 'id'>} notice
+ * @param {number} began  what newest said then
  */
-export function notify(notice) {
-  const others = notices.value.filter((n) => n.about !== notice.about)
+export function notify(notice, began) {
+  const others = notices.value.filter((n) => n.about !== notice.about || n.id > began)
   notices.value = [...others.slice(1 - most), { ...notice, id: ++last }]
 }
 

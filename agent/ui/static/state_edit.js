@@ -4,7 +4,7 @@ import { ask, askJSON, asProblem, Problem } from './api.js'
 import { Dialog } from './dialog.js'
 import { count, number, shown } from './format.js'
 import { html, signal, useEffect } from './html.js'
-import { notify } from './notices.js'
+import { newest, notify } from './notices.js'
 import { keyPath, whyNoKey } from './state_tree.js'
 import { bytesOf, difference, excerpt, fromHex, hexOf, isPlain, same, textOf } from './state_value.js'
 import { TokenForm } from './token.js'
@@ -180,14 +180,15 @@ function consequences(d, value) {
  * @param {Uint8Array<ArrayBuffer>} value
  */
 async function apply(d, value) {
+  const began = newest()
   edit({ busy: true, problem: null })
   try {
-    applied(d, await send(d.key, d.remove ? null : value, d.base?.revision ?? 0, d.ttl))
+    applied(d, await send(d.key, d.remove ? null : value, d.base?.revision ?? 0, d.ttl), began)
   } catch (error) {
-    if (!(error instanceof Problem) || error.status !== 412) return notApplied(d, { problem: asProblem(error) })
+    if (!(error instanceof Problem) || error.status !== 412) return notApplied(d, { problem: asProblem(error) }, began)
     const change = await current(d.key)
-    if (d.open && change.moved && isDone(d, value, change.moved.now)) applied(d, change.moved.now?.revision ?? 0)
-    else notApplied(d, change)
+    if (d.open && change.moved && isDone(d, value, change.moved.now)) applied(d, change.moved.now?.revision ?? 0, began)
+    else notApplied(d, change, began)
   }
 }
 
@@ -209,24 +210,26 @@ const mayBeDone = (problem) => !!problem && (problem.status === 0 || problem.sta
 /**
  * @param {Draft} d
  * @param {number} revision  0: it is not known
+ * @param {number} began
  */
-function applied(d, revision) {
+function applied(d, revision, began) {
   if (draft.value?.id === d.id) draft.value = null
   const done = d.remove ? 'deleted' : d.base ? 'changed' : 'made'
   const back = d.base && bytesOf(d.base.value)
   // A time to live cannot be given back as it was.
-  notify({ about: `key ${d.key}`, text: `${shown(d.key)}: ${done}${revision ? ` at revision ${number(revision)}` : ''}.`, undo: d.base?.expires ? undefined : () => undo(d.key, back, d.remove ? 0 : revision) })
+  notify({ about: `key ${d.key}`, text: `${shown(d.key)}: ${done}${revision ? ` at revision ${number(revision)}` : ''}.`, undo: d.base?.expires ? undefined : () => undo(d.key, back, d.remove ? 0 : revision) }, began)
 }
 
 /**
  * Says in the dialog why a change was not made; in a notice, where the reader has closed it.
  * @param {Draft} d
  * @param {Partial<Draft>} change
+ * @param {number} began
  */
-function notApplied(d, change) {
+function notApplied(d, change, began) {
   if (draft.value?.id === d.id) return edit({ busy: false, ...change, open: d.open || mayBeDone(change.problem) })
   const why = change.problem ? shown(change.problem.message) : 'somebody else has changed the key.'
-  notify({ about: `key ${d.key}`, text: mayBeDone(change.problem) ? `${shown(d.key)}: ${why}` : `${shown(d.key)}: nothing was ${d.remove ? 'deleted' : 'written'}: ${why}`, failed: true })
+  notify({ about: `key ${d.key}`, text: mayBeDone(change.problem) ? `${shown(d.key)}: ${why}` : `${shown(d.key)}: nothing was ${d.remove ? 'deleted' : 'written'}: ${why}`, failed: true }, began)
 }
 
 /**
@@ -270,18 +273,19 @@ async function current(key) {
  * @param {boolean} [open]  an undo was not answered
  */
 async function undo(key, value, revision, open = false) {
+  const began = newest()
   const about = `key ${key}`
   const name = shown(key)
   try {
-    notify({ about, text: `${name}: the change was undone at revision ${number(await send(key, value, revision))}.` })
+    notify({ about, text: `${name}: the change was undone at revision ${number(await send(key, value, revision))}.` }, began)
   } catch (error) {
     const problem = asProblem(error)
     if (problem.status === 412) {
       const why = open ? 'the key has changed since, by what was not answered or by somebody else.' : 'somebody else has changed the key since.'
-      notify({ about, text: `${name}: the change was not undone${open ? ' this time' : ''}: ${why}`, failed: true })
+      notify({ about, text: `${name}: the change was not undone${open ? ' this time' : ''}: ${why}`, failed: true }, began)
     } else {
       const unknown = mayBeDone(problem)
-      notify({ about, text: `${name}: ${unknown ? '' : 'the change was not undone: '}${shown(problem.message)}`, failed: true, undo: () => undo(key, value, revision, open || unknown) })
+      notify({ about, text: `${name}: ${unknown ? '' : 'the change was not undone: '}${shown(problem.message)}`, failed: true, undo: () => undo(key, value, revision, open || unknown) }, began)
     }
   }
 }
