@@ -94,6 +94,12 @@ func TestChangesFilterStays(t *testing.T) {
 	if name := evaluate[string](b, "document.querySelector('.filter input').value"); name != "web" {
 		t.Errorf("the filter has %q", name)
 	}
+	b.click("a", "All services")
+	b.sees("h1", "Changes")
+	b.sees(rows, "db/db-1 ● added")
+	retrytest.Eventually(t, "the filter is empty with all services", func() bool {
+		return evaluate[string](b, "document.querySelector('.filter input').value") == ""
+	})
 }
 
 // Where the agent is away before it has said anything of the changes, the page does not say that there are none.

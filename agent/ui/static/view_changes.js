@@ -86,13 +86,17 @@ function showNewest() {
  */
 function ServiceFilter({ service }) {
   const here = useSignal(false) // names are listed for who is about to choose
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null))
+  useEffect(() => {
+    if (field.current) field.current.value = service
+  }, [service]) // not whenever the view is drawn: somebody may be typing
   /** @param {string} name */
   const choose = (name) => {
     if (name !== service) go({ ...place.value, view: 'changes', service: name })
   }
   return html`
     <div class="filter">
-      <input type="text" list="service-names" aria-label="Service" placeholder="All services" defaultValue=${service} autocomplete="off" spellcheck=${false}
+      <input type="text" ref=${field} list="service-names" aria-label="Service" placeholder="All services" autocomplete="off" spellcheck=${false}
         onFocus=${() => (here.value = true)} onBlur=${() => (here.value = false)} onChange=${(/** @type {any} */ e) => choose(e.target.value.trim())} />
       <datalist id="service-names">${here.value && fleet.summaries.value.map((s) => html`<option value=${s.name} key=${s.key} />`)}</datalist>
       ${service && html`<a href=${href({ view: 'changes' })}>All services</a>`}
