@@ -51,13 +51,17 @@ func TestBreakageBehindProxy(t *testing.T) {
 	// compacted, as long as a client keeps it.
 	ended := watchOn(t, proxy.Endpoint(), key, 1)
 	link.Freeze()
+	etcdtest.Must(a.Client.Put(ctx, "elsewhere", "")) // the watch has reached what is before it
 	put := etcdtest.Must(a.Client.Put(ctx, "elsewhere", ""))
 	etcdtest.Must(a.Client.Compact(ctx, put.Header.Revision))
 	link.Cut()
 	link.Mend()
-	for r := range ended.Responses() {
-		if r.Canceled {
-			break
+	for canceled := false; !canceled; {
+		select {
+		case r, ok := <-ended.Responses():
+			canceled = !ok || r.Canceled
+		case <-ctx.Done():
+			t.Fatal("the watch goes on, though etcd has compacted what it misses")
 		}
 	}
 	b := etcdtest.Must(lock.Break(ctx, a.Client, locktest.Keys(), "x", lock.BreakRequest{By: "ada"}))
