@@ -21,14 +21,18 @@ import (
 
 var keys = discovery.NewKeys("default")
 
+// newLimits returns limits with the options of an agent.
+func newLimits(t testing.TB, client *clientv3.Client) *Limits {
+	return etcdtest.Must(New(client, keys, Options{Life: life.New(client, keys, life.Options{}), Space: quota.NewSpace(client, 0), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}))
+}
+
 // start runs limits, as an agent does, until the test ends.
 func start(t testing.TB, client *clientv3.Client) *Limits {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := etcdtest.Must(New(client, keys, Options{Life: life.New(client, keys, life.Options{}), Space: quota.NewSpace(client, 0), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}))
+	l := newLimits(t, client)
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
-	_, _ = l.Exists(ctx, "none") // the agent has an epoch; etcd may be away
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -325,6 +329,14 @@ func TestOutOfSpace(t *testing.T) {
 	if _, _, err := start(t, client).Put(t.Context(), "other", policy(20, 20)); !errors.Is(err, discovery.ErrStorageFull) {
 		t.Errorf("a new limit: %v, want that storage is full", err)
 	}
+}
+
+// A limit has its burst although it is made before this agent, the first, has read anything.
+func TestPutAtOnce(t *testing.T) {
+	t.Parallel()
+	client := etcdtest.Client(t, etcdtest.Start(t).Endpoint())
+	mustPut(t, newLimits(t, client), "sms", discovery.Limit{Rate: 1, Per: discovery.Duration(time.Hour)})
+	mustTake(t, start(t, client), "sms", 1)
 }
 
 // A policy of another life of etcd is not kept because its revision is the same.

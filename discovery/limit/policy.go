@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"disc/discovery"
+	"disc/discovery/life"
 )
 
 // Policy is a limit as it is in etcd.
@@ -97,6 +98,9 @@ func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for {
+		if err := l.checkLife(ctx); err != nil {
+			return Policy{}, false, fmt.Errorf("put limit %s: %w", name, err)
+		}
 		is, err := l.read(ctx, l.keys.Limit(name))
 		if err != nil {
 			return Policy{}, false, err
@@ -111,6 +115,16 @@ func (l *Limits) Put(ctx context.Context, name string, limit discovery.Limit) (p
 			return p, before.Created == 0, err
 		}
 	}
+}
+
+// checkLife makes sure that the present life of etcd has begun. A limit that is older than the
+// life may have been restored: its burst counts as used.
+func (l *Limits) checkLife(ctx context.Context) error {
+	if l.options.Life == nil {
+		return nil
+	}
+	_, err := l.options.Life.Check(ctx, l.client, life.Identity{})
+	return err
 }
 
 // write replaces a policy, unless it has changed meanwhile. It opens the ledger of a new one.
