@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -67,9 +68,11 @@ func (c *claimant) sees(service string, n int) {
 	})
 }
 
-// claim claims a slot, which must succeed.
+// claim claims a slot, which must succeed. Without a time to wait in the request it waits until a slow machine lets etcd
+// answer.
 func (c *claimant) claim(service string, o Request) *Grant {
 	c.t.Helper()
+	o.Wait = cmp.Or(o.Wait, time.Minute)
 	g, err := c.Claim(etcdtest.Context(c.t), service, o)
 	if err != nil {
 		c.t.Fatalf("claim %s: %v", service, err)
@@ -89,9 +92,7 @@ func (c *claimant) full(service string, o Request) {
 // release releases a claim, which etcd must confirm.
 func (c *claimant) release(g *Grant) {
 	c.t.Helper()
-	if done, err := c.Release(etcdtest.Context(c.t), g.ID()); !done || err != nil {
-		c.t.Fatalf("%s is not released: %v", g.Name(), err)
-	}
+	locktest.AwaitReleased(c.t, func() (bool, error) { return c.Release(etcdtest.Context(c.t), g.ID()) })
 }
 
 // transactions returns the number of transactions that the agent has sent for claims.

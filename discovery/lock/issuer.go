@@ -270,8 +270,9 @@ func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool
 	g, ok := i.find(id, match, current, now)
 	switch {
 	case !ok:
+		_, releasing := m.releasing[id]
 		m.mu.Unlock()
-		return !m.isForeign(id), nil
+		return !releasing && !m.isForeign(id), nil
 	case g.phase == ended:
 		defer m.mu.Unlock()
 		return false, g.err
@@ -281,7 +282,9 @@ func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool
 	m.mu.Unlock()
 	deleted, err := m.deleteKey(ctx, g)
 	m.mu.Lock()
-	delete(m.releasing, g.id)
+	if delete(m.releasing, g.id); err != nil {
+		m.releasing[g.id] = false
+	}
 	m.mu.Unlock()
 	switch {
 	case err != nil:

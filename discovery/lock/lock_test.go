@@ -224,6 +224,26 @@ func TestReleaseElsewhere(t *testing.T) {
 	}
 }
 
+// A release that etcd has not answered is confirmed when etcd does not have the key any more.
+func TestReleaseUnanswered(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	link := etcdtest.StartLink(t, etcd.Endpoint())
+	a, observer := locktest.Start(t, "a", locktest.LongTTL, link.Endpoint()), etcdtest.Client(t, etcd.Endpoint())
+	g := a.MustLock("x", lock.Request{})
+	link.Freeze()
+	for range 2 {
+		if done, err := a.Release(etcdtest.Context(t), "x", g.ID()); done || err != nil {
+			t.Errorf("released without an answer of etcd: %v, %v", done, err)
+		}
+	}
+	link.Mend()
+	a.MustRelease(g)
+	if r := etcdtest.Must(observer.Get(t.Context(), locktest.Keys().Locks(), clientv3.WithPrefix(), clientv3.WithCountOnly())); r.Count > 0 {
+		t.Errorf("etcd has %d keys of a lock whose release was confirmed", r.Count)
+	}
+}
+
 // When the lease is revoked, all locks under it are lost.
 func TestLockSessionLost(t *testing.T) {
 	t.Parallel()

@@ -58,7 +58,7 @@ type Manager struct {
 	prefixes         []string          // of the keys of all issuers
 	grants           map[string]*Grant // by id; lost ones for lostRetention
 	marks            map[string]mark   // by key: of broken locks
-	releasing        map[string]bool   // ids of grants whose keys are being deleted
+	releasing        map[string]bool   // ids of released grants whose keys etcd may still have; false: they are orphans
 	used             bool              // a grant was requested
 	closed           bool
 	grantEnded       chan struct{}    // closed when a grant ends

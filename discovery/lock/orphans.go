@@ -154,6 +154,7 @@ func (m *Manager) removeOrphans(ctx context.Context) error {
 	if current.ID == 0 {
 		return nil // without a lease there are no keys
 	}
+	released := m.unconfirmed()
 	attached, err := m.client.TimeToLive(ctx, current.ID, clientv3.WithAttachedKeys())
 	if err != nil {
 		return fmt.Errorf("list the keys of lease %x: %w", int64(current.ID), err)
@@ -166,7 +167,25 @@ func (m *Manager) removeOrphans(ctx context.Context) error {
 			}
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range released {
+		delete(m.releasing, id)
+	}
 	return nil
+}
+
+// unconfirmed returns the ids of released grants whose keys are removed as orphans.
+func (m *Manager) unconfirmed() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ids []string
+	for id, deleting := range m.releasing {
+		if !deleting {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // ownsKey reports whether a key has the prefix of an issuer.

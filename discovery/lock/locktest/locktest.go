@@ -119,9 +119,19 @@ func (a *Agent) MustFail(name string, r lock.Request, kind error) {
 // MustRelease releases a lock, which etcd must confirm.
 func (a *Agent) MustRelease(g *lock.Grant) {
 	a.t.Helper()
-	if done, err := a.Release(etcdtest.Context(a.t), g.Name(), g.ID()); !done || err != nil {
-		a.t.Fatalf("%s is not released: %v", g.Name(), err)
-	}
+	AwaitReleased(a.t, func() (bool, error) { return a.Release(etcdtest.Context(a.t), g.Name(), g.ID()) })
+}
+
+// AwaitReleased releases a grant again and again until etcd confirms it, which a slow machine may not let it do in time.
+func AwaitReleased(t testing.TB, release func() (done bool, err error)) {
+	t.Helper()
+	retrytest.Eventually(t, "etcd confirms a release", func() bool {
+		done, err := release()
+		if err != nil {
+			t.Fatalf("not released: %v", err)
+		}
+		return done
+	})
 }
 
 // Transactions returns the number of transactions that the agent has sent for grants of a
