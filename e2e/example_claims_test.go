@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"disc/agent/api"
-	"disc/discovery/devetcd"
+	"disc/discovery/devetcd/etcdtest"
 )
 
 // exampleTTL is the TTL of the applications' claims.
@@ -182,13 +182,12 @@ func (x *example) usesFence() {
 	}
 }
 
-// answersWithoutEtcd stops etcd. While each worker waits for it, all go on answering.
-func (x *example) answersWithoutEtcd(etcd *devetcd.Server) {
+// answersWithoutEtcd has etcd hang. While each worker waits for it, all go on answering.
+func (x *example) answersWithoutEtcd(etcd *etcdtest.Link) {
 	x.t.Helper()
 	const writers = 8
-	if err := etcd.Close(); err != nil {
-		x.t.Fatal(err)
-	}
+	etcd.Freeze()
+	defer etcd.Mend()
 	var ended atomic.Int64
 	var all errgroup.Group
 	for range writers {

@@ -175,7 +175,7 @@ func inExample(t *testing.T, name string, args ...string) {
 // application as its users do.
 func runExample(t *testing.T, workers int, command func(port string) *exec.Cmd) {
 	t.Parallel()
-	etcd := etcdtest.Start(t)
+	etcd := etcdtest.StartLink(t, etcdtest.Start(t).Endpoint())
 	x := &example{t: t, http: http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}}
 	for n := range 2 {
 		p := newProgram(t, etcd.Endpoint()).ready(t)
