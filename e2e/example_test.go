@@ -326,7 +326,13 @@ func (x *example) claimsWorkers() {
 	var callers errgroup.Group
 	for n := range 9 {
 		callers.Go(func() error {
-			status, r, err := x.ask("POST", x.hosts[n%len(x.hosts)]+"/work?seconds=0.1", "")
+			var status int
+			var r reply
+			var err error
+			await(func() bool { // a slow machine may lose the claim
+				status, r, err = x.ask("POST", x.hosts[n%len(x.hosts)]+"/work?seconds=0.1", "")
+				return err != nil || status != http.StatusConflict
+			})
 			if err == nil && status != http.StatusOK {
 				err = fmt.Errorf("POST /work: %d", status)
 			}
