@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -90,19 +91,24 @@ func frameAttacks(path string) []attack {
 }
 
 // spin returns an attack that calls step again and again on some connections, each anew when the
-// agent closes it, until the time is over.
+// agent closes it, until the time is over, and once at least: a handshake may take all of the time.
 func spin(unread bool, step func(c *wire, n int) error) func(context.Context, *target) error {
 	return func(ctx context.Context, t *target) error {
 		var spinning sync.WaitGroup
 		for range 4 {
 			spinning.Go(func() {
-				for ctx.Err() == nil {
+				for first := true; first || ctx.Err() == nil; first = false {
 					c, err := t.open(unread)
 					if err != nil {
 						return // the attack is repelled; survives sees whether it was carried out, and whether the agent has ended
 					}
+					late := time.AfterFunc(answerTime, func() { abandon(c.Conn) })
+					if err = step(c, 0); err == nil {
+						t.did.Add(1)
+					}
+					late.Stop()
 					stop := context.AfterFunc(ctx, func() { abandon(c.Conn) })
-					for n := 0; err == nil; n++ {
+					for n := 1; err == nil; n++ {
 						if err = step(c, n); err == nil {
 							t.did.Add(1)
 						}
