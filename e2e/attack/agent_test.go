@@ -61,6 +61,7 @@ type agent struct {
 	command         *exec.Cmd
 	ended           chan struct{}
 	client          *http.Client
+	control         *httptest.Server // in this process, answers at once
 }
 
 // startAgent starts an agent with all its listeners, and waits until it has read the catalog.
@@ -83,6 +84,13 @@ func startAgent(t *testing.T, etcd string, encrypted bool) *agent {
 	}
 	a.start(t, dir)
 	a.client = &http.Client{Timeout: answerTime, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: insecure()}}
+	a.control = httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	if encrypted {
+		a.control.StartTLS()
+	} else {
+		a.control.Start()
+	}
+	t.Cleanup(a.control.Close)
 	retrytest.Eventually(t, "the agent answers", func() bool { return a.readAddresses() && a.ask("/readyz/lookup") == nil })
 	return a
 }
@@ -197,6 +205,10 @@ func (a *agent) ask(path string) error {
 	if a.tls {
 		url = "https://" + a.http + path
 	}
+	return a.get(url, path)
+}
+
+func (a *agent) get(url, path string) error {
 	resp, err := a.client.Get(url)
 	if err != nil {
 		return err
