@@ -282,7 +282,9 @@ func (i *Issuer) release(ctx context.Context, id string, match func(*Grant) bool
 	m.mu.Unlock()
 	deleted, err := m.deleteKey(ctx, g)
 	m.mu.Lock()
-	if delete(m.releasing, g.id); err != nil {
+	if err == nil {
+		delete(m.releasing, g.id)
+	} else {
 		m.releasing[g.id] = false
 	}
 	m.mu.Unlock()
