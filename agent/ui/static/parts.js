@@ -1,7 +1,7 @@
 // Small parts that several views show.
 import { isHealthy } from './fleet.js'
 import { number, shown } from './format.js'
-import { html, useEffect, useRef, useSignal } from './html.js'
+import { html, useLayoutEffect, useRef, useSignal } from './html.js'
 import { place, refine } from './router.js'
 
 /** @typedef {import('../types.js').Entry} Entry */
@@ -93,7 +93,7 @@ export const wordsOf = (q) => q.toLowerCase().split(/\s+/).filter(Boolean)
  * @param {string} title
  */
 export function useTitle(title) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = `${title} – disc`
   }, [title])
 }

@@ -3,7 +3,7 @@ import { Beginning, Changes as ChangeTable, FeedBanner, kinds, matchesChange } f
 import { fleet } from './fleet.js'
 import { count, number, shown } from './format.js'
 import { useHistory } from './history.js'
-import { html, useComputed, useEffect, useRef, useSignal } from './html.js'
+import { html, useComputed, useEffect, useLayoutEffect, useRef, useSignal } from './html.js'
 import { Filters, Search, useTitle, wordsOf } from './parts.js'
 import { go, href, place } from './router.js'
 
@@ -87,7 +87,7 @@ function showNewest() {
 function ServiceFilter({ service }) {
   const here = useSignal(false) // names are listed for who is about to choose
   const field = useRef(/** @type {HTMLInputElement | null} */ (null))
-  useEffect(() => {
+  useLayoutEffect(() => { // before anybody can see the field or type into it
     if (field.current) field.current.value = service
   }, [service]) // not whenever the view is drawn: somebody may be typing
   /** @param {string} name */
