@@ -75,7 +75,7 @@ func (k *asker) again(delay time.Duration, try int) {
 // someFactor/rate + patience, and each of N within eachFactor·N/rate + patience.
 func TestEverybodyGetsAToken(t *testing.T) {
 	t.Parallel()
-	histories := etcdtest.Length(300, 600)
+	histories := etcdtest.Simulations(300, 600)
 	some, each := 0.0, 0.0
 	for seed := range histories {
 		r := rand.New(rand.NewPCG(uint64(seed), 2))

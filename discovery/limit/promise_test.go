@@ -37,7 +37,7 @@ func (f *fleetTotals) want(t *testing.T, least fleetTotals) {
 
 func TestNeverAboveTheLimit(t *testing.T) {
 	t.Parallel()
-	histories, totals := etcdtest.Length(300, 2000), fleetTotals{}
+	histories, totals := etcdtest.Simulations(300, 2000), fleetTotals{}
 	for seed := range histories {
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
 		s := newSimulation(uint64(seed), 1+r.IntN(6), someLimit(r))
@@ -60,7 +60,7 @@ func TestNeverAboveTheLimit(t *testing.T) {
 // many purchases, or learn of these too late.
 func TestNeverAboveTheLimitWithVoidTokens(t *testing.T) {
 	t.Parallel()
-	histories, totals := etcdtest.Length(5000, 20000), fleetTotals{}
+	histories, totals := etcdtest.Simulations(5000, 20000), fleetTotals{}
 	for seed := range histories {
 		r := rand.New(rand.NewPCG(uint64(seed), 4))
 		rate := math.Pow(10, 1+2*r.Float64())

@@ -46,6 +46,15 @@ func Length[T any](short, long T) T {
 	return short
 }
 
+// Simulations returns how many histories a test simulates: long if [Long], else short. The race detector makes a simulation
+// six times as slow, and finds in the first histories what it finds in all of them, so there it is short.
+func Simulations(short, long int) int {
+	if raceDetector {
+		return short
+	}
+	return Length(short, long)
+}
+
 // SkipUnlessLong skips a test that takes long, with the reason.
 func SkipUnlessLong(t testing.TB, why string) {
 	t.Helper()
