@@ -21,14 +21,14 @@ func maxMemory() float64 {
 	switch {
 	case full():
 		return 512
-	case raceDetector:
+	case etcdtest.RaceDetector:
 		return 8 * 320
 	}
 	return 320
 }
 
 // full reports whether to attack with as many connections as agents have in production.
-func full() bool { return etcdtest.Long() && !raceDetector }
+func full() bool { return etcdtest.Long() && !etcdtest.RaceDetector }
 
 // files is the limit of open files of an agent in the short form, so that few connections fill
 // its listeners: HTTP and the socket have a quarter each, DNS and gRPC an eighth.

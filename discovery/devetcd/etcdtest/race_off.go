@@ -2,4 +2,5 @@
 
 package etcdtest
 
-const raceDetector = false
+// RaceDetector says whether the code of this test has the race detector.
+const RaceDetector = false

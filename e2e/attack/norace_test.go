@@ -1,6 +1,0 @@
-//go:build !race
-
-package attack_test
-
-// raceDetector says whether the code of this test has the race detector.
-const raceDetector = false
